@@ -1,6 +1,6 @@
-"""The window: a Gradio page over `dnd_engine`. The engine never imports from here."""
+"""The Gradio page over `dnd_engine`. The engine never imports from here."""
 
 import os
 
-# Gradio reads this when it is imported, which happens below here only. No telemetry, whoever asks.
+# Gradio reads this on import, which happens only below here: no telemetry, whoever imports it.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -1,10 +1,10 @@
-"""The app from code: named endpoints for `gradio_client`, the same as tools for MCP.
+"""The app's API: named endpoints for `gradio_client`, also available as MCP tools.
 
-They ask the engine as handlers do, in the queue's lane of the buttons. An adapter made
-here is known by an id that nobody can guess. A Gradio session cannot hold it: over MCP all visitors
-share one, which is Gradio's own client that calls the app on their behalf, and has no state of its
-own between calls. So whoever has the id has the adapter, until the session ends, if there is one,
-or the id was unused for an hour.
+They call the engine as handlers do, in the same lane of the queue. An adapter made here has an
+unguessable id. A Gradio session cannot hold it: over MCP, all visitors share the session of
+Gradio's own client, which calls the app for them and keeps no state between calls. So the id alone
+gives access to the adapter, until the session ends, if there is one, or the id was unused for an
+hour.
 """
 
 import functools
@@ -52,12 +52,12 @@ __all__ = ["BucketSpec", "Endpoints", "add_endpoints"]
 
 
 def _as_file(value: Any) -> Any:
-    """Let a path stand for an upload: what MCP clients pass on is a string."""
+    """Convert a path to an upload: MCP clients pass strings."""
     return {"path": value} if isinstance(value, str) else value
 
 
 class BucketSpec(TypedDict, total=False):
-    """A bucket, as a caller describes it."""
+    """A bucket in the API's input."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic asks for it
 
@@ -70,26 +70,26 @@ class BucketSpec(TypedDict, total=False):
 
 @dataclass(slots=True)
 class _Kept:
-    """An adapter that was made here, and what is known of it."""
+    """An adapter made through the API, with its results."""
 
     adapter: "Adapter"
     buckets: tuple[Bucket, ...]
     inspection: "Inspection"
     archive: Path
     session: str
-    """The Gradio session that made it; empty where calls have none of their own."""
+    """Gradio session that made it; empty for calls without a session of their own."""
     visitor: str
-    """The address that it was made for."""
+    """Address of the visitor who made it."""
     key: str
     used: float = field(default_factory=time.monotonic)
 
 
 class _Shelf:
-    """Adapters by id, bounded in number and in time.
+    """Adapters by id, limited in number and age.
 
     Args:
-        limits: How many, and how long.
-        forget: Told the id of each adapter that goes.
+        limits: Limits on number and age.
+        forget: Called with the id of each dropped adapter.
     """
 
     def __init__(self, limits: ServerLimits, forget: Callable[[str], None]) -> None:
@@ -99,7 +99,7 @@ class _Shelf:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
     def add(self, kept: _Kept) -> None:
-        """Keep an adapter; others go if they are too many."""
+        """Add an adapter, dropping others if there are too many."""
         with self._lock:
             self._drop_unused()
             self._kept[kept.key] = kept
@@ -107,8 +107,8 @@ class _Shelf:
                 mine = [one.key for one in self._kept.values() if one.session == kept.session]
                 self._drop(mine[: -self._limits.adapters_per_session])
             while len(self._kept) > self._limits.adapters:
-                # From whoever has the most, so that nobody pushes out what others made: a client
-                # may begin a session with each call, but has one address.
+                # Drop one of the address with the most, so that nobody displaces other people's
+                # adapters. A client may start a session with each call, but has one address.
                 all_kept = [*self._kept.values()]
                 visitor = Counter(one.visitor for one in all_kept).most_common(1)[0][0]
                 theirs = [one for one in all_kept if one.visitor == visitor]
@@ -116,10 +116,10 @@ class _Shelf:
                 self._drop([next(one.key for one in theirs if one.session == session)])
 
     def get(self, key: str) -> _Kept:
-        """Return an adapter, which counts as using it.
+        """Return an adapter and mark it as used.
 
         Raises:
-            AdapterError: If there is none of that id.
+            AdapterError: If there is no adapter with that id.
         """
         with self._lock:
             self._drop_unused()
@@ -136,13 +136,13 @@ class _Shelf:
             return kept
 
     def of(self, session: str) -> list[_Kept]:
-        """Return the adapters of a session, the one last used at the end."""
+        """Return the adapters of a session, the last used one at the end."""
         with self._lock:
             self._drop_unused()
             return [kept for kept in self._kept.values() if session and kept.session == session]
 
     def end(self, session: str) -> None:
-        """Forget what a session made."""
+        """Drop the adapters of a session."""
         with self._lock:
             self._drop([k.key for k in self._kept.values() if session and k.session == session])
 
@@ -157,7 +157,7 @@ class _Shelf:
 
 
 def _endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Check arguments, and tell every failure of ours in its own words."""
+    """Check arguments, and report each `DndError` with its message."""
     checked = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(method)
 
     @functools.wraps(method)
@@ -170,7 +170,7 @@ def _endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(str(error), print_exception=False) from error
         if isinstance(result, FileData):
             return result.model_dump()
-        # An MCP tool answers in text, which Gradio would write as Python does.
+        # MCP tools return text, and Gradio would format it as Python, not JSON.
         return json.dumps(result, default=str) if _over_mcp(request) else result
 
     return call
@@ -189,25 +189,25 @@ def _faults(name: str, error: ValidationError) -> str:
 
 
 def _over_mcp(request: gr.Request) -> bool:
-    """Whether Gradio's own client calls on behalf of an MCP client."""
+    """Return whether Gradio's own client calls for an MCP client."""
     headers = getattr(request, "headers", None) or {}
     return headers.get("x-gradio-user") == "mcp"
 
 
 def _session(request: gr.Request) -> str:
-    """Name the caller's session; empty over MCP, where it would be everybody's."""
+    """Return the caller's session; empty over MCP, where all callers share one."""
     return "" if _over_mcp(request) else request.session_hash or ""
 
 
 class Endpoints:
-    """What `add_endpoints` puts on the app. Gradio shows these docstrings to callers.
+    """The endpoints of the app. Gradio shows these docstrings to callers.
 
     Args:
-        calls: Asks the engine.
-        limits: What prompts may amount to.
-        files: Has a folder for the zip of each adapter.
-        cache: Gradio's cache, where uploads are.
-        server: How many adapters are kept, and how long.
+        calls: Calls to the engine.
+        limits: Limits on prompt files.
+        files: Folders for the adapters' zips.
+        cache: Gradio's cache, which contains uploads.
+        server: Limits on number and age of adapters.
     """
 
     def __init__(
@@ -405,11 +405,11 @@ class Endpoints:
         return FileData(path=str(archive), orig_name=archive.name, size=archive.stat().st_size)
 
     def end_session(self, request: gr.Request) -> None:
-        """Forget what a session made that ended."""
+        """Drop the adapters of a session that ended."""
         self._shelf.end(request.session_hash or "")
 
     def _read_buckets(self, specs: Sequence[BucketSpec]) -> list[Bucket]:
-        """Read all prompts, and tell the faults of all files together."""
+        """Read all prompts, and report the faults of all files together."""
         count = sum(len(spec.get("files", ())) + ("prompts" in spec) for spec in specs)
         if count > self._limits.max_files:
             raise BucketError(
@@ -444,7 +444,7 @@ class Endpoints:
     def _read_upload(self, upload: FileData) -> PromptFile:
         path = Path(upload.path)
         name = display_name(upload.orig_name or path.name)
-        # Gradio checks this too, but only for what is marked as a file.
+        # Gradio checks this too, but only for values marked as files.
         if not path.resolve().is_relative_to(self._cache.resolve()) or not path.is_file():
             raise BucketError(
                 f"{name}: expected an uploaded file, got a path or address that is none. Upload it "
@@ -474,7 +474,7 @@ def _facts(kept: _Kept) -> dict[str, Any]:
 
 
 def add_endpoints(demo: gr.Blocks, endpoints: Endpoints) -> None:
-    """Put the endpoints on the app; call it before other events, so that they keep their names."""
+    """Add the endpoints to the app, before other events, so that they keep their names."""
     for function in (endpoints.make_adapter, endpoints.chat, endpoints.inspect):
         api(function, **LANES["engine"])
     for function in (endpoints.list_adapters, endpoints.download):

@@ -1,4 +1,4 @@
-"""Bodies of requests as they arrive: where one ends, and how many files it brings."""
+"""Limits on request bodies while they arrive: size, structure and number of files."""
 
 from collections.abc import Callable
 
@@ -10,30 +10,30 @@ from dnd_engine.limits import FIXED
 __all__ = ["MIN_CHARGED", "BoundedBody", "ChargedFiles"]
 
 MIN_CHARGED = 64_000
-"""Bytes that each uploaded file counts at least: small ones cost the disk more than their size."""
+"""Minimum bytes charged per uploaded file: small files take more disk space than their size."""
 
 
 class ChargedFiles:
-    """Counts the files of an upload, of which Gradio takes a thousand at once.
+    """Counts the files of an upload, because Gradio accepts a thousand per request.
 
     Args:
-        content_type: The header, which says what is between two files.
-        charge: Takes a number of bytes, or refuses it.
-        paid: Bytes that are charged already.
+        content_type: Content-Type header, which contains the boundary between files.
+        charge: Charges a number of bytes; returns False if refused.
+        paid: Bytes charged already.
     """
 
     def __init__(self, content_type: str, charge: Callable[[int], bool], paid: int) -> None:
-        # Read as Gradio reads it, or a header could tell the two of us different things.
+        # Parse the header as Gradio does, or a crafted one could give each of us another boundary.
         boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
-        self._mark = b"\r\n--" + boundary  # one after each part
+        self._mark = b"\r\n--" + boundary  # one follows each part
         self._charge, self._paid = charge, paid
         self._files, self._rest = 0, b""
 
     def take(self, data: bytes) -> bool:
-        """Charge the files that end in some bytes; False if they are refused."""
+        """Charge the files that end in this chunk; return False if refused."""
         data = self._rest + data
         self._files += data.count(self._mark)
-        self._rest = data[1 - len(self._mark) :]  # a mark may be cut in two
+        self._rest = data[1 - len(self._mark) :]  # a boundary may be split between chunks
         owed = self._files * MIN_CHARGED - self._paid
         if owed > 0 and not self._charge(owed):
             return False
@@ -42,15 +42,15 @@ class ChargedFiles:
 
 
 class BoundedBody:
-    """A body that ends where it brings too much, as if the sender had left.
+    """A body that is cut off at its limit, as if the client had disconnected.
 
-    An empty list, two bytes of JSON, takes 64 in memory, so bytes alone do not bound a body that is
-    no upload: its brackets and commas are counted, those in strings included.
+    An empty list is two bytes of JSON but takes 64 in memory, so limiting bytes is not enough:
+    brackets and commas are counted too, including those in strings.
 
     Args:
-        receive: Brings the whole body.
-        most: Bytes that it may have.
-        files: Counts its files; None for a body that is no upload.
+        receive: ASGI `receive` of the whole body.
+        most: Maximum bytes.
+        files: Counter of its files; None for a body that is not an upload.
     """
 
     def __init__(self, receive: Receive, most: int, files: ChargedFiles | None = None) -> None:
@@ -59,12 +59,12 @@ class BoundedBody:
         self.most = most
         self.too_large = False
         self.too_many = False
-        """Of an upload: more files than may be charged."""
+        """Whether an upload had more files than could be charged."""
         self.too_fine = False
-        """Of JSON: more lists, objects or items than it may hold."""
+        """Whether JSON had too many lists, objects or items."""
 
     async def receive(self) -> Message:
-        """Bring the next part, or say that the sender left."""
+        """Return the next chunk, or a disconnect at the limit."""
         message = await self._receive()
         data = message.get("body", b"")
         self._taken += len(data)
@@ -77,7 +77,7 @@ class BoundedBody:
 
     @property
     def is_cut(self) -> bool:
-        """Whether it ended before its end."""
+        """Return whether the body was cut off."""
         return self.too_large or self.too_many or self.too_fine
 
     def _count_parts(self, data: bytes) -> None:

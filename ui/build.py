@@ -1,4 +1,4 @@
-"""Assembles the page: what is where. Each part lays itself out and wires itself."""
+"""Assembles the page. Each part lays itself out and wires itself."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,22 +44,23 @@ def build_ui(
     runs: Sequence[RunFolder] = (),
     server: ServerLimits | None = None,
 ) -> gr.Blocks:
-    """Build the page. Nothing is loaded and nothing is started.
+    """Build the page, without loading or starting anything.
 
-    It is built once, for all languages; see `ui.language`.
+    One page serves all languages; see `ui.language`.
 
     Args:
-        handle: Holds the engine; start it when the server starts.
-        limits: What prompt files may amount to.
-        own: This computer's user, whose library opens with their key; None where others are served:
-            each visit then has a library that ends with it.
-        runs: Folders of trainings and collections that visitors may watch; none, no tab for them.
-        server: What visitors may take.
+        handle: Handle of the engine; start it when the server starts.
+        limits: Limits on prompt files.
+        own: This computer's user, whose key opens their library. None on a server for others, where
+            each visit has its own temporary library.
+        runs: Folders of training runs and collections that visitors may watch; without any, the tab
+            is hidden.
+        server: Limits per visitor and server.
     """
     cache = Path(get_upload_folder())
     files = SessionFiles(cache)
     shared, server = own is None, server or ServerLimits()
-    # Uploads are copied to the visit's folder when they are read, so what Gradio keeps may go soon.
+    # Gradio's copies of uploads may expire soon, because a visit copies them when it reads them.
     sweep_seconds = max(1, server.upload_seconds // 4)
     upload_seconds = max(1, server.upload_seconds - sweep_seconds)
 
@@ -72,7 +73,7 @@ def build_ui(
     ) as demo:
         calls = EngineCalls(handle)
         add_endpoints(demo, Endpoints(calls, limits, files, cache, server))
-        session = gr.State(Session())  # `ui.visits` says how long it stays
+        session = gr.State(Session())  # `ui.visits` determines its lifetime
         frame = frame_panel()
         models = None if shared else models_panel()
         with gr.Tabs(elem_id="dnd-tabs") as tabs:
@@ -122,7 +123,7 @@ def build_ui(
         if training is not None:
             wire_training(page, training, training_tab, tabs)
         wire_language(page, frame, workbench, library, report, training)
-    # Closed but for the queue: other routes would pass by its lanes and limits.
+    # Close the API except for the queue: other routes would bypass its lanes and limits.
     demo.queue(default_concurrency_limit=4, api_open=False)
     calm_queue(demo)
     return demo

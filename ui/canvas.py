@@ -1,7 +1,7 @@
-"""The drag-and-drop canvas: a `gr.HTML` whose value is a typed, checked model.
+"""The drag-and-drop canvas: a `gr.HTML` whose value is a typed, validated model.
 
-The browser side is `assets/canvas.js`. Traffic is one-way each: the canvas's value is what the
-visitor arranged, and answers travel back through the `Inbox`. So no answer can undo a move.
+The browser side is `assets/canvas.js`. Data flows one way each: the canvas's value is the visitor's
+arrangement, and answers come back through the `Inbox`. So no answer can undo a move.
 """
 
 import math
@@ -30,7 +30,7 @@ _ID = Field(max_length=200)
 
 
 class CardChoices(GradioModel):
-    """What was chosen for a file, as the browser sends it; see `Choices`."""
+    """A person's options for a file, as the browser sends them; see `Choices`."""
 
     text: str | None = _NAME
     instruction: str | None = _NAME
@@ -40,12 +40,12 @@ class CardChoices(GradioModel):
 
 
 class Looking(GradioModel):
-    """Which prompts somebody looks at."""
+    """The prompts that the visitor looks at."""
 
     card: str = _ID
     query: str = Field(default="", max_length=200)
     most: int = Field(default=50, ge=1, le=1_000)
-    """Prompts to show."""
+    """Number of prompts to show."""
 
 
 class CardData(GradioModel):
@@ -56,17 +56,17 @@ class CardData(GradioModel):
     size: int = 0
     split: Split = "auto"
     file: FileData | None = None
-    """Until the server has read it. Gradio checks that it was uploaded."""
+    """The upload, until the server has read it. Gradio checks that it was uploaded."""
     waiting: bool = False
-    """Whether the card still has no answer."""
+    """Whether the card still waits for an answer."""
     example: str = Field(default="", max_length=200)
-    """Which file of an example it is, if any."""
+    """Its file name in an example, if it is from one."""
     pasted: bool = False
     choices: CardChoices = Field(default_factory=CardChoices)
     accepted: bool = False
-    """Whether somebody said that these are prompts, however they look."""
+    """Whether the visitor confirmed that these are prompts despite doubts."""
     version: int = 0
-    """Counts up with each choice; an answer names the one it belongs to."""
+    """Incremented with each change of options; an answer carries the version it belongs to."""
 
 
 class BucketData(GradioModel):
@@ -79,20 +79,20 @@ class BucketData(GradioModel):
 
 
 class CanvasData(GradioModel):
-    """The canvas's value."""
+    """The value of the canvas."""
 
     buckets: list[BucketData] = Field(default_factory=list)
     cards: list[CardData] = Field(default_factory=list)
     attempt: int = 0
-    """Counts up when the same arrangement is sent again."""
+    """Incremented when the same arrangement is sent again."""
     remixing: bool = False
-    """Whether a remix of it is ordered right away."""
+    """Whether a remix follows immediately."""
     looking: Looking | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CanvasCard:
-    """A card, checked: its path, if any, is among the uploads."""
+    """A validated card: its path, if any, is an upload."""
 
     id: str
     name: str
@@ -109,32 +109,33 @@ class CanvasCard:
 
 @dataclass(frozen=True, slots=True)
 class CanvasBucket:
-    """A bucket, checked."""
+    """A validated bucket."""
 
     name: str
     weight: float
     cards: tuple[CanvasCard, ...]
     id: str = ""
-    """The browser's own; it tells the first buckets, which have a name in each language."""
+    """Id from the browser. It identifies the initial buckets, whose names depend on the
+    language."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """What handlers get: the buckets on the canvas, in order."""
+    """The buckets on the canvas, in order, as handlers receive them."""
 
     buckets: tuple[CanvasBucket, ...] = ()
     remixing: bool = False
-    """Whether a remix of these is ordered right away."""
+    """Whether a remix follows immediately."""
     looking: Looking | None = None
-    """Which prompts to show, if somebody looks at a file."""
+    """Prompts to show; None if the visitor looks at no file."""
 
     @property
     def cards(self) -> tuple[CanvasCard, ...]:
-        """All cards, bucket by bucket."""
+        """Return all cards, bucket by bucket."""
         return tuple(card for bucket in self.buckets for card in bucket.cards)
 
     def to_message(self) -> dict[str, Any]:
-        """Return buckets and cards as the canvas takes them back."""
+        """Return buckets and cards in the form that the canvas accepts."""
         buckets = [
             {"id": b.id, "name": b.name, "weight": b.weight, "cards": [card.id for card in b.cards]}
             for b in self.buckets
@@ -169,15 +170,15 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
         limits: PromptLimits | None = None,
         **kwargs: Any,
     ):
-        """Read the files that the canvas is made of.
+        """Read the canvas's template, script and style.
 
         Args:
-            value: Its first buckets, by the English names that `words` translates.
-            words: What the script says, from `script_words`; English by default.
-            limits: What the browser may refuse by itself.
-            kwargs: For `gr.HTML`.
+            value: English names of the initial buckets, which `words` translates.
+            words: Messages of the script, from `script_words`; English by default.
+            limits: Limits that the browser enforces itself.
+            kwargs: Arguments for `gr.HTML`.
         """
-        # Gradio takes a name that the script quotes for an event, unless it is an attribute.
+        # Gradio treats a quoted name in the script as an event, unless it is an attribute.
         self.words = words or script_words()
         if limits is not None:
             kwargs["limits"] = {
@@ -194,17 +195,17 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
             html_template=asset_path("canvas.html").read_text(encoding="utf-8"),
             words=self.words,
             js_on_load="\n".join(scripts),
-            # Inline, so that the page asks nobody for it.
+            # Inline, so that the page sends no request for it.
             head=f"<script>{sortable}</script>",
             apply_default_css=False,
             **kwargs,
         )
 
     def preprocess(self, payload: CanvasData | None) -> Arrangement:  # type: ignore[override]  # HTML has texts
-        """Turn the browser's value into buckets of checked cards.
+        """Convert the browser's value to buckets of validated cards.
 
         Raises:
-            gr.Error: If the value is larger than any canvas is.
+            gr.Error: If the value is larger than a canvas can be.
         """
         if payload is None:
             return Arrangement()
@@ -233,7 +234,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
                 CanvasBucket(
                     name=one_line(bucket.name)[:60] or _("Unnamed"),
                     weight=bucket.weight if math.isfinite(bucket.weight) else 0.0,
-                    # A card is in one bucket; `pop` keeps a made-up value from doubling it.
+                    # A card is in one bucket; `pop` prevents a crafted value from duplicating it.
                     cards=tuple(cards.pop(key) for key in bucket.cards if key in cards),
                     id=bucket.id,
                 )
@@ -244,7 +245,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
         )
 
     def postprocess(self, value: CanvasData | dict[str, Any] | None) -> CanvasData:  # type: ignore[override]  # HTML has texts
-        """Accept a value as a dict or a model."""
+        """Accept a dict or a model."""
         if isinstance(value, CanvasData):
             return value
         return CanvasData(**(value or {}))
@@ -258,7 +259,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
         return {"buckets": [], "cards": []}
 
     def api_info(self) -> dict[str, Any]:
-        """Describe the value."""
+        """Return the schema of the value."""
         return CanvasData.model_json_schema()
 
 
@@ -274,7 +275,7 @@ class ExampleSet(GradioModel):
     """The files of an example, and the bucket they go to."""
 
     bucket: str
-    """In English; the canvas translates it."""
+    """English name; the canvas translates it."""
     weight: float
     files: list[ExampleFile]
 
@@ -285,16 +286,16 @@ class Message(GradioModel):
     op: Literal["none", "readings", "load", "fold", "restore"] = "none"
     readings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     looked: dict[str, Any] | None = None
-    """The prompts of a file that somebody looks at."""
+    """Prompts of the file that the visitor looks at."""
     sets: list[ExampleSet] = Field(default_factory=list)
     buckets: list[BucketData] = Field(default_factory=list)
     cards: list[CardData] = Field(default_factory=list)
-    """With `readings`, what lay on the canvas when the page was left."""
+    """Cards; with `readings`, those on the canvas when the page was left."""
     folded: bool = False
     tell_when_read: bool = False
-    """Whether the canvas says so, as its event `read`, once these are read."""
+    """Whether the canvas sends its event `read` once these are read."""
     nonce: str = ""
-    """Makes equal messages differ, since Gradio sends changes only."""
+    """Makes equal messages differ, because Gradio sends only changes."""
 
 
 class Inbox(gr.HTML, metaclass=WithoutStub):
@@ -315,10 +316,10 @@ class Inbox(gr.HTML, metaclass=WithoutStub):
         )
 
     def preprocess(self, payload: Message | None) -> None:  # type: ignore[override]  # HTML has texts
-        """Nothing is read back."""
+        """Ignore input: nothing is read back."""
 
     def postprocess(self, value: dict[str, Any] | None) -> Message:  # type: ignore[override]  # HTML has texts
-        """Stamp a message, so that it arrives even if it equals the last one."""
+        """Stamp a message, so that it is sent even if it equals the last one."""
         return Message(**(value or {}), nonce=secrets.token_hex(8))
 
     def example_payload(self) -> dict[str, Any]:
@@ -330,5 +331,5 @@ class Inbox(gr.HTML, metaclass=WithoutStub):
         return {}
 
     def api_info(self) -> dict[str, Any]:
-        """Describe the value."""
+        """Return the schema of the value."""
         return Message.model_json_schema()

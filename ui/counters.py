@@ -1,4 +1,4 @@
-"""What a server counts while it runs, as Prometheus reads it: numbers, nothing of a visitor."""
+"""Counters of the server in Prometheus's format, without data about visitors."""
 
 import logging
 from collections import Counter
@@ -10,25 +10,25 @@ __all__ = ["Counters", "FaultCounter"]
 
 
 class Counters:
-    """Totals since the start. For one thread: that of the server's event loop."""
+    """Totals since the start. Not thread-safe: for the thread of the server's event loop."""
 
     def __init__(self) -> None:
         self.answers: Counter[int] = Counter()
-        """By HTTP status."""
+        """Number of answers by HTTP status."""
         self.faults = 0
         self.lost_device = False
-        """Whether a fault was one that only a new process recovers from."""
+        """Whether an error occurred that only a new process recovers from."""
 
     def numbers(self) -> dict[str, float]:
-        """Return all of them by name."""
+        """Return all counters by name."""
         answers = {f"answers_{status}": count for status, count in sorted(self.answers.items())}
         return {**answers, "faults": self.faults}
 
     def text(self, gauges: Mapping[str, float]) -> str:
-        """Return all of them in Prometheus's text format.
+        """Return all counters in Prometheus's text format.
 
         Args:
-            gauges: What is measured now, by name.
+            gauges: Current values by name.
         """
         lines = ["# TYPE dnd_answers_total counter"]
         lines += [
@@ -49,7 +49,7 @@ class FaultCounter(logging.Handler):
         self._counters = counters
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Count one."""
+        """Count one error."""
         self._counters.faults += 1
         if getattr(record, LOST_DEVICE, False):
             self._counters.lost_device = True

@@ -1,8 +1,8 @@
-"""Everything the page and the API ask of the engine: in which thread, which lane and which steps.
+"""All calls from page and API to the engine, with their threads, lanes and steps.
 
-Handlers take an `EngineCalls` and know nothing of threads. With `ui.engine_thread` and
-`ui.engine_handle`, which it is built on, this is the only module of the window that does, and the
-only one that marks what needs a GPU on ZeroGPU.
+Handlers use an `EngineCalls` and know nothing about threads. Besides `ui.engine_thread` and
+`ui.engine_handle`, which it is built on, only this module does, and only it marks functions that
+need a GPU on ZeroGPU.
 """
 
 import functools
@@ -48,59 +48,60 @@ if TYPE_CHECKING:
 __all__ = ["LANES", "TICK_SECONDS", "Answers", "EngineCalls", "Stop"]
 
 Answers = Literal["base", "labels"] | Mapping[str, str] | Endpoint
-"""What an adapter is taught: answers of the base, labels, a person's by prompt, or a teacher's."""
+"""Source of the answers that an adapter is taught: base, labels, a person's by prompt, or a
+teacher."""
 
 LANES: Mapping[str, Mapping[str, Any]] = {
-    # One engine, one at a time.
+    # There is one engine, so one call at a time.
     "engine": {"concurrency_id": "engine", "concurrency_limit": 1},
-    # One at a time too, but in a lane of its own: it takes most of a minute, and lets others use
-    # the engine between its steps.
+    # A lane of its own: it takes most of a minute, and others can use the engine between its steps.
     "refine": {"concurrency_id": "refine", "concurrency_limit": 1},
-    # Likewise: up to forty answers, between whose tokens others have a turn.
+    # A lane of its own: up to forty answers, and others can use the engine between tokens.
     "batch": {"concurrency_id": "batch", "concurrency_limit": 1},
-    # Likewise; its seconds do not wait for the minutes of a refinement.
+    # A lane of its own, so that its seconds do not wait for the minutes of a refinement.
     "imprint": {"concurrency_id": "imprint", "concurrency_limit": 1},
-    # Likewise; a training takes minutes where cores are few.
+    # A lane of its own: a training run takes minutes on few cores.
     "measure": {"concurrency_id": "measure", "concurrency_limit": 1},
-    # Checks follow an adapter that can be used already: the next visitor's synthesis comes first.
+    # The adapter is usable before its checks, so the next visitor's synthesis must not wait.
     "check": {"concurrency_id": "check", "concurrency_limit": 1},
-    # Files are written and uploads run beside the engine, which they need for a moment only.
+    # Writing files and uploads need the engine only for a moment.
     "export": {"concurrency_id": "export", "concurrency_limit": 2},
-    # Prompt files are read without the engine.
+    # Reading prompt files does not need the engine.
     "read": {"concurrency_id": "read", "concurrency_limit": 4},
 }
 """The lanes of Gradio's queue, as arguments of an event."""
 
 _REFINE_GPU_SECONDS = 90
 _MEASURE_GPU_SECONDS = 180
-"""How long a GPU is borrowed at most, where the default is too short; see `spaces.gpu`."""
+"""Maximum seconds a GPU is borrowed, if the default is too short; see `spaces.gpu`."""
 _STREAM_SECONDS = 0.3
-"""Least time between two redraws of a stream: where the browser shares two cores with the engine,
-each costs half a token's time."""
+"""Minimum time between two redraws of a stream: on two cores shared with the browser, each redraw
+costs half a token's time."""
 
 _Tagged = Iterator[tuple[str, Any]]
-"""Pairs of `progress` and a step, and at the end one of `result` and the result."""
+"""Pairs of `progress` and a step, and finally `result` and the result."""
 _Ticking = Generator[tuple[str, Any] | None, None, None]
-"""The same with None wherever nothing came for a tick, so that a clock can be redrawn."""
+"""The same pairs, with None for each tick without one, so that a clock can be redrawn."""
 
 
 class EngineCalls:
-    """Asks the engine on behalf of handlers, whichever thread they run in.
+    """Calls the engine for handlers, from any thread.
 
-    Calls of a moment return their result. Longer ones are iterators that end early when a `Stop`
-    is set. All of them raise `DndError` where the engine does, or if it is not loaded.
+    Short calls return their result. Longer ones are iterators that end early when a `Stop` is set.
+    All raise `DndError` if the engine does, or if it is not loaded.
 
     Args:
-        handle: Holds the engine, ready or not.
+        handle: Handle of the engine.
     """
 
     def __init__(self, handle: EngineHandle) -> None:
         self._handle = handle
         self.ticking = handle.thread.ticking
-        # On ZeroGPU these run in a worker, which has the engine by fork: never as an argument.
+        # On ZeroGPU these run in a worker that gets the engine by fork, so it must not be an
+        # argument.
         run = handle.thread.run
         self._inspect = functools.partial(run, gpu(self._inspect_here))
-        self._norms = functools.partial(run, self._norms_here)  # on the CPU, where adapters are
+        self._norms = functools.partial(run, self._norms_here)  # on the CPU, because adapters are
         self._thumbprint = functools.partial(run, self._thumbprint_here)
         self._save = functools.partial(run, gpu(self._save_here))
         self._push = gpu(self._push_here)
@@ -124,7 +125,7 @@ class EngineCalls:
         """Return the engine.
 
         Raises:
-            DndError: It is not loaded.
+            DndError: If the engine is not loaded.
         """
         engine = self._handle.engine
         if engine is None:
@@ -137,26 +138,26 @@ class EngineCalls:
 
     @property
     def config(self) -> EngineConfig:
-        """What is loaded, or will be."""
+        """Configuration of the models that are loaded, or will be."""
         return self._handle.config
 
     def switch(self, choice: "Choice") -> None:
-        """Load other models in place of these.
+        """Load other models instead.
 
         Raises:
-            ConfigError: If some are being loaded.
+            ConfigError: If models are being loaded.
         """
         generator = choice.generator or NO_GENERATOR
         self._handle.switch(replace(self.config, base=choice.base, generator=generator))
 
     def choices(self) -> "tuple[list[Choice], Choice]":
-        """List the bases and generators that are installed, and which of them is loaded."""
-        from dnd_engine.generator.installed import installed, loaded_choice  # torch comes with it
+        """List the installed bases and generators, and the loaded choice."""
+        from dnd_engine.generator.installed import installed, loaded_choice  # imports torch
 
         return installed(self.config), loaded_choice(self.config)
 
     def availability(self, choice: "Choice", *, ask_hub: bool = False) -> "Availability":
-        """Find out what a choice takes.
+        """Find out the size and download of a choice.
 
         Raises:
             DndError: If there is no such base.
@@ -170,14 +171,14 @@ class EngineCalls:
         return found.with_part(encoder)
 
     def load_state(self) -> LoadState:
-        """Return how far the load is."""
+        """Return the state of loading."""
         return self._handle.snapshot()
 
     def until_ready(self, stop: Stop | None = None, *, ticks: int = 1) -> Iterator[LoadState]:
-        """Yield how far the load is until the engine is ready, or until `stop` is set.
+        """Yield the state of loading until the engine is ready or `stop` is set.
 
         Raises:
-            DndError: What the load failed with.
+            DndError: If loading failed.
         """
         while stop is None or not stop.is_set():
             if self._handle.wait(ticks * TICK_SECONDS) is not None:
@@ -186,16 +187,16 @@ class EngineCalls:
             yield self._handle.snapshot()
 
     def loaded(self, seconds: float) -> "Engine":
-        """Return the engine once it is loaded, waiting so long at most.
+        """Wait for the engine and return it.
 
         Raises:
-            DndError: What the load failed with, or that it takes longer.
+            DndError: If loading failed or takes longer than `seconds`.
         """
         self._handle.start()
         self._handle.wait(seconds)
         return self.ready()
 
-    # ------------------------------------------------------------------ of a moment
+    # ------------------------------------------------------------------ short calls
 
     def inspect(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
         """Measure an adapter on prompts."""
@@ -203,17 +204,17 @@ class EngineCalls:
         return found
 
     def norms(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
-        """Measure the sizes of an adapter's weights."""
+        """Measure the size of an adapter's update by layer."""
         found: Mapping[str, tuple[float, ...]] = self._norms(adapter)
         return found
 
     def thumbprint(self, adapter: "Adapter") -> "tuple[tuple[float, ...], ...]":
-        """Return numbers that tell an adapter from others at a glance."""
+        """Return a small picture of an adapter's update."""
         found: tuple[tuple[float, ...], ...] = self._thumbprint(adapter)
         return found
 
     def save(self, adapter: "Adapter", path: Path) -> Path:
-        """Write an adapter as a zip that stock PEFT has opened."""
+        """Write an adapter as a zip, verified with stock PEFT."""
         saved: Path = self._save(adapter, path)
         return saved
 
@@ -223,7 +224,7 @@ class EngineCalls:
         """Push an adapter to the Hub.
 
         Returns:
-            Address, whether it is private, and how it is used.
+            URL, whether it is private, and example code.
         """
         return self._push(adapter, repo, token, private)
 
@@ -237,7 +238,7 @@ class EngineCalls:
         memory: "PromptMemory",
         stop: Stop | None = None,
     ) -> _Ticking:
-        """Make an adapter of prompts."""
+        """Make an adapter from prompts."""
         return self._in_ticks(self._synthesize(buckets, mix, seed, memory), stop)
 
     def imprint(
@@ -253,7 +254,7 @@ class EngineCalls:
 
     @property
     def stop_keeps(self) -> bool:
-        """Whether a training can be ended with what it has learnt: not in another process."""
+        """Whether a stopped training run can keep its result; not if it is in another process."""
         return not borrows_gpu()
 
     def teach(
@@ -267,14 +268,14 @@ class EngineCalls:
         """Train an adapter a little.
 
         Args:
-            adapter: Where to start.
-            buckets: Whose prompts are learnt, unless there are answers of a person.
-            answers: What is learnt: the base's own answers, the labels, a person's or a teacher's.
-            enough: Ends the training with what was learnt.
-            stop: Ends it with nothing.
+            adapter: Starting point.
+            buckets: Prompts to train on, unless a person's answers are given.
+            answers: Source of the answers to learn.
+            enough: Ends the training and keeps the result.
+            stop: Ends the training and discards the result.
         """
         steps = self._teach(adapter, buckets, answers, enough if self.stop_keeps else None)
-        # Who waits for a server must not keep the engine's own thread.
+        # Waiting for a teacher's server must not block the engine's own thread.
         return self.ticking(steps, stop, beside=isinstance(answers, Endpoint))
 
     def propose(self, buckets: Sequence[Bucket], limit: int, stop: Stop) -> _Ticking:
@@ -282,13 +283,13 @@ class EngineCalls:
         return self._in_ticks(self._propose(buckets, limit), stop)
 
     def remake(self, recipe: Recipe, stop: Stop) -> _Ticking:
-        """Carry out a recipe."""
+        """Recreate an adapter from a recipe."""
         return self._in_ticks(self._remake(recipe), stop)
 
     def prove(
         self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
     ) -> _Ticking:
-        """Compare an adapter with others, made from other prompts than its own."""
+        """Compare an adapter with controls made from other prompts."""
         return self._in_ticks(self._prove(adapter, buckets, memory), None)
 
     def compare(
@@ -302,17 +303,17 @@ class EngineCalls:
 
         Args:
             rows: Conversations and adapters; None for the base.
-            sampling: Shared by all.
-            strengths: Asked for the strength of each adapter at every token.
-            stop: Ends the answers.
+            sampling: Sampling settings, shared by all.
+            strengths: Called at every token; returns the strength of each adapter.
+            stop: Ends all answers.
 
         Yields:
-            Some of the replies on the way, and the last ones.
+            Some intermediate replies, and the final ones.
         """
-        # A worker on a borrowed GPU sees nothing of the slider.
+        # A worker on a borrowed GPU cannot see the slider.
         seen = None if borrows_gpu() else strengths
         stop = stop or Stop()
-        # The engine's thread does not wait for the page: drawing holds up no token.
+        # The engine's thread does not wait for the page, so that drawing delays no token.
         return self.ticking(_some(self._compare(rows, sampling, seen), stop), stop)
 
     def compare_remote(
@@ -323,12 +324,12 @@ class EngineCalls:
         sampling: Sampling,
         stop: Stop,
     ) -> "Generator[list[Reply] | None, None, None]":
-        """Answer conversations by models of another server, each in its own time.
+        """Answer conversations with models of another server, in parallel.
 
         Raises:
             DndError: If the server does not answer.
         """
-        # It waits for the network, which is no work for the engine's thread.
+        # It waits for the network, so it does not need the engine's thread.
         return self.ticking(compare_remote(url, key, rows, sampling), stop, beside=True)
 
     def measure(
@@ -340,26 +341,26 @@ class EngineCalls:
         warm_start: bool,
         stop: Stop,
     ) -> "Iterator[MeasureStep | None]":
-        """Measure an adapter on labelled rows, or train a LoRA beside what was measured."""
+        """Measure an adapter on labelled rows, or train a LoRA for comparison."""
         steps = self._measure(adapter, file, config, measured, warm_start)
         return self.ticking(steps, stop)
 
     def beside(self, steps: Iterator[Any]) -> Iterator[Any]:
-        """Run steps in a thread of their own: they take long and need the engine for moments."""
+        """Run steps in their own thread: they take long but need the engine only for moments."""
         return self.ticking(steps, Stop(), beside=True)
 
     def last(self, steps: Generator[Any, None, None], left: Callable[[], bool]) -> Any:
-        """Take all steps, and return the last one.
+        """Run all steps, and return the last one.
 
         Args:
-            steps: Steps of this class; None is a tick.
-            left: Whether whoever ordered them has gone away.
+            steps: Steps from a method of this class; None is a tick.
+            left: Returns whether the caller has disconnected.
 
         Raises:
-            DndError: They have, and the steps were ended early.
+            DndError: If the caller disconnected and the steps were cancelled.
         """
         found = None
-        # Closing the ticks ends the computation at its next step.
+        # Closing the iterator ends the computation at its next step.
         with closing(steps):
             for step in steps:
                 if left():
@@ -370,7 +371,7 @@ class EngineCalls:
     def _in_ticks(self, steps: _Tagged, stop: Stop | None) -> _Ticking:
         return self.ticking(steps, stop or Stop())
 
-    # ------------------------------------------------------------------ where the engine is
+    # ------------------------------------------------------------------ inside the engine's process
 
     def _inspect_here(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
         return self.ready().inspect(adapter, buckets)
@@ -459,7 +460,7 @@ class EngineCalls:
 
 
 def _tagged(steps: Generator[Any, None, Any]) -> _Tagged:
-    """Yield what a generator of the engine yields and returns, as pairs that can be pickled."""
+    """Convert an engine generator's steps and result to pairs that can be pickled."""
     try:
         while True:
             try:
@@ -472,7 +473,7 @@ def _tagged(steps: Generator[Any, None, Any]) -> _Tagged:
 
 
 def _some(steps: "Generator[list[Reply], None, None]", stop: Stop) -> "Iterator[list[Reply]]":
-    """Pass on the first step, the last, and some between."""
+    """Yield the first and last step, and some in between."""
     due, replies = 0.0, None
     with closing(steps):
         for replies in steps:

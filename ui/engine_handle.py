@@ -1,8 +1,8 @@
-"""The one engine of this process: loaded in its own thread, so the page is usable at once.
+"""The engine of this process, loaded in its own thread so that the page is usable at once.
 
-Its owner may exchange it for one with other models; what is being computed ends with the old one.
+The owner may replace it by one with other models; running computations are then cancelled.
 
-The engine, and with it torch, is imported by that thread alone.
+Only that thread imports the engine, and with it torch.
 """
 
 import gc
@@ -26,29 +26,29 @@ __all__ = ["EngineHandle", "LoadState"]
 logger = logging.getLogger(__name__)
 
 _END_SECONDS = 10.0
-"""How long a switch waits for the step that is computed."""
+"""Maximum wait of a switch for the step being computed."""
 
 _Load = Callable[[Callable[["Progress"], None]], "Engine"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadState:
-    """How far the engine is, at one moment."""
+    """State of the engine at one moment."""
 
     status: Literal["idle", "loading", "ready", "failed"]
     progress: "Progress | None" = None
     """The last step reported, while loading."""
     message: str = ""
-    """Why it failed."""
+    """Reason of the failure."""
 
 
 class EngineHandle:
-    """Starts, watches and hands out the engine.
+    """Loads the engine and provides access to it.
 
     Args:
-        load: Makes the engine and reports progress; runs in the engine's thread.
-        config: What it loads.
-        shared: Whether the page serves others, who do not read which files there are.
+        load: Creates the engine and reports progress, in the engine's thread.
+        config: Configuration to load.
+        shared: Whether the page serves others, who must not learn which files exist.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class EngineHandle:
     ) -> None:
         self._load, self._shared = load, shared
         self.config = config or EngineConfig()
-        """What is loaded, or will be."""
+        """Configuration of the models that are loaded, or will be."""
         self.thread = EngineThread()
-        """In which the engine is loaded and computes."""
+        """Thread that loads the engine and computes."""
         self._changed = threading.Condition()
         self._state = LoadState("idle")
         self._engine: Engine | None = None
@@ -67,14 +67,14 @@ class EngineHandle:
 
     @classmethod
     def of(cls, config: EngineConfig, *, shared: bool = False) -> "EngineHandle":
-        """Make a handle that will load the engine of a config."""
+        """Create a handle for an engine with this configuration."""
         return cls(_loader(config), config, shared=shared)
 
     def switch(self, config: EngineConfig) -> None:
-        """Let go of the engine with all that runs on it, and load another.
+        """Cancel everything on the engine, and load another one.
 
         Raises:
-            ConfigError: If one is being loaded.
+            ConfigError: If an engine is being loaded.
         """
         with self._changed:
             if self._state.status == "loading":
@@ -82,12 +82,12 @@ class EngineHandle:
             self._load, self.config = _loader(config), config
             self._engine = self._error = None
             self._state = LoadState("loading")
-        # Whoever computes holds the engine, and there may be no room for two.
+        # A running step still references the engine, and two may not fit into memory.
         self.thread.dismiss(_END_SECONDS)
         self.thread.start(self._run)
 
     def start(self) -> None:
-        """Begin to load; also tries again after a failure. Does nothing while loading or ready."""
+        """Start loading, or retry after a failure. Does nothing while loading or ready."""
         with self._changed:
             if self._state.status in ("loading", "ready"):
                 return
@@ -96,7 +96,7 @@ class EngineHandle:
         self.thread.start(self._run)
 
     def snapshot(self) -> LoadState:
-        """Return how far the load is."""
+        """Return the state of loading."""
         with self._changed:
             return self._state
 
@@ -110,7 +110,7 @@ class EngineHandle:
         """Return the engine, or None if it is not ready after `timeout` seconds.
 
         Raises:
-            DndError: What the load failed with.
+            DndError: If loading failed.
         """
         with self._changed:
             self._changed.wait_for(
@@ -122,7 +122,7 @@ class EngineHandle:
 
     def _run(self) -> None:
         if self._tried:
-            gc.collect()  # the engine before this one goes first: there may be no room for two
+            gc.collect()  # free the earlier engine first: two may not fit into memory
         self._tried = True
         try:
             engine = self._load(self._report)
@@ -138,11 +138,11 @@ class EngineHandle:
 
     def _warm_up(self, engine: "Engine") -> None:
         if borrows_gpu():
-            return  # it is there in marked functions alone
+            return  # on ZeroGPU, the GPU exists only inside marked functions
         try:
             engine.warm_up()
-        except Exception:  # no visitor ordered this: only the log can say it
-            # An order that fails the same way shows its error; an error that got out of here
+        except Exception:  # no visitor is waiting for this, so log it
+            # A later call that fails the same way shows its error; an exception that escaped here
             # would leave the page loading for ever.
             logger.exception("The engine did not warm up; the first order will take longer")
 
@@ -164,7 +164,7 @@ class EngineHandle:
 
 
 def _loader(config: EngineConfig) -> _Load:
-    """Return what loads the engine of a config."""
+    """Return a function that loads an engine with this configuration."""
 
     def load(on_progress: Callable[["Progress"], None]) -> "Engine":
         from dnd_engine.engine import Engine
@@ -175,7 +175,7 @@ def _loader(config: EngineConfig) -> _Load:
 
 
 def _reported(error: Exception) -> DndError:
-    """Log an error, and return a sentence with its reference."""
-    from ui.faults import report_fault  # Gradio, which `dnd --help` does without
+    """Log an error, and return a message with its reference."""
+    from ui.faults import report_fault  # imports Gradio, which `dnd --help` must not
 
     return DndError(report_fault(error, "load"))

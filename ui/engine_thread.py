@@ -1,9 +1,9 @@
-"""The thread in which the engine computes: one that stays, others only while it is busy.
+"""The thread that runs the engine, with temporary ones while it is busy.
 
-OpenMP gives a team of workers to every thread that calls it. As soon as all teams together
-outnumber the cores, their workers no longer wait awake for the next operation, and on two cores
-everything takes half as long again. A server hands its work to whichever thread is free; so what
-computes is gathered here, in one thread with one team.
+OpenMP gives a team of workers to every thread that uses it. Once all teams together outnumber the
+cores, workers no longer wait actively for the next operation, and on two cores everything takes
+half as long again. A server would run handlers in any free thread, so computation is gathered here,
+in one thread with one team.
 """
 
 import atexit
@@ -23,26 +23,26 @@ __all__ = ["TICK_SECONDS", "EngineThread", "Stop"]
 logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 0.02
-"""How long work waits for a thread that may just have become free."""
+"""How long work waits for a thread that may be about to become free."""
 TICK_SECONDS = 0.25
-"""How often a running clock is redrawn: each time takes from what it shows the time of."""
+"""Interval of redrawing a running clock: each redraw takes time from the computation."""
 
 _END_SECONDS = 60.0
-"""How long a process that ends waits for what is being computed."""
+"""Maximum wait of an ending process for the step being computed."""
 
 _Result = TypeVar("_Result")
 _Work = Callable[[], None]
 
 
 class Stop(threading.Event):
-    """Ends what is being computed at its next step, once it is set."""
+    """Cancels a computation at its next step, once set."""
 
 
 class EngineThread:
-    """Runs what computes. While it is busy more work gets threads that end with it.
+    """Runs computations. While it is busy, further ones get temporary threads.
 
-    A process that ends waits a while for the step that is computed: the interpreter cuts a thread
-    off wherever it is, and inside of torch that aborts the process, whatever it had achieved.
+    An ending process waits a while for the current step: the interpreter kills threads at any
+    point, and inside torch that aborts the process.
     """
 
     def __init__(self) -> None:
@@ -55,21 +55,20 @@ class EngineThread:
         self._beside = 0
         self._here = threading.local()
         self._dismissed = threading.Event()
-        """Set for the steps that run now, once they are to end."""
+        """Set to end the current steps."""
 
     def start(self, work: _Work, *, beside: bool = False) -> None:
-        """Have work done soon, and return.
+        """Start work without waiting for it.
 
         Args:
             work: What to do.
-            beside: Whether it gets a thread of its own even where this one is free, since it takes
-                long and others wait.
+            beside: Use a separate thread even if this one is free, because the work takes long.
 
         Raises:
-            RuntimeError: The process ends.
+            RuntimeError: If the process is ending.
         """
         with self._idle:
-            # What has just been done is reported a moment before the thread is free again.
+            # The result of finished work arrives a moment before its thread is free again.
             free = not beside and self._idle.wait_for(
                 lambda: not self._busy, timeout=_GRACE_SECONDS
             )
@@ -89,17 +88,17 @@ class EngineThread:
                 self._beside += 1
 
     def dismiss(self, seconds: float) -> None:
-        """End all steps that run here, and wait so long at most until nothing is computed."""
+        """Cancel all running steps, and wait at most this long for them."""
         dismissed, self._dismissed = self._dismissed, threading.Event()
         dismissed.set()
         with self._idle:
             self._idle.wait_for(lambda: not self._busy and not self._beside, timeout=seconds)
 
     def run(self, function: Callable[..., _Result], *args: Any) -> _Result:
-        """Return what a function returns. What runs here already goes on where it is.
+        """Run a function in this thread and return its result; calls from this thread run directly.
 
         Raises:
-            Exception: What the function raises.
+            Exception: Raised by the function.
         """
         if getattr(self._here, "computes", False):
             return function(*args)
@@ -118,15 +117,15 @@ class EngineThread:
     def ticking(
         self, steps: Iterator[Any], stop: Stop, *, beside: bool = False
     ) -> Generator[Any, None, None]:
-        """Run an iterator here; yield its items as they come, and None while it is silent.
+        """Run an iterator in this thread; yield its items, and None at each tick without one.
 
-        Ends early when `stop` is set. The step that is running then ends unseen, and is the last;
-        likewise when the process ends.
+        Ends early when `stop` is set or the process ends. The running step is then the last, and
+        its result is dropped.
 
         Args:
-            steps: What to run.
-            stop: Set by others.
-            beside: As in `start`.
+            steps: Iterator to run.
+            stop: Cancels the steps once set.
+            beside: Use a separate thread, as in `start`.
 
         Raises:
             DndError: If all steps were dismissed.
@@ -150,7 +149,7 @@ class EngineThread:
                 if close is not None:
                     close()
 
-        # Whose request it is goes along: a borrowed GPU is lent to somebody.
+        # Copy the context of the request: ZeroGPU lends a GPU to its visitor.
         context = contextvars.copy_context()
         self.start(lambda: context.run(run), beside=beside)
         try:
@@ -168,7 +167,7 @@ class EngineThread:
                     return
                 yield item
         finally:
-            left.set()  # a page that was closed wants no more steps
+            left.set()  # the page was closed and wants no more steps
 
     def _serve(self) -> None:
         while True:
@@ -195,5 +194,5 @@ class EngineThread:
         try:
             work()
         except BaseException:
-            # Whoever ordered it has been told, or left; the thread goes on for others.
+            # The caller has been told or has left; the thread goes on for others.
             logger.exception("Work of the engine ended badly")

@@ -1,7 +1,7 @@
-"""Errors that nobody foresaw: a sentence and a reference for people, the rest for the log.
+"""Unexpected errors: visitors get a sentence and a reference, the log gets the details.
 
-What went wrong inside may quote a path, a visitor's text or nothing at all, so no visitor reads it.
-A reference number on the page and in the log says which is which.
+An error's message may quote a path or another visitor's text, so it is never shown. A reference
+number on the page and in the log connects the two.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate")
 _DEVICE_LOST = ("cuda error", "device-side", "mps backend", "no longer available")
 LOST_DEVICE = "lost_device"
-"""Attribute of a log record: whether only a new process can compute again."""
+"""Attribute of a log record: whether only a new process can recover from the error."""
 _MAX_FRAMES = 12
-"""Places that are logged at most."""
+"""Maximum number of stack frames to log."""
 
 
 def fault_words(error: BaseException) -> str:
-    """Say in a sentence what happened, as far as the kind of an error tells."""
+    """Describe an error in a sentence, by its type."""
     said = str(error).lower()
     if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
         return _("The memory of the server is full. Use fewer or shorter prompts, or try later.")
@@ -46,14 +46,14 @@ def _lost_device(error: BaseException) -> bool:
 
 
 def report_fault(error: BaseException, doing: str) -> str:
-    """Log an unforeseen error, and return what people read instead.
+    """Log an unexpected error, and return a message for visitors.
 
     Args:
-        error: What was raised.
+        error: The exception.
         doing: Name of the handler it came from.
     """
     reference = secrets.token_hex(4)
-    # The message stays out of the log: it may quote what a visitor typed or dropped.
+    # Do not log the message: it may quote a visitor's input.
     frames = _frames(error)
     lost = {LOST_DEVICE: _lost_device(error)}
     kind = type(error).__name__
@@ -62,7 +62,7 @@ def report_fault(error: BaseException, doing: str) -> str:
 
 
 def _frames(error: BaseException) -> str:
-    """Return where an error came from, the innermost place first, without any values."""
+    """Return the stack frames of an error, innermost first, without values."""
     places, trace = [], error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -77,9 +77,9 @@ _MAX_INTEGER = 2**63
 
 
 def _writable(value: Any) -> Any:
-    """Return a value from a client as it can also be sent: what JSON escapes may say more.
+    """Make a client's value serialisable again: JSON escapes can express more.
 
-    Half characters go, as they do from prompt files. Integers that no 64 bits hold become floats.
+    Lone surrogates are removed, as from prompt files. Integers beyond 64 bits become floats.
     """
     if isinstance(value, str):
         return value if value.isascii() else _SURROGATES.sub("", value)
@@ -96,7 +96,7 @@ def _writable(value: Any) -> Any:
 
 
 def _names_a_web_file(value: Any) -> bool:
-    """Whether a file is given as a web address: Gradio would fetch all of it, whatever its size."""
+    """Return whether a file is given as a URL: Gradio would download it, whatever its size."""
     if isinstance(value, list):
         return any(map(_names_a_web_file, value))
     if not isinstance(value, dict):
@@ -107,13 +107,13 @@ def _names_a_web_file(value: Any) -> bool:
 
 
 class GuardedBlocks(gr.Blocks):
-    """Blocks whose events never show an unforeseen error as it is, and never print one."""
+    """Blocks that never show or print the message of an unexpected error."""
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
-        """Refuse a call with too few values, without Gradio's quotation of them.
+        """Reject a call with too few values, without quoting them as Gradio does.
 
         Raises:
-            gr.Error: There are too few.
+            gr.Error: If there are too few values.
         """
         wanted = len(block_fn.inputs)
         if len(inputs) < wanted:
@@ -132,7 +132,7 @@ class GuardedBlocks(gr.Blocks):
         """Run an event; see `gr.Blocks.process_api`.
 
         Raises:
-            gr.Error: The event failed; the message is for people.
+            gr.Error: If the event failed; the message is for visitors.
         """
         try:
             if _names_a_web_file(inputs):
@@ -142,7 +142,7 @@ class GuardedBlocks(gr.Blocks):
                 raise gr.Error(words, print_exception=False)
             return await super().process_api(block_fn, _writable(inputs), *args, **kwargs)
         except gr.Error as error:
-            error.print_exception = False  # Gradio quotes the value that it could not take
+            error.print_exception = False  # it quotes the invalid value
             raise
         except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
             raise

@@ -1,7 +1,7 @@
-"""Fields that keep to their limits, whoever sends the value.
+"""Input fields that enforce their limits on the server.
 
-Gradio answers a number beyond a field's limits, as somebody types it, with an error of the server.
-It leaves the length of a text to the browser, so a program could have a visit hold any amount.
+Gradio raises a server error if a visitor types a number beyond a field's limits. It checks the
+length of a text only in the browser, so a program could send any amount.
 """
 
 from typing import Any
@@ -17,16 +17,16 @@ __all__ = ["NumberField", "Slider", "Textbox"]
 
 
 class Textbox(gr.Textbox, metaclass=WithoutStub):
-    """A text of so many characters at most: by default, of a line."""
+    """A text with a maximum length, by default that of a line."""
 
-    # Gradio hands positional arguments on by the names of this signature, so the value is named.
+    # Gradio forwards positional arguments by the names in this signature, so `value` is named.
     def __init__(
         self, value: Any = None, *, max_length: int = FIXED.max_line_chars, **kwargs: Any
     ) -> None:
         super().__init__(value, max_length=max_length, **kwargs)
 
     def get_config(self, cls: type[Block] | None = None) -> dict[str, Any]:
-        """Describe it to the browser: Gradio reads the names of properties from a signature."""
+        """Return the config for the browser: Gradio derives property names from a signature."""
         return super().get_config(cls or gr.Textbox)
 
     def preprocess(self, payload: str | None) -> str | None:
@@ -46,31 +46,31 @@ class Textbox(gr.Textbox, metaclass=WithoutStub):
         return super().preprocess(payload)
 
     def get_block_name(self) -> str:
-        """Name the component whose look it has."""
+        """Return the name of the component to render as."""
         return "textbox"
 
 
 class Slider(gr.Slider, metaclass=WithoutStub):
-    """A slider whose number may be typed."""
+    """A slider with a number field."""
 
     def preprocess(self, payload: float | None) -> float:
-        """Return the nearest value of the range; the lowest if the field is empty."""
+        """Clamp a value to the range; an empty field gives the lowest."""
         return super().preprocess(self.minimum if payload is None else _within(self, payload))
 
     def get_block_name(self) -> str:
-        """Name the component whose look it has."""
+        """Return the name of the component to render as."""
         return "slider"
 
 
 class NumberField(gr.Number, metaclass=WithoutStub):
-    """A number that is typed."""
+    """A number field."""
 
     def preprocess(self, payload: float | None) -> float | int | None:
-        """Return the nearest number allowed, or None if the field is empty."""
+        """Clamp a number to the range; an empty field gives None."""
         return super().preprocess(None if payload is None else _within(self, payload))
 
     def get_block_name(self) -> str:
-        """Name the component whose look it has."""
+        """Return the name of the component to render as."""
         return "number"
 
 

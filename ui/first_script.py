@@ -1,8 +1,8 @@
-"""A script of ours that runs before Gradio's own.
+"""Inserts a script that runs before Gradio's own.
 
-Gradio closes its connections as soon as the browser asks whether the page may be left, so a visitor
-who then stays has a page that answers no more. Only a listener that comes first can prevent that,
-and Gradio offers no place for a script that comes first.
+Gradio closes its connections as soon as the browser asks whether to leave the page, so a visitor
+who stays has a dead page. Only a listener registered earlier can prevent that, and Gradio has no
+hook for such a script.
 """
 
 from starlette.datastructures import MutableHeaders
@@ -18,7 +18,7 @@ _HEAD = b"<head>"
 
 
 class FirstScript:
-    """Middleware that puts `assets/first.js` at the top of the page."""
+    """Middleware that inserts `assets/first.js` at the top of the page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -26,11 +26,11 @@ class FirstScript:
         self._insert = _HEAD + b"<script>" + script + b"</script>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and put the script in what comes back."""
+        """Pass the request on, and insert the script into the response."""
         if scope["type"] != "http" or not is_front_page(Request(scope)):
             await self._app(scope, receive, send)
             return
-        # Compressed, it could not be found in it.
+        # Request it uncompressed, or the place to insert could not be found.
         asked = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
         started: list[Message] = []
         body = bytearray()

@@ -1,8 +1,8 @@
-"""What every request passes first: headers, foreign sites, sizes, and the owner's key.
+"""The outermost layer for all requests: headers, cross-site checks, sizes and the owner's key.
 
-It stands outside of everything that Gradio serves (see `gated`). Gradio lets any web page on
-this computer, whatever its port, call the app with the visitor's cookies; here no other site may
-write, and none may read an answer.
+It wraps everything that Gradio serves (see `gated`). Gradio lets any web page on this computer, on
+any port, call the app with the visitor's cookies; here no other site may write, and none may read a
+response.
 """
 
 import asyncio
@@ -72,16 +72,16 @@ _CLOSED = (
     f"{_API}/stream/",
     "/monitoring",
 )
-"""Beginnings of Gradio's routes that this page does not use."""
+"""Prefixes of Gradio's routes that this page does not use."""
 _SCHEMAS = _CLOSED[:2]
 _IDS = frozenset({"session_hash", "upload_id"})
-"""Names that a client chooses, and Gradio keeps."""
+"""Parameters that a client chooses and Gradio stores."""
 _FORGET_SECONDS = 60.0
-"""How long an upload's progress can be asked for after it."""
+"""How long an upload's progress can be queried after it ended."""
 
 _POLICY = {
     "default-src": "'self'",
-    # Gradio writes its configuration into the page as a script, and runs the canvas's text as a
+    # Gradio embeds its configuration as an inline script, and runs the canvas's script as a
     # function body.
     "script-src": "'self' 'unsafe-inline' 'unsafe-eval'",
     "style-src": "'self' 'unsafe-inline'",
@@ -97,15 +97,15 @@ _POLICY = {
 
 
 class Gate:
-    """Middleware that stands outside of all others.
+    """The outermost middleware.
 
     Args:
-        app: What it lets requests through to.
-        limits: Sizes and rates.
-        owner: Who has the key; None where there is no owner's library.
-        pages: Told which pages stay connected.
-        watch: Tells how the server is; None for no health and no metrics.
-        schema: Whether the machine-readable schema of all routes is served.
+        app: The wrapped app.
+        limits: Limits on sizes and rates.
+        owner: Owner of the key; None without an owner's library.
+        pages: Receives which pages stay connected.
+        watch: Health and metrics; None serves neither.
+        schema: Whether to serve the OpenAPI schema.
     """
 
     def __init__(
@@ -132,9 +132,9 @@ class Gate:
         self._logins = SlidingSum(60, limits.logins_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request, answer it, or pass it on."""
+        """Reject a request, answer it, or pass it on."""
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # nothing here speaks it
+            await send({"type": "websocket.close", "code": 1008})  # nothing here uses websockets
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -168,12 +168,13 @@ class Gate:
 
     async def _pass_on(self, request: Request, receive: Receive, send: Send) -> None:
         scope = request.scope
-        # Without its Origin, Gradio adds no header that would let another site read the answer.
+        # Drop the Origin header, so that Gradio adds no header that lets another site read the
+        # response.
         inner = [(name, value) for name, value in scope["headers"] if name.lower() != b"origin"]
         path = _path(request)
         if path.startswith(_MCP):
-            # Gradio calls the queue in the client's place and with its headers. The call counts for
-            # the address it came from, whatever the headers claim.
+            # Gradio calls its own queue for the client and with the client's headers. Count such a
+            # call for its address, whatever the headers claim.
             inner = [(name, value) for name, value in inner if name.lower() != _FORWARDED]
             inner.append((_FORWARDED, address_of(request).encode()))
         body = BoundedBody(receive, self._most_bytes(path), self._files(request, path))
@@ -199,7 +200,7 @@ class Gate:
         await outcome.release()
 
     def _cut_off(self, body: BoundedBody) -> Response | None:
-        """Return why a body was cut off; None if it was not."""
+        """Return the response for a body that was cut off; None if it was not."""
         if body.too_many:
             return self._too_much()
         if body.too_fine:
@@ -215,7 +216,7 @@ class Gate:
         return _too_large(body.most) if body.too_large else None
 
     def _files(self, request: Request, path: str) -> ChargedFiles | None:
-        """Return what counts the files of an upload; `_may_write` has charged the first."""
+        """Return a counter for the files of an upload; `_may_write` has charged the first."""
         if request.method in _READING or not path.startswith(_UPLOAD):
             return None
         visitor, headers = sender_of(request), request.headers
@@ -234,7 +235,7 @@ class Gate:
 
     @asynccontextmanager
     async def _attending(self, request: Request) -> AsyncIterator[bool]:
-        """Note while a page stays connected; False if its address has too many."""
+        """Track a page while it stays connected; yield False if its address has too many."""
         path = _path(request)
         if not path.startswith(_HEARTBEAT):
             yield True
@@ -250,12 +251,12 @@ class Gate:
             yield True
         finally:
             self._connected[visitor] -= 1
-            self._connected += Counter()  # without those at 0
+            self._connected += Counter()  # drop entries of 0
             if self._pages is not None:
                 self._pages.abandon(page)
 
     def _answer(self, request: Request) -> Response | None:
-        """Return what the request gets here; None lets it through."""
+        """Return the gate's own response; None passes the request on."""
         path = _path(request)
         if path.startswith(self._closed):
             return _refuse(HTTPStatus.NOT_FOUND, _("This page does not serve that."))
@@ -311,23 +312,23 @@ class Gate:
 
     def _most_bytes(self, path: str) -> int:
         upload = path.startswith(_UPLOAD)
-        # Beside the file itself a form holds its name.
+        # Besides the file, a form contains its name.
         return self._limits.upload_bytes + 100_000 if upload else self._limits.request_bytes
 
 
 @dataclass(frozen=True)
 class Watch:
-    """How the server is, for whoever keeps it running."""
+    """Health and metrics for the server's operator."""
 
     status: Callable[[], str]
-    """The state of the engine: idle, loading, ready or failed."""
+    """Returns the engine's state: idle, loading, ready or failed."""
     gauges: Callable[[], Mapping[str, float]]
     metrics: bool = False
-    """Whether `/metrics` answers too."""
+    """Whether to serve `/metrics`."""
     counters: Counters = field(default_factory=Counters)
 
     async def log(self) -> None:
-        """Log the counters every few minutes until cancelled, and then once more."""
+        """Log the counters every few minutes until cancelled, and once more at the end."""
         try:
             while True:
                 await asyncio.sleep(_LOG_SECONDS)
@@ -339,11 +340,11 @@ class Watch:
         log_numbers(logger, SERVER_COUNTERS, {**self.counters.numbers(), **self.gauges()})
 
     def answer(self, path: str) -> Response | None:
-        """Return what a path is answered with; None if it is none of these."""
+        """Return the response for a path; None for other paths."""
         if path == "/health/live":
             return JSONResponse({"status": "live"})
         if path == "/health/ready":
-            # Whoever keeps the server running starts another process when this one says so.
+            # Report a lost device as a failure, so that a supervisor restarts the process.
             status = "failed" if self.counters.lost_device else self.status()
             ready = status == "ready"
             return JSONResponse(
@@ -357,10 +358,10 @@ class Watch:
 
 
 class _Answer:
-    """What the app answers. An answer waits where there may be better words for it.
+    """The app's response, held back if it may have to be replaced.
 
-    Starlette answers an error that nobody caught with "Internal Server Error", and raises it after
-    that. What it says of a body that was cut off is that somebody left.
+    Starlette answers an uncaught error with "Internal Server Error" and then raises it. A body that
+    was cut off looks to it like a disconnected client.
     """
 
     def __init__(self, send: Send, body: BoundedBody) -> None:
@@ -368,9 +369,9 @@ class _Answer:
         self._body = body
         self._held: list[Message] = []
         self.begun = False
-        """Whether the client has a part of it."""
+        """Whether part of it was sent to the client."""
         self.streams = False
-        """Whether it is a stream of events, which says itself how it ended."""
+        """Whether it is an event stream, which reports its own end."""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -384,12 +385,12 @@ class _Answer:
         await self._send(message)
 
     async def release(self) -> None:
-        """Send what was held back."""
+        """Send the response that was held back."""
         for message in self._held:
             await self._send(message)
 
     async def end(self) -> None:
-        """End a stream, or its client would see a broken connection."""
+        """Complete an event stream, so that the client does not see a broken connection."""
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -401,10 +402,10 @@ def gated(
     metrics: bool = False,
     schema: bool = False,
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """Return a lifespan that puts the gate before an app, and bounds its queue and its pages.
+    """Return a lifespan that wraps an app in the gate, and limits its queue and pages.
 
-    Gradio adds its own middleware outside of what it is given, so the gate goes around the finished
-    stack, before the first request.
+    Gradio adds its own middleware outside of any it is given, so the gate wraps the finished stack
+    before the first request.
     """
 
     @asynccontextmanager
@@ -440,26 +441,26 @@ def _path(request: Request) -> str:
 
 
 def _is_foreign(request: Request) -> bool:
-    """Whether a page of another site sent a request."""
-    # Browsers say so themselves, and no script can change it, wherever the page is encrypted or on
+    """Return whether a page of another site sent a request."""
+    # Browsers set this header themselves, beyond any script's control, on encrypted pages and on
     # this computer.
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
     origin = request.headers.get("origin")
     if origin is None:
-        return False  # no browser
+        return False  # not a browser
     try:
         from_host = urlsplit(origin).netloc
     except ValueError:
-        return True  # no browser sends such a thing
+        return True  # no browser sends this
     public = public_address()
     hosts = {request.headers.get("host"), request.headers.get("x-forwarded-host")}
     return from_host not in hosts | ({urlsplit(public).netloc} if public else set())
 
 
 def _safe_headers() -> dict[str, str]:
-    # The Hub shows a Space in a frame of its own page.
+    # The Hub embeds a Space in a frame of its own page.
     frames = "'self' https://huggingface.co" if on_space() else "'self'"
     policy = "; ".join(
         f"{name} {value}" for name, value in {**_POLICY, "frame-ancestors": frames}.items()
@@ -470,33 +471,33 @@ def _safe_headers() -> dict[str, str]:
         "referrer-policy": "same-origin",
         "cross-origin-resource-policy": "same-origin",
     }
-    # It knows no list of sites, so it cannot say what a Space needs.
+    # This header allows no list of sites, so it cannot express what a Space needs.
     return safe if on_space() else {**safe, "x-frame-options": "SAMEORIGIN"}
 
 
 def _refuse(status: HTTPStatus, words: str) -> Response:
-    # As Gradio's page and clients expect it: they show the detail.
+    # The format that Gradio's page and clients expect: they show the detail.
     detail = json.dumps({"detail": words})
     return PlainTextResponse(detail, status, media_type="application/json")
 
 
 def _words_for(error: Exception, path: str) -> Response:
-    """Return the answer to a request that ended in an error; an unforeseen one is logged."""
+    """Return the response to a request that failed; unexpected errors are logged."""
     if isinstance(error, UNKNOWN_EVENT):
         words = _("There is no event of that name or number. Reload the page, or see docs/api.md.")
         return _refuse(HTTPStatus.NOT_FOUND, words)
-    if isinstance(error, KeyError) and path in ("", "/"):  # `?page=` names none of Gradio's pages
+    if isinstance(error, KeyError) and path in ("", "/"):  # `?page=` with an unknown name
         return _refuse(HTTPStatus.NOT_FOUND, _("This page does not serve that."))
     if isinstance(error, (KeyError, TypeError, ValueError)) and path.startswith(f"{_API}/call/v2/"):
         words = _("Expected an endpoint's arguments by name. docs/api.md shows calls that work.")
         return _refuse(HTTPStatus.BAD_REQUEST, words)
-    if isinstance(error.__cause__, HTTPException):  # raised in a stream, which has told it
+    if isinstance(error.__cause__, HTTPException):  # from a stream that has reported it
         return _refuse(HTTPStatus(error.__cause__.status_code), str(error.__cause__.detail))
     if isinstance(error, TypeError) and path.startswith(_UPLOAD):
-        # Gradio's parser takes a field without a file name for a fault of its own.
+        # Gradio's parser fails on a field without a file name; that is the client's fault.
         words = _("Upload: expected files in fields named `files`, each with a file name.")
         return _refuse(HTTPStatus.BAD_REQUEST, words)
-    # What follows the route's name is a file's name, a visit's hash or what somebody typed.
+    # Log only the route: the rest is a file name, a visit's hash or typed text.
     route = _ROUTE.match(path)
     return _refuse(
         HTTPStatus.INTERNAL_SERVER_ERROR, report_fault(error, route[0] if route else "/")
@@ -504,9 +505,9 @@ def _words_for(error: Exception, path: str) -> Response:
 
 
 def _unfit(request: Request, error: Exception) -> Response:
-    """Return the answer to a body of another shape than a route takes.
+    """Return the response to a body that a route cannot parse.
 
-    FastAPI's own repeats the body, however long it is, and breaks on NaN and infinity in it.
+    FastAPI's own response repeats the body, whatever its length, and fails on NaN and infinity.
     """
     assert isinstance(error, RequestValidationError)
     faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()[:3]]

@@ -1,4 +1,4 @@
-"""What has no public name in Gradio's queue and sessions; nothing else touches private parts."""
+"""Private parts of Gradio's queue and sessions; no other module touches them."""
 
 import inspect
 import time
@@ -36,43 +36,43 @@ __all__ = [
 ]
 
 MAX_ID_CHARS = 100
-"""Longest name that a client may give its session or upload: Gradio keeps thousands of them. Its
-own have about ten characters."""
+"""Maximum length of a client's name for its session or upload: Gradio stores thousands of them. Its
+own names have about ten characters."""
 
 QUEUE_SETTINGS: dict[str, Any] = {
-    # Gradio looks for work a thousand times a second, and each look holds up the engine's thread:
+    # By default Gradio polls for work a thousand times a second, which delays the engine's thread:
     # a token took 9 % longer.
     "sleep_when_free": 0.01,
-    # Nothing here sends `gr.Progress`.
+    # `gr.Progress` is not used here.
     "progress_update_sleep_when_free": 1.0,
-    # After every event it sums all of them up with pandas, for a page that is not served here.
-    "ANAYLTICS_CACHE_FREQUENCY": 1_000_000,  # as Gradio spells it
+    # After every event Gradio aggregates all of them with pandas, for a page that is closed here.
+    "ANAYLTICS_CACHE_FREQUENCY": 1_000_000,  # Gradio's spelling
 }
 
 
 LAUNCH_SETTINGS: dict[str, Any] = {
-    # Gradio asks for its own page once, and does not start if that takes more than three seconds,
-    # as it does on a busy machine.
+    # Gradio requests its own page once at launch, and fails if that takes more than three seconds,
+    # as it may on a busy machine.
     "_frontend": False,
 }
-"""Arguments of `launch` without a public name; see `launch_settings`."""
+"""Arguments of `launch` that are private; see `launch_settings`."""
 
 
 def launch_settings() -> dict[str, Any]:
-    """Return `LAUNCH_SETTINGS`, but for those that this version of Gradio does not have.
+    """Return those `LAUNCH_SETTINGS` that this version of Gradio has.
 
-    `tests/ui/test_gradio_private.py` says when one is gone.
+    `tests/ui/test_gradio_private.py` fails when one is gone.
     """
     known = inspect.signature(gr.Blocks.launch).parameters
     return {name: value for name, value in LAUNCH_SETTINGS.items() if name in known}
 
 
 class _UnknownEventError(KeyError):
-    """A call names an event by a number that none has."""
+    """A call refers to an event by an unknown number."""
 
 
 UNKNOWN_EVENT = (_UnknownEventError, FnIndexInferError)
-"""What Gradio's routes end with if a call names no event of the page."""
+"""Exceptions of Gradio's routes for calls of unknown events."""
 
 
 class _Events(dict[Any, Any]):
@@ -81,18 +81,18 @@ class _Events(dict[Any, Any]):
 
 
 def name_unknown_events(demo: gr.Blocks) -> None:
-    """Have a call of an event that does not exist end with `UNKNOWN_EVENT`.
+    """Make calls of unknown events raise `UNKNOWN_EVENT`.
 
-    Gradio's routes end with a KeyError there, which could be anything.
+    Gradio raises a plain KeyError, which could have any cause.
     """
     demo.default_config.fns = _Events(demo.default_config.fns)
 
 
 def calm_queue(demo: gr.Blocks) -> None:
-    """Have the queue look less often for what is rare here; call it after `demo.queue`.
+    """Make the queue poll less often; call it after `demo.queue`.
 
-    A setting that this version of Gradio does not have is left out: it saves time and changes
-    nothing else. `tests/ui/test_gradio_private.py` says when one is gone or has a public name.
+    Settings that this version of Gradio lacks are skipped: they only save time.
+    `tests/ui/test_gradio_private.py` fails when one is gone or has a public name.
     """
     queue = demo._queue
     for name, value in QUEUE_SETTINGS.items():
@@ -101,12 +101,12 @@ def calm_queue(demo: gr.Blocks) -> None:
 
 
 def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
-    """Have the queue hold so many calls of one address, and tell those it cannot hold what to do.
+    """Limit the queued calls per address, with a helpful message for rejected ones.
 
-    Without it one client fills the queue with calls that it never listens to.
+    Otherwise one client could fill the queue with calls whose results it never reads.
     """
     queue = demo._queue
-    queue.max_size = None  # counted here, with words of our own
+    queue.max_size = None  # limited here instead, with our own message
     push = queue.push
 
     async def push_within_limits(body: Any, request: Any, username: str | None) -> Any:
@@ -126,7 +126,7 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
                 "app on your own computer.",
                 number=len(waiting),
             )
-            # Gradio's page answers a 503 with words of its own, in English.
+            # For a 503, Gradio's page shows its own English message.
             by_page = "sec-fetch-site" in request.headers
             busy = HTTPStatus.TOO_MANY_REQUESTS if by_page else HTTPStatus.SERVICE_UNAVAILABLE
             raise HTTPException(busy, words, headers={"Retry-After": "60"})
@@ -148,20 +148,20 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
 
 
 def too_long_id() -> str:
-    """Say that a client's name for its session or upload is too long."""
+    """Return the message for a client's name that is too long."""
     return _(
         "session_hash and upload_id: expected at most {number} characters.", number=MAX_ID_CHARS
     )
 
 
 def forget_upload(upload_id: str) -> None:
-    """Let go of how far an upload was: Gradio keeps some of that for ever."""
+    """Drop the progress of an upload: Gradio keeps some of it for ever."""
     file_upload_statuses.stop_tracking(upload_id)
     file_upload_statuses._signals.pop(upload_id, None)
 
 
 def queue_gauges(demo: gr.Blocks) -> dict[str, float]:
-    """Return how many calls wait and run."""
+    """Return the numbers of waiting and running calls."""
     queue = demo._queue
     return {
         "calls_waiting": len(queue),
@@ -170,13 +170,13 @@ def queue_gauges(demo: gr.Blocks) -> dict[str, float]:
 
 
 def caller_left() -> Callable[[], bool]:
-    """Return what tells whether the caller of the event that runs here has gone away.
+    """Return a function that tells whether the caller of the current event has disconnected.
 
-    Gradio stops the steps of a generator whose page was closed, but lets a plain function go on.
+    Gradio stops a generator whose page was closed, but not a plain function.
     """
     blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
     if blocks is None or event_id is None:
-        return lambda: False  # called directly: nobody waits in the queue
+        return lambda: False  # called directly, without the queue
     events = blocks._queue.event_ids_to_events
 
     def left() -> bool:
@@ -187,29 +187,29 @@ def caller_left() -> Callable[[], bool]:
 
 
 class Page(SessionState):
-    """What the server holds of one open page: the state of its components."""
+    """The server's state of one open page."""
 
     def __init__(self, blocks: gr.Blocks, clock: Callable[[], float]) -> None:
         self._clock = clock
         self.used = clock()
         self.closed: float | None = None
         super().__init__(blocks)
-        # A copy of the whole page's configuration, .7 MB for each visitor, from which Gradio makes
-        # links that restore a page. The gate closes those.
+        # Gradio copies the whole page's configuration, .7 MB per visitor, for links that restore a
+        # page. The gate closes those.
         self.config_values = _Nothing()
 
     @property
     def is_closed(self) -> bool:
-        """Whether its browser tab was closed, and nothing came from it since."""
+        """Return whether its tab was closed and has sent nothing since."""
         return self.closed is not None and self.used <= self.closed
 
     @is_closed.setter
-    def is_closed(self, closed: bool) -> None:  # Gradio sets it
+    def is_closed(self, closed: bool) -> None:  # set by Gradio
         self.closed = self._clock() if closed else None
 
 
 class _Nothing(dict[Any, Any]):
-    """A dict that keeps nothing and has an empty dict for everything."""
+    """A dict that stores nothing and returns an empty dict for every key."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
@@ -219,14 +219,14 @@ class _Nothing(dict[Any, Any]):
 
 
 class Pages(StateHolder):
-    """The open pages: so many, and none for long after its tab was closed.
+    """The open pages, limited in number, and dropped soon after their tab was closed.
 
     Gradio's own holder keeps 10,000 pages, open or closed, until others need their place.
 
     Args:
-        blocks: What the pages show.
-        limits: How many, and how long.
-        clock: Tells the time in seconds.
+        blocks: Blocks of the pages.
+        limits: Limits on number and age.
+        clock: Clock in seconds.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ class Pages(StateHolder):
         self._attended: Counter[str] = Counter()
 
     def __getitem__(self, session_id: str) -> SessionState:
-        """Return the page of a session; a new one takes the place of the one missed least."""
+        """Return the page of a session; a new one may replace the least recently used."""
         page = self.session_data.get(session_id)
         if page is None:
             if len(session_id) > MAX_ID_CHARS:
@@ -254,20 +254,20 @@ class Pages(StateHolder):
         return page
 
     def gauges(self) -> dict[str, float]:
-        """Return how many pages there are, and how many stay connected."""
+        """Return the numbers of pages, and of connected ones."""
         return {"pages": len(self.session_data), "pages_connected": len(self._attended)}
 
     def attend(self, session_id: str) -> None:
-        """Note that a page is open in a browser that stays connected."""
+        """Record that a browser connected to a page."""
         self._attended[session_id] += 1
 
     def abandon(self, session_id: str) -> None:
-        """Note that one of its connections ended."""
+        """Record that one of its connections ended."""
         self._attended[session_id] -= 1
-        self._attended += Counter()  # without those at 0
+        self._attended += Counter()  # drop entries of 0
 
     def delete_all_expired_state(self) -> None:
-        """Drop pages that were closed or unused for long. Gradio calls this each second."""
+        """Drop pages that were closed or unused for long. Gradio calls this every second."""
         now = self._clock()
         for session_id, page in list(self.session_data.items()):
             assert isinstance(page, Page)
@@ -276,11 +276,11 @@ class Pages(StateHolder):
                 self._drop(session_id)
 
     def _missed(self, session_id: str) -> tuple[bool, float]:
-        """Order pages: those nobody looks at go first, those used longest ago before others."""
+        """Sort key of dropping pages: disconnected ones first, then the least recently used."""
         page = self.session_data[session_id]
         assert isinstance(page, Page)
         return self._attended[session_id] > 0 and not page.is_closed, page.used
 
     def _drop(self, session_id: str) -> None:
-        self.delete_state(session_id)  # what it held on disk goes too
+        self.delete_state(session_id)  # also removes its files
         del self.session_data[session_id]

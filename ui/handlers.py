@@ -1,7 +1,7 @@
-"""What happens on each event. Handlers take plain values and a `Session`, and return what changed.
+"""Handlers of all events. They take plain values and a `Session`, and return changes.
 
-A handler returns a dict of slot name -> new value; `ui.page` knows which component a slot is. So
-handlers can be tested as plain functions. Generators among them are generators over the engine's.
+A handler returns a dict of slot name -> new value; `ui.page` maps slots to components. So handlers
+can be tested as plain functions. Streaming handlers are generators over engine generators.
 """
 
 from ui.frame.events import PageEvents
@@ -28,7 +28,7 @@ __all__ = ["App", "Handlers", "Updates"]
 
 
 class Handlers:
-    """The events of all parts of the page, each made of those it needs."""
+    """The event handlers of all parts of the page."""
 
     def __init__(self, app: App) -> None:
         self.app = app

@@ -1,12 +1,11 @@
 """One page for all languages: shown in the visitor's own, and switched in place.
 
-Gradio's own `gr.I18n` translates labels in the browser, but always into the browser's language: a
-page can neither choose nor change it, and messages with numbers in them do not fit in. So the page
-is built once, in English, of texts that can be said again (`ui.text.Words`). A request for the page
-is answered in the language that the visitor chose (`?lang=`, else a cookie), or that their browser
-asks for. From then on the language is part of the visit, like its files: an event draws in it, and
-the switch is an event that says every text of the page again. Nothing is reloaded, so the files,
-the adapter and the conversation stay.
+Gradio's `gr.I18n` translates labels in the browser, but only into the browser's language, and
+without numbers in messages. So the page is built once, in English, from texts that can be
+retranslated (`ui.text.Words`). A request for the page is answered in the language that the visitor
+chose (`?lang=`, else a cookie), or else in the browser's. From then on the language is part of the
+visit: events draw in it, and the switch is an event that retranslates every text. Nothing is
+reloaded, so files, adapter and conversation stay.
 """
 
 from collections.abc import Mapping
@@ -36,17 +35,17 @@ _YEAR = 365 * 24 * 3600
 
 
 def said_of(block: Block) -> dict[str, Any]:
-    """Return the arguments of a component that hold words, in the language that is spoken now."""
+    """Return a component's arguments that contain words, in the current language."""
     arguments = {name: (old, said(old)) for name, old in block.constructor_args.items()}
     return {name: new for name, (old, new) in arguments.items() if new is not old}
 
 
 def say_again(block: Block, drawn: Any = None) -> Any:
-    """Return the update that says a component's texts in the language that is spoken now.
+    """Return an update of a component's texts to the current language.
 
     Args:
         block: The component as it was laid out.
-        drawn: What a handler updates it with; that counts where both say something.
+        drawn: A handler's update of the component, which takes precedence.
     """
     if isinstance(drawn, Block):
         return gr.update(**{**said_of(block), **drawn.constructor_args})
@@ -54,9 +53,9 @@ def say_again(block: Block, drawn: Any = None) -> Any:
 
 
 class SpokenBlocks(GuardedBlocks):
-    """Blocks whose configuration, which is what a page starts from, comes in the language spoken.
+    """Blocks whose initial configuration is in the current language.
 
-    Without this a page would start in English and change to the visitor's language a moment later.
+    Otherwise a page would start in English and switch a moment later.
     """
 
     @property
@@ -69,20 +68,20 @@ class SpokenBlocks(GuardedBlocks):
         return self._said[code]
 
     @config.setter
-    def config(self, config: Any) -> None:  # Gradio sets it, more than once
+    def config(self, config: Any) -> None:  # set by Gradio, more than once
         self._config = config
         self._said: dict[str, Any] = {}
 
     def _say(self, component: Mapping[str, Any]) -> Mapping[str, Any]:
         words, props = said_of(self.blocks[component["id"]]), component["props"]
-        if own := props.get("props"):  # of a `gr.HTML`, those that are none of Gradio's
+        if own := props.get("props"):  # properties of a `gr.HTML` that are not Gradio's
             own = {name: words.pop(name, value) for name, value in own.items()}
             words["props"] = own
         return {**component, "props": {**props, **words}}
 
 
 def preferred(accepted: str) -> str:
-    """Return the code of the language that an Accept-Language header likes best of ours."""
+    """Return the code of our language that an Accept-Language header prefers."""
     liked: list[tuple[float, str]] = []
     for entry in accepted.split(","):
         tag, _sep, weight = entry.replace(" ", "").partition(";q=")
@@ -93,12 +92,12 @@ def preferred(accepted: str) -> str:
             continue
         if code in languages() and quality > 0:
             liked.append((-quality, code))
-    # The first of equals, as the header has them; `sort` would put them by name.
+    # `min` keeps the first of equals, in the header's order; `sort` would order them by name.
     return min(liked, key=lambda entry: entry[0])[1] if liked else ENGLISH
 
 
 def language_of(request: Request) -> str:
-    """Return the code of the language in which to answer a request."""
+    """Return the code of the language to answer a request in."""
     chosen = request.query_params.get("lang", "")
     code = chosen if chosen in languages() else request.cookies.get(_COOKIE, "")
     return code if code in languages() else preferred(request.headers.get("accept-language", ""))
@@ -114,7 +113,7 @@ class LanguageChoice:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, with the language set in which to answer."""
+        """Pass the request on with its language set."""
         request = Request(scope) if scope["type"] == "http" else None
         if request is None or not is_front_page(request):
             await self._app(scope, receive, send)
@@ -134,13 +133,13 @@ class LanguageChoice:
 
 
 def is_front_page(request: Request) -> bool:
-    """Whether a request is for the page itself."""
+    """Return whether a request is for the page itself."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     return request.method == "GET" and path in ("", "/")
 
 
 def _cookie(code: str, request: Request) -> str:
-    # A Space is shown in a frame of another site, which a Lax cookie would not reach.
+    # A Space is embedded in a frame of another site, which would not receive a Lax cookie.
     framed = request.url.scheme == "https"
     kept = "SameSite=None; Secure" if framed else "SameSite=Lax"
     return f"{_COOKIE}={code}; Max-Age={_YEAR}; Path=/; {kept}"

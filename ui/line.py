@@ -1,7 +1,7 @@
-"""Who waits for whom: runs in the order in which they were ordered, and how long each kind takes.
+"""The queue of runs, in order of request, with estimates of their duration.
 
-The page says so where a visitor waits, and asks again each second. Estimates are means of what this
-server measured of late; where nothing was measured, none is given.
+The page shows this to waiting visitors and refreshes it each second. Estimates are means of recent
+runs on this server; without any, none is given.
 """
 
 import itertools
@@ -23,17 +23,17 @@ _LANES: Mapping[RunKind, str] = {
     "measurement": "measure",
     "training": "measure",
 }
-"""Lane of the queue (`engine_calls.LANES`) in which runs of a kind wait for each other."""
+"""Lane of the queue (`engine_calls.LANES`) by kind of run."""
 
 _REMEMBERED = 8
-"""Runs of a kind whose mean is the estimate."""
+"""Number of recent runs of a kind in an estimate."""
 
 _FORGOTTEN_SECONDS = 900.0
-"""A run that has waited this long is carried out by nobody: its page was closed in the queue."""
+"""Age from which a waiting run is abandoned: its page was closed while it was queued."""
 
 
 class Line:
-    """The runs of this process that have not ended."""
+    """The unfinished runs of this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -41,13 +41,13 @@ class Line:
         self._took: dict[RunKind, deque[float]] = {}
 
     def join(self, run: Stages) -> str:
-        """Queue a run, and say what is ahead of it; empty if nothing is."""
+        """Queue a run, and describe what is ahead of it; empty if nothing is."""
         with self._lock:
             self._runs.append(run)
         return self.ahead_of(run)
 
     def ahead_of(self, run: Stages) -> str:
-        """Say what is ahead of a run now; empty if nothing is."""
+        """Describe what is ahead of a run now; empty if nothing is."""
         with self._lock:
             self._leave_ended()
             if run not in self._runs:
@@ -70,7 +70,7 @@ class Line:
         self._runs = waiting
 
     def _left(self, run: Stages) -> float | None:
-        """Return how many seconds a run still takes; None if its kind was not measured yet."""
+        """Return the estimated seconds left of a run; None without measurements of its kind."""
         took = self._took.get(run.kind)
         return max(0.0, sum(took) / len(took) - run.worked) if took else None
 

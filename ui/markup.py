@@ -1,4 +1,4 @@
-"""Small pieces of HTML. Whatever a visitor or a model wrote goes through `esc` on its way here."""
+"""Small pieces of HTML. Callers escape text of visitors and models with `esc`."""
 
 import html
 import re
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 TIMES = "\u00d7"
-"""Between an adapter and its strength."""
+"""Separates an adapter's name and its strength."""
 
 _PATHS = {
     "check": "M2 7.5l3.2 3.2L12 3.5",
@@ -44,12 +44,12 @@ def esc(text: object) -> str:
 
 
 def prose(text: object) -> str:
-    """Escape a message of the engine, and set what it quotes in backticks as code."""
+    """Escape a message of the engine, and format text in backticks as code."""
     return _QUOTED.sub(r"<code>\1</code>", esc(text))
 
 
 def icon(name: str) -> str:
-    """Return a small line drawing; the words beside it carry the meaning."""
+    """Return a decorative icon; the words beside it carry the meaning."""
     return (
         f'<svg class="dnd-icon dnd-icon-{name}" viewBox="0 0 14 14" aria-hidden="true">'
         f'<path d="{_PATHS[name]}"/></svg>'
@@ -57,38 +57,38 @@ def icon(name: str) -> str:
 
 
 def heading(title: str, *more: str) -> str:
-    """Draw a heading with what is said about it; all are HTML."""
+    """Draw a heading with details; all arguments are HTML."""
     return f"<h2 class='dnd-heading'>{title}</h2><p class='dnd-sub'>{' '.join(more)}</p>"
 
 
 def facts(words: str) -> str:
-    """Draw words in small print; they are HTML."""
+    """Draw words in small print; `words` are HTML."""
     return f"<p class='dnd-facts'>{words}</p>"
 
 
 def label_html(words: str) -> str:
-    """Draw words in small print before the buttons that they are about; they are HTML."""
+    """Draw a label in small print before its buttons; `words` are HTML."""
     return f"<span class='dnd-facts'>{words}</span>"
 
 
 def none_yet(words: str) -> str:
-    """Draw what is shown where nothing is yet; `words` are HTML."""
+    """Draw a placeholder for empty content; `words` are HTML."""
     return f"<p class='dnd-none'>{words}</p>"
 
 
 def notice(words: str) -> str:
-    """Draw a line that tells what was done; `words` are HTML."""
+    """Draw a notice of a finished action; `words` are HTML."""
     return f"<div class='dnd-notice' role='status'>{icon('check')}<div>{words}</div></div>"
 
 
 def busy(words: str) -> str:
-    """Draw a line that tells what is being done; `words` are HTML."""
+    """Draw a line about a running action; `words` are HTML."""
     ring = "<span class='dnd-ring' aria-hidden='true'></span>"
     return f"<div class='dnd-notice' role='status'>{ring}<div>{words}</div></div>"
 
 
 def faults(title: str, message: str) -> str:
-    """Draw a refusal with all its faults, one a line of the message; `title` is HTML."""
+    """Draw an error with its faults, one per line of the message; `title` is HTML."""
     lines = [prose(line.strip()) for line in message.splitlines() if line.strip()]
     told = "".join(f"<li>{line[:1].upper()}{line[1:]}</li>" for line in lines)
     return (
@@ -98,12 +98,12 @@ def faults(title: str, message: str) -> str:
 
 
 def unfenced(text: str) -> str:
-    """Take the fences off code, where words are compared and not set apart."""
+    """Remove code fences, for comparing words."""
     return _FENCE.sub(lambda fence: fence.group(1), text)
 
 
 def code_blocks(text: str) -> str:
-    """Escape a model's words as they are, with fenced code set apart. No other markup is read."""
+    """Escape a model's answer and format fenced code. No other markup is interpreted."""
     parts: list[str] = []
     end = 0
     for fence in _FENCE.finditer(text):
@@ -120,5 +120,5 @@ def cut(words: str, limit: int) -> str:
 
 
 def sentence(message: str) -> str:
-    """Begin a message with a capital: the engine's begin small, to stand in others."""
+    """Capitalise a message: the engine's begin in lower case, to be embedded in others."""
     return message[:1].upper() + message[1:]

@@ -1,7 +1,7 @@
-"""What wires components to handlers: slots by the names of fields, and events made of both.
+"""Connects components to handlers by slot names.
 
-A panel is a frozen dataclass of components. The names of its fields are the names of its slots, by
-which handlers update them, so that a component is named once.
+A panel is a frozen dataclass of components. Its field names are the slot names that handlers use,
+so that each component is named once.
 """
 
 import dataclasses
@@ -36,37 +36,37 @@ __all__ = [
 QUIET: Mapping[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE: Mapping[str, Any] = {**QUIET, "queue": False}
 ORDERED: Mapping[str, Any] = {**QUIET, "trigger_mode": "always_last"}
-"""An order given right after Stop waits until the earlier work ends, and is not dropped."""
+"""A request right after Stop waits until the earlier work ends, and is not dropped."""
 AFTERWARDS: Mapping[str, Any] = {**AT_ONCE, "trigger_mode": "multiple"}
-"""Drawn each time that work has ended."""
+"""Runs each time that work has ended."""
 
 
 class SlotError(Exception):
-    """The names of components are wrong; a mistake in the code."""
+    """The names of components are inconsistent: a bug."""
 
 
 class UnlistedSlotError(SlotError):
-    """A handler updated a slot that its event does not list."""
+    """A handler updated a slot that its event does not list: a bug."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """The page, laid out, for what wires its parts."""
+    """The laid-out page, for wiring its parts."""
 
     demo: gr.Blocks
     on: Handlers
     session: gr.State
     slots: Mapping[str, Block]
-    """What handlers can update, by name."""
+    """Components that handlers can update, by name."""
 
     def does(
         self, handler: Callable[..., Any], names: str, inputs: Component | Sequence[Component] = ()
     ) -> dict[str, Any]:
         """Return `fn`, `inputs` and `outputs` of an event, for a handler that updates these slots.
 
-        It runs in the visit's language, so the visit is an input of every event.
+        Handlers run in the visit's language, so the visit is an input of every event.
         """
-        chosen = {name: self.slots[name] for name in names.split()}  # each once
+        chosen = {name: self.slots[name] for name in names.split()}  # removes duplicates
         taken = [inputs] if isinstance(inputs, Component) else inputs
         return {
             "fn": by_slot(handler, chosen),
@@ -78,12 +78,12 @@ class Page:
 def slots_of(*panels: Any) -> dict[str, Block]:
     """Return the components of panels by the names of their fields.
 
-    A field that holds several gives one slot each: `take` with the keys `a` and `b` gives `take_a`
-    and `take_b`, a sequence `take_0` and `take_1`. Panels inside a panel give their own slots. A
-    class variable `PREFIX` comes before the names of its panel.
+    A field with several components gives one slot each: `take` with the keys `a` and `b` gives
+    `take_a` and `take_b`, a sequence `take_0` and `take_1`. Nested panels give their own slots. A
+    class variable `PREFIX` is prepended to the names of its panel.
 
     Raises:
-        SlotError: If two components would have the same name, or a field holds something else.
+        SlotError: If two components would have the same name, or a field contains something else.
     """
     slots: dict[str, Block] = {}
     for name, block in (named for panel in panels for named in _named(panel)):
@@ -113,11 +113,12 @@ def _named(panel: Any) -> Iterator[tuple[str, Block]]:
 
 
 def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:
-    """Adapt a handler that returns slot -> value to Gradio's list of outputs; the rest is kept.
+    """Adapt a handler that returns slot -> value to Gradio's list of outputs.
 
     Returns:
-        A function that takes the visit before what the handler takes, and speaks its language. It
-        raises `UnlistedSlotError` if the handler updates a slot that is none of these.
+        A function that takes the visit as its first argument and runs the handler in its language.
+        Other slots keep their values. It raises `UnlistedSlotError` if the handler updates an
+        unlisted slot.
     """
     names = tuple(slots)
 
@@ -130,7 +131,7 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
         values = [updates.get(name, gr.skip()) for name in names]
         return values[0] if len(values) == 1 else values
 
-    # Gradio looks at the signature, to hand in the request.
+    # Gradio inspects the signature, to pass the request.
     function = handler.func if isinstance(handler, functools.partial) else handler
     signature = inspect.signature(handler)
     visit = inspect.Parameter("visit", inspect.Parameter.POSITIONAL_ONLY)
@@ -145,7 +146,8 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
                 return
             with closing(handler(*args, **kwargs)) as steps:
                 while True:
-                    # At each step: it may have changed, and each may run in a context of its own.
+                    # At each step, because the language may change, and each step may run in its
+                    # own context.
                     with speaking(visit.language):
                         updates = next(steps, None)
                     if updates is None:
@@ -153,7 +155,7 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
                     silent = False
                     yield spread(updates)
             if silent:
-                yield spread({})  # Gradio empties every output of a generator without a step
+                yield spread({})  # Gradio clears every output of a generator that yields nothing
 
         stream.__signature__ = signature  # type: ignore[attr-defined]  # functions take any
         stream.slots = names  # type: ignore[attr-defined]  # functions take any
@@ -172,11 +174,11 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
 
 
 def _may_go_on(visit: Session, args: Sequence[Any]) -> bool:
-    """Whether a page may still change its visit; handlers that take none may always run.
+    """Return whether a page may still change its visit; handlers without one may always run.
 
     Raises:
-        gr.Error: If the visit was deleted. One that moved to another tab is silent: its page says
-            so all over.
+        gr.Error: If the visit was deleted. For one that moved to another tab, the page itself shows
+        that.
     """
     visit.used = time.monotonic()
     if not visit.over or not any(arg is visit for arg in args):

@@ -1,4 +1,4 @@
-"""The steps of the engine, in the visitor's language."""
+"""Progress of the engine in the visitor's language."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ _DOING: Mapping[Doing, str] = {
 
 
 def step_words(progress: Progress) -> str:
-    """Say what is being done, beside the name of the stage."""
+    """Describe the current step, besides the name of the stage."""
     words, values = _DOING[progress.doing], {"name": progress.name}
     if progress.doing == "read" and not progress.name:
         words = N_("Reading all prompts")
@@ -42,7 +42,7 @@ def step_words(progress: Progress) -> str:
         values["loss"] = number(progress.loss, ".3f")
         values["seconds"] = number(progress.seconds_left or 0, ".0f")
     if progress.score is not None and progress.score_before is not None:
-        # A share, not a count: long answers can be partly right.
+        # A share, not a count, because long answers can be partly right.
         values |= {
             "now": number(100 * progress.score, ".0f"),
             "before": number(100 * progress.score_before, ".0f"),

@@ -1,6 +1,7 @@
 """Serves the page: used by `app.py` and, as `dnd serve`, by the command line.
 
-Gradio loads inside the functions: the command line reads this for its help and to complete words.
+Gradio is imported inside functions, because the command line imports this for its help and
+completion.
 """
 
 import os
@@ -56,19 +57,19 @@ def launch_options(
     metrics: bool = False,
     schema: bool = False,
 ) -> dict[str, Any]:
-    """Return what every launch of this page shares: looks, limits and privacy.
+    """Return the launch options of this page: theme, limits and privacy.
 
     Args:
         limits: Limits on prompt files.
-        owner: Whose library opens with a key; None where others are served.
-        server: Limits on what visitors may take.
-        handle: Tells `/health/ready` how far the engine is; without it the server counts as ready.
-        mcp: Whether the endpoints are tools for MCP clients too.
-        metrics: Whether `/metrics` is served.
-        schema: Whether `/openapi.json` is served.
+        owner: Owner whose key opens their library; None on a server for others.
+        server: Limits per visitor and server.
+        handle: Handle that `/health/ready` queries; without it the server counts as ready.
+        mcp: Whether to offer the endpoints as MCP tools.
+        metrics: Whether to serve `/metrics`.
+        schema: Whether to serve `/openapi.json`.
 
     Raises:
-        ConfigError: If MCP is wanted and its packages are not installed.
+        ConfigError: If MCP is requested but its packages are not installed.
     """
     server = server or ServerLimits()
     if mcp and find_spec("mcp") is None:
@@ -90,10 +91,10 @@ def launch_options(
         "css": STYLE,
         "css_paths": [asset_path("app.css")],
         "max_file_size": max(limits.max_file_bytes, server.upload_bytes),
-        "show_error": False,  # an unforeseen error may quote a path or a visitor's text
+        "show_error": False,  # an unexpected error may quote a path or a visitor's text
         "footer_links": ["api"],
         "share": False,
-        # Nobody's prompts are kept in the browser or shown on a page for others.
+        # Store nobody's prompts in the browser, and show none on a page for others.
         "run_history": False,
         "enable_monitoring": False,
         "ssr_mode": False,
@@ -113,44 +114,44 @@ def launch_options(
 
 
 def own_cache() -> None:
-    """Have Gradio keep uploads and visits in a folder that goes with this process.
+    """Make Gradio store uploads and visits in a folder that is removed with this process.
 
-    If it is killed the next start removes the folder. Call it before the page is built.
+    After a kill, the next start removes it. Call it before the page is built.
     """
     if not os.environ.get("GRADIO_TEMP_DIR"):
         os.environ["GRADIO_TEMP_DIR"] = str(process_folder("dnd-server-"))
 
 
 def listening_host(host: str | None = None) -> str:
-    """Return the address to listen on: as asked, else this computer only, or all on a Space."""
+    """Return the address to listen on: as requested, else this computer only, or all on a Space."""
     default = "0.0.0.0" if on_space() else "127.0.0.1"
     return host or os.environ.get("GRADIO_SERVER_NAME") or default
 
 
 def asked_login() -> tuple[str, str] | None:
-    """Return the account that the environment asks for in `DND_AUTH`; None if it asks for none.
+    """Return the account in the environment variable `DND_AUTH`; None if it is not set.
 
     Raises:
-        ConfigError: If it is no user and password.
+        ConfigError: If it is not USER:PASSWORD.
     """
     account = os.environ.get("DND_AUTH")
     return login(account) if account else None
 
 
 def own_library(host: str) -> Owner | None:
-    """Return this computer's user for a page that serves this computer, and None for any other."""
+    """Return this computer's user if the page serves only this computer, else None."""
     return None if serves_others(host) else Owner(Library())
 
 
 def login(account: str) -> tuple[str, str]:
-    """Read the account that a page asks for.
+    """Parse the account of a page's login.
 
     Raises:
-        ConfigError: If it is no user and password.
+        ConfigError: If it is not USER:PASSWORD.
     """
     user, _colon, password = account.partition(":")
     if not user or len(password) < _MIN_PASSWORD:
-        # Never what was given: it may hold the password.
+        # Never quote the input: it may contain the password.
         raise ConfigError(
             f"`--auth` or `DND_AUTH`: expected USER:PASSWORD with a password of {_MIN_PASSWORD} "
             "characters or more, got something else. Choose a longer password, or leave it out."
@@ -241,13 +242,13 @@ def run(
     host: str | None = None,
     port: int | None = None,
 ) -> None:
-    """Start to load the engine, and serve until interrupted.
+    """Start loading the engine, and serve until interrupted.
 
     Args:
         demo: The page.
-        handle: Holds the engine.
+        handle: Handle of the engine.
         options: Arguments of the launch; see `launch_options`.
-        owner: Whose library opens with the address that is printed.
+        owner: Owner whose library opens with the printed address.
         host: Address to listen on.
         port: Port to listen on.
     """
@@ -260,8 +261,8 @@ def run(
 
 
 def _allow_more_files() -> None:
-    """Take as many open files as the system gives: each connection is one."""
-    with suppress(ImportError, OSError, ValueError):  # Windows knows no such limit
+    """Raise the limit on open files as far as allowed: each connection is one."""
+    with suppress(ImportError, OSError, ValueError):  # Windows has no such limit
         import resource
 
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -277,7 +278,7 @@ def _serve(
     port: int,
 ) -> None:
     handle.start()
-    # Gradio would announce the address together with how to make the page public.
+    # Gradio would also advertise how to make the page public.
     _, url, _ = demo.launch(
         server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **options
     )

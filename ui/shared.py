@@ -1,4 +1,4 @@
-"""What the handlers of all parts share."""
+"""Objects and functions that all handlers share."""
 
 import hashlib
 import json
@@ -40,49 +40,49 @@ Updates = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What the handlers of all parts work with."""
+    """Objects that all handlers use."""
 
     calls: EngineCalls
     limits: PromptLimits
-    """What prompt files may amount to."""
+    """Limits on prompt files."""
     files: SessionFiles
-    """Where visits keep their files."""
+    """Folders of visits' files."""
     cache: Path
-    """Gradio's cache, whose files a canvas may name."""
+    """Gradio's cache; a canvas may only refer to its files."""
     own: Owner | None = None
-    """This computer's user, with their library; None on a server for others, where each visit has a
+    """This computer's user with their library; None on a server for others, where each visit has a
     library of its own."""
     runs: Sequence[RunFolder] = ()
-    """Folders of runs to watch."""
+    """Run folders that visitors may watch."""
     server: ServerLimits = field(default_factory=ServerLimits)
-    """What visitors may take."""
+    """Limits per visitor and server."""
     line: Line = field(default_factory=Line)
-    """The runs that wait for each other."""
+    """Queue of runs."""
     visits: Visits = field(init=False)
-    """The visits, by the keys that their browsers hold."""
+    """Visits by the keys stored in browsers."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "visits", Visits(self.files, self.server))
 
     def is_own(self, request: gr.Request) -> bool:
-        """Whether the visitor is this computer's user, whose library and login are theirs."""
+        """Return whether the visitor is this computer's user, who may use library and login."""
         return self.own is not None and self.own.owns(request.headers)
 
     def is_locked_out(self, request: gr.Request) -> bool:
-        """Whether there is an owner's library that this visitor did not open with its key."""
+        """Return whether there is an owner's library that this visitor has not opened."""
         return self.own is not None and not self.own.owns(request.headers)
 
     def library(self, session: Session, request: gr.Request) -> Library:
-        """Return the user's own library, or the one that ends with the visit."""
+        """Return the user's own library, or the visit's temporary one."""
         if self.own is not None and self.own.owns(request.headers):
             return self.own.library
         session.folder = self.files.folder(request.session_hash or "")
         return Library(session.folder / "library")
 
     def label(self, made: Made | None) -> str:
-        """Name who answers: hash and strength of an adapter, or hash of the base.
+        """Return the label of a model: hash and strength of an adapter, or hash of the base.
 
-        In English: what is shown comes from `tabs.workbench.compare.view.label_words`.
+        In English; `tabs.workbench.compare.view.label_words` translates it.
         """
         if made is not None:
             return f"{made.adapter.sha256[:8]} {TIMES} {made.adapter.strength:.2f}"
@@ -91,7 +91,7 @@ class App:
 
 
 def note(made: Made, **found: Any) -> None:
-    """Write what became of an adapter to its entry, if it is kept; see `Library.update`."""
+    """Store new results in an adapter's library entry, if it has one; see `Library.update`."""
     if made.kept is None:
         return
     try:
@@ -102,7 +102,7 @@ def note(made: Made, **found: Any) -> None:
 
 
 def locked_words() -> str:
-    """Say why the owner's library and login are closed, and what opens them."""
+    """Say why the owner's library and login are closed, and how to open them."""
     return _(
         "Opened without its key, this page has a library that ends with the visit. "
         "The owner of this computer opens theirs with the address that the app printed when it "
@@ -111,12 +111,12 @@ def locked_words() -> str:
 
 
 def broke() -> str:
-    """Tell of an error nobody foresaw."""
+    """Return the message for an unexpected error."""
     return _("Something broke that should not have. The app's log has the details; try again.")
 
 
 def used_words(buckets: Sequence[Bucket], num_unused: int) -> str:
-    """Say what Synthesize would use, and that some files are left out."""
+    """Describe what Synthesize would use, and that some files are left out."""
     files = count_files(sum(len(bucket.files) for bucket in buckets))
     used = f"{files}, {count_prompts(sum(bucket.num_prompts for bucket in buckets))}"
     if num_unused:
@@ -125,7 +125,7 @@ def used_words(buckets: Sequence[Bucket], num_unused: int) -> str:
 
 
 def fingerprint(buckets: Sequence[Bucket]) -> str:
-    """Name what is on a canvas, to see whether it changed; order within a bucket is nothing."""
+    """Identify the contents of a canvas, to detect changes; order within a bucket is ignored."""
     what = [
         (
             bucket.name,
@@ -140,7 +140,7 @@ def fingerprint(buckets: Sequence[Bucket]) -> str:
 
 
 def without_name(message: str, name: str) -> str:
-    """Drop the file's name from its faults: what is drawn beside them shows it."""
+    """Remove the file's name from its faults: the card beside them shows it."""
     lines = []
     for line in message.split("\n"):
         bare = line.removeprefix(f"{name}: ").removeprefix(f"{name}, ")

@@ -1,4 +1,4 @@
-"""Where the app runs: for its own user or for others, and on ZeroGPU, which lends a GPU."""
+"""Where the app runs: for its own user or for others, and on ZeroGPU, which lends GPUs."""
 
 import ipaddress
 import os
@@ -11,21 +11,21 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def on_space() -> bool:
-    """Whether this is a Space of the Hugging Face Hub."""
+    """Return whether this is a Space of the Hugging Face Hub."""
     return bool(os.environ.get("SPACE_ID"))
 
 
 def public_address() -> str:
-    """Return the address at which a proxy offers this page; empty if none was given."""
+    """Return the public address behind a proxy; empty if none is configured."""
     address = os.environ.get("GRADIO_ROOT_PATH", "")
     return address if address.startswith(("http://", "https://")) else ""
 
 
 def serves_others(host: str) -> bool:
-    """Whether visitors may be others than this computer's user.
+    """Return whether others than this computer's user may visit.
 
     Args:
-        host: Address that is listened on.
+        host: Address to listen on.
     """
     if on_space() or os.environ.get("GRADIO_ROOT_PATH"):
         return True
@@ -36,15 +36,15 @@ def serves_others(host: str) -> bool:
 
 
 def borrows_gpu() -> bool:
-    """Whether this is ZeroGPU, where marked functions run in another process."""
+    """Return whether this is ZeroGPU, where marked functions run in another process."""
     return bool(os.environ.get("SPACES_ZERO_GPU"))
 
 
 def gpu(function: _Function, seconds: int = 20) -> _Function:
-    """Mark a function that needs the GPU; anywhere but on ZeroGPU it comes back unchanged.
+    """Mark a function that needs the GPU; outside of ZeroGPU, return it unchanged.
 
-    The marked function runs in a forked worker: what goes in and comes out is pickled, so it takes
-    the engine from its closure and never as an argument.
+    The function runs in a forked worker. Arguments and results are pickled, so it must take the
+    engine from its closure.
     """
     if not borrows_gpu():
         return function

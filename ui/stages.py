@@ -1,4 +1,4 @@
-"""A run that makes an adapter, as it goes: what it does and did, on one clock. Nothing invented."""
+"""The stages of a run that makes an adapter, with measured times."""
 
 import math
 import time
@@ -17,11 +17,11 @@ __all__ = ["RunKind", "Stages", "StagesPanel", "stages_panel", "stages_view"]
 RunKind = Literal[
     "synthesis", "remix", "imprint", "remake", "refinement", "measurement", "training"
 ]
-"""A remix is a synthesis of what was on the canvas before, with other weights; a remake carries out
-a recipe; a training learns labelled rows beside a measurement."""
+"""A remix is a synthesis with other weights; a remake follows a recipe; a training uses labelled
+rows beside a measurement."""
 
 _WORTH_TELLING = 0.3
-"""Seconds in the queue below which it is not worth a row."""
+"""Seconds of waiting in the queue below which no row is shown."""
 
 _Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
@@ -144,7 +144,7 @@ _RUNS: Mapping[RunKind, Mapping[str, str]] = {
 _LONG: frozenset[RunKind] = frozenset(
     {"imprint", "remake", "refinement", "measurement", "training"}
 )
-"""Runs that take long enough to look elsewhere meanwhile."""
+"""Runs that take long enough to offer a notification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +157,17 @@ class StagesPanel:
 
 
 def stages_panel() -> StagesPanel:
-    """Lay out the panel; it shows nothing before the first synthesis."""
+    """Lay out the panel, empty before the first synthesis."""
     view = stages_view("dnd-stages")
     stop = gr.Button(_("Stop"), size="md", visible=False, elem_id="dnd-imprint-stop")
     return StagesPanel(stages=view, stop_imprint=stop)
 
 
 def stages_view(elem_id: str) -> gr.HTML:
-    """Lay out what draws the stages of a run, and tells of its end where nobody looks.
+    """Lay out the component that draws a run's stages and notifies of its end.
 
     Returns:
-        What sends the event `waits`, each second while the run drawn there waits for its turn.
+        Component that sends the event `waits` each second while the run is queued.
     """
     script = asset_path("waiting.js").read_text(encoding="utf-8")
     view = gr.HTML("", elem_id=elem_id, padding=False, js_on_load=script)
@@ -192,21 +192,21 @@ class _Row:
 
 @dataclass(slots=True)
 class Stages:
-    """The rows of one run and their times."""
+    """The stages of one run and their times."""
 
     keys: tuple[str, ...]
     kind: RunKind = "synthesis"
     clock: Callable[[], float] = time.perf_counter
     message: str = ""
-    """Why it ended early."""
+    """Reason of an early end."""
     ended: Literal["", "done", "failed", "stopped"] = ""
     left: str = ""
-    """What can be said of the time that is left."""
+    """Text about the time left."""
     _rows: dict[str, _Row] = field(init=False)
     _start: float = field(init=False)
     _end: float | None = None
     _began: float | None = None
-    """When the queue was over, since the start."""
+    """Seconds from the start until the queue was over."""
 
     def __post_init__(self) -> None:
         self._rows = {key: _Row(_stage(key)[1]) for key in self.keys}
@@ -214,36 +214,36 @@ class Stages:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start, or what it took."""
+        """Return the seconds since the start, or the total once ended."""
         return (self._end if self._end is not None else self.clock()) - self._start
 
     @property
     def waits(self) -> bool:
-        """Whether others are served first."""
+        """Return whether the run is queued."""
         row = self._rows.get("wait")
         return row is not None and row.status == "running"
 
     @property
     def worked(self) -> float:
-        """Seconds since its turn came; 0 while it waits."""
+        """Return the seconds since its turn came; 0 while queued."""
         return 0.0 if self._began is None else self.elapsed - self._began
 
     def announce(self, *keys: str) -> None:
-        """Let these stages come next, in place of those that wait."""
+        """Announce the next stages, replacing those that have not started."""
         begun = {key: row for key, row in self._rows.items() if row.status != "waiting"}
         self._rows = begun | {key: _Row(_stage(key)[1]) for key in keys}
 
     def enter(self, key: str, detail: str = "", fraction: float | None = None) -> None:
-        """Begin a stage, ending the one before; or tell how far the running one is.
+        """Start a stage and end the one before, or update the running one.
 
-        A run that has ended stays as it is, whatever its last step says.
+        Ignored once the run has ended.
         """
         if self.ended:
             return
         now = self.clock() - self._start
         if key not in self._rows:
-            # Unannounced come loading, before all work, and the few-shot prompt, last: there may be
-            # no rows for one.
+            # Two stages are unannounced: loading, before all work, and the few-shot prompt, last,
+            # for which rows may be missing.
             place = list(self._rows).index("read") if "read" in self._rows else len(self._rows)
             rows = list(self._rows.items())
             rows.insert(place, (key, _Row(_stage(key)[1])))
@@ -261,12 +261,12 @@ class Stages:
         row.fraction = fraction
 
     def wait(self, ahead: str) -> None:
-        """Say what is ahead of it in the queue now; nothing, if that is empty."""
-        if (row := self._rows.get("wait")) is not None:  # its turn may come meanwhile
+        """Show what is ahead of the run in the queue; nothing if empty."""
+        if (row := self._rows.get("wait")) is not None:  # its turn may have come meanwhile
             row.detail = ahead or _stage("wait")[1]
 
     def finish(self, status: Literal["done", "failed", "stopped"], message: str = "") -> None:
-        """End the run; the first end counts."""
+        """End the run; only the first call counts."""
         if self.ended:
             return
         self._end = self.clock()
@@ -274,7 +274,7 @@ class Stages:
         self.ended, self.message = status, message
 
     def interrupt(self) -> None:
-        """End the run with its page: nobody would see it end."""
+        """End the run when its page was closed: nobody would see its end."""
         self.finish("stopped", drawn(_interrupted_words))
 
     def _close(self, status: _Status, now: float) -> None:
@@ -285,7 +285,7 @@ class Stages:
     def html(self) -> str:
         """Draw the rows: large while running, folded to one line once done.
 
-        While it runs, `data-doing` names what for the chip in the header (see `assets/page.js`).
+        While it runs, `data-doing` names the activity for the header's chip (see `assets/page.js`).
         """
         words = {state: _(message) for state, message in _RUNS[self.kind].items()}
         now = self.elapsed
@@ -304,7 +304,7 @@ class Stages:
                 f"{table}</details>"
             )
         if self.kind == "remix" and not self.ended:
-            # A moment's work, asked for again and again: one line, so that nothing jumps.
+            # A short run that is repeated often: draw one line, so that the page does not jump.
             return (
                 f"<section class='dnd-panel dnd-made'{doing}><span class='dnd-facts'>"
                 f"{words['running']} "
@@ -360,7 +360,7 @@ class Stages:
 
 
 def _notify_html() -> str:
-    """Offer to tell of the end; `assets/notify.js` says which of the two is shown."""
+    """Offer a notification at the end; `assets/notify.js` chooses which text to show."""
     return (
         "<button type='button' class='dnd-link dnd-notify'>"
         f"<span class='dnd-notify-ask'>{_('Notify me when it ends')}</span>"
@@ -369,7 +369,7 @@ def _notify_html() -> str:
 
 
 def _stage(key: str) -> tuple[str, str]:
-    """Return the name of a stage, and what it says until it has more to say."""
+    """Return the name of a stage, and its initial text."""
     title, detail = _STAGES.get(key, (key, ""))
     return _(title), _(detail)
 

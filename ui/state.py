@@ -1,7 +1,7 @@
-"""What one visit holds: a `Session`, in the `gr.State` of the page that shows it.
+"""The state of one visit: a `Session`, in the `gr.State` of its page.
 
-A session holds prompts, an adapter and a conversation, never a model or a tensor on a device. It
-outlives its page; `ui.visits` finds it again.
+A session contains prompts, adapters and a conversation, never a model or a tensor on a device. It
+outlives its page; `ui.visits` restores it.
 """
 
 import hashlib
@@ -66,69 +66,70 @@ Taught = Literal[
     "trained_person",
     "trained_teacher",
 ]
-"""What became of an adapter since the generator wrote it: its instruction imprinted, or trained on
-its own prompts, on those with one answer for all of them, or on the answers of somebody else."""
+"""How an adapter was changed after generation: imprinted, or trained on its own prompts, on prompts
+with one common answer, or on others' answers."""
 
 TRAINED: Mapping[AnsweredBy, Taught] = {
     "labels": "trained_labels",
     "person": "trained_person",
     "teacher": "trained_teacher",
 }
-"""What became of an adapter that was trained on somebody's answers."""
+"""Kind of change by the source of the answers."""
 
 AskMode = Literal["told", "written", "bare"]
 """What is sent: the instruction to the left side only, the question as written, or its input
 alone."""
 
 Place = Literal["left", "right"]
-"""The base, or what is compared in its place, is left; the adapter in the bar is right."""
+"""Left is the base, or an adapter in its place; right is the adapter in the bar."""
 
 Vote = Literal["left", "right", "tie", "bad"]
-"""Which answer is better; both bad is not a tie."""
+"""Which answer is better; `bad` means that both are bad, which is not a tie."""
 
 
 PROMPTS = "prompts-"
-"""Beginning of the names of a visit's own copies of prompt files."""
+"""Prefix of the names of a visit's own copies of prompt files."""
 _UNDO_STEPS = 5
-"""Adapters that Undo goes back to, one after the other: each stays in memory."""
+"""Number of adapters that Undo can return to; each stays in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What came of reading the file of one card, one way of splitting."""
+    """Result of reading the file of one card with certain options."""
 
     split: Split
     copy: Path
-    """The visit's own copy, so that another way of splitting can be tried."""
+    """The visit's own copy, so that it can be read with other options."""
     file: PromptFile | None = None
-    """What is used; None if it cannot be read, or looks unlike prompts and was not accepted."""
+    """Prompts to use; None if the file cannot be read, or looks unlike prompts and was not
+    accepted."""
     error: str = ""
     choices: Choices = field(default_factory=Choices)
     accepted: bool = False
-    """Whether somebody said that these are prompts."""
+    """Whether the visitor confirmed that these are prompts."""
     whole: PromptFile | None = None
-    """The file with the prompts that were removed by hand."""
+    """The file including prompts that were removed by hand."""
     num_good: int = 0
-    """Prompts that can be used without the broken ones."""
+    """Number of prompts that are left without the broken ones."""
     columns: tuple[Column, ...] = ()
-    """Columns to choose from, if none of a table could be read."""
+    """Columns to choose from, if no column of a table could be read."""
 
     @property
     def opens(self) -> bool:
-        """Whether there is anything to look at: prompts, or columns to choose from."""
+        """Return whether there are prompts or columns to look at."""
         return self.whole is not None or bool(self.columns)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Where an adapter of a visit is kept."""
+    """Library entry of a visit's adapter."""
 
     library: Library
     key: str
 
     @property
     def entry(self) -> Entry | None:
-        """As it is there now; None if it was deleted or damaged since."""
+        """Return the current entry; None if it was deleted or damaged since."""
         return next(
             (e for e in self.library.entries() if isinstance(e, Entry) and e.key == self.key), None
         )
@@ -136,54 +137,54 @@ class Kept:
 
 @dataclass(slots=True)
 class Made:
-    """The adapter of a visit, and what it was made from."""
+    """An adapter of the visit, with its origin."""
 
     original: "Adapter"
-    """At strength 1."""
+    """The adapter at strength 1."""
     adapter: "Adapter"
-    """At the strength chosen."""
+    """The adapter at the chosen strength."""
     made_from: str
-    """Fingerprint of the arrangement, to say when the prompts have changed since; empty if it was
-    not made from one."""
+    """Fingerprint of its arrangement, to detect later changes of the prompts; empty if it was not
+    made from one."""
     buckets: tuple[Bucket, ...]
-    """Those that counted; to measure on, and to teach on. None if it came without its prompts."""
+    """Buckets used, for measuring and teaching; empty if it came without its prompts."""
     stages: Stages | None = None
-    """How it came about; None if it came from the library."""
+    """Stages of making it; None if it came from the library."""
     settling: bool = False
-    """Whether it was just synthesized, and an imprint may still follow by itself."""
+    """Whether it was just synthesized, and an imprint may follow automatically."""
     before: "Made | None" = None
-    """What it was imprinted on or refined from: where Undo goes."""
+    """The adapter before imprint or refinement, which Undo returns to."""
     norms: "Mapping[str, Sequence[float]]" = field(default_factory=dict)
     thumbprint: tuple[tuple[float, ...], ...] = ()
-    """What is drawn to tell it from others."""
+    """Numbers to draw as its picture."""
     inspection: "Inspection | None" = None
     check_failed: str = ""
-    """Why it could not be inspected."""
+    """Reason why its checks failed."""
     proof: "Conditioning | None" = None
-    """How it compares with adapters made from other prompts; None until somebody asks."""
+    """Result of the ablation; None until requested."""
     archive: Path | None = None
-    """The verified zip of `adapter`; None until it is written."""
+    """Verified zip of `adapter`; None until written."""
     card_due: bool = False
-    """Whether more has been measured since than its card says."""
+    """Whether there are newer results than on its card."""
     kept: Kept | None = None
     scores: "Mapping[str, Scores]" = field(default_factory=dict)
-    """What it is worth on labelled rows, by the name of their file."""
+    """Scores on labelled rows, by file name."""
 
     @property
     def key(self) -> str:
-        """Tells the adapters of a visit apart, whatever their strength."""
+        """Identifies an adapter within its visit, at any strength."""
         return self.original.sha256
 
     @property
     def can_be_imprinted(self) -> bool:
-        """Whether its prompts have an instruction that was not carried into it."""
+        """Return whether its prompts have an instruction that was not imprinted."""
         made = self.original
         known = made.is_imprinted or made.was_trained or bool(made.not_imprinted)
         return bool(self.buckets) and not known
 
     @property
     def taught(self) -> Taught:
-        """What became of it since, if anything did; labels count for most."""
+        """Return how it was changed after generation; labels take precedence."""
         if "trained" in self.adapter.provenance:
             return TRAINED[answered_by(self.adapter.provenance["trained"])]
         if not self.refined:
@@ -192,82 +193,82 @@ class Made:
 
     @property
     def refined(self) -> bool:
-        """Whether it was trained since the generator wrote it."""
+        """Return whether it was trained after generation."""
         return self.adapter.was_trained
 
 
 @dataclass(slots=True)
 class Run:
-    """A synthesis, an imprint or a refinement, from its order to its end."""
+    """A synthesis, imprint or refinement, from request to end."""
 
     kind: RunKind
     stages: Stages
     buckets: tuple[Bucket, ...]
-    """What it was ordered from."""
+    """Buckets of the request."""
     start: Made | None = None
-    """The adapter to imprint on, or to teach."""
+    """Adapter to imprint or teach."""
     labels: bool = False
-    """Whether a refinement learns the labels."""
+    """Whether a refinement trains on labels."""
     answers: Mapping[str, str] | None = None
-    """Answers of the visitor that a refinement learns, by whole prompts."""
+    """The visitor's answers to train on, by whole prompt."""
     teacher: Endpoint | None = None
-    """Whose answers a refinement learns; forgotten as soon as it begins, with its key."""
+    """Teacher of a refinement; dropped with its key as soon as the refinement starts."""
     enough: Stop = field(default_factory=Stop)
-    """Set to end a refinement with what it has learnt."""
+    """Set to end a refinement and keep its result."""
     learning: bool = False
-    """Whether a refinement has learnt anything yet."""
+    """Whether a refinement has made its first step."""
     recipe: Recipe | None = None
-    """What a remake carries out; it holds its prompts."""
+    """Recipe of a remake, with its prompts."""
     question: str = ""
-    """What Show me asks the adapter that comes of it."""
+    """Question to ask the resulting adapter, from Show me."""
     stop: Stop = field(default_factory=Stop)
-    """Set to end it at its next step."""
+    """Set to cancel at the next step."""
     shown: bool = False
-    """Whether the page has shown what came of it."""
+    """Whether the page has shown the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """Prompts of an adapter with answers, for the visitor to correct."""
+    """Prompts of an adapter with proposed answers, for the visitor to correct."""
 
     buckets: tuple[Bucket, ...]
-    """Whose prompts they are."""
+    """Buckets of the prompts."""
     prompts: tuple[str, ...]
-    """Whole."""
+    """Whole prompts."""
     answers: tuple[str, ...]
-    """As they are now."""
+    """Current answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was measured of one adapter on labelled rows, and of LoRAs trained beside it."""
+    """Measurement of one adapter on labelled rows, with LoRAs trained for comparison."""
 
     made: Made
     adapter: "Adapter"
-    """As it was measured, at the strength it had then."""
+    """The adapter at the strength it was measured at."""
     file: PromptFile
     measured: "Measurement"
 
 
 @dataclass(slots=True)
 class MeasureRun:
-    """A measurement or a training, from its order to its end."""
+    """A measurement or a training run, from request to end."""
 
     kind: Literal["measurement", "training"]
     stages: Stages
     made: Made
     adapter: "Adapter"
-    """At the strength it had when this was ordered."""
+    """The adapter at its strength at the time of the request."""
     file: PromptFile
     config: MeasureConfig | LabelledConfig
     measured: "Measurement | None" = None
-    """What a training adds to."""
+    """Measurement that a training run extends."""
     warm_start: bool = False
-    """Whether a training begins from the adapter."""
+    """Whether training starts from the adapter."""
     scored: bool = False
-    """Whether anything was scored since it began."""
+    """Whether anything was scored since the start."""
     stop: Stop = field(default_factory=Stop)
-    """Set to end it at its next step."""
+    """Set to cancel at the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,86 +280,86 @@ class RemoteSide:
 
     @property
     def key(self) -> str:
-        """Tells it from other sides, as `Made.key` does."""
+        """Identifies this side, like `Made.key`."""
         return f"{self.url} {self.model}"
 
 
 @dataclass(slots=True)
 class Answer:
-    """One side of a turn: who was asked, and what came."""
+    """One side of a turn: the model and its answer."""
 
     label: str
     """Hash of the base, or hash and strength of an adapter."""
     made: Made | None = None
-    """Whose adapter answers; None for the base."""
+    """Adapter that answers; None for the base."""
     remote: RemoteSide | None = None
-    """The server's model that answers in place of both."""
+    """Model of another server that answers instead."""
     reply: "Reply | None" = None
     stopped: bool = False
     strength: float | None = None
-    """Strength of the adapter when it was asked; None for the base."""
+    """Strength of the adapter at the time of the question; None for the base."""
     seed: int | None = None
-    """Seed of the words drawn; None if none were, at temperature 0."""
+    """Sampling seed; None at temperature 0."""
     times: int = 0
-    """How often it was asked again; each time draws other words."""
+    """Number of retries, each with other random numbers."""
 
     @property
     def finished(self) -> bool:
-        """Whether it ended by itself."""
+        """Return whether the answer is complete."""
         return self.reply is not None and self.reply.finished
 
 
 @dataclass(slots=True)
 class Turn:
-    """A question, and what both sides answered."""
+    """A question with the answers of both sides."""
 
     question: str
     left: Answer
     right: Answer | None = None
-    """None if it was asked before there was an adapter."""
+    """None if there was no adapter yet."""
     mode: AskMode = "written"
     asked: datetime = field(default_factory=lambda: datetime.now(UTC))
-    """When it was asked, last."""
+    """Time of the last request."""
     system: str = ""
-    """The system prompt that was sent."""
+    """System prompt that was sent."""
     sampling: Sampling | None = None
-    """How words were chosen; None until the engine was asked."""
+    """Sampling settings; None until the engine was called."""
     context: bool = False
-    """Whether earlier turns were sent along."""
+    """Whether earlier turns were sent too."""
     instruction: str = ""
-    """What a side that is told read before a question without an instruction of its own."""
+    """Instruction for an instructed side, if the question has none of its own."""
     running: frozenset[Place] = frozenset()
-    """Sides that words still come from."""
+    """Sides that are still answering."""
     waiting: str = ""
-    """Why nothing comes yet."""
+    """Reason for waiting."""
     error: str = ""
     swapped: bool = False
-    """Whether the sides change places while the comparison is blind."""
+    """Whether the sides are swapped in a blind comparison."""
     vote: Vote | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether no more words will come."""
+        """Return whether all answers have ended."""
         return not self.running
 
     @property
     def sides(self) -> dict[Place, Answer]:
-        """Those that were asked."""
+        """Return the sides that answer."""
         sides: dict[Place, Answer] = {"left": self.left}
         if self.right is not None:
             sides["right"] = self.right
         return sides
 
     def stop(self) -> None:
-        """End it with the words it has."""
+        """End the turn with the text so far."""
         for place in self.running:
             self.sides[place].stopped = not self.sides[place].finished
         self.running = frozenset()
 
     def outcome(self, label: str) -> str:
-        """What the vote says of whoever answered under a label: won, lost, tie or bad.
+        """Return the outcome of the vote for a label: won, lost, tie or bad.
 
-        Empty without a vote, or if they did not answer.
+        Empty without a vote, or if that model did not answer.
         """
         mine = next((place for place, side in self.sides.items() if side.label == label), None)
         if self.vote is None or mine is None:
@@ -369,7 +370,7 @@ class Turn:
 
     @property
     def complete(self) -> bool:
-        """Whether there are two whole answers to compare."""
+        """Return whether there are two complete answers to compare."""
         return self.finished and all(
             side is not None and side.reply is not None for side in (self.left, self.right)
         )
@@ -377,7 +378,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """What stood in the question box, and what was to be sent of it."""
+    """Text of the question box, and the settings to send it with."""
 
     text: str
     mode: AskMode
@@ -385,25 +386,25 @@ class Typed:
 
 @dataclass(slots=True)
 class Batch:
-    """Many inputs that both sides of the comparison answer at once."""
+    """Many inputs that both models answer."""
 
     inputs: tuple[str, ...] = ()
     mode: AskMode = "written"
     instruction: str = ""
-    """What a side that is told reads before each input."""
+    """Instruction for an instructed side, before each input."""
     left: Made | None = None
-    """None for the base."""
+    """Adapter on the left; None for the base."""
     right: Made | None = None
-    """None before there is an adapter."""
+    """Adapter on the right; None if there is none yet."""
     replies: "list[list[Reply | None]]" = field(default_factory=list)
-    """For each input, left and then right; None until words come."""
+    """Replies to each input, left and right; None until they start."""
     error: str = ""
     running: bool = False
     stop: Stop = field(default_factory=Stop)
 
     @property
     def compares(self) -> bool:
-        """Whether two models answer."""
+        """Return whether two models answer."""
         return self.right is not None
 
 
@@ -412,88 +413,88 @@ class Session:
     """One visit."""
 
     key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
-    """What its browser brings it back with. A secret: it is never logged or shown."""
+    """Key that the browser restores the visit with. A secret: never logged or shown."""
     over: Literal["", "moved", "ended"] = ""
-    """Why its page may not change it any more: a newer page took it over, or it was deleted."""
+    """Why its page may no longer change it: a newer page took over, or it was deleted."""
     limits: ServerLimits = field(default_factory=ServerLimits)
-    """What it may hold."""
+    """Limits on the visit."""
     visitor: str = ""
-    """The address that its page came from."""
+    """Address of its page."""
     used: float = field(default_factory=time.monotonic)
-    """When its page last asked for anything."""
+    """Time of the page's last request."""
     left: float | None = None
-    """When its page was closed; of the last time, if it was opened again."""
+    """Time when its page was last closed; None if never."""
     canvas: Arrangement = field(default_factory=Arrangement)
-    """What lies on the canvas now."""
+    """Current contents of the canvas."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """What the visitor has set, by slot: mix, seed, sampling and the like."""
+    """The visitor's settings by slot: mix, seed, sampling and so on."""
     readings: dict[str, Reading] = field(default_factory=dict)
-    """By card. Kept when a card is removed, since Undo may bring it back."""
+    """Readings by card. Kept when a card is removed, because Undo may restore it."""
     made: Made | None = None
     """The adapter in the bar."""
     drawn: Made | None = None
-    """The one that the page shows there; another, until a run that ended has been shown."""
+    """Adapter that the page shows; it differs until a finished run has been shown."""
     shelf: list[Made] = field(default_factory=list)
-    """All adapters of this visit, the newest last."""
+    """All adapters of this visit, newest last."""
     beside: Made | None = None
-    """What is on the left of the comparison; None for the base."""
+    """Adapter on the left of the comparison; None for the base."""
     differences: bool = False
-    """Whether words that differ are marked."""
+    """Whether differing words are marked."""
     remote: "tuple[RemoteSide, RemoteSide] | None" = None
-    """A server's models, left and right, in place of this app's."""
+    """A server's models on both sides, instead of this app's."""
     remote_access: str = field(default="", repr=False)
-    """The key of that server; kept nowhere else, so that it can be forgotten."""
+    """API key of that server; stored nowhere else, so that it can be forgotten."""
     blind: bool = False
-    """Whether it is hidden who answers."""
+    """Whether the models' names are hidden."""
     mode: AskMode | None = None
     """What the visitor chose to send; None until they choose."""
     told_with: str = ""
-    """The instruction chosen for a side that is told."""
+    """Instruction chosen for the instructed side."""
     turns: list[Turn] = field(default_factory=list)
     editing: "Typed | None" = None
-    """What stood in the box before the last question was taken back into it; None if it was not."""
+    """Text of the box before the last question was taken back for editing; None otherwise."""
     batch: Batch | None = None
-    """The last inputs that were asked together."""
+    """Last batch of inputs."""
     suggestions: list[str] = field(default_factory=list)
     example_questions: dict[str, str] = field(default_factory=dict)
-    """By bucket name: what to ask after an example."""
+    """Questions to suggest for examples, by bucket name."""
     to_show: str = ""
-    """What the run that Show me orders will ask; it waits here until the example is read."""
+    """Question for Show me's run, until the example is read."""
     instruction: str = ""
-    """Typed for buckets whose prompts have none."""
+    """Instruction typed for buckets whose prompts have none."""
     arrangement: str = ""
-    """Fingerprint of what is on the canvas now."""
+    """Fingerprint of the canvas."""
     memory: "PromptMemory | None" = None
-    """What the text encoder made of this visit's prompts: mixing again reads none of them."""
+    """Cache of encoded prompts, so that a remix encodes none again."""
     run: Run | None = None
-    """The last synthesis, imprint or refinement that was ordered."""
+    """The last requested synthesis, imprint or refinement."""
     proposed: Proposed | None = None
-    """Answers to correct."""
+    """Proposed answers to correct."""
     labelled: PromptFile | None = None
-    """The rows to measure on."""
+    """Rows to measure on."""
     watching: bool = False
-    """Whether the tab with the operator's training runs is open."""
+    """Whether the Training tab is open."""
     measuring: MeasureRun | None = None
-    """The last measurement or training that was ordered; it goes on beside `run`."""
+    """The last requested measurement or training, independent of `run`."""
     found: Found | None = None
-    """The last that was measured, as far as it got."""
+    """The last measurement, possibly incomplete."""
     stop_chat: Stop | None = None
     language: str = ENGLISH
-    """What the page says, it says in this one."""
+    """Language of the page."""
     folder: Path | None = None
-    """Where its files are, once there are some."""
+    """Folder of its files; None until there are any."""
 
     def take(self, made: Made) -> None:
-        """Put an adapter in the bar, and on the shelf."""
+        """Put an adapter in the bar and on the shelf."""
         self.made = made
         self.shelve(made)
         if self.beside is not None and self.beside.key == made.key:
             self.beside = None
 
     def shelve(self, made: Made) -> None:
-        """Put an adapter on the shelf; the same one again takes its place there.
+        """Put an adapter on the shelf, replacing an earlier version of it.
 
-        Where there is no room the oldest go, but not the one in the bar.
+        If there is no room, the oldest are dropped, except the one in the bar.
         """
         step = made
         for _undo in range(_UNDO_STEPS):
@@ -510,27 +511,27 @@ class Session:
                 self.shelf = [other for other in self.shelf if other is not one]
 
     def leave_server(self) -> None:
-        """Have this app's models answer again, and forget the server's key."""
+        """Return to this app's models, and forget the server's key."""
         self.remote, self.remote_access = None, ""
 
     def access_to(self, side: RemoteSide) -> str:
-        """Return the key of a server, if it is the one that was given it."""
+        """Return the key of a side's server, if it was entered for that server."""
         same = self.remote is not None and self.remote[0].url == side.url
         return self.remote_access if same else ""
 
     @property
     def is_parked(self) -> bool:
-        """Whether its page was closed, and none has asked for anything since."""
+        """Return whether its page was closed and has sent nothing since."""
         return self.left is not None and self.used <= self.left
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to bring back."""
+        """Return whether there is nothing to restore."""
         return not (self.canvas.cards or self.shelf or self.turns or self.labelled or self.folder)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes it holds in memory: weights, encoded prompts, labelled rows.
+        """Return the bytes in memory: weights, encoded prompts, labelled rows.
 
         `SessionFiles` counts the prompt files.
         """
@@ -550,14 +551,14 @@ class Session:
         return sum(held.values())
 
     def hand_over(self) -> "Session":
-        """Return the visit for another page; the page that shows this one may not go on with it."""
+        """Return the visit for another page; the current page may no longer change it."""
         successor = replace(self)
         successor.interrupt()
         self.end("moved")
         return successor
 
     def end(self, how: Literal["moved", "ended"]) -> None:
-        """Let go of all it holds. Its page keeps the object for a while, and must not keep that."""
+        """Drop all contents, because the page keeps this object for a while."""
         empty = Session()
         for one in fields(self):
             setattr(self, one.name, getattr(empty, one.name))
@@ -569,7 +570,7 @@ class Session:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def interrupt(self) -> None:
-        """End what ran for the page before."""
+        """Cancel work that was started by the earlier page."""
         for run in (self.run, self.measuring):
             if run is not None and not run.stages.ended:
                 run.stop.set()
@@ -586,7 +587,7 @@ class Session:
         self.to_show, self.editing = "", None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Session":
-        """Return a new visit: Gradio copies the first value of a state for each page."""
+        """Return a new visit: Gradio copies the initial value of a state for each page."""
         return Session()
 
 
@@ -600,8 +601,8 @@ def _size(file: Path) -> int:
 class SessionFiles:
     """A folder for each visit, inside Gradio's cache, removed when the visit ends.
 
-    Gradio serves files of its cache to whoever knows their path, so the folder's name is a secret:
-    what it is made of is known to the browser alone, and a key of this process is mixed in.
+    Gradio serves files of its cache to anybody who knows their path, so the folder's name is
+    secret: it is derived from a value that only the browser knows and a key of this process.
     """
 
     def __init__(self, root: Path) -> None:
@@ -610,33 +611,33 @@ class SessionFiles:
         self._visits: dict[str, str] = {}
 
     def attach(self, session_hash: str, visit: str) -> None:
-        """Give a page the folder of the visit with a key."""
+        """Assign the folder of a visit to a page."""
         self._visits[session_hash] = visit
 
     def detach(self, session_hash: str) -> None:
-        """Forget which visit a page showed."""
+        """Forget which visit a page shows."""
         self._visits.pop(session_hash, None)
 
     def folder(self, session_hash: str) -> Path:
-        """Return the folder of the visit that a page shows, made on first use."""
+        """Return the folder of a page's visit, created on first use."""
         folder = self._path(session_hash)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def archive(self, adapter: "Adapter", session_hash: str) -> Path:
-        """Return where the zip of an adapter is written."""
+        """Return the path for the zip of an adapter."""
         safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in adapter.name).strip("-")
         name = f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
         return self.folder(session_hash) / name
 
     def reading_bytes(self, session_hash: str | None = None) -> int:
-        """Return the size of the prompt files that a visit has read, or that all visits have."""
+        """Return the size of the prompt files read by one visit, or by all."""
         folders = self.root.glob("visit-*") if session_hash is None else [self._path(session_hash)]
         files = (file for folder in folders for file in folder.glob(f"{PROMPTS}*"))
         return sum(_size(file) for file in files)
 
     def remove(self, session_hash: str) -> None:
-        """Remove whatever the visit left."""
+        """Remove all files of the visit."""
         shutil.rmtree(self._path(session_hash), ignore_errors=True)
 
     def _path(self, session_hash: str) -> Path:

@@ -1,4 +1,4 @@
-"""Colours, type and radii, as a Gradio theme; `assets/app.css` holds what Gradio cannot say."""
+"""Colours, type and radii as a Gradio theme; `assets/app.css` has what Gradio cannot express."""
 
 from typing import Any
 
@@ -101,7 +101,7 @@ _VARIABLES = {
     ],
     "error": ["error_border_color", "error_icon_color", "error_text_color"],
     "error_fill": ["error_background_fill"],
-    # Labels are flat: words over a control, not a box in a box.
+    # Labels are flat text over a control, not a box in a box.
     "none": ["block_label_background_fill", "block_label_border_color"],
 }
 
@@ -147,7 +147,7 @@ _SHAPES = {
 
 
 def make_theme() -> gr.themes.Base:
-    """Build the theme, light and dark, with the system's own fonts: nothing is fetched."""
+    """Build the theme, light and dark, with the system's own fonts, so that none is downloaded."""
     theme = gr.themes.Base(
         font=["system-ui", "-apple-system", "Segoe UI", "sans-serif"],
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
@@ -158,6 +158,6 @@ def make_theme() -> gr.themes.Base:
         for name in names:
             settings[name] = light
             settings[f"{name}_dark"] = dark
-    # One colour follows the theme by itself: Gradio has no dark twin for it.
+    # One colour must follow the theme by itself, because Gradio has no dark variant of it.
     settings["color_accent"] = "var(--dnd-accent)"
     return theme.set(**settings)

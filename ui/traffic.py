@@ -1,4 +1,4 @@
-"""What each visitor took lately: sums over a sliding window, by address."""
+"""Recent usage by each visitor: sums over a sliding window, by address."""
 
 import ipaddress
 import time
@@ -12,27 +12,27 @@ __all__ = ["SlidingSum", "address_of", "sender_of", "visitor_of"]
 
 
 def visitor_of(address: str, headers: Mapping[str, str]) -> str:
-    """Name the visitor whose share a request takes: the address it came from.
+    """Return the address that identifies the visitor of a request.
 
     On a Space every request comes from the Hub's proxy, which appends the address it saw to
-    X-Forwarded-For. Elsewhere that header is only what the sender claims, so it counts only if the
-    server took it from a proxy on this computer.
+    X-Forwarded-For. Elsewhere that header is an unverified claim, so it counts only from a proxy on
+    this computer.
 
     Args:
-        address: Where the connection comes from.
+        address: Address of the connection.
         headers: Headers of the request, by lower-case name.
     """
     return _network_of(_address_behind(address, headers))
 
 
 def sender_of(request: Any) -> str:
-    """Name the visitor who sent a request: Starlette's, or Gradio's."""
+    """Return the visitor who sent a request of Starlette or Gradio."""
     return _network_of(address_of(request))
 
 
 def address_of(request: Any) -> str:
-    """Return the address that a request came from, as `visitor_of` finds it."""
-    client = getattr(request, "client", None)  # Gradio's has none for a call made here
+    """Return the address of a request, as `visitor_of` finds it."""
+    client = getattr(request, "client", None)  # Gradio's request of a direct call has no client
     return _address_behind(client.host if client else "", getattr(request, "headers", {}))
 
 
@@ -48,24 +48,24 @@ def _address_behind(address: str, headers: Mapping[str, str]) -> str:
 
 
 def _network_of(address: str) -> str:
-    """Return an address, or the /64 network it is in: one customer has all addresses of that."""
+    """Return an IPv4 address, or the /64 network of an IPv6 one, which belongs to one customer."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
-        return address  # no address: a test's client, or a socket file
+        return address  # not an address: a test client or a socket file
     if isinstance(found, ipaddress.IPv4Address) or found.ipv4_mapped:
         return address
     return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 class SlidingSum:
-    """Amounts by visitor that count for a while. For one thread: that of the server's event loop.
+    """Amounts per visitor within a sliding window. Not thread-safe: for the server's event loop.
 
     Args:
-        seconds: How long each amount counts.
-        most_each: What one visitor may take meanwhile.
-        most: What all of them may take; None for no limit.
-        clock: Tells the time in seconds.
+        seconds: Length of the window.
+        most_each: Maximum per visitor.
+        most: Maximum of all visitors; None for no limit.
+        clock: Clock in seconds.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SlidingSum:
         self._total = 0
 
     def take(self, visitor: str, amount: int = 1) -> bool:
-        """Count an amount, or refuse it and count nothing."""
+        """Count an amount and return True, or count nothing and return False."""
         self._forget()
         mine = self._by_visitor.get(visitor, 0) + amount
         if mine > self._most_each:

@@ -1,9 +1,9 @@
-"""Visits outlive their page: after a reload, a crash or a closed browser the same one comes back.
+"""Visits outlive their page: they are restored after a reload, a crash or a closed browser.
 
-The browser keeps a random key in its own storage, this process keeps the visit. A key finds its own
-visit and no other. A visit that is open in two tabs would overwrite itself, so the newest tab takes
-it over, and the one before may not change it any more. Visits end some time after their last use,
-those that nobody looks at earlier if there are too many, and all of them with the server.
+The browser stores a random key, this process stores the visit. A key gives access to its own visit
+only. Two tabs with the same visit would overwrite each other, so the newest tab takes it over, and
+the earlier one may no longer change it. Visits end some time after their last use; those without a
+page end earlier if there are too many, and all end with the server.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ _SWEEP_SECONDS = 600.0
 _MAX_KEY_CHARS = 100
 
 Outcome = Literal["new", "back", "lost"]
-"""What came of opening a page: a visit began, one came back, or the one asked for is gone."""
+"""Result of opening a page: a new visit, a restored one, or a lost one."""
 
 
 class Visits:
-    """The visits of this process, by their keys.
+    """The visits of this process, by key.
 
     Args:
-        files: Holds a folder for each.
-        limits: How many, and how long.
-        clock: Seconds since any moment; also the clock of `Session.used`.
+        files: Folders of the visits' files.
+        limits: Limits on number, age and size.
+        clock: Monotonic clock in seconds; also that of `Session.used`.
     """
 
     def __init__(
@@ -47,27 +47,27 @@ class Visits:
         self._secret = secrets.token_bytes(16)
         self._visits: dict[bytes, Session] = {}
         self._pages: dict[str, bytes] = {}
-        """Which visit each page shows, or showed until it was closed."""
+        """Visit that each page shows, or showed until it was closed."""
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
     def open(
         self, key: str, page: str, fresh: Session, visitor: str = ""
     ) -> tuple[Session, Outcome]:
-        """Return the visit of a key for a page that opens, or begin one.
+        """Return the visit of a key for a new page, or start one.
 
         Args:
-            key: What the browser kept; empty if it kept none.
+            key: Key stored by the browser; may be empty.
             page: Gradio's hash of the page's session.
-            fresh: The visit that the page would begin.
-            visitor: The address that asks.
+            fresh: New visit of the page.
+            visitor: Address of the visitor.
         """
         with self._lock:
             self._sweep()
             found = self._visits.get(self._digest(key))
             outcome: Outcome = "lost" if key else "new"
-            # Which digest was found tells nothing of a key, so nothing can be learnt from the time
-            # that takes; this last comparison takes the same time for every key.
+            # Lookup time reveals only digests, which tell nothing about keys; the final comparison
+            # takes constant time.
             if found is not None and secrets.compare_digest(
                 found.key.encode(), key.encode(errors="replace")
             ):
@@ -77,20 +77,20 @@ class Visits:
             fresh.used, fresh.limits, fresh.visitor = self._clock(), self._limits, visitor
             digest = self._digest(fresh.key)
             self._visits[digest] = fresh
-            self._pages.pop(page, None)  # the newest stands last
+            self._pages.pop(page, None)  # the newest must be last
             self._pages[page] = digest
             self._files.attach(page, fresh.key)
             return fresh, outcome
 
     def leave(self, page: str) -> None:
-        """Keep the visit of a page that was closed, for the page that may come."""
+        """Keep the visit of a closed page, so that it can be restored."""
         with self._lock:
             digest = self._pages.get(page, b"")
             visit = self._visits.get(digest)
             newest = next((p for p in reversed(self._pages) if self._pages[p] == digest), page)
             if visit is not None and newest == page:
                 visit.left = self._clock()
-                visit.memory = None  # made again when it is needed
+                visit.memory = None  # recomputed when needed
                 if visit.is_empty:
                     self._forget(digest)
             elif digest:
@@ -104,10 +104,10 @@ class Visits:
             self._drop(self._pages.get(page, b""))
 
     def make_room(self, num_bytes: int, visitor: str = "") -> bool:
-        """Return whether a visitor may read so many bytes of prompt files more.
+        """Return whether a visitor may read this many more bytes of prompt files.
 
-        Visits without a page go for it, the oldest first: the visitor's own for the visitor's
-        share, anybody's for that of all.
+        Visits without a page are dropped to make room, oldest first: the visitor's own for the
+        limit per visitor, anybody's for the total.
         """
         with self._lock:
             own = [d for d in self._left() if self._visits[d].visitor == visitor]
@@ -121,7 +121,7 @@ class Visits:
         return sum(map(self._files.reading_bytes, mine))
 
     def _made(self, digests: Sequence[bytes], fits: Callable[[], bool]) -> bool:
-        """Drop visits until something fits; whether it does."""
+        """Drop visits until the condition holds; return whether it does."""
         for digest in digests:
             if fits():
                 return True
@@ -129,14 +129,14 @@ class Visits:
         return fits()
 
     def _left(self) -> list[bytes]:
-        """Return the visits without a page, the oldest first."""
+        """Return the visits without a page, oldest first."""
         left = [digest for digest, visit in self._visits.items() if visit.is_parked]
         return sorted(left, key=lambda digest: self._visits[digest].used)
 
     def _least_missed(self) -> list[bytes]:
-        """Order visits: empty ones go first, then those of the address that has the most.
+        """Order visits for dropping: empty ones first, then those of the heaviest address.
 
-        Among equals those go first that were used longest ago.
+        Ties are broken by least recent use.
         """
         many = Counter(visit.visitor for visit in self._visits.values())
 
@@ -147,12 +147,12 @@ class Visits:
         return sorted(self._visits, key=missed)
 
     def _sweep(self) -> None:
-        """Drop what is due, and look again later for as long as there is anything."""
+        """Drop expired visits, and repeat as long as there are any visits."""
         now = self._clock()
         for digest, visit in list(self._visits.items()):
             if now - visit.used > self._limits.visit_seconds:
                 self._drop(digest)
-        # A client that opens pages and never closes one would have each of them kept.
+        # Otherwise a client that opens pages and never closes one would keep them all.
         most = self._limits.sessions + self._limits.left_visits
         for digest in self._least_missed()[: max(0, len(self._visits) - most)]:
             self._drop(digest)
@@ -170,7 +170,7 @@ class Visits:
             self._timer.start()
 
     def _lighten(self) -> None:
-        """Drop visits while all together hold too many bytes, but never the last one used."""
+        """Drop visits while all together use too many bytes, but never the last one used."""
         weights = {digest: visit.num_bytes for digest, visit in self._visits.items()}
         heavy = [digest for digest, num_bytes in weights.items() if num_bytes]
         last = max(heavy, key=lambda digest: self._visits[digest].used, default=b"")
@@ -195,13 +195,13 @@ class Visits:
         self._forget(digest)
 
     def _forget(self, digest: bytes) -> None:
-        """Leave a visit to its page, if that is still open."""
+        """Detach a visit from its page, which keeps it if still open."""
         self._visits.pop(digest, None)
         for page in [page for page, shown in self._pages.items() if shown == digest]:
             del self._pages[page]
             self._files.detach(page)
 
     def _digest(self, key: str) -> bytes:
-        """Return what a key is looked up by: keyed, so that nobody can make one that is near."""
+        """Return a key's digest for lookup, keyed so that nobody can construct a similar one."""
         short = key[:_MAX_KEY_CHARS].encode(errors="replace")
         return hashlib.blake2b(short, key=self._secret, digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""Components of our own, of which Gradio writes no `.pyi` beside their module."""
+"""Base of our own components, for which Gradio must write no `.pyi` file."""
 
 from typing import Any
 from unittest import mock
@@ -9,7 +9,7 @@ __all__ = ["WithoutStub"]
 
 
 class WithoutStub(component_meta.ComponentMeta):
-    """Keeps Gradio from writing a `.pyi` beside a component, where type checkers would find it."""
+    """Stops Gradio from writing a `.pyi` beside a component, where type checkers would find it."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
         """Make the class."""

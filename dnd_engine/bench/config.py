@@ -1,4 +1,4 @@
-"""What the bench measures, and how long it may take."""
+"""Settings of the bench."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -32,7 +32,7 @@ values are ignored, because such a step would fill the memory."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchConfig:
-    """What is measured, and how long it may take."""
+    """Sections, sizes and repetitions of the bench."""
 
     only: tuple[str, ...] = SECTIONS
     """Sections to measure, from `SECTIONS`."""

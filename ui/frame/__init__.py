@@ -1,1 +1,1 @@
-"""The page around the tabs: header, keys, language."""
+"""The page around the tabs: header, keyboard shortcuts, language."""

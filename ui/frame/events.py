@@ -1,4 +1,4 @@
-"""The page as a whole: how far the engine is."""
+"""Events of the header: the state of loading."""
 
 import gradio as gr
 
@@ -11,14 +11,14 @@ __all__ = ["PageEvents"]
 
 
 class PageEvents:
-    """Events of the page and its header."""
+    """Events of the header."""
 
     def __init__(self, app: App, compare: CompareEvents) -> None:
         self._app = app
         self._compare = compare
 
     def refresh_load(self, session: Session) -> Updates:
-        """Redraw the load state; switch the timer off once there is nothing to wait for."""
+        """Redraw the state of loading; stop the timer once there is nothing to wait for."""
         state = self._app.calls.load_state()
         engine = self._app.calls.engine
         return {
@@ -33,6 +33,6 @@ class PageEvents:
         }
 
     def retry_load(self, session: Session) -> Updates:
-        """Load again after a failure."""
+        """Retry loading after a failure."""
         self._app.calls.start()
         return self.refresh_load(session)

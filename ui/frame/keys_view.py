@@ -1,8 +1,8 @@
-"""The keyboard: which key does what, and the list of them that opens with `?`.
+"""Keyboard shortcuts, and their list, which opens with `?`.
 
-`assets/page.js` presses what a key is for; the words are the catalogue's. Single keys wait
-while somebody types, none has a modifier that browsers or screen readers use, and all but Escape
-can be switched off (WCAG 2.1.4).
+`assets/page.js` clicks a shortcut's target; the words are in the catalogue. Single keys are ignored
+while somebody types, none uses a modifier of browsers or screen readers, and all but Escape can be
+switched off (WCAG 2.1.4).
 """
 
 from collections.abc import Mapping
@@ -20,17 +20,17 @@ __all__ = ["SHORTCUTS", "Shortcut", "keys_panel"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortcut:
-    """A key, and what it does."""
+    """A keyboard shortcut."""
 
     name: str
-    """As the catalogue has it."""
+    """Its name in the catalogue."""
     keys: tuple[str, ...]
-    """As `KeyboardEvent.key` names them; more than one are shown side by side."""
+    """Values of `KeyboardEvent.key`; several are shown side by side."""
     targets: tuple[str, ...] = ()
-    """What to press, as CSS selectors: the first that is there. Empty where Gradio or the canvas
-    listens itself."""
+    """CSS selectors of elements to click; the first that exists is used. Empty if Gradio or the
+    canvas handles the key."""
     focus: bool = False
-    """Whether to go there instead of pressing it."""
+    """Whether to focus the target instead of clicking it."""
 
 
 SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
@@ -76,7 +76,7 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
         Shortcut(name="vote_bad", keys=("4",), targets=("#dnd-vote-bad",)),
     ),
 }
-"""By group of the list."""
+"""Shortcuts by group of the list."""
 
 
 _KEYS_GROUPS: Mapping[str, str] = {
@@ -118,10 +118,10 @@ _KEY_NAMES: Mapping[str, str] = {
 
 
 def keys_panel() -> gr.HTML:
-    """Lay out the list, closed, and start to listen.
+    """Lay out the closed list, and start listening to keys.
 
     Returns:
-        What sends the event `speak`, when the visitor chooses another language.
+        Component that sends the event `speak` when the visitor switches the language.
     """
     pressed: list[dict[str, Any]] = [
         {

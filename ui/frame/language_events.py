@@ -1,4 +1,4 @@
-"""Another language in the middle of a visit: what handlers have drawn is drawn again."""
+"""Switching the language during a visit: redraws everything that handlers have drawn."""
 
 from dataclasses import dataclass
 
@@ -37,7 +37,7 @@ SAID_AGAIN = (
 
 @dataclass(frozen=True, slots=True)
 class LanguageEvents:
-    """The event of the switch, which draws what the events of other parts have drawn."""
+    """The event of the language switch, which redraws the output of other events."""
 
     page: PageEvents
     prompts: PromptEvents
@@ -56,18 +56,18 @@ class LanguageEvents:
         metric: Metric,
         request: gr.Request,
     ) -> Updates:
-        """Draw all that depends on the visit, in the language that is spoken now.
+        """Redraw everything that depends on the visit in the current language.
 
-        Nothing is opened, closed, chosen or typed by this. Lines that tell of something done go.
+        It opens, closes, chooses and types nothing. Notices of finished actions are removed.
 
         Args:
             session: The visit.
-            arrangement: What is on the canvas.
-            kept: The adapter chosen in the library.
-            target: The export format chosen.
-            group: What is chosen of the report card; None until its tab was opened.
-            metric: Likewise.
-            request: Whose visit it is.
+            arrangement: Buckets on the canvas.
+            kept: Selected adapter of the library.
+            target: Selected export format.
+            group: Selected part of the report card; None until its tab was opened.
+            metric: Selected metric of the report card; None until its tab was opened.
+            request: Request of the visitor.
         """
         listed = self.library.listed(session, request, kept)
         updates: Updates = {

@@ -1,4 +1,4 @@
-"""The owner exchanges the models: other visitors of a computer may not."""
+"""Switching the models, which only the owner of the computer may do."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,14 +20,14 @@ __all__ = ["ModelsEvents"]
 
 
 class ModelsEvents:
-    """Events of the choice of models."""
+    """Events of the model chooser."""
 
     def __init__(self, app: App, page: PageEvents) -> None:
         self._app = app
         self._page = page
 
     def open(self, request: gr.Request) -> Updates:
-        """List what is installed, and choose what is loaded."""
+        """List the installed models, with the loaded ones selected."""
         if not self._app.is_own(request):
             gr.Info(locked_words())
             return {}
@@ -41,13 +41,13 @@ class ModelsEvents:
         }
 
     def close(self) -> Updates:
-        """Leave everything as it is."""
+        """Close the chooser without changes."""
         return {"models_box": gr.Column(visible=False)}
 
     def choose(self, key: str, typed: str, request: gr.Request) -> Updates:
-        """Say what a choice takes; nobody is asked for it."""
+        """Describe the size and download of a choice, without network requests."""
         if not self._app.is_own(request):
-            return {}  # what is told shows which files there are
+            return {}  # the description reveals which files exist
         shown = {"models_base": gr.Textbox(visible=key == OTHER)}
         choice = self._chosen(key, typed)
         if choice is None:
@@ -59,14 +59,14 @@ class ModelsEvents:
     def load(
         self, key: str, typed: str, looked_up: str, session: Session, request: gr.Request
     ) -> Updates:
-        """Look up what only the Hub knows; else exchange the models.
+        """Look up a size on the Hub, or switch the models.
 
         Args:
-            key: What is chosen.
-            typed: A base that is not listed.
-            looked_up: The base of which the Hub has said the size.
+            key: Key of the selected choice.
+            typed: Typed name of an unlisted base.
+            looked_up: Base whose size was looked up on the Hub.
             session: The visit.
-            request: Whose it is.
+            request: Request of the visitor.
         """
         choice = self._chosen(key, typed)
         if choice is None or not self._app.is_own(request):
@@ -82,7 +82,7 @@ class ModelsEvents:
         return {**self.close(), **self._page.refresh_load(session)}
 
     def _chosen(self, key: str, typed: str) -> "Choice | None":
-        """Return what is chosen; None while nothing is typed."""
+        """Return the selected choice; None while the name is empty."""
         choices, now = self._app.calls.choices()
         if key == OTHER:
             alone = replace(now, generator=None, generator_bytes=0)

@@ -1,4 +1,4 @@
-"""Choosing a base and its generator: what is here, what must be downloaded, what is at work."""
+"""The model chooser: base and generator, their sizes and downloads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 __all__ = ["OTHER", "ModelsPanel", "choice_words", "load_words", "models_panel", "told_html"]
 
 OTHER = ""
-"""The choice of a base that is typed."""
+"""Choice of a typed base."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelsPanel:
-    """Components of the choice; closed until the owner opens it."""
+    """Components of the chooser; hidden until the owner opens it."""
 
     models_box: gr.Column
     models_choice: gr.Radio
     models_base: gr.Textbox
-    """A base that is not listed."""
+    """Name of an unlisted base."""
     models_told: gr.HTML
     models_looked_up: gr.State
-    """The base of which the Hub has said the size."""
+    """Base whose size was looked up on the Hub."""
     models_load: gr.Button
     models_close: gr.Button
 
 
 def models_panel() -> ModelsPanel:
-    """Lay out the choice under the header."""
+    """Lay out the chooser under the header."""
     with gr.Column(elem_id="dnd-models", elem_classes="dnd-panel", visible=False) as box:
         gr.HTML(drawn(_head_html), padding=False)
         choice = gr.Radio([], label=_("Base and generator"), elem_id="dnd-models-choice")
@@ -71,7 +71,7 @@ def _head_html() -> str:
 
 
 def choice_words(choice: "Choice", choices: "Sequence[Choice]") -> str:
-    """Name a choice by its base and by what is at work."""
+    """Name a choice by its base and its generator."""
     if choice.generator is None:
         return _("{base}: imprint alone", base=choice.base_name)
     rivals = [other for other in choices if other.generator and other.base == choice.base]
@@ -80,7 +80,7 @@ def choice_words(choice: "Choice", choices: "Sequence[Choice]") -> str:
 
 
 def load_words(found: "Availability | None") -> str:
-    """Say on the button what it does."""
+    """Label the button by its action."""
     if found is None or found.download_bytes is None:
         return _("Look up")
     if found.download_bytes:
@@ -89,7 +89,7 @@ def load_words(found: "Availability | None") -> str:
 
 
 def told_html(choice: "Choice", found: "Availability") -> str:
-    """Say what is at work, what it takes, and what must be downloaded."""
+    """Describe a choice: generator, size and download."""
     if choice.generator is not None:
         parts = _("A generator writes the adapter, then the instruction is imprinted into it.")
         held = [_("generator {size}", size=size(choice.generator_bytes))]

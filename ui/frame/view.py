@@ -1,4 +1,4 @@
-"""The top of the page: what this is, which models are loaded, and how far loading is."""
+"""The top of the page: title, loaded models and state of loading."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _DOING: Mapping[str, str] = {
     "training": N_("Training"),
     "checking": N_("Checking"),
 }
-"""What the engine may be doing for this page; `assets/page.js` tells the chip which it is."""
+"""Activities of the engine for this page; `assets/page.js` passes the current one to the chip."""
 
 _LOGO = (
     '<svg class="dnd-logo" viewBox="0 0 22 22" aria-hidden="true">'
@@ -46,10 +46,10 @@ _LOGO = (
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Components of the header, and those of the page that nobody sees."""
+    """Components of the header, and invisible ones of the page."""
 
     language: gr.Textbox
-    """The language that the page came in; the visit goes on in it."""
+    """Language of the page as it was served, which the visit continues in."""
     header: gr.HTML
     load_box: gr.Row
     load: gr.HTML
@@ -68,7 +68,7 @@ def frame_panel() -> Frame:
     with gr.Row(elem_id="dnd-load", visible=False) as load_box:
         load = gr.HTML(padding=False, elem_id="dnd-load-text")
         retry = gr.Button(_("Retry"), visible=False, size="sm", elem_id="dnd-retry")
-    # Ticks until the engine is ready; `refresh_load` then switches it off for good.
+    # Ticks until the engine is ready; `refresh_load` then stops it for good.
     timer = gr.Timer(0.7)
     return Frame(
         language=came_in,
@@ -82,7 +82,7 @@ def frame_panel() -> Frame:
 
 
 def header_html(state: LoadState, info: "EngineInfo | None", *, can_choose: bool = False) -> str:
-    """Draw the title line with its chips, and what opens the choice of models if there is one."""
+    """Draw the title line with its chips, and the button of the model chooser if allowed."""
     chips: list[str] = []
     if can_choose and state.status in ("ready", "failed"):
         chips.append(
@@ -108,7 +108,7 @@ def header_html(state: LoadState, info: "EngineInfo | None", *, can_choose: bool
 
 
 def _generator_chip(info: "EngineInfo") -> str:
-    """Say which generator writes adapters, or that none does."""
+    """Name the generator that makes adapters, or say that there is none."""
     if info.generator_id is None or info.generator_sha256 is None:
         why = esc(
             _(
@@ -124,7 +124,7 @@ def _generator_chip(info: "EngineInfo") -> str:
 
 
 def _tools_html() -> str:
-    """Draw the switch of languages, and what opens the list of keys."""
+    """Draw the language switch and the button for the list of shortcuts."""
     keys = esc(_("Keyboard shortcuts"))
     links = "".join(
         f"<a href='./?lang={code}' lang='{code}' hreflang='{code}' data-lang='{code}'"
@@ -142,7 +142,7 @@ def _tools_html() -> str:
 
 
 def progress_words(state: LoadState) -> str:
-    """Say how far loading is, in one line."""
+    """Describe the state of loading in one line."""
     progress = state.progress
     words = _("Loading the base model")
     if progress is None:

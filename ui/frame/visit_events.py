@@ -1,4 +1,4 @@
-"""A visit from the opening of its page to its end: begun, brought back, left, deleted."""
+"""The life of a visit: opened, restored, left, deleted."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ __all__ = ["VisitEvents"]
 
 
 class VisitEvents:
-    """Events of the page's opening and closing."""
+    """Events when the page opens and closes."""
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class VisitEvents:
         self._measure = measure
 
     def open(self, session: Session, code: str, key: str, request: gr.Request) -> Updates:
-        """Bring back the visit that the browser has the key of, or begin one.
+        """Restore the visit of the browser's key, or start a new one.
 
         Args:
-            session: The visit that this page would begin.
-            code: The language that the page came in; the visit goes on in it.
-            key: What the browser kept.
-            request: Whose page it is.
+            session: New visit of this page.
+            code: Language of the page as it was served, which the visit continues in.
+            key: Key stored by the browser.
+            request: Request of the visitor.
         """
         code = code if code in languages() else ENGLISH
         with speaking(code):
@@ -65,21 +65,21 @@ class VisitEvents:
             }
 
     def remember(self, slots: Sequence[str], session: Session, *values: Any) -> Updates:
-        """Keep what the visitor has set."""
+        """Store the visitor's settings."""
         session.settings = dict(zip(slots, values, strict=True))
         return {}
 
     def leave(self, request: gr.Request) -> None:
-        """Keep the visit of a page that was closed, for a while."""
+        """Keep the visit of a closed page for a while."""
         self._app.visits.leave(request.session_hash or "")
 
     def forget(self, request: gr.Request) -> Updates:
-        """Delete the visit at once, with its files."""
+        """Delete the visit and its files at once."""
         self._app.visits.end(request.session_hash or "")
         return {"visit": gr.HTML(visit_key="", outcome="forgotten")}
 
     def _bring_back(self, visit: Session, request: gr.Request) -> Updates:
-        """Draw all that the visit holds; the canvas then asks what Synthesize would use."""
+        """Redraw everything of the visit; the canvas then requests what Synthesize would use."""
         updates: Updates = {
             **visit.settings,
             "instruction": visit.instruction,

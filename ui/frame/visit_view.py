@@ -1,4 +1,4 @@
-"""The foot of the page: what becomes of a visit's files; and the script that brings it back."""
+"""The foot of the page: what happens to a visit's files, and the script that restores it."""
 
 from dataclasses import dataclass
 
@@ -16,17 +16,17 @@ BRING_KEY = """(...inputs) => {
   try { key = localStorage.getItem("dnd-visit") ?? ""; } catch { /* a frame may be denied it */ }
   return [...inputs.slice(0, -1), key];
 }"""
-"""Puts the key that this browser kept in the last input of the event that opens the page."""
+"""Puts the key stored by this browser into the last input of the page's opening event."""
 
 
 @dataclass(frozen=True, slots=True)
 class VisitPanel:
-    """Components of a visit's way back."""
+    """Components that restore a visit."""
 
     brought: gr.Textbox
-    """The key that the browser kept, as the page opens; never shown."""
+    """Key stored by the browser, sent when the page opens; never shown."""
     visit: gr.HTML
-    """Keeps the key; sends `forget` when the visitor deletes the visit."""
+    """Stores the key; sends `forget` when the visitor deletes the visit."""
 
 
 def visit_panel() -> VisitPanel:

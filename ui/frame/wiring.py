@@ -1,4 +1,4 @@
-"""Wires the page around the tabs: the engine that loads, and the switch of languages."""
+"""Wires the page around the tabs: loading, models, visits and languages."""
 
 import functools
 
@@ -32,14 +32,14 @@ _LOAD = "header load_box load retry timer left_pane"
 
 
 def wire_loading(page: Page, frame: Frame) -> None:
-    """Let the engine load while the page is already in use."""
+    """Load the engine while the page is already usable."""
     on = page.on.page
     frame.timer.tick(**page.does(on.refresh_load, _LOAD, inputs=page.session), **AT_ONCE)
     frame.retry.click(**page.does(on.retry_load, _LOAD, inputs=page.session), **AT_ONCE)
 
 
 def wire_models(page: Page, frame: Frame, panel: ModelsPanel) -> None:
-    """Let the owner exchange the models without a restart."""
+    """Let the owner switch the models without a restart."""
     on, session = page.on.models, page.session
     said = "models_told models_load"
     opened = page.does(on.open, f"models_box models_choice models_base {said}")
@@ -60,7 +60,7 @@ def wire_models(page: Page, frame: Frame, panel: ModelsPanel) -> None:
 def wire_visit(
     page: Page, frame: Frame, foot: VisitPanel, workbench: Workbench, measure: MeasurePanel
 ) -> None:
-    """Bring the visit back when its page opens, and keep what is set for the next time."""
+    """Restore the visit when its page opens, and store settings for the next time."""
     on, session = page.on.visit, page.session
     prompts, compare = workbench.prompts, workbench.compare
     controls: dict[str, Component] = {
@@ -84,7 +84,7 @@ def wire_visit(
     blind = page.does(page.on.compare.stay_blind, BLIND, inputs=session)
     opened.then(**blind, **AT_ONCE)
     gr.on(
-        # A text is told once it is typed, everything else at once.
+        # A text is sent once typing ends, everything else at once.
         [getattr(c, "blur" if isinstance(c, gr.Textbox) else "input") for c in controls.values()],
         **page.does(
             functools.partial(on.remember, tuple(controls)),
@@ -106,7 +106,7 @@ def wire_language(
     report: ReportPanel,
     training: WatchPanel | None,
 ) -> None:
-    """Say every text of the page again, in the same visit, when its language is switched."""
+    """Translate all texts of the page in place when the language is switched."""
     on, names = page.on, {block: name for name, block in page.slots.items()}
     slots = {name: page.slots[name] for name in SAID_AGAIN}
     for number, block in page.demo.blocks.items():

@@ -1,1 +1,1 @@
-"""The tabs of the page: each has a view, which lays out and draws, and events."""
+"""The tabs of the page. Each has a view, which lays out and draws, and events."""

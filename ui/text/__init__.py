@@ -1,11 +1,11 @@
-"""What the page says, in the visitor's language. Short, true, no exclamation marks.
+"""The words of the page, in the visitor's language. Short, true, no exclamation marks.
 
-Sentences are English, in the code, where they are used: `_("Drop files first.")`. Each other
-language is a gettext catalogue in `ui/locale`. `python -m ui.text` brings the catalogues up to date
-with the code, and lists what they lack; what is missing is said in English.
+Sentences are in the code, in English: `_("Drop files first.")`. Each other language is a gettext
+catalogue in `ui/locale`. `python -m ui.text` updates the catalogues from the code and lists missing
+translations, which fall back to English.
 
-What the engine says (faults of files, errors, notes on what was read) and what a generator's report
-says stays English: it is one process for all visitors, and its command line reads the same.
+Messages of the engine (faults of files, errors, notes on what was read) and of a generator's report
+stay English: one process serves all visitors, and the command line shows the same.
 """
 
 from ui.text.catalogue import ENGLISH, language, languages, speaking

@@ -29,7 +29,7 @@ _METHODS = [
     ("dnd_engine/wording.py", "ui.text.extract:python"),
     ("ui/**.py", "ui.text.extract:python"),
     ("dnd_engine/export/registry.py", "ui.text.extract:python"),
-    # The engine says in one place what its checks found.
+    # The engine's descriptions of check results are in this one module.
     ("dnd_engine/checks/**.py", "ui.text.extract:python"),
     ("assets/*.js", "javascript"),
     ("assets/*.html", "ui.text.extract:template"),
@@ -38,13 +38,13 @@ _TAG = re.compile(r"<[^<>]*>|&\w+;")
 
 
 def messages() -> Catalog:
-    """Return all messages of the code."""
+    """Return all messages in the code."""
     template = Catalog()
     for folder in ("assets", "dnd_engine", "ui"):
         for path, line, message, comments, context in extract_from_dir(
             ROOT / folder,
             [(p.removeprefix(f"{folder}/"), m) for p, m in _METHODS if p.startswith(folder)],
-            # Babel's method for JavaScript looks into template literals only if it is asked to.
+            # Babel's JavaScript extractor reads template literals only with this option.
             options_map={"*.js": {"parse_template_string": "true"}},
             keywords=dict(KEYWORDS),
             comment_tags=["Translators:"],
@@ -56,7 +56,7 @@ def messages() -> Catalog:
 
 
 def begun(code: str) -> Catalog:
-    """Return the empty catalogue of a new language."""
+    """Return an empty catalogue for a new language."""
     return Catalog(
         code,
         header_comment="# Part of Drag-and-Drop LLMs, and under its licence.",
@@ -72,8 +72,8 @@ def begun(code: str) -> Catalog:
 def updated(code: str, template: Catalog) -> Catalog:
     """Return a language's catalogue with the messages of the code, and no others.
 
-    A message that was changed a little keeps its translation, marked as fuzzy. Fuzzy translations
-    are not used until somebody has looked at them and taken the mark away.
+    A slightly changed message keeps its translation, marked as fuzzy. Fuzzy translations are not
+    used until somebody reviews them and removes the mark.
     """
     catalogue = read_catalogue(code)
     catalogue.update(template, update_creation_date=False)
@@ -81,9 +81,9 @@ def updated(code: str, template: Catalog) -> Catalog:
 
 
 def written(catalogue: Catalog) -> str:
-    """Return a catalogue as its file has it."""
+    """Return a catalogue in its file format."""
     file = io.BytesIO()
-    # Without line numbers: a catalogue changes only where its messages do.
+    # Without line numbers, so that a catalogue changes only when its messages do.
     write_po(
         file, catalogue, width=100, sort_output=True, ignore_obsolete=True, include_lineno=False
     )
@@ -91,7 +91,7 @@ def written(catalogue: Catalog) -> str:
 
 
 def faults(catalogue: Catalog) -> Iterator[str]:
-    """Tell what is missing or wrong in an updated catalogue, one line each."""
+    """Yield what is missing or wrong in an updated catalogue, one line each."""
     for message in catalogue:
         if not message.id:
             continue
@@ -107,7 +107,7 @@ def faults(catalogue: Catalog) -> Iterator[str]:
 
 
 def _unlike(message: Message) -> Iterator[str]:
-    # A plural form may leave out the number, so each is compared with all that the source names.
+    # A plural form may omit the number, so compare each with all placeholders of the source.
     source, words = _forms(message.id), _forms(message.string)
     holes = set[tuple[str, str]]().union(*map(_holes, source))
     if len(source) == 1 and _holes(words[0]) != holes:

@@ -1,11 +1,11 @@
-"""The languages of the page: one gettext catalogue each, and the language that is spoken now.
+"""The languages of the page, one gettext catalogue each, and the current language.
 
 English is the source and has no catalogue: its sentences are in the code, where they are used. A
 new language is a new folder in `ui/locale`.
 
-Catalogues are read as `.po` files when they are first needed, which takes some ten milliseconds.
-Compiled `.mo` files would save those, but they can be out of date, and an editable install and a
-Space would each need a step that compiles them.
+Catalogues are read from `.po` files on first use, which takes some ten milliseconds. Compiled `.mo`
+files would save that, but may be outdated, and an editable install and a Space would each need a
+compile step.
 """
 
 import gettext
@@ -25,12 +25,12 @@ from babel.messages.pofile import read_po
 __all__ = ["ENGLISH", "LOCALES", "Language", "language", "languages", "read_catalogue", "speaking"]
 
 ENGLISH = "en"
-"""The language of the code, and what a visitor gets who reads none of the others."""
+"""Language of the code, and the fallback for visitors."""
 
 LOCALES = Path(__file__).parents[1] / "locale"
 _FILE = Path("LC_MESSAGES", "messages.po")
 _SCRIPTS = "assets/"
-"""Where the scripts and templates are whose messages the browser needs."""
+"""Folder of scripts and templates whose messages the browser needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,22 +39,22 @@ class Language:
 
     code: str
     locale: Locale
-    """How it writes numbers and dates."""
+    """Formats of numbers and dates."""
     messages: gettext.NullTranslations = field(default_factory=gettext.NullTranslations)
     scripts: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-    """Messages of the page's scripts, translated; the forms of a plural as a tuple."""
+    """Translated messages of the page's scripts; plural forms as a tuple."""
     plural: str = "(n != 1)"
-    """Which of those forms `n` things take, as a C expression; JavaScript reads the same."""
+    """Index of the plural form for `n` things, as a C expression that JavaScript reads too."""
 
     @property
     def name(self) -> str:
-        """What its speakers call it."""
+        """Return its name in the language itself."""
         return self.locale.display_name or self.code
 
 
 @cache
 def languages() -> Mapping[str, Language]:
-    """Return all languages by code, in the order in which the switch offers them."""
+    """Return all languages by code, in the order of the language switch."""
     english = Language(code=ENGLISH, locale=Locale.parse(ENGLISH))
     others = (_load(path.parents[1].name) for path in sorted(LOCALES.glob(f"*/{_FILE}")))
     return {one.code: one for one in (english, *others)}
@@ -66,20 +66,20 @@ def read_catalogue(code: str) -> Catalog:
         return read_po(file, locale=code)
 
 
-# Gettext's own way: who draws asks for words, and the request says in which language. It is a
-# variable of the context, so that two visitors at once get two languages, and it follows work into
-# the engine's threads.
+# Gettext's own convention: drawing code asks for words, and the request determines the language. A
+# context variable gives simultaneous visitors their own language, and follows work into the
+# engine's threads.
 _spoken: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 
 def language() -> Language:
-    """Return the language that is spoken now: English, unless `speaking` says otherwise."""
+    """Return the current language: English, unless inside `speaking`."""
     return languages()[_spoken.get()]
 
 
 @contextmanager
 def speaking(code: str) -> Iterator[None]:
-    """Speak a language for a while.
+    """Set the current language inside the `with` block.
 
     Raises:
         KeyError: If there is no such language.
@@ -94,7 +94,7 @@ def speaking(code: str) -> Iterator[None]:
 def _load(code: str) -> Language:
     catalogue = read_catalogue(code)
     compiled = io.BytesIO()
-    write_mo(compiled, catalogue)  # leaves out what is fuzzy or untranslated: English is used
+    write_mo(compiled, catalogue)  # omits fuzzy and missing translations, so that English is used
     compiled.seek(0)
     scripts: dict[str, str | tuple[str, ...]] = {
         message.id if isinstance(message.id, str) else message.id[0]: (

@@ -1,4 +1,4 @@
-"""Things that several parts of the page count."""
+"""Phrases for counts that several parts of the page use."""
 
 from ui.text.words import ngettext
 
@@ -6,10 +6,10 @@ __all__ = ["count_files", "count_prompts"]
 
 
 def count_files(count: int) -> str:
-    """Say how many files."""
+    """Format a number of files."""
     return ngettext("{number} file", "{number} files", count)
 
 
 def count_prompts(count: int) -> str:
-    """Say how many prompts."""
+    """Format a number of prompts."""
     return ngettext("{number} prompt", "{number} prompts", count)

@@ -1,7 +1,7 @@
-"""Finds the messages in the code, as Babel's extraction methods do.
+"""Extraction methods for Babel, which find the messages in the code.
 
-Babel's own method for Python does not look into f-strings before Python 3.12, and it has none for
-the page's template.
+Babel's own method for Python does not read f-strings before Python 3.12, and it has none for the
+page's template.
 """
 
 import ast
@@ -14,16 +14,16 @@ from typing import IO, Any
 __all__ = ["KEYWORDS", "Found", "python", "template"]
 
 KEYWORDS: Mapping[str, tuple[int, ...] | None] = {"_": None, "N_": None, "ngettext": (1, 2)}
-"""The functions that take messages, as Babel lists them."""
+"""Functions that mark messages, in Babel's format."""
 
 Found = tuple[int, str, str | tuple[str, ...], list[str]]
-"""Line, function, message or messages, comments for translators."""
+"""Line, function, message or messages, and comments for translators."""
 
 
 def python(
     file: IO[bytes], keywords: Collection[str], comment_tags: Collection[str], options: Any
 ) -> Iterator[Found]:
-    """Find messages in a Python module: literals that are given to a function of `keywords`."""
+    """Find messages in a Python module: literal arguments of the functions in `keywords`."""
     source = file.read().decode("utf-8")
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
@@ -38,7 +38,7 @@ def python(
 def template(
     file: IO[bytes], keywords: Collection[str], comment_tags: Collection[str], options: Any
 ) -> Iterator[Found]:
-    """Find messages in HTML: what `data-say` and `data-say-label` mark, see `assets/words.js`."""
+    """Find messages in HTML, at `data-say` and `data-say-label` (see `assets/words.js`)."""
     source = io.TextIOWrapper(file, encoding="utf-8").read()
     marked = r"<(\w+)\b[^>]*\bdata-say(?!-)[^>]*>(.*?)</\1>|<[^>]*\bdata-say-label\b[^>]*>"
     for found in re.finditer(marked, source, re.DOTALL):
@@ -51,7 +51,7 @@ def template(
 
 
 def _literals(call: ast.Call) -> tuple[str, ...]:
-    """Return the leading arguments that are strings as they stand."""
+    """Return the leading arguments that are string literals."""
     found = []
     for argument in call.args:
         if not (isinstance(argument, ast.Constant) and isinstance(argument.value, str)):
@@ -61,7 +61,7 @@ def _literals(call: ast.Call) -> tuple[str, ...]:
 
 
 def _comments(lines: list[str], number: int, tags: Collection[str]) -> list[str]:
-    """Return the comment above a line, if it is meant for translators."""
+    """Return the comment above a line, if it is for translators."""
     found: list[str] = []
     while number > 0 and lines[number - 1].lstrip().startswith("#"):
         number -= 1

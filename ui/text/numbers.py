@@ -1,4 +1,4 @@
-"""Numbers, sizes and dates, as the language writes them that is spoken now."""
+"""Formats numbers, sizes and dates in the current language."""
 
 from datetime import datetime
 
@@ -22,42 +22,42 @@ __all__ = [
 
 
 def number(value: float, spec: str = ",") -> str:
-    """Write a number; `spec` is that of `format`, which Babel's own patterns cannot say."""
+    """Format a number; `spec` is that of `format`, which Babel's own patterns cannot express."""
     return localized(format(value, spec))
 
 
 def localized(digits: str) -> str:
-    """Exchange the signs of a number that Python wrote."""
+    """Localise the separators of a number that Python formatted."""
     locale = language().locale
     signs = str.maketrans({",": get_group_symbol(locale), ".": get_decimal_symbol(locale)})
     return digits.translate(signs)
 
 
 def day(moment: datetime) -> str:
-    """Write a date and the time of day."""
+    """Format a date with the time of day."""
     locale = language().locale
     date = format_date(moment, "medium", locale=locale)
     return f"{date}, {format_time(moment, 'short', tzinfo=moment.tzinfo, locale=locale)}"
 
 
 def size(num_bytes: int) -> str:
-    """Write the size of a file."""
+    """Format the size of a file."""
     if num_bytes >= 1e6:
         return f"{number(num_bytes / 1e6, '.1f')} MB"
     return f"{number(num_bytes / 1e3, '.0f')} kB"
 
 
 def score_number(value: float) -> str:
-    """Write a score as .14, as the design has them."""
+    """Format a score without a leading zero: .14."""
     digits = number(value, ".2f")
     return digits.removeprefix("0") if 0 < value < 1 else digits.rstrip("0").rstrip(",.")
 
 
 def short_number(value: float) -> str:
-    """Three figures that matter, and .14 for 0.14, as the design has them."""
+    """Format with three significant figures, without a leading zero."""
     return localized(short(value))
 
 
 def clock_words(seconds: float) -> str:
-    """Write seconds in the unit that a clock would show."""
+    """Format seconds in a fitting unit of time."""
     return localized(clock(seconds))

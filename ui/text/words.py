@@ -1,11 +1,10 @@
-"""Messages: English in the code, another language on the page.
+"""Messages: English in the code, translated on the page.
 
-`_("Drop files first.")` is all that a new sentence needs; `python -m ui.text` then says what the
-catalogues lack. A message may hold named placeholders, with a format for numbers, and HTML. The
-values put into it are escaped by the caller.
+`_("Drop files first.")` is all that a new sentence needs; `python -m ui.text` then lists missing
+translations. A message may contain HTML and named placeholders, with a format for numbers. The
+caller escapes their values.
 
-What these functions return can be said again in another language, which is how a page is built
-once and yet switches: see `Words`.
+The results can be retranslated, so that a page is built once and can still switch: see `Words`.
 """
 
 import json
@@ -20,30 +19,30 @@ __all__ = ["N_", "Words", "_", "drawn", "ngettext", "said", "script_words"]
 
 
 class Words(str):
-    """A text that remembers how it was made, so that it can be made in another language."""
+    """A text that remembers how it was made, so that it can be retranslated."""
 
     __slots__ = ("_make",)
     _make: Callable[[], str]
 
     def __new__(cls, make: Callable[[], str]) -> "Words":
-        """Make the text in the language that is spoken now."""
+        """Make the text in the current language."""
         words = super().__new__(cls, make())
         words._make = make
         return words
 
     def again(self) -> str:
-        """Make it again, in the language that is spoken now."""
+        """Make it again in the current language."""
         return self._make()
 
     def __str__(self) -> str:
-        return self  # Gradio calls `str` on labels, which would forget how they were made
+        return self  # Gradio calls `str` on labels, which would lose how they were made
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, ("".join(self),)  # copied and pickled as a plain string
 
 
 def _(message: str, /, **values: Any) -> str:
-    """Translate a message, and put values into it; numbers come out as the language writes them."""
+    """Translate a message and insert values; numbers are localised."""
     return Words(lambda: _fill(_translated(message), values))
 
 
@@ -58,20 +57,20 @@ def ngettext(one: str, other: str, count: int, /, **values: Any) -> str:
 
 
 def N_(message: str) -> str:
-    """Mark a message of a table for the catalogues; `_` translates it where it is drawn."""
+    """Mark a message in a table for the catalogues; `_` translates it when it is drawn."""
     return message
 
 
 def drawn(draw: Callable[..., str], *args: Any, **kwargs: Any) -> str:
-    """Draw something that holds messages, so that it can be drawn again in another language."""
+    """Draw something with messages, so that it can be redrawn in another language."""
     return Words(lambda: draw(*said(args), **said(kwargs)))
 
 
 def said(value: Any) -> Any:
-    """Return a value with all words in it in the language that is spoken now.
+    """Return a value with all its words in the current language.
 
     Returns:
-        A copy of lists, tuples and mappings, or the value itself if there are no words in it.
+        A copy of lists, tuples and mappings, or the value itself if it contains no words.
     """
     if isinstance(value, Words):
         return value.again()
@@ -86,10 +85,10 @@ def said(value: Any) -> Any:
 
 
 def script_words(*more: str) -> str:
-    """Return what the page's scripts say, as JSON for `assets/words.js`.
+    """Return the messages of the page's scripts, as JSON for `assets/words.js`.
 
     Args:
-        more: Messages of the code that scripts say too.
+        more: Messages of the code that scripts also use.
     """
     now = language()
     messages = {**now.scripts, **{message: _translated(message) for message in more}}
@@ -97,7 +96,7 @@ def script_words(*more: str) -> str:
 
 
 def _translated(message: str) -> str:
-    # To gettext the empty message is the catalogue's header.
+    # In gettext, the empty message is the catalogue's header.
     return language().messages.gettext(message) if message else ""
 
 

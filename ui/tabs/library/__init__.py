@@ -1,1 +1,1 @@
-"""The library: adapters kept on disk."""
+"""The library: adapters stored on disk."""

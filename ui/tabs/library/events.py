@@ -1,4 +1,4 @@
-"""The library: adapters are kept, listed, named, deleted and brought back, loaded and imported."""
+"""Events of the library: store, list, rename, delete, restore, load and import adapters."""
 
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -33,7 +33,7 @@ class LibraryEvents:
         self._runs = runs
 
     def keep(self, session: Session, name: str, texts: bool, request: gr.Request) -> Updates:
-        """Keep the adapter in the bar, with what was measured and voted so far."""
+        """Store the adapter in the bar with its results and votes."""
         made = session.made
         if made is None:
             return {}
@@ -66,21 +66,21 @@ class LibraryEvents:
         return {"keep_name": gr.Textbox(entry.name), "keep_told": notice(words)}
 
     def open_library(self, session: Session, chosen: str | None, request: gr.Request) -> Updates:
-        """List what is kept, as it is now: another process may have changed it."""
+        """List the stored adapters afresh: another process may have changed them."""
         told = notice(locked_words()) if self._app.is_locked_out(request) else ""
         return {"library_told": told, **self.listed(session, request, chosen)}
 
     def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
-        """Offer what can be done with the adapter chosen."""
+        """Offer the actions for the selected adapter."""
         found = self._app.library(session, request).entries()
         return self._actions(session, request, next((e for e in found if e.key == key), None))
 
     def rename_kept(self, session: Session, key: str, name: str, request: gr.Request) -> Updates:
-        """Give the adapter chosen another name."""
+        """Rename the selected adapter."""
         return self._change(session, request, key, lambda library: library.rename(key, name))
 
     def duplicate_kept(self, session: Session, key: str, request: gr.Request) -> Updates:
-        """Keep a copy of the adapter chosen."""
+        """Copy the selected adapter."""
 
         def copy(library: Library) -> Entry:
             self._check_room(library, request)
@@ -89,7 +89,7 @@ class LibraryEvents:
         return self._change(session, request, key, copy)
 
     def delete_kept(self, session: Session, key: str, request: gr.Request) -> Updates:
-        """Put the adapter chosen away; the next one is chosen."""
+        """Delete the selected adapter and select the next one."""
 
         def delete(library: Library) -> None:
             library.delete(key)
@@ -97,11 +97,11 @@ class LibraryEvents:
         return self._change(session, request, key, delete)
 
     def undo_delete(self, session: Session, key: str | None, request: gr.Request) -> Updates:
-        """Bring back what was deleted last."""
+        """Restore the adapter that was deleted last."""
         return self._change(session, request, key, lambda library: library.undo())
 
     def load_kept(self, session: Session, key: str, request: gr.Request) -> Iterator[Updates]:
-        """Put the adapter chosen in the bar, with what is known of it; its zip is verified."""
+        """Put the selected adapter in the bar with its results, and verify its zip."""
         yield {
             "library_told": busy(_("Reading and verifying the adapter")),
             "library_load": gr.Button(interactive=False),
@@ -138,14 +138,14 @@ class LibraryEvents:
         }
 
     def load_broke(self) -> Updates:
-        """Put the button back after an error nobody foresaw."""
+        """Restore the button after an unexpected error."""
         return {
             "library_load": gr.Button(interactive=True),
             "library_told": faults(_("Not loaded."), broke()),
         }
 
     def import_file(self, session: Session, path: str, request: gr.Request) -> Iterator[Updates]:
-        """Keep an adapter that comes as a file; order what a recipe asks for."""
+        """Import an adapter file, or request a remake of a recipe."""
         file = Path(path)
         try:
             if file.suffix.lower() == ".json":
@@ -165,7 +165,7 @@ class LibraryEvents:
             yield {"library_told": notice(words), **self.listed(session, request, entry.key)}
 
     def remake(self, session: Session, request: gr.Request) -> Iterator[Updates]:
-        """Carry out the recipe that was ordered."""
+        """Carry out the requested recipe."""
         run = self._runs.ordered(session, "remake")
         if run is None:
             return
@@ -174,7 +174,7 @@ class LibraryEvents:
         )
 
     def order(self, session: Session, recipe: Recipe) -> Updates:
-        """Begin a remake; its prompt files are those this visit has read, or in the recipe."""
+        """Start a remake; prompt files come from this visit or from the recipe."""
         read = [reading.file for reading in session.readings.values() if reading.file is not None]
         recipe = recipe.with_texts(read)
         imprinting = ("imprint",) if recipe.imprint is not None else ()
@@ -216,7 +216,7 @@ class LibraryEvents:
     def _change(
         self, session: Session, request: gr.Request, key: str | None, change: Any
     ) -> Updates:
-        """Change the library, and list it again; the entry that comes back is chosen."""
+        """Change the library and list it again, with the returned entry selected."""
         told_of = ""
         try:
             changed = change(self._app.library(session, request))
@@ -228,7 +228,7 @@ class LibraryEvents:
     def _check_room(self, library: Library, request: gr.Request) -> None:
         if not self._app.is_own(request):
             kept, most = len(library.entries()), self._app.server.adapters_per_session
-            # Deleted ones go when there is no room for them beside.
+            # Deleted adapters are purged if there is no room for them.
             if kept < most <= kept + len(library.deleted()):
                 library.empty_trash()
             if kept >= most:
@@ -240,7 +240,7 @@ class LibraryEvents:
                 )
 
     def listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
-        """Draw the list; without a choice the newest is chosen."""
+        """Draw the list; by default the newest is selected."""
         try:
             library = self._app.library(session, request)
             entries, deleted = library.entries(), library.deleted()
@@ -277,7 +277,7 @@ class LibraryEvents:
     def _actions(
         self, session: Session, request: gr.Request, entry: Entry | DamagedEntry | None
     ) -> Updates:
-        """Offer what can be done with an entry; a damaged one can only be deleted."""
+        """Offer the actions for an entry; a damaged one can only be deleted."""
         whole = isinstance(entry, Entry)
         recipe = None
         if isinstance(entry, Entry) and entry.recipe is not None:
@@ -299,19 +299,19 @@ class LibraryEvents:
 
 
 def _without(session: Session, error: DndError) -> str:
-    """What went wrong, without the visit's folder: its name is a secret of the server."""
+    """Return an error's message without the visit's folder, whose name is secret."""
     return str(error) if session.folder is None else str(error).replace(f"{session.folder}/", "")
 
 
 def _says_the_same(entry: Entry, made: Made, name: str, texts: bool) -> bool:
-    """Whether keeping an adapter would add nothing to its entry."""
+    """Return whether storing an adapter would add nothing to its entry."""
     has_texts = entry.recipe is not None and entry.recipe.has_texts
     named = name in (entry.name, made.adapter.name)
     return named and entry.strength == made.adapter.strength and (has_texts or not texts)
 
 
 def _buckets(recipe: Recipe | None, session: Session) -> Any:
-    """What an adapter was made from, if its recipe has the texts or this visit read the files."""
+    """Return an adapter's buckets, if its recipe has the texts or this visit read the files."""
     read = [reading.file for reading in session.readings.values() if reading.file is not None]
     try:
         return tuple(s.bucket() for s in recipe.with_texts(read).buckets) if recipe else ()

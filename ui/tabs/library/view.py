@@ -1,4 +1,4 @@
-"""The library: what was kept, and what to do with it."""
+"""The library tab: stored adapters and their actions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class LibraryPanel:
     told: gr.HTML
     empty: gr.HTML
     kept: gr.Radio
-    """The adapters, one chosen; what is done is done to that one."""
+    """The adapters; actions apply to the selected one."""
     actions: gr.Row
     load: gr.Button
     name: gr.Textbox
@@ -126,11 +126,11 @@ def library_panel(*, shared: bool) -> LibraryPanel:
 
 
 def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) -> str:
-    """Tell of an adapter in a few lines, the first of them its name; no markup.
+    """Describe an adapter in a few lines of plain text, the first of them its name.
 
     Args:
-        entry: Of the library.
-        found: What was measured of it.
+        entry: Entry of the library.
+        found: Check results of the adapter.
     """
     kept = day(entry.created.astimezone())
     if isinstance(entry, DamagedEntry):
@@ -166,7 +166,7 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
 
 
 def _scored(entry: Entry, file: str, scores: Scores) -> str:
-    """Say what it is worth on labelled rows, beside the base; and at which strength, if another."""
+    """Describe scores on labelled rows, beside the base's, and their strength if it differs."""
     told = []
     for mode, own, base in scores.brief:
         score = f"{mode_words(mode)} {score_words(own)}"

@@ -1,4 +1,4 @@
-"""Wires the library: its buttons act on the adapter that is chosen."""
+"""Wires the library: its buttons act on the selected adapter."""
 
 import gradio as gr
 
@@ -17,7 +17,7 @@ _LISTED = f"library_told library_kept library_empty library_undo {_OFFERED}"
 
 
 def wire_library(page: Page, panel: LibraryPanel, tab: gr.Tab) -> None:
-    """List, rename, copy, delete, load and import."""
+    """Wire list, rename, copy, delete, load and import."""
     on, chosen = page.on.library, [page.session, panel.kept]
     tab.select(**page.does(on.open_library, _LISTED, inputs=chosen), **AT_ONCE)
     panel.kept.input(**page.does(on.choose_kept, _OFFERED, inputs=chosen), **AT_ONCE)

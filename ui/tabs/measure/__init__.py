@@ -1,1 +1,1 @@
-"""Measure: an adapter on labelled rows."""
+"""The Measure tab: an adapter on labelled rows."""

@@ -1,4 +1,4 @@
-"""Measure: the adapter in the bar on labelled rows, and LoRAs trained on the others beside it."""
+"""Events of Measure: the adapter in the bar on labelled rows, compared with trained LoRAs."""
 
 import json
 from collections.abc import Iterator
@@ -36,14 +36,14 @@ __all__ = ["MeasureEvents"]
 
 
 class MeasureEvents:
-    """Events of the tab. Its runs and those of the Workbench do not stop each other."""
+    """Events of the tab. Its runs are independent of the Workbench's."""
 
     def __init__(self, app: App, adapter: AdapterEvents) -> None:
         self._app = app
         self._adapter = adapter
 
     def open_measure(self, session: Session) -> Updates:
-        """Draw the tab as things are now: the adapter in the bar may be another."""
+        """Redraw the tab, because the adapter in the bar may have changed."""
         made = session.made
         return {
             "measure_empty": gr.HTML(visible=made is None),
@@ -54,7 +54,7 @@ class MeasureEvents:
         }
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
-        """Draw rows that were dropped, and what was measured, before the page was left."""
+        """Restore the rows and results of a page that was left."""
         file = session.labelled
         return {
             **({} if file is None else {"measure_told": _rows_told(file)}),
@@ -63,14 +63,14 @@ class MeasureEvents:
         }
 
     def read_labelled(self, session: Session, path: str | None) -> Updates:
-        """Read the rows that were dropped; refuse those without labels before anything runs."""
+        """Read dropped rows, rejecting those without labels before anything runs."""
         session.labelled, words = None, ""
         if path is not None:
             session.labelled, words = self._labelled(Path(path))
         return {"measure_told": words, **self._measure_buttons(session)}
 
     def begin_measure(self, session: Session, limit: float, allow_seen: bool) -> Updates:
-        """Take the order for the adapter that is in the bar now."""
+        """Accept a request for the adapter in the bar."""
         made, file = session.made, session.labelled
         if made is None or file is None:
             return {}
@@ -80,7 +80,7 @@ class MeasureEvents:
         return self._begin_measuring(session, run)
 
     def begin_training(self, session: Session, steps: float, warm_start: bool) -> Updates:
-        """Take the order for a LoRA beside what was measured, if that is what the tab shows."""
+        """Accept a request to train a LoRA, if the shown measurement is current."""
         found = _as_shown(session)
         if found is None:
             return self._measure_buttons(session)
@@ -97,7 +97,7 @@ class MeasureEvents:
         return self._begin_measuring(session, run)
 
     def measure(self, session: Session, request: gr.Request) -> Iterator[Updates]:
-        """Carry out what was ordered, step by step; what is found is drawn, and its scores kept."""
+        """Carry out the request step by step, drawing results and storing scores."""
         run = session.measuring
         if run is None or run.stages.ended:
             return
@@ -127,7 +127,7 @@ class MeasureEvents:
         yield {"measure_stages": (session.measuring or run).stages.html(), **self._drawn(session)}
 
     def still_waits(self, session: Session) -> Updates:
-        """As `RunEvents.still_waits`."""
+        """See `RunEvents.still_waits`."""
         run = session.measuring
         if run is None or not run.stages.waits:
             return {}
@@ -135,14 +135,14 @@ class MeasureEvents:
         return {"measure_stages": run.stages.html()}
 
     def show_measured(self, session: Session, request: gr.Request) -> Updates:
-        """Draw what a run has come to, write it to files, put the buttons back; see `show_run`."""
+        """Show a run's results, write them to files, restore the buttons; see `show_run`."""
         run = session.measuring
         if run is None or not run.stages.ended:
             return {}
         return self._measured(session, run, request)
 
     def stop_measure(self, session: Session, request: gr.Request) -> Updates:
-        """Stop at the next step; what was found until now stays."""
+        """Stop at the next step, keeping the results so far."""
         run = session.measuring
         if run is None or run.stages.ended:
             return {}
@@ -151,7 +151,7 @@ class MeasureEvents:
         return self._measured(session, run, request)
 
     def measure_broke(self, session: Session, request: gr.Request) -> Updates:
-        """Put the buttons back after an error nobody foresaw."""
+        """Restore the buttons after an unexpected error."""
         run = session.measuring
         if run is None:
             return {}
@@ -161,13 +161,13 @@ class MeasureEvents:
     def take_trained(
         self, row: TrainedRow, session: Session, request: gr.Request
     ) -> Iterator[Updates]:
-        """Put a LoRA that was trained here in the bar and on the shelf; its zip is verified."""
+        """Put a trained LoRA in the bar and on the shelf, and verify its zip."""
         found = session.found
         if found is None or row not in found.measured.trained:
             return
         yield {"measure_take_told": busy(_("Reloading the LoRA with stock PEFT"))}
         made = _made_of(found, row)
-        # One taken before keeps its strength, and what is known of it.
+        # If it was taken before, keep its strength and results.
         made = next((one for one in session.shelf if one.key == made.key), made)
         try:
             for _tick in self._adapter.finish_check(made, request.session_hash or ""):
@@ -184,11 +184,11 @@ class MeasureEvents:
         }
 
     def take_broke(self) -> Updates:
-        """Tell of an error nobody foresaw."""
+        """Return the message for an unexpected error."""
         return {"measure_take_told": faults(_("Not taken to the Workbench."), broke())}
 
     def _labelled(self, path: Path) -> tuple[PromptFile | None, str]:
-        """Read a file, and say what it holds or what is wrong with it."""
+        """Read a file, and describe its contents or its faults."""
         name = display_name(path.name)
         try:
             file = read_prompt_file(path, name=name, limits=self._app.limits)
@@ -200,7 +200,7 @@ class MeasureEvents:
             )
 
     def again(self, session: Session) -> Updates:
-        """Draw the tab once more, in another language."""
+        """Redraw the tab in another language."""
         made, run, file = session.made, session.measuring, session.labelled
         return {
             "measure_of": "" if made is None else of_html(made),
@@ -211,7 +211,7 @@ class MeasureEvents:
         }
 
     def _begin_measuring(self, session: Session, run: MeasureRun) -> Updates:
-        """Show the stages and Stop at once, before the queue."""
+        """Show stages and Stop at once, before the queue."""
         if session.measuring is not None:
             session.measuring.stop.set()
         session.measuring = run
@@ -223,11 +223,11 @@ class MeasureEvents:
         }
 
     def _at_most(self, wanted: float) -> int:
-        """Steps or rows, as many as a visitor may order."""
+        """Limit the steps or rows of a request."""
         return min(int(wanted), most_measured(shared=self._app.own is None))
 
     def _finish(self, run: MeasureRun, how: Literal["done", "stopped"]) -> None:
-        """End a run; one that was stopped early says that there is nothing new."""
+        """End a run; an early stop without results says so."""
         early = how == "stopped" and not run.scored
         run.stages.finish(
             how,
@@ -235,7 +235,7 @@ class MeasureEvents:
         )
 
     def _shelve_trained(self, session: Session, before: Found, request: gr.Request) -> Updates:
-        """Keep LoRAs that a new run takes the place of among the adapters of the visit."""
+        """Move LoRAs that a new run replaces to the visit's adapters."""
         assert session.found is not None
         assert session.made is not None
         now, names = session.found.measured.trained, []
@@ -262,7 +262,7 @@ class MeasureEvents:
         return {"measure_take_told": told, **choosers(session, session.made)}
 
     def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
-        """Say how far it is; scoring on the way of a training has no end of its own."""
+        """Show the progress; scoring during training has no known end."""
         key, share = "train", step.done / step.total
         if run.kind == "measurement":
             key = step.row
@@ -283,7 +283,7 @@ class MeasureEvents:
         run.stages.enter(key, words, None if scoring else share)
 
     def _measured(self, session: Session, run: MeasureRun, request: gr.Request) -> Updates:
-        """Draw what a run has come to, and write it to files."""
+        """Draw the results of a run, and write them to files."""
         updates = {
             "measure_stages": run.stages.html(),
             **self._measure_buttons(session),
@@ -300,14 +300,14 @@ class MeasureEvents:
         return updates
 
     def _note_scores(self, session: Session) -> None:
-        """Keep what was found with the adapter, whether or not the page is still open."""
+        """Store the scores with the adapter, even if the page was closed."""
         found = session.found
         if found is not None and (scores := found.measured.scores()):
             found.made.scores = {**found.made.scores, **scores}
             note(found.made, scores=scores)
 
     def _drawn(self, session: Session) -> Updates:
-        """Draw what was found, if anything was."""
+        """Draw the results, if there are any."""
         found = session.found
         if found is None:
             return {}
@@ -319,7 +319,7 @@ class MeasureEvents:
         }
 
     def _measure_buttons(self, session: Session) -> Updates:
-        """Offer what may be pressed now."""
+        """Enable the buttons that may be pressed now."""
         run = session.measuring
         running = run.kind if run is not None and not run.stages.ended else None
         found = _as_shown(session)
@@ -338,12 +338,12 @@ class MeasureEvents:
 
 
 def _rows_told(file: PromptFile) -> str:
-    """Say what a file of rows holds.
+    """Describe the contents of a file of rows.
 
     Raises:
-        DndError: It cannot be measured on.
+        DndError: If it cannot be used for measuring.
     """
-    # Imported here: it knows tokenizers, which take a while to load.
+    # Lazy, because it imports tokenizers, which take a while to load.
     from dnd_engine.measure.sides import labelled_rows
 
     words = _(
@@ -356,7 +356,7 @@ def _rows_told(file: PromptFile) -> str:
 
 
 def _as_shown(session: Session) -> Found | None:
-    """What was measured, if it is of the adapter in the bar and of the rows that were dropped."""
+    """Return the measurement, if it belongs to the adapter in the bar and to the dropped rows."""
     found, made, file = session.found, session.made, session.labelled
     if found is None or made is None or file is None:
         return None
@@ -365,9 +365,9 @@ def _as_shown(session: Session) -> Found | None:
 
 
 def _made_of(found: Found, row: TrainedRow) -> Made:
-    """A LoRA that was trained here, as an adapter of the visit."""
+    """Convert a LoRA that was trained here to an adapter of the visit."""
     lora = found.measured.trained[row]
-    # Refining must not learn what is scored.
+    # Leave out the scored rows, so that refinement does not train on them.
     left = {example.prompt for example in found.measured.sides.train}
     file = replace(found.file, prompts=tuple(p for p in found.file.prompts if p.text in left))
     learnt = (Bucket(shorten(file.name, 60), 1.0, (file,)),)
@@ -381,7 +381,7 @@ def _made_of(found: Found, row: TrainedRow) -> Made:
 
 
 def _write(measured: "Measurement", folder: Path) -> dict[str, Path]:
-    """Write the result as files to take away."""
+    """Write the results as files to download."""
     stem = f"measured-{measured.adapter_sha256[:8]}-{measured.sides.file_sha256[:8]}"
     whole = json.dumps(measured.to_json(), indent=1, ensure_ascii=False) + "\n"
     texts = {

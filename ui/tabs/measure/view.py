@@ -1,8 +1,8 @@
-"""What an adapter is worth on a visitor's own labelled rows: sentences, a table, and curves.
+"""The Measure tab: scores on a visitor's labelled rows, as sentences, a table and curves.
 
-Curves are lines in an SVG that stretches, under marks and words in HTML, so that they stay sharp,
-follow dark mode and keep their text size on a phone. Rows that are not through yet stand in the
-table alone: short items come first, so they would flatter themselves elsewhere.
+Curves are lines in a stretched SVG, under marks and words in HTML, so that they stay sharp, follow
+dark mode and keep their text size on a phone. Incomplete rows appear only in the table: short items
+come first, so their scores are too high.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 TrainedRow = Literal["trained_lora", "warm_lora"]
-"""A row that is a LoRA which can be taken away."""
+"""Row of a LoRA that can be taken as an adapter."""
 
 TRAINED: tuple[TrainedRow, ...] = ("trained_lora", "warm_lora")
 
@@ -98,7 +98,7 @@ class MeasurePanel:
 
     empty: gr.HTML
     order: gr.Row
-    """What to press, once there is an adapter."""
+    """Buttons, shown once there is an adapter."""
     of: gr.HTML
     file: gr.File
     told: gr.HTML
@@ -109,7 +109,7 @@ class MeasurePanel:
     steps: gr.Slider
     warm: gr.Checkbox
     train_of: gr.HTML
-    """What Train would work on."""
+    """Names the adapter and rows that Train would use."""
     train: gr.Button
     train_stop: gr.Button
     stages: gr.HTML
@@ -122,10 +122,10 @@ class MeasurePanel:
 
 
 def most_measured(*, shared: bool) -> int:
-    """Steps of a training, and rows to score, at most; fewer where others wait for the same engine.
+    """Return the maximum training steps and scored rows; fewer on a shared server.
 
     Args:
-        shared: Whether others are served.
+        shared: Whether the page serves others.
     """
     return _MAX_SHARED_ROWS if shared else _MAX_ROWS
 
@@ -134,7 +134,7 @@ def measure_panel(*, shared: bool) -> MeasurePanel:
     """Lay out the tab.
 
     Args:
-        shared: Whether others are served.
+        shared: Whether the page serves others.
     """
     nothing = _(
         "No adapter yet. Make one on the Workbench, or load one from the Library. Then "
@@ -275,12 +275,12 @@ def _training_html() -> str:
 
 
 def of_html(made: "Made") -> str:
-    """Name the adapter that would be measured."""
+    """Name the adapter to measure."""
     return facts(f"{_('Adapter on the Workbench')}: {_named(made.adapter)}")
 
 
 def train_of_html(found: "Found | None") -> str:
-    """Name the adapter and the rows that Train would work on; None has to be measured first."""
+    """Name the adapter and rows that Train would use; None means that nothing is measured yet."""
     words = _("Measure the Workbench's adapter on these rows first.")
     if found is not None:
         file = f"<b>{esc(found.file.name)}</b>"
@@ -293,10 +293,10 @@ def train_of_html(found: "Found | None") -> str:
 
 
 def measured_html(found: "Found", now: "Made | None") -> str:
-    """Draw everything found so far.
+    """Draw all results so far.
 
     Args:
-        found: As far as it is.
+        found: The measurement so far.
         now: The adapter in the bar.
     """
     measured = found.measured
@@ -354,12 +354,12 @@ def measured_html(found: "Found", now: "Made | None") -> str:
 
 
 def mode_words(mode: str) -> str:
-    """Name what is sent of each row."""
+    """Name the input of a mode."""
     return _(inputs_label(mode))
 
 
 def score_words(value: float, *, signed: bool = False) -> str:
-    """Write a score or a difference as the engine does: .14, -.03, and no zero that is none."""
+    """Format a score or a difference as the engine does: .14, -.03, never rounded to zero."""
     kept = round(value, 4)
     sign = "+" if signed else ""
     digits = format(kept, f"{sign}.2f" if abs(kept) >= 0.005 else f"{sign}.3f")
@@ -375,7 +375,7 @@ def _named(adapter: "Adapter") -> str:
 
 
 def _verdicts_html(found: "Found", whole: Sequence["RowResult"]) -> str:
-    """Say how the adapter compares with the others, mode by mode."""
+    """Describe how the adapter compares with other rows, mode by mode."""
     measured = found.measured
     lines = []
     for mode in measured.sides.modes:
@@ -389,7 +389,7 @@ def _verdicts_html(found: "Found", whole: Sequence["RowResult"]) -> str:
         )
         beside: dict[str, list[str]] = {}
         for name, row in rows.items():
-            untrained = name in TRAINED and not row.steps  # still the base, or the adapter
+            untrained = name in TRAINED and not row.steps  # still equal to the base or the adapter
             if row.lead is not None and row.verdict is not None and not untrained:
                 lead = {
                     **_interval(row.lead),
@@ -419,7 +419,7 @@ def _verdicts_html(found: "Found", whole: Sequence["RowResult"]) -> str:
 
 
 def _doubts_html(measured: "Measurement", mode: "Mode") -> str:
-    """Say what the score may owe to one answer that is right by chance."""
+    """Describe caveats about scores that one constant answer could explain."""
     told = []
     if measured.commonest is not None and not measured.beats_commonest(mode):
         label, share = measured.commonest
@@ -440,14 +440,14 @@ def _doubts_html(measured: "Measurement", mode: "Mode") -> str:
 
 
 def _knows_labels(adapter: "Adapter") -> bool:
-    """Whether labels made it what it is; without them it was generated, or refined."""
-    # Refinements by earlier versions left no digests of what they learnt.
+    """Return whether the adapter was trained on labels, rather than generated or refined."""
+    # Refinements by earlier versions did not record digests of their prompts.
     refined = adapter.provenance.get("refined")
     return bool(Seen.by(adapter.provenance).learnt or (refined and refined["labels"]))
 
 
 def _race(own: "RowResult", points: Sequence["RowResult"]) -> str:
-    """Say when training had got as far as the adapter, if it did."""
+    """Say when training reached the adapter's score, if it did."""
     points = [p for p in points if p.steps]
     if not points:
         return ""
@@ -464,7 +464,7 @@ def _race(own: "RowResult", points: Sequence["RowResult"]) -> str:
 
 
 def _table_html(measured: "Measurement", modes: Sequence[str]) -> str:
-    """Lay out the rows, trained ones at their last point, numbers to the right."""
+    """Draw the table of rows, trained ones at their last point, with right-aligned numbers."""
     options = bool(measured.sides.options)
     columns = [c for c in _MEASURE_HEAD if c != "choice" or options]
     head = "".join(f"<th scope='col'>{_(_MEASURE_HEAD[c])}</th>" for c in columns)
@@ -477,7 +477,7 @@ def _table_html(measured: "Measurement", modes: Sequence[str]) -> str:
             f"{mode_words(mode)}</th></tr>{lines}</tbody>"
         )
     title = esc(_("What is it worth on your own rows?"))
-    # It may be wider than a phone, and what scrolls must be reached by the keyboard.
+    # It may be wider than a phone, and a scrolling area must be reachable by keyboard.
     return (
         f"<div class='dnd-table' role='region' tabindex='0' aria-label='{title}'>"
         f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
@@ -508,7 +508,7 @@ def _row_html(measured: "Measurement", row: "RowResult", columns: Sequence[str])
 
 
 def _last(rows: Sequence["RowResult"]) -> dict[str, "RowResult"]:
-    """Each row by its name, trained ones at their last point."""
+    """Return each row by name, trained ones at their last point."""
     return {row.row: row for row in rows}
 
 

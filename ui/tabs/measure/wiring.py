@@ -1,4 +1,4 @@
-"""Wires Measure: an adapter on labelled rows, beside a LoRA trained on the others."""
+"""Wires Measure: an adapter on labelled rows, compared with a trained LoRA."""
 
 import functools
 
@@ -15,14 +15,14 @@ _READY = "measure_start measure_stop measure_train measure_train_stop measure_tr
 
 
 def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
-    """Read the rows, measure or train, then offer what came of it."""
+    """Wire reading rows, measuring, training and results."""
     on, session = page.on.measure, page.session
     found = _found(panel)
     worth = f"{_READY} {found}"
     ended = measured(panel)
     opened = f"measure_empty measure_order measure_of {worth}"
     tab.select(**page.does(on.open_measure, opened, inputs=session), **AT_ONCE)
-    # Not `change`, which can also come when the tab is opened again.
+    # Not `change`, which also fires when the tab is opened again.
     gr.on(
         [panel.file.upload, panel.file.clear],
         **page.does(on.read_labelled, f"measure_told {_READY}", inputs=[session, panel.file]),
@@ -56,7 +56,7 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
 
 
 def measured(panel: MeasurePanel) -> str:
-    """Name the slots that change when a run ends."""
+    """Return the slots that change when a run ends."""
     kept = " ".join(f"measure_keep_{name}" for name in panel.keep)
     return f"{_READY} {_found(panel)} measure_keep_row {kept}"
 

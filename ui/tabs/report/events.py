@@ -1,4 +1,4 @@
-"""The report card: how the generator does on unseen tasks."""
+"""Events of the report card: the generator on unseen tasks."""
 
 import gradio as gr
 
@@ -18,7 +18,7 @@ class ReportEvents:
         self._app = app
 
     def report(self, group: str | None, metric: Metric) -> Updates:
-        """Show the generator's report card, when its tab opens."""
+        """Show the generator's report card when its tab opens."""
         engine = self._app.calls.engine
         if engine is None:
             return {"report_controls": gr.Row(visible=False), "report_card": self.card()}
@@ -53,12 +53,12 @@ class ReportEvents:
         return {"report": report_html(reports[chosen.split], chosen, metric, sha256)}
 
     def choices(self, chosen: str | None) -> gr.Radio:
-        """Offer the parts of the report."""
+        """List the parts of the report."""
         found = groups(self._app.calls.ready().reports)
         return gr.Radio(choices=[(group.label(), group.key) for group in found], value=chosen)
 
     def card(self) -> str:
-        """Return what the generator's model card says, or why there is none."""
+        """Return the generator's model card, or why there is none."""
         engine = self._app.calls.engine
         if engine is None:
             return _("### Not loaded yet\nThe report card appears when the generator is loaded.")

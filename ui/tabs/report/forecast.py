@@ -1,4 +1,4 @@
-"""How well a result can be forecast: from the prompts alone, and from the checks after."""
+"""How well results can be predicted: from the prompts alone, and from the checks afterwards."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ _PARTLY, _CARRIES = (low for low, _high in AGREEMENT_BANDS[1:])
 
 
 def forecast_html(report: Report) -> str:
-    """Say how often a forecast would have been right on the tasks of a report.
+    """Describe how often a prediction would have been right on a report's tasks.
 
-    A task counts as a gain where the adapter beat the base on bare inputs.
+    A task counts as a gain if the adapter beat the base on bare inputs.
 
     Returns:
-        Empty if it was not examined which tasks gain.
+        HTML; empty if the report lacks gains by task.
     """
     agreement, similarity = report.agreement, report.similarity
     if agreement is None:
@@ -44,7 +44,7 @@ def forecast_html(report: Report) -> str:
 
 
 def _before(ranked: Sequence[bool], found: Prediction) -> str:
-    """Say what prompts alone foretell: gains of tasks, those most like training first."""
+    """Describe the prediction from prompts: gains of the tasks most similar to training."""
     half = len(ranked) // 2
     words = N_(
         "From your prompts alone: no. On the {near} tasks whose prompts are most like those of "
@@ -63,7 +63,7 @@ def _before(ranked: Sequence[bool], found: Prediction) -> str:
 
 
 def _after(places: Sequence[tuple[float, bool]], found: Prediction) -> str:
-    """Say what the first check foretells: gains of tasks by agreement."""
+    """Describe the prediction from the first check: gains of tasks by agreement."""
     carries = [gain for share, gain in places if share >= _CARRIES]
     never = [gain for share, gain in places if share < _PARTLY]
     between = [gain for share, gain in places if _PARTLY <= share < _CARRIES]

@@ -1,4 +1,4 @@
-"""The first sentence of a report card, for somebody who knows none of its words."""
+"""The first sentence of a report card, without jargon."""
 
 from collections.abc import Mapping
 
@@ -27,18 +27,19 @@ _OPENINGS: Mapping[str, str] = {
 }
 
 _OWN: Mapping[str, tuple[str, ...]] = {"refine": ("generator_refined",)}
-"""Rows that speak for the generator; the first that was measured counts."""
+"""Rows that represent the generator; the first measured one is used."""
 
 
 def lead(report: Report, split: str) -> str:
-    """Say how often an adapter is right on bare inputs, beside the base and a LoRA on labels.
+    """Describe how often an adapter is right on bare inputs, beside the base and a trained LoRA.
 
     Args:
-        report: What is shown.
-        split: Its key among the reports.
+        report: Report to describe.
+        split: Split of the report.
 
     Returns:
-        Empty if bare inputs or the generator were not scored, or nothing is known of the split.
+        The sentence; empty if bare inputs or the generator were not scored, or the split is
+        unknown.
     """
     bare = {row.row: row for row in report.rows_of() if row.mode == "bare"}
     rows = _OWN.get(split, ("generator_imprint", "generator"))

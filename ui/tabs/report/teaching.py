@@ -1,4 +1,4 @@
-"""What teaching brings: score against seconds, and what was measured of each who can teach."""
+"""The effect of teaching: score against seconds, for each kind of teacher."""
 
 from dnd_engine.evaluation.pictures import refine_chart
 from dnd_engine.generator.report import EqualScore, RefineCurve, RefinePoint, Report, TeachStart
@@ -9,10 +9,10 @@ __all__ = ["teaching_html"]
 
 
 def teaching_html(report: Report) -> str:
-    """Draw score over seconds, and say what is known of each of Teach's three doors.
+    """Draw score over seconds, and describe the results of each of Teach's three options.
 
     Returns:
-        Empty if no teaching was measured.
+        HTML; empty if no teaching was measured.
     """
     names = {way: _(name) for way, name in WAYS.items()}
     chart = refine_chart(report, names, score_number, clock_words)
@@ -38,7 +38,7 @@ def teaching_html(report: Report) -> str:
 
 
 def _itself(found: RefineCurve) -> str:
-    """Say what the model teaches itself, warm and from nothing, and what it knows."""
+    """Describe teaching by the model itself, from an adapter and from scratch."""
     told = [
         _way(N_("From the generated adapter: {course}."), found, "generator"),
         _way(N_("Imprinted first: {course}."), found, "imprint"),
@@ -53,7 +53,7 @@ def _itself(found: RefineCurve) -> str:
 
 
 def _mine(found: RefineCurve, labels: EqualScore | None) -> str:
-    """Say what right answers to the same prompts teach, warm and from nothing."""
+    """Describe teaching by right answers to the same prompts, from an adapter and from scratch."""
     told = []
     if labels is not None and labels.points:
         best = max(labels.points, key=lambda point: point.score)
@@ -86,7 +86,7 @@ def _way(words: str, found: RefineCurve, start: TeachStart) -> str:
 
 
 def _course(found: RefineCurve, start: TeachStart) -> str:
-    """Write the scores of one start with their seconds; empty if none was trained from there."""
+    """Format the scores and seconds of one starting point; empty if it was not measured."""
     points: list[RefinePoint] = [p for p in found.points if p.start == start]
     if not any(p.steps != 0 for p in points):
         return ""

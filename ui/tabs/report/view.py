@@ -1,7 +1,7 @@
-"""The report card: how good the generator is in general. About it, not about your adapter.
+"""The report card: how good the generator is in general, not a particular adapter.
 
-One sentence first, then pictures, then numbers. A report is a file of the generator's folder, so
-every word of it is escaped.
+One sentence first, then charts, then numbers. A report is an untrusted file of the generator's
+folder, so all its text is escaped.
 """
 
 import re
@@ -76,19 +76,19 @@ class ReportPanel:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A set of tasks that a report judges: a split, or what is new about a part of it."""
+    """A set of tasks in a report: a split, or its part with one kind of novelty."""
 
     split: str
     holdout: str
-    """Empty for the whole split."""
+    """Kind of novelty; empty for the whole split."""
 
     @property
     def key(self) -> str:
-        """As the chooser holds it."""
+        """Value in the chooser."""
         return f"{self.split}/{self.holdout}"
 
     def label(self) -> str:
-        """As the chooser shows it."""
+        """Label in the chooser."""
         split = _(section_label(self.split))
         if not self.holdout:
             return split
@@ -107,7 +107,7 @@ def report_panel() -> ReportPanel:
             elem_id="dnd-report-metric",
         )
     view = gr.HTML("", elem_id="dnd-report", padding=False)
-    # Open until there are pictures to look at first.
+    # Open by default if there are no charts to look at first.
     with gr.Accordion(_("All numbers"), elem_id="dnd-report-all") as all_numbers:
         card = gr.Markdown(
             _("### Not loaded yet\nThe report card appears when the generator is loaded."),
@@ -118,14 +118,14 @@ def report_panel() -> ReportPanel:
 
 
 def card_markdown(card: str) -> str:
-    """A generator's card without its front matter."""
+    """Return a generator's card without its front matter."""
     return _FRONT_MATTER.sub("", card, count=1)
 
 
 def groups(reports: Mapping[str, Report]) -> list[Group]:
-    """What can be chosen: every examination, and its parts where it has several."""
+    """Return the choices: every evaluation, and its parts if it has several."""
     found = []
-    # The hardest question first, then what another generator's card may hold.
+    # The hardest first, then unknown ones of other generators' cards.
     for split in (*(s for s in SECTIONS if s in reports), *sorted({*reports} - {*SECTIONS})):
         parts = sorted(reports[split].holdouts)
         found += [Group(split, ""), *(Group(split, part) for part in parts if len(parts) > 1)]
@@ -142,10 +142,10 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
     """Draw one report.
 
     Args:
-        report: Of the generator that made it.
-        group: Whose rows to draw.
-        metric: What to draw of them.
-        sha256: Of the generator in use.
+        report: Report to draw.
+        group: Tasks whose rows to draw.
+        metric: Metric to draw.
+        sha256: Hash of the loaded generator.
     """
     if report.generator_sha256 != sha256:
         other = _(
@@ -190,7 +190,7 @@ def _head_html(group: Group, rows: Sequence[ReportRow], sha256: str, first: str)
 
 
 def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
-    # What was not measured says nothing; it is among all numbers.
+    # Skip what was not measured; it is listed among all numbers.
     known = [v for v in verdicts if v.holds is not None][:_VERDICTS_SHOWN]
     cards = []
     for verdict in known:
@@ -335,5 +335,5 @@ def _foot_html(report: Report) -> str:
 
 
 def _mode(mode: Mode) -> str:
-    """Name what is sent, within a sentence."""
+    """Name the input of a mode within a sentence."""
     return _(mode_label(mode)).lower()

@@ -9,7 +9,7 @@ __all__ = ["wire_report"]
 
 
 def wire_report(page: Page, panel: ReportPanel, tab: gr.Tab) -> None:
-    """Draw the report card when its tab opens, and again when the visitor chooses."""
+    """Draw the report card when its tab opens, and when the visitor changes the selection."""
     on, chosen = page.on.report, [panel.report_group, panel.report_metric]
     drawn = "report_controls report_group report report_all report_card"
     tab.select(**page.does(on.report, drawn, inputs=chosen), **AT_ONCE)

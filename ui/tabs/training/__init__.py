@@ -1,1 +1,1 @@
-"""Trainings and collections, watched while they run."""
+"""The Training tab: follows training runs and collections."""

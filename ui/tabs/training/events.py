@@ -1,4 +1,4 @@
-"""A training or a collection, watched while it runs."""
+"""Events of the Training tab, which follows a run."""
 
 import gradio as gr
 
@@ -13,50 +13,50 @@ __all__ = ["WatchEvents"]
 
 
 class WatchEvents:
-    """Events of the Training tab, which refreshes while it is open and the run moves."""
+    """Events of the Training tab, which refreshes while it is open and the run is unfinished."""
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     def choose_run(self, index: int) -> Updates:
-        """Look at another of the run folders."""
+        """Switch to another run folder."""
         return {**self.watch_run(index), "watch_all_box": gr.Accordion(open=False)}
 
     def open_runs(self, session: Session, index: int) -> Updates:
-        """Look at a run now that its tab is open, and go on to do so."""
+        """Draw a run when its tab opens, and start following it."""
         session.watching = True
         return self.watch_run(index)
 
     def follow_run(self, session: Session, index: int) -> Updates:
-        """Look at it again, if the tab is still open.
+        """Redraw the run, if the tab is still open.
 
-        What an earlier look says of the timer may arrive after the tab was left, and start it.
+        A late update may restart the timer after the tab was left, so check that it is open.
         """
         return self.watch_run(index) if session.watching else self.rest(session)
 
     def watch_run(self, index: int) -> Updates:
-        """Look at it, and say to go on while it is not finished."""
+        """Draw a run, and keep the timer active while it is unfinished."""
         words, finished = self._look(index)
         return {"watch": words, "watch_timer": gr.Timer(active=not finished)}
 
     def draw_run(self, index: int) -> Updates:
-        """Draw it once."""
+        """Draw a run once."""
         return {"watch": self._look(index)[0]}
 
     def all_numbers(self, index: int) -> Updates:
-        """List all that was measured, when that is opened."""
+        """List all measured numbers, when that section is opened."""
         try:
             return {"watch_all": all_numbers_html(self._app.runs[index].look())}
         except DndError:
-            return {"watch_all": ""}  # the view above says why
+            return {"watch_all": ""}  # the view above shows the reason
 
     def rest(self, session: Session) -> Updates:
-        """Look no more, once another tab is open."""
+        """Stop following once another tab is open."""
         session.watching = False
         return {"watch_timer": gr.Timer(active=False)}
 
     def _look(self, index: int) -> tuple[str, bool]:
-        """Draw a run, and tell whether it is finished."""
+        """Draw a run, and return whether it is finished."""
         try:
             seen = self._app.runs[index].look()
         except DndError as error:

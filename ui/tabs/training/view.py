@@ -1,7 +1,7 @@
-"""A run of `dnd train` or `dnd collect`, watched: how far it is, and whether it is sound.
+"""The Training tab: progress and health of a run of `dnd train` or `dnd collect`.
 
-For who trains; it is there only if the operator named run folders. The folder's files are written
-by a program and may be damaged, so every word of them is escaped.
+It is shown only if the operator named run folders. Their files may be damaged, so all their text is
+escaped.
 """
 
 import math
@@ -29,7 +29,7 @@ _CURVES_SHOWN = 8
 _ROWS_SHOWN = 200
 _LABEL_LENGTH = 16
 _LONG_RUN_SHARE = 0.1
-"""Source: see `COLLAPSED_SHARE`."""
+"""See `COLLAPSED_SHARE` for the source."""
 _BASICS = ("base", "head", "objective", "r", "tasks_per_step", "batch_size", "seed")
 """Settings of a recipe that the page shows first."""
 
@@ -180,7 +180,7 @@ def watch_panel(names: Sequence[str]) -> WatchPanel:
     """Lay out the tab.
 
     Args:
-        names: Of the runs; which of them is shown can be chosen if there are several.
+        names: Names of the runs, which can be chosen from if there are several.
     """
     run = gr.Radio(
         label=_("Run"),
@@ -190,7 +190,7 @@ def watch_panel(names: Sequence[str]) -> WatchPanel:
         elem_id="dnd-watch-run",
     )
     view = gr.HTML("", elem_id="dnd-watch", padding=False)
-    # A component of its own, drawn when it is opened: many numbers, and not all are looked at.
+    # A component of its own, drawn when it is opened, because there are many numbers.
     with gr.Accordion(_("All numbers"), open=False, elem_id="dnd-watch-all") as all_box:
         all_numbers = gr.HTML("", padding=False)
     # Ticks only while the tab is open.
@@ -199,7 +199,7 @@ def watch_panel(names: Sequence[str]) -> WatchPanel:
 
 
 def watch_html(seen: Training | Collecting) -> str:
-    """Draw what a folder tells now."""
+    """Draw the current state of a run folder."""
     parts = [_head_html(seen), _state_html(seen)]
     if isinstance(seen, Training):
         parts += [_collapse_html(seen), _plots_html(seen), _numbers_html(seen)]
@@ -209,7 +209,7 @@ def watch_html(seen: Training | Collecting) -> str:
 
 
 def all_numbers_html(seen: Training | Collecting) -> str:
-    """Draw the table of everything, named as the files name it."""
+    """Draw the table of all numbers, by their names in the files."""
     rows = _log_rows(seen) if isinstance(seen, Training) else _run_rows(seen.runs)
     if not rows:
         return f"<p class='dnd-sub'>{_('Nothing was measured yet.')}</p>"
@@ -343,7 +343,7 @@ def _words() -> CurveWords:
 
 
 def _numbers_html(seen: Training) -> str:
-    """The last of each number, with what a healthy run looks like."""
+    """Draw the last value of each number, with its healthy range."""
     latest = seen.latest()
     bounds = {
         "least": short_number(COLLAPSED_SHARE),
@@ -372,7 +372,7 @@ def _numbers_html(seen: Training) -> str:
 
 
 def _log_rows(seen: Training) -> list[dict[str, Any]]:
-    """Steps at which more than the training loss was measured, the last ones."""
+    """Return the last steps at which more than the training loss was measured."""
     measured = [row for row in seen.rows if "delta_norm" in row or "validation_loss" in row]
     return [dict(row) for row in measured[-_ROWS_SHOWN:]][::-1]
 

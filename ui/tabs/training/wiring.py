@@ -1,4 +1,4 @@
-"""Wires the runs to watch."""
+"""Wires the Training tab."""
 
 import gradio as gr
 
@@ -9,7 +9,7 @@ __all__ = ["wire_training"]
 
 
 def wire_training(page: Page, panel: WatchPanel, tab: gr.Tab, tabs: gr.Tabs) -> None:
-    """Read the run again and again while its tab is open, and rest while it is not."""
+    """Refresh the run while its tab is open."""
     on = page.on.watch
     shown = [page.session, panel.watch_run]
     for look, watching, names, inputs in (

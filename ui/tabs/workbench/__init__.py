@@ -1,1 +1,1 @@
-"""The workbench, from prompts to an adapter and its answers; a folder for each part of the tab."""
+"""The workbench, from prompts to an adapter and its answers; one folder per part of the tab."""

@@ -1,4 +1,4 @@
-"""The workbench, laid out: prompts above, the adapter's bar, then chat and checks side by side."""
+"""The layout of the workbench: prompts, adapter bar, then chat and checks side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Workbench:
     norms: gr.HTML
     checks: ChecksPanel
     votes: gr.HTML
-    """Counted while the chat is blind; the checks, which would tell who answers, are hidden."""
+    """Shown while the chat is blind, instead of the checks, which would reveal the models."""
 
 
 def workbench_panel(
@@ -43,10 +43,10 @@ def workbench_panel(
     """Lay out the tab.
 
     Args:
-        limits: What prompt files may amount to.
-        shared: Whether others are served.
-        teachers: Servers that may answer their prompts then.
-        stop_keeps: Whether a training can be ended with what it has learnt.
+        limits: Limits on prompt files.
+        shared: Whether the page serves others.
+        teachers: Servers that visitors may then use as teachers.
+        stop_keeps: Whether a stopped training can keep its result.
     """
     prompts = prompts_panel(limits)
     bar = adapter_bar()

@@ -1,1 +1,1 @@
-"""The adapter in the bar, and what is known of it."""
+"""The adapter in the bar and its checks."""

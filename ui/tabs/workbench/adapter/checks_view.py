@@ -1,4 +1,4 @@
-"""How far to trust the adapter: verdicts first, then the evidence."""
+"""The checks panel: whether to trust the adapter, verdicts first, then the evidence."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,22 +34,22 @@ __all__ = [
 ]
 
 NO_EFFECT = 0.01
-"""Nats of KL on the next token below which answers almost never differ."""
+"""Nats of KL on the next token, below which answers almost never differ."""
 STRONG = 20.0
-"""Nats above which answers tend to fall apart, where no examination says how strong adapters of a
-generator are. Adapters of the shipped one reach twelve."""
+"""Nats above which answers tend to degenerate, if no evaluation shows how strong a generator's
+adapters are. Adapters of the shipped one reach twelve."""
 CARRIES_SOME = AGREEMENT_BANDS[1][0]
 CURED_BY_PROMPTS = {"nothing", "carries_none", "fails", "unlike"}
-"""Verdicts that more prompts, or refining on them, may change."""
+"""Verdicts that more prompts, or refining on them, may improve."""
 CURED_BY_STRENGTH = {"nothing", "carries_none"}
-"""Likewise, by more strength."""
+"""Verdicts that more strength may improve."""
 _OF_THE_VERDICT = {"carries_none", "fails"}
-"""Doubts that a verdict's own sentence covers, so that people read one head and not two."""
+"""Doubts that the verdict's own sentence covers, so that there is only one heading."""
 ENOUGH_PROMPTS = 4
-"""Fewer say little in favour of an adapter."""
+"""Minimum number of prompts for a favourable verdict."""
 
 _WELL = 16
-"""Prompts that work well; who gave as many is not asked for more."""
+"""Number of prompts that works well; with as many, no more are suggested."""
 _RAMP_STEPS = 5
 
 
@@ -185,21 +185,21 @@ _WARNINGS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One line of judgement."""
+    """One line of the judgement."""
 
     name: str
     value: str
-    """A count that needs no explaining; other numbers are among the evidence."""
+    """A self-explanatory count; other numbers are in the evidence."""
     mark: Literal["check", "info", "warn"]
 
     @property
     def title(self) -> str:
-        """What it says, in short."""
+        """Return the short title."""
         return _(_VERDICTS[self.name][0])
 
     @property
     def doubt(self) -> bool:
-        """Whether it speaks against the adapter."""
+        """Return whether it counts against the adapter."""
         return self.mark == "warn"
 
 
@@ -209,7 +209,7 @@ class ChecksPanel:
 
     checks: gr.HTML
     proof_box: gr.Column
-    """Hidden until there is an adapter to ask about."""
+    """Hidden until there is an adapter."""
     proof: gr.HTML
     prove: gr.Button
 
@@ -226,7 +226,7 @@ def checks_panel() -> ChecksPanel:
 
 
 def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
-    """Judge an inspection, by what was examined where there is something."""
+    """Judge an inspection, relative to the evaluated adapters if there are any."""
     found: list[Verdict] = []
     if (effect := inspection.effect) is not None:
         too_strong = STRONG if inspection.strongest is None else inspection.strongest
@@ -239,7 +239,7 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
     trained = taught not in ("", "imprinted")
     if taught:
         found.append(Verdict(taught, "", "warn" if taught == "refined_alike" else "info"))
-    # Agreement is what training is for; an imprint is judged by it as the generator's work is.
+    # Agreement is what training aims at; an imprint is judged by it just as a generated adapter is.
     if not trained and inspection.agreement is not None:
         found.append(_carrying(inspection.agreement))
     elif _is_untold(inspection, taught):
@@ -256,14 +256,14 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
         found.append(_skills(inspection.skills))
     near = inspection.familiarity
     if not trained and near is not None and near.is_unlike:
-        # What was seen to work outweighs a forecast from similarity.
+        # Measured agreement outweighs a prediction from similarity.
         seen = verdict is not None and verdict.outcome == "works" and verdict.left_out
         found.append(Verdict("unlike", "", "info" if seen else "warn"))
     return found
 
 
 def _skills(skills: "Skills") -> Verdict:
-    """Judge how many right answers are left."""
+    """Judge the share of right answers that are left."""
     value = _("{after}, was {before}", after=skills.after, before=skills.before)
     if skills.all_kept:
         return Verdict("keeps_skills", value, "check")
@@ -333,7 +333,7 @@ def checks_html(
 
 
 def _spoken(sentence: "Sentence") -> str:
-    """Say what the engine found in the page's language."""
+    """Translate a sentence of the engine to the page's language."""
     return _(sentence.message, **sentence.values)
 
 
@@ -346,20 +346,20 @@ def judgement_html(
     imprintable: bool = False,
     known_why: bool = False,
 ) -> str:
-    """Draw the verdict and what speaks against the adapter as one notice.
+    """Draw the verdict and the doubts as one notice.
 
-    What to do comes right after the verdict; the numbers behind it are folded away.
+    Advice follows the verdict; the numbers are folded away.
 
     Args:
-        inspection: What was measured.
-        taught: What the adapter was taught after it was generated.
-        learnt: How that went on prompts held back.
-        num_prompts: How many it was made from.
-        imprintable: Whether its instruction could still be imprinted.
-        known_why: Whether it is said elsewhere why it could not.
+        inspection: Check results.
+        taught: How the adapter was changed after generation.
+        learnt: Scores on validation prompts before and after teaching.
+        num_prompts: Number of prompts it was made from.
+        imprintable: Whether its instruction can still be imprinted.
+        known_why: Whether the reason why it cannot is shown elsewhere.
 
     Returns:
-        Empty if there is neither a verdict nor a doubt.
+        HTML; empty without a verdict and doubts.
     """
     verdict = inspection.verdict
     doubts = _doubts(inspection, taught)
@@ -368,7 +368,7 @@ def judgement_html(
         said.append(f"<b>{_learnt_words(learnt)}</b> {learnt.words}.")
     elif verdict is None and "nothing" not in doubts and _is_untold(inspection, taught):
         untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
-        # Where imprint found out why, that is said with the adapter, and may be another reason.
+        # If the imprint failed, its own reason is shown with the adapter, and may differ.
         said.append(untold if known_why else f"{untold} {_(_UNTOLD)}")
     elif verdict is not None and "nothing" not in doubts:
         said.append(f"<b>{_spoken(verdict.head)}</b>")
@@ -428,24 +428,24 @@ def _learnt_words(learnt: "Learnt") -> str:
 
 
 def _is_untold(inspection: "Inspection", taught: Taught) -> bool:
-    """Whether none of its prompts has an instruction that could be left out."""
+    """Return whether none of its prompts has a removable instruction."""
     trained = taught not in ("", "imprinted")
     return not trained and inspection.agreement is None and inspection.num_prompts > 0
 
 
 def is_warned(inspection: "Inspection", *, taught: Taught = "") -> bool:
-    """Whether to warn before the adapter is used."""
+    """Return whether to warn before the adapter is used."""
     verdict = inspection.verdict
     return (verdict is not None and verdict.warns) or bool(_doubts(inspection, taught))
 
 
 def _doubts(inspection: "Inspection", taught: Taught) -> set[str]:
-    """Return the names of the verdicts that are worth a warning above the chat."""
+    """Return the names of verdicts that deserve a warning above the chat."""
     return {v.name for v in verdicts(inspection, taught=taught) if v.doubt} & _WARNINGS.keys()
 
 
 def _ways_out(doubts: set[str], taught: Taught, num_prompts: int) -> list[str]:
-    """Say what people can do about an adapter that may not help."""
+    """Suggest what to do about an adapter that may not help."""
     ways = []
     if doubts & CURED_BY_PROMPTS:
         undo = taught not in ("", "imprinted")
@@ -467,12 +467,12 @@ def _ways_out(doubts: set[str], taught: Taught, num_prompts: int) -> list[str]:
 
 
 def is_doubtful(inspection: "Inspection") -> bool:
-    """Whether refining, or more prompts, may fix what speaks against a generated adapter."""
+    """Return whether refining or more prompts may resolve the doubts about a generated adapter."""
     return any(v.doubt and v.name in CURED_BY_PROMPTS for v in verdicts(inspection))
 
 
 def _why_html(evidence: str) -> str:
-    """Fold away what needs to be explained to most people."""
+    """Fold away evidence that needs explanation."""
     if not evidence:
         return ""
     return f"<details class='dnd-fold'><summary>{_('Why?')}</summary>{evidence}</details>"
@@ -494,7 +494,7 @@ def _verdicts_html(inspection: "Inspection", taught: Taught) -> str:
 
 
 def _outlook(inspection: "Inspection") -> str:
-    """Say what adapters like this one gained when the generator was examined on unseen tasks."""
+    """Describe what similar adapters gained in the generator's evaluation on unseen tasks."""
     found = inspection.outlook
     if found is None:
         return ""
@@ -590,10 +590,10 @@ def proof_html(
     """Draw how an adapter compares with its controls.
 
     Args:
-        proof: None before it was asked for, or where it cannot be told.
-        running: What is being done.
-        failed: Why it could not be measured.
-        done: Whether it was asked for.
+        proof: Result of the ablation; None before it was requested, or if it does not apply.
+        running: Progress text.
+        failed: Reason of a failure.
+        done: Whether it was requested.
     """
     if running:
         body = (
@@ -665,7 +665,7 @@ def _controls_html(proof: "Conditioning") -> str:
 
 
 def _heat_levels(norms: Mapping[str, Sequence[float]]) -> list[tuple[str, list[int]]]:
-    """Sort relative norms into the steps of the ramp, between the least and the largest of all."""
+    """Sort relative norms into colour steps, between the smallest and the largest."""
     values = [value for layers in norms.values() for value in layers]
     if not values:
         return []

@@ -1,4 +1,4 @@
-"""The adapter in the bar: shown, checked, scaled and zipped."""
+"""Events of the adapter in the bar: show, check, scale and zip it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _MIN_LABELS = RefineConfig().least_prompts
-"""Labelled prompts from which refining can learn."""
+"""Minimum number of labelled prompts for refining."""
 
 
 _PROOF_STEPS: Mapping[str, str] = {
@@ -49,14 +49,14 @@ _PROOF_STEPS: Mapping[str, str] = {
 
 
 class AdapterEvents:
-    """Events of the adapter bar, and what follows when an adapter enters it."""
+    """Events of the adapter bar, and of an adapter that enters it."""
 
     def __init__(self, app: App, compare: CompareEvents) -> None:
         self._app = app
         self._compare = compare
 
     def check(self, session: Session) -> Updates:
-        """Measure the adapter on some of the visit's own prompts."""
+        """Check the adapter on some of the visit's own prompts."""
         made = session.made
         if made is None or made.inspection is not None:
             return {}
@@ -72,7 +72,7 @@ class AdapterEvents:
         return updates if session.made is made else {}
 
     def prove(self, session: Session) -> Iterator[Updates]:
-        """Put the adapter beside others, made from other prompts than its own."""
+        """Compare the adapter with controls made from other prompts."""
         made = session.made
         if made is None or made.refined or made.inspection is None or not made.buckets:
             return
@@ -100,7 +100,7 @@ class AdapterEvents:
             yield {**updates, "prove": gr.Button(_("Measure again"))}
 
     def _put_on_card(self, made: Made) -> None:
-        """Put what was measured on the adapter's card; its zip is due to be written again."""
+        """Add new results to the adapter's card, so that its zip must be rewritten."""
         assert made.inspection is not None
         strength = made.adapter.strength
         engine = self._app.calls.ready()
@@ -110,7 +110,7 @@ class AdapterEvents:
         note(made, checks=made.original.checks)
 
     def choose(self, session: Session, key: str) -> Updates:
-        """Put another adapter of this visit in the bar, as it was."""
+        """Put another adapter of this visit in the bar."""
         chosen = next((one for one in session.shelf if one.key == key), None)
         if chosen is None or chosen is session.made:
             return {}
@@ -120,7 +120,7 @@ class AdapterEvents:
         return self.show(session)
 
     def set_strength(self, session: Session, strength: float) -> Updates:
-        """Scale the adapter; the next message uses it. Nothing is synthesized again."""
+        """Scale the adapter for the next message, without synthesizing again."""
         made = session.made
         if made is None or abs(made.adapter.strength - strength) < 1e-9:
             return {}
@@ -133,7 +133,7 @@ class AdapterEvents:
         }
 
     def prepare_download(self, session: Session, request: gr.Request) -> Updates:
-        """Write and verify the zip of the adapter at its present strength."""
+        """Write and verify the zip of the adapter at its current strength."""
         made = session.made
         if made is None or (made.archive is not None and not made.card_due):
             return {}
@@ -149,12 +149,12 @@ class AdapterEvents:
                 "warning": _error_notice(str(error)),
             }
         if made.adapter is not wanted:
-            return {}  # the slider moved on; its own event follows
+            return {}  # the slider moved again; its next event follows
         made.archive = archive
         return {"download": download(made)} if session.made is made else {}
 
     def show(self, session: Session) -> Updates:
-        """Draw the adapter of the visit with all that is known of it, and what follows from it."""
+        """Draw the visit's adapter with all its results, and everything that depends on it."""
         made = session.made
         assert made is not None
         session.drawn = made
@@ -179,7 +179,7 @@ class AdapterEvents:
                 visible=session.proposed is not None and session.proposed.buckets is made.buckets
             ),
             "keep_name": gr.Textbox(made.adapter.name),
-            # Texts are kept to make an adapter again, and no recipe makes what learnt labels.
+            # Texts serve to recreate an adapter, which is impossible for one trained on labels.
             "keep_texts": gr.Checkbox(
                 value=False, visible=bool(made.buckets) and "trained" not in made.adapter.provenance
             ),
@@ -191,7 +191,7 @@ class AdapterEvents:
         }
 
     def finish_check(self, made: Made, session_hash: str) -> Iterator[None]:
-        """Verify the zip and read the norms: nothing is shown before it can be trusted."""
+        """Verify the zip and measure the norms: nothing is shown before it can be trusted."""
         archive = self._app.files.archive(made.adapter, session_hash)
         made.archive = self._app.calls.save(made.adapter, archive)
         yield None
@@ -200,7 +200,7 @@ class AdapterEvents:
 
 
 def offered(session: Session) -> Updates:
-    """Offer to imprint the adapter in the bar, where that does not follow by itself."""
+    """Offer to imprint the adapter in the bar, unless that follows automatically."""
     made = session.made
     can = made is not None and made.can_be_imprinted and not made.settling
     return {"imprint_now": gr.Button(visible=can and _is_idle(session))}
@@ -220,7 +220,7 @@ def facts_of(session: Session) -> str:
 
 
 def bar(session: Session) -> Updates:
-    """Name the adapter of the visit, with its zip and strength."""
+    """Show name, zip and strength of the visit's adapter."""
     made = session.made
     assert made is not None
     return {
@@ -232,7 +232,7 @@ def bar(session: Session) -> Updates:
 
 
 def choosers(session: Session, made: Made) -> Updates:
-    """List the adapters of the visit: for the bar, and for the left pane."""
+    """List the visit's adapters for the bar and for the left pane."""
     several = len(session.shelf) > 1
     return {
         "shelf": _chooser(session.shelf, made.key, visible=several),
@@ -248,7 +248,7 @@ def choosers(session: Session, made: Made) -> Updates:
 def _chooser(
     shelf: Sequence[Made], value: str, *, visible: bool, base: bool = False
 ) -> gr.Dropdown:
-    """Offer the adapters of a visit, the newest first."""
+    """List the adapters of a visit, newest first."""
     choices = [(_one_of_several(made), made.key) for made in reversed(shelf)]
     if base:
         choices.insert(0, (_("Base"), ""))
@@ -256,18 +256,18 @@ def _chooser(
 
 
 def _one_of_several(made: Made) -> str:
-    """Tell an adapter from the others of a visit; an imprinted one has its name from before."""
+    """Distinguish an adapter from others of the visit; an imprinted one keeps its earlier name."""
     name = f"{made.adapter.name} {made.key[:8]}"
     return _("{name}, imprinted", name=name) if made.taught == "imprinted" else name
 
 
 def undo_words(made: Made) -> str:
-    """Say what Undo goes back behind."""
+    """Name the change that Undo reverts."""
     return _("Undo imprint") if made.taught == "imprinted" else _("Undo teaching")
 
 
 def checked(made: Made) -> Updates:
-    """Draw what was measured; a doubtful adapter comes with the offer to teach it."""
+    """Draw the check results; for a doubtful adapter, offer to teach it."""
     provable = made.inspection is not None and bool(made.buckets) and not made.refined
     proof: Updates = {
         "proof_box": gr.Column(visible=provable),
@@ -299,7 +299,7 @@ def checked(made: Made) -> Updates:
 
 
 def _taught_by_hand() -> Updates:
-    """Choose the door of the visitor: the model cannot teach what it does not know."""
+    """Select the visitor as the teacher: the model cannot teach what it does not know."""
     return {
         "teach_door": gr.Radio(value="mine"),
         "teach_itself": gr.Column(visible=False),
@@ -308,7 +308,7 @@ def _taught_by_hand() -> Updates:
 
 
 def _labelled(buckets: Sequence[Bucket]) -> bool:
-    """Whether enough prompts have a label to learn from."""
+    """Return whether enough prompts have labels to train on."""
     labelled = {
         prompt.text
         for bucket in buckets
@@ -320,7 +320,7 @@ def _labelled(buckets: Sequence[Bucket]) -> bool:
 
 
 def _suggestions(buckets: Sequence[Bucket], questions: dict[str, str]) -> list[str]:
-    """Return questions worth asking: an example's own, or an input, of each bucket; then more."""
+    """Return questions to suggest: per bucket an example's own question or an input; then more."""
     found = [
         questions.get(bucket.name) or split_prompt(bucket.prompts[-1].text).bare
         for bucket in buckets
@@ -347,7 +347,7 @@ def _suggestion_buttons(suggestions: Sequence[str]) -> Updates:
 
 
 def nothing_exported() -> Updates:
-    """Put away what was exported of another adapter, or of another strength."""
+    """Remove the export of another adapter or strength."""
     return {
         "export_told": "",
         "export_usage": gr.Textbox(visible=False),
@@ -356,7 +356,7 @@ def nothing_exported() -> Updates:
 
 
 def download(made: Made) -> gr.DownloadButton:
-    """Offer the zip once it is written; of a doubtful adapter too, with less emphasis."""
+    """Offer the zip once it is written; less prominently for a doubtful adapter."""
     if made.archive is None:
         return gr.DownloadButton(_("Preparing the zip"), value=None, interactive=False)
     doubtful = made.inspection and is_warned(made.inspection, taught=made.taught)

@@ -1,4 +1,4 @@
-"""The adapter of this visit: its fingerprint, facts, strength and zip, and the way to teach it."""
+"""The adapter bar: picture, facts, strength, zip and the way to teach."""
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["AdapterBar", "Learnt", "adapter_bar", "adapter_html", "fingerprint", "learnt"]
 
 _STEPS = 4
-"""Number of shades in a fingerprint, not counting the lightest."""
+"""Number of shades in the picture, not counting the lightest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class AdapterBar:
     adapter_box: gr.Row
     adapter_facts: gr.HTML
     shelf: gr.Dropdown
-    """The adapters of this visit, once there are two."""
+    """The visit's adapters, shown once there are two."""
     strength: gr.Slider
     download: gr.DownloadButton
     take_open: gr.Button
@@ -101,7 +101,7 @@ def adapter_html(
     stale: bool,
     num_files: int,
 ) -> str:
-    """Draw what was made."""
+    """Draw the facts of an adapter."""
     seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
     made = _("weights in {seconds:.2f} s", seconds=seconds)
     if "imprint" in adapter.seconds and "decode" not in adapter.seconds:
@@ -126,7 +126,7 @@ def adapter_html(
         prompts = _("{prompts} from {files}", prompts=prompts, files=count_files(num_files))
     facts = [
         prompts if adapter.num_prompts else _("prompts unknown"),
-        # A file from elsewhere does not say how long it took.
+        # An imported file does not say how long it took.
         *([made] if seconds else []),
         *([] if (found := learnt(adapter)) is None else [found.words]),
     ]
@@ -172,7 +172,7 @@ def adapter_html(
 
 
 def _teacher(trained: object) -> str | None:
-    """Name who gave the answers, if it was a person or a better model."""
+    """Name a person or a better model as the source of the answers."""
     if not isinstance(trained, Mapping):
         return None
     by = trained.get("answers")
@@ -180,7 +180,7 @@ def _teacher(trained: object) -> str | None:
 
 
 def _lost(adapter: "Adapter") -> str:
-    """Count the prompts that a teacher did not answer because its server failed."""
+    """Count the prompts without an answer because the teacher's server failed."""
     trained = adapter.provenance.get("trained")
     lost = trained.get("num_lost") if isinstance(trained, Mapping) else None
     return number(lost) if isinstance(lost, int) and lost > 0 else ""
@@ -188,27 +188,27 @@ def _lost(adapter: "Adapter") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """How a taught adapter answers prompts held back from teaching, before and after."""
+    """Scores on validation prompts before and after teaching."""
 
     count: int
     before: float
     now: float
     by_itself: bool
-    """Whether the model's own answers are the measure, right or wrong."""
+    """Whether the reference is the model's own answers, right or wrong."""
 
     @property
     def is_better(self) -> bool:
-        """Whether teaching helped."""
+        """Return whether teaching helped."""
         return self.now > self.before
 
     @property
     def is_worse(self) -> bool:
-        """Whether it did harm."""
+        """Return whether teaching did harm."""
         return self.now < self.before
 
     @property
     def words(self) -> str:
-        """Say both scores."""
+        """Describe both scores."""
         words = N_("{count} held-back prompts: {before:.0f} % right before, {now:.0f} % after")
         if self.by_itself:
             words = N_(
@@ -224,7 +224,7 @@ class Learnt:
 
 
 def learnt(adapter: "Adapter") -> Learnt | None:
-    """Return how well teaching went; None if it was not taught, or a file says no sound numbers."""
+    """Return the scores of teaching; None if it was not taught, or a file has invalid numbers."""
     taught = adapter.provenance.get("trained") or adapter.provenance.get("refined")
     if not isinstance(taught, Mapping):
         return None
@@ -236,11 +236,11 @@ def learnt(adapter: "Adapter") -> Learnt | None:
 
 
 def _is_share(value: object) -> TypeGuard[float]:
-    return isinstance(value, float) and 0 <= value <= 1  # a JSON file can say NaN and Infinity
+    return isinstance(value, float) and 0 <= value <= 1  # JSON files may contain NaN and infinity
 
 
 def fingerprint(thumbprint: Sequence[Sequence[float]]) -> str:
-    """Draw how to tell one adapter from another at a glance: each step of the ramp as often."""
+    """Draw a picture to distinguish adapters, with all shades equally frequent."""
     ranked = sorted(value for row in thumbprint for value in row if value)
     rows = [[_step(value, ranked) for value in row] for row in thumbprint]
     if not ranked:
@@ -259,5 +259,5 @@ def fingerprint(thumbprint: Sequence[Sequence[float]]) -> str:
 
 
 def _step(value: float, ranked: Sequence[float]) -> int:
-    """Return the step of the ramp; the lightest is for what did not change."""
+    """Return the shade of a value; the lightest means no change."""
     return 1 + _STEPS * bisect_left(ranked, value) // len(ranked) if value else 0

@@ -1,4 +1,4 @@
-"""Wires the adapter's bar and its checks."""
+"""Wires the adapter bar and its checks."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 __all__ = ["EXPORTED", "SHOWN", "check_and_zip", "wire_adapter"]
 
 EXPORTED = "export_told export_usage export_file"
-"""Slots that hold an exported file, which goes when the adapter or its strength changes."""
+"""Slots of an exported file, which is removed when the adapter or its strength changes."""
 SHOWN = (
     f"{EXPORTED} imprint_now teach_open keep_name keep_texts keep_told "
     "stages adapter_box adapter_facts shelf strength download undo warning teach_box "
@@ -29,12 +29,12 @@ _CHECKED = (
 
 
 def wire_adapter(page: Page, bar: AdapterBar, checks: ChecksPanel) -> None:
-    """Choose, scale and examine the adapter of this visit."""
+    """Wire the choice, strength and checks of the visit's adapter."""
     on, session = page.on.adapter, page.session
     chosen = page.does(on.choose, SHOWN, inputs=[session, bar.shelf])
     check_and_zip(page, bar.shelf.input(**chosen, **AT_ONCE))
-    # Not `change`, which a slider also sends, without a value, when its tab opens again;
-    # `release` comes after typing.
+    # Not `change`, which a slider also sends, without a value, when its tab opens again. `release`
+    # also fires after typing.
     scaled = gr.on(
         [bar.strength.input, bar.strength.release],
         **page.does(
@@ -53,11 +53,11 @@ def wire_adapter(page: Page, bar: AdapterBar, checks: ChecksPanel) -> None:
 
 
 def check_and_zip(page: Page, event: Any) -> None:
-    """Check the adapter in the bar, if that is due, and write its zip."""
+    """Check the adapter in the bar if needed, and write its zip."""
     checked = event.then(
         **page.does(page.on.adapter.check, _CHECKED, inputs=page.session),
         **LANES["check"],
-        **ORDERED,  # that of the next adapter, too, while one is still being checked
+        **ORDERED,  # wait even while the previous adapter is still being checked
     )
     _zip(page, checked)
 

@@ -1,1 +1,1 @@
-"""Many inputs at once: a table of what both models answer."""
+"""The batch table: both models' answers to many inputs."""

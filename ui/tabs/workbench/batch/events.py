@@ -1,4 +1,4 @@
-"""Many inputs at once: asked in batches, drawn while they are answered, kept as CSV."""
+"""Events of the batch table: ask many inputs, draw answers as they come, export CSV."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchEvents"]
 
 _TOGETHER = 8
-"""Inputs in one batch: fewer take less memory, and the first answers show sooner."""
+"""Inputs per batch: fewer need less memory, and the first answers appear sooner."""
 
 
 class BatchEvents:
@@ -30,12 +30,12 @@ class BatchEvents:
         self._app = app
 
     def begin(self, text: str, mode: AskMode, instruction: str | None, session: Session) -> Updates:
-        """Take the inputs, or say what is wrong with them; what was typed stays.
+        """Accept the inputs, or show their faults; the typed text stays.
 
         Args:
             text: One input per line.
-            mode: What is sent.
-            instruction: What a side that is told reads before each input.
+            mode: Which sides read the instruction.
+            instruction: Instruction for an instructed side, before each input.
             session: The visit.
         """
         if session.batch is not None and session.batch.running:
@@ -58,11 +58,11 @@ class BatchEvents:
         return {"batch_table": batch_html(batch), **_buttons(running=batch.running)}
 
     def answer(self, session: Session, *settings: Any) -> Iterator[Updates]:
-        """Answer the inputs, some at a time, and draw the table as it fills.
+        """Answer the inputs in batches, and draw the table as it fills.
 
         Args:
             session: The visit.
-            settings: As `Settings.of` takes them.
+            settings: Arguments of `Settings.of`.
         """
         batch = session.batch
         if batch is None or not batch.running:
@@ -82,7 +82,7 @@ class BatchEvents:
         yield {"batch_table": batch_html(batch)}
 
     def answered(self, session: Session, request: gr.Request) -> Updates:
-        """Put the buttons back, and offer what was answered as a file."""
+        """Restore the buttons, and offer the answers as a file."""
         batch = session.batch
         if batch is None or batch.running:
             return {}
@@ -96,7 +96,7 @@ class BatchEvents:
         }
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
-        """Draw the table again, with its inputs and its file."""
+        """Restore the table with its inputs and its file."""
         if session.batch is None:
             return {}
         return {
@@ -106,13 +106,13 @@ class BatchEvents:
         }
 
     def stop(self, session: Session) -> Updates:
-        """Stop at the next token; what was answered stays."""
+        """Stop at the next token, keeping the answers so far."""
         if session.batch is not None:
             session.batch.stop.set()
         return {}
 
     def broke(self, session: Session) -> Updates:
-        """Put the buttons back after an error nobody foresaw."""
+        """Restore the buttons after an unexpected error."""
         if session.batch is not None:
             session.batch.error, session.batch.running = broke(), False
         return {"batch_table": batch_html(session.batch), **_buttons(running=False)}
@@ -143,7 +143,7 @@ def _messages(batch: Batch, number: int, place: Place, system: str) -> list[dict
 
 
 def _fault(inputs: tuple[str, ...]) -> str:
-    """Say why these inputs cannot be asked; empty if they can."""
+    """Describe why these inputs cannot be asked; empty if they can."""
     if len(inputs) > FIXED.max_batch_inputs:
         return _(
             "{found} inputs: at most {most} can be asked at once. Remove some lines.",

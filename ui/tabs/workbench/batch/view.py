@@ -1,4 +1,4 @@
-"""A table of many inputs with both answers, drawn while they come and written as CSV."""
+"""The batch table of inputs with both answers, drawn as they come, and its CSV file."""
 
 import csv
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchPanel", "batch_html", "batch_panel", "nothing_html", "write_batch"]
 
 _SHOWN_CHARACTERS = 400
-"""An answer is cut in the table; the CSV has all of it."""
+"""Maximum characters of an answer in the table; the CSV file has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class BatchPanel:
 
 
 def batch_panel() -> BatchPanel:
-    """Lay out the table, folded away."""
+    """Lay out the table, initially collapsed."""
     with gr.Accordion(
         _("Ask many at once"), open=False, elem_id="dnd-batch", elem_classes="dnd-panel"
     ):
@@ -76,7 +76,7 @@ def batch_panel() -> BatchPanel:
 
 
 def batch_html(batch: Batch | None) -> str:
-    """Draw what was asked and answered so far; empty before anything was."""
+    """Draw the inputs and answers so far; empty before the first."""
     if batch is None:
         return ""
     if batch.error:
@@ -102,16 +102,16 @@ def batch_html(batch: Batch | None) -> str:
 
 
 def nothing_html() -> str:
-    """Draw what to do where no input was given."""
+    """Draw a hint if there is no input."""
     return notice(_("Type or paste your inputs first, one per line."))
 
 
 def write_batch(batch: Batch, path: Path) -> Path:
-    """Write the table as CSV; spreadsheet programs take none of its cells for a formula.
+    """Write the table as CSV, with cells escaped against spreadsheet formulas.
 
     Args:
-        batch: What was asked and answered.
-        path: Where it goes; it replaces an earlier file.
+        batch: Inputs and answers.
+        path: Destination; an existing file is replaced.
     """
     left, right = _names(batch)
     heads = ["input", left, *([right] if batch.compares else [])]
@@ -133,7 +133,7 @@ def _names(batch: Batch) -> tuple[str, str]:
 
 
 def _told(batch: Batch) -> str:
-    """Say how many answers there are, and how many of them differ."""
+    """Count the answers, and how many of them differ."""
     done = sum(all(r is not None and r.finished for r in row) for row in batch.replies)
     words = _("{done} of {total} inputs answered.", done=done, total=len(batch.inputs))
     if batch.compares and done:

@@ -1,4 +1,4 @@
-"""Wires the table of many inputs."""
+"""Wires the batch table."""
 
 from ui.engine_calls import LANES
 from ui.page import AFTERWARDS, AT_ONCE, ORDERED, Page
@@ -11,7 +11,7 @@ _BUTTONS = "batch_start batch_stop batch_file"
 
 
 def wire_batch(page: Page, panel: BatchPanel, chat: ComparePanel) -> None:
-    """Answer all inputs with what the chat is set to: what is sent, and the sampling."""
+    """Wire answering all inputs with the chat's settings."""
     on, session = page.on.batch, page.session
     ordered = panel.batch_start.click(
         **page.does(

@@ -1,4 +1,4 @@
-"""Which words of one answer the other does not have."""
+"""Marks the words of one answer that the other does not have."""
 
 import difflib
 import re
@@ -10,13 +10,13 @@ __all__ = ["marked"]
 
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 _MIN_SHARED = 0.3
-"""Share of words in common below which marks would cover everything and say nothing."""
+"""Minimum share of common words for marking; below it, marks would cover everything."""
 
 
 def marked(mine: str, other: str) -> str:
     """Escape an answer, with the words marked that the other lacks.
 
-    Where almost no word is shared, only the first one that differs is marked: the fork.
+    If hardly any word is shared, only the first differing one is marked.
     """
     words, theirs = _WORDS.findall(mine), _WORDS.findall(other)
     matcher = difflib.SequenceMatcher(None, words, theirs, autojunk=False)
@@ -41,7 +41,7 @@ def _shared(words: list[str], matcher: difflib.SequenceMatcher[str]) -> int:
 
 
 def _count(words: list[str]) -> int:
-    """Count words and signs: spaces are in every answer and tell nothing."""
+    """Count words and punctuation, but no spaces, which every answer has."""
     return sum(not word.isspace() for word in words)
 
 

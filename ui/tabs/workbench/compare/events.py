@@ -1,4 +1,4 @@
-"""The twin chat: one question, one batch, two answers; asked again, marked, voted on and kept."""
+"""Events of the twin chat: ask, retry, edit, mark differences, vote and export."""
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["CompareEvents"]
 
 _SHOWN_CHARACTERS = 80
-"""Characters of an instruction in the list."""
+"""Maximum characters of an instruction in the list."""
 
 
 class CompareEvents:
@@ -65,7 +65,7 @@ class CompareEvents:
         }
 
     def ask(self, question: str, mode: AskMode, session: Session) -> Updates:
-        """Take a question: show it on both sides at once, before the queue."""
+        """Accept a question: show it on both sides at once, before the queue."""
         asked = self._ask(question, mode, session, edited=session.editing is not None)
         return {"box": "", **asked} if asked else {}
 
@@ -76,9 +76,9 @@ class CompareEvents:
         if not question:
             return {}
         if session.turns and not session.turns[-1].finished:
-            return {}  # one at a time; the words stay in the box
+            return {}  # one at a time; the text stays in the box
         if edited:
-            session.turns.pop()  # this one takes its place
+            session.turns.pop()  # the new question replaces it
         elif len(session.turns) >= FIXED.max_turns:
             words = _(
                 "This conversation has {number} questions, which is the limit. Clear it first.",
@@ -99,7 +99,7 @@ class CompareEvents:
         return self._start(session, turn.sides)
 
     def _sides(self, session: Session) -> tuple[Answer, Answer | None]:
-        """Begin both answers; the right one is None without an adapter."""
+        """Start both answers; the right one is None without an adapter."""
         if session.remote is not None:
             left, right = (Answer(side.model, remote=side) for side in session.remote)
             return left, right
@@ -110,16 +110,16 @@ class CompareEvents:
         return side.remote.model if side.remote else self._app.label(side.made)
 
     def _asked(self, made: Made | None, times: int = 0) -> Answer:
-        """Begin an answer, of the adapter as it is now; of the base without one."""
+        """Start an answer of the adapter as it is now, or of the base."""
         strength = None if made is None else made.adapter.strength
         return Answer(self._app.label(made), made, strength=strength, times=times)
 
     @staticmethod
     def mode_of(session: Session) -> AskMode:
-        """Return what is sent: what was chosen, else the fair comparison.
+        """Return the chosen mode, else that of the fair comparison.
 
-        Prompts with an instruction are there to show that the adapter does without it, so the base
-        is told and the adapter is not.
+        With instructions in the prompts, the point is that the adapter does not need them, so only
+        the base gets the instruction.
         """
         made = session.made
         if session.mode is not None:
@@ -127,17 +127,17 @@ class CompareEvents:
         return "told" if made is not None and instructions_of(made.buckets) else "written"
 
     def choose_mode(self, session: Session, mode: AskMode) -> Updates:
-        """Send something else from now on."""
+        """Change what is sent from now on."""
         session.mode = mode
         return self.compared(session)
 
     def choose_instruction(self, session: Session, instruction: str | None) -> Updates:
-        """Tell the base something else from now on."""
+        """Change the base's instruction from now on."""
         session.told_with = instruction or ""
         return {}
 
     def compared(self, session: Session) -> Updates:
-        """Draw what is compared with the adapter in the bar."""
+        """Draw what the adapter in the bar is compared with."""
         made, mode = session.made, self.mode_of(session)
         listed = instructions_of(made.buckets) if made is not None else []
         instructions = [instruction for _bucket, instruction in listed]
@@ -166,7 +166,7 @@ class CompareEvents:
         )
 
     def _instruction_of(self, session: Session, question: str) -> str:
-        """Return the instruction that belongs to a suggested question; empty if there is none."""
+        """Return the instruction of a suggested question; may be empty."""
         buckets = session.made.buckets if session.made is not None else ()
         of_examples = {text: name for name, text in session.example_questions.items()}
         for name, instruction in instructions_of(buckets):
@@ -179,19 +179,19 @@ class CompareEvents:
         return ""
 
     def ask_shown(self, session: Session) -> Updates:
-        """Ask what Show me promised, once its run has ended; nothing, if no adapter came of it."""
+        """Ask Show me's question once its run has ended, if it made an adapter."""
         run = session.run
         if run is None or not run.question or not run.stages.ended:
             return {}
         question, run.question = run.question, ""
-        # An imprint was ordered because the adapter was made, and may be stopped.
+        # If an imprint was requested, there is an adapter, even if the imprint was stopped.
         if run.kind != "imprint" and run.stages.ended != "done":
             return {}
-        # What is being typed stays in the box.
+        # Keep the text that is being typed in the box.
         return self._ask(question, self.mode_of(session), session)
 
     def ask_again(self, session: Session, place: Place | None = None) -> Updates:
-        """Ask the last question again, of both sides or of one, as they are now."""
+        """Ask the last question again, on both sides or one, with the current models."""
         turn = session.turns[-1] if session.turns else None
         if turn is None or not turn.finished or (place and place not in turn.sides):
             return {}
@@ -220,7 +220,7 @@ class CompareEvents:
         }
 
     def cancel_edit(self, session: Session) -> Updates:
-        """Leave the turn as it was, and put back what stood in the box before."""
+        """Cancel editing, and restore the earlier text of the box."""
         before, session.editing = session.editing, None
         if before is None:
             return {}
@@ -232,13 +232,13 @@ class CompareEvents:
         }
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
-        """Draw a conversation that was left, with its files; a server's key does not come back."""
+        """Restore a conversation with its files; a server's key is not restored."""
         session.leave_server()
         kept = self._keep(session, request.session_hash or "") if session.turns else {}
         return {**self.panes(session), **self.compared(session), **_idle(session), **kept}
 
     def switches(self, session: Session) -> Updates:
-        """Set the switches as the visitor left them."""
+        """Restore the switches."""
         there = session.made is not None
         return {
             "differences": gr.Checkbox(session.differences, visible=there),
@@ -246,7 +246,7 @@ class CompareEvents:
         }
 
     def stay_blind(self, session: Session) -> Updates:
-        """Hide who answers, if the conversation that was brought back is blind."""
+        """Hide the models' names if the restored conversation is blind."""
         return self.go_blind(session, True) if session.blind else {}
 
     def answer(
@@ -254,11 +254,11 @@ class CompareEvents:
         session: Session,
         *settings: Any,
     ) -> Iterator[Updates]:
-        """Stream the answers to the last question, from the sides that were asked.
+        """Stream the answers to the last question.
 
         Args:
             session: The visit.
-            settings: As `Settings.of` takes them.
+            settings: Arguments of `Settings.of`.
         """
         stop = session.stop_chat
         turn = session.turns[-1] if session.turns else None
@@ -286,21 +286,21 @@ class CompareEvents:
             turn.error = str(error)
         if session.stop_chat is stop:
             turn.stop()
-        # Gradio sends the last of a stream again when it ends. It must not be what Clear, or
-        # another order, has taken the place of.
+        # Gradio sends the last item of a stream again when it ends, so draw the current state:
+        # Clear or another request may have replaced it.
         yield self.panes(session)
 
     def answered(self, session: Session, request: gr.Request) -> Updates:
-        """Put the buttons back and write the conversation, once the answers are there.
+        """Restore the buttons and write the conversation, once the answers are complete.
 
-        An event of its own: while words come, each redraw costs as much as it has outputs.
+        A separate event, because the cost of each redraw grows with the number of outputs.
         """
         if not session.turns or not session.turns[-1].finished:
-            return {}  # cleared, or the next was asked already
+            return {}  # cleared, or already followed by another question
         return {**_idle(session), **self._keep(session, request.session_hash or "")}
 
     def stop_chat(self, session: Session) -> Updates:
-        """Stop at the next token; the words so far stay."""
+        """Stop at the next token, keeping the text so far."""
         if session.stop_chat is not None:
             session.stop_chat.set()
         if session.turns and not session.turns[-1].finished:
@@ -308,7 +308,7 @@ class CompareEvents:
         return {**self.panes(session), **_idle(session)}
 
     def clear_chat(self, session: Session) -> Updates:
-        """Forget the conversation, its votes with it."""
+        """Clear the conversation and its votes."""
         if session.stop_chat is not None:
             session.stop_chat.set()
         session.stop_chat = session.editing = None
@@ -321,7 +321,7 @@ class CompareEvents:
         }
 
     def chat_broke(self, session: Session) -> Updates:
-        """Put the buttons back after an error nobody foresaw."""
+        """Restore the buttons after an unexpected error."""
         if session.turns and not session.turns[-1].finished:
             session.turns[-1].error = broke()
             session.turns[-1].running = frozenset()
@@ -339,17 +339,17 @@ class CompareEvents:
         return {"box": question, "told_with": told_with}
 
     def stand_beside(self, session: Session, key: str) -> Updates:
-        """Put the base, or another adapter of this visit, left; the next question goes there."""
+        """Put the base or another adapter on the left, for the next question."""
         session.beside = next((m for m in session.shelf if m.key == key), None)
         return {**self.panes(session), "compare_head": self._head(session)}
 
     def mark_differences(self, session: Session, on: bool) -> Updates:
-        """Mark the words that differ, or leave the answers as they are."""
+        """Switch the marking of differing words on or off."""
         session.differences = on
         return self.panes(session)
 
     def go_blind(self, session: Session, on: bool) -> Updates:
-        """Hide who answers, or tell it again; votes take the place of the checks meanwhile."""
+        """Hide or reveal the models' names; while hidden, votes replace the checks."""
         session.blind = on
         return {
             **self.panes(session),
@@ -362,7 +362,7 @@ class CompareEvents:
         }
 
     def vote(self, chosen: str, session: Session, request: gr.Request) -> Updates:
-        """Take a vote on the last turn, as its answers stand on the page: a, b, tie or bad."""
+        """Record a vote on the last turn, by position on the page: a, b, tie or bad."""
         turn = session.turns[-1] if session.turns else None
         if turn is None or not turn.complete or turn.vote is not None or not session.blind:
             return {}
@@ -387,9 +387,9 @@ class CompareEvents:
         return {**self.panes(session), **_running()}
 
     def _write_vote(self, turn: Turn, made: Made) -> None:
-        """Write a vote to the entry of a kept adapter.
+        """Store a vote with the adapter's library entry.
 
-        What is kept is the adapter at its strength; at another strength it is another one.
+        A vote at another strength than the stored one does not apply to the entry.
         """
         entry = made.kept.entry if made.kept is not None else None
         outcome = turn.outcome(self._app.label(made))
@@ -397,7 +397,7 @@ class CompareEvents:
             note(made, votes={outcome: 1})
 
     def _keep(self, session: Session, session_hash: str) -> Updates:
-        """Write the conversation again, for whoever wants to keep it."""
+        """Rewrite the conversation's files for download."""
         folder = self._app.files.folder(session_hash)
         markdown, whole, votes = write_transcript(session.turns, folder)
         return {
@@ -444,12 +444,12 @@ class CompareEvents:
 
 
 def _strength(made: Made | None) -> Callable[[], float] | None:
-    """What the slider says of an adapter, whenever it is asked."""
+    """Return a function that reads the slider's strength for an adapter."""
     return None if made is None else lambda: made.adapter.strength
 
 
 def _messages(turns: Sequence[Turn], place: Place) -> "list[Message]":
-    """Build what one side is sent: with context, its own earlier answers."""
+    """Build the messages for one side: with context, including its own earlier answers."""
     asked = turns[-1]
     messages = [{"role": "system", "content": asked.system}] if asked.system else []
     for turn in turns[:-1] if asked.context else ():

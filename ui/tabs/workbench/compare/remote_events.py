@@ -1,4 +1,4 @@
-"""The owner has models of another server compared; nobody else may send requests from here."""
+"""Comparing models of another server, which only the owner may do."""
 
 import gradio as gr
 
@@ -15,14 +15,14 @@ __all__ = ["RemoteEvents"]
 
 
 class RemoteEvents:
-    """Events of the choice of a server."""
+    """Events of the server chooser."""
 
     def __init__(self, app: App, compare: CompareEvents) -> None:
         self._app = app
         self._compare = compare
 
     def find(self, url: str, key: str, request: gr.Request) -> Updates:
-        """List what the server calls its models."""
+        """List the server's models."""
         if not self._app.is_own(request):
             return {"remote_told": notice(locked_words())}
         try:
@@ -47,7 +47,7 @@ class RemoteEvents:
         session: Session,
         request: gr.Request,
     ) -> Updates:
-        """Have the server answer from the next question on."""
+        """Use the server from the next question on."""
         if not self._app.is_own(request):
             return {"remote_told": notice(locked_words())}
         if not url.strip() or not base or not adapter:
@@ -62,7 +62,7 @@ class RemoteEvents:
         }
 
     def leave(self, session: Session) -> Updates:
-        """Have this app's models answer again, and forget the key."""
+        """Return to this app's models, and forget the key."""
         session.leave_server()
         return {
             "remote_told": "",

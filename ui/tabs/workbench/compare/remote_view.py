@@ -1,4 +1,4 @@
-"""A server's models in place of this app's: where it is, and which of them are compared."""
+"""The server chooser: its address and the two models to compare."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ __all__ = ["RemotePanel", "remote_panel", "remote_words"]
 
 @dataclass(frozen=True, slots=True)
 class RemotePanel:
-    """Components of the choice of a server."""
+    """Components of the server chooser."""
 
     remote_url: gr.Textbox
     remote_key: gr.Textbox
@@ -27,7 +27,7 @@ class RemotePanel:
 
 
 def remote_panel(*, shared: bool) -> RemotePanel:
-    """Lay it out, closed; a page that serves others asks no servers for them."""
+    """Lay out the chooser, initially closed; not offered on a page that serves others."""
     with gr.Accordion(
         _("Compare models of a server"),
         open=False,
@@ -88,7 +88,7 @@ def _about_html() -> str:
 
 
 def remote_words(sides: "tuple[RemoteSide, RemoteSide]") -> str:
-    """Say who answers from now on."""
+    """Name the models that answer from now on."""
     left, right = (f"<code>{esc(side.model)}</code>" for side in sides)
     url = f"<code>{esc(sides[0].url)}</code>"
     return notice(_("{url} answers now: {left} and {right}.", url=url, left=left, right=right))

@@ -9,14 +9,14 @@ from ui.state import AskMode, Place
 __all__ = ["MAX_INSTRUCTIONS", "instructions_of", "is_told", "sent"]
 
 MAX_INSTRUCTIONS = 20
-"""More would not be read in a list."""
+"""Maximum length of the list; nobody would read more."""
 
 
 def instructions_of(buckets: Sequence[Bucket]) -> list[tuple[str, str]]:
-    """List the instructions of prompts, with the names of their buckets.
+    """List the instructions of prompts with their bucket names.
 
     Returns:
-        Bucket name and instruction, each pair once, in the order of the prompts.
+        Distinct pairs of bucket name and instruction, in the order of the prompts.
     """
     found = (
         (bucket.name, parts.instruction)
@@ -28,7 +28,7 @@ def instructions_of(buckets: Sequence[Bucket]) -> list[tuple[str, str]]:
 
 
 def is_told(mode: AskMode, place: Place) -> bool:
-    """Whether this side reads the instruction."""
+    """Return whether this side reads the instruction."""
     return mode == "written" or (mode == "told" and place == "left")
 
 
@@ -36,11 +36,11 @@ def sent(question: str, mode: AskMode, place: Place, instruction: str = "") -> s
     """Return the question as this side reads it.
 
     Args:
-        question: As it was typed. With a blank line it brings its own instruction.
-        mode: What is sent.
+        question: Text as typed. With a blank line it contains its own instruction.
+        mode: Which sides read the instruction.
         place: The side.
-        instruction: Added for a side that is told, to a question without one of its own; only
-            where the sides differ, since *as written* means just that.
+        instruction: Added on the instructed side to a question without one, but never in mode *as
+            written*.
     """
     parts = split_prompt(question)
     if not is_told(mode, place):

@@ -1,4 +1,4 @@
-"""What the chat's settings say, for whatever asks with them."""
+"""The chat's settings, for everything that generates with them."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -10,12 +10,12 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of the chat, checked."""
+    """The validated settings of the chat."""
 
     system: str
     sampling: Sampling
     context: bool
-    """Whether earlier turns are sent along."""
+    """Whether to send earlier turns too."""
 
     @classmethod
     def of(
@@ -32,7 +32,7 @@ class Settings:
         """Read the components of `ComparePanel.settings`, in their order.
 
         Raises:
-            ConfigError: A value is out of bounds.
+            ConfigError: If a value is out of bounds.
         """
         sampling = Sampling(
             max_new_tokens=int(max_tokens),
@@ -45,5 +45,5 @@ class Settings:
         return cls((system or "").strip(), sampling, context)
 
     def again(self, times: int) -> Sampling:
-        """Return the sampling for asking once more, which draws other words each time."""
+        """Return the sampling settings of a retry, with another seed each time."""
         return replace(self.sampling, seed=(self.sampling.seed + times) % 2**31)

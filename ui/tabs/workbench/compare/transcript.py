@@ -1,4 +1,4 @@
-"""The conversation of a visit as files to keep: Markdown to read, JSON and JSONL to work with."""
+"""Exports a conversation: Markdown to read, JSON and JSONL to process."""
 
 import json
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ NAMES = ("conversation.md", "conversation.json", "votes.jsonl")
 
 
 def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, Path | None]:
-    """Write what was asked, answered and voted.
+    """Write questions, answers and votes.
 
     Args:
-        turns: The conversation; those without an answer are left out.
-        folder: Where the files go; they replace earlier ones.
+        turns: The conversation; turns without an answer are skipped.
+        folder: Destination; existing files are replaced.
 
     Returns:
-        Markdown, JSON, and the votes in JSON lines; None without votes.
+        Paths of Markdown, JSON and the votes as JSON Lines; the last is None without votes.
     """
     kept = [turn for turn in turns if any(side.reply for side in turn.sides.values())]
     markdown, whole, votes = (folder / name for name in NAMES)
@@ -94,7 +94,7 @@ def _markdown(turn: Turn) -> str:
 
 
 def _settings(turn: Turn) -> str:
-    """Say when it was asked, and how words were chosen."""
+    """Describe time and sampling of a turn."""
     parts = [_moment(turn.asked)]
     if turn.sampling is not None:
         how = turn.sampling
@@ -121,5 +121,5 @@ def _iso(when: datetime) -> str:
 
 
 def _quoted(words: str) -> str:
-    """As a quotation: no line of a stranger can pose as a heading of ours."""
+    """Format as a Markdown quotation, so that untrusted text cannot look like a heading of ours."""
     return "\n".join(f"> {line}".rstrip() for line in words.splitlines() or [""])

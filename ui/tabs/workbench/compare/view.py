@@ -1,4 +1,4 @@
-"""The twin chat: the same question to two models, answers side by side; blind, if one likes."""
+"""The twin chat: one question to two models, answers side by side, optionally blind."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ VOTES: Mapping[str, str] = {
     "tie": N_("Tie"),
     "bad": N_("Both bad"),
 }
-"""By what they are called in events."""
+"""Votes by their names in events."""
 
 _ASK_MODES: Mapping[AskMode, str] = {
     "told": N_("Tell only the base model"),
@@ -51,8 +51,8 @@ _COMPARED: Mapping[AskMode, str] = {
     "written": N_("Both read exactly what you write."),
     "bare": N_("Both read the input alone: text above a blank line is left out."),
 }
-"""What is compared, in one line. The titles of the panes are used, because on a phone the panes are
-not left and right."""
+"""One line on what is compared. It uses the titles of the panes, because on a phone they are not
+left and right."""
 _COMPARED_BLIND = N_("One reads the instruction and your input, the other the input alone.")
 _KEEPS: Mapping[str, str] = {
     "markdown": N_("Markdown"),
@@ -62,7 +62,7 @@ _KEEPS: Mapping[str, str] = {
 
 
 _Who = Made | RemoteSide | None
-"""Who answers on a side; None is the base."""
+"""Model on a side; None is the base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ class ComparePanel:
     right_pane: gr.HTML
     vote_row: gr.Row
     vote: Mapping[str, gr.Button]
-    """One for each of `VOTES`."""
+    """One button per entry of `VOTES`."""
     edit_row: gr.Row
-    """Says that the last question stands in the box, and how to leave it as it was."""
+    """Shown while the last question is in the box for editing, with a way to cancel."""
     cancel_edit: gr.Button
     box: gr.Textbox
     send: gr.Button
@@ -88,27 +88,27 @@ class ComparePanel:
     clear: gr.Button
     mode: gr.Radio
     told_with: gr.Dropdown
-    """The instruction for a side that is told."""
+    """Instruction for the instructed side."""
     suggestion: tuple[gr.Button, ...]
     suggestions_row: gr.Row
     settings: Mapping[str, Component]
-    """The sampling controls, in the order in which handlers take them."""
+    """The sampling controls, in the order of the handlers' arguments."""
     keep_row: gr.Row
     keep: Mapping[str, gr.DownloadButton]
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a conversation is looked at."""
+    """How to display a conversation."""
 
     names: tuple[str, str] = ("", "")
-    """Names of the models left and right, shown beside the titles."""
+    """Names of the left and right model, shown beside the titles."""
     beside: Made | None = None
-    """The adapter on the left; None for the base."""
+    """Adapter on the left; None for the base."""
     made: Made | None = None
-    """The one on the right."""
+    """Adapter on the right."""
     remote: tuple[RemoteSide, RemoteSide] | None = None
-    """A server's models, in place of both."""
+    """A server's models on both sides instead."""
     differences: bool = False
     blind: bool = False
 
@@ -250,18 +250,18 @@ def _pane(place: Place) -> gr.HTML:
 
 
 def mode_words(mode: AskMode) -> str:
-    """Name what is sent."""
+    """Name a mode."""
     return _(_ASK_MODES[mode])
 
 
 def speed(per_second: float) -> str:
-    """Write tokens per second: below ten, a tenth is worth telling."""
+    """Format tokens per second, with one decimal below ten."""
     return number(per_second, ".0f" if per_second >= 9.95 else ".1f")
 
 
 def label_words(label: str) -> str:
-    """Say who answered. In the session labels are English: they tell the models apart."""
-    # Nothing else in a label is a word: the rest are hashes and strengths.
+    """Translate a label. In the session, labels are English: they identify the models."""
+    # Nothing else in a label is a word: the rest is hashes and strengths.
     return label.replace("base", _("base")).replace("then", _("then"))
 
 
@@ -331,13 +331,13 @@ def _sampling() -> dict[str, Component]:
 def head_html(
     *, has_adapter: bool, mode: AskMode = "written", beside: bool = False, blind: bool = False
 ) -> str:
-    """Draw the heading of the chat, with one line on what is compared.
+    """Draw the chat's heading, with one line on what is compared.
 
     Args:
-        has_adapter: Whether there is anything to compare.
-        mode: What is sent.
-        beside: Whether another adapter is in the place of the base.
-        blind: Whether it is hidden who answers.
+        has_adapter: Whether there is an adapter to compare.
+        mode: Mode of the questions.
+        beside: Whether another adapter replaces the base.
+        blind: Whether the models' names are hidden.
     """
     more = _(_COMPARED[mode], other=_("Other adapter") if beside else _("Base"))
     if blind and mode == "told":
@@ -358,8 +358,8 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
 
     Args:
         turns: The conversation.
-        place: Which pane; while blind, a turn's sides may have changed places.
-        view: How to look at it.
+        place: The pane; while blind, a turn's sides may be swapped.
+        view: How to display it.
     """
     kind, title, name = _title(place, view)
     if turns:
@@ -397,7 +397,7 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
 
 
 def _title(place: Place, view: View) -> tuple[str, str, str]:
-    """Return the kind, the title and the model's name of a pane."""
+    """Return kind, title and model name of a pane."""
     left = place == "left"
     if view.blind:
         return "blind", "A" if left else "B", ""
@@ -408,7 +408,7 @@ def _title(place: Place, view: View) -> tuple[str, str, str]:
 
 
 def _log_html(turns: Sequence[Turn], place: Place, view: View) -> str:
-    """Draw the turns, and a line wherever another model takes the place of the one before."""
+    """Draw the turns, with a line wherever the model changes."""
     parts, before = [], _asked(turns[0])
     for turn in turns:
         parts += [_line_html(before, _asked(turn), place, view)]
@@ -430,7 +430,7 @@ def _line_html(
     place: Place,
     view: View,
 ) -> str:
-    """Draw the line between two turns, if there is one; while blind it names nobody."""
+    """Draw the line between two turns, if there is one; while blind it names no model."""
     changed = [
         side
         for side in before.keys() & now.keys()
@@ -461,7 +461,7 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
             f"<span class='dnd-pre'>{prose(turn.error)}</span></div>"
         )
         return question + (told if place == "left" else "")
-    # While blind, whoever answers may stand on either side.
+    # While blind, either model may be on this side.
     swapped = view.blind and turn.swapped
     mine: Place = place if not swapped else "right" if place == "left" else "left"
     answer = turn.sides.get(mine)
@@ -484,8 +484,8 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
 
 
 def _question_html(turn: Turn, place: Place, *, blind: bool, editable: bool) -> str:
-    """Draw what was asked; the instruction that was left out on this side is struck."""
-    # While blind, what only one side reads would tell who it is.
+    """Draw the question, striking the instruction if it was omitted on this side."""
+    # While blind, an instruction on only one side would reveal the model.
     words = esc(turn.question if blind else sent(turn.question, turn.mode, place, turn.instruction))
     parts = split_prompt(turn.question)
     if not blind and not is_told(turn.mode, place) and parts.input is not None:
@@ -507,7 +507,7 @@ def _question_html(turn: Turn, place: Place, *, blind: bool, editable: bool) -> 
 def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
     reply = answer.reply
     assert reply is not None
-    if view.blind and turn.vote is None:  # any text here would give it away
+    if view.blind and turn.vote is None:  # any text here would reveal the model
         return f"<span><b>{_('stopped')}</b></span>" if answer.stopped else ""
     parts = [_("{number} tok", number=reply.num_tokens)]
     if view.blind:

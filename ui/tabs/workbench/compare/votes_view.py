@@ -1,4 +1,4 @@
-"""Votes of a blind comparison: how often which side was better, and whether that says anything."""
+"""Votes of a blind comparison: win rate and whether it is significant."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ VOTE_WORDS: Mapping[Vote, str] = {
     "tie": N_("equally good"),
     "bad": N_("both bad"),
 }
-"""What became of the right side."""
+"""Outcome for the right side."""
 
 
 def win_rate(votes: Sequence[Vote]) -> tuple[float, float, float] | None:
-    """Share of votes for the right side, and its 95 % interval (Wilson).
+    """Return the share of votes for the right side, and its 95 % interval (Wilson).
 
     Only votes that prefer a side count; None without any.
     """
@@ -34,7 +34,7 @@ def win_rate(votes: Sequence[Vote]) -> tuple[float, float, float] | None:
 
 
 def votes_html(turns: Sequence[Turn]) -> str:
-    """Draw the tally, for each pair that was compared."""
+    """Draw the tally of each compared pair."""
     pairs: dict[tuple[str, str], list[Vote]] = {}
     for turn in turns:
         if turn.vote is not None and turn.right is not None:

@@ -1,4 +1,4 @@
-"""Wires the chat: one batch, two panes."""
+"""Wires the twin chat."""
 
 import functools
 from typing import Any
@@ -18,18 +18,18 @@ _BUTTONS = "send stop_chat again vote_row edit_row"
 _STATE = f"{_BUTTONS} {_PANES}"
 _KEPT = "keep_row keep_markdown keep_json keep_votes"
 BLIND = f"{_STATE} compare_head strength beside checks votes"
-"""Slots that change when it is hidden, or told again, who answers."""
+"""Slots that change when the models' names are hidden or revealed."""
 OPENED = f"{_STATE} {_KEPT} votes"
-"""Slots of a conversation that is brought back."""
+"""Slots of a restored conversation."""
 
 
 def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
-    """Ask both models, look at their answers and vote.
+    """Wire questions, answers, settings and votes.
 
     Args:
-        page: Laid out.
-        panel: Of the chat.
-        shown: The event after which the question of Show me is asked.
+        page: The laid-out page.
+        panel: Panel of the chat.
+        shown: Event after which Show me's question is asked.
     """
     for order in _orders(page, panel, shown):
         _answer(page, panel, order)
@@ -62,7 +62,7 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
 
 
 def wire_remote(page: Page, panel: RemotePanel) -> None:
-    """Have a server's models compared, and this app's again."""
+    """Wire switching to a server's models and back."""
     on, session = page.on.remote, page.session
     server = [panel.remote_url, panel.remote_key]
     found = page.does(on.find, "remote_base remote_adapter remote_told", inputs=server)
@@ -77,7 +77,7 @@ def wire_remote(page: Page, panel: RemotePanel) -> None:
 
 
 def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:
-    """Return the events that put a question."""
+    """Return the events that submit a question."""
     on, session = page.on.compare, page.session
     orders = [shown.success(**page.does(on.ask_shown, _STATE, inputs=session), **AT_ONCE)]
     questions = [panel.box, panel.mode, session]
@@ -97,7 +97,7 @@ def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:
 
 
 def _answer(page: Page, panel: ComparePanel, order: Any) -> None:
-    """Answer the question that an event has put."""
+    """Answer the question that an event has submitted."""
     on, session = page.on.compare, page.session
     answered = order.then(
         **page.does(on.answer, _PANES, inputs=[session, *panel.settings.values()]),

@@ -1,4 +1,4 @@
-"""Prompt files: read when they are dropped, so that every fault is shown at once."""
+"""Events of the canvas: files are read when dropped, so that every fault shows at once."""
 
 import shutil
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class PromptEvents:
     def update_prompts(
         self, arrangement: Arrangement, session: Session, request: gr.Request
     ) -> Updates:
-        """Read what is new on the canvas, and say what Synthesize would use."""
+        """Read new files on the canvas, and describe what Synthesize would use."""
         fresh: dict[str, Reading] = {}
         if arrangement.cards and session.folder is None:
             session.folder = self._app.files.folder(request.session_hash or "")
@@ -47,7 +47,7 @@ class PromptEvents:
         session.canvas = arrangement
         session.arrangement = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
-        # Cards still waiting are answered again: their answer may have been lost on the way.
+        # Answer waiting cards again: the first answer may have been lost.
         told = {card.id: card for card in arrangement.cards if card.waiting or card.id in fresh}
         looked = look(arrangement, session)
         if told or looked:
@@ -58,9 +58,9 @@ class PromptEvents:
         return updates
 
     def set_instruction(self, instruction: str, session: Session) -> Updates:
-        """Take the instruction for buckets whose prompts have none."""
+        """Set the instruction for buckets whose prompts have none."""
         session.instruction = instruction
-        # As the server knows it: a page that is being brought back sends an empty canvas still.
+        # The server's copy: while a page is being restored, its canvas is still empty.
         arrangement = session.canvas
         session.arrangement = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
@@ -79,7 +79,7 @@ class PromptEvents:
                 if card.upload is None or not card.upload.is_file():
                     raise PromptFileError(_("The upload is gone. Drop the file again."))
                 self._check_room(session, session_hash, card.upload.stat().st_size)
-                # The visit's own copy: uploads are shared by content and swept by age.
+                # The visit's own copy, because uploads are shared by content and removed by age.
                 copy = self._app.files.folder(session_hash) / f"{PROMPTS}{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)
                 shutil.copyfile(card.upload, copy)
@@ -103,7 +103,7 @@ class PromptEvents:
         return read if whole.doubt and not card.accepted else replace(read, file=used)
 
     def _check_room(self, session: Session, session_hash: str, size: int) -> None:
-        """Raise if this visit, or all of them, have read as much as they may."""
+        """Raise if this visit, or all visits, have read as much as they may."""
         server, files = self._app.server, self._app.files
         if len(session.readings) >= server.readings_per_visit:
             raise PromptFileError(
@@ -130,17 +130,17 @@ class PromptEvents:
     def load_examples(
         self, examples: Sequence[Example], session: Session, *, own_weights: bool
     ) -> Updates:
-        """Put the files of examples on the canvas."""
+        """Put example files on the canvas."""
         sets = []
         for example in examples:
-            # In whatever language the bucket got its name, or gets it.
+            # In every language, because the bucket may be named in any.
             for code in languages():
                 with speaking(code):
                     session.example_questions[_(example.bucket)] = example.question
             files = []
             for name in example.files:
                 source = asset_path("examples", example.id, name)
-                # The canvas may name files of the cache only.
+                # The canvas may only refer to files of the cache.
                 cached = save_file_to_cache(source, cache_dir=str(self._app.cache))
                 size = source.stat().st_size
                 data = {"path": cached, "orig_name": name, "size": size}
@@ -150,15 +150,15 @@ class PromptEvents:
         return {"inbox": {"op": "load", "sets": sets}}
 
     def show_me(self, example: Example, session: Session) -> Updates:
-        """Load an example; when it is read the canvas orders the rest, as a visitor would."""
+        """Load an example; once it is read, the canvas requests the rest, as a visitor would."""
         session.to_show = example.question
         inbox = self.load_examples([example], session, own_weights=False)["inbox"]
         return {"inbox": {**inbox, "tell_when_read": True}}
 
     def put_back(self, session: Session) -> Updates:
-        """Lay out again what lay on the canvas; its files were read before."""
+        """Restore the canvas; its files were read before."""
         if not session.canvas.buckets:
-            return {}  # the page was left before it told
+            return {}  # the page was left before it sent its canvas
         return {
             "inbox": {
                 "op": "restore",
@@ -173,7 +173,7 @@ class PromptEvents:
         }
 
     def readiness(self, arrangement: Arrangement, session: Session) -> Updates:
-        """Say what Synthesize would use, or what is missing."""
+        """Describe what Synthesize would use, or what is missing."""
         cards = arrangement.cards
         buckets = buckets_on(arrangement, session)
         files = [file for bucket in buckets for file in bucket.files]
@@ -194,7 +194,7 @@ class PromptEvents:
 
 
 def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
-    """Return the buckets on a canvas: the files that could be read, the instruction they lack."""
+    """Return the buckets on a canvas, with readable files and the typed instruction."""
     buckets = [
         Bucket(
             bucket.name,
@@ -211,5 +211,5 @@ def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
 
 
 def _asked(about: Reading | CanvasCard) -> tuple[Split, Choices, bool]:
-    """Return how a file is to be read; where it differs, the file is read again."""
+    """Return the options for reading a file; if they change, it is read again."""
     return about.split, about.choices, about.accepted

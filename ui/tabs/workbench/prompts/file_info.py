@@ -1,4 +1,4 @@
-"""What the canvas learns about a file: on its card, and in the dialog of its prompts."""
+"""Information about a file for the canvas: its card, and the dialog of its prompts."""
 
 from dataclasses import asdict
 from pathlib import PurePosixPath
@@ -14,11 +14,11 @@ from ui.state import Reading, Session
 __all__ = ["look", "reading_info"]
 
 _MAX_SHOWN_CHARS = 2_000
-"""Characters of a prompt that the dialog shows."""
+"""Maximum characters of a prompt in the dialog."""
 
 
 def reading_info(reading: Reading, card: CanvasCard) -> dict[str, Any]:
-    """Describe a reading to its card."""
+    """Describe a reading for its card."""
     file = reading.file or reading.whole
     info: dict[str, Any] = {
         "version": card.version,
@@ -43,10 +43,10 @@ def reading_info(reading: Reading, card: CanvasCard) -> dict[str, Any]:
 
 
 def look(arrangement: Arrangement, session: Session) -> dict[str, Any] | None:
-    """Return the prompts that somebody looks at, those removed by hand among them.
+    """Return the prompts to show, including those removed by hand.
 
     Returns:
-        None if nobody looks, or the file is gone or was never read.
+        The prompts; None if none are requested, or the file is gone or was never read.
     """
     looking = arrangement.looking
     reading = session.readings.get(looking.card) if looking else None
@@ -95,12 +95,12 @@ def _shown(place: int, prompt: Prompt) -> dict[str, Any]:
 
 
 def _preview(file: PromptFile) -> str:
-    """Return the beginning of the first prompt: what follows the instruction tells files apart."""
+    """Return the beginning of the first input, because instructions do not distinguish files."""
     return cut(one_line(split_prompt(file.prompts[0].text).bare.replace("\n", " ")), 90)
 
 
 def _asks_split(file: PromptFile, reading: Reading) -> bool:
-    """Whether to ask about a text file of several lines that was read as one prompt."""
+    """Return whether to ask about a text file of several lines that was read as one prompt."""
     is_one = len(file.prompts) == 1 and "\n" in file.prompts[0].text
     return _splits(file) and is_one and reading.split == "auto"
 

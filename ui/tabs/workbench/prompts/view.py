@@ -17,7 +17,7 @@ __all__ = ["EXAMPLE_BUCKETS", "PromptsPanel", "hint_html", "prompts_panel"]
 
 
 EXAMPLE_BUCKETS = (N_("SQL"), N_("Legal"), N_("Tone of voice"))
-"""Buckets of the examples, which the canvas says in the page's language."""
+"""Buckets of the examples, which the canvas translates."""
 
 _EXAMPLE_WORDS: Mapping[str, tuple[str, str]] = {
     "sql": (
@@ -42,9 +42,10 @@ class PromptsPanel:
     canvas: PromptCanvas
     inbox: Inbox
     show: gr.Button
-    """The shortest way: makes an adapter of the first example and asks both models its question."""
+    """The shortest way: makes an adapter from the first example and asks both models its
+    question."""
     examples: Mapping[str, gr.Button]
-    """By the identifier of the example that each loads."""
+    """Buttons by example id."""
     load_all: gr.Button
     mix: gr.Radio
     seed: gr.Number
@@ -100,7 +101,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
                 ),
                 elem_id="dnd-imprint",
             )
-            # An imprint replaces what the generator mixed, so this is no choice for most.
+            # An imprint replaces the generator's mix, so few visitors need this choice.
             mix = gr.Radio(
                 [(_("Pool prompts"), "pool"), (_("Sum adapters"), "sum")],
                 value="pool",
@@ -139,7 +140,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
 
 
 def _show_html(example: Example) -> str:
-    """Say what Show me will do, in full, with the question that both are asked."""
+    """Describe all that Show me will do, with its question."""
     words = _(
         "Makes an adapter from {prompts} about tables, then asks both models. Only the base is "
         "told to write SQL: {question}",
@@ -186,5 +187,5 @@ def _example_html(example: Example) -> str:
 
 
 def hint_html(words: str) -> str:
-    """Draw the line under Synthesize that says why it is off, or what it will use."""
+    """Draw the line under Synthesize: why it is disabled, or what it will use."""
     return f"<p class='dnd-hint'>{prose(words)}</p>"

@@ -1,1 +1,1 @@
-"""What is made, step by step: synthesis, imprint, and what all runs share."""
+"""Runs that make adapters: synthesis, imprint, and their common parts."""

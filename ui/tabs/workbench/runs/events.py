@@ -1,4 +1,4 @@
-"""What runs share: order, stages, Stop, failure, and the adapter at the end."""
+"""Common parts of all runs: request, stages, Stop, failure and the resulting adapter."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -23,18 +23,18 @@ __all__ = ["RunEvents", "Stopped", "shown_stages"]
 
 
 class Stopped(Exception):
-    """The visitor pressed Stop, or ordered something else."""
+    """The visitor pressed Stop or requested something else."""
 
 
 class RunEvents:
-    """A visit has one run at a time: a later order stops the one before."""
+    """A visit has one run at a time: a new request stops the running one."""
 
     def __init__(self, app: App, adapter: AdapterEvents) -> None:
         self._app = app
         self._adapter = adapter
 
     def stop_run(self, session: Session) -> Updates:
-        """Stop at the next step; one that still waits in the queue never starts."""
+        """Stop at the next step; a queued run never starts."""
         run = session.run
         if run is None or run.stages.ended:
             return {}
@@ -43,20 +43,20 @@ class RunEvents:
         return over(session, run)
 
     def show_run(self, session: Session) -> Updates:
-        """Show what a run has come to: its adapter, and the buttons put back.
+        """Show the resulting adapter, and restore the buttons.
 
-        An event of its own: while a run goes on each redraw costs as much as it has outputs, and
+        A separate event, because the cost of each redraw during a run grows with its outputs, and
         these are many.
         """
         run, made = session.run, session.made
         if run is None or run.shown or not run.stages.ended:
-            return {}  # another was ordered meanwhile, and shows this in its turn
+            return {}  # another run was requested meanwhile, and will show this later
         run.shown = True
         updates = over(session, run)
         if made is not None and made is not session.drawn:
             updates = {**updates, **self._adapter.show(session), "stages": shown_stages(session)}
         elif made is not None and run.kind == "imprint":
-            # The checks have waited for it. Where another adapter was chosen meanwhile, the
+            # The checks waited for the imprint. If another adapter was selected meanwhile, the
             # imprinted one is on the shelf.
             updates |= {**checked(made), **choosers(session, made)}
             updates["stages"] = shown_stages(session)
@@ -65,7 +65,7 @@ class RunEvents:
         return updates
 
     def still_waits(self, session: Session) -> Updates:
-        """Say what is ahead of a run in the queue now, and about how long that takes."""
+        """Show what is ahead of a queued run, and about how long that takes."""
         run = session.run
         if run is None or not run.stages.waits:
             return {}
@@ -73,7 +73,7 @@ class RunEvents:
         return {"stages": run.stages.html()}
 
     def run_broke(self, session: Session) -> Updates:
-        """Put the buttons back after an error nobody foresaw."""
+        """Restore the buttons after an unexpected error."""
         run = session.run
         if run is None:
             return {}
@@ -81,10 +81,10 @@ class RunEvents:
         return over(session, run)
 
     def begin(self, session: Session, run: Run) -> Updates:
-        """Take the order: show the stages and Stop at once, before the queue."""
+        """Accept a request: show stages and Stop at once, before the queue."""
         if session.run is not None:
             session.run.stop.set()
-            session.run.stages.finish("stopped")  # in the queue, nothing else would end it
+            session.run.stages.finish("stopped")  # if it is queued, nothing else would end it
         session.run = run
         run.stages.enter("wait", self._app.line.join(run.stages))
         return {
@@ -94,14 +94,14 @@ class RunEvents:
         }
 
     def ordered(self, session: Session, *kinds: RunKind) -> Run | None:
-        """Return the run that waits to be carried out, if it is of such a kind."""
+        """Return the requested run that waits to be carried out, if it is of these kinds."""
         run = session.run
         return run if run is not None and run.kind in kinds and not run.stages.ended else None
 
     def carry_out(
         self, session: Session, run: Run, work: Generator[Updates, None, Made], session_hash: str
     ) -> Iterator[Updates]:
-        """Do the work of a run and check what it made, which is then the adapter of the visit."""
+        """Carry out a run and check its result, which becomes the visit's adapter."""
         stages = run.stages
         try:
             made = yield from work
@@ -124,20 +124,22 @@ class RunEvents:
             if run.kind == "imprint":
                 _keep_strength(made, run.start)
             if run.kind == "imprint" and session.made is not run.start:
-                # Nobody ordered it, so it does not push out what the visitor has chosen meanwhile.
+                # It was not requested explicitly, so it must not replace an adapter selected
+                # meanwhile.
                 session.shelve(made)
             else:
                 session.take(made)
-            # What one waits for comes at once, the rest a round trip later.
+            # Send the main result at once, the rest a round trip later.
             yield {"stages": shown_stages(session), **bar(session)}
             return
-        # Gradio sends the last of a stream again when it ends: it must be what counts now.
+        # Gradio sends the last item of a stream again when it ends, so it must be the current
+        # state.
         yield {"stages": (session.run or run).stages.html()}
 
     def follow(
         self, run: Run, steps: Iterator[tuple[str, Any] | None]
     ) -> Generator[Updates, None, "Adapter"]:
-        """Draw the engine's progress as it comes; see `EngineCalls`."""
+        """Draw the engine's progress; see `EngineCalls`."""
         adapter: Adapter | None = None
         shown = 0.0
         for step in steps:
@@ -146,10 +148,10 @@ class RunEvents:
                 if kind == "result":
                     adapter = what
                 else:
-                    # Words that count need no share beside them.
+                    # A text with counts needs no progress bar.
                     share = what.fraction if what.done is None else None
                     run.stages.enter(what.stage, drawn(step_words, what), share)
-            # Drawing takes longer than a short stage, and the next would wait for it.
+            # Drawing takes longer than a short stage, and would delay the next.
             if (now := time.monotonic()) - shown >= TICK_SECONDS:
                 shown = now
                 yield {"stages": run.stages.html()}
@@ -158,7 +160,7 @@ class RunEvents:
         return adapter
 
     def until_ready(self, run: Run) -> Iterator[Updates]:
-        """Wait for the engine, which may still have to be downloaded; the stages say how far."""
+        """Wait for the engine, which may still be downloading, with progress in the stages."""
         self._app.calls.start()
         for state in self._app.calls.until_ready(run.stop):
             if state.progress is None:
@@ -175,12 +177,12 @@ class RunEvents:
 
 
 def over(session: Session, run: Run) -> Updates:
-    """Put the buttons back."""
+    """Restore the buttons."""
     return {"stages": run.stages.html(), **_buttons(None), **offered(session)}
 
 
 def shown_stages(session: Session) -> str:
-    """The stages that the page shows: of the run, unless it is done; then of the adapter's own."""
+    """Return the stages to show: those of the run until it is done, then of the adapter."""
     run, made = session.run, session.made
     if run is not None and run.stages.ended != "done":
         return run.stages.html()
@@ -188,7 +190,7 @@ def shown_stages(session: Session) -> str:
 
 
 def _keep_strength(made: Made, before: Made | None) -> None:
-    """Take on the strength of the adapter before, should it have changed during the check."""
+    """Keep the earlier adapter's strength, which may have changed during the check."""
     assert before is not None
     if made.adapter.strength != before.adapter.strength:
         made.adapter = made.original.with_strength(before.adapter.strength)
@@ -196,7 +198,7 @@ def _keep_strength(made: Made, before: Made | None) -> None:
 
 
 def _buttons(running: RunKind | None) -> Updates:
-    """Offer what may be pressed now."""
+    """Enable the buttons that may be pressed now."""
     making, refining = running in ("synthesis", "remix", "remake"), running == "refinement"
     return {
         "synthesize": gr.Button(visible=not making),

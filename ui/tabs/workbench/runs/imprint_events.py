@@ -1,4 +1,4 @@
-"""Imprint: follows each synthesis, and replaces the adapter that the generator wrote."""
+"""Imprint: follows each synthesis, and replaces the generated adapter."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -17,29 +17,29 @@ __all__ = ["ImprintEvents"]
 
 
 class ImprintEvents:
-    """What follows when a synthesis is done, or when it was stopped or undone and is wanted."""
+    """Events of the imprint, which follows a synthesis or is requested later."""
 
     def __init__(self, app: App, runs: RunEvents) -> None:
         self._app = app
         self._runs = runs
 
     def begin_imprint(self, session: Session, wanted: bool) -> Updates:
-        """Order it for what was just synthesized; nothing, if no adapter came of that."""
+        """Request an imprint of the adapter that was just synthesized, if there is one."""
         run, made = session.run, session.made
         if run is None or made is None:
             return {}
         made.settling = False
         if made.original.is_imprinted:
-            return {}  # without a generator, the synthesis was an imprint
+            return {}  # without a generator, the synthesis was already an imprint
         if run.kind not in ("synthesis", "remix") or made.stages is not run.stages:
-            return {}  # stopped, failed, or another was ordered meanwhile
+            return {}  # stopped, failed, or another was requested meanwhile
         if not wanted:
             return offered(session)
-        # Measured once, when it is known which adapter it will be.
+        # Checks wait until it is known which adapter stays.
         return {**self._begin(session, made, run.question), "checks": checks_html("waiting")}
 
     def order(self, session: Session) -> Updates:
-        """Order it for the adapter in the bar: it was stopped, undone or switched off."""
+        """Request an imprint of the adapter in the bar that was stopped, undone or disabled."""
         made = session.made
         if made is None or not made.can_be_imprinted:
             return {}
@@ -52,7 +52,7 @@ class ImprintEvents:
         )
 
     def imprint(self, session: Session, request: gr.Request) -> Iterator[Updates]:
-        """Imprint step by step; the generator's adapter stays until all is done."""
+        """Imprint step by step; the generated adapter stays until all is done."""
         run = self._runs.ordered(session, "imprint")
         if run is None:
             return
@@ -71,7 +71,7 @@ class ImprintEvents:
         try:
             adapter = yield from self._runs.follow(run, steps)
         except ImprintError as error:
-            # Not a failure: these prompts leave nothing to imprint. The adapter says why.
+            # Not a failure: these prompts have nothing to imprint. The adapter says why.
             before.original = replace(before.original, not_imprinted=str(error))
             before.adapter = before.original.with_strength(before.adapter.strength)
             assert before.stages is not None

@@ -27,15 +27,15 @@ class SynthesisEvents:
     def begin_synthesis(
         self, arrangement: Arrangement, session: Session, *, kind: RunKind = "synthesis"
     ) -> Updates:
-        """Take the order for what is on the canvas now; a remix has read it before."""
+        """Accept a request for the current canvas; a remix has read it before."""
         stages = Stages(("wait", "read", "encode", "decode", "check"), kind)
         buckets = tuple(buckets_on(arrangement, session))
         return self._runs.begin(session, Run(kind, stages, buckets))
 
     def begin_shown(self, arrangement: Arrangement, session: Session) -> Updates:
-        """Take the order of Show me; its question goes with the run, whatever was ordered before.
+        """Accept Show me's request; its question belongs to this run.
 
-        The events of a run that was stopped still follow one another, and must not take it.
+        Events of a stopped run still fire one after another, and must not use the question.
         """
         updates = self.begin_synthesis(arrangement, session)
         assert session.run is not None

@@ -1,4 +1,4 @@
-"""Wires the runs: synthesis, the imprint that follows it, and what every run ends with."""
+"""Wires the runs: synthesis, the following imprint, and the end of every run."""
 
 import functools
 from collections.abc import Callable
@@ -21,18 +21,18 @@ OVER = (
 
 
 def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: AdapterBar) -> Any:
-    """Synthesize, then imprint, then measure.
+    """Wire synthesis, then imprint, then checks.
 
     Returns:
-        The last event of the synthesis that Show me orders, imprint included: its question is to be
-        asked of the adapter that people keep.
+        The last event of Show me's synthesis, after the imprint: its question goes to the final
+        adapter.
     """
     on, session = page.on, page.session
     remix = functools.partial(on.synthesis.begin_synthesis, kind="remix")
     made = [
         carry_out(
             page,
-            # A weight changes faster than the page is answered, and the last change counts.
+            # A weight may change faster than the page is answered, and the last change counts.
             order(
                 **page.does(begin, OVER, inputs=[prompts.canvas, session]),
                 **AT_ONCE,
@@ -71,7 +71,7 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
 
 
 def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, **lane: Any) -> Any:
-    """Do what was ordered and draw its stages meanwhile; then show the adapter that came of it.
+    """Carry out a request while drawing its stages, then show the resulting adapter.
 
     Returns:
         The last event.
@@ -83,7 +83,7 @@ def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, 
         **ORDERED,
     )
     work.failure(**page.does(on.run_broke, OVER, inputs=session), **AT_ONCE)
-    # An event of its own: see `RunEvents.show_run`.
+    # A separate event: see `RunEvents.show_run`.
     return work.then(
         **page.does(on.show_run, f"{OVER} {SHOWN} inbox", inputs=session), **AFTERWARDS
     )

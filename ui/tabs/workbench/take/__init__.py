@@ -1,1 +1,1 @@
-"""Keep the adapter, or take it elsewhere."""
+"""The panel to store or export the adapter."""

@@ -1,7 +1,7 @@
-"""The adapter in the bar for other tools: as GGUF, merged into its base, or on the Hub.
+"""Exports the adapter in the bar: as GGUF, merged into its base, or to the Hub.
 
-A visitor's token is passed on and forgotten: it leaves the page when the push begins, and stands in
-no state.
+A visitor's token is passed on and forgotten: it is removed from the page when the push starts, and
+never stored.
 """
 
 import shutil
@@ -29,7 +29,7 @@ __all__ = ["ExportEvents"]
 
 
 class ExportEvents:
-    """Events of the panel that an adapter is taken away with."""
+    """Events of the export panel."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -39,11 +39,11 @@ class ExportEvents:
         return {"take_box": gr.Row(visible=True)}
 
     def close_take(self) -> Updates:
-        """Put the panel away."""
+        """Hide the panel."""
         return {"take_box": gr.Row(visible=False)}
 
     def choose_format(self, target: str) -> Updates:
-        """Ask for what the format needs."""
+        """Show the fields that the format needs."""
         return {
             "hub": gr.Column(visible=target == HUB),
             "export": gr.Button(export_do(target)),
@@ -59,7 +59,7 @@ class ExportEvents:
         token: str,
         request: gr.Request,
     ) -> Iterator[Updates]:
-        """Write or push the adapter at its present strength, and tell how it is used."""
+        """Export or push the adapter at its current strength, and show how to use it."""
         made = session.made
         cleared: Updates = {"hub_token": ""}
         if made is None:
@@ -80,11 +80,11 @@ class ExportEvents:
         except DndError as error:
             done = {"export_told": faults(failed, str(error))}
         if session.made is not made or made.adapter is not adapter:
-            done = nothing_exported()  # what is shown belongs to the visit's adapter
+            done = nothing_exported()  # the shown export must belong to the current adapter
         yield {**done, "export": gr.Button(interactive=True)}
 
     def export_broke(self) -> Updates:
-        """Put the button back after an error nobody foresaw."""
+        """Restore the button after an unexpected error."""
         told = faults(_("Nothing was exported"), broke())
         return {"export": gr.Button(interactive=True), "export_told": told}
 
@@ -97,7 +97,7 @@ class ExportEvents:
         token: str,
         request: gr.Request,
     ) -> Iterator[Updates]:
-        """Do it, as the one step of an iterator."""
+        """Run an export as an iterator of one step."""
         if target == HUB:
             yield self._pushed(adapter, repo, private, token, own=self._app.is_own(request))
         else:
@@ -108,7 +108,7 @@ class ExportEvents:
         self, adapter: "Adapter", repo: str, private: bool, token: str, *, own: bool
     ) -> Updates:
         token = token.strip()
-        # Never this machine's login for a visitor: the engine would take it for an empty token.
+        # Never use this machine's login for a visitor; the engine would, without a token.
         if not own and not token:
             words = _("You need a token of your own here, with write access.")
             raise HubError(f"{words} {locked_words()}" if self._app.own else words)
@@ -145,7 +145,7 @@ class ExportEvents:
         }
 
     def _zipped(self, folder: Path) -> Path:
-        """A folder as a zip in its place; stored, since weights barely compress."""
+        """Replace a folder by an uncompressed zip of it, because weights barely compress."""
         file = folder.with_name(f"{folder.name}.zip")
         try:
             with zipfile.ZipFile(file, "w") as archive:

@@ -1,4 +1,4 @@
-"""What to do with the adapter in the bar: keep it, write it for another tool, or push it."""
+"""The panel to store the adapter in the bar, export it for another tool, or push it."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ __all__ = ["HUB", "TakePanel", "export_do", "no_merging", "take_panel", "where_w
 
 
 HUB = "hub"
-"""Chosen among the export targets of the engine: a push of the PEFT files."""
+"""Choice besides the engine's export targets: a push of the PEFT files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class TakePanel:
     keep_told: gr.HTML
     export_format: gr.Radio
     hub: gr.Column
-    """What a push needs, too."""
+    """Additional fields for a push."""
     hub_repo: gr.Textbox
     hub_private: gr.Checkbox
     hub_token: gr.Textbox
@@ -40,13 +40,13 @@ class TakePanel:
 
 
 def take_panel(*, shared: bool) -> TakePanel:
-    """Lay out the panel; hidden until it is asked for.
+    """Lay out the panel, hidden until it is opened.
 
     Args:
-        shared: Whether others are served: no file of a whole model is made for them, and nobody
-            pushes with this machine's login.
+        shared: Whether the page serves others: then whole models are not exported, and this
+            machine's login is not used.
     """
-    # The PEFT zip has a button of its own in the bar.
+    # The PEFT zip has its own button in the bar.
     formats = [
         (_(target.title), name)
         for name, target in EXPORTS.items()
@@ -144,12 +144,12 @@ def take_panel(*, shared: bool) -> TakePanel:
 
 
 def export_do(target: str) -> str:
-    """Say on the button what it does."""
+    """Label the button by its action."""
     return _("Push to the Hub") if target == HUB else _("Export")
 
 
 def where_words(*, shared: bool) -> str:
-    """Say how long what is kept is kept."""
+    """Say how long stored adapters are kept."""
     if shared:
         return _(
             "Adapters are kept for this visit only and deleted when it ends. Download "
@@ -159,7 +159,7 @@ def where_words(*, shared: bool) -> str:
 
 
 def no_merging() -> str:
-    """Say why there are no merged models."""
+    """Say why merged models are not available."""
     return _(
         "A merged model is as large as its base, so it is made only where the app runs on your own "
         "computer."

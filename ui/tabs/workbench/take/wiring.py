@@ -1,4 +1,4 @@
-"""Wires what keeps or exports an adapter."""
+"""Wires the panel that stores or exports an adapter."""
 
 from ui.engine_calls import LANES
 from ui.page import AT_ONCE, QUIET, Page
@@ -10,7 +10,7 @@ __all__ = ["wire_taking"]
 
 
 def wire_taking(page: Page, panel: TakePanel, bar: AdapterBar) -> None:
-    """Keep the adapter in the library, or export it."""
+    """Wire storing the adapter in the library, and exporting it."""
     on, session = page.on.export, page.session
     bar.take_open.click(**page.does(on.open_take, "take_box"), **AT_ONCE)
     panel.take_close.click(**page.does(on.close_take, "take_box"), **AT_ONCE)

@@ -1,4 +1,4 @@
-"""Teach: the adapter in the bar learns answers of the model, of a better one, or the visitor's."""
+"""Events of Teach: the adapter learns answers of the model, a better one, or the visitor."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -25,7 +25,7 @@ __all__ = ["TeachEvents", "rows"]
 _MIN_PROMPTS = RefineConfig().least_prompts
 
 _LABEL_CHARACTERS = 300
-"""A prompt is cut above its answer."""
+"""Maximum characters of a prompt above its answer."""
 
 
 class TeachEvents:
@@ -41,11 +41,11 @@ class TeachEvents:
         return {"teach_box": gr.Column(visible=True)}
 
     def close(self) -> Updates:
-        """Put the panel away."""
+        """Hide the panel."""
         return {"teach_box": gr.Column(visible=False)}
 
     def choose(self, door: Door) -> Updates:
-        """Ask for what a teacher needs."""
+        """Show the fields that a teacher needs."""
         return {
             "teach_itself": gr.Column(visible=door == "itself"),
             "teach_better": gr.Column(visible=door == "better"),
@@ -54,7 +54,7 @@ class TeachEvents:
         }
 
     def propose(self, session: Session) -> Iterator[Updates]:
-        """Let the model answer some prompts, and show them to be corrected."""
+        """Let the model answer some prompts, and show them for correction."""
         made = session.made
         if made is None or not made.buckets:
             return
@@ -74,17 +74,17 @@ class TeachEvents:
             yield {**_proposable(), "teach_told": ""}
             return
         if (old := session.proposed) is not None:
-            # What was corrected before is not written over.
+            # Do not overwrite earlier corrections.
             found |= {p: a for p, a in zip(old.prompts, old.answers, strict=True) if p in found}
         session.proposed = Proposed(made.buckets, tuple(found), tuple(found.values()))
         yield {**_proposable(), **rows(session), "teach_told": ""}
 
     def propose_broke(self) -> Updates:
-        """Put the button back after an error nobody foresaw."""
+        """Restore the button after an unexpected error."""
         return {**_proposable(), "teach_told": faults(_("No answers."), broke())}
 
     def keep_answers(self, session: Session, *answers: str) -> Updates:
-        """Keep what was typed, so that the visit can be brought back."""
+        """Store the typed answers, so that the visit can be restored."""
         if session.proposed is not None:
             count = len(session.proposed.prompts)
             session.proposed = replace(session.proposed, answers=tuple(answers[:count]))
@@ -101,17 +101,17 @@ class TeachEvents:
         request: gr.Request,
         *answers: str,
     ) -> Updates:
-        """Take the order for the adapter that is in the bar now, or say what is missing.
+        """Accept a request for the adapter in the bar, or show what is missing.
 
         Args:
             session: The visit.
-            door: Who teaches.
-            labels: Whether the visitor's own answers are the labels of their files.
-            url: Of a better model's server.
-            model: What that server calls it.
-            key: For that server; it leaves the page here.
-            request: Whose order it is.
-            answers: Those on the page.
+            door: The teacher.
+            labels: Whether to use the files' labels as the visitor's answers.
+            url: Address of a better model's server.
+            model: Name of the model on that server.
+            key: API key of that server; removed from the page here.
+            request: Request of the visitor.
+            answers: Answers on the page.
         """
         made = session.made
         if made is None:
@@ -133,7 +133,7 @@ class TeachEvents:
         return {**cleared, **self._runs.begin(session, run)}
 
     def teach(self, session: Session, request: gr.Request) -> Iterator[Updates]:
-        """Train the adapter, step by step; the one before stays until all is done."""
+        """Train the adapter step by step; the earlier one stays until all is done."""
         run = self._runs.ordered(session, "refinement")
         if run is None:
             return
@@ -142,7 +142,7 @@ class TeachEvents:
         )
 
     def stop(self, session: Session) -> Updates:
-        """End the training with what was learnt; before the first step, with nothing."""
+        """End the training and keep its result; before the first step, discard it."""
         run = session.run
         if run is None or not run.learning or not self._app.calls.stop_keeps:
             return self._runs.stop_run(session)
@@ -150,7 +150,7 @@ class TeachEvents:
         return {"teach_stop": gr.Button(_("Finishing"), interactive=False)}
 
     def undo(self, session: Session) -> Updates:
-        """Go back to the adapter before, as it was; nothing is computed again."""
+        """Return to the earlier adapter, without computing anything."""
         made = session.made
         if made is None or made.before is None:
             return {}
@@ -160,7 +160,7 @@ class TeachEvents:
         return self._adapter.show(session)
 
     def _endpoint(self, url: str, model: str, key: str, request: gr.Request) -> Endpoint:
-        """Name the teacher; a stranger may name only those that this server allows."""
+        """Return the teacher's endpoint; visitors may use only servers that are allowed."""
         own = self._app.is_own(request)
         try:
             return Endpoint(
@@ -195,7 +195,7 @@ class TeachEvents:
 
 
 def rows(session: Session) -> Updates:
-    """Show the prompts to correct, with their answers as they are now."""
+    """Show the prompts with their current answers."""
     proposed = session.proposed
     prompts = () if proposed is None else proposed.prompts
     several = len({split_prompt(prompt).instruction for prompt in prompts}) > 1
@@ -219,10 +219,10 @@ def _proposable() -> Updates:
 
 
 def _corrected(session: Session) -> dict[str, str]:
-    """Return the answers that are learnt.
+    """Return the answers to train on.
 
     Raises:
-        DndError: If they are too few.
+        DndError: If there are too few.
     """
     proposed, made = session.proposed, session.made
     if proposed is None or made is None or proposed.buckets is not made.buckets:
@@ -242,7 +242,7 @@ def _corrected(session: Session) -> dict[str, str]:
 
 
 def _noting(run: Run, steps: Iterator[tuple[str, Any] | None]) -> Iterator[tuple[str, Any] | None]:
-    """Note when the first step of training is done."""
+    """Record when the first training step is done."""
     for step in steps:
         if step is not None and step[0] == "progress":
             run.learning |= step[1].stage == "refine"

@@ -1,4 +1,4 @@
-"""The panel that teaches an adapter: the model itself, a better model or the visitor does."""
+"""The panel that teaches an adapter: by the model itself, a better model or the visitor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,11 @@ from ui.text import N_, _, drawn
 __all__ = ["NUM_ROWS", "Door", "TeachPanel", "teach_panel"]
 
 NUM_ROWS = 16
-"""Answers that are proposed: 10 to 20 correct ones are enough, and so many are read in a minute."""
+"""Number of proposed answers: 10 to 20 right ones suffice, and this many can be read in a
+minute."""
 
 Door = Literal["itself", "better", "mine"]
-"""Who teaches."""
+"""The teacher."""
 
 _DOES = {
     "itself": N_(
@@ -44,11 +45,11 @@ class TeachPanel:
 
     box: gr.Column
     doors: gr.Column
-    """All that is asked before a run; hidden while one goes on, which is drawn below."""
+    """All fields of a request; hidden during a run, which is drawn below."""
     door: gr.Radio
     itself: gr.Column
     better: gr.Column
-    """What names a better model."""
+    """Fields for a better model."""
     url: gr.Textbox
     model: gr.Textbox
     key: gr.Textbox
@@ -64,12 +65,12 @@ class TeachPanel:
 
 
 def teach_panel(*, shared: bool, teachers: Sequence[str], stop_keeps: bool) -> TeachPanel:
-    """Lay out the panel; hidden until it is asked for, or a warning opens it.
+    """Lay out the panel, hidden until it is opened, also by a warning.
 
     Args:
-        shared: Whether others are served.
-        teachers: Servers that may be asked then.
-        stop_keeps: Whether a training can be ended with what it has learnt.
+        shared: Whether the page serves others.
+        teachers: Servers that visitors may then use.
+        stop_keeps: Whether a stopped training can keep its result.
     """
     choices = [
         (_("The model itself"), "itself"),
@@ -136,7 +137,7 @@ def teach_panel(*, shared: bool, teachers: Sequence[str], stop_keeps: bool) -> T
 
 
 def _does(door: Door) -> None:
-    """Say what a teacher does."""
+    """Describe a teacher."""
     gr.HTML(drawn(lambda: f"<p class='dnd-sub'>{esc(_(_DOES[door]))}</p>"), padding=False)
 
 
@@ -157,7 +158,7 @@ def _offer_html(stop_keeps: bool) -> str:
 
 
 def _server(teachers: Sequence[str]) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox]:
-    """Ask for a server; the one that may be asked stands there already."""
+    """Lay out the fields of a server; the allowed one is preselected."""
     info = _("Any server with the OpenAI protocol: llama-server, Ollama, vLLM or a hosted one.")
     if teachers:
         info = _("This page may ask: {servers}", servers=", ".join(teachers))

@@ -1,4 +1,4 @@
-"""Wires the panel that teaches, and Undo that goes back."""
+"""Wires the panel that teaches, and Undo."""
 
 import gradio as gr
 
@@ -16,7 +16,7 @@ ROWS = "teach_rows " + " ".join(f"teach_answers_{index}" for index in range(NUM_
 
 
 def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
-    """Teach on the prompts of the adapter in the bar, then measure again."""
+    """Wire teaching the adapter in the bar on its prompts, then checking it."""
     on, session = page.on.teach, page.session
     bar.teach_open.click(**page.does(on.open, "teach_box"), **AT_ONCE)
     panel.later.click(**page.does(on.close, "teach_box"), **AT_ONCE)
