@@ -828,7 +828,7 @@ class Engine:
             path: Destination.
 
         Raises:
-            BaseMismatchError: If the adapter is for another base.
+            BaseMismatchError: If the format contains the base, and the adapter is for another.
             ExportError: If `path` does not suit this format or cannot be written to, or the base's
                 conversion for llama.cpp is not supported.
             VerificationError: If the written files compute something else than the adapter. Nothing
