@@ -30,9 +30,19 @@ def visit(
     from mcp import ClientSession
     from mcp.client.streamable_http import streamablehttp_client
 
-    def client(**options: Any) -> httpx.AsyncClient:
+    def client(
+        headers: dict[str, str] | None = None,
+        timeout: httpx.Timeout | None = None,
+        auth: httpx.Auth | None = None,
+    ) -> httpx.AsyncClient:
         transport = httpx.AsyncHTTPTransport(local_address=address)
-        return httpx.AsyncClient(transport=transport, follow_redirects=True, **options)
+        return httpx.AsyncClient(
+            headers=headers,
+            timeout=timeout,
+            auth=auth,
+            transport=transport,
+            follow_redirects=True,
+        )
 
     async def connected() -> Any:
         async with (
