@@ -1,16 +1,12 @@
 """Defines operations, and how a primitive and its scopes become operations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from dnd_engine.tasks.families.inputs import Item
-from dnd_engine.tasks.families.scopes import (
-    PLACES,
-    SPANS,
-    TextFunction,
-    WordsFunction,
-)
+from dnd_engine.tasks.families.lists import read_lists
+from dnd_engine.tasks.families.scopes import PLACES, SPANS, Scope, TextFunction, WordsFunction
 from dnd_engine.tasks.families.wording import Phrases, Wordings, make_wordings
 
 __all__ = [
@@ -25,6 +21,7 @@ __all__ = [
     "operations_of",
 ]
 
+T = TypeVar("T")
 Holdout = Literal["", "primitive", "composition", "family"]
 """What is new about a held-out operation; empty for training operations."""
 
@@ -62,8 +59,9 @@ class OnWords:
 
     name: str
     function: WordsFunction
-    phrases: tuple[str, ...]
-    """With a slot `{inside}` behind `words`; the last one is for the test side."""
+    phrases: tuple[str, ...] = ()
+    """With a slot `{inside}` behind `words`; the last one is for the test side. Empty means those
+    of `data/phrases.txt`."""
     spans: tuple[str, ...] = ("",)
 
 
@@ -73,9 +71,10 @@ class OnWord:
 
     name: str
     function: TextFunction
-    phrases: tuple[str, ...]
-    """With a slot `{word}`; the last one is for the test side."""
-    places: tuple[str, ...]
+    phrases: tuple[str, ...] = ()
+    """As those of `OnWords`, with a slot `{word}`."""
+    places: str
+    """Their names, with spaces between them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +84,8 @@ class OnText:
     name: str
     kind: str
     function: TextFunction
-    phrases: tuple[str, ...]
-    """The last one is for the test side."""
+    phrases: tuple[str, ...] = ()
+    """As those of `OnWords`, without a slot."""
     options: tuple[str, ...] = ()
 
 
@@ -94,7 +93,8 @@ class OnText:
 class Primitive:
     """One idea, in variants; all its operations are one family.
 
-    To add one, write its functions and phrases beside its like in `primitives/` and list it there.
+    To add one, write its functions beside its like in `primitives/`, list it there, and write its
+    phrases in `data/phrases.txt`.
     """
 
     name: str
@@ -107,63 +107,48 @@ class Primitive:
 def operations_of(primitive: Primitive) -> Iterator[Operation]:
     """Every variant of a primitive in every scope that it lists."""
     for variant in primitive.variants:
+        phrases = variant.phrases or read_lists("phrases")[variant.name]
         match variant:
             case OnWords():
-                yield from _on_words(primitive, variant)
+                for name in variant.spans:
+                    full_name = f"{variant.name}-{name}" if name else variant.name
+                    said = _said(phrases, "inside", SPANS[name].called)
+                    yield _in_scope(primitive, full_name, said, SPANS[name], variant.function)
             case OnWord():
-                yield from _on_word(primitive, variant)
+                for name in variant.places.split():
+                    full_name = f"{variant.name}-{name}"
+                    said = _said(phrases, "word", PLACES[name].called)
+                    yield _in_scope(primitive, full_name, said, PLACES[name], variant.function)
             case OnText():
-                phrases = tuple((phrase,) for phrase in variant.phrases)
                 yield _operation(
                     primitive,
                     variant.name,
                     variant.kind,
-                    phrases,
+                    tuple((phrase,) for phrase in phrases),
                     variant.function,
                     options=variant.options,
                 )
 
 
-def _on_words(primitive: Primitive, variant: OnWords) -> Iterator[Operation]:
-    for name in variant.spans:
-        span = SPANS[name]
-
-        def run(text: str, apply: Callable[..., str | None] = span.apply) -> str | None:
-            return apply(text, variant.function)
-
-        *seen, last = variant.phrases
-        yield _operation(
-            primitive,
-            f"{variant.name}-{name}" if name else variant.name,
-            span.kind,
-            (
-                *(tuple(p.format(inside=i) for i in span.inside[:-1]) for p in seen),
-                (last.format(inside=span.inside[-1]),),
-            ),
-            run,
-            tails=span.tails,
-        )
+def _said(phrases: Sequence[str], slot: str, called: Sequence[str]) -> Phrases:
+    """Each phrase with each name of a scope in its slot; the last of both are for the test side."""
+    return (
+        *(tuple(phrase.format(**{slot: name}) for name in called[:-1]) for phrase in phrases[:-1]),
+        (phrases[-1].format(**{slot: called[-1]}),),
+    )
 
 
-def _on_word(primitive: Primitive, variant: OnWord) -> Iterator[Operation]:
-    for name in variant.places:
-        place = PLACES[name]
+def _in_scope(
+    primitive: Primitive,
+    name: str,
+    phrases: Phrases,
+    scope: Scope[T],
+    function: Callable[[T], str | None],
+) -> Operation:
+    def run(text: str) -> str | None:
+        return scope.apply(text, function)
 
-        def run(text: str, apply: Callable[..., str | None] = place.apply) -> str | None:
-            return apply(text, variant.function)
-
-        *seen, last = variant.phrases
-        yield _operation(
-            primitive,
-            f"{variant.name}-{name}",
-            place.kind,
-            (
-                *(tuple(p.format(word=c) for c in place.called[:-1]) for p in seen),
-                (last.format(word=place.called[-1]),),
-            ),
-            run,
-            tails=place.tails,
-        )
+    return _operation(primitive, name, scope.kind, phrases, run, tails=scope.tails)
 
 
 def _operation(

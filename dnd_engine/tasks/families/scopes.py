@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Generic, TypeVar
 
 from dnd_engine.tasks.families.words import CITIES, COLOURS, DAYS, NAMES
 
-__all__ = ["ENTITIES", "PLACES", "SPANS", "Place", "Span", "find_entity"]
+__all__ = ["ENTITIES", "PLACES", "SPANS", "Scope", "find_entity"]
 
+T = TypeVar("T")
 TextFunction = Callable[[str], str | None]
 """None where the function does not apply."""
 WordsFunction = Callable[[list[str]], str | None]
@@ -27,38 +29,26 @@ _TAILS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """A run of words that a function of words works on."""
-
-    name: str
-    kind: str
-    inside: tuple[str, ...]
-    """Follows `the words` in an instruction; the last one is for the test side."""
-    partial: bool
-    """Whether parts of the text lie outside."""
-    apply: Callable[[str, WordsFunction], str | None]
-
-    @property
-    def tails(self) -> tuple[str, ...]:
-        """What an instruction adds about the rest."""
-        return _TAILS if self.partial else ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Single words that a function of one word works on; the rest stays."""
+class Scope(Generic[T]):
+    """Where a function works: on runs of words (a span) or on single words (a place)."""
 
     name: str
     kind: str
     called: tuple[str, ...]
-    """How an instruction names it; the last one is for the test side."""
+    """How an instruction names a place, or what follows `the words` for a span; the last one is for
+    the test side."""
     partial: bool
-    apply: Callable[[str, TextFunction], str | None]
+    """Whether parts of the text lie outside."""
+    apply: Callable[[str, Callable[[T], str | None]], str | None]
 
     @property
     def tails(self) -> tuple[str, ...]:
         """What an instruction adds about the rest."""
         return _TAILS if self.partial else ()
+
+
+Span = Scope[list[str]]
+Place = Scope[str]
 
 
 def _whole(text: str, function: WordsFunction) -> str | None:
@@ -113,59 +103,59 @@ def _joined(separator: str, parts: list[str | None]) -> str | None:
 SPANS: Mapping[str, Span] = {
     span.name: span
     for span in (
-        Span(
+        Scope(
             name="",
             kind="plain",
-            inside=("", " in the text", " below", " of the text"),
+            called=("", " in the text", " below", " of the text"),
             partial=False,
             apply=_whole,
         ),
-        Span(
+        Scope(
             name="each-line",
             kind="lines",
-            inside=(" of each line", " in each line", " of every line"),
+            called=(" of each line", " in each line", " of every line"),
             partial=False,
             apply=_each_line,
         ),
-        Span(
+        Scope(
             name="first-line",
             kind="lines",
-            inside=(" of the first line", " in line one", " in the first line"),
+            called=(" of the first line", " in line one", " in the first line"),
             partial=True,
             apply=_first_line,
         ),
-        Span(
+        Scope(
             name="last-line",
             kind="lines",
-            inside=(" of the last line", " in the bottom line", " in the last line"),
+            called=(" of the last line", " in the bottom line", " in the last line"),
             partial=True,
             apply=_last_line,
         ),
-        Span(
+        Scope(
             name="each-item",
             kind="items",
-            inside=(" of each item", " in every list item", " of every item in the list"),
+            called=(" of each item", " in every list item", " of every item in the list"),
             partial=False,
             apply=_each_item,
         ),
-        Span(
+        Scope(
             name="after-colon",
             kind="labelled",
-            inside=(" after the colon", " to the right of the colon", " behind the colon"),
+            called=(" after the colon", " to the right of the colon", " behind the colon"),
             partial=True,
             apply=_after_colon,
         ),
-        Span(
+        Scope(
             name="first-sentence",
             kind="sentences",
-            inside=(" of the first sentence", " in sentence one", " in the first sentence"),
+            called=(" of the first sentence", " in sentence one", " in the first sentence"),
             partial=True,
             apply=_first_sentence,
         ),
-        Span(
+        Scope(
             name="last-sentence",
             kind="sentences",
-            inside=(" of the last sentence", " in the final sentence", " in the last sentence"),
+            called=(" of the last sentence", " in the final sentence", " in the last sentence"),
             partial=True,
             apply=_last_sentence,
         ),
@@ -230,12 +220,12 @@ def _place(pick: _Pick, span: Span) -> Place:
     def apply(text: str, function: TextFunction) -> str | None:
         return span.apply(text, partial(_change, pick, function))
 
-    return Place(
+    return Scope(
         name=f"{pick.name}-of-{span.name}" if span.name else pick.name,
         kind=span.kind,
         called=tuple(
             called.format(inside=inside)
-            for called, inside in zip(pick.called, (*span.inside[:2], span.inside[-1]), strict=True)
+            for called, inside in zip(pick.called, (*span.called[:2], span.called[-1]), strict=True)
         ),
         partial=span.partial or pick.name != "each-word",
         apply=apply,
@@ -272,7 +262,7 @@ def _entity_place(entity: str) -> Place:
         changed = None if found is None else function(found)
         return None if changed is None else ENTITIES[entity].sub(lambda _: changed, text)
 
-    return Place(
+    return Scope(
         name=entity, kind="scene", called=_ENTITY_CALLED[entity], partial=True, apply=apply
     )
 

@@ -12,7 +12,7 @@ def _capitalised(word: str) -> str:
     return word[:1].upper() + word[1:]
 
 
-def _marked(name: str, sign: str, left: str, right: str, places: tuple[str, ...]) -> OnWord:
+def _marked(name: str, sign: str, left: str, right: str, places: str) -> OnWord:
     return OnWord(
         name=f"mark-{name}",
         function=lambda word: f"{left}{word}{right}",
@@ -27,9 +27,7 @@ def _marked(name: str, sign: str, left: str, right: str, places: tuple[str, ...]
     )
 
 
-def _added(
-    name: str, what: str, where: str, add: Callable[[str], str], places: tuple[str, ...]
-) -> OnWord:
+def _added(name: str, what: str, where: str, add: Callable[[str], str], places: str) -> OnWord:
     return OnWord(
         name=f"add-{name}",
         function=add,
@@ -44,7 +42,7 @@ def _added(
     )
 
 
-def _replaced(name: str, new: str, places: tuple[str, ...]) -> OnWord:
+def _replaced(name: str, new: str, places: str) -> OnWord:
     return OnWord(
         name=f"replace-{name}",
         function=lambda word: new,
@@ -67,33 +65,13 @@ PRIMITIVES = (
             OnWord(
                 name="upper",
                 function=str.upper,
-                phrases=(
-                    "write {word} in capitals",
-                    "put {word} in upper case",
-                    "make {word} all caps",
-                    "turn {word} into capital letters",
-                    "set {word} in block capitals",
-                ),
                 places=(
-                    "each-word",
-                    "first-word",
-                    "last-word",
-                    "second-word",
-                    "odd-words",
-                    "first-word-of-each-line",
-                    "last-word-of-each-line",
-                    "each-word-of-first-line",
-                    "each-word-of-last-line",
-                    "first-word-of-each-item",
-                    "last-word-of-each-item",
-                    "each-word-of-after-colon",
-                    "last-word-of-after-colon",
-                    "each-word-of-first-sentence",
-                    "each-word-of-last-sentence",
-                    "name",
-                    "city",
-                    "colour",
-                    "day",
+                    "each-word first-word last-word second-word odd-words "
+                    "first-word-of-each-line last-word-of-each-line each-word-of-first-line "
+                    "each-word-of-last-line first-word-of-each-item last-word-of-each-item "
+                    "each-word-of-after-colon last-word-of-after-colon "
+                    "each-word-of-first-sentence each-word-of-last-sentence name city colour "
+                    "day"
                 ),
             ),
         ),
@@ -105,27 +83,10 @@ PRIMITIVES = (
             OnWord(
                 name="lower",
                 function=str.lower,
-                phrases=(
-                    "write {word} in small letters",
-                    "put {word} in lower case",
-                    "make {word} lowercase",
-                    "turn {word} into small letters",
-                    "use only lower-case letters for {word}",
-                ),
                 places=(
-                    "each-word",
-                    "first-word",
-                    "last-word",
-                    "odd-words",
-                    "first-word-of-each-line",
-                    "each-word-of-first-line",
-                    "each-word-of-last-line",
-                    "each-word-of-after-colon",
-                    "last-word-of-each-item",
-                    "each-word-of-first-sentence",
-                    "name",
-                    "city",
-                    "day",
+                    "each-word first-word last-word odd-words first-word-of-each-line "
+                    "each-word-of-first-line each-word-of-last-line each-word-of-after-colon "
+                    "last-word-of-each-item each-word-of-first-sentence name city day"
                 ),
             ),
         ),
@@ -137,26 +98,11 @@ PRIMITIVES = (
             OnWord(
                 name="title",
                 function=_capitalised,
-                phrases=(
-                    "start {word} with a capital letter",
-                    "capitalise the first letter of {word}",
-                    "give {word} a capital first letter",
-                    "make the first letter of {word} a capital",
-                    "let {word} begin with a capital letter",
-                ),
                 places=(
-                    "each-word",
-                    "last-word",
-                    "second-word",
-                    "odd-words",
-                    "first-word-of-each-line",
-                    "last-word-of-each-line",
-                    "first-word-of-each-item",
-                    "last-word-of-each-item",
-                    "each-word-of-after-colon",
-                    "each-word-of-first-sentence",
-                    "each-word-of-last-sentence",
-                    "colour",
+                    "each-word last-word second-word odd-words first-word-of-each-line "
+                    "last-word-of-each-line first-word-of-each-item last-word-of-each-item "
+                    "each-word-of-after-colon each-word-of-first-sentence "
+                    "each-word-of-last-sentence colour"
                 ),
             ),
         ),
@@ -170,35 +116,31 @@ PRIMITIVES = (
                 "double quotes",
                 '"',
                 '"',
-                ("each-word", "first-word", "last-word", "city", "first-word-of-each-line"),
+                "each-word first-word last-word city first-word-of-each-line",
             ),
             _marked(
                 "square",
                 "square brackets",
                 "[",
                 "]",
-                ("each-word", "last-word", "name", "last-word-of-each-line"),
+                "each-word last-word name last-word-of-each-line",
             ),
             _marked(
                 "underscores",
                 "underscores",
                 "_",
                 "_",
-                ("each-word", "second-word", "colour", "first-word-of-each-item"),
+                "each-word second-word colour first-word-of-each-item",
             ),
             _marked(
                 "angles",
                 "angle brackets",
                 "<",
                 ">",
-                ("first-word", "odd-words", "day", "last-word-of-after-colon"),
+                "first-word odd-words day last-word-of-after-colon",
             ),
             _marked(
-                "slashes",
-                "slashes",
-                "/",
-                "/",
-                ("each-word", "last-word", "number", "last-word-of-each-item"),
+                "slashes", "slashes", "/", "/", "each-word last-word number last-word-of-each-item"
             ),
         ),
     ),
@@ -211,42 +153,42 @@ PRIMITIVES = (
                 "a hash sign",
                 "directly before",
                 lambda w: f"#{w}",
-                ("each-word", "last-word", "city", "last-word-of-each-line"),
+                "each-word last-word city last-word-of-each-line",
             ),
             _added(
                 "bang",
                 "an exclamation mark",
                 "directly after",
                 lambda w: f"{w}!",
-                ("each-word", "first-word", "name", "last-word-of-each-item"),
+                "each-word first-word name last-word-of-each-item",
             ),
             _added(
                 "query",
                 "a question mark",
                 "directly after",
                 lambda w: f"{w}?",
-                ("second-word", "last-word", "colour", "first-word-of-each-line"),
+                "second-word last-word colour first-word-of-each-line",
             ),
             _added(
                 "new",
                 "the word new",
                 "before",
                 lambda w: f"new {w}",
-                ("last-word", "each-word", "first-word-of-each-item", "last-word-of-after-colon"),
+                "last-word each-word first-word-of-each-item last-word-of-after-colon",
             ),
             _added(
                 "no",
                 "the word no",
                 "before",
                 lambda w: f"no {w}",
-                ("first-word", "odd-words", "last-word-of-each-line", "each-word-of-after-colon"),
+                "first-word odd-words last-word-of-each-line each-word-of-after-colon",
             ),
             _added(
                 "too",
                 "the word too",
                 "after",
                 lambda w: f"{w} too",
-                ("last-word", "name", "first-word-of-each-line", "last-word-of-each-item"),
+                "last-word name first-word-of-each-line last-word-of-each-item",
             ),
         ),
     ),
@@ -257,24 +199,16 @@ PRIMITIVES = (
             _replaced(
                 "blank",
                 "___",
-                (
-                    "first-word",
-                    "last-word",
-                    "second-word",
-                    "last-word-of-each-line",
-                    "last-word-of-each-item",
-                    "first-word-of-after-colon",
-                    "name",
-                    "city",
-                ),
+                "first-word last-word second-word last-word-of-each-line "
+                "last-word-of-each-item first-word-of-after-colon name city",
             ),
-            _replaced("fruit", "pineapple", ("last-word", "second-word", "odd-words")),
-            _replaced("sam", "Sam", ("name",)),
-            _replaced("paris", "Paris", ("city",)),
-            _replaced("orange", "orange", ("colour",)),
-            _replaced("thousand", "1000", ("number",)),
-            _replaced("payday", "payday", ("day",)),
-            _replaced("tag", "[hidden]", ("number", "day", "first-word-of-each-line")),
+            _replaced("fruit", "pineapple", "last-word second-word odd-words"),
+            _replaced("sam", "Sam", "name"),
+            _replaced("paris", "Paris", "city"),
+            _replaced("orange", "orange", "colour"),
+            _replaced("thousand", "1000", "number"),
+            _replaced("payday", "payday", "day"),
+            _replaced("tag", "[hidden]", "number day first-word-of-each-line"),
         ),
     ),
     Primitive(
@@ -285,44 +219,19 @@ PRIMITIVES = (
             OnWord(
                 name="repeat",
                 function=lambda word: f"{word} {word}",
-                phrases=(
-                    "write {word} twice",
-                    "double {word}",
-                    "say {word} two times in a row",
-                    "put {word} down twice",
-                ),
                 places=(
-                    "each-word",
-                    "first-word",
-                    "last-word",
-                    "second-word",
-                    "first-word-of-each-line",
-                    "last-word-of-each-item",
-                    "each-word-of-after-colon",
-                    "name",
-                    "colour",
+                    "each-word first-word last-word second-word first-word-of-each-line "
+                    "last-word-of-each-item each-word-of-after-colon name colour"
                 ),
             ),
             OnWords(
                 name="repeat-all",
                 function=lambda words: " ".join(words * 2),
-                phrases=(
-                    "write all the words{inside} twice, one copy after the other",
-                    "give the words{inside} two times in a row",
-                    "double the words{inside} by saying them once more",
-                    "put the whole run of words{inside} down twice",
-                ),
                 spans=("", "each-line", "after-colon"),
             ),
             OnWords(
                 name="repeat-comma",
                 function=lambda words: ", ".join([" ".join(words)] * 3),
-                phrases=(
-                    "write all the words{inside} three times with commas in between",
-                    "give the words{inside} three times, separated by commas",
-                    "say the words{inside} three times, a comma after the first two",
-                    "put the words{inside} down three times, commas between",
-                ),
                 spans=("", "each-line"),
             ),
         ),

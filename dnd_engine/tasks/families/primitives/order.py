@@ -47,13 +47,6 @@ PRIMITIVES = (
             OnWords(
                 name="reverse",
                 function=_moved(2, lambda w: w[::-1]),
-                phrases=(
-                    "reverse the order of the words{inside}",
-                    "write the words{inside} in reverse order",
-                    "put the words{inside} in the opposite order",
-                    "list the words{inside} from last to first",
-                    "turn the order of the words{inside} around",
-                ),
                 spans=(
                     "",
                     "each-line",
@@ -74,24 +67,11 @@ PRIMITIVES = (
             OnWords(
                 name="sort-up",
                 function=lambda words: _sorted(words, down=False),
-                phrases=(
-                    "sort the words{inside} alphabetically",
-                    "put the words{inside} in alphabetical order",
-                    "arrange the words{inside} from A to Z",
-                    "alphabetise the words{inside}",
-                    "order the words{inside} by the alphabet",
-                ),
                 spans=("", "each-line", "each-item", "after-colon"),
             ),
             OnWords(
                 name="sort-down",
                 function=lambda words: _sorted(words, down=True),
-                phrases=(
-                    "sort the words{inside} from Z to A",
-                    "put the words{inside} in reverse alphabetical order",
-                    "arrange the words{inside} backwards by the alphabet, Z first",
-                    "order the words{inside} by the alphabet, beginning at Z",
-                ),
                 spans=("", "after-colon"),
             ),
         ),
@@ -131,23 +111,11 @@ PRIMITIVES = (
             OnWords(
                 name="rotate-left",
                 function=_moved(3, lambda w: [*w[1:], w[0]]),
-                phrases=(
-                    "move the first word{inside} to the end",
-                    "take the first word{inside} and put it last",
-                    "shift the first word{inside} behind all others",
-                    "carry the first word{inside} over to the end",
-                ),
                 spans=("", "after-colon", "first-sentence", "last-line"),
             ),
             OnWords(
                 name="rotate-right",
                 function=_moved(3, lambda w: [w[-1], *w[:-1]]),
-                phrases=(
-                    "move the last word{inside} to the front",
-                    "take the last word{inside} and put it first",
-                    "shift the last word{inside} before all others",
-                    "carry the last word{inside} over to the beginning",
-                ),
                 spans=("", "after-colon", "last-sentence", "first-line"),
             ),
         ),

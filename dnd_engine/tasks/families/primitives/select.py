@@ -170,12 +170,6 @@ PRIMITIVES = (
             OnWords(
                 name="ends",
                 function=_keep(3, lambda w: [w[0], w[-1]]),
-                phrases=(
-                    "keep only the first and the last word{inside}",
-                    "give the first and the last word{inside}",
-                    "drop all words but the first and the last{inside}",
-                    "write down the first and the last word{inside}",
-                ),
                 spans=("",),
             ),
         ),
@@ -192,23 +186,11 @@ PRIMITIVES = (
             OnWords(
                 name="vowel-keep",
                 function=lambda words: _some(words, _vowel),
-                phrases=(
-                    "keep only the words{inside} that start with a, e, i, o or u",
-                    "give the words{inside} that begin with a vowel",
-                    "find all words{inside} starting with a vowel",
-                    "list the words{inside} whose first letter is a vowel",
-                ),
                 spans=("", "each-line"),
             ),
             OnWords(
                 name="vowel-drop",
                 function=lambda words: _some(words, lambda w: not _vowel(w)),
-                phrases=(
-                    "remove the words{inside} that start with a, e, i, o or u",
-                    "leave out all words{inside} that begin with a vowel",
-                    "delete the words{inside} starting with a vowel",
-                    "take away the words{inside} whose first letter is a vowel",
-                ),
                 spans=("", "first-sentence", "after-colon"),
             ),
         ),
@@ -220,22 +202,10 @@ PRIMITIVES = (
             OnWords(
                 name="alternate-odd",
                 function=_keep(3, lambda w: w[::2]),
-                phrases=(
-                    "keep every other word{inside}, starting with the first",
-                    "give the first, third, fifth word{inside} and so on",
-                    "drop every second word{inside}",
-                    "write down every other word{inside}, beginning with the first",
-                ),
             ),
             OnWords(
                 name="alternate-even",
                 function=_keep(3, lambda w: w[1::2]),
-                phrases=(
-                    "keep every other word{inside}, starting with the second",
-                    "give the second, fourth, sixth word{inside} and so on",
-                    "drop the first, third, fifth word{inside} and so on",
-                    "write down every other word{inside}, beginning with the second",
-                ),
             ),
         ),
     ),
@@ -247,23 +217,11 @@ PRIMITIVES = (
             OnWords(
                 name="capitals-keep",
                 function=lambda words: _some(words, _capital),
-                phrases=(
-                    "keep only the words{inside} that start with a capital letter",
-                    "give the words{inside} that begin with a capital",
-                    "find all words{inside} with a capital first letter",
-                    "list the words{inside} whose first letter is a capital",
-                ),
                 spans=("", "each-line"),
             ),
             OnWords(
                 name="capitals-drop",
                 function=lambda words: _some(words, lambda w: not _capital(w)),
-                phrases=(
-                    "remove the words{inside} that start with a capital letter",
-                    "leave out all words{inside} that begin with a capital",
-                    "delete the words{inside} with a capital first letter",
-                    "take away the words{inside} whose first letter is a capital",
-                ),
                 spans=("", "each-line", "after-colon", "last-line"),
             ),
         ),

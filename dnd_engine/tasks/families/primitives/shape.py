@@ -73,23 +73,11 @@ PRIMITIVES = (
             OnWords(
                 name="count-digits",
                 function=lambda words: str(len(words)),
-                phrases=(
-                    "count the words{inside}",
-                    "give the number of words{inside} as a digit",
-                    "say in digits how many words there are{inside}",
-                    "work out the word count{inside}",
-                ),
                 spans=("", "each-line"),
             ),
             OnWords(
                 name="count-spelled",
                 function=lambda words: NUMBERS[len(words)] if len(words) < len(NUMBERS) else None,
-                phrases=(
-                    "count the words{inside} and spell the number out",
-                    "give the number of words{inside} as a number word",
-                    "say how many words there are{inside}, as a word such as three",
-                    "work out the word count{inside} and write it in letters",
-                ),
                 spans=("", "each-line"),
             ),
         ),
