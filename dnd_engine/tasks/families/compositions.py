@@ -15,91 +15,32 @@ from dnd_engine.tasks.families.wording import Phrases
 
 __all__ = ["HELD_OUT_PAIRS", "compositions"]
 
-_STAGES: tuple[tuple[tuple[str, ...], ...], ...] = (
+_STAGES: tuple[tuple[str, ...], ...] = (
     (  # plain texts: select, order, change words, finish
-        (
-            "first-2",
-            "first-3",
-            "last-2",
-            "last-3",
-            "drop-first",
-            "drop-last",
-            "drop-second",
-            "vowel-keep",
-            "vowel-drop",
-        ),
-        ("reverse", "sort-up", "sort-down", "swap-ends", "swap-first-two"),
-        (
-            "upper-each-word",
-            "upper-first-word",
-            "upper-last-word",
-            "lower-each-word",
-            "title-each-word",
-            "title-last-word",
-            "mark-quotes-each-word",
-            "mark-square-last-word",
-            "mark-underscores-each-word",
-            "mark-angles-first-word",
-            "add-hash-each-word",
-            "add-bang-each-word",
-            "add-no-first-word",
-            "replace-blank-first-word",
-            "replace-fruit-last-word",
-        ),
-        (
-            "join-hyphen",
-            "join-slash",
-            "join-comma",
-            "join-and",
-            "join-plus",
-            "join-newline",
-            "template-see",
-            "template-about",
-            "template-not",
-            "template-need",
-        ),
+        "first-2 first-3 last-2 last-3 drop-first drop-last drop-second vowel-keep vowel-drop",
+        "reverse sort-up sort-down swap-ends swap-first-two",
+        "upper-each-word upper-first-word upper-last-word lower-each-word title-each-word "
+        "title-last-word mark-quotes-each-word mark-square-last-word mark-underscores-each-word "
+        "mark-angles-first-word add-hash-each-word add-bang-each-word add-no-first-word "
+        "replace-blank-first-word replace-fruit-last-word",
+        "join-hyphen join-slash join-comma join-and join-plus join-newline template-see "
+        "template-about template-not template-need",
     ),
     (  # lines
-        ("line-drop-first", "line-drop-last"),
-        ("line-reverse", "line-sort", "line-swap"),
-        (
-            "upper-first-word-of-each-line",
-            "upper-last-word-of-each-line",
-            "title-last-word-of-each-line",
-            "add-hash-last-word-of-each-line",
-            "first-1-each-line",
-            "drop-first-each-line",
-            "reverse-each-line",
-        ),
-        (
-            "line-join-comma",
-            "line-join-bar",
-            "line-join-semicolon",
-            "line-prefix-numbers",
-            "line-prefix-dash",
-            "line-prefix-quote",
-            "line-suffix-semicolon",
-        ),
+        "line-drop-first line-drop-last",
+        "line-reverse line-sort line-swap",
+        "upper-first-word-of-each-line upper-last-word-of-each-line title-last-word-of-each-line "
+        "add-hash-last-word-of-each-line first-1-each-line drop-first-each-line reverse-each-line",
+        "line-join-comma line-join-bar line-join-semicolon line-prefix-numbers line-prefix-dash "
+        "line-prefix-quote line-suffix-semicolon",
     ),
     (  # comma-separated lists
-        ("item-drop-first", "item-drop-last"),
-        ("item-reverse", "item-sort", "item-swap"),
-        (
-            "upper-first-word-of-each-item",
-            "title-first-word-of-each-item",
-            "add-bang-last-word-of-each-item",
-            "drop-last-each-item",
-            "last-1-each-item",
-        ),
-        (
-            "item-join-semicolon",
-            "item-join-slash",
-            "item-join-and",
-            "item-join-or",
-            "item-join-lines",
-            "item-list-dash",
-            "item-list-numbers",
-        ),
+        "item-drop-first item-drop-last",
+        "item-reverse item-sort item-swap",
+        "upper-first-word-of-each-item title-first-word-of-each-item "
+        "add-bang-last-word-of-each-item drop-last-each-item last-1-each-item",
+        "item-join-semicolon item-join-slash item-join-and item-join-or item-join-lines "
+        "item-list-dash item-list-numbers",
     ),
 )
 _LESS = frozenset(
@@ -113,7 +54,7 @@ _LESS = frozenset(
         ("reverse", "first-3"),
         ("reverse", "last-3"),
         # Two words have one other order only.
-        *product(("first-2", "last-2"), _STAGES[0][1]),
+        *product(("first-2", "last-2"), _STAGES[0][1].split()),
     }
 )
 """Pairs that amount to something simpler, or to another pair."""
@@ -184,7 +125,8 @@ def compositions(operations: Mapping[str, Operation]) -> Iterator[Operation]:
 
 
 def _candidates() -> Iterator[tuple[str, str]]:
-    for stages in _STAGES:
+    for names in _STAGES:
+        stages = [stage.split() for stage in names]
         for i, stage in enumerate(stages):
             for later in stages[i + 1 :]:
                 yield from ((a, b) for a in stage for b in later)

@@ -1,12 +1,15 @@
 """Operations by how their answers come from an item's facts: a fact, a label, a filled template."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import starmap
+from types import MappingProxyType
 
 from dnd_engine.tasks.families.labels import class_phrases, label_phrases
+from dnd_engine.tasks.families.lists import read_lists
 from dnd_engine.tasks.families.operation import Operation
-from dnd_engine.tasks.families.wording import Phrases
+from dnd_engine.tasks.families.wording import Phrases, phrases
 
-__all__ = ["classes", "fact", "filled", "from_facts", "two_labels"]
+__all__ = ["classes", "fact", "filled", "from_facts", "listed", "two_labels"]
 
 Facts = Mapping[str, str]
 
@@ -28,10 +31,10 @@ def from_facts(
         name: Without the leading `op-`.
         family: Held out as a whole or not at all.
         category: As in `tasks.csv`.
-        kind: Of the input.
+        kind: The kind of input.
         phrases: See `wording`.
         answer: Facts of an item to its answer; None where it has none.
-        options: All answers, of a choice task.
+        options: All answers of a choice task.
         held_out: Whether the family is.
     """
     return Operation(
@@ -52,8 +55,39 @@ def fact(name: str) -> Callable[[Facts], str | None]:
 
 
 def filled(template: str) -> Callable[[Facts], str | None]:
-    """The answer is a template with facts in its slots."""
-    return template.format_map
+    """The answer is a template with facts in its slots; None where it stays empty."""
+    return lambda facts: template.format_map(facts) or None
+
+
+def listed(
+    kind: str,
+    *,
+    held_out: Sequence[str] = (),
+    options: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Iterator[Operation]:
+    """The operations on a kind of input that `data/answers.txt` lists.
+
+    A heading is the kind, the category, the family and the name; below it stand the template of the
+    answer and the phrases.
+
+    Args:
+        kind: The kind of input.
+        held_out: Families that are held out.
+        options: All answers of choice tasks, by name.
+    """
+    for heading, (template, *ways) in read_lists("answers").items():
+        its_kind, category, family, name = heading.split()
+        if its_kind == kind:
+            yield from_facts(
+                name,
+                family,
+                category,
+                kind,
+                phrases(*ways),
+                filled(template),
+                options=options.get(name, ()),
+                held_out=family in held_out,
+            )
 
 
 def two_labels(
@@ -62,67 +96,70 @@ def two_labels(
     kind: str,
     conditions: Sequence[str],
     holds: tuple[str, str],
-    labels: tuple[str, str],
-    *,
+    *pairs: tuple[str, str],
     held_out: bool = False,
-) -> Operation:
-    """One of two labels, by whether a fact has a value; named by family, value and labels.
+) -> Iterator[Operation]:
+    """One of two labels, by whether a fact has a value; an operation for each pair of labels.
 
     Args:
-        family: See `from_facts`, as the three that follow it.
+        family: Held out as a whole or not at all.
         category: As in `tasks.csv`.
-        kind: Of the input.
+        kind: The kind of input.
         conditions: Wordings of when the first label is right.
         holds: A fact and the value for which the first label is right.
-        labels: For that value, and for all others.
+        pairs: The label for that value, and the one for all others.
         held_out: Whether the family is.
     """
-    (name, value), (yes, no) = holds, labels
-    return from_facts(
-        f"{family}-{value}-{yes}-{no}",
-        family,
-        category,
-        kind,
-        label_phrases(conditions, yes, no),
-        lambda facts: yes if facts[name] == value else no,
-        options=labels,
-        held_out=held_out,
-    )
+    name, value = holds
+
+    def one(yes: str, no: str) -> Operation:
+        return from_facts(
+            f"{family}-{value}-{yes}-{no}",
+            family,
+            category,
+            kind,
+            label_phrases(conditions, yes, no),
+            lambda facts: yes if facts[name] == value else no,
+            options=(yes, no),
+            held_out=held_out,
+        )
+
+    return starmap(one, pairs)
 
 
 def classes(
-    name: str,
     family: str,
     category: str,
     kind: str,
     called: str,
-    values: Sequence[str],
-    labels: tuple[str, ...],
-    *,
-    fact_name: str,
+    classified: tuple[str, Sequence[str]],
+    *label_sets: tuple[str, ...],
     held_out: bool = False,
-) -> Operation:
-    """One label for each value of a fact.
+) -> Iterator[Operation]:
+    """One label for each value of a fact; an operation for each set of labels.
 
     Args:
-        name: See `from_facts`, as the three that follow it.
         family: Held out as a whole or not at all.
         category: As in `tasks.csv`.
-        kind: Of the input.
+        kind: The kind of input.
         called: What instructions call the fact.
-        values: Of the fact.
-        labels: One for each value.
-        fact_name: The fact.
+        classified: The fact and its values.
+        label_sets: Labels in the order of the values.
         held_out: Whether the family is.
     """
-    meanings = dict(zip(values, labels, strict=True))
-    return from_facts(
-        name,
-        family,
-        category,
-        kind,
-        class_phrases(called, meanings),
-        lambda facts: meanings[facts[fact_name]],
-        options=labels,
-        held_out=held_out,
-    )
+    name, values = classified
+
+    def one(labels: tuple[str, ...]) -> Operation:
+        meanings = dict(zip(values, labels, strict=True))
+        return from_facts(
+            f"{family}-as-{labels[0].replace(' ', '-')}",
+            family,
+            category,
+            kind,
+            class_phrases(called, meanings),
+            lambda facts: meanings[facts[name]],
+            options=labels,
+            held_out=held_out,
+        )
+
+    return map(one, label_sets)
