@@ -9,13 +9,14 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from statistics import median
 from types import MappingProxyType
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.lists import read_lists
 
 __all__ = [
     "FORMATS",
@@ -39,21 +40,25 @@ _VALIDATION_EXAMPLES = 20
 """Last train examples, which use the validation wordings. Those of them that the trainer does not
 hold back (see `validation_examples` of its recipe) are trained on."""
 _NUM_VALIDATION, _NUM_TEST = 2, 1
-"""Wordings at the end of each list: of the last train examples, and of the test side, which are
+"""Wordings at the end of each list: for the last train examples, and for the test side, which are
 never trained on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class AnswerFormat:
     """Something around an answer, and how instructions ask for it."""
 
     name: str
+    _: KW_ONLY
     before: str
-    after: str
-    wordings: tuple[str, ...]
-    """Sentences that ask for it: of most train examples, then two of the last, one of the test."""
+    after: str = ""
     held_out: bool = False
     """Never trained."""
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """Sentences that ask for it; two are for the last train examples, one for the test side."""
+        return read_lists("formats")[self.name]
 
     def wrap(self, answer: str) -> str:
         """Put an answer into the format."""
@@ -65,7 +70,7 @@ class AnswerFormat:
         return inside if inside.strip() and self.wrap(inside) == text else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _JsonFormat(AnswerFormat):
     """A JSON object with one key; quotes and backslashes in the answer are escaped."""
 
@@ -89,158 +94,16 @@ FORMATS: Mapping[str, AnswerFormat] = MappingProxyType(
     {
         found.name: found
         for found in (
-            _JsonFormat(
-                name="json",
-                before='{"answer": ',
-                after="}",
-                wordings=(
-                    "Give the answer as a JSON object with the key answer.",
-                    "Reply in JSON, with the answer under the key answer.",
-                    "Output JSON with one field, answer.",
-                    "Write the result as a JSON object whose only key is answer.",
-                    "Use JSON for the reply; the key is answer.",
-                    "Put the answer into a JSON object, key answer.",
-                    "Return a JSON object that has the answer under answer.",
-                    "Your reply must be a JSON object with a field called answer.",
-                ),
-            ),
-            AnswerFormat(
-                name="square",
-                before="[",
-                after="]",
-                wordings=(
-                    "Put the answer in square brackets.",
-                    "Enclose your answer in square brackets.",
-                    "Reply with the answer between [ and ].",
-                    "Write the result inside square brackets.",
-                    "Use square brackets around the answer.",
-                    "The answer goes between square brackets.",
-                    "Wrap the answer in [ ].",
-                    "Your reply must start with [ and end with ].",
-                ),
-            ),
-            AnswerFormat(
-                name="quotes",
-                before='"',
-                after='"',
-                wordings=(
-                    "Put the answer in double quotes.",
-                    "Enclose your answer in quotation marks.",
-                    "Reply with the answer between double quotes.",
-                    "Write the result inside quotation marks.",
-                    "Use double quotes around the answer.",
-                    "The answer goes between quotation marks.",
-                    "Wrap the answer in double quotes.",
-                    "Your reply must start and end with a double quote.",
-                ),
-            ),
-            AnswerFormat(
-                name="tag",
-                before="<answer>",
-                after="</answer>",
-                wordings=(
-                    "Put the answer in an answer tag.",
-                    "Enclose your answer in <answer> and </answer>.",
-                    "Reply with the answer inside an XML tag named answer.",
-                    "Write the result between <answer> tags.",
-                    "Use an <answer> element for the reply.",
-                    "The answer goes into an XML element called answer.",
-                    "Wrap the answer in <answer> tags.",
-                    "Your reply must start with <answer> and end with </answer>.",
-                ),
-            ),
-            AnswerFormat(
-                name="prefix",
-                before="Answer: ",
-                after="",
-                wordings=(
-                    "Start your reply with Answer: and a space.",
-                    "Write Answer: in front of the answer.",
-                    "Reply in the form Answer: x.",
-                    "Begin with the word Answer and a colon.",
-                    "Put Answer: before the result.",
-                    "Let the reply begin with Answer: and a space.",
-                    "Use the form Answer: followed by the answer.",
-                    "Your reply must open with Answer and a colon.",
-                ),
-            ),
-            AnswerFormat(
-                name="bullet",
-                before="- ",
-                after="",
-                wordings=(
-                    "Give the answer as a bullet point with a dash.",
-                    "Start your reply with a dash and a space.",
-                    "Write the answer as a list item, dash first.",
-                    "Put a dash and a space before the answer.",
-                    "Reply with one bullet that begins with a dash.",
-                    "Format the answer as a dashed list item.",
-                    "Use a dash as a bullet in front of the answer.",
-                    "Your reply must be a single bullet point with a dash.",
-                ),
-            ),
-            AnswerFormat(
-                name="arrow",
-                before="-> ",
-                after="",
-                wordings=(
-                    "Put an arrow, ->, before the answer.",
-                    "Start your reply with -> and a space.",
-                    "Write the answer after an arrow ->.",
-                    "Reply in the form -> x.",
-                    "Let an arrow -> point to the answer.",
-                    "Begin with the arrow ->.",
-                    "Use -> in front of the result.",
-                    "Your reply must open with an arrow, ->.",
-                ),
-            ),
-            AnswerFormat(
-                name="backticks",
-                before="`",
-                after="`",
-                wordings=(
-                    "Put the answer in backticks.",
-                    "Enclose your answer in single backticks.",
-                    "Reply with the answer as inline code.",
-                    "Write the result between backticks.",
-                    "Use backticks around the answer.",
-                    "Format the answer as inline code with backticks.",
-                    "Wrap the answer in backticks.",
-                    "Your reply must start and end with a backtick.",
-                ),
-            ),
-            AnswerFormat(
-                name="bold",
-                before="**",
-                after="**",
-                held_out=True,
-                wordings=(
-                    "Write the answer in bold, between double stars.",
-                    "Put two stars before and two stars after the answer.",
-                    "Make the answer bold in Markdown.",
-                    "Enclose your answer in double asterisks.",
-                    "Reply with the answer in Markdown bold.",
-                    "Use ** around the answer.",
-                    "Wrap the answer in double stars.",
-                    "Your reply must start and end with **.",
-                ),
-            ),
-            AnswerFormat(
-                name="round",
-                before="(",
-                after=")",
-                held_out=True,
-                wordings=(
-                    "Put the answer in round brackets.",
-                    "Enclose your answer in parentheses.",
-                    "Reply with the answer between ( and ).",
-                    "Write the result inside parentheses.",
-                    "Use round brackets around the answer.",
-                    "The answer goes between parentheses.",
-                    "Wrap the answer in ( ).",
-                    "Your reply must start with ( and end with ).",
-                ),
-            ),
+            _JsonFormat("json", before='{"answer": ', after="}"),
+            AnswerFormat("square", before="[", after="]"),
+            AnswerFormat("quotes", before='"', after='"'),
+            AnswerFormat("tag", before="<answer>", after="</answer>"),
+            AnswerFormat("prefix", before="Answer: "),
+            AnswerFormat("bullet", before="- "),
+            AnswerFormat("arrow", before="-> "),
+            AnswerFormat("backticks", before="`", after="`"),
+            AnswerFormat("bold", before="**", after="**", held_out=True),
+            AnswerFormat("round", before="(", after=")", held_out=True),
         )
     }
 )
@@ -267,9 +130,9 @@ def formatted(task: Task, name: str, seed: int) -> Task:
 
     Args:
         task: A short-answer task in no format; it stays as it is.
-        name: Of the format.
-        seed: Of the wordings. The last train examples and the test side have wordings of their own;
-            only those of the test side are never trained on.
+        name: The format.
+        seed: Draws the wordings. The last train examples and the test side have wordings of their
+            own; only those of the test side are never trained on.
 
     Raises:
         ConfigError: If there is no such format, or the task is not for one.
@@ -311,8 +174,8 @@ def pair_is_held_out(slug: str, name: str) -> bool:
     """Whether a task is never trained in a format; so it is for about one pair in five.
 
     Args:
-        slug: Of the task in no format.
-        name: Of the format.
+        slug: The task in no format.
+        name: The format.
     """
     digest = hashlib.sha256(f"{slug}~{name}".encode()).digest()
     return int.from_bytes(digest[:8]) % _HELD_OUT_PAIRS == 0
@@ -322,9 +185,9 @@ def expand(tasks: Iterable[Task], *, per_task: int, seed: int) -> tuple[Task, ..
     """Tasks for training: each as it is and, if its answers are short, in some formats.
 
     Args:
-        tasks: In no format.
-        per_task: Formats of each at most, of those that are trained with it.
-        seed: Of the choice of formats and wordings.
+        tasks: Tasks in no format.
+        per_task: Maximum number of formats per task, drawn from those trained with it.
+        seed: Draws formats and wordings.
 
     Raises:
         ConfigError: If `per_task` is negative.
@@ -347,9 +210,9 @@ def unseen_pairs(tasks: Iterable[Task], *, limit: int, seed: int) -> tuple[Task,
     """Trained tasks in trained formats that were never put together, for evaluation.
 
     Args:
-        tasks: Of the train split, in no format.
-        limit: Pairs at most, drawn by seed.
-        seed: Of the draw and the wordings.
+        tasks: Tasks of the train split, in no format.
+        limit: Maximum number of pairs, drawn by seed.
+        seed: Draws pairs and wordings.
     """
     pairs = [
         (task, name)
@@ -365,9 +228,9 @@ def unseen_formats(tasks: Iterable[Task], *, limit: int, seed: int) -> tuple[Tas
     """Trained tasks in formats that are never trained, for evaluation.
 
     Args:
-        tasks: Of the train split, in no format.
-        limit: Pairs of task and format at most, drawn by seed.
-        seed: Of the draw and the wordings.
+        tasks: Tasks of the train split, in no format.
+        limit: Maximum number of pairs of task and format, drawn by seed.
+        seed: Draws pairs and wordings.
     """
     names = _names(held_out=True)
     pairs = [(task, name) for task in tasks if is_short_answer(task) for name in names]

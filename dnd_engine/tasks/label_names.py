@@ -15,6 +15,7 @@ from dataclasses import replace
 from dnd_engine.errors import ConfigError
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import asking
+from dnd_engine.tasks.lists import read_lists
 
 __all__ = ["label_set", "relabelled", "relabelled_tasks"]
 
@@ -23,86 +24,6 @@ _MAX_CHARS = 20
 """Longest label; longer ones are answers."""
 _MIN_SHARE = 0.02
 """Minimum share of the training answers that the rarest label must have."""
-
-_SCHEMES = (
-    "yes no",
-    "true false",
-    "good bad",
-    "high low",
-    "up down",
-    "left right",
-    "accept reject",
-    "pass fail",
-    "keep drop",
-    "open closed",
-    "match mismatch",
-    "agree disagree",
-    "likely unlikely",
-    "public private",
-    "old new",
-    "hot cold",
-    "first second",
-    "early late",
-    "known unknown",
-    "safe risky",
-    "fact opinion",
-    "major minor",
-    "inside outside",
-    "allow block",
-    "follow ignore",
-    "plus minus",
-    "in out",
-    "normal special",
-    "formal informal",
-    "best worst middle",
-    "low medium high",
-    "small medium large",
-    "green amber red",
-    "never sometimes always",
-    "start middle end",
-    "gold silver bronze",
-    "north east south west",
-    "spring summer autumn winter",
-    "red blue green yellow",
-    "one two three four five six",
-    "alpha beta gamma delta epsilon zeta",
-    "monday tuesday wednesday thursday friday saturday",
-)
-"""Label sets as people make them; a task with fewer classes uses the first ones."""
-_WORDS = tuple(
-    """
-    account action advice album answer bank battery beach benefit bird blank bonus border box
-    branch bread break brick bridge brother budget build cable cake call camera camp captain card
-    care cargo chain chance change charge check child choice circle claim class clean clock cloud
-    coach coast code coffee common copper corner count cover credit cross crowd crown dance data
-    deal debate deer defect degree delay design desk detail device dinner direct dish doubt draft
-    drama dream drive dust duty eagle earth echo edge effect energy entry error escape event exact
-    extra factor failure family farm fast feature field figure file film final fire fish flag flat
-    floor flow focus fold food force form frame fresh friend fuel full game gate general gift glass
-    global goal grain grand grant grass group guard guest guide habit hand harm head health heart
-    help hidden hill hint history home honest hotel hour house idea image impact income input issue
-    item join journey judge jump junior key king label lake land launch law layer leader leaf legal
-    lemon letter level light limit linear list local lock logic loss lunch magic mail main maker
-    manual map mark master maze meal media member memory menu merge metal method mild mind mirror
-    mixed model moment money moon motion mountain mouse move music name narrow native neutral night
-    noise note number object ocean offer oil option orange order other page paint paper parent park
-    partial party past patch path pause peace pen person phone photo piano piece pilot pine place
-    plain plan plant plastic play plot point pool port power praise press price prime print prize
-    problem process product profit proof puzzle queen query quick quiet quote race radio rain range
-    rapid rate raw reason record refund region relay remote repair repeat reply report request rest
-    result return review reward rice ring river road robot rock role room root rose round route
-    routine royal rule sale salt sample sand scale scene school score sea search seat secret seed
-    senior serious service shadow shape share sharp sheet shelf ship shop short sign signal silent
-    simple single skill sky sleep slow smooth snow social soft soil solid song source space spam
-    speed spice spot staff stage stamp star state steady steel stock stone store storm story
-    strange street strong style sugar support surface sweet switch system table target task taste
-    team tender test theme thread ticket tiger time title tone tool total tower track trade trail
-    train travel tree trend trial trip truck trust turn unit urban urgent user usual valid valley
-    value vendor version vessel view vision visit visual vital voice void vote wait walk wall warm
-    waste water wave wealth weather weight whale wheel white whole wide wild wind window winner
-    winter wire wish wonder wood word work world wrong yard year young zero zone
-    """.split()  # noqa: SIM905  # a list of 400 quoted words is no easier to read
-)
 
 _WORDINGS = (
     ("Answer {}.", "{new} for {old}"),
@@ -140,8 +61,8 @@ def relabelled(task: Task, number: int, seed: int) -> Task:
 
     Args:
         task: A classification task in no format; it stays as it is.
-        number: Of the label set, from 1; each task has label sets of its own.
-        seed: Of labels and wordings.
+        number: Number of the label set, from 1; each task has label sets of its own.
+        seed: Draws labels and wordings.
 
     Raises:
         ConfigError: If the task is not for other labels.
@@ -171,9 +92,9 @@ def relabelled_tasks(tasks: Iterable[Task], *, per_task: int, seed: int) -> tupl
     """Classification tasks with other labels, for training beside the tasks themselves.
 
     Args:
-        tasks: Those that are no classification task give nothing.
-        per_task: Label sets of each.
-        seed: Of labels and wordings.
+        tasks: Tasks without a set of labels are left out.
+        per_task: Label sets per task.
+        seed: Draws labels and wordings.
     """
     numbers = range(1, per_task + 1)
     return tuple(relabelled(t, n, seed) for t in tasks if label_set(t) for n in numbers)
@@ -182,15 +103,19 @@ def relabelled_tasks(tasks: Iterable[Task], *, per_task: int, seed: int) -> tupl
 def _new_labels(labels: Sequence[str], rng: random.Random) -> list[str]:
     """As many labels, none of them an old one: a known set, letters, digits, or any words."""
     count, taken = len(labels), {label.casefold() for label in labels}
-    sets = [scheme.split()[:count] for scheme in _SCHEMES if len(scheme.split()) >= count]
+    lists = read_lists("labels")
+    # Label sets as people make them; a task with fewer classes uses the first ones.
+    schemes = [scheme.split() for scheme in lists["schemes"]]
+    sets = [scheme[:count] for scheme in schemes if len(scheme) >= count]
+    words = " ".join(lists["words"]).split()
     first = rng.choice("AKPX")
     letters = string.ascii_uppercase[string.ascii_uppercase.index(first) :][:count]
     lowest = rng.choice((0, 1))
     kinds = [
         rng.choice(sets),
-        rng.sample(_WORDS, count),
-        rng.sample(_WORDS, count),
-        list(letters) if len(letters) == count else rng.sample(_WORDS, count),
+        rng.sample(words, count),
+        rng.sample(words, count),
+        list(letters) if len(letters) == count else rng.sample(words, count),
         [str(lowest + n) for n in range(count)],
     ]
     chosen = rng.choice(kinds)

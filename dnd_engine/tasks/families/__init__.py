@@ -6,9 +6,9 @@ after the other (a *composition*), or a question about a little text whose facts
 same texts, so that only the instruction tells them apart. Whole primitives, whole families of
 kinds, and pairs of primitives are held out.
 
-Where things are: `words` word lists, `data/` phrases and sentences, `inputs` input kinds, `scopes`,
-`primitives/` one function each, `compositions` the pairs, `kinds/` texts with facts, `wording`
-frames, `registry` all operations by name, `sample` some of them, `write` the task folder.
+Where things are: `words` word lists, `../data/` phrases and sentences, `inputs` input kinds,
+`scopes`, `primitives/` one function each, `compositions` the pairs, `kinds/` texts with facts,
+`wording` frames, `registry` all operations by name, `sample` some of them, `write` the task folder.
 """
 
 from dnd_engine.tasks.families.registry import apply_operation, operation_names

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from dnd_engine.tasks.families.inputs import Item
-from dnd_engine.tasks.families.lists import read_lists
 from dnd_engine.tasks.families.scopes import PLACES, SPANS, Scope, TextFunction, WordsFunction
 from dnd_engine.tasks.families.wording import Phrases, Wordings, make_wordings
+from dnd_engine.tasks.lists import read_lists
 
 __all__ = [
     "Holdout",
@@ -61,7 +61,7 @@ class OnWords:
     function: WordsFunction
     phrases: tuple[str, ...] = ()
     """With a slot `{inside}` behind `words`; the last one is for the test side. Empty means those
-    of `data/phrases.txt`."""
+    of `tasks/data/phrases.txt`."""
     spans: tuple[str, ...] = ("",)
 
 
@@ -94,7 +94,7 @@ class Primitive:
     """One idea, in variants; all its operations are one family.
 
     To add one, write its functions beside its like in `primitives/`, list it there, and write its
-    phrases in `data/phrases.txt`.
+    phrases in `tasks/data/phrases.txt`.
     """
 
     name: str

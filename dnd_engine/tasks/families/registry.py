@@ -55,7 +55,7 @@ def apply_operation(name: str, text: str) -> str | None:
 
     Args:
         name: As in the column `operation` of `tasks.csv`.
-        text: Any bare input, also of another operation.
+        text: Any bare input, also one of another operation.
 
     Returns:
         The answer; None if the operation does not apply to the text, or is no function of the text

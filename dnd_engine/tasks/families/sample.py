@@ -32,7 +32,7 @@ def sample_operations(
     Args:
         operations: All of them, by name.
         count: How many to draw.
-        seed: Of the draw.
+        seed: Seeds the draw.
 
     Returns:
         Those drawn, in the order of `operations`.

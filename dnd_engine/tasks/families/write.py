@@ -44,11 +44,10 @@ def write_families(
 
     Args:
         out: Folder that does not exist yet; it appears complete or not at all.
-        seed: Of the inputs and of which wording goes with which, and of the operations if only
-            some are wanted. Equal seeds give equal bytes; a task is the same with or without the
-            others.
-        train_examples: Of each task; the last 20 use the validation wordings.
-        test_examples: Of each task, on other words and with a wording of their own.
+        seed: Draws the inputs, their wordings, and the operations if only some are wanted. Equal
+            seeds give equal bytes; a task is the same with or without the others.
+        train_examples: Train examples per task; the last 20 use the validation wordings.
+        test_examples: Test examples per task, on other words and with a wording of their own.
         num_operations: How many to draw (see `sample_operations`); None is all.
 
     Returns:

@@ -5,9 +5,9 @@ from itertools import starmap
 from types import MappingProxyType
 
 from dnd_engine.tasks.families.labels import class_phrases, label_phrases
-from dnd_engine.tasks.families.lists import read_lists
 from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.wording import Phrases, phrases
+from dnd_engine.tasks.lists import read_lists
 
 __all__ = ["classes", "fact", "filled", "from_facts", "listed", "two_labels"]
 
@@ -65,7 +65,7 @@ def listed(
     held_out: Sequence[str] = (),
     options: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Iterator[Operation]:
-    """The operations on a kind of input that `data/answers.txt` lists.
+    """The operations on a kind of input that `tasks/data/answers.txt` lists.
 
     A heading is the kind, the category, the family and the name; below it stand the template of the
     answer and the phrases.

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 
 from dnd_engine.tasks.families.inputs import Item, Make
 from dnd_engine.tasks.families.kinds.answers import classes, filled, from_facts, listed, two_labels
-from dnd_engine.tasks.families.lists import read_lists
 from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.wording import phrases
 from dnd_engine.tasks.families.words import Vocabulary
+from dnd_engine.tasks.lists import read_lists
 
 __all__ = ["INPUTS", "operations"]
 
