@@ -8,12 +8,12 @@ kind, says how instructions speak of it, and applies a function there, leaving t
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Generic, TypeVar
 
-from dnd_engine.tasks.families.words import CITIES, COLOURS, DAYS, NAMES
+from dnd_engine.tasks.families.words import COLOURS, DAYS, open_list
 
-__all__ = ["ENTITIES", "PLACES", "SPANS", "Scope", "find_entity"]
+__all__ = ["PLACES", "SPANS", "Scope", "find_entity"]
 
 T = TypeVar("T")
 TextFunction = Callable[[str], str | None]
@@ -232,15 +232,6 @@ def _place(pick: _Pick, span: Span) -> Place:
     )
 
 
-ENTITIES: Mapping[str, re.Pattern[str]] = {
-    "name": re.compile(rf"\b(?:{'|'.join(NAMES)})\b"),
-    "city": re.compile(rf"\b(?:{'|'.join(CITIES)})\b"),
-    "colour": re.compile(rf"\b(?:{'|'.join(COLOURS)})\b"),
-    "day": re.compile(rf"\b(?:{'|'.join(DAYS)})\b"),
-    "number": re.compile(r"\b\d+\b"),
-}
-"""What scenes name once each."""
-
 _ENTITY_CALLED: Mapping[str, tuple[str, ...]] = {
     "name": ("the name", "the person's name", "the name of the person"),
     "city": ("the city", "the name of the city", "the place name"),
@@ -248,11 +239,25 @@ _ENTITY_CALLED: Mapping[str, tuple[str, ...]] = {
     "day": ("the day", "the weekday", "the day of the week"),
     "number": ("the number", "the figure", "the amount"),
 }
+"""What scenes name once each."""
+
+
+@cache
+def _pattern(entity: str) -> re.Pattern[str]:
+    if entity == "number":
+        return re.compile(r"\b\d+\b")
+    words = {
+        "name": open_list("names"),
+        "city": open_list("cities"),
+        "colour": COLOURS,
+        "day": DAYS,
+    }
+    return re.compile(rf"\b(?:{'|'.join(words[entity])})\b")
 
 
 def find_entity(entity: str, text: str) -> str | None:
     """The one entity of that sort in a text; None if there is none or more than one."""
-    found = ENTITIES[entity].findall(text)
+    found = _pattern(entity).findall(text)
     return found[0] if len(found) == 1 else None
 
 
@@ -260,7 +265,7 @@ def _entity_place(entity: str) -> Place:
     def apply(text: str, function: TextFunction) -> str | None:
         found = find_entity(entity, text)
         changed = None if found is None else function(found)
-        return None if changed is None else ENTITIES[entity].sub(lambda _: changed, text)
+        return None if changed is None else _pattern(entity).sub(lambda _: changed, text)
 
     return Scope(
         name=entity, kind="scene", called=_ENTITY_CALLED[entity], partial=True, apply=apply
@@ -271,7 +276,7 @@ PLACES: Mapping[str, Place] = {
     place.name: place
     for place in (
         *(_place(pick, span) for pick in _PICKS for span in SPANS.values()),
-        *(_entity_place(entity) for entity in ENTITIES),
+        *(_entity_place(entity) for entity in _ENTITY_CALLED),
     )
 }
 """Named by word and span: `first-word`, `last-word-of-each-line`, `city`."""

@@ -28,6 +28,7 @@ from dnd_engine.tasks.families.sample import MIN_OPERATIONS, sample_operations
 from dnd_engine.tasks.families.wording import make_wordings
 from dnd_engine.tasks.families.words import Vocabulary, vocabulary
 from dnd_engine.tasks.folder import Task, load_tasks
+from dnd_engine.tasks.lists import read_lists
 from dnd_engine.tasks.shared_inputs import SharedInputs
 
 NUM_TRAIN, NUM_TEST, NUM_VALIDATION = 60, 40, 20
@@ -130,6 +131,11 @@ def test_the_verb_of_the_test_side_is_in_no_other_wording() -> None:
             wordings = op.wordings
             said = [text.lower() for text in (*wordings.train, *wordings.validation)]
             assert not any(last.lower() in text for text in said), op.name
+
+
+def test_no_phrases_are_listed_for_nothing() -> None:
+    variants = [v for primitive in PRIMITIVES for v in primitive.variants if not v.phrases]
+    assert sorted(v.name for v in variants) == sorted(read_lists("phrases"))
 
 
 def test_too_few_phrases_are_refused() -> None:
