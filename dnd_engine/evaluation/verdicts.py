@@ -10,8 +10,9 @@ Bare inputs are judged first where they were measured: only there must the promp
 Verdicts on full prompts then have names that end in `_full`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from dnd_engine.generator.report import Cosine, Distances, Verdict
 from dnd_engine.scoring.scores import ItemScore
@@ -76,10 +77,10 @@ def judge(
     """Call an examination by name.
 
     Args:
-        scores: Of all rows and modes.
-        cosine: Of generated adapters, as `distances.measure` found it.
+        scores: Scores of all rows and modes.
+        cosine: Cosines of generated adapters, as `distances.measure` found them.
         distances: What else it found.
-        seed: Of the intervals.
+        seed: Seeds the intervals.
         other_format: Tasks whose wrong prompts ask for another answer format; `gain_on_unseen`
             leaves them out, since there a format could be told apart instead of a task.
 
@@ -222,7 +223,9 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
     return _Finding(False, "no sign that the prompts matter", numbers)
 
 
-def _beats(other: str, yes: str, no: str, question: str, e: _Evidence) -> _Finding:
+def _beats(other: str, name: str, e: _Evidence) -> _Finding:
+    """Compare the generator with another row, called `name`."""
+    question = f"it beats {name}"
     if missing := e.missing("generator", other):
         return _open(question, missing)
     found = e.difference("generator", other)
@@ -235,34 +238,9 @@ def _beats(other: str, yes: str, no: str, question: str, e: _Evidence) -> _Findi
     if few := _too_few(question, numbers, found):
         return few
     if found.above_zero:
-        return _Finding(True, yes, numbers)
-    return _Finding(
-        False, f"clearly worse than {no}" if found.below_zero else f"no gain over {no}", numbers
-    )
-
-
-def _beats_base(e: _Evidence) -> _Finding:
-    return _beats("base", "better than the base", "the base", "it beats the base", e)
-
-
-def _beats_multi_task_lora(e: _Evidence) -> _Finding:
-    return _beats(
-        "multi_task_lora",
-        "better than one LoRA for all tasks",
-        "one LoRA for all tasks",
-        "it beats one LoRA for all tasks",
-        e,
-    )
-
-
-def _better_than_nearest(e: _Evidence) -> _Finding:
-    return _beats(
-        "nearest_lora",
-        "better than the nearest training task's LoRA",
-        "the nearest training task's LoRA",
-        "it beats the nearest training task's LoRA",
-        e,
-    )
+        return _Finding(True, f"better than {name}", numbers)
+    title = f"clearly worse than {name}" if found.below_zero else f"no gain over {name}"
+    return _Finding(False, title, numbers)
 
 
 def _gain_on_unseen(e: _Evidence) -> _Finding:
@@ -449,14 +427,14 @@ def _difference(found: Interval) -> str:
     return f"{signed(found.mean)} ({span(found)}{note})"
 
 
-_RULES = {
+_RULES: Mapping[str, Callable[[_Evidence], _Finding]] = {
     "depends_on_prompts": _depends_on_prompts,
-    "beats_multi_task_lora": _beats_multi_task_lora,
+    "beats_multi_task_lora": partial(_beats, "multi_task_lora", "one LoRA for all tasks"),
     "gain_on_unseen": _gain_on_unseen,
     "solves_unseen": _solves_unseen,
-    "better_than_nearest": _better_than_nearest,
+    "better_than_nearest": partial(_beats, "nearest_lora", "the nearest training task's LoRA"),
     "matches_oracle": _matches_oracle,
-    "beats_base": _beats_base,
+    "beats_base": partial(_beats, "base", "the base"),
     "ignores_prompts": _ignores_prompts,
     "retrieves_nearest": _retrieves_nearest,
 }
