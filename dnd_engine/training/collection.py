@@ -21,7 +21,6 @@ from safetensors.torch import load
 from torch import Tensor
 
 from dnd_engine.errors import BaseMismatchError, LayoutMismatchError, TrainingError
-from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.weight_tokens import detokenize, tokenize
 from dnd_engine.models.base import fingerprint_difference
@@ -221,36 +220,6 @@ class Collection:
         """
         check_same_base(self.path, self.manifest["base"], base_id, fingerprint)
 
-    def export(self, slug: str, step: int, path: Path | str, *, seed: int = 0) -> Path:
-        """Write one snapshot as a folder, or a .zip, that stock PEFT opens; in bfloat16.
-
-        Raises:
-            TrainingError: If there is no such snapshot.
-            AdapterError: If `path` cannot be written to, or holds something else.
-        """
-        run = self._run(slug, seed)
-        found = [s for s in run.snapshots if s.step == step]
-        if not found:
-            first, last = run.snapshots[0].step, run.snapshots[-1].step
-            raise TrainingError(
-                f"`{slug}`, seed {seed}, has no snapshot of step {step}; it has {first} to {last}."
-            )
-        adapter = Adapter(
-            name=f"{slug}-seed-{seed}-step-{step}",
-            tokens=self.read(run, found[0]).to(torch.bfloat16),
-            layout=self.layout,
-            base_id=self.manifest["base"]["id"],
-            provenance={
-                "task": slug,
-                "seed": seed,
-                "step": step,
-                "snapshot_sha256": found[0].sha256,
-                "licence": run.licence,
-            },
-        )
-        files = adapter.files() | {"README.md": _card(adapter, run).encode()}
-        return write_files(files, Path(path))
-
     def cosines(self) -> Cosines:
         """Compare the first and the last snapshot of every run with one another.
 
@@ -390,26 +359,3 @@ def _centre(
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _card(adapter: Adapter, run: Run) -> str:
-    """What an exported snapshot is: trained on answers, unlike a generated adapter."""
-    return "\n".join(
-        [
-            "---",
-            f"base_model: {adapter.base_id}",
-            "library_name: peft",
-            "pipeline_tag: text-generation",
-            "tags: [lora]",
-            "---",
-            "",
-            f"# {adapter.name}",
-            "",
-            f"A LoRA trained on the labelled examples of the task `{run.slug}` ({run.licence}), "
-            f"{adapter.provenance['step']} steps, one checkpoint of a collection.",
-            "",
-            f"Loss on held-back examples: {run.first_validation_loss:.3f} before, "
-            f"{run.last_validation_loss:.3f} nats per answer token after {run.steps} steps.",
-            "",
-        ]
-    )

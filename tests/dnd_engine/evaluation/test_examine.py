@@ -4,7 +4,6 @@ The base is tiny, and its LoRAs are really trained: every task has one answer wo
 no bare input gives away. A planted engine differs from a real one in the tokens it generates only.
 """
 
-import csv
 import functools
 import json
 import math
@@ -60,7 +59,7 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.scoring import answers
 from dnd_engine.scoring.questions import ask
 from dnd_engine.scoring.scores import DEFAULT_ROWS, IMPRINTED, MODES, ItemScore
-from dnd_engine.tasks.folder import Example, Task, load_tasks
+from dnd_engine.tasks.folder import Example, Task, TaskInfo, load_tasks, write_tasks
 from dnd_engine.tasks.formats import FORMATS, formatted
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.collection_files import LossRow, write_losses
@@ -92,31 +91,30 @@ VARIANTS = tuple(f"else~{name}" for name, found in FORMATS.items() if not found.
 UNSEEN = tuple(slug for slug in ANSWERS if slug not in TRAINED)
 
 
-def write_tasks(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "tasks.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        columns = "slug,family,category,metric,licence,licence_class,description,split"
-        writer.writerow(columns.split(","))
-        for slug, (split, instruction, _) in ANSWERS.items():
-            writer.writerow([slug, slug, "words", "exact", "MIT", "free", instruction, split])
+def write_words(folder: Path) -> Path:
     rng = random.Random(0)
-    for slug, (_, instruction, answer) in ANSWERS.items():
+    tasks = []
+    for slug, (split, instruction, answer) in ANSWERS.items():
         inputs = {"".join(rng.choices("abcdefgh", k=5)) for _ in range(40)}
-        lines = [
-            json.dumps({"prompt": f"{instruction}.\n\n{text}", "response": answer}) + "\n"
-            for text in sorted(inputs)[:30]
-        ]
-        side = folder / "tasks" / slug
-        side.mkdir(parents=True)
-        (side / "train.jsonl").write_text("".join(lines[:24]))
-        (side / "test.jsonl").write_text("".join(lines[24:]))
+        examples = [Example(f"{instruction}.\n\n{text}", answer) for text in sorted(inputs)[:30]]
+        info = TaskInfo(
+            slug=slug,
+            family=slug,
+            category="words",
+            metric="exact",
+            licence="MIT",
+            licence_class="free",
+            description=instruction,
+            split=split,
+        )
+        tasks.append(Task(info, tuple(examples[:24]), tuple(examples[24:])))
+    write_tasks(folder, tasks)
     return folder
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tasks(tmp_path_factory.mktemp("data") / "words")
+    return write_words(tmp_path_factory.mktemp("data") / "words")
 
 
 @pytest.fixture(scope="session")

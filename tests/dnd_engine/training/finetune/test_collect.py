@@ -1,10 +1,10 @@
 """Collections: one LoRA per task from one start, stoppable anywhere, read back strictly."""
 
-import csv
 import hashlib
 import json
 import logging
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +14,16 @@ from typing import Any
 import pytest
 import torch
 import typer
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from dnd_engine.cli.collect import collect as collect_command
-from dnd_engine.errors import AdapterError, BaseMismatchError, ConfigError, TrainingError
+from dnd_engine.errors import BaseMismatchError, ConfigError, TrainingError
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.weight_tokens import detokenize, tokenize
 from dnd_engine.models.base import best_dtype, fingerprint
-from dnd_engine.tasks.folder import load_tasks
+from dnd_engine.tasks.folder import Example, Task, TaskInfo, load_tasks, write_tasks
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.collection_files import LossRow, read_losses, write_losses
 from dnd_engine.training.examples import encode_example, pack, response_losses
@@ -34,7 +33,7 @@ from dnd_engine.training.finetune.collect import collect
 from dnd_engine.training.finetune.collect_recipe import CollectRecipe, choose_tasks, starts_here
 from dnd_engine.training.finetune.steps import shared_start
 from tests.disks import full_at, power_cuts
-from tests.dnd_engine.tiny import CPU, LAYOUT, ids_of, save_tiny, tiny_base
+from tests.dnd_engine.tiny import CPU, LAYOUT, save_tiny, tiny_base
 from tests.present import present
 
 WORDS = [a + b + c for a in "kmprst" for b in "aeiou" for c in "lnx"]
@@ -47,27 +46,25 @@ JOBS: dict[str, tuple[str, str, Callable[[str], str]]] = {
 ROOT = Path(__file__).parents[4]
 
 
-def write_tasks(folder: Path, slugs: tuple[str, ...] = tuple(JOBS), train: int = 30) -> Path:
+def write_letters(folder: Path, slugs: tuple[str, ...] = tuple(JOBS), train: int = 30) -> Path:
     """A task folder with bare inputs; `swap` is held out."""
-    folder.mkdir(parents=True)
-    with (folder / "tasks.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        columns = "slug,family,category,metric,licence,licence_class,description,split"
-        writer.writerow(columns.split(","))
-        for slug in slugs:
-            split, instruction, _ = JOBS[slug]
-            writer.writerow([slug, slug, "letters", "exact", "MIT", "free", instruction, split])
+    tasks = []
     for number, slug in enumerate(slugs):
-        _, instruction, job = JOBS[slug]
+        split, instruction, job = JOBS[slug]
         words = random.Random(number).sample(WORDS, train + 5)
-        lines = [
-            json.dumps({"prompt": f"{instruction}\n\n{w}", "response": job(w)}) + "\n"
-            for w in words
-        ]
-        side = folder / "tasks" / slug
-        side.mkdir(parents=True)
-        (side / "train.jsonl").write_text("".join(lines[:train]))
-        (side / "test.jsonl").write_text("".join(lines[train:]))
+        examples = [Example(f"{instruction}\n\n{w}", job(w)) for w in words]
+        info = TaskInfo(
+            slug=slug,
+            family=slug,
+            category="letters",
+            metric="exact",
+            licence="MIT",
+            licence_class="free",
+            description=instruction,
+            split=split,
+        )
+        tasks.append(Task(info, tuple(examples[:train]), tuple(examples[train:])))
+    write_tasks(folder, tasks)
     return folder
 
 
@@ -82,7 +79,7 @@ def exact_arithmetic() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tasks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tasks(tmp_path_factory.mktemp("data") / "letters")
+    return write_letters(tmp_path_factory.mktemp("data") / "letters")
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +122,7 @@ def whole(shared_recipe: CollectRecipe) -> Collection:
 @pytest.fixture
 def copy(whole: Collection, tmp_path: Path) -> Path:
     """The same on the test's own ground, to be damaged."""
-    place = tmp_path / "copy"
-    for path in whole.path.rglob("*"):
-        if path.is_file():
-            target = place / path.relative_to(whole.path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-    return place
+    return Path(shutil.copytree(whole.path, tmp_path / "copy"))
 
 
 def digests(out: Path) -> dict[str, str]:
@@ -607,7 +598,7 @@ def test_another_start_is_refused_on_resume(recipe: CollectRecipe) -> None:
 
 
 def test_changed_examples_are_refused_on_resume(recipe: CollectRecipe, tmp_path: Path) -> None:
-    folder = write_tasks(tmp_path / "letters", ("first", "last"))
+    folder = write_letters(tmp_path / "letters", ("first", "last"))
     recipe = replace(recipe, tasks=(folder,))
     collect(recipe)
     path = folder / "tasks" / "last" / "train.jsonl"
@@ -632,7 +623,7 @@ def test_a_damaged_manifest_is_refused_on_resume(recipe: CollectRecipe) -> None:
 def test_a_task_with_too_few_short_examples_is_left_out_and_named(
     recipe: CollectRecipe, tmp_path: Path
 ) -> None:
-    folder = write_tasks(tmp_path / "few", ("first", "upper"))
+    folder = write_letters(tmp_path / "few", ("first", "upper"))
     result = collect(replace(recipe, tasks=(folder,), max_tokens=70))
     assert [run.slug for run in result.runs] == ["first"]
     assert list(result.left_out) == ["upper"]
@@ -842,17 +833,13 @@ def test_a_snapshot_that_does_not_fit_the_layout_is_refused(copy: Path, fault: s
         Collection.open(copy).final(run.slug)
 
 
-def test_what_a_collection_lacks_is_named(whole: Collection, tmp_path: Path) -> None:
+def test_what_a_collection_lacks_is_named(whole: Collection) -> None:
     with pytest.raises(
         TrainingError, match=r"has no task `none`; it has 4 tasks, such as first, l"
     ):
         whole.split("none")
     with pytest.raises(TrainingError, match=r"has no seed 7 of `first`; it has 0, 1\."):
         whole.final("first", seed=7)
-    run = whole.runs[0]
-    message = rf"`first`, seed 0, has no snapshot of step 99; it has {run.start} to {run.steps}\."
-    with pytest.raises(TrainingError, match=message):
-        whole.export("first", 99, tmp_path / "x")
 
 
 def test_a_collection_knows_its_base(whole: Collection, tiny_folder: Path, tmp_path: Path) -> None:
@@ -865,39 +852,6 @@ def test_a_collection_knows_its_base(whole: Collection, tiny_folder: Path, tmp_p
     nameless = replace(whole, manifest={"base": {}})
     with pytest.raises(BaseMismatchError, match=r"was made on an unknown base, not on x"):
         nameless.check_base("x", fingerprint(other))
-
-
-def test_an_exported_snapshot_is_the_same_model_in_stock_peft(
-    whole: Collection, tiny_folder: Path, tmp_path: Path
-) -> None:
-    run = whole.runs[-1]
-    place = whole.export(run.slug, run.start, tmp_path / "adapter", seed=run.seed)
-    assert sorted(path.name for path in place.iterdir()) == [
-        "README.md",
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "provenance.json",
-    ]
-    base = tiny_base(tiny_folder)
-    host = LoRAHost(base.model, LAYOUT)
-    ids = ids_of(["Say it twice: ab", "One two three, a"])
-    tokens = whole.snapshots(run.slug)[-3].to(torch.bfloat16).float()
-    with torch.inference_mode(), host.applying(host.fit(tokens[None])):
-        ours = base.model(ids).logits
-    model = PeftModel.from_pretrained(tiny_base(tiny_folder).model, place)
-    with torch.inference_mode():
-        theirs = model(ids).logits
-        bare = base.model(ids).logits
-    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
-    assert (bare - theirs).abs().max() > 1e-2
-    card = (place / "README.md").read_text()
-    assert "trained on the labelled examples of the task `upper` (MIT)" in card
-    provenance = json.loads((place / "provenance.json").read_text())
-    assert (provenance["task"], provenance["step"]) == (run.slug, run.start)
-    (tmp_path / "busy").mkdir()
-    (tmp_path / "busy" / "mine.txt").write_text("x")
-    with pytest.raises(AdapterError, match=r"busy` holds other files"):
-        whole.export(run.slug, run.start, tmp_path / "busy")
 
 
 # Recipes and the command
@@ -944,8 +898,8 @@ def write_recipe(recipe: CollectRecipe, path: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_command_collects_resumes_and_sums_up(recipe: CollectRecipe, tmp_path: Path) -> None:
-    more = write_tasks(tmp_path / "more", ("swap",))
-    some = write_tasks(tmp_path / "some", ("first", "last"))
+    more = write_letters(tmp_path / "more", ("swap",))
+    some = write_letters(tmp_path / "some", ("first", "last"))
     file = write_recipe(recipe, tmp_path / "r.yaml")
     arguments = [file, "--tasks", some, "--tasks", more, "--out", recipe.out, "--split", "both"]
     made = dnd_collect(*arguments, "--limit-tasks", 2, "--json")
@@ -973,7 +927,7 @@ def test_two_tasks_of_the_real_base_learn_in_three_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collect_runs, "best_dtype", best_dtype)
-    folder = write_tasks(tmp_path / "letters", ("first", "last"))
+    folder = write_letters(tmp_path / "letters", ("first", "last"))
     result = collect(
         CollectRecipe(
             tasks=(folder,),
