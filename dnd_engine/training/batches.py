@@ -10,7 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -26,7 +26,14 @@ from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.tasks.folder import Example, Mode, Task
 from dnd_engine.tasks.shared_inputs import SharedInputs, Shown
 from dnd_engine.training.checkpoint import read_cached, write_tensors
-from dnd_engine.training.examples import EncodedExample, PackedExamples, encode_example, pack
+from dnd_engine.training.examples import (
+    EncodedExample,
+    PackedExamples,
+    encode_example,
+    encode_short,
+    pack,
+    shared_length,
+)
 from dnd_engine.training.recipe import TrainRecipe
 
 __all__ = [
@@ -166,7 +173,7 @@ def split_families(tasks: Sequence[Task], wanted: tuple[str, ...] | float, seed:
     Args:
         tasks: All training tasks.
         wanted: Names, or the share of families to draw.
-        seed: Of the draw.
+        seed: Seeds the draw.
 
     Raises:
         ConfigError: If a name is no family of the tasks, or no family is left to train on.
@@ -201,11 +208,11 @@ def build_pools(
             continue
         rng = random.Random(f"{recipe.seed}:probe:{task.info.slug}")
         probed = rng.sample(examples, _PROBED_EXAMPLES)
-        full = _fitting(probed, tokenizer, "full", recipe.max_tokens)
-        bare = _fitting(probed, tokenizer, "bare", recipe.max_tokens)
+        full = encode_short(tokenizer, probed, "full", recipe.max_tokens)
+        bare = encode_short(tokenizer, probed, "bare", recipe.max_tokens)
         held = task.train[-recipe.validation_examples :]
         reads_bare = bool(bare) and recipe.kind != "teacher"
-        check = _fitting(held, tokenizer, "bare" if reads_bare else "full", recipe.max_tokens)
+        check = encode_short(tokenizer, held, "bare" if reads_bare else "full", recipe.max_tokens)
         if 2 * len(full) >= len(probed) and check:
             role: Role = "validation" if task.info.family in validating else "train"
             length = median(len(e.ids) for e in (bare if reads_bare else full))
@@ -294,7 +301,8 @@ class Sampler:
         for i in trained:
             self._categories[self._category(i)].append(i)
         # One of each task: examples of one task share its instruction too.
-        self._prefix = _template_length([pools[i].examples[0] for i in trained[:8]], tokenizer)
+        firsts = (encode_example(tokenizer, pools[i].examples[0], "full") for i in trained[:8])
+        self._prefix = shared_length([e.ids for e in firsts if e is not None])
 
     def draw(self, step: int, *, with_examples: bool = True) -> Batch:
         """The batch of one step."""
@@ -412,17 +420,3 @@ class Sampler:
         # Shared inputs may all be too long for this task's answers; `build_pools` has seen that
         # others are not.
         return row or self._fill_row(pool, None, rng)
-
-
-def _fitting(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, mode: Mode, max_tokens: int
-) -> tuple[EncodedExample, ...]:
-    encoded = (encode_example(tokenizer, e, mode) for e in examples)
-    return tuple(e for e in encoded if e is not None and len(e.ids) <= max_tokens)
-
-
-def _template_length(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens that every chat turn begins with, which packed examples share."""
-    encoded = (encode_example(tokenizer, e, "full") for e in examples)
-    rows = [e.ids for e in encoded if e is not None]
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))

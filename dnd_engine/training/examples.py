@@ -4,7 +4,7 @@ Training and evaluation both use it, so both see the same prompt format: the bas
 template with its default system prompt, because that is what adapters meet where they are used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import takewhile
@@ -29,8 +29,10 @@ __all__ = [
     "ResponseLosses",
     "answer_logits",
     "encode_example",
+    "encode_short",
     "pack",
     "response_losses",
+    "shared_length",
 ]
 
 
@@ -64,6 +66,14 @@ def encode_example(
     ids = chat_ids(tokenizer, [{"role": "user", "content": content}])
     answer = tokenizer(example.response, add_special_tokens=False)["input_ids"]
     return EncodedExample((*ids, *answer, turn_end(tokenizer)), len(ids))
+
+
+def encode_short(
+    tokenizer: PreTrainedTokenizerBase, examples: Iterable[Example], mode: Mode, max_tokens: int
+) -> tuple[EncodedExample, ...]:
+    """Encode the examples that can be shown in a mode and have at most `max_tokens` tokens."""
+    encoded = (encode_example(tokenizer, example, mode) for example in examples)
+    return tuple(e for e in encoded if e is not None and len(e.ids) <= max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,7 @@ class PackedExamples:
 def pack(groups: Sequence[Sequence[EncodedExample]]) -> PackedExamples:
     """Pack groups of examples, padding the rows to the longest."""
     everyone = [example for group in groups for example in group]
-    shared = _shared_length([e.ids[: e.start - 1] for e in everyone])
+    shared = shared_length([e.ids[: e.start - 1] for e in everyone])
     length = max(shared + sum(len(e.ids) - shared for e in group) for group in groups)
     ids = torch.zeros(len(groups), length, dtype=torch.long)
     positions = torch.zeros_like(ids)
@@ -125,7 +135,7 @@ def pack(groups: Sequence[Sequence[EncodedExample]]) -> PackedExamples:
     return PackedExamples(ids, positions, visible[:, None], predicts, owner, number)
 
 
-def _shared_length(rows: Sequence[tuple[int, ...]]) -> int:
+def shared_length(rows: Sequence[tuple[int, ...]]) -> int:
     """Tokens that all rows begin with."""
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
 

@@ -59,7 +59,7 @@ def choose_probe(pools: Sequence[TaskPool], role: Role, limit: int, seed: int) -
         pools: All tasks, which probes name by position.
         role: Trained tasks, or those of validation families.
         limit: Most tasks.
-        seed: Of the draw.
+        seed: Seeds the draw.
     """
     members = [i for i, pool in enumerate(pools) if pool.role == role and not _is_relabelled(pool)]
     rng = random.Random(f"{seed}:probe:{role}")
@@ -93,7 +93,7 @@ def measure_probe(
     Args:
         probe: Which tasks.
         measure: Runs the model.
-        prefix: Of the names in the result.
+        prefix: Begins the names in the result.
         compare: False leaves the wrong prompts out, where they can make no difference.
 
     Returns:
@@ -110,17 +110,16 @@ def measure_probe(
         f"{prefix}_loss": fmean(r.nll for r in right.values()),
         f"{prefix}_exact": fmean(r.exact for r in right.values()),
     }
-    if compare and (pairs := _paired(probe.tasks, probe.wrong)):
-        wrong = [g.nll for g in measure(*zip(*pairs, strict=True))]
-        values[f"{prefix}_loss_wrong_prompts"] = fmean(wrong)
-        values[f"{prefix}_wrong_prompt_gap"] = fmean(
-            nll - right[task].nll for nll, (task, _) in zip(wrong, pairs, strict=True)
-        )
-    if compare and (pairs := _paired(probe.tasks, probe.other_operation)):
-        other = [g.nll for g in measure(*zip(*pairs, strict=True))]
-        values[f"{prefix}_operation_gain"] = fmean(
-            nll - right[task].nll for nll, (task, _) in zip(other, pairs, strict=True)
-        )
+    sources = {"wrong_prompt_gap": probe.wrong, "operation_gain": probe.other_operation}
+    for name, others in sources.items() if compare else ():
+        pairs = [(t, s) for t, s in zip(probe.tasks, others, strict=True) if s is not None]
+        if pairs:
+            wrong = [g.nll for g in measure(*zip(*pairs, strict=True))]
+            if name == "wrong_prompt_gap":
+                values[f"{prefix}_loss_wrong_prompts"] = fmean(wrong)
+            values[f"{prefix}_{name}"] = fmean(
+                nll - right[task].nll for nll, (task, _) in zip(wrong, pairs, strict=True)
+            )
     return {name: round(value, 5) for name, value in values.items()}
 
 
@@ -150,7 +149,3 @@ def weight_statistics(
     cosines = gram / norms[:, None] / norms
     between = (float(cosines.sum()) - count) / (count * (count - 1))
     return WeightStatistics(mean_square**0.5, max(0.0, share), between)
-
-
-def _paired(tasks: Sequence[int], sources: Sequence[int | None]) -> list[tuple[int, int]]:
-    return [(t, s) for t, s in zip(tasks, sources, strict=True) if s is not None]

@@ -23,7 +23,7 @@ from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_base
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, resolve
-from dnd_engine.tasks.folder import Mode, Task, hash_train
+from dnd_engine.tasks.folder import Task, hash_train
 from dnd_engine.training.checkpoint import load_checkpoint, save_checkpoint
 from dnd_engine.training.collection import write_snapshot
 from dnd_engine.training.collection_files import (
@@ -35,7 +35,7 @@ from dnd_engine.training.collection_files import (
     run_folder,
     write_losses,
 )
-from dnd_engine.training.examples import EncodedExample, encode_example, pack, response_losses
+from dnd_engine.training.examples import EncodedExample, encode_short, pack, response_losses
 from dnd_engine.training.finetune.collect_recipe import (
     FREE,
     GROWS,
@@ -228,15 +228,12 @@ class RunTrainer:
         return trainings, left_out
 
     def _encode(self, task: Task) -> _Examples:
-        held = self.recipe.validation_examples
-
-        def encode(side: slice, mode: Mode) -> tuple[EncodedExample, ...]:
-            found = (encode_example(self.base.tokenizer, e, mode) for e in task.train[side])
-            return tuple(e for e in found if e and len(e.ids) <= self.recipe.max_tokens)
-
-        bare = encode(slice(None, -held), "bare")
-        check = encode(slice(-held, None), "bare" if bare else "full")
-        return _Examples(encode(slice(None, -held), "full"), bare, check)
+        tokenizer, limit = self.base.tokenizer, self.recipe.max_tokens
+        cut = -self.recipe.validation_examples
+        bare = encode_short(tokenizer, task.train[:cut], "bare", limit)
+        check = encode_short(tokenizer, task.train[cut:], "bare" if bare else "full", limit)
+        full = encode_short(tokenizer, task.train[:cut], "full", limit)
+        return _Examples(full, bare, check)
 
     def _digest(self, trainings: Sequence[_Training]) -> str:
         """What a checkpoint belongs to: these runs, side by side, trained this way."""
