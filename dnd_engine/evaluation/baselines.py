@@ -93,7 +93,7 @@ class Baselines:
     Args:
         engine: With the generator to examine.
         tasks: All that are examined; wrong prompts are those of another one.
-        seed: Of all draws.
+        seed: Seeds all draws.
         condition_prompts: Prompts of a train side that one condition is drawn from.
         draws: Prompt draws of the rows in `DRAWN`; the other rows have one.
         adapters: Folder of a collection, for the rows that use trained LoRAs.

@@ -49,7 +49,7 @@ def measure(
     Args:
         generated: Task to its adapters, one per prompt draw.
         training: Training task to its adapter; None to leave those comparisons out.
-        layout: Of all of them.
+        layout: Layout of all adapters.
         source: Where the training adapters come from.
 
     Returns:

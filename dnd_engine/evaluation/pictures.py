@@ -113,7 +113,7 @@ def category_rows(
     Bare inputs if they were measured: there the prompts must carry the task.
 
     Args:
-        rows: Of a report.
+        rows: Rows of a report.
         write: Writes the generator's score, and the other if there is one.
 
     Returns:

@@ -118,7 +118,7 @@ def build_report(
     bootstrap over families.
 
     Args:
-        scores: Of all rows and modes.
+        scores: Scores of all rows and modes.
         meta: What the scores do not say.
         tasks: The examined tasks; without them, failures do not say what was asked and wanted.
         similarities: Task to the similarity of its prompts to the nearest training task's.

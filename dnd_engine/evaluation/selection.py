@@ -39,7 +39,7 @@ def choose_tasks(
             `pair` and `format` are made here, from tasks that the generator was trained on; pairs
             are in formats that it knows from other tasks.
         limit: Tasks, drawn by seed, as many of each kind of novelty.
-        seed: Of the draw, and of the wording of formats.
+        seed: Draws tasks and the wordings of formats.
 
     Raises:
         ConfigError: If a name is unknown, nothing is left, or pairs are asked for of a generator

@@ -494,7 +494,7 @@ class _Guesses:
         probabilities counts, times their number (Bonferroni).
 
         Args:
-            renamed: Of answers and guesses of different names; else of equal ones.
+            renamed: Whether answers and guesses have different names, instead of equal ones.
         """
         from scipy.stats import hypergeom
 

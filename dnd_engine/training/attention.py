@@ -181,7 +181,7 @@ def attending_in_blocks(
     Args:
         model: A causal language model of transformers.
         owner: See `cut_into_blocks`.
-        prefix: Likewise.
+        prefix: See `cut_into_blocks`.
 
     Yields:
         Arguments for the model's forward pass in addition to ids and positions.

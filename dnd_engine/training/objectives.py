@@ -92,9 +92,9 @@ class Reconstruction:
     Training starts in the gauge of the collection.
 
     Args:
-        collection: Of the generator's layout, and checked against the base.
+        collection: A collection of the generator's layout, checked against the base.
         recipe: For the seed and the cache.
-        identity: Of the collection, by its hash.
+        identity: Hash of the collection.
     """
 
     needs_examples = False

@@ -85,7 +85,7 @@ def open_pairs(collection: Collection, slugs: Sequence[str], cache: Path, identi
         collection: Checked against the base already.
         slugs: The tasks that are trained on, of the train split.
         cache: Folder where the result is kept.
-        identity: Of collection and tasks; names the cached result.
+        identity: Hash of collection and tasks; names the cached result.
 
     Raises:
         TrainingError: If a snapshot that is read is not the one that was written, or the disk

@@ -107,11 +107,11 @@ def curve_chart(
     """Draw lines over the steps of training; None if nothing of them was measured.
 
     Args:
-        key: Of the title.
+        key: Key of the title in `words`.
         lines: From back to front.
         end: The last step that the axis shows; more than is done shows what is still to come.
         words: What is written.
-        y: Of the values; None begins at zero.
+        y: Scale of the values; None begins at zero.
     """
     lines = [line for line in lines if line.points]
     if not lines:

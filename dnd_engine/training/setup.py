@@ -285,7 +285,7 @@ def _check_disk(recipe: TrainRecipe, generator: Generator, num_prompts: int) -> 
 
     Args:
         recipe: Where the run and its cache are.
-        generator: Of which checkpoint and best weights are kept.
+        generator: The generator; its checkpoint and best weights are kept.
         num_prompts: To be encoded still. Prompts of tasks that the objective is going to leave
             out are among them.
     """

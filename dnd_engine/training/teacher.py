@@ -55,7 +55,7 @@ def teacher_divergence(
     Args:
         logits: The student's.
         tokens: The teacher's likeliest next tokens, (answer tokens, top).
-        log_probs: Theirs under the teacher.
+        log_probs: Log-probabilities of these tokens under the teacher.
         rest: Log of the teacher's mass on all others.
     """
     ours = logits.log_softmax(dim=-1).gather(1, tokens)

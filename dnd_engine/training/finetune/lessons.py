@@ -131,11 +131,11 @@ def train_on_lessons(
     Args:
         runtime: The frozen base; its lock is held during each step, not between them.
         start: Weight tokens to start from, left unchanged. Layers with zero A and B get a new A.
-        layout: Theirs.
+        layout: Layout of the weight tokens.
         lessons: What is learnt. More may be added between two steps.
         config: Steps, batches, the share of whole prompts, and the seed of the order.
-        name: Of the operation, for its error.
-        learning_rate: At a step, from 0.
+        name: Name of the operation, for its error.
+        learning_rate: Learning rate at a step, from 0.
         loss: What a step lowers; the reference answers' if not given.
 
     Yields:

@@ -192,7 +192,7 @@ def refine(
     Args:
         runtime: The frozen base; its lock is held during each batch and step, not between them.
         start: Weight tokens to start from; not changed.
-        layout: Theirs.
+        layout: Layout of the weight tokens.
         examples: Prompts; those without a bare input are left out. Responses count only if
             `config.labels`, and then those without one are left out.
         teacher: The adapter applied while the base answers full prompts; unused if others do.

@@ -117,12 +117,12 @@ def descend(
 
     Args:
         start: Where to start, on the base's device; not changed.
-        loss: Of the tokens at a step, from 0.
+        loss: Loss of the tokens at a step, from 0.
         lock: Guards the base; held while a loss and its gradient are computed, not between.
-        name: Of the operation, for its error.
+        name: Name of the operation, for its error.
         steps: How many.
-        learning_rate: At a step, from 0.
-        clip_norm: Of the gradient.
+        learning_rate: Learning rate at a step, from 0.
+        clip_norm: Maximum norm of the gradient.
 
     Yields:
         After every step.
