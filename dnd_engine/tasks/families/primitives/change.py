@@ -12,10 +12,10 @@ def _capitalised(word: str) -> str:
     return word[:1].upper() + word[1:]
 
 
-def _marked(name: str, sign: str, left: str, right: str, places: str) -> OnWord:
+def _marked(name: str, sign: str, pair: str, places: str) -> OnWord:
     return OnWord(
         name=f"mark-{name}",
-        function=lambda word: f"{left}{word}{right}",
+        function=lambda word: f"{pair[0]}{word}{pair[1]}",
         phrases=(
             f"put {{word}} in {sign}",
             f"write {{word}} in {sign}",
@@ -114,33 +114,26 @@ PRIMITIVES = (
             _marked(
                 "quotes",
                 "double quotes",
-                '"',
-                '"',
+                '""',
                 "each-word first-word last-word city first-word-of-each-line",
             ),
             _marked(
-                "square",
-                "square brackets",
-                "[",
-                "]",
-                "each-word last-word name last-word-of-each-line",
+                "square", "square brackets", "[]", "each-word last-word name last-word-of-each-line"
             ),
             _marked(
                 "underscores",
                 "underscores",
-                "_",
-                "_",
+                "__",
                 "each-word second-word colour first-word-of-each-item",
             ),
             _marked(
                 "angles",
                 "angle brackets",
-                "<",
-                ">",
+                "<>",
                 "first-word odd-words day last-word-of-after-colon",
             ),
             _marked(
-                "slashes", "slashes", "/", "/", "each-word last-word number last-word-of-each-item"
+                "slashes", "slashes", "//", "each-word last-word number last-word-of-each-item"
             ),
         ),
     ),
