@@ -147,7 +147,8 @@ def test_a_built_wheel_carries_engine_window_assets_and_generator(tmp_path: Path
     modules = {
         path.relative_to(ROOT).as_posix()
         for package in ("dnd_engine", "ui")
-        for path in (ROOT / package).rglob("*.py")
+        for path in (ROOT / package).rglob("*")
+        if path.suffix in (".py", ".txt")  # and the lists of words and phrases
     }
     assert modules <= names, "a pattern of .gitignore hides them from the build"
     assert not any(name.startswith(("tests/", "runs/")) for name in names)

@@ -20,7 +20,7 @@ from dnd_engine.training.finetune.collect import collect
 from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 from tests.dnd_engine import cluster_jobs
 from tests.dnd_engine.tiny import CPU
-from tests.dnd_engine.training.finetune.test_collect import digests, write_tasks
+from tests.dnd_engine.training.finetune.test_collect import digests, write_letters
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_collection_survives_a_killed_worker_to_the_byte(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recipe = CollectRecipe(
-        tasks=(write_tasks(tmp_path / "letters"),),
+        tasks=(write_letters(tmp_path / "letters"),),
         out=tmp_path / "here",
         base=str(tiny_folder),
         split="both",
