@@ -40,13 +40,13 @@ __all__ = [
     "Answer",
     "AskMode",
     "Batch",
+    "CardReading",
     "Found",
     "Kept",
     "Made",
     "MeasureRun",
     "Place",
     "Proposed",
-    "Reading",
     "RemoteSide",
     "Run",
     "Session",
@@ -94,7 +94,7 @@ _UNDO_STEPS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CardReading:
     """Result of reading the file of one card with certain options."""
 
     split: Split
@@ -428,7 +428,7 @@ class Session:
     """Current contents of the canvas."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The visitor's settings by slot: mix, seed, sampling and so on."""
-    readings: dict[str, Reading] = field(default_factory=dict)
+    readings: dict[str, CardReading] = field(default_factory=dict)
     """Readings by card. Kept when a card is removed, because Undo may restore it."""
     made: Made | None = None
     """The adapter in the bar."""

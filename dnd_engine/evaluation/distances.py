@@ -22,7 +22,7 @@ from dnd_engine.generator.report import Closeness, Cosine, Distances, Distributi
 from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.layout import LoRALayout
 
-__all__ = ["QUANTILES", "measure"]
+__all__ = ["QUANTILES", "measure_distances"]
 
 QUANTILES = tuple(round(0.05 * i, 2) for i in range(21))
 """Where whole distributions are read: 0, .05, … 1."""
@@ -38,7 +38,7 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 
-def measure(
+def measure_distances(
     generated: Mapping[str, Sequence[Float[Tensor, "tokens rows cols"]]],
     training: Mapping[str, Float[Tensor, "tokens rows cols"]] | None,
     layout: LoRALayout,

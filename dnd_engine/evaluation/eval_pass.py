@@ -269,7 +269,7 @@ class EvalPass:
         source: Literal["", "generated", "collected"] = ""
         if training is not None:
             source = "generated" if self.baselines.trained else "collected"
-        return distances.measure(generated, training, layout, source)
+        return distances.measure_distances(generated, training, layout, source)
 
 
 def chunks(all_items: Sequence[EvalItems]) -> Iterator[list[EvalItems]]:

@@ -78,7 +78,7 @@ def judge(
 
     Args:
         scores: Scores of all rows and modes.
-        cosine: Cosines of generated adapters, as `distances.measure` found them.
+        cosine: Cosines of generated adapters, as `distances.measure_distances` found them.
         distances: What else it found.
         seed: Seeds the intervals.
         other_format: Tasks whose wrong prompts ask for another answer format; `gain_on_unseen`

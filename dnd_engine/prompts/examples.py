@@ -7,11 +7,11 @@ from dnd_engine.files import asset_path
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 
-__all__ = ["Example", "load_examples"]
+__all__ = ["ExampleBucket", "load_examples"]
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ExampleBucket:
     """A set of prompt files of one task."""
 
     id: str
@@ -31,7 +31,7 @@ class Example:
         return Bucket(self.bucket, 1.0, tuple(read_prompt_file(path) for path in paths))
 
 
-def load_examples() -> tuple[Example, ...]:
+def load_examples() -> tuple[ExampleBucket, ...]:
     """Return the shipped examples."""
     listed = json.loads(asset_path("examples", "examples.json").read_text(encoding="utf-8"))
-    return tuple(Example(**{**entry, "files": tuple(entry["files"])}) for entry in listed)
+    return tuple(ExampleBucket(**{**entry, "files": tuple(entry["files"])}) for entry in listed)

@@ -10,7 +10,7 @@ from dnd_engine.files import write_whole
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import RunFolder, Training
 
-__all__ = ["Words", "curve_chart", "draw_monitors", "training_charts"]
+__all__ = ["CurveWords", "curve_chart", "draw_monitors", "training_charts"]
 
 
 def _tell(label: str, first: str, begin: int, last: str, end: int) -> str:
@@ -18,7 +18,7 @@ def _tell(label: str, first: str, begin: int, last: str, end: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
+class CurveWords:
     """What curves are called, and how their numbers are written."""
 
     titles: Mapping[str, tuple[str, str]]
@@ -29,7 +29,7 @@ class Words:
     write: Callable[[float], str] = short
 
 
-_ENGLISH = Words(
+_ENGLISH = CurveWords(
     titles={
         "loss": ("Training loss", "nats per answer token; single steps in grey"),
         "seen": ("Validation, tasks in training", "nats per answer token"),
@@ -67,7 +67,7 @@ def draw_monitors(out: Path) -> None:
         raise TrainingError(f"`{path}` cannot be written: {error}") from error
 
 
-def training_charts(seen: Training, words: Words = _ENGLISH) -> list[Chart]:
+def training_charts(seen: Training, words: CurveWords = _ENGLISH) -> list[Chart]:
     """Draw what was measured so far; charts without a number yet are left out.
 
     Args:
@@ -102,7 +102,7 @@ def training_charts(seen: Training, words: Words = _ENGLISH) -> list[Chart]:
 
 
 def curve_chart(
-    key: str, lines: Sequence[Line], end: float, words: Words, y: Scale | None = None
+    key: str, lines: Sequence[Line], end: float, words: CurveWords, y: Scale | None = None
 ) -> Chart | None:
     """Draw lines over the steps of training; None if nothing of them was measured.
 
@@ -134,7 +134,7 @@ def curve_chart(
     return line_chart(lines, x, y, f"{title}, {unit}: {'; '.join(told)}").titled(title, unit)
 
 
-def _right_and_wrong(seen: Training, words: Words, whole: str, few: str) -> list[Line]:
+def _right_and_wrong(seen: Training, words: CurveWords, whole: str, few: str) -> list[Line]:
     """Right against wrong prompts: whole validations, and thin the few tasks between them."""
     lines: list[Line] = []
     kinds: tuple[tuple[str, str, Look], ...] = (

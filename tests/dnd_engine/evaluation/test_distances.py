@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dnd_engine.errors import ConfigError, LayoutMismatchError
-from dnd_engine.evaluation.distances import QUANTILES, measure
+from dnd_engine.evaluation.distances import QUANTILES, measure_distances
 from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.weight_tokens import detokenize, tokenize
 from tests.dnd_engine.tiny import LAYOUT, delta, random_tokens
@@ -50,7 +50,7 @@ def test_other_factors_of_the_same_weight_change_are_the_same_point() -> None:
     turned = {
         key: turn @ value if "lora_A" in key else value @ turn.T for key, value in state.items()
     }
-    cosine, _ = measure({"a": [tokens, tokenize(turned, LAYOUT)]}, None, LAYOUT)
+    cosine, _ = measure_distances({"a": [tokens, tokenize(turned, LAYOUT)]}, None, LAYOUT)
     assert cosine.same_task == pytest.approx(1)
 
 
@@ -61,7 +61,7 @@ def test_cosines_are_those_of_the_weight_changes_raw_and_centred() -> None:
     }
     flat = [(slug, explicit(t)) for slug, draws in generated.items() for t in draws]
     mean = torch.stack([v for _, v in flat]).mean(dim=0)
-    means, found = measure(generated, None, LAYOUT)
+    means, found = measure_distances(generated, None, LAYOUT)
     for suffix, centre in (("", torch.zeros_like(mean)), ("_centred", mean)):
         same: list[float] = []
         different: list[float] = []
@@ -78,7 +78,7 @@ def test_cosines_are_those_of_the_weight_changes_raw_and_centred() -> None:
 
 def test_every_task_counts_alike_in_the_mean_however_many_draws_it_has() -> None:
     a, b = (random_tokens(seed=s).double() for s in (1, 2))
-    cosine, _ = measure({"a": [a, a, a], "b": [b]}, None, LAYOUT)
+    cosine, _ = measure_distances({"a": [a, a, a], "b": [b]}, None, LAYOUT)
     assert cosine.different_task_centred == pytest.approx(-1)
 
 
@@ -89,7 +89,7 @@ def test_distances_to_training_are_those_of_the_weight_changes() -> None:
     mean = torch.stack(list(flat.values())).mean(dim=0)
     unit = np.sqrt(np.mean([float((v - mean).square().sum()) for v in flat.values()]))
     to_each = {name: float((explicit(mine) - v).norm()) / unit for name, v in flat.items()}
-    found = present(measure({"a": [mine]}, training, LAYOUT)[1].nearest)
+    found = present(measure_distances({"a": [mine]}, training, LAYOUT)[1].nearest)
     assert found.generated["a"] == pytest.approx(min(to_each.values()), rel=1e-5)
     assert found.nearest_task["a"] == min(to_each, key=lambda name: to_each[name])
     between = [
@@ -101,7 +101,7 @@ def test_distances_to_training_are_those_of_the_weight_changes() -> None:
 
 def test_a_copy_of_a_training_adapter_has_no_distance_and_is_named() -> None:
     training = {f"t{s}": random_tokens(seed=s) for s in range(4)}
-    _, found = measure({"a": [training["t2"]]}, training, LAYOUT)
+    _, found = measure_distances({"a": [training["t2"]]}, training, LAYOUT)
     nearest = present(found.nearest)
     assert nearest.nearest_task == {"a": "t2"}
     assert present(nearest.ratio) < 0.01
@@ -119,7 +119,7 @@ def test_a_combination_of_training_adapters_lies_in_their_span_and_a_new_one_doe
     parts = [random_tokens(seed=s).double() for s in range(5)]
     training = {f"t{s}": with_b(p) for s, p in enumerate(parts)}
     inside = with_b(0.7 * parts[0] + 0.5 * parts[1] - 0.2 * parts[3])  # weights sum to one
-    _, found = measure(
+    _, found = measure_distances(
         {"in": [inside], "out": [with_b(random_tokens(seed=77).double())]}, training, LAYOUT
     )
     shares = present(found.outside_span).generated
@@ -131,7 +131,9 @@ def test_a_combination_of_training_adapters_lies_in_their_span_and_a_new_one_doe
 def test_linearly_dependent_training_adapters_are_no_obstacle() -> None:
     a, b = random_tokens(seed=1).double(), random_tokens(seed=2).double()
     training = {"a": a, "again": a.clone(), "b": b, "more": b.clone()}
-    _, found = measure({"x": [a], "y": [random_tokens(seed=3).double()]}, training, LAYOUT)
+    _, found = measure_distances(
+        {"x": [a], "y": [random_tokens(seed=3).double()]}, training, LAYOUT
+    )
     outside = present(found.outside_span).generated
     assert outside["x"] < 0.01
     assert 0.5 < outside["y"] <= 1
@@ -139,13 +141,13 @@ def test_linearly_dependent_training_adapters_are_no_obstacle() -> None:
 
 def test_a_generator_that_gives_one_adapter_for_all_has_nothing_left_when_centred() -> None:
     one = random_tokens(seed=1)
-    found, _ = measure({"a": [one, one], "b": [one, one]}, None, LAYOUT)
+    found, _ = measure_distances({"a": [one, one], "b": [one, one]}, None, LAYOUT)
     assert found.same_task == found.different_task == pytest.approx(1, abs=1e-5)
     assert found.same_task_centred is found.different_task_centred is None
 
 
 def test_without_training_adapters_those_comparisons_are_left_out() -> None:
-    cosine, found = measure({"a": [random_tokens(seed=1)]}, None, LAYOUT)
+    cosine, found = measure_distances({"a": [random_tokens(seed=1)]}, None, LAYOUT)
     assert found.nearest is found.outside_span is None
     assert cosine.same_task is None
     assert found.n_training == 0
@@ -153,12 +155,14 @@ def test_without_training_adapters_those_comparisons_are_left_out() -> None:
 
 def test_training_adapters_that_are_all_alike_give_no_distances() -> None:
     one = random_tokens(seed=1)
-    _, found = measure({"a": [random_tokens(seed=2)]}, {"t": one, "u": one.clone()}, LAYOUT)
+    _, found = measure_distances(
+        {"a": [random_tokens(seed=2)]}, {"t": one, "u": one.clone()}, LAYOUT
+    )
     assert found.nearest is found.outside_span is None
 
 
 def test_faults_say_what_is_wrong() -> None:
     with pytest.raises(ConfigError, match="at least one generated adapter"):
-        measure({}, None, LAYOUT)
+        measure_distances({}, None, LAYOUT)
     with pytest.raises(LayoutMismatchError, match="adapter 1 has weight tokens of shape"):
-        measure({"a": [random_tokens(), random_tokens()[1:]]}, None, LAYOUT)
+        measure_distances({"a": [random_tokens(), random_tokens()[1:]]}, None, LAYOUT)

@@ -14,8 +14,7 @@ import gradio as gr
 
 from dnd_engine.charts import Chart, Line, Look, Row, Scale, row_chart
 from dnd_engine.training.collection_files import Run
-from dnd_engine.training.pictures import Words as CurveWords
-from dnd_engine.training.pictures import curve_chart, training_charts
+from dnd_engine.training.pictures import CurveWords, curve_chart, training_charts
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import Collecting, Training, Watched
 from ui.markup import esc, icon, prose

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ui.tabs.workbench.adapter.view import Learnt
 
 __all__ = [
+    "CheckLine",
     "ChecksPanel",
-    "Verdict",
     "checks_html",
     "checks_panel",
     "is_doubtful",
@@ -184,7 +184,7 @@ _WARNINGS: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckLine:
     """One line of the judgement."""
 
     name: str
@@ -225,62 +225,62 @@ def checks_panel() -> ChecksPanel:
     return ChecksPanel(checks=view, proof_box=proof_box, proof=proof, prove=prove)
 
 
-def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[Verdict]:
+def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[CheckLine]:
     """Judge an inspection, relative to the evaluated adapters if there are any."""
-    found: list[Verdict] = []
+    found: list[CheckLine] = []
     if (effect := inspection.effect) is not None:
         too_strong = STRONG if inspection.strongest is None else inspection.strongest
         if effect < NO_EFFECT:
-            found.append(Verdict("nothing", "", "warn"))
+            found.append(CheckLine("nothing", "", "warn"))
         elif effect > too_strong:
-            found.append(Verdict("strongest", "", "warn"))
+            found.append(CheckLine("strongest", "", "warn"))
         else:
-            found.append(Verdict("changes", "", "check"))
+            found.append(CheckLine("changes", "", "check"))
     trained = taught not in ("", "imprinted")
     if taught:
-        found.append(Verdict(taught, "", "warn" if taught == "refined_alike" else "info"))
+        found.append(CheckLine(taught, "", "warn" if taught == "refined_alike" else "info"))
     # Agreement is what training aims at; an imprint is judged by it just as a generated adapter is.
     if not trained and inspection.agreement is not None:
         found.append(_carrying(inspection.agreement))
     elif _is_untold(inspection, taught):
-        found.append(Verdict("untold", "", "info"))
+        found.append(CheckLine("untold", "", "info"))
     if (verdict := inspection.verdict) is not None and verdict.outcome == "fails":
-        found.append(Verdict("fails", "", "warn"))
+        found.append(CheckLine("fails", "", "warn"))
     if (ordinary := inspection.ordinary) is not None:
         value = _("{same} of {number}", same=ordinary.same, number=ordinary.num_messages)
         if ordinary.enough:
-            found.append(Verdict("leaves_alone", value, "check"))
+            found.append(CheckLine("leaves_alone", value, "check"))
         else:
-            found.append(Verdict("changes_others", value, "warn"))
+            found.append(CheckLine("changes_others", value, "warn"))
     if inspection.skills is not None:
         found.append(_skills(inspection.skills))
     near = inspection.familiarity
     if not trained and near is not None and near.is_unlike:
         # Measured agreement outweighs a prediction from similarity.
         seen = verdict is not None and verdict.outcome == "works" and verdict.left_out
-        found.append(Verdict("unlike", "", "info" if seen else "warn"))
+        found.append(CheckLine("unlike", "", "info" if seen else "warn"))
     return found
 
 
-def _skills(skills: "Skills") -> Verdict:
+def _skills(skills: "Skills") -> CheckLine:
     """Judge the share of right answers that are left."""
     value = _("{after}, was {before}", after=skills.after, before=skills.before)
     if skills.all_kept:
-        return Verdict("keeps_skills", value, "check")
+        return CheckLine("keeps_skills", value, "check")
     if skills.enough:
-        return Verdict("costs_skills", value, "info")
-    return Verdict("loses_skills", value, "warn")
+        return CheckLine("costs_skills", value, "info")
+    return CheckLine("loses_skills", value, "warn")
 
 
-def _carrying(agreement: "Agreement") -> Verdict:
+def _carrying(agreement: "Agreement") -> CheckLine:
     """Judge how often the instruction is not needed."""
     told = _("{same} of {number}", same=agreement.same, number=agreement.num_prompts)
     if agreement.share >= MOSTLY:
         enough = agreement.num_prompts >= ENOUGH_PROMPTS
-        return Verdict("carries", told, "check" if enough else "info")
+        return CheckLine("carries", told, "check" if enough else "info")
     if agreement.share >= CARRIES_SOME:
-        return Verdict("carries_some", told, "info")
-    return Verdict("carries_none", told, "warn")
+        return CheckLine("carries_some", told, "info")
+    return CheckLine("carries_none", told, "warn")
 
 
 def checks_html(

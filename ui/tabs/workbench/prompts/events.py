@@ -11,13 +11,13 @@ from gradio.processing_utils import save_file_to_cache
 from dnd_engine.errors import BrokenItemsError, BucketError, NoTextColumnError, PromptFileError
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.buckets import Bucket, check_buckets, with_instruction
-from dnd_engine.prompts.examples import Example
+from dnd_engine.prompts.examples import ExampleBucket
 from dnd_engine.prompts.files import read_prompt_file, without
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import display_name
 from ui.canvas import Arrangement, CanvasCard
 from ui.shared import App, Updates, fingerprint, used_words, without_name
-from ui.state import PROMPTS, Reading, Session
+from ui.state import PROMPTS, CardReading, Session
 from ui.tabs.workbench.adapter.events import facts_of
 from ui.tabs.workbench.prompts.file_info import look, reading_info
 from ui.tabs.workbench.prompts.view import hint_html
@@ -36,7 +36,7 @@ class PromptEvents:
         self, arrangement: Arrangement, session: Session, request: gr.Request
     ) -> Updates:
         """Read new files on the canvas, and describe what Synthesize would use."""
-        fresh: dict[str, Reading] = {}
+        fresh: dict[str, CardReading] = {}
         if arrangement.cards and session.folder is None:
             session.folder = self._app.files.folder(request.session_hash or "")
         for card in arrangement.cards:
@@ -69,11 +69,13 @@ class PromptEvents:
         return updates
 
     def _read(
-        self, card: CanvasCard, before: Reading | None, session: Session, session_hash: str
-    ) -> Reading:
+        self, card: CanvasCard, before: CardReading | None, session: Session, session_hash: str
+    ) -> CardReading:
         name = display_name(card.name)
         copy = before.copy if before else None
-        read = Reading(split=card.split, copy=Path(), choices=card.choices, accepted=card.accepted)
+        read = CardReading(
+            split=card.split, copy=Path(), choices=card.choices, accepted=card.accepted
+        )
         try:
             if copy is None:
                 if card.upload is None or not card.upload.is_file():
@@ -128,7 +130,7 @@ class PromptEvents:
             )
 
     def load_examples(
-        self, examples: Sequence[Example], session: Session, *, own_weights: bool
+        self, examples: Sequence[ExampleBucket], session: Session, *, own_weights: bool
     ) -> Updates:
         """Put example files on the canvas."""
         sets = []
@@ -149,7 +151,7 @@ class PromptEvents:
             sets.append({"bucket": example.bucket, "weight": weight, "files": files})
         return {"inbox": {"op": "load", "sets": sets}}
 
-    def show_me(self, example: Example, session: Session) -> Updates:
+    def show_me(self, example: ExampleBucket, session: Session) -> Updates:
         """Load an example; once it is read, the canvas requests the rest, as a visitor would."""
         session.to_show = example.question
         inbox = self.load_examples([example], session, own_weights=False)["inbox"]
@@ -210,6 +212,6 @@ def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
     return with_instruction(buckets, session.instruction)
 
 
-def _asked(about: Reading | CanvasCard) -> tuple[Split, Choices, bool]:
+def _asked(about: CardReading | CanvasCard) -> tuple[Split, Choices, bool]:
     """Return the options for reading a file; if they change, it is read again."""
     return about.split, about.choices, about.accepted

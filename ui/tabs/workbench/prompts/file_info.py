@@ -9,7 +9,7 @@ from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import one_line
 from ui.canvas import Arrangement, CanvasCard
 from ui.markup import cut
-from ui.state import Reading, Session
+from ui.state import CardReading, Session
 
 __all__ = ["look", "reading_info"]
 
@@ -17,7 +17,7 @@ _MAX_SHOWN_CHARS = 2_000
 """Maximum characters of a prompt in the dialog."""
 
 
-def reading_info(reading: Reading, card: CanvasCard) -> dict[str, Any]:
+def reading_info(reading: CardReading, card: CanvasCard) -> dict[str, Any]:
     """Describe a reading for its card."""
     file = reading.file or reading.whole
     info: dict[str, Any] = {
@@ -99,7 +99,7 @@ def _preview(file: PromptFile) -> str:
     return cut(one_line(split_prompt(file.prompts[0].text).bare.replace("\n", " ")), 90)
 
 
-def _asks_split(file: PromptFile, reading: Reading) -> bool:
+def _asks_split(file: PromptFile, reading: CardReading) -> bool:
     """Return whether to ask about a text file of several lines that was read as one prompt."""
     is_one = len(file.prompts) == 1 and "\n" in file.prompts[0].text
     return _splits(file) and is_one and reading.split == "auto"

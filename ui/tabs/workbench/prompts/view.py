@@ -7,7 +7,7 @@ import gradio as gr
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.limits import FIXED
-from dnd_engine.prompts.examples import Example, load_examples
+from dnd_engine.prompts.examples import ExampleBucket, load_examples
 from ui.canvas import Inbox, PromptCanvas
 from ui.fields import NumberField, Textbox
 from ui.markup import esc, heading, prose
@@ -139,7 +139,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
     )
 
 
-def _show_html(example: Example) -> str:
+def _show_html(example: ExampleBucket) -> str:
     """Describe all that Show me will do, with its question."""
     words = _(
         "Makes an adapter from {prompts} about tables, then asks both models. Only the base is "
@@ -180,7 +180,7 @@ def _hero_html() -> str:
     return f"<section class='dnd-hero'><h2>{title}</h2><p>{more}</p></section>"
 
 
-def _example_html(example: Example) -> str:
+def _example_html(example: ExampleBucket) -> str:
     title, about = map(_, _EXAMPLE_WORDS[example.id])
     facts = f"{count_files(len(example.files))}, {count_prompts(example.num_prompts)}"
     return f"<b>{title}</b><span class='dnd-facts'>{facts}</span><span>{about}</span>"
