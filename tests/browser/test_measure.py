@@ -85,7 +85,7 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
     visit.ask("After")
     visit.idle()
     open_tab(visit)
-    expect(found).to_contain_text("the bar now holds sql-trained-from-scratch")
+    expect(found).to_contain_text("the Workbench now has sql-trained-from-scratch")
 
 
 def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
