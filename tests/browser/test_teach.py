@@ -108,7 +108,7 @@ def test_the_chat_goes_on_meanwhile_and_stop_keeps_the_adapter(
         page.locator("#dnd-teach-stop").click()
         refined(visit)
     expect(page.locator("#dnd-adapter")).to_contain_text(
-        re.compile(r"4 held-back prompts: \d+ % right before")
+        re.compile(r"4 held-back prompts: \d+ % answered as its teacher does before")
     )
     expect(page.locator("#dnd-adapter code")).not_to_have_text(before)
     assert engine.refinements[-1]["steps"] == 1
