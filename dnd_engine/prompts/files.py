@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import get_args
 
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import PromptFileError
@@ -152,13 +153,19 @@ def read_prompt_file(
         )
     asked = Asked(name=shown, split=split, limits=limits, choices=choices, formats=FORMATS)
     reading = FORMATS[suffix].read(data, asked)
-    prompts = _clean(reading, shown, limits)
-    if split == "auto":  # any other value is a person's explicit choice
-        prompts = _with_blank_line(prompts, reading.notes)
+    prompts, mode = _clean(reading, shown, limits), reading.split
+    # Any other value is a person's explicit choice.
+    if split == "auto" and (head := shared_head([prompt.text for prompt in prompts])) is not None:
+        prompts = _with_blank_line(prompts, head)
+        reading.notes.append(
+            f"All begin with “{one_line(head)}”, which was read as their instruction."
+        )
+        # A recipe requests `lines` and the like again, which would leave the instruction there.
+        mode = "shared" if mode in get_args(Split) else mode
     file = PromptFile(
         name=shown,
         prompts=prompts,
-        split=reading.split,
+        split=mode,
         column=reading.column,
         notes=tuple(reading.notes),
         num_bytes=len(data),
@@ -320,12 +327,8 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
     return tuple(prompts.values())
 
 
-def _with_blank_line(prompts: tuple[Prompt, ...], notes: list[str]) -> tuple[Prompt, ...]:
-    """Put a blank line below an instruction that all prompts share, for `split_prompt`."""
-    head = shared_head([prompt.text for prompt in prompts])
-    if head is None:
-        return prompts
-    notes.append(f"All begin with “{one_line(head)}”, which was read as their instruction.")
+def _with_blank_line(prompts: Sequence[Prompt], head: str) -> tuple[Prompt, ...]:
+    """Put a blank line below what all prompts begin with, as `split_prompt` needs it."""
     return tuple(
         replace(prompt, text=f"{head}\n\n{prompt.text[len(head) :].strip()}") for prompt in prompts
     )

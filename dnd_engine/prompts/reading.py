@@ -34,7 +34,16 @@ LABEL_KEYS = frozenset(
 Split = Literal["auto", "separator", "lines", "paragraphs"]
 """Requested way to split a text file into prompts."""
 SplitMode = Literal[
-    "separator", "lines", "paragraphs", "pairs", "headed", "rows", "objects", "cells", "files"
+    "separator",
+    "lines",
+    "paragraphs",
+    "pairs",
+    "headed",
+    "shared",
+    "rows",
+    "objects",
+    "cells",
+    "files",
 ]
 """Way in which a file was split."""
 Role = Literal["text", "instruction", "label", ""]

@@ -547,7 +547,8 @@ def test_generate_inspect_and_chat_work_on_what_they_write(tmp_path: Path, promp
     assert made.exit_code == 0, made.stderr
     values = json.loads(made.stdout)
     assert values["num_prompts"] == 20
-    assert set(values["seconds"]) == {"load", "encode", "decode", "write"}
+    # Its instruction is what all prompts begin with, up to the colon.
+    assert set(values["seconds"]) == {"load", "encode", "decode", "write", "imprint"}
     assert len(values["nearest_tasks"]) == 5
     assert set(zipfile.ZipFile(out).namelist()) == {
         "adapter_config.json",

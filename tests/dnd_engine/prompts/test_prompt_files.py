@@ -101,6 +101,8 @@ def test_an_instruction_that_all_begin_with_needs_no_blank_line(
         found = {part.instruction for part in parts if part.input is not None}
         assert found == ({instruction} if instruction else set())
         assert any("read as their instruction" in note for note in file.notes) == bool(instruction)
+        if name == "a.txt" and instruction:
+            assert file.split == "shared", "a recipe that repeats `lines` would read it otherwise"
     if instruction:
         by_hand = read_prompt_file(write("a.txt", text), split="paragraphs")
         assert all(split_prompt(prompt.text).input is None for prompt in by_hand.prompts)
