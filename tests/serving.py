@@ -7,6 +7,7 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 # Before Gradio is imported: it reads this once.
@@ -21,7 +22,7 @@ from ui.engine_handle import EngineHandle
 from ui.owner import Owner
 from ui.serve import launch_options
 
-__all__ = ["fetch_page", "free_port", "serving"]
+__all__ = ["fetch_page", "free_port", "serving", "until_healthy"]
 
 
 @contextmanager
@@ -48,6 +49,19 @@ def serving(
         yield url.rstrip("/")
     finally:
         demo.close(verbose=False)
+
+
+def until_healthy(url: str, server: subprocess.Popen[Any], said: Path | None = None) -> None:
+    """Wait until a serving engine's `/health` answers; fail with its last words if it ends."""
+
+    def is_ready() -> bool:
+        last = said.read_text()[-3000:] if said is not None else "the server ended"
+        assert server.poll() is None, last
+        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=30) as answer:
+            return bool(answer.status == 200)
+        return False
+
+    until(is_ready, 600)
 
 
 _PORTS = itertools.count(int(os.environ.get("GRADIO_SERVER_PORT", "7860")) + 100)

@@ -30,7 +30,7 @@ _DOING: Mapping[Doing, str] = {
 
 
 def step_words(progress: Progress) -> str:
-    """Describe the current step, besides the name of the stage."""
+    """Describe the current step; the name of its stage is shown beside it."""
     words, values = _DOING[progress.doing], {"name": progress.name}
     if progress.doing == "read" and not progress.name:
         words = N_("Reading all prompts")

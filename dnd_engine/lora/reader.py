@@ -66,7 +66,7 @@ _WRITTEN_LAST = ("strength", "sha256", "checks")
 """Entries of provenance.json that describe the written adapter."""
 _FLOATS = {torch.float32, torch.float16, torch.bfloat16}
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-"""Exceptions of a broken zip, besides OSError (bzip2), RuntimeError (encrypted), ValueError (odd
+"""Exceptions of a broken zip, apart from OSError (bzip2), RuntimeError (encrypted), ValueError (odd
 names and offsets) and EOFError."""
 
 

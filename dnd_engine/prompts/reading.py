@@ -93,7 +93,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A reader's input besides the bytes of its file."""
+    """What a reader gets with the bytes of its file."""
 
     name: str
     """Display name, for errors."""

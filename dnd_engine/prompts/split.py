@@ -4,6 +4,7 @@ Training, chat, Refine, Measure and the checks all remove the instruction in the
 adapter is used on the inputs it was trained for. Imports no torch.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,14 +75,12 @@ def shared_head(prompts: Sequence[str]) -> str | None:
         # A letter's "Dear Sir or Madam," is not an instruction.
         is_one = len(first.split()) >= _MIN_LINE_WORDS and not first.rstrip().endswith(",")
         return first if is_one else None
-    heads = [first[: colon.start() + 1] for colon in re.finditer(": ", first)]
-    for head in reversed(heads):
-        rests = [prompt.removeprefix(f"{head} ") for prompt in prompts]
-        if all(
-            rest.strip() and rest != prompt for rest, prompt in zip(rests, prompts, strict=True)
-        ):
-            return head if len(head.split()) >= _MIN_HEAD_WORDS else None
-    return None
+    # What the least and the greatest string share, all share: linear, whatever the prompts hold.
+    least, greatest = min(prompts), max(prompts)
+    pairs = zip(least, greatest, strict=False)
+    shared = least[: sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))]
+    head, colon, _rest = shared.partition("\n")[0].rpartition(": ")
+    return f"{head}:" if colon and len(head.split()) >= _MIN_HEAD_WORDS else None
 
 
 def close_blank_lines(instruction: str) -> str:

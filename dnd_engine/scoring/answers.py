@@ -7,7 +7,7 @@ batch. Knows token ids and adapters; knows no tasks and no metrics.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise, takewhile
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,6 +19,7 @@ from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient
 from dnd_engine.scoring.questions import Answer, Question
+from dnd_engine.training.examples import shared_length
 
 __all__ = ["answer", "batches"]
 
@@ -120,7 +121,7 @@ def answer(
     Returns:
         Answers in the order of the questions.
     """
-    shared = [_shared_length([q.prompt[:-1] for q in group]) for group in groups]
+    shared = [shared_length([q.prompt[:-1] for q in group]) for group in groups]
     openings = _Rows(runtime, active, len(groups))
     if any(shared):
         openings.read([group[0].prompt[:n] for group, n in zip(groups, shared, strict=True)])
@@ -384,8 +385,3 @@ def _causal(new: slice, device: torch.device) -> Bool[Tensor, "new keys"]:
 
 def _flat(places: Sequence[Sequence[int]]) -> list[int]:
     return [row for group in places for row in group]
-
-
-def _shared_length(rows: Sequence[tuple[int, ...]]) -> int:
-    """Return the length of the prefix that all rows share."""
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))

@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from dnd_engine.engine import Engine
 from dnd_engine.lora.adapter import put_files
 from dnd_engine.prompts.examples import load_examples
 from tests.present import present
-from tests.serving import free_port
-from tests.until import until
+from tests.serving import free_port, until_healthy
 
 
 @contextmanager
@@ -37,14 +36,7 @@ def llama_server(*arguments: object) -> Iterator[str]:
     ) as process:
         try:
             url = f"http://127.0.0.1:{port}"
-
-            def is_ready() -> bool:
-                assert process.poll() is None, "llama-server ended"
-                with suppress(httpx.HTTPError):
-                    return httpx.get(f"{url}/health").status_code == 200
-                return False
-
-            until(is_ready, 600)
+            until_healthy(url, process)
             yield url
         finally:
             process.terminate()

@@ -9,7 +9,7 @@ environment of its own:
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,7 @@ from dnd_engine.lora.adapter import put_files
 from dnd_engine.models.sources import BASES, resolve
 from dnd_engine.prompts.examples import load_examples
 from tests.present import present
-from tests.serving import free_port
-from tests.until import until
+from tests.serving import free_port, until_healthy
 
 pytestmark = [
     pytest.mark.real,
@@ -69,14 +68,7 @@ def vllm(place: Path, **settings: str) -> Iterator[str]:
     ):
         try:
             url = f"http://127.0.0.1:{port}"
-
-            def is_ready() -> bool:
-                assert server.poll() is None, said.read_text()[-3000:]
-                with suppress(httpx.HTTPError):
-                    return httpx.get(f"{url}/health").status_code == 200
-                return False
-
-            until(is_ready, 600)
+            until_healthy(url, server, said)
             yield url
         finally:
             server.terminate()

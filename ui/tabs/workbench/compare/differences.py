@@ -16,7 +16,7 @@ _MIN_SHARED = 0.3
 def marked(mine: str, other: str) -> str:
     """Escape an answer, with the words marked that the other lacks.
 
-    If hardly any word is shared, only the first differing one is marked.
+    If the answers share almost no words, only the first differing one is marked.
     """
     words, theirs = _WORDS.findall(mine), _WORDS.findall(other)
     matcher = difflib.SequenceMatcher(None, words, theirs, autojunk=False)

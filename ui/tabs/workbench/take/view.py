@@ -14,7 +14,7 @@ __all__ = ["HUB", "TakePanel", "export_do", "no_merging", "take_panel", "where_w
 
 
 HUB = "hub"
-"""Choice besides the engine's export targets: a push of the PEFT files."""
+"""Pushes the PEFT files to the Hub; offered with the engine's export targets."""
 
 
 @dataclass(frozen=True, slots=True)
