@@ -183,6 +183,11 @@ class Made:
         return bool(self.buckets) and not known
 
     @property
+    def imprint_missing(self) -> bool:
+        """Whether its instruction could be imprinted, and that does not follow by itself."""
+        return self.can_be_imprinted and not self.settling
+
+    @property
     def taught(self) -> Taught:
         """Return how it was changed after generation; labels take precedence."""
         if "trained" in self.adapter.provenance:

@@ -202,7 +202,7 @@ class AdapterEvents:
 def offered(session: Session) -> Updates:
     """Offer to imprint the adapter in the bar, unless that follows automatically."""
     made = session.made
-    can = made is not None and made.can_be_imprinted and not made.settling
+    can = made is not None and made.imprint_missing
     return {"imprint_now": gr.Button(visible=can and _is_idle(session))}
 
 

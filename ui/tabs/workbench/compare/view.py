@@ -374,7 +374,7 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
                 words = _(
                     "Ask without the instruction, as in your files: the adapter should carry it."
                 )
-                if view.made.original.not_imprinted:
+                if view.made.original.not_imprinted or view.made.imprint_missing:
                     words = _("No instruction was imprinted. Ask as your files do, and compare.")
         body = f"<p class='dnd-empty'>{words}</p>"
     again = ""
