@@ -1,6 +1,7 @@
 """Formats untrusted names and texts for messages about files."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -23,10 +24,19 @@ def display_name(name: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Remove unprintable characters, such as control and direction marks, and outer spaces."""
+    """Remove unprintable characters, such as control and direction marks, and outer spaces.
+
+    Zero-width joiners stay where they change the shape of letters or emoji.
+    """
     # Treat spaces of other widths as plain ones: macOS writes some into file names.
-    spaced = (" " if unicodedata.category(char) == "Zs" else char for char in text)
-    return "".join(char for char in spaced if char.isprintable()).strip()
+    spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)
+    joiners = {match.start() for match in _JOINER.finditer(spaced)}
+    return "".join(c for i, c in enumerate(spaced) if c.isprintable() or i in joiners).strip()
+
+
+_SHAPED = "[\u0300-\u1fff\u2070-\U0010ffff]"
+_JOINER = re.compile(f"(?<={_SHAPED})[\u200c\u200d](?={_SHAPED})")
+"""Persian, Indic scripts and emoji need joiners. Latin letters do not: there they only hide."""
 
 
 def shorten(text: str, limit: int) -> str:

@@ -79,6 +79,12 @@ def test_a_bucket_name_is_cleaned_to_one_line() -> None:
     assert Bucket("  ${x}\n<b>\u202e\x00 ").name == "${x}<b>"
 
 
+@pytest.mark.parametrize("name", ["نمی\u200cبرند", "क्\u200dष", "👩\u200d💻", "❤️\u200d🔥"])
+def test_a_bucket_name_keeps_the_joiners_that_shape_it(name: str) -> None:
+    assert Bucket(f"\u200d{name}\u200c").name == name
+    assert Bucket(name[0] + "\u200d\u200db").name == name[0] + "b"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
