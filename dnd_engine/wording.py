@@ -120,7 +120,7 @@ METRICS: Mapping[str, str] = {
 }
 
 CONTROLS: Mapping[str, str] = {
-    "wrong": N_("Made from other prompts ({names})"),
+    "wrong": N_("Made from another task's prompts ({names})"),
     "mean": N_("What all adapters share"),
     "shuffled": N_("Made from shuffled words"),
     "base": N_("No adapter"),

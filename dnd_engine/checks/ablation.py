@@ -1,10 +1,10 @@
 """Whether an adapter depends on the prompts it was made from.
 
 On some of its own prompts without their instruction, the adapter is compared with controls from the
-same generator: one made from other prompts, one made from its own prompts with shuffled words, the
-part that all adapters share, and no adapter. The score is the loss on the instructed model's
-answers. If a control scores as well, the prompts made no difference. Takes no labels and gives no
-verdict.
+same generator: one made from another task's prompts, one made from its own prompts with shuffled
+words, the part that all adapters share, and no adapter. The score is the loss on the instructed
+model's answers. If a control scores as well, the prompts made no difference. Takes no labels and
+gives no verdict.
 """
 
 import random

@@ -161,7 +161,7 @@ class Conditioning:
 
     @property
     def depends(self) -> bool:
-        """Return whether it clearly beats adapters made from other prompts, and the shared part.
+        """Return whether it clearly beats adapters of other tasks' prompts, and the shared part.
 
         An adapter made from shuffled prompts may be as good: the words alone often reveal the task.
         """
@@ -192,7 +192,7 @@ class Conditioning:
 _BESIDE: Mapping[ControlName, str] = {
     "wrong": N_(
         "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over an adapter made "
-        "from other prompts ({names})."
+        "from another task's prompts ({names})."
     ),
     "mean": N_(
         "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over what all adapters "

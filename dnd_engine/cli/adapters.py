@@ -94,7 +94,8 @@ def generate(
         bool, typer.Option(help="Imprint the instruction of the prompts in closed form.")
     ] = True,
     prove: Annotated[
-        bool, typer.Option(help="Compare with adapters made from other prompts; takes seconds.")
+        bool,
+        typer.Option(help="Compare with adapters made from another task's prompts; takes seconds."),
     ] = False,
     recipe: Annotated[
         Path | None, typer.Option(help="Recreate an adapter from this recipe.")

@@ -219,7 +219,7 @@ def test_an_adapter_can_be_put_beside_others(visits: Visits, dark: bool) -> None
     visit.synthesize()
     visit.page.get_by_role("button", name="Find out").click()
     proof = visit.page.locator("#dnd-proof")
-    expect(proof).to_contain_text("Made from other prompts (Tone of voice)")
+    expect(proof).to_contain_text("Made from another task's prompts (Tone of voice)")
     expect(proof.get_by_role("button", name="Measure again")).to_be_visible()
     expect(visit.page.locator("#dnd-download")).to_be_enabled()
     visit.check_accessible()

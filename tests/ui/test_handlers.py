@@ -696,7 +696,10 @@ def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(
 
 @pytest.mark.parametrize(
     ("bucket", "words"),
-    [("Doubt", "made from other prompts does about as well"), ("Few", "This needs two prompts")],
+    [
+        ("Doubt", "made from another task's prompts does about as well"),
+        ("Few", "This needs two prompts"),
+    ],
 )
 def test_what_could_not_be_proved_is_told(
     on: Handlers, arrange: Arrange, request_of: RequestOf, bucket: str, words: str

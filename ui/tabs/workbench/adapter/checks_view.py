@@ -607,7 +607,7 @@ def proof_html(
         )
     elif proof is None:
         more = _(
-            "Makes adapters from other prompts, and from yours with the words shuffled, "
+            "Makes adapters from another task's prompts, and from yours with the words shuffled, "
             "and compares them with this one on up to 16 of your prompts. Takes a few "
             "seconds."
         )
@@ -620,7 +620,7 @@ def proof_html(
 
 
 _PROOF_NO: Mapping[str, str] = {
-    "wrong": N_("No evidence of it: one made from other prompts does about as well."),
+    "wrong": N_("No evidence of it: one made from another task's prompts does about as well."),
     "mean": N_("No evidence of it: what all adapters of this generator share does about as well."),
 }
 

@@ -72,7 +72,7 @@ class AdapterEvents:
         return updates if session.made is made else {}
 
     def prove(self, session: Session) -> Iterator[Updates]:
-        """Compare the adapter with controls made from other prompts."""
+        """Compare the adapter with controls, such as one of another task's prompts."""
         made = session.made
         if made is None or made.refined or made.inspection is None or not made.buckets:
             return
