@@ -1,7 +1,7 @@
 // One side of the twin chat. Gradio replaces the markup at every step of a stream; this keeps the
-// newest words in view unless the reader has scrolled up, lets the other side scroll along, copies
-// the last answer, and tells Python which of its buttons was pressed. The right side also keeps the
-// answers on the screen.
+// newest words in view unless the reader has scrolled up, has both sides begin a turn at the same
+// height and scroll together, copies the last answer, and tells Python which of its buttons was
+// pressed. The right side also keeps the answers on the screen.
 let follow = true;
 let leadsUntil = 0;
 
@@ -39,9 +39,25 @@ function lead(box) {
   }
 }
 
+// A long answer on one side pushes the next question down; the other side's question goes with it.
+function level() {
+  const logs = [...document.querySelectorAll("#dnd-panes .dnd-log")];
+  const sides = logs.map((box) => [...box.querySelectorAll(".dnd-asked-row")]);
+  if (sides.length !== 2 || sides[0].length !== sides[1].length) return;
+  const beside = logs[0].getBoundingClientRect().left !== logs[1].getBoundingClientRect().left;
+  const margin = (row) => parseFloat(row.style.marginTop) || 0;
+  const heights = sides.map((rows) => rows.slice(1).map(
+    (row, turn) => row.offsetTop - margin(row) - rows[turn].offsetTop));
+  sides.forEach((rows, side) => rows.slice(1).forEach((row, turn) => {
+    const short = heights[1 - side][turn] - heights[side][turn];
+    row.style.marginTop = beside && short > 0 ? `${short}px` : "";
+  }));
+}
+
 const numAsked = () => element.querySelectorAll(".dnd-asked").length;
 let asked = numAsked();
 watch("value", () => {
+  level();
   const box = log();
   if (box && follow) box.scrollTop = box.scrollHeight;
   const before = asked;
@@ -71,9 +87,13 @@ function showAnswers() {
 
 for (const input of ["wheel", "touchmove", "pointerdown", "keydown"])
   document.addEventListener(input, () => { keeps = false; }, { capture: true, passive: true });
-const sizes = new ResizeObserver(showAnswers);
+const sizes = new ResizeObserver(() => {
+  level();
+  showAnswers();
+});
 sizes.observe(document.body);
 sizes.observe(element);
+element.addEventListener("toggle", level, true);
 
 element.addEventListener("click", async (event) => {
   const button = event.target.closest(".dnd-tool");

@@ -61,6 +61,9 @@ def test_the_panes_scroll_together_question_by_question(visit: Visit) -> None:
         const last = [...box.querySelectorAll('.dnd-asked-row')].at(-1);
         return last.getBoundingClientRect().top - box.getBoundingClientRect().top;
     }"""
+    rows = """(side) => [...document.querySelectorAll(`#dnd-pane-${side} .dnd-asked-row`)].map(
+        (row) => Math.round(row.offsetTop))"""
+    visit.until(lambda: visit.page.evaluate(rows, "left") == visit.page.evaluate(rows, "right"))
     visit.page.locator("#dnd-pane-left .dnd-log").hover()
     before = visit.page.evaluate(tops, "left")
     visit.page.mouse.wheel(0, -5000)
