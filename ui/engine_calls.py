@@ -54,6 +54,9 @@ teacher."""
 LANES: Mapping[str, Mapping[str, Any]] = {
     # There is one engine, so one call at a time.
     "engine": {"concurrency_id": "engine", "concurrency_limit": 1},
+    # Answers of several visitors share forward passes, so eight take little longer than two. On
+    # ZeroGPU each would run in a process of its own.
+    "chat": {"concurrency_id": "chat", "concurrency_limit": 1 if borrows_gpu() else 8},
     # A lane of its own: it takes most of a minute, and others can use the engine between its steps.
     "refine": {"concurrency_id": "refine", "concurrency_limit": 1},
     # A lane of its own: up to forty answers, and others can use the engine between tokens.

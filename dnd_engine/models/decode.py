@@ -27,6 +27,7 @@ from dnd_engine.models.base import BaseModel, end_tokens
 from dnd_engine.models.chat_format import chat_ids
 from dnd_engine.models.forward import Forward
 from dnd_engine.models.key_values import KeyValues
+from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import urgently
@@ -45,8 +46,8 @@ def decode(
 ) -> Generator[list[Reply], None, None]:
     """Answer one conversation per row, yielding all rows after every token.
 
-    Closing the iterator stops at the next token. The lock is held only during forward passes, so
-    that visitors take turns token by token. Checks wait until all answers are complete.
+    Closing the iterator stops at the next token. The lock is held only during forward passes, and
+    chats that run at the same time share them. Checks wait until all answers are complete.
 
     Args:
         runtime: The frozen model.
@@ -86,55 +87,63 @@ def _decode(
     past = forward.new_cache(len(rows))
     fitted: FittedLoRA | None = None
     prepared: Any = None
-    while True:
-        # The strength may change during an answer. Preparing costs more than a token, so do it only
-        # when the adapter changed.
-        if (now := active()) is not fitted:
-            fitted, prepared = now, forward.prepare(now)
-        # Release the lock after every token, so that other work can run in between.
-        with runtime.lock, runtime.threads.that_pay():
-            logits = _next_logits(forward, ids, mask, past, prepared)
-        for row, row_logits in zip(rows, logits, strict=True):
-            row.take(row_logits, started)
-        yield [row.reply() for row in rows]
-        if all(row.stop_reason for row in rows):
-            return
-        # A finished row repeats its last token: its logits are ignored, and the batch keeps its
-        # shape.
-        ids = torch.tensor([[row.ids[-1]] for row in rows], device=base.device)
-        if mask is not None:
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+    with runtime.joined.chat() as chat:
+        while True:
+            # The strength may change during an answer. Preparing costs more than a token, so do it
+            # only when the adapter changed.
+            if (now := active()) is not fitted:
+                fitted, prepared = now, forward.prepare(now)
+            # The lock is released after every token, so that other work can run in between.
+            tokens = _placed(ids, mask, past, prepared)
+            logits = _next_logits(runtime, chat, forward, tokens)
+            for row, row_logits in zip(rows, logits, strict=True):
+                row.take(row_logits, started)
+            yield [row.reply() for row in rows]
+            if all(row.stop_reason for row in rows):
+                return
+            # A finished row repeats its last token: its logits are ignored, and the batch keeps
+            # its shape.
+            ids = torch.tensor([[row.ids[-1]] for row in rows], device=base.device)
+            if mask is not None:
+                mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
 
 
 @torch.inference_mode()
 def _next_logits(
-    forward: Forward,
+    runtime: Runtime, chat: object, forward: Forward, tokens: NewTokens
+) -> Float[Tensor, "rows vocabulary"]:
+    """Read the prompts alone, or the rows' latest tokens together with those of other chats."""
+    if tokens.past.length:
+        return runtime.joined.logits(chat, forward, tokens, runtime.one_token)
+    with runtime.one_token():
+        return forward.logits(forward.hidden(*tokens)[:, -1])
+
+
+@torch.inference_mode()
+def _placed(
     ids: Int[Tensor, "rows new"],
     mask: Bool[Tensor, "rows all_length"] | None,
     past: KeyValues,
     prepared: Any,
-) -> Float[Tensor, "rows vocabulary"]:
-    """Read the prompts, or each row's latest token, and return the logits of the last position.
+) -> NewTokens:
+    """Tell where the prompts, or each row's latest token, stand, and what they may attend to.
 
     Args:
-        forward: Forward pass of the base.
         ids: Ids of new tokens, padded on the left.
         mask: True for real tokens, past ones included; None if there is no padding.
-        past: Keys and values of past tokens, extended in place.
+        past: Keys and values of past tokens.
         prepared: Adapters of the rows, from `forward.prepare`.
     """
     length, new = past.length + ids.shape[1], ids.shape[1]
     if mask is None:
-        visible = None
         positions = torch.arange(past.length, length, device=ids.device).expand(len(ids), -1)
-    else:
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
-        # Padding attends to itself: a position that attends to nothing would become NaN.
-        itself = torch.eye(length, dtype=torch.bool, device=ids.device)[-new:]
-        causal = torch.ones(new, length, dtype=torch.bool, device=ids.device).tril(length - new)
-        visible = ((mask[:, None] & causal) | itself)[:, None]
-    hidden = forward.hidden(ids, positions, visible, past, prepared)
-    return forward.logits(hidden[:, -1])
+        return NewTokens(ids, positions, None, past, prepared)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
+    # Padding attends to itself: a position that attends to nothing would become NaN.
+    itself = torch.eye(length, dtype=torch.bool, device=ids.device)[-new:]
+    causal = torch.ones(new, length, dtype=torch.bool, device=ids.device).tril(length - new)
+    visible = ((mask[:, None] & causal) | itself)[:, None]
+    return NewTokens(ids, positions, visible, past, prepared)
 
 
 class _Row:

@@ -4,7 +4,7 @@ Callers use the interface `Forward`. Knows models and adapters; knows no convers
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,6 +17,7 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.attention import as_argument, masks_for
 from dnd_engine.models.base import BaseModel, last_hidden, logits_of
 from dnd_engine.models.key_values import KeyValues
+from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.packed import PackedLlama, refusal
 
 __all__ = ["Forward", "HookedForward", "PackedForward", "choose_forward"]
@@ -62,6 +63,10 @@ class Forward(ABC):
             prepared: The rows' adapters, from `prepare`.
         """
 
+    def next_hidden(self, chats: Sequence[NewTokens]) -> list[Float[Tensor, "rows 1 width"]]:
+        """Run one new token of every row of several chats through every block."""
+        return [self.hidden(*tokens) for tokens in chats]
+
     @abstractmethod
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
         """Compute logits from hidden states."""
@@ -84,7 +89,11 @@ class PackedForward(Forward):
         self, ids: Tensor, positions: Tensor, visible: Tensor | None, past: KeyValues, prepared: Any
     ) -> Tensor:
         """Run all blocks as one compiled function."""
-        return self._packed.hidden(ids, positions, visible, past, prepared)
+        return self._packed.hidden([NewTokens(ids, positions, visible, past, prepared)])[0]
+
+    def next_hidden(self, chats: Sequence[NewTokens]) -> list[Tensor]:
+        """Read the weights once for all chats."""
+        return self._packed.hidden(chats)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Multiply by the packed output layer."""

@@ -15,12 +15,12 @@ from functools import cache
 from typing import Any, no_type_check
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import output_layer
-from dnd_engine.models.key_values import KeyValues
+from dnd_engine.models.new_tokens import NewTokens
 
 __all__ = ["FusedLoRA", "PackedLlama", "refusal"]
 
@@ -136,33 +136,19 @@ class PackedLlama:
         return FusedLoRA(blocks, fitted.num_groups + fitted.num_bare, fitted.num_bare)
 
     @torch.inference_mode()
-    def hidden(
-        self,
-        ids: Int[Tensor, "rows new"],
-        positions: Int[Tensor, "rows new"],
-        visible: Bool[Tensor, "rows 1 new keys"] | None,
-        past: KeyValues,
-        active: FusedLoRA | None = None,
-    ) -> Float[Tensor, "rows new width"]:
-        """Run every block over new tokens.
+    def hidden(self, parts: Sequence[NewTokens]) -> list[Float[Tensor, "rows new width"]]:
+        """Run every block over new tokens; the weights are read once for all parts.
 
         Args:
-            ids: Ids of the new tokens.
-            positions: Positions of the tokens in their texts.
-            visible: Tokens that each new one may attend to, itself the last; None means all that
-                precede it.
-            past: Keys and values of past tokens, extended in place.
-            active: Adapters of equal groups of rows.
+            parts: Tokens with caches of their own. Several must be of one token a row.
         """
-        rows, new = ids.shape
-        # Without a mask, several new tokens must be the first ones of an empty cache.
-        assert visible is not None or new == 1 or past.length == 0
-        x = nn.functional.embedding(ids.reshape(-1), self._embed)
-        mask = None
-        if visible is not None:
-            # Additive from the start; a boolean mask would be converted in every layer.
-            mask = x.new_zeros(visible.shape).masked_fill_(~visible, float("-inf"))
-        cos, sin = self._rotary(x, positions)
+        for part in parts:
+            # Without a mask, several new tokens must be the first ones of an empty cache.
+            assert part.ids.shape[1] == 1 or len(parts) == 1
+            assert part.visible is not None or part.ids.shape[1] == 1 or part.past.length == 0
+        new = parts[0].ids.shape[1]
+        x = nn.functional.embedding(torch.cat([p.ids.reshape(-1) for p in parts]), self._embed)
+        cos, sin = self._rotary(x, torch.cat([part.positions for part in parts]))
         # A rotation subtracts in its first half. With the sign moved into the sines, it is one
         # fused multiply-add of the swapped halves (see `_attend`).
         half = sin.shape[-1] // 2
@@ -172,21 +158,27 @@ class PackedLlama:
             self._weights,
             self._biases,
             self._norms,
-            active.factors if active else [],
-            rows * active.num_bare // active.num_groups * new if active else 0,
+            [part.prepared.factors if part.prepared else [] for part in parts],
+            [_num_bare(part) for part in parts],
             _FEW_POSITIONS,
-            cos.reshape(rows * new, 1, -1),
-            sin.reshape(rows * new, 1, -1),
-            mask,
-            past.extend(new),
-            rows,
+            cos.reshape(len(x), 1, -1),
+            sin.reshape(len(x), 1, -1),
+            # Additive from the start; a boolean mask would be converted in every layer.
+            [
+                None
+                if part.visible is None
+                else x.new_zeros(part.visible.shape).masked_fill_(~part.visible, float("-inf"))
+                for part in parts
+            ],
+            [part.past.extend(new) for part in parts],
+            [len(part.ids) for part in parts],
             self._heads,
             self._kv_heads,
             self._scale,
             self._eps,
         )
         states: Tensor = _rms_norm(y, self._last_norm, self._eps)
-        return states.view(rows, new, -1)
+        return list(states.view(-1, new, states.shape[1]).split([len(p.ids) for p in parts]))
 
     @torch.inference_mode()
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
@@ -195,6 +187,14 @@ class PackedLlama:
             hidden, self._head, None, "none", [], ""
         )
         return logits
+
+
+def _num_bare(part: NewTokens) -> int:
+    """Return the number of tokens that no adapter applies to; they come first."""
+    fused: FusedLoRA | None = part.prepared
+    if fused is None:
+        return 0
+    return part.ids.numel() * fused.num_bare // fused.num_groups
 
 
 def _packed(layers: Sequence[nn.Linear]) -> Tensor:
@@ -261,55 +261,75 @@ def _run_blocks(
     weights: list[list[Tensor]],
     biases: list[list[Tensor | None]],
     norms: list[list[Tensor]],
-    factors: list[list[Tensor]],
-    bare: int,
+    factors: list[list[list[Tensor]]],
+    bare: list[int],
     few: int,
     cos: Tensor,
     sin: Tensor,
-    mask: Tensor | None,
-    cached: tuple[list[Tensor], list[Tensor], list[Tensor]],
-    rows: int,
+    masks: list[Tensor | None],
+    cached: list[tuple[list[Tensor], list[Tensor], list[Tensor]]],
+    rows: list[int],
     heads: int,
     kv_heads: int,
     scale: float,
     eps: float,
 ) -> Tensor:
-    places, all_keys, all_values = cached
+    new = x.shape[0] // sum(rows)
+    starts = [0]
+    for count in rows:
+        starts.append(starts[-1] + count * new)
     for number in range(len(weights)):
         weight, bias, norm = weights[number], biases[number], norms[number]
         y = _rms_norm(x, norm[0], eps)
         qkv = torch.ops.mkldnn._linear_pointwise(y, weight[0], bias[0], "none", [], "")
-        if len(factors) > 0:
-            _add_low_rank(y, qkv, factors[number][0], factors[number][1], bare, few)
+        _add_low_ranks(y, qkv, factors, number, 0, bare, starts, few)
         y = _attend(
             qkv,
             norm[2] if len(norm) > 2 else None,
             eps,
+            number,
             rows,
+            starts,
             heads,
             kv_heads,
             cos,
             sin,
-            mask,
-            places[number],
-            all_keys[number],
-            all_values[number],
+            masks,
+            cached,
             scale,
         )
         # Adding the residual inside the product saves one pass over memory.
         x = torch.ops.mkldnn._linear_pointwise(y, x, weight[1], bias[1], "add")
-        if len(factors) > 0:
-            _add_low_rank(y, x, factors[number][2], factors[number][3], bare, few)
+        _add_low_ranks(y, x, factors, number, 2, bare, starts, few)
         y = _rms_norm(x, norm[1], eps)
         both = torch.ops.mkldnn._linear_pointwise(y, weight[2], bias[2], "none", [], "")
-        if len(factors) > 0:
-            _add_low_rank(y, both, factors[number][4], factors[number][5], bare, few)
+        _add_low_ranks(y, both, factors, number, 4, bare, starts, few)
         gate, up = both.chunk(2, dim=1)
         y = torch.nn.functional.silu(gate).mul_(up)
         x = torch.ops.mkldnn._linear_pointwise(y, x, weight[3], bias[3], "add")
-        if len(factors) > 0:
-            _add_low_rank(y, x, factors[number][6], factors[number][7], bare, few)
+        _add_low_ranks(y, x, factors, number, 6, bare, starts, few)
     return x
+
+
+@no_type_check
+def _add_low_ranks(
+    x: Tensor,
+    y: Tensor,
+    factors: list[list[list[Tensor]]],
+    number: int,
+    first: int,
+    bare: list[int],
+    starts: list[int],
+    few: int,
+) -> None:
+    for part in range(len(bare)):
+        if len(factors[part]) > 0:
+            down, up = factors[part][number][first], factors[part][number][first + 1]
+            if len(bare) == 1:
+                _add_low_rank(x, y, down, up, bare[part], few)
+            else:
+                start, end = starts[part], starts[part + 1]
+                _add_low_rank(x[start:end], y[start:end], down, up, bare[part], few)
 
 
 @no_type_check
@@ -343,19 +363,18 @@ def _attend(
     qkv: Tensor,
     head_norm: Tensor | None,
     eps: float,
-    rows: int,
+    number: int,
+    rows: list[int],
+    starts: list[int],
     heads: int,
     kv_heads: int,
     cos: Tensor,
     sin: Tensor,
-    mask: Tensor | None,
-    place: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    masks: list[Tensor | None],
+    cached: list[tuple[list[Tensor], list[Tensor], list[Tensor]]],
     scale: float,
 ) -> Tensor:
     width = cos.shape[2]
-    new = qkv.shape[0] // rows
     every = qkv.view(qkv.shape[0], -1, width)
     turned = every[:, : heads + kv_heads]
     # Rotate queries and keys together, in place: both come from the merged product.
@@ -364,24 +383,31 @@ def _attend(
     first, second = turned.chunk(2, dim=-1)
     swapped = torch.cat((second, first), dim=-1)
     turned.mul_(cos).addcmul_(swapped, sin)
-    if new == 1:
-        place.copy_(every[:, heads:].unsqueeze(2))
-        # Treat the queries of one key head as one sequence: attention then reads each key once, not
-        # once per query.
-        queries = every[:, :heads].view(rows, kv_heads, -1, width)
-        states = torch.nn.functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, scale=scale
-        )
-        return states.reshape(rows, -1)
-    split = every.view(rows, new, -1, width).transpose(1, 2)
-    place.copy_(split[:, heads:])
-    states = torch.nn.functional.scaled_dot_product_attention(
-        split[:, :heads],
-        keys,
-        values,
-        attn_mask=mask,
-        is_causal=mask is None,
-        scale=scale,
-        enable_gqa=True,
-    )
-    return states.transpose(1, 2).reshape(qkv.shape[0], -1)
+    found: list[Tensor] = []
+    for part in range(len(rows)):
+        places, all_keys, all_values = cached[part]
+        place, keys, values = places[number], all_keys[number], all_values[number]
+        own = every[starts[part] : starts[part + 1]]
+        if own.shape[0] == rows[part]:
+            place.copy_(own[:, heads:].unsqueeze(2))
+            # Treat the queries of one key head as one sequence: attention then reads each key
+            # once, not once per query.
+            queries = own[:, :heads].view(rows[part], kv_heads, -1, width)
+            states = torch.nn.functional.scaled_dot_product_attention(
+                queries, keys, values, attn_mask=masks[part], scale=scale
+            )
+            found.append(states.reshape(rows[part], -1))
+        else:
+            split = own.view(rows[part], own.shape[0] // rows[part], -1, width).transpose(1, 2)
+            place.copy_(split[:, heads:])
+            states = torch.nn.functional.scaled_dot_product_attention(
+                split[:, :heads],
+                keys,
+                values,
+                attn_mask=masks[part],
+                is_causal=masks[part] is None,
+                scale=scale,
+                enable_gqa=True,
+            )
+            found.append(states.transpose(1, 2).reshape(own.shape[0], -1))
+    return found[0] if len(found) == 1 else torch.cat(found)

@@ -13,6 +13,7 @@ from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.forward import Forward, HookedForward, choose_forward
+from dnd_engine.models.joined_steps import JoinedSteps
 from dnd_engine.models.threads import Threads
 from dnd_engine.models.turns import TurnLock
 
@@ -34,6 +35,8 @@ class Runtime:
 
     threads: Threads = field(default_factory=Threads, compare=False)
     """Number of threads for chat while other processes compute."""
+    joined: JoinedSteps = field(default_factory=JoinedSteps, init=False, repr=False, compare=False)
+    """The next tokens of chats that run at the same time."""
     _forward: list[Forward] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
@@ -58,6 +61,12 @@ class Runtime:
             yield
         finally:
             self._forward[:] = before
+
+    @contextmanager
+    def one_token(self) -> Iterator[None]:
+        """Compute one token of a chat inside the `with` block, on as many threads as pay off."""
+        with self.lock, self.threads.that_pay():
+            yield
 
     def __post_init__(self) -> None:
         # A host of another model would adapt that model, and this base would answer unadapted.

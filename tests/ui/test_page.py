@@ -44,7 +44,7 @@ def test_events_are_private_and_the_engine_takes_one_at_a_time() -> None:
     assert {fn.api_visibility for name, fn in by_name.items() if name not in public} == {"private"}
     assert all(by_name[name].queue for name in public)
     engine_events = [fn for fn in demo.fns.values() if fn.concurrency_id == "engine"]
-    assert len(engine_events) >= 7
+    assert len(engine_events) >= 5
     assert {fn.concurrency_limit for fn in engine_events} == {1}
 
 
@@ -56,7 +56,7 @@ def test_checks_do_not_take_the_place_of_the_next_visitors_synthesis() -> None:
     }
     assert lanes["synthesize"] == {"engine"}
     # Those of the chat, and those of a table of inputs, which are many.
-    assert lanes["answer"] == {"engine", "batch"}
+    assert lanes["answer"] == {"chat", "batch"}
     assert lanes["check"] == lanes["prepare_download"] == {"check"}
     # Or the page would drop the check of an adapter while it waits for that of the one before.
     checks = [

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from dnd_engine.config import Sampling
@@ -165,7 +167,8 @@ def test_a_token_read_alone_is_read_as_in_one_pass(runtime: Runtime, padded: int
 
     def logits(start: int, end: int) -> torch.Tensor:
         seen = mask[:, :end].bool() if padded else None
-        return chat._next_logits(runtime.forward, whole[:, start:end], seen, past, None)
+        tokens = chat._placed(whole[:, start:end], seen, past, None)
+        return chat._next_logits(runtime, "a chat", runtime.forward, tokens)
 
     logits(0, 6)
     for end in (7, 8, 9):
@@ -210,7 +213,7 @@ def test_a_failing_step_frees_the_lock_and_takes_the_adapter_off(
 
     before = answer(runtime, [SHORT])[0].text
     with monkeypatch.context() as patch:
-        patch.setattr(chat, "_next_logits", fail)
+        patch.setattr(runtime.forward, "hidden", fail)
         with pytest.raises(RuntimeError, match="out of memory"):
             next(decode(runtime, [SHORT, SHORT], applying(twin(runtime)), GREEDY))
     assert not runtime.lock.locked()
@@ -247,12 +250,12 @@ def scripted(ids: Sequence[int]) -> Callable[..., torch.Tensor]:
     """Stands in for the logits: one token after the other, the same for every row."""
     script = iter(ids)
 
-    def next_token_logits(model: object, ids: torch.Tensor, *rest: object) -> torch.Tensor:
-        logits = torch.zeros(len(ids), 300)
+    def next_logits(_runtime: object, _chat: object, _forward: object, tokens: Any) -> Tensor:
+        logits = torch.zeros(len(tokens.ids), 300)
         logits[:, next(script)] = 1
         return logits
 
-    return next_token_logits
+    return next_logits
 
 
 def test_unfinished_characters_are_held_back(

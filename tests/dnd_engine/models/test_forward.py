@@ -28,6 +28,7 @@ from dnd_engine.models import packed
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.decode import decode
 from dnd_engine.models.forward import Forward, HookedForward, PackedForward
+from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.packed import refusal
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import CONFIG, LAYOUT, random_tokens, tiny_llama, user
@@ -219,3 +220,50 @@ def test_memory_of_past_tokens_grows_without_losing_any(base: BaseModel) -> None
         last = forward.hidden(ids[:, n : n + 1], positions[:, n : n + 1], None, past, None)
     whole = forward.hidden(ids, positions, None, forward.new_cache(1), None)
     torch.testing.assert_close(last[:, -1], whole[:, -1], atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_tokens_of_several_chats_are_read_as_each_alone(base: BaseModel, kind: str) -> None:
+    """Of other lengths, with and without padding, and with adapters of other ranks."""
+    torch.manual_seed(0)
+    runtime = runtime_of(base, KINDS[kind]())
+    wide, narrow = (
+        LoRALayout.from_config(runtime.base.config, LoRASpec(r=r, lora_alpha=8)) for r in (4, 2)
+    )
+    adapters = [
+        None,
+        runtime.host.fit(random_tokens(wide)[None], wide),
+        FittedLoRA.stack([None, runtime.host.fit(random_tokens(narrow)[None], narrow)]),
+    ]
+    for forward in both(runtime):
+        together, alone = (
+            [
+                next_tokens(forward, seed, pads, active)
+                for seed, (pads, active) in enumerate(
+                    zip(([0], [1, 0, 0], [2, 0]), adapters, strict=True)
+                )
+            ]
+            for _ in range(2)
+        )
+        found = forward.next_hidden(together)
+        for states, tokens in zip(found, alone, strict=True):
+            torch.testing.assert_close(states, forward.hidden(*tokens), atol=2e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def next_tokens(
+    forward: Forward, seed: int, pads: list[int], active: FittedLoRA | None
+) -> NewTokens:
+    """The token after some that were read, of rows padded on the left."""
+    torch.manual_seed(seed)
+    rows, length = len(pads), 5 + seed
+    ids = torch.randint(3, 260, (rows, length + 1))
+    real = torch.arange(length + 1) >= torch.tensor(pads)[:, None]
+    positions = (real.cumsum(dim=1) - 1).clamp(min=0)
+    visible = torch.ones(len(real[0]), len(real[0])).tril().bool() & real[:, None]
+    visible = (visible | torch.eye(len(real[0])).bool())[:, None]
+    past, prepared = forward.new_cache(rows), forward.prepare(active)
+    masks = (visible[:, :, :length, :length], visible[:, :, length:]) if any(pads) else (None, None)
+    before, last = masks
+    forward.hidden(ids[:, :length], positions[:, :length], before, past, prepared)
+    return NewTokens(ids[:, length:], positions[:, length:], last, past, prepared)

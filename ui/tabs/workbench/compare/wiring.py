@@ -101,7 +101,7 @@ def _answer(page: Page, panel: ComparePanel, order: Any) -> None:
     on, session = page.on.compare, page.session
     answered = order.then(
         **page.does(on.answer, _PANES, inputs=[session, *panel.settings.values()]),
-        **LANES["engine"],
+        **LANES["chat"],
         **ORDERED,
     )
     answered.failure(**page.does(on.chat_broke, _STATE, inputs=session), **AT_ONCE)
