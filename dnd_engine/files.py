@@ -149,27 +149,31 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextmanager
-def scratch_folder(prefix: str = "dnd-scratch-") -> Iterator[Path]:
+def scratch_folder(prefix: str = "dnd-scratch-", place: Path | None = None) -> Iterator[Path]:
     """Yield a temporary folder; remove killed processes' folders of the same prefix.
+
+    Args:
+        prefix: Beginning of its name.
+        place: Where it is made; None is the system's place for temporary files.
 
     Raises:
         OSError: If the disk refuses a write.
     """
-    place = Path(tempfile.gettempdir())
+    place = place or Path(tempfile.gettempdir())
     _remove_abandoned(place, prefix)
     with _own_folder(place, prefix) as folder:
         yield folder
 
 
-def process_folder(prefix: str) -> Path:
-    """Return a temporary folder that lasts as long as this process.
+def process_folder(prefix: str, place: Path | None = None) -> Path:
+    """Return a temporary folder that lasts as long as this process, as `scratch_folder` makes it.
 
     Raises:
         OSError: If the disk refuses a write.
     """
     stack = ExitStack()
     atexit.register(stack.close)
-    return stack.enter_context(scratch_folder(prefix))
+    return stack.enter_context(scratch_folder(prefix, place))
 
 
 def sync(path: Path) -> None:

@@ -7,6 +7,7 @@ completion.
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,13 +114,18 @@ def launch_options(
     }
 
 
+@cache
 def own_cache() -> None:
     """Make Gradio store uploads and visits in a folder that is removed with this process.
 
-    After a kill, the next start removes it. Call it before the page is built.
+    It is made in the folder `GRADIO_TEMP_DIR`, if that is set. After a kill, the next start removes
+    it. Call it before the page is built.
     """
-    if not os.environ.get("GRADIO_TEMP_DIR"):
-        os.environ["GRADIO_TEMP_DIR"] = str(process_folder("dnd-server-"))
+    asked = os.environ.get("GRADIO_TEMP_DIR")
+    place = Path(asked) if asked else None
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(process_folder("dnd-server-", place))
 
 
 def listening_host(host: str | None = None) -> str:

@@ -1,6 +1,9 @@
 """What visitors can take of the server's memory, disk and time, and what the others keep."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ from dnd_engine.config import PromptLimits
 from dnd_engine.limits import ServerLimits
 from tests.security.conftest import SMALL
 from tests.serving import serving
+from tests.test_docs import ROOT
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.until import until
 from ui.build import build_ui
+from ui.engine_calls import LANES
 from ui.gradio_private import Page, Pages
 from ui.state import Answer, Session, SessionFiles, Turn
 from ui.visits import Visits
@@ -56,7 +61,8 @@ def test_one_address_cannot_shut_out_the_others() -> None:
 
 
 def test_a_full_queue_says_what_to_do() -> None:
-    full = ServerLimits(queued_calls=2, queued_calls_per_visitor=10)
+    most = LANES["chat"]["concurrency_limit"]
+    full = ServerLimits(queued_calls=2, queued_calls_per_visitor=most + 4)
     engine = FakeEngine()
     with (
         serving(handle_of(engine), server=full) as url,
@@ -64,10 +70,12 @@ def test_a_full_queue_says_what_to_do() -> None:
         httpx.Client(base_url=url, timeout=120) as client,
     ):
         body = {"data": ["What?", "", "", 512, 0.0, 1.0, 0, 1.0, 0]}
-        answers = [client.post("/gradio_api/call/chat", json=body)]
-        until(lambda: len(engine.asked) == 1)  # it has begun, so that it waits no more
+        answers: list[httpx.Response] = []
+        for _ in range(most):
+            answers.append(client.post("/gradio_api/call/chat", json=body))
+            until(lambda: len(engine.asked) == len(answers))  # it has begun and waits no more
         answers += [client.post("/gradio_api/call/chat", json=body) for _ in range(3)]
-        assert [a.status_code for a in answers] == [200, 200, 200, 503]
+        assert [a.status_code for a in answers] == [*[200] * (most + 2), 503]
         assert "Try again in a minute" in answers[-1].json()["detail"]
         page = {"sec-fetch-site": "same-origin", "accept-language": "de"}
         told = client.post("/gradio_api/call/chat", json=body, headers=page)
@@ -281,3 +289,19 @@ def test_nothing_grows_over_300_visits() -> None:
     grown = [now - then for now, then in zip(after[1:], before[1:], strict=True)]
     # One a visit would be 300; threads of a pool and pages that are not gone yet are fewer.
     assert max(grown) <= 60, f"threads, open files, files: {before[1:]} to {after[1:]}"
+
+
+def test_what_a_killed_server_left_goes_at_the_next_start_in_a_folder_of_ones_own_too(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "another disk"
+    start = (
+        "import os\nfrom pathlib import Path\nfrom ui.serve import own_cache\n"
+        "own_cache()\nown_cache()\n"
+        "(Path(os.environ['GRADIO_TEMP_DIR']) / 'visit').write_text('a prompt')\n"
+    )
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(place)}
+    for end, left in (("os._exit(9)", 1), ("", 0)):
+        subprocess.run([sys.executable, "-c", start + end], cwd=ROOT, env=environment, check=False)
+        assert len(list(place.rglob("visit"))) == left
+    assert list(place.iterdir()) == []
