@@ -487,8 +487,11 @@ def _failure_lines(report: Report) -> list[str]:
 def _not_measured_lines(report: Report) -> list[str]:
     if not report.not_measured:
         return []
-    reasons = [f"- {row_label(row)}: {_escape(why)}." for row, why in report.not_measured.items()]
-    return ["Not measured:", "", *reasons, ""]
+    by_reason: dict[str, list[str]] = {}
+    for row, why in report.not_measured.items():
+        by_reason.setdefault(why, []).append(row_label(row))
+    lines = [f"- {_escape(why)}: {'; '.join(rows)}." for why, rows in by_reason.items()]
+    return ["Not measured:", "", *lines, ""]
 
 
 def _picture(pictures: Mapping[str, str], name: str) -> list[str]:

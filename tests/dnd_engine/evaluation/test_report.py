@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -366,8 +367,9 @@ def test_a_report_without_rows_names_them_with_the_reason(tmp_path: Path) -> Non
     assert made.not_measured["oracle_lora"] == "not asked for"
     write_report(made, some, tmp_path)
     for text in (report_markdown(made), (tmp_path / "REPORT.md").read_text(encoding="utf-8")):
-        assert "Nearest task's LoRA: no collection of training LoRAs was given." in text
-        assert "Own LoRA, trained on labels: not asked for." in text
+        assert "- no collection of training LoRAs was given: Nearest task's LoRA.\n" in text
+        (rest,) = re.findall(r"^- not asked for: (.*)\.$", text, re.M)
+        assert {"Own LoRA, trained on labels", "Mean of training LoRAs"} <= {*rest.split("; ")}
         assert "Cosine of ΔW: not measured." in text
     assert {p.stem for p in (tmp_path / "plots").iterdir()} == {"rows", "categories"}
     assert {v.name for v in made.verdicts if v.holds is not None} == {
