@@ -4,6 +4,7 @@ Gradio is imported inside functions, because the command line imports this for i
 completion.
 """
 
+import ctypes
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -44,6 +45,9 @@ __all__ = [
     "run",
     "serve",
 ]
+
+_M_ARENA_MAX = -8
+"""From glibc's `malloc.h`."""
 
 _MIN_PASSWORD = 8
 
@@ -262,6 +266,7 @@ def run(
     port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     quiet_libraries()
     _allow_more_files()
+    _share_arenas()
     with logging_to(None if on_space() else log_path()):
         _serve(demo, handle, options, owner, host, port)
 
@@ -273,6 +278,17 @@ def _allow_more_files() -> None:
 
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _share_arenas() -> None:
+    """Let all threads share two of glibc's memory arenas.
+
+    Otherwise each thread that computes keeps what it once used in an arena of its own: 170 MB after
+    six chats at a time, and slowly more.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        with suppress(AttributeError, OSError, TypeError):  # other C libraries have no such setting
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _serve(
