@@ -54,13 +54,13 @@ teacher."""
 LANES: Mapping[str, Mapping[str, Any]] = {
     # There is one engine, so one call at a time.
     "engine": {"concurrency_id": "engine", "concurrency_limit": 1},
-    # Answers of several visitors share forward passes, so eight take little longer than two. On
-    # ZeroGPU each would run in a process of its own.
+    # Answers of several visitors share forward passes: eight take as long as three in a row would.
+    # On ZeroGPU each would run in a process of its own.
     "chat": {"concurrency_id": "chat", "concurrency_limit": 1 if borrows_gpu() else 8},
     # A lane of its own: it takes most of a minute, and others can use the engine between its steps.
     "refine": {"concurrency_id": "refine", "concurrency_limit": 1},
-    # A lane of its own: up to forty answers, and others can use the engine between tokens.
-    "batch": {"concurrency_id": "batch", "concurrency_limit": 1},
+    # Up to forty answers each, in the same passes.
+    "batch": {"concurrency_id": "batch", "concurrency_limit": 1 if borrows_gpu() else 4},
     # A lane of its own, so that its seconds do not wait for the minutes of a refinement.
     "imprint": {"concurrency_id": "imprint", "concurrency_limit": 1},
     # A lane of its own: a training run takes minutes on few cores.
