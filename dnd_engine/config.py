@@ -84,7 +84,10 @@ class ImprintConfig:
     first_layer_share: float = 0.4
     """Layers below this share of the depth are not changed: 0 to 11 of the embedded base's 30."""
     ridge: float = 0.03
-    """Weight of the penalty (see `imprint.solve`). Results did not differ from .003 to .3."""
+    """Least weight of the penalty (see `imprint.solve`)."""
+    ordinary_change: float = 0.02
+    """Limit of the mean squared change of a layer's outputs on ordinary messages, relative to the
+    outputs. The ridge grows to keep it, mostly for many prompts or long answers."""
     full_weight: float = 0.5
     """Weight of prompts with their instruction. Bare inputs have weight 1."""
     max_prompts: int = 128
@@ -110,6 +113,7 @@ class ImprintConfig:
         check_between(self, 1, 64, "r")
         check_between(self, 0, 0.99, "first_layer_share")
         check_between(self, 1e-6, 1e3, "ridge")
+        check_between(self, 1e-4, 1e6, "ordinary_change")
         check_between(self, 0, 10, "full_weight")
         check_between(self, 1, 1024, "max_prompts")
         check_between(self, 8, 4096, "max_tokens")

@@ -340,6 +340,7 @@ class _Walk:
             weights,
             metric,
             ridge=self._config.ridge,
+            ordinary_change=self._config.ordinary_change,
             r=self._config.r,
         )
         if gains is None:

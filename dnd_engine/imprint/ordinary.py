@@ -56,7 +56,7 @@ def ordinary_metrics(
     """
     messages = ordinary_messages()
     key = repr((runtime.base.weights.sha256, first_layer, _ANSWER_TOKENS, _FIRST_WEIGHT))
-    key += repr((_INPUT_WEIGHT, _FLOOR, _DIRECTIONS, messages))
+    key += repr((_INPUT_WEIGHT, _FLOOR, _DIRECTIONS, messages, "size"))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     path = None if cache is None else cache / f"ordinary-{digest}.safetensors"
     if path is not None and (kept := _read(path)) is not None:
@@ -101,15 +101,17 @@ def measure_ordinary(
             weights[-1].index_add_(0, torch.tensor(places), own)
     metrics = {}
     for layer in range(base.num_layers):
-        inputs = []
+        inputs, outputs = [], []
         for one in passes:
             with runtime.lock:
                 one.advance(layer)
             assert one.inputs is not None
             inputs.append(one.inputs.float())
+            outputs.append(one.outputs)
         if layer >= first_layer:
             metrics[layer] = Metric.of(
                 torch.cat(inputs),
+                torch.cat(outputs),
                 torch.cat(weights).to(inputs[0]),
                 floor=_FLOOR,
                 most=_DIRECTIONS,
@@ -140,6 +142,7 @@ def _read(path: Path) -> dict[int, Metric] | None:
                     file.get_tensor(f"{layer}.directions"),
                     file.get_tensor(f"{layer}.gains"),
                     float(file.get_tensor(f"{layer}.floor")),
+                    float(file.get_tensor(f"{layer}.size")),
                 )
                 for layer in layers
             }
@@ -155,6 +158,7 @@ def _write(path: Path, metrics: Mapping[int, Metric]) -> None:
         tensors[f"{layer}.directions"] = metric.directions.cpu()
         tensors[f"{layer}.gains"] = metric.gains.cpu()
         tensors[f"{layer}.floor"] = torch.tensor(metric.floor)
+        tensors[f"{layer}.size"] = torch.tensor(metric.size)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as aside:

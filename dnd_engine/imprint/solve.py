@@ -6,14 +6,16 @@ update W minimises
     Σ w ‖e - W u‖² + λ n tr(W C Wᵀ),
 
 where C is the mean outer product of the layer's inputs on ordinary messages, plus a little of the
-identity. So the penalty is the change of outputs on ordinary messages. It is solved in the dual
-(row) space, because there are fewer rows than input dimensions.
+identity. λ grows until the mean squared change of outputs on ordinary messages is within a limit:
+with a fixed λ, many prompts would change ordinary answers more than few.
+It is solved in the dual (row) space, because there are fewer rows than input dimensions.
 
 Sources: the penalty is that of MEMIT (Meng et al. 2022, arXiv:2210.07229); a context as a weight
 update of the MLP is Dherin et al. 2025, arXiv:2507.16003; thought patches by least squares are
 Mazzawi et al. 2025, arXiv:2510.08734. Reduced rank: Izenman 1975.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +32,10 @@ wide. For wider ones only the leading ones are computed: 4 s of one core at 4,86
 _SPARE, _ROUNDS = 64, 3
 """Randomised search for leading directions: oversampling, and number of power iterations."""
 
+_CLOSE, _LEAST_GROWTH, _MOST_GROWTH, _MOST_RIDGES = 0.8, 1.05, 100.0, 12
+"""Search for λ: share of the limit that is close enough to it, growth from the largest λ that was
+too small, and number of tries."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -44,11 +50,14 @@ class Metric:
     """Extra cost of a change along each direction, relative to the floor."""
     floor: float
     """Cost of a change along any other direction."""
+    size: float
+    """Mean square, summed over dimensions, of the layer's own outputs on ordinary messages."""
 
     @classmethod
     def of(
         cls,
         inputs: Float[Tensor, "rows inputs"],
+        outputs: Float[Tensor, "rows outputs"],
         weights: Float[Tensor, " rows"],
         *,
         floor: float,
@@ -58,18 +67,20 @@ class Metric:
 
         Args:
             inputs: A layer's inputs on ordinary messages.
+            outputs: Its outputs for them, in the units of the wanted changes.
             weights: Weight of each row.
             floor: Share of the mean variance to add to every direction.
             most: Maximum number of directions to keep.
         """
         shares = weights / weights.sum()
         width = inputs.shape[1]
+        size = float((outputs.square().sum(dim=1) * shares).sum())
         # The mean of the eigenvalues from the trace, without computing them.
         base = floor * float((inputs.square().sum(dim=1) * shares).sum()) / width
         kept = min(most, width)
         if width > _EXACT_WIDTH:
             values, vectors = _leading_directions(inputs * shares.sqrt()[:, None], kept)
-            return cls(directions=vectors, gains=values / base, floor=base)
+            return cls(directions=vectors, gains=values / base, floor=base, size=size)
         # Rounding can leave eigenvalues just below zero.
         values, vectors = torch.linalg.eigh((inputs * shares[:, None]).T @ inputs)
         base = floor * float(values.clamp(min=0).mean())
@@ -77,6 +88,7 @@ class Metric:
             directions=vectors[:, -kept:].contiguous(),
             gains=values[-kept:].clamp(min=0) / base,
             floor=base,
+            size=size,
         )
 
     def divide(self, rows: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows inputs"]:
@@ -84,6 +96,13 @@ class Metric:
         # Woodbury: C is a multiple of the identity plus a few directions, so its inverse is too.
         along = rows @ self.directions
         return (rows - (along * (self.gains / (1 + self.gains))) @ self.directions.T) / self.floor
+
+    def seen(self, rows: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows kept"]:
+        """Return rows · C⁻¹ · P √(floor · gains): what an ordinary input sees of each row.
+
+        For W = Dᵀ U C⁻¹, the mean squared change of ordinary outputs is ‖Dᵀ · seen(U)‖².
+        """
+        return (rows @ self.directions) * ((self.gains / self.floor).sqrt() / (1 + self.gains))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +116,9 @@ class Update:
     out one at a time; negative if it does more harm than good."""
     kept: float
     """Share of the predicted change that remains at rank r."""
+    ordinary_change: float
+    """Mean squared change of outputs on ordinary messages by the full-rank update, relative to the
+    outputs themselves."""
 
 
 def solve(
@@ -107,6 +129,7 @@ def solve(
     metric: Metric,
     *,
     ridge: float,
+    ordinary_change: float,
     r: int,
 ) -> Update:
     """Fit the update of one layer.
@@ -117,29 +140,85 @@ def solve(
         groups: Which prompt each row belongs to; a prompt is left out as a whole.
         weights: Weight of each row.
         metric: The penalty.
-        ridge: λ, relative to the fit.
+        ridge: Least λ, relative to the fit.
+        ordinary_change: Limit of `Update.ordinary_change`, which λ grows to keep.
         r: Rank of the update.
     """
     # Square roots, because both sides of the squared error are scaled.
     scale = weights.sqrt()[:, None]
     u, e = inputs * scale, wanted * scale
     divided = metric.divide(u)
-    gram = divided @ u.T
-    gram.diagonal().add_(ridge * float(weights.sum()))
-    factor = torch.linalg.cholesky(gram)
-    dual = torch.cholesky_solve(e, factor)
-    # HE without forming H: the residual is the ridge times the dual solution.
-    fitted = e - ridge * float(weights.sum()) * dual
+    limit = ordinary_change * metric.size
+    dual = _dual_within(divided @ u.T, e, metric.seen(u), ridge * float(weights.sum()), limit)
     # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
     # reduced-rank regression, for a penalised fit.
-    values, top = _leading(e, fitted, r)
+    values, top = _leading(e, dual.fitted, r)
     total = float(values.clamp(min=0).sum())
     return Update(
-        a=(dual @ top).T @ divided,
+        a=(dual.solution @ top).T @ divided,
         b=top,
-        explained=_explained(e, dual, factor, groups),
+        explained=_explained(e, dual.solution, dual.factor, groups),
         kept=float(values[-r:].clamp(min=0).sum()) / total if total > 0 else 1.0,
+        ordinary_change=dual.change / metric.size if metric.size > 0 else 0.0,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Dual:
+    """The full-rank solution in the space of the rows, for one ridge."""
+
+    ridge: float
+    factor: Float[Tensor, "rows rows"]
+    """Cholesky factor of the Gram matrix with its ridge."""
+    solution: Float[Tensor, "rows outputs"]
+    fitted: Float[Tensor, "rows outputs"]
+    """Outputs of the update for the rows."""
+    change: float
+    """Mean squared change of ordinary outputs."""
+
+    @classmethod
+    def of(
+        cls,
+        gram: Float[Tensor, "rows rows"],
+        wanted: Float[Tensor, "rows outputs"],
+        seen: Float[Tensor, "rows kept"],
+        ridge: float,
+    ) -> "_Dual":
+        ridged = gram.clone()
+        ridged.diagonal().add_(ridge)
+        factor = torch.linalg.cholesky(ridged)
+        solution = torch.cholesky_solve(wanted, factor)
+        # The residual is the ridge times the solution D, so this is the Gram matrix times D.
+        fitted = wanted - ridge * solution
+        return cls(ridge, factor, solution, fitted, float((solution.T @ seen).square().sum()))
+
+
+def _dual_within(
+    gram: Float[Tensor, "rows rows"],
+    wanted: Float[Tensor, "rows outputs"],
+    seen: Float[Tensor, "rows kept"],
+    ridge: float,
+    limit: float,
+) -> _Dual:
+    """Solve with about the least ridge whose change of ordinary outputs is within a limit."""
+    dual = _Dual.of(gram, wanted, seen, ridge)
+    over = under = None
+    for _ in range(_MOST_RIDGES):
+        if dual.change > limit:
+            over = dual
+        else:
+            under = dual
+            if over is None or dual.change > _CLOSE * limit:
+                break
+        assert over is not None
+        # The change falls with about the root of the ridge, until it is known better.
+        power, aim = 2.0, (1 + _CLOSE) / 2 * limit
+        if under is not None and 0 < under.change < over.change:
+            power = math.log(under.ridge / over.ridge) / math.log(over.change / under.change)
+        growth = (over.change / aim) ** power if aim > 0 else math.inf
+        growth = min(max(growth, _LEAST_GROWTH), _MOST_GROWTH)
+        dual = _Dual.of(gram, wanted, seen, over.ridge * growth)
+    return under or dual
 
 
 def _leading_directions(

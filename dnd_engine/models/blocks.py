@@ -92,7 +92,7 @@ class BlockPass:
         self.inputs: Float[Tensor, "tokens inputs"] | None = None
         """Input of the last block's `down_proj`; None before the first block."""
         self._outputs: Float[Tensor, "tokens width"] | None = None
-        """Output of that `down_proj`, if a norm follows it."""
+        """Output of that `down_proj`."""
         self._norm: nn.Module | None = None
         self._rotary = rotary(self._model, self.states, self._positions)
 
@@ -102,7 +102,7 @@ class BlockPass:
 
         def keep(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             self.inputs = args[0][0]
-            self._outputs = output[0] if self._norm is not None else None
+            self._outputs = output[0]
 
         self._norm = mlp_norm(self._model, index)
         kind = self._kinds[index]
@@ -120,12 +120,13 @@ class BlockPass:
     def add(self, a: Float[Tensor, "r inputs"], b: Float[Tensor, "width r"]) -> None:
         """Change the last block's output as a LoRA on its `down_proj` would."""
         assert self.inputs is not None
+        assert self._outputs is not None
         change = (self.inputs @ a.T) @ b.T
-        if self._norm is None or self._outputs is None:
-            self.states = self.states + change
-            return
         before, self._outputs = self._outputs, self._outputs + change
-        self.states = self.states + self._norm(self._outputs) - self._norm(before)
+        if self._norm is None:
+            self.states = self.states + change
+        else:
+            self.states = self.states + self._norm(self._outputs) - self._norm(before)
 
     @property
     def gains(self) -> Float[Tensor, " width"] | None:
@@ -139,8 +140,16 @@ class BlockPass:
         return 1 + self._norm.get_parameter("weight").float()
 
     @property
+    def outputs(self) -> Float[Tensor, "tokens width"]:
+        """Output of the last `down_proj` in float32, times the gains of a norm that follows."""
+        assert self._outputs is not None
+        gains = self.gains
+        return self._outputs.float() if gains is None else self._outputs.float() * gains
+
+    @property
     def sizes(self) -> Float[Tensor, " tokens"] | None:
         """RMS of each output of the last `down_proj`, if a norm divides it by that."""
-        if self._outputs is None:
+        if self._norm is None:
             return None
+        assert self._outputs is not None
         return self._outputs.float().square().mean(dim=1).sqrt()

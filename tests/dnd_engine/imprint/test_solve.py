@@ -8,6 +8,7 @@ from dnd_engine.imprint.solve import Metric, Update, solve
 
 ROWS, INPUTS, OUTPUTS, PROMPTS = 24, 30, 7, 6
 RIDGE = 0.3
+NO_LIMIT = 1e6
 
 
 def problem(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -23,7 +24,8 @@ def ordinary(most: int = INPUTS) -> Metric:
     random = torch.Generator().manual_seed(1)
     scales = torch.linspace(3, 0.1, INPUTS, dtype=torch.float64)
     inputs = torch.randn(400, INPUTS, generator=random, dtype=torch.float64) * scales
-    return Metric.of(inputs, torch.ones(400, dtype=torch.float64), floor=0.1, most=most)
+    outputs = inputs[:, :OUTPUTS]
+    return Metric.of(inputs, outputs, torch.ones(400, dtype=torch.float64), floor=0.1, most=most)
 
 
 def dense(metric: Metric) -> Tensor:
@@ -38,19 +40,22 @@ def textbook(inputs: Tensor, wanted: Tensor, weights: Tensor, ridge: float) -> T
     return solved.T
 
 
-def fit(r: int = OUTPUTS, metric: Metric | None = None) -> Update:
-    return solve(*problem(), metric or ordinary(), ridge=RIDGE, r=r)
+def fit(r: int = OUTPUTS, limit: float = NO_LIMIT) -> Update:
+    return solve(*problem(), ordinary(), ridge=RIDGE, ordinary_change=limit, r=r)
 
 
 def test_the_metric_is_the_covariance_of_ordinary_inputs_and_its_floor() -> None:
     random = torch.Generator().manual_seed(2)
     inputs = torch.randn(50, INPUTS, generator=random, dtype=torch.float64)
     weights = torch.rand(50, generator=random, dtype=torch.float64)
-    metric = Metric.of(inputs, weights, floor=0.5, most=INPUTS)
+    outputs = torch.randn(50, OUTPUTS, generator=random, dtype=torch.float64)
+    metric = Metric.of(inputs, outputs, weights, floor=0.5, most=INPUTS)
     covariance = (inputs * weights[:, None]).T @ inputs / weights.sum()
     expected = covariance + metric.floor * torch.eye(INPUTS, dtype=torch.float64)
     torch.testing.assert_close(dense(metric), expected)
     assert metric.floor == pytest.approx(0.5 * float(covariance.diagonal().mean()))
+    squares = outputs.square().sum(dim=1)
+    assert metric.size == pytest.approx(float((squares * weights).sum() / weights.sum()))
 
 
 def test_dividing_by_the_metric_undoes_it_also_where_directions_were_dropped() -> None:
@@ -80,6 +85,44 @@ def test_what_is_explained_is_what_refits_without_each_prompt_predict() -> None:
     assert fit().explained == pytest.approx(1 - error / total)
 
 
+def changed(update: Update) -> float:
+    """Mean squared change of outputs on ordinary messages, relative to the outputs."""
+    metric = ordinary()
+    along = update.b @ update.a @ metric.directions
+    return float((along.square() @ (metric.floor * metric.gains)).sum()) / metric.size
+
+
+def test_the_ridge_grows_until_ordinary_outputs_change_little_enough() -> None:
+    free = fit()
+    expected = changed(free)
+    assert free.ordinary_change == pytest.approx(expected)
+    for limit in (0.5 * expected, 0.1 * expected, 0.01 * expected):
+        kept = fit(limit=limit)
+        assert changed(kept) <= limit
+        # Nearly the smallest such ridge: all of a smaller one's change is more than allowed.
+        assert kept.ordinary_change > 0.5 * limit
+    assert torch.equal(fit(limit=2 * expected).b, free.b)
+
+
+def test_many_prompts_change_ordinary_outputs_no_more_than_few() -> None:
+    changes = []
+    for limit in (NO_LIMIT, 0.1):
+        for rows in (8, ROWS):
+            inputs, wanted, groups, weights = (part[:rows] for part in problem())
+            changes.append(
+                solve(
+                    *(inputs, wanted, groups, weights),
+                    ordinary(),
+                    ridge=1e-3,
+                    ordinary_change=limit,
+                    r=OUTPUTS,
+                )
+            )
+    few, many, *limited = (update.ordinary_change for update in changes)
+    assert many > 2 * few > 0.2
+    assert max(limited) <= 0.1
+
+
 def test_a_lower_rank_is_the_best_one_by_the_fitted_criterion() -> None:
     """No rank-2 change of the same rows does better, random ones and nearby ones included."""
     inputs, wanted, _, weights = problem()
@@ -105,7 +148,9 @@ def test_a_lower_rank_is_the_best_one_by_the_fitted_criterion() -> None:
 def test_fewer_rows_than_outputs_give_the_same_update(rows: int) -> None:
     """Copies of rows, weighing as much together, are the same problem with many rows."""
     inputs, wanted, groups, weights = (part[:rows] for part in problem())
-    few = solve(inputs, wanted, groups, weights, ordinary(), ridge=RIDGE, r=2)
+    few = solve(
+        inputs, wanted, groups, weights, ordinary(), ridge=RIDGE, ordinary_change=NO_LIMIT, r=2
+    )
     many = solve(
         inputs.repeat(6, 1),
         wanted.repeat(6, 1),
@@ -113,6 +158,7 @@ def test_fewer_rows_than_outputs_give_the_same_update(rows: int) -> None:
         weights.repeat(6) / 6,
         ordinary(),
         ridge=RIDGE,
+        ordinary_change=NO_LIMIT,
         r=2,
     )
     torch.testing.assert_close(few.b @ few.a, many.b @ many.a)
@@ -121,7 +167,16 @@ def test_fewer_rows_than_outputs_give_the_same_update(rows: int) -> None:
 
 def test_one_prompt_explains_nothing_since_there_is_nothing_to_leave_out() -> None:
     inputs, wanted, groups, weights = problem()
-    update = solve(inputs, wanted, torch.zeros_like(groups), weights, ordinary(), ridge=RIDGE, r=2)
+    update = solve(
+        inputs,
+        wanted,
+        torch.zeros_like(groups),
+        weights,
+        ordinary(),
+        ridge=RIDGE,
+        ordinary_change=NO_LIMIT,
+        r=2,
+    )
     assert update.explained == 0
 
 
@@ -139,6 +194,7 @@ def test_a_direction_that_ordinary_inputs_use_changes_less() -> None:
             torch.ones(4, dtype=torch.float64),
             metric,
             ridge=RIDGE,
+            ordinary_change=NO_LIMIT,
             r=1,
         )
         changed.append(float((update.b @ update.a @ direction).abs()))
@@ -153,13 +209,13 @@ def test_leading_directions_of_a_wide_layer_are_those_of_all(
     scales = 1 / torch.arange(1, 201, dtype=torch.float64)
     inputs = torch.randn(500, 200, generator=random, dtype=torch.float64) * scales
     weights = torch.rand(500, generator=random, dtype=torch.float64)
-    exact = Metric.of(inputs, weights, floor=0.1, most=12)
+    exact = Metric.of(inputs, inputs, weights, floor=0.1, most=12)
     monkeypatch.setattr("dnd_engine.imprint.solve._EXACT_WIDTH", 100)
     monkeypatch.setattr("dnd_engine.imprint.solve._SPARE", 20)
-    found = Metric.of(inputs, weights, floor=0.1, most=12)
+    found = Metric.of(inputs, inputs, weights, floor=0.1, most=12)
     assert found.floor == pytest.approx(exact.floor)
     torch.testing.assert_close(found.gains, exact.gains, rtol=1e-3, atol=0)
     overlap = found.directions.T @ exact.directions
     torch.testing.assert_close(overlap.abs(), torch.eye(12, dtype=torch.float64), rtol=0, atol=0.02)
-    again = Metric.of(inputs, weights, floor=0.1, most=12)
+    again = Metric.of(inputs, inputs, weights, floor=0.1, most=12)
     assert torch.equal(again.directions, found.directions)
