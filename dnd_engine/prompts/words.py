@@ -29,14 +29,15 @@ def one_line(text: str) -> str:
     Zero-width joiners stay where they change the shape of letters or emoji.
     """
     # Treat spaces of other widths as plain ones: macOS writes some into file names.
-    spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)
-    joiners = {match.start() for match in _JOINER.finditer(spaced)}
-    return "".join(c for i, c in enumerate(spaced) if c.isprintable() or i in joiners).strip()
+    spaced = (" " if unicodedata.category(char) == "Zs" else char for char in text)
+    shown = "".join(char for char in spaced if char.isprintable() or char in _JOINERS)
+    return _IDLE_JOINERS.sub("", shown).strip()
 
 
-_SHAPED = "[\u0300-\u1fff\u2070-\U0010ffff]"
-_JOINER = re.compile(f"(?<={_SHAPED})[\u200c\u200d](?={_SHAPED})")
-"""Persian, Indic scripts and emoji need joiners. Latin letters do not: there they only hide."""
+_JOINERS = "\u200c\u200d"
+_SHAPED = "[\u0600-\u06ff\u0750-\u077f\u08a0-\u0dff\u2190-\u27bf\ufe0f\U0001f000-\U0001faff]"
+_IDLE_JOINERS = re.compile(f"(?<!{_SHAPED})[{_JOINERS}]|[{_JOINERS}](?!{_SHAPED})")
+"""Joiners that only hide: not between letters of the Arabic and Indic scripts, or emoji."""
 
 
 def shorten(text: str, limit: int) -> str:

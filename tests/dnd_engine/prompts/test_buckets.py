@@ -21,6 +21,7 @@ from dnd_engine.prompts.buckets import (
     with_instruction,
 )
 from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.prompts.words import one_line
 
 LIMITS = PromptLimits()
 
@@ -83,6 +84,23 @@ def test_a_bucket_name_is_cleaned_to_one_line() -> None:
 def test_a_bucket_name_keeps_the_joiners_that_shape_it(name: str) -> None:
     assert Bucket(f"\u200d{name}\u200c").name == name
     assert Bucket(name[0] + "\u200d\u200db").name == name[0] + "b"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a\ufeff\u200d\ufeffb",
+        "a\u061c\u200d\u061cb",
+        "क\u200d\ufeff\u200dष",
+        "ế\u200dế",
+        "й\u200dй",
+        "\u200d\u200c",
+    ],
+)
+def test_joiners_that_only_hide_go(name: str) -> None:
+    shown = one_line(name)
+    assert not {"\u200c", "\u200d"} & {*shown}
+    assert one_line(shown) == shown
 
 
 @pytest.mark.parametrize(
