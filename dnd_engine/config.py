@@ -84,7 +84,7 @@ class ImprintConfig:
     first_layer_share: float = 0.4
     """Layers below this share of the depth are not changed: 0 to 11 of the embedded base's 30."""
     ridge: float = 0.03
-    """Least weight of the penalty (see `imprint.solve`)."""
+    """Minimum weight of the penalty (see `imprint.solve`)."""
     ordinary_change: float = 0.02
     """Limit of the mean squared change of a layer's outputs on ordinary messages, relative to the
     outputs. The ridge grows to keep it, mostly for many prompts or long answers."""

@@ -1,8 +1,9 @@
-"""Measures the inputs of the base's layers on ordinary messages, which an imprint must preserve.
+"""Measures the base's layers on ordinary messages, whose answers an imprint must preserve.
 
 The base answers the shipped messages (`assets/ordinary.txt`, ours). The mean outer product of each
 layer's inputs is the penalty of the regression (see `solve`): a change costs as much as it alters
-the outputs on ordinary messages. It is measured once per base and cached on disk.
+the outputs on ordinary messages. Its limit is relative to these outputs. Both are measured once per
+base and cached on disk.
 """
 
 import hashlib
@@ -56,6 +57,7 @@ def ordinary_metrics(
     """
     messages = ordinary_messages()
     key = repr((runtime.base.weights.sha256, first_layer, _ANSWER_TOKENS, _FIRST_WEIGHT))
+    # "size": files of earlier versions lack it.
     key += repr((_INPUT_WEIGHT, _FLOOR, _DIRECTIONS, messages, "size"))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     path = None if cache is None else cache / f"ordinary-{digest}.safetensors"
@@ -71,7 +73,7 @@ def ordinary_metrics(
 def measure_ordinary(
     runtime: Runtime, messages: Sequence[str], first_layer: int
 ) -> dict[int, Metric]:
-    """Let the base answer messages, and measure the inputs of its layers.
+    """Let the base answer messages, and measure inputs and outputs of its layers.
 
     Args:
         runtime: Runtime of the base; its lock is held for one batch or block at a time.
@@ -106,8 +108,9 @@ def measure_ordinary(
             with runtime.lock:
                 one.advance(layer)
             assert one.inputs is not None
-            inputs.append(one.inputs.float())
-            outputs.append(one.outputs)
+            if layer >= first_layer:
+                inputs.append(one.inputs.float())
+                outputs.append(one.outputs)
         if layer >= first_layer:
             metrics[layer] = Metric.of(
                 torch.cat(inputs),

@@ -6,8 +6,9 @@ update W minimises
     Σ w ‖e - W u‖² + λ n tr(W C Wᵀ),
 
 where C is the mean outer product of the layer's inputs on ordinary messages, plus a little of the
-identity. λ grows until the mean squared change of outputs on ordinary messages is within a limit:
-with a fixed λ, many prompts would change ordinary answers more than few.
+identity. λ grows until the mean squared change of outputs on ordinary messages, along the leading
+directions of C, is within a limit: with a fixed λ, many prompts would change ordinary answers more
+than few.
 It is solved in the dual (row) space, because there are fewer rows than input dimensions.
 
 Sources: the penalty is that of MEMIT (Meng et al. 2022, arXiv:2210.07229); a context as a weight
@@ -32,9 +33,9 @@ wide. For wider ones only the leading ones are computed: 4 s of one core at 4,86
 _SPARE, _ROUNDS = 64, 3
 """Randomised search for leading directions: oversampling, and number of power iterations."""
 
-_CLOSE, _LEAST_GROWTH, _MOST_GROWTH, _MOST_RIDGES = 0.8, 1.05, 100.0, 12
-"""Search for λ: share of the limit that is close enough to it, growth from the largest λ that was
-too small, and number of tries."""
+_CLOSE, _MIN_GROWTH, _FIRST_GROWTH, _MAX_GROWTH, _MAX_RIDGES = 0.8, 1.05, 4.0, 100.0, 12
+"""Search for λ: share of the limit that is close enough to it; growth from the largest λ that was
+too small, at least `_FIRST_GROWTH` until one is large enough; number of tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Metric:
         floor: float,
         most: int,
     ) -> "Metric":
-        """Compute the penalty from a layer's inputs.
+        """Compute the penalty from a layer's inputs and outputs.
 
         Args:
             inputs: A layer's inputs on ordinary messages.
@@ -97,10 +98,10 @@ class Metric:
         along = rows @ self.directions
         return (rows - (along * (self.gains / (1 + self.gains))) @ self.directions.T) / self.floor
 
-    def seen(self, rows: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows kept"]:
-        """Return rows · C⁻¹ · P √(floor · gains): what an ordinary input sees of each row.
+    def along(self, rows: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows kept"]:
+        """Return rows · C⁻¹ · P √(floor · gains), each row's effect along the leading directions.
 
-        For W = Dᵀ U C⁻¹, the mean squared change of ordinary outputs is ‖Dᵀ · seen(U)‖².
+        For W = Dᵀ U C⁻¹, the mean squared change of ordinary outputs is ‖Dᵀ · along(U)‖².
         """
         return (rows @ self.directions) * ((self.gains / self.floor).sqrt() / (1 + self.gains))
 
@@ -116,9 +117,6 @@ class Update:
     out one at a time; negative if it does more harm than good."""
     kept: float
     """Share of the predicted change that remains at rank r."""
-    ordinary_change: float
-    """Mean squared change of outputs on ordinary messages by the full-rank update, relative to the
-    outputs themselves."""
 
 
 def solve(
@@ -140,8 +138,9 @@ def solve(
         groups: Which prompt each row belongs to; a prompt is left out as a whole.
         weights: Weight of each row.
         metric: The penalty.
-        ridge: Least λ, relative to the fit.
-        ordinary_change: Limit of `Update.ordinary_change`, which λ grows to keep.
+        ridge: Minimum λ, relative to the fit.
+        ordinary_change: Limit of the mean squared change of outputs on ordinary messages, relative
+            to the outputs, by the update of full rank.
         r: Rank of the update.
     """
     # Square roots, because both sides of the squared error are scaled.
@@ -149,7 +148,7 @@ def solve(
     u, e = inputs * scale, wanted * scale
     divided = metric.divide(u)
     limit = ordinary_change * metric.size
-    dual = _dual_within(divided @ u.T, e, metric.seen(u), ridge * float(weights.sum()), limit)
+    dual = _dual_within(divided @ u.T, e, metric.along(u), ridge * float(weights.sum()), limit)
     # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
     # reduced-rank regression, for a penalised fit.
     values, top = _leading(e, dual.fitted, r)
@@ -159,7 +158,6 @@ def solve(
         b=top,
         explained=_explained(e, dual.solution, dual.factor, groups),
         kept=float(values[-r:].clamp(min=0).sum()) / total if total > 0 else 1.0,
-        ordinary_change=dual.change / metric.size if metric.size > 0 else 0.0,
     )
 
 
@@ -181,7 +179,7 @@ class _Dual:
         cls,
         gram: Float[Tensor, "rows rows"],
         wanted: Float[Tensor, "rows outputs"],
-        seen: Float[Tensor, "rows kept"],
+        along: Float[Tensor, "rows kept"],
         ridge: float,
     ) -> "_Dual":
         ridged = gram.clone()
@@ -190,20 +188,20 @@ class _Dual:
         solution = torch.cholesky_solve(wanted, factor)
         # The residual is the ridge times the solution D, so this is the Gram matrix times D.
         fitted = wanted - ridge * solution
-        return cls(ridge, factor, solution, fitted, float((solution.T @ seen).square().sum()))
+        return cls(ridge, factor, solution, fitted, float((solution.T @ along).square().sum()))
 
 
 def _dual_within(
     gram: Float[Tensor, "rows rows"],
     wanted: Float[Tensor, "rows outputs"],
-    seen: Float[Tensor, "rows kept"],
+    along: Float[Tensor, "rows kept"],
     ridge: float,
     limit: float,
 ) -> _Dual:
     """Solve with about the least ridge whose change of ordinary outputs is within a limit."""
-    dual = _Dual.of(gram, wanted, seen, ridge)
+    dual = _Dual.of(gram, wanted, along, ridge)
     over = under = None
-    for _ in range(_MOST_RIDGES):
+    for _ in range(_MAX_RIDGES):
         if dual.change > limit:
             over = dual
         else:
@@ -216,8 +214,9 @@ def _dual_within(
         if under is not None and 0 < under.change < over.change:
             power = math.log(under.ridge / over.ridge) / math.log(over.change / under.change)
         growth = (over.change / aim) ** power if aim > 0 else math.inf
-        growth = min(max(growth, _LEAST_GROWTH), _MOST_GROWTH)
-        dual = _Dual.of(gram, wanted, seen, over.ridge * growth)
+        least = _FIRST_GROWTH if under is None else _MIN_GROWTH
+        growth = min(max(growth, least), _MAX_GROWTH)
+        dual = _Dual.of(gram, wanted, along, over.ridge * growth)
     return under or dual
 
 
