@@ -25,12 +25,12 @@ from dnd_engine.errors import ChatError
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel, end_tokens
 from dnd_engine.models.chat_format import chat_ids
-from dnd_engine.models.forward import Forward
+from dnd_engine.models.forward import Forward, PackedForward
 from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.turns import urgently
+from dnd_engine.models.turns import is_patient, urgently
 
 __all__ = ["decode"]
 
@@ -46,8 +46,9 @@ def decode(
 ) -> Generator[list[Reply], None, None]:
     """Answer one conversation per row, yielding all rows after every token.
 
-    Closing the iterator stops at the next token. The lock is held only during forward passes, and
-    chats that run at the same time share them. Checks wait until all answers are complete.
+    Closing the iterator stops at the next token. The lock is held only during forward passes. Chats
+    that run at the same time share passes, if these are packed, and otherwise take turns token by
+    token. Checks wait until all answers are complete.
 
     Args:
         runtime: The frozen model.
@@ -94,7 +95,7 @@ def _decode(
             if (now := active()) is not fitted:
                 fitted, prepared = now, forward.prepare(now)
             # The lock is released after every token, so that other work can run in between.
-            tokens = _placed(ids, mask, past, prepared)
+            tokens = _new_tokens(ids, mask, past, prepared)
             logits = _next_logits(runtime, chat, forward, tokens)
             for row, row_logits in zip(rows, logits, strict=True):
                 row.take(row_logits, started)
@@ -112,21 +113,24 @@ def _decode(
 def _next_logits(
     runtime: Runtime, chat: object, forward: Forward, tokens: NewTokens
 ) -> Float[Tensor, "rows vocabulary"]:
-    """Read the prompts alone, or the rows' latest tokens together with those of other chats."""
-    if tokens.past.length:
+    """Read the prompts, or the rows' latest tokens together with those of other chats.
+
+    Only a packed pass reads the weights once for all chats. Patient work would hold up the others.
+    """
+    if tokens.past.length and isinstance(forward, PackedForward) and not is_patient():
         return runtime.joined.logits(chat, forward, tokens, runtime.one_token)
     with runtime.one_token():
         return forward.logits(forward.hidden(*tokens)[:, -1])
 
 
 @torch.inference_mode()
-def _placed(
+def _new_tokens(
     ids: Int[Tensor, "rows new"],
     mask: Bool[Tensor, "rows all_length"] | None,
     past: KeyValues,
     prepared: Any,
 ) -> NewTokens:
-    """Tell where the prompts, or each row's latest token, stand, and what they may attend to.
+    """Return new tokens with their positions and the earlier tokens that each may attend to.
 
     Args:
         ids: Ids of new tokens, padded on the left.

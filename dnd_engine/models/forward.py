@@ -63,10 +63,6 @@ class Forward(ABC):
             prepared: The rows' adapters, from `prepare`.
         """
 
-    def next_hidden(self, chats: Sequence[NewTokens]) -> list[Float[Tensor, "rows 1 width"]]:
-        """Run one new token of every row of several chats through every block."""
-        return [self.hidden(*tokens) for tokens in chats]
-
     @abstractmethod
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
         """Compute logits from hidden states."""
@@ -91,8 +87,8 @@ class PackedForward(Forward):
         """Run all blocks as one compiled function."""
         return self._packed.hidden([NewTokens(ids, positions, visible, past, prepared)])[0]
 
-    def next_hidden(self, chats: Sequence[NewTokens]) -> list[Tensor]:
-        """Read the weights once for all chats."""
+    def next_hidden(self, chats: Sequence[NewTokens]) -> list[Float[Tensor, "rows 1 width"]]:
+        """Run one new token of every row of several chats; weights are read once for all."""
         return self._packed.hidden(chats)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dnd_engine.models.forward import Forward
+from dnd_engine.models.forward import PackedForward
 from dnd_engine.models.new_tokens import NewTokens
 
 __all__ = ["JoinedSteps"]
 
 _LINGER_SECONDS = 0.02
-"""How long a pass waits for a chat that was part of the last one and still samples from it: half of
-a pass, which is what going without it would cost."""
+"""Maximum wait of a pass for a chat of the last one that still samples from it. A chat that misses
+a pass waits for half of one on average, which is about as long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,19 +29,19 @@ class _Asked:
     """A chat's request for its next logits."""
 
     chat: object
-    forward: Forward
+    forward: PackedForward
     tokens: NewTokens
     thread: int = field(default_factory=threading.get_ident)
     logits: Tensor | None = None
-    error: BaseException | None = None
+    failed: Exception | None = None
 
     @property
     def ended(self) -> bool:
-        return self.logits is not None or self.error is not None
+        return self.logits is not None or self.failed is not None
 
     def result(self) -> Tensor:
-        if self.error is not None:
-            raise self.error
+        if self.failed is not None:
+            raise self.failed
         assert self.logits is not None
         return self.logits
 
@@ -52,13 +52,13 @@ class JoinedSteps:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: list[_Asked] = []
-        self._led = False
+        self._has_leader = False
         self._expected: dict[object, int] = {}
         """Chats of the last pass that have not ended, with their threads."""
 
     @contextmanager
     def chat(self) -> Iterator[object]:
-        """Return a chat's key for `logits`; the others no longer wait for it after the block."""
+        """Yield a chat's key for `logits`; the others no longer wait for it after the block."""
         key = object()
         try:
             yield key
@@ -70,7 +70,7 @@ class JoinedSteps:
     def logits(
         self,
         chat: object,
-        forward: Forward,
+        forward: PackedForward,
         tokens: NewTokens,
         computing: Callable[[], AbstractContextManager[None]],
     ) -> Float[Tensor, "rows vocabulary"]:
@@ -80,35 +80,40 @@ class JoinedSteps:
             chat: Key from `chat`.
             forward: Forward pass of the base; chats of another one are computed separately.
             tokens: One new token of every row.
-            computing: Context in which the base may be used.
+            computing: Makes the context in which the base may be used.
+
+        Raises:
+            Exception: What the pass raised, in every chat that was part of it.
         """
         asked = _Asked(chat, forward, tokens)
-        with self._changed:
-            self._waiting.append(asked)
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: asked.ended or not self._led)
-            if asked.ended:
-                return asked.result()
-            self._led = True
-            self._changed.wait_for(self._all_wait, timeout=_LINGER_SECONDS)
+        leads = False
         try:
-            with computing():
-                _compute(forward, self._take(forward))
+            with self._changed:
+                self._waiting.append(asked)
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: asked.ended or not self._has_leader)
+                if not asked.ended:
+                    leads = self._has_leader = True
+                    self._changed.wait_for(self._all_wait, timeout=_LINGER_SECONDS)
+            if leads:
+                with computing():
+                    _compute(forward, self._take(forward))
         finally:
             with self._changed:
-                self._led = False
+                if leads:
+                    self._has_leader = False
                 if asked in self._waiting:
                     self._waiting.remove(asked)
                 self._changed.notify_all()
         return asked.result()
 
     def _all_wait(self) -> bool:
-        """Return whether no chat of the last pass may be about to ask."""
+        """Return whether every chat of the last pass waits, so that lingering gains nothing."""
         wait = {asked.chat for asked in self._waiting}
         here = threading.get_ident()  # a chat of this thread cannot ask now
         return all(chat in wait or thread == here for chat, thread in self._expected.items())
 
-    def _take(self, forward: Forward) -> list[_Asked]:
+    def _take(self, forward: PackedForward) -> list[_Asked]:
         """Return the requests for a forward pass, which wait no longer."""
         with self._changed:
             taken = [asked for asked in self._waiting if asked.forward is forward]
@@ -118,14 +123,18 @@ class JoinedSteps:
 
 
 @torch.inference_mode()
-def _compute(forward: Forward, step: list[_Asked]) -> None:
+def _compute(forward: PackedForward, requests: list[_Asked]) -> None:
     try:
-        hidden = forward.next_hidden([asked.tokens for asked in step])
+        hidden = forward.next_hidden([asked.tokens for asked in requests])
         logits = forward.logits(torch.cat([states[:, -1] for states in hidden]))
-    except BaseException as error:  # noqa: BLE001 - raised again in the thread of each chat
-        for asked in step:
-            asked.error = error
-        return
+    except BaseException as error:
+        # An interrupt is for the thread that it hit.
+        failed = (
+            error if isinstance(error, Exception) else RuntimeError("The pass was interrupted.")
+        )
+        for asked in requests:
+            asked.failed = failed
+        raise
     parts = logits.split([len(states) for states in hidden])
-    for asked, own in zip(step, parts, strict=True):
+    for asked, own in zip(requests, parts, strict=True):
         asked.logits = own

@@ -143,8 +143,8 @@ class PackedLlama:
             parts: Tokens with caches of their own. Several must be of one token a row.
         """
         for part in parts:
-            # Without a mask, several new tokens must be the first ones of an empty cache.
             assert part.ids.shape[1] == 1 or len(parts) == 1
+            # Without a mask, several new tokens must be the first ones of an empty cache.
             assert part.visible is not None or part.ids.shape[1] == 1 or part.past.length == 0
         new = parts[0].ids.shape[1]
         x = nn.functional.embedding(torch.cat([p.ids.reshape(-1) for p in parts]), self._embed)

@@ -167,7 +167,7 @@ def test_a_token_read_alone_is_read_as_in_one_pass(runtime: Runtime, padded: int
 
     def logits(start: int, end: int) -> torch.Tensor:
         seen = mask[:, :end].bool() if padded else None
-        tokens = chat._placed(whole[:, start:end], seen, past, None)
+        tokens = chat._new_tokens(whole[:, start:end], seen, past, None)
         return chat._next_logits(runtime, "a chat", runtime.forward, tokens)
 
     logits(0, 6)

@@ -235,19 +235,13 @@ def test_tokens_of_several_chats_are_read_as_each_alone(base: BaseModel, kind: s
         runtime.host.fit(random_tokens(wide)[None], wide),
         FittedLoRA.stack([None, runtime.host.fit(random_tokens(narrow)[None], narrow)]),
     ]
-    for forward in both(runtime):
-        together, alone = (
-            [
-                next_tokens(forward, seed, pads, active)
-                for seed, (pads, active) in enumerate(
-                    zip(([0], [1, 0, 0], [2, 0]), adapters, strict=True)
-                )
-            ]
-            for _ in range(2)
-        )
-        found = forward.next_hidden(together)
-        for states, tokens in zip(found, alone, strict=True):
-            torch.testing.assert_close(states, forward.hidden(*tokens), atol=2e-4, rtol=1e-4)
+    ours, theirs = PackedForward(runtime.base), both(runtime)[1]
+    chats = list(zip(([0], [1, 0, 0], [2, 0]), adapters, strict=True))
+    together = ours.next_hidden([next_tokens(ours, n, *chat) for n, chat in enumerate(chats)])
+    for n, (states, chat) in enumerate(zip(together, chats, strict=True)):
+        for forward in (ours, theirs):
+            alone = forward.hidden(*next_tokens(forward, n, *chat))
+            torch.testing.assert_close(states, alone, atol=2e-4, rtol=1e-4)
 
 
 @torch.inference_mode()

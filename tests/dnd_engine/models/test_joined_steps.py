@@ -13,9 +13,11 @@ from dnd_engine.config import Sampling
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.decode import decode
+from dnd_engine.models.forward import PackedForward
 from dnd_engine.models.joined_steps import JoinedSteps
 from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.models.turns import patient
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, user
 from tests.until import until
 
@@ -44,11 +46,16 @@ def two_tokens(stream: Iterator[object]) -> None:
     next(stream), next(stream)
 
 
+def packed(runtime: Runtime) -> PackedForward:
+    assert isinstance(runtime.forward, PackedForward)
+    return runtime.forward
+
+
 @contextmanager
 def passes(runtime: Runtime) -> Iterator[list[int]]:
     """The number of chats in each pass after their prompts were read."""
     seen: list[int] = []
-    once = runtime.forward.next_hidden
+    once = packed(runtime).next_hidden
 
     def counted(chats: Any) -> Any:
         seen.append(len(chats))
@@ -99,14 +106,18 @@ def test_nobody_waits_for_a_chat_that_was_left(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     streams = [decode(runtime, [user(q)], lambda: None, GREEDY) for q in QUESTIONS[:2]]
+    for stream in streams:
+        next(stream)
     with ThreadPoolExecutor(2) as pool:
         with runtime.lock:
-            futures = [pool.submit(two_tokens, stream) for stream in streams]
+            futures = [pool.submit(next, stream) for stream in streams]
+            until(lambda: len(runtime.joined._waiting) == 2)
         for future in futures:
             future.result(60)
-        monkeypatch.setattr("dnd_engine.models.joined_steps._LINGER_SECONDS", None)
-        streams[0].close()
-        pool.submit(list, streams[1]).result(60)
+    assert len(runtime.joined._expected) == 2
+    monkeypatch.setattr("dnd_engine.models.joined_steps._LINGER_SECONDS", None)
+    streams[0].close()
+    assert len(list(streams[1])) == 22
 
 
 def test_a_chat_that_pauses_is_waited_for_once(
@@ -150,7 +161,7 @@ def test_an_error_reaches_every_chat_of_the_pass_and_the_next_one_works(runtime:
 
 
 def test_an_interrupted_leader_leaves_the_lead(runtime: Runtime) -> None:
-    joined, forward = JoinedSteps(), runtime.forward
+    joined, forward = JoinedSteps(), packed(runtime)
     one = torch.zeros(1, 1, dtype=torch.long)
     tokens = NewTokens(one, one, None, forward.new_cache(1))
 
@@ -161,4 +172,48 @@ def test_an_interrupted_leader_leaves_the_lead(runtime: Runtime) -> None:
 
     with joined.chat() as chat, pytest.raises(KeyboardInterrupt):
         joined.logits(chat, forward, tokens, interrupted)
-    assert (joined._led, joined._waiting) == (False, [])
+    assert (joined._has_leader, joined._waiting) == (False, [])
+
+
+def test_one_who_is_interrupted_while_waiting_for_others_leaves_the_lead(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_joined: JoinedSteps) -> bool:
+        raise KeyboardInterrupt
+
+    stream = decode(runtime, [user("Hi")], lambda: None, GREEDY)
+    next(stream)
+    with monkeypatch.context() as patch:
+        patch.setattr(JoinedSteps, "_all_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+    assert (runtime.joined._has_leader, runtime.joined._waiting) == (False, [])
+    assert answers(runtime, "Hi", None)
+
+
+def test_an_interrupt_is_for_one_thread_and_the_others_fail_with_an_error(
+    runtime: Runtime,
+) -> None:
+    streams = [decode(runtime, [user(q)], lambda: None, GREEDY) for q in QUESTIONS[:2]]
+    for stream in streams:
+        next(stream)
+
+    def interrupted(_chats: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setattr(runtime.forward, "next_hidden", interrupted)
+        with runtime.lock:
+            futures = [pool.submit(next, stream) for stream in streams]
+            until(lambda: len(runtime.joined._waiting) == 2)
+        errors = {type(future.exception(60)) for future in futures}
+    assert errors == {KeyboardInterrupt, RuntimeError}
+
+
+def test_patient_work_takes_its_tokens_alone(runtime: Runtime) -> None:
+    stream = decode(runtime, [user("Hi")], lambda: None, GREEDY)
+    with passes(runtime) as seen:
+        for _ in range(3):
+            with patient():
+                next(stream)
+    assert seen == []
