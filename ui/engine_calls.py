@@ -52,7 +52,7 @@ Answers = Literal["base", "labels"] | Mapping[str, str] | Endpoint
 teacher."""
 
 LANES: Mapping[str, Mapping[str, Any]] = {
-    # There is one engine, so one call at a time.
+    # Syntheses and short calls, one at a time.
     "engine": {"concurrency_id": "engine", "concurrency_limit": 1},
     # Answers of several visitors share forward passes: eight take as long as three in a row would.
     # On ZeroGPU each would run in a process of its own.
@@ -292,7 +292,7 @@ class EngineCalls:
     def prove(
         self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
     ) -> _Ticking:
-        """Compare an adapter with controls made from other prompts."""
+        """Compare an adapter with controls made from another task's prompts, among others."""
         return self._in_ticks(self._prove(adapter, buckets, memory), None)
 
     def compare(

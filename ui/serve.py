@@ -118,11 +118,11 @@ def launch_options(
     }
 
 
-@cache
+@cache  # a second call would make a folder in the first one's
 def own_cache() -> None:
     """Make Gradio store uploads and visits in a folder that is removed with this process.
 
-    It is made in the folder `GRADIO_TEMP_DIR`, if that is set. After a kill, the next start removes
+    If `GRADIO_TEMP_DIR` is set, the folder is made inside it. After a kill, the next start removes
     it. Call it before the page is built.
     """
     asked = os.environ.get("GRADIO_TEMP_DIR")
@@ -284,7 +284,7 @@ def _share_arenas() -> None:
     """Let all threads share two of glibc's memory arenas.
 
     Otherwise each thread that computes keeps what it once used in an arena of its own: 170 MB after
-    six chats at a time, and slowly more.
+    six chats at a time, and slowly more. Arenas that exist already stay.
     """
     if "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(AttributeError, OSError, TypeError):  # other C libraries have no such setting

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -20,6 +21,7 @@ from tests.serving import serving
 from tests.test_docs import ROOT
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.until import until
+from ui import serve
 from ui.build import build_ui
 from ui.engine_calls import LANES
 from ui.gradio_private import Page, Pages
@@ -305,3 +307,17 @@ def test_what_a_killed_server_left_goes_at_the_next_start_in_a_folder_of_ones_ow
         subprocess.run([sys.executable, "-c", start + end], cwd=ROOT, env=environment, check=False)
         assert len(list(place.rglob("visit"))) == left
     assert list(place.iterdir()) == []
+
+
+def test_threads_share_two_arenas_unless_somebody_chose_another_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[int, int]] = []
+    libc = SimpleNamespace(mallopt=lambda *option: asked.append(option))
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: libc)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    serve._share_arenas()
+    assert asked == []
+    monkeypatch.delenv("MALLOC_ARENA_MAX")
+    serve._share_arenas()
+    assert asked == [(-8, 2)]

@@ -1,4 +1,4 @@
-"""An adapter beside those made from other prompts: what is compared, with what, and on what."""
+"""An adapter beside its controls: what is compared, with what, and on what."""
 
 from dataclasses import replace
 
