@@ -475,9 +475,9 @@ def _facts(kept: _Kept) -> dict[str, Any]:
 
 def add_endpoints(demo: gr.Blocks, endpoints: Endpoints) -> None:
     """Add the endpoints to the app, before other events, so that they keep their names."""
-    for function in (endpoints.make_adapter, endpoints.inspect):
-        api(function, **LANES["engine"])
+    api(endpoints.make_adapter, **LANES["engine"])
     api(endpoints.chat, **LANES["chat"])
+    api(endpoints.inspect, **LANES["engine"])
     for function in (endpoints.list_adapters, endpoints.download):
         api(function)
     demo.unload(endpoints.end_session)
