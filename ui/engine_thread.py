@@ -3,7 +3,8 @@
 OpenMP gives a team of workers to every thread that uses it. Once all teams together outnumber the
 cores, workers no longer wait actively for the next operation, and on two cores everything takes
 half as long again. A server would run handlers in any free thread, so computation is gathered here,
-in one thread with one team.
+in one thread with one team, as far as it does not run at the same time. (Where threads wait asleep,
+as `app.py` asks of OpenMP, chats of several threads lose nothing by their teams.)
 """
 
 import atexit
