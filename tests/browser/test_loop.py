@@ -253,6 +253,7 @@ def test_strength_acts_on_the_next_message_without_a_new_synthesis(
     visit.synthesize()
     calls = len(engine.calls)
     before = visit.page.locator("#dnd-adapter code").inner_text()
+    visit.idle()  # what comes after a synthesis sets the strength, too
     number = visit.page.locator("#dnd-strength input[type=number]")
     visit.enter(number, "1.6")
     expect(visit.page.locator("#dnd-adapter code")).not_to_have_text(before)
