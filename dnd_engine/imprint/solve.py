@@ -8,8 +8,7 @@ update W minimises
 where C is the mean outer product of the layer's inputs on ordinary messages, plus a little of the
 identity. λ grows until the mean squared change of outputs on ordinary messages, along the leading
 directions of C, is within a limit: with a fixed λ, many prompts would change ordinary answers more
-than few.
-It is solved in the dual (row) space, because there are fewer rows than input dimensions.
+than few. It is solved in the dual (row) space, because there are fewer rows than input dimensions.
 
 Sources: the penalty is that of MEMIT (Meng et al. 2022, arXiv:2210.07229); a context as a weight
 update of the MLP is Dherin et al. 2025, arXiv:2507.16003; thought patches by least squares are
@@ -198,7 +197,7 @@ def _dual_within(
     ridge: float,
     limit: float,
 ) -> _Dual:
-    """Solve with about the least ridge whose change of ordinary outputs is within a limit."""
+    """Solve with the smallest ridge, or nearly, that keeps the change of ordinary outputs small."""
     dual = _Dual.of(gram, wanted, along, ridge)
     over = under = None
     for _ in range(_MAX_RIDGES):

@@ -224,7 +224,7 @@ def test_memory_of_past_tokens_grows_without_losing_any(base: BaseModel) -> None
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 def test_tokens_of_several_chats_are_read_as_each_alone(base: BaseModel, kind: str) -> None:
-    """Of other lengths, with and without padding, and with adapters of other ranks."""
+    """The chats differ in length, padding, number of rows and rank of the adapter."""
     torch.manual_seed(0)
     runtime = runtime_of(base, KINDS[kind]())
     wide, narrow = (
