@@ -149,7 +149,7 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
         visit.picture("assets/screenshot.png", 1330)
         visit.page.get_by_role("tab", name="Report card").click()
         report = visit.page.locator("#dnd-report")
-        expect(report).to_contain_text("How good is this generator on unseen tasks?")
+        expect(report).to_contain_text("How good are adapters on unseen tasks?")
         visit.picture("docs/pictures/report.png")
 
 
