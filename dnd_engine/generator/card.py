@@ -115,7 +115,7 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
     lines = [
         "## Teacher",
         "",
-        "`teacher.safetensors` is one LoRA for all tasks, of the same shape. It was trained to "
+        f"`teacher.safetensors` is one LoRA of rank {recipe['r']} for all tasks. It was trained to "
         "follow the instruction of whole prompts, and answers them for imprints.",
         "",
         f"- Training: {steps} steps of {recipe['tasks_per_step']} tasks x up to "

@@ -134,7 +134,7 @@ class GeneratorFolder:
     """A generator on disk: `config.json`, `model.safetensors`, `tasks.json`, card.
 
     Evaluations may add `reports/<split>.json`, and `dnd train --kind teacher` a teacher: a LoRA of
-    the same layout that answers whole prompts for imprints.
+    any rank for the same layers that answers whole prompts for imprints.
     """
 
     path: Path
@@ -237,24 +237,28 @@ class GeneratorFolder:
     def load_teacher(self) -> Float[Tensor, "tokens rows cols"] | None:
         """Read the teacher's weight tokens; None if there is none.
 
+        Its number of rows is its rank, which may differ from the generator's.
+
         Raises:
             GeneratorError: If the file is damaged or has another layout.
         """
         if not self.teacher_sha256:
             return None
-        path, shape = self.path / TEACHER, self.config.layout.grid()
+        path, (count, _rows, width) = self.path / TEACHER, self.config.layout.grid()
         try:
             with safe_open(path, framework="pt") as file:
                 keys = list(file.keys())
-                found = tuple(file.get_slice(keys[0]).get_shape()) if keys == ["tokens"] else None
-                tokens = file.get_tensor("tokens") if found == shape else None
+                found = tuple(file.get_slice(keys[0]).get_shape()) if keys == ["tokens"] else ()
+                fits = len(found) == 3 and (found[0], found[2]) == (count, width)
+                fits = fits and 1 <= found[1] <= width
+                tokens = file.get_tensor("tokens") if fits else None
         except (SafetensorError, OSError) as error:
             raise GeneratorError(f"`{path}` is damaged: {error}") from error
         if tokens is None or not is_finite(tokens):
             raise GeneratorError(
                 f"`{path}` holds no teacher for this generator: expected finite `tokens` of the "
-                f"shape {shape}, found {found or ', '.join(keys[:3])}. Train it again with `dnd "
-                "train --kind teacher`, or remove the file."
+                f"shape ({count}, rank, {width}), found {found or ', '.join(keys[:3])}. Train it "
+                "again with `dnd train --kind teacher`, or remove the file."
             )
         taught: Tensor = tokens.to(torch.bfloat16)
         return taught
@@ -341,7 +345,7 @@ def save_teacher(
     Args:
         folder: The generator. Its decoder does not change, so its reports stay valid and are kept.
         path: Destination folder.
-        tokens: Weight tokens of the teacher, in the generator's layout.
+        tokens: Weight tokens of the teacher, in the generator's layout but for the rank.
         notes: How it was trained.
     """
     with written_aside(path) as aside:

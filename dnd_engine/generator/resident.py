@@ -126,4 +126,7 @@ class ResidentGenerator:
 
     def fit_teacher(self) -> FittedLoRA | None:
         """Return the trained teacher, which follows instructions better; None if there is none."""
-        return None if self.teacher is None else self.fit(self.teacher)
+        if self.teacher is None:
+            return None
+        layout = self.layout.with_rank(self.teacher.shape[1])
+        return self.runtime.host.fit(self.teacher[None], layout)

@@ -274,6 +274,11 @@ class LoRALayout:
         """Number of weight tokens in an adapter."""
         return sum(t.in_features + t.out_features for t in self.targets) // self.width
 
+    def with_rank(self, r: int) -> "LoRALayout":
+        """Return the same layout at another rank, with the same factor on B·A."""
+        alpha = max(1, round(self.spec.scaling * r))
+        return replace(self, spec=replace(self.spec, r=r, lora_alpha=alpha))
+
     def grid(self, scheme: TokenScheme = "plain") -> tuple[int, int, int]:
         """Return (tokens, rows, columns) of an adapter in one scheme."""
         border = BORDER if scheme == "standardised" else 0

@@ -9,11 +9,13 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.generator.config import GeneratorConfig
@@ -72,6 +74,8 @@ class Prepared:
     """What the warm start says of its own training, whose data count as seen; empty without."""
     teacher_before: Mapping[str, Any] = field(default_factory=dict)
     """What the warm start says of its teacher's training; empty unless a teacher is trained."""
+    teacher_start: Float[Tensor, "tokens rows cols"] | None = None
+    """Weight tokens that a teacher's training starts from; None unless one is trained."""
 
     @property
     def trained(self) -> tuple[int, ...]:
@@ -134,15 +138,15 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
         hashes,
         identity,
         inherited,
-        warm_start.teacher if warm_start and recipe.kind == "teacher" else {},
     )
+    if warm_start is not None and recipe.kind == "teacher":
+        # A teacher is trained in the place of the shared tokens; its decoder is not used.
+        start = _teacher_start(generator.shared.detach().cpu(), warm_start)
+        with torch.no_grad():
+            generator.shared.copy_(start)
+        return replace(prepared, teacher_before=warm_start.teacher, teacher_start=start)
     if warm_start is not None:
         generator.load_state_dict(warm_start.load(device, torch.float32).state_dict())
-        # A teacher is trained in the place of the shared tokens, and goes on from the one before.
-        before = warm_start.load_teacher() if recipe.kind == "teacher" else None
-        if before is not None:
-            with torch.no_grad():
-                generator.shared.copy_(before)
     else:
         generator.set_condition_statistics(*conditions.statistics(prepared.trained))
         objective.initialise(generator)
@@ -177,14 +181,21 @@ def _configure(recipe: TrainRecipe, base: BaseModel, encoder: ResolvedWeights) -
 def _open_warm_start(
     recipe: TrainRecipe, ours: GeneratorConfig, hashes: dict[str, str]
 ) -> GeneratorFolder | None:
-    """The generator to start from, if its decoder and LoRA are those of the recipe."""
+    """The generator to start from, if its decoder and LoRA are those of the recipe.
+
+    A teacher's rank may be higher than the LoRA's, and the decoder does not matter to it.
+    """
     if recipe.warm_start is None:
         return None
     folder = GeneratorFolder.open(recipe.warm_start)
     check_base(folder.config, ours.base["id"], ours.base["fingerprint"])
-    names = ("layout", "features", "kernel_size", "head", "head_options")
-    for name in (*names, "delta_scale", "tokens", "padding"):
-        theirs, wanted = getattr(folder.config, name), getattr(ours, name)
+    is_teacher = recipe.kind == "teacher"
+    names = ("features", "kernel_size", "head", "head_options", "delta_scale", "tokens", "padding")
+    layout = folder.config.layout
+    pairs = {"layout": (layout.with_rank(recipe.r) if is_teacher else layout, ours.layout)}
+    if not is_teacher:
+        pairs |= {name: (getattr(folder.config, name), getattr(ours, name)) for name in names}
+    for name, (theirs, wanted) in pairs.items():
         if theirs != wanted:
             raise TrainingError(
                 f"`warm_start` `{folder.path}` does not fit the recipe: its `{name}` is "
@@ -192,9 +203,31 @@ def _open_warm_start(
                 "start without it."
             )
     hashes["warm_start"] = folder.sha256
-    if recipe.kind == "teacher":
+    if is_teacher:
         hashes["teacher"] = folder.teacher_sha256
     return folder
+
+
+def _teacher_start(
+    fresh: Float[Tensor, "tokens rows cols"], generator: GeneratorFolder
+) -> Float[Tensor, "tokens rows cols"]:
+    """Return what a teacher's training starts from: the earlier one, else the shared part.
+
+    Args:
+        fresh: Initial tokens of the teacher, with B at zero. Rows of a higher rank than before keep
+            them, so the start computes what it did before.
+        generator: The generator that the teacher is for.
+    """
+    before = generator.load_teacher()
+    if before is None:
+        before = generator.load(torch.device("cpu"), torch.float32).shared.detach()
+    rows = before.shape[1]
+    if rows > fresh.shape[1]:
+        raise TrainingError(
+            f"the teacher of `{generator.path}` has rank {rows}, the recipe `r: {fresh.shape[1]}`. "
+            f"Set `r` to {rows} or more."
+        )
+    return torch.cat([before.float(), fresh[:, rows:]], dim=1)
 
 
 def _check_unseen(families: set[str], inherited: Mapping[str, Any]) -> None:

@@ -436,9 +436,9 @@ class _Run:
         if self.recipe.kind == "teacher":
             assert self.recipe.warm_start is not None, "`TrainRecipe` refuses it"
             taught = GeneratorFolder.open(self.recipe.warm_start)
-            tokens = self.generator.shared.detach().cpu()
-            if self.recipe.start_share:
-                tokens = tokens.lerp(_start_of(taught), self.recipe.start_share)
+            start = self.prepared.teacher_start
+            assert start is not None
+            tokens = self.generator.shared.detach().cpu().lerp(start, self.recipe.start_share)
             save_teacher(taught, folder, tokens, training)
             add_teacher(folder, training)
             return
@@ -486,14 +486,6 @@ class _Interrupt:
             raise KeyboardInterrupt
         self.asked = True
         logger.warning("finishing this step, then writing a checkpoint; Ctrl-C again stops at once")
-
-
-def _start_of(generator: GeneratorFolder) -> Tensor:
-    """Return what a teacher's training starts from: the earlier one, else the shared part."""
-    before = generator.load_teacher()
-    if before is None:
-        before = generator.load(torch.device("cpu"), torch.float32).shared.detach()
-    return before.float()
 
 
 def _cut_log(path: Path, steps: int) -> None:

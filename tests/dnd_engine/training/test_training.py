@@ -598,6 +598,31 @@ def test_a_teacher_may_be_half_of_what_it_started_from(recipe: TrainRecipe) -> N
     torch.testing.assert_close(half, (start + whole) / 2, atol=1e-3, rtol=0.02)
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_teacher_may_have_a_higher_rank_than_its_generator(recipe: TrainRecipe) -> None:
+    made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
+    teaching = replace(recipe, kind="teacher", warm_start=made, bare_share=0.0, steps=2)
+    higher = replace(teaching, r=recipe.r + 2, lora_alpha=recipe.lora_alpha * 2)
+    with pytest.raises(TrainingError, match="its `layout` is"):
+        train(replace(higher, out=recipe.out / "scaled"))
+    higher = replace(higher, lora_alpha=recipe.lora_alpha * (recipe.r + 2) // recipe.r)
+    prepared = setup.prepare(replace(higher, out=recipe.out / "prepared"), recipe.out / "none")
+    start = present(prepared.teacher_start)
+    rows = recipe.r
+    shared = GeneratorFolder.open(made).load(CPU, torch.float32).shared.detach()
+    torch.testing.assert_close(start[:, :rows], shared)
+    for matrix in prepared.generator.config.layout.matrices():
+        new = start[matrix.first_token : matrix.first_token + matrix.num_tokens, rows:]
+        assert new.any() == (matrix.side == "A"), "new rows add nothing until they are trained"
+    result = train(replace(higher, out=recipe.out / "higher"))
+    folder = GeneratorFolder.open(result.generator)
+    assert folder.config.layout.spec.r == rows
+    assert present(folder.load_teacher()).shape[1] == rows + 2
+    lower = replace(teaching, out=recipe.out / "lower", warm_start=result.generator)
+    with pytest.raises(TrainingError, match=f"Set `r` to {rows + 2} or more"):
+        train(lower)
+
+
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, recipe: TrainRecipe) -> None:
     whole_step = trainer._Run._step
 
