@@ -14,9 +14,10 @@ from typing import Any
 
 from dnd_engine.checks.effect import effect
 from dnd_engine.checks.familiarity import nearest_tasks
+from dnd_engine.checks.forecast import forecast
 from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
 from dnd_engine.checks.registry import as_checks, recall, run_checks
-from dnd_engine.checks.results import Conditioning, Inspection
+from dnd_engine.checks.results import Conditioning, Forecast, Inspection
 from dnd_engine.checks.subject import Subject
 from dnd_engine.config import (
     EngineConfig,
@@ -573,6 +574,25 @@ class Engine:
             return active
 
         yield from decode(self._loaded.runtime, conversations, now_active, sampling or Sampling())
+
+    def forecast(self, bucket: Bucket) -> Forecast | None:
+        """Foretell, before anything is made, how well an adapter for a bucket will do.
+
+        It rests on how sure the generator's trained teacher is of its answers to some prompts; a
+        report says how often that was right. Chats and syntheses take priority.
+
+        Args:
+            bucket: Prompts, each an instruction and an input; the others are not asked.
+
+        Returns:
+            The forecast; None without a trained teacher, or if no prompt can be asked.
+        """
+        teacher = self._loaded.generator and self._loaded.generator.fit_teacher()
+        if not teacher:
+            return None
+        prompts = measured_prompts([replace(bucket, weight=1.0)], most=None)
+        with patient():
+            return forecast(self._loaded.runtime, teacher, prompts)
 
     def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
         """Run the registered checks; effect, agreement and verdict need prompts.

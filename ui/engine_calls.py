@@ -35,7 +35,7 @@ from ui.spaces import borrows_gpu, gpu
 from ui.text import _
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.results import Inspection
+    from dnd_engine.checks.results import Forecast, Inspection
     from dnd_engine.engine import Engine
     from dnd_engine.generator.installed import Availability, Choice
     from dnd_engine.lora.adapter import Adapter
@@ -104,6 +104,7 @@ class EngineCalls:
         # argument.
         run = handle.thread.run
         self._inspect = functools.partial(run, gpu(self._inspect_here))
+        self._forecast = functools.partial(run, self._forecast_here)
         self._norms = functools.partial(run, self._norms_here)  # on the CPU, because adapters are
         self._thumbprint = functools.partial(run, self._thumbprint_here)
         self._save = functools.partial(run, gpu(self._save_here))
@@ -204,6 +205,16 @@ class EngineCalls:
     def inspect(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
         """Measure an adapter on prompts."""
         found: Inspection = self._inspect(adapter, buckets)
+        return found
+
+    def forecast(self, bucket: Bucket) -> "Forecast | None":
+        """Foretell how well an adapter for a bucket will do.
+
+        None on ZeroGPU: it would spend a visitor's GPU time before they ask for anything.
+        """
+        if borrows_gpu():
+            return None
+        found: Forecast | None = self._forecast(bucket)
         return found
 
     def norms(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
@@ -378,6 +389,9 @@ class EngineCalls:
 
     def _inspect_here(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
         return self.ready().inspect(adapter, buckets)
+
+    def _forecast_here(self, bucket: Bucket) -> "Forecast | None":
+        return self.ready().forecast(bucket)
 
     def _norms_here(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
         return self.ready().relative_norms(adapter)

@@ -28,7 +28,7 @@ from ui.stages import RunKind, Stages
 from ui.text import ENGLISH
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.results import Conditioning, Inspection
+    from dnd_engine.checks.results import Conditioning, Forecast, Inspection
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.measure.kept import Scores
     from dnd_engine.measure.results import Measurement
@@ -469,6 +469,8 @@ class Session:
     """Instruction typed for buckets whose prompts have none."""
     arrangement: str = ""
     """Fingerprint of the canvas."""
+    forecasts: "dict[str, Forecast | None]" = field(default_factory=dict)
+    """Forecasts by the contents of a bucket; None where the model cannot be asked."""
     memory: "PromptMemory | None" = None
     """Cache of encoded prompts, so that a remix encodes none again."""
     run: Run | None = None
@@ -488,6 +490,11 @@ class Session:
     """Language of the page."""
     folder: Path | None = None
     """Folder of its files; None until there are any."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a synthesis, imprint or refinement has not ended."""
+        return self.run is not None and not self.run.stages.ended
 
     def take(self, made: Made) -> None:
         """Put an adapter in the bar and on the shelf."""

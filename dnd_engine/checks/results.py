@@ -10,16 +10,19 @@ from typing import Any, Literal, get_args
 
 from dnd_engine.checks.verdict import AdapterVerdict
 from dnd_engine.checks.wording import Sentence
+from dnd_engine.config import FORECAST_BANDS
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.wording import N_
 
 __all__ = [
     "CONTROLS",
     "Agreement",
+    "Chance",
     "Conditioning",
     "Control",
     "ControlName",
     "Familiarity",
+    "Forecast",
     "Inspection",
     "Ordinary",
     "Outlook",
@@ -207,6 +210,27 @@ _BESIDE: Mapping[ControlName, str] = {
     ),
 }
 """Sentence per control. Losses are on the model's own answers with the instruction."""
+
+
+Chance = Literal["little", "uncertain", "good"]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What to expect of an adapter for some prompts, before it is made."""
+
+    sureness: float
+    """Mean probability that the instructed model gives its own greedy answers."""
+    num_prompts: int
+    """Number of prompts asked."""
+
+    @property
+    def chance(self) -> Chance:
+        """Return the band of sureness."""
+        (_, uncertain), (_, good), _ = FORECAST_BANDS
+        if self.sureness < uncertain:
+            return "little"
+        return "uncertain" if self.sureness < good else "good"
 
 
 @dataclass(frozen=True, slots=True)

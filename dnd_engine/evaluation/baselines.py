@@ -39,7 +39,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dnd_engine.checks.ablation import shuffle_words
-from dnd_engine.checks.results import Inspection
+from dnd_engine.checks.results import Forecast, Inspection
 from dnd_engine.config import ImprintConfig, RefineConfig, Teacher
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
@@ -257,6 +257,14 @@ class Baselines:
         except _Missing:
             return None
         return self.engine.inspect(self._generate(task, texts, 0), [_bucket("examined", texts)])
+
+    def forecast(self, task: Task) -> Forecast | None:
+        """Forecast from a task's first prompt draw; None without prompts, or a trained teacher."""
+        try:
+            texts = self._conditions(task, task, 0)
+        except _Missing:
+            return None
+        return self.engine.forecast(_bucket("examined", texts))
 
     def wrong_source(self, task: Task) -> Task | None:
         """Whose prompts are the wrong ones: a task of another family, None if there is none.

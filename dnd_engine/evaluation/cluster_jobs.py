@@ -105,6 +105,7 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
         eval_pass = EvalPass(engine, baselines, store, job.all_items)
         eval_pass.measure(shared.rows, shared.config.modes)
         eval_pass.check_ordinary(shared.rows)
+        eval_pass.foresee(shared.rows)
         if "generator" in shared.rows:
             eval_pass.inspect()
         return store.findings()

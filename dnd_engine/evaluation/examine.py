@@ -98,6 +98,7 @@ def examine(
         measure_elsewhere(cluster, eval_pass, tasks, config, rows)
     eval_pass.measure(rows, config.modes)
     eval_pass.check_ordinary(rows)
+    eval_pass.foresee(rows)
     if "generator" in rows:
         eval_pass.inspect()
     wanted = [
@@ -136,6 +137,7 @@ def examine(
         tasks=tasks,
         similarities=store.similarities,
         checks=store.checks,
+        sureness=store.sureness,
         ordinary=store.ordinary,
         other_format=[
             task.info.slug

@@ -11,6 +11,7 @@ from typing import Any
 from dnd_engine.generator.report import (
     AgreementGauge,
     EqualScore,
+    ForecastGauge,
     OrdinaryShare,
     Prediction,
     RefineCurve,
@@ -144,6 +145,10 @@ def full_page(report: Report, pictures: Mapping[str, str]) -> str:
             "By agreement with the instructed model",
             *(_agreement_lines(agreement) if agreement else ()),
             picture="agreement",
+        ),
+        *section(
+            "By how sure the instructed model is",
+            *(_forecast_lines(report.forecast) if report.forecast else ()),
         ),
         *section("Refine", *_refine_lines(report.refine)[:-1], picture="refine"),
         *section("Cost", *_cost_lines(report), picture="cost"),
@@ -367,6 +372,30 @@ def _agreement_lines(found: AgreementGauge) -> list[str]:
         "",
         *_prediction(found.predicts_gain, "agreement"),
     ]
+
+
+def _forecast_lines(found: ForecastGauge) -> list[str]:
+    """What the page forecasts before it makes an adapter, and how that turned out here."""
+    lines = [
+        "On up to eight of the prompts, without labels: how probable does the teacher find its own "
+        "answers to the whole prompts? The page words its forecast by this share. Score of the row "
+        f"{row_label(found.row)} on bare inputs:",
+        "",
+        *_table(
+            "sureness | score: | interval: | tasks:",
+            (
+                (f"{number(b.begin)} to {number(b.end)}", number(b.score), span(b), str(b.n_tasks))
+                for b in found.bands
+            ),
+        ),
+    ]
+    if predicts := found.predicts_score:
+        lines += [
+            "",
+            f"Over {predicts.n_tasks} tasks, sureness and score have a rank correlation of "
+            f"{number(predicts.rank_correlation)} ({span(predicts)}).",
+        ]
+    return lines
 
 
 def _refine_lines(found: RefineCurve | None) -> list[str]:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dnd_engine.config import AGREEMENT_BANDS
+from dnd_engine.config import AGREEMENT_BANDS, FORECAST_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.pictures import draw_pictures
@@ -28,6 +28,9 @@ from dnd_engine.generator.report import (
     EqualRun,
     EqualScore,
     Failure,
+    ForecastBand,
+    ForecastGauge,
+    Foreseen,
     Gain,
     Gap,
     OperationGain,
@@ -88,6 +91,9 @@ _RETENTIONS = {
 }
 """Rows on bare inputs, and what they are to retain: their teachers on full prompts."""
 
+_FORESEEN = ("generator_imprint", "imprint")
+"""Rows that a forecast is about; the first that was measured counts."""
+
 Value = Callable[[ItemScore], float | None]
 
 _VALUES: Mapping[str, Value] = {
@@ -109,6 +115,7 @@ def build_report(
     tasks: Sequence[Task] = (),
     similarities: Mapping[str, float] | None = None,
     checks: Mapping[str, Mapping[str, float | None]] | None = None,
+    sureness: Mapping[str, float] | None = None,
     ordinary: Mapping[str, Mapping[str, float]] | None = None,
     other_format: Collection[str] = (),
 ) -> Report:
@@ -123,6 +130,7 @@ def build_report(
         tasks: The examined tasks; without them, failures do not say what was asked and wanted.
         similarities: Task to the similarity of its prompts to the nearest training task's.
         checks: Task to what an inspection of its adapter says: `agreement` and `effect`.
+        sureness: Task to how sure the instructed model is of its answers to the prompts.
         ordinary: Row to task to the share of ordinary messages that its adapter leaves alone.
         other_format: Tasks whose wrong prompts ask for another answer format than the task's own;
             the gain of right over wrong prompts leaves them out.
@@ -171,6 +179,7 @@ def build_report(
         equal_score=_equal_score(table),
         similarity=_similarity(table, similarities or {}),
         agreement=_agreement(table, checks or {}),
+        forecast=_forecast(table, sureness or {}),
         strongest_effect=max(effects, default=None),
         cosine=meta.cosine,
         distances=meta.distances,
@@ -587,13 +596,46 @@ def _agreement(
     )
 
 
+def _forecast(table: _Measured, sureness: Mapping[str, float]) -> ForecastGauge | None:
+    """Scores of imprinted adapters by how sure, without labels, the instructed model was."""
+    row = next((name for name in _FORESEEN if name in table.names("bare")), None)
+    if row is None:
+        return None
+    cells = table.cells(row, "bare")
+    scores = _per_task(cells)
+    known = {slug: value for slug, value in sureness.items() if slug in scores}
+    if not known:
+        return None
+    return ForecastGauge(
+        row=row,
+        bands=tuple(
+            ForecastBand(
+                begin=low, end=high, n_tasks=_count(found), **_level(found, table.meta.seed)
+            )
+            for low, high in FORECAST_BANDS
+            if (
+                found := _of_tasks(
+                    # A sureness of 1 is in the last band.
+                    cells,
+                    [s for s, v in known.items() if low <= v < high or v == high == 1],
+                )
+            )
+        ),
+        predicts_score=_prediction(cells, known, table.meta.seed),
+        tasks=tuple(
+            Foreseen(slug=slug, sureness=_round(value), score=scores[slug])
+            for slug, value in sorted(known.items(), key=lambda pair: (pair[1], pair[0]))
+        ),
+    )
+
+
 def _gains(table: _Measured, mode: Mode) -> tuple[Cell, ...]:
     """What the generator's adapters add to the base."""
     return paired(table.cells("generator", mode), table.cells("base", mode))
 
 
 def _prediction(gains: Sequence[Cell], known: Mapping[str, float], seed: int) -> Prediction | None:
-    """How well a gauge orders tasks by what their adapters gain: rank correlation."""
+    """How well a gauge orders tasks by what their adapters gain or score: rank correlation."""
     pairs = {
         family: [(known[task], value) for task, value in tasks.items() if task in known]
         for family, tasks in task_means(gains).items()

@@ -37,6 +37,7 @@ class Findings:
     refine_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
     similarities: Mapping[str, float]
     checks: Mapping[str, dict[str, float | None]]
+    sureness: Mapping[str, float]
     ordinary: Mapping[str, Mapping[str, float]]
 
 
@@ -63,6 +64,8 @@ class ResultStore:
     """Task to the similarity of its prompts to those of the nearest training task."""
     checks: dict[str, dict[str, float | None]] = field(default_factory=dict)
     """Task to `agreement` and `effect` of its first adapter, on the prompts it was made from."""
+    sureness: dict[str, float] = field(default_factory=dict)
+    """Task to how sure the instructed model is of its answers to the prompts."""
     ordinary: dict[str, dict[str, float]] = field(default_factory=dict)
     """Row to task to the share of ordinary messages that its first adapter leaves alone."""
     agreed: dict[str, str] = field(default_factory=dict)
@@ -103,6 +106,7 @@ class ResultStore:
             store.refine_seconds = dict(head["refine_seconds"])
             store.similarities = dict(head["similarities"])
             store.checks = dict(head.get("checks", {}))
+            store.sureness = dict(head.get("sureness", {}))
             store.ordinary = dict(head.get("ordinary", {}))
             text = store._lines.read_text(encoding="utf-8") if store._lines.exists() else ""
             whole, _, _ = text.rpartition("\n")
@@ -179,6 +183,7 @@ class ResultStore:
             scores=tuple(s for s in self.scores if s.slug in slugs and s.row in self.agreed),
             similarities={s: value for s, value in self.similarities.items() if s in slugs},
             checks={s: value for s, value in self.checks.items() if s in slugs},
+            sureness={s: value for s, value in self.sureness.items() if s in slugs},
             ordinary={
                 row: {s: share for s, share in shares.items() if s in slugs}
                 for row, shares in self.ordinary.items()
@@ -206,6 +211,7 @@ class ResultStore:
                 ours.setdefault(row, []).extend(taken)
         self.similarities |= found.similarities
         self.checks |= found.checks
+        self.sureness |= found.sureness
         for row, shares in found.ordinary.items():
             self.ordinary.setdefault(row, {}).update(shares)
         self._append(scores)
@@ -217,6 +223,11 @@ class ResultStore:
         self.checks[slug] = {"agreement": agreement, "effect": effect}
         if similarity is not None:
             self.similarities[slug] = similarity
+        self._write_head()
+
+    def foresee(self, slug: str, sureness: float) -> None:
+        """Keep how sure the instructed model is of its answers to a task's prompts."""
+        self.sureness[slug] = round(sureness, 4)
         self._write_head()
 
     def leaves_alone(self, row: str, shares: Mapping[str, float]) -> None:
@@ -234,7 +245,7 @@ class ResultStore:
 
     def _write_head(self) -> None:
         kept = ("settings", "sources", "seconds", "synthesis_seconds", "imprint_seconds")
-        names = (*kept, "refine_seconds", "similarities", "checks", "ordinary")
+        names = (*kept, "refine_seconds", "similarities", "checks", "sureness", "ordinary")
         values = {name: getattr(self, name) for name in names}
         write_whole(self._head, json.dumps(values, indent=1) + "\n")
 

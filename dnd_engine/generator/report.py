@@ -249,7 +249,7 @@ class EqualScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction(Ends):
-    """How well a gauge ranks tasks by their adapters' gain."""
+    """How well a gauge ranks tasks by their adapters' gain or score."""
 
     rank_correlation: Known
     n_tasks: Count
@@ -321,6 +321,35 @@ class AgreementGauge:
     bands: tuple[Gain, ...]
     predicts_gain: dict[Mode, Prediction]
     tasks: tuple[Agreeing, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """A task, how sure the instructed model is of its answers, and its adapter's score."""
+
+    slug: str
+    sureness: Known
+    score: Known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastBand(Ends):
+    """Mean score of the tasks whose sureness is in a range."""
+
+    begin: Annotated[Known, Field(alias="from")]
+    end: Annotated[Known, Field(alias="to")]
+    score: Known
+    n_tasks: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastGauge:
+    """Scores of imprinted adapters on bare inputs, by what the page forecasts before making one."""
+
+    row: str
+    bands: tuple[ForecastBand, ...]
+    predicts_score: Prediction | None
+    tasks: tuple[Foreseen, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -445,6 +474,8 @@ class Report:
     equal_score: EqualScore | None
     similarity: SimilarityGauge | None
     agreement: AgreementGauge | None
+    forecast: ForecastGauge | None = None
+    """None in reports that precede forecasts, or have no imprinted row."""
     strongest_effect: Maybe
     """Largest effect of an evaluated adapter on its own prompts, in nats."""
     cosine: Cosine

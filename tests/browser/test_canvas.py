@@ -486,3 +486,26 @@ def test_equal_faults_of_several_files_are_one_message(visit: Visit, write: Writ
     errors = visit.page.locator(".dnd-errors")
     expect(errors.locator("li")).to_have_count(1)
     expect(errors).to_contain_text("0.pdf, 1.pdf, 2.pdf")
+
+
+def test_each_bucket_has_a_forecast_before_synthesize(visit: Visit, write: Write) -> None:
+    told = "".join(
+        f'{{"prompt": "Name the colour.\\n\\nThe {n} is red."}}\n' for n in ("car", "hat")
+    )
+    forecast = visit.page.locator("#dnd-forecast")
+    expect(forecast).to_be_hidden()
+    visit.drop([write("plain.txt", LINES)], "SQL")
+    visit.ready("plain.txt")
+    visit.drop([write("told.jsonl", told)], "Legal")
+    visit.ready("told.jsonl")
+    # Prompts without an instruction cannot be asked with it.
+    expect(forecast.get_by_role("listitem")).to_have_text(
+        "Good chance. With your instruction, the model is sure of its answers."
+    )
+    forecast.get_by_text("Why?").click()
+    expect(forecast).to_contain_text("a probability of 0.80 (mean of 2 prompts)")
+    visit.page.get_by_role("link", name="Deutsch").click()
+    expect(forecast.get_by_role("listitem")).to_contain_text("Gute Aussicht.")
+    visit.shot("forecast")
+    visit.card("told.jsonl").get_by_role("button", name="told.jsonl entfernen").click()
+    expect(forecast).to_be_hidden()

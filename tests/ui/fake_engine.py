@@ -22,6 +22,7 @@ from dnd_engine.checks.results import (
     Conditioning,
     Control,
     Familiarity,
+    Forecast,
     Inspection,
     Ordinary,
     Outlook,
@@ -134,6 +135,7 @@ class FakeEngine(FakeMeasuring):
         self.imprints: list[dict[str, Any]] = []
         self.refinements: list[dict[str, Any]] = []
         self.taught: list[dict[str, str]] = []
+        self.foreseen: list[str] = []
         self.exports: list[tuple[str, str]] = []
         self.pushes: list[tuple[str, str | None, bool]] = []
         self.asked: list[list[Any]] = []
@@ -459,6 +461,13 @@ class FakeEngine(FakeMeasuring):
             first_token_seconds=0.09,
             tokens_per_second=48.0,
         )
+
+    def forecast(self, bucket: Bucket) -> Forecast | None:
+        self.threads.add(threading.get_ident())
+        prompts = [p for p in bucket.prompts if "\n\n" in p.text]
+        self.foreseen.append(bucket.name)
+        sure = (0.1, 0.45, 0.8)[len(bucket.name) % 3]
+        return Forecast(sureness=sure, num_prompts=min(8, len(prompts))) if prompts else None
 
     def inspect(self, adapter: "Adapter", buckets: Sequence[Bucket] = ()) -> Inspection:
         prompts = measured_prompts(buckets)

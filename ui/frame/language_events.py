@@ -24,7 +24,8 @@ from ui.tabs.workbench.take.view import export_do
 __all__ = ["SAID_AGAIN", "LanguageEvents"]
 
 SAID_AGAIN = (
-    *("header", "load", "stages", "synthesize", "hint", "left_pane", "right_pane", "votes"),
+    *("header", "load", "stages", "synthesize", "hint", "forecast", "left_pane", "right_pane"),
+    "votes",
     *("adapter_facts", "download", "norms", "shelf", "beside", "undo"),
     *("compare_head", "told_with", "batch_table"),
     *("checks", "warning", "proof", "prove", "export", "keep_told", "teach_told"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dnd_engine.config import FORECAST_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page
 from dnd_engine.evaluation.report import build_report, report_markdown, write_report
@@ -333,6 +334,24 @@ def test_gains_are_told_by_agreement_with_the_instructed_model(report: Report) -
     unknown = build_report(SCORES, meta())
     assert unknown.agreement is None
     assert unknown.strongest_effect is None
+
+
+def test_scores_are_told_by_how_sure_the_instructed_model_is() -> None:
+    slugs = ["a", "b", "c", "d"]
+    parts = [("generator_imprint", slug, 0, 0, float(n > 1)) for n, slug in enumerate(slugs)]
+    sureness = {"a": 0.0, "b": 0.45, "c": 0.6, "d": 1.0, "unknown": 0.9}
+    found = build_report(handmade(*parts), meta(), sureness=sureness)
+    gauge = present(found.forecast)
+    assert gauge.row == "generator_imprint"
+    assert [(b.begin, b.score, b.n_tasks) for b in gauge.bands] == [
+        (low, score, count)
+        for (low, _high), score, count in zip(FORECAST_BANDS, (0, 0, 1), (1, 1, 2), strict=True)
+    ]
+    assert [(t.slug, t.score) for t in gauge.tasks] == [("a", 0), ("b", 0), ("c", 1), ("d", 1)]
+    assert present(gauge.predicts_score).rank_correlation > 0.8
+    assert Report.from_json(found.to_json()).forecast == gauge
+    assert "Over 4 tasks, sureness and score have a rank correlation of" in full_page(found, {})
+    assert build_report(SCORES, meta(), sureness=sureness).forecast is None, "nothing imprinted"
 
 
 def test_failures_are_wrong_items_drawn_by_seed(report: Report) -> None:

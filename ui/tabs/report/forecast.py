@@ -1,9 +1,9 @@
-"""How well results can be predicted: from the prompts alone, and from the checks afterwards."""
+"""How well results can be predicted: before an adapter is made, and from the checks afterwards."""
 
 from collections.abc import Sequence
 
-from dnd_engine.config import AGREEMENT_BANDS
-from dnd_engine.generator.report import Prediction, Report
+from dnd_engine.config import AGREEMENT_BANDS, FORECAST_BANDS
+from dnd_engine.generator.report import ForecastGauge, Prediction, Report
 from ui.text import N_, _, number
 
 __all__ = ["forecast_html"]
@@ -19,17 +19,20 @@ def forecast_html(report: Report) -> str:
     Returns:
         HTML; empty if the report lacks gains by task.
     """
-    agreement, similarity = report.agreement, report.similarity
-    if agreement is None:
-        return ""
-    gained = {t.slug: gain > 0 for t in agreement.tasks if (gain := t.gain.get("bare")) is not None}
+    agreement, similarity, foreseen = report.agreement, report.similarity, report.forecast
     lines, why = [], []
-    before = similarity.predicts_gain.get("bare") if similarity else None
+    if foreseen:
+        lines.append(_foreseen(foreseen))
+        if foreseen.predicts_score:
+            why.append(_correlation(_("The forecast, and score"), foreseen.predicts_score))
+    tasks = agreement.tasks if agreement else ()
+    gained = {t.slug: gain > 0 for t in tasks if (gain := t.gain.get("bare")) is not None}
+    before = similarity.predicts_gain.get("bare") if similarity and agreement else None
     if similarity and before:
         ranked = sorted(similarity.tasks, key=lambda task: -task.similarity)
         lines.append(_before([gained[t.slug] for t in ranked if t.slug in gained], before))
         why.append(_correlation(_("Similarity to training prompts, and gain"), before))
-    if after := agreement.predicts_gain.get("bare"):
+    if agreement and (after := agreement.predicts_gain.get("bare")):
         places = [(t.agreement, gained[t.slug]) for t in agreement.tasks if t.slug in gained]
         lines.append(_after(places, after))
         why.append(_correlation(_("Agreement with the instructed model, and gain"), after))
@@ -43,19 +46,41 @@ def forecast_html(report: Report) -> str:
     )
 
 
+_CHANCES = (
+    N_("Where the page expects little: {score} ({tasks} tasks)."),
+    N_("Where it is uncertain: {score} ({tasks} tasks)."),
+    N_("Where it sees a good chance: {score} ({tasks} tasks)."),
+)
+"""By band of `FORECAST_BANDS`."""
+
+
+def _foreseen(found: ForecastGauge) -> str:
+    """Describe how adapters did, by the forecast that the page would have shown."""
+    starts = [low for low, _high in FORECAST_BANDS]
+    told = (
+        _(
+            _CHANCES[starts.index(band.begin)],
+            score=number(band.score, ".2f"),
+            tasks=band.n_tasks,
+        )
+        for band in found.bands
+    )
+    return " ".join((_("From the forecast before Synthesize, mean score of adapters:"), *told))
+
+
 def _before(ranked: Sequence[bool], found: Prediction) -> str:
     """Describe the prediction from prompts: gains of the tasks most similar to training."""
     half = len(ranked) // 2
     words = N_(
-        "From your prompts alone: no. On the {near} tasks whose prompts are most like those of "
-        "training, the adapter beat the base {near_gains} times; on the other {far}, {far_gains} "
-        "times. So the page shows no forecast before Synthesize."
+        "From how near your prompts are to training: no. On the {near} tasks whose prompts are "
+        "most like those of training, the adapter beat the base {near_gains} times; on the other "
+        "{far}, {far_gains} times."
     )
     if found.low > 0:
         words = N_(
-            "From your prompts alone: a little. On the {near} tasks whose prompts are most like "
-            "those of training, the adapter beat the base {near_gains} times; on the other {far}, "
-            "{far_gains} times."
+            "From how near your prompts are to training: a little. On the {near} tasks whose "
+            "prompts are most like those of training, the adapter beat the base {near_gains} "
+            "times; on the other {far}, {far_gains} times."
         )
     near, far = ranked[:half], ranked[half:]
     counts = {"near": len(near), "far": len(far), "near_gains": sum(near), "far_gains": sum(far)}

@@ -1,14 +1,20 @@
 """Events of the canvas: files are read when dropped, so that every fault shows at once."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 
-from dnd_engine.errors import BrokenItemsError, BucketError, NoTextColumnError, PromptFileError
+from dnd_engine.errors import (
+    BrokenItemsError,
+    BucketError,
+    DndError,
+    NoTextColumnError,
+    PromptFileError,
+)
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.buckets import Bucket, check_buckets, with_instruction
 from dnd_engine.prompts.examples import ExampleBucket
@@ -20,6 +26,7 @@ from ui.shared import App, Updates, fingerprint, used_words, without_name
 from ui.state import PROMPTS, CardReading, Session
 from ui.tabs.workbench.adapter.events import facts_of
 from ui.tabs.workbench.prompts.file_info import look, reading_info
+from ui.tabs.workbench.prompts.forecast_view import forecast_html
 from ui.tabs.workbench.prompts.view import hint_html
 from ui.text import _, languages, speaking
 
@@ -67,6 +74,36 @@ class PromptEvents:
         if session.made is not None:
             updates["adapter_facts"] = facts_of(session)
         return updates
+
+    def forecast(self, session: Session) -> Iterator[Updates]:
+        """Ask the model how sure it is of each new bucket, once it is loaded.
+
+        A synthesis or a newer canvas ends it; what was found is kept.
+        """
+        asked = session.arrangement
+        try:
+            for _state in self._app.calls.until_ready():
+                yield {}
+            for bucket in buckets_on(session.canvas, session):
+                key = _contents(bucket)
+                if not bucket.files or bucket.weight <= 0 or key in session.forecasts:
+                    continue
+                if session.arrangement != asked or session.is_busy:
+                    return
+                session.forecasts[key] = self._app.calls.forecast(bucket)
+                yield {"forecast": self._forecasts(session.canvas, session)}
+        except DndError:
+            return  # the head of the page says why the engine does not load
+
+    def _forecasts(self, arrangement: Arrangement, session: Session) -> str:
+        engine = self._app.calls.engine
+        report = engine.reports.get("written") if engine else None
+        found = [
+            (bucket.name, forecast)
+            for bucket in buckets_on(arrangement, session)
+            if bucket.weight > 0 and (forecast := session.forecasts.get(_contents(bucket)))
+        ]
+        return forecast_html(found, report.forecast if report else None)
 
     def _read(
         self, card: CanvasCard, before: CardReading | None, session: Session, session_hash: str
@@ -192,7 +229,11 @@ class PromptEvents:
             else:
                 ready = True
                 hint = used_words(used, len(cards) - len(files))
-        return {"synthesize": gr.Button(interactive=ready), "hint": hint_html(hint)}
+        return {
+            "synthesize": gr.Button(interactive=ready),
+            "hint": hint_html(hint),
+            "forecast": self._forecasts(arrangement, session),
+        }
 
 
 def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
@@ -210,6 +251,11 @@ def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
         for bucket in arrangement.buckets
     ]
     return with_instruction(buckets, session.instruction)
+
+
+def _contents(bucket: Bucket) -> str:
+    """Identify what a forecast depends on: prompts and instruction, not name and weight."""
+    return fingerprint([replace(bucket, name="any", weight=1.0)])
 
 
 def _asked(about: CardReading | CanvasCard) -> tuple[Split, Choices, bool]:

@@ -41,6 +41,7 @@ class PromptsPanel:
 
     canvas: PromptCanvas
     inbox: Inbox
+    forecast: gr.HTML
     show: gr.Button
     """The shortest way: makes an adapter from the first example and asks both models its
     question."""
@@ -73,6 +74,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
             )
         with gr.Column(elem_id="dnd-examples", elem_classes="dnd-panel", min_width=0):
             examples, load_all = _examples()
+    forecast = gr.HTML(elem_id="dnd-forecast", padding=False)
     with gr.Row(elem_id="dnd-action", elem_classes="dnd-panel"):
         with gr.Accordion(_("Advanced"), open=False, elem_id="dnd-advanced"):
             seed = NumberField(
@@ -126,6 +128,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
     return PromptsPanel(
         canvas=canvas,
         inbox=inbox,
+        forecast=forecast,
         show=show,
         examples=examples,
         load_all=load_all,

@@ -4,34 +4,38 @@ import functools
 
 from dnd_engine.prompts.examples import load_examples
 from ui.engine_calls import LANES
-from ui.page import AT_ONCE, QUIET, Page
+from ui.page import AT_ONCE, ORDERED, QUIET, Page
 from ui.tabs.workbench.prompts.view import PromptsPanel
 
 __all__ = ["wire_prompts"]
 
 
 def wire_prompts(page: Page, panel: PromptsPanel) -> None:
-    """Read prompt files when they are dropped; load examples."""
+    """Read prompt files when they are dropped, then forecast; load examples."""
     on, session, examples = page.on.prompts, page.session, load_examples()
-    panel.canvas.change(
+    changed = panel.canvas.change(
         **page.does(
             on.update_prompts,
-            "inbox synthesize hint adapter_facts",
+            "inbox synthesize hint forecast adapter_facts",
             inputs=[panel.canvas, session],
         ),
         trigger_mode="always_last",
         **LANES["read"],
         **QUIET,
     )
-    panel.instruction.change(
+    told = panel.instruction.change(
         **page.does(
             on.set_instruction,
-            "synthesize hint adapter_facts",
+            "synthesize hint forecast adapter_facts",
             inputs=[panel.instruction, session],
         ),
         trigger_mode="always_last",
         **QUIET,
     )
+    for event in (changed, told):
+        event.then(
+            **page.does(on.forecast, "forecast", inputs=session), **LANES["check"], **ORDERED
+        )
     for example in examples:
         load = functools.partial(on.load_examples, [example], own_weights=False)
         panel.examples[example.id].click(**page.does(load, "inbox", inputs=session), **AT_ONCE)

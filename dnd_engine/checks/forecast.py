@@ -1,0 +1,49 @@
+"""How well an adapter is likely to do, before it is made.
+
+The teacher answers a few prompts with their instruction. How probable it finds its own answers says
+how often they are right: a model that knows what is asked has one answer, one that does not has
+many. It takes no labels and no adapter. Knows token ids and adapters; gives no verdict.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from dnd_engine.checks.agreement import answers_when_told, full_questions
+from dnd_engine.checks.results import Forecast
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models.runtime import Runtime
+from dnd_engine.scoring.answers import answer
+
+__all__ = ["forecast"]
+
+_MAX_PROMPTS = 8
+"""A second or two on two CPU cores."""
+
+
+def forecast(
+    runtime: Runtime, teacher: FittedLoRA | None, prompts: Sequence[str]
+) -> Forecast | None:
+    """Measure how sure the teacher is of its answers to some prompts.
+
+    Args:
+        runtime: The frozen base; its lock is held for one batch at a time.
+        teacher: Adapter that answers whole prompts; None is the base.
+        prompts: Each an instruction, a blank line and an input; the first eight that are short
+            enough are asked.
+
+    Returns:
+        The forecast; None if no prompt is short enough and has a blank line.
+    """
+    told = answers_when_told(runtime, teacher, prompts, most=_MAX_PROMPTS)
+    if not told:
+        return None
+    again = full_questions(runtime.base, [prompts[number] for number in told], [*told.values()])
+    with runtime.lock:
+        (weighed,) = answer(runtime, [again], teacher)
+    # Of the whole answer: a long one has more places where the model could go another way.
+    sure = [
+        math.exp(-found.nll * len(question.reference))
+        for found, question in zip(weighed, again, strict=True)
+    ]
+    return Forecast(sureness=fmean(sure), num_prompts=len(sure))

@@ -1,0 +1,56 @@
+"""A forecast is how probable a teacher finds its own answers."""
+
+import math
+from statistics import fmean
+
+import pytest
+import torch
+
+from dnd_engine.checks.forecast import forecast
+from dnd_engine.checks.results import Forecast
+from dnd_engine.config import FORECAST_BANDS
+from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models.base import BaseModel
+from dnd_engine.models.runtime import Runtime
+from tests.dnd_engine.tiny import LAYOUT, random_tokens, stock_answer
+from tests.present import present
+
+PROMPTS = [f"Say {word}.\n\n{word}" for word in ("one", "two", "three")]
+
+
+def own_probability(runtime: Runtime, teacher: FittedLoRA, prompt: str) -> float:
+    """By transformers' own generation and logits."""
+    text = runtime.base.tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+    )
+    ids = runtime.base.tokenizer(text, add_special_tokens=False)["input_ids"]
+    with runtime.host.applying(teacher):
+        told = stock_answer(runtime.base.model, ids, max_new_tokens=24)
+        if len(told) < 24:
+            told = [*told, runtime.base.turn_end]
+        with torch.inference_mode():
+            logits = runtime.base.model(torch.tensor([[*ids, *told]])).logits[0].float()
+    steps = logits[len(ids) - 1 : -1].log_softmax(dim=-1)
+    return math.exp(float(steps.gather(1, torch.tensor(told)[:, None]).sum()))
+
+
+@pytest.mark.parametrize("size", [0.1, 3.0])
+def test_it_is_the_mean_probability_of_whole_answers(base: BaseModel, size: float) -> None:
+    runtime = Runtime.of(base, LAYOUT)
+    teacher = runtime.host.fit(random_tokens(seed=3, size=size)[None], LAYOUT)
+    expected = fmean(own_probability(runtime, teacher, prompt) for prompt in PROMPTS)
+    found = present(forecast(runtime, teacher, [*PROMPTS, "no instruction"]))
+    assert found.num_prompts == 3
+    assert found.sureness == pytest.approx(expected, rel=0.05)
+
+
+def test_nothing_is_foretold_without_an_instruction_and_an_input(base: BaseModel) -> None:
+    assert forecast(Runtime.of(base, LAYOUT), None, ["just a line", "another one"]) is None
+
+
+def test_every_sureness_has_a_chance() -> None:
+    edges = [low for low, _high in FORECAST_BANDS]
+    chances = [Forecast(sureness=edge, num_prompts=8).chance for edge in (*edges, 1.0)]
+    assert chances == ["little", "uncertain", "good", "good"]
+    just_below = [Forecast(sureness=edge - 1e-9, num_prompts=8).chance for edge in edges[1:]]
+    assert just_below == ["little", "uncertain"]
