@@ -175,17 +175,20 @@ class Baselines:
         return row in common
 
     def source(self, row: str) -> str:
-        """What a row is made of apart from the generator, as a hash or in words; empty for none."""
+        """What a row is made of apart from the decoder, as a hash or in words; empty for none."""
         if row in ("mean_lora", "nearest_lora") and self.collection is not None:
             return self.collection.train_runs_sha256
         if row == "oracle_lora" and self.collection is not None:
             return self.collection.sha256
         if row == "multi_task_lora" and self.multi is not None:
             return self.multi.sha256
+        # A generator folder may get another teacher, which only these rows ask.
+        teacher = self.engine.info.teacher_sha256
         if row in IMPRINTED:
-            return repr(ImprintConfig())
+            return f"{ImprintConfig()!r} {teacher if row != 'imprint' else ''}".strip()
         if row in REFINED:
-            return repr(self._refine_config(REFINED[row], 0))
+            config = self._refine_config(REFINED[row], 0)
+            return f"{config!r} {teacher if not config.labels else ''}".strip()
         return ""
 
     def setup(self, row: str, task: Task, draw: int) -> Setup | None:

@@ -17,8 +17,20 @@ __all__ = ["Findings", "ResultStore"]
 _LORAS = ("other LoRAs", "or name the collection used before")
 _SOURCES = {
     "multi_task_lora": ("another multi-task LoRA", "or name the one used before"),
-    **dict.fromkeys(IMPRINTED, ("other settings of the imprint", "or leave the row out")),
-    **dict.fromkeys(REFINED, ("other settings of refining", "or leave the row out")),
+    **dict.fromkeys(
+        IMPRINTED,
+        (
+            "another teacher, or other settings of the imprint",
+            "or leave the row out",
+        ),
+    ),
+    **dict.fromkeys(
+        REFINED,
+        (
+            "another teacher, or other settings of refining",
+            "or leave the row out",
+        ),
+    ),
 }
 """Row to what differs if its source does, and the other way out; `_LORAS` for all others."""
 

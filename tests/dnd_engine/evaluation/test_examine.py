@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 from dnd_engine.checks import agreement as agreement_module
 from dnd_engine.checks.ordinary import BaseAnswers, ordinary_share
-from dnd_engine.checks.results import Agreement, Inspection, Ordinary
+from dnd_engine.checks.results import Agreement, Forecast, Inspection, Ordinary
 from dnd_engine.cli import app
 from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig, Teacher
@@ -617,7 +617,7 @@ def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_i
     scored = [ItemScore(**v) for v in lines(config.out) if v["slug"] == slug]
     for row in rows:
         store.add([replace(score, row=row) for score in scored], row, 1.0)
-    with pytest.raises(ConfigError, match=r"generator_refined made with other settings of ref"):
+    with pytest.raises(ConfigError, match=r"generator_refined made with another teacher, or o"):
         opened().agree({"generator_refined": "one"})
     with pytest.raises(ConfigError, match=r"mean_lora made with other LoRAs\. .*name the collect"):
         opened().agree({"mean_lora": "one"})
@@ -964,6 +964,35 @@ def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
     assert report.cost.imprint_seconds == dict.fromkeys(IMPRINTED, 1.5)
 
 
+def test_every_task_is_forecast_once_by_the_teacher_that_the_scores_are_of(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def forecast(bucket: Bucket) -> Forecast:
+        asked.append(len(bucket.prompts))
+        return Forecast(sureness=len(asked) / 10, num_prompts=8)
+
+    monkeypatch.setattr(engine, "imprint", imprinting([]))
+    monkeypatch.setattr(engine, "forecast", forecast)
+    config = replace(config, rows=("base",))
+    assert examine(engine, unseen, config).forecast is None
+    assert asked == [], "nothing of the base is forecast"
+    config = replace(config, rows=("base", "generator_imprint"))
+    found = present(examine(engine, unseen, config).forecast)
+    assert len(found.tasks) == len(asked) == len(UNSEEN)
+    assert [task.sureness for task in found.tasks] == [n / 10 for n in range(1, len(UNSEEN) + 1)]
+    assert examine(engine, unseen, config).forecast == found
+    assert len(asked) == len(UNSEEN), "kept with the scores"
+    other = replace(engine.info, teacher_sha256="f" * 64)
+    monkeypatch.setattr(engine, "info", other)
+    with pytest.raises(ConfigError, match="generator_imprint made with another teacher"):
+        examine(engine, unseen, config)
+
+
 def test_what_teaching_adds_to_an_imprint_starts_from_it_and_counts_its_seconds(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -1020,7 +1049,7 @@ def test_imprints_with_other_settings_are_refused(
     monkeypatch.setattr(engine, "generate", lambda *_, **__: made)
     examine(engine, unseen[:1], config)
     monkeypatch.setattr(baselines_module, "ImprintConfig", lambda: ImprintConfig(r=4))
-    with pytest.raises(ConfigError, match=r"row imprint made with other settings of the imprint"):
+    with pytest.raises(ConfigError, match="row imprint made with another teacher, or other set"):
         examine(engine, unseen[:1], config)
 
 
