@@ -42,11 +42,11 @@ AGREEMENT_BANDS = ((0.0, 0.12), (0.12, 0.49), (0.49, 1.0))
 Reports group gains by band, and the page chooses its verdict by band. With eight prompts the bands
 are none, one to three, and four or more."""
 
-FORECAST_BANDS = ((0.0, 0.3), (0.3, 0.6), (0.6, 1.0))
+SURENESS_BANDS = ((0.0, 0.3), (0.3, 0.6), (0.6, 1.0))
 """Bands of sureness: the mean probability that the instructed model gives its own answers.
 
-Reports group scores by band, and the page words its forecast by band. Chosen on the validation
-families of the shipped generator's teacher and the everyday tasks (see docs/LOG.md)."""
+Reports group scores by band, and the page says by band how sure the model is. Chosen on the
+validation families of the shipped generator's teacher and the everyday tasks (see docs/LOG.md)."""
 
 MIXES: tuple[Mix, ...] = ("pool", "sum")
 

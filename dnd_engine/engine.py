@@ -576,10 +576,11 @@ class Engine:
         yield from decode(self._loaded.runtime, conversations, now_active, sampling or Sampling())
 
     def forecast(self, bucket: Bucket) -> Forecast | None:
-        """Foretell, before anything is made, how well an adapter for a bucket will do.
+        """Forecast, before anything is made, how well an adapter for a bucket will do.
 
-        It rests on how sure the generator's trained teacher is of its answers to some prompts; a
-        report says how often that was right. Chats and syntheses take priority.
+        Measures how sure the generator's trained teacher is of its answers to eight prompts, chosen
+        by `measured_prompts`; a report says how such forecasts turned out. Chats and syntheses take
+        priority.
 
         Args:
             bucket: Prompts, each an instruction and an input; the others are not asked.

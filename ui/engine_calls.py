@@ -67,6 +67,8 @@ LANES: Mapping[str, Mapping[str, Any]] = {
     "measure": {"concurrency_id": "measure", "concurrency_limit": 1},
     # The adapter is usable before its checks, so the next visitor's synthesis must not wait.
     "check": {"concurrency_id": "check", "concurrency_limit": 1},
+    # Before anything is asked for, so that it may wait for everything else.
+    "forecast": {"concurrency_id": "forecast", "concurrency_limit": 1},
     # Writing files and uploads need the engine only for a moment.
     "export": {"concurrency_id": "export", "concurrency_limit": 2},
     # Reading prompt files does not need the engine.
@@ -208,7 +210,7 @@ class EngineCalls:
         return found
 
     def forecast(self, bucket: Bucket) -> "Forecast | None":
-        """Foretell how well an adapter for a bucket will do.
+        """Forecast how well an adapter for a bucket will do.
 
         None on ZeroGPU: it would spend a visitor's GPU time before they ask for anything.
         """

@@ -469,8 +469,8 @@ class Session:
     """Instruction typed for buckets whose prompts have none."""
     arrangement: str = ""
     """Fingerprint of the canvas."""
-    forecasts: "dict[str, Forecast | None]" = field(default_factory=dict)
-    """Forecasts by the contents of a bucket; None where the model cannot be asked."""
+    forecasts: "dict[tuple[str, str], Forecast | None]" = field(default_factory=dict)
+    """Forecasts by model and contents of a bucket; None where the model cannot be asked."""
     memory: "PromptMemory | None" = None
     """Cache of encoded prompts, so that a remix encodes none again."""
     run: Run | None = None

@@ -23,8 +23,8 @@ __all__ = ["agreement", "answers_when_told", "bare_questions", "full_questions"]
 
 _MAX_PROMPTS = 8
 """Two batches of this many answers take one to two seconds on two CPU cores."""
-_MAX_TOKENS = 256
-"""Longer prompts are skipped."""
+_MAX_TOKENS = 384
+"""Longer prompts are skipped, as by imprint (`ImprintConfig.max_tokens`)."""
 _MAX_NEW_TOKENS = 24
 """Tokens to compare: the beginnings of long answers."""
 _UNSURE = 0.7

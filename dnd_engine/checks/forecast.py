@@ -29,8 +29,8 @@ def forecast(
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
         teacher: Adapter that answers whole prompts; None is the base.
-        prompts: Each an instruction, a blank line and an input; the first eight that are short
-            enough are asked.
+        prompts: Each an instruction, a blank line and an input. The first eight that are short
+            enough are asked, so their order should not be that of a file.
 
     Returns:
         The forecast; None if no prompt is short enough and has a blank line.

@@ -10,14 +10,13 @@ from typing import Any, Literal, get_args
 
 from dnd_engine.checks.verdict import AdapterVerdict
 from dnd_engine.checks.wording import Sentence
-from dnd_engine.config import FORECAST_BANDS
+from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.wording import N_
 
 __all__ = [
     "CONTROLS",
     "Agreement",
-    "Chance",
     "Conditioning",
     "Control",
     "ControlName",
@@ -27,6 +26,8 @@ __all__ = [
     "Ordinary",
     "Outlook",
     "Skills",
+    "Sure",
+    "sure_of",
 ]
 
 _ENOUGH_PROMPTS = 4
@@ -212,7 +213,7 @@ _BESIDE: Mapping[ControlName, str] = {
 """Sentence per control. Losses are on the model's own answers with the instruction."""
 
 
-Chance = Literal["little", "uncertain", "good"]
+Sure = Literal["unsure", "partly", "sure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +226,17 @@ class Forecast:
     """Number of prompts asked."""
 
     @property
-    def chance(self) -> Chance:
-        """Return the band of sureness."""
-        (_, uncertain), (_, good), _ = FORECAST_BANDS
-        if self.sureness < uncertain:
-            return "little"
-        return "uncertain" if self.sureness < good else "good"
+    def sure(self) -> Sure:
+        """Return how sure the model is, in a word."""
+        return sure_of(self.sureness)
+
+
+def sure_of(sureness: float) -> Sure:
+    """Return the word for the band of a sureness."""
+    (_, partly), (_, sure), _ = SURENESS_BANDS
+    if sureness < partly:
+        return "unsure"
+    return "partly" if sureness < sure else "sure"
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,8 @@ class Baselines:
             return f"{ImprintConfig()!r} {teacher if row != 'imprint' else ''}".strip()
         if row in REFINED:
             config = self._refine_config(REFINED[row], 0)
-            return f"{config!r} {teacher if not config.labels else ''}".strip()
+            asks = not config.labels or REFINED[row].start == "imprint"
+            return f"{config!r} {teacher if asks else ''}".strip()
         return ""
 
     def setup(self, row: str, task: Task, draw: int) -> Setup | None:

@@ -39,8 +39,8 @@ class _Examination:
     """What all jobs share."""
 
     models: EngineConfig
-    weights: tuple[str, str]
-    """Hashes of generator and base: those on another machine may be others."""
+    weights: tuple[str, str, str]
+    """Hashes of generator, teacher and base: those on another machine may be others."""
     tasks: tuple[Task, ...]
     """All that are examined: some rows take the prompts of another one."""
     config: ExaminationConfig
@@ -94,8 +94,9 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
     engine = Engine.load(shared.models)
     if _weights(engine) != shared.weights:
         raise ConfigError(
-            f"the node {platform.node()} has other weights of the generator or the base than the "
-            "machine that examines. Install the same version, or name folders that all nodes see."
+            f"the node {platform.node()} has other weights of the generator, its teacher or the "
+            "base than the machine that examines. Install the same version, or name folders that "
+            "all nodes see."
         )
     baselines = shared.config.baselines(engine, shared.tasks)
     with scratch_folder() as folder:
@@ -105,14 +106,14 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
         eval_pass = EvalPass(engine, baselines, store, job.all_items)
         eval_pass.measure(shared.rows, shared.config.modes)
         eval_pass.check_ordinary(shared.rows)
-        eval_pass.foresee(shared.rows)
+        eval_pass.forecast(shared.rows)
         if "generator" in shared.rows:
             eval_pass.inspect()
         return store.findings()
 
 
-def _weights(engine: Engine) -> tuple[str, str]:
-    return engine.generator.sha256, engine.info.base_sha256
+def _weights(engine: Engine) -> tuple[str, str, str]:
+    return engine.generator.sha256, engine.info.teacher_sha256, engine.info.base_sha256
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -27,7 +27,7 @@ from dnd_engine.generator.report import Cosine, Distances
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader, TrainedOperations
 from dnd_engine.scoring.questions import Answer, Question, ask
-from dnd_engine.scoring.scores import DRAWN, IMPRINTED, SHOWN_CHARACTERS, ItemScore
+from dnd_engine.scoring.scores import DRAWN, FORECAST_ROW, SHOWN_CHARACTERS, ItemScore
 from dnd_engine.tasks.folder import Example, Mode, Task
 
 __all__ = ["EvalPass", "chunks"]
@@ -131,14 +131,14 @@ class EvalPass:
             similarity = max((near.similarity for near in found.nearest_tasks), default=None)
             self.store.check(task.info.slug, agrees, found.effect, similarity)
 
-    def foresee(self, rows: Sequence[str]) -> None:
-        """Forecast each task that the store lacks, for the rows that imprint."""
-        if not set(rows) & set(IMPRINTED):
+    def forecast(self, rows: Sequence[str]) -> None:
+        """Forecast each task that the store lacks, for the row that a forecast is about."""
+        if FORECAST_ROW not in rows:
             return
         lacking = [p.task for p in self.all_items if p.slug not in self.store.sureness]
         for task in tqdm(lacking, desc="Forecast", unit="task", leave=False):
-            if (found := self.baselines.forecast(task)) is not None:
-                self.store.foresee(task.info.slug, found.sureness)
+            found = self.baselines.forecast(task)
+            self.store.keep_sureness(task.info.slug, found.sureness if found else None)
 
     def _chunk(
         self,

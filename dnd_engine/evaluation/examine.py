@@ -98,7 +98,7 @@ def examine(
         measure_elsewhere(cluster, eval_pass, tasks, config, rows)
     eval_pass.measure(rows, config.modes)
     eval_pass.check_ordinary(rows)
-    eval_pass.foresee(rows)
+    eval_pass.forecast(rows)
     if "generator" in rows:
         eval_pass.inspect()
     wanted = [
@@ -121,6 +121,7 @@ def examine(
         split=config.split,
         generator=engine.generator.path.name,
         generator_sha256=engine.generator.sha256,
+        teacher_sha256=engine.info.teacher_sha256,
         base=engine.info.base_id,
         rows=rows,
         modes=config.modes,

@@ -20,6 +20,7 @@ from dnd_engine.generator.report import (
     SimilarityGauge,
     Substitution,
 )
+from dnd_engine.scoring.scores import FORECAST_ROW
 from dnd_engine.scoring.statistics import MIN_UNITS
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
@@ -379,7 +380,7 @@ def _forecast_lines(found: ForecastGauge) -> list[str]:
     lines = [
         "On up to eight of the prompts, without labels: how probable does the teacher find its own "
         "answers to the whole prompts? The page words its forecast by this share. Score of the row "
-        f"{row_label(found.row)} on bare inputs:",
+        f"{row_label(FORECAST_ROW)} on bare inputs:",
         "",
         *_table(
             "sureness | score: | interval: | tasks:",

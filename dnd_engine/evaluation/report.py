@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dnd_engine.config import AGREEMENT_BANDS, FORECAST_BANDS
+from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.pictures import draw_pictures
@@ -30,7 +30,7 @@ from dnd_engine.generator.report import (
     Failure,
     ForecastBand,
     ForecastGauge,
-    Foreseen,
+    ForecastTask,
     Gain,
     Gap,
     OperationGain,
@@ -49,8 +49,17 @@ from dnd_engine.generator.report import (
     TeachStart,
     TercileGain,
     TercileScore,
+    within,
 )
-from dnd_engine.scoring.scores import DRAWN, IMPRINTED, REFINED, ROWS, ItemScore, ReportMeta
+from dnd_engine.scoring.scores import (
+    DRAWN,
+    FORECAST_ROW,
+    IMPRINTED,
+    REFINED,
+    ROWS,
+    ItemScore,
+    ReportMeta,
+)
 from dnd_engine.scoring.statistics import (
     Cell,
     Interval,
@@ -91,9 +100,6 @@ _RETENTIONS = {
 }
 """Rows on bare inputs, and what they are to retain: their teachers on full prompts."""
 
-_FORESEEN = ("generator_imprint", "imprint")
-"""Rows that a forecast is about; the first that was measured counts."""
-
 Value = Callable[[ItemScore], float | None]
 
 _VALUES: Mapping[str, Value] = {
@@ -115,7 +121,7 @@ def build_report(
     tasks: Sequence[Task] = (),
     similarities: Mapping[str, float] | None = None,
     checks: Mapping[str, Mapping[str, float | None]] | None = None,
-    sureness: Mapping[str, float] | None = None,
+    sureness: Mapping[str, float | None] | None = None,
     ordinary: Mapping[str, Mapping[str, float]] | None = None,
     other_format: Collection[str] = (),
 ) -> Report:
@@ -596,34 +602,25 @@ def _agreement(
     )
 
 
-def _forecast(table: _Measured, sureness: Mapping[str, float]) -> ForecastGauge | None:
-    """Scores of imprinted adapters by how sure, without labels, the instructed model was."""
-    row = next((name for name in _FORESEEN if name in table.names("bare")), None)
-    if row is None:
-        return None
-    cells = table.cells(row, "bare")
+def _forecast(table: _Measured, sureness: Mapping[str, float | None]) -> ForecastGauge | None:
+    """Scores of adapters by how sure, without labels, the instructed model was beforehand."""
+    cells = table.cells(FORECAST_ROW, "bare") if FORECAST_ROW in table.names("bare") else ()
     scores = _per_task(cells)
-    known = {slug: value for slug, value in sureness.items() if slug in scores}
+    known = {slug: v for slug, v in sureness.items() if slug in scores and v is not None}
     if not known:
         return None
     return ForecastGauge(
-        row=row,
+        teacher_sha256=table.meta.teacher_sha256,
         bands=tuple(
             ForecastBand(
                 begin=low, end=high, n_tasks=_count(found), **_level(found, table.meta.seed)
             )
-            for low, high in FORECAST_BANDS
-            if (
-                found := _of_tasks(
-                    # A sureness of 1 is in the last band.
-                    cells,
-                    [s for s, v in known.items() if low <= v < high or v == high == 1],
-                )
-            )
+            for low, high in SURENESS_BANDS
+            if (found := _of_tasks(cells, [s for s, v in known.items() if within(v, low, high)]))
         ),
         predicts_score=_prediction(cells, known, table.meta.seed),
         tasks=tuple(
-            Foreseen(slug=slug, sureness=_round(value), score=scores[slug])
+            ForecastTask(slug=slug, sureness=_round(value), score=scores[slug])
             for slug, value in sorted(known.items(), key=lambda pair: (pair[1], pair[0]))
         ),
     )

@@ -49,7 +49,7 @@ class Findings:
     refine_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
     similarities: Mapping[str, float]
     checks: Mapping[str, dict[str, float | None]]
-    sureness: Mapping[str, float]
+    sureness: Mapping[str, float | None]
     ordinary: Mapping[str, Mapping[str, float]]
 
 
@@ -76,8 +76,9 @@ class ResultStore:
     """Task to the similarity of its prompts to those of the nearest training task."""
     checks: dict[str, dict[str, float | None]] = field(default_factory=dict)
     """Task to `agreement` and `effect` of its first adapter, on the prompts it was made from."""
-    sureness: dict[str, float] = field(default_factory=dict)
-    """Task to how sure the instructed model is of its answers to the prompts."""
+    sureness: dict[str, float | None] = field(default_factory=dict)
+    """Task to how sure the instructed model is of its answers to the prompts; None if it could not
+    be asked."""
     ordinary: dict[str, dict[str, float]] = field(default_factory=dict)
     """Row to task to the share of ordinary messages that its first adapter leaves alone."""
     agreed: dict[str, str] = field(default_factory=dict)
@@ -237,9 +238,9 @@ class ResultStore:
             self.similarities[slug] = similarity
         self._write_head()
 
-    def foresee(self, slug: str, sureness: float) -> None:
+    def keep_sureness(self, slug: str, sureness: float | None) -> None:
         """Keep how sure the instructed model is of its answers to a task's prompts."""
-        self.sureness[slug] = round(sureness, 4)
+        self.sureness[slug] = None if sureness is None else round(sureness, 4)
         self._write_head()
 
     def leaves_alone(self, row: str, shares: Mapping[str, float]) -> None:

@@ -237,28 +237,31 @@ class GeneratorFolder:
     def load_teacher(self) -> Float[Tensor, "tokens rows cols"] | None:
         """Read the teacher's weight tokens; None if there is none.
 
-        Its number of rows is its rank, which may differ from the generator's.
+        Its number of rows is its rank, which may be higher than the generator's.
 
         Raises:
             GeneratorError: If the file is damaged or has another layout.
         """
         if not self.teacher_sha256:
             return None
-        path, (count, _rows, width) = self.path / TEACHER, self.config.layout.grid()
+        path, (count, rows, width) = self.path / TEACHER, self.config.layout.grid()
+        scaling = self.config.layout.spec.scaling
         try:
             with safe_open(path, framework="pt") as file:
                 keys = list(file.keys())
                 found = tuple(file.get_slice(keys[0]).get_shape()) if keys == ["tokens"] else ()
                 fits = len(found) == 3 and (found[0], found[2]) == (count, width)
-                fits = fits and 1 <= found[1] <= width
+                # The factor on B·A is the generator's, with a whole `lora_alpha`.
+                fits = fits and rows <= found[1] <= width and (scaling * found[1]).is_integer()
                 tokens = file.get_tensor("tokens") if fits else None
         except (SafetensorError, OSError) as error:
             raise GeneratorError(f"`{path}` is damaged: {error}") from error
         if tokens is None or not is_finite(tokens):
             raise GeneratorError(
                 f"`{path}` holds no teacher for this generator: expected finite `tokens` of the "
-                f"shape ({count}, rank, {width}), found {found or ', '.join(keys[:3])}. Train it "
-                "again with `dnd train --kind teacher`, or remove the file."
+                f"shape ({count}, {rows} or more, {width}), found "
+                f"{found or ', '.join(keys[:3])}. Train it again with `dnd train --kind teacher`, "
+                "or remove the file."
             )
         taught: Tensor = tokens.to(torch.bfloat16)
         return taught

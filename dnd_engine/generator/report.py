@@ -28,6 +28,9 @@ __all__ = [
     "EqualRun",
     "EqualScore",
     "Failure",
+    "ForecastBand",
+    "ForecastGauge",
+    "ForecastTask",
     "Gain",
     "Gap",
     "OperationGain",
@@ -47,6 +50,7 @@ __all__ = [
     "TercileGain",
     "TercileScore",
     "Verdict",
+    "within",
 ]
 
 Known = Annotated[float, Field(allow_inf_nan=False)]
@@ -323,8 +327,13 @@ class AgreementGauge:
     tasks: tuple[Agreeing, ...]
 
 
+def within(sureness: float, begin: float, end: float) -> bool:
+    """Return whether a band holds a sureness; the last one holds its end."""
+    return begin <= sureness < end or sureness == end == 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foreseen:
+class ForecastTask:
     """A task, how sure the instructed model is of its answers, and its adapter's score."""
 
     slug: str
@@ -346,10 +355,15 @@ class ForecastBand(Ends):
 class ForecastGauge:
     """Scores of imprinted adapters on bare inputs, by what the page forecasts before making one."""
 
-    row: str
+    teacher_sha256: str
+    """The model that was asked; forecasts of another one may turn out otherwise."""
     bands: tuple[ForecastBand, ...]
     predicts_score: Prediction | None
-    tasks: tuple[Foreseen, ...]
+    tasks: tuple[ForecastTask, ...]
+
+    def band_of(self, sureness: float) -> ForecastBand | None:
+        """Return the band of a forecast; None if no task was in it."""
+        return next((band for band in self.bands if within(sureness, band.begin, band.end)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

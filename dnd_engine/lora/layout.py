@@ -275,9 +275,18 @@ class LoRALayout:
         return sum(t.in_features + t.out_features for t in self.targets) // self.width
 
     def with_rank(self, r: int) -> "LoRALayout":
-        """Return the same layout at another rank, with the same factor on B·A."""
-        alpha = max(1, round(self.spec.scaling * r))
-        return replace(self, spec=replace(self.spec, r=r, lora_alpha=alpha))
+        """Return the same layout at another rank, with the same factor on B·A.
+
+        Raises:
+            LayoutError: If `lora_alpha` would not be a whole number.
+        """
+        alpha = self.spec.scaling * r
+        if alpha != round(alpha):
+            raise LayoutError(
+                f"a factor of {self.spec.scaling} on B·A needs a rank of which it makes a whole "
+                f"`lora_alpha`, got rank {r}."
+            )
+        return replace(self, spec=replace(self.spec, r=r, lora_alpha=round(alpha)))
 
     def grid(self, scheme: TokenScheme = "plain") -> tuple[int, int, int]:
         """Return (tokens, rows, columns) of an adapter in one scheme."""

@@ -13,6 +13,7 @@ from dnd_engine.tasks.folder import Mode
 __all__ = [
     "DEFAULT_ROWS",
     "DRAWN",
+    "FORECAST_ROW",
     "IMPRINTED",
     "MODES",
     "REFINED",
@@ -56,6 +57,9 @@ ROWS = (
 
 IMPRINTED = ("imprint", "generator_imprint", "generator_imprint_wrong")
 """Rows whose instruction is imprinted in closed form."""
+
+FORECAST_ROW = "generator_imprint"
+"""Row that a forecast is about: what the page makes, by the same teacher."""
 
 DRAWN = ("generator", "generator_imprint")
 """Rows measured with several prompt draws; the others have one."""
@@ -144,6 +148,7 @@ class ReportMeta:
     """`train` (seen tasks, new items) or `heldout`."""
     generator: str
     generator_sha256: str
+    teacher_sha256: str = ""
     base: str
     rows: tuple[str, ...]
     """Requested rows that were measured, in the order of `ROWS`."""

@@ -65,7 +65,7 @@ class TrainRecipe:
     kind: TrainKind = "generator"
     """`multi_task_lora` trains the shared tokens alone on the same batches: the control that
     shows what conditioning adds. `teacher` trains what answers whole prompts for imprints, and adds
-    it to the generator of `warm_start`, at any rank."""
+    it to the generator of `warm_start`, at its rank or a higher one."""
     objective: Objective = "task_loss"
     base: str = "smollm2-135m-instruct"
     encoder: str = "all-minilm-l6-v2"

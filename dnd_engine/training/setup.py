@@ -189,13 +189,13 @@ def _open_warm_start(
         return None
     folder = GeneratorFolder.open(recipe.warm_start)
     check_base(folder.config, ours.base["id"], ours.base["fingerprint"])
-    is_teacher = recipe.kind == "teacher"
-    names = ("features", "kernel_size", "head", "head_options", "delta_scale", "tokens", "padding")
-    layout = folder.config.layout
-    pairs = {"layout": (layout.with_rank(recipe.r) if is_teacher else layout, ours.layout)}
-    if not is_teacher:
-        pairs |= {name: (getattr(folder.config, name), getattr(ours, name)) for name in names}
-    for name, (theirs, wanted) in pairs.items():
+    if recipe.kind == "teacher":
+        _check_teacher(folder, ours.layout)
+        hashes |= {"warm_start": folder.sha256, "teacher": folder.teacher_sha256}
+        return folder
+    names = ("layout", "features", "kernel_size", "head", "head_options")
+    for name in (*names, "delta_scale", "tokens", "padding"):
+        theirs, wanted = getattr(folder.config, name), getattr(ours, name)
         if theirs != wanted:
             raise TrainingError(
                 f"`warm_start` `{folder.path}` does not fit the recipe: its `{name}` is "
@@ -203,9 +203,20 @@ def _open_warm_start(
                 "start without it."
             )
     hashes["warm_start"] = folder.sha256
-    if is_teacher:
-        hashes["teacher"] = folder.teacher_sha256
     return folder
+
+
+def _check_teacher(folder: GeneratorFolder, wanted: LoRALayout) -> None:
+    """Refuse a recipe whose LoRA cannot go on from the generator's teacher, or shared part."""
+    before, r = folder.load_teacher(), wanted.spec.r
+    least = folder.config.layout.spec.r if before is None else before.shape[1]
+    scaling = folder.config.layout.spec.scaling
+    if r < least or wanted.spec.scaling != scaling:
+        raise TrainingError(
+            f"a teacher for `{folder.path}` needs rank {least} or more and a `lora_alpha` of "
+            f"{scaling:g} times the rank, got {_in_words(wanted)}. Set `r: {max(r, least)}` and "
+            f"`lora_alpha: {scaling * max(r, least):g}`."
+        )
 
 
 def _teacher_start(
@@ -221,13 +232,7 @@ def _teacher_start(
     before = generator.load_teacher()
     if before is None:
         before = generator.load(torch.device("cpu"), torch.float32).shared.detach()
-    rows = before.shape[1]
-    if rows > fresh.shape[1]:
-        raise TrainingError(
-            f"the teacher of `{generator.path}` has rank {rows}, the recipe `r: {fresh.shape[1]}`. "
-            f"Set `r` to {rows} or more."
-        )
-    return torch.cat([before.float(), fresh[:, rows:]], dim=1)
+    return torch.cat([before.float(), fresh[:, before.shape[1] :]], dim=1)
 
 
 def _check_unseen(families: set[str], inherited: Mapping[str, Any]) -> None:

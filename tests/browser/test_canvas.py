@@ -500,12 +500,12 @@ def test_each_bucket_has_a_forecast_before_synthesize(visit: Visit, write: Write
     visit.ready("told.jsonl")
     # Prompts without an instruction cannot be asked with it.
     expect(forecast.get_by_role("listitem")).to_have_text(
-        "Good chance. With your instruction, the model is sure of its answers."
+        "Given your instruction, the model is sure of its answers."
     )
     forecast.get_by_text("Why?").click()
-    expect(forecast).to_contain_text("a probability of 0.80 (mean of 2 prompts)")
+    expect(forecast).to_contain_text("a probability of 0.80, the mean of 2 prompts")
     visit.page.get_by_role("link", name="Deutsch").click()
-    expect(forecast.get_by_role("listitem")).to_contain_text("Gute Aussicht.")
+    expect(forecast.get_by_role("listitem")).to_contain_text("sicher")
     visit.shot("forecast")
     visit.card("told.jsonl").get_by_role("button", name="told.jsonl entfernen").click()
     expect(forecast).to_be_hidden()

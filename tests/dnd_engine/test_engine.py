@@ -794,6 +794,27 @@ def test_a_trained_teacher_answers_in_place_of_the_generators_adapters(
     assert finish(engine.regenerate(earlier)).sha256 == without.sha256
 
 
+def test_a_teacher_of_a_higher_rank_imprints_and_forecasts(
+    quiet_engine: Engine, tmp_path: Path
+) -> None:
+    """Rows of zeros change nothing, so it does what the same teacher does at the usual rank."""
+    letters, tokens = bucket("letters", LETTERS), random_tokens(seed=3, size=0.3)
+    higher = torch.cat([tokens, torch.zeros_like(tokens[:, :2])], dim=1)
+    made, forecasts = [], []
+    for name, teacher in (("usual", tokens), ("higher", higher)):
+        save_teacher(quiet_engine.generator, tmp_path / name, teacher, {})
+        engine = Engine.load(replace(quiet_engine.config, generator=tmp_path / name))
+        made.append(engine.generate([letters]))
+        forecasts.append(present(engine.forecast(replace(letters, weight=0.0))))
+    assert made[1].recipe.imprint != made[0].recipe.imprint, "another teacher"
+    torch.testing.assert_close(made[1].tokens, made[0].tokens)
+    assert forecasts[1].sureness == pytest.approx(forecasts[0].sureness, rel=1e-3)
+    assert forecasts[1].num_prompts == 8
+    assert quiet_engine.forecast(letters) is None, "it has no teacher"
+    plain = bucket("plain", ["no instruction", "none here"])
+    assert engine.forecast(plain) is None
+
+
 def test_a_trained_teacher_also_answers_what_teach_asks(
     quiet_engine: Engine, tmp_path: Path
 ) -> None:
@@ -815,6 +836,9 @@ def test_a_trained_teacher_also_answers_what_teach_asks(
     ("tensors", "message"),
     [
         ({"tokens": torch.zeros(3, 4, 32)}, r"holds no teacher .* found \(3, 4, 32\)\."),
+        ({"tokens": torch.zeros(64, 3, 32)}, r"\(64, 4 or more, 32\), found \(64, 3, 32\)\."),
+        ({"tokens": torch.zeros(64, 33, 32)}, r"\(64, 4 or more, 32\), found \(64, 33, 32\)\."),
+        ({"tokens": torch.zeros(64, 4)}, r"\(64, 4 or more, 32\), found \(64, 4\)\."),
         ({"other": torch.zeros(64, 4, 32)}, r"holds no teacher .* found other\."),
         ({"tokens": torch.full((64, 4, 32), math.nan)}, r"expected finite `tokens`"),
         (None, r"is damaged"),

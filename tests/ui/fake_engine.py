@@ -135,7 +135,7 @@ class FakeEngine(FakeMeasuring):
         self.imprints: list[dict[str, Any]] = []
         self.refinements: list[dict[str, Any]] = []
         self.taught: list[dict[str, str]] = []
-        self.foreseen: list[str] = []
+        self.forecasts: list[str] = []
         self.exports: list[tuple[str, str]] = []
         self.pushes: list[tuple[str, str | None, bool]] = []
         self.asked: list[list[Any]] = []
@@ -465,7 +465,7 @@ class FakeEngine(FakeMeasuring):
     def forecast(self, bucket: Bucket) -> Forecast | None:
         self.threads.add(threading.get_ident())
         prompts = [p for p in bucket.prompts if "\n\n" in p.text]
-        self.foreseen.append(bucket.name)
+        self.forecasts.append(bucket.name)
         sure = (0.1, 0.45, 0.8)[len(bucket.name) % 3]
         return Forecast(sureness=sure, num_prompts=min(8, len(prompts))) if prompts else None
 

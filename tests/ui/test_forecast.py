@@ -1,17 +1,21 @@
 """Forecasts come once the prompts are read, and are asked for once."""
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import gradio as gr
 import pytest
 
 from dnd_engine.checks.results import Forecast
+from dnd_engine.errors import DndError
 from dnd_engine.generator.report import ForecastBand, ForecastGauge
+from dnd_engine.prompts.buckets import Bucket
 from tests.ui.fake_engine import FakeEngine
 from ui.canvas import Arrangement
+from ui.engine_calls import EngineCalls
 from ui.handlers import Handlers
 from ui.state import Session
+from ui.tabs.workbench.prompts import events
 from ui.tabs.workbench.prompts.forecast_view import forecast_html
 
 Arrange = Callable[..., Arrangement]
@@ -38,23 +42,23 @@ def test_each_bucket_is_asked_once_under_any_name_and_weight(
 ) -> None:
     session = Session()
     told = drop(session, arrange(SQL={"a.jsonl": FILE}, Legal={"b.jsonl": FILE + "\n"}))
-    assert engine.foreseen == ["SQL", "Legal"]
-    assert "Expect little" in told
-    assert "Good chance" in told
+    assert engine.forecasts == ["SQL", "Legal"]
+    assert "the model is unsure" in told
+    assert "the model is sure" in told
     assert told.count("<li>") == 2
     again = drop(session, arrange({"Law": 0.5}, Law={"b.jsonl": FILE + "\n"}))
-    assert engine.foreseen == ["SQL", "Legal"]
+    assert engine.forecasts == ["SQL", "Legal"]
     assert again.count("<li>") == 1
-    assert "Good chance" in again
+    assert "the model is sure" in again
 
 
 def test_a_muted_bucket_and_prompts_without_instruction_get_no_forecast(
     drop: Callable[[Session, Arrangement], str], arrange: Arrange, engine: FakeEngine
 ) -> None:
     assert drop(Session(), arrange({"SQL": 0.0}, SQL={"a.jsonl": FILE})) == ""
-    assert engine.foreseen == []
+    assert engine.forecasts == []
     assert drop(Session(), arrange(Notes={"a.txt": "one\ntwo\n"})) == ""
-    assert engine.foreseen == ["Notes"]
+    assert engine.forecasts == ["Notes"]
 
 
 def test_a_synthesis_ends_it(
@@ -65,7 +69,7 @@ def test_a_synthesis_ends_it(
     on.prompts.update_prompts(arrangement, session, request_of("s"))
     on.synthesis.begin_synthesis(arrangement, session)
     assert not any("forecast" in updates for updates in on.prompts.forecast(session))
-    assert engine.foreseen == []
+    assert engine.forecasts == []
 
 
 def test_a_newer_canvas_ends_it_after_the_current_bucket(
@@ -78,21 +82,106 @@ def test_a_newer_canvas_ends_it_after_the_current_bucket(
     assert "forecast" in next(steps)
     on.prompts.update_prompts(arrange(SQL={"a.jsonl": FILE}), session, request_of("s"))
     assert list(steps) == []
-    assert engine.foreseen == ["SQL"]
+    assert engine.forecasts == ["SQL"]
 
 
-def test_it_says_how_such_forecasts_turned_out() -> None:
+def test_other_models_are_asked_again_and_get_no_forecast_of_the_earlier_ones(
+    drop: Callable[[Session, Arrangement], str],
+    arrange: Arrange,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session, canvas = Session(), arrange(SQL={"a.jsonl": FILE})
+    first = drop(session, canvas)
+    monkeypatch.setattr(engine, "info", replace(engine.info, teacher_sha256="f" * 64))
+    assert drop(session, canvas) == first
+    assert engine.forecasts == ["SQL", "SQL"]
+
+
+def test_a_forecast_of_models_that_were_switched_meanwhile_is_not_kept(
+    drop: Callable[[Session, Arrangement], str],
+    arrange: Arrange,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forecast(bucket: Bucket) -> Forecast:
+        monkeypatch.setattr(engine, "info", replace(engine.info, generator_sha256="f" * 64))
+        return Forecast(sureness=0.9, num_prompts=len(bucket.prompts))
+
+    monkeypatch.setattr(engine, "forecast", forecast)
+    session = Session()
+    assert drop(session, arrange(SQL={"a.jsonl": FILE})) == ""
+    assert session.forecasts == {}
+
+
+def test_a_model_that_does_not_load_gives_none(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_args: object) -> Iterator[None]:
+        yield None
+        raise DndError("no such model")
+
+    session = Session()
+    on.prompts.update_prompts(arrange(SQL={"a.jsonl": FILE}), session, request_of("s"))
+    monkeypatch.setattr(EngineCalls, "until_ready", failing)
+    assert list(on.prompts.forecast(session)) == [{}]
+
+
+def test_it_keeps_the_newest_of_many(
+    drop: Callable[[Session, Arrangement], str],
+    arrange: Arrange,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "_MAX_FORECASTS", 2)
+    session = Session()
+    for n in range(3):
+        drop(session, arrange(SQL={f"{n}.jsonl": FILE + "\n" * n}))
+    assert len(session.forecasts) == 2
+
+
+def test_what_is_typed_waits_until_it_is_complete(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    on.prompts.update_prompts(arrange(Notes={"a.txt": "one\ntwo\n"}), session, request_of("s"))
+    assert "forecast" not in on.prompts.set_instruction("Say it in French.", session)
+    assert engine.forecasts == []
+    assert any("<li>" in updates.get("forecast", "") for updates in on.prompts.forecast(session))
+
+
+def test_nothing_is_asked_on_a_borrowed_gpu(
+    drop: Callable[[Session, Arrangement], str],
+    arrange: Arrange,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    assert drop(Session(), arrange(SQL={"a.jsonl": FILE})) == ""
+    assert engine.forecasts == []
+
+
+def test_it_says_how_forecasts_of_the_same_model_turned_out(
+    drop: Callable[[Session, Arrangement], str], arrange: Arrange, engine: FakeEngine
+) -> None:
     band = ForecastBand(begin=0.6, end=1.0, score=0.71, low=0.58, high=0.84, n_tasks=21)
-    gauge = ForecastGauge(row="generator_imprint", bands=(band,), predicts_score=None, tasks=())
-    found = [("<b>Q</b>", Forecast(sureness=0.75, num_prompts=8))]
-    told = forecast_html(found, gauge)
-    assert "a probability of 0.75 (mean of 8 prompts)" in told
+    gauge = ForecastGauge(
+        teacher_sha256=engine.info.teacher_sha256, bands=(band,), predicts_score=None, tasks=()
+    )
+    engine.reports["written"] = replace(engine.reports["heldout"], forecast=gauge)
+    canvas = arrange(Legal={"a.jsonl": FILE})
+    told = drop(Session(), canvas)
+    assert "right about 71 times in 100" in told
+    assert "a probability of 0.80, the mean of 3 prompts" in told
     assert "On 21 unseen tasks" in told
-    assert "71 times in 100" in told
-    assert "<b>Q</b>" not in told
-    two = forecast_html([*found, ("Legal", Forecast(sureness=0.1, num_prompts=2))], gauge)
-    assert "&lt;b&gt;Q&lt;/b&gt;" in two
-    assert "Expect little" in two
-    without = forecast_html(found, dataclasses.replace(gauge, bands=()))
-    assert "unseen" not in without
+    assert "(95 % interval 0.58 to 0.84)" in told
+    other = replace(gauge, teacher_sha256="f" * 64)
+    engine.reports["written"] = replace(engine.reports["heldout"], forecast=other)
+    assert "71" not in drop(Session(), canvas)
+
+
+def test_names_are_only_ever_text() -> None:
+    found = [(name, Forecast(sureness=0.75, num_prompts=1)) for name in ("<b>Q</b>", "Legal")]
+    told = forecast_html(found)
+    assert "&lt;b&gt;Q&lt;/b&gt;:" in told
+    assert "its own answer to 1 prompt a probability of 0.75" in told
     assert forecast_html([]) == ""

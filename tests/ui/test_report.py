@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from dnd_engine.config import FORECAST_BANDS
 from dnd_engine.errors import GeneratorError
 from dnd_engine.evaluation.pictures import Metric
 from dnd_engine.files import asset_path
@@ -104,29 +103,24 @@ def test_a_report_says_how_often_a_forecast_would_have_been_right() -> None:
     near = sorted(similarity.tasks, key=lambda t: -t.similarity)
     hits = [(gains[t.slug] or 0) > 0 for t in near if t.slug in gains]
     half = len(hits) // 2
-    assert f"near your prompts are to training: no. On the {half} tasks" in told
+    assert f"are to those of training: no. On the {half} tasks" in told
     assert f"beat the base {sum(hits[:half])} times; on the other" in told
     assert told in report_html(found, Group("heldout", ""), "score", found.generator_sha256)
     sure = replace(similarity.predicts_gain["bare"], low=0.1)
     forecast = replace(found, similarity=replace(similarity, predicts_gain={"bare": sure}))
-    assert "training: a little." in forecast_html(forecast)
+    assert "of training: a little." in forecast_html(forecast)
     assert forecast_html(replace(found, agreement=None)) == ""
 
 
 def test_a_report_says_how_forecasts_before_synthesize_turned_out() -> None:
-    ends = {"low": 0.2, "high": 0.9, "n_tasks": 7}
-    bands = tuple(
-        ForecastBand(begin=low, end=high, score=score, **ends)
-        for (low, high), score in zip(FORECAST_BANDS, (0.05, 0.3, 0.75), strict=True)
-        if score != 0.3
-    )
-    ranked = Prediction(rank_correlation=0.62, **ends)
-    gauge = ForecastGauge(row="generator_imprint", bands=bands, predicts_score=ranked, tasks=())
+    low = ForecastBand(begin=0.0, end=0.25, score=0.05, low=0.0, high=0.1, n_tasks=1)
+    high = ForecastBand(begin=0.7, end=1.0, score=0.75, low=0.6, high=0.9, n_tasks=7)
+    ranked = Prediction(rank_correlation=0.62, low=0.2, high=0.9, n_tasks=8)
+    gauge = ForecastGauge(teacher_sha256="", bands=(low, high), predicts_score=ranked, tasks=())
     told = forecast_html(replace(shipped("heldout"), agreement=None, forecast=gauge))
-    assert "Where the page expects little: 0.05 (7 tasks)." in told
-    assert "Where it sees a good chance: 0.75 (7 tasks)." in told
-    assert "uncertain" not in told, "no task has that forecast"
-    assert "The forecast, and score: rank correlation +0.62 (+0.20 to +0.90) over 7 tasks" in told
+    assert "where the model is unsure of its answers, 0.05 (1 task); where it is sure, 0.75" in told
+    assert "partly" not in told, "no task has that forecast"
+    assert "sure the model is, and score: rank correlation +0.62 (+0.20 to +0.90) over 8" in told
 
 
 @pytest.mark.parametrize("metric", ["score", "format_share", "nll"])

@@ -22,6 +22,7 @@ from ui.tabs.report.view import ReportPanel
 from ui.tabs.training.view import WatchPanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.compare.wiring import BLIND, OPENED
+from ui.tabs.workbench.prompts.wiring import forecast_at
 from ui.tabs.workbench.teach.wiring import ROWS
 from ui.tabs.workbench.view import Workbench
 from ui.text import languages, speaking
@@ -35,7 +36,8 @@ def wire_loading(page: Page, frame: Frame) -> None:
     """Load the engine while the page is already usable."""
     on = page.on.page
     frame.timer.tick(**page.does(on.refresh_load, _LOAD, inputs=page.session), **AT_ONCE)
-    frame.retry.click(**page.does(on.retry_load, _LOAD, inputs=page.session), **AT_ONCE)
+    again = frame.retry.click(**page.does(on.retry_load, _LOAD, inputs=page.session), **AT_ONCE)
+    forecast_at(page, again.then)
 
 
 def wire_models(page: Page, frame: Frame, panel: ModelsPanel) -> None:
@@ -54,7 +56,8 @@ def wire_models(page: Page, frame: Frame, panel: ModelsPanel) -> None:
         f"models_box models_looked_up {said} {_LOAD}",
         inputs=[*chosen, panel.models_looked_up, session],
     )
-    gr.on([panel.models_load.click, panel.models_base.submit], **loaded, **QUIET)
+    switched = gr.on([panel.models_load.click, panel.models_base.submit], **loaded, **QUIET)
+    forecast_at(page, switched.then)
 
 
 def wire_visit(

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dnd_engine.checks.forecast import forecast
-from dnd_engine.checks.results import Forecast
-from dnd_engine.config import FORECAST_BANDS
+from dnd_engine.checks.results import sure_of
+from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
@@ -41,16 +41,14 @@ def test_it_is_the_mean_probability_of_whole_answers(base: BaseModel, size: floa
     expected = fmean(own_probability(runtime, teacher, prompt) for prompt in PROMPTS)
     found = present(forecast(runtime, teacher, [*PROMPTS, "no instruction"]))
     assert found.num_prompts == 3
-    assert found.sureness == pytest.approx(expected, rel=0.05)
+    assert found.sureness == pytest.approx(expected, rel=0.05, abs=0)
 
 
 def test_nothing_is_foretold_without_an_instruction_and_an_input(base: BaseModel) -> None:
     assert forecast(Runtime.of(base, LAYOUT), None, ["just a line", "another one"]) is None
 
 
-def test_every_sureness_has_a_chance() -> None:
-    edges = [low for low, _high in FORECAST_BANDS]
-    chances = [Forecast(sureness=edge, num_prompts=8).chance for edge in (*edges, 1.0)]
-    assert chances == ["little", "uncertain", "good", "good"]
-    just_below = [Forecast(sureness=edge - 1e-9, num_prompts=8).chance for edge in edges[1:]]
-    assert just_below == ["little", "uncertain"]
+def test_every_sureness_has_its_word() -> None:
+    edges = [low for low, _high in SURENESS_BANDS]
+    assert [sure_of(edge) for edge in (*edges, 1.0)] == ["unsure", "partly", "sure", "sure"]
+    assert [sure_of(edge - 1e-9) for edge in edges[1:]] == ["unsure", "partly"]

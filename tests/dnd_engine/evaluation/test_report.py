@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dnd_engine.config import FORECAST_BANDS
+from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page
 from dnd_engine.evaluation.report import build_report, report_markdown, write_report
@@ -340,12 +340,17 @@ def test_scores_are_told_by_how_sure_the_instructed_model_is() -> None:
     slugs = ["a", "b", "c", "d"]
     parts = [("generator_imprint", slug, 0, 0, float(n > 1)) for n, slug in enumerate(slugs)]
     sureness = {"a": 0.0, "b": 0.45, "c": 0.6, "d": 1.0, "unknown": 0.9}
-    found = build_report(handmade(*parts), meta(), sureness=sureness)
+    about = replace(meta(), teacher_sha256="t" * 64)
+    found = build_report(handmade(*parts), about, sureness={**sureness, "c": None, "d": 1.0})
+    assert [task.slug for task in present(found.forecast).tasks] == ["a", "b", "d"]
+    found = build_report(handmade(*parts), about, sureness=sureness)
     gauge = present(found.forecast)
-    assert gauge.row == "generator_imprint"
+    assert gauge.teacher_sha256 == "t" * 64
+    assert present(gauge.band_of(0.6)).begin == 0.6
+    assert present(gauge.band_of(1.0)).end == 1
     assert [(b.begin, b.score, b.n_tasks) for b in gauge.bands] == [
         (low, score, count)
-        for (low, _high), score, count in zip(FORECAST_BANDS, (0, 0, 1), (1, 1, 2), strict=True)
+        for (low, _high), score, count in zip(SURENESS_BANDS, (0, 0, 1), (1, 1, 2), strict=True)
     ]
     assert [(t.slug, t.score) for t in gauge.tasks] == [("a", 0), ("b", 0), ("c", 1), ("d", 1)]
     assert present(gauge.predicts_score).rank_correlation > 0.8

@@ -603,8 +603,11 @@ def test_a_teacher_may_have_a_higher_rank_than_its_generator(recipe: TrainRecipe
     made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
     teaching = replace(recipe, kind="teacher", warm_start=made, bare_share=0.0, steps=2)
     higher = replace(teaching, r=recipe.r + 2, lora_alpha=recipe.lora_alpha * 2)
-    with pytest.raises(TrainingError, match="its `layout` is"):
+    with pytest.raises(
+        TrainingError, match="needs rank 4 or more.*Set `r: 6` and `lora_alpha: 12`"
+    ):
         train(replace(higher, out=recipe.out / "scaled"))
+    assert not (recipe.out / "scaled" / "recipe.json").exists(), "refused before any work"
     higher = replace(higher, lora_alpha=recipe.lora_alpha * (recipe.r + 2) // recipe.r)
     prepared = setup.prepare(replace(higher, out=recipe.out / "prepared"), recipe.out / "none")
     start = present(prepared.teacher_start)
@@ -619,7 +622,9 @@ def test_a_teacher_may_have_a_higher_rank_than_its_generator(recipe: TrainRecipe
     assert folder.config.layout.spec.r == rows
     assert present(folder.load_teacher()).shape[1] == rows + 2
     lower = replace(teaching, out=recipe.out / "lower", warm_start=result.generator)
-    with pytest.raises(TrainingError, match=f"Set `r` to {rows + 2} or more"):
+    with pytest.raises(
+        TrainingError, match="needs rank 6 or more.*Set `r: 6` and `lora_alpha: 12`"
+    ):
         train(lower)
 
 

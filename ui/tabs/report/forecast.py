@@ -1,10 +1,11 @@
 """How well results can be predicted: before an adapter is made, and from the checks afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from dnd_engine.config import AGREEMENT_BANDS, FORECAST_BANDS
+from dnd_engine.checks.results import Sure, sure_of
+from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.generator.report import ForecastGauge, Prediction, Report
-from ui.text import N_, _, number
+from ui.text import N_, _, ngettext, number
 
 __all__ = ["forecast_html"]
 
@@ -19,12 +20,12 @@ def forecast_html(report: Report) -> str:
     Returns:
         HTML; empty if the report lacks gains by task.
     """
-    agreement, similarity, foreseen = report.agreement, report.similarity, report.forecast
+    agreement, similarity, gauge = report.agreement, report.similarity, report.forecast
     lines, why = [], []
-    if foreseen:
-        lines.append(_foreseen(foreseen))
-        if foreseen.predicts_score:
-            why.append(_correlation(_("The forecast, and score"), foreseen.predicts_score))
+    if gauge:
+        lines.append(_turned_out(gauge))
+        if gauge.predicts_score:
+            why.append(_correlation(_("How sure the model is, and score"), gauge.predicts_score))
     tasks = agreement.tasks if agreement else ()
     gained = {t.slug: gain > 0 for t in tasks if (gain := t.gain.get("bare")) is not None}
     before = similarity.predicts_gain.get("bare") if similarity and agreement else None
@@ -46,41 +47,39 @@ def forecast_html(report: Report) -> str:
     )
 
 
-_CHANCES = (
-    N_("Where the page expects little: {score} ({tasks} tasks)."),
-    N_("Where it is uncertain: {score} ({tasks} tasks)."),
-    N_("Where it sees a good chance: {score} ({tasks} tasks)."),
-)
-"""By band of `FORECAST_BANDS`."""
+_TURNED_OUT: Mapping[Sure, str] = {
+    "unsure": N_("where the model is unsure of its answers, {score}"),
+    "partly": N_("where it is partly sure, {score}"),
+    "sure": N_("where it is sure, {score}"),
+}
 
 
-def _foreseen(found: ForecastGauge) -> str:
-    """Describe how adapters did, by the forecast that the page would have shown."""
-    starts = [low for low, _high in FORECAST_BANDS]
-    told = (
-        _(
-            _CHANCES[starts.index(band.begin)],
-            score=number(band.score, ".2f"),
-            tasks=band.n_tasks,
-        )
+def _turned_out(found: ForecastGauge) -> str:
+    """Describe how adapters did, by what the page would have said beforehand."""
+    parts = (
+        _(_TURNED_OUT[sure_of(band.begin)], score=number(band.score, ".2f"))
+        + ngettext(" ({number} task)", " ({number} tasks)", band.n_tasks)
         for band in found.bands
     )
-    return " ".join((_("From the forecast before Synthesize, mean score of adapters:"), *told))
+    return _(
+        "From the forecast before Synthesize, mean score of adapters: {parts}.",
+        parts="; ".join(parts),
+    )
 
 
 def _before(ranked: Sequence[bool], found: Prediction) -> str:
     """Describe the prediction from prompts: gains of the tasks most similar to training."""
     half = len(ranked) // 2
     words = N_(
-        "From how near your prompts are to training: no. On the {near} tasks whose prompts are "
-        "most like those of training, the adapter beat the base {near_gains} times; on the other "
-        "{far}, {far_gains} times."
+        "From how similar your prompts are to those of training: no. On the {near} tasks with the "
+        "most similar prompts, the adapter beat the base {near_gains} times; on the other {far}, "
+        "{far_gains} times."
     )
     if found.low > 0:
         words = N_(
-            "From how near your prompts are to training: a little. On the {near} tasks whose "
-            "prompts are most like those of training, the adapter beat the base {near_gains} "
-            "times; on the other {far}, {far_gains} times."
+            "From how similar your prompts are to those of training: a little. On the {near} tasks "
+            "with the most similar prompts, the adapter beat the base {near_gains} times; on the "
+            "other {far}, {far_gains} times."
         )
     near, far = ranked[:half], ranked[half:]
     counts = {"near": len(near), "far": len(far), "near_gains": sum(near), "far_gains": sum(far)}

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from gradio.processing_utils import save_file_to_cache
@@ -30,7 +31,13 @@ from ui.tabs.workbench.prompts.forecast_view import forecast_html
 from ui.tabs.workbench.prompts.view import hint_html
 from ui.text import _, languages, speaking
 
+if TYPE_CHECKING:
+    from dnd_engine.engine import Engine
+
 __all__ = ["PromptEvents", "buckets_on"]
+
+_MAX_FORECASTS = 64
+"""Forecasts that a visit keeps: of more buckets than a canvas holds."""
 
 
 class PromptEvents:
@@ -65,12 +72,16 @@ class PromptEvents:
         return updates
 
     def set_instruction(self, instruction: str, session: Session) -> Updates:
-        """Set the instruction for buckets whose prompts have none."""
+        """Set the instruction for buckets whose prompts have none, while it is typed.
+
+        The forecast stays until the instruction is complete, so that the page does not jump.
+        """
         session.instruction = instruction
         # The server's copy: while a page is being restored, its canvas is still empty.
         arrangement = session.canvas
         session.arrangement = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
+        del updates["forecast"]
         if session.made is not None:
             updates["adapter_facts"] = facts_of(session)
         return updates
@@ -80,30 +91,45 @@ class PromptEvents:
 
         A synthesis or a newer canvas ends it; what was found is kept.
         """
-        asked = session.arrangement
+        canvas = session.arrangement
         try:
             for _state in self._app.calls.until_ready():
                 yield {}
-            for bucket in buckets_on(session.canvas, session):
-                key = _contents(bucket)
-                if not bucket.files or bucket.weight <= 0 or key in session.forecasts:
-                    continue
-                if session.arrangement != asked or session.is_busy:
-                    return
-                session.forecasts[key] = self._app.calls.forecast(bucket)
-                yield {"forecast": self._forecasts(session.canvas, session)}
         except DndError:
-            return  # the head of the page says why the engine does not load
+            return  # the head of the page says why no model is loaded
+        for bucket in buckets_on(session.canvas, session):
+            model = _model(self._app.calls.ready())
+            key = (model, _contents(bucket))
+            if not bucket.files or bucket.weight <= 0 or key in session.forecasts:
+                continue
+            if session.arrangement != canvas or session.is_busy:
+                return
+            found = self._app.calls.forecast(bucket)
+            if _model(self._app.calls.ready()) != model:
+                return  # other models were loaded meanwhile
+            session.forecasts[key] = found
+            while len(session.forecasts) > _MAX_FORECASTS:
+                del session.forecasts[next(iter(session.forecasts))]
+            yield {"forecast": self._forecasts(session.canvas, session)}
+        # Once more, because a card may have been removed while its forecast was on its way.
+        yield {"forecast": self._forecasts(session.canvas, session)}
 
     def _forecasts(self, arrangement: Arrangement, session: Session) -> str:
         engine = self._app.calls.engine
-        report = engine.reports.get("written") if engine else None
+        if engine is None:
+            return ""
+        report = engine.reports.get("written")
+        gauge = report.forecast if report else None
+        if gauge and gauge.teacher_sha256 != engine.info.teacher_sha256:
+            gauge = None
+        model = _model(engine)
         found = [
             (bucket.name, forecast)
             for bucket in buckets_on(arrangement, session)
-            if bucket.weight > 0 and (forecast := session.forecasts.get(_contents(bucket)))
+            if bucket.weight > 0
+            and (forecast := session.forecasts.get((model, _contents(bucket)))) is not None
         ]
-        return forecast_html(found, report.forecast if report else None)
+        return forecast_html(found, gauge)
 
     def _read(
         self, card: CanvasCard, before: CardReading | None, session: Session, session_hash: str
@@ -253,8 +279,14 @@ def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
     return with_instruction(buckets, session.instruction)
 
 
+def _model(engine: "Engine") -> str:
+    """Identify the model that a forecast asks."""
+    info = engine.info
+    return f"{info.base_sha256} {info.generator_sha256} {info.teacher_sha256}"
+
+
 def _contents(bucket: Bucket) -> str:
-    """Identify what a forecast depends on: prompts and instruction, not name and weight."""
+    """Identify what a forecast asks: prompts and instruction, not name and weight."""
     return fingerprint([replace(bucket, name="any", weight=1.0)])
 
 

@@ -4,32 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ui.markup import esc, icon
-from ui.text import N_, _, number
+from ui.text import N_, _, ngettext, number
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.results import Chance, Forecast
+    from dnd_engine.checks.results import Forecast, Sure
     from dnd_engine.generator.report import ForecastGauge
 
-__all__ = ["forecast_html"]
+__all__ = ["SURE", "forecast_html"]
 
-_WORDS: Mapping["Chance", tuple[str, str, str]] = {
-    "good": (
-        "check",
-        N_("Good chance"),
-        N_("With your instruction, the model is sure of its answers."),
-    ),
-    "uncertain": (
-        "info",
-        N_("Uncertain"),
-        N_("With your instruction, the model is not quite sure of its answers."),
-    ),
-    "little": (
-        "warn",
-        N_("Expect little"),
-        N_("Even with your instruction, the model guesses."),
-    ),
+SURE: Mapping["Sure", str] = {
+    "sure": N_("Given your instruction, the model is sure of its answers."),
+    "partly": N_("Given your instruction, the model is only partly sure of its answers."),
+    "unsure": N_("Even given your instruction, the model is unsure of its answers."),
 }
-"""Icon, forecast and reason."""
+_ICONS: Mapping["Sure", str] = {"sure": "check", "partly": "info", "unsure": "warn"}
 
 
 def forecast_html(
@@ -39,7 +27,8 @@ def forecast_html(
 
     Args:
         found: Names of buckets, with their forecasts.
-        gauge: How such forecasts turned out on unseen tasks, if that was measured.
+        gauge: How forecasts by the same model turned out on unseen tasks, if that was measured.
+            Without it, nothing is said of the adapter.
 
     Returns:
         HTML; empty without forecasts.
@@ -48,9 +37,12 @@ def forecast_html(
         return ""
     lines, why = [], []
     for name, forecast in found:
-        mark, chance, reason = _WORDS[forecast.chance]
         of = f"<span class='dnd-forecast-of'>{esc(name)}:</span>" if len(found) > 1 else ""
-        lines.append(f"<li>{icon(mark)}<div>{of}<b>{_(chance)}.</b> <span>{_(reason)}</span></div>")
+        expected = _expected(forecast, gauge)
+        lines.append(
+            f"<li>{icon(_ICONS[forecast.sure])}<div>{of}<b>{_(SURE[forecast.sure])}</b> "
+            f"<span>{expected}</span></div>"
+        )
         why.append(f"<p>{f'{esc(name)}: ' if of else ''}{_why(forecast, gauge)}</p>")
     return (
         f"<section class='dnd-panel dnd-forecast'><h3 class='dnd-heading'>{_('Forecast')}</h3>"
@@ -59,22 +51,38 @@ def forecast_html(
     )
 
 
-def _why(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
-    words = _(
-        "Asked with your instruction, the model gives its own answer a probability of {sureness} "
-        "(mean of {number} prompts).",
-        sureness=number(forecast.sureness, ".2f"),
-        number=forecast.num_prompts,
-    )
-    band = gauge and next((b for b in gauge.bands if b.begin <= forecast.sureness <= b.end), None)
+def _expected(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
+    """Say in a sentence how often adapters with such a forecast were right."""
+    band = gauge and gauge.band_of(forecast.sureness)
     if not band:
-        return words
-    then = _(
-        "On {tasks} unseen tasks with such a forecast, adapters were right {score} times in 100 "
-        "without the instruction ({low} to {high}).",
-        tasks=band.n_tasks,
+        return ""
+    return _(
+        "For such prompts, expect an adapter to be right about {score} times in 100.",
         score=round(100 * band.score),
-        low=round(100 * band.low),
-        high=round(100 * band.high),
     )
-    return f"{words} {then}"
+
+
+def _why(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
+    asked = ngettext(
+        "With your instruction, the model gives its own answer to {number} prompt a probability "
+        "of {sureness}.",
+        "With your instruction, the model gives its own answers a probability of {sureness}, the "
+        "mean of {number} prompts.",
+        forecast.num_prompts,
+        sureness=number(forecast.sureness, ".2f"),
+    )
+    band = gauge and gauge.band_of(forecast.sureness)
+    if not band:
+        return asked
+    turned_out = ngettext(
+        "On {number} unseen task where it was as sure, the adapter scored {score} without the "
+        "instruction. Where an answer is a longer text, its overlap with the label counts.",
+        "On {number} unseen tasks where it was as sure, adapters scored {score} without the "
+        "instruction (95 % interval {low} to {high}). Where an answer is a longer text, its "
+        "overlap with the label counts.",
+        band.n_tasks,
+        score=number(band.score, ".2f"),
+        low=number(band.low, ".2f"),
+        high=number(band.high, ".2f"),
+    )
+    return f"{asked} {turned_out}"

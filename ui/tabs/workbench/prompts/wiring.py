@@ -1,13 +1,21 @@
 """Wires the canvas and the examples."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 from dnd_engine.prompts.examples import load_examples
 from ui.engine_calls import LANES
 from ui.page import AT_ONCE, ORDERED, QUIET, Page
 from ui.tabs.workbench.prompts.view import PromptsPanel
 
-__all__ = ["wire_prompts"]
+__all__ = ["forecast_at", "wire_prompts"]
+
+
+def forecast_at(page: Page, event: Callable[..., Any]) -> None:
+    """Forecast the buckets on the canvas at an event."""
+    forecast = page.does(page.on.prompts.forecast, "forecast", inputs=page.session)
+    event(**forecast, **LANES["forecast"], **ORDERED)
 
 
 def wire_prompts(page: Page, panel: PromptsPanel) -> None:
@@ -23,19 +31,17 @@ def wire_prompts(page: Page, panel: PromptsPanel) -> None:
         **LANES["read"],
         **QUIET,
     )
-    told = panel.instruction.change(
+    panel.instruction.change(
         **page.does(
             on.set_instruction,
-            "synthesize hint forecast adapter_facts",
+            "synthesize hint adapter_facts",
             inputs=[panel.instruction, session],
         ),
         trigger_mode="always_last",
         **QUIET,
     )
-    for event in (changed, told):
-        event.then(
-            **page.does(on.forecast, "forecast", inputs=session), **LANES["check"], **ORDERED
-        )
+    for event in (changed.then, panel.instruction.blur, panel.instruction.submit):
+        forecast_at(page, event)
     for example in examples:
         load = functools.partial(on.load_examples, [example], own_weights=False)
         panel.examples[example.id].click(**page.does(load, "inbox", inputs=session), **AT_ONCE)

@@ -10,6 +10,7 @@ from ui.stages import StagesPanel
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.prompts.view import PromptsPanel
+from ui.tabs.workbench.prompts.wiring import forecast_at
 
 __all__ = ["OVER", "carry_out", "wire_synthesis"]
 
@@ -83,6 +84,8 @@ def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, 
         **ORDERED,
     )
     work.failure(**page.does(on.run_broke, OVER, inputs=session), **AT_ONCE)
+    # It ended a forecast of the canvas.
+    forecast_at(page, work.then)
     # A separate event: see `RunEvents.show_run`.
     return work.then(
         **page.does(on.show_run, f"{OVER} {SHOWN} inbox", inputs=session), **AFTERWARDS
