@@ -604,7 +604,7 @@ def test_a_teacher_may_have_a_higher_rank_than_its_generator(recipe: TrainRecipe
     teaching = replace(recipe, kind="teacher", warm_start=made, bare_share=0.0, steps=2)
     higher = replace(teaching, r=recipe.r + 2, lora_alpha=recipe.lora_alpha * 2)
     with pytest.raises(
-        TrainingError, match="needs rank 4 or more.*Set `r: 6` and `lora_alpha: 12`"
+        TrainingError, match=r"needs rank 4 or more.*Set `r: 6` and `lora_alpha: 12`"
     ):
         train(replace(higher, out=recipe.out / "scaled"))
     assert not (recipe.out / "scaled" / "recipe.json").exists(), "refused before any work"
@@ -623,7 +623,7 @@ def test_a_teacher_may_have_a_higher_rank_than_its_generator(recipe: TrainRecipe
     assert present(folder.load_teacher()).shape[1] == rows + 2
     lower = replace(teaching, out=recipe.out / "lower", warm_start=result.generator)
     with pytest.raises(
-        TrainingError, match="needs rank 6 or more.*Set `r: 6` and `lora_alpha: 12`"
+        TrainingError, match=r"needs rank 6 or more.*Set `r: 6` and `lora_alpha: 12`"
     ):
         train(lower)
 
