@@ -16,6 +16,7 @@ from peft import PeftConfig, PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from dnd_engine.checks.results import Forecast
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import BaseMismatchError, VerificationError
@@ -26,7 +27,7 @@ from dnd_engine.models.base import next_token_logits
 from dnd_engine.models.forward import Forward, HookedForward
 from dnd_engine.models.replies import Message
 from dnd_engine.prompts.buckets import Bucket
-from dnd_engine.prompts.files import read_prompt_file
+from dnd_engine.prompts.files import from_texts, read_prompt_file
 from tests.dnd_engine.tiny import bucket, random_tokens, user
 from tests.present import present
 
@@ -238,6 +239,19 @@ def test_inspection_of_the_real_base(real_engine: Engine, made: Adapter) -> None
     assert {len(norms) for norms in found.relative_norms.values()} == {30}
     silent = real_engine.inspect(made.with_strength(0), [bucket("a", ["Name the tables."])])
     assert silent.effect == pytest.approx(0, abs=1e-6)
+
+
+def test_a_forecast_tells_a_plain_task_from_an_open_one(real_engine: Engine) -> None:
+    things = ("car", "hat", "door", "bus", "ball", "house", "cup", "bag")
+
+    def forecast(instruction: str, text: str) -> Forecast:
+        prompts = [f"{instruction}\n\n{text.format(thing)}" for thing in things]
+        bucket = Bucket("any", 1.0, (from_texts(prompts, name="any.txt"),))
+        return present(real_engine.forecast(bucket))
+
+    plain = forecast("Which colour is named? Answer with one word.", "The {} is red.")
+    open_ended = forecast("Write a short poem about this.", "the {}")
+    assert (plain.sure, open_ended.sure) == ("sure", "unsure")
 
 
 def test_the_shipped_generator_refuses_another_base(tiny_folder: Path) -> None:
