@@ -144,6 +144,8 @@ def wire_language(
         list(slots.values()),
         **AT_ONCE,
     )
+    # A tick of the loading clock that was under way would put the head back in the old language.
+    spoken.then(**page.does(on.page.refresh_load, _LOAD, inputs=page.session), **AT_ONCE)
     if training is not None:
         redraw = page.does(on.watch.draw_run, "watch", inputs=training.watch_run)
         spoken.then(**redraw, **AT_ONCE)
