@@ -41,7 +41,11 @@ def test_prompts_become_an_adapter_that_peft_opens(
         visit.ready(name)
     visit.drop([asset_path("examples", "legal", "clauses.md")], "Legal")
     visit.ready("clauses.md")
-    visit.picture("docs/pictures/canvas.png")
+    forecasts = visit.page.locator("#dnd-forecast").get_by_role("listitem")
+    expect(forecasts).to_have_count(2, timeout=300_000)
+    # The report on the shipped teacher says how such forecasts turned out.
+    expect(forecasts.first).to_contain_text("expect an adapter to be right about")
+    visit.picture("docs/pictures/canvas.png", 1080)
     # Not ready yet, most likely: Synthesize waits with progress.
     visit.page.locator("#dnd-synthesize").click()
     bar = visit.page.locator("#dnd-adapter")
