@@ -121,6 +121,9 @@ def test_a_report_says_how_forecasts_before_synthesize_turned_out() -> None:
     assert "where the model is unsure of its answers, 0.05 (1 task); where it is sure, 0.75" in told
     assert "partly" not in told, "no task has that forecast"
     assert "sure the model is, and score: rank correlation +0.62 (+0.20 to +0.90) over 8" in told
+    written = shipped("written")
+    drawn = report_html(written, Group("written", ""), "score", written.generator_sha256)
+    assert "where it is sure, " in drawn, "the card of the shipped generator has it"
 
 
 @pytest.mark.parametrize("metric", ["score", "format_share", "nll"])

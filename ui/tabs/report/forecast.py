@@ -23,6 +23,7 @@ def forecast_html(report: Report) -> str:
     agreement, similarity, gauge = report.agreement, report.similarity, report.forecast
     lines, why = [], []
     if gauge:
+        agreement = None  # of adapters before their imprint, which the forecast is not about
         lines.append(_turned_out(gauge))
         if gauge.predicts_score:
             why.append(_correlation(_("How sure the model is, and score"), gauge.predicts_score))

@@ -163,7 +163,7 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
             _verdicts_html(report.verdicts),
             _plot_html(report.gap_closed, rows, metric),
             teaching_html(report),
-            forecast_html(report) if group.split == "heldout" else "",
+            forecast_html(report) if group.split in ("heldout", "written") else "",
             f"<div class='dnd-report-pair'>{low}</div>",
         ]
     return "".join([*parts, _foot_html(report)])
