@@ -71,7 +71,7 @@ def test_an_answer_that_the_teacher_itself_finds_unlikely_wavers(runtime: Runtim
 
 def test_prompts_that_cannot_be_asked_without_instruction_are_left_out(runtime: Runtime) -> None:
     active = fitted(runtime, 1)
-    others = ["No blank line", "Ends there\n\n", f"Too long\n\n{'x' * 300}"]
+    others = ["No blank line", "Ends there\n\n", f"Too long\n\n{'x' * 500}"]
     assert agreement(runtime, active, [(active, others)]) is None
     found = agreement(runtime, active, [(active, [*others, *PROMPTS * 4])])
     assert found is not None
