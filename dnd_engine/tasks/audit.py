@@ -149,6 +149,7 @@ def unscored(conditions: Iterable[str], scored: Sequence[Example]) -> list[str]:
         items |= {_spaced(example.bare) for example in scored if example.bare}
 
     def held(text: str) -> bool:
+        # `items` holds bare inputs too, so a condition without any instruction is also compared.
         bare = split_prompt(text).input
         return _spaced(text) in items or (bare is not None and _spaced(bare) in items)
 
@@ -158,6 +159,7 @@ def unscored(conditions: Iterable[str], scored: Sequence[Example]) -> list[str]:
 class _View:
     """A task with what several checks read of it, computed once."""
 
+    # No dataclass with slots: `cached_property` needs a `__dict__`.
     def __init__(self, task: Task) -> None:
         self.slug = task.info.slug
         self.family = task.info.family
@@ -178,6 +180,7 @@ class _View:
     @cached_property
     def is_closed(self) -> bool:
         """Whether every answer is one of a few, given again and again."""
+        # Each answer must come five times on average.
         distinct = set().union(*self.golds.values())
         return len(distinct) <= min(_MAX_LABELS, len(self.all) // 5)
 
@@ -211,6 +214,8 @@ def _choice(example: Example) -> _Choice | None:
     if pointer:
         listed = dict(_LISTED.findall(example.prompt))
         if len(listed) > 1 and pointer[1] in listed:
+            # Compare the text behind the letter, and the question without the list: copies of a
+            # dataset may shuffle its options or letter them differently.
             question = _LISTED.sub("", example.prompt)
             return _Choice(_spaced(question), tuple(listed.values()), listed[pointer[1]])
     if example.options:
@@ -234,6 +239,7 @@ def _constant(view: _View) -> Iterator[Fault]:
             )
         places = Counter(p for e in view.sides[side] if (p := _place(e)) is not None)
         known = places.total()
+        # Where every item has the same options, one place is one answer, which is found above.
         if known >= max(_MIN_COUNT, total / 2) and len({e.options for e in view.sides[side]}) > 1:
             place, count = places.most_common(1)[0]
             if count / known >= _CONSTANT_SHARE:
@@ -246,7 +252,9 @@ def _constant(view: _View) -> Iterator[Fault]:
 
 def _place(example: Example) -> int | None:
     """Return the answer's place among the options that the prompt lists in order, or None."""
+    # From the end, because the question may use the words of an option.
     places = [example.prompt.rfind(option) for option in example.options]
+    # In ascending order, only the first can be -1, which is an option not found.
     listed = len(places) > 1 and places[0] >= 0 and places == sorted(places)
     if not listed or example.response not in example.options:
         return None
@@ -260,6 +268,7 @@ def _flipped_majority(view: _View) -> Iterator[Fault]:
         return
     (top, _), (other, count) = train.most_common(1)[0], test.most_common(1)[0]
     before, after = train[other] / train.total(), count / test.total()
+    # Standard error of the difference between two shares, at its largest: both are 1/2.
     spread = sqrt(0.25 / train.total() + 0.25 / test.total())
     if top != other and after - before > _CLEAR_Z * spread:
         yield view.warning(
@@ -298,13 +307,16 @@ def _options(view: _View) -> Iterator[Fault]:
 def _labels(view: _View) -> Iterator[Fault]:
     """Labels that mean "no label", or that one side alone has."""
     for side, golds in view.golds.items():
+        # Files with empty responses are not loaded, but tasks made in memory are audited too.
         blank = sum(count for gold, count in golds.items() if not gold.strip())
         if blank:
             yield view.error("hidden_label", f"{side}: {blank} responses are empty")
+    # Most free answers are on one side only, which is no fault.
     if not view.is_closed:
         return
     train, test = view.golds["train"], view.golds["test"]
     for side, golds, other in (("train", train, test), ("test", test, train)):
+        # A -1 on both sides is a label like any other, as in data on stance.
         for gold in golds.keys() - other.keys():
             if gold.strip().lower() in _HIDDEN:
                 yield view.error(
@@ -331,6 +343,7 @@ def _odd_labels(view: _View) -> Iterator[Fault]:
     """A few `[1]` where the other answers are `[A]`, or the other way round."""
     pointers = [(side, _pointer(e)) for side, found in view.sides.items() for e in found]
     kinds = Counter(pointer.isdigit() for _, pointer in pointers if pointer)
+    # Where few answers point at an option, `3` may be a number among words.
     if len(kinds) < 2 or kinds.total() < _MAJORITY_SHARE * len(view.all):
         return
     rare, _ = kinds.most_common()[1]
@@ -348,6 +361,7 @@ def _pointer(example: Example) -> str | None:
     match = _LABEL.fullmatch(example.response)
     if match is None:
         return None
+    # Without brackets or a list, a letter or a digit is an answer by itself.
     bracketed = example.response[0] in "[("
     listed = match[1] in dict(_LISTED.findall(example.prompt))
     return match[1] if bracketed or listed else None
@@ -383,6 +397,7 @@ def _bare(view: _View) -> Iterator[Fault]:
             f"{missing / len(view.all):.0%} of the prompts have no blank line, so no bare input",
         )
     repeated = sum(count for count in texts.values() if count > 1)
+    # Where instructions are few, inputs may repeat under another of them.
     enough = texts.total() >= _MIN_COUNT and not view.bare_identifies
     if enough and repeated > _REPEATED_SHARE * texts.total():
         yield view.warning(
@@ -396,6 +411,7 @@ def _contradictions(view: _View) -> Iterator[Fault]:
     """The same question with the same options, answered differently within the task."""
     same_prompt: dict[Any, set[str]] = defaultdict(set)
     same_input: dict[Any, list[str]] = defaultdict(list)
+    # `all` is the sides one after the other, in the order of `choices`.
     for example, choice in zip(view.all, chain(*view.choices.values()), strict=True):
         if choice is None and not view.is_closed:
             continue  # an open question may have many right answers
@@ -410,7 +426,9 @@ def _contradictions(view: _View) -> Iterator[Fault]:
         )
     repeated = [golds for golds in same_input.values() if len(golds) > 1]
     split = sum(len(set(golds)) > 1 for golds in repeated)
+    # Prompts that contradict each other do so by their inputs too, and are not reported twice.
     if split and not torn:
+        # A few are slips of those who labelled; more than half are not.
         inverted = split >= 3 and split > len(repeated) / 2
         yield (view.error if inverted else view.warning)(
             "contradiction",
@@ -423,6 +441,7 @@ def _input_key(text: str, example: Example, choice: _Choice | None) -> tuple[str
     """A bare input, whatever the order of the options it lists."""
     if choice is None:
         return _spaced(text), frozenset()
+    # Options read off the prompt are listed in the input too, in an order that does not matter.
     if choice.options != example.options:
         text = _LISTED.sub("", text)
     return _spaced(text), frozenset(map(_spaced, choice.options))
@@ -444,11 +463,14 @@ def _inverted(view: _View) -> Iterator[Fault]:
     trials = [_option_trial(view, "train", "test"), _option_trial(view, "test", "train")]
     held = [trial for trial in (trials if any(trials) else [_label_trial(view)]) if trial]
     for trial in held:
+        # Each of two trials could be wrong by luck, so they share the rate (Bonferroni).
         other, most = trial.other, _FALSE_ALARMS / len(held)
         if other.recall() >= other.chance or other.luck(renamed=True) > most:
             continue
+        # Only now, as this fits five more classifiers.
         own, share, renamed = trial.within(), other.recall(), other.recall(renamed=True)
         gain = own.recall() - own.chance
+        # An exchange must bring back half of what words tell within the side; less is noise.
         if own.luck() <= most and renamed - other.chance > gain / 2:
             yield view.error(
                 "inverted",
@@ -480,9 +502,11 @@ class _Guesses:
         from scipy.optimize import linear_sum_assignment
 
         counts = self.table.sum(axis=1)
+        # Answers without items have shares of 0 and are left out of the mean.
         shares = self.table / np.maximum(counts, 1)[:, None]
         found = shares.diagonal()
         if renamed:
+            # The best one-to-one renaming. Its rows come in order, so `counts` still fits.
             found = shares[linear_sum_assignment(shares, maximize=True)]
         return float(found[counts > 0].mean())
 
@@ -499,8 +523,11 @@ class _Guesses:
         from scipy.stats import hypergeom
 
         table = self.table
+        # Shapes (n, 1) and (1, n), so that every answer meets every guess.
         answers, guesses = table.sum(axis=1, keepdims=True), table.sum(axis=0, keepdims=True)
+        # sf(k - 1) is the probability of k or more.
         probabilities = hypergeom.sf(table - 1, table.sum(), answers, guesses)
+        # The diagonal for equal names, everything beside it for different ones.
         tried = probabilities[np.eye(len(table), dtype=bool) != renamed]
         return min(1.0, float(tried.min()) * len(tried))
 
@@ -519,9 +546,11 @@ class _Trial:
 
 def _label_trial(view: _View) -> _Trial | None:
     """Guess one of a few labels from the input."""
+    # Imported on use: Measure asks this module for `unscored` only.
     from sklearn.metrics import confusion_matrix
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+    # Five folds need at least five of each label.
     labels = sorted(gold for gold, count in view.golds["train"].items() if count >= _MIN_COUNT)
     texts, golds = {}, {}
     for side, examples in view.sides.items():
@@ -552,6 +581,7 @@ def _option_trial(view: _View, side: str, other: str) -> _Trial | None:
         name: [c for c in choices if c and c.gold in c.options and len(c.options) > 1]
         for name, choices in view.choices.items()
     }
+    # A few lists for all items: their options are labels, which `_label_trial` guesses.
     if len({c.options for c in chain(*found.values())}) <= _MAX_LABELS:
         return None
     # Lists of one length: of a longer one, guess and answer both stand further back.
@@ -562,19 +592,22 @@ def _option_trial(view: _View, side: str, other: str) -> _Trial | None:
     if min(map(len, found.values())) < _MIN_COUNT:
         return None
     own = found[side]
-    texts = [text for c in own for text in c.options]
+    texts = [text for c in own for text in c.options]  # items · options
     right = [text == c.gold for c in own for text in c.options]
 
     def guesses(choices: Sequence[_Choice], scores: Any) -> _Guesses:
         places = [c.options.index(c.gold) for c in choices]
+        # A row for each item; in it, the option that most looks right.
         best = scores.reshape(-1, number).argmax(axis=1)
         return _Guesses(confusion_matrix(places, best, labels=range(number)))
 
     def within() -> _Guesses:
+        # All options of an item in one fold: the others would tell what the right one is not.
         groups = [i for i, c in enumerate(own) for _ in c.options]
         scores = cross_val_predict(
             _classifier(), texts, right, groups=groups, cv=GroupKFold(5), method="predict_log_proba"
         )
+        # Column 1 is that of True, the right option.
         return guesses(own, scores[:, 1])
 
     fitted = _classifier().fit(texts, right)
@@ -588,6 +621,7 @@ def _classifier() -> Any:
     from sklearn.naive_bayes import MultinomialNB
     from sklearn.pipeline import make_pipeline
 
+    # The default pattern drops punctuation and words of one letter.
     words = CountVectorizer(binary=True, token_pattern=r"\w+|[^\w\s]")
     return make_pipeline(words, MultinomialNB(fit_prior=False))
 
@@ -612,6 +646,7 @@ def _overlap(views: Sequence[_View]) -> Iterator[Fault]:
             yield view.error(
                 "overlap", f"{len(others)} test prompts are in the train side of {_names(others)}"
             )
+        # Inputs whose whole prompt is in that train side were reported above.
         again = [
             slugs
             for example, exact in zip(test, same, strict=True)
@@ -630,6 +665,7 @@ def _overlap(views: Sequence[_View]) -> Iterator[Fault]:
 def _duplicates(views: Sequence[_View]) -> Iterator[Fault]:
     """Two tasks of the same content under two names."""
     same: set[tuple[int, int]] = set()
+    # Whole prompts first: a pair found by them is not reported once more by its inputs.
     for exact in (True, False):
         items = [
             {
@@ -638,12 +674,14 @@ def _duplicates(views: Sequence[_View]) -> Iterator[Fault]:
             }
             for v in views
         ]
+        # Count by item, as most pairs of tasks share none.
         owners: dict[tuple[str, str], list[int]] = defaultdict(list)
         for number, content in enumerate(items):
             for item in content:
                 owners[item].append(number)
         shared = Counter(pair for found in owners.values() for pair in combinations(found, 2))
         for (one, other), count in sorted(shared.items()):
+            # Measured by the smaller task, which may be a part of the larger one.
             least = min(len(items[one]), len(items[other]))
             if least < _MIN_COUNT or count / least < _SAME_SHARE or (one, other) in same:
                 continue
@@ -667,6 +705,7 @@ def _disagreements(views: Sequence[_View]) -> Iterator[Fault]:
                 asked[choice.key][number] = gold
                 if view.bare_identifies and example.bare:
                     key = _input_key(example.bare, example, choice)
+                    # Within a family only: tasks of others ask something else about the same input.
                     given[view.family, key][number] = gold
     for (one, other), (count, differ) in sorted(_compared(asked.values()).items()):
         if differ:
@@ -689,6 +728,7 @@ def _compared(rows: Iterable[Mapping[int, str]]) -> dict[tuple[int, int], tuple[
     counts: Counter[tuple[int, int]] = Counter()
     differ: Counter[tuple[int, int]] = Counter()
     for row in rows:
+        # Sorted, so that two tasks are the same pair in every row.
         for pair in combinations(sorted(row), 2):
             counts[pair] += 1
             differ[pair] += row[pair[0]] != row[pair[1]]

@@ -89,6 +89,7 @@ class DatasetRecipe:
 
     def __post_init__(self) -> None:
         check_least(self, 1, "train_examples", "test_examples", "max_characters")
+        # `write_tasks` refuses such a slug too, but only after everything is downloaded.
         if not self.slug or Path(self.slug).name != self.slug or self.slug.startswith("."):
             raise ConfigError(f"`slug` {self.slug!r} is not a plain folder name.")
         if not self.wordings or any("\n\n" in w or not w.strip() for w in self.wordings):
@@ -105,6 +106,7 @@ class DatasetRecipe:
                 f"`labels` has {len(self.labels)} entries and `label_values` "
                 f"{len(self.label_values)}; expected one text a value."
             )
+        # Reads the whole template, so a malformed one is refused here as well.
         if not list(_template_columns(self.input)):
             raise ConfigError(f"`input` {self.input!r} names no column. Write {{column}}.")
 
@@ -118,6 +120,7 @@ class DatasetRecipe:
         """Every column that is read, by its first name."""
         paths = [*_template_columns(self.input), self.label, *self.options]
         paths += [self.option_labels] if self.option_labels else []
+        # Not a set: its order differs between processes, and messages list these columns.
         return tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
 
     @classmethod
@@ -159,9 +162,11 @@ def fetch_tasks(
         TaskError: If labels are hidden, no rows are left, the audit finds an error, or `out` is
             there already. Nothing is written then.
     """
+    # Asked before the downloads, and again by `write_tasks`.
     if out.exists():
         raise TaskError(f"`{out}` is there already. Choose another folder, or remove it.")
     tasks = tuple(make_task(recipe, cache_dir) for recipe in tqdm(recipes, desc="Fetch tasks"))
+    # All together: what two recipes have in common shows only side by side.
     faults = audit_tasks(tasks)
     errors = [f"{fault.task}: {fault.words}" for fault in faults if fault.severity == "error"]
     if errors:
@@ -207,14 +212,17 @@ def _side(
             f"{where} has no column {', '.join(missing)}. It has {', '.join(rows.column_names)}."
         )
     answers = _Answers(recipe, rows, where)
+    # With the slug, so that several tasks of one dataset draw different rows.
     rng = random.Random(f"{recipe.seed}:{split}:{recipe.slug}")
     examples: list[Example] = []
     left_out = dict.fromkeys(("unlabelled", "empty or too long", "repeated"), 0)
+    # Rows are read from disk one by one, and only until there are enough.
     for number in rng.sample(range(len(rows)), len(rows)):
         row = rows[number]
         text = _filled(recipe.input, row, where).strip()
         prompt = f"{rng.choice(recipe.wordings)}\n\n{text}"
         answer = answers.of(row)
+        # Asked first: one missing label may refuse the whole split, whatever else the row lacks.
         if answer is None:
             if not recipe.skip_unlabelled:
                 raise TaskError(answers.refusal())
@@ -222,6 +230,7 @@ def _side(
         elif not text or len(prompt) + len(answer[0]) > recipe.max_characters:
             left_out["empty or too long"] += 1
         elif " ".join(text.split()) in taken:
+            # Compared up to white space, as the audit compares prompts.
             left_out["repeated"] += 1
         else:
             taken.add(" ".join(text.split()))
@@ -246,14 +255,18 @@ def _load(recipe: DatasetRecipe, split: str, where: str, cache_dir: Path | None)
     local = Path(recipe.dataset).expanduser()
     what: dict[str, Any] = {"path": recipe.dataset, "revision": recipe.revision}
     if local.is_dir():
+        # Without `revision`, which only the Hub has.
         what = {"path": str(local)}
     elif local.is_file():
         if local.suffix.lower() not in _BUILDERS:
             raise ConfigError(f"`{local}` is none of {', '.join(_BUILDERS)}.")
+        # One file is one split, `train`, whatever its name. Recipes slice it: `train[:80%]`.
         what = {"path": _BUILDERS[local.suffix.lower()], "data_files": str(local)}
     cache = None if cache_dir is None else str(cache_dir)
     try:
+        # From version 4 on, `datasets` runs no code of a dataset, so there is nothing to forbid.
         rows: Dataset = load_dataset(**what, name=recipe.config, split=split, cache_dir=cache)
+    # A Hub out of reach and its HTTP errors are kinds of OSError here.
     except (OSError, ValueError, DatasetsError) as error:
         raise AssetError(
             f"{where} could not be loaded: {error} Check the id, `config`, the split's name and "
@@ -269,9 +282,12 @@ class _Answers:
         self.recipe = recipe
         self.rows = rows
         self.where = where
+        # Only a `ClassLabel` has names. A label such as `a.b` is no column, and has none.
         names = getattr(rows.features.get(recipe.label), "names", None) or ()
+        # Where rows bring options of their own, class names only number them.
         self.labels = recipe.labels or (() if recipe.options else tuple(names))
         values = recipe.label_values
+        # A recipe compares its own `labels` with `label_values`; class names are known only now.
         if self.labels and values and len(values) != len(self.labels):
             raise ConfigError(
                 f"{where} names the classes {', '.join(self.labels)}; `label_values` has "
@@ -288,6 +304,7 @@ class _Answers:
         value = _first(_reach(row, self.recipe.label, self.where))
         options = self._options(row) or self.labels
         if not options:
+            # A free text may well be -1: only no text at all is no answer.
             text = "" if value is None else str(value).strip()
             return (text, ()) if text else None
         keys = self._keys(row) or tuple(str(number) for number in range(len(options)))
@@ -295,6 +312,7 @@ class _Answers:
             raise ConfigError(
                 f"{self.where}: a row has {len(options)} options and {len(keys)} labels for them."
             )
+        # Looked up before asking whether the label is hidden, as -1 is a real one in some datasets.
         named = [name for name in _names_of(value) if name in keys]
         if not named:
             if _is_hidden(value):
@@ -321,6 +339,7 @@ class _Answers:
     def refusal(self) -> str:
         """How many labels are missing, for a message."""
         column = self.recipe.label.partition(".")[0]
+        # Only this column is read: a row's other columns may be long.
         labels = (
             _first(_reach(row, self.recipe.label, self.where))
             for row in self.rows.select_columns([column])
@@ -336,6 +355,7 @@ def _names_of(value: Any) -> tuple[str, ...]:
     """How a recipe may write a label's value."""
     if isinstance(value, bool):
         return str(value), str(int(value))
+    # A column of whole numbers with a gap in it is often stored as floats.
     if isinstance(value, float) and value.is_integer():
         return str(value), str(int(value))
     return (str(value),)
@@ -352,12 +372,14 @@ def _first(value: Any) -> Any:
 
 def _template_columns(template: str) -> Iterator[str]:
     try:
+        # `parse` is lazy and raises while it is read, so read it all inside `try`.
         parts = list(Formatter().parse(template))
     except ValueError as error:
         raise ConfigError(f"`input` {template!r}: {error}. Write {{column}}.") from error
     for _, name, form, conversion in parts:
         if name is None:
             continue
+        # `str.format` knows more, such as `{x!r}` and `{x[0]}`, which `_filled` does not.
         if not name or form or conversion or "[" in name:
             raise ConfigError(
                 f"`input` {template!r}: expected plain names of columns in braces, such as "
@@ -369,6 +391,7 @@ def _template_columns(template: str) -> Iterator[str]:
 def _filled(template: str, row: Mapping[str, Any], where: str) -> str:
     """A template with a row's values, taken as they are: braces in them mean nothing."""
     text = ""
+    # Not `str.format`: its dots read attributes of Python objects, ours reach into nested columns.
     for literal, name, _, _ in Formatter().parse(template):
         text += literal
         if name is not None:

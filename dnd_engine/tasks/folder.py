@@ -107,6 +107,7 @@ def read_index(folder: Path) -> tuple[TaskInfo, ...]:
     if not path.is_file():
         raise TaskError(f"no `tasks.csv` in `{folder}`. A task folder holds it beside `tasks/`.")
     try:
+        # `csv` finds line ends itself, as a quoted cell may hold some.
         reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         rows = list(reader)
@@ -121,6 +122,7 @@ def read_index(folder: Path) -> tuple[TaskInfo, ...]:
         TaskInfo(
             **{name: row[name] or "" for name in COLUMNS},
             licence_class=row.get("licence_class") or "unknown",
+            # Indexes without the column hold out whole families.
             holdout=row.get("holdout") or ("family" if row["split"] == "heldout" else ""),
             operation=row.get("operation") or "",
         )
@@ -148,7 +150,9 @@ def load_tasks(
     folders = (folders,) if isinstance(folders, Path) else tuple(folders)
     named = ", ".join(f"`{folder}`" for folder in folders)
     found = [(folder, info) for folder in folders for info in read_index(folder)]
+    # Collections, reports and cards know a task by its slug alone.
     _raise_all(named, _repeated([info.slug for _, info in found]))
+    # Filter by the index, so that the files of tasks left out are never opened.
     chosen = [
         (folder / "tasks" / info.slug, info)
         for folder, info in found
@@ -167,6 +171,7 @@ def load_tasks(
 
 def hash_train(task: Task) -> str:
     """SHA-256 of a task's train side, prompts and responses: what a LoRA of it was trained on."""
+    # JSON marks where a text ends: joined texts of other examples could be the same bytes.
     text = json.dumps([(e.prompt, e.response) for e in task.train])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -179,6 +184,7 @@ def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
     """
     if out.exists():
         raise TaskError(f"`{out}` is there already. Choose another folder, or remove it.")
+    # Without `answer_format` and `variant`: variants are never stored.
     columns = (*COLUMNS, *OPTIONAL_COLUMNS)
     rows = [{name: getattr(task.info, name) for name in columns} for task in tasks]
     faults = [f"task `{row['slug']}`: {words}" for row in rows for words in _faults(row)]
@@ -186,6 +192,7 @@ def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
     with written_aside(out) as aside:
         aside.mkdir()
         with (aside / "tasks.csv").open("w", encoding="utf-8", newline="") as stream:
+            # The two counts are for people; `read_index` leaves them alone.
             writer = csv.DictWriter(stream, (*columns, "n_train", "n_test"), lineterminator="\n")
             writer.writeheader()
             for row, task in zip(rows, tasks, strict=True):
@@ -209,9 +216,12 @@ def _lines(examples: Sequence[Example]) -> str:
 
 def _faults(row: dict[str, Any]) -> list[str]:
     """What is wrong with one row of an index, in words."""
+    # `DictReader` gives None for the cells that a short row lacks.
     slug, split, metric = row["slug"] or "", row["split"], row["metric"]
     holdout = row.get("holdout") or ""
     faults = []
+    # A slug becomes a folder name, so `../x` would reach outside the task folder. `Path.name` lets
+    # `..` pass, so a leading dot is refused besides.
     plain = slug.isprintable() and Path(slug).name == slug and not slug.startswith(".")
     if not slug or not plain or len(slug.encode()) > _MAX_SLUG:
         faults.append(f"`slug` {slug[:80]!r} is not a plain folder name")
@@ -236,11 +246,13 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
         raise TaskError(f"`{path}` is missing.")
     examples: list[Example] = []
     faults: list[str] = []
+    # Not `splitlines`: it also splits at U+2028 and the like, which JSON may hold as they are.
     for line, text in enumerate(_read_text(path).split("\n"), start=1):
         if not text.strip():
             continue
         try:
             examples.append(_example(json.loads(text)))
+        # A hostile line nests deeper than the parser goes, or has a number of thousands of digits.
         except (ValueError, RecursionError) as error:
             faults.append(f"line {line}: {error}")
     if not examples and not faults:
@@ -251,6 +263,7 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
 
 def _read_text(path: Path) -> str:
     try:
+        # Editors on Windows may begin a file with a byte order mark.
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise TaskError(f"`{path}` is not UTF-8: {error}.") from error
@@ -264,6 +277,7 @@ def _example(value: Any) -> Example:
     for name in ("prompt", "response"):
         if not isinstance(value.get(name), str) or not value[name].strip():
             raise ValueError(f"expected a non-empty string `{name}`")
+        # `\ud800` is legal JSON, but half a character, which would fail wherever it is encoded.
         try:
             value[name].encode()
         except UnicodeEncodeError:

@@ -66,6 +66,7 @@ class AnswerFormat:
 
     def unwrap(self, text: str) -> str | None:
         """Take the answer out; None unless the whole text is in the format, around something."""
+        # Wrapping it again finds a mark that was missing, and `***`, where both marks share a star.
         inside = text.removeprefix(self.before).removesuffix(self.after)
         return inside if inside.strip() and self.wrap(inside) == text else None
 
@@ -75,6 +76,7 @@ class _JsonFormat(AnswerFormat):
     """A JSON object with one key; quotes and backslashes in the answer are escaped."""
 
     def wrap(self, answer: str) -> str:
+        # Letters stay readable: `ä`, not `\u00e4`.
         inside = json.dumps(answer, ensure_ascii=False)
         return f"{self.before}{inside}{self.after}"
 
@@ -82,6 +84,7 @@ class _JsonFormat(AnswerFormat):
         """JSON leaves white space open, and so does this."""
         try:
             value = json.loads(text)
+        # A model may open brackets until it is stopped.
         except (ValueError, RecursionError):
             return None
         if not isinstance(value, dict) or list(value) != ["answer"]:
@@ -94,6 +97,7 @@ FORMATS: Mapping[str, AnswerFormat] = MappingProxyType(
     {
         found.name: found
         for found in (
+            # `expand` draws from this order: another one gives other tasks for the same seed.
             _JsonFormat("json", before='{"answer": ', after="}"),
             AnswerFormat("square", before="[", after="]"),
             AnswerFormat("quotes", before='"', after='"'),
@@ -177,6 +181,8 @@ def pair_is_held_out(slug: str, name: str) -> bool:
         slug: The task in no format.
         name: The format.
     """
+    # Without a seed, as a pair must be held out of every training and every evaluation. `hash`
+    # would not do: it differs between processes.
     digest = hashlib.sha256(f"{slug}~{name}".encode()).digest()
     return int.from_bytes(digest[:8]) % _HELD_OUT_PAIRS == 0
 
@@ -200,6 +206,7 @@ def expand(tasks: Iterable[Task], *, per_task: int, seed: int) -> tuple[Task, ..
         if per_task and is_short_answer(task):
             slug = task.info.slug
             names = [n for n in _names(held_out=False) if not pair_is_held_out(slug, n)]
+            # Seeded by the task, so that its formats do not depend on the other tasks.
             rng = random.Random(f"{seed}:formats:{slug}")
             chosen = rng.sample(names, min(per_task, len(names)))
             found += [formatted(task, name, seed) for name in chosen]
@@ -267,6 +274,7 @@ def asking(prompt: str, sentence: str) -> str:
     parts = split_prompt(prompt)
     instruction = parts.instruction.rstrip()
     if "\n" in instruction:
+        # The last of several lines may belong to a text, so the sentence does not continue it.
         between = "\n"
     elif instruction[-1:].isalnum():
         between = ". "

@@ -25,6 +25,8 @@ _MAX_CHARS = 20
 _MIN_SHARE = 0.02
 """Minimum share of the training answers that the rarest label must have."""
 
+# A frame, and what fills it once for each label. Every one names the old label too, because that is
+# the one which the task's own instruction explains.
 _WORDINGS = (
     ("Answer {}.", "{new} for {old}"),
     ("Use these words: {}.", "{new} for {old}"),
@@ -47,11 +49,13 @@ def label_set(task: Task) -> tuple[str, ...]:
     counts: dict[str, int] = {}
     for example in task.train:
         counts[example.response] = counts.get(example.response, 0) + 1
+        # Most tasks are no classification, and show it within a few examples.
         if len(counts) > _MAX_LABELS:
             return ()
     named = {option for example in (*task.train, *task.test) for option in example.options}
     labels = sorted(named | {e.response for e in task.test} | set(counts))
     short = all(len(label) <= _MAX_CHARS and "\n" not in label for label in labels)
+    # Counted in training: a label that only options or the test side have is never learned.
     often = all(counts.get(label, 0) >= _MIN_SHARE * len(task.train) for label in labels)
     return tuple(labels) if len(labels) > 1 and short and often else ()
 
@@ -113,13 +117,17 @@ def _new_labels(labels: Sequence[str], rng: random.Random) -> list[str]:
     lowest = rng.choice((0, 1))
     kinds = [
         rng.choice(sets),
+        # Words stand here twice, to be drawn twice as often.
         rng.sample(words, count),
         rng.sample(words, count),
+        # From X on there are three letters; more labels take words.
         list(letters) if len(letters) == count else rng.sample(words, count),
         [str(lowest + n) for n in range(count)],
     ]
     chosen = rng.choice(kinds)
+    # Or `yes` would always rename the first of the old labels, in the alphabet.
     rng.shuffle(chosen)
+    # An old label as a new name could mean either class. Enough words are left, so this ends.
     if taken & {label.casefold() for label in chosen}:
         return _new_labels(labels, rng)
     case = rng.choice((str.lower, str.lower, str.title))
@@ -127,6 +135,7 @@ def _new_labels(labels: Sequence[str], rng: random.Random) -> list[str]:
 
 
 def _relabelled(example: Example, names: Mapping[str, str], rng: random.Random) -> Example:
+    # Another order in each prompt, so that a place in the list says nothing.
     order = rng.sample(list(names), len(names))
     return Example(
         asking(example.prompt, _sentence(names, rng.choice(_WORDINGS), order)),

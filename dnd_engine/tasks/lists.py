@@ -18,5 +18,6 @@ def read_lists(name: str) -> Mapping[str, tuple[str, ...]]:
         if line.startswith(" "):
             entries.append(line.strip())
         elif line:
+            # Two names of one list: the indented lines below the heading fill it.
             entries = lists[line] = []
     return {heading: tuple(entries) for heading, entries in lists.items()}

@@ -46,6 +46,7 @@ class SharedInputs:
             i: {e.bare: n for n, e in enumerate(examples) if e.bare is not None}
             for i, (_, examples) in tasks.items()
         }
+        # Behind the examples that are trained on stand those that the task is validated on.
         self._held = {
             i: {e.bare for e in task.train[len(examples) :]}
             for i, (task, examples) in tasks.items()
@@ -74,6 +75,7 @@ class SharedInputs:
         anchor = rng.choice(self.anchors)
         inputs = self._own[anchor]
         texts = rng.sample(list(inputs), min(len(inputs), num_inputs))
+        # Sorted, so that the draw depends on `rng` alone.
         same = sorted({i for text in inputs for i in self._owners[text]} - {anchor})
         rows = {anchor: self._show(anchor, texts, rng)}
         waiting = rng.sample(same, len(same))
@@ -87,6 +89,7 @@ class SharedInputs:
                     continue
                 row = self._show(i, texts, rng)
                 enough = len(row) >= max(1, _MIN_SHARE * len(texts))
+                # Two tasks that agree are learned without reading which of them is asked for.
                 if enough and not any(_agree(row, other) for other in rows.values()):
                     rows[i] = row
                     bases.add(base)
@@ -118,16 +121,19 @@ class SharedInputs:
         if not info.operation or text in self._held[number]:
             return None
         answer = apply_operation(info.operation, text)
+        # Answers that repeat their input show no operation; `families.write` leaves them out too.
         if answer is None or answer == text:
             return None
         if info.answer_format:
             answer = FORMATS[info.answer_format].wrap(answer)
+        # The words of a train example ask for the task's answer format as well.
         instruction = split_prompt(rng.choice(examples).prompt).instruction
         return Example(f"{instruction}\n\n{text}", answer)
 
 
 def _agree(one: dict[str, Shown], other: dict[str, Shown]) -> bool:
     """Whether two tasks give the same answers to all their common inputs."""
+    # Tasks without a common input agree too, and so are not shown together.
     common = one.keys() & other.keys()
     return all(one[text].example.response == other[text].example.response for text in common)
 

@@ -97,6 +97,7 @@ _JOINERS = (
     "{a}, and afterwards {b}",
 )
 _TEST_JOINER = "begin like this: {a}; continue like this: {b}"
+# At most so many trained compositions of a part, and held-out ones of a pair of primitives.
 _PER_PART, _PER_PAIR = 4, 2
 
 
@@ -111,7 +112,9 @@ def compositions(operations: Mapping[str, Operation]) -> Iterator[Operation]:
         for first, second in _candidates()
         if (first, second) not in _LESS
     ]
+    # Two variants of one primitive are no pair of primitives.
     pairs = [(a, b) for a, b in pairs if a.family != b.family]
+    # The same for every seed: stored tasks name their operation, so it must always exist.
     random.Random("compositions").shuffle(pairs)
     uses: Counter[str | frozenset[str]] = Counter()
     for a, b in pairs:
@@ -130,6 +133,7 @@ def _candidates() -> Iterator[tuple[str, str]]:
         for i, stage in enumerate(stages):
             for later in stages[i + 1 :]:
                 yield from ((a, b) for a in stage for b in later)
+        # Selecting after ordering keeps other words than selecting before it.
         yield from ((a, b) for a in stages[1] for b in stages[0])
 
 
@@ -149,6 +153,7 @@ def _composition(first: Operation, second: Operation, held_out: bool) -> Operati
 
 
 def _after(first: TextFunction | None, second: TextFunction | None) -> TextFunction:
+    # For the type checker: the parts are operations of primitives, which all have `run`.
     assert first is not None
     assert second is not None
 
@@ -165,6 +170,7 @@ def _after(first: TextFunction | None, second: TextFunction | None) -> TextFunct
 
 def _phrases(first: Phrases, second: Phrases) -> Phrases:
     """The parts' verbs, each time another pair and joined in another way."""
+    # Without the last groups, which are the test side's.
     seen = tuple(
         (joiner.format(a=first[i % (len(first) - 1)][0], b=second[i % (len(second) - 1)][0]),)
         for i, joiner in enumerate(_JOINERS)

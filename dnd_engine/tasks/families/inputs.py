@@ -53,9 +53,11 @@ def _plain(rng: random.Random, vocab: Vocabulary) -> Item:
     if style == 1:
         words = _words(rng, vocab, 4, 7)
         cases = [rng.choice((str, str, str.title, str.upper)) for _ in words]
+        # Capitals in some words at least, or operations on case would have nothing to change.
         changed = rng.sample(range(len(words)), 2)
         cases[changed[0]], cases[changed[1]] = str.upper, str.title
         return Item(" ".join(case(word) for case, word in zip(cases, words, strict=True)))
+    # As far as `NUMBERS` has words.
     number = rng.randint(2, 20)
     count = rng.choice((str(number), NUMBERS[number]))
     adjective, thing = rng.choice(vocab.adjectives), rng.choice(vocab.things)
@@ -76,7 +78,7 @@ def _plain(rng: random.Random, vocab: Vocabulary) -> Item:
 
 def _lines(rng: random.Random, vocab: Vocabulary) -> Item:
     """Three or four lines of two to four words."""
-    words = _words(rng, vocab, 16, 16)
+    words = _words(rng, vocab, 16, 16)  # enough for four lines of four
     lines, cases = [], (str, str, str.capitalize, str.upper)
     for _ in range(rng.randint(3, 4)):
         size = rng.randint(2, 4)
@@ -107,6 +109,7 @@ def _labelled(rng: random.Random, vocab: Vocabulary) -> Item:
 
 
 def _sentence(rng: random.Random, vocab: Vocabulary) -> str:
+    # No template has a full stop inside: operations on sentences split there.
     verb, thing, name = rng.choice(vocab.verbs), rng.choice(vocab.things), rng.choice(vocab.names)
     noun, adjective = rng.choice(vocab.nouns), rng.choice(vocab.adjectives)
     return rng.choice(
@@ -173,6 +176,7 @@ def _record(rng: random.Random, vocab: Vocabulary) -> Item:
 def _numbered(rng: random.Random, vocab: Vocabulary) -> Item:
     """A sentence with two different numbers between 2 and 20, as digits or, at times, as words."""
     numbers = rng.sample(range(2, 21), 2)
+    # Words are for `spell-digits`; operations on digits pass these texts over.
     a, b = (NUMBERS[n] for n in numbers) if rng.random() < 0.3 else map(str, numbers)
     first, second = rng.sample(vocab.things, 2)
     name, noun = rng.choice(vocab.names), rng.choice(vocab.nouns)
@@ -192,6 +196,7 @@ def _numbered(rng: random.Random, vocab: Vocabulary) -> Item:
 
 def _dated(rng: random.Random, vocab: Vocabulary) -> Item:
     """A sentence with one ISO date."""
+    # Every month has 28 days.
     date = f"{rng.randint(1985, 2030)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
     name, city = rng.choice(vocab.names), rng.choice(vocab.cities)
     noun, thing = rng.choice(vocab.nouns), rng.choice(vocab.things)
@@ -246,9 +251,12 @@ def draw_items(kind: str, make: Make, side: Side, count: int, seed: int) -> tupl
     Raises:
         ConfigError: If the kind cannot make that many.
     """
+    # A string as the seed gives the same draws in every process. Each kind and side has its own, so
+    # its texts do not depend on which others are made.
     rng = random.Random(f"{seed}:inputs:{kind}:{side}")
     vocab = vocabulary(side)
     found: dict[str, Item] = {}
+    # Small kinds repeat themselves, so there are more tries than items.
     for _ in range(20 * count):
         item = make(rng, vocab)
         found.setdefault(item.text, item)

@@ -32,6 +32,7 @@ def class_phrases(attribute: str, labels: Mapping[str, str]) -> Phrases:
         labels: Meaning to label; where all are equal, only the labels are named.
     """
     if all(meaning == label for meaning, label in labels.items()):
+        # Not `sport for sport`.
         listed = _listed([*labels.values()])
     else:
         listed = _listed([f"{label} for {meaning}" for meaning, label in labels.items()])

@@ -25,6 +25,7 @@ def all_operations() -> Mapping[str, Operation]:
     single = [op for primitive in PRIMITIVES for op in operations_of(primitive)]
     composed = compositions({op.name: op for op in single})
     everything = (*single, *composed, *kinds.operations())
+    # A name is the slug of a folder, and what `operation` in a stored index stands for.
     names = Counter(op.name for op in everything)
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:
@@ -69,4 +70,5 @@ def apply_operation(name: str, text: str) -> str | None:
         raise ConfigError(
             f"there is no operation {name!r}; `operation_names` lists those that there are."
         )
+    # Texts of strangers have empty lines and parts, which are no answers.
     return (operation.run(text) or None) if operation.run is not None else None

@@ -55,6 +55,7 @@ def sample_operations(
     for pool in held.values():
         share = max(1, round(count * len(pool) / len(operations)))
         drawn |= {op.name: op for op in _spread(pool, rng)[:share]}
+    # Unlike a set, these keep their order, so the draws below are the same in every process.
     parts = dict.fromkeys(part for op in [*drawn.values()] for part in op.parts)
     drawn |= {part: operations[part] for part in parts}
     for part in parts:
@@ -72,6 +73,7 @@ def _fill(
     """Add training operations, the input kind next that needs it most."""
     sizes = Counter(op.kind for op in trained)
     numbers = Counter(op.kind for op in trained if op.name in drawn)
+    # Shuffled, because `min` below takes the first of equals.
     kinds = rng.sample(list(sizes), len(sizes))
     left = {
         kind: _spread([op for op in trained if op.kind == kind and op.name not in drawn], rng)
@@ -81,6 +83,8 @@ def _fill(
         # The last place is for no new kind: its one operation would share its inputs with none.
         is_last = len(drawn) == count - 1
         able = [kind for kind in kinds if left[kind] and (numbers[kind] or not is_last)]
+        # First a kind whose one operation shares its inputs with none, then a kind without any,
+        # then the one that is furthest below its share.
         kind = min(able, key=lambda k: (numbers[k] != 1, numbers[k] > 0, numbers[k] / sizes[k]))
         op = left[kind].pop(0)
         drawn[op.name] = op
@@ -94,4 +98,5 @@ def _spread(operations: Sequence[Operation], rng: random.Random) -> list[Operati
     for op in rng.sample(operations, len(operations)):
         ranked.append((seen[op.family], op))
         seen[op.family] += 1
+    # The sort is stable, so each turn stays shuffled.
     return [op for _, op in sorted(ranked, key=itemgetter(0))]

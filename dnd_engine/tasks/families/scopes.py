@@ -52,6 +52,7 @@ Place = Scope[str]
 
 
 def _whole(text: str, function: WordsFunction) -> str | None:
+    # Texts of several lines are a kind of their own.
     return None if "\n" in text else function(text.split())
 
 
@@ -72,6 +73,7 @@ def _last_line(text: str, function: WordsFunction) -> str | None:
 
 def _each_item(text: str, function: WordsFunction) -> str | None:
     items = text.split(", ")
+    # The commas of a sentence make no list.
     if len(items) < 2 or "\n" in text or "." in text:
         return None
     return _joined(", ", [function(item.split()) for item in items])
@@ -83,6 +85,7 @@ def _after_colon(text: str, function: WordsFunction) -> str | None:
 
 
 def _first_sentence(text: str, function: WordsFunction) -> str | None:
+    # `.` matches no line break, so the text is one line, here and below.
     match = re.fullmatch(r"([^.\n]+)\. (.+)", text)
     return _joined(". ", [function(match[1].split()), match[2]]) if match else None
 
@@ -96,6 +99,7 @@ def _last_sentence(text: str, function: WordsFunction) -> str | None:
 
 
 def _joined(separator: str, parts: list[str | None]) -> str | None:
+    # All or nothing: a text of which only some parts were changed is no answer.
     done = [part for part in parts if part is not None]
     return separator.join(done) if len(done) == len(parts) else None
 
@@ -173,6 +177,7 @@ class _Pick:
     """Number of words to the indices of those picked; empty where there are too few."""
 
 
+# No pick takes texts in which it would be another one: of two words, the second is the last.
 _PICKS = (
     _Pick(
         name="each-word",
@@ -225,6 +230,7 @@ def _place(pick: _Pick, span: Span) -> Place:
         kind=span.kind,
         called=tuple(
             called.format(inside=inside)
+            # The whole text has one name more than other spans; the last is for the test side.
             for called, inside in zip(pick.called, (*span.called[:2], span.called[-1]), strict=True)
         ),
         partial=span.partial or pick.name != "each-word",
@@ -246,6 +252,7 @@ _ENTITY_CALLED: Mapping[str, tuple[str, ...]] = {
 def _pattern(entity: str) -> re.Pattern[str]:
     if entity == "number":
         return re.compile(r"\b\d+\b")
+    # Words of both sides: an operation must know them in any text.
     words = {
         "name": open_list("names"),
         "city": open_list("cities"),
@@ -265,6 +272,7 @@ def _entity_place(entity: str) -> Place:
     def apply(text: str, function: TextFunction) -> str | None:
         found = find_entity(entity, text)
         changed = None if found is None else function(found)
+        # A function as replacement, because in a string backslashes would be read as escapes.
         return None if changed is None else _pattern(entity).sub(lambda _: changed, text)
 
     return Scope(

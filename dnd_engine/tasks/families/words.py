@@ -88,4 +88,5 @@ def vocabulary(side: Side) -> Vocabulary:
 
 def _part(values: tuple[T, ...], side: Side) -> tuple[T, ...]:
     """Every third value is for tests."""
+    # By its place, so that words added at the end of a list move no other to the other side.
     return tuple(v for i, v in enumerate(values) if (i % 3 == 2) == (side == "test"))

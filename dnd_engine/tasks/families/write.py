@@ -84,6 +84,7 @@ def write_families(
         )
         for op in bar
     ]
+    # What `write_tasks` writes appears at once too, but without these columns.
     with written_aside(out) as aside:
         write_tasks(aside, tasks)
         _add_columns(aside / "tasks.csv", operations)
@@ -143,6 +144,7 @@ def _answered(
     found: list[tuple[str, str]] = []
     answers: Counter[str] = Counter()
     limit = _COMMONEST_SHARE * count if op.options else count
+    # Each operation takes from the common pool in an order of its own.
     for item in rng.sample(pool, len(pool)):
         answer = op.answer(item)
         if answer is not None and answer != item.text and answers[answer] + 1 <= limit:

@@ -112,6 +112,7 @@ def two_labels(
     """
     name, value = holds
 
+    # A function for each pair: a lambda made in a loop would see the labels of the last one.
     def one(yes: str, no: str) -> Operation:
         return from_facts(
             f"{family}-{value}-{yes}-{no}",

@@ -46,6 +46,7 @@ def _clause(rng: random.Random, vocab: Vocabulary) -> Item:
         "time": time,
         "span": time.partition(" ")[2],
         "unit": time.split()[2],
+        # An empty fact has no answer (see `filled`), so questions about it skip this clause.
         "amount": amount if amount in act else "",
     }
     return Item(f"The {pair[0]} {mode} {act} {time}.", facts)

@@ -17,6 +17,8 @@ _SUBJECTS = ("weather", "food", "family", "work")
 
 def _foreign(rng: random.Random, vocab: Vocabulary) -> Item:
     language, subject = rng.choice(_LANGUAGES), rng.choice(_SUBJECTS)
+    # Not `vocab.part`: a handful of sentences is too few to share out. Each has a name or a city,
+    # and these differ between the sides.
     sentence = rng.choice(read_lists("languages")[f"{language} {subject}"])
     name, city = rng.choice(vocab.names), rng.choice(vocab.cities)
     return Item(sentence.format(name=name, city=city), {"language": language, "subject": subject})

@@ -31,6 +31,7 @@ _MATERIALS = ("wood", "glass", "steel", "leather", "plastic", "brass", "silk", "
 def _mail(rng: random.Random, vocab: Vocabulary) -> Item:
     name, city, thing = rng.choice(vocab.names), rng.choice(vocab.cities), rng.choice(vocab.things)
     number, date = str(rng.randint(10000, 99999)), f"{rng.randint(2, 28)} {rng.choice(MONTHS)}"
+    # `.example` is reserved (RFC 2606), so no address is anybody's.
     address = f"{name.lower()}{rng.randint(1, 99)}@{rng.choice(('mail', 'post', 'box'))}.example"
     text = rng.choice(
         (

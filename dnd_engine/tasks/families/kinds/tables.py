@@ -96,6 +96,7 @@ def operations() -> Iterator[Operation]:
 
 def _lowered(sql: str) -> str:
     keywords = ("SELECT", "FROM", "WHERE", "COUNT", "AVG", "ORDER BY", "DESC", "LIMIT")
+    # Safe on values too: none is written in capitals throughout.
     for keyword in keywords:
         sql = sql.replace(keyword, keyword.lower())
     return f"{sql};"

@@ -102,6 +102,7 @@ def _one(
     """The only match in a text, written another way in its place."""
 
     def function(text: str) -> str | None:
+        # Of two matches, the instruction would not say which is meant.
         return pattern.sub(change, text) if len(pattern.findall(text)) == 1 else None
 
     return OnText(name=name, kind=kind, function=function)
@@ -120,6 +121,7 @@ def _only(
 
 
 def _month(match: re.Match[str]) -> str:
+    # Any text may come here, also one with a month 13.
     number = int(match[2])
     return MONTHS[number - 1] if 1 <= number <= len(MONTHS) else match[2]
 

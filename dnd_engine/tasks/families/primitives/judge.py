@@ -33,6 +33,7 @@ def _judge(
             name=f"judge-{name}-{yes}-{no}".lower(),
             kind=kind,
             function=function,
+            # The first condition is in every phrase but the last, which has the second.
             phrases=tuple(group[0] for group in label_phrases(conditions, yes, no)),
             options=(yes, no),
         )

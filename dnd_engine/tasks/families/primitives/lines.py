@@ -237,6 +237,7 @@ PRIMITIVES = (
         variants=(
             _said("first", lambda p: f"{p[0]}."),
             _said("last", lambda p: f"{p[-1]}."),
+            # Of two sentences, this would leave what `sentence-last` gives.
             _said("drop-first", lambda p: _ended(p[1:]) if len(p) > 2 else None),
         ),
     ),

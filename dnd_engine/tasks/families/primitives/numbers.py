@@ -20,6 +20,7 @@ def _each(change: Callable[[int], str | None]) -> TextFunction:
         if not new or any(n is None for n in new):
             return None
         left = iter(new)
+        # The `or` is for the type checker: None has been refused.
         return _DIGITS.sub(lambda _: next(left) or "", text)
 
     return function

@@ -110,6 +110,7 @@ PRIMITIVES = (
         variants=(
             OnWords(
                 name="rotate-left",
+                # Two words rotate into their reverse, which is trained.
                 function=_moved(3, lambda w: [*w[1:], w[0]]),
                 spans=("", "after-colon", "first-sentence", "last-line"),
             ),
