@@ -53,6 +53,8 @@ def workbench_panel(
     take = take_panel(shared=shared)
     teach = teach_panel(shared=shared, teachers=teachers, stop_keeps=stop_keeps)
     stages = stages_panel()
+    # Without `min_width=0`, Gradio would wrap columns below 320 px; the style sheet decides when
+    # they stack.
     with gr.Row(elem_id="dnd-loop", equal_height=False):
         with gr.Column(elem_id="dnd-left", min_width=0):
             compare = compare_panel()

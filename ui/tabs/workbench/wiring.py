@@ -16,6 +16,7 @@ __all__ = ["wire_workbench"]
 def wire_workbench(page: Page, bench: Workbench) -> None:
     """Wire all parts."""
     wire_prompts(page, bench.prompts)
+    # The chat needs its last event: only then is Show me's question asked.
     shown = wire_synthesis(page, bench.prompts, bench.stages, bench.bar)
     wire_adapter(page, bench.bar, bench.checks)
     wire_teach(page, bench.teach, bench.bar)

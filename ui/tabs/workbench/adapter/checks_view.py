@@ -50,6 +50,7 @@ ENOUGH_PROMPTS = 4
 
 _WELL = 16
 """Number of prompts that works well; with as many, no more are suggested."""
+# The style sheet has a colour for each, `.h0` to `.h4`.
 _RAMP_STEPS = 5
 
 
@@ -148,6 +149,7 @@ _UNTOLD = N_(
     "No prompt has an instruction, a blank line and a short input. If yours have no instruction, "
     "type it under Advanced and press Synthesize again."
 )
+# `judgement_html` states them in this order, and those of one heading together.
 _WARNINGS: Mapping[str, tuple[str, str]] = {
     "nothing": (
         N_("This adapter is unlikely to help."),
@@ -276,6 +278,7 @@ def _carrying(agreement: "Agreement") -> CheckLine:
     """Judge how often the instruction is not needed."""
     told = _("{same} of {number}", same=agreement.same, number=agreement.num_prompts)
     if agreement.share >= MOSTLY:
+        # A few answers may be equal by chance.
         enough = agreement.num_prompts >= ENOUGH_PROMPTS
         return CheckLine("carries", told, "check" if enough else "info")
     if agreement.share >= CARRIES_SOME:
@@ -322,6 +325,7 @@ def checks_html(
             )
             body = f"<p class='dnd-sub'>{unknown}</p>"
         body += _verdicts_html(inspection, taught)
+        # The evaluated adapters were generated, and neither imprinted nor taught afterwards.
         outlook = "" if taught else _outlook(inspection)
         outlook = f"<p class='dnd-facts'>{outlook}</p>" if outlook else ""
         evidence = f"{outlook}{_effect_html(inspection.effect)}{_nearest_html(inspection)}"
@@ -364,6 +368,7 @@ def judgement_html(
     verdict = inspection.verdict
     doubts = _doubts(inspection, taught)
     said = []
+    # Agreement proves nothing once trained for, so scores on held-back prompts take its place.
     if learnt is not None:
         said.append(f"<b>{_learnt_words(learnt)}</b> {learnt.words}.")
     elif verdict is None and "nothing" not in doubts and _is_untold(inspection, taught):
@@ -380,12 +385,14 @@ def judgement_html(
                 "imprint. It follows instructions better than the base in the left pane."
             )
         )
+    # Doubts with the same heading share it.
     reasons: dict[str, list[str]] = {}
     for name, (head, reason) in _WARNINGS.items():
         if name in doubts and (verdict is None or name not in _OF_THE_VERDICT):
             reasons.setdefault(_(head), []).append(_(reason))
     said += [f"<b>{head}</b> {' '.join(told)}" for head, told in reasons.items()]
     needs_it = verdict is not None and verdict.outcome == "with_instruction"
+    # The missing imprint explains these, so neither teaching nor more prompts is advised.
     if imprintable and (needs_it or "carries_none" in doubts):
         said.append(_("Its instruction is not imprinted: press Imprint above."))
     else:
@@ -449,6 +456,7 @@ def _ways_out(doubts: set[str], taught: Taught, num_prompts: int) -> list[str]:
     ways = []
     if doubts & CURED_BY_PROMPTS:
         undo = taught not in ("", "imprinted")
+        # Whole sentences, because a translation cannot be put together from parts.
         if num_prompts >= _WELL:
             words = N_("You can undo. Your files are fine.")
             if not undo:
@@ -523,6 +531,7 @@ def _effect_html(effect: float | None) -> str:
     if effect is None:
         return ""
 
+    # In per cent of the width: a logarithmic scale of five decades, clipped at both ends.
     def place(value: float) -> float:
         return 20 * (math.log10(min(max(value, 0.001), 100)) + 3)
 
@@ -627,6 +636,7 @@ _PROOF_NO: Mapping[str, str] = {
 
 def _controls_html(proof: "Conditioning") -> str:
     controls: dict[str, Control] = {control.name: control for control in proof.controls}
+    # An interval that reaches 0 is compatible with no difference at all.
     doubts = [_(why) for name, why in _PROOF_NO.items() if controls[name].low <= 0]
     told = "".join(f"<span>{why}</span>" for why in doubts) or _(
         "Yes. Other prompts, and what all adapters share, do clearly worse."
@@ -635,6 +645,7 @@ def _controls_html(proof: "Conditioning") -> str:
         only = _("Word order barely matters: shuffled words do about as well.")
         told += f" {only}"
     names = ", ".join(_(name) for name in proof.wrong_from)
+    # The axis contains 0 and .1, so that it always has a width.
     low = min(0.0, *(control.low for control in proof.controls))
     high = max(0.1, *(control.high for control in proof.controls))
 
@@ -670,10 +681,12 @@ def _heat_levels(norms: Mapping[str, Sequence[float]]) -> list[tuple[str, list[i
     if not values:
         return []
     low, high = min(values), max(values)
+    # All norms may be equal.
     span = (high - low) or 1.0
     return [
         (
             name.removesuffix("_proj"),
+            # The largest value would otherwise be a step beyond the last.
             [min(int(_RAMP_STEPS * (value - low) / span), _RAMP_STEPS - 1) for value in layers],
         )
         for name, layers in norms.items()

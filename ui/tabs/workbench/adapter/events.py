@@ -69,11 +69,13 @@ class AdapterEvents:
             if made.buckets:
                 self._put_on_card(made)
             updates = {**checked(made), "download": download(made)}
+        # If another adapter was selected meanwhile, the results stay with this one, unshown.
         return updates if session.made is made else {}
 
     def prove(self, session: Session) -> Iterator[Updates]:
         """Compare the adapter with controls, such as one of another task's prompts."""
         made = session.made
+        # The controls are not trained, so comparing a taught adapter with them would be unfair.
         if made is None or made.refined or made.inspection is None or not made.buckets:
             return
         updates: Updates = {}
@@ -115,6 +117,7 @@ class AdapterEvents:
         if chosen is None or chosen is session.made:
             return {}
         session.made = chosen
+        # Nothing is compared with itself.
         if session.beside is chosen:
             session.beside = None
         return self.show(session)
@@ -122,6 +125,7 @@ class AdapterEvents:
     def set_strength(self, session: Session, strength: float) -> Updates:
         """Scale the adapter for the next message, without synthesizing again."""
         made = session.made
+        # The slider may send a value twice, and the second must not discard the zip of the first.
         if made is None or abs(made.adapter.strength - strength) < 1e-9:
             return {}
         made.adapter = made.original.with_strength(float(strength))
@@ -138,6 +142,7 @@ class AdapterEvents:
         if made is None or (made.archive is not None and not made.card_due):
             return {}
         wanted = made.adapter
+        # Before writing, so that results which arrive meanwhile set it again.
         made.card_due = False
         try:
             archive = self._app.calls.save(
@@ -187,6 +192,7 @@ class AdapterEvents:
             **nothing_exported(),
             **_suggestion_buttons(session.suggestions),
             **self._compare.panes(session),
+            # Last: for a doubtful adapter it opens `teach_box`, which is closed above.
             **checked(made),
         }
 
@@ -194,6 +200,7 @@ class AdapterEvents:
         """Verify the zip and measure the norms: nothing is shown before it can be trusted."""
         archive = self._app.files.archive(made.adapter, session_hash)
         made.archive = self._app.calls.save(made.adapter, archive)
+        # A step ends here, so that Stop can act before the norms are measured.
         yield None
         made.norms = self._app.calls.norms(made.original)
         made.thumbprint = self._app.calls.thumbprint(made.original)
@@ -309,6 +316,7 @@ def _taught_by_hand() -> Updates:
 
 def _labelled(buckets: Sequence[Bucket]) -> bool:
     """Return whether enough prompts have labels to train on."""
+    # As training counts them: distinct prompts of buckets with a positive weight.
     labelled = {
         prompt.text
         for bucket in buckets

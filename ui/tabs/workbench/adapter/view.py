@@ -225,6 +225,7 @@ class Learnt:
 
 def learnt(adapter: "Adapter") -> Learnt | None:
     """Return the scores of teaching; None if it was not taught, or a file has invalid numbers."""
+    # The provenance may be from a stranger's file, so nothing in it is taken on trust.
     taught = adapter.provenance.get("trained") or adapter.provenance.get("refined")
     if not isinstance(taught, Mapping):
         return None
@@ -241,6 +242,7 @@ def _is_share(value: object) -> TypeGuard[float]:
 
 def fingerprint(thumbprint: Sequence[Sequence[float]]) -> str:
     """Draw a picture to distinguish adapters, with all shades equally frequent."""
+    # Zeros are left out: they mean no change, as in the layers that an imprint leaves alone.
     ranked = sorted(value for row in thumbprint for value in row if value)
     rows = [[_step(value, ranked) for value in row] for row in thumbprint]
     if not ranked:

@@ -59,6 +59,7 @@ def check_and_zip(page: Page, event: Any) -> None:
         **LANES["check"],
         **ORDERED,  # wait even while the previous adapter is still being checked
     )
+    # After the checks, because the card in the zip quotes their results.
     _zip(page, checked)
 
 

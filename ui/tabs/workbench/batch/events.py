@@ -38,6 +38,7 @@ class BatchEvents:
             instruction: Instruction for an instructed side, before each input.
             session: The visit.
         """
+        # Also after Stop, until the answers that are being computed have ended.
         if session.batch is not None and session.batch.running:
             return {}
         inputs = tuple(line.strip() for line in text.splitlines() if line.strip())
@@ -48,8 +49,10 @@ class BatchEvents:
             inputs,
             mode,
             instruction or "",
+            # Taken now: the visitor may choose others while the table fills.
             session.beside,
             session.made,
+            # Input by input: the left reply, and the right one if there are two models.
             [[None] * (1 + (session.made is not None)) for _number in inputs],
             error=_fault(inputs),
         )
@@ -132,6 +135,7 @@ class BatchEvents:
             if replies is None:
                 continue
             for (place, _made, n), reply in zip(asked, replies, strict=True):
+                # False is 0, the left one.
                 batch.replies[n][place == "right"] = reply
             yield None
 

@@ -28,5 +28,6 @@ def wire_batch(page: Page, panel: BatchPanel, chat: ComparePanel) -> None:
     )
     broken = page.does(on.broke, f"batch_table {_BUTTONS}", inputs=session)
     answered.failure(**broken, **AT_ONCE)
+    # A separate event, as in the chat: see `CompareEvents.answered`.
     answered.then(**page.does(on.answered, _BUTTONS, inputs=session), **AFTERWARDS)
     panel.batch_stop.click(**page.does(on.stop, "batch_table", inputs=session), **AT_ONCE)

@@ -8,6 +8,7 @@ from ui.text import _
 
 __all__ = ["marked"]
 
+# White space counts as a word, so that joining the words gives the text back.
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 _MIN_SHARED = 0.3
 """Minimum share of common words for marking; below it, marks would cover everything."""
@@ -19,9 +20,12 @@ def marked(mine: str, other: str) -> str:
     If the answers share almost no words, only the first differing one is marked.
     """
     words, theirs = _WORDS.findall(mine), _WORDS.findall(other)
+    # With `autojunk`, difflib would skip the commonest words of long answers.
     matcher = difflib.SequenceMatcher(None, words, theirs, autojunk=False)
+    # The ratio of `SequenceMatcher`, but without white space.
     if _shared(words, matcher) * 2 < _MIN_SHARED * (_count(words) + _count(theirs)):
         pairs = zip(words, theirs, strict=False)
+        # If one answer begins with the other, the fork is where the shorter one ends.
         fork = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(words), len(theirs)))
         return (
             esc("".join(words[:fork]))

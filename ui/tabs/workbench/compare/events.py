@@ -84,6 +84,7 @@ class CompareEvents:
                 "This conversation has {number} questions, which is the limit. Clear it first.",
                 number=FIXED.max_turns,
             )
+            # Not printed: that a visitor has reached a limit is no fault.
             raise gr.Error(words, print_exception=False)
         session.editing = None
         left, right = self._sides(session)
@@ -93,6 +94,7 @@ class CompareEvents:
             right=right,
             mode=mode,
             instruction=session.told_with if mode == "told" else "",
+            # Also while not blind, because Blind may be switched on before the answers are judged.
             swapped=bool(secrets.randbits(1)),
         )
         session.turns.append(turn)
@@ -141,6 +143,7 @@ class CompareEvents:
         made, mode = session.made, self.mode_of(session)
         listed = instructions_of(made.buckets) if made is not None else []
         instructions = [instruction for _bucket, instruction in listed]
+        # The choice may be of an earlier adapter.
         if session.told_with not in instructions:
             session.told_with = instructions[0] if instructions else ""
         choices = [
@@ -168,6 +171,7 @@ class CompareEvents:
     def _instruction_of(self, session: Session, question: str) -> str:
         """Return the instruction of a suggested question; may be empty."""
         buckets = session.made.buckets if session.made is not None else ()
+        # An example's question need not be among its prompts, so its bucket is looked up instead.
         of_examples = {text: name for name, text in session.example_questions.items()}
         for name, instruction in instructions_of(buckets):
             if of_examples.get(question) == name:
@@ -195,11 +199,13 @@ class CompareEvents:
         turn = session.turns[-1] if session.turns else None
         if turn is None or not turn.finished or (place and place not in turn.sides):
             return {}
+        # The vote was for answers that are about to go.
         turn.error, turn.vote = "", None
         session.editing = None
         for side in (place,) if place else tuple(turn.sides):
             before = turn.sides[side]
             again = self._asked(before.made, before.times + 1)
+            # The same server, even if the visit has left it; its key is then no longer sent.
             if before.remote is not None:
                 again = Answer(before.label, remote=before.remote, times=before.times + 1)
             setattr(turn, side, again)
@@ -209,6 +215,7 @@ class CompareEvents:
         """Take the last question back into the box; its turn stays until the new one is sent."""
         if not session.turns or not session.turns[-1].finished:
             return {}
+        # Pressed a second time, the box contains the question and no longer the visitor's text.
         if session.editing is None:
             session.editing = Typed(typed, mode)
         turn = session.turns[-1]
@@ -266,11 +273,13 @@ class CompareEvents:
             return
         places = tuple(place for place in turn.sides if place in turn.running)
         try:
+            # A server answers while this app's own models are still loading.
             waits = turn.left.remote is None
             for state in self._app.calls.until_ready(stop, ticks=2) if waits else ():
                 turn.waiting = progress_words(state)
                 yield self.panes(session)
             if not stop.is_set():
+                # All sides that answer share a seed, and it must be new for each of them.
                 times = max(turn.sides[place].times for place in places)
                 asking = Settings.of(*settings)
                 sampling = asking.again(times)
@@ -278,12 +287,15 @@ class CompareEvents:
                 turn.system, turn.context = asking.system, asking.context
                 for place in places:
                     side = turn.sides[place]
+                    # The strength may have changed while the question was queued.
                     side.label = self._label(side)
+                    # Greedy decoding draws nothing, so a seed would mean nothing.
                     side.seed = sampling.seed if sampling.temperature else None
                 for _step in self._stream(session, places, sampling, stop):
                     yield self.panes(session)
         except DndError as error:
             turn.error = str(error)
+        # Otherwise it was stopped and asked again, and must not end the new answers of its turn.
         if session.stop_chat is stop:
             turn.stop()
         # Gradio sends the last item of a stream again when it ends, so draw the current state:
@@ -355,6 +367,7 @@ class CompareEvents:
             **self.panes(session),
             **_idle(session),
             "compare_head": self._head(session),
+            # What acts on one side alone would reveal which one it is.
             "strength": gr.Slider(interactive=not on),
             "beside": gr.Dropdown(interactive=not on),
             "checks": gr.HTML(visible=not on),
@@ -367,6 +380,7 @@ class CompareEvents:
         if turn is None or not turn.complete or turn.vote is not None or not session.blind:
             return {}
         votes: dict[str, Vote] = {"a": "left", "b": "right", "tie": "tie", "bad": "bad"}
+        # The buttons name positions on the page, the vote names models.
         if turn.swapped:
             votes |= {"a": "right", "b": "left"}
         turn.vote = votes[chosen]
@@ -418,6 +432,7 @@ class CompareEvents:
     ) -> Iterator[None]:
         turns = session.turns
         turn = turns[-1]
+        # These objects, because asking again after Stop puts new ones in the turn.
         asked = [turn.sides[place] for place in places]
         messages = [_messages(turns, place) for place in places]
         remote = [side.remote for side in asked if side.remote is not None]
@@ -439,12 +454,14 @@ class CompareEvents:
         if stop.is_set():
             return
         for side in asked:
+            # The slider was moved during the answer.
             if (ended := self._label(side)) != side.label:
                 side.label = f"{side.label} then {ended}"
 
 
 def _strength(made: Made | None) -> Callable[[], float] | None:
     """Return a function that reads the slider's strength for an adapter."""
+    # Read at every token, so that the slider acts during an answer.
     return None if made is None else lambda: made.adapter.strength
 
 

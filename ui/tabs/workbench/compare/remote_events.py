@@ -23,6 +23,7 @@ class RemoteEvents:
 
     def find(self, url: str, key: str, request: gr.Request) -> Updates:
         """List the server's models."""
+        # This server would send requests for a stranger, also to addresses only it can reach.
         if not self._app.is_own(request):
             return {"remote_told": notice(locked_words())}
         try:
@@ -54,6 +55,7 @@ class RemoteEvents:
             words = _("Give the address and both models; List models shows what the server has.")
             return {"remote_told": faults(_("Something is missing."), words)}
         left, right = (RemoteSide(url.strip(), model) for model in (base, adapter))
+        # Each turn keeps its sides, so the key is not part of them: it must be possible to forget.
         session.remote, session.remote_access = (left, right), key
         return {
             "remote_told": remote_words(session.remote),

@@ -31,6 +31,7 @@ def remote_panel(*, shared: bool) -> RemotePanel:
     with gr.Accordion(
         _("Compare models of a server"),
         open=False,
+        # Only hidden: `RemoteEvents` refuses everybody but the owner.
         visible=not shared,
         elem_id="dnd-remote",
         elem_classes="dnd-panel",

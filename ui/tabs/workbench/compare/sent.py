@@ -45,6 +45,7 @@ def sent(question: str, mode: AskMode, place: Place, instruction: str = "") -> s
     parts = split_prompt(question)
     if not is_told(mode, place):
         return parts.bare
+    # A question with an instruction of its own keeps it.
     if mode == "told" and parts.input is None and instruction:
         return f"{instruction}\n\n{question}"
     return question

@@ -40,10 +40,12 @@ class Settings:
             top_p=float(top_p),
             top_k=int(top_k),
             repetition_penalty=float(penalty),
+            # An empty number field gives None.
             seed=int(seed or 0),
         )
         return cls((system or "").strip(), sampling, context)
 
     def again(self, times: int) -> Sampling:
         """Return the sampling settings of a retry, with another seed each time."""
+        # Wrapped around, because `Sampling` refuses larger seeds.
         return replace(self.sampling, seed=(self.sampling.seed + times) % 2**31)

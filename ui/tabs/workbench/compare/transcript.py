@@ -37,6 +37,7 @@ def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, P
     whole.write_text(json.dumps(written, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     voted = [row for row in rows if row["vote"]]
     if not voted:
+        # The file may contain votes of a conversation that was cleared since.
         votes.unlink(missing_ok=True)
         return markdown, whole, None
     lines = [json.dumps(row, ensure_ascii=False) for row in voted]
@@ -87,6 +88,7 @@ def _markdown(turn: Turn) -> str:
             if side.strength is not None:
                 parts.append(f"{_('Strength')}: {number(side.strength, '.2f')}.\n")
     if turn.vote:
+        # A tie, or two bad answers, names no side.
         better = {"left": turn.left, "right": turn.right}.get(turn.vote)
         words = _(VOTE_WORDS[turn.vote]) if better is None else f"`{label_words(better.label)}`"
         parts.append(f"{_('Better, judged blind')}: {words}.\n")

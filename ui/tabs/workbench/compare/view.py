@@ -33,6 +33,7 @@ __all__ = [
 NUM_SUGGESTIONS = 3
 
 
+# By position on the page, unlike `votes_view.VOTE_WORDS`, which are about the models.
 VOTES: Mapping[str, str] = {
     "a": N_("A is better"),
     "b": N_("B is better"),
@@ -241,6 +242,7 @@ def _pane(place: Place) -> gr.HTML:
     return gr.HTML(
         drawn(pane_html, [], place, View()),
         js_on_load=asset_path("transcript.js").read_text(encoding="utf-8"),
+        # Gradio's own style for prose would change headings and lists.
         apply_default_css=False,
         padding=False,
         min_width=0,
@@ -256,6 +258,7 @@ def mode_words(mode: AskMode) -> str:
 
 def speed(per_second: float) -> str:
     """Format tokens per second, with one decimal below ten."""
+    # From 9.95 on, one decimal would give 10.0.
     return number(per_second, ".0f" if per_second >= 9.95 else ".1f")
 
 
@@ -378,6 +381,7 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
                     words = _("No instruction was imprinted. Ask as your files do, and compare.")
         body = f"<p class='dnd-empty'>{words}</p>"
     again = ""
+    # While blind, a side cannot be asked again alone: the panes may be swapped.
     if turns and turns[-1].finished and not view.blind:
         again = (
             "<button type='button' class='dnd-tool' data-event='retry' "
@@ -391,6 +395,7 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
         f"<span class='dnd-facts'>{esc(name)}</span><span class='dnd-side-tools'>{again}"
         f"<button type='button' class='dnd-tool dnd-copy' title='{esc(_('Copy the last answer'))}' "
         f"aria-label='{copy}'>{icon('copy')}</button></span></div>"
+        # Focusable, so that it can be scrolled with the keyboard.
         "<div class='dnd-log' role='log' tabindex='0' "
         f"aria-label='{esc(_('{side}, answers', side=title))}'>{body}</div></section>"
     )
@@ -409,11 +414,13 @@ def _title(place: Place, view: View) -> tuple[str, str, str]:
 
 def _log_html(turns: Sequence[Turn], place: Place, view: View) -> str:
     """Draw the turns, with a line wherever the model changes."""
+    # The first turn is compared with itself, so no line precedes it.
     parts, before = [], _asked(turns[0])
     for turn in turns:
         parts += [_line_html(before, _asked(turn), place, view)]
         parts += [_turn_html(turn, place, view, turn is turns[-1])]
         before = _asked(turn)
+    # The last line tells who will answer the next question.
     now: dict[Place, _Who] = {"left": view.beside, "right": view.made}
     if view.remote is not None:
         now = {"left": view.remote[0], "right": view.remote[1]}
@@ -431,6 +438,7 @@ def _line_html(
     view: View,
 ) -> str:
     """Draw the line between two turns, if there is one; while blind it names no model."""
+    # By key, because one adapter may be several objects: made twice, or loaded again.
     changed = [
         side
         for side in before.keys() & now.keys()
@@ -455,6 +463,7 @@ def _line_html(
 def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
     editable = last and turn.finished and place == "left"
     question = _question_html(turn, place, blind=view.blind, editable=editable)
+    # An error is of the whole turn, so it is shown once.
     if turn.error:
         told = (
             f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
@@ -474,6 +483,7 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
     cursor = "<i class='dnd-cursor' aria-hidden='true'></i>" if running else ""
     other = turn.sides.get("right" if mine == "left" else "left")
     words = code_blocks(answer.reply.text)
+    # Until both are complete, most of the longer answer would be marked.
     if view.differences and turn.complete and other is not None and other.reply is not None:
         words = marked(unfenced(answer.reply.text), unfenced(other.reply.text))
     return (

@@ -29,6 +29,7 @@ def win_rate(votes: Sequence[Vote]) -> tuple[float, float, float] | None:
     won, lost = votes.count("right"), votes.count("left")
     if won + lost == 0:
         return None
+    # Wilson's interval stays within 0 and 1, and holds for few votes too.
     interval = binomtest(won, won + lost).proportion_ci(0.95, method="wilson")
     return won / (won + lost), float(interval.low), float(interval.high)
 
@@ -38,6 +39,7 @@ def votes_html(turns: Sequence[Turn]) -> str:
     pairs: dict[tuple[str, str], list[Vote]] = {}
     for turn in turns:
         if turn.vote is not None and turn.right is not None:
+            # Labels contain the strength, so an adapter at two strengths is in two pairs.
             pairs.setdefault((turn.left.label, turn.right.label), []).append(turn.vote)
     body = "".join(_pair_html(*pair, votes) for pair, votes in pairs.items())
     more = _(

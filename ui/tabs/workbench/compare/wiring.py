@@ -66,6 +66,7 @@ def wire_remote(page: Page, panel: RemotePanel) -> None:
     on, session = page.on.remote, page.session
     server = [panel.remote_url, panel.remote_key]
     found = page.does(on.find, "remote_base remote_adapter remote_told", inputs=server)
+    # In the queue, unlike the others, because it waits for the network.
     gr.on([panel.remote_find.click, panel.remote_url.submit], **found, **QUIET)
     chosen = [*server, panel.remote_base, panel.remote_adapter, session]
     used = page.does(on.use, f"remote_told remote_leave compare_head {_PANES}", inputs=chosen)
@@ -79,6 +80,7 @@ def wire_remote(page: Page, panel: RemotePanel) -> None:
 def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:
     """Return the events that submit a question."""
     on, session = page.on.compare, page.session
+    # After the whole run of Show me, imprint included.
     orders = [shown.success(**page.does(on.ask_shown, _STATE, inputs=session), **AT_ONCE)]
     questions = [panel.box, panel.mode, session]
     orders += [
@@ -105,4 +107,5 @@ def _answer(page: Page, panel: ComparePanel, order: Any) -> None:
         **ORDERED,
     )
     answered.failure(**page.does(on.chat_broke, _STATE, inputs=session), **AT_ONCE)
+    # A separate event: see `CompareEvents.answered`.
     answered.then(**page.does(on.answered, f"{_BUTTONS} {_KEPT}", inputs=session), **AFTERWARDS)

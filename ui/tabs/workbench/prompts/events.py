@@ -51,6 +51,7 @@ class PromptEvents:
     ) -> Updates:
         """Read new files on the canvas, and describe what Synthesize would use."""
         fresh: dict[str, CardReading] = {}
+        # Not for an empty canvas: a visit with a folder counts as worth keeping.
         if arrangement.cards and session.folder is None:
             session.folder = self._app.files.folder(request.session_hash or "")
         for card in arrangement.cards:
@@ -67,6 +68,7 @@ class PromptEvents:
         if told or looked:
             readings = {key: reading_info(session.readings[key], told[key]) for key in told}
             updates["inbox"] = {"op": "readings", "readings": readings, "looked": looked}
+        # A remix will fit the adapter to the canvas at once, so it is not called outdated before.
         if session.made is not None and not arrangement.remixing:
             updates["adapter_facts"] = facts_of(session)
         return updates
@@ -98,8 +100,10 @@ class PromptEvents:
         except DndError:
             return  # the head of the page says why no model is loaded
         for bucket in buckets_on(session.canvas, session):
+            # For each bucket, because the owner may switch models between two of them.
             model = _model(self._app.calls.ready())
             key = (model, _contents(bucket))
+            # None counts as found: those prompts cannot be asked, and need not be tried again.
             if not bucket.files or bucket.weight <= 0 or key in session.forecasts:
                 continue
             if session.arrangement != canvas or session.is_busy:
@@ -108,6 +112,7 @@ class PromptEvents:
             if _model(self._app.calls.ready()) != model:
                 return  # other models were loaded meanwhile
             session.forecasts[key] = found
+            # A dict keeps the order of insertion, so the oldest goes first.
             while len(session.forecasts) > _MAX_FORECASTS:
                 del session.forecasts[next(iter(session.forecasts))]
             yield {"forecast": self._forecasts(session.canvas, session)}
@@ -120,6 +125,7 @@ class PromptEvents:
             return ""
         report = engine.reports.get("written")
         gauge = report.forecast if report else None
+        # What was measured of one teacher does not hold for another.
         if gauge and gauge.teacher_sha256 != engine.info.teacher_sha256:
             gauge = None
         model = _model(engine)
@@ -141,6 +147,7 @@ class PromptEvents:
         )
         try:
             if copy is None:
+                # Gradio deletes uploads by age; see `delete_cache` in `ui.build`.
                 if card.upload is None or not card.upload.is_file():
                     raise PromptFileError(_("The upload is gone. Drop the file again."))
                 self._check_room(session, session_hash, card.upload.stat().st_size)
@@ -148,6 +155,7 @@ class PromptEvents:
                 copy = self._app.files.folder(session_hash) / f"{PROMPTS}{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)
                 shutil.copyfile(card.upload, copy)
+            # With all its prompts, because the dialog also shows those removed by hand.
             whole = read_prompt_file(
                 copy,
                 name=name,
@@ -155,6 +163,8 @@ class PromptEvents:
                 choices=replace(card.choices, without=()),
                 limits=self._app.limits,
             )
+            # Before `without`, which fails if nothing is left: the dialog must open even then, so
+            # that prompts can be brought back.
             read = replace(read, copy=copy, whole=whole)
             used = without(whole, card.choices.without)
         except BrokenItemsError as error:
@@ -165,6 +175,7 @@ class PromptEvents:
             return replace(read, copy=copy or Path(), error=told, columns=error.columns)
         except PromptFileError as error:
             return replace(read, copy=copy or Path(), error=without_name(str(error), name))
+        # A doubtful file is shown, but not used until the visitor confirms it.
         return read if whole.doubt and not card.accepted else replace(read, file=used)
 
     def _check_room(self, session: Session, session_hash: str, size: int) -> None:
@@ -187,6 +198,7 @@ class PromptEvents:
                     number=server.readings_per_visit_bytes // 1_000_000,
                 )
             )
+        # Last, because it may drop other visits to make room.
         if not self._app.visits.make_room(size, session.visitor):
             raise PromptFileError(
                 _("The server holds too many files of other visits. Try again later.")

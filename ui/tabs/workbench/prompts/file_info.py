@@ -19,8 +19,10 @@ _MAX_SHOWN_CHARS = 2_000
 
 def reading_info(reading: CardReading, card: CanvasCard) -> dict[str, Any]:
     """Describe a reading for its card."""
+    # A doubtful file is not used yet, but its card says what it would give.
     file = reading.file or reading.whole
     info: dict[str, Any] = {
+        # The canvas ignores an answer to options that have changed since.
         "version": card.version,
         "split": reading.split,
         "error": reading.error,
@@ -52,6 +54,7 @@ def look(arrangement: Arrangement, session: Session) -> dict[str, Any] | None:
     reading = session.readings.get(looking.card) if looking else None
     if looking is None or reading is None or not reading.opens:
         return None
+    # No column could be read as prompts, so the dialog offers the columns alone.
     if reading.whole is None:
         return {
             "card": looking.card,

@@ -38,6 +38,7 @@ def forecast_html(
     lines, why = [], []
     for name, forecast in found:
         of = f"<span class='dnd-forecast-of'>{esc(name)}:</span>" if len(found) > 1 else ""
+        # Empty if nothing was measured; then only the model's sureness is stated.
         expected = _expected(forecast, gauge)
         lines.append(
             f"<li>{icon(_ICONS[forecast.sure])}<div>{of}<b>{_(SURE[forecast.sure])}</b> "

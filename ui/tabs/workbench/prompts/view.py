@@ -16,6 +16,7 @@ from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 __all__ = ["EXAMPLE_BUCKETS", "PromptsPanel", "hint_html", "prompts_panel"]
 
 
+# As in `assets/examples/examples.json`, which the catalogues of messages do not read.
 EXAMPLE_BUCKETS = (N_("SQL"), N_("Legal"), N_("Tone of voice"))
 """Buckets of the examples, which the canvas translates."""
 
@@ -77,6 +78,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
     forecast = gr.HTML(elem_id="dnd-forecast", padding=False)
     with gr.Row(elem_id="dnd-action", elem_classes="dnd-panel"):
         with gr.Accordion(_("Advanced"), open=False, elem_id="dnd-advanced"):
+            # 2**31 - 1 is the largest seed that `Sampling` and `ImprintConfig` accept.
             seed = NumberField(
                 0,
                 label=_("Seed"),

@@ -40,6 +40,7 @@ def wire_prompts(page: Page, panel: PromptsPanel) -> None:
         trigger_mode="always_last",
         **QUIET,
     )
+    # Not at each keystroke: half an instruction would be forecast too.
     for event in (changed.then, panel.instruction.blur, panel.instruction.submit):
         forecast_at(page, event)
     for example in examples:

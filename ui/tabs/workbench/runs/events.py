@@ -39,6 +39,7 @@ class RunEvents:
         if run is None or run.stages.ended:
             return {}
         run.stop.set()
+        # At once, although the current step still runs: only the first end counts.
         run.stages.finish("stopped")
         return over(session, run)
 
@@ -96,12 +97,14 @@ class RunEvents:
     def ordered(self, session: Session, *kinds: RunKind) -> Run | None:
         """Return the requested run that waits to be carried out, if it is of these kinds."""
         run = session.run
+        # A stopped run stays in Gradio's queue, and gets its turn.
         return run if run is not None and run.kind in kinds and not run.stages.ended else None
 
     def carry_out(
         self, session: Session, run: Run, work: Generator[Updates, None, Made], session_hash: str
     ) -> Iterator[Updates]:
         """Carry out a run and check its result, which becomes the visit's adapter."""
+        # Kept here, because an imprint that finds nothing to do exchanges those of its run.
         stages = run.stages
         try:
             made = yield from work
@@ -110,9 +113,11 @@ class RunEvents:
                 self._adapter.finish_check(made, session_hash), run.stop
             ):
                 yield {"stages": stages.html()}
+            # Stop ends the ticks early and without an error, so it has to be asked for.
             if run.stop.is_set():
                 raise Stopped
         except GeneratorExit:
+            # The page was closed, and with it Gradio's stream.
             stages.interrupt()
             raise
         except Stopped:
@@ -178,6 +183,7 @@ class RunEvents:
 
 def over(session: Session, run: Run) -> Updates:
     """Restore the buttons."""
+    # `offered` is last: it may show `imprint_now`, which `_buttons` hides.
     return {"stages": run.stages.html(), **_buttons(None), **offered(session)}
 
 
@@ -201,6 +207,7 @@ def _buttons(running: RunKind | None) -> Updates:
     """Enable the buttons that may be pressed now."""
     making, refining = running in ("synthesis", "remix", "remake"), running == "refinement"
     return {
+        # Also while an imprint or a teaching runs, which a new synthesis then stops.
         "synthesize": gr.Button(visible=not making),
         "stop_synthesis": gr.Button(visible=making),
         "stop_imprint": gr.Button(visible=running == "imprint"),
@@ -212,5 +219,6 @@ def _buttons(running: RunKind | None) -> Updates:
         "teach_propose": gr.Button(interactive=running is None),
         "teach_start": gr.Button(visible=not refining),
         "teach_later": gr.Button(visible=not refining),
+        # Its label may still be the one that `TeachEvents.stop` sets.
         "teach_stop": gr.Button(_("Stop"), visible=refining, interactive=True),
     }

@@ -28,6 +28,7 @@ class ImprintEvents:
         run, made = session.run, session.made
         if run is None or made is None:
             return {}
+        # Whatever happens next, the page may offer an imprint from now on.
         made.settling = False
         if made.original.is_imprinted:
             return {}  # without a generator, the synthesis was already an imprint
@@ -64,6 +65,7 @@ class ImprintEvents:
         assert before is not None
         run.stages.enter("ask")
         yield {"stages": run.stages.html()}
+        # Not the page's seed, which may have changed since the synthesis.
         seed = before.original.provenance["seed"]
         steps = self._app.calls.imprint(
             before.original, run.buckets, seed, session.memory, run.stop
@@ -75,12 +77,14 @@ class ImprintEvents:
             before.original = replace(before.original, not_imprinted=str(error))
             before.adapter = before.original.with_strength(before.adapter.strength)
             assert before.stages is not None
+            # The page goes back to how the adapter was made, and shows no run that was stopped.
             run.stages = before.stages
             if session.made is before:
                 yield {"adapter_facts": facts_of(session)}
             raise Stopped from error
         return Made(
             original=adapter,
+            # The visitor may have moved the slider while the generated adapter was in the bar.
             adapter=adapter.with_strength(before.adapter.strength),
             made_from=before.made_from,
             buckets=run.buckets,

@@ -29,6 +29,7 @@ class SynthesisEvents:
     ) -> Updates:
         """Accept a request for the current canvas; a remix has read it before."""
         stages = Stages(("wait", "read", "encode", "decode", "check"), kind)
+        # As of now: the canvas may change while the run is queued.
         buckets = tuple(buckets_on(arrangement, session))
         return self._runs.begin(session, Run(kind, stages, buckets))
 
@@ -49,6 +50,7 @@ class SynthesisEvents:
         run = self._runs.ordered(session, "synthesis", "remix")
         if run is None:
             return
+        # An empty seed field gives None.
         work = self._synthesis(session, run, mix, int(seed or 0))
         yield from self._runs.carry_out(session, run, work, request.session_hash or "")
 
@@ -58,8 +60,10 @@ class SynthesisEvents:
         stages = run.stages
         yield from self._runs.until_ready(run)
         if not self._app.calls.ready().info.has_generator:
+            # Without a generator, an imprint alone makes the adapter.
             stages.announce("read", "ask", "imprint", "check")
         stages.enter("read")
+        # Checked again, because a disabled button stops only a browser.
         buckets = check_buckets(run.buckets, self._app.limits)
         stages.enter("read", drawn(used_words, buckets, 0))
         if session.memory is None:

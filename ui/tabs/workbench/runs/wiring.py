@@ -46,6 +46,7 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
         for order, begin in (
             (prompts.synthesize.click, on.synthesis.begin_synthesis),
             (prompts.canvas.remix, remix),
+            # Stays last: the event that is returned below follows it.
             (prompts.canvas.read, on.synthesis.begin_shown),
         )
     ]
@@ -63,7 +64,9 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
     ]
     for ordered in (ordered_alone, *following):
         imprinted = carry_out(page, ordered, on.imprint.imprint, session, **LANES["imprint"])
+        # Also if nothing is imprinted: its event then ends at once, and the checks begin.
         check_and_zip(page, imprinted)
+    # The last one follows Show me's synthesis.
     shown = imprinted
     stages.stages.waits(**page.does(on.runs.still_waits, "stages", inputs=session), **AT_ONCE)
     for stop in (stages.stop_imprint, prompts.stop_synthesis):

@@ -61,6 +61,7 @@ class ExportEvents:
     ) -> Iterator[Updates]:
         """Export or push the adapter at its current strength, and show how to use it."""
         made = session.made
+        # In every case: a token that was not needed does not stay on the page either.
         cleared: Updates = {"hub_token": ""}
         if made is None:
             yield cleared
@@ -72,6 +73,7 @@ class ExportEvents:
         yield {**cleared, **nothing_exported(), "export": gr.Button(interactive=False)}
         done: Updates = {}
         try:
+            # An iterator, so that `beside` ticks while its one step runs.
             steps = self._once(adapter, target, repo, private, token, request)
             for done in self._app.calls.beside(steps):
                 if done is None:
@@ -122,10 +124,12 @@ class ExportEvents:
 
     def _written(self, adapter: "Adapter", format: str, session_hash: str, *, own: bool) -> Updates:
         engine, target = self._app.calls.ready(), export_target(format)
+        # The page hides these formats from visitors, but a program can still name them.
         if target.whole_model and not own:
             words = no_merging()
             raise ExportError(f"{words} {locked_words()}" if self._app.own else words)
         place = self._app.files.archive(adapter, session_hash)
+        # Formats without a suffix are folders, and a browser downloads one file.
         if suffix := target.suffixes[0]:
             file = engine.export(adapter, format, place.with_suffix(suffix)).path
             used = file.name
@@ -161,5 +165,6 @@ class ExportEvents:
                 )
             ) from error
         finally:
+            # Also after a failure: a merged model takes as much space as its base.
             shutil.rmtree(folder)
         return file

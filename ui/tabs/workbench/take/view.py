@@ -47,6 +47,7 @@ def take_panel(*, shared: bool) -> TakePanel:
             machine's login is not used.
     """
     # The PEFT zip has its own button in the bar.
+    # Whole models are only hidden here; `ExportEvents` is what refuses them.
     formats = [
         (_(target.title), name)
         for name, target in EXPORTS.items()
@@ -100,6 +101,7 @@ def take_panel(*, shared: bool) -> TakePanel:
                         "computer is used."
                     ),
                     type="password",
+                    # A browser should neither store nor fill in a token.
                     html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
                     elem_id="dnd-hub-token",
                 )

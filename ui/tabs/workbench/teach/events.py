@@ -64,12 +64,14 @@ class TeachEvents:
         }
         found: dict[str, str] = {}
         try:
+            # No button stops this, so its `Stop` is never set.
             for step in self._app.calls.propose(made.buckets, NUM_ROWS, Stop()):
                 if step is not None and step[0] == "result":
                     found = step[1]
         except DndError as error:
             yield {**_proposable(), "teach_told": faults(_("No answers."), str(error))}
             return
+        # Another adapter was selected; these would be answers to its predecessor's prompts.
         if session.made is not made:
             yield {**_proposable(), "teach_told": ""}
             return
@@ -117,7 +119,9 @@ class TeachEvents:
         if made is None:
             return {}
         run = Run("refinement", Stages(("wait", "ask", "refine", "check"), "refinement"), (), made)
+        # Not those on the canvas, which may have changed since the adapter was made.
         run.buckets = made.buckets
+        # The key leaves the page even if nothing is started.
         cleared: Updates = {"teach_key": "", "teach_told": ""}
         try:
             if door == "better":
@@ -128,6 +132,7 @@ class TeachEvents:
         except DndError as error:
             return {**cleared, "teach_told": faults(_("Not started."), str(error))}
         run.labels = door == "mine" and labels
+        # These answers are at hand, so nobody is asked.
         if run.labels or run.answers is not None:
             run.stages = Stages(("wait", "refine", "check"), "refinement")
         return {**cleared, **self._runs.begin(session, run)}
@@ -144,6 +149,7 @@ class TeachEvents:
     def stop(self, session: Session) -> Updates:
         """End the training and keep its result; before the first step, discard it."""
         run = session.run
+        # On ZeroGPU, another process trains, which cannot see `enough`.
         if run is None or not run.learning or not self._app.calls.stop_keeps:
             return self._runs.stop_run(session)
         run.enough.set()
@@ -155,12 +161,14 @@ class TeachEvents:
         if made is None or made.before is None:
             return {}
         session.made = made.before
+        # Nothing is compared with itself.
         if session.beside is made.before:
             session.beside = None
         return self._adapter.show(session)
 
     def _endpoint(self, url: str, model: str, key: str, request: gr.Request) -> Endpoint:
         """Return the teacher's endpoint; visitors may use only servers that are allowed."""
+        # Otherwise a visitor could have this server ask any address that it can reach.
         own = self._app.is_own(request)
         try:
             return Endpoint(
@@ -177,11 +185,13 @@ class TeachEvents:
     def _teaching(self, run: Run) -> Generator[Updates, None, Made]:
         before = run.start
         assert before is not None
+        # The visit keeps its run, but must not keep the teacher's key.
         teacher, run.teacher = run.teacher, None
         answers: Answers = run.answers or teacher or ("labels" if run.labels else "base")
         asks = "" if teacher is None else _("{model} answers your prompts", model=teacher.model)
         run.stages.enter("ask" if answers == "base" or teacher else "refine", asks)
         yield {"stages": run.stages.html()}
+        # From the adapter at its strength, which becomes part of the new weights.
         steps = self._app.calls.teach(before.adapter, run.buckets, answers, run.enough, run.stop)
         adapter = yield from self._runs.follow(run, _noting(run, steps))
         return Made(
@@ -198,6 +208,7 @@ def rows(session: Session) -> Updates:
     """Show the prompts with their current answers."""
     proposed = session.proposed
     prompts = () if proposed is None else proposed.prompts
+    # A common instruction would only repeat itself above each answer.
     several = len({split_prompt(prompt).instruction for prompt in prompts}) > 1
     updates: Updates = {"teach_rows": gr.Column(visible=bool(prompts))}
     for index in range(NUM_ROWS):
@@ -225,9 +236,11 @@ def _corrected(session: Session) -> dict[str, str]:
         DndError: If there are too few.
     """
     proposed, made = session.proposed, session.made
+    # By identity: an imprint or a teaching passes the same buckets on, a synthesis makes new ones.
     if proposed is None or made is None or proposed.buckets is not made.buckets:
         raise DndError(_("Press Propose answers first, and correct them."))
     pairs = zip(proposed.prompts, proposed.answers, strict=True)
+    # An emptied answer is left out, as the page promises.
     found = {prompt: answer for prompt, answer in pairs if answer.strip()}
     if len(found) < _MIN_PROMPTS:
         raise DndError(

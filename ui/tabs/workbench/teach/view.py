@@ -77,6 +77,7 @@ def teach_panel(*, shared: bool, teachers: Sequence[str], stop_keeps: bool) -> T
         (_("A better model"), "better"),
         (_("I do"), "mine"),
     ]
+    # Visitors may only use servers on the operator's list.
     if shared and not teachers:
         del choices[1]
     with gr.Column(elem_id="dnd-teach", elem_classes="dnd-panel", visible=False) as box:
@@ -153,6 +154,7 @@ def _offer_html(stop_keeps: bool) -> str:
     )
     keeps = [_("Stop keeps what was learnt.")] if stop_keeps else []
     more = " ".join([does, *keeps, _("Undo goes back.")])
+    # At least `RefineConfig.least_prompts`.
     needs = _("It needs a blank line between instruction and input, in 8 prompts or more.")
     return heading(_("Teach"), more) + facts(needs)
 
@@ -186,6 +188,7 @@ def _server(teachers: Sequence[str]) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox
             info=_("If it needs one. Used once and not kept."),
             type="password",
             min_width=160,
+            # A browser should neither store nor fill in a key.
             html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
             elem_id="dnd-teach-key",
         )

@@ -30,6 +30,7 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         **QUIET,
     )
     proposed.failure(**page.does(on.propose_broke, "teach_told teach_propose"), **AT_ONCE)
+    # Once an answer is typed, so that a reload loses none.
     gr.on(
         [answer.blur for answer in panel.answers],
         **page.does(on.keep_answers, "teach_told", inputs=[session, *panel.answers]),
