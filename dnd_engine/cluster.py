@@ -69,7 +69,9 @@ class Cluster:
         ray = _ray()
         with self._connected(ray):
             self._warn_of_waiting(ray)
+            # Sent once, and not again with every job.
             once = ray.put(work)
+            # Ray takes functions alone, so a `partial` needs `_do` around it.
             remote = ray.remote(_do).options(
                 num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries
             )
@@ -94,6 +96,7 @@ class Cluster:
                 address=self.address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                # A cluster that runs already has its dashboard or not.
                 **({"include_dashboard": False} if self.address == "local" else {}),
             )
         except (ConnectionError, OSError, OverflowError, RuntimeError, ValueError) as error:
@@ -124,6 +127,7 @@ class Cluster:
             return ray.get(ended)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, DndError):
+                # As without a cluster: the job's own error, not Ray's report of it.
                 raise error.cause from None
             raise
         except ray.exceptions.RayError as error:

@@ -59,6 +59,8 @@ class Endpoint:
     def __post_init__(self) -> None:
         check_between(self, 1, 32_768, "max_answer_tokens")
         check_between(self, 0.1, 600, "timeout_seconds")
+        # On a shared server a visitor names the address, and could make that server call
+        # machines that only it can reach.
         found = origin(self.url)
         if self.allowed is not None and found not in {origin(one) for one in self.allowed}:
             known = ", ".join(sorted(self.allowed)) or "none"
@@ -78,6 +80,7 @@ class Endpoint:
         Raises:
             RemoteError: If the server cannot be reached, refuses, or answers in another form.
         """
+        # A generator runs up to here on its first `next`, so nothing is sent before.
         pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="teacher")
         try:
             asked = [pool.submit(self._answer, example.prompt) for example in examples]
@@ -98,6 +101,7 @@ class Endpoint:
                     raise
                 time.sleep(min(1.0 if error.retry_after is None else error.retry_after, _MAX_WAIT))
         text = _THOUGHT.sub("", said.text).strip()
+        # What was cut off is no answer, and learning it would teach to stop in the middle.
         return None if said.finish_reason == "length" else text or None
 
     def _ask(self, prompt: str, temperature: float | None = 0.0) -> Remote:
@@ -126,6 +130,8 @@ def origin(url: str) -> str:
         RemoteError: If it is not the address of a server.
     """
     parts = urlsplit(base_url(url))
+    # `hostname` is in lower case, and without the brackets of an IPv6 address.
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    # The usual port may be given or not; both forms must compare equal.
     usual = {"http": 80, "https": 443}[parts.scheme]
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if (parts.port or usual) != usual else "")

@@ -42,6 +42,7 @@ def score_bare(
     wanted = [example.response for example in examples]
     longest = max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in wanted)
     questions = [ask(tokenizer, e, "bare", max_new_tokens=longest + _MARGIN) for e in examples]
+    # Only while the base computes: decoding and grading come after.
     with runtime.lock:
         active = runtime.host.fit(tokens[None], layout)
         (answers,) = answer(runtime, [questions], active)

@@ -43,11 +43,15 @@ class Blocks:
         """How to rearrange (rows, key_heads · group, length, width) for these blocks."""
         rows, blocks, size = self.slots.shape
         shape = (rows, key_heads, group, blocks, size)
+        # Number all vectors of the packed rows, and see which one each place in the blocks needs.
         numbers = torch.arange(rows * key_heads * group * self.length, device=self.slots.device)
         grid = numbers.view(rows, key_heads, group, self.length)
         places = self.slots.view(rows, 1, 1, -1).expand(-1, key_heads, group, -1)
+        # Blocks before the group: query heads that share a key head then lie in one matrix, and
+        # keys need no copy for each of them.
         taken = grid.gather(3, places).view(shape).transpose(2, 3).flatten()
         real = self.filled[:, None, None].expand(shape).transpose(2, 3).flatten()
+        # The way back. Padding of the packed rows is in no block, and takes vector 0.
         found = torch.zeros_like(numbers)
         found[taken[real]] = torch.arange(len(taken), device=taken.device)[real]
         known = torch.zeros_like(numbers, dtype=torch.bool)
@@ -83,11 +87,14 @@ class _Move(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, there: Tensor, back: Tensor, kept: Tensor) -> Tensor:
         ctx.save_for_backward(back, kept)
+        # Padding takes some real vector: finite, hidden as a key, and unused as a query.
         return x.index_select(0, there)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         back, kept = ctx.saved_tensors
+        # Each vector has one place at most, so there is nothing to add up. In place is safe on
+        # what `index_select` has just made.
         return grad.index_select(0, back).mul_(kept[:, None]), None, None, None
 
 
@@ -111,16 +118,20 @@ def cut_into_blocks(owner: Int[Tensor, "rows length"], prefix: int) -> Blocks:
         prefix: Tokens that every row begins with.
     """
     rows, length = owner.shape
+    # A copy, because the loss reads the batch's own numbers later.
     owner = owner.clone()
     owner[:, :prefix] = -1
+    # Examples are numbered through the whole batch, blocks from 1 in each row.
     first = owner.masked_fill(owner < 0, torch.iinfo(owner.dtype).max).amin(dim=1, keepdim=True)
     block = torch.where(owner < 0, -1, owner - first + 1)
     block[:, :prefix] = 0
+    # Whether a position belongs to a block: (rows, blocks, length).
     mine = block[:, None] == torch.arange(int(block.max()) + 1, device=owner.device)[:, None]
     size = int(mine.sum(dim=-1).max())
     slots = torch.zeros(rows, mine.shape[1], size, dtype=torch.long, device=owner.device)
     filled = torch.zeros_like(slots, dtype=torch.bool)
     row, number, position = mine.nonzero(as_tuple=True)
+    # A token's place in its block is the number of the block's tokens before it.
     place = mine.cumsum(dim=-1)[row, number, position] - 1
     slots[row, number, place] = position
     filled[row, number, place] = True
@@ -157,13 +168,16 @@ def attend_in_blocks(
 
     def keyed(x: Tensor) -> Tensor:
         own = blocks.keys.into_blocks(x.reshape(-1, width)).view(rows, key_heads, count, size, -1)
+        # Expanded, not moved: autograd then adds up what all blocks send back to the prefix.
         shared = x[:, :, None, :prefix].expand(-1, -1, count, -1, -1)
         return torch.cat([shared, own], dim=3).flatten(0, 2)
 
     asked = blocks.queries.into_blocks(query.reshape(-1, width)).view(
         rows * key_heads * count, -1, width
     )
+    # The factor goes on the keys, which are fewer numbers than the scores.
     scores = torch.bmm(asked, keyed(key * scaling).transpose(1, 2))
+    # In place: neither `bmm` nor `softmax` keeps the raw scores for its gradient.
     scores.view(rows, key_heads, count, -1, size, prefix + size).add_(blocks.mask)
     attended = torch.bmm(torch.softmax(scores, dim=-1), keyed(value)).view(-1, width)
     return blocks.queries.into_rows(attended).view_as(query).transpose(1, 2), None
@@ -191,6 +205,7 @@ def attending_in_blocks(
     cut = cut_into_blocks(owner, prefix)
     causal = torch.ones(cut.slots.shape[-1], cut.slots.shape[-1], dtype=torch.bool).tril()
     own = causal.to(owner.device) & cut.filled[:, :, None, :]
+    # Softmax over no key at all gives NaN, and its gradient would reach every weight.
     own |= torch.eye(len(causal), dtype=torch.bool, device=owner.device)  # padding sees itself
     shared = torch.ones(*cut.slots.shape, prefix, dtype=torch.bool, device=owner.device)
     shared[:, 0] = False  # the prefix is its own block
@@ -202,6 +217,7 @@ def attending_in_blocks(
         cut.moves(key_heads, heads // key_heads),
         cut.moves(key_heads, 1),
     )
+    # transformers finds attention functions by name, and makes no mask for a name of ours.
     AttentionInterface.register(_NAME, attend_in_blocks)
     usual = config._attn_implementation
     model.set_attn_implementation(_NAME)  # type: ignore[operator]  # a method; torch's types say tensor

@@ -102,6 +102,7 @@ class ConditionPool:
     @classmethod
     def unread(cls, count: int) -> "ConditionPool":
         """Return the pool of a run that reads no condition, so that none is encoded."""
+        # One token of one prompt keeps the axes of conditions; nobody looks at the values.
         nothing = TaskCondition(torch.zeros(1, 1, 1), torch.ones(1, 1).bool(), torch.zeros(1))
         return cls((nothing,) * count)
 
@@ -133,6 +134,7 @@ class ConditionPool:
             total, squares = total + real.sum(dim=(0, 1)), squares + real.square().sum(dim=(0, 1))
         mean = total / count
         variance = (squares - count * mean.square()) / (count - 1).clamp(min=1)
+        # Rounding may leave the variance of a constant channel, which MiniLM has, below zero.
         return mean.float(), variance.clamp(min=0).sqrt().float()
 
 
@@ -203,9 +205,11 @@ def build_pools(
     """Prepare the train sides; tasks with too few short examples are left out."""
     pools, validating = [], set(validation_families)
     for task in tqdm(list(tasks), desc="Look through tasks", leave=False):
+        # At least one is held back (see `_COUNTS`), so this is never a slice up to -0.
         examples = task.train[: -recipe.validation_examples]
         if len(examples) < _MIN_EXAMPLES:
             continue
+        # A generator for each task and purpose: another task changes no draw of this one.
         rng = random.Random(f"{recipe.seed}:probe:{task.info.slug}")
         probed = rng.sample(examples, _PROBED_EXAMPLES)
         full = encode_short(tokenizer, probed, "full", recipe.max_tokens)
@@ -213,9 +217,11 @@ def build_pools(
         held = task.train[-recipe.validation_examples :]
         reads_bare = bool(bare) and recipe.kind != "teacher"
         check = encode_short(tokenizer, held, "bare" if reads_bare else "full", recipe.max_tokens)
+        # Half of the probe fits, so `_fill_row` always finds an example that does.
         if 2 * len(full) >= len(probed) and check:
             role: Role = "validation" if task.info.family in validating else "train"
             length = median(len(e.ids) for e in (bare if reads_bare else full))
+            # Sorted, because a set of strings has another order in every process.
             prompts = sorted({e.prompt for e in examples})
             rng = random.Random(f"{recipe.seed}:condition:{task.info.slug}")
             prompts = rng.sample(prompts, min(recipe.pool_prompts, len(prompts)))
@@ -225,6 +231,7 @@ def build_pools(
 
 def condition_path(pool: TaskPool, identity: str, recipe: TrainRecipe) -> Path:
     """Where a task's encoded prompts are kept; see `encode_conditions`."""
+    # Without the number of prompts in a condition, which is chosen at each draw.
     key = "\0".join((identity, str(recipe.stages[0][1]), *pool.prompts))
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]
     return recipe.cache_folder / "conditions" / f"{digest}.safetensors"
@@ -291,6 +298,7 @@ class Sampler:
         self._recipe = recipe
         trained = [i for i, pool in enumerate(pools) if pool.role == "train"]
         by_length = sorted(trained, key=lambda i: pools[i].length)
+        # A bucket must hold the tasks of a step, so few tasks make fewer buckets.
         buckets = min(_LENGTH_BUCKETS, max(1, len(trained) // recipe.tasks_per_step))
         # As even as can be: a small bucket's tasks would come up more often than others.
         bounds = [i * len(trained) // buckets for i in range(buckets + 1)]
@@ -302,6 +310,7 @@ class Sampler:
             self._categories[self._category(i)].append(i)
         # One of each task: examples of one task share its instruction too.
         firsts = (encode_example(tokenizer, pools[i].examples[0], "full") for i in trained[:8])
+        # An estimate for the budget of rows; `pack` finds the true prefix of each batch.
         self._prefix = shared_length([e.ids for e in firsts if e is not None])
 
     def draw(self, step: int, *, with_examples: bool = True) -> Batch:
@@ -322,6 +331,7 @@ class Sampler:
             of: How many there are.
             with_examples: Whether examples are drawn.
         """
+        # Seeded with text, which Python digests by SHA-512: the same in every process.
         recipe, rng = self._recipe, random.Random(f"{self._recipe.seed}:{step}")
         shown: Mapping[int, Sequence[Shown]] = {}
         if rng.random() < recipe.shared_input_share:
@@ -359,6 +369,7 @@ class Sampler:
 
     def held_back(self, tasks: Sequence[int], sources: Sequence[int]) -> Iterator[Batch]:
         """The held-back examples of some tasks, each conditioned on prompts of its source."""
+        # Tasks of like length share a pass, which spares padding.
         order = sorted(range(len(tasks)), key=lambda k: self._pools[tasks[k]].length)
         size = self._recipe.tasks_per_step
         for start in range(0, len(order), size):
@@ -378,6 +389,7 @@ class Sampler:
         """
         count = self._recipe.tasks_per_step
         rows = self._shared.draw(count, self._recipe.examples_per_task, rng)
+        # If no inputs are shared at all, one task sets the category.
         tasks = [*rows] or [rng.choice(self._trained)]
         similar = [i for i in self._categories[self._category(tasks[0])] if i not in tasks]
         more = rng.sample(similar, min(len(similar), count - len(tasks)))
@@ -409,6 +421,7 @@ class Sampler:
                 continue
             length = len(encoded.ids) - self._prefix
             if row and used + length > recipe.row_tokens:
+                # A shorter one may still fit.
                 overflows += 1
                 if overflows == _OVERFLOWS:
                     break

@@ -50,6 +50,8 @@ def save_checkpoint(
     Raises:
         TrainingError: If the disk refuses; the checkpoint before it stays.
     """
+    # Safetensors holds a flat map of tensors, and unlike pickle no code. So the optimizer's state
+    # goes by the names of parameters.
     names = {id(p): name for name, p in module.named_parameters()}
     tensors: dict[str, Tensor] = {f"module.{k}": v for k, v in module.state_dict().items()}
     for parameter, state in optimizer.state.items():
@@ -84,6 +86,7 @@ def load_checkpoint(
     for name, parameter in module.named_parameters():
         prefix = f"optimizer.{name}."
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        # A parameter without a gradient so far has no state.
         if state:
             # AdamW counts its steps on the CPU and keeps its moments beside the parameter.
             optimizer.state[parameter] = {
@@ -111,6 +114,7 @@ def naming_the_disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except DndError:
+        # Some of ours are an OSError too, and already say what to do.
         raise
     except OSError as error:
         raise TrainingError(
@@ -136,6 +140,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
     try:
         with written_aside(path) as aside:
             save_file(
+                # Safetensors refuses tensors that are not contiguous.
                 {k: v.detach().contiguous() for k, v in tensors.items()},
                 aside,
                 # One entry: safetensors writes several in a random order, and equal runs shall

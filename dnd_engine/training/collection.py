@@ -98,6 +98,7 @@ class Collection:
             runs = tuple(Run.from_json(values) for values in manifest["runs"])
             planned = int(manifest["planned"])
         except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+            # A stranger's file may also be nested too deep, or hold numbers too large to count.
             raise TrainingError(
                 f"collection `{path}`: `{MANIFEST}` is damaged: {error!r}. Collect again."
             ) from error
@@ -106,6 +107,7 @@ class Collection:
                 f"collection `{path}` holds no finished run yet. Continue it with "
                 "`dnd collect --resume`."
             )
+        # Only whether they exist: hashing all of them would read gigabytes at every start.
         names = [(run.folder / file_name(s.step)) for run in runs for s in run.snapshots]
         if absent := [name for name in names if not (path / name).is_file()]:
             raise TrainingError(
@@ -187,6 +189,7 @@ class Collection:
                 f"collection `{self.path}` has no task of the train split, so it has no mean that "
                 "training may see. Collect with --split train or both."
             )
+        # One by one, so that a single checkpoint is in memory besides the sum.
         total = torch.zeros(self.layout.num_tokens, self.layout.spec.r, self.layout.width)
         for run in runs:
             total += self.read(run, run.snapshots[-1])
@@ -230,8 +233,11 @@ class Collection:
         """
         finals = [(run, run.snapshots[-1]) for run in self.runs]
         firsts = [(run, run.snapshots[0]) for run in self.runs]
+        # Hashed here, because `_inner_products` reads the files in parts. A set, because the only
+        # snapshot of a run is its first and its last.
         for run, snapshot in {*finals, *firsts}:
             _check_hash(self.path / run.folder / file_name(snapshot.step), snapshot.sha256)
+        # Row i is the end of run i, row count + i its beginning.
         centred = _centre(self._inner_products([*finals, *firsts]), len(finals))
         norms = centred.diagonal().clamp(min=1e-30).sqrt()
         cosine = (centred / norms[:, None] / norms).tolist()
@@ -254,6 +260,7 @@ class Collection:
         """
         path = self.path / run.folder / file_name(snapshot.step)
         try:
+            # The very bytes that were hashed: the file might be exchanged between two readings.
             state = load(_check_hash(path, snapshot.sha256))
             return tokenize(state, self.layout).float()
         except (SafetensorError, LayoutMismatchError) as error:
@@ -280,6 +287,7 @@ class Collection:
             keys = [m.key for m in self.layout.matrices() if m.target.layer == layer]
             rows = []
             for path in paths:
+                # Reads this layer alone, so that whole snapshots are never in memory together.
                 with safe_open(path, framework="pt") as file:
                     rows.append(torch.cat([file.get_tensor(key).flatten() for key in keys]))
             # The shared A is many times larger than what tells tasks apart: float32 would round
@@ -352,6 +360,7 @@ def _centre(
     products: Float[Tensor, "vectors vectors"], num_finals: int
 ) -> Float[Tensor, "vectors vectors"]:
     """Inner products after subtracting the mean of the first `num_finals` vectors from all."""
+    # <x - m, y - m> = <x, y> - <x, m> - <m, y> + <m, m>, where m is the mean.
     with_mean = products[:num_finals].mean(dim=0)
     mean_squared = with_mean[:num_finals].mean()
     return products - with_mean[:, None] - with_mean + mean_squared

@@ -108,11 +108,14 @@ class Run:
             KeyError, TypeError, ValueError: If `values` are not those of a run.
         """
         slug, seed, files = values["slug"], values["seed"], values["snapshots"]
+        # A slug is part of paths: `../x` in a stranger's manifest would lead out of the folder.
         if not isinstance(slug, str) or Path(slug).name != slug or slug.startswith("."):
             raise ValueError(f"`slug` {slug!r} is not a plain folder name")
+        # JSON's true and false are whole numbers to Python.
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError(f"`seed` of `{slug}` is {seed!r}, expected a whole number")
         for name in (field.name for field in fields(cls) if field.type in (int, float)):
+            # Python's JSON reader accepts NaN and infinity too.
             if type(values[name]) not in (int, float) or not math.isfinite(values[name]):
                 raise ValueError(f"`{name}` of `{slug}` is {values[name]!r}, expected a number")
         steps = range(values["start"], values["steps"] + 1)
@@ -146,6 +149,7 @@ def write_losses(folder: Path, rows: Sequence[LossRow]) -> None:
     lines = [",".join(names)]
     for row in rows:
         values = [getattr(row, name) for name in names]
+        # `repr` writes the shortest text that reads back as the same number.
         lines.append(",".join("" if value is None else repr(value) for value in values))
     write_aside(folder / "losses.csv", ("\n".join(lines) + "\n").encode())
 
@@ -162,6 +166,7 @@ def read_losses(folder: Path) -> tuple[LossRow, ...]:
             rows = list(csv.DictReader(stream))
         return tuple(
             LossRow(
+                # Taken out first: what is left in the row becomes keywords.
                 int(row.pop("step")),
                 **{name: float(value) if value else None for name, value in row.items()},
             )

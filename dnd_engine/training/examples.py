@@ -64,6 +64,8 @@ def encode_example(
     if content is None:
         return None
     ids = chat_ids(tokenizer, [{"role": "user", "content": content}])
+    # Tokenised apart: joined with the prompt, tokens might merge across the border, which never
+    # happens when an answer is generated.
     answer = tokenizer(example.response, add_special_tokens=False)["input_ids"]
     return EncodedExample((*ids, *answer, turn_end(tokenizer)), len(ids))
 
@@ -110,12 +112,15 @@ class PackedExamples:
 def pack(groups: Sequence[Sequence[EncodedExample]]) -> PackedExamples:
     """Pack groups of examples, padding the rows to the longest."""
     everyone = [example for group in groups for example in group]
+    # Without the prompt's last token, which predicts the answer's first: each example needs a
+    # position of its own for that.
     shared = shared_length([e.ids[: e.start - 1] for e in everyone])
     length = max(shared + sum(len(e.ids) - shared for e in group) for group in groups)
     ids = torch.zeros(len(groups), length, dtype=torch.long)
     positions = torch.zeros_like(ids)
     predicts = torch.zeros_like(ids, dtype=torch.bool)
     owner = torch.full_like(ids, -1)
+    # The prefix has a number that no example has; -1 stays for padding.
     owner[:, :shared] = len(everyone)
     positions[:, :shared] = torch.arange(shared)
     number = 0
@@ -126,11 +131,13 @@ def pack(groups: Sequence[Sequence[EncodedExample]]) -> PackedExamples:
             rest = slice(at, at + len(example.ids) - shared)
             ids[row, rest] = torch.tensor(example.ids[shared:])
             positions[row, rest] = torch.arange(shared, len(example.ids))
+            # From the prompt's last token, which predicts the answer's first, to the last but one.
             predicts[row, at + example.start - 1 - shared : rest.stop - 1] = True
             owner[row, rest] = number
             at, number = rest.stop, number + 1
     query, key = owner[:, :, None], owner[:, None, :]
     causal = torch.ones(length, length, dtype=torch.bool).tril()
+    # Padding sees padding, so that softmax has a key in every row.
     visible = causal & ((query == key) | (key == len(everyone)))
     return PackedExamples(ids, positions, visible[:, None], predicts, owner, number)
 
@@ -158,6 +165,7 @@ def response_losses(model: nn.Module, batch: PackedExamples) -> ResponseLosses:
     token_nll, hits = token_losses(hidden, output_layer(model).weight, targets, logit_cap(model))
     owner = batch.owner[batch.predicts]
     zeros = token_nll.new_zeros(batch.num_examples)
+    # Never 0, because every answer has its end of turn.
     counts = zeros.index_add(0, owner, torch.ones_like(token_nll))
     nll = zeros.index_add(0, owner, token_nll) / counts
     return ResponseLosses(nll, zeros.index_add(0, owner, (~hits).float()) == 0)
@@ -171,12 +179,16 @@ def _answer_states(
         hidden = last_hidden(
             model, input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **attention
         )
+    # `roll` puts the first token of a row behind its last, where nothing is predicted.
     return hidden[batch.predicts], batch.ids.roll(-1, dims=1)[batch.predicts]
 
 
 def _attention(model: nn.Module, batch: PackedExamples) -> AbstractContextManager[dict[str, Any]]:
     """The model's own attention; where a CPU computes a gradient, the faster one in blocks."""
+    # Never without a gradient, so that no score depends on how training is made fast.
     in_blocks = batch.ids.device.type == "cpu" and torch.is_grad_enabled()
+    # Blocks know no windows and no capped scores. And where the base's blocks are computed again,
+    # that happens in the backward pass, after this attention was taken off.
     if in_blocks and attends_plainly(model) and not recomputes(model):
         shared = int((batch.owner[0] == batch.num_examples).sum())
         return attending_in_blocks(model, batch.owner, shared)

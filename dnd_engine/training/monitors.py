@@ -114,6 +114,7 @@ def measure_probe(
     for name, others in sources.items() if compare else ():
         pairs = [(t, s) for t, s in zip(probe.tasks, others, strict=True) if s is not None]
         if pairs:
+            # Task by task against its own right prompts, so that easy and hard tasks cancel out.
             wrong = [g.nll for g in measure(*zip(*pairs, strict=True))]
             if name == "wrong_prompt_gap":
                 values[f"{prefix}_loss_wrong_prompts"] = fmean(wrong)
@@ -142,10 +143,13 @@ def weight_statistics(
     gram = delta_gram(tuple(tokens), layout)
     count, squares = len(gram), gram.diagonal()
     mean_square = float(squares.mean())
+    # At the start B is zero, and so is every ΔW.
     if mean_square == 0 or count < 2:
         return WeightStatistics(mean_square**0.5, 0.0, 1.0)
+    # E‖x - mean‖² = E‖x‖² - ‖mean‖², and ‖mean‖² is the mean of all inner products.
     share = 1 - float(gram.mean()) / mean_square
     norms = squares.clamp(min=1e-30).sqrt()
     cosines = gram / norms[:, None] / norms
+    # Without the diagonal, whose `count` cosines are 1.
     between = (float(cosines.sum()) - count) / (count * (count - 1))
     return WeightStatistics(mean_square**0.5, max(0.0, share), between)

@@ -72,6 +72,7 @@ class TaskLoss:
         """Nats per answer token."""
         assert batch.examples is not None
         runtime = self._runtime
+        # Without the lock: nobody else uses the base of a training process.
         with runtime.host.applying(runtime.host.fit(tokens)):
             return response_losses(
                 runtime.base.model, batch.examples.to(runtime.base.device)
@@ -135,6 +136,7 @@ class Reconstruction:
                 f"{', ...' if len(changed) > 3 else ''}. Train on the task folders that it was "
                 "made from, or collect from these into another folder."
             )
+        # What is cached are means over these tasks, so its name depends on them too.
         identity = _digest(self._identity, *trained)
         self._pairs = open_pairs(self._collection, trained, self._recipe.cache_folder, identity)
         self._slugs = tuple(pool.task.info.slug for pool in kept)
@@ -157,10 +159,12 @@ class Reconstruction:
         """Weighted mean squared error; 1 is about what predicting each token's mean costs."""
         targets = self._targets(batch, tokens)
         scales = token_scales(targets, self.pairs.floor.to(tokens))
+        # Standardising would take the same mean from both, which the difference cancels.
         errors = ((tokens - targets) / scales[:, :, None, None]).square().mean(dim=(2, 3))
         return (errors * self.pairs.criterion.to(tokens)).mean()
 
     def _targets(self, batch: Batch, tokens: Tensor) -> Float[Tensor, "tasks tokens rows cols"]:
+        # Seeded by the step, so that a resumed run draws the same snapshots.
         rng = random.Random(f"{self._recipe.seed}:{batch.step}:snapshots")
         return self.pairs.draw([self._slugs[i] for i in batch.tasks], rng).to(tokens)
 

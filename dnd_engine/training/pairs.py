@@ -102,7 +102,9 @@ def open_pairs(collection: Collection, slugs: Sequence[str], cache: Path, identi
         per_token = snapshots.std(dim=(2, 3))
         centred = snapshots - snapshots.mean(dim=(2, 3), keepdim=True)
         standardised = centred / per_token.clamp(min=1e-8)[:, :, None, None]
+        # Without correction, because a single snapshot shall move by 0 and not by NaN.
         movement = standardised.std(dim=0, correction=0).mean(dim=(1, 2))
+        # Relative to the task's own mean, so that each task counts the same.
         criterion += movement / movement.mean().clamp(min=1e-12)
         std += per_token.mean(dim=0)
         mean += collection.final(slug, collection.seeds(slug)[0])
@@ -111,6 +113,7 @@ def open_pairs(collection: Collection, slugs: Sequence[str], cache: Path, identi
         criterion = torch.ones(count)
     tensors = {
         "criterion": criterion / criterion.mean(),
+        # `std` is still a sum over the tasks here.
         "floor": _STD_FLOOR_SHARE * torch.maximum(std, _STD_FLOOR_SHARE * std.mean()) / len(slugs),
         "mean": mean / len(slugs),
     }

@@ -88,6 +88,7 @@ def training_charts(seen: Training, words: CurveWords = _ENGLISH) -> list[Chart]
         ],
     }
     scales = {"loss": Scale.nice(0, top, words.write), "exact": Scale.share(words.write)}
+    # A log scale shows no zero.
     share = [(step, value) for step, value in seen.curve("between_task_share") if value > 0]
     if share:
         bound = [(0, COLLAPSED_SHARE), (end, COLLAPSED_SHARE)]

@@ -27,7 +27,9 @@ class Processes:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._state: Any = None
+        # torchrun and accelerate both set it.
         if int(environment.get("WORLD_SIZE", "1")) > 1:
+            # A run in one process need not load it.
             from accelerate import PartialState
 
             self._state = PartialState(cpu=not torch.cuda.is_available())
@@ -101,8 +103,11 @@ class Processes:
         if self._state is None:
             return
         for parameter in parameters:
+            # All must join every reduction, or the others wait for ever; a process without
+            # tasks has no gradient yet.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+            # A sum, not a mean: losses are already weighted by their share of all examples.
             torch.distributed.all_reduce(parameter.grad)
 
     def close(self) -> None:

@@ -150,6 +150,7 @@ class TrainRecipe:
             raise ConfigError("`tasks` must name at least one task folder.")
         head = head_named(self.head)
         if self.decoder_lr is None:
+            # Filled in here, so that what is kept beside a run names the rate that it had.
             object.__setattr__(self, "decoder_lr", head.learning_rate)
         variants = ("format_variants", "label_variants")
         check_least(self, 1, *_COUNTS)
@@ -222,5 +223,6 @@ class TrainRecipe:
     def identity(self) -> dict[str, Any]:
         """The settings that a checkpoint belongs to; folders belong by their contents instead."""
         left_out = (*_MAY_CHANGE, "tasks", *_PATHS)
+        # `to_json` cuts local folders to their names, which two of them may share.
         whole = {**self.to_json(), "base": self.base, "encoder": self.encoder}
         return {name: v for name, v in whole.items() if name not in left_out}

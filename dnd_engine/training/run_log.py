@@ -42,6 +42,7 @@ class LogReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # All visitors of a page read through one object.
         self._lock = threading.Lock()
         self._forget(0)
 
@@ -53,7 +54,9 @@ class LogReader:
         """
         with self._lock:
             try:
+                # In bytes, because a line that is still being written may end inside a character.
                 with self._path.open("rb") as file:
+                    # Of the open file: a resumed run may put another in its place at any moment.
                     status = os.fstat(file.fileno())
                     if status.st_ino != self._inode or status.st_size < self._offset:
                         self._forget(status.st_ino)
@@ -102,5 +105,6 @@ def _row(line: bytes) -> Row | None:
             if type(value) in (int, float) and math.isfinite(value)
         }
     except (ValueError, AttributeError, OverflowError, RecursionError):
+        # `isfinite` raises OverflowError for integers that no float holds.
         return None
     return row if {"step", "loss"} <= row.keys() else None

@@ -101,6 +101,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     encoder = resolve(recipe.encoder, ENCODERS)
     reader = PromptEncoder(encoder.path, device, dtype)
     _check_first_stage(recipe, reader, encoder.hub_id)
+    # Sampled on the CPU and then moved, so that the start does not depend on the device.
     torch.manual_seed(recipe.seed)
     generator = Generator(_configure(recipe, base, encoder)).to(device)
     runtime = Runtime.of(base, generator.config.layout)
@@ -119,6 +120,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     if checkpoint.exists():
         _check_checkpoint(checkpoint, identity, recipe)
     read_by = f"encoder:{hashes['encoder']}:{dtype}"  # the same for any base
+    # A teacher has no condition: it reads its prompts through the base.
     reads = recipe.kind != "teacher"
     missing = [p for p in pools if reads and not condition_path(p, read_by, recipe).exists()]
     _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
@@ -146,6 +148,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
             generator.shared.copy_(start)
         return replace(prepared, teacher_before=warm_start.teacher, teacher_start=start)
     if warm_start is not None:
+        # With its channel statistics, because its decoder has learnt to read what they standardise.
         generator.load_state_dict(warm_start.load(device, torch.float32).state_dict())
     else:
         generator.set_condition_statistics(*conditions.statistics(prepared.trained))
@@ -274,9 +277,11 @@ def _read_tasks(recipe: TrainRecipe, hashes: dict[str, str]) -> tuple[Task, ...]
         without_licence_classes=recipe.without_licence_classes,
     )
     renamed = relabelled_tasks(tasks, per_task=recipe.label_variants, seed=recipe.seed)
+    # Other labels are made of the tasks as they are, so they come in no other format.
     tasks = (*expand(tasks, per_task=recipe.format_variants, seed=recipe.seed), *renamed)
     digest = hashlib.sha256()
     for task in tasks:
+        # What training reads of a task; descriptions and test sides may change.
         info = task.info
         sides = [[e.prompt, e.response] for e in task.train]
         digest.update(json.dumps([info.slug, info.family, info.category, sides]).encode())
@@ -297,6 +302,7 @@ def _check_checkpoint(checkpoint: Path, identity: dict[str, Any], recipe: TrainR
     """Refuse to resume a run with other settings, data or models, saying which, or past its end."""
     notes = read_notes(checkpoint)
     theirs = json.loads(notes.get("identity", "{}"))
+    # Through JSON, which makes lists of tuples, as in the notes.
     ours = json.loads(json.dumps(identity))
     changed = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     contents = [n.removesuffix("_sha256") for n in changed if n.endswith("_sha256")]
@@ -328,10 +334,12 @@ def _check_disk(recipe: TrainRecipe, generator: Generator, num_prompts: int) -> 
             out are among them.
     """
     _, length, width = recipe.stages[0]
+    # In bfloat16 (see `encode_conditions`), the generator's state in float32.
     encoded = 2 * num_prompts * length * width
     state = 4 * sum(tensor.numel() for tensor in generator.state_dict().values())
-    # Parameters and two moments, twice while one checkpoint replaces another, and the best.
+    # Parameters, two moments and the best parameters, all twice while one file replaces another.
     needs = ((recipe.out, 8 * state + _SPARE_BYTES), (recipe.cache_folder, encoded))
+    # Both folders may be on one disk. They must exist before the system tells which.
     on_disk: dict[int, int] = defaultdict(int)
     for folder, size in needs:
         folder.mkdir(parents=True, exist_ok=True)

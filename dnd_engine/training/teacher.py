@@ -85,10 +85,12 @@ def listen(examples: Sequence[Example], base: BaseModel) -> TeacherAnswers:
     for row in _rows(encoded):
         logits, _ = answer_logits(base.model, pack([row]).to(base.device))
         top = logits.log_softmax(dim=-1).topk(TOP, dim=-1)
+        # Half of int64, which only `gather` asks for.
         tokens.append(top.indices.to(torch.int32).cpu())
         log_probs.append(top.values.cpu())
         rest.append(_log_rest(top.values).cpu())
     lengths = torch.tensor([0, *(len(e.ids) - e.start for e in encoded)])
+    # `torch.cat` refuses an empty list, and perhaps no answer has ended.
     empty = torch.zeros(0, TOP)
     return TeacherAnswers(
         starts=lengths.cumsum(dim=0),
@@ -111,6 +113,7 @@ def greedy_answers(
     tokenizer, ends = base.tokenizer, end_tokens(base)
     prompts = [e.ids[: e.start] for e in _encode(examples, base)]
     length = max(map(len, prompts))
+    # Padded on the left, so that all answers begin in the same column.
     ids = torch.tensor([(0,) * (length - len(p)) + p for p in prompts], device=base.device)
     mask = torch.tensor(
         [[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=base.device
@@ -120,6 +123,7 @@ def greedy_answers(
         attention_mask=mask,
         max_new_tokens=max_new_tokens,
         do_sample=False,
+        # Fills rows that have ended; `_ended` cuts it off.
         pad_token_id=tokenizer.eos_token_id,
         eos_token_id=sorted(ends),
     )

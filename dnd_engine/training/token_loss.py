@@ -46,6 +46,7 @@ class _TokenLosses(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         nll = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         hits = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
+        # A validation needs no gradient, which is half of the products.
         needed = ctx.needs_input_grad[0]
         grads = torch.empty_like(hidden) if needed else None
         for start in range(0, len(hidden), _CHUNK):
@@ -54,17 +55,20 @@ class _TokenLosses(torch.autograd.Function):
             raw = hidden[here] @ head.T
             slope = None
             if cap is not None:
+                # The derivative of cap · tanh(x / cap) is 1 - tanh²(x / cap).
                 bent = torch.tanh(raw.float() / cap)
                 raw, slope = cap * bent, 1 - bent.square()
             logits = torch.log_softmax(raw, dim=-1, dtype=torch.float32)
             hits[here] = logits.argmax(dim=-1) == asked[:, 0]
             nll[here] = -logits.gather(1, asked)[:, 0]
             if grads is not None:
+                # Softmax minus one-hot. In place, because loss and hit have been read by now.
                 wrong = logits.exp_().scatter_add_(
                     1, asked, -torch.ones_like(asked, dtype=logits.dtype)
                 )
                 if slope is not None:
                     wrong *= slope
+                # `out=` is allowed, because autograd is off inside of `forward`.
                 torch.mm(wrong.to(head.dtype), head, out=grads[here])
         ctx.save_for_backward(grads)
         ctx.mark_non_differentiable(hits)
@@ -73,4 +77,5 @@ class _TokenLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, nll_grad: Tensor, _hits_grad: Tensor) -> tuple[Tensor, None, None, None]:
         (grads,) = ctx.saved_tensors
+        # The losses' gradient is float32 and would promote that of a bfloat16 base.
         return (grads * nll_grad[:, None]).to(grads.dtype), None, None, None

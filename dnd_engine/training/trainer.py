@@ -170,6 +170,7 @@ class _Run:
             disable=not first,
         )
         recipe.out.mkdir(parents=True, exist_ok=True)
+        # The other processes do the same, and write it nowhere.
         log_path = recipe.out / LOG if first else Path(os.devnull)
         with log_path.open("a", encoding="utf-8") as log, _Interrupt() as interrupt:
             for step in bar:
@@ -188,8 +189,11 @@ class _Run:
                     values |= self._validate(step + 1)
                 values["watch_seconds"] = round(time.monotonic() - watched, 3)
                 log.write(json.dumps(values) + "\n")
+                # At once, for those who watch the run.
                 log.flush()
                 self.done = step + 1
+                # The signal reaches each process at another moment. All must stop after the same
+                # step, or those that go on wait for the others' gradients for ever.
                 interrupted = self.processes.any(interrupt.asked)
                 if validates or interrupted or self.done % recipe.checkpoint_every == 0:
                     if first:  # a checkpoint that outlives a power cut needs the steps before it
@@ -206,6 +210,7 @@ class _Run:
 
     def _step(self, step: int) -> dict[str, Any]:
         recipe, started = self.recipe, time.monotonic()
+        # From the step alone, so that there is no scheduler whose state a resumed run would need.
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * _schedule(step, recipe)
         batches = self._draw(step)
@@ -214,10 +219,13 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         value = 0.0
         for batch in batches:
+            # Objectives without examples have one part in one process, which is the whole.
             loss = self._loss(batch) * (len(batch.drawn) / total if total else 1.0)
+            # Part by part, which frees the activations of one before the next begins.
             loss.backward()
             value += loss.item()
         self.processes.sum_gradients(self._parameters())
+        # After the sum, so that every process clips by the norm of the whole gradient.
         norm = nn.utils.clip_grad_norm_(self._parameters(), recipe.clip_norm).item()
         # Before the step: after it, the weights would hold NaN, and the checkpoint too.
         value = self.processes.sum(value)
@@ -244,6 +252,7 @@ class _Run:
             of=self.processes.count * parts,
             with_examples=self.objective.needs_examples,
         )
+        # There may be more parts than tasks. A process without any still joins in the sums.
         return [batch for batch in drawn if batch.tasks]
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -252,10 +261,12 @@ class _Run:
     def _tokens(self, prompts: Tensor, mask: Tensor) -> Tensor:
         """One adapter's weight tokens per prompt batch."""
         if self.recipe.kind != "generator":
+            # A view, not copies: all tasks of the batch have the one adapter.
             return self.generator.shared.expand(len(prompts), -1, -1, -1)
         device = self.base.device
         condition = self.generator.standardise(prompts.to(device), mask.to(device))
         dtype = self.prepared.dtype
+        # The weights stay float32, because bfloat16 would round small updates away.
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             tokens: Tensor = self.generator(condition)
         return tokens
@@ -276,6 +287,7 @@ class _Run:
             nlls, exacts = torch.split(losses.nll, sizes), torch.split(losses.exact.float(), sizes)
             for task, nll, exact in zip(batch.tasks, nlls, exacts, strict=True):
                 found[task] = GroupNLL(float(nll.mean()), float(exact.mean()))
+        # `held_back` goes by length, the caller by an order of its own.
         return [found[task] for task in tasks]
 
     @torch.no_grad()
@@ -292,6 +304,7 @@ class _Run:
         values["between_task_cosine"] = round(weights.cosine, 5)
         values |= measure_probe(seen, self._measure, "probe")
         values |= measure_probe(unseen, self._measure, "families_probe")
+        # Adapters begin equal, so during the warm-up this says nothing.
         if step > self.recipe.warmup_steps and weights.between_share < COLLAPSED_SHARE:
             values["warning"] = "collapsed"
             logger.warning(
@@ -322,6 +335,7 @@ class _Run:
         if loss < self.best.loss or self.recipe.patience == 0:
             self.best = _Best(step, loss, 0, values)
             if self.processes.is_first:
+                # Before the checkpoint that names its step; `_restore` sees a kill in between.
                 write_tensors(self.best_file, self.generator.state_dict(), {"step": str(step)})
         else:
             self.best = replace(self.best, stale=self.best.stale + 1)
@@ -379,6 +393,7 @@ class _Run:
 
     def _write(self, seconds: float) -> TrainResult:
         kept = self.best.step
+        # A run that is resumed at its end takes no step, and may not have validated there.
         if not kept or (self.recipe.patience == 0 and kept != self.done):
             self._validate(self.done)
             self._save()
@@ -409,6 +424,7 @@ class _Run:
     def _write_folder(self, folder: Path, stopped_early: bool) -> None:
         trained = [pool.task.info for pool in self.pools if pool.role == "train"]
         validating = [pool.task.info for pool in self.pools if pool.role == "validation"]
+        # What the warm start has seen counts too, or an examination would take it for new.
         before = self.prepared.inherited
         data = _joined(_data(trained), before.get("data", ()))
         variants = {info.slug for info in trained if info.variant}
@@ -452,6 +468,7 @@ class _Run:
             TaskCentroid(
                 pool.task.info.slug,
                 pool.task.info.description,
+                # A mean of unit vectors is shorter than they are, and similarities are cosines.
                 tuple(
                     round(v, 4) for v in nn.functional.normalize(condition.centroid, dim=0).tolist()
                 ),
@@ -495,6 +512,7 @@ def _cut_log(path: Path, steps: int) -> None:
     """
     if path.exists():
         text = path.read_text(encoding="utf-8")
+        # What follows the last newline is no step's line, be it empty or half of one.
         kept = "".join(f"{line}\n" for line in text.split("\n") if _logged_step(line) <= steps)
         if kept != text:
             write_aside(path, kept.encode())

@@ -152,6 +152,7 @@ class RunFolder:
                 f"or `{MANIFEST}` of `dnd collect`, found {', '.join(others[:_FEW_NAMES])}{more}. "
                 "Name the folder that was given as --out."
             )
+        # At once, so that a folder that cannot be read is refused here.
         self.look()
 
     def look(self) -> Training | Collecting:
@@ -175,6 +176,7 @@ class RunFolder:
         rows = self._log.read()
         recipe = _mapping(self._json(Path(RECIPE)))
         config = _mapping(self._json(_CONFIG)).get("training")
+        # Beside a teacher, `config.json` is a copy that tells how its generator was trained.
         trained = _mapping(self._json(_TEACHER) if recipe.get("kind") == "teacher" else config)
         recipe = recipe or _mapping(trained.get("recipe"))
         result = _mapping(trained.get("result"))
@@ -189,8 +191,10 @@ class RunFolder:
         idle = max(0.0, self._clock() - moved)
         recent = rows[-_RECENT_STEPS:]
         seconds = [row["seconds"] for row in recent if "seconds" in row]
+        # Few steps validate, so this is averaged over all of them.
         watching = [row.get("watch_seconds", 0.0) for row in rows]
         pace = fmean(seconds) + fmean(watching) if seconds else None
+        # A run that still moves may at any time take as long as its longest step took.
         longest = max(map(_seconds, rows), default=0.0)
         tokens = sum(row.get("tokens", 0) for row in recent)
         left = pace * (total - done) if pace and total and total > done else None
@@ -228,6 +232,7 @@ class RunFolder:
         spent = sum(map(seconds_of, curves.values()))
         steps = sum(run.steps for run in runs) + sum(rows[-1].step for rows in curves.values())
         pace = (sum(map(self._seconds_of, runs)) + spent) / steps if steps else None
+        # Runs end after their last snapshot, mostly before `steps`.
         each = fmean(run.steps for run in runs) if runs else _count(recipe.get("steps"))
         left = None
         if pace and each and total and total > len(runs):
@@ -270,6 +275,7 @@ class RunFolder:
         curves = {}
         for path in sorted(self._path.glob("*/seed-*/losses.csv")):
             slug, seed = path.parts[-3], path.parts[-2].removeprefix("seed-")
+            # `isdecimal`, because `int` refuses what `isdigit` allows, such as `²`.
             if not seed.isdecimal() or run_folder(slug, int(seed)) in finished:
                 continue
             if rows := self._losses(path.parent.relative_to(self._path)):
@@ -280,6 +286,7 @@ class RunFolder:
         """Return a file's contents, read again if it has changed; None if it is missing."""
         path = self._path / name
         try:
+            # Before reading: if the file is replaced meanwhile, it has changed again the next time.
             status = path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
             if name not in self._texts or self._texts[name][0] != stamp:

@@ -94,6 +94,7 @@ class _Collector:
                 f"`{recipe.out}` already holds a collection. Continue it with --resume, or collect "
                 "into another folder."
             )
+        # Before the base is loaded, so that a wrong folder is told at once.
         self.tasks = choose_tasks(recipe)
         self.trainer = RunTrainer(recipe)
         self.manifest = self._new_manifest()
@@ -109,6 +110,7 @@ class _Collector:
         recipe.out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(recipe.out)
         self._check_room(len(pending))
+        # Before the first run: jobs on other nodes recognise the folder by it.
         self._write_manifest()
         done = len(wanted) - len(pending)
         with tqdm(
@@ -122,11 +124,13 @@ class _Collector:
                 self.runs |= {(run.slug, run.seed): run for run in trained.runs}
                 self.left_out.update(trained.left_out)
                 self._write_manifest()
+                # After the manifest: a kill in between leaves a file too many, not a run too few.
                 (recipe.out / trained.checkpoint).unlink(missing_ok=True)
                 done += trained.size
                 bar.set_postfix(runs=done, refresh=False)
                 # Runs that ended early, tasks left out, and jobs elsewhere owe the bar their steps.
                 bar.update(max(0, done * recipe.steps - bar.n))
+        # Left by groups that an earlier call formed otherwise.
         for stale in recipe.out.glob("checkpoint-*"):
             stale.unlink()
         if not self.runs:
@@ -149,6 +153,8 @@ class _Collector:
         # Tasks of like length together spare padding.
         order = sorted(wanted, key=lambda run: (_typical_length(run[0]), run[0].info.slug, run[1]))
         width = self.recipe.tasks_at_once
+        # Divided first, then without finished runs. Otherwise groups would shift after every stop,
+        # and none would find its checkpoint.
         chunks = [order[first : first + width] for first in range(0, len(order), width)]
         pending = [
             tuple((task, seed) for task, seed in runs if (task.info.slug, seed) not in self.runs)
@@ -159,7 +165,9 @@ class _Collector:
     def _trained(self, groups: Sequence[Group], bar: "tqdm[Any]") -> Iterator[TrainedGroup]:
         """Train group after group here, or as jobs of a cluster, in the order of their ends."""
         if self.cluster is None:
+            # Lazy: the next group begins after the manifest has the last one's runs.
             return map(partial(self.trainer.train, on_steps=bar.update), groups)
+        # Workers have another working directory.
         recipe = replace(
             self.recipe,
             out=self.recipe.out.absolute(),
@@ -208,6 +216,7 @@ class _Collector:
         current = self.manifest["base"]
         check_same_base(out, base, current["id"], current["fingerprint"])
         ours = self.manifest["recipe"]
+        # The base is left to its fingerprint: one base may be named in many ways.
         differing = [
             f"`{name}` was {recipe.get(name)!r}, is {value!r}"
             for name, value in ours.items()
@@ -224,6 +233,7 @@ class _Collector:
                 f"torch {torch.__version__}. Use the torch it began with, or "
                 "start a new collection."
             )
+        # Runs of tasks that this call does not name are kept unchecked.
         hashes = {task.info.slug: hash_train(task) for task in self.tasks}
         changed = [r.slug for r in runs if hashes.get(r.slug, r.train_sha256) != r.train_sha256]
         if changed:
@@ -234,10 +244,12 @@ class _Collector:
         self.runs = {(run.slug, run.seed): run for run in runs}
 
     def _write_manifest(self) -> None:
+        # Runs of earlier calls count, and tasks that could not be trained do not.
         planned = {(t.info.slug, seed) for t in self.tasks for seed in range(self.recipe.seeds)}
         planned = {key for key in planned | set(self.runs) if key[0] not in self.left_out}
         self.manifest["planned"] = len(planned)
         self.manifest["left_out"] = dict(sorted(self.left_out.items()))
+        # Sorted, because jobs of a cluster end in any order and the manifest must not differ.
         self.manifest["runs"] = [self.runs[key].to_json() for key in sorted(self.runs)]
         text = json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n"
         write_aside(self.recipe.out / MANIFEST, text.encode())

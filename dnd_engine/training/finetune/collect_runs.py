@@ -184,6 +184,7 @@ class RunTrainer:
         recipe = self.recipe
         checkpoint = recipe.out / name
         parameters = nn.ParameterList([t.tokens for t in trainings])
+        # AdamW works entry by entry, so one optimizer serves runs that share nothing.
         optimizer = torch.optim.AdamW(
             parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
@@ -191,6 +192,8 @@ class RunTrainer:
         if checkpoint.exists():
             done = load_checkpoint(checkpoint, parameters, optimizer, digest)
             for training in trainings:
+                # The curve may be ahead of the checkpoint. Adding its rows asks the rule again,
+                # which finds the same start.
                 for row in read_losses(recipe.out / run_folder(training.slug, training.seed)):
                     if row.step <= done:
                         training.add(row)
@@ -207,6 +210,7 @@ class RunTrainer:
                 if training.start is not None:
                     self._write_snapshot(training, step)
             if step % recipe.checkpoint_every == 0:
+                # The curve first: resuming drops rows too many, but cannot make up missing ones.
                 self._write_losses(trainings)
                 save_checkpoint(checkpoint, parameters, optimizer, step, digest)
             on_steps(len(active))
@@ -280,6 +284,7 @@ class RunTrainer:
         started: float,
     ) -> None:
         """Note what a step gave, validating where it is time to."""
+        # First of all, because the rule decides whether this step is a run's last, to be validated.
         for training, (loss, norm) in zip(trainings, found, strict=True):
             training.add(LossRow(step, loss, norm))
         due = [t for t in trainings if t.is_done or step % self.recipe.validate_every == 0]
@@ -333,6 +338,7 @@ class RunTrainer:
             # A killed attempt on hardware that is not exact may have started elsewhere.
             if path.name != "losses.csv":
                 path.unlink()
+        # Read back, because a resumed run has not written all of them itself.
         snapshots = tuple(
             Snapshot(step, hashlib.sha256((folder / file_name(step)).read_bytes()).hexdigest())
             for step in steps

@@ -73,6 +73,7 @@ def short_enough(
     chosen: list[Example] = []
     too_long = 0
     for example in examples:
+        # Here, so that no further example is tokenised in vain.
         if len(chosen) == most:
             break
         encoded = encode_example(base.tokenizer, example, "full")
@@ -145,9 +146,11 @@ def train_on_lessons(
         TrainingError: If the loss or its gradient is not finite.
     """
     base = runtime.base
+    # As a set that keeps its order.
     learnt: dict[str, None] = {}
 
     def step_loss(tokens: nn.Parameter, step: int) -> Tensor:
+        # Counted at every step, because lessons may be added in between.
         drawn = draw_lessons(
             len(lessons),
             step,
@@ -160,6 +163,7 @@ def train_on_lessons(
             lessons[at].full if mode == "full" else lessons[at].bare or lessons[at].full
             for at, mode in drawn
         ]
+        # One row, because all lessons share one adapter.
         batch = pack([rows]).to(base.device)
         with runtime.host.applying(runtime.host.fit(tokens[None], layout)):
             return loss(base.model, batch, [at for at, _ in drawn])

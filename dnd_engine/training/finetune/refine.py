@@ -209,6 +209,7 @@ def refine(
         TrainingError: If too few examples can be used, or the loss or its gradient is not finite.
     """
     chosen = choose(examples, runtime.base, config)
+    # Closed however the training ends, so that a server is asked no more.
     with closing(_batches(runtime, chosen, teacher, answers, config)) as batches:
         held_back = 0 if score is None else _num_held_back(len(chosen), config)
         answered = _Answered(chosen, held_back, batches)
@@ -228,10 +229,12 @@ def _train(
     """Train on what was answered, and take further answers on the way."""
     last = config.stop_after or config.steps
     points = check_points(last)
+    # Fixed from here on: answers that come later are learnt.
     held_back = [example for _lesson, example, _said in answered.held_back]
     before = now = None if score is None or not held_back else score(start, held_back)
     seconds = 0.0
     learnt: tuple[str, ...] = ()
+    # `said` and `lessons` grow together meanwhile, so a lesson's number is good for both.
     steps = train_on_lessons(
         runtime,
         start,
@@ -247,6 +250,7 @@ def _train(
             seconds += done.seconds
             ends = done.step == last or (enough is not None and enough())
             if score is not None and held_back and (ends or done.step in points):
+                # Between two steps the lock is free. It is not reentrant, and `score` takes it.
                 now = score(done.tokens, held_back)
             left = seconds / done.step * (last - done.step)
             yield RefineStep(
@@ -288,6 +292,7 @@ def propose(
         part = examples[first : first + ASKED_TOGETHER]
         with runtime.lock, runtime.host.applying(teacher), torch.inference_mode():
             texts = greedy_answers(part, runtime.base, config.max_answer_tokens)
+        # After the lock is given back, because the caller may take any time.
         yield texts
 
 
@@ -333,6 +338,7 @@ def _batches(
             part = chosen[first : first + ASKED_TOGETHER]
             with runtime.lock, runtime.host.applying(teacher), torch.inference_mode():
                 asked = _ask(part, base, config)
+            # Without the lock, as in `propose`.
             yield asked
     else:
         with closing(answers(chosen)) as batches:
@@ -364,6 +370,7 @@ def choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -
     distinct = {e.prompt: e for e in examples}
     learnable = {p: e for p, e in distinct.items() if e.response or not config.labels}
     split = [p for p, e in learnable.items() if e.bare is not None]
+    # Sorted before the shuffle, so that the draw does not depend on the order of buckets.
     order = sorted(split)
     random.Random(f"{config.seed}:refine").shuffle(order)
     # Without labels, what an example answers must not matter.
@@ -397,6 +404,8 @@ def _ask(
     texts = greedy_answers(examples, base, config.max_answer_tokens)
     answered = [replace(e, response=t) if t else None for e, t in zip(examples, texts, strict=True)]
     ended = [example for example in answered if example is not None]
+    # Answers are stripped and tokenised again, so what the teacher says of each token is read anew
+    # and not taken from the generation.
     known = listen(ended, base)
     places = map(known.of, range(len(ended)))
     said = iter([(known.tokens[at], known.log_probs[at], known.rest[at]) for at in places])
@@ -408,6 +417,7 @@ def _teacher_loss(
 ) -> Tensor:
     """Nats per answer token from the teacher, mean over lessons."""
     logits, _ = answer_logits(model, batch)
+    # An answer has the same tokens with and without its instruction, so positions agree.
     parts = zip(*(said[number] for number in numbers), strict=True)
     top, log_probs, rest = (torch.cat(part).to(logits.device) for part in parts)
     divergence = teacher_divergence(logits, top.long(), log_probs, rest)

@@ -81,6 +81,7 @@ def trainable_start(
     """
     drawn, start = shared_start(layout, seed), tokens.clone()
     matrices = tuple(layout.matrices())
+    # A and B alternate in a layout.
     for down, up in zip(matrices[0::2], matrices[1::2], strict=True):
         a, b = (slice(m.first_token, m.first_token + m.num_tokens) for m in (down, up))
         if not start[a].any() and not start[b].any():
@@ -94,6 +95,7 @@ def draw_lessons(
     """Lessons of one step: every epoch in an order of its own, each shown full or bare."""
     size = min(count, batch_size)
     drawn: list[tuple[int, Mode]] = []
+    # A function of the step alone: nothing is kept in between, where lessons may be added.
     for place in range(step * size, (step + 1) * size):
         epoch, at = divmod(place, count)
         order = list(range(count))
@@ -130,6 +132,7 @@ def descend(
     Raises:
         TrainingError: If the loss or its gradient is not finite.
     """
+    # `copy`, because `to` returns a float32 `start` itself, and updates are in place.
     tokens = nn.Parameter(start.detach().to(torch.float32, copy=True))
     optimizer = torch.optim.AdamW([tokens], weight_decay=0.0)
     for step in range(steps):
@@ -141,8 +144,10 @@ def descend(
             value = loss(tokens, step)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
+        # The lock is free already: from here on only the tokens are touched.
         norm = nn.utils.clip_grad_norm_([tokens], clip_norm).item()
         found = value.item()
+        # The sum is finite only if both are. Before the update, which would spoil the tokens.
         if not math.isfinite(found + norm):
             raise TrainingError(
                 f"{name}, step {step + 1}: loss {found}, gradient norm {norm}. Lower the learning "
