@@ -36,6 +36,7 @@ baselines; controls; a bound; raw steps behind their mean."""
 
 _STRETCHES = 240
 """Number of intervals that a long line is reduced to, by their extremes: a screen shows no more."""
+# On a plot of 300 pixels, more marks of 8 would touch and hide their line.
 _MAX_MARKS = 40
 _MIN_WRITTEN_POWER = -3
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -45,8 +46,11 @@ _PLOT, _HEIGHT, _AXIS, _TOP, _GAP = 300, 170, 40, 52, 20
 """Pixels in files: width and height of a plot, room below and above it, gap between plots."""
 _COLUMNS = 2
 """Charts per row in files."""
+# The last three are 1, 10 and 100 days.
 _SECONDS = (1e-3, 0.01, 0.1, 1, 10, 60, 600, 3600, 86_400, 864_000, 8_640_000)
 
+# `non-scaling-stroke`, because `line_chart` draws paths in a stretched viewBox, which would stretch
+# the width of their strokes too.
 STYLE = """
 .dnd-chart text { font: 12px Arial, Helvetica, sans-serif; fill: var(--dnd-text); }
 .dnd-chart .strong { font-weight: 700; }
@@ -79,6 +83,7 @@ STYLE = """
 """
 """Colours refer to the page's CSS variables; `svg_file` replaces them by literal colours."""
 
+# The values that assets/app.css gives its variables.
 _LIGHT = {
     "surface": "#fff",
     "line": "#dcdcd5",
@@ -114,6 +119,7 @@ def clock(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
+    # Zero is 0 s, not 0 ms.
     is_short = 0 < seconds < 1
     return f"{seconds * 1000:.3g} ms" if is_short else f"{seconds:.2g} s"
 
@@ -131,8 +137,10 @@ class Scale:
     @classmethod
     def nice(cls, low: float, high: float, write: Callable[[float], str] = short) -> "Scale":
         """Make a scale around `low` and `high` that begins and ends at round numbers."""
+        # Equal bounds would leave no step to round.
         high = max(high, low + 0.01)
         step = _round_up((high - low) / 4)
+        # Without the tolerance, rounding errors would add an interval beyond a bound that is round.
         begin, end = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         ticks = tuple(i * step for i in range(begin, end + 1))
         return cls(ticks[0], ticks[-1], ticks, write)
@@ -146,6 +154,7 @@ class Scale:
     def log(cls, low: float, high: float, write: Callable[[float], str] = short) -> "Scale":
         """Make a logarithmic scale of whole powers of ten around `low` and `high`."""
         begin, end = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        # Both bounds may be the same power of ten, and a scale needs two ends.
         ticks = tuple(10.0**power for power in range(begin, max(end, begin + 1) + 1))
         return cls(ticks[0], ticks[-1], ticks, write, is_log=True)
 
@@ -160,6 +169,7 @@ class Scale:
         """Return a value's position, 0 at the low end to 1 at the high end."""
         low, high = self.low, self.high
         if self.is_log:
+            # Zero has no logarithm; with the others below the low end it is drawn there.
             value, low, high = (math.log10(max(v, 1e-12)) for v in (value, low, high))
         return min(max((value - low) / (high - low), 0.0), 1.0)
 
@@ -234,6 +244,8 @@ class Chart:
 
     def html(self) -> str:
         """Return an HTML element that fills the width of its container."""
+        # The SVG is as wide as the plot alone. Labels overflow into the padding that app.css makes
+        # of the two widths. `escape` also replaces the quotes that end an attribute here.
         axis = _AXIS if self.axis else _AXIS // 2
         return (
             f"<div class='dnd-chart is-{self.kind}' style='--left:{self.left}px;"
@@ -252,6 +264,7 @@ def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -
         axis: Label of the scale.
     """
     height = _ROW * len(rows)
+    # Widths are estimated: nothing that writes SVG as text can measure a font.
     left = 12 + round(_CHARACTER * max((len(row.label) for row in rows), default=0))
     right = 12 + round(_CHARACTER * max((len(row.value) for row in rows), default=0))
     parts = [_vertical_grid(scale, height)]
@@ -259,6 +272,8 @@ def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -
         middle = _ROW * number + _ROW // 2
         strong = " strong" if row.strong else ""
         told = f"<title>{escape(row.told)}</title>" if row.told else ""
+        # SVG paints in order, so the highlight comes first. It stays out of the rail, which app.css
+        # moves on narrow screens, and its part behind the name is apart, to be hidden there.
         marks = [
             f"<rect class='own-row label' x='-{left}' y='{middle - _ROW // 2}' width='{left}' "
             f"height='{_ROW}'/><rect class='own-row' x='0' y='{middle - _ROW // 2}' width='100%' "
@@ -270,11 +285,13 @@ def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -
             if bar is not None:
                 x1, x2 = (_percent(scale.place(value)) for value in bar)
                 marks.append(
+                    # Dashes tell lines of a line chart apart; a bar is solid whatever its look.
                     f"<line class='{kind} is-{row.look}' style='stroke-dasharray:none' x1='{x1}' "
                     f"x2='{x2}' y1='{middle}' y2='{middle}'/>"
                 )
         marks += [_mark(look, scale.place(at), middle) for at, look in row.marks]
         parts.append(
+            # Text is placed by its baseline: 4 pixels lower, it is centred.
             f"<g class='row'>{told}{marks[0]}<text class='name{strong}' x='-10' y='{middle + 4}' "
             f"text-anchor='end'>{escape(row.label)}</text><g class='rail'>{''.join(marks[1:])}</g>"
             f"<text class='value{strong}' x='100%' dx='10' y='{middle + 4}'>{escape(row.value)}"
@@ -303,6 +320,7 @@ def line_chart(
         bands: Intervals drawn behind the lines.
         axis: Label of the horizontal axis.
     """
+    # SVG counts downwards, hence 1 - y here and below.
     places = {tick: _HEIGHT * (1 - y.place(tick)) for tick in y.ticks}
     left = 14 + round(_CHARACTER * max(len(y.label(tick)) for tick in y.ticks))
     right = 14 + round(_CHARACTER * max((len(line.label) for line in lines), default=0))
@@ -323,6 +341,7 @@ def line_chart(
         )
     for line in lines:
         at = [(x.place(a), y.place(b)) for a, b in _thinned(line.points)]
+        # No whiskers at all are fine; too few are a mistake.
         for (share, _), whisker in zip(at, line.whiskers, strict=bool(line.whiskers)):
             low, high = (_HEIGHT * (1 - y.place(v)) for v in whisker)
             parts.append(
@@ -330,6 +349,7 @@ def line_chart(
                 f"x2='{_percent(share)}' y1='{low:.2f}' y2='{high:.2f}'/>"
             )
         if line.style != "dots" and len(at) > 1:
+            # A path takes no percentages, so it is 1,000 wide here, and stretched to fit.
             path = "L".join(f"{1000 * a:.1f} {_HEIGHT * (1 - b):.2f}" for a, b in at)
             thin = " thin" if line.style == "thin" else ""
             parts.append(
@@ -380,6 +400,7 @@ def svg_file(charts: Sequence[Chart], heading: str = "") -> str:
     head = f"<text class='strong' x='8' y='24'>{escape(heading)}</text>" if heading else ""
     told = escape(" ".join(chart.summary for chart in charts))
     return (
+        # A media query works in files shown as images too, so one serves light and dark pages.
         f"<svg xmlns='http://www.w3.org/2000/svg' class='dnd-chart' role='img' width='{width}' "
         f"height='{top + 4}' viewBox='0 0 {width} {top + 4}'>"
         f"<title>{escape(heading or charts[0].title)}</title><desc>{told}</desc>"
@@ -418,6 +439,7 @@ def _coloured(colours: dict[str, str]) -> str:
 
 def _mark(look: Look, x: float, y: float) -> str:
     if look in ("other", "labels"):
+        # Paths take no percentages, but an <svg> around one does.
         shape = "M-4 -4L4 4M-4 4L4 -4" if look == "other" else "M0 -5L5 0L0 5L-5 0Z"
         drawn = f"<path class='mark is-{look}' d='{shape}'/>"
         return f"<svg x='{_percent(x)}' y='{y:.2f}' overflow='visible'>{drawn}</svg>"
@@ -453,6 +475,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     kept = []
     for begin in range(0, len(points), size):
         stretch = points[begin : begin + size]
+        # A set, as both may be one point; sorted, because lines go from left to right.
         kept += sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
     return kept if kept[-1] == points[-1] else [*kept, points[-1]]
 
@@ -460,6 +483,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 def _round_up(value: float) -> float:
     """Round up to 1, 2, 2.5 or 5 times a power of ten."""
     power: float = 10.0 ** math.floor(math.log10(value))
+    # The tolerance keeps a value that is round already.
     return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= value * (1 - 1e-9))
 
 

@@ -159,6 +159,7 @@ class Baselines:
         if row in ("mean_lora", "nearest_lora", "oracle_lora"):
             if self.collection is None:
                 return "needs trained LoRAs: name a collection with --adapters"
+            # Oracles are LoRAs of the examined tasks, which may all be held out.
             if row != "oracle_lora" and not self.collection.train_slugs:
                 return "the collection holds no LoRA of a training task"
         if row == "multi_task_lora" and self.multi is None:
@@ -177,6 +178,7 @@ class Baselines:
     def source(self, row: str) -> str:
         """What a row is made of apart from the decoder, as a hash or in words; empty for none."""
         if row in ("mean_lora", "nearest_lora") and self.collection is not None:
+            # These rows never look at oracles: a collection that gains some is the same source.
             return self.collection.train_runs_sha256
         if row == "oracle_lora" and self.collection is not None:
             return self.collection.sha256
@@ -185,9 +187,11 @@ class Baselines:
         # A generator folder may get another teacher, which only these rows ask.
         teacher = self.engine.info.teacher_sha256
         if row in IMPRINTED:
+            # The settings as a whole: a default that changes makes another row, too.
             return f"{ImprintConfig()!r} {teacher if row != 'imprint' else ''}".strip()
         if row in REFINED:
             config = self._refine_config(REFINED[row], 0)
+            # Training on labels asks nobody, but the imprint that it may start from does.
             asks = not config.labels or REFINED[row].start == "imprint"
             return f"{config!r} {teacher if asks else ''}".strip()
         return ""
@@ -246,8 +250,10 @@ class Baselines:
         chosen = rng.sample(others, min(_MAX_TRAINED, len(others)))
         made = {}
         for task in tqdm(chosen, desc="Training tasks", unit="task", leave=False):
+            # Sorted, because the order of a set of strings differs between processes.
             texts = sorted({example.prompt for example in task.train})
             texts = rng.sample(texts, min(self.condition_prompts, len(texts)))
+            # As in the row `generator`; an imprint has a layout of its own.
             adapter = self.engine.generate(
                 [_bucket("trained", texts)], seed=self.seed, imprinted=False
             )
@@ -277,6 +283,7 @@ class Baselines:
         """
         others = [other for other in self.tasks if other.info.family != task.info.family]
         similar = [other for other in others if other.info.answer_format == task.info.answer_format]
+        # Seeded by the task alone: all rows of wrong prompts, and the report, must find the same.
         rng = random.Random(f"{self.seed}:wrong:{task.info.slug}")
         return rng.choice(similar or others) if others else None
 
@@ -291,6 +298,7 @@ class Baselines:
     def _multi_task(self) -> Setup:
         assert self.multi is not None
         generator = self.multi.load(torch.device("cpu"), torch.float32)
+        # Training of this kind changes the shared tokens alone.
         return Setup(generator.shared.detach(), self.multi.config.layout)
 
     def _trained(self, slug: str) -> Setup:
@@ -322,6 +330,7 @@ class Baselines:
         known = set(self.collection.train_slugs) - own
         bucket = _bucket("examined", self._conditions(task, task, 0))
         for near in self.engine.rank_tasks([bucket], seed=self.seed):
+            # The collection may have the task in this format, or only the task without one.
             for name in (near.slug, near.slug.partition("~")[0]):
                 if name in known:
                     return self._trained(name)
@@ -349,6 +358,7 @@ class Baselines:
         made = self.engine.generate(
             [_bucket("examined", texts)], seed=self.seed + draw, imprinted=True, teacher=teacher
         )
+        # `generate` falls back to the generator's own adapter, which is another row.
         if not made.is_imprinted:
             raise _Missing(made.not_imprinted)
         return made
@@ -383,6 +393,7 @@ class Baselines:
         """Trained on the very prompts that the adapter was made from."""
         texts = self._conditions(task, task, draw)
         labels = {e.prompt: e.response for e in task.train} if how.labels else {}
+        # From scratch too, an adapter is made: `refine` takes one, for its layout and provenance.
         make = self._imprint if how.start == "imprint" else self._generate
         adapter = make(task, texts, draw)
         if how.start == "scratch":
@@ -416,10 +427,13 @@ class Baselines:
         usable = unscored((example.prompt for example in source.train), scored.test)
         if not usable:
             raise _Missing(f"all train prompts of `{source.info.slug}` repeat scored items")
+        # The row is no part of the seed: compared rows, and `inspect`, draw the same prompts.
         rng = random.Random(f"{self.seed}:condition:{source.info.slug}:{draw}")
         return rng.sample(usable, min(self.condition_prompts, len(usable)))
 
     def _generate(self, task: Task, texts: Sequence[str], draw: int) -> Adapter:
+        # `_conditions` has taken such prompts out. One that got through would spoil every score of
+        # the row, so it is refused.
         check_conditions(texts, task.test)
         return self.engine.generate(
             [_bucket("examined", texts)], seed=self.seed + draw, imprinted=False

@@ -63,6 +63,7 @@ def measure_elsewhere(
     engine, store = eval_pass.engine, eval_pass.store
     shared = _Examination(
         replace(
+            # Jobs run in folders of their own, where a relative path names something else.
             engine.config,
             base=named_anywhere(engine.config.base),
             generator=_absolute(engine.config.generator),
@@ -74,6 +75,7 @@ def measure_elsewhere(
             config,
             adapters=_absolute(config.adapters),
             multi_task_lora=_absolute(config.multi_task_lora),
+            # What training cost is computed by the caller, so nodes need not see its logs.
             runs=(),
         ),
         tuple(rows),
@@ -81,6 +83,7 @@ def measure_elsewhere(
     jobs = [
         _Job(tuple(chunk), store.known({of_task.slug for of_task in chunk}))
         for chunk in chunks(eval_pass.all_items)
+        # Where nothing is lacking, no job is needed, and no cluster.
         if any(eval_pass.lacks(rows, config.modes, of_task) for of_task in chunk)
     ]
     with tqdm(total=len(jobs), desc="Examine on the cluster", unit="job") as bar:
@@ -98,8 +101,10 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
             "base than the machine that examines. Install the same version, or name folders that "
             "all nodes see."
         )
+    # Without the trained tasks: only the caller compares adapters with those made for them.
     baselines = shared.config.baselines(engine, shared.tasks)
     with scratch_folder() as folder:
+        # The store ends with the job, so its settings need no name.
         store = ResultStore.open(folder / "report", "", job.all_items)
         store.agree({row: baselines.source(row) for row in shared.rows})
         store.absorb(job.known)
@@ -109,6 +114,7 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
         eval_pass.forecast(shared.rows)
         if "generator" in shared.rows:
             eval_pass.inspect()
+        # What was known goes back too; `absorb` skips what its store has.
         return store.findings()
 
 

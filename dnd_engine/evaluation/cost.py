@@ -39,6 +39,7 @@ def cost_of(
     per_token = 4 * engine.info.base_parameters
     estimates: dict[str, float] = {}
     if steps is not None:
+        # Validations and monitors are part of what training took.
         training_seconds = round(
             sum(float(s["seconds"]) + float(s.get("watch_seconds", 0)) for s in steps), 1
         )
@@ -50,11 +51,13 @@ def cost_of(
             of_training = zip(runs, taken, strict=True)
             collection_seconds = round(sum(s for r, s in of_training if r.split == "train"), 1)
         lora_seconds = round(statistics.mean(taken), 2)
+        # As if every batch were full of the longest examples, hence `at_most`.
         tokens = recipe["batch_size"] * recipe["max_tokens"]
         estimates["lora_flops_at_most"] = float(
             per_token * tokens * statistics.mean(run.steps for run in runs)
         )
     if synthesis_seconds is not None and training_seconds is not None and lora_seconds is not None:
+        # Each task saves a LoRA run and takes a synthesis.
         saved = lora_seconds - synthesis_seconds
         if saved > 0:
             break_even = math.ceil((training_seconds + (collection_seconds or 0.0)) / saved)
@@ -87,6 +90,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
         steps = [json.loads(line) for line in lines]
         if not steps or not all({"seconds", "tokens"} <= step.keys() for step in steps):
             raise ValueError("a step lacks `seconds` or `tokens`, or there is none")
+    # AttributeError: a line is JSON, but no object.
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"`{run}` is no run folder with a sound `log.jsonl`: {error}. Name the folder that "

@@ -64,12 +64,14 @@ def measure_distances(
     if not tasks:
         raise ConfigError("distances need at least one generated adapter, got none.")
     draws = [len(generated[slug]) for slug in tasks]
-    owners = np.repeat(np.arange(len(tasks)), draws)
+    owners = np.repeat(np.arange(len(tasks)), draws)  # index of each generated adapter's task
     names = list(training or {})
     everything = [a for slug in tasks for a in generated[slug]]
     everything += [(training or {})[name] for name in names]
+    # Generated adapters first, in the order of `owners`, then those of training.
     products = delta_gram(everything, layout).numpy()
     mine = products[: len(owners), : len(owners)]
+    # Tasks count alike in the mean, however many draws they have.
     weights = np.repeat([1 / (len(tasks) * count) for count in draws], draws)
     floor = _ROUNDING * float(np.diag(mine).max())
     pairs = {
@@ -78,9 +80,12 @@ def measure_distances(
     }
     nearest = outside_span = None
     if len(names) > 1:
+        # Only training adapters make the centre and the unit: what is examined must not move what
+        # it is measured by.
         weights = np.concatenate([np.zeros(len(owners)), np.full(len(names), 1 / len(names))])
         centred = _centre(products, weights)
         norms = np.diag(centred)[len(owners) :]
+        # Of training adapters that are all alike, centring leaves rounding errors to divide by.
         if norms.mean() > _ROUNDING * np.abs(products).max():
             nearest = _nearest(centred, owners, tasks, names)
             outside_span = _outside_span(centred, owners, tasks, len(names))
@@ -99,6 +104,7 @@ def measure_distances(
 
 def _centre(products: Array, weights: Array) -> Array:
     """Inner products after subtracting the weighted mean of all."""
+    # With m the weighted mean, <a - m, b - m> = <a, b> - <a, m> - <b, m> + <m, m>.
     toward = products @ weights
     centred: Array = products - toward[:, None] - toward[None, :] + weights @ toward
     return centred
@@ -113,6 +119,7 @@ def _cosines(products: Array, floor: float) -> Array:
 
 
 def _pairs(cosines: Array, owners: Indices, suffix: str) -> dict[str, Array]:
+    # Each pair once, and no adapter with itself.
     known = np.triu(np.ones_like(cosines, dtype=bool), k=1) & ~np.isnan(cosines)
     same = owners[:, None] == owners[None, :]
     return {
@@ -126,11 +133,15 @@ def _nearest(
 ) -> Closeness:
     count = len(owners)
     squared = np.diag(centred)
+    # The root mean square norm of the training adapters.
     unit = float(np.sqrt(squared[count:].mean()))
+    # ‖a - b‖² = ‖a‖² + ‖b‖² - 2 <a, b>, which rounding may put just below zero.
     distances = np.sqrt(np.clip(squared[:, None] + squared[None, :] - 2 * centred, 0, None)) / unit
     to_training = distances[:count, count:]
+    # No adapter is its own nearest.
     between = distances[count:, count:] + np.diag(np.full(len(names), np.inf))
     nearest = to_training.argmin(axis=1)
+    # The first draw of each task; `owners` is sorted.
     firsts = np.searchsorted(owners, np.arange(len(tasks)))
     return replace(
         _against(to_training.min(axis=1), owners, tasks, between.min(axis=1)),
@@ -142,8 +153,10 @@ def _outside_span(
     centred: Array, owners: Indices, tasks: Sequence[str], training: int
 ) -> Closeness:
     count = len(owners)
+    # Inner products of training adapters with each other, and with generated ones.
     inner, side = centred[count:, count:], centred[count:, :count]
     ridge = _RIDGE * float(np.trace(inner)) / training
+    # The squared norm of a projection onto the span, from inner products alone: sᵀ G⁻¹ s.
     inside = (side * np.linalg.solve(inner + ridge * np.eye(training), side)).sum(axis=0)
     left_out = np.empty(training)
     for i in range(training):

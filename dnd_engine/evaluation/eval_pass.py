@@ -59,6 +59,7 @@ class EvalPass:
         self.graders = {of_task.slug: Grader(of_task.task) for of_task in all_items}
         self.operations = TrainedOperations()
         order = sorted(self.graders)
+        # A fixed seed, so that a call that continues compares the same tasks.
         random.Random("compared").shuffle(order)
         self.compared = frozenset(order[:_COMPARED_TASKS])
         self.generated: dict[str, dict[int, Setup]] = defaultdict(dict)
@@ -73,6 +74,7 @@ class EvalPass:
             for row in rows
             for draw in range(self.baselines.draws(row))
             for mode in modes
+            # Without bare inputs a task never has scores in bare mode, and lacks none.
             if of_task.asked(mode)
         )
 
@@ -88,6 +90,7 @@ class EvalPass:
         ]
         total = sum(len(of_task.asked(mode)) for _, _, mode, of_task in todo)
         jobs: dict[tuple[str, int], dict[str, list[Mode]]] = defaultdict(lambda: defaultdict(list))
+        # An adapter is made once, for all modes in which its task lacks scores.
         for row, draw, mode, of_task in todo:
             jobs[row, draw][of_task.slug].append(mode)
         with tqdm(total=total, desc="Examine", unit="item", smoothing=0.05) as bar:
@@ -103,6 +106,7 @@ class EvalPass:
             known = self.store.ordinary.get(row, {})
             lacking = [of_task.task for of_task in self.all_items if of_task.slug not in known]
             for task in lacking:
+                # Task by task, because each is written before the next is made.
                 self._check_ordinary(row, {task.info.slug: self.baselines.setup(row, task, 0)})
 
     def _check_ordinary(self, row: str, setups: Mapping[str, Setup | None]) -> None:
@@ -138,6 +142,7 @@ class EvalPass:
         lacking = [p.task for p in self.all_items if p.slug not in self.store.sureness]
         for task in tqdm(lacking, desc="Forecast", unit="task", leave=False):
             found = self.baselines.forecast(task)
+            # None is kept too: another call would only find it again.
             self.store.keep_sureness(task.info.slug, found.sureness if found else None)
 
     def _chunk(
@@ -159,11 +164,13 @@ class EvalPass:
                 setup = setups[slug]
                 items = of_task.asked(mode) if mode in wanted[slug] else []
                 if setup is None:
+                    # Items that cannot be answered count as done, or the bar would never be full.
                     bar.update(len(items))
                 elif items:
                     groups.append((of_task, setup, items))
             scores += self._answer(row, draw, mode, groups, bar)
         self.store.add(scores, row, time.monotonic() - started)
+        # After `add`, which stops the row's clock: these checks are no part of its cost.
         if draw == 0:
             self._check_ordinary(row, setups)
 
@@ -191,6 +198,8 @@ class EvalPass:
             for of_task, setup, items in groups
         ]
         for batch in batches(asked, shared=self.baselines.is_common(row)):
+            # Under a common row, questions of several tasks share a part, and its adapter is that
+            # of any of them.
             setups = [groups[part[0][0]][1] for part in batch]
             questions = [[asked[g][q] for g, q in part] for part in batch]
             answers = self._answer_as(setups, questions)
@@ -204,8 +213,10 @@ class EvalPass:
         self, setups: Sequence[Setup], questions: Sequence[Sequence[Question]]
     ) -> list[list[Answer]]:
         runtime = self.engine.runtime
+        # Held for one batch, so that chats can go on between two.
         with runtime.lock:
             fitted = None
+            # Under one row all setups have an adapter, or none has.
             if setups[0].tokens is not None:
                 tokens = [setup.tokens.float() for setup in setups if setup.tokens is not None]
                 stacked = torch.stack(tokens).to(runtime.base.device)
@@ -225,6 +236,7 @@ class EvalPass:
         info, (index, example) = of_task.task.info, item
         text = str(self.baselines.tokenizer.decode(list(reply.ids), skip_special_tokens=True))
         grader = self.graders[info.slug]
+        # The whole text is graded; only what is stored is cut.
         grade = grader.grade(example, text)
         likeliest = min(zip(reply.option_nlls, example.options, strict=True), default=None)
         return ItemScore(

@@ -65,6 +65,7 @@ def examine(
             set(engine.training_variants),
             {row["task"] for row in engine.validation_data},
         )
+    # None without runs: a cost that is not known is not zero.
     steps = [step for run in config.runs for step in read_log(run)] or None
     told = [data] if data else [f"{len(tasks)} tasks."]
     if steps and engine.training_steps and len(steps) != engine.training_steps:
@@ -96,11 +97,13 @@ def examine(
     eval_pass = EvalPass(engine, baselines, store, all_items)
     if cluster is not None:
         measure_elsewhere(cluster, eval_pass, tasks, config, rows)
+    # Also after a cluster: jobs do not say why a row lacks tasks, which is found out here.
     eval_pass.measure(rows, config.modes)
     eval_pass.check_ordinary(rows)
     eval_pass.forecast(rows)
     if "generator" in rows:
         eval_pass.inspect()
+    # The folder may hold rows, modes and draws of earlier calls that this report is not about.
     wanted = [
         score
         for score in store.scores
@@ -113,6 +116,7 @@ def examine(
             f"no item could be scored in mode {', '.join(config.modes)} under {', '.join(rows)}."
         )
     found = {score.row for score in wanted}
+    # A row that lacks only some tasks has its place in the report; `gaps` tells of it.
     reasons |= {row: why for row, why in baselines.reasons().items() if row not in found}
     cosine, between = eval_pass.distances() if "generator" in rows else (Cosine(), Distances())
     meta = ReportMeta(

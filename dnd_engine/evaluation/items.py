@@ -35,10 +35,12 @@ class EvalItems:
     ) -> "EvalItems":
         """Draw up to `limit` items by `seed`, short ones only."""
         order = list(range(len(task.test)))
+        # By task, so that its items stay the same whatever others are examined.
         random.Random(f"{seed}:items:{task.info.slug}").shuffle(order)
         items: list[int] = []
         longest = 0
         for index in order:
+            # The length of the full prompt decides for both modes, which then have the same items.
             asked = ask(tokenizer, task.test[index], "full", max_new_tokens=0)
             if len(asked.prompt) + len(asked.reference) <= MAX_TOKENS:
                 items.append(index)

@@ -151,6 +151,7 @@ def full_page(report: Report, pictures: Mapping[str, str]) -> str:
             "By how sure the instructed model is",
             *(_forecast_lines(report.forecast) if report.forecast else ()),
         ),
+        # Without the empty line at its end, which a section adds.
         *section("Refine", *_refine_lines(report.refine)[:-1], picture="refine"),
         *section("Cost", *_cost_lines(report), picture="cost"),
         *section("Wrong answers, drawn at random", *_failure_lines(report)),
@@ -193,6 +194,7 @@ def _asked(report: Report) -> list[str]:
 
 
 def _answer(report: Report) -> list[str]:
+    # Verdicts come the most telling first.
     known = [v for v in report.verdicts if v.holds is not None][:3]
     if not known:
         return ["Too little was measured for an answer. Every verdict below says what it needs."]
@@ -277,6 +279,7 @@ def _category_table(report: Report) -> list[str]:
             ),
         )
         lines += [f"{inputs_label(mode)}, score:", "", *table, ""]
+    # Sections end in an empty line of their own.
     return lines[:-1]
 
 
@@ -493,6 +496,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, st
         words = f"{prefix}{name.replace('_', ' ')}"
         if isinstance(value, Mapping):
             yield from _flat(value, f"{words}, ")
+        # Seconds in full, numbers of operations by their power of ten.
         elif isinstance(value, float):
             yield words, f"{value:,.1f}" if 1 <= abs(value) < 1e7 else f"{value:.3g}"
         elif value:
@@ -566,6 +570,7 @@ def _count(value: int, one: str, many: str | None = None) -> str:
 def _escape(text: str) -> str:
     """One line of plain text, safe in a Markdown table."""
     line = " ".join(text.split())
+    # The backslash comes first, or those that are added would be escaped again.
     for sign in "\\`*_[]<>|":
         line = line.replace(sign, f"\\{sign}")
     return line
@@ -573,9 +578,12 @@ def _escape(text: str) -> str:
 
 def _code(text: str) -> str:
     """Text of a user or a model as code: shown as it is, on one line."""
+    # In a table, a bar ends the cell even inside code.
     line = " ".join(text.strip().replace("\n", " ⏎ ").split()).replace("|", "\\|")
     if not line:
         return "(empty)" if not text else "(blank)"
+    # As CommonMark wants it: a fence that does not occur inside, and a space where code begins or
+    # ends with a backtick.
     fence = "`"
     while fence in line:
         fence += "`"

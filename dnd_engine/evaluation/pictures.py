@@ -99,6 +99,7 @@ def score_row(
     if (value := values[metric]) is None:
         return None
     look: Look = "own" if row.row.startswith("generator") else "base"
+    # Controls come from the generator too, but must not look like its adapter.
     look = "other" if row.row in _MUST_BEAT else "labels" if row.row == "oracle_lora" else look
     bar = (row.low, row.high) if metric == "score" else None
     strong = row.row in ("generator", "oracle_lora")
@@ -130,6 +131,7 @@ def category_rows(
         marks: list[tuple[float, Look]] = [(own, "own")]
         bar = None
         if ceiling is not None:
+            # The adapter's mark comes last, on top.
             marks, bar = [(ceiling, "labels"), *marks], (own, ceiling)
         drawn.append(Row(category, write(own, ceiling), "base", bar, marks=marks))
     return mode, drawn
@@ -152,12 +154,14 @@ def refine_chart(
         axis: What these are.
     """
     found = report.refine
+    # A point whose seconds are not known has no place on the axis.
     if found is None or any(p.seconds is None for p in found.points):
         return None
     starts = ("scratch", "generator", "imprint")
     ways: dict[str, Sequence[RefinePoint | EqualRun]] = {
         way: [p for p in found.points if p.start == way] for way in starts
     }
+    # Runs on labels begin at points that are measured as starts of other ways.
     if report.equal_score:
         ways["labels"] = [*ways["scratch"][:1], *report.equal_score.points]
     if warm := [p for p in found.points if p.start == "imprint_labels"]:
@@ -183,6 +187,7 @@ def refine_chart(
     if teacher := found.teacher:
         bands.append(Band(teacher.low, teacher.high, "base"))
         level = [(x, teacher.score) for x in (0.0, longest)]
+        # Behind the others.
         lines.insert(0, Line(level, "base", names["teacher"], "thin"))
         told.append(f"{names['teacher']}: {write(teacher.score)}")
     x, y = Scale.nice(0, longest), Scale.share(lambda tick: _without_zeros(write(tick)))
@@ -196,6 +201,7 @@ def _rows(report: Report) -> Picture | None:
     charts: list[Chart] = []
     for mode in _modes(rows):
         found = {r.row: r for r in rows if r.mode == mode}
+        # Charts of both modes stand side by side with the same rows, so names are written once.
         labels = {name: row_label(name) if not charts else "" for name in names}
         lines = [
             (name in found and score_row(found[name], labels[name]))
@@ -231,6 +237,7 @@ def _gain(report: Report) -> Picture | None:
     if not modes:
         return None
     values = [v for m in modes for v in (0, gains[m].high, *gains[m].per_task.values())]
+    # One scale for both modes, so that heights can be compared.
     y = Scale.nice(min(values), max(values), _signed_tick)
     charts = []
     for mode in modes:
@@ -242,9 +249,11 @@ def _gain(report: Report) -> Picture | None:
         chart = line_chart(
             [
                 Line([(-1, gain.mean), (end, gain.mean)], "own", style="thin"),
+                # A whisker from zero to each dot makes gains and losses read as lengths.
                 Line(below, "other", style="dots", whiskers=[(0, v) for _, v in below]),
                 Line(above, "own", style="dots", whiskers=[(0, v) for _, v in above]),
             ],
+            # Tasks stand at 0 to end - 1, with one place of room on either side.
             Scale(-1, end, ()),
             y,
             f"{mode_label(mode)} {signed(gain.mean)} nats a token, above zero on "
@@ -267,6 +276,7 @@ def _cosines(report: Report) -> Picture | None:
     lines = []
     for name, distribution in found.items():
         values, middle = distribution.values, distribution.median
+        # Quantiles are evenly spaced, so these are the quartiles.
         quarter = (len(values) - 1) // 4
         look: Look = "own" if name.startswith("same") else "base"
         lines.append(
@@ -362,6 +372,7 @@ def _cost(report: Report) -> Picture | None:
     if not times:
         return None
     scale = clock_scale(0.5 * min(v for _, v in times), 2 * max(v for _, v in times))
+    # Bars begin at the low end: a logarithmic axis has no zero.
     lines = [Row(name, clock(value), "own", thick=(scale.low, value)) for name, value in times]
     told = "; ".join(f"{row.label}: {row.value}" for row in lines)
     chart = row_chart(lines, scale, f"Seconds of each step. {told}.")
@@ -404,6 +415,7 @@ def _seconds(
         words = " ".join(words.split())
         if isinstance(value, Mapping):
             yield from _seconds(value, words, timed)
+        # A bool is an int as well.
         elif timed and isinstance(value, int | float) and not isinstance(value, bool):
             words = words or name
             yield words[0].upper() + words[1:], float(value)

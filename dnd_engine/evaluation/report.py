@@ -203,6 +203,7 @@ def write_report(report: Report, scores: Sequence[ItemScore], out: Path) -> None
         out: Folder; made if missing. It gets `report.json`, `report.csv` (means per task, row and
             mode), `items.csv` (every item), `REPORT.md` and `plots/`.
     """
+    # Pictures first, because the page links those that could be drawn.
     pictures = draw_pictures(report, out / "plots")
     values = report.to_json()
     write_whole(out / "report.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
@@ -293,6 +294,7 @@ def _contrasts(table: _Measured, group: str) -> list[Contrast]:
             loss = interval(
                 paired(losses, table.cells(name, mode, group, "nll")), seed=table.meta.seed
             )
+            # Unrounded, or small differences would become ties, which the sign test leaves out.
             means = [*_per_task(pairs, exact=True).values()]
             surprise = sign_test(means)
             found.append(
@@ -306,6 +308,7 @@ def _contrasts(table: _Measured, group: str) -> list[Contrast]:
                     better=sum(m > 0 for m in means),
                     worse=sum(m < 0 for m in means),
                     sign_test_p=surprise,
+                    # Corrected below, once all are known.
                     sign_test_p_holm=surprise,
                     nll_difference=_round(loss.mean),
                     nll_low=_round(loss.low),
@@ -370,6 +373,7 @@ def _retention(table: _Measured, row: str, teacher: str) -> Retention | None:
         return None
     ours, theirs = both
     return Retention(
+        # `share_of_gap` divides any two levels; these are measured from zero.
         **_share(share_of_gap(ours, theirs, seed=table.meta.seed)),
         row=row,
         bare=_mean(ours),
@@ -390,6 +394,7 @@ def _ordinary(
         if not shares:
             continue
         level = interval(
+            # One number a task, as if it had a single item.
             [Cell(families[slug], slug, 0, share) for slug, share in shares.items()],
             seed=table.meta.seed,
         )
@@ -410,6 +415,8 @@ def _refine(table: _Measured) -> RefineCurve | None:
     """
     starts: Mapping[TeachStart, str] = {"generator": "generator", "scratch": "base"}
     trained = [row for row, how in REFINED.items() if not how.labels or how.start == "imprint"]
+    # The imprint counts only where rows start from it: tasks that cannot be imprinted would be lost
+    # to all points for nothing.
     if any(table.cells(row, "bare") for row in trained if REFINED[row].start == "imprint"):
         starts = {**starts, "imprint": "generator_imprint"}
     found = {row: table.cells(row, "bare") for row in (*starts.values(), *trained)}
@@ -417,6 +424,7 @@ def _refine(table: _Measured) -> RefineCurve | None:
     if not found.keys() & REFINED.keys():
         return None
     teacher = table.cells("shared_lora", "full")
+    # The teacher comes last, which `zip` below leaves out.
     both = _common(*found.values(), *([teacher] if teacher else []))
     if both is None:
         return None
@@ -490,6 +498,7 @@ def _equal_score(table: _Measured) -> EqualScore | None:
                 level=not lead.below_zero,
             )
         )
+    # Rows come in the order of their steps, so the first is the shortest.
     shortest = next((point for point in points if point.reaches), None)
     ratio = pays_back = None
     if shortest and shortest.seconds and cost.synthesis_seconds:
@@ -586,6 +595,7 @@ def _agreement(
             )
             for low, high in AGREEMENT_BANDS
             for mode in table.meta.modes
+            # Both ends count: no share of up to eight prompts is on an end that two bands share.
             if (found := _of_tasks(gains[mode], [s for s, v in known.items() if low <= v <= high]))
         ),
         predicts_gain=_known(
@@ -647,7 +657,9 @@ def _prediction(gains: Sequence[Cell], known: Mapping[str, float], seed: int) ->
 def _failures(table: _Measured, tasks: Sequence[Task]) -> tuple[Failure, ...]:
     """Draw wrong items of the generator by seed, over all tasks and modes."""
     by_slug = {task.info.slug: task for task in tasks}
+    # Sorted before drawing: a kill or a cluster changes the order in which scores come.
     wrong = sorted(
+        # One draw is enough; others would show an item several times.
         (s for s in table.scores if s.row == "generator" and s.score < WRONG_BELOW and s.draw == 0),
         key=lambda s: (s.mode, s.slug, s.item),
     )
@@ -732,6 +744,7 @@ def _mean(of: Iterable[Cell]) -> float:
 
 
 def _round(value: float) -> float:
+    # Adding zero turns -0.0 into 0.0.
     return round(value, 4) + 0.0
 
 
@@ -759,6 +772,7 @@ def _task_rows(scores: Sequence[ItemScore]) -> list[dict[str, Any]]:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    # The csv module ends lines itself. Answers are a model's words, hence `cell`.
     with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()

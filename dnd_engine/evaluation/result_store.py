@@ -104,6 +104,7 @@ class ResultStore:
             ) from error
         store = cls(out, settings)
         if not store._head.exists():
+            # Without a head, scores may belong to anything.
             if store._lines.exists():
                 raise store._other()
             store._write_head()
@@ -115,6 +116,7 @@ class ResultStore:
             sources = dict(head["sources"])
             store.seconds = dict(head["seconds"])
             store.synthesis_seconds = list(head["synthesis_seconds"])
+            # Heads of earlier versions lack what is read with `get`.
             store.imprint_seconds = dict(head.get("imprint_seconds", {}))
             store.refine_seconds = dict(head["refine_seconds"])
             store.similarities = dict(head["similarities"])
@@ -122,9 +124,12 @@ class ResultStore:
             store.sureness = dict(head.get("sureness", {}))
             store.ordinary = dict(head.get("ordinary", {}))
             text = store._lines.read_text(encoding="utf-8") if store._lines.exists() else ""
+            # What follows the last line break is a line that a kill cut off. `splitlines` also
+            # splits at other characters, but JSON escapes those.
             whole, _, _ = text.rpartition("\n")
             found = [ItemScore(**json.loads(line)) for line in whole.splitlines()]
         except (KeyError, TypeError, ValueError) as error:
+            # It is a ValueError too, and says already what is wrong.
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(
@@ -143,6 +148,7 @@ class ResultStore:
             if counts[_key(score)] == expected.get((score.mode, score.slug))
         ]
         store._done = Counter(_key(score) for score in store.scores)
+        # A row whose scores are gone may be made of something else this time.
         scored = {score.row for score in store.scores}
         store.sources = {row: source for row, source in sources.items() if row in scored}
         kept = "".join(_line(score) for score in store.scores)
@@ -193,6 +199,7 @@ class ResultStore:
     def known(self, slugs: Set[str]) -> Findings:
         """Return what is known of some tasks under the rows of this call, without what it took."""
         return Findings(
+            # The store that absorbs them must have agreed on every row's source.
             scores=tuple(s for s in self.scores if s.slug in slugs and s.row in self.agreed),
             similarities={s: value for s, value in self.similarities.items() if s in slugs},
             checks={s: value for s, value in self.checks.items() if s in slugs},
@@ -214,6 +221,7 @@ class ResultStore:
         """Add what another store holds; what is known already stays as it is."""
         scores = [score for score in found.scores if not self._done[_key(score)]]
         for row in {score.row for score in scores}:
+            # What a job was told comes without times, so none is counted twice.
             self._took(row, found.seconds.get(row, 0.0))
         self.synthesis_seconds += found.synthesis_seconds
         for ours, theirs in (
@@ -227,6 +235,7 @@ class ResultStore:
         self.sureness |= found.sureness
         for row, shares in found.ordinary.items():
             self.ordinary.setdefault(row, {}).update(shares)
+        # Last, since it writes the head, which holds all of the above.
         self._append(scores)
 
     def check(

@@ -56,6 +56,7 @@ def choose_tasks(
         raise ConfigError("`holdouts` are kinds of held-out tasks. Leave them out, or the split.")
     if limit is not None and limit < 1:
         raise ConfigError(f"`limit` must be at least 1, got {limit}.")
+    # Variants with other labels are called `slug~labels-1`, which is no format.
     known = {slug.partition("~")[2] for slug in variants} & formats.FORMATS.keys()
     if "pair" in holdouts and not known:
         raise ConfigError(
@@ -67,9 +68,12 @@ def choose_tasks(
         plain = [t for t in load_tasks(folders, split="train") if t.info.slug in set(trained)]
         if split == "train":
             found += plain
+        # `formats` takes no limit below 1, even where there are no tasks.
         everything = max(1, len(plain) * len(formats.FORMATS))
         count = limit or everything
         if "pair" in holdouts:
+            # All of them, in random order: those in formats that the generator does not know must
+            # not use up the limit.
             pairs = formats.unseen_pairs(plain, limit=everything, seed=seed)
             found += [task for task in pairs if task.info.answer_format in known][:count]
         if "format" in holdouts:
@@ -86,6 +90,7 @@ def choose_tasks(
             + (f" and holdout {', '.join(holdouts)}" if holdouts else " that the generator knows")
             + "."
         )
+    # Sorted before drawing, so that the order of folders does not matter.
     ordered = sorted(found, key=lambda task: task.info.slug)
     if limit is not None and limit < len(ordered):
         ordered = sorted(_draw_tasks(ordered, limit, seed), key=lambda task: task.info.slug)
@@ -99,6 +104,7 @@ def _draw_tasks(tasks: Sequence[Task], limit: int, seed: int) -> list[Task]:
         kinds[task.info.holdout].append(task)
     rng = random.Random(f"{seed}:tasks")
     shuffled = [rng.sample(kinds[kind], len(kinds[kind])) for kind in sorted(kinds)]
+    # A kind that has run out leaves its turns to the others.
     in_turn = (task for turn in zip_longest(*shuffled) for task in turn if task is not None)
     return list(islice(in_turn, limit))
 
@@ -114,6 +120,7 @@ def refuse_trained(
         variants: Those in a format, as `slug~format`.
         validating: Slugs of tasks that chose the step whose weights it has.
     """
+    # A task that was trained in some format only is known too.
     known = trained | {slug.partition("~")[0] for slug in variants}
     seen, chose = [], []
     for task in tasks:

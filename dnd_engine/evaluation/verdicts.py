@@ -130,6 +130,7 @@ class _Evidence:
 
     def verdict(self, name: str, *, bad: bool, finding: _Finding) -> Verdict:
         words = f"{mode_label(self.mode)}: {finding.title}. {finding.numbers}".strip()
+        # A bad thing that does not hold is good news.
         good = None if finding.holds is None else finding.holds != bad
         return Verdict(name=name, holds=finding.holds, good=good, mode=self.mode, words=words)
 
@@ -159,6 +160,7 @@ class _Evidence:
         losses = paired(self.cells(row, "nll"), self.cells(other, "nll"))
         points = paired(self.cells(row), self.cells(other))
         return (
+            # `all` is true of nothing, and rows without a common item are not identical.
             bool(losses)
             and all(abs(c.value) <= SAME_ITEM for c in losses)
             and all(c.value == 0 for c in points)
@@ -173,6 +175,7 @@ class _Evidence:
 
 
 def _is_small(found: Interval, margin: float) -> bool:
+    # However wide it is: an interval that reaches zero shows no difference.
     reaches_zero = not (found.above_zero or found.below_zero)
     return reaches_zero or (-margin <= found.low and found.high <= margin)
 
@@ -204,6 +207,8 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
     numbers = f"{e.told('generator')}; {listed([e.told(c) for c in controls])}."
     missing_rows = [row_label(row) for row in e.missing("generator_constant")]
     numbers += "".join(f" Not measured: {row}." for row in missing_rows)
+    # Against both: wrong prompts alone may do harm, where others would only do nothing. Losses are
+    # subtracted the other way round, because less is better.
     points = [e.difference("generator", control) for control in controls]
     losses = [e.difference(control, "generator", "nll") for control in controls]
     if few := _too_few("the prompts matter", numbers, *points):
@@ -250,6 +255,7 @@ def _gain_on_unseen(e: _Evidence) -> _Finding:
     unseen = {s.slug for s in e.scores if s.holdout} - e.other_format
     gains = [
         cell
+        # Wrong minus right, because a lower loss is better.
         for cell in paired(e.cells("generator_wrong", "nll"), e.cells("generator", "nll"))
         if cell.task in unseen
     ]
@@ -279,12 +285,14 @@ def _solves_unseen(e: _Evidence) -> _Finding:
     new = [s for s in e.scores if s.holdout in trained]
     if not new:
         return _open(question, [holdout_label(h).lower() for h in _NEW])
+    # With a cache of its own: that of `e` holds cells of all tasks.
     part = replace(e, scores=new, known={})
     if missing := part.missing("base", "generator", "oracle_lora"):
         return _open(question, missing)
     base = part.cells("base")
     gained, whole = paired(part.cells("generator"), base), paired(part.cells("oracle_lora"), base)
     families = {cell.family for cell in gained} & {cell.family for cell in whole}
+    # `share_of_gap` is content with two families.
     if len(families) < MIN_UNITS:
         return _open_for_few(question, len(families), "families")
     gap = share_of_gap(gained, whole, seed=e.seed)
@@ -325,9 +333,11 @@ def _matches_oracle(e: _Evidence) -> _Finding:
     )
     if few := _too_few(question, numbers, short, lead):
         return few
+    # A test of non-inferiority: with few tasks, "no clear difference" would hold of anything.
     reaches = short.low >= -ORACLE_SHORTFALL
     if reaches and lead.above_zero:
         return _Finding(True, "as good as a LoRA trained on labels", numbers)
+    # Level, but so is an adapter that reads no prompts.
     if reaches:
         title = "level with a LoRA trained on labels, and so is one LoRA for all tasks"
         return _Finding(False, title, numbers)
@@ -344,6 +354,7 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
     question = "the prompts are ignored"
     if missing := e.missing("generator", "generator_wrong"):
         return _open(question, missing)
+    # Before any interval: equal item by item, it needs no test.
     if e.identical("generator", "generator_wrong"):
         return _Finding(
             True,
@@ -362,6 +373,7 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
         return few
     if not e.equal("generator", "generator_wrong"):
         return _Finding(False, "the prompts are not ignored", numbers)
+    # Equal scores could still be those of adapters that differ.
     alike, told = _alike(e.cosine)
     if alike is None:
         return _Finding(None, f"not known whether {question}", f"{numbers} {told}")
@@ -376,6 +388,7 @@ def _alike(cosine: Cosine) -> tuple[bool | None, str]:
     if cosine.different_task is None:
         return None, "The cosine of ΔW was not measured."
     if cosine.different_task_centred is None:
+        # Centring has left nothing (see `distances`).
         return True, "All tasks get one and the same adapter."
     if cosine.same_task_centred is None:
         return None, "One prompt draw per task: nothing to compare the cosine of ΔW with."

@@ -36,6 +36,7 @@ def race_charts(
     # Short items are scored first, so an incomplete row would look too good.
     whole = [row for row in measured.rows if measured.is_whole(row)]
     spent = [_spent(row, took) for row in whole if row.train_seconds > 0]
+    # Before anything was timed, levels span whatever the scale is.
     known = [*spent, *([took] if took else [])] or [1.0]
     x = clock_scale(0.5 * min(known), 2 * max(known), time)
     charts = []
@@ -54,6 +55,7 @@ def race_charts(
             points = [(took, own.score.mean)]
             lines.append(Line(points, "own", whiskers=[(own.score.low, own.score.high)]))
         for name, look in _TRAININGS.items():
+            # A logarithmic axis has no place for step 0, which took no time.
             rows = [r for r in whole if (r.row, r.mode) == (name, mode) and r.train_seconds > 0]
             if rows:
                 points = [(_spent(row, took), row.score.mean) for row in rows]

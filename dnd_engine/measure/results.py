@@ -117,6 +117,7 @@ class RowResult:
         return "loss" if self.lead.below_zero else "no clear difference"
 
 
+# Without slots, because `cached_property` keeps its value in the object's `__dict__`.
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """All results so far. Immutable; updates create a new object."""
@@ -159,6 +160,7 @@ class Measurement:
 
     def _row(self, eval_pass: EvalPass) -> RowResult:
         items, own = eval_pass.items, self._cells_of_adapter(eval_pass.mode)
+        # Items come short ones first: until all are answered, a lead would be on these alone.
         through = len(own) == len(self.sides.asked(eval_pass.mode))
         pairs = paired(own, eval_pass.cells) if through and eval_pass.row != "adapter" else ()
         return RowResult(
@@ -214,6 +216,7 @@ class Measurement:
         Args:
             own: Row of the adapter that the scores are stored with.
         """
+        # Of a curve, the last point is kept: later steps replace earlier ones here.
         steps = {r.row: r.steps for r in sorted(self.rows, key=lambda r: r.steps)}
         last = [r for r in self.rows if r.steps == steps[r.row] and self.is_whole(r)]
         if all(r.row != own for r in last):
@@ -222,6 +225,7 @@ class Measurement:
             file_sha256=self.sides.file_sha256,
             metric=self.sides.metric,
             num_scored=len(self.sides.test),
+            # A LoRA trained here comes as an adapter of strength 1.
             strength=self.strength if own == "adapter" else 1.0,
             own=own,
             rows=tuple(
@@ -251,6 +255,7 @@ class Measurement:
                     continue
                 if row.lead is None or row.verdict is None:
                     continue
+                # In mid-sentence a label begins small, but for that of a LoRA.
                 label = row.label if name in TRAINED else row.label[0].lower() + row.label[1:]
                 lead = f"{label} ({signed(row.lead.mean)}, {span(row.lead)})"
                 beside.setdefault(row.verdict, []).append(lead)

@@ -75,6 +75,7 @@ def measure(
         for mode in sides.modes:
             before = measured.passes
             for eval_pass in _evaluate(runtime, sides, EvalPass(row=row, mode=mode), active, shown):
+                # A pass grows with each batch, so each replaces the one before.
                 measured = replace(measured, passes=(*before, eval_pass))
                 answered = done + len(eval_pass.items)
                 left = (spent + eval_pass.seconds) / answered * (total - answered)
@@ -128,6 +129,7 @@ def train(
     sides = measured.sides
     row: Row = "warm_lora" if warm_start else "trained_lora"
     lessons = draw_labelled(base, sides.train, config)
+    # Scaled: training starts from the adapter at the strength at which it was measured.
     start = adapter.scaled_tokens.float()
     if not warm_start:
         start = shared_start(adapter.layout, config.seed)
@@ -160,6 +162,8 @@ def train(
     ):
         seconds += done.seconds
         left = seconds / done.step * (config.steps - done.step)
+        # Each point to come is taken to cost what scoring the last one did, the first what scoring
+        # the adapter did.
         left += cost * sum(point >= done.step for point in points)
         yield MeasureStep(
             stage="train",
@@ -172,6 +176,8 @@ def train(
         )
         if done.step not in points:
             continue
+        # A copy, because the next step changes them in place. In bfloat16, as adapters are kept, so
+        # that what is scored is what the user gets.
         tokens = done.tokens.to("cpu", torch.bfloat16)
         made = _trained(adapter, tokens, learnt, done.step, seconds, recipe, warm_start, origin)
         active = runtime.host.fit(made.scaled_tokens[None], made.layout)
@@ -212,10 +218,12 @@ def _evaluate(
         ask(tokenizer, e, eval_pass.mode, shots=shots, max_new_tokens=sides.max_new_tokens)
         for _, e in items
     ]
+    # Sorted by `batches`, so that little is padded, but cut into smaller ones here.
     order = [at for batch in batches([questions], shared=True) for _, at in batch[0]]
     for first in range(0, len(order), _ITEMS_AT_ONCE):
         part = order[first : first + _ITEMS_AT_ONCE]
         with runtime.lock:
+            # After the lock is taken: waiting for others is no cost of the row.
             started = time.monotonic()
             (answers,) = answer(runtime, [[questions[q] for q in part]], active)
             seconds = time.monotonic() - started
@@ -257,6 +265,7 @@ def _trained(
         "start": "adapter" if warm_start else "scratch",
         "num_examples": recipe["num_examples"],
         **recipe,
+        # Those done, which may be fewer than the recipe's.
         "steps": steps,
     }
     if warm_start:
@@ -273,6 +282,7 @@ def _trained(
                 after=adapter.provenance,
             ),
             seconds={**adapter.seconds, "train": seconds},
+            # These describe the weights that the training started from.
             checks={},
             kept_energy=None,
         )

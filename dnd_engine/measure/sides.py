@@ -144,16 +144,19 @@ def split(
     distinct: dict[str, tuple[int, Example]] = {}
     for row in labelled:
         example = Example(row.text, row.label or "")
+        # Of rows with the same prompt the first one counts, whatever their labels.
         distinct.setdefault(" ".join(row.text.split()), (row.line, example))
     examples = [example for _, example in distinct.values()]
     sizes = dict(zip(distinct, _sizes(tokenizer, examples), strict=True))
     short = {t: row for t, row in distinct.items() if sum(sizes[t]) <= config.max_tokens}
     hidden = seen.learnt if config.allow_seen else seen.learnt | seen.read
+    # Sorted before shuffling, so that the order of rows in the file does not matter.
     fresh = sorted(text for text in short if digest(text) not in hidden)
     random.Random(f"{config.seed}:measure").shuffle(fresh)
     drawn = fresh[: min(config.limit_items, len(short) // 2)]
     if not drawn:
         raise MeasureError(_nothing_left(file, len(labelled), len(short), len(fresh), config))
+    # From all rows: those that are scored may lack a label.
     options = _options([example.response for _, example in short.values()])
     test = [short[text] for text in drawn]
     others = [short[text][1] for text in sorted(short.keys() - set(drawn))]
@@ -196,6 +199,7 @@ def _sizes(
     All in one call, because there may be thousands. Counts may be one too high where text meets the
     chat template.
     """
+    # What the chat template puts around a prompt, and the end of turn after a label.
     frame = ask(tokenizer, Example("", ""), "full", max_new_tokens=0)
     texts = [[e.prompt for e in examples], [e.response for e in examples]]
     prompts, labels = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in texts)
@@ -207,6 +211,7 @@ def _sizes(
 
 def _options(labels: Sequence[str]) -> tuple[str, ...]:
     distinct = sorted(set(labels))
+    # One label alone is no choice.
     few = 2 <= len(distinct) <= min(_MAX_OPTIONS, len(labels) / _ROWS_PER_OPTION)
     return tuple(distinct) if few else ()
 
@@ -234,6 +239,7 @@ def _nothing_left(
             f"{file.name}: expected two or more labelled rows of at most {config.max_tokens} "
             f"tokens, got {short} of {labelled}. Add rows, or shorten them."
         )
+    # At least half of two rows or more would have been drawn, had any been fresh.
     assert fresh == 0
     way_out = "Give rows that it has not seen, or make an adapter from part of them"
     if not config.allow_seen:

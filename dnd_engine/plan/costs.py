@@ -33,6 +33,7 @@ _ENCODER_LAYERS, _DECODER_STAGES, _ENCODER_BATCH = 6, 5, 16
 _ROW_FILL = 0.87
 """Measured fill of training rows: of 256 tokens, 222 are used before no other example fits."""
 
+# The defaults of `dnd train`, which plans follow when these change.
 _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
 _IMPRINT = ImprintConfig()
 _ANSWER = _IMPRINT.max_answer_tokens // 3
@@ -129,6 +130,7 @@ def make_plan(
     Raises:
         ConfigError, LayoutError: If there is no such base, or it is not supported.
     """
+    # The paper's rank depends on the size of the base, which only a shape tells.
     shape, papers = read_shape(base, spec), read_shape(base, LoRASpec())
     papers = read_shape(base, papers_spec(papers))
     figures = [*_sizes(shape, papers), *_Costs(shape, papers, hardware, workload).figures()]
@@ -208,6 +210,7 @@ class _Costs:
         ours = our_decoder(self.shape.layout)
         paper, _ = papers_decoder(self.papers)
         training = self.hardware.seconds(work.steps * step_flops, work.steps * layers, trains=True)
+        # What all adapters share is trained beside the decoder.
         trained = self.shape.layout.num_parameters + ours.parameters
         memory = {
             "lora": self._memory(lora_tokens, self.shape.layout.num_parameters),
@@ -228,7 +231,10 @@ class _Costs:
             training,
             memory["training"],
         )
+        # A backward pass takes two products for each of the forward one: the gradients of inputs
+        # and of weights.
         paper_flops = 3.0 * paper.forward_flops * work.paper_batch * work.paper_steps
+        # No layers of the base: reconstruction compares weights and never runs it.
         paper_seconds = self.hardware.seconds(paper_flops, 0, trains=True)
         # The gradient of one prompt batch's activations is small compared to the decoder's states.
         yield from self._phase(
@@ -245,9 +251,11 @@ class _Costs:
             f"Synthesis, {work.prompts} prompts",
             synthesis_flops,
             synthesis,
+            # 22.7 million: the encoder, embeddings included.
             (self.shape.parameters + trained + 22_700_000) * _BF16 / 1e9,
         )
         imprint_flops = self._imprint_flops()
+        # One pass for each token of an answer, and three readings.
         passes = layers * (_ANSWER + 3)
         yield from self._phase(
             "imprint",
@@ -268,6 +276,7 @@ class _Costs:
         yield self._pays(
             "paper_break_even",
             "Tasks until the paper's pays",
+            # Reconstruction first needs a LoRA of every task.
             paper_seconds + lora_seconds * work.tasks,
             lora_seconds,
         )
@@ -277,6 +286,7 @@ class _Costs:
     ) -> Iterator[Figure]:
         cards = max(1, math.ceil(memory_gb / (_USABLE * self.hardware.memory_gb)))
         note = "" if cards == 1 else f"over {cards} of them, all at work"
+        # Cards are taken to share work without loss: in less time, for as much money.
         values = (
             ("flops", "operations", flops, "FLOP", ""),
             ("memory_gb", "memory", memory_gb, "GB", ""),
@@ -318,20 +328,24 @@ class _Costs:
             + 2 * shape.head_parameters * _ANSWER
         )
         read = count * 3 * (self.work.imprint_tokens + _ANSWER) * 2 * shape.block_parameters
+        # Bare and full readings are both fitted, a row for each token of the answer.
         rows, wide, out = 2 * count * _ANSWER, shape.intermediate_size, shape.hidden_size
+        # `solve` looks for eigenvectors in the smaller space. 512 is the number of directions that
+        # a layer's penalty keeps (`imprint.ordinary`).
         least = min(rows, out)
         regression = (
-            4 * rows * wide * 512
-            + 2 * rows**2 * wide
-            + 2 * rows**2 * out
-            + 2 * rows**3
-            + 4 * rows * least * out
+            4 * rows * wide * 512  # the penalty's inverse
+            + 2 * rows**2 * wide  # the Gram matrix
+            + 2 * rows**2 * out  # the solution
+            + 2 * rows**3  # its factor, and the prompts left out
+            + 4 * rows * least * out  # the cut to a rank, with the next term
             + _EIGEN * least**3
         )
         return float(asked + read + self._fitted_layers() * regression)
 
     def _ordinary_flops(self) -> float:
         wide, tokens = self.shape.intermediate_size, self.work.ordinary_tokens
+        # Twice: while the base answers, and again layer by layer.
         read = 2 * self.shape.block_parameters * tokens * 2
         return float(read + self._fitted_layers() * (2 * tokens * wide**2 + _EIGEN * wide**3))
 

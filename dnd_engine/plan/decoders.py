@@ -59,9 +59,13 @@ def size_of(features: Sequence[Stage], kernel_size: int) -> DecoderSize:
     parameters = flops = 0
     square = kernel_size**2
     for (n, h, w), (new_n, new_h, new_w) in pairwise(features):
+        # Each of the two branches convolves over both axes.
         mixers = 2 * square * (w * new_w + h * new_h)
         last = square * n * new_n
+        # Last come biases, of the last convolution and per cell, and the norm's two vectors.
         parameters += mixers + last + new_n + new_h * new_w + 2 * h * w
+        # One branch maps W before H and the other after it, so each kernel runs over the old and
+        # the new size of the other axis.
         flops += 2 * square * w * new_w * n * (h + new_h) + 2 * square * h * new_h * n * (w + new_w)
         flops += 2 * last * new_h * new_w
     return DecoderSize(parameters, flops)
@@ -74,6 +78,7 @@ def our_decoder(layout: LoRALayout) -> DecoderSize:
 
 def papers_spec(shape: BaseShape) -> LoRASpec:
     """Return the LoRA that the paper trains on a base of this size."""
+    # One billion parameters stand between the released sizes of .5 and 1.5 billion.
     return LoRASpec(r=8, lora_alpha=16) if _is_small(shape) else LoRASpec(r=16, lora_alpha=32)
 
 
@@ -91,8 +96,11 @@ def papers_decoder(shape: BaseShape) -> tuple[DecoderSize, bool]:
     if _is_small(shape):
         stages, kernel = _SMALL, 9
     else:
+        # Between the released sizes of 1.5 and 7 billion.
         stages, kernel = (_MIDDLE if shape.parameters < 4e9 else _LARGE), 11
+    # The authors' tokens carry their scale in a border.
     grid = layout.grid("standardised")
+    # The last stages of the released decoders, which tell their bases apart.
     released = grid in {(4296, 10, 130), (4508, 18, 258), (4928, 18, 514)}
     return size_of((*stages, grid), kernel), released
 

@@ -19,6 +19,7 @@ _Share = Annotated[float, Field(gt=0, le=1)]
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+# A misspelt key would otherwise leave its default in place unnoticed.
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:

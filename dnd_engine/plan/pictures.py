@@ -68,6 +68,7 @@ def _chart(
     lines = []
     for key, label, look in series:
         points = [(float(plan.shape.parameters), plan[key]) for plan in plans]
+        # A logarithmic axis has no zero.
         known = [(x, y) for x, y in points if y]
         lines.append(Line(known, look, label, "marked"))
     values = [y for line in lines for _, y in line.points]

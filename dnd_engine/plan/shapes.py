@@ -51,6 +51,7 @@ class BaseShape:
             LayoutError: If a needed size is missing, or the architecture is not supported.
         """
         layout = LoRALayout.from_config(config, spec)
+        # All linear layers, which the LoRA may adapt only in part.
         everything = LoRALayout.from_config(config)
         vocabulary = config.get("vocab_size")
         if isinstance(vocabulary, bool) or not isinstance(vocabulary, int) or vocabulary < 1:
@@ -74,7 +75,7 @@ class BaseShape:
             parameters=blocks
             + head * (1 if tied else 2)
             + num_layers * _norms_and_biases(config)
-            + hidden,
+            + hidden,  # the norm before the output layer
         )
 
 
@@ -89,9 +90,12 @@ def _norms_and_biases(config: Mapping[str, Any]) -> int:
     hidden, model_type = int(config["hidden_size"]), config.get("model_type")
     heads = int(config["num_attention_heads"])
     head_dim = int(config.get("head_dim") or hidden // heads)
+    # The block's two norms.
     found = 2 * hidden
+    # Qwen 2 always has biases on queries, keys and values, and no entry that says so.
     if model_type == "qwen2" or config.get("attention_bias"):
         found += head_dim * heads + 2 * _key_value_size(config)
+    # Norms of queries and keys, each as wide as a head.
     if model_type == "qwen3":
         found += 2 * head_dim
     return found

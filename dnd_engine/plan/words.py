@@ -21,6 +21,7 @@ def amount(value: float) -> str:
     for size, prefix in _UNITS:
         if value >= size:
             return f"{value / size:.3g} {prefix}"
+    # The space keeps a unit apart; callers without one strip it.
     return f"{value:.0f} "
 
 
