@@ -25,6 +25,7 @@ def layer_kinds(config: Any) -> tuple[str, ...]:
     """Return the kind of attention of each layer."""
     if kinds := getattr(config, "layer_types", None):
         return tuple(kinds)
+    # Configs without that list, such as Mistral's and Phi-3's, have one window for all layers.
     kind = FULL if getattr(config, "sliding_window", None) is None else _WINDOW
     return (kind,) * int(config.num_hidden_layers)
 
@@ -55,8 +56,10 @@ def masks_for(
     for kind in dict.fromkeys(layer_kinds(config)):
         mask = visible
         if kind == _WINDOW:
+            # (rows, 1, new, keys); `visible` already excludes later keys.
             distance = positions[:, None, :, None] - key_positions[:, None, None, :]
             mask = visible & (distance < config.sliding_window)
+        # Eager attention adds its mask to the scores; the fused kernels take booleans.
         if config._attn_implementation == "eager":
             dtype = next(model.parameters()).dtype
             zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
@@ -68,4 +71,5 @@ def masks_for(
 def as_argument(model: nn.Module, masks: dict[str, Tensor]) -> Tensor | dict[str, Tensor]:
     """Return the model's `attention_mask` argument."""
     config: Any = model.config
+    # Models that name the kind of each layer look masks up by kind; the others take one tensor.
     return masks if getattr(config, "layer_types", None) else next(iter(masks.values()))

@@ -154,6 +154,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
         config: Any = AutoConfig.from_pretrained(weights.path, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise _unloadable(weights, error) from error
+    # Refuse an unknown architecture and a base that does not fit before any weight is read.
     architecture_of(config.to_dict())
     check_memory(weight_bytes(weights.path, dtype), weights.hub_id, device)
     try:
@@ -162,6 +163,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
             dtype=dtype,
             attn_implementation="eager" if needs_eager(config) else None,
             local_files_only=True,
+            # Unpickling weights would run whatever code their author put there.
             use_safetensors=True,
             output_loading_info=True,
         )
@@ -240,6 +242,7 @@ def fingerprint_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) 
         if found["architecture"].get(name) != value:
             return f"`{name}` is {found['architecture'].get(name)}, expected {value}"
     theirs, ours = wanted.get("norms", []), found["norms"]
+    # A stored fingerprint may have another number of norms; the lengths are compared below.
     differences = [abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=False)]
     # Written as a negation, so that NaN is rejected too.
     same = theirs and len(ours) == len(theirs)
@@ -339,6 +342,7 @@ def next_token_logits(
     """
     positions = None
     if mask is not None:
+        # Count from each row's first real token, so that padding shifts no position.
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     hidden = last_hidden(
         model,

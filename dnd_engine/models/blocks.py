@@ -33,6 +33,7 @@ def cut_rows(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
     """
     cut: list[list[int]] = []
     size, before = 0, rows[0] if rows else ()
+    # Sorted by their tokens, rows that begin alike are neighbours.
     for number in sorted(range(len(rows)), key=lambda n: tuple(rows[n])):
         row = rows[number]
         size += len(row) - _common(before, row)
@@ -62,6 +63,7 @@ class BlockPass:
         self._model = base.model
         self.places: list[list[int]] = []
         """Indices into `states` of each row's tokens."""
+        # A trie of all rows: from the place of the previous token, and a token, to its place.
         known: dict[tuple[int, int], int] = {}
         ids: list[int] = []
         depths: list[int] = []
@@ -78,6 +80,7 @@ class BlockPass:
         sees = torch.zeros(len(ids), len(ids), dtype=torch.bool)
         for places in self.places:
             path = torch.tensor(places)
+            # A shared token is on several paths, and what comes before it is the same on each.
             sees[path[:, None], path] |= torch.ones(len(path), len(path), dtype=torch.bool).tril()
         self._positions = torch.tensor([depths], device=base.device)
         self._masks = masks_for(
@@ -123,6 +126,7 @@ class BlockPass:
         assert self._outputs is not None
         change = (self.inputs @ a.T) @ b.T
         before, self._outputs = self._outputs, self._outputs + change
+        # A norm is not linear, so behind one the change is the difference of two norms.
         if self._norm is None:
             self.states = self.states + change
         else:

@@ -82,8 +82,10 @@ def _decode(
         )
     rows = [_Row(base, prompt, sampling) for prompt in prompts]
     ids, mask = _left_pad(prompts, base.tokenizer.pad_token_id or 0, base.device)
+    # Before the lock, so that the first token's time includes the wait for it.
     started = time.monotonic()
     with runtime.lock:
+        # The first use packs the weights, which only one thread may do.
         forward = runtime.forward
     past = forward.new_cache(len(rows))
     fitted: FittedLoRA | None = None
@@ -142,6 +144,7 @@ def _new_tokens(
     if mask is None:
         positions = torch.arange(past.length, length, device=ids.device).expand(len(ids), -1)
         return NewTokens(ids, positions, None, past, prepared)
+    # Count from each row's first real token, so that padding shifts no position.
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
     # Padding attends to itself: a position that attends to nothing would become NaN.
     itself = torch.eye(length, dtype=torch.bool, device=ids.device)[-new:]
@@ -173,6 +176,7 @@ class _Row:
             return
         # Sample on the CPU, where a seed gives the same answer on every device.
         scores = logits[None].float().cpu()
+        # argmax would pick a token silently, and sampling would end in an error of torch's own.
         if not scores.isfinite().all():
             raise ChatError(
                 "the answer cannot go on: the scores of the next token are NaN or infinite. The "
@@ -243,6 +247,7 @@ def _left_pad(
     prompts: Sequence[list[int]], fill: int, device: torch.device
 ) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"] | None]:
     """Pad rows on the left; the mask is None without padding."""
+    # On the left, because padding on the right would come between a prompt and its answer.
     length = max(map(len, prompts))
     ids = torch.tensor([[fill] * (length - len(p)) + p for p in prompts], device=device)
     if all(len(p) == length for p in prompts):
@@ -256,6 +261,7 @@ def _processors(sampling: Sampling) -> LogitsProcessorList:
     found = LogitsProcessorList()
     if sampling.repetition_penalty != 1:
         found.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    # The rest leaves the largest score the largest, so greedy decoding skips it.
     if sampling.temperature > 0:
         if sampling.temperature != 1:
             found.append(TemperatureLogitsWarper(sampling.temperature))

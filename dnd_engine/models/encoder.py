@@ -75,6 +75,7 @@ class PromptMemory:
                 encoded.mask[row].clone(),
                 encoded.pooled[row].clone(),
             )
+        # Collect before the oldest are dropped: one call may have more prompts than are kept.
         rows = [self._rows[key] for key in keys]
         for key in keys:
             self._rows.move_to_end(key)
@@ -141,6 +142,8 @@ class PromptEncoder:
             for place, row in enumerate(rows):
                 padded[place, : len(ids[row])] = torch.tensor(ids[row])
                 here[place, : len(ids[row])] = True
+            # The bare modules, because the library's `encode` groups prompts by characters, not
+            # tokens, and its batches vary in size.
             out = self._model(
                 {
                     "input_ids": padded.to(self.device),
@@ -168,6 +171,7 @@ class PromptEncoder:
         room = _CHARACTERS_PER_TOKEN * length
         beginnings = [t if len(t) <= room else _without_last_word(t[:room]) for t in texts]
         ids = self._ids(beginnings, length)
+        # `is not`: only a text that was cut can have lost tokens.
         short = [i for i, b in enumerate(beginnings) if b is not texts[i] and len(ids[i]) < length]
         for i, whole in zip(short, self._ids([texts[i] for i in short], length), strict=True):
             ids[i] = whole

@@ -127,6 +127,7 @@ class HookedForward(Forward):
             shape = (len(ids), 1, 1, past.length + 1)
             visible = torch.ones(shape, dtype=torch.bool, device=ids.device)
         model = self._base.model
+        # Before the pass, which counts the new tokens as past ones.
         key_positions = past.place(positions)
         mask = None
         if visible is not None:

@@ -48,12 +48,14 @@ def read_header(path: Path) -> GGUFHeader:
                 "Download it again, or name a model folder."
             )
     try:
+        # The reader validates little: a cut header ends in whatever error its parsing meets.
         reader: Any = gguf.GGUFReader(path)
     except (ValueError, IndexError, KeyError, OSError) as error:
         raise AssetError(
             f"`{path}` is a damaged GGUF file ({error}). Download it again."
         ) from error
     size = path.stat().st_size
+    # The header comes first, so a download that was cut off may have all of it.
     if any(tensor.data_offset + tensor.n_bytes > size for tensor in reader.tensors):
         raise AssetError(f"`{path}` ends before its weights do. Download it again.")
     told = {name: field.contents() for name, field in reader.fields.items()}
@@ -117,6 +119,7 @@ def convert(path: Path, folder: Path, num_parameters: int) -> None:
     # transformers refuses `save_pretrained` for a model loaded from GGUF, so copy the weights into
     # a plain one.
     config = model.config
+    # The copy is no longer quantised, and whoever loads it believes its config.
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)

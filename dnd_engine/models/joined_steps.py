@@ -24,6 +24,7 @@ _LINGER_SECONDS = 0.02
 a pass waits for half of one on average, which is about as long."""
 
 
+# Compared by identity, because comparing tensors gives a tensor and no answer.
 @dataclass(slots=True, eq=False)
 class _Asked:
     """A chat's request for its next logits."""
@@ -91,17 +92,24 @@ class JoinedSteps:
             with self._changed:
                 self._waiting.append(asked)
                 self._changed.notify_all()
+                # Either a pass of somebody else answers this chat, or the lead becomes free.
                 self._changed.wait_for(lambda: asked.ended or not self._has_leader)
                 if not asked.ended:
+                    # Lead before lingering: nobody else may start a pass meanwhile, and if an
+                    # interrupt ends the wait, the `finally` below gives the lead back.
                     leads = self._has_leader = True
                     self._changed.wait_for(self._all_wait, timeout=_LINGER_SECONDS)
             if leads:
                 with computing():
+                    # Take the requests only now that the base is free: whoever asked while another
+                    # pass ran is computed too. `_changed` is free meanwhile, so that chats can ask
+                    # for the next pass.
                     _compute(forward, self._take(forward))
         finally:
             with self._changed:
                 if leads:
                     self._has_leader = False
+                # Only after an interrupt; otherwise a leader has taken the request.
                 if asked in self._waiting:
                     self._waiting.remove(asked)
                 self._changed.notify_all()

@@ -28,6 +28,8 @@ class KeyValues:
 
     def __init__(self, held: Float[Tensor, "layers rows heads room width"], length: int) -> None:
         self._held = held
+        # Position in its text of each cached token, (rows, room); padding makes it differ from the
+        # place in the cache.
         self._at = held.new_zeros(held.shape[1], held.shape[3], dtype=torch.long)
         self.length = length
         """Number of filled positions."""
@@ -68,6 +70,8 @@ class KeyValues:
             Per layer: a view (rows, heads, new, width) to fill with new keys and values; all keys;
             all values, both including the new ones.
         """
+        # Positions are not recorded here: only sliding windows need them, and packed bases have
+        # none.
         start, end = self.length, self.length + new
         self._make_room(end)
         self.length = end
@@ -95,6 +99,7 @@ class KeyValues:
         every_key, every_value = self._held[layer, :, :, :end].chunk(2, dim=1)
         every_key[:, :, self.length :] = keys
         every_value[:, :, self.length :] = values
+        # Every layer appends behind the same past, so the length grows after the last one.
         if layer == len(self._held) - 1:
             self.length = end
         return every_key, every_value
@@ -103,6 +108,7 @@ class KeyValues:
         layers, rows, heads, room, width = self._held.shape
         if length <= room:
             return
+        # Growing copies the whole past, so grow by many positions at a time.
         larger = self._held.new_empty(layers, rows, heads, -(-length // _GROWTH) * _GROWTH, width)
         larger[:, :, :, : self.length] = self._filled
         self._held = larger
@@ -140,6 +146,8 @@ class KeyValues:
         length = max(part.length for part in parts)
         layers, _, heads, _, width = parts[0]._held.shape
         room = -(-length // _GROWTH) * _GROWTH
+        # Zeros, because masked positions still enter attention's sum with weight 0, and in
+        # uninitialised memory 0 times NaN would be NaN.
         held = parts[0]._held.new_zeros(layers, len(index), heads, room, width)
         owners = [(part, row) for part in parts for row in range(part._held.shape[1])]
         joined = cls(held, length)

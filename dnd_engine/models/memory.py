@@ -22,6 +22,7 @@ def free_bytes(device: torch.device | None = None) -> int:
     if device is not None and device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
+    # MPS has no memory of its own and shares the CPU's.
     available = int(psutil.virtual_memory().available)
     try:
         most = int((_GROUP / "memory.max").read_text())

@@ -57,6 +57,7 @@ def refusal(model: nn.Module) -> str | None:
     config: Any = model.config
     if config.hidden_act not in ("silu", "swish"):
         return f"its activation is {config.hidden_act}"
+    # Mistral's config has one window for all layers; the others name the layers that have one.
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"} or (name == "MistralForCausalLM" and config.sliding_window):
         return "it attends to a sliding window"
@@ -160,7 +161,9 @@ class PackedLlama:
             self._norms,
             [part.prepared.factors if part.prepared else [] for part in parts],
             [_num_bare(part) for part in parts],
+            # An argument, because TorchScript reads no globals of Python.
             _FEW_POSITIONS,
+            # (tokens, 1, head width), to broadcast over heads.
             cos.reshape(len(x), 1, -1),
             sin.reshape(len(x), 1, -1),
             # Additive from the start; a boolean mask would be converted in every layer.
@@ -183,6 +186,7 @@ class PackedLlama:
     @torch.inference_mode()
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
         """Compute logits from hidden states."""
+        # Naming the overload spares torch a choice that takes half as long as a small product.
         logits: Tensor = torch.ops.mkldnn._linear_pointwise.default(
             hidden, self._head, None, "none", [], ""
         )
@@ -200,6 +204,7 @@ def _num_bare(part: NewTokens) -> int:
 def _packed(layers: Sequence[nn.Linear]) -> Tensor:
     """Return the weights of layers with a common input, in oneDNN's layout."""
     weight = torch.cat([layer.weight for layer in layers]) if len(layers) > 1 else layers[0].weight
+    # The result is opaque: only oneDNN's own operators, such as `_linear_pointwise`, can read it.
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _PACK_ROWS)
     return packed
 
@@ -274,11 +279,13 @@ def _run_blocks(
     scale: float,
     eps: float,
 ) -> Tensor:
+    # x is (tokens, width), part by part; `starts` has the first token of each part and the end.
     new = x.shape[0] // sum(rows)
     starts = [0]
     for count in rows:
         starts.append(starts[-1] + count * new)
     for number in range(len(weights)):
+        # A block's `factors` are A and B of each merged layer in turn, hence 0, 2, 4 and 6 below.
         weight, bias, norm = weights[number], biases[number], norms[number]
         y = _rms_norm(x, norm[0], eps)
         qkv = torch.ops.mkldnn._linear_pointwise(y, weight[0], bias[0], "none", [], "")
@@ -325,6 +332,7 @@ def _add_low_ranks(
     for part in range(len(bare)):
         if len(factors[part]) > 0:
             down, up = factors[part][number][first], factors[part][number][first + 1]
+            # One part needs no slices; each takes about as long as a single token's product.
             if len(bare) == 1:
                 _add_low_rank(x, y, down, up, bare[part], few)
             else:
@@ -351,6 +359,7 @@ def _add_low_rank(x: Tensor, y: Tensor, down: Tensor, up: Tensor, bare: int, few
         return
     groups = down.shape[0]
     x = x[bare:].reshape(groups, -1, x.shape[1])
+    # `view` and not `reshape`, which may copy: the sum must reach the caller's tensor.
     y = y[bare:].view(groups, -1, y.shape[1])
     if x.shape[1] <= few:
         y.add_(torch.bmm(torch.bmm(x.float(), down.mT), up.mT).to(y.dtype))
@@ -375,7 +384,7 @@ def _attend(
     scale: float,
 ) -> Tensor:
     width = cos.shape[2]
-    every = qkv.view(qkv.shape[0], -1, width)
+    every = qkv.view(qkv.shape[0], -1, width)  # (tokens, heads + 2 kv_heads, width)
     turned = every[:, : heads + kv_heads]
     # Rotate queries and keys together, in place: both come from the merged product.
     if head_norm is not None:
@@ -388,7 +397,10 @@ def _attend(
         places, all_keys, all_values = cached[part]
         place, keys, values = places[number], all_keys[number], all_values[number]
         own = every[starts[part] : starts[part + 1]]
+        # One new token a row: no position axis is needed.
         if own.shape[0] == rows[part]:
+            # The cache has keys and values in the order of the merged product, so one copy stores
+            # both.
             place.copy_(own[:, heads:].unsqueeze(2))
             # Treat the queries of one key head as one sequence: attention then reads each key
             # once, not once per query.
@@ -405,6 +417,7 @@ def _attend(
                 keys,
                 values,
                 attn_mask=masks[part],
+                # Without a mask the cache was empty, so queries and keys are the same tokens.
                 is_causal=masks[part] is None,
                 scale=scale,
                 enable_gqa=True,

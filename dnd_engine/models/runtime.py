@@ -37,6 +37,7 @@ class Runtime:
     """Number of threads for chat while other processes compute."""
     joined: JoinedSteps = field(default_factory=JoinedSteps, init=False, repr=False, compare=False)
     """The next tokens of chats that run at the same time."""
+    # A list of at most one, because a field of a frozen dataclass cannot be set later.
     _forward: list[Forward] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
@@ -65,6 +66,7 @@ class Runtime:
     @contextmanager
     def one_token(self) -> Iterator[None]:
         """Compute one token of a chat inside the `with` block, on as many threads as pay off."""
+        # In this order: torch has one number of threads, so only who holds the lock may set it.
         with self.lock, self.threads.that_pay():
             yield
 

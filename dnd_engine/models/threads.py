@@ -47,6 +47,8 @@ def _own_cores() -> list[int]:
 def _quota(cgroup: Path) -> float | None:
     """Return the average cores a container may use; None without a limit."""
     try:
+        # Version 2 of control groups has `QUOTA PERIOD` in one file, with `max` for no limit;
+        # version 1 has a file for each, with -1 for no limit.
         if (limits := cgroup / "cpu.max").exists():
             quota, period = limits.read_text("ascii").split()
         else:
@@ -102,6 +104,7 @@ class Threads:
 
 def threads_for(free: float, most: int) -> int:
     """Return how many threads pay off with this many free cores."""
+    # A core counts once it is free for `_WORTH` of the time, hence no plain rounding.
     return max(1, min(most, int(free + 1 - _WORTH)))
 
 

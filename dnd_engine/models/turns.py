@@ -32,6 +32,7 @@ class TurnLock:
         self._num_urgent = 0
 
     def __enter__(self) -> None:
+        # Before the lock: with it, this thread would block what it waits for.
         self._wait_for_urgent()
         self._lock.acquire()
 
@@ -48,6 +49,8 @@ class TurnLock:
 
         Does nothing if patient work itself chats or synthesizes.
         """
+        # Read once: a generator may be closed in another context than it began in, and must take
+        # back what it added.
         count = not _patient.get()
         with self._changed:
             self._num_urgent += count
@@ -63,11 +66,14 @@ class TurnLock:
 
         Call it between two forward passes of a long answer. Only patient work yields.
         """
+        # Read without the condition: an outdated number costs one forward pass at most.
         if _patient.get() and self._num_urgent:
             self._lock.release()
             try:
                 self._wait_for_urgent()
             finally:
+                # The caller's `with` block releases the lock, so it must be held even after an
+                # error.
                 self._lock.acquire()
 
     def _wait_for_urgent(self) -> None:
@@ -88,6 +94,7 @@ def urgently(
 @contextmanager
 def patient() -> Iterator[None]:
     """Take the lock with patient priority inside the `with` block, which must not yield."""
+    # A generator shares its caller's context: a yield inside would make the caller patient too.
     before = _patient.set(True)
     try:
         yield

@@ -121,6 +121,8 @@ def answer(
     Returns:
         Answers in the order of the questions.
     """
+    # Without each prompt's last token: at least one must be read in its own row, since its state
+    # predicts the answer.
     shared = [shared_length([q.prompt[:-1] for q in group]) for group in groups]
     openings = _Rows(runtime, active, len(groups))
     if any(shared):
@@ -132,6 +134,7 @@ def answer(
         prompts = [q.prompt[start:] for q in group]
         offered = [tuple(dict.fromkeys((q.reference, *q.options))) for q in group]
         sizes = [len(p) + sum(map(len, o)) for p, o in zip(prompts, offered, strict=True)]
+        # One pass for rows of similar length, each on a copy of the group's cache.
         for run in _runs(sizes):
             part = openings.copies(g, len(run))
             first, found = part.read_and_weigh([prompts[q] for q in run], [offered[q] for q in run])
@@ -140,6 +143,7 @@ def answer(
             losses |= {(g, q): nlls for q, nlls in zip(run, found, strict=True)}
     # Adapters apply to equal runs of rows, so pad a smaller group with copies of its last question.
     width = max(map(len, groups))
+    # `losses` has the questions in the order in which their rows stand in `parts`.
     number = {at: row for row, at in enumerate(losses)}
     index = [
         number[g, min(q, len(group) - 1)] for g, group in enumerate(groups) for q in range(width)
@@ -217,10 +221,12 @@ class _Rows:
         """Read more tokens in each row and return the state at each row's last token."""
         device, length = self.runtime.base.device, max(map(len, rows))
         pads = [length - len(row) for row in rows]
+        # Padding on the left, so that the last position is the last token of every row.
         ids = torch.tensor([[0] * n + list(row) for n, row in zip(pads, rows, strict=True)])
         ids = ids.to(device)
         real = torch.arange(length, device=device) >= torch.tensor(pads, device=device)[:, None]
         positions = self.positions[:, None] + (real.cumsum(dim=1) - 1).clamp(min=0)
+        # `seen` grows only after the last slice; until then `visible` covers all new positions.
         for new in _slices(length, len(rows)):
             visible = real[:, None, : new.stop] & _causal(new, device)
             hidden = self._forward(ids[:, new], positions[:, new], visible)
@@ -242,6 +248,9 @@ class _Rows:
         """
         device = self.runtime.base.device
         owned = [(row, ids) for row, answers in enumerate(offered) for ids in answers]
+        # Token, the token it must predict, owner (0 for the prompt, n for the nth answer, -1 for
+        # padding) and offset. Padding is on the right here, so that answers can be cropped from the
+        # cache.
         rows: list[list[tuple[int, int, int, int]]] = [
             [(token, 0, 0, at) for at, token in enumerate(prompt)] for prompt in prompts
         ]
@@ -249,6 +258,7 @@ class _Rows:
             start = len(prompts[row])
             rows[row] += [
                 (token, following, number, start + at)
+                # The last token of an answer is only predicted, so it is not read.
                 for at, (token, following) in enumerate(pairwise(ids))
             ]
         length = max(map(len, rows))
@@ -272,6 +282,8 @@ class _Rows:
         found: list[dict[tuple[int, ...], float]] = [{} for _ in rows]
         for (row, ids), nll in zip(owned, total.tolist(), strict=True):
             found[row][ids] = nll / len(ids)
+        # Generation continues from the prompts, so drop the answers. Behind a shorter prompt some
+        # stay, hidden by `seen`.
         kept = max(map(len, prompts))
         self.cache.crop(self.cache.length - length + kept)
         self.seen = torch.cat([self.seen, owner[:, :kept] == 0], dim=1)
@@ -302,6 +314,7 @@ class _Rows:
             if len(ended) == len(limits):
                 return [tuple(t for t in ids if t not in ends) for ids in written]
             places = self._drop(places, ended)
+            # Rows of limit 0 have written nothing, and read any token to stay in the batch.
             hidden = self.read([tuple(written[row][-1:]) or (0,) for row in _flat(places)])
 
     def _drop(self, places: list[list[int]], ended: set[int]) -> list[list[int]]:
@@ -317,6 +330,7 @@ class _Rows:
         index = torch.tensor([where[row] for row in _flat(kept)], device=self.runtime.base.device)
         self.cache.select(index)
         self.seen, self.positions = self.seen[index], self.positions[index]
+        # Adapters belong to groups, so they change only when a whole group is done.
         if self.active is not None and len(kept) < len(places):
             self.activate(_choose(self.active, [g for g, count in enumerate(alive) if count]))
         return kept

@@ -94,6 +94,7 @@ class Grader:
             return Grade(0.0, exact, False, None)
         right = exact_match(found, wanted, example.bare, literal=self.literal)
         if self.metric == "choice":
+            # Options stand in the task's format, like its answers.
             options = [self.payload(option) or option for option in example.options]
             right = chosen_option(found, options) == wanted
             score = float(right)
@@ -179,6 +180,7 @@ def rouge(text: str, reference: str) -> float:
 
 def bleu(text: str, reference: str) -> float:
     """Return the sentence BLEU, 0 to 1, with the n-gram orders that a short text has."""
+    # Equal texts may score slightly above 100, by rounding.
     return min(1.0, float(sacrebleu.sentence_bleu(text, [reference]).score) / 100)
 
 
@@ -198,6 +200,7 @@ def _boxed(text: str) -> str | None:
         return None
     depth = 0
     for at in range(start + len("\\boxed"), len(text)):
+        # The first character is the opening brace itself, so depth 0 is its end.
         depth += {"{": 1, "}": -1}.get(text[at], 0)
         if depth == 0:
             return "".join(text[start + len("\\boxed{") : at].split())
@@ -205,6 +208,7 @@ def _boxed(text: str) -> str | None:
 
 
 def _same(found: str, wanted: str) -> bool:
+    # An empty reference forgives nothing: its end is the empty string, which every string contains.
     if found == wanted or (wanted[-1:] not in _CLOSING and found.rstrip(_CLOSING) == wanted):
         return True
     numbers = _number(found), _number(wanted)
@@ -213,9 +217,11 @@ def _same(found: str, wanted: str) -> bool:
 
 def _number(text: str) -> Decimal | None:
     try:
+        # Decimal, because as floats two long numbers may be equal that are not.
         value = Decimal(re.sub(r"(?<=\d),(?=\d{3})", "", text.rstrip(_CLOSING)).removeprefix("$"))
     except InvalidOperation:
         return None
+    # Decimal also reads `NaN` and `Infinity`, which are words here.
     return value if value.is_finite() else None
 
 
@@ -229,6 +235,7 @@ def _same_list(text: str, reference: str, bare: str | None) -> bool:
 def _parts(text: str) -> list[str]:
     """Split a list into its parts; return one part if the text is not a list."""
     text = text.strip()
+    # Commas last: the lines of a list may have commas of their own.
     for separator in ("\n", ";"):
         if separator in text:
             return [_plain(part) for part in text.split(separator) if part.strip()]

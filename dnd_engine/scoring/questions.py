@@ -70,8 +70,10 @@ def choose_shots(
     Returns:
         Sampled examples; empty if none is short enough.
     """
+    # Most of the base's positions stay for the item and its answer.
     left = min(_SHOT_TOKENS, room // 4)
     shots: list[Example] = []
+    # More than are shown, because long ones are skipped; not all, because each is tokenised.
     for example in rng.sample(pool, min(4 * _MAX_SHOTS, len(pool))):
         text = f"{example.prompt}\n{example.response}"
         size = len(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -110,6 +112,7 @@ def ask(
     prompt = chat_text(tokenizer, turns)
     end = turn_end(tokenizer)
 
+    # Prompt and answer are tokenised apart, as in training, so that no token spans both.
     def ids(text: str) -> tuple[int, ...]:
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 

@@ -159,9 +159,10 @@ def interval(of: Sequence[Cell], *, seed: int, draws: int = DRAWS) -> Interval:
     for cell in of:
         by_task[cell.task].append(cell.value)
     rng = np.random.default_rng(seed)
+    # Items are resampled within their task, so that tasks keep equal weight.
     sums = np.zeros(draws)
     for values in by_task.values():
-        drawn = rng.integers(len(values), size=(draws, len(values)))
+        drawn = rng.integers(len(values), size=(draws, len(values)))  # (draws, items)
         sums += np.asarray(values)[drawn].mean(axis=1)
     mean = _mean([_mean(values) for values in by_task.values()])
     # Few items need widening just as few families do.
@@ -191,6 +192,7 @@ def clustered_interval(
         raise ConfigError("an interval needs at least one score, got none.")
     sums, counts = _sums(families)
     chosen = _choices(len(families), seed, draws)
+    # A ratio of sums, and no mean of families' means, so that tasks have equal weight.
     means = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
     low, high = _ends(means, len(families))
     return Interval(float(sums.sum() / counts.sum()), low, high, len(families))
@@ -269,6 +271,7 @@ def sign_test(differences: Iterable[float]) -> float:
     """
     signs = [d > 0 for d in differences if d != 0]
     fewer = min(sum(signs), len(signs) - sum(signs))
+    # With as many ups as downs, both tails contain the middle, and their sum exceeds 1.
     return min(1.0, 2 * float(bdtr(fewer, len(signs), 0.5))) if signs else 1.0
 
 
@@ -278,6 +281,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     corrected = [0.0] * len(p_values)
     highest = 0.0
     for rank, i in enumerate(order):
+        # A larger p-value must not get a smaller corrected one.
         highest = max(highest, min(1.0, (len(order) - rank) * p_values[i]))
         corrected[i] = highest
     return tuple(corrected)
@@ -302,7 +306,10 @@ def _choices(families: int, seed: int, draws: int) -> npt.NDArray[np.int64]:
 
 def _ends(means: Array, units: int) -> tuple[float, float]:
     tail = (1 - _LEVEL) / 2
+    # One unit alone has no degrees of freedom to widen by.
     if units > 1:
+        # A bootstrap's variance lacks the factor n/(n-1), and its tails are those of a normal
+        # distribution, not of Student's t. So take the percentile where the t interval would end.
         widened = math.sqrt(units / (units - 1)) * float(stdtrit(units - 1, 1 - tail))
         tail = NormalDist().cdf(-widened)
     low, high = np.quantile(means, [tail, 1 - tail])

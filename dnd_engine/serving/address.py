@@ -53,6 +53,7 @@ def check_encrypted(url: str) -> None:
     """
     parts = _split(url)
     assert parts.hostname is not None
+    # One public address is enough, because the connection may use any that the name has.
     if parts.scheme == "http" and any(one.is_global for one in _addresses(parts.hostname)):
         raise RemoteError(
             f"`{url}` would carry the key unencrypted. Use https, or leave the key out."
@@ -69,6 +70,7 @@ def _split(url: str) -> SplitResult:
         netloc = httpx.URL(urlunsplit((*parts[:2], "", "", ""))).netloc.decode()
     except (ValueError, httpx.InvalidURL):
         parts, netloc = None, ""
+    # In an address that could not be parsed, any `@` may end a password.
     if "@" in (url if parts is None or not parts.netloc else parts.netloc):
         raise RemoteError(f"the address holds a name or a password. {_EXPECTED}, and give the key.")
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
@@ -85,4 +87,5 @@ def _addresses(hostname: str) -> list[_Address]:
         raise RemoteError(
             f"no server is called `{hostname}` ({error}). Check the address."
         ) from error
+    # A link-local IPv6 address may name its interface, as in `fe80::1%eth0`.
     return [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]

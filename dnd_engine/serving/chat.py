@@ -90,6 +90,7 @@ def stream(
     server = Server(url, timeout, key=key)
     values = {**_request(model, messages, max_tokens, temperature, extra), "stream": True}
     lines = server.lines(chat_path(url), values)
+    # A refusal is a whole reply before any piece, so the question can still be asked otherwise.
     first = next(lines)
     if isinstance(first, Reply) and _wants_other_name(first):
         lines = server.lines(chat_path(url), _renamed(values))
@@ -101,6 +102,7 @@ def stream(
     with closing(lines):
         line: str | Reply = first
         while not isinstance(line, Reply):
+            # Blank lines, comments and event names of the stream carry no text.
             data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
             if data == _DONE:
                 break
@@ -112,7 +114,9 @@ def stream(
                     break
                 if piece:
                     yield Remote(text, "")
+            # A `Reply` stands for the end of the stream.
             line = next(lines, Reply(200, ""))
+    # A cut connection and a stream without `[DONE]` look alike; the finish reason tells them apart.
     if not reason:
         raise RemoteError(
             f"`{server.url}` ended its answer as `{model}` in the middle. Ask again, or look into "
@@ -171,9 +175,8 @@ def _piece(data: str, reason: str, server: Server, model: str) -> tuple[str, str
         body = json.loads(data)
         if "error" in body:
             raise KeyError("error")
-        for choice in body["choices"][
-            :1
-        ]:  # some servers' last event has no choices, only token counts
+        # Some servers' last event has no choices, only token counts.
+        for choice in body["choices"][:1]:
             delta = choice.get("delta") or {}
             ended = str(choice.get("finish_reason") or reason)
             return cleaned(str(delta.get("content") or "")), cleaned(ended)

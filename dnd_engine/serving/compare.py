@@ -49,6 +49,7 @@ def compare_remote(
             )
             with closing(steps):
                 for step in steps:
+                    # A thread that waits for a server cannot be stopped: check at each piece.
                     if left.is_set():
                         return
                     out.put((number, step))
@@ -61,6 +62,7 @@ def compare_remote(
     counts, first = [0] * len(rows), [0.0] * len(rows)
     replies = [Reply("", 0, None, 0.0, 0.0) for _ in rows]
     for number in range(len(rows)):
+        # A daemon, because a server that still answers must not keep the process alive.
         threading.Thread(target=read, args=(number,), name="remote", daemon=True).start()
     running = len(rows)
     try:
@@ -72,6 +74,7 @@ def compare_remote(
                 running -= 1
                 continue
             now = time.monotonic() - started
+            # The step with the reason repeats the text and adds no token.
             counts[number] += not step.finish_reason
             first[number] = first[number] or now
             replies[number] = _reply(step, counts[number], first[number], now)
@@ -86,6 +89,7 @@ def _extra(sampling: Sampling) -> dict[str, Any]:
         "top_p": (sampling.top_p, 1.0),
         "top_k": (sampling.top_k, 0),
         "repetition_penalty": (sampling.repetition_penalty, 1.0),
+        # Greedy answers are the same for all seeds.
         "seed": (sampling.seed if sampling.temperature else 0, 0),
     }
     return {name: value for name, (value, default) in wanted.items() if value != default}

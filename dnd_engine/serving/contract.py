@@ -76,6 +76,7 @@ def check_contract(
         if name in config and config[name] not in allowed:
             faults.append(f"`{name}` is set to {config[name]!r}, which engines do not apply")
     r = config.get("r")
+    # `true` in JSON is an int in Python.
     if isinstance(r, bool) or not isinstance(r, int) or r < 1:
         faults.append(f"`r` must be a whole number above 0, it is {r!r}")
     else:

@@ -87,9 +87,11 @@ def engine_target(name: str) -> EngineTarget:
 def _vllm(server: Server, offer: Offer) -> Published:
     listed = _serves(server, offer.base_id, f"vllm serve {offer.base_id} --enable-lora")
     name, base_id, path = offer.name, offer.base_id, offer.path
+    # vLLM refuses to load a name twice, even if the files have changed.
     if name in listed:
         _refused(server.post("/v1/unload_lora_adapter", {"lora_name": name}), server, "unload")
     reply = server.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+    # vLLM also answers 404 if it finds no adapter in the folder, and then says so.
     if reply.status == 404 and "lora" not in reply.message.lower():
         raise PublishError(
             f"`{server.url}` has no /v1/load_lora_adapter (404). Start vLLM with --enable-lora and "
@@ -101,6 +103,7 @@ def _vllm(server: Server, offer: Offer) -> Published:
     found = next((model for model in server.models() if model["id"] == name), None)
     _check_listed(server, name, found is not None)
     assert found is not None
+    # vLLM's name for the path of an adapter.
     root = found.get("root")
     if root is not None and Path(str(root)) != offer.place.resolve():
         raise PublishError(
@@ -128,6 +131,7 @@ def _sglang(server: Server, offer: Offer) -> Published:
             "--max-lora-rank 16 --lora-target-modules all."
         )
     success = reply.body.get("success", True) if isinstance(reply.body, dict) else True
+    # Loading the same path again is refused too, which is no failure.
     if not (name in loaded and loaded[name] == path):
         _refused(reply, server, "load", path)
         if not success:
@@ -162,6 +166,7 @@ def _llama_server(server: Server, offer: Offer) -> Published:
             f"`{server.url}` has not loaded `{offer.place.name}` (loaded: {others}). "
             f"llama-server loads adapters when it starts: start it with `{start}`."
         )
+    # llama-server has one base, whatever name it lists.
     model = str((server.models() or [{"id": offer.base_id}])[0]["id"])
     every = [{"id": number, "scale": 0.0} for number in paths]
     ours = [{"id": number, "scale": float(number == found[0])} for number in paths]
@@ -172,6 +177,7 @@ def _llama_server(server: Server, offer: Offer) -> Published:
         model,
         {"lora": ours},
         offer.question,
+        # The server may have started with its adapters applied.
         base_extra={"lora": every},
     )
 

@@ -42,11 +42,14 @@ class Reply:
     def message(self) -> str:
         """Return the server's message, short and on one line."""
         body = self.body
+        # OpenAI's form is an `error` with or without a `message` inside; SGLang has
+        # `error_message`, FastAPI `detail`.
         if isinstance(body, dict):
             error = body.get("error", body)
             inner = error.get("message") if isinstance(error, dict) else error
             body = inner or body.get("error_message") or body.get("detail") or body
         words = " ".join(cleaned(str(body)).split())
+        # Before the cut below, which could leave half of the key.
         words = words.replace(self.key, "…") if self.key else words
         return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
 
@@ -78,6 +81,7 @@ class Server:
         self.url = base_url(url)
         self._timeout = timeout
         key = key.strip()
+        # A header can hold nothing else, and a line break would begin another header.
         if not key.isascii() or not key.isprintable() or " " in key:
             raise RemoteError("the key holds letters that no key has. Copy it again.")
         self._key = key
@@ -161,6 +165,7 @@ class Server:
                 return
             rest = b""
             for chunk in chunks:
+                # A chunk may end within a line, or within a character: decode whole lines only.
                 *whole, rest = (rest + chunk).split(b"\n")
                 for line in whole:
                     yield line.decode(errors="replace").rstrip("\r")
@@ -178,10 +183,12 @@ class Server:
     def _read(self, answer: httpx.Response, data: bytes) -> Reply:
         """Parse a complete reply."""
         wait = answer.headers.get("retry-after", "")
+        # A date is also allowed, and ignored. `isdigit` alone takes ², which `float` refuses.
         after = float(wait) if wait.isascii() and wait.isdigit() else None
         try:
             return self.reply(answer.status_code, json.loads(data), after)
         except (ValueError, RecursionError):  # not JSON, or too deeply nested
+            # A redirect often has no text, and its target is what the user needs to know.
             place = answer.headers.get("location", "")
             words = data.decode(errors="replace") or place
             return self.reply(answer.status_code, words, after)
@@ -189,6 +196,7 @@ class Server:
     @contextmanager
     def _open(self, method: str, path: str, values: Any) -> Iterator[tuple[httpx.Response, float]]:
         """Send a request, and yield the start of the response and the deadline for its end."""
+        # Uncompressed, because `_bounded` counts a chunk only after it is unpacked.
         headers = {"accept-encoding": "identity"}
         if self._key:
             check_encrypted(self.url)
@@ -221,6 +229,8 @@ class Server:
                     f"`{self.url}` answers with more than {FIXED.max_reply_bytes // 1_000_000} MB, "
                     "which no answer of a model takes. Check the address."
                 )
+            # httpx limits the wait for one chunk only, and a server could send a byte now and then
+            # for ever.
             if time.monotonic() > deadline:
                 raise self._late()
             yield chunk
@@ -242,6 +252,7 @@ def difference(one: Said, other: Said) -> float:
     if one.text != other.text:
         return 1.0
     shared = one.first.keys() & other.first.keys()
+    # No token in common is a difference too; no log-probabilities on either side are none.
     if not shared:
         return 1.0 if one.first.keys() != other.first.keys() else 0.0
     return max(abs(one.first[token] - other.first[token]) for token in shared)
