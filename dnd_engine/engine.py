@@ -205,6 +205,7 @@ class Engine:
                 on_progress(Progress(stage, fraction, time.monotonic() - started, doing, name))
 
         def lap(name: str) -> None:
+            # The laps so far add up to the time at which this one began.
             seconds[name] = round(time.monotonic() - started - sum(seconds.values()), 3)
 
         # The generator's small files first: a wrong folder is refused before any weights are read.
@@ -223,6 +224,7 @@ class Engine:
         report("load_base", 0.1)
         base = load_base(weights, device, dtype)
         if folder:
+            # A wrong base is refused before encoder and generator are loaded.
             check_base(folder.config, weights.hub_id, fingerprint(base))
         lap("base")
         report("load_encoder", 0.6)
@@ -289,11 +291,13 @@ class Engine:
             ImprintError: If there is no generator and nothing can be imprinted.
         """
         if not imprinted:
+            # Raises without a generator, before anything is computed.
             self._loaded.resident()
         memory = PromptMemory() if memory is None else memory
         made = finish(
             self.synthesize(buckets, mix=mix, strength=strength, seed=seed, memory=memory)
         )
+        # Without a generator, `synthesize` has imprinted already.
         if not imprinted or made.is_imprinted:
             return made
         try:
@@ -569,6 +573,8 @@ class Engine:
                 None if adapter is None else strength() if strength else adapter.strength
                 for adapter, strength in zip(adapters, asked, strict=True)
             ]
+            # `decode` prepares again for every new object, so an unchanged adapter must be the same
+            # one.
             if now != current:
                 active, current = self._loaded.fit_sides(adapters, now), now
             return active
@@ -591,6 +597,8 @@ class Engine:
         teacher = self._loaded.generator and self._loaded.generator.fit_teacher()
         if not teacher:
             return None
+        # Muted buckets too, which weight 0 would leave out. All prompts, because those without an
+        # instruction are skipped later.
         prompts = measured_prompts([replace(bucket, weight=1.0)], most=None)
         with patient():
             return forecast(self._loaded.runtime, teacher, prompts)
@@ -611,6 +619,7 @@ class Engine:
             runtime=self._loaded.runtime,
             fitted=self._loaded.fit(adapter),
             prompts=chosen,
+            # Another generator's tasks say nothing about the report of this one.
             nearest=adapter.nearest_tasks if self._loaded.wrote(adapter) else (),
             report=report,
             lessons=lambda: lessons(self._loaded, adapter, buckets),
@@ -863,6 +872,7 @@ class Engine:
         with exported_aside(path, target) as aside:
             target.write(adapter, self.base, aside)
             if target.verify is not None:
+                # Before the block ends: a file that fails never takes its place.
                 difference = target.verify(self._verifier, adapter, aside)
         parts = [path] if path.is_file() else [*path.iterdir()]
         return Exported(

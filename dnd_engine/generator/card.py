@@ -68,6 +68,7 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
 def released_card(config: GeneratorConfig) -> str:
     """Write the card of a decoder by the paper's authors, converted by `released.convert`."""
     spec, released = config.layout.spec, config.training["released"]
+    # The file does not say its licence, so the front matter names none.
     lines = [
         "---",
         f"base_model: {config.base['id']}",
@@ -143,7 +144,9 @@ def _put(folder: Path, name: str, end_name: str, text: str, instead_of: str = ""
     card = path.read_text(encoding="utf-8") if path.is_file() else ""
     if instead_of:
         card = card.replace(instead_of, "")
+    # HTML comments, which Markdown does not show, mark where a section begins and ends.
     begin, end = f"<!-- {name} -->", f"<!-- end of {end_name} -->"
+    # With the blank lines above it, so that a card which is rewritten often does not grow.
     card = re.sub(f"\n*{re.escape(begin)}.*?{re.escape(end)}\n", "", card, flags=re.DOTALL)
     write_whole(path, f"{card.rstrip()}\n\n{begin}\n\n{text.strip()}\n\n{end}\n")
 
@@ -167,6 +170,7 @@ def save_report(folder: Path, section: str, report: Report) -> Path:
         GeneratorError: If the folder cannot be written to.
     """
     operations = all_operations()
+    # The slug of a variant is its task's, `~` and what sets it apart.
     ours = tuple(f for f in report.failures if f.slug.partition("~")[0] in operations)
     kept = replace(report, failures=ours, failures_left_out=len(report.failures) - len(ours))
     path = folder / "reports" / f"{section}.json"
@@ -185,6 +189,8 @@ def _is_lora(training: Mapping[str, Any]) -> bool:
 
 
 def _structure(config: GeneratorConfig) -> list[str]:
+    # Counted on the meta device, which allocates nothing: the authors' decoder has a billion
+    # parameters.
     with torch.device("meta"):
         parameters = sum(p.numel() for p in Generator(config).parameters())
     prompts, length, width = config.features[0]
@@ -203,6 +209,7 @@ def _structure(config: GeneratorConfig) -> list[str]:
 def _training(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
     objective = recipe["objective"]
     steps = f"{result['steps']} steps of {recipe['tasks_per_step']} tasks"
+    # Reconstruction fits weights, so the base reads no examples.
     if objective == "task_loss":
         steps += (
             f" x up to {recipe['examples_per_task']} examples, {recipe['bare_share']:.0%} bare "

@@ -54,6 +54,7 @@ def complete_options(head: object, options: Mapping[str, Any]) -> dict[str, int]
             f"it knows {', '.join(known) or 'none'}."
         )
     for name, value in options.items():
+        # `isinstance` would let JSON's `true` pass, which is an int in Python.
         if type(value) is not int or not 1 <= value <= FIXED.max_head_option:
             raise ConfigError(
                 f"option `{name}` of the head {head} must be a whole number between 1 and "
@@ -101,6 +102,7 @@ class GeneratorConfig:
             raise ConfigError(f"`delta_scale` must be above 0, got {self.delta_scale}.")
         options = complete_options(self.head, self.head_options)
         object.__setattr__(self, "head_options", options)
+        # Heads without stages write the cells of the layout's matrices, and so no border.
         if self.tokens != "plain" and not head_named(self.head).has_stages:
             raise ConfigError(f"the head {self.head} writes plain tokens, got {self.tokens!r}.")
 
@@ -149,6 +151,7 @@ class GeneratorConfig:
             raise GeneratorError(f"not a generator's `config.json`: {error} is missing.") from error
         except (GeneratorError, ConfigError) as error:
             raise GeneratorError(f"not a generator's `config.json`: {error}") from error
+        # An integer of hundreds of digits is an OverflowError as a float.
         except (TypeError, ValueError, ArithmeticError) as error:
             raise GeneratorError(f"not a generator's `config.json`: {error!r}.") from error
 
@@ -161,6 +164,7 @@ def trained_steps(training: Mapping[str, Any]) -> int:
     """
     result = training.get("result")
     own = result.get("steps") if isinstance(result, dict) else None
+    # The config may be a stranger's, and hold anything here.
     return sum(n for n in (own, training.get("steps_before")) if type(n) is int)
 
 
@@ -168,6 +172,8 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     found = values["format"]
     if type(found) is not int or not 1 <= found <= FORMAT:
         raise GeneratorError(f"`format` is {found!r}; this version reads formats 1 to {FORMAT}.")
+    # Bounded before anything is built from them: a stranger's sizes may ask for any amount of
+    # memory.
     fields: dict[str, Any] = {
         "features": tuple(
             (whole_number(n, "features"), whole_number(h, "features"), whole_number(w, "features"))
@@ -185,6 +191,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
             f"`condition` must be 'encoder', got {condition!r}: this version reads prompts with "
             "the text encoder only. Use another generator, or train one with `dnd train`."
         )
+    # Each format names what earlier ones had only one kind of; the field's default is that kind.
     if found > 1:
         fields["head"] = values["head"]
         fields["head_options"] = complete_options(values["head"], _object(values, "head_options"))

@@ -73,8 +73,10 @@ class Generator(nn.Module):
         shared = torch.zeros(layout.grid())
         for m in layout.matrices():
             if m.side == "A":
+                # Variance 1 / in: each output of A is then about as large as one of its inputs.
                 shared[m.first_token : m.first_token + m.num_tokens].normal_(std=m.long**-0.5)
         self.shared = nn.Parameter(shared)
+        # Buffers are saved with the weights but not trained.
         self.register_buffer("condition_mean", torch.zeros(config.width))
         self.register_buffer("condition_std", torch.ones(config.width))
 
@@ -154,6 +156,7 @@ class GeneratorFolder:
         Raises:
             GeneratorError: If the folder or one of its files is missing or malformed.
         """
+        # A disk that cannot be written to may still be read.
         with suppress(OSError):
             recover(path)
         if not path.is_dir():
@@ -183,6 +186,7 @@ class GeneratorFolder:
         found: dict[str, Any] = {}
         for training in (self.config.training, self.teacher):
             rows = training.get(name)
+            # A row of a stranger's notes may be of any type.
             for row in rows if isinstance(rows, list) else ():
                 name_of = row.get("task") if isinstance(row, dict) else row
                 found.setdefault(str(name_of), row)
@@ -231,6 +235,8 @@ class GeneratorFolder:
                 "generator, or train it again from a sound checkpoint."
             )
         generator.eval().requires_grad_(False)
+        # The decoder alone: shared tokens and statistics stay in float32, where they are added and
+        # divided.
         generator.decoder.to(dtype)
         return generator.to(device)
 
@@ -248,6 +254,7 @@ class GeneratorFolder:
         scaling = self.config.layout.spec.scaling
         try:
             with safe_open(path, framework="pt") as file:
+                # The shape is in the header, so a tensor of any size is refused before it is read.
                 keys = list(file.keys())
                 found = tuple(file.get_slice(keys[0]).get_shape()) if keys == ["tokens"] else ()
                 fits = len(found) == 3 and (found[0], found[2]) == (count, width)
@@ -280,6 +287,7 @@ def _fill(generator: Generator, weights: Path) -> list[str]:
     """
     broken = []
     with safe_open(weights, framework="pt") as file:
+        # These tensors share the module's memory, so copying into them fills it.
         for key, place in generator.state_dict().items():
             value = file.get_tensor(key)
             if not is_finite(value):
@@ -290,6 +298,7 @@ def _fill(generator: Generator, weights: Path) -> list[str]:
 
 def is_finite(value: Tensor) -> bool:
     """Return whether no entry is NaN or infinite; `isfinite` would need twice the memory."""
+    # Both extremes are NaN if any entry is.
     return bool(torch.stack(value.aminmax()).isfinite().all())
 
 
@@ -312,6 +321,7 @@ def _check_shapes(weights: Path, config: GeneratorConfig) -> None:
     if differing:
         more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise ValueError(f"{'; '.join(differing[:3])}{more}.")
+    # The module is built in float32, whatever the file holds; `load` casts the decoder later.
     num_bytes = torch.float32.itemsize * sum(map(math.prod, wanted.values()))
     check_memory(num_bytes, f"the generator `{weights.parent}`")
 
@@ -328,6 +338,7 @@ def save_generator(
         aside.mkdir()
         state = generator.state_dict()
         save_file(
+            # safetensors refuses tensors that are not contiguous.
             {k: v.detach().to(torch.bfloat16).contiguous() for k, v in state.items()},
             aside / "model.safetensors",
             metadata={"format": "pt"},
@@ -352,6 +363,7 @@ def save_teacher(
         notes: How it was trained.
     """
     with written_aside(path) as aside:
+        # The folder is replaced as a whole, so everything else in it must come along.
         shutil.copytree(folder.path, aside)
         tokens = tokens.detach().to(torch.bfloat16).contiguous().cpu()
         save_file({"tokens": tokens}, aside / TEACHER, metadata={"format": "pt"})
@@ -458,6 +470,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> Any:
     try:
+        # Brackets nested by the thousand end in a RecursionError.
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, OSError, RecursionError) as error:
         raise GeneratorError(f"`{path.name}` is not JSON: {error}.") from error

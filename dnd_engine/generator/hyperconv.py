@@ -124,6 +124,7 @@ class HyperConvDecoder(nn.Module):
                 "`features` must be two or more (channels, height, width) of positive numbers, "
                 f"got {features!r}."
             )
+        # An even kernel has no centre, so padding to the same size would shift the plane.
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ConfigError(f"`kernel_size` must be odd and positive, got {kernel_size}.")
         self.features: tuple[Stage, ...] = tuple((n, h, w) for n, h, w in features)

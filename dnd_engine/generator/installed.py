@@ -113,6 +113,7 @@ def encoder_name(config: EngineConfig, folder: GeneratorFolder | None) -> str:
     known = known_name(named, ENCODERS) if isinstance(named, str) else ""
     if known in ENCODERS:
         return known
+    # A relative folder may look like an id of the Hub, and `resolve` would load it instead.
     if not _HUB_ID.fullmatch(known) or Path(known).exists():
         raise GeneratorError(
             f"the generator `{folder.path}` reads prompts with the encoder {named!r}, which is no "
@@ -144,6 +145,7 @@ def installed(loaded: EngineConfig | None = None, folder: Path | None = None) ->
     if now is not None and now.generator is not None:
         # The loaded base may be named differently than in its generator's config.
         written.insert(0, now)
+    # The loaded base last: it may be neither in the Hub's cache nor have a generator.
     bases = [*(one.base for one in written), *_cached_bases(), *([now.base] if now else [])]
     return [*written, *(Choice(base=base) for base in dict.fromkeys(bases))]
 
@@ -177,6 +179,7 @@ def availability(
     if num_bytes is not None:
         return Availability(num_bytes=num_bytes, download_bytes=0)
     try:
+        # What is not in the Hub's cache is an OSError; what cannot be an id fails validation.
         here = _weights(Path(snapshot_download(base, local_files_only=True)))
     except (HFValidationError, OSError):
         here = 0
@@ -190,6 +193,7 @@ def _on_disk(base: str) -> int | None:
     path = Path(base).expanduser()
     if path.is_file():
         return path.stat().st_size
+    # A path that leads nowhere has 0 bytes of weights; it is no Hub id.
     if path.is_dir() or path.is_absolute() or base.startswith(("./", "../", "~")):
         return _weights(path)
     return None
@@ -197,6 +201,7 @@ def _on_disk(base: str) -> int | None:
 
 def _on_hub(base: str) -> Availability:
     try:
+        # An unreachable Hub is an error of httpx, and that is no OSError.
         found = HfApi().model_info(base, files_metadata=True, timeout=_HUB_SECONDS)
     except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
         raise AssetError(
@@ -215,6 +220,7 @@ def _written(places: Sequence[Path]) -> Iterator[Choice]:
     for place in places:
         try:
             opened = GeneratorFolder.open(place)
+            # An encoder that the user configured belongs to what is loaded, not to every generator.
             encoder = encoder_name(EngineConfig(), opened)
         except GeneratorError as error:
             logger.warning("Not offered as a generator: %s", error)
@@ -243,6 +249,7 @@ def _supported(revision: CachedRevisionInfo) -> bool:
     try:
         if not (config.is_file() and _weights(revision.snapshot_path)):
             return False
+        # Any JSON may be in the cache: a list has no `get`, and as a `model_type` no hash.
         return json.loads(config.read_text(encoding="utf-8")).get("model_type") in ARCHITECTURES
     except (OSError, ValueError, AttributeError, TypeError) as error:
         logger.warning("Not offered as a base: `%s`: %s", config, error)

@@ -29,6 +29,7 @@ def pool_condition(
     """
     num_tokens = (condition != 0).any(dim=-1).sum(dim=(1, 2))
     total = condition.float().sum(dim=(1, 2))
+    # Without any token, zeros instead of NaN.
     return total / num_tokens.clamp(min=1)[:, None]
 
 

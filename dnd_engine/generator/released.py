@@ -108,6 +108,7 @@ def convert(
     """
     if out.exists():
         raise GeneratorError(f"`{out}` exists. Choose a new folder.")
+    # The file first, so that nothing is downloaded for one that is refused.
     decoder = read_released(path)
     read_with = resolve(known_name(encoder, ENCODERS), ENCODERS)
     _check_encoder(decoder, PromptEncoder(read_with.path, _CPU, torch.float32), encoder)
@@ -119,6 +120,7 @@ def convert(
         features=decoder.features,
         kernel_size=decoder.kernel_size,
         layout=layout,
+        # As in the authors' code: padding is not masked, and the decoder's output is all there is.
         tokens="standardised",
         padding="kept",
         delta_scale=1.0,
@@ -146,6 +148,7 @@ def _state(path: Path) -> dict[str, Tensor]:
         # checked. Unpickling an untrusted file can raise any exception.
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
+        # torch's message names the function that unpickling would have called.
         found = re.search(r"GLOBAL \S+", str(error))
         reason = f"it names {cut(one_line(found[0]), 80)}" if found else type(error).__name__
         raise GeneratorError(
@@ -156,6 +159,7 @@ def _state(path: Path) -> dict[str, Tensor]:
     odd = [f"{k!r} ({_kind(v)})" for k, v in loaded.items() if not _is_weight(k, v)]
     if odd:
         raise GeneratorError(f"expected a state dict of weights, found {_listed(odd)}.")
+    # Tensors may share one storage or repeat one number, so a small file can claim any size.
     claimed = sum(value.numel() * value.itemsize for value in loaded.values())
     if claimed > path.stat().st_size:
         raise GeneratorError(
@@ -181,6 +185,7 @@ def _check_archive(path: Path) -> None:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, RuntimeError, ValueError) as error:
         raise GeneratorError(f"it is not a zip, which `torch.save` writes ({error}).") from error
+    # torch reads the pickle into memory whole, and a compressed entry may grow without end.
     pickles = [entry.file_size for entry in entries if entry.filename.endswith("data.pkl")]
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or len(pickles) != 1 or pickles[0] > FIXED.max_pickle_bytes:
@@ -191,6 +196,7 @@ def _is_weight(name: object, value: object) -> bool:
     return (
         isinstance(name, str)
         and isinstance(value, Tensor)
+        # Sparse and meta tensors have a shape without as many numbers behind it.
         and value.layout == torch.strided
         and value.device == _CPU
         and value.dtype in _FLOATS
@@ -200,7 +206,9 @@ def _is_weight(name: object, value: object) -> bool:
 def _stages(weights: Mapping[str, Tensor]) -> tuple[tuple[Stage, ...], int]:
     """Derive stages and kernel size from some shapes; all names and shapes must then match them."""
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    # At least one layer, so that a file of other names is told what is missing.
     count = max(1, sum(name.endswith(".linear2.weight") for name in shapes))
+    # Names depend on the number of layers alone, so any sizes do here.
     expected = _shapes([(1, 1, 1)] * (count + 1), 1)
     missing, unknown = expected.keys() - shapes.keys(), shapes.keys() - expected.keys()
     if missing or unknown:
@@ -210,6 +218,7 @@ def _stages(weights: Mapping[str, Tensor]) -> tuple[tuple[Stage, ...], int]:
     layers = [f"decoder.module_list.{i}" for i in range(count)]
     outputs = [shapes[f"{layer}.linear2.weight"] for layer in layers]
     try:
+        # A layer's norm is as large as the plane it reads, and its bias as the plane it writes.
         features = [
             _stage(output[1], shapes[f"{layer}.linear1.norm.weight"])
             for layer, output in zip(layers, outputs, strict=True)
@@ -243,6 +252,7 @@ def _shapes(features: Sequence[Stage], kernel_size: int) -> dict[str, tuple[int,
 
 def _layout(decoder: ReleasedDecoder, base: Mapping[str, object], named: str) -> LoRALayout:
     grid = decoder.features[-1]
+    # A grid with no room for the border fits no layout, and is refused below.
     r = max(1, grid[1] - BORDER)
     # In all LoRAs of the authors, alpha is twice the rank.
     layout = LoRALayout.from_config(base, LoRASpec(r=r, lora_alpha=2 * r))
@@ -279,6 +289,7 @@ def _generator(config: GeneratorConfig, decoder: ReleasedDecoder) -> Generator:
     state["shared"] = torch.zeros(config.layout.grid())
     state["condition_mean"] = torch.zeros(config.width)
     state["condition_std"] = torch.ones(config.width)
+    # Assigned, not copied, so that the weights stay mapped from the file.
     generator.load_state_dict(state, assign=True)
     return generator
 

@@ -264,6 +264,7 @@ class Gain(Ends):
     """Gain over the base, for tasks whose gauge is in a range."""
 
     mode: Mode
+    # In JSON it is `from`, a keyword of Python.
     begin: Annotated[Known, Field(alias="from")]
     end: Annotated[Known, Field(alias="to")]
     gain: Known
@@ -519,6 +520,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Return the contents of `report.json`."""
         values: dict[str, Any] = _REPORT.dump_python(self, mode="json", by_alias=True)
+        # For readers of the JSON; `from_json` ignores it, because it follows from `gaps`.
         return values | {"gap_closed": self.gap_closed}
 
     @classmethod

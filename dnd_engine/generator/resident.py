@@ -79,6 +79,7 @@ class ResidentGenerator:
             memory: Cache of encoded prompts.
         """
         length = self.folder.config.length
+        # The base's lock covers encoder and decoder too, because they share its device.
         with self.runtime.lock:
             encoded = memory.encode(self.encoder, distinct, length)
         rows = torch.tensor([distinct.index(text) for text in texts])
@@ -97,9 +98,11 @@ class ResidentGenerator:
             condition = self.generator.standardise(
                 prompts.tokens.to(device), prompts.mask.to(device)
             )
+            # (batches, prompts, length, width): prompt i goes to batch i mod `batches`.
             dealt = condition.reshape(size, batches, *condition.shape[1:]).transpose(0, 1)
             dtype = next(self.generator.decoder.parameters()).dtype
             tokens: Tensor = self.generator(dealt.to(dtype))
+        # Rounded as files store it, so that chat applies exactly what a download contains.
         return tokens.float().mean(dim=0).to(torch.bfloat16).cpu()
 
     def towards_shared(
@@ -112,6 +115,7 @@ class ResidentGenerator:
             own_share: Share of the difference to keep; all of it if nothing is shared.
         """
         shared = self.generator.shared.detach().cpu().float()
+        # Converted decoders share nothing, and moving towards zero would only weaken the adapter.
         if own_share == 1 or not shared.any():
             return tokens
         return shared.lerp(tokens.float(), own_share).to(tokens.dtype)

@@ -67,6 +67,7 @@ class Adapter:
     """Share of the squared ΔW norm that remains after a sum was cut to rank r; None when pooled."""
 
     def __post_init__(self) -> None:
+        # Written so that NaN is refused too.
         if not -10 <= self.strength <= 10:
             raise ConfigError(f"`strength` must be between -10 and 10, got {self.strength}.")
         if fault := exploded(self.tokens):
@@ -101,6 +102,7 @@ class Adapter:
         if self.strength == 1:
             return self.tokens
         scaled = self.tokens.clone()
+        # B alone, because ΔW = B·A: a factor on both would be squared.
         for m in self.layout.matrices():
             if m.side == "B":
                 scaled[m.first_token : m.first_token + m.num_tokens] *= self.strength
@@ -114,6 +116,7 @@ class Adapter:
     @cached_property
     def weights(self) -> bytes:
         """Contents of `adapter_model.safetensors`."""
+        # Sorted, so that equal adapters give equal bytes; safetensors refuses strided views.
         contiguous = {key: value.contiguous() for key, value in sorted(self.state.items())}
         return save(contiguous, metadata={"format": "pt"})
 
@@ -228,6 +231,7 @@ def sum_adapters(
         Weight tokens, and the share of the squared norm that they keep.
     """
     layout = adapters[0].layout
+    # Without alpha / r: the adapters have it in common, so it stays outside of the sum.
     states = [{k: v.float() for k, v in a.state.items()} for a in adapters]
     summed: LoRAState = {}
     kept = total = 0.0
@@ -244,9 +248,11 @@ def sum_adapters(
         q_b, r_b = torch.linalg.qr(stacked_b)
         u, s, vh = torch.linalg.svd(r_b @ r_a.T)
         r = layout.spec.r
+        # Half of each singular value to each side, so that bfloat16 rounds A and B alike.
         root = s[:r].sqrt()
         summed[key_b] = (q_b @ u[:, :r]) * root
         summed[key_a] = root[:, None] * (vh[:r] @ q_a.T)
+        # The squares of the singular values add up to the squared norm of ΔW.
         kept += float(s[:r].square().sum())
         total += float(s.square().sum())
     share = kept / total if total > 0 else 1.0
@@ -273,6 +279,7 @@ def _write_files(files: Mapping[str, bytes], path: Path) -> Path:
     if path.exists() and path.is_dir() == as_zip:
         kind = "a folder" if path.is_dir() else "a file"
         raise AdapterError(f"`{path}` is {kind}. Choose another name, or remove it.")
+    # The folder is replaced as a whole, so nothing else may be in it.
     if not as_zip and path.exists() and {f.name for f in path.iterdir()} - set(FILES):
         raise AdapterError(f"`{path}` holds other files. Choose a new or an empty folder.")
     with written_aside(path) as aside:
@@ -306,10 +313,12 @@ def zip_bytes(files: Mapping[str, bytes]) -> bytes:
 def adapter_name(bucket_names: Sequence[str]) -> str:
     """Make a short, file-safe adapter name from bucket names."""
     words = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") for name in bucket_names]
+    # 60 characters are also the longest name that the library takes.
     return "-".join(word[:20] for word in words if word)[:60] or "adapter"
 
 
 def _json(value: Any) -> bytes:
+    # Sorted, so that equal adapters give equal bytes.
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
@@ -327,6 +336,7 @@ def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage
     return "\n".join(
         [
             "---",
+            # By these two fields the Hub links a model to its base.
             f"base_model: {adapter.base_id}",
             f"base_model_relation: {'finetune' if merged else 'adapter'}",
             f"library_name: {library}",

@@ -58,9 +58,12 @@ class LoRAHost:
             groups, bare = down.shape[0], self._active.num_bare
             x, y = args[0], output
             if bare:
+                # Bare rows come first in the batch; they are skipped, not multiplied by zeros.
                 rows = x.shape[0] * bare // (bare + groups)
                 x, y = x[rows:], y[rows:]
             if x.shape[0] != groups:
+                # All rows of a group become one, so that one product serves it. `view`, not
+                # `reshape`: the sum must be written into the output and not into a copy.
                 x, y = x.reshape(groups, -1, x.shape[-1]), y.view(groups, -1, y.shape[-1])
             # In place is safe: for its gradient, a linear layer saves its input, never its output.
             y.baddbmm_(torch.bmm(x, down), up)
@@ -91,8 +94,12 @@ class LoRAHost:
         """
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+            # Called during the forward pass. By the backward pass its `applying` is over, so its
+            # adapters are remembered here.
             return nullcontext(), self.applying(self._active)
 
+        # Reentrant checkpointing takes no contexts, and gives no gradient to factors where its
+        # inputs need none. Nothing in a frozen base is random, so no random state is kept.
         how = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": contexts}
         model: Any = self.model  # the transformers model
         model.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
@@ -121,9 +128,9 @@ class LoRAHost:
         factors: dict[str, tuple[Tensor, Tensor]] = {}
         for m, cut in zip(matrices, cuts, strict=True):
             if m.side == "A":
-                downs[m.target.path] = cut.transpose(2, 3).reshape(groups, m.long, r)
+                downs[m.target.path] = cut.transpose(2, 3).reshape(groups, m.long, r)  # A^T
             else:
-                up = cut.transpose(1, 2).reshape(groups, r, m.long)
+                up = cut.transpose(1, 2).reshape(groups, r, m.long)  # B^T
                 factors[m.target.path] = (downs[m.target.path], up * layout.spec.scaling)
         return FittedLoRA(factors)
 
@@ -179,6 +186,7 @@ class FittedLoRA:
         ups = [up for _, up in self.factors.values()]
         groups = len(ups[0])
         changes = [any(bool(up[group].any()) for up in ups) for group in range(groups)]
+        # Leading groups alone, because the hook takes one slice of the batch.
         first = changes.index(True) if any(changes) else groups
         kept = {path: (down[first:], up[first:]) for path, (down, up) in self.factors.items()}
         return FittedLoRA(kept if first < groups else {}, self.num_bare + first)

@@ -46,10 +46,12 @@ def delta_gram(
         # One matrix at a time, so that the copy in `dtype` stays small.
         long = torch.stack([tokens[first:last] for tokens in adapters]).to(dtype)
         rows = long.transpose(1, 2).reshape(count * r, matrix.long)
+        # (adapters, r, adapters, r): A·A'ᵀ, or BᵀB', because tokens hold B transposed.
         products = (rows @ rows.T).view(count, r, count, r)
         if matrix.side == "A":
             downs[matrix.target.path] = products
         else:
+            # Popped, so that the products of one layer at a time are in memory.
             of_layer = (products * downs.pop(matrix.target.path)).sum(dim=(1, 3))
             total += of_layer.to(torch.float64).cpu()
     return layout.spec.scaling**2 * total

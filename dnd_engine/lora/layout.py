@@ -40,6 +40,7 @@ FUSED_MODULES = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 up."""
 
 _MODULES = tuple(dict.fromkeys((*TARGET_MODULES, *FUSED_MODULES)))
+# The layers of attention, and no others, begin with q, k, v or o.
 _PARENTS = {name: "self_attn" if name[0] in "qkvo" else "mlp" for name in _MODULES}
 
 
@@ -86,6 +87,7 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
         LayoutError: If the architecture is not supported.
     """
     model_type = config.get("model_type", "llama")
+    # A file may hold any JSON value here, and looking up a list would raise.
     if isinstance(model_type, str) and model_type in ARCHITECTURES:
         return ARCHITECTURES[model_type]
     more = ""
@@ -200,6 +202,7 @@ class LoRALayout:
                 f"`hidden_size` {hidden} is not divisible by `num_attention_heads` {heads}, and "
                 "the config names no `head_dim`."
             )
+        # Heads of Qwen3 and Gemma are wider or narrower than hidden / heads.
         head_dim = _size(config, "head_dim", default=hidden // heads)
         intermediate = _size(config, "intermediate_size")
         shapes = {
@@ -218,6 +221,8 @@ class LoRALayout:
             targets=tuple(
                 Target(layer, module, *shapes[module])
                 for layer in range(_size(config, "num_hidden_layers"))
+                # In the architecture's order, not the spec's: tokens have one order for all
+                # generators.
                 for module in architecture_of(config).modules
                 if module in spec.target_modules
             ),
@@ -337,6 +342,7 @@ def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> i
     value = config.get(name)
     if value is None:
         value = default
+    # `True` is an int in Python.
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise LayoutError(
             f"the base's config needs a positive integer `{name}`, got {value!r}. "

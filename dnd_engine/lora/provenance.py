@@ -165,6 +165,8 @@ class BucketSource:
 class Imprinting(ImprintConfig):
     """How an instruction was imprinted, and the quality of the fit."""
 
+    # Defaults are for recipes that precede a field: they say what those versions did, so that these
+    # recipes still make the same adapter. New recipes state every field.
     trained_teacher: bool = False
     """See `ImprintConfig`; False for recipes that precede trained teachers."""
     teacher_sha256: str = ""
@@ -307,17 +309,22 @@ class Recipe:
         Raises:
             RecipeError: With every value that is missing or wrong.
         """
+        # Before validation, which would list every field of another format as a fault.
         if values.get("format") != FORMAT:
             raise RecipeError(
                 f"expected a recipe of format {FORMAT}, got format {values.get('format', 'none')}. "
                 "Adapters of other tools have no recipe, nor have those of earlier versions."
             )
+        # Its other fields are the recipe of what it was trained from, which would make another
+        # adapter.
         if "trained" in values:
             raise RecipeError(
                 "it was trained on answers, and a recipe makes only what came from prompts "
                 "alone. Keep the adapter itself."
             )
         try:
+            # Through JSON text, because only there does strict validation accept a list for a
+            # tuple.
             recipe = _RECIPE.validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             raise RecipeError(validation_words(error)) from error
@@ -333,6 +340,7 @@ class Recipe:
                 "a recipe with a generator names generator and encoder, each with its SHA-256. Use "
                 "the recipe as it was saved."
             )
+        # A stranger's recipe must not keep the machine busy for hours.
         if len(recipe.refinements) > FIXED.max_recipe_refinements:
             raise RecipeError(
                 f"expected at most {FIXED.max_recipe_refinements} refinements, got "
@@ -398,12 +406,15 @@ class Recipe:
             if wanted <= at.keys():
                 break
             try:
+                # A folder may hold files of gigabytes; a larger one could not be read as prompts
+                # anyway.
                 if path.stat().st_size <= limits.max_file_bytes:
                     at.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
             except OSError:
                 continue  # Skip unreadable files; if one was needed, it is reported as missing.
         # Two buckets may have read one file in different ways.
         readings = {
+            # The name too, because its suffix determines the format.
             (source.sha256, source.split, source.choices, display_name(source.name)): source
             for source in self.sources()
             if source.sha256 in at
@@ -419,6 +430,7 @@ class Recipe:
         Raises:
             RecipeError: With every prompt file that is missing or gives other prompts now.
         """
+        # By prompts, not by file: the same file gives other prompts when it is read otherwise.
         read = {_digest(file.prompts): file.prompts for file in files}
         missing = {
             str(source): None
@@ -523,6 +535,7 @@ def taught_alike(refined: object) -> bool:
 
 def validation_words(error: ValidationError) -> str:
     """Describe every fault of a JSON validation on one line."""
+    # Without the values themselves, which may be prompts or megabytes long.
     return "; ".join(
         (f"`{'.'.join(map(str, fault['loc']))}`: " if fault["loc"] else "") + fault["msg"]
         for fault in error.errors(include_url=False, include_input=False)[:_MAX_TOLD]
@@ -530,6 +543,7 @@ def validation_words(error: ValidationError) -> str:
 
 
 def _digest(prompts: Iterable[Prompt]) -> str:
+    # As JSON, in which no text can run into the next.
     return hashlib.sha256(json.dumps([[p.text, p.label] for p in prompts]).encode()).hexdigest()
 
 
@@ -538,7 +552,9 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             for folder, folders, names in os.walk(path):
+                # `os.walk` descends in the order that this list has afterwards.
                 folders.sort()
+                # `is_file` also leaves out pipes and devices, whose reading may never end.
                 yield from (f for name in sorted(names) if (f := Path(folder, name)).is_file())
         elif path.is_file():
             yield path

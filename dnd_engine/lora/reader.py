@@ -105,6 +105,7 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
         BaseMismatchError: If the only fault is that it was made for another base or does not fit
             its shapes.
     """
+    # A disk that cannot be written to may still be read.
     with suppress(OSError):
         recover(path)
     faults = _Faults(path)
@@ -121,6 +122,7 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
     tokens = _read_tokens(files[_WEIGHTS], layout, base_id, faults) if _WEIGHTS in files else None
     provenance = _parse(files.get("provenance.json", b"{}"), "provenance.json", faults)
     faults.raise_any()
+    # Each of them is missing only with a fault, and faults have been raised.
     assert layout is not None
     assert tokens is not None
     origin = _trusted(provenance, hashlib.sha256(files[_WEIGHTS]).hexdigest())
@@ -151,6 +153,7 @@ def _read_files(path: Path, faults: _Faults) -> dict[str, bytes]:
     """Read the known files of a folder or zip, without opening others."""
     if path.is_dir():
         found, others = _read_folder(path, faults)
+    # By the name, before zipfile looks at it: what torch saves is a zip with a pickle inside.
     elif path.is_file() and path.suffix.lower() in _PICKLES:
         faults.add(f"is a pickle, {_PICKLE_WORDS}")
         return {}
@@ -185,6 +188,7 @@ def _read_folder(path: Path, faults: _Faults) -> _Found:
         for name, limit in _LIMITS.items():
             if name in names:
                 found[name] = None
+            # Before `is_file`, which follows a link to any file of this computer.
             if (path / name).is_symlink():
                 faults.add(
                     f"holds `{name}` as a link, which is not followed. Copy the folder with the "
@@ -195,6 +199,7 @@ def _read_folder(path: Path, faults: _Faults) -> _Found:
                 if _fits(name, size, limit, faults):
                     found[name] = (path / name).read_bytes()
             elif name in names:
+                # A folder, device or pipe; reading a pipe may never end.
                 faults.add(f"holds `{name}`, which is no file. Export it again.")
     except OSError as error:
         faults.add(f"cannot be read: {error.strerror or error}.")
@@ -205,6 +210,7 @@ def _read_folder(path: Path, faults: _Faults) -> _Found:
 def _read_zip(path: Path, faults: _Faults) -> _Found:
     """Read files at the top level, or in the only folder."""
     found: dict[str, bytes | None] = {}
+    # Before opening it: zipfile reads the list of all entries into memory.
     if path.stat().st_size > sum(_LIMITS.values()):
         faults.add(f"is over {sum(_LIMITS.values()) // 1_000_000} MB, too large for an adapter.")
         return dict.fromkeys(_LIMITS), []
@@ -217,6 +223,7 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
                 "adapter alone."
             )
             return dict.fromkeys(_LIMITS), []
+        # Nothing is extracted here, but such names are made to harm whoever extracts them.
         if strays := [name for name in names if _climbs(name)]:
             faults.add(
                 f"holds entries that would land outside of its folder ({_told(strays)}). Nothing "
@@ -225,16 +232,19 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
         folder = _only_folder(names, faults)
         known = {folder + name: (name, limit) for name, limit in _LIMITS.items()}
         counts = Counter(names)
+        # Each name once, so that a repeated one is told once.
         for entry in {entry.filename: entry for entry in entries}.values():
             if entry.filename not in known:
                 continue
             name, limit = known[entry.filename]
             found[name] = None
             if counts[entry.filename] > 1:
+                # Other readers may take the other one of the two.
                 faults.add(f"holds `{name}` twice. Export it again.")
             elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # For the other methods, zipfile unpacks everything it has read, whatever the bound.
                 faults.add(f"holds `{name}` packed in a way that is not read. Use Deflate.")
+            # The upper half holds the mode of Unix.
             elif stat.S_ISLNK(entry.external_attr >> 16):
                 faults.add(f"holds `{name}` as a link. Pack the files themselves.")
             elif entry.file_size > max(_SMALL, FIXED.max_adapter_ratio * entry.compress_size) and (
@@ -254,11 +264,13 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
 def _climbs(name: str) -> bool:
     """Return whether an entry's name may point outside the folder it is extracted to."""
     parts = name.removesuffix("/").split("/")
+    # On Windows a backslash separates folders, and `C:` is a drive.
     return "\\" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts)
 
 
 def _only_folder(names: Sequence[str], faults: _Faults) -> str:
     """Return where the adapter is: at the top level, or in the only folder."""
+    # Only those with a config count: macOS puts a `__MACOSX` beside the folder that it packs.
     folders = [
         name.removesuffix(_CONFIG)
         for name in dict.fromkeys(names)
@@ -307,6 +319,8 @@ def _plain_spec(config: Any, modules: Sequence[str], faults: _Faults) -> LoRASpe
         return None
     before = len(faults.own)
     defaults = LoraConfig().to_dict()
+    # What is off may pass, even if only a newer PEFT knows it, and so may this PEFT's defaults.
+    # "gaussian" is how A was drawn at first; PiSSA and others change the base too.
     special = sorted(
         name
         for name, value in config.items()
@@ -421,8 +435,10 @@ def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:
     except RecipeError:
         recipe = None
     if recipe is not None and recipe.sha256 == sha256:
+        # A file has its strength folded in, so it is one more folding from now on.
         folded = [*recipe.folded, *([recipe.strength] if recipe.strength != 1 else [])]
         return {**origin, "folded": folded}
+    # Other code trusts these: they recreate the adapter, and say which prompts test its imprint.
     for key in ("format", "folded", "imprint", "refined_before"):
         origin.pop(key, None)
     if not _are_buckets(origin.get("buckets")):

@@ -49,6 +49,7 @@ def with_met(
     entry = _LEARNT if labels else _READ
     # Sorted, so that the order reveals nothing about the file.
     listed = " ".join(sorted(_found(provenance, entry) | digests(texts)))
+    # An adapter that starts from an unknown one stays unknown, whatever it lists later.
     untold = {} if after is None or Seen.by(after).known else {_UNTOLD: True}
     return {**provenance, **untold, entry: listed}
 
@@ -68,6 +69,7 @@ class Seen:
     @classmethod
     def by(cls, provenance: Mapping[str, Any]) -> "Seen":
         """Read a provenance, which may come from an untrusted file."""
+        # What was made from prompts must list those it read; a LoRA from labels alone read none.
         generated = "generator_sha256" in provenance or "imprint" in provenance
         known = (_READ if generated else _LEARNT) in provenance and _UNTOLD not in provenance
         return cls(_found(provenance, _READ), _found(provenance, _LEARNT), known)

@@ -112,10 +112,12 @@ def _faults(
     config: Mapping[str, Any], whole: Mapping[str, Mapping[str, Tensor]], layout: LoRALayout | None
 ) -> Iterator[str]:
     r = config.get("r")
+    # With a pattern, `r` holds for some layers only.
     ranks = config.get("rank_pattern") or {}
     other = [
         place
         for place, pair in whole.items()
+        # LoRAs of convolutions have four dimensions.
         if pair["A"].dim() == 2
         and pair["B"].dim() == 2
         and len({pair["A"].shape[0], pair["B"].shape[1], *([] if ranks else [r])}) > 1
@@ -152,6 +154,7 @@ def _idle(
     layout: LoRALayout | None,
 ) -> Iterator[str]:
     """Yield parts that are accepted but change nothing."""
+    # PEFT stores layers that were trained whole beside the LoRA, under their own names.
     saved = config.get("modules_to_save") or []
     strays = [
         key

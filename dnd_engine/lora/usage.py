@@ -33,6 +33,7 @@ def peft_usage(base_id: str, place: str) -> str:
         base_id: Hub id or folder of the base.
         place: Folder, zip or Hub id of the adapter. The code unpacks a zip first.
     """
+    # PEFT reads folders and Hub ids, but no zips.
     unpack = ""
     if place.endswith(".zip"):
         folder = place.removesuffix(".zip")
@@ -80,6 +81,7 @@ def mlx_usage(base_id: str, place: str) -> str:
         base_id: Hub id of the base.
         place: Folder of the adapter.
     """
+    # mlx-lm reads folders only; a download is a zip of one.
     folder = shlex.quote(place.removesuffix(".zip"))
     return f"mlx_lm.chat --model {shlex.quote(base_id)} --adapter-path {folder}"
 

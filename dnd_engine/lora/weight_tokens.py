@@ -81,9 +81,11 @@ def standardise(
     Border cells in even columns hold 8·mean, in odd columns log(0.9·std + 0.1) + 1.6.
     """
     mean = tokens.mean(dim=(1, 2), keepdim=True)
+    # Divided by n - 1, torch's default, as in the authors' tokens.
     std = tokens.std(dim=(1, 2), keepdim=True)
     count, rows, cols = tokens.shape
     out = tokens.new_empty(count, rows + BORDER, cols + BORDER)
+    # The codes go everywhere first; the inside is then written over them.
     out[:, :, 0::2] = mean * _MEAN_FACTOR
     out[:, :, 1::2] = torch.log(std * _STD_FACTOR + _STD_OFFSET) + _STD_SHIFT
     out[:, :rows, :cols] = (tokens - mean) / std
@@ -103,6 +105,7 @@ def destandardise(
 
     def codes(parity: int) -> Float[Tensor, "halves tokens"]:
         in_rows = tokens[:, rows:, parity::2].mean(dim=(1, 2))
+        # Of the two border columns, the one whose number has this parity.
         column = tokens[:, :, cols + (cols + parity) % 2]
         return torch.stack([(in_rows + column[:, half::2].mean(dim=1)) / 2 for half in (0, 1)])
 
@@ -116,10 +119,10 @@ def _shape(matrix: Matrix, r: int) -> tuple[int, int]:
 
 
 def _cut(weight: Tensor, matrix: Matrix, width: int) -> Tensor:
-    rows = weight if matrix.side == "A" else weight.T
+    rows = weight if matrix.side == "A" else weight.T  # (r, long)
     return rows.reshape(rows.shape[0], matrix.num_tokens, width).transpose(0, 1)
 
 
 def _join(tokens: Tensor, matrix: Matrix) -> Tensor:
-    rows = tokens.transpose(0, 1).reshape(tokens.shape[1], matrix.long)
+    rows = tokens.transpose(0, 1).reshape(tokens.shape[1], matrix.long)  # (r, long)
     return rows if matrix.side == "A" else rows.T.contiguous()

@@ -72,6 +72,7 @@ def imprint_adapter(
         teacher=teacher,
         teacher_sha256="" if teacher == "base" else loaded.teacher_sha256(config),
         left_out=tuple(sorted(digests(left_out))),
+        # A recipe sets the strength at its end, so it imprints at strength 1.
         from_sha256=adapter.with_strength(1).sha256,
         num_prompts=made.num_prompts,
         num_answers=made.num_answers,
@@ -82,6 +83,7 @@ def imprint_adapter(
     # Left-out prompts count as seen too: the generator reads them, and later the checks.
     read = {text for source in sources for text, _ in source.prompts} | left_out
     for bucket in counting:
+        # As in `write`: files contain only the inputs, and labelled rows may repeat them.
         if bucket.instruction:
             read |= {given for _, given in _imprintable(bucket)}
     return replace(
@@ -90,6 +92,7 @@ def imprint_adapter(
         layout=made.layout,
         provenance=with_met({**adapter.provenance, "imprint": found.to_json()}, read, labels=False),
         seconds={**adapter.seconds, "imprint": time.monotonic() - started},
+        # The imprint replaces the sum that this describes.
         kept_energy=None,
     )
 
@@ -98,6 +101,8 @@ def _solve(
     loaded: Loaded, sources: Sequence[Source], config: ImprintConfig, started: float
 ) -> Steps[Progress, None, Imprinted]:
     """Query the teachers and fit the layers, as urgent work."""
+    # The metrics come before the work counts as urgent: a check that is measuring them holds their
+    # lock, and takes no step while anything is urgent.
     steps = imprint(loaded.runtime, sources, loaded.ordinary.metrics(config), config)
     steps = urgently(loaded.runtime.lock, steps)
 
@@ -142,6 +147,7 @@ def lessons(
         base_taught = found.teacher == "base"
         memory = PromptMemory()
         teachers[bucket.name] = None if base_taught else loaded.fit_teacher(bucket, found, memory)
+    # What it was fitted to. Prompts that it never read test it as well as those left out.
     fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
     for left_out in (True, False):
         yield (

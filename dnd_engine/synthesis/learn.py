@@ -50,6 +50,8 @@ def refine_adapter(
     counting = _counting(loaded, buckets)
     made = yield from _train(loaded, adapter, _examples(counting), config, None, enough)
     refined = Refinement.of(
+        # An early end belongs to the recipe; the learning rate still follows the schedule of all
+        # steps.
         replace(config, stop_after=made.steps if made.steps < config.steps else None),
         from_sha256=adapter.sha256,
         teacher_sha256="" if config.labels else loaded.teacher_sha256(config),
@@ -58,6 +60,7 @@ def refine_adapter(
         score=made.score,
         score_before=made.score_before,
         num_held_back=made.num_held_back,
+        # Training starts from the scaled tokens, so the strength is folded in from here on.
         folded=tuple(adapter.fold().provenance.get("folded", ())),
         buckets=tuple(map(BucketSource.of, counting)),
     )
@@ -70,6 +73,7 @@ def refine_adapter(
         tokens=made.tokens.to(torch.bfloat16),
         strength=1.0,
         provenance=with_met(
+            # Earlier foldings belong to the refinement; a recipe applies later ones after it.
             {**origin, "folded": [], "refined": refined.to_json()},
             made.prompts,
             labels=config.labels,
@@ -136,6 +140,7 @@ def propose_answers(
     started = time.monotonic()
     config = RefineConfig(max_prompts=limit, least_prompts=1, seed=seed)
     examples = _examples(_counting(loaded, buckets))
+    # Kept apart, because `choose` drops responses unless it is to train on labels.
     labels = {example.prompt: example.response for example in examples}
     found = {one.prompt: labels[one.prompt] for one in choose(examples, loaded.base, config)}
     unknown = [Example(prompt, "") for prompt, label in found.items() if not label]
@@ -143,6 +148,7 @@ def propose_answers(
     proposed = propose(loaded.runtime, unknown, loaded.fit_asked(config), config)
     for number, answers in enumerate(proposed, start=1):
         found |= {next(rest).prompt: answer or "" for answer in answers}
+        # The last batch may be smaller.
         share = min(1.0, number * ASKED_TOGETHER / len(unknown))
         yield Progress("ask", share, time.monotonic() - started, "ask")
     return found

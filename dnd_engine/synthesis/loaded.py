@@ -34,6 +34,8 @@ class Ordinary:
         self._runtime = runtime
         self._cache = cache
         self._answers: BaseAnswers | None = None
+        # Held while computing, so that a second thread waits instead of computing the same. Two of
+        # them, because answers must not wait for metrics, which take minutes for a large base.
         self._answers_lock = threading.Lock()
         self._metrics: Mapping[int, Metric] | None = None
         self._metrics_lock = threading.Lock()
@@ -49,6 +51,7 @@ class Ordinary:
         """Return the penalty on changing each layer's output on them."""
         with self._metrics_lock:
             first = first_layer(self._runtime.base.num_layers, config)
+            # Metrics from a lower first layer include those of all higher ones.
             if self._metrics is None or first not in self._metrics:
                 self._metrics = ordinary_metrics(self._runtime, first, self._cache)
             return self._metrics
@@ -93,6 +96,7 @@ class Loaded:
     def draw(self, group: Sequence[Bucket], seed: int) -> list[str]:
         """Sample the prompts of one condition: whole prompt batches, at most 128 prompts."""
         held = min(len({p.text for b in group for p in b.prompts}), MAX_ENCODED_PROMPTS)
+        # Without a generator nothing is decoded, so there is one batch of any size.
         size = self.generator.num_prompts if self.generator else held
         return [prompt.text for prompt in draw_prompt_batch(group, -(-held // size) * size, seed)]
 
@@ -103,6 +107,7 @@ class Loaded:
             memory = PromptMemory() if memory is None else memory
             return self.generator.encode(texts, distinct, memory)
         with self.runtime.lock:
+            # Only the pooled embeddings are used then, to compare prompts.
             return self.encoder.encode(distinct, POOLED_LENGTH)
 
     # Applying adapters
@@ -133,6 +138,7 @@ class Loaded:
         self, adapters: Sequence[Adapter | None], strengths: Sequence[float | None]
     ) -> FittedLoRA:
         """Make one group of rows per adapter; None and strength 0 stay the base."""
+        # Also those at strength 0, which `fit` would not see.
         for adapter in filter(None, adapters):
             self.check_made_here(adapter)
         fitted = [

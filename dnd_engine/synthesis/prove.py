@@ -45,6 +45,8 @@ def prove(
         )
     started = time.monotonic()
     counting = check_buckets(buckets, loaded.config.limits)
+    # Controls differ from the adapter in their prompts alone: seed, mix, strength and teacher are
+    # its own.
     seed, mix = adapter.provenance.get("seed", 0), adapter.provenance.get("mix", "pool")
     imprint = adapter.recipe.imprint if adapter.is_imprinted else None
     teacher: Teacher = imprint.teacher if imprint else "generator"
@@ -66,6 +68,7 @@ def prove(
 
     def put(name: ControlName, source: Sequence[Bucket], numbers: Sequence[int]) -> None:
         try:
+            # Never across a `yield`: the caller of this generator would become patient too.
             with patient():
                 made = generate(
                     source,
@@ -103,6 +106,7 @@ def _unlike(loaded: Loaded, bucket: Bucket, seed: int, memory: PromptMemory) -> 
         nn.functional.normalize(
             loaded.encode(loaded.draw([one], seed), memory).pooled.mean(dim=0), dim=0
         )
+        # A sum may have a negative weight, which no draw takes.
         for one in (replace(bucket, weight=1.0), *examples)
     )
     return min(zip(there, examples, strict=True), key=lambda pair: float(pair[0] @ here))[1]

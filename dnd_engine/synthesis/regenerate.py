@@ -27,6 +27,7 @@ def regenerate(
     buckets = [source.bucket() for source in recipe.buckets]
     made = yield from _begin(loaded, recipe, buckets)
     for step in recipe.refinements:
+        # One by one, not their product: each folding rounds to bfloat16.
         for strength in step.folded:
             made = made.with_strength(strength).fold()
         learnt = [source.bucket() for source in step.buckets]
@@ -42,6 +43,7 @@ def _check_models(loaded: Loaded, recipe: Recipe) -> None:
     Raises:
         RecipeError: With every model that differs.
     """
+    # An imprint alone reads no prompts with the encoder.
     parts = ("base", "encoder", "generator") if recipe.generator else ("base",)
     info, faults = loaded.info, []
     for part in parts:
