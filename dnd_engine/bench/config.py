@@ -99,6 +99,7 @@ class BenchConfig:
         found: dict[str, Any] = {}
         for name in STEP_SIZES:
             value, usual = theirs.get(name), _RECIPE[name]
+            # The folder may be a stranger's. `isinstance` would take `true` for 1.
             sound = type(value) is int and 1 <= value <= _MAX_OF_A_STEP * usual
             found[name] = getattr(self, name) or (value if sound else usual)
         return replace(self, **found)

@@ -36,6 +36,7 @@ def bytes_per_token(model: nn.Module) -> int:
     """Return the bytes of weights read per token: all but the input embedding's unused rows."""
     total = sum(p.numel() * p.element_size() for p in model.parameters())
     embedding: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]  # a method; torch's types say tensor
+    # A tied embedding is the output layer as well, which reads every row.
     if model.get_output_embeddings().weight is not embedding:  # type: ignore[operator]  # a method; torch's types say tensor
         total -= embedding.numel() * embedding.element_size()
     return total
@@ -53,7 +54,9 @@ class Synthesis(Measurement):
         """Make, mix again, save and compare one adapter."""
         engine, memory = self._engine, self._engine.new_memory()
         with timed(self._device) as spent:
+            # The discarded round has number -1, and seeds begin at 0.
             made = engine.generate([self._bucket], seed=number + 1, imprinted=False, memory=memory)
+        # Another draw from the same prompts, which `memory` holds encoded.
         with timed(self._device) as mixed:
             engine.generate([self._bucket], seed=number + 2, imprinted=False, memory=memory)
         with tempfile.TemporaryDirectory() as folder, timed(self._device) as saved:
@@ -101,6 +104,7 @@ class Imprint(Measurement):
             memory = engine.new_memory()
             with timed(self._device) as written:
                 made = engine.generate([bucket], seed=number + 1, imprinted=False, memory=memory)
+                # Part of the wait, because chat begins when stock PEFT has read the files back.
                 engine.verify(made, made.files())
             with timed(self._device) as imprinted:
                 config = ImprintConfig(seed=number + 1)
@@ -128,6 +132,7 @@ class Chat(Measurement):
             "chat_twin": self.twin(number),
             "chat_turned": self._per_token([None, self._adapter], number, turned=True),
         }
+        # Otherwise the twin above ran through the modules already.
         if isinstance(runtime.forward, PackedForward):
             modules = HookedForward(runtime.base, runtime.host.applying, "the bench compares both")
             with runtime.through(modules):
@@ -141,8 +146,10 @@ class Chat(Measurement):
     def _per_token(
         self, adapters: list[Adapter | None], number: int, *, turned: bool = False
     ) -> float:
+        # Some questions are answered with one token, which leaves nothing to time: ask others.
         for attempt in range(10):
             question = f"Tell me a long story about {number + 2 + 100 * attempt} dragons."
+            # Alternating, so that the adapter is fitted again at every token.
             strengths = itertools.cycle((0.9, 1.1)).__next__ if turned else None
             steps = self._engine.compare(
                 [[{"role": "user", "content": question}] for _ in adapters],
@@ -150,6 +157,7 @@ class Chat(Measurement):
                 sampling=self._sampling,
                 strengths=[strengths if adapter else None for adapter in adapters],
             )
+            # Not timed, because the first token includes reading the prompt.
             next(steps)
             with timed(self._device) as spent:
                 count = sum(1 for _ in steps)

@@ -193,6 +193,7 @@ def growth_svg(points: Sequence[GrowthPoint]) -> str:
 
 
 def _chart(work: str, points: Sequence[GrowthPoint]) -> Chart:
+    # A logarithmic axis has no place for 0.
     amounts, seconds = [p.amount for p in points], [max(p.seconds, 1e-4) for p in points]
     x, y = Scale.log(amounts[0], amounts[-1]), Scale.log(min(seconds), max(seconds), clock)
     told = ", ".join(f"{a:,}: {clock(s)}" for a, s in zip(amounts, seconds, strict=True))
@@ -233,6 +234,7 @@ def _together(engine: Engine, adapter: Adapter, visitors: int, tokens: int) -> N
 def _text_of(base: BaseModel, tokens: int, seed: int) -> str:
     """Return a message of about this many tokens, chat template included."""
     words = random.Random(seed).choices(("the", "city", "was", "long", "kind"), k=tokens)
+    # Exact to a 64th of the length, so that few candidates are tokenised.
     lengths = range(0, tokens, max(1, tokens // 64))
 
     def message(count: int) -> str:
@@ -252,5 +254,6 @@ def _libraries(adapter: Adapter, sizes: Sequence[int]) -> Iterator[dict[int, Lib
             library = found[size] = Library(Path(root) / str(size))
             first = library.path(library.add(adapter).name)
             for number in range(1, size):
+                # Hard links, because 10,000 copies would fill gigabytes. Keys are 12 hex digits.
                 shutil.copytree(first, first.with_name(f"{number:012x}"), copy_function=os.link)
         yield found

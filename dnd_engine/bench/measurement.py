@@ -57,6 +57,7 @@ class Measurement(ABC):
 def timed(device: torch.device) -> Iterator[list[float]]:
     """Time the `with` block; the yielded list holds the seconds once it has ended."""
     spent: list[float] = []
+    # A GPU computes asynchronously: wait for earlier work here, and below for the measured work.
     _synchronise(device)
     started = time.perf_counter()
     yield spent

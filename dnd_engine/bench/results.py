@@ -82,6 +82,7 @@ def account(
         )
         for name in ("lora_run", "lora_equal"):
             saved = seconds[name] - seconds["synthesis"] if name in seconds else 0
+            # If a LoRA run is cheaper than a synthesis, training never pays off.
             if saved > 0:
                 break_even = seconds["generator_training"] / saved
                 ratios[f"tasks_to_pay_off_{name}"] = math.ceil(break_even)
@@ -139,6 +140,7 @@ def summarise(
     if "chat" in config.only:
         ratios["twin_over_single"] = median(r["chat_twin"] / r["chat_single"] for r in rounds)
         ratios["turned_over_twin"] = median(r["chat_turned"] / r["chat_twin"] for r in rounds)
+        # A copy reads and writes each byte.
         copied = 2 * config.copy_megabytes * 1_000_000
         ratios["bandwidth_share"] = median(
             (token_bytes / r["chat_single"]) / (copied / r["copy"]) for r in rounds

@@ -54,11 +54,13 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     for measurement in resident:
         measurement(-1)
     if resident:
+        # Before anything is trained, because the peak of a process never falls.
         memory["peak"] = peak_megabytes()
     training = _training(engine, base, config)
     for measurement in training:
         measurement(-1)
     measurements = [*resident, *training]
+    # Not within a round, because torch's counter slows what it counts.
     flops = {name: count for m in measurements for name, count in m.flops().items()}
     rounds: list[dict[str, float]] = []
     for number in tqdm(range(config.rounds), desc="Bench", unit="round"):

@@ -38,6 +38,7 @@ class _PlainRows:
         """Make random causal rows without padding, each ending with an answer."""
         ids = torch.tensor([token_ids(base, length, rng) for _ in range(rows)])
         predicts = torch.zeros(rows, length, dtype=torch.bool)
+        # Each position predicts the next token, so this is one to the left of the answer.
         predicts[:, -1 - answer : -1] = True
         positions = torch.arange(length).expand(rows, -1)
         device = base.device
@@ -84,6 +85,7 @@ class StockLoRA:
                 use_cache=False,
             )
             logits = logits_of(self._model, hidden[batch.predicts]).float()
+            # `roll` wraps around at the last position, which predicts nothing.
             targets = batch.ids.roll(-1, dims=1)[batch.predicts]
             loss = nn.functional.cross_entropy(logits, targets)
             self._optimizer.zero_grad(set_to_none=True)
@@ -152,6 +154,7 @@ class GeneratorStep(Measurement):
         """Time the trainer's own step, with the same arithmetic."""
         config, generator = self._config, self._generator
         shape = (config.tasks_per_step, *generator.config.features[0])
+        # Random features, because the cost of a step depends on shapes alone.
         prompts = torch.randn(shape, device=self._device)
         mask = torch.ones(shape[:-1], dtype=torch.bool, device=self._device)
         dtype = best_dtype(self._device)
@@ -159,6 +162,7 @@ class GeneratorStep(Measurement):
         with timed(self._device) as spent:
             with mixed:
                 tokens = generator(generator.standardise(prompts, mask))
+            # Hooks act in the forward pass alone, so the gradient needs no lock.
             with self._engine.exclusive() as (base, host), host.applying(host.fit(tokens)):
                 loss = response_losses(base.model, batch).nll.mean()
             self._optimizer.zero_grad(set_to_none=True)
@@ -207,6 +211,7 @@ def _made_up_groups(
     config: BenchConfig, base: BaseModel, rng: random.Random
 ) -> list[list[EncodedExample]]:
     """Make groups of random tokens, shaped like one training step's."""
+    # One for all tasks, like the system prompt, which packed rows hold once.
     prefix = token_ids(base, config.prefix_tokens, rng)
     groups = []
     for _ in range(config.tasks_per_step):

@@ -67,6 +67,7 @@ def compare_conditions(
     told = answers_when_told(runtime, teacher, prompts)
     if len(told) < 2:
         return None
+    # By condition and prompt: the wrong adapters of several buckets make up one control.
     found: dict[str, dict[int, float]] = {}
     for name, active, numbers in candidates:
         mine = [number for number in numbers if number in told]
@@ -99,6 +100,7 @@ def _saved(differences: "np.ndarray[Any, np.dtype[np.float64]]") -> tuple[float,
 
 def shuffled(buckets: Sequence[Bucket], seed: int) -> tuple[Bucket, ...]:
     """Return the buckets with the words of every prompt shuffled."""
+    # A string seed gives the same numbers in every process, unlike its `hash`.
     chance = random.Random(f"{seed}:shuffled")
 
     def turn(bucket: Bucket, file: PromptFile) -> PromptFile:
@@ -106,6 +108,7 @@ def shuffled(buckets: Sequence[Bucket], seed: int) -> tuple[Bucket, ...]:
         prompts = (replace(p, text=shuffle_words(p.text, chance)) for p in whole)
         return replace(file, prompts=tuple(prompts))
 
+    # The instruction is among the shuffled words, so none is left to put above them.
     return tuple(
         replace(b, files=tuple(turn(b, file) for file in b.files), instruction="") for b in buckets
     )

@@ -52,13 +52,16 @@ def agreement(
     """
     same = wavering = num_prompts = 0
     for teacher, prompts in lessons:
+        # At least one prompt for each teacher, however many there are.
         most = _MAX_PROMPTS // len(lessons) or 1
         told = answers_when_told(runtime, teacher, prompts, most=most)
         if not told:
             continue
         asked = [prompts[number] for number in told]
+        # The lock is free between batches, so that a chat waits for one at most.
         with runtime.lock:
             (answers,) = answer(runtime, [bare_questions(runtime.base, asked)], adapter)
+        # How likely are the teacher's answers to the teacher itself?
         again = full_questions(runtime.base, asked, [*told.values()])
         with runtime.lock:
             (sure,) = answer(runtime, [again], teacher)
@@ -80,6 +83,7 @@ def answers_when_told(
         Answers by index of the prompt, for the first `most` prompts that are short enough and have
         a blank line.
     """
+    # Lazily: of thousands of prompts, only those up to the last chosen one are tokenised.
     examples = ((number, Example(prompt, "")) for number, prompt in enumerate(prompts))
     asked = (
         (number, example)
@@ -140,4 +144,5 @@ def _prompt(base: BaseModel, example: Example, mode: Mode) -> tuple[int, ...]:
 
 
 def _question(base: BaseModel, example: Example, mode: Mode) -> Question:
+    # Every question needs a reference to score; its loss is ignored when generating.
     return Question(_prompt(base, example, mode), (base.turn_end,), (), _MAX_NEW_TOKENS)

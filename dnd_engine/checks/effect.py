@@ -57,6 +57,7 @@ def _moved(
     length = max(map(len, rows))
     ids = torch.zeros(len(rows), length, dtype=torch.long)
     mask = torch.zeros_like(ids)
+    # Pad at the left, so that the last position of every row is the end of its prompt.
     for row, row_ids in enumerate(rows):
         ids[row, length - len(row_ids) :] = torch.tensor(row_ids)
         mask[row, length - len(row_ids) :] = 1

@@ -35,6 +35,7 @@ def relative_norms(adapter: Adapter, norms: Mapping[str, float]) -> dict[str, tu
     for target in adapter.layout.targets:
         a = state[target.key("A")]
         b = state[target.key("B")]
+        # Rounding may make the norm of a tiny update negative.
         squared = torch.trace((b.T @ b) @ (a @ a.T)).clamp(min=0)
         delta = adapter.layout.spec.scaling * float(squared.sqrt())
         found.setdefault(target.module, []).append(delta / norms[target.path])
@@ -66,9 +67,11 @@ def thumbprint(
     for target in adapter.layout.targets:
         for row in range(math.ceil(_THUMBPRINT_ROWS / len(modules))):
             random = torch.Generator().manual_seed(row)  # the same directions for every adapter
+            # B has shape (out, r), A has (r, in).
             rows_of_b, columns_of_a = (states[0][1][target.key(s)].shape for s in "BA")
             left = torch.randn(rows_of_b[0], generator=random)
             right = torch.randn(columns_of_a[1], generator=random)
+            # left · B·A · right as (left · B) · (A · right), which never forms ΔW.
             value = sum(
                 sign
                 * float(

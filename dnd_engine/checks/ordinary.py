@@ -110,6 +110,7 @@ def kept_base_answers(runtime: Runtime, cache: Path) -> BaseAnswers:
         with written_aside(path) as aside:
             aside.write_text(json.dumps(asdict(found)), encoding="utf-8")
     except OSError as error:
+        # Only time is lost: the next start asks the base again.
         logger.warning("Answers to ordinary messages are not kept in `%s`: %s.", cache, error)
     return found
 
@@ -123,6 +124,7 @@ def ordinary_share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) 
         expected: Answers of this base, from `base_answers`.
     """
     found = _answers(runtime, expected.questions, fitted)
+    # Losses rather than equal tokens: most answers that differ are still in the base's manner.
     same = sum(one.nll <= nll + LIMIT for one, nll in zip(found, expected.nlls, strict=True))
     return Ordinary(same, len(found), LIMIT)
 

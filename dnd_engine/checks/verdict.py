@@ -174,8 +174,10 @@ def judge(
     """Choose the verdict; see `AdapterVerdict` for the arguments."""
     outcome: Outcome = "works" if same >= _CARRIES * num_prompts else "with_instruction"
     poor = wavering > _POOR * num_prompts
+    # Answers that were cut off do not count: tasks with long answers would always fail.
     if teaching is not None:
         poor = poor or _one_answer(teaching)
+    # To agree with answers that the teacher itself doubts is no success.
     if poor:
         outcome = "fails"
     return AdapterVerdict(

@@ -19,4 +19,5 @@ class Sentence:
 
     def __str__(self) -> str:
         """Return the English text."""
+        # Names of buckets are values, so braces in them are not taken for placeholders.
         return self.message.format(**self.values)

@@ -45,6 +45,7 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    # llama.cpp divides this by the rank, which it reads off the tensors.
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(adapter.layout.spec.lora_alpha))
     writer.add_name(adapter.name)
     names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
@@ -53,6 +54,7 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
     state = adapter.state
     for m in adapter.layout.matrices():
         tensor = state[m.key].float()
+        # Only B makes rows of queries and keys; A reads hidden states, whose order is the same.
         if m.side == "B" and m.target.module in heads_of and known.gguf_pairs:
             tensor = interleave(tensor, heads_of[m.target.module])
         name = names.get_name(m.target.path)

@@ -79,6 +79,7 @@ def write_model(
             raise ExportError(f"llama.cpp has no tensor for `{key}` of {name}. {_CONVERTER}")
         module, value = place.rpartition(".")[2], tensor.float()
         if ARCHITECTURES[str(config["model_type"])].gguf_pairs and module in heads:
+            # A bias is reordered like a matrix of one column.
             value = interleave(value.reshape(len(value), -1), heads[module]).reshape(value.shape)
         _add(writer, f"{found}.{kind}", value.contiguous().numpy(), matrices)
     write_out(writer)
@@ -103,6 +104,7 @@ def _architecture(config: Mapping[str, Any], name: str) -> gguf.MODEL_ARCH:
 
 def _write_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
     heads = config["num_attention_heads"]
+    # In Qwen3, heads may be wider than the hidden size divided by their number.
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -131,6 +133,7 @@ def _write_tokenizer(
             f"{name} cuts texts into tokens in a way that is not known here, so its tokenizer "
             f"cannot be written as GGUF. {_CONVERTER}"
         )
+    # A base may have more embeddings than tokens, and llama.cpp needs a name for each.
     tokens = [f"[PAD{number}]" for number in range(size)]
     types = [gguf.TokenType.UNUSED] * size
     for token, number in model["vocab"].items():
@@ -138,10 +141,12 @@ def _write_tokenizer(
     for added in saved["added_tokens"]:
         kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
         tokens[added["id"]], types[added["id"]] = added["content"], kind
+    # llama.cpp's name for any byte-level BPE.
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(split)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
+    # A merge is a pair in newer `tokenizer.json` files, and one string in older ones.
     merges = [one if isinstance(one, str) else " ".join(one) for one in model["merges"]]
     if merges:
         writer.add_token_merges(merges)
@@ -167,6 +172,7 @@ def _split_name(pre_tokenizer: Any) -> str | None:
     if not isinstance(pre_tokenizer, dict):
         return None
     steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    # llama.cpp has patterns built in and finds them by name; a wrong one splits texts otherwise.
     kinds = [step["type"] for step in steps]
     if kinds == ["ByteLevel"]:
         return "gpt-2"
@@ -186,6 +192,7 @@ def _add(
     if value.ndim < 2:
         writer.add_tensor(name, value)
         return
+    # Q8_0 has one scale for 32 numbers of a row. Rows of another length stay float16.
     block = gguf.GGML_QUANT_SIZES[matrices][0]
     kind = matrices if value.shape[-1] % block == 0 else GGMLQuantizationType.F16
     writer.add_tensor(name, gguf.quantize(value, kind), raw_dtype=kind)

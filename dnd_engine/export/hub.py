@@ -85,7 +85,9 @@ def push_files(
     api = HfApi(token=find_token(token), library_name="drag-and-drop-llms")
     with in_words(repo_id, api.endpoint):
         url = api.create_repo(repo_id, private=private, exist_ok=True)
+        # With `exist_ok`, `private` has no effect on a repository that is there already.
         is_private = bool(api.model_info(url.repo_id).private)
+    # Outside of `in_words`, which would take this `OSError` for one of the network.
     if private and not is_private:
         raise HubError(
             f"`{url.repo_id}` exists and is public, so nothing was uploaded. Choose another name, "
@@ -106,6 +108,7 @@ def in_words(repo_id: str, endpoint: str) -> Iterator[None]:
     try:
         yield
     except HfHubHTTPError as error:
+        # First, because it is an `HTTPError` and an `OSError` too.
         status = error.response.status_code
         reason = _STATUS.get(status, f"it answered {status}, {error.server_message or 'no reason'}")
         raise HubError(f"the Hub refused `{repo_id}`: {reason}.") from error

@@ -34,6 +34,7 @@ def merge(adapter: Adapter, base_path: Path) -> Any:
 
 def load(base_path: Path) -> Any:
     """Load a base from its folder."""
+    # A copy with the dtype of the file, because merging would change the resident base.
     return AutoModelForCausalLM.from_pretrained(
         base_path, dtype="auto", local_files_only=True, use_safetensors=True
     )

@@ -31,6 +31,7 @@ def mlx_files(adapter: Adapter, num_layers: int) -> dict[str, bytes]:
     config = {
         "fine_tune_type": "lora",
         "num_layers": num_layers,
+        # mlx-lm has no defaults for rank, scale and dropout.
         "lora_parameters": {
             "rank": layout.spec.r,
             "scale": layout.spec.lora_alpha / layout.spec.r,

@@ -27,6 +27,7 @@ def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
     formats Ollama uses the template in the GGUF file.
     """
     lines = [f"FROM ./{MODEL}"]
+    # A NUL, which no template writes, marks where the user's text is.
     rendered = tokenizer.apply_chat_template(
         [{"role": "user", "content": "\0"}], add_generation_prompt=True, tokenize=False
     )
@@ -36,6 +37,7 @@ def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
         lines += [f'TEMPLATE """{_TEMPLATE}"""', f"PARAMETER stop {_END}"]
         opening, ending = f"{_START}system\n", f"{_END}\n"
         if system.startswith(opening) and system.endswith(ending):
+            # The base's template adds this prompt by itself; the one for Ollama does not.
             lines.append(f'SYSTEM """{system[len(opening) : -len(ending)]}"""')
     # Greedy decoding, the page's default, which adapters are made for.
     lines.append("PARAMETER temperature 0")

@@ -28,6 +28,7 @@ def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:
     Raises:
         ExportError: If `path` is not what the target needs, is taken, or cannot be written to.
     """
+    # A folder's name may contain a dot, so an ending that no format has counts as none.
     suffix = path.suffix if path.suffix in target.suffixes else ""
     if suffix not in target.suffixes:
         raise ExportError(f"`{path}` must end in {target.suffixes[0]}. Choose another name.")
@@ -36,12 +37,14 @@ def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:
     if path.exists() and path.is_dir() == bool(suffix):
         kind = "a folder" if path.is_dir() else "a file"
         raise ExportError(f"`{path}` is {kind}. Choose another name, or remove it.")
+    # Writing replaces a folder with everything in it.
     if path.is_dir() and {file.name for file in path.iterdir()} - target.own_files:
         raise ExportError(f"`{path}` holds other files. Choose a new or an empty folder.")
     try:
         with written_aside(path) as aside:
             yield aside
     except DndError:
+        # Some of these are `OSError`s too, and already say what to do.
         raise
     # safetensors writes in Rust and reports a full disk with its own exception.
     except (OSError, SafetensorError) as error:

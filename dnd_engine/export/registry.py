@@ -112,6 +112,7 @@ def _write_base(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
     from dnd_engine.export.gguf_model import write_model
     from dnd_engine.export.merged import load
 
+    # From disk, because the resident base may be on a GPU and in another dtype.
     write_model(load(base.weights.path), base.tokenizer, adapter.base_id, path, "f16")
 
 
@@ -128,6 +129,7 @@ def _verify_model(verifier: "Verifier", adapter: "Adapter", path: Path) -> float
 
 
 def _verify_base(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
+    # At strength 0, an adapter leaves the base as it is.
     return verifier.gguf_model(adapter.with_strength(0.0), path)
 
 
@@ -178,6 +180,7 @@ EXPORTS: dict[str, ExportTarget] = {
         suffixes=("", ".zip"),
         write=_write_mlx,
         usage=lambda adapter, place: mlx_usage(adapter.base_id, place),
+        # `CONFIG` and `WEIGHTS` of `mlx`, spelled out because importing it loads torch.
         own_files=frozenset({"adapter_config.json", "adapters.safetensors"}),
         note=N_("For mlx-lm on a Mac. Unpack a zip first."),
     ),
@@ -207,6 +210,7 @@ EXPORTS: dict[str, ExportTarget] = {
         write=_write_ollama,
         verify=_verify_ollama,
         usage=lambda adapter, place: ollama_usage(adapter.name, place),
+        # Likewise those of `ollama`, which loads transformers.
         own_files=frozenset({"Modelfile", "model.gguf"}),
         whole_model=True,
     ),

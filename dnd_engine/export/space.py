@@ -61,6 +61,7 @@ def _walk(root: Path) -> Iterator[Path]:
     for folder in _FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             hidden = any(part.startswith((".", "__pycache__")) for part in path.parts)
+            # A link may lead out of the checkout, and the upload would follow it.
             if path.is_file() and not path.is_symlink() and not hidden:
                 yield path
 
@@ -73,6 +74,7 @@ def check_space(root: Path) -> None:
             match pyproject.toml.
     """
     faults = []
+    # A Space reads its settings from YAML between two lines of `---` at the very beginning.
     front = (root / "README.md").read_text(encoding="utf-8").split("---\n")
     settings = yaml.safe_load(front[1]) if len(front) > 2 and not front[0] else {}
     if settings.get("sdk") != "gradio":
@@ -117,12 +119,14 @@ def deploy_space(
     """
     check_repo_id(space)
     files = space_files(root)
+    # Before the Hub is asked, so that a faulty checkout leaves no empty Space behind.
     check_space(root)
     api = HfApi(token=find_token(token), library_name="drag-and-drop-llms")
     with in_words(space, api.endpoint):
         url = api.create_repo(
             space, repo_type="space", space_sdk="gradio", private=private, exist_ok=True
         )
+        # As in `push_files`: `private` has no effect on a Space that is there already.
         is_private = bool(api.space_info(url.repo_id).private)
     if private and not is_private:
         raise HubError(

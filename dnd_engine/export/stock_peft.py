@@ -40,9 +40,11 @@ class StockPEFT:
 
         Use the model only inside the `with` block: the next adapter is loaded into the same one.
         """
+        # Held while the caller uses the model, because the next adapter overwrites it.
         with self._lock:
             config = (folder / _CONFIG).read_bytes()
             if self._model is None or config != self._config:
+                # Freed first, and not left half made if wrapping fails.
                 self._model, self._config = None, config
                 with self._runtime.lock:
                     twin = _sharing_copy(self._runtime.base.model)
@@ -61,7 +63,9 @@ class StockPEFT:
 def _sharing_copy(model: nn.Module) -> nn.Module:
     """Return a second model object over the same tensors, without our hooks, for PEFT to wrap."""
     tensors = [*model.parameters(), *model.buffers()]
+    # Tensors in the memo are taken over instead of copied.
     twin = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
     for module in twin.modules():
+        # The copied hooks would add our active adapter to PEFT's.
         module._forward_hooks.clear()
     return twin

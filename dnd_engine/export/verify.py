@@ -56,6 +56,7 @@ class Verifier:
         if path.suffix == ".zip":
             with scratch_folder() as scratch:
                 folder = scratch / "adapter"
+                # Our own zip, just written, so its paths can be trusted.
                 shutil.unpack_archive(path, folder)
                 return self.peft(adapter, folder)
         with self._stock_peft.reading(path) as (model, loaded):
@@ -66,7 +67,9 @@ class Verifier:
                     f"verify failed: {len(strays)} keys missing or unexpected after reload "
                     f"({', '.join(strays[:3])}). Nothing was saved."
                 )
+            # PEFT puts the adapter's name into its keys; files do not have it.
             read = {k.replace(".default.", "."): v for k, v in model.named_parameters()}
+            # float32 holds both dtypes exactly, so equal here means bit-identical.
             changed = [
                 k for k, v in adapter.state.items() if not read[k].cpu().float().equal(v.float())
             ]
@@ -110,8 +113,10 @@ class Verifier:
         active = host.fit(adapter.scaled_tokens[None], adapter.layout)
         with self._runtime.lock, host.applying(active):
             ours = base.model(input_ids=ids, use_cache=False).logits.float()
+        # Without the lock: no hook of ours is on this model, so no active adapter can reach it.
         theirs = model(input_ids=ids, use_cache=False).logits.float()
         difference = float((ours - theirs).abs().max() / ours.abs().max())
+        # Written as a negation, so that NaN fails too.
         if not difference <= _TOLERANCE:
             raise VerificationError(
                 f"verify failed: the reloaded model's logits differ by {difference:.1%} of the "

@@ -82,6 +82,7 @@ class Bucket:
     @property
     def num_prompts(self) -> int:
         """Number of distinct prompts in the bucket."""
+        # All have the same instruction above them, so distinct texts stay distinct with it.
         return len({prompt.text for file in self.files for prompt in file.prompts})
 
     @property
@@ -101,6 +102,7 @@ def with_instruction(buckets: Sequence[Bucket], instruction: str) -> list[Bucket
     if not instruction.strip():
         return list(buckets)
     return [
+        # A second instruction above a prompt would make the prompt's own one a part of its input.
         bucket if bucket.has_instructions else replace(bucket, instruction=instruction)
         for bucket in buckets
     ]
@@ -122,6 +124,7 @@ def check_buckets(buckets: Sequence[Bucket], limits: PromptLimits) -> tuple[Buck
         for bucket in buckets
         if not abs(bucket.weight) <= MAX_WEIGHT  # also catches NaN
     ]
+    # Cards, provenance and an imprint's teachers know a bucket by its name alone.
     names = Counter(bucket.name for bucket in buckets)
     faults += [
         f"Bucket `{name}`: expected one bucket of that name, got {count}. Rename the others."
@@ -169,6 +172,7 @@ def parse_bucket_option(option: str) -> tuple[str, float, list[Path]]:
     try:
         number = float(weight)
     except ValueError:
+        # NaN fails the check below, so every fault of the form has one message.
         number = math.nan
     if not (one_line(name) and equals and colon and paths and math.isfinite(number)):
         raise BucketError(
@@ -212,6 +216,8 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
             )
         pool: list[Prompt] = []
         if bucket.weight > 0:
+            # Not `bucket.prompts`: of equal texts it keeps the first file's, so the order of files
+            # would matter.
             found = (bucket.whole(prompt) for file in bucket.files for prompt in file.prompts)
             for prompt in sorted(found, key=_canonical):
                 if prompt.text not in taken:
@@ -225,6 +231,7 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
             "Expected a bucket with prompts and a weight above 0, got none. "
             "Drop prompt files on one, or raise its weight."
         )
+    # A test pins this draw. Recipes repeat it to make the same adapter again, byte for byte.
     chance = random.Random(seed)
     drawn: list[Prompt] = []
     for pool, quota in zip(pools, _quotas(weights, num_prompts), strict=True):
@@ -259,6 +266,7 @@ def measured_prompts(
             taken |= texts
             # Files are often sorted, so their first prompts would resemble each other.
             pools.append(sorted(texts, key=_hash))
+    # A bucket that has run out contributes None.
     in_turn = chain.from_iterable(zip_longest(*pools))
     return tuple(islice((text for text in in_turn if text is not None), most))
 
@@ -275,6 +283,7 @@ def _quotas(weights: Sequence[Fraction], total: int) -> list[int]:
     """Divide `total` by weight, largest remainders first. Fractions avoid rounding errors."""
     shares = [total * weight / sum(weights) for weight in weights]
     quotas = [math.floor(share) for share in shares]
+    # The sort is stable, so the earlier bucket wins a tie.
     by_remainder = sorted(range(len(shares)), key=lambda index: quotas[index] - shares[index])
     for index in by_remainder[: total - sum(quotas)]:
         quotas[index] += 1

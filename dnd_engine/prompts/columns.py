@@ -59,6 +59,7 @@ class _Chosen:
     @property
     def roles(self) -> dict[int, Role]:
         """Return the role of each used column."""
+        # `Choices` names one label column, so only the first is shown as such.
         roles: dict[int, Role] = dict.fromkeys(self.labels[:1], "label")
         roles |= dict.fromkeys(self.text, "text")
         above = self.instruction if len(self.text) < 2 else self.text[0]
@@ -91,6 +92,7 @@ def read_table(table: Table, asked: Asked) -> Reading:
     if chosen.labels:
         notes.append(label_note(thing, [header[index] for index in chosen.labels]))
     used = [*([] if chosen.instruction is None else [chosen.instruction]), *chosen.text]
+    # Of several label columns, the first that this row fills is its label.
     entries = [
         Entry(place, _text(row, chosen), next(filter(str.strip, _cells(row, chosen.labels)), None))
         for place, row in table.rows
@@ -119,6 +121,7 @@ def _choose(table: Table, asked: Asked, notes: list[str]) -> _Chosen:
         text = [_find(table, choices.text, asked.name)]
     else:
         text = _by_content(table, {instruction, *labels}, asked, notes)
+    # A column that was chosen for another role is no label, whatever its name.
     labels = [index for index in labels if index not in {*text, instruction}]
     if choices.text or choices.instruction:
         notes.append(_read_note(table, text, instruction))
@@ -127,6 +130,8 @@ def _choose(table: Table, asked: Asked, notes: list[str]) -> _Chosen:
 
 def _find(table: Table, wanted: str, name: str) -> int:
     """Return the index of a column by its name in the file or on the page."""
+    # Exact names first: a table may have both `Body` and `body`, or long names that look the same
+    # when shortened.
     for same in (str, shown_column, lambda column: one_line(column).casefold()):
         for index, column in enumerate(table.header):
             if same(column) == same(wanted):
@@ -144,6 +149,7 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
     filled: Counter[int] = Counter()
     textual: set[int] = set()
     for _, row in table.rows:
+        # A mapping has only the cells that are there, instead of rows times columns of them.
         for index, cell in row.items() if isinstance(row, Mapping) else enumerate(row):
             if cell.strip():
                 chars[index] += len(cell)
@@ -151,6 +157,8 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
                 if index not in textual and not _is_number(cell):
                     textual.add(index)
     header = table.header
+    # In reverse, because a later entry replaces an earlier one: of equal names, the first filled
+    # column is read.
     named_keys = {
         header[index].strip().casefold(): index
         for index in sorted(filled, reverse=True)
@@ -161,12 +169,14 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
             notes.append(f"Read {named(table.thing, [header[index] for index in chosen])}.")
         return chosen
     if free := textual.difference(taken):
+        # Sorted, so that of equally long columns the first is read.
         best = max(sorted(free), key=lambda index: chars[index] / filled[index])
         if not asked.choices.instruction:
             notes.append(
                 f"No {table.thing} is named {', '.join(PROMPT_KEYS[:-1])} or {PROMPT_KEYS[-1]}; "
                 f"read {quoted([header[best]])}, the longest text {table.thing}."
             )
+            # That is, for csv and tsv.
             if table.unit == "line" and table.split == "rows":
                 notes.append("The first row was taken as column names.")
         return [best]
@@ -177,6 +187,7 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
             f"{table.thing} of prompts `prompt`.",
             describe(table, {}),
         )
+    # A header without rows. `_clean` says that there are column names alone.
     return []
 
 
@@ -214,6 +225,7 @@ def describe(table: Table, roles: Mapping[int, Role]) -> tuple[Column, ...]:
         Column(
             name=shown_column(table.header[index]),
             role=roles.get(index, ""),
+            # Cut before cleaning, which looks at every character of a cell that may hold megabytes.
             samples=tuple(
                 cut(one_line(next(_cells(row, [index]), "")[:1000]), _SAMPLE_CHARS) for row in first
             ),

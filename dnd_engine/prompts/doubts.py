@@ -12,6 +12,7 @@ __all__ = ["doubt"]
 _LOOKED_AT = 20_000
 """Number of characters to examine: the beginning shows what a text is."""
 
+# English, German, Spanish and French, which puts a space before a colon.
 _MAIL = re.compile(
     r"(from|to|cc|bcc|subject|date|sent|reply-to|message-id|received|return-path"
     r"|von|an|betreff|datum|gesendet|de|para|asunto|objet|à)\s?:\s*\S",
@@ -29,6 +30,7 @@ _DOCUMENTATION = re.compile(
     r"|table of contents|requirements|changelog)\s*$",
     re.IGNORECASE,
 )
+# No `?`, `!` or `.` in between: “Hi there, how is the weather?” is a prompt.
 _GREETING = re.compile(
     r"(dear|hi|hello|sehr geehrte|liebe[rs]?|hallo|cher|chère|estimad[oa])\b[^?!.]{0,60}[,!]?$",
     re.IGNORECASE,
@@ -39,6 +41,7 @@ _FAREWELL = re.compile(
     re.IGNORECASE,
 )
 _LOG = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d|\[?\w{3} +\d+ \d\d:\d\d:\d\d|\d\d:\d\d:\d\d")
+# Unlike the others it heeds case: “Import duties: what are they?” is a prompt.
 _CODE = re.compile(
     r"(#!/|import \w|from \w+ import|def \w+\(|class \w+[(:{]|function \w+\(|#include\s*<"
     r"|public \w+|const \w+ =|let \w+ =|package \w+;?$|using \w+;|return\b.*;$|[{}]\s*;?$)"
@@ -66,6 +69,7 @@ def _matches(pattern: re.Pattern[str], lines: list[str]) -> int:
 
 
 def _is_mail(lines: list[str]) -> bool:
+    # Different fields, because prompts may all begin with `Subject:`.
     heads = {found[1].lower() for line in lines[:12] if (found := _MAIL.match(line))}
     return _MAIL.match(lines[0]) is not None and len(heads) >= 3
 
@@ -75,6 +79,7 @@ def _is_minutes(lines: list[str]) -> bool:
 
 
 def _is_documentation(lines: list[str]) -> bool:
+    # Prompts may be Markdown as well, so headings alone say nothing.
     headed = _HEADING.match(lines[0]) is not None and _matches(_HEADING, lines) >= 2
     return headed and sum(_DOCUMENTATION.search(line) is not None for line in lines) >= 2
 
@@ -89,11 +94,13 @@ def _is_log(lines: list[str]) -> bool:
 
 
 def _is_code(lines: list[str]) -> bool:
+    # Most lines of a program are none of these, so a third of them is many.
     return lines[0].startswith("#!/") or (
         len(lines) >= 5 and _matches(_CODE, lines) > 0.3 * len(lines)
     )
 
 
+# The first that fits is named: an e-mail may read like a letter too.
 _KINDS: dict[str, Callable[[list[str]], bool]] = {
     "an e-mail": _is_mail,
     "the minutes of a meeting": _is_minutes,

@@ -170,6 +170,7 @@ def read_prompt_file(
         notes=tuple(reading.notes),
         num_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
+        # `without` puts back the indices that are valid.
         choices=replace(choices, without=()),
         columns=reading.columns,
         doubt=reading.doubt,
@@ -231,6 +232,7 @@ def from_texts(
     given = [None] * len(texts) if labels is None else labels
     pairs = list(zip(texts, given, strict=True))
     items = texts if labels is None else [{"prompt": t, "label": label} for t, label in pairs]
+    # ASCII escapes, because a text may hold lone surrogates, which UTF-8 cannot encode.
     data = "".join(f"{json.dumps(item)}\n" for item in items).encode()
     _check_size(len(data), shown, limits)
     entries = [Entry(place, text, label) for place, (text, label) in enumerate(pairs, 1)]
@@ -256,6 +258,7 @@ def _read_bytes(path: Path, name: str, limits: PromptLimits) -> bytes:
     try:
         status = path.stat()
         size = status.st_size
+        # Opening a pipe would wait for a writer, and a device may have no end.
         if stat.S_ISREG(status.st_mode) and size <= limits.max_file_bytes:
             with path.open("rb") as file:
                 # Check again while reading: a file may grow, and files in /proc report a size of
@@ -292,6 +295,7 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
     empty = duplicates = cut = 0
     for place, raw, raw_label, part in reading.entries:
         text, kept = _clean_text(raw, limits.max_prompt_chars)
+        # Zero-width and other invisible characters alone are no prompt.
         if not any(char.isprintable() and char != " " for char in kept):
             empty += 1
         elif kept in prompts:

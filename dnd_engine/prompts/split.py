@@ -53,6 +53,7 @@ def split_prompt(prompt: str) -> PromptParts:
     text = prompt.replace("\r\n", "\n").replace("\r", "\n").strip()
     if (gap := _GAP.search(text)) is None:
         return PromptParts(text, None)
+    # The input keeps its indentation: an adapter must meet the string that it was trained on.
     return PromptParts(text[: gap.start()], text[gap.end() :])
 
 
@@ -79,6 +80,7 @@ def shared_head(prompts: Sequence[str]) -> str | None:
     least, greatest = min(prompts), max(prompts)
     pairs = zip(least, greatest, strict=False)
     shared = least[: sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))]
+    # The last colon that all share, because the instruction may contain others.
     head, colon, _rest = shared.partition("\n")[0].rpartition(": ")
     return f"{head}:" if colon and len(head.split()) >= _MIN_HEAD_WORDS else None
 

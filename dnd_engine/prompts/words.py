@@ -31,10 +31,13 @@ def one_line(text: str) -> str:
     # Treat spaces of other widths as plain ones: macOS writes some into file names.
     spaced = (" " if unicodedata.category(char) == "Zs" else char for char in text)
     shown = "".join(char for char in spaced if char.isprintable() or char in _JOINERS)
+    # Last, because removing other characters changes what stands beside a joiner.
     return _IDLE_JOINERS.sub("", shown).strip()
 
 
 _JOINERS = "\u200c\u200d"
+# Arabic and its supplements, the Indic scripts up to Sinhala, symbols, the selector that makes a
+# symbol an emoji, and emoji.
 _SHAPED = "[\u0600-\u06ff\u0750-\u077f\u08a0-\u0dff\u2190-\u27bf\ufe0f\U0001f000-\U0001faff]"
 _IDLE_JOINERS = re.compile(f"(?<!{_SHAPED})[{_JOINERS}]|[{_JOINERS}](?!{_SHAPED})")
 """Joiners that only hide: not between letters of the Arabic and Indic scripts, or emoji."""

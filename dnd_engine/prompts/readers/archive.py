@@ -71,6 +71,7 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
         inner = replace(
             asked,
             name=f"{asked.name}, {display_name(name)}",
+            # Choices of columns and prompts are for the archive, not for each of its files.
             choices=Choices(skip_broken=asked.choices.skip_broken),
             limits=replace(asked.limits, max_total_bytes=share) if format.packed else asked.limits,
         )
@@ -126,4 +127,5 @@ def _suffix(name: str) -> str:
 def _hidden(name: str) -> bool:
     """Return whether a file is an operating system's metadata."""
     parts = name.replace("\\", "/").split("/")
+    # macOS packs a `._a.txt` of attributes beside each `a.txt`.
     return "__MACOSX" in parts or any(part.startswith(".") for part in parts)

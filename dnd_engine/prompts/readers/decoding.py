@@ -67,6 +67,7 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[str]]:
     Raises:
         PromptFileError: If the data is binary or damaged.
     """
+    # Before decoding, because RTF is plain ASCII, and a PDF may be.
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             *others, last = (suffix[1:] for suffix in asked.formats)
@@ -79,6 +80,7 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[str]]:
     notes = ["Decoded from UTF-16."] if utf16 else []
     try:
         text = data.decode(encoding)
+        # Valid Unicode that no text contains: binary data, UTF-32, or UTF-16 without its mark.
         fault = text.find("\0")
         finding = "a NUL byte"
     except UnicodeDecodeError as error:
@@ -100,6 +102,7 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[str]]:
 
 def _decode_legacy(data: bytes, start: int) -> tuple[str, list[str]] | None:
     """Decode text in a legacy encoding; None if it is binary or damaged UTF-8."""
+    # Bytes beyond ASCII that decode as UTF-8 are no coincidence: the file is damaged UTF-8.
     if not data[:start].isascii() or _NO_TEXT.search(data):
         return None
     found = from_bytes(data, cp_isolation=[*_LEGACY])

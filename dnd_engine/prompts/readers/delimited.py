@@ -26,6 +26,7 @@ def read_tsv(text: str, asked: Asked) -> Reading:
 
 def _delimiter(text: str) -> str:
     """Return the most common delimiter of the header line, or one that cannot occur."""
+    # A quoted column name may contain delimiters and line breaks.
     unquoted = re.sub(r'"[^"]*"', "quoted", text)
     header = next(line for line in unquoted.split("\n") if line.strip())
     found = max(",;\t", key=header.count)
@@ -42,12 +43,14 @@ def _read(text: str, asked: Asked, delimiter: str) -> Reading:
     start, num_rows = 1, 0
     try:
         for record in reader:
+            # `line_num` counts a record's last line; quoted fields may span several.
             place, start = start, reader.line_num + 1
             if record:
                 asked.bound(num_rows := num_rows + 1, "row")
             if header is None:
                 header = record if any(cell.strip() for cell in record) else None
             elif any(cell.strip() for cell in record[len(header) :]):
+                # Probably an unquoted comma in a prompt, which would be cut short there.
                 faults.add(place, f"expected {count(len(header), 'field')}, got {len(record):,}")
             elif any(cell.strip() for cell in record):
                 rows.append((place, record))

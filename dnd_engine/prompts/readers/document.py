@@ -14,6 +14,7 @@ __all__ = ["read_docx"]
 
 _BODY = "word/document.xml"
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+# Word's “Strict Open XML Document” has its own namespaces.
 _STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}"
 _WHITE = {"tab": "\t", "br": "\n", "cr": "\n"}
 
@@ -59,7 +60,9 @@ def _paragraphs(body: "Element") -> list[str]:
             inside = []
             found.append(inside)
         elif inside is not None:
+            # Deleted text is in `delText` and field codes are in `instrText`, so both are left out.
             inside.append(node.text or "" if name == "t" else _WHITE.get(name, ""))
+        # Reversed, because the last one is popped first.
         left.extend((child, inside) for child in reversed(node))
     return ["".join(parts) for parts in found]
 

@@ -62,6 +62,7 @@ def read_jsonl(text: str, asked: Asked) -> Reading:
     faults = Faults(asked.name, "line")
     items: list[Item] = []
     num_lines = 0
+    # Not `splitlines`: it also splits at U+2028, which a JSON string may contain as it is.
     for place, line in enumerate(text.split("\n"), 1):
         if line.strip():
             asked.bound(num_lines := num_lines + 1, "line")
@@ -97,6 +98,7 @@ def _array(document: object) -> list[object]:
     if not isinstance(document, dict):
         raise Finding(_kind(document))
     try:
+        # A single prompt first: a chat is also an object with one array.
         _item_text(document)
     except Finding:
         arrays = [value for value in document.values() if isinstance(value, list)]
@@ -145,6 +147,7 @@ def _known(items: list[Item], faults: Faults) -> tuple[list[Entry], set[str], se
         try:
             prompt, key, given = _item_text(item)
         except _NoKey as finding:
+            # No fault yet: if all objects are like this, their keys are the columns of a table.
             strange.append((place, _expected(finding)))
         except Finding as finding:
             faults.add(place, _expected(finding))
@@ -198,6 +201,7 @@ def _rows(items: Iterable[Item]) -> tuple[list[str], list[tuple[int, Row]]]:
     rows: list[tuple[int, Row]] = []
     for place, item in items:
         if isinstance(item, dict):
+            # By index: lists as long as all keys take quadratic memory if no key is shared.
             rows.append(
                 (place, {places.setdefault(key, len(places)): _cell(item[key]) for key in item})
             )
@@ -261,5 +265,6 @@ def _expected(finding: Finding) -> str:
 
 
 def _kind(value: object) -> str:
+    # Looked up by exact type, because a boolean is an `int` too.
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
     return "null" if value is None else kinds.get(type(value), "a number")

@@ -24,6 +24,7 @@ def read_notebook(text: str, asked: Asked) -> Reading:
     for place, cell in enumerate(cells, 1):
         if isinstance(cell, dict) and cell.get("cell_type") == "markdown":
             source = cell.get("source")
+            # The format allows a text, or a list of its lines with their line breaks.
             lines = source if isinstance(source, list) else [source]
             entries.append(
                 Entry(place, "".join(line for line in lines if isinstance(line, str)), None)

@@ -44,16 +44,20 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
             )
         wanted = [*text, *numbers][: FIXED.max_columns]
         wanted = [column for column in kinds if column in set(wanted)]
+        # Opened again, because the option needs the names, which only the footer tells.
         table = pq.ParquetFile(io.BytesIO(data), read_dictionary=text).read(columns=wanted)
         table.validate(full=True)  # a damaged file may contain indices outside its dictionary
+        # The limits above trusted the footer.
         if table.num_rows != num_rows:
             raise pa.ArrowInvalid("rows are missing")
+        # Longer than a prompt may be, so that cleaning still notes the cut.
         cells = [_cells(column, 2 * limits.max_prompt_chars) for column in table.columns]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PromptFileError(
             f"{name}: expected a parquet table, got something that does not read as one. "
             "Write it again, or save it as jsonl."
         ) from error
+    # Columns that were not read have no cells, but messages name them.
     header = [*table.column_names, *(c for c in kinds if c not in set(table.column_names))]
     rows: list[tuple[int, Row]] = [
         (row + 1, [column[row] for column in cells]) for row in range(num_rows)

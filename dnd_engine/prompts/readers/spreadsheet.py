@@ -76,10 +76,12 @@ def _first_filled(book: Any, asked: Asked) -> tuple[list[str], list[tuple[int, l
 def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[str]]], int]:
     """Return the non-empty rows with their positions, and the number of all rows."""
     records: list[tuple[int, list[str]]] = []
+    # Longer than a prompt may be, so that cleaning still notes the cut.
     longest = 2 * asked.limits.max_prompt_chars
     # Ignore the sheet's stated size, which may be wrong or outdated.
     sheet.reset_dimensions()
     place = 0
+    # One cell in Excel's last column would make its row 16,384 cells wide.
     for place, row in enumerate(
         sheet.iter_rows(max_col=FIXED.max_columns, max_row=most, values_only=True), 1
     ):
@@ -91,6 +93,7 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
             cells.pop()
         if not cells:
             continue
+        # More, not as many, because the first record is the header.
         if len(records) > asked.limits.max_prompts:
             raise PromptFileError(
                 f"{asked.name}, row {place:,}: expected at most {asked.limits.max_prompts:,} rows, "
@@ -103,6 +106,7 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
 def _cell(value: object) -> str:
     if value is None:
         return ""
+    # Excel stores a date as its midnight.
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
         return value.date().isoformat()
     return str(value)

@@ -46,10 +46,12 @@ def read_text(text: str, asked: Asked) -> Reading:
         pairs = zip(entries[::2], entries[1::2], strict=True)
         entries = [Entry(head.place, f"{head.text}\n\n{rest.text}", None) for head, rest in pairs]
     elif split == "auto" and mode == "paragraphs" and _is_headed([e.text for e in entries]):
+        # Tried before `_is_one`, which would take the whole list for one input.
         mode = "headed"
         note = "The first paragraph was read as the instruction of each line below it."
         head, block = entries
         inputs = block.text.split("\n")
+        # As a paragraph, it counted as one prompt above.
         asked.bound(len(inputs), "prompt")
         entries = [
             Entry(place, f"{head.text}\n\n{line}", None)
@@ -83,6 +85,7 @@ def _cut(lines: Sequence[str], bare: Sequence[str], mode: SplitMode) -> list[Ent
     gap = _SEPARATOR if mode == "separator" else ""
     entries: list[Entry] = []
     for is_gap, group in itertools.groupby(range(len(lines)), key=lambda i: bare[i] == gap):
+        # A prompt's position is its first line that is not blank.
         block = list(itertools.dropwhile(lambda i: not bare[i], group))
         if mode == "lines":
             entries.extend(Entry(i + 1, lines[i], None) for i in block)

@@ -77,12 +77,14 @@ def open_zip(data: bytes, asked: Asked, what: str) -> Members:
         raise PromptFileError(
             f"{name}: expected {what}, got something that does not read as one. Save it again."
         ) from error
+    # Not `is_dir`, which fails on an empty name in Python 3.11.
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     if len(infos) > FIXED.max_zip_members:
         raise PromptFileError(
             f"{name}: expected at most {FIXED.max_zip_members:,} files in it, got {len(infos):,}. "
             "Split it."
         )
+    # The sizes are the archive's own claim, but `Members.read` unpacks no more than that.
     unpacked = sum(info.file_size for info in infos)
     if unpacked > limits.max_total_bytes:
         raise PromptFileError(
@@ -91,6 +93,7 @@ def open_zip(data: bytes, asked: Asked, what: str) -> Members:
         )
     for info in infos:
         _check(info, name)
+    # `Members` finds files by name, so the last would hide the others.
     if len({info.filename for info in infos}) < len(infos):
         raise PromptFileError(f"{name}: two files in it have the same name. Pack it again.")
     return Members(archive, infos, name)
@@ -98,6 +101,7 @@ def open_zip(data: bytes, asked: Asked, what: str) -> Members:
 
 def _check(info: zipfile.ZipInfo, name: str) -> None:
     inside = display_name(info.filename)
+    # To Windows a backslash separates folders, and `C:` is a drive.
     path = PurePosixPath(info.filename.replace("\\", "/"))
     if not path.parts:
         raise PromptFileError(f"{name}: a file in it has no name. Pack it again.")
