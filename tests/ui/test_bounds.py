@@ -44,6 +44,22 @@ def test_the_bytes_of_a_visit_and_of_all_visits_are_bounded(
     assert read(three, "3", 2, 90) == "", "who leaves makes room"
 
 
+def test_files_that_arrive_together_are_counted_one_by_one(
+    handle: EngineHandle,
+    arrange: Callable[..., Arrangement],
+    request_of: Callable[[str], gr.Request],
+    files: SessionFiles,
+    tmp_path: Path,
+) -> None:
+    few = ServerLimits(readings_per_visit=2)
+    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=few))
+    session, canvas = Session(), arrange(A={f"{n}.txt": "one" for n in range(3)})
+    on.prompts.update_prompts(canvas, session, request_of("s"))
+    first, second, third = (reading.error for reading in session.readings.values())
+    assert first == second == ""
+    assert "has read 2 files, which is the limit" in third
+
+
 def test_every_text_field_keeps_to_its_length_whoever_sends_the_text() -> None:
     """Gradio asks only the browser to, so one client could have had a visit hold gigabytes."""
     demo = build_ui(handle_of(), PromptLimits())

@@ -13,7 +13,7 @@ from tests.ui.orders import make
 from ui.canvas import Arrangement, CanvasData, Looking
 from ui.handlers import Handlers
 from ui.markup import faults, prose
-from ui.state import Session
+from ui.state import Session, SessionFiles
 from ui.tabs.workbench.prompts.events import buckets_on
 
 TABLE = "id,ask,body\n1,Name it.,a dog\n2,Name it.,a cat\n3,Name it.,a cow\n"
@@ -58,6 +58,26 @@ def test_columns_that_were_chosen_are_read_and_kept_in_the_recipe(
     assert session.made is not None
     (bucket,) = session.made.buckets
     assert bucket.files[0].choices == choices
+
+
+def test_files_that_arrive_together_are_read_again_from_copies_of_their_own(
+    on: Handlers, arrange: Arrange, files: SessionFiles, request_of: Callable[[str], gr.Request]
+) -> None:
+    contents = {"a.txt": "one\ntwo", "b.txt": "three\nfour", "c.csv": "text\nfive\nsix\n"}
+    session, laid = Session(), arrange(SQL=contents)
+    on.prompts.update_prompts(laid, session, request_of("s"))
+    assert files.reading_bytes("s") == sum(map(len, contents.values()))
+    (bucket,) = laid.buckets
+    cards = [replace(card, version=1, choices=Choices(without=(1,))) for card in bucket.cards]
+    laid = replace(laid, buckets=(replace(bucket, cards=tuple(cards)),))
+    on.prompts.update_prompts(laid, session, request_of("s"))
+    assert texts(laid, session) == ["one", "three", "five"]
+    more = arrange(Legal={"d.txt": "seven\neight"})
+    on.prompts.update_prompts(more, session, request_of("s"))
+    split = chosen(more, split="lines")
+    on.prompts.update_prompts(split, session, request_of("s"))
+    assert texts(split, session) == ["seven", "eight"]
+    assert files.reading_bytes("s") == sum(map(len, contents.values())) + len("seven\neight")
 
 
 def test_prompts_removed_by_hand_are_neither_used_nor_forgotten(

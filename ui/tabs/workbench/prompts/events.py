@@ -50,15 +50,18 @@ class PromptEvents:
         self, arrangement: Arrangement, session: Session, request: gr.Request
     ) -> Updates:
         """Read new files on the canvas, and describe what Synthesize would use."""
-        fresh: dict[str, CardReading] = {}
+        fresh: set[str] = set()
         # Not for an empty canvas: a visit with a folder counts as worth keeping.
         if arrangement.cards and session.folder is None:
             session.folder = self._app.files.folder(request.session_hash or "")
         for card in arrangement.cards:
             reading = session.readings.get(card.id)
             if reading is None or _asked(reading) != _asked(card):
-                fresh[card.id] = self._read(card, reading, session, request.session_hash or "")
-        session.readings.update(fresh)
+                # One by one, because each new file is counted and named by those before it.
+                session.readings[card.id] = self._read(
+                    card, reading, session, request.session_hash or ""
+                )
+                fresh.add(card.id)
         session.canvas = arrangement
         session.arrangement = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
