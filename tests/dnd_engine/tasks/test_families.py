@@ -301,6 +301,12 @@ def test_pinned_answers(name: str) -> None:
     assert apply_operation(name, text) == answer
 
 
+def test_a_colour_is_removed_as_a_word_not_from_the_end_of_another() -> None:
+    text = "On Monday Maria repaired 3 red lamps in Oslo."
+    answer = "On Monday Maria repaired 3 lamps in Oslo."
+    assert apply_operation("op-remove-colour", text) == answer
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -91,7 +91,8 @@ def _two(first: str, second: str) -> OnText:
 def _removed(entity: str) -> OnText:
     def function(text: str) -> str | None:
         found = find_entity(entity, text)
-        return None if found is None else text.replace(f"{found} ", "", 1)
+        # At the start of a word: `red` also ends `repaired`.
+        return None if found is None else re.sub(rf"\b{found} ", "", text)
 
     return OnText(name=f"remove-{entity}", kind="scene", function=function)
 
