@@ -22,6 +22,8 @@ _LIST_SECONDS = 10.0
 """Timeout for a list of models: somebody is waiting to choose one."""
 _OTHER_NAME = "max_completion_tokens"
 """OpenAI's newer models use this name and reject `max_tokens`."""
+_END = Reply(200, "")
+"""Stands for the end of a stream, and says nothing where there was no line at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,10 @@ def stream(
     values = {**_request(model, messages, max_tokens, temperature, extra), "stream": True}
     lines = server.lines(chat_path(url), values)
     # A refusal is a whole reply before any piece, so the question can still be asked otherwise.
-    first = next(lines)
+    first = next(lines, _END)
     if isinstance(first, Reply) and _wants_other_name(first):
         lines = server.lines(chat_path(url), _renamed(values))
-        first = next(lines)
+        first = next(lines, _END)
     if isinstance(first, Reply):  # an error, or a server that does not stream
         yield _read(first, server, model)
         return
@@ -114,8 +116,7 @@ def stream(
                     break
                 if piece:
                     yield Remote(text, "")
-            # A `Reply` stands for the end of the stream.
-            line = next(lines, Reply(200, ""))
+            line = next(lines, _END)
     # A cut connection and a stream without `[DONE]` look alike; the finish reason tells them apart.
     if not reason:
         raise RemoteError(

@@ -95,6 +95,10 @@ def _cut(handler: Handler, values: dict[str, Any]) -> None:
     return handler.event({"choices": [{"delta": {"content": "half"}}]})
 
 
+def _empty(handler: Handler, values: dict[str, Any]) -> None:
+    handler.begin(200, "text/event-stream" if values.get("stream") else "application/json")
+
+
 def _broken(handler: Handler, values: dict[str, Any]) -> None:
     if not values.get("stream"):
         return handler.say(200, "<html>")
@@ -113,6 +117,7 @@ def _broken(handler: Handler, values: dict[str, Any]) -> None:
         (_status(500), "answered 500"),
         (_cut, "answered 200|in the middle"),
         (_broken, "<html>|out of memory"),
+        (_empty, "answered 200: nothing"),
         (_deep, r"answered 200: \[\[\["),
     ],
 )
