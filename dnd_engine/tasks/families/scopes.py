@@ -13,12 +13,17 @@ from typing import Generic, TypeVar
 
 from dnd_engine.tasks.families.words import COLOURS, DAYS, open_list
 
-__all__ = ["PLACES", "SPANS", "Scope", "find_entity"]
+__all__ = ["DIGITS", "PLACES", "SPANS", "Scope", "find_entity", "find_numbers"]
 
 T = TypeVar("T")
 TextFunction = Callable[[str], str | None]
 """None where the function does not apply."""
 WordsFunction = Callable[[list[str]], str | None]
+
+DIGITS = re.compile(r"\b\d+\b")
+"""A number in digits."""
+_MAX_DIGITS = 18
+"""Python refuses to read or write thousands of digits, and nobody counts things with these many."""
 
 _TAILS = (
     "Leave the rest as it is.",
@@ -251,7 +256,7 @@ _ENTITY_CALLED: Mapping[str, tuple[str, ...]] = {
 @cache
 def _pattern(entity: str) -> re.Pattern[str]:
     if entity == "number":
-        return re.compile(r"\b\d+\b")
+        return DIGITS
     # Words of both sides: an operation must know them in any text.
     words = {
         "name": open_list("names"),
@@ -266,6 +271,12 @@ def find_entity(entity: str, text: str) -> str | None:
     """The one entity of that sort in a text; None if there is none or more than one."""
     found = _pattern(entity).findall(text)
     return found[0] if len(found) == 1 else None
+
+
+def find_numbers(text: str) -> list[int]:
+    """All numbers in digits; none where one of them is too long to compute with."""
+    found: list[str] = DIGITS.findall(text)
+    return list(map(int, found)) if all(len(n) <= _MAX_DIGITS for n in found) else []
 
 
 def _entity_place(entity: str) -> Place:

@@ -321,6 +321,11 @@ def test_a_colour_is_removed_as_a_word_not_from_the_end_of_another() -> None:
         ("op-spell-each", "99 lamps and 3 chairs"),
         ("op-message-feeling-happy-good-bad", "I love the kettle."),
         ("op-sql-query", "shops: name, city, sales\nWhich shops are there?"),
+        # Longer numbers than Python reads or writes.
+        *((f"op-{name}", f"{'9' * 4300} lamps") for name in ("number-plus-one", "spell-each")),
+        ("op-number-first-plus-one", f"{'9' * 5000} lamps and 3 chairs"),
+        ("op-sum", f"3 lamps and {'9' * 5000} chairs"),
+        ("op-judge-many-sun-rain", f"{'9' * 5000} lamps"),
     ],
 )
 def test_an_operation_that_does_not_apply_says_none(name: str, text: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from dnd_engine.tasks.families.labels import label_phrases
 from dnd_engine.tasks.families.operation import OnText, Primitive
-from dnd_engine.tasks.families.scopes import find_entity
+from dnd_engine.tasks.families.scopes import find_entity, find_numbers
 
 __all__ = ["PRIMITIVES"]
 
@@ -58,8 +58,8 @@ def _starts_small(text: str) -> bool | None:
 
 
 def _is_many(text: str) -> bool | None:
-    number = find_entity("number", text)
-    return None if number is None else int(number) > _MANY
+    numbers = find_numbers(text)
+    return numbers[0] > _MANY if len(numbers) == 1 else None
 
 
 def _city_first(text: str) -> bool | None:

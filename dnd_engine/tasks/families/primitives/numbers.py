@@ -4,11 +4,11 @@ import re
 from collections.abc import Callable
 
 from dnd_engine.tasks.families.operation import OnText, Primitive, TextFunction
+from dnd_engine.tasks.families.scopes import DIGITS, find_numbers
 from dnd_engine.tasks.families.words import NUMBERS
 
 __all__ = ["PRIMITIVES"]
 
-_DIGITS = re.compile(r"\b\d+\b")
 _SPELLED = re.compile(rf"\b(?:{'|'.join(NUMBERS)})\b")
 
 
@@ -16,12 +16,12 @@ def _each(change: Callable[[int], str | None]) -> TextFunction:
     """Every number changed in its place."""
 
     def function(text: str) -> str | None:
-        new = [change(int(n)) for n in _DIGITS.findall(text)]
+        new = list(map(change, find_numbers(text)))
         if not new or any(n is None for n in new):
             return None
         left = iter(new)
         # The `or` is for the type checker: None has been refused.
-        return _DIGITS.sub(lambda _: next(left) or "", text)
+        return DIGITS.sub(lambda _: next(left) or "", text)
 
     return function
 
@@ -30,11 +30,11 @@ def _at(index: int, change: Callable[[int], str | None]) -> TextFunction:
     """One of two numbers changed in its place."""
 
     def function(text: str) -> str | None:
-        found = list(_DIGITS.finditer(text))
-        if len(found) != 2:
+        numbers = find_numbers(text)
+        if len(numbers) != 2:
             return None
-        start, end = found[index].span()
-        new = change(int(text[start:end]))
+        start, end = list(DIGITS.finditer(text))[index].span()
+        new = change(numbers[index])
         return None if new is None else f"{text[:start]}{new}{text[end:]}"
 
     return function
@@ -44,7 +44,7 @@ def _of_two(change: Callable[[int, int], str | None]) -> TextFunction:
     """An answer that depends on the two numbers of a text."""
 
     def function(text: str) -> str | None:
-        found = [int(n) for n in _DIGITS.findall(text)]
+        found = find_numbers(text)
         return change(*found) if len(found) == 2 else None
 
     return function
