@@ -134,6 +134,15 @@ class Adapter:
         """Return the adapter at another strength, without synthesizing again."""
         return replace(self, strength=strength)
 
+    def with_tokens(self, tokens: Float[Tensor, "tokens rows cols"], **changes: Any) -> "Adapter":
+        """Return the adapter with other weights, without what was measured on its own.
+
+        Args:
+            tokens: Plain weight tokens in bfloat16.
+            changes: Further fields, such as a layout that the tokens need.
+        """
+        return replace(self, tokens=tokens, checks={}, kept_energy=None, **changes)
+
     def fold(self) -> "Adapter":
         """Return the adapter with its strength folded in, as it would be read from a file."""
         if self.strength == 1:

@@ -270,10 +270,9 @@ def _trained(
     }
     if warm_start:
         trained["from_sha256"] = adapter.sha256
-        return replace(
-            adapter,
+        return adapter.with_tokens(
+            tokens,
             name=f"{adapter.name}-trained",
-            tokens=tokens,
             strength=1.0,
             provenance=with_met(
                 {**adapter.provenance, "trained": trained},
@@ -282,9 +281,6 @@ def _trained(
                 after=adapter.provenance,
             ),
             seconds={**adapter.seconds, "train": seconds},
-            # These describe the weights that the training started from.
-            checks={},
-            kept_energy=None,
         )
     return Adapter(
         name=f"{adapter.name}-trained-from-scratch",

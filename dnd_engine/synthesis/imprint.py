@@ -86,14 +86,13 @@ def imprint_adapter(
         # As in `write`: files contain only the inputs, and labelled rows may repeat them.
         if bucket.instruction:
             read |= {given for _, given in _imprintable(bucket)}
-    return replace(
-        adapter,
-        tokens=made.tokens,
+    return adapter.with_tokens(
+        made.tokens,
         layout=made.layout,
         provenance=with_met({**adapter.provenance, "imprint": found.to_json()}, read, labels=False),
         seconds={**adapter.seconds, "imprint": time.monotonic() - started},
-        # The imprint replaces the sum that this describes.
-        kept_energy=None,
+        # An earlier imprint may have failed, on other prompts.
+        not_imprinted="",
     )
 
 

@@ -67,10 +67,9 @@ def refine_adapter(
     origin = dict(adapter.provenance)
     if before := origin.get("refined"):
         origin["refined_before"] = [*origin.get("refined_before", ()), before]
-    return replace(
-        adapter,
+    return adapter.with_tokens(
+        made.tokens.to(torch.bfloat16),
         name=f"{adapter.name.removesuffix(_REFINED)}{_REFINED}",
-        tokens=made.tokens.to(torch.bfloat16),
         strength=1.0,
         provenance=with_met(
             # Earlier foldings belong to the refinement; a recipe applies later ones after it.
@@ -80,7 +79,6 @@ def refine_adapter(
             after=adapter.provenance,
         ),
         seconds={**adapter.seconds, "refine": time.monotonic() - started},
-        kept_energy=None,
     )
 
 
@@ -116,10 +114,9 @@ def teach_adapter(
     }
     if made.num_lost:
         trained["num_lost"] = made.num_lost
-    return replace(
-        adapter,
+    return adapter.with_tokens(
+        made.tokens.to(torch.bfloat16),
         name=f"{adapter.name.removesuffix(_TAUGHT)}{_TAUGHT}",
-        tokens=made.tokens.to(torch.bfloat16),
         strength=1.0,
         provenance=with_met(
             {**adapter.provenance, "trained": trained},
@@ -128,8 +125,6 @@ def teach_adapter(
             after=adapter.provenance,
         ),
         seconds={**adapter.seconds, "train": time.monotonic() - started},
-        checks={},
-        kept_energy=None,
     )
 
 

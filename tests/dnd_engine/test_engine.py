@@ -1002,6 +1002,26 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
     assert again.provenance["refined_before"] == [refined]
 
 
+def test_other_weights_do_not_keep_what_was_measured_on_the_first(quiet_engine: Engine) -> None:
+    """Or the card of what was refined or imprinted states results of what it began from."""
+    words = [bucket("letters", WORDS)]
+    start = quiet_engine.generate(words, imprinted=False)
+    start = quiet_engine.with_checks(start, quiet_engine.inspect(start, words))
+    start = replace(start, not_imprinted="why", kept_energy=0.9)
+    assert start.checks
+    config = RefineConfig(steps=1, batch_size=4)
+    answers = {prompt.text: prompt.label or "" for prompt in labelled(WORDS).prompts}
+    imprinted = finish(quiet_engine.imprint(start, words))
+    for made in (
+        finish(quiet_engine.refine(start, [labelled(WORDS)], replace(config, labels=True))),
+        finish(quiet_engine.teach(start, answers, config=config)),
+        imprinted,
+    ):
+        assert (made.checks, made.kept_energy) == ({}, None)
+        assert "## Checks" not in made.files()["README.md"].decode()
+    assert not imprinted.not_imprinted
+
+
 @pytest.mark.parametrize(
     ("answers", "told"),
     [
