@@ -196,7 +196,7 @@ class Server:
     @contextmanager
     def _open(self, method: str, path: str, values: Any) -> Iterator[tuple[httpx.Response, float]]:
         """Send a request, and yield the start of the response and the deadline for its end."""
-        # Uncompressed, because `_bounded` counts a chunk only after it is unpacked.
+        # A request that a server may ignore; `_bounded` holds it to this.
         headers = {"accept-encoding": "identity"}
         if self._key:
             check_encrypted(self.url)
@@ -221,8 +221,15 @@ class Server:
             ) from error
 
     def _bounded(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
+        # A few kilobytes may unpack to gigabytes, and httpx unpacks a chunk before it can be counted.
+        coding = answer.headers.get("content-encoding", "identity")
+        if coding.strip().lower() != "identity":
+            raise RemoteError(
+                f"`{self.url}` sends its answer packed as `{coding[:_SHOWN]}`, although it was asked "
+                "for `identity`. Turn compression off there, or in the proxy before it."
+            )
         size = 0
-        for chunk in answer.iter_bytes():
+        for chunk in answer.iter_raw():
             size += len(chunk)
             if size > FIXED.max_reply_bytes:
                 raise RemoteError(

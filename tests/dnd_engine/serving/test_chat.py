@@ -1,5 +1,6 @@
 """Any OpenAI-compatible server can be asked, and none can have us wait or ask elsewhere."""
 
+import gzip
 import socket
 import time
 from typing import Any
@@ -165,6 +166,19 @@ def test_an_answer_ends_in_time_and_size(streamed: bool, monkeypatch: pytest.Mon
         monkeypatch.setattr(server, "FIXED", FixedLimits(max_reply_bytes=200))
         with pytest.raises(RemoteError, match="no answer of a model takes"):
             _last(streamed, there.url)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_packed_answer_is_not_unpacked(streamed: bool) -> None:
+    """64 kB on the wire, packed twice, may be gigabytes before anybody has counted them."""
+
+    def packed(handler: Handler, _values: dict[str, Any]) -> None:
+        kind = "text/event-stream" if streamed else "application/json"
+        handler.begin(200, kind, content_encoding="gzip, gzip")
+        handler.write(gzip.compress(gzip.compress(b" " * 1000)))
+
+    with running_chat(packed) as there, pytest.raises(RemoteError, match="packed as `gzip, gzip`"):
+        _last(streamed, there.url)
 
 
 def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
