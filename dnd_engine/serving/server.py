@@ -221,12 +221,12 @@ class Server:
             ) from error
 
     def _bounded(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
-        # A few kilobytes may unpack to gigabytes, and httpx unpacks a chunk before it can be counted.
+        # A few kilobytes may unpack to gigabytes, and httpx unpacks a chunk before we can count it.
         coding = answer.headers.get("content-encoding", "identity")
         if coding.strip().lower() != "identity":
             raise RemoteError(
-                f"`{self.url}` sends its answer packed as `{coding[:_SHOWN]}`, although it was asked "
-                "for `identity`. Turn compression off there, or in the proxy before it."
+                f"`{self.url}` sends its answer packed as `{coding[:_SHOWN]}`, although it was "
+                "asked not to. Turn compression off there, or in the proxy before it."
             )
         size = 0
         for chunk in answer.iter_raw():
