@@ -169,7 +169,9 @@ class Conditioning:
 
         An adapter made from shuffled prompts may be as good: the words alone often reveal the task.
         """
-        return all(c.low > 0 for c in self.controls if c.name in ("wrong", "mean"))
+        lows = [c.low for c in self.controls if c.name in ("wrong", "mean")]
+        # Without a generator there may be neither, and then nothing is known.
+        return min(lows, default=0) > 0
 
     @property
     def sentences(self) -> tuple[Sentence, ...]:

@@ -10,7 +10,15 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from dnd_engine.checks.results import Agreement, Inspection, Ordinary, Outlook, Skills
+from dnd_engine.checks.results import (
+    Agreement,
+    Conditioning,
+    Control,
+    Inspection,
+    Ordinary,
+    Outlook,
+    Skills,
+)
 from dnd_engine.checks.verdict import judge
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError, DndError
@@ -30,6 +38,7 @@ from ui.tabs.workbench.adapter.checks_view import (
     is_doubtful,
     judgement_html,
     norms_html,
+    proof_html,
 )
 from ui.tabs.workbench.adapter.view import Learnt, fingerprint
 from ui.text import speaking
@@ -38,6 +47,9 @@ Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
 
 EVIL = "<img src=x onerror=alert(1)>${1}"
+
+CONTROL = Control("wrong", 1.81, 0.58, 0.45, 0.71)
+BASE_ALONE = Control("base", 3.26, 2.03, 1.7, 2.35)
 
 
 def test_files_are_read_once_and_each_card_gets_its_answer(
@@ -710,6 +722,25 @@ def test_what_could_not_be_proved_is_told(
     *_, last = on.adapter.prove(session)
     assert words in last["proof"]
     assert "Yes." not in last["proof"]
+
+
+@pytest.mark.parametrize(
+    ("controls", "words"),
+    [
+        ((CONTROL, BASE_ALONE), "Yes. Other prompts do clearly worse."),
+        ((replace(CONTROL, low=-0.1), BASE_ALONE), "does about as well"),
+        ((BASE_ALONE,), "none could be made from another task's prompts"),
+    ],
+)
+def test_a_proof_without_a_generator_concludes_from_the_controls_it_has(
+    controls: tuple[Control, ...], words: str
+) -> None:
+    proof = Conditioning(1.23, 16, controls, ("Tone",))
+    drawn = proof_html(proof)
+    assert words in drawn
+    assert proof.depends == ("Yes." in drawn)
+    assert drawn.count("<li>") == len(controls)
+    assert "Word order" not in drawn
 
 
 def test_nobody_calls_an_adapter_stale_that_is_about_to_be_remixed(

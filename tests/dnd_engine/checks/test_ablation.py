@@ -105,3 +105,7 @@ def test_what_was_measured_is_on_the_card() -> None:
     assert "were at 0.43 to 0.97." in card
     assert "It depends on the 16 prompts that it was compared on." in card
     assert "saves +0.58 nats per token (+0.45 to +0.72)" in card
+
+
+def test_without_another_tasks_adapter_nothing_is_known() -> None:
+    assert not Conditioning(1.2, 16, (Control("base", 3.3, 2.0, 1.7, 2.4),), ()).depends

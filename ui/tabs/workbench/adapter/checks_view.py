@@ -636,12 +636,18 @@ _PROOF_NO: Mapping[str, str] = {
 
 def _controls_html(proof: "Conditioning") -> str:
     controls: dict[str, Control] = {control.name: control for control in proof.controls}
+    # Without a generator, adapters share nothing, shuffled words have no instruction to imprint,
+    # and another task's prompts may have none either.
+    compared = {why: controls[name].low for name, why in _PROOF_NO.items() if name in controls}
     # An interval that reaches 0 is compatible with no difference at all.
-    doubts = [_(why) for name, why in _PROOF_NO.items() if controls[name].low <= 0]
-    told = "".join(f"<span>{why}</span>" for why in doubts) or _(
-        "Yes. Other prompts, and what all adapters share, do clearly worse."
-    )
-    if proof.depends and controls["shuffled"].low <= 0:
+    doubts = [_(why) for why, low in compared.items() if low <= 0]
+    if not compared:
+        doubts = [_("No evidence of it: none could be made from another task's prompts.")]
+    yes = _("Yes. Other prompts do clearly worse.")
+    if "mean" in controls:
+        yes = _("Yes. Other prompts, and what all adapters share, do clearly worse.")
+    told = "".join(f"<span>{why}</span>" for why in doubts) or yes
+    if proof.depends and "shuffled" in controls and controls["shuffled"].low <= 0:
         only = _("Word order barely matters: shuffled words do about as well.")
         told += f" {only}"
     names = ", ".join(_(name) for name in proof.wrong_from)
