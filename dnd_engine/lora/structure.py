@@ -5,20 +5,20 @@ without its B. This module reads files as `reader` does, checks that they are co
 base's layout if one is known, and needs no model.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from dnd_engine.errors import AdapterError
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.lora.provenance import FILES
+from dnd_engine.lora.provenance import FILES, validation_words
 from dnd_engine.lora.reader import read_files
 
 __all__ = ["AdapterStructure", "read_structure"]
@@ -27,6 +27,22 @@ _KEY = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<side>[AB])\.weight
 _SHOWN = 3
 _CONFIG, _WEIGHTS = FILES[:2]
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Config:
+    """What is read of `adapter_config.json`, in the types that PEFT writes."""
+
+    peft_type: Any = None
+    base_model_name_or_path: str | None = None
+    r: int | None = None
+    lora_alpha: int | float | None = None
+    rank_pattern: dict[str, Any] | None = None
+    target_modules: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
+
+
+_READ_CONFIG = TypeAdapter(_Config)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,25 +85,28 @@ def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStruc
     """
     files = read_files(path)
     try:
-        config = json.loads(files[_CONFIG])
+        config = _READ_CONFIG.validate_json(files[_CONFIG], strict=True)
         state = load(files[_WEIGHTS])
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, SafetensorError, KeyError, RuntimeError) as error:
+        fault = str(error)
+        if isinstance(error, ValidationError):
+            fault = f"`{_CONFIG}`: {validation_words(error)}"
         raise AdapterError(
-            f"`{path}` is damaged: {error}. Copy it again, or save it again with PEFT."
+            f"`{path}` is damaged: {fault}. Copy it again, or save it again with PEFT."
         ) from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else config
-        raise AdapterError(f"`{path}` is no LoRA: its `peft_type` is {kind!r}.")
+    if config.peft_type != "LORA":
+        raise AdapterError(f"`{path}` is no LoRA: its `peft_type` is {config.peft_type!r}.")
     pairs = _pairs(state)
     whole = {place: pair for place, pair in pairs.items() if set(pair) == {"A", "B"}}
     modules: dict[str, int] = {}
     for place in whole:
         name = place.rpartition(".")[2]
         modules[name] = modules.get(name, 0) + 1
+    base = config.base_model_name_or_path or ""
     return AdapterStructure(
-        base=str(config.get("base_model_name_or_path") or ""),
-        r=config.get("r"),
-        lora_alpha=config.get("lora_alpha"),
+        base=base,
+        r=config.r,
+        lora_alpha=config.lora_alpha,
         num_keys=len(state),
         num_parameters=sum(tensor.numel() for tensor in state.values()),
         num_layers=len(whole),
@@ -95,7 +114,7 @@ def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStruc
         dtypes=tuple(sorted({str(t.dtype).removeprefix("torch.") for t in state.values()})),
         faults=tuple(_faults(config, whole, layout)),
         does_nothing=tuple(_idle(config, state, pairs, whole, layout)),
-        checked_against="" if layout is None else str(config.get("base_model_name_or_path")),
+        checked_against="" if layout is None else base,
     )
 
 
@@ -109,20 +128,19 @@ def _pairs(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _faults(
-    config: Mapping[str, Any], whole: Mapping[str, Mapping[str, Tensor]], layout: LoRALayout | None
+    config: _Config, whole: Mapping[str, Mapping[str, Tensor]], layout: LoRALayout | None
 ) -> Iterator[str]:
-    r = config.get("r")
     # With a pattern, `r` holds for some layers only.
-    ranks = config.get("rank_pattern") or {}
+    ranks = [] if config.rank_pattern else [config.r]
     other = [
         place
         for place, pair in whole.items()
         # LoRAs of convolutions have four dimensions.
         if pair["A"].dim() == 2
         and pair["B"].dim() == 2
-        and len({pair["A"].shape[0], pair["B"].shape[1], *([] if ranks else [r])}) > 1
+        and len({pair["A"].shape[0], pair["B"].shape[1], *ranks}) > 1
     ]
-    yield from _said(other, f"of another rank than `r` {r}")
+    yield from _said(other, f"of another rank than `r` {config.r}")
     yield from _said(
         [
             p
@@ -131,14 +149,14 @@ def _faults(
         ],
         "with values that are not finite",
     )
-    sizes = (
-        {} if layout is None else {t.path: (t.in_features, t.out_features) for t in layout.targets}
-    )
+    targets = () if layout is None else layout.targets
+    sizes = {t.path: ((t.in_features,), (t.out_features,)) for t in targets}
     yield from _said(
         [
             place
             for place, pair in whole.items()
-            if place in sizes and (pair["A"].shape[-1], pair["B"].shape[0]) != sizes[place]
+            # All sizes but the rank, so that a tensor of fewer or more dimensions differs too.
+            if place in sizes and (pair["A"].shape[1:], pair["B"].shape[:-1]) != sizes[place]
         ],
         "of another size than the base's",
     )
@@ -147,7 +165,7 @@ def _faults(
 
 
 def _idle(
-    config: Mapping[str, Any],
+    config: _Config,
     state: Mapping[str, Tensor],
     pairs: Mapping[str, Mapping[str, Tensor]],
     whole: Mapping[str, Mapping[str, Tensor]],
@@ -155,7 +173,7 @@ def _idle(
 ) -> Iterator[str]:
     """Yield parts that are accepted but change nothing."""
     # PEFT stores layers that were trained whole beside the LoRA, under their own names.
-    saved = config.get("modules_to_save") or []
+    saved = config.modules_to_save or []
     strays = [
         key
         for key in state
@@ -163,7 +181,7 @@ def _idle(
     ]
     yield from _said(strays, "that no loader expects", "key")
     yield from _said([p for p in pairs if p not in whole], "with only A or only B")
-    targets = config.get("target_modules")
+    targets = config.target_modules
     yield from _said(
         [place for place in whole if not _is_target(place, targets)],
         "that `target_modules` does not name",
@@ -171,7 +189,7 @@ def _idle(
     if isinstance(targets, list):
         unused = [t for t in targets if not any(_is_target(place, [t]) for place in whole)]
         yield from _said(unused, "named in `target_modules` without weights", "module")
-    if config.get("lora_alpha") == 0:
+    if config.lora_alpha == 0:
         yield "`lora_alpha` is 0, which multiplies everything by 0"
     zero = [p for p, pair in whole.items() if any(not bool(t.any()) for t in pair.values())]
     yield from _said(zero, "whose A or B is all zeros")
@@ -183,19 +201,16 @@ def _idle(
         yield from _said(missing, f"beyond the base's {layers} layers")
 
 
-def _is_target(place: str, targets: Any) -> bool:
+def _is_target(place: str, targets: Sequence[str] | None) -> bool:
     """Return whether PEFT adapts a layer: by the end of its path, or by a regex for all of it."""
     if isinstance(targets, str):
         if targets == "all-linear":
             return True
         try:
             return re.fullmatch(targets, place) is not None
-        except re.error:
+        except (re.error, OverflowError, RecursionError):
             return False
-    return isinstance(targets, Sequence) and any(
-        isinstance(target, str) and (place == target or place.endswith(f".{target}"))
-        for target in targets
-    )
+    return any(place == target or place.endswith(f".{target}") for target in targets or ())
 
 
 def _said(places: Sequence[str], what: str, kind: str = "layer") -> Iterator[str]:

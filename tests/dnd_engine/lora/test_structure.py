@@ -91,6 +91,7 @@ IDLE: list[tuple[Callable[[dict[str, Tensor]], object], dict[str, Any], str]] = 
     (lambda state: state.pop(B), {}, "1 layer with only A or only B"),
     (lambda state: None, {"target_modules": ["q_proj"]}, "2 layers that `target_modules` does not"),
     (lambda state: None, {"target_modules": ".*q_proj"}, "2 layers that `target_modules` does not"),
+    (lambda state: None, {"target_modules": "(" * 9999}, "4 layers that `target_modules` does not"),
     (
         lambda state: None,
         {"target_modules": ["q_proj", "v_proj", "qkv"]},
@@ -118,6 +119,8 @@ FAULTS: list[tuple[Callable[[dict[str, Tensor]], None], dict[str, Any], str]] = 
     (lambda state: None, {"r": 8}, "4 layers of another rank than `r` 8"),
     (put(A, lambda t: t * float("nan")), {}, "1 layer with values that are not finite"),
     (put(A, lambda t: t[:, :32].clone()), {}, "1 layer of another size than the base's"),
+    (put(A, lambda t: t[0, 0].clone()), {}, "1 layer of another size than the base's"),
+    (put(B, lambda t: t[:, 0].clone()), {}, "1 layer of another size than the base's"),
     (lambda state: state.clear(), {}, "adapts no layer at all"),
 ]
 
@@ -142,13 +145,22 @@ def test_a_pattern_of_ranks_is_no_fault(foreign: Path) -> None:
         ("adapter_model.safetensors", b"\0" * 20, "is damaged"),
         ("adapter_config.json", b"{", "is damaged"),
         ("adapter_config.json", b'{"peft_type": "IA3"}', "its `peft_type` is 'IA3'"),
-        ("adapter_config.json", b"[]", "is no LoRA"),
+        ("adapter_config.json", b"[]", "`adapter_config.json`: Input should be an object"),
+        ("adapter_config.json", b"[" * 100_000, "recursion limit exceeded"),
+        ("adapter_config.json", b'{"r": [4]}', "`r`: Input should be a valid integer"),
+        ("adapter_config.json", b'{"modules_to_save": 3}', "`modules_to_save`: Input should be a"),
+        ("adapter_config.json", b'{"target_modules": [3]}', "Input should be a valid string"),
+        ("adapter_config.json", b'{"base_model_name_or_path": ["a"]}', "a valid string"),
     ],
 )
 def test_damaged_files_are_refused(file: str, content: bytes, message: str, foreign: Path) -> None:
     (foreign / file).write_bytes(content)
     with pytest.raises(AdapterError, match=message):
         read_structure(foreign)
+    # The command says the same, whatever base it would load.
+    shown = inspect(foreign, "--files")
+    assert shown.exit_code == 1
+    assert "Copy it again" in " ".join(shown.output.split()) or "is no LoRA" in shown.output
 
 
 def test_a_pickle_is_not_opened(foreign: Path) -> None:
