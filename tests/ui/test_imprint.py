@@ -201,6 +201,27 @@ def test_prompts_that_leave_nothing_to_imprint_are_no_failure(
         assert "Nicht eingeprägt: no prompt" in facts_of(session)
 
 
+def test_an_adapter_from_the_library_can_have_nothing_to_imprint_either(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session, request = Session(), request_of("s")
+    made = synthesized(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request)
+    on.imprint.begin_imprint(session, False)
+    on.library.keep(session, "plain", False, request)
+    assert made.kept is not None
+    list(on.library.load_kept(session, made.kept.key, request))
+    loaded = session.made
+    assert loaded is not None
+    assert loaded.stages is None
+    assert on.imprint.order(session)["stop_imprint"].visible is True
+    *_, refused, ended = on.imprint.imprint(session, request)
+    assert "Not imprinted: no prompt has an instruction" in refused["adapter_facts"]
+    shown = on.runs.show_run(session)
+    assert ended["stages"] == shown["stages"] == ""
+    assert shown["imprint_now"].visible is False
+    assert session.made is loaded
+
+
 def test_another_error_is_shown_as_one(
     on: Handlers, arrange: Arrange, request_of: RequestOf
 ) -> None:

@@ -139,7 +139,7 @@ class RunEvents:
             return
         # Gradio sends the last item of a stream again when it ends, so it must be the current
         # state.
-        yield {"stages": (session.run or run).stages.html()}
+        yield {"stages": shown_stages(session)}
 
     def follow(
         self, run: Run, steps: Iterator[tuple[str, Any] | None]

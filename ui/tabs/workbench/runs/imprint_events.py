@@ -76,9 +76,9 @@ class ImprintEvents:
             # Not a failure: these prompts have nothing to imprint. The adapter says why.
             before.original = replace(before.original, not_imprinted=str(error))
             before.adapter = before.original.with_strength(before.adapter.strength)
-            assert before.stages is not None
-            # The page goes back to how the adapter was made, and shows no run that was stopped.
-            run.stages = before.stages
+            # The page goes back to how the adapter was made, and shows no run that was stopped. One
+            # from the library was not made here.
+            run.stages = before.stages or Stages((), ended="done")
             if session.made is before:
                 yield {"adapter_facts": facts_of(session)}
             raise Stopped from error
