@@ -21,6 +21,9 @@ __all__ = ["Reply", "Said", "Server", "cleaned", "difference"]
 
 _ANSWER_TOKENS = 24
 _TOP = 5
+_LEAST = -9999.0
+"""Log-probability of a token that is ruled out, where a server says minus infinity: the difference
+of two infinities is no number. Source: OpenAI's API and vLLM, which both say -9999."""
 _SHOWN = 300
 """Maximum characters of a server's message to quote."""
 _CONNECT_SECONDS = 10.0
@@ -141,8 +144,10 @@ class Server:
             text = cleaned(str(choice["message"]["content"]))
             told = (choice.get("logprobs") or {}).get("content") or []
             rivals = told[0]["top_logprobs"] if told else []
-            return Said(text, {str(one["token"]): float(one["logprob"]) for one in rivals})
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+            # In this order, `max` takes the bound for NaN too.
+            first = {str(one["token"]): max(_LEAST, float(one["logprob"])) for one in rivals}
+            return Said(text, first)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise PublishError(
                 f"`{self.url}` was asked as model `{model}` and answered {reply.status}: "
                 f"{reply.message}. The adapter is loaded, but it cannot be shown to work."

@@ -6,6 +6,7 @@ does: it refuses a folder that is not there.
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,15 +105,20 @@ class _Handler(BaseHTTPRequestHandler):
         # Even a base's own answers differ in their last bits on a real server.
         wobble = 1e-4 * (server.num_answers % 2)
         moved = 0.0
-        if weights is not None and server.fault != "ignores":
+        if weights is not None and server.fault not in ("ignores", "ruled out"):
             moved = hashlib.sha256(weights).digest()[0] / 256 + 0.1
         text = "Sorry!" if moved and server.fault != "same words" else BASE_TEXT
         first = [
             {"token": "Late", "logprob": -0.3 - moved + wobble},
             {"token": "Broken", "logprob": -1.9 + moved + wobble},
         ]
+        if server.fault == "ruled out":
+            # Python's JSON writes -Infinity, as servers in Python do for a masked token.
+            first.append({"token": "Never", "logprob": -math.inf})
         choice: dict[str, Any] = {"message": {"role": "assistant", "content": text}}
         choice["logprobs"] = {"content": [{"token": "Late", "top_logprobs": first}]}
+        if server.fault == "other form":
+            choice["logprobs"] = [-0.3, -1.9]
         return 200, {"choices": [choice]}
 
     def _weights(self, values: dict[str, Any]) -> bytes | None:

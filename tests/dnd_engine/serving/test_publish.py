@@ -125,6 +125,8 @@ FAULTS = [
     ("sglang", "no route", "Start SGLang with --enable-lora"),
     ("sglang", "another", "with another adapter: `/elsewhere/old`"),
     *((kind, "ignores", "exactly as its base does") for kind in FOLDERS),
+    ("vllm", "ruled out", "exactly as its base does"),
+    ("vllm", "other form", "it cannot be shown to work"),
     *((kind, "not listed", "/v1/models does not list it") for kind in FOLDERS),
     *((kind, "no list", "/v1/models` answered 404") for kind in FOLDERS),
     *((kind, "no chat", "out of memory") for kind in FOLDERS),
