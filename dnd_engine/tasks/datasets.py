@@ -118,10 +118,13 @@ class DatasetRecipe:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that is read, by its first name."""
-        paths = [*_template_columns(self.input), self.label, *self.options]
-        paths += [self.option_labels] if self.option_labels else []
-        # Not a set: its order differs between processes, and messages list these columns.
-        return tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
+        return _first_names(*_template_columns(self.input), *self.answer_columns)
+
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """Those that the answer is read from."""
+        last = (self.option_labels,) if self.option_labels else ()
+        return _first_names(self.label, *self.options, *last)
 
     @classmethod
     def read(cls, path: Path, **overrides: Any) -> "DatasetRecipe":
@@ -305,31 +308,33 @@ class _Answers:
         options = self._options(row) or self.labels
         if not options:
             # A free text may well be -1: only no text at all is no answer.
-            text = "" if value is None else str(value).strip()
+            text = _text_of(value).strip()
             return (text, ()) if text else None
         keys = self._keys(row) or tuple(str(number) for number in range(len(options)))
         if len(keys) != len(options):
             raise ConfigError(
                 f"{self.where}: a row has {len(options)} options and {len(keys)} labels for them."
             )
+        # A row may have fewer options than the others; the labels of those it lacks stay theirs.
+        texts = {key: text for key, text in zip(keys, options, strict=True) if text}
         # Looked up before asking whether the label is hidden, as -1 is a real one in some datasets.
-        named = [name for name in _names_of(value) if name in keys]
+        named = [name for name in _names_of(value) if name in texts]
         if not named:
-            if _is_hidden(value):
+            if any(name in _HIDDEN for name in _names_of(value)):
                 return None
             raise ConfigError(
-                f"{self.where}: the label {value!r} is none of {', '.join(keys)}. Give "
+                f"{self.where}: the label {value!r} is none of {', '.join(texts)}. Give "
                 "`label_values`, in the order of the texts."
             )
-        answer = options[keys.index(named[0])]
-        return answer, options if self.recipe.metric == "choice" else ()
+        return texts[named[0]], tuple(texts.values()) if self.recipe.metric == "choice" else ()
 
     def _options(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        found: list[str] = []
+        """The texts of a row's own options; empty for those that it lacks."""
+        found: list[Any] = []
         for column in self.recipe.options:
             value = _reach(row, column, self.where)
-            found += map(str, value) if isinstance(value, list) else [str(value)]
-        return tuple(text.strip() for text in found)
+            found += value if isinstance(value, list) else [value]
+        return tuple(_text_of(option).strip() for option in found)
 
     def _keys(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         if self.recipe.option_labels is None:
@@ -338,13 +343,9 @@ class _Answers:
 
     def refusal(self) -> str:
         """How many labels are missing, for a message."""
-        column = self.recipe.label.partition(".")[0]
-        # Only this column is read: a row's other columns may be long.
-        labels = (
-            _first(_reach(row, self.recipe.label, self.where))
-            for row in self.rows.select_columns([column])
-        )
-        hidden = sum(map(_is_hidden, labels))
+        # Only these columns are read: a row's input may be long.
+        rows = self.rows.select_columns(list(self.recipe.answer_columns))
+        hidden = sum(self.of(row) is None for row in rows)
         words = f"{self.where}: {hidden} of {len(self.rows)} labels are hidden (-1 or empty)"
         if hidden == len(self.rows):
             return f"{words}. Take a split that has labels, often `validation`."
@@ -358,16 +359,23 @@ def _names_of(value: Any) -> tuple[str, ...]:
     # A column of whole numbers with a gap in it is often stored as floats.
     if isinstance(value, float) and value.is_integer():
         return str(value), str(int(value))
-    return (str(value),)
+    return (_text_of(value),)
 
 
-def _is_hidden(value: Any) -> bool:
-    return value is None or any(name in _HIDDEN for name in _names_of(value))
+def _text_of(value: Any) -> str:
+    """A value as text; empty where a row has none, which is NaN in some columns of numbers."""
+    # Only NaN differs from itself.
+    return "" if value is None or value != value else str(value)
 
 
 def _first(value: Any) -> Any:
     """Return the first of several references; None if there is none."""
     return (value[0] if value else None) if isinstance(value, list) else value
+
+
+def _first_names(*paths: str) -> tuple[str, ...]:
+    # Not a set: its order differs between processes, and messages list these columns.
+    return tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
 
 
 def _template_columns(template: str) -> Iterator[str]:
@@ -396,8 +404,10 @@ def _filled(template: str, row: Mapping[str, Any], where: str) -> str:
         text += literal
         if name is not None:
             value = _reach(row, name, where)
-            lines = [f"- {item}" for item in value] if isinstance(value, list) else [value]
-            text += "\n".join("" if line is None else str(line) for line in lines)
+            if isinstance(value, list):
+                text += "\n".join(f"- {item}" for item in map(_text_of, value) if item)
+            else:
+                text += _text_of(value)
     return text
 
 

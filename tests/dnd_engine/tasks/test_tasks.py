@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -790,6 +792,46 @@ def test_labels_become_words(
     assert (made.test[0].response, made.test[0].options) == (response, options)
 
 
+def test_an_option_that_a_row_lacks_is_none_of_its_options(tmp_path: Path) -> None:
+    """Exams with four or five options have a fifth column, which is empty where there are four."""
+    rows = [
+        {
+            "one": f"q{i}",
+            "a": f"a{i}",
+            "b": f"b{i}",
+            "c": f"c{i}" if i % 2 else None,
+            "key": "AB"[i % 2],
+        }
+        for i in range(20)
+    ]
+    write_rows(tmp_path / "d" / "train.jsonl", rows[:10])
+    write_rows(tmp_path / "d" / "test.jsonl", rows[10:])
+    exam = recipe(
+        tmp_path / "d",
+        input="{one}{c}",
+        label="key",
+        labels=(),
+        options=("a", "b", "c"),
+        label_values=tuple("ABC"),
+    )
+    for example in make_task(exam, tmp_path / "cache").test:
+        assert example.bare is not None
+        number = int(example.bare[1:].partition("c")[0])
+        assert example.options == tuple(f"{k}{number}" for k in "abc"[: 2 + number % 2])
+        assert example.response == f"{'ab'[number % 2]}{number}"
+    write_rows(tmp_path / "d" / "test.jsonl", [row | {"key": "C"} for row in rows[10:]])
+    with pytest.raises(ConfigError, match=r"the label 'C' is none of A, B\. Give `label_values`"):
+        make_task(exam, tmp_path / "cache2")
+
+
+def test_an_item_that_a_list_lacks_is_no_line_of_the_input(tmp_path: Path) -> None:
+    for side, first in (("train", 0), ("test", 50)):
+        rows = [row | {"two": ["x", None, "y"]} for row in pair_rows(4, first)]
+        write_rows(tmp_path / "d" / f"{side}.jsonl", rows)
+    made = make_task(recipe(tmp_path / "d", input="{one}\n{two}"), tmp_path / "cache")
+    assert all(e.prompt.endswith("\n- x\n- y") for e in made.test)
+
+
 def test_class_names_of_the_dataset_are_its_labels(tmp_path: Path) -> None:
     from datasets import ClassLabel, Dataset, Features, Value
 
@@ -824,6 +866,35 @@ def test_hidden_test_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"1 of 21 labels are hidden.*Set `skip_unlabelled: true`"):
         make_task(piqa, tmp_path / "cache")
     assert len(make_task(replace(piqa, skip_unlabelled=True), tmp_path / "cache").test) == 20
+
+
+def test_hidden_labels_are_counted_as_they_are_judged(tmp_path: Path) -> None:
+    """White space is no free text, and -1 is a label where a recipe says so."""
+    rows = pair_rows(20)
+    texts = [row | {"label": "  " if row is rows[0] else "x"} for row in rows]
+    write_rows(tmp_path / "d" / "test.jsonl", texts)
+    free = recipe(tmp_path / "d", labels=(), metric="exact", train="test")
+    with pytest.raises(TaskError, match=r"1 of 20 labels are hidden .*`skip_unlabelled: true`"):
+        make_task(free, tmp_path / "cache")
+    labels = [None, *(1 - 2 * row["label"] for row in rows[1:])]
+    stances = [row | {"label": label} for row, label in zip(rows, labels, strict=True)]
+    write_rows(tmp_path / "e" / "test.jsonl", stances)
+    stance = recipe(tmp_path / "e", label_values=("1", "-1"), train="test")
+    with pytest.raises(TaskError, match="1 of 20 labels are hidden"):
+        make_task(stance, tmp_path / "cache")
+
+
+def test_a_label_that_is_no_number_is_hidden(tmp_path: Path) -> None:
+    """Parquet keeps NaN apart from null, where what wrote it did."""
+    for side, first in (("train", 0), ("test", 50)):
+        rows = [row | {"label": float(row["label"])} for row in pair_rows(20, first)]
+        table = pa.Table.from_pylist([*rows, {"one": "c", "two": "d", "label": float("nan")}])
+        (tmp_path / "d").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "d" / f"{side}.parquet")
+    with pytest.raises(TaskError, match="1 of 21 labels are hidden"):
+        make_task(recipe(tmp_path / "d"), tmp_path / "cache")
+    made = make_task(recipe(tmp_path / "d", skip_unlabelled=True), tmp_path / "cache")
+    assert (len(made.train), len(made.test)) == (20, 20)
 
 
 def test_a_dataset_with_bad_labels_is_not_written(tmp_path: Path) -> None:
