@@ -13,6 +13,7 @@ from dnd_engine.prompts.buckets import Bucket
 from tests.ui.fake_engine import FakeEngine
 from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
+from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.state import Session
 from ui.tabs.workbench.prompts import events
@@ -125,6 +126,24 @@ def test_a_model_that_does_not_load_gives_none(
     on.prompts.update_prompts(arrange(SQL={"a.jsonl": FILE}), session, request_of("s"))
     monkeypatch.setattr(EngineCalls, "until_ready", failing)
     assert list(on.prompts.forecast(session)) == [{}]
+
+
+def test_a_switch_of_models_meanwhile_ends_it_without_an_error(
+    on: Handlers,
+    arrange: Arrange,
+    request_of: RequestOf,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forecast(bucket: Bucket) -> Forecast:
+        monkeypatch.setattr(EngineHandle, "engine", None)  # as while others are loaded
+        return Forecast(sureness=0.9, num_prompts=len(bucket.prompts))
+
+    monkeypatch.setattr(engine, "forecast", forecast)
+    session = Session()
+    on.prompts.update_prompts(arrange(SQL={"a.jsonl": FILE}), session, request_of("s"))
+    assert list(on.prompts.forecast(session)) == []
+    assert session.forecasts == {}
 
 
 def test_it_keeps_the_newest_of_many(

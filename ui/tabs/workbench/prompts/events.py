@@ -96,12 +96,15 @@ class PromptEvents:
 
         A synthesis or a newer canvas ends it; what was found is kept.
         """
-        canvas = session.arrangement
         try:
             for _state in self._app.calls.until_ready():
                 yield {}
+            yield from self._new_forecasts(session)
         except DndError:
-            return  # the head of the page says why no model is loaded
+            return  # no model is loaded, or not yet the next one: the head of the page says so
+
+    def _new_forecasts(self, session: Session) -> Iterator[Updates]:
+        canvas = session.arrangement
         for bucket in buckets_on(session.canvas, session):
             # For each bucket, because the owner may switch models between two of them.
             model = _model(self._app.calls.ready())
