@@ -17,7 +17,7 @@ from dnd_engine.config import check_least
 from dnd_engine.errors import AssetError, ConfigError, TaskError
 from dnd_engine.recipe_file import read_recipe
 from dnd_engine.tasks.audit import Fault, audit_tasks
-from dnd_engine.tasks.folder import Example, Task, TaskInfo, write_tasks
+from dnd_engine.tasks.folder import Example, Task, TaskInfo, check_new, is_folder_name, write_tasks
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -90,8 +90,8 @@ class DatasetRecipe:
     def __post_init__(self) -> None:
         check_least(self, 1, "train_examples", "test_examples", "max_characters")
         # `write_tasks` refuses such a slug too, but only after everything is downloaded.
-        if not self.slug or Path(self.slug).name != self.slug or self.slug.startswith("."):
-            raise ConfigError(f"`slug` {self.slug!r} is not a plain folder name.")
+        if not is_folder_name(self.slug):
+            raise ConfigError(f"`slug` {self.slug[:80]!r} is not a plain folder name.")
         if not self.wordings or any("\n\n" in w or not w.strip() for w in self.wordings):
             raise ConfigError(
                 "`instruction` needs one or more wordings, none empty and none with a blank line: "
@@ -162,12 +162,11 @@ def fetch_tasks(
     Raises:
         ConfigError: If `datasets` is not installed, or a recipe does not fit its dataset.
         AssetError: If a dataset or a split cannot be loaded.
-        TaskError: If labels are hidden, no rows are left, the audit finds an error, or `out` is
-            there already. Nothing is written then.
+        TaskError: If labels are hidden, no rows are left, the audit finds an error, two recipes
+            have one slug, or `out` is there already. Nothing is written then.
     """
     # Asked before the downloads, and again by `write_tasks`.
-    if out.exists():
-        raise TaskError(f"`{out}` is there already. Choose another folder, or remove it.")
+    check_new(out, [recipe.slug for recipe in recipes])
     tasks = tuple(make_task(recipe, cache_dir) for recipe in tqdm(recipes, desc="Fetch tasks"))
     # All together: what two recipes have in common shows only side by side.
     faults = audit_tasks(tasks)

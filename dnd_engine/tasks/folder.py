@@ -24,7 +24,9 @@ __all__ = [
     "Mode",
     "Task",
     "TaskInfo",
+    "check_new",
     "hash_train",
+    "is_folder_name",
     "load_tasks",
     "read_index",
     "write_tasks",
@@ -176,19 +178,39 @@ def hash_train(task: Task) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def check_new(out: Path, slugs: Sequence[str]) -> None:
+    """Refuse a new folder of tasks before they are made, which may take long.
+
+    Raises:
+        TaskError: If something exists at `out`, or a slug comes twice.
+    """
+    if out.exists():
+        raise TaskError(f"`{out}` is there already. Choose another folder, or remove it.")
+    _raise_all(f"`{out}`", _repeated(slugs))
+
+
+def is_folder_name(slug: str) -> bool:
+    """Whether a task can have this slug: it becomes a folder, in the task folder and nowhere else.
+
+    `../x` would reach outside. `Path.name` lets `..` pass, so a leading dot is refused besides.
+    """
+    plain = slug.isprintable() and Path(slug).name == slug and not slug.startswith(".")
+    return bool(slug) and plain and len(slug.encode()) <= _MAX_SLUG
+
+
 def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
     """Write a task folder that `load_tasks` reads back, aside first, then renamed.
 
     Raises:
         TaskError: If something exists at `out`, or an index of these tasks would be refused.
     """
-    if out.exists():
-        raise TaskError(f"`{out}` is there already. Choose another folder, or remove it.")
+    check_new(out, [task.info.slug for task in tasks])
     # Without `answer_format` and `variant`: variants are never stored.
     columns = (*COLUMNS, *OPTIONAL_COLUMNS)
     rows = [{name: getattr(task.info, name) for name in columns} for task in tasks]
-    faults = [f"task `{row['slug']}`: {words}" for row in rows for words in _faults(row)]
-    _raise_all(f"`{out}`", faults + _repeated([row["slug"] for row in rows]))
+    _raise_all(
+        f"`{out}`", [f"task `{row['slug']}`: {words}" for row in rows for words in _faults(row)]
+    )
     with written_aside(out) as aside:
         aside.mkdir()
         with (aside / "tasks.csv").open("w", encoding="utf-8", newline="") as stream:
@@ -220,10 +242,7 @@ def _faults(row: dict[str, Any]) -> list[str]:
     slug, split, metric = row["slug"] or "", row["split"], row["metric"]
     holdout = row.get("holdout") or ""
     faults = []
-    # A slug becomes a folder name, so `../x` would reach outside the task folder. `Path.name` lets
-    # `..` pass, so a leading dot is refused besides.
-    plain = slug.isprintable() and Path(slug).name == slug and not slug.startswith(".")
-    if not slug or not plain or len(slug.encode()) > _MAX_SLUG:
+    if not is_folder_name(slug):
         faults.append(f"`slug` {slug[:80]!r} is not a plain folder name")
     if split not in SPLITS:
         faults.append(f"`split` is {split!r}, expected {' or '.join(SPLITS)}")

@@ -939,6 +939,8 @@ def test_what_a_dataset_lacks_is_said(
     ("fields", "message"),
     [
         ({"slug": "a/b"}, r"`slug` 'a/b' is not a plain folder name"),
+        ({"slug": "a\nb"}, r"`slug` 'a\\nb' is not a plain folder name"),
+        ({"slug": "ä" * 101}, r"`slug` 'ä{80}' is not a plain folder name"),
         ({"instruction": ()}, r"`instruction` needs one or more wordings"),
         ({"instruction": "One.\n\nTwo."}, r"none with a blank line"),
         ({"options": ("a",)}, r"give `labels` or `options`, not both"),
@@ -957,6 +959,12 @@ def test_a_faulty_recipe_is_refused_before_anything_loads(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         recipe(Path("nowhere"), **fields)
+
+
+def test_a_slug_of_two_recipes_is_refused_before_anything_loads(tmp_path: Path) -> None:
+    twice = [recipe(Path("nowhere")), recipe(Path("nothing"))]
+    with pytest.raises(TaskError, match=r"tasks`: slug `pairs` is there twice\."):
+        fetch_tasks(twice, tmp_path / "tasks")
 
 
 def test_without_the_extra_the_way_to_it_is_told(
