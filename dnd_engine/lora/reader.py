@@ -430,8 +430,10 @@ def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:
         return {}
     # Drop checks measured elsewhere, so that they do not look as if measured here.
     origin = {k: v for k, v in provenance.items() if k not in _WRITTEN_LAST}
+    # What was trained on answers has no recipe, but that of what it began from is in the file too.
+    began = {k: v for k, v in provenance.items() if k != "trained"}
     try:
-        recipe = Recipe.from_json(provenance)
+        recipe = Recipe.from_json(began)
     except RecipeError:
         recipe = None
     if recipe is not None and recipe.sha256 == sha256:

@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
+from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import AdapterError, BaseMismatchError, DndError
 from dnd_engine.lora import reader as adapter_reader
 from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
-from dnd_engine.lora.provenance import FILES
+from dnd_engine.lora.provenance import FILES, BucketSource, Imprinting, Recipe
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.weight_tokens import tokenize
-from tests.dnd_engine.tiny import BASE_ID, CONFIG, LAYOUT, make_adapter
+from tests.dnd_engine.tiny import BASE_ID, CONFIG, LAYOUT, bucket, make_adapter
 
 ORIGIN = {
     "buckets": [{"name": "tone", "weight": 0.5, "num_prompts": 3}],
@@ -70,6 +71,35 @@ def test_an_adapter_of_other_tools_without_provenance_is_read(tmp_path: Path) ->
     files = {k: v for k, v in make_adapter().files().items() if k in FILES[:2]}
     back = read(write_files(files, tmp_path / "theirs.zip"))
     assert (back.provenance, back.num_prompts) == ({}, 0)
+
+
+def test_what_was_imprinted_and_then_taught_is_still_from_prompts(tmp_path: Path) -> None:
+    """Without a generator, the imprint alone tells that it was made from prompts."""
+    imprinting = Imprinting.of(
+        ImprintConfig(),
+        teacher="base",
+        from_sha256="c" * 64,
+        num_prompts=3,
+        num_answers=2,
+        commonest_share=0.5,
+        unfinished=0,
+        layers=(0.0, 0.5),
+    )
+    recipe = Recipe(
+        base="base",
+        base_sha256="b" * 64,
+        mix="pool",
+        seed=0,
+        buckets=(BucketSource.of(bucket("tone", ["Be kind.\n\nHello."])),),
+        imprint=imprinting,
+    )
+    trained = {"answers": "person", "start": "adapter", "num_examples": 8, "steps": 4}
+    made = make_adapter(provenance={**recipe.to_json(), "trained": trained})
+    back = read(made.save(tmp_path / "taught.zip"))
+    assert back.is_imprinted
+    card = back.files()["README.md"].decode()
+    assert "from unlabeled prompts, then trained on answers that a person corrected" in card
+    assert "- tone: weight 1, 1 prompts" in card
 
 
 @pytest.mark.parametrize("size", [3e38, 1e30, 2e4])
