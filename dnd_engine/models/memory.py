@@ -1,5 +1,6 @@
 """Checks that weights fit into memory before anything is loaded."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,13 @@ __all__ = ["check_memory", "free_bytes", "weight_bytes"]
 _GROUP = Path("/sys/fs/cgroup")
 """Linux's limits of a container; psutil only knows the whole machine."""
 
+_VERSIONS = (
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Of control groups, version 2 and version 1: the folder, the files of the limit and of what is
+used, and which line of `memory.stat` counts what can be dropped."""
+
 _ROOM = 1.1
 """Factor for memory beside the weights: states, caches, the text encoder."""
 
@@ -24,11 +32,20 @@ def free_bytes(device: torch.device | None = None) -> int:
         return free
     # MPS has no memory of its own and shares the CPU's.
     available = int(psutil.virtual_memory().available)
-    try:
-        most = int((_GROUP / "memory.max").read_text())
-        return min(available, most - int((_GROUP / "memory.current").read_text()))
-    except (OSError, ValueError):  # no container, or no limit
-        return available
+    return min([available, *_left_to_group()])
+
+
+def _left_to_group() -> Iterator[int]:
+    """Yield what a container's limit leaves; nothing without a limit."""
+    for folder, limit, used, cached in _VERSIONS:
+        try:
+            most, now = (int((_GROUP / folder / name).read_text()) for name in (limit, used))
+            stat = dict(map(str.split, (_GROUP / folder / "memory.stat").read_text().splitlines()))
+        except (OSError, ValueError):  # the other version, or no limit
+            continue
+        # Files in memory count as used, among them the weights that were just hashed, but the
+        # system drops those that nobody reads any more before it refuses memory.
+        yield most - now + int(stat.get(cached, 0))
 
 
 def check_memory(needed: int, what: str, device: torch.device | None = None) -> None:

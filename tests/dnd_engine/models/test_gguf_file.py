@@ -269,7 +269,22 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     little(monkeypatch, 10_000)
     assert memory.free_bytes() == 10_000
     (tmp_path / "memory.max").write_text("7000\n")
-    (tmp_path / "memory.current").write_text("2000\n")
+    (tmp_path / "memory.current").write_text("6000\n")
+    # Files that were read, such as weights that were hashed, leave memory when it is needed.
+    (tmp_path / "memory.stat").write_text("anon 2000\ninactive_file 4000\n")
     assert memory.free_bytes() == 5_000
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.free_bytes() == 10_000
+
+
+def test_a_limit_in_the_older_layout_of_control_groups_counts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    little(monkeypatch, 10_000)
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("6000\n")
+    (tmp_path / "memory" / "memory.stat").write_text("inactive_file 0\ntotal_inactive_file 4000\n")
+    for most, expected in (("7000", 5_000), ("9223372036854771712", 10_000)):
+        (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{most}\n")
+        assert memory.free_bytes() == expected
