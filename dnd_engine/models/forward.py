@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import psutil
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.attention import as_argument, masks_for
 from dnd_engine.models.base import BaseModel, last_hidden, logits_of
 from dnd_engine.models.key_values import KeyValues
+from dnd_engine.models.memory import free_bytes
 from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.packed import PackedLlama, refusal
 
@@ -160,7 +160,6 @@ def _too_large(model: nn.Module) -> str | None:
     needed = sum(
         module.weight.nbytes for module in model.modules() if isinstance(module, nn.Linear)
     )
-    free: int = psutil.virtual_memory().available
-    if 2 * needed <= free:
+    if 2 * needed <= (free := free_bytes()):
         return None
     return f"its packed copy would take {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"
