@@ -346,6 +346,24 @@ def test_seen_again_both_stand_in_their_places(on: Handlers, make: Make, chat: C
     assert updates["strength"].interactive is True
 
 
+def test_blind_or_not_an_answer_that_still_comes_can_be_stopped(
+    on: Handlers, make: Make, engine: FakeEngine, request_here: gr.Request
+) -> None:
+    session = Session()
+    make(session)
+    on.compare.ask("Hi", "written", session)
+    with engine.pace.held("chat"):
+        stream = on.compare.answer(session, *SAMPLING)
+        next(stream)
+        for blind in (True, False):
+            shown = on.compare.go_blind(session, blind)
+            assert (shown["stop_chat"].visible, shown["send"].visible) == (True, False)
+            assert (shown["again"].visible, shown["vote_row"].visible) == (False, False)
+    last(stream)
+    ended = on.compare.answered(session, request_here)
+    assert (ended["stop_chat"].visible, ended["send"].visible) == (False, True)
+
+
 def test_an_answer_that_failed_is_not_voted_on(
     on: Handlers, make: Make, chat: Chat, request_here: gr.Request
 ) -> None:

@@ -242,7 +242,7 @@ class CompareEvents:
         """Restore a conversation with its files; a server's key is not restored."""
         session.leave_server()
         kept = self._keep(session, request.session_hash or "") if session.turns else {}
-        return {**self.panes(session), **self.compared(session), **_idle(session), **kept}
+        return {**self.panes(session), **self.compared(session), **_buttons(session), **kept}
 
     def switches(self, session: Session) -> Updates:
         """Restore the switches."""
@@ -309,7 +309,7 @@ class CompareEvents:
         """
         if not session.turns or not session.turns[-1].finished:
             return {}  # cleared, or already followed by another question
-        return {**_idle(session), **self._keep(session, request.session_hash or "")}
+        return {**_buttons(session), **self._keep(session, request.session_hash or "")}
 
     def stop_chat(self, session: Session) -> Updates:
         """Stop at the next token, keeping the text so far."""
@@ -317,7 +317,7 @@ class CompareEvents:
             session.stop_chat.set()
         if session.turns and not session.turns[-1].finished:
             session.turns[-1].stop()
-        return {**self.panes(session), **_idle(session)}
+        return {**self.panes(session), **_buttons(session)}
 
     def clear_chat(self, session: Session) -> Updates:
         """Clear the conversation and its votes."""
@@ -327,7 +327,7 @@ class CompareEvents:
         session.turns = []
         return {
             **self.panes(session),
-            **_idle(session),
+            **_buttons(session),
             "votes": votes_html([]),
             "keep_row": gr.Row(visible=False),
         }
@@ -337,7 +337,7 @@ class CompareEvents:
         if session.turns and not session.turns[-1].finished:
             session.turns[-1].error = broke()
             session.turns[-1].running = frozenset()
-        return {**self.panes(session), **_idle(session)}
+        return {**self.panes(session), **_buttons(session)}
 
     def suggest(self, index: int, session: Session) -> Updates:
         """Put a suggested question in the box."""
@@ -365,7 +365,7 @@ class CompareEvents:
         session.blind = on
         return {
             **self.panes(session),
-            **_idle(session),
+            **_buttons(session),
             "compare_head": self._head(session),
             # What acts on one side alone would reveal which one it is.
             "strength": gr.Slider(interactive=not on),
@@ -389,7 +389,7 @@ class CompareEvents:
                 self._write_vote(turn, side.made)
         return {
             **self.panes(session),
-            **_idle(session),
+            **_buttons(session),
             "votes": votes_html(session.turns),
             **self._keep(session, request.session_hash or ""),
         }
@@ -398,7 +398,7 @@ class CompareEvents:
         turn = session.turns[-1]
         turn.running, turn.waiting = frozenset(places), "…"
         session.stop_chat = Stop()
-        return {**self.panes(session), **_running()}
+        return {**self.panes(session), **_buttons(session)}
 
     def _write_vote(self, turn: Turn, made: Made) -> None:
         """Store a vote with the adapter's library entry.
@@ -482,23 +482,15 @@ def _sent(turn: Turn, place: Place) -> str:
     return sent(turn.question, turn.mode, place, turn.instruction)
 
 
-def _running() -> Updates:
-    return {
-        "send": gr.Button(visible=False),
-        "stop_chat": gr.Button(visible=True),
-        "again": gr.Button(visible=False),
-        "vote_row": gr.Row(visible=False),
-        "edit_row": gr.Row(visible=False),
-    }
-
-
-def _idle(session: Session) -> Updates:
+def _buttons(session: Session) -> Updates:
+    """Show the buttons that may be pressed now."""
     turn = session.turns[-1] if session.turns else None
+    running = turn is not None and not turn.finished
     due = session.blind and turn is not None and turn.complete and turn.vote is None
     return {
-        "send": gr.Button(visible=True),
-        "stop_chat": gr.Button(visible=False),
-        "again": gr.Button(visible=turn is not None),
+        "send": gr.Button(visible=not running),
+        "stop_chat": gr.Button(visible=running),
+        "again": gr.Button(visible=turn is not None and not running),
         "vote_row": gr.Row(visible=due),
         "edit_row": gr.Row(visible=session.editing is not None),
     }
