@@ -57,6 +57,7 @@ AnsweredBy = Literal["labels", "person", "teacher"]
 """Source of the answers that an adapter was trained on: labels in files, a person, or a better
 model."""
 
+Named = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=-10, le=10)]
 Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
@@ -281,11 +282,11 @@ class Recipe:
     format: Literal[1] = FORMAT
     base: str
     base_sha256: str
-    encoder: str | None = None
+    encoder: Named | None = None
     """Encoder; None, like the generator, for an adapter made by imprint alone."""
-    encoder_sha256: str | None = None
-    generator: str | None = None
-    generator_sha256: str | None = None
+    encoder_sha256: Named | None = None
+    generator: Named | None = None
+    generator_sha256: Named | None = None
     mix: Mix
     seed: int
     buckets: tuple[BucketSource, ...]
@@ -333,9 +334,8 @@ class Recipe:
                 "it names neither a generator nor an imprint, and one of them must make the "
                 "adapter. Use the recipe as it was saved."
             )
-        if (recipe.generator is None) != (recipe.generator_sha256 is None) or (
-            recipe.generator and not (recipe.encoder and recipe.encoder_sha256)
-        ):
+        models = (recipe.encoder, recipe.encoder_sha256, recipe.generator, recipe.generator_sha256)
+        if (recipe.generator or recipe.generator_sha256) and not all(models):
             raise RecipeError(
                 "a recipe with a generator names generator and encoder, each with its SHA-256. Use "
                 "the recipe as it was saved."

@@ -178,6 +178,15 @@ def test_a_generator_whose_centroids_are_not_the_encoders_is_refused(
         Engine.load(EngineConfig(base=str(tiny_folder), generator=tmp_path / "g", device="cpu"))
 
 
+def test_a_generator_named_by_a_dot_has_the_name_of_its_folder(
+    config: EngineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its adapters have recipes that name no generator."""
+    assert config.generator is not None
+    monkeypatch.chdir(config.generator)
+    assert Engine.load(replace(config, generator=Path())).info.generator_id == "tiny"
+
+
 def test_card_and_reports_are_those_of_the_generators_folder(
     engine: Engine, generator_folder: Path
 ) -> None:

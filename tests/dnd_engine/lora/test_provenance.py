@@ -176,6 +176,10 @@ def test_what_a_later_version_adds_is_left_out(tmp_path: Path) -> None:
         ({"folded": [1, 99]}, r"`folded\.1`: Input should be less than or equal to 10"),
         ({"strength": "strong"}, r"`strength`: Input should be a valid number"),
         ({"refined": {"steps": 0}}, r"`refined.*`: "),
+        ({"generator": ""}, r"`generator`: String should have at least 1 character"),
+        ({"generator": None}, r"names neither a generator nor an imprint"),
+        ({"generator_sha256": None}, r"names generator and encoder, each with its SHA-256"),
+        ({"encoder_sha256": None}, r"names generator and encoder, each with its SHA-256"),
     ],
 )
 def test_what_is_no_recipe_is_refused_with_every_fault(
