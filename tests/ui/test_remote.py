@@ -19,6 +19,7 @@ from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers
 from ui.owner import Owner
 from ui.state import Session, SessionFiles
+from ui.text import speaking
 
 RequestOf = Callable[[str], gr.Request]
 SETTINGS = (None, 16, 0.7, 0.9, 0, 1.0, 5, True)
@@ -82,6 +83,19 @@ def test_both_models_of_a_server_answer_side_by_side(own: Handlers, request_of: 
     asked(own, session, "who are you?")
     assert session.turns[-1].left.label.startswith("base ")
     assert "From here on" in own.compare.panes(session)["left_pane"]
+
+
+def test_names_of_a_servers_models_are_in_no_language(own: Handlers, request_of: RequestOf) -> None:
+    session, request = Session(), request_of("a")
+    with running_chat() as there, speaking("de"):
+        own.remote.use(there.url, "", "llama-base", "authentic", session, request)
+        asked(own, session, "how many?")
+        kept = own.compare.answered(session, request)
+        panes = own.compare.panes(session)
+    written = Path(kept["keep_markdown"].value["path"]).read_text(encoding="utf-8")
+    for name, pane in (("llama-base", "left_pane"), ("authentic", "right_pane")):
+        assert f"<code>{name}</code>" in panes[pane]
+        assert f"### `{name}`" in written
 
 
 def test_an_unforeseen_error_of_one_model_ends_the_comparison(

@@ -84,13 +84,13 @@ def _markdown(turn: Turn) -> str:
         parts.append(f"{_('What is sent')}: {mode_words(turn.mode).lower()}.\n")
     for side in turn.sides.values():
         if side.reply is not None:
-            parts.append(f"### `{label_words(side.label)}`\n\n{_quoted(side.reply.text)}\n")
+            parts.append(f"### `{label_words(side)}`\n\n{_quoted(side.reply.text)}\n")
             if side.strength is not None:
                 parts.append(f"{_('Strength')}: {number(side.strength, '.2f')}.\n")
     if turn.vote:
         # A tie, or two bad answers, names no side.
         better = {"left": turn.left, "right": turn.right}.get(turn.vote)
-        words = _(VOTE_WORDS[turn.vote]) if better is None else f"`{label_words(better.label)}`"
+        words = _(VOTE_WORDS[turn.vote]) if better is None else f"`{label_words(better)}`"
         parts.append(f"{_('Better, judged blind')}: {words}.\n")
     return "\n".join(parts)
 

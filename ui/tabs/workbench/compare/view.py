@@ -262,10 +262,12 @@ def speed(per_second: float) -> str:
     return number(per_second, ".0f" if per_second >= 9.95 else ".1f")
 
 
-def label_words(label: str) -> str:
-    """Translate a label. In the session, labels are English: they identify the models."""
+def label_words(answer: Answer) -> str:
+    """Translate the label of an answer. In the session it is English, and identifies the model."""
+    if answer.remote is not None:
+        return answer.label  # a name that another server gave
     # Nothing else in a label is a word: the rest is hashes and strengths.
-    return label.replace("base", _("base")).replace("then", _("then"))
+    return answer.label.replace("base", _("base")).replace("then", _("then"))
 
 
 def _sampling() -> dict[str, Component]:
@@ -533,7 +535,7 @@ def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
     both = turn.right is not None and turn.left.finished and turn.right.finished
     if place == "right" and both and turn.left.reply and turn.left.reply.text == reply.text:
         parts.append(f"<b class='is-doubt'>{_('same as base, token for token')}</b>")
-    more = [f"<code>{esc(label_words(answer.label))}</code>"]
+    more = [f"<code>{esc(label_words(answer))}</code>"]
     if reply.first_token_seconds is not None:
         more.append(_("first token {seconds:.2f} s", seconds=reply.first_token_seconds))
     if answer.seed is not None:
