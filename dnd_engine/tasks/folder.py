@@ -112,13 +112,14 @@ def read_index(folder: Path) -> tuple[TaskInfo, ...]:
         # `csv` finds line ends itself, as a quoted cell may hold some.
         reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        rows = list(reader)
+        # Asked of the reader: blank lines are no rows, and a cell may have several lines.
+        rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise TaskError(f"`{path}` is no CSV table: {error}.") from error
     if missing:
         raise TaskError(f"`{path}` lacks the column(s) {', '.join(missing)}.")
-    faults = [f"line {line}: {w}" for line, row in enumerate(rows, start=2) for w in _faults(row)]
-    faults += _repeated([row["slug"] for row in rows])
+    faults = [f"line {line}: {words}" for line, row in rows for words in _faults(row)]
+    faults += _repeated([row["slug"] for _, row in rows])
     _raise_all(f"`{path}`", faults)
     return tuple(
         TaskInfo(
@@ -128,7 +129,7 @@ def read_index(folder: Path) -> tuple[TaskInfo, ...]:
             holdout=row.get("holdout") or ("family" if row["split"] == "heldout" else ""),
             operation=row.get("operation") or "",
         )
-        for row in rows
+        for _, row in rows
     )
 
 
@@ -222,18 +223,21 @@ def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
         for task in tasks:
             side = aside / "tasks" / task.info.slug
             side.mkdir(parents=True)
-            (side / "train.jsonl").write_text(_lines(task.train), encoding="utf-8")
-            (side / "test.jsonl").write_text(_lines(task.test), encoding="utf-8")
+            (side / "train.jsonl").write_bytes(_lines(task.train))
+            (side / "test.jsonl").write_bytes(_lines(task.test))
 
 
-def _lines(examples: Sequence[Example]) -> str:
-    """One object a line; U+2028 and the like are escaped, as some readers split lines there."""
+def _lines(examples: Sequence[Example]) -> bytes:
+    """One object a line, the same bytes on every system.
+
+    U+2028 and the like are escaped, as some readers split lines there.
+    """
     values = (
         {"prompt": e.prompt, "response": e.response}
         | ({"options": list(e.options)} if e.options else {})
         for e in examples
     )
-    return "".join(json.dumps(value, ensure_ascii=True) + "\n" for value in values)
+    return "".join(json.dumps(value, ensure_ascii=True) + "\n" for value in values).encode()
 
 
 def _faults(row: dict[str, Any]) -> list[str]:
@@ -266,7 +270,7 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
     examples: list[Example] = []
     faults: list[str] = []
     # Not `splitlines`: it also splits at U+2028 and the like, which JSON may hold as they are.
-    for line, text in enumerate(_read_text(path).split("\n"), start=1):
+    for line, text in enumerate(io.StringIO(_read_text(path), newline=None), start=1):
         if not text.strip():
             continue
         try:
@@ -282,8 +286,9 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
 
 def _read_text(path: Path) -> str:
     try:
-        # Editors on Windows may begin a file with a byte order mark.
-        return path.read_text(encoding="utf-8-sig")
+        # Not `read_text`: it changes line ends, also those inside a cell. Editors on Windows may
+        # begin a file with a byte order mark.
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TaskError(f"`{path}` is not UTF-8: {error}.") from error
     except OSError as error:
@@ -296,14 +301,16 @@ def _example(value: Any) -> Example:
     for name in ("prompt", "response"):
         if not isinstance(value.get(name), str) or not value[name].strip():
             raise ValueError(f"expected a non-empty string `{name}`")
-        # `\ud800` is legal JSON, but half a character, which would fail wherever it is encoded.
-        try:
-            value[name].encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"`{name}` holds half a character, which no file can hold") from None
     options = value.get("options") or []
     if not isinstance(options, list) or not all(isinstance(o, str) for o in options):
         raise ValueError("expected `options` to be a list of strings")
+    read = {"prompt": value["prompt"], "response": value["response"], "options": "".join(options)}
+    for name, text in read.items():
+        # `\ud800` is legal JSON, but half a character, which would fail wherever it is encoded.
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"`{name}` holds half a character, which no file can hold") from None
     return Example(value["prompt"], value["response"], tuple(options))
 
 

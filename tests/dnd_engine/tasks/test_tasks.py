@@ -101,6 +101,13 @@ def test_any_text_survives_the_round_trip(
     assert load_tasks(folder) == (written,)
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+def test_line_ends_of_a_description_survive_the_round_trip(tmp_path: Path, end: str) -> None:
+    written = letters("one", description=f"a{end}b")
+    write_tasks(tmp_path / "tasks", [written])
+    assert load_tasks(tmp_path / "tasks") == (written,)
+
+
 def test_nothing_is_written_over_or_half_written(tmp_path: Path) -> None:
     write_tasks(tmp_path / "tasks", [letters("one")])
     with pytest.raises(TaskError, match=r"tasks` is there already\. Choose another folder"):
@@ -178,6 +185,11 @@ def test_what_is_held_out_is_the_family_unless_the_index_says_more(tmp_path: Pat
         (HEADER + "a,f,c,exact\n", r"line 2: `split` is None"),
         (HEADER + "a,f,c,exact,MIT,d,train\n" * 2, r"slug `a` is there twice\."),
         (HEADER + "a,f,c,x,MIT,d,train\n" * 9, r"; and 5 more\."),
+        # A blank line, and a cell of two lines: each row is named by its last line.
+        (
+            HEADER + '\na,f,c,x,MIT,d,train\nb,f,c,x,MIT,"d\nd",train\n',
+            r"line 3: `metric` is 'x', .*; line 5: `metric`",
+        ),
     ],
 )
 def test_all_faults_of_an_index_are_named(tmp_path: Path, table: str | None, message: str) -> None:
@@ -204,6 +216,11 @@ def test_all_faults_of_an_index_are_named(tmp_path: Path, table: str | None, mes
             b'{"prompt": "a", "response": "b", "options": ["b", 1]}',
             r"line 1: expected `options` to be a list of strings",
         ),
+        (
+            rb'{"prompt": "a", "response": "b", "options": ["b", "\ud800"]}',
+            r"line 1: `options` holds half a character, which no file can hold",
+        ),
+        (b'{"prompt": "a", "response": "b"}\r[1]\r\n2', r"line 2: .*; line 3: "),
         (b"[" * 100_000, r"line 1: "),
         (b"1\n" * 9, r"line 5: .*; and 4 more\."),
     ],
