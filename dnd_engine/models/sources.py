@@ -144,10 +144,15 @@ def resolve(
         return _resolve_wheel(name, source, cache_dir, on_fraction)
     if isinstance(source, PackagedFolder):
         return _resolve_package(source)
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+        is_folder = folder.is_dir()
+    # `~` before no user's name, or a name that is too long or in a locked folder.
+    except (RuntimeError, OSError) as error:
+        raise AssetError(f"no model folder at `{name}`: {first_line(error)}") from error
     if folder.suffix.lower() == ".gguf":
         return _resolve_gguf(folder, cache_dir, on_fraction)
-    if folder.is_dir():
+    if is_folder:
         return ResolvedWeights(name, folder, _hash_folder(folder))
     # Clearly a path: a mistyped one must not be asked of the Hub.
     if folder.is_absolute() or name.startswith(("./", "../", "~")):

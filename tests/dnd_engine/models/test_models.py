@@ -286,6 +286,13 @@ def test_a_missing_folder_is_not_asked_of_the_hub(name: str) -> None:
         resolve(name, BASES)
 
 
+@pytest.mark.parametrize("name", ["~no-such-user/model", "x" * 300, f"/{'x' * 300}.gguf"])
+def test_a_path_that_no_system_takes_is_refused(name: str) -> None:
+    # In words of its own: newer versions of Python say that there is no such path.
+    with pytest.raises(AssetError, match=rf"`{name}`"):
+        resolve(name, BASES)
+
+
 def test_the_installed_encoder_is_the_official_one() -> None:
     found = resolve("all-minilm-l6-v2", ENCODERS)
     assert found.hub_id == "sentence-transformers/all-MiniLM-L6-v2"
