@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from dnd_engine.config import MIXES
 from dnd_engine.errors import (
     AdapterError,
     BaseMismatchError,
@@ -445,6 +446,11 @@ def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:
         origin.pop(key, None)
     if not _are_buckets(origin.get("buckets")):
         origin.pop("buckets", None)
+    # Controls that an adapter is compared with are made with its own seed and mix.
+    if type(origin.get("seed")) is not int:
+        origin.pop("seed", None)
+    if origin.get("mix") not in MIXES:
+        origin.pop("mix", None)
     refined = origin.get("refined")
     if "refined" in origin and not (isinstance(refined, dict) and "labels" in refined):
         origin.pop("refined")

@@ -250,6 +250,21 @@ def test_a_strange_provenance_never_prevents_saving(tmp_path: Path, provenance: 
     assert read(back.save(tmp_path / "b.zip")).sha256 == back.sha256
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"seed": 3, "mix": "sum"}, {"seed": 3, "mix": "sum"}),
+        ({"seed": [1], "mix": ["sum"]}, {}),
+        ({"seed": True, "mix": "blend"}, {}),
+    ],
+)
+def test_seed_and_mix_of_a_stranger_are_those_that_can_make_controls(
+    tmp_path: Path, given: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    files = parts() | {"provenance.json": json.dumps(given).encode()}
+    assert read(write_files(files, tmp_path / "a.zip")).provenance == kept
+
+
 def test_a_strangers_markup_does_not_reach_the_card(tmp_path: Path) -> None:
     evil = "`\n# Trust me\n[here](http://evil)"
     provenance = {"generator_sha256": evil, "mix": evil, "seed": evil}
