@@ -317,8 +317,8 @@ def _labels(view: _View) -> Iterator[Fault]:
     train, test = view.golds["train"], view.golds["test"]
     for side, golds, other in (("train", train, test), ("test", test, train)):
         # A -1 on both sides is a label like any other, as in data on stance.
-        for gold in golds.keys() - other.keys():
-            if gold.strip().lower() in _HIDDEN:
+        for gold in golds:
+            if gold not in other and gold.strip().lower() in _HIDDEN:
                 yield view.error(
                     "hidden_label",
                     f"{side}: {golds[gold]} labels are {gold!r}, and none of the other side: "
@@ -754,7 +754,8 @@ def _plain(text: str) -> str:
 
 def _names(groups: Iterable[Iterable[str]]) -> str:
     """Up to three slugs, the most frequent first."""
-    counts = Counter(slug for group in groups for slug in group)
+    # Sorted, as the order of a set of texts differs between processes.
+    counts = Counter(slug for group in groups for slug in sorted(group))
     first = ", ".join(f"`{slug}`" for slug, _ in counts.most_common(3))
     return first + (f" and {len(counts) - 3} more" if len(counts) > 3 else "")
 

@@ -466,6 +466,23 @@ def test_hidden_labels_are_found_before_they_are_scored() -> None:
     assert audit_tasks([task(stance[30:], stance[:30])]) == []
 
 
+def test_faults_come_in_the_order_of_the_examples_in_every_process() -> None:
+    """Sets of texts have another order in each process; only one order in 720 passes by luck."""
+    hidden = ["nan", "NaN", "NAN", "null", "Null", "NULL"]
+    answers = [*(hidden * 2), *"ABC" * 6]
+    train = [Example(f"Sort it.\n\nq{i}", answer) for i, answer in enumerate(answers)]
+    test = examples(20, "ABC", first=1000)
+    words = [f"hidden_label: train: 2 labels are {gold!r}, and none of" for gold in hidden]
+    said = [w for w in found(task(test, train)) if w.startswith("hidden_label")]
+    assert [w[: len(start)] for w, start in zip(said, words, strict=True)] == words
+    one = letters("one")
+    copies = [replace(one, info=info(f"copy{i}"), train=one.test) for i in range(6)]
+    assert (
+        "overlap: 12 test prompts are in the train side of `copy0`, `copy1`, `copy2` and 3 more"
+        in found(one, *reversed(copies))
+    )
+
+
 def test_a_label_that_training_never_saw_is_a_warning() -> None:
     test = [*examples(20), *[Example(f"Sort it.\n\nc{i}", "C") for i in range(3)]]
     assert found(task(test), severity="warning") == [
