@@ -197,7 +197,7 @@ class LoRALayout:
         hidden = _size(config, "hidden_size")
         heads = _size(config, "num_attention_heads")
         kv_heads = _size(config, "num_key_value_heads", default=heads)
-        if hidden % heads and "head_dim" not in config:
+        if hidden % heads and config.get("head_dim") is None:
             raise LayoutError(
                 f"`hidden_size` {hidden} is not divisible by `num_attention_heads` {heads}, and "
                 "the config names no `head_dim`."

@@ -98,6 +98,7 @@ def test_without_kv_heads_every_head_has_its_own() -> None:
         ({"num_attention_heads": True}, r"positive integer `num_attention_heads`, got True"),
         ({"num_key_value_heads": -1}, r"positive integer `num_key_value_heads`, got -1"),
         ({"hidden_size": 577}, r"`hidden_size` 577 is not divisible by `num_attention_heads` 9"),
+        ({"hidden_size": 577, "head_dim": None}, r"and the config names no `head_dim`"),
     ],
 )
 def test_a_config_that_cannot_be_laid_out_is_refused(change: dict[str, Any], message: str) -> None:
