@@ -14,6 +14,8 @@ from dnd_engine.serving.chat import Remote
 from dnd_engine.serving.compare import compare_remote
 from tests.dnd_engine.serving.chat_server import Handler, running_chat
 from tests.ui.conftest import OWNERS_KEY
+from tests.ui.orders import make
+from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import App, Handlers
@@ -96,6 +98,24 @@ def test_names_of_a_servers_models_are_in_no_language(own: Handlers, request_of:
     for name, pane in (("llama-base", "left_pane"), ("authentic", "right_pane")):
         assert f"<code>{name}</code>" in panes[pane]
         assert f"### `{name}`" in written
+
+
+def test_an_adapter_that_was_compared_gives_a_server_no_title(
+    own: Handlers, arrange: Callable[..., Arrangement], request_of: RequestOf
+) -> None:
+    session, request = Session(), request_of("a")
+    for name in ("a.txt", "b.txt"):
+        make(own, session, arrange(SQL={name: f"{name}\n"}), request)
+    titled = "<h3>Other adapter</h3>"
+    shown = own.compare.stand_beside(session, session.shelf[0].key)
+    assert titled in shown["left_pane"]
+    own.compare.choose_mode(session, "told")
+    used = own.remote.use("http://127.0.0.1:9", "", "small", "tuned", session, request)
+    assert "<h3>Base</h3><span class='dnd-facts'>small</span>" in used["left_pane"]
+    assert "Base reads the instruction" in used["compare_head"]
+    left = own.remote.leave(session)
+    assert titled in left["left_pane"]
+    assert "Other adapter reads the instruction" in left["compare_head"]
 
 
 def test_an_unforeseen_error_of_one_model_ends_the_comparison(

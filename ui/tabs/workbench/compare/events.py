@@ -46,7 +46,7 @@ class CompareEvents:
         """Draw both sides of the conversation."""
         engine = self._app.calls.engine
         base_name = engine.info.base_id.rpartition("/")[2] if engine else ""
-        made, beside = session.made, session.beside
+        made, beside = session.made, _beside(session)
         names = (beside.adapter.name if beside else base_name, made.adapter.name if made else "")
         if session.remote is not None:
             left, right = session.remote
@@ -164,7 +164,7 @@ class CompareEvents:
         return head_html(
             has_adapter=session.made is not None or session.remote is not None,
             mode=self.mode_of(session),
-            beside=session.beside is not None,
+            beside=_beside(session) is not None,
             blind=session.blind,
         )
 
@@ -457,6 +457,11 @@ class CompareEvents:
             # The slider was moved during the answer.
             if (ended := self._label(side)) != side.label:
                 side.label = f"{side.label} then {ended}"
+
+
+def _beside(session: Session) -> Made | None:
+    """Return the adapter on the left; a server's model takes its place."""
+    return session.beside if session.remote is None else None
 
 
 def _strength(made: Made | None) -> Callable[[], float] | None:
