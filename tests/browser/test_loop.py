@@ -128,7 +128,7 @@ def test_equal_answers_are_called_equal(visit: Visit) -> None:
     visit.synthesize()
     visit.ask("SAME again")
     visit.idle()
-    expect(visit.page.locator("#dnd-pane-right")).to_contain_text("same as base, token for token")
+    expect(visit.page.locator("#dnd-pane-right")).to_contain_text("both answers are the same")
 
 
 def test_stop_keeps_the_words_so_far_and_the_next_question_works(

@@ -202,6 +202,40 @@ def test_an_earlier_adapter_is_taken_from_the_shelf(on: Handlers, make: Make) ->
     assert on.adapter.choose(session, "of another visit") == {}
 
 
+def test_equal_answers_are_called_equal_whoever_gave_them(
+    on: Handlers, make: Make, chat: Chat
+) -> None:
+    session = Session()
+    make(session, "one")
+    one = session.made
+    make(session, "two")
+    assert one is not None
+    for key in ("", one.key):
+        on.compare.clear_chat(session)
+        on.compare.stand_beside(session, key)
+        assert "both answers are the same" not in chat(session, "Other")["right_pane"]
+        updates = chat(session, "SAME")
+        assert "both answers are the same, word for word" in updates["right_pane"]
+        assert "both answers are the same" not in updates["left_pane"]
+
+
+def test_a_vote_reveals_who_answered_then(
+    on: Handlers, make: Make, chat: Chat, request_here: gr.Request
+) -> None:
+    session = Session()
+    make(session, "one")
+    one = session.made
+    make(session, "two")
+    assert one is not None
+    on.compare.go_blind(session, True)
+    chat(session, "Hi")
+    on.compare.vote("tie", session, request_here)
+    session.turns[-1].swapped = False
+    left = on.compare.stand_beside(session, one.key)["left_pane"]
+    assert "<b>Base</b>" in left
+    assert "Other adapter" not in left
+
+
 def test_a_line_tells_where_another_adapter_takes_over(
     on: Handlers, make: Make, chat: Chat
 ) -> None:

@@ -523,7 +523,7 @@ def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
         return f"<span><b>{_('stopped')}</b></span>" if answer.stopped else ""
     parts = [_("{number} tok", number=reply.num_tokens)]
     if view.blind:
-        who = _("Adapted") if place == "right" else _("Other adapter") if view.beside else _("Base")
+        who = _("Adapted") if place == "right" else _("Other adapter") if answer.made else _("Base")
         better = f" {_('better')}" if turn.vote == place else ""
         parts.insert(0, f"<b>{who}{better}</b>")
     if reply.tokens_per_second:
@@ -534,7 +534,8 @@ def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
         parts.append(_("cut at {number} tokens", number=reply.num_tokens))
     both = turn.right is not None and turn.left.finished and turn.right.finished
     if place == "right" and both and turn.left.reply and turn.left.reply.text == reply.text:
-        parts.append(f"<b class='is-doubt'>{_('same as base, token for token')}</b>")
+        same = _("both answers are the same, word for word")
+        parts.append(f"<b class='is-doubt'>{same}</b>")
     more = [f"<code>{esc(label_words(answer))}</code>"]
     if reply.first_token_seconds is not None:
         more.append(_("first token {seconds:.2f} s", seconds=reply.first_token_seconds))
