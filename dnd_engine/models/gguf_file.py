@@ -20,6 +20,16 @@ __all__ = ["GGUFHeader", "convert", "read_header"]
 
 _MAGIC = b"GGUF"
 
+_REPOSITORY = "general.source.huggingface.repository"
+_READ = {
+    "general.architecture",
+    "general.type",
+    _REPOSITORY,
+    "split.count",
+    "tokenizer.ggml.model",
+}
+"""Fields that are looked at; the many words of the tokenizer, for one, are not decoded."""
+
 _COPIES = 2
 """Dequantised copies in memory during conversion: one read, one to write."""
 
@@ -50,6 +60,7 @@ def read_header(path: Path) -> GGUFHeader:
     try:
         # The reader validates little: a cut header ends in whatever error its parsing meets.
         reader: Any = gguf.GGUFReader(path)
+        told = {name: reader.fields[name].contents() for name in reader.fields.keys() & _READ}
     except (ValueError, IndexError, KeyError, OSError) as error:
         raise AssetError(
             f"`{path}` is a damaged GGUF file ({error}). Download it again."
@@ -58,9 +69,8 @@ def read_header(path: Path) -> GGUFHeader:
     # The header comes first, so a download that was cut off may have all of it.
     if any(tensor.data_offset + tensor.n_bytes > size for tensor in reader.tensors):
         raise AssetError(f"`{path}` ends before its weights do. Download it again.")
-    told = {name: field.contents() for name, field in reader.fields.items()}
     _check_kind(path, told)
-    hub_id = told.get("general.source.huggingface.repository")
+    hub_id = told.get(_REPOSITORY)
     return GGUFHeader(
         architecture=str(told["general.architecture"]),
         num_parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
@@ -74,7 +84,8 @@ def _check_kind(path: Path, told: dict[str, Any]) -> None:
         raise AssetError(
             f"`{path}` holds a GGUF of the type {kind!r}, expected a model. Name the base's file."
         )
-    if (parts := told.get("split.count", 1)) > 1:
+    # 0 in files that were joined.
+    if (parts := told.get("split.count", 1)) not in (0, 1):
         raise AssetError(
             f"`{path}` is one of {parts} parts. Join them with llama.cpp's "
             "`llama-gguf-split --merge`, and name the result."

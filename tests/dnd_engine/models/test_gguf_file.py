@@ -183,6 +183,11 @@ def cut_header(path: Path) -> None:
     path.write_bytes(write_model(path).read_bytes()[:300])
 
 
+def broken_text(path: Path) -> None:
+    whole = write_model(path, hub_id="example/model").read_bytes()
+    path.write_bytes(whole.replace(b"example/model", b"example/\xffodel"))
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
@@ -192,6 +197,7 @@ def cut_header(path: Path) -> None:
         ),
         (cut, r"is a damaged GGUF file|ends before its weights do\. Download it again"),
         (cut_header, r"is a damaged GGUF file \(.*\)\. Download it again"),
+        (broken_text, r"is a damaged GGUF file \('utf-8' codec .*\)\. Download it again"),
         (
             lambda path: write_model(path, architecture="mamba"),
             r"a GGUF of the architecture 'mamba'; those that can be read are gemma2, gemma3, ",
@@ -206,7 +212,7 @@ def cut_header(path: Path) -> None:
         ),
         (lambda path: write_model(path, tokenizer="none"), r"holds no tokenizer\. Take a file"),
     ],
-    ids=["zip", "cut", "cut header", "architecture", "adapter", "part", "no tokenizer"],
+    ids=["zip", "cut", "cut header", "text", "architecture", "adapter", "part", "no tokenizer"],
 )
 def test_a_wrong_file_is_refused_and_nothing_kept(
     make: Callable[[Path], Any], told: str, tmp_path: Path
