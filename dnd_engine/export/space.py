@@ -60,7 +60,9 @@ def space_files(root: Path) -> tuple[SpaceFile, ...]:
 def _walk(root: Path) -> Iterator[Path]:
     for folder in _FOLDERS:
         for path in sorted((root / folder).rglob("*")):
-            hidden = any(part.startswith((".", "__pycache__")) for part in path.parts)
+            # Of the path inside the checkout, which may itself be in a hidden folder.
+            inside = path.relative_to(root).parts
+            hidden = any(part.startswith((".", "__pycache__")) for part in inside)
             # A link may lead out of the checkout, and the upload would follow it.
             if path.is_file() and not path.is_symlink() and not hidden:
                 yield path

@@ -42,6 +42,18 @@ def test_everything_the_app_needs_is_uploaded_and_nothing_else() -> None:
     assert not [name for name in names if "__pycache__" in name or "/." in name]
 
 
+def test_a_checkout_may_lie_in_a_hidden_folder(checkout: Path) -> None:
+    """As under `~/.worktrees`, or `../checkout`, whose first part begins with a dot too."""
+    hidden = checkout.parent / ".worktrees" / "checkout"
+    hidden.parent.mkdir()
+    shutil.copytree(checkout, hidden)
+    (hidden / "ui" / ".cache").mkdir()
+    (hidden / "ui" / ".cache" / "x").touch()
+    names = [file.name for file in space_files(hidden)]
+    assert names == [file.name for file in space_files(checkout)]
+    assert "ui/build.py" in names
+
+
 def test_the_space_arrives_as_it_is_here(checkout: Path, hub: Hub) -> None:
     made = deploy("--root", checkout, "--token", TOKEN, "--json")
     assert made.exit_code == 0, made.output
