@@ -63,6 +63,15 @@ def test_a_gguf_is_offered_with_its_command_line(on: Handlers, export: Export) -
     assert path.name in done["export_told"]
 
 
+def test_a_tick_after_the_result_takes_nothing_away(
+    on: Handlers, export: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on.app.calls, "beside", lambda steps: [None, *steps, None])
+    done = export(on, "gguf")[-1]
+    assert done["export_file"].visible is True
+    assert "is ready" in done["export_told"]
+
+
 def test_an_error_nobody_foresaw_gives_the_buttons_back(at_home: Handlers) -> None:
     for name, updates in (
         ("export", at_home.export.export_broke()),

@@ -75,10 +75,12 @@ class ExportEvents:
         try:
             # An iterator, so that `beside` ticks while its one step runs.
             steps = self._once(adapter, target, repo, private, token, request)
-            for done in self._app.calls.beside(steps):
-                if done is None:
+            for step in self._app.calls.beside(steps):
+                if step is None:
                     clock = f"{number(time.monotonic() - start, '.0f')} s"
                     yield {"export_told": busy(f"{doing} <span class='dnd-num'>{clock}</span>")}
+                else:
+                    done = step  # a last tick may still follow
         except DndError as error:
             done = {"export_told": faults(failed, str(error))}
         if session.made is not made or made.adapter is not adapter:
