@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, HfApi, metadata_load
 
 from dnd_engine.errors import HubError
 from dnd_engine.export.hub import check_repo_id, find_token, in_words
@@ -75,16 +75,7 @@ def check_space(root: Path) -> None:
         HubError: With every fault: a README that starts no Gradio app, or requirements that do not
             match pyproject.toml.
     """
-    faults = []
-    # A Space reads its settings from YAML between two lines of `---` at the very beginning.
-    front = (root / "README.md").read_text(encoding="utf-8").split("---\n")
-    settings = yaml.safe_load(front[1]) if len(front) > 2 and not front[0] else {}
-    if settings.get("sdk") != "gradio":
-        faults.append("README.md must begin with settings whose `sdk` is gradio")
-    elif not (root / str(settings.get("app_file"))).is_file():
-        faults.append(
-            f"README.md names the app file `{settings.get('app_file')}`, which is missing"
-        )
+    faults = [*_wrong_settings(root)]
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
     listed = {_package(line) for line in lines if line and not line.startswith("#")}
@@ -95,6 +86,19 @@ def check_space(root: Path) -> None:
         )
     if faults:
         raise HubError(f"the Space would not start: {'; '.join(faults)}.")
+
+
+def _wrong_settings(root: Path) -> Iterator[str]:
+    """What is wrong with the settings that a Space reads at the beginning of its README."""
+    try:
+        settings = metadata_load(root / "README.md") or {}
+    except (ValueError, yaml.YAMLError) as error:
+        yield f"README.md begins with settings that cannot be read: {' '.join(str(error).split())}"
+        return
+    if settings.get("sdk") != "gradio":
+        yield "README.md must begin with settings whose `sdk` is gradio"
+    elif not (root / str(settings.get("app_file"))).is_file():
+        yield f"README.md names the app file `{settings.get('app_file')}`, which is missing"
 
 
 def _package(requirement: str) -> str:

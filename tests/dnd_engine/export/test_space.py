@@ -102,6 +102,22 @@ def test_a_wrong_name_is_refused_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("", "`sdk` is gradio"),
+        ("gradio\n", "README.md begins with settings that cannot be read: .* should be a dict"),
+        ("sdk: [\n", "README.md begins with settings that cannot be read: while parsing"),
+    ],
+)
+def test_settings_that_are_none_are_refused_in_words(
+    settings: str, message: str, checkout: Path
+) -> None:
+    (checkout / "README.md").write_text(f"---\n{settings}---\n# A title\n")
+    with pytest.raises(HubError, match=message):
+        check_space(checkout)
+
+
+@pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
         ("README.md", "sdk: gradio", "sdk: docker", "`sdk` is gradio"),
