@@ -52,12 +52,14 @@ def doubt(text: str) -> str:
     """Describe what a text looks like, if it does not look like a list of prompts.
 
     Args:
-        text: A text without `---` lines.
+        text: A text without `---` lines, not blank.
 
     Returns:
         A sentence; empty if the text may be prompts.
     """
-    lines = [line.strip() for line in text[:_LOOKED_AT].splitlines() if line.strip()]
+    # Without blank lines at the beginning, which may be more than is looked at.
+    beginning = text.lstrip()[:_LOOKED_AT]
+    lines = [line.strip() for line in beginning.splitlines() if line.strip()]
     for kind, looks_so in _KINDS.items():
         if looks_so(lines):
             return f"This looks like {kind}, not like a list of prompts."

@@ -267,6 +267,13 @@ def test_a_text_that_is_hardly_prompts_is_said_to_be_so(write: Write, kind: str)
     assert read_prompt_file(path, split="paragraphs").doubt == ""
 
 
+def test_a_text_below_thousands_of_blank_lines_is_looked_at(write: Write) -> None:
+    blank = " \n" * 20_000
+    assert read_prompt_file(write("a.txt", f"{blank}Say hello.")).doubt == ""
+    letter = read_prompt_file(write("b.txt", blank + NOT_PROMPTS["a letter"]))
+    assert letter.doubt.startswith("This looks like a letter")
+
+
 @pytest.mark.parametrize(
     "text",
     [
