@@ -188,7 +188,7 @@ def without(file: PromptFile, places: Sequence[int]) -> PromptFile:
     Raises:
         PromptFileError: If no prompt is left.
     """
-    gone = tuple(sorted({place for place in places if 0 <= place < len(file.prompts)}))
+    gone = {place for place in places if 0 <= place < len(file.prompts)}
     if not gone:
         return file
     if len(gone) == len(file.prompts):
@@ -196,13 +196,13 @@ def without(file: PromptFile, places: Sequence[int]) -> PromptFile:
             f"{file.name}: expected at least one prompt, got none, since all were removed. "
             "Bring some back, or remove the file."
         )
-    kept = tuple(prompt for place, prompt in enumerate(file.prompts) if place not in set(gone))
+    kept = tuple(prompt for place, prompt in enumerate(file.prompts) if place not in gone)
     note = f"{count(len(gone), 'prompt')} removed by hand."
     return replace(
         file,
         prompts=kept,
         notes=(*file.notes, note),
-        choices=replace(file.choices, without=gone),
+        choices=replace(file.choices, without=tuple(sorted(gone))),
     )
 
 
