@@ -29,7 +29,6 @@ __all__ = [
     "Objective",
     "Reconstruction",
     "TaskLoss",
-    "with_checkpoints",
 ]
 
 
@@ -40,8 +39,8 @@ class Objective(Protocol):
     needs_examples: bool
     """Whether batches must hold examples; objectives on weights do without."""
 
-    def prepare(self, pools: Sequence[TaskPool]) -> tuple[TaskPool, ...]:
-        """Do what is done once before training, which may be slow; leave out unusable tasks."""
+    def prepare(self, pools: Sequence[TaskPool]) -> None:
+        """Do what is done once before training, which may be slow."""
         ...
 
     def initialise(self, generator: Generator) -> None:
@@ -61,9 +60,8 @@ class TaskLoss:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    def prepare(self, pools: Sequence[TaskPool]) -> tuple[TaskPool, ...]:
+    def prepare(self, pools: Sequence[TaskPool]) -> None:
         """Nothing to prepare."""
-        return tuple(pools)
 
     def initialise(self, generator: Generator) -> None:
         """The generator's own start."""
@@ -77,12 +75,6 @@ class TaskLoss:
             return response_losses(
                 runtime.base.model, batch.examples.to(runtime.base.device)
             ).nll.mean()
-
-
-def with_checkpoints(pools: Sequence[TaskPool], collection: Collection) -> tuple[TaskPool, ...]:
-    """Leave out trained tasks without checkpoints; validating ones need none."""
-    collected = set(collection.train_slugs)
-    return tuple(p for p in pools if p.role == "validation" or p.task.info.slug in collected)
 
 
 class Reconstruction:
@@ -113,22 +105,13 @@ class Reconstruction:
         assert self._pairs is not None, "`prepare` comes first"
         return self._pairs
 
-    def prepare(self, pools: Sequence[TaskPool]) -> tuple[TaskPool, ...]:
-        """Leave out trained tasks without checkpoints; validating ones need none.
+    def prepare(self, pools: Sequence[TaskPool]) -> None:
+        """Open the checkpoints of the trained tasks, of which each has some.
 
         Raises:
-            TrainingError: If fewer than two tasks have checkpoints, or some were trained on other
-                examples than the task folders hold now.
+            TrainingError: If some were trained on other examples than the task folders hold now.
         """
-        kept = with_checkpoints(pools, self._collection)
-        trained = [p.task.info.slug for p in kept if p.role == "train"]
-        if len(trained) < 2:
-            raise TrainingError(
-                f"the collection `{self._collection.path}` has checkpoints of {len(trained)} of "
-                "the tasks; training needs two or more. Collect more tasks, or name the task "
-                "folders that it was made from."
-            )
-        tasks = [pool.task for pool in kept if pool.role == "train"]
+        tasks = [pool.task for pool in pools if pool.role == "train"]
         if changed := self._collection.made_otherwise(tasks):
             raise TrainingError(
                 f"the collection `{self._collection.path}` was trained on other examples of "
@@ -137,10 +120,10 @@ class Reconstruction:
                 "made from, or collect from these into another folder."
             )
         # What is cached are means over these tasks, so its name depends on them too.
+        trained = [task.info.slug for task in tasks]
         identity = _digest(self._identity, *trained)
         self._pairs = open_pairs(self._collection, trained, self._recipe.cache_folder, identity)
-        self._slugs = tuple(pool.task.info.slug for pool in kept)
-        return kept
+        self._slugs = tuple(pool.task.info.slug for pool in pools)
 
     def initialise(self, generator: Generator) -> None:
         """Take over the A that all checkpoints started from, nearly; B stays zero.

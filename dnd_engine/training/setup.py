@@ -39,12 +39,7 @@ from dnd_engine.training.batches import (
 from dnd_engine.training.checkpoint import read_notes
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.collection_files import write_aside
-from dnd_engine.training.objectives import (
-    Objective,
-    Reconstruction,
-    TaskLoss,
-    with_checkpoints,
-)
+from dnd_engine.training.objectives import Objective, Reconstruction, TaskLoss
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import RECIPE
 
@@ -113,9 +108,9 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     inherited = {} if warm_start is None else warm_start.config.training
     _check_unseen(families, inherited)
     pools = build_pools(tasks, base.tokenizer, recipe, families)
-    if recipe.collection is not None:
-        pools = with_checkpoints(pools, Collection.open(recipe.collection))
     _check_count(recipe, pools)
+    if recipe.collection is not None:
+        pools = _with_checkpoints(pools, Collection.open(recipe.collection))
     identity = {**recipe.identity(), **{f"{name}_sha256": h for name, h in hashes.items()}}
     if checkpoint.exists():
         _check_checkpoint(checkpoint, identity, recipe)
@@ -126,7 +121,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
     # What follows takes minutes, and who watches the folder shall see meanwhile what comes.
     write_aside(recipe.out / RECIPE, (json.dumps(recipe.to_json(), indent=1) + "\n").encode())
-    pools = objective.prepare(pools)
+    objective.prepare(pools)
     conditions = ConditionPool.unread(len(pools))
     if reads:
         conditions = encode_conditions(pools, reader, read_by, recipe)
@@ -296,6 +291,20 @@ def _check_count(recipe: TrainRecipe, pools: Sequence[TaskPool]) -> None:
             f"only {trained} task(s) of {', '.join(f'`{folder}`' for folder in recipe.tasks)} have "
             f"enough examples of at most {recipe.max_tokens} tokens; training needs two or more."
         )
+
+
+def _with_checkpoints(pools: Sequence[TaskPool], collection: Collection) -> tuple[TaskPool, ...]:
+    """Leave out trained tasks without checkpoints; validating ones need none."""
+    collected = set(collection.train_slugs)
+    kept = tuple(p for p in pools if p.role == "validation" or p.task.info.slug in collected)
+    trained = sum(pool.role == "train" for pool in kept)
+    if trained < 2:
+        raise TrainingError(
+            f"the collection `{collection.path}` has checkpoints of {trained} of the tasks; "
+            "training needs two or more. Collect more tasks, or name the task folders that it was "
+            "made from."
+        )
+    return kept
 
 
 def _check_checkpoint(checkpoint: Path, identity: dict[str, Any], recipe: TrainRecipe) -> None:

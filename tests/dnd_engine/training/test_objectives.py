@@ -13,9 +13,7 @@ import torch
 from dnd_engine.errors import BaseMismatchError, TrainingError
 from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.weight_tokens import standardise
-from dnd_engine.tasks.folder import load_tasks
-from dnd_engine.training import objectives, setup, trainer
-from dnd_engine.training.batches import TaskPool, build_pools
+from dnd_engine.training import setup, trainer
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.finetune import collect_runs
 from dnd_engine.training.finetune.collect import collect
@@ -25,7 +23,7 @@ from dnd_engine.training.pairs import open_pairs, token_scales
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
 from tests.dnd_engine.letters import JOBS, logged, write_tasks
-from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens, save_tiny
+from tests.dnd_engine.tiny import CPU, LAYOUT, random_tokens, save_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
 
@@ -66,10 +64,6 @@ def collection(
 
 
 # Reconstruction
-
-
-def pools_of(recipe: TrainRecipe) -> tuple[TaskPool, ...]:
-    return build_pools(load_tasks(recipe.tasks), byte_tokenizer(), recipe)
 
 
 def batch_of(recipe: TrainRecipe, step: int = 0) -> Any:
@@ -221,11 +215,18 @@ def test_tasks_without_checkpoints_are_left_out(
     for arm in (more, replace(more, objective="task_loss")):
         run = trainer._Run(replace(arm, out=tmp_path / arm.objective), resume=False)
         assert [pool.task.info.slug for pool in run.pools] == list(JOBS)
-    kept = objectives.Reconstruction(collection, recipe, "x")
+
+
+@pytest.mark.parametrize("objective", ["task_loss", "reconstruction"])
+def test_a_collection_of_other_tasks_is_refused(
+    objective: Any, recipe: TrainRecipe, collection: Collection, tmp_path: Path
+) -> None:
+    tasks = write_tasks(tmp_path / "tasks", ("first", "alone", "vowel"))
+    recipe = replace(recipe, objective=objective, collection=collection.path, tasks=(tasks,))
     with pytest.raises(
         TrainingError, match=r"has checkpoints of 1 of the tasks; training needs two or more\. Coll"
     ):
-        kept.prepare(pools_of(recipe)[:1])
+        train(recipe)
 
 
 def test_a_collection_must_fit_recipe_and_base(
