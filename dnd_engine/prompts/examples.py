@@ -16,8 +16,6 @@ class ExampleBucket:
 
     id: str
     bucket: str
-    title: str
-    about: str
     files: tuple[str, ...]
     num_prompts: int
     weight: float
