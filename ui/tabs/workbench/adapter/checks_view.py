@@ -558,7 +558,8 @@ def _nearest_html(inspection: "Inspection") -> str:
         return ""
     rows = "".join(
         f"<li title='{esc(task.description)}'><code>{esc(task.slug)}</code>"
-        f"<i aria-hidden='true'><i style='width:{100 * _clip(task.similarity):.0f}%'></i></i>"
+        "<i aria-hidden='true'>"
+        f"<i style='width:{100 * min(max(task.similarity, 0), 1):.0f}%'></i></i>"
         f"<span class='dnd-num'>{number(task.similarity, '.2f')}</span></li>"
         for task in inspection.nearest_tasks[:5]
     )
@@ -583,10 +584,6 @@ def _nearest_html(inspection: "Inspection") -> str:
         f"<div class='dnd-evidence'><h3>{_('Nearest training tasks, cosine')}</h3>"
         f"<ul class='dnd-nearest'>{rows}</ul>{told}</div>"
     )
-
-
-def _clip(share: float) -> float:
-    return max(0.0, min(1.0, share))
 
 
 def proof_html(
@@ -681,35 +678,22 @@ def _controls_html(proof: "Conditioning") -> str:
     )
 
 
-def _heat_levels(norms: Mapping[str, Sequence[float]]) -> list[tuple[str, list[int]]]:
-    """Sort relative norms into colour steps, between the smallest and the largest."""
-    values = [value for layers in norms.values() for value in layers]
-    if not values:
-        return []
-    low, high = min(values), max(values)
-    # All norms may be equal.
-    span = (high - low) or 1.0
-    return [
-        (
-            name.removesuffix("_proj"),
-            # The largest value would otherwise be a step beyond the last.
-            [min(int(_RAMP_STEPS * (value - low) / span), _RAMP_STEPS - 1) for value in layers],
-        )
-        for name, layers in norms.items()
-    ]
-
-
 def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
     """Draw the weight-change map, with the numbers one click away."""
-    rows = _heat_levels(norms)
-    if not rows:
-        return ""
     values = [value for layers in norms.values() for value in layers]
-    num_layers = max(len(levels) for _, levels in rows)
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    num_layers = max(map(len, norms.values()))
+
+    def step(value: float) -> int:
+        # All norms may be equal. The largest would otherwise be a step beyond the last.
+        return min(int(_RAMP_STEPS * (value - low) / ((high - low) or 1.0)), _RAMP_STEPS - 1)
+
     heat = "".join(
-        f"<span class='dnd-heat-name'>{esc(name)}</span>"
-        + "".join(f"<i class='h{level}'></i>" for level in levels)
-        for name, levels in rows
+        f"<span class='dnd-heat-name'>{esc(name.removesuffix('_proj'))}</span>"
+        + "".join(f"<i class='h{step(value)}'></i>" for value in layers)
+        for name, layers in norms.items()
     )
     axis = "<span></span>" + "".join(
         f"<span class='dnd-heat-axis'>{layer if layer % 5 == 0 or layer == num_layers - 1 else ''}"
@@ -723,12 +707,12 @@ def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
         + "</tr>"
         for name, layers in norms.items()
     )
-    ends = [number(100 * end, ".2g") for end in (min(values), max(values))]
+    ends = [number(100 * end, ".2g") for end in (low, high)]
     title = _("Where the weights changed")
     told = _(
         "Relative weight change: from {low:.2g} to {high:.2g} per cent",
-        low=100 * min(values),
-        high=100 * max(values),
+        low=100 * low,
+        high=100 * high,
     )
     more = _("‖ΔW‖ / ‖W‖ by layer and matrix. It shows where and how much, not how well.")
     ramp = "".join(f"<i class='h{level}'></i>" for level in range(_RAMP_STEPS))
