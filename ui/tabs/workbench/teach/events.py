@@ -118,9 +118,9 @@ class TeachEvents:
         made = session.made
         if made is None:
             return {}
-        run = Run("refinement", Stages(("wait", "ask", "refine", "check"), "refinement"), (), made)
-        # Not those on the canvas, which may have changed since the adapter was made.
-        run.buckets = made.buckets
+        stages = Stages(("wait", "ask", "refine", "check"), "refinement")
+        # Not the buckets on the canvas, which may have changed since the adapter was made.
+        run = Run("refinement", stages, made.buckets, made)
         # The key leaves the page even if nothing is started.
         cleared: Updates = {"teach_key": "", "teach_told": ""}
         try:
