@@ -27,7 +27,6 @@ def wire_prompts(page: Page, panel: PromptsPanel) -> None:
             "inbox synthesize hint forecast adapter_facts",
             inputs=[panel.canvas, session],
         ),
-        trigger_mode="always_last",
         **LANES["read"],
         **QUIET,
     )
@@ -37,7 +36,6 @@ def wire_prompts(page: Page, panel: PromptsPanel) -> None:
             "synthesize hint adapter_facts",
             inputs=[panel.instruction, session],
         ),
-        trigger_mode="always_last",
         **QUIET,
     )
     # Not at each keystroke: half an instruction would be forecast too.
