@@ -117,7 +117,7 @@ class CompareEvents:
         return Answer(self._app.label(made), made, strength=strength, times=times)
 
     @staticmethod
-    def mode_of(session: Session) -> AskMode:
+    def _mode_of(session: Session) -> AskMode:
         """Return the chosen mode, else that of the fair comparison.
 
         With instructions in the prompts, the point is that the adapter does not need them, so only
@@ -140,7 +140,7 @@ class CompareEvents:
 
     def compared(self, session: Session) -> Updates:
         """Draw what the adapter in the bar is compared with."""
-        made, mode = session.made, self.mode_of(session)
+        made, mode = session.made, self._mode_of(session)
         listed = instructions_of(made.buckets) if made is not None else []
         instructions = [instruction for _bucket, instruction in listed]
         # The choice may be of an earlier adapter.
@@ -163,7 +163,7 @@ class CompareEvents:
     def _head(self, session: Session) -> str:
         return head_html(
             has_adapter=session.made is not None or session.remote is not None,
-            mode=self.mode_of(session),
+            mode=self._mode_of(session),
             beside=_beside(session) is not None,
             blind=session.blind,
         )
@@ -192,7 +192,7 @@ class CompareEvents:
         if run.kind != "imprint" and run.stages.ended != "done":
             return {}
         # Keep the text that is being typed in the box.
-        return self._ask(question, self.mode_of(session), session)
+        return self._ask(question, self._mode_of(session), session)
 
     def ask_again(self, session: Session, place: Place | None = None) -> Updates:
         """Ask the last question again, on both sides or one, with the current models."""

@@ -6,9 +6,9 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
 from ui.state import AskMode, Place
 
-__all__ = ["MAX_INSTRUCTIONS", "instructions_of", "is_told", "sent"]
+__all__ = ["instructions_of", "is_told", "sent"]
 
-MAX_INSTRUCTIONS = 20
+_MAX_INSTRUCTIONS = 20
 """Maximum length of the list; nobody would read more."""
 
 
@@ -24,7 +24,7 @@ def instructions_of(buckets: Sequence[Bucket]) -> list[tuple[str, str]]:
         for parts in (split_prompt(prompt.text) for prompt in bucket.prompts)
         if parts.input is not None
     )
-    return list(dict.fromkeys(found))[:MAX_INSTRUCTIONS]
+    return list(dict.fromkeys(found))[:_MAX_INSTRUCTIONS]
 
 
 def is_told(mode: AskMode, place: Place) -> bool:

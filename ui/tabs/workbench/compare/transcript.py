@@ -12,9 +12,9 @@ from ui.tabs.workbench.compare.view import label_words, mode_words
 from ui.tabs.workbench.compare.votes_view import VOTE_WORDS
 from ui.text import _, number
 
-__all__ = ["NAMES", "write_transcript"]
+__all__ = ["write_transcript"]
 
-NAMES = ("conversation.md", "conversation.json", "votes.jsonl")
+_NAMES = ("conversation.md", "conversation.json", "votes.jsonl")
 
 
 def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, Path | None]:
@@ -28,7 +28,7 @@ def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, P
         Paths of Markdown, JSON and the votes as JSON Lines; the last is None without votes.
     """
     kept = [turn for turn in turns if any(side.reply for side in turn.sides.values())]
-    markdown, whole, votes = (folder / name for name in NAMES)
+    markdown, whole, votes = (folder / name for name in _NAMES)
     now = datetime.now(UTC)
     head = f"# {_('Conversation')}\n\n{_('Written on {day}.', day=_moment(now))}\n"
     markdown.write_text("\n".join([head, *map(_markdown, kept)]), encoding="utf-8")

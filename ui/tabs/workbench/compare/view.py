@@ -19,7 +19,6 @@ from ui.text import N_, _, drawn, number
 
 __all__ = [
     "NUM_SUGGESTIONS",
-    "VOTES",
     "ComparePanel",
     "View",
     "compare_panel",
@@ -27,14 +26,13 @@ __all__ = [
     "label_words",
     "mode_words",
     "pane_html",
-    "speed",
 ]
 
 NUM_SUGGESTIONS = 3
 
 
 # By position on the page, unlike `votes_view.VOTE_WORDS`, which are about the models.
-VOTES: Mapping[str, str] = {
+_VOTES: Mapping[str, str] = {
     "a": N_("A is better"),
     "b": N_("B is better"),
     "tie": N_("Tie"),
@@ -78,7 +76,7 @@ class ComparePanel:
     right_pane: gr.HTML
     vote_row: gr.Row
     vote: Mapping[str, gr.Button]
-    """One button per entry of `VOTES`."""
+    """One button per entry of `_VOTES`."""
     edit_row: gr.Row
     """Shown while the last question is in the box for editing, with a way to cancel."""
     cancel_edit: gr.Button
@@ -147,7 +145,7 @@ def compare_panel() -> ComparePanel:
         with gr.Row(elem_id="dnd-votes", visible=False) as vote_row:
             vote = {
                 name: gr.Button(_(words), size="md", min_width=0, elem_id=f"dnd-vote-{name}")
-                for name, words in VOTES.items()
+                for name, words in _VOTES.items()
             }
         with gr.Row(elem_id="dnd-editing", visible=False) as edit_row:
             gr.HTML(
@@ -256,7 +254,7 @@ def mode_words(mode: AskMode) -> str:
     return _(_ASK_MODES[mode])
 
 
-def speed(per_second: float) -> str:
+def _speed(per_second: float) -> str:
     """Format tokens per second, with one decimal below ten."""
     # From 9.95 on, one decimal would give 10.0.
     return number(per_second, ".0f" if per_second >= 9.95 else ".1f")
@@ -527,7 +525,7 @@ def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
         better = f" {_('better')}" if turn.vote == place else ""
         parts.insert(0, f"<b>{who}{better}</b>")
     if reply.tokens_per_second:
-        parts.append(_("{number} tok/s", number=speed(reply.tokens_per_second)))
+        parts.append(_("{number} tok/s", number=_speed(reply.tokens_per_second)))
     if answer.stopped:
         parts.append(f"<b>{_('stopped')}</b>")
     elif reply.stop_reason == "length":

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from dnd_engine.checks.results import Forecast, Sure
     from dnd_engine.generator.report import ForecastGauge
 
-__all__ = ["SURE", "forecast_html"]
+__all__ = ["forecast_html"]
 
-SURE: Mapping["Sure", str] = {
+_SURE: Mapping["Sure", str] = {
     "sure": N_("Given your instruction, the model is sure of its answers."),
     "partly": N_("Given your instruction, the model is only partly sure of its answers."),
     "unsure": N_("Even given your instruction, the model is unsure of its answers."),
@@ -41,7 +41,7 @@ def forecast_html(
         # Empty if nothing was measured; then only the model's sureness is stated.
         expected = _expected(forecast, gauge)
         lines.append(
-            f"<li>{icon(_ICONS[forecast.sure])}<div>{of}<b>{_(SURE[forecast.sure])}</b> "
+            f"<li>{icon(_ICONS[forecast.sure])}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
             f"<span>{expected}</span></div>"
         )
         why.append(f"<p>{f'{esc(name)}: ' if of else ''}{_why(forecast, gauge)}</p>")
