@@ -110,7 +110,8 @@ _DARK = {
 
 def short(value: float) -> str:
     """Format with three significant figures, without a leading zero."""
-    digits = format(value, ",.0f" if abs(value) >= 1000 else ".3g")
+    # From 999.5 on, three significant figures would be 1e+03.
+    digits = format(value, ",.0f" if abs(value) >= 999.5 else ".3g")
     return digits.replace("0.", ".", 1) if 0 < abs(value) < 1 else digits
 
 
@@ -118,9 +119,9 @@ def clock(seconds: float) -> str:
     """Format seconds in a fitting unit of time."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    # Zero is 0 s, not 0 ms.
-    is_short = 0 < seconds < 1
+            return f"{short(seconds / size)} {unit}"
+    # Zero is 0 s, not 0 ms; and 999.5 ms are 1 s already.
+    is_short = 0 < seconds < 0.9995
     return f"{seconds * 1000:.3g} ms" if is_short else f"{seconds:.2g} s"
 
 
@@ -175,9 +176,9 @@ class Scale:
 
 
 def clock_scale(low: float, high: float, write: Callable[[float], str] = clock) -> Scale:
-    """Make a logarithmic scale of seconds whose ticks are round units of time."""
+    """Make a logarithmic scale of seconds whose ticks are round units of time, if it has any."""
     ticks = tuple(tick for tick in _SECONDS if low <= tick <= high)
-    return Scale(low, high, ticks, write, is_log=True)
+    return Scale(low, high, ticks or (low, high), write, is_log=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +341,10 @@ def line_chart(
             f"{escape(y.label(tick))}</text>"
         )
     for line in lines:
-        at = [(x.place(a), y.place(b)) for a, b in _thinned(line.points)]
+        # A path alone may lose points: each mark and each whisker is a number of its own.
+        is_path = line.style != "dots" and not line.whiskers
+        points = _thinned(line.points) if is_path else line.points
+        at = [(x.place(a), y.place(b)) for a, b in points]
         # No whiskers at all are fine; too few are a mistake.
         for (share, _), whisker in zip(at, line.whiskers, strict=bool(line.whiskers)):
             low, high = (_HEIGHT * (1 - y.place(v)) for v in whisker)

@@ -9,6 +9,7 @@ from dnd_engine.charts import (
     Row,
     Scale,
     apart,
+    clock,
     clock_scale,
     line_chart,
     row_chart,
@@ -45,6 +46,16 @@ def test_a_scale_of_seconds_is_written_as_a_clock_shows_them() -> None:
     assert written == ["10 ms", "100 ms", "1 s", "10 s", "1 min", "10 min", "1 h"]
 
 
+def test_a_scale_of_seconds_between_two_units_shows_its_ends() -> None:
+    scale = clock_scale(12, 50)
+    assert [scale.label(tick) for tick in scale.ticks] == ["12 s", "50 s"]
+
+
+def test_what_rounds_up_to_a_thousand_is_written_so() -> None:
+    assert [short(v) for v in (999.4, 999.7, -999.7)] == ["999", "1,000", "-1,000"]
+    assert [clock(v) for v in (0.9994, 0.9996, 2000 * 86_400)] == ["999 ms", "1 s", "2,000 d"]
+
+
 def test_numbers_below_one_have_no_leading_zero() -> None:
     assert [short(v) for v in (0.14, -0.003, 0, -2.5, 1234)] == [
         ".14",
@@ -68,6 +79,15 @@ def test_a_long_line_keeps_its_extremes_and_its_end() -> None:
     assert path.count("L") < 500
     assert "432.1 85.00" in path  # half of 170 pixels
     assert path.endswith("999.9 153.00")
+
+
+def test_many_dots_are_all_there_with_their_whiskers() -> None:
+    points = [(n / 999, 0.5) for n in range(1000)]
+    dots = Line(points, "own", style="dots", whiskers=[(0, 0.5)] * 1000)
+    line = Line(points, "own", whiskers=[(0, 0.5)] * 1000)
+    drawn = line_chart([dots], Scale.share(), Scale.share(), "told").body
+    assert (drawn.count("<circle"), drawn.count("'whisker")) == (1000, 1000)
+    assert line_chart([line], Scale.share(), Scale.share(), "").body.count("'whisker") == 1000
 
 
 def test_words_are_escaped_in_files_and_on_pages() -> None:
