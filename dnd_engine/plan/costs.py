@@ -98,7 +98,7 @@ class Plan:
     figures: tuple[Figure, ...]
 
     def __getitem__(self, key: str) -> float | None:
-        return next(f.value for f in self.figures if f.key == key and f.mark == "derived")
+        return {f.key: f.value for f in self.figures if f.mark == "derived"}[key]
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `dnd plan --json` prints."""

@@ -54,7 +54,7 @@ def draw(plans: Sequence[Plan]) -> str:
         plans: One or more plans for the same machine.
     """
     plans = sorted(plans, key=lambda plan: plan.shape.parameters)
-    charts = [_chart(plans, *chart) for chart in _CHARTS]
+    charts = [chart for parts in _CHARTS if (chart := _chart(plans, *parts))]
     return svg_file(charts, f"What a generator costs on {plans[0].hardware.title}, derived")
 
 
@@ -64,13 +64,16 @@ def _chart(
     unit: str,
     write: Callable[[float], str],
     series: Sequence[_Series],
-) -> Chart:
+) -> Chart | None:
     lines = []
     for key, label, look in series:
         points = [(float(plan.shape.parameters), plan[key]) for plan in plans]
         # A logarithmic axis has no zero.
-        known = [(x, y) for x, y in points if y]
-        lines.append(Line(known, look, label, "marked"))
+        if known := [(x, y) for x, y in points if y]:
+            lines.append(Line(known, look, label, "marked"))
+    # A machine of one's own may cost nothing an hour.
+    if not lines:
+        return None
     values = [y for line in lines for _, y in line.points]
     sizes = [plan.shape.parameters for plan in plans]
     ends = "; ".join(f"{line.label} up to {write(line.points[-1][1])}" for line in lines)

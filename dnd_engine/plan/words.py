@@ -19,8 +19,9 @@ ASSUMPTIONS = (
 def amount(value: float) -> str:
     """Format a count with three significant figures and a prefix: 1.11 G."""
     for size, prefix in _UNITS:
-        if value >= size:
-            return f"{value / size:.3g} {prefix}"
+        # Three significant figures round 999.5 up to the next prefix.
+        if value >= 0.9995 * size:
+            return f"{short(value / size)} {prefix}"
     # The space keeps a unit apart; callers without one strip it.
     return f"{value:.0f} "
 

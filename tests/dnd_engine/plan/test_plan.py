@@ -26,8 +26,9 @@ from dnd_engine.models.base import last_hidden, output_layer
 from dnd_engine.plan.costs import Plan, Workload, make_plan, saved_bytes, training_step_flops
 from dnd_engine.plan.decoders import our_decoder, papers_decoder, papers_spec, size_of
 from dnd_engine.plan.hardware import read_hardware
+from dnd_engine.plan.pictures import draw
 from dnd_engine.plan.shapes import BaseShape, read_shape, shipped_shapes
-from dnd_engine.plan.words import markdown
+from dnd_engine.plan.words import amount, markdown
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import CONFIG, random_tokens, tiny_llama
 
@@ -268,6 +269,24 @@ def test_a_wrong_table_of_machines_is_refused(
     path.write_text(yaml.safe_dump({"mine": shipped["h100"] | entry}))
     with pytest.raises(ConfigError, match=message):
         read_hardware(path)
+
+
+def test_amounts_have_three_figures_up_to_the_next_prefix() -> None:
+    told = [amount(value) for value in (999, 999_400, 999_600, 1.234e21)]
+    assert told == ["999 ", "999 k", "1 M", "1,234 E"]
+
+
+def test_a_machine_that_costs_nothing_is_drawn_without_money() -> None:
+    free = replace(read_hardware()[HERE], dollars_per_hour=0)
+    root = ElementTree.fromstring(draw([make_plan(SMOLLM, LoRASpec(), free, Workload())]))
+    words = " ".join(root.itertext())
+    assert "Wall time" in words
+    assert "Money" not in words
+
+
+def test_a_figure_that_no_plan_has_is_a_missing_key() -> None:
+    with pytest.raises(KeyError, match="moon_seconds"):
+        planned()["moon_seconds"]
 
 
 def invoke(*arguments: object) -> Any:
