@@ -236,7 +236,9 @@ def _gain(report: Report) -> Picture | None:
     modes = [m for m in _MODES if m in gains]
     if not modes:
         return None
-    values = [v for m in modes for v in (0, gains[m].high, *gains[m].per_task.values())]
+    values = [
+        v for m in modes for v in (0, gains[m].low, gains[m].high, *gains[m].per_task.values())
+    ]
     # One scale for both modes, so that heights can be compared.
     y = Scale.nice(min(values), max(values), _signed_tick)
     charts = []
@@ -342,7 +344,7 @@ def _agreement(report: Report) -> Picture | None:
     if not dots:
         return None
     bands = [b for b in report.agreement.bands if b.mode == "bare"]
-    values = [0.0, *(gain for _, gain in dots), *(b.low for b in bands)]
+    values = [0.0, *(gain for _, gain in dots), *(v for b in bands for v in (b.low, b.high))]
     told = "; ".join(
         f"{percent(b.begin)} to {percent(b.end)} agreement, gain {signed(b.gain)} on "
         f"{b.n_tasks} tasks"

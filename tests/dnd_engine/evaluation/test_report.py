@@ -13,6 +13,7 @@ import pytest
 from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page
+from dnd_engine.evaluation.pictures import draw_pictures
 from dnd_engine.evaluation.report import build_report, report_markdown, write_report
 from dnd_engine.generator.report import Cosine, Cost, Distances, Distribution, Report, ReportRow
 from dnd_engine.scoring.scores import DRAWN, ROWS, ItemScore
@@ -465,6 +466,25 @@ def test_pictures_keep_text_as_text_and_are_the_same_every_time(
     assert "Generator, right prompts</text>" in svg
     assert "@media (prefers-color-scheme: dark)" in svg
     assert "var(" not in svg, "viewers of files need not know the page's colours"
+
+
+def test_pictures_of_gains_hold_every_task_and_all_of_their_intervals(
+    report: Report, tmp_path: Path
+) -> None:
+    many = {f"t{n}": n / 2000 for n in range(1000)}
+    gain = replace(report.operation_gain["bare"], low=-3.0, per_task=many)
+    found = present(report.agreement)
+    bands = tuple(replace(band, high=4.0) for band in found.bands)
+    made = replace(
+        report,
+        operation_gain={"bare": gain},
+        agreement=replace(found, bands=bands),
+    )
+    draw_pictures(made, tmp_path)
+    drawn = (tmp_path / "gain.svg").read_text(encoding="utf-8")
+    assert drawn.count("<circle") == 1000
+    assert "-3</text>" in drawn
+    assert "+4</text>" in (tmp_path / "agreement.svg").read_text(encoding="utf-8")
 
 
 def test_the_card_is_shorter_has_no_heading_and_holds_every_row(report: Report) -> None:
