@@ -45,7 +45,7 @@ from dnd_engine.training.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
-from dnd_engine.training.collection_files import write_aside
+from dnd_engine.training.collection_files import MANIFEST, write_aside
 from dnd_engine.training.examples import response_losses
 from dnd_engine.training.monitors import (
     GroupNLL,
@@ -133,6 +133,12 @@ class _Run:
             raise TrainingError(
                 f"`{recipe.out}` already holds a run. Continue it with --resume, "
                 "or train into another folder."
+            )
+        # Who watches the folder would take it for the collection's.
+        if (recipe.out / MANIFEST).exists():
+            raise TrainingError(
+                f"`{recipe.out}` holds `{MANIFEST}`, so it is the folder of a collection. Train "
+                "into another folder."
             )
         self.processes = Processes()
         self.processes.check(recipe.objective, recipe.tasks_per_step)

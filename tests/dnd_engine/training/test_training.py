@@ -742,6 +742,18 @@ def test_a_run_folder_is_not_trained_over(recipe: TrainRecipe) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_collection_is_not_trained_into(recipe: TrainRecipe) -> None:
+    """Who watches the folder would see the collection, and no picture could be drawn."""
+    recipe.out.mkdir(parents=True)
+    (recipe.out / "manifest.json").write_text("{}")
+    with pytest.raises(
+        TrainingError, match=r"holds `manifest\.json`, .* Train into another folder"
+    ):
+        train(replace(recipe, steps=1))
+    assert [path.name for path in recipe.out.iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_run_is_not_continued_on_changed_data(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
