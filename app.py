@@ -20,10 +20,12 @@ from ui.serve import (
     run,
 )
 
+# Before the page is built, because Gradio reads the folder then.
 own_cache()
 config = EngineConfig()
 owner = own_library(listening_host())
 handle = EngineHandle.of(config, shared=owner is None)
+# At module level, so that tests can import it without serving.
 demo = build_ui(handle, config.limits, owner)
 
 if __name__ == "__main__":

@@ -33,9 +33,11 @@ Teacher = Literal["generator", "base"]
 """Model that answers full prompts for an imprint: the base with the generator's trained teacher
 (or, without one, its generated adapters), or the base alone."""
 
+# A path, because `--generator none` reaches the settings as one.
 NO_GENERATOR = Path("none")
 """In place of a generator folder: make adapters by imprint alone."""
 
+# Just below 1/8 and 4/8, so that no share of eight prompts falls on a border.
 AGREEMENT_BANDS = ((0.0, 0.12), (0.12, 0.49), (0.49, 1.0))
 """Bands of agreement: the share of prompts that the adapter answers as the instructed model does.
 
@@ -73,6 +75,7 @@ class Sampling:
     """Seeds a random generator per row, so both rows draw the same numbers."""
 
     def __post_init__(self) -> None:
+        # Upper bounds matter: these values come from visitors and callers of the API.
         check_between(self, 1, 4096, "max_new_tokens")
         check_between(self, 0.0, 5.0, "temperature")
         check_between(self, 0.01, 1.0, "top_p")
@@ -202,6 +205,7 @@ class MeasureConfig:
     """Seed for the split, the few-shot examples and the intervals."""
 
     def __post_init__(self) -> None:
+        # No upper bounds: no file brings these values, and the page caps its visitors itself.
         check_least(self, 1, "limit_items", "max_tokens", "max_new_tokens")
         if not self.modes or len(set(self.modes)) < len(self.modes):
             raise ConfigError(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 __all__ = ["exchange"]
 
+# Linux, `fcntl.h`: paths are relative to the working folder, as everywhere else.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux, renameat2
 _RENAME_SWAP = 2  # macOS, renamex_np
+# What kernels and file systems answer that know no exchange.
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EXDEV})
 
 
@@ -23,8 +25,10 @@ def exchange(one: Path, other: Path) -> bool:
     Raises:
         OSError: One of them does not exist, or the disk refused.
     """
+    # `os` has no such call, and `os.replace` cannot replace a folder that holds something.
     first, second = os.fsencode(one), os.fsencode(other)
     try:
+        # Without `use_errno`, ctypes may overwrite the error before `get_errno` reads it.
         libc = ctypes.CDLL(None, use_errno=True)
         if sys.platform == "darwin":
             failed = libc.renamex_np(first, second, _RENAME_SWAP)
@@ -37,4 +41,5 @@ def exchange(one: Path, other: Path) -> bool:
     code = ctypes.get_errno()
     if code in _UNSUPPORTED:
         return False
+    # The fourth argument is an error number of Windows.
     raise OSError(code, os.strerror(code), str(one), None, str(other))

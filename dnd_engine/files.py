@@ -88,20 +88,25 @@ def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
         OSError: If the disk refuses a write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The old folder may be nowhere but in a leftover.
     recover(path)
     place = inside or path.parent
     remove_leftovers(place)
     with _own_folder(place, _ASIDE) as parent:
+        # Under the final name: writers choose a format by its suffix.
         aside = parent / path.name
         yield aside
+        # Before the rename, which may outlive a power cut that the bytes behind it do not.
         sync(aside)
         _replace(aside, path, parent / f"{path.name}.{_OLD}")
+        # The rename lasts once the list of names does.
         _sync_folder(path.parent)
 
 
 def _replace(new: Path, path: Path, old: Path) -> None:
     if not path.is_dir():
         os.replace(new, path)
+    # An exchange leaves the old folder at `new`, where it goes with the temporary folder.
     elif not exchange(new, path):
         # A folder that is not empty cannot be replaced in one move. If the second move fails or is
         # interrupted, undo the first, or the old folder would be deleted with the temporary one.
@@ -123,6 +128,7 @@ def recover(path: Path) -> None:
     if path.exists():
         return
     for old in path.parent.glob(f"{_ASIDE}*/{glob.escape(path.name)}.{_OLD}"):
+        # A living writer finishes its replacement, or undoes it, by itself.
         if _is_abandoned(old.parent):
             os.replace(old, path)
             return
@@ -171,6 +177,7 @@ def process_folder(prefix: str, place: Path | None = None) -> Path:
     Raises:
         OSError: If the disk refuses a write.
     """
+    # Without a `with` block to end it: the folder goes at exit, or after a kill at the next start.
     stack = ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(scratch_folder(prefix, place))
@@ -183,10 +190,12 @@ def sync(path: Path) -> None:
         OSError: If the disk refuses, for example because it is full.
     """
     if not path.is_dir():
+        # Writable, because Windows flushes no file that is open for reading only.
         with path.open("rb+") as file:
             os.fsync(file.fileno())
         return
     for child in path.iterdir():
+        # The target of a link lies elsewhere, and was not written here.
         if not child.is_symlink():
             sync(child)
     _sync_folder(path)
@@ -218,6 +227,7 @@ def _own_folder(place: Path, prefix: str) -> Iterator[Path]:
             begun.rename(folder)
             yield folder
     finally:
+        # Only one of them exists; which one depends on how far this came.
         for left in (folder, begun):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -225,6 +235,7 @@ def _own_folder(place: Path, prefix: str) -> Iterator[Path]:
 def _remove_abandoned(place: Path, prefix: str) -> None:
     for folder in place.glob(f"{glob.escape(prefix)}*"):
         if _is_abandoned(folder):
+            # It may be the only copy of a folder that was being replaced.
             for old in folder.glob(f"*.{_OLD}"):
                 recover(place / old.name.removesuffix(f".{_OLD}"))
             shutil.rmtree(folder, ignore_errors=True)
@@ -249,7 +260,9 @@ def _is_old(folder: Path) -> bool:
 
 def _is_in_use(folder: Path) -> bool:
     try:
+        # Each lock object conflicts with every other, so this sees those of this process too.
         with FileLock(folder / _LOCK, timeout=0):
             return False
+    # In doubt it is in use: rubbish that stays harms less than work that is deleted.
     except (Timeout, OSError):
         return True

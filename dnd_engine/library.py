@@ -62,6 +62,7 @@ _CONFIG, _WEIGHTS, _PROVENANCE = (
 class _Record:
     """The contents of `entry.json`: what the PEFT files of an adapter do not contain."""
 
+    # A later version's entry is listed as damaged instead of being misread.
     format: Literal[1] = FORMAT
     name: str
     created: datetime
@@ -180,6 +181,7 @@ class Library:
 
     def entries(self) -> "list[Entry | DamagedEntry]":
         """Return all adapters, newest first."""
+        # Reading takes no lock: entries appear and change by one rename each.
         return _read_all(self._kept)
 
     def deleted(self) -> "list[Entry | DamagedEntry]":
@@ -223,6 +225,7 @@ class Library:
         """
         key = self.get(name).key
         record = _read_record(self._kept / key)
+        # The digest is checked only here, because a list would have to read all weights.
         adapter = read(self._kept / key)
         if adapter.sha256 != record.sha256:
             raise LibraryError(
@@ -284,6 +287,7 @@ class Library:
             nearest_tasks=[asdict(task) for task in adapter.nearest_tasks],
             checks=dict(adapter.checks),
         )
+        # The weights are serialised by now, because others wait for this lock.
         with self._changing():
             if name is None:
                 record = replace(record, name=self._free_name(record.name))
@@ -315,6 +319,7 @@ class Library:
         new_name = check_name(new_name)
         with self._changing():
             entry = self.get(name)
+            # Its own name is free to it: a change of case alone is a change.
             self._refuse_taken(new_name, but=entry.key)
             return self._change(entry.key, name=new_name)
 
@@ -359,6 +364,7 @@ class Library:
         if strength is not None and not -10 <= strength <= 10:
             raise LibraryError(f"`strength` must be between -10 and 10, got {strength}.")
         with self._changing():
+            # Read under the lock, or votes that another process adds meanwhile would be lost.
             entry = self.get(name)
             counts = Counter(entry.votes)
             counts.update(votes or {})
@@ -386,6 +392,7 @@ class Library:
             os.utime(self._kept / found.key, follow_symlinks=False)
             os.replace(self._kept / found.key, self._trash / found.key)
             oldest = time.time() - KEEP_DAYS * 86_400
+            # Files and links too: what does not belong here must not make every deletion fail.
             for old in list(self._trash.iterdir()):
                 if _deleted_at(old) < oldest:
                     _remove(old)
@@ -410,6 +417,7 @@ class Library:
             if isinstance(back, Entry):
                 free = self._free_name(back.name)
                 record = replace(_read_record(self._trash / back.key), name=free)
+                # Still in the trash: moved first, it would stand beside another of the same name.
                 _write_record(self._trash / back.key, record)
                 back = replace(back, name=free)
             self._kept.mkdir(exist_ok=True)
@@ -429,6 +437,7 @@ class Library:
         """Hold the lock and turn disk errors into messages."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            # A new lock object each time: threads exclude each other too, so changes must not nest.
             with FileLock(self.root / ".lock", timeout=_PATIENCE):
                 yield
         except Timeout as error:
@@ -445,10 +454,12 @@ class Library:
     def _find(self, name: str) -> "Entry | DamagedEntry":
         entries = self.entries()
         wanted = one_line(name).casefold()
+        # Names come first: one that looks like the key of another adapter is still a name.
         for entry in entries:
             if isinstance(entry, Entry) and entry.name.casefold() == wanted:
                 return entry
         for entry in entries:
+            # The only way to a damaged one, whose name is unknown.
             if entry.key == wanted:
                 return entry
         names = [e.name for e in entries if isinstance(e, Entry)]
@@ -473,7 +484,9 @@ class Library:
         taken = self._names()
         if name.casefold() not in taken:
             return name
+        # Room for a dash and four digits.
         stem = re.sub(r"-\d{1,4}$", "", name)[: FIXED.max_name_chars - 5]
+        # One more than there are names, so that one of them is free.
         numbers = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
         return next(numbered for numbered in numbers if numbered.casefold() not in taken)
 
@@ -519,6 +532,7 @@ def _read(folder: Path) -> Entry:
     Raises:
         LibraryError: If it is damaged.
     """
+    # A link could make this read, change and delete what is outside of the library.
     if folder.is_symlink():
         raise LibraryError("it is a link, which the library does not follow.")
     record = _read_record(folder)
@@ -553,15 +567,18 @@ def _read(folder: Path) -> Entry:
 def _read_recipe(folder: Path, record: _Record, origin: Mapping[str, Any]) -> Recipe | None:
     with_texts = (folder / _TEXTS).exists()
     try:
+        # The provenance of a trained one would recreate the adapter that it began from.
         if "trained" in origin or (not with_texts and "format" not in origin):
             return None  # trained on answers, or made by another tool
         recipe = read_recipe(folder / (_TEXTS if with_texts else _PROVENANCE))
     except RecipeError as error:
         raise LibraryError(str(error)) from error
+    # Files of two adapters may have been mixed by hand.
     if recipe.sha256 != record.sha256:
         raise LibraryError("its recipe belongs to another adapter.")
     if record.strength == 1:
         return recipe
+    # The digest is that of the weights at strength 1.
     return replace(recipe, strength=record.strength, sha256=None)
 
 
@@ -576,11 +593,13 @@ def _remove(path: Path) -> None:
 def _read_record(folder: Path) -> _Record:
     try:
         record = _RECORD.validate_json((folder / _ENTRY).read_bytes())
+        # The file may have been edited, and names become file names in exports.
         check_name(record.name)
     except OSError as error:
         raise LibraryError(f"`{_ENTRY}`: {error.strerror or error}.") from error
     except ValidationError as error:
         raise LibraryError(f"`{_ENTRY}`: {validation_words(error)}.") from error
+    # Entries are sorted by it, and times with and without a zone cannot be compared.
     if record.created.tzinfo is None:
         raise LibraryError(f"`{_ENTRY}`: `created` has no time zone.")
     return record
@@ -596,6 +615,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_bytes())
     except OSError as error:
         raise LibraryError(f"`{path.name}`: {error.strerror or error}.") from error
+    # JSON that is nested too deep is a RecursionError.
     except (ValueError, RecursionError) as error:
         raise LibraryError(f"`{path.name}` is not JSON: {error}.") from error
     if not isinstance(values, dict):
@@ -606,6 +626,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 def _deleted_at(folder: Path) -> float:
     """Return when a folder was last touched; 0 if it is gone."""
     try:
+        # `delete` sets it. Not `stat`: a damaged entry may be a broken link.
         return folder.lstat().st_mtime
     except OSError:
         return 0.0

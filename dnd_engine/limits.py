@@ -223,6 +223,7 @@ class ServerLimits:
         values: dict[str, int] = {}
         for setting in settings:
             name, _equals, value = setting.partition("=")
+            # `int` alone would also take signs, blanks and underscores.
             if name not in _numbers() or not value.isdecimal():
                 raise ConfigError(
                     f"`--limit`: expected NAME=NUMBER, got {setting[:60]!r}. Names, and what each "
@@ -233,4 +234,5 @@ class ServerLimits:
 
 
 def _numbers() -> list[str]:
+    # This needs types, not strings: no `from __future__ import annotations` in this module.
     return [field.name for field in fields(ServerLimits) if field.type is int]

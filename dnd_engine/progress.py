@@ -143,6 +143,7 @@ def each_as(
     Returns:
         The operation's result.
     """
+    # By hand: `yield from` could not convert the steps, and a `for` loop would drop the result.
     while True:
         try:
             step = next(steps)

@@ -39,6 +39,7 @@ def read_recipe(
         raise ConfigError(f"recipe `{path}` cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"recipe `{path}` must be a mapping of settings.")
+    # None is an option that was not given at the command line.
     values |= {name: value for name, value in overrides.items() if value is not None}
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     unknown = sorted(_shown(name) for name in values if name not in known)
@@ -54,6 +55,7 @@ def read_recipe(
     for name, value in values.items():
         try:
             fitting[name] = _coerce(known[name].type, value)
+        # A huge integer overflows `float`; `~nobody`, an unknown home, is a RuntimeError.
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             faults.append(f"`{name}`: {error}")
     if faults:
@@ -83,6 +85,7 @@ def without_folders(values: Mapping[str, Any], names: Sequence[str]) -> dict[str
 
 def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, each simple
     """Convert a YAML value to the field's type, and reject anything that does not fit exactly."""
+    # The order matters: `bool` comes before `int`, of which it is a subclass.
     if isinstance(kind, UnionType):
         return _coerce_to_one_of(get_args(kind), value)
     if kind == tuple[Path, ...]:
@@ -107,6 +110,7 @@ def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, ea
             raise ValueError(f"expected a finite number, got {value!r}")
         return number
     if kind == tuple[str, ...]:
+        # A single string would be taken apart into its characters.
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
             raise ValueError(f"expected a list of names, got {value!r}")
         return tuple(value)
@@ -117,11 +121,13 @@ def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, ea
     if kind == tuple[tuple[int, int, int], ...]:
         stages = tuple((n, h, w) for n, h, w in value)
         axes = [axis for stage in stages for axis in stage]
+        # Not `isinstance`, which takes `true` for 1.
         if not all(type(axis) is int and axis > 0 for axis in axes):
             raise ValueError(f"expected a list of [channels, height, width], got {value!r}")
         return stages
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise ValueError(f"expected {' or '.join(get_args(kind))}, got {value!r}")
+    # What is left is `str` and `Literal`, and `int`, which was checked above.
     if not isinstance(value, str) and kind not in (int, float):
         raise ValueError(f"expected a name, got {value!r}")
     return value

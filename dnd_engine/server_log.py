@@ -38,6 +38,7 @@ SERVER_LIMITS, SERVER_COUNTERS = "limits of this server", "counters of this serv
 
 _FILES = 3
 """Number of rotated files to keep."""
+# The file being written counts too.
 _MAX_BYTES = FIXED.max_log_bytes // (_FILES + 1)
 _PACKAGES = ("ui", "dnd_engine")
 _LIBRARIES = ("asyncio", "uvicorn.error")
@@ -67,9 +68,11 @@ class JsonLines(logging.Formatter):
         if (numbers := getattr(record, "numbers", None)) is not None:
             values["numbers"] = numbers
         if record.exc_info and record.exc_info[0] is not None:
+            # Of the traceback only places: its last line is the exception's message.
             frames = traceback.extract_tb(record.exc_info[2])[-8:]
             places = [f"{Path(f.filename).stem}:{f.lineno} {f.name}" for f in reversed(frames)]
             values |= {"error": record.exc_info[0].__name__, "at": places}
+        # JSON escapes line ends, so that no value can forge a second line.
         return json.dumps(values)
 
 
@@ -87,14 +90,17 @@ class Terse(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Shorten a record; return False if it was logged recently."""
+        # asyncio writes the values on the lines below the first.
         words = record.getMessage().partition("\n")[0]
         if record.exc_info and record.exc_info[0] is not None:
             words += f" ({record.exc_info[0].__name__})"
         now = self._clock()
+        # Dropping old ones also keeps this small.
         self._said = {one: at for one, at in self._said.items() if now - at < _REPEAT_SECONDS}
         if words in self._said:
             return False
         self._said[words] = now
+        # A formatter appends a cached `exc_text` even without `exc_info`.
         record.msg, record.args, record.exc_info, record.exc_text = words, (), None, None
         return True
 
@@ -123,6 +129,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
     terse = Terse()
     libraries = [logging.getLogger(name) for name in _LIBRARIES]
     for library in libraries:
+        # On the logger and not on a handler: what they write does not pass ours.
         library.addFilter(terse)
     loggers = [logging.getLogger(name) for name in _PACKAGES]
     for logger in loggers:
@@ -132,6 +139,7 @@ def logging_to(path: Path | None) -> Iterator[None]:
     try:
         yield
     finally:
+        # A process may serve several times in turn, as tests do.
         for library in libraries:
             library.removeFilter(terse)
         for logger in loggers:
@@ -163,6 +171,7 @@ def last_numbers(path: Path, what: str) -> dict[str, Any]:
 def _backwards(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of a log in reverse order."""
     try:
+        # At once, because rotation keeps the file small.
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return

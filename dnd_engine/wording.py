@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 
+# The engine cannot import `ui.text`, which has the same mark: extraction goes by its name alone.
 def N_(message: str) -> str:
     """Mark a name for the page's catalogues."""
     return message
@@ -128,6 +129,7 @@ CONTROLS: Mapping[str, str] = {
 """Controls of the ablation."""
 
 
+# In tests beartype checks annotations, and asks this of a protocol.
 @runtime_checkable
 class Ends(Protocol):
     """Anything with an interval."""
@@ -143,6 +145,7 @@ class Ends(Protocol):
 
 def row_label(row: str) -> str:
     """Return a row's display name; unknown rows keep their key."""
+    # Reports of other versions and generators may have rows that are unknown here.
     return ROWS.get(row, row.replace("_", " ").capitalize())
 
 

@@ -59,6 +59,7 @@ def _as_file(value: Any) -> Any:
 class BucketSpec(TypedDict, total=False):
     """A bucket in the API's input."""
 
+    # A misspelt key would otherwise be ignored without a word.
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic asks for it
 
     name: str
@@ -132,6 +133,7 @@ class _Shelf:
                     "the room. Make the adapter again."
                 )
             kept.used = time.monotonic()
+            # The dict is in order of use, so the first one of several goes first.
             self._kept.move_to_end(key)
             return kept
 
@@ -168,6 +170,7 @@ def _endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(_faults(method.__name__, error), print_exception=False) from error
         except DndError as error:
             raise gr.Error(str(error), print_exception=False) from error
+        # Gradio recognises files in plain values only.
         if isinstance(result, FileData):
             return result.model_dump()
         # MCP tools return text, and Gradio would format it as Python, not JSON.
@@ -191,6 +194,7 @@ def _faults(name: str, error: ValidationError) -> str:
 def _over_mcp(request: gr.Request) -> bool:
     """Return whether Gradio's own client calls for an MCP client."""
     headers = getattr(request, "headers", None) or {}
+    # Any client may claim it, and merely loses its session by that.
     return headers.get("x-gradio-user") == "mcp"
 
 
@@ -263,15 +267,19 @@ class Endpoints:
             )
         left = caller_left()
         _, made = self._calls.last(self._calls.synthesize(counting, mix, seed, memory), left)
+        # Without a generator, the synthesis was an imprint already.
         if imprint and not made.is_imprinted:
             try:
                 steps = self._calls.imprint(made, counting, seed, memory)
                 _, made = self._calls.last(steps, left)
+            # No failure: these prompts have nothing to imprint, and the adapter says why.
             except ImprintError as error:
                 made = replace(made, not_imprinted=str(error))
         found = self._calls.inspect(made, counting)
         adapter = engine.with_checks(made, found).with_strength(strength)
+        # It alone gives access, and so must not be guessed.
         key = secrets.token_hex(16)
+        # In a folder by id and not by session, so that it is removed with the adapter.
         archive = self._calls.save(adapter, self._files.archive(adapter, key))
         who = sender_of(request)
         kept = _Kept(adapter, counting, found, archive, _session(request), who, key)
@@ -356,6 +364,7 @@ class Endpoints:
         proof = None
         if prove:
             engine = self._calls.loaded(FIXED.max_load_seconds)
+            # As on the page, so that the proof does not depend on the chosen strength.
             original = kept.adapter.with_strength(1.0)
             steps = self._calls.prove(original, kept.buckets, engine.new_memory())
             _, proof = self._calls.last(steps, caller_left())
@@ -387,6 +396,7 @@ class Endpoints:
                 "Name those that `make_adapter` gave."
             )
         if adapter_ids is not None:
+            # Bounded, because a caller may repeat one id any number of times.
             return [_facts(self._shelf.get(key)) for key in adapter_ids[: self._server.adapters]]
         return [_facts(kept) for kept in self._shelf.of(session)]
 
@@ -410,6 +420,7 @@ class Endpoints:
 
     def _read_buckets(self, specs: Sequence[BucketSpec]) -> list[Bucket]:
         """Read all prompts, and report the faults of all files together."""
+        # Before anything is read.
         count = sum(len(spec.get("files", ())) + ("prompts" in spec) for spec in specs)
         if count > self._limits.max_files:
             raise BucketError(
@@ -478,6 +489,7 @@ def add_endpoints(demo: gr.Blocks, endpoints: Endpoints) -> None:
     api(endpoints.make_adapter, **LANES["engine"])
     api(endpoints.chat, **LANES["chat"])
     api(endpoints.inspect, **LANES["engine"])
+    # They need no engine, and so no lane.
     for function in (endpoints.list_adapters, endpoints.download):
         api(function)
     demo.unload(endpoints.end_session)

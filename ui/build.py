@@ -122,6 +122,7 @@ def build_ui(
         wire_report(page, report, report_tab)
         if training is not None:
             wire_training(page, training, training_tab, tabs)
+        # Last, because it translates every component that exists by then.
         wire_language(page, frame, workbench, library, report, training)
     # Close the API except for the queue: other routes would bypass its lanes and limits.
     demo.queue(default_concurrency_limit=4, api_open=False)

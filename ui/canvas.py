@@ -36,6 +36,7 @@ class CardChoices(GradioModel):
     instruction: str | None = _NAME
     label: str | None = _NAME
     skip_broken: bool = False
+    # As many as a file may have prompts.
     without: list[int] = Field(default_factory=list, max_length=20_000)
 
 
@@ -160,6 +161,7 @@ class Arrangement:
 class PromptCanvas(gr.HTML, metaclass=WithoutStub):
     """Buckets of prompt files that people drag and drop."""
 
+    # Without a model, Gradio would pass any path that a client names to the handlers.
     data_model = CanvasData
 
     def __init__(
@@ -192,6 +194,8 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
         sortable = asset_path("vendor", "Sortable-1.15.7.min.js").read_text(encoding="utf-8")
         super().__init__(
             value=value,
+            # Gradio runs a template as code, so no text of a visitor may get into it: the script
+            # adds them as text nodes.
             html_template=asset_path("canvas.html").read_text(encoding="utf-8"),
             words=self.words,
             js_on_load="\n".join(scripts),
@@ -209,6 +213,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
         """
         if payload is None:
             return Arrangement()
+        # A program can send any amount, whatever the script allows.
         if max(len(payload.buckets), len(payload.cards)) > FIXED.max_canvas_parts:
             raise gr.Error(_("This canvas holds more than it can. Reload the page."))
         cards = {
@@ -216,6 +221,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
                 id=card.id,
                 name=card.name,
                 split=card.split,
+                # Gradio has checked that this is an upload, because the model says `FileData`.
                 upload=Path(card.file.path) if card.file else None,
                 waiting=card.waiting,
                 size=card.size,
@@ -233,6 +239,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
             tuple(
                 CanvasBucket(
                     name=one_line(bucket.name)[:60] or _("Unnamed"),
+                    # Python's JSON also reads NaN and infinity.
                     weight=bucket.weight if math.isfinite(bucket.weight) else 0.0,
                     # A card is in one bucket; `pop` prevents a crafted value from duplicating it.
                     cards=tuple(cards.pop(key) for key in bucket.cards if key in cards),
@@ -308,6 +315,7 @@ class Inbox(gr.HTML, metaclass=WithoutStub):
             value=value,
             html_template="<span></span>",
             js_on_load=(
+                # Through the window, because components do not see each other.
                 'watch("value", () => window.dispatchEvent('
                 'new CustomEvent("dnd-inbox", { detail: props.value })));'
             ),

@@ -50,6 +50,7 @@ class FaultCounter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count one error."""
+        # `logging` holds the handler's lock here, so any thread may report an error.
         self._counters.faults += 1
         if getattr(record, LOST_DEVICE, False):
             self._counters.lost_device = True

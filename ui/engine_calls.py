@@ -153,6 +153,7 @@ class EngineCalls:
         Raises:
             ConfigError: If models are being loaded.
         """
+        # None would select the generator that is shipped for the base.
         generator = choice.generator or NO_GENERATOR
         self._handle.switch(replace(self.config, base=choice.base, generator=generator))
 
@@ -189,6 +190,7 @@ class EngineCalls:
         while stop is None or not stop.is_set():
             if self._handle.wait(ticks * TICK_SECONDS) is not None:
                 return
+            # As long as nobody has started it, `wait` returns at once.
             self._handle.start()
             yield self._handle.snapshot()
 
@@ -487,6 +489,7 @@ def _tagged(steps: Generator[Any, None, Any]) -> _Tagged:
             except StopIteration as done:
                 yield "result", done.value
                 return
+    # Closing this iterator early must end the engine's work as well.
     finally:
         steps.close()
 
@@ -494,6 +497,7 @@ def _tagged(steps: Generator[Any, None, Any]) -> _Tagged:
 def _some(steps: "Generator[list[Reply], None, None]", stop: Stop) -> "Iterator[list[Reply]]":
     """Yield the first and last step, and some in between."""
     due, replies = 0.0, None
+    # A caller that leaves this stream must end the engine's work too.
     with closing(steps):
         for replies in steps:
             if stop.is_set():
@@ -501,6 +505,7 @@ def _some(steps: "Generator[list[Reply], None, None]", stop: Stop) -> "Iterator[
             if (now := time.monotonic()) >= due:
                 due = now + _STREAM_SECONDS
                 yield replies
+                # So that the end yields the last replies once, and only if they were not shown.
                 replies = None
     if replies is not None:
         yield replies

@@ -80,6 +80,7 @@ class EngineHandle:
             if self._state.status == "loading":
                 raise ConfigError("the models are still loading. Wait until they are ready.")
             self._load, self.config = _loader(config), config
+            # From here on nothing new finds the old engine, while its last steps end.
             self._engine = self._error = None
             self._state = LoadState("loading")
         # A running step still references the engine, and two may not fit into memory.
@@ -113,6 +114,7 @@ class EngineHandle:
             DndError: If loading failed.
         """
         with self._changed:
+            # While idle, waiting would be in vain.
             self._changed.wait_for(
                 lambda: self._state.status in ("ready", "failed", "idle"), timeout=timeout
             )
@@ -129,6 +131,7 @@ class EngineHandle:
         except DndError as error:
             if not self.thread.ending.is_set():
                 logger.warning("The engine did not load: %s", error)
+            # The message may name folders, which are no business of strangers.
             self._fail(_reported(error) if self._shared else error)
         except Exception as error:  # noqa: BLE001 - a thread has no caller, and the page must tell
             self._fail(_reported(error))
@@ -148,6 +151,7 @@ class EngineHandle:
 
     def _report(self, progress: "Progress") -> None:
         if self.thread.ending.is_set():
+            # This ends a download or conversion, for which an ending process would have to wait.
             raise DndError("The process ends.")
         with self._changed:
             self._state = LoadState("loading", progress)

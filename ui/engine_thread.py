@@ -76,6 +76,7 @@ class EngineThread:
             if self.ending.is_set():
                 raise RuntimeError("The engine computes no more: the process ends.")
             if not self._started:
+                # A daemon: for others the interpreter would wait without end. `_end` waits.
                 threading.Thread(target=self._serve, name="engine", daemon=True).start()
                 atexit.register(self._end)
                 self._started = True
@@ -90,6 +91,7 @@ class EngineThread:
 
     def dismiss(self, seconds: float) -> None:
         """Cancel all running steps, and wait at most this long for them."""
+        # A new event first, so that what starts from now on is not dismissed.
         dismissed, self._dismissed = self._dismissed, threading.Event()
         dismissed.set()
         with self._idle:
@@ -104,6 +106,7 @@ class EngineThread:
         if getattr(self._here, "computes", False):
             return function(*args)
         future: Future[_Result] = Future()
+        # The visitor's language goes along.
         context = contextvars.copy_context()
 
         def work() -> None:
@@ -131,6 +134,7 @@ class EngineThread:
         Raises:
             DndError: If all steps were dismissed.
         """
+        # That of now: `dismiss` puts another in its place.
         dismissed = self._dismissed
         out: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         left = threading.Event()
@@ -146,6 +150,7 @@ class EngineThread:
             else:
                 out.put(("end", None))
             finally:
+                # Not in the handler: a generator that another thread runs cannot be closed.
                 close = getattr(steps, "close", None)
                 if close is not None:
                     close()
@@ -154,6 +159,7 @@ class EngineThread:
         context = contextvars.copy_context()
         self.start(lambda: context.run(run), beside=beside)
         try:
+            # Stop ends this at once, although the step that is computed runs on.
             while not stop.is_set():
                 if dismissed.is_set():
                     raise DndError(_("Ended: other models are loaded. Start it again."))

@@ -21,6 +21,7 @@ __all__ = ["LOST_DEVICE", "GuardedBlocks", "fault_words", "report_fault"]
 logger = logging.getLogger(__name__)
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# torch raises a plain RuntimeError for these, so only the words tell.
 _NO_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate")
 _DEVICE_LOST = ("cuda error", "device-side", "mps backend", "no longer available")
 LOST_DEVICE = "lost_device"
@@ -63,6 +64,7 @@ def report_fault(error: BaseException, doing: str) -> str:
 
 def _frames(error: BaseException) -> str:
     """Return the stack frames of an error, innermost first, without values."""
+    # By hand: `traceback` would also read the source lines.
     places, trace = [], error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
@@ -82,6 +84,7 @@ def _writable(value: Any) -> Any:
     Lone surrogates are removed, as from prompt files. Integers beyond 64 bits become floats.
     """
     if isinstance(value, str):
+        # Most texts are ASCII, and this test is much cheaper than the search.
         return value if value.isascii() else _SURROGATES.sub("", value)
     if isinstance(value, list):
         return [_writable(one) for one in value]

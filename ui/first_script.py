@@ -33,6 +33,7 @@ class FirstScript:
         # Request it uncompressed, or the place to insert could not be found.
         asked = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
         started: list[Message] = []
+        # Held until it is whole, because its new length must be sent before it.
         body = bytearray()
 
         async def collect(message: Message) -> None:

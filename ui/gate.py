@@ -49,6 +49,7 @@ __all__ = ["Gate", "Watch", "gated"]
 
 logger = logging.getLogger(__name__)
 
+# Without OPTIONS, so that preflights of other sites are refused.
 _READING = frozenset({"GET", "HEAD"})
 _API = "/gradio_api"
 _HEARTBEAT = f"{_API}/heartbeat/"
@@ -61,18 +62,22 @@ _LOG_SECONDS = 300.0
 _CLOSED = (
     "/openapi.json",
     f"{_API}/openapi.json",
+    # Stores the state of a page on the server.
     f"{_API}/deep_link",
+    # Fetches addresses for the caller.
     f"{_API}/proxy=",
     f"{_API}/process_recording",
     f"{_API}/run-history",
     f"{_API}/vibe-",
     f"{_API}/undo-vibe-edit",
     f"{_API}/dev/",
+    # Passes by the queue, with values that nobody checked.
     f"{_API}/component_server",
     f"{_API}/stream/",
     "/monitoring",
 )
 """Prefixes of Gradio's routes that this page does not use."""
+# The first two, which `--schema` opens.
 _SCHEMAS = _CLOSED[:2]
 _IDS = frozenset({"session_hash", "upload_id"})
 """Parameters that a client chooses and Gradio stores."""
@@ -184,6 +189,7 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - a server prints it, with the values in it
             with speaking(language_of(request)):
                 refusal = self._cut_off(body) or _words_for(error, path)
+            # Half of a stream was sent, so no other status can follow.
             if outcome.streams:
                 await outcome.end()
             elif not outcome.begun:
@@ -220,6 +226,7 @@ class Gate:
         if request.method in _READING or not path.startswith(_UPLOAD):
             return None
         visitor, headers = sender_of(request), request.headers
+        # A number by now: `_may_write` refuses others.
         paid = max(int(headers.get("content-length", "0")), MIN_CHARGED)
         kind = headers.get("content-type", "")
         return ChargedFiles(kind, lambda owed: self._uploads.take(visitor, owed), paid)
@@ -237,6 +244,7 @@ class Gate:
     async def _attending(self, request: Request) -> AsyncIterator[bool]:
         """Track a page while it stays connected; yield False if its address has too many."""
         path = _path(request)
+        # A page keeps this one request open for as long as it is shown.
         if not path.startswith(_HEARTBEAT):
             yield True
             return
@@ -273,6 +281,7 @@ class Gate:
             if taken is not None:
                 place, cookie = taken
                 answer = RedirectResponse(place, HTTPStatus.SEE_OTHER)
+                # No cache may keep the cookie, which is the key.
                 answer.headers["cache-control"] = "no-store"
                 if cookie is not None:
                     answer.headers["set-cookie"] = cookie
@@ -304,6 +313,7 @@ class Gate:
                 return _refuse(HTTPStatus.LENGTH_REQUIRED, _("Uploads must state their length."))
             if not self._uploads.take(visitor, max(length, MIN_CHARGED)):
                 return self._too_much()
+        # Per address and not per name, or anybody could lock others out.
         if path.startswith("/login") and not self._logins.take(visitor):
             return _refuse(
                 HTTPStatus.TOO_MANY_REQUESTS, _("Too many attempts to log in. Wait a minute.")
@@ -378,6 +388,7 @@ class _Answer:
             kind = Headers(raw=message.get("headers", [])).get("content-type", "")
             self.streams = kind.startswith("text/event-stream")
         failed = message.get("status") == HTTPStatus.INTERNAL_SERVER_ERROR
+        # Once one part is held, all that follow are.
         if self._held or failed or (self._body.is_cut and not self.begun):
             self._held.append(message)
             return
@@ -417,6 +428,7 @@ def gated(
         watch = Watch(status, lambda: {**pages.gauges(), **queue_gauges(demo)}, metrics)
         faults = FaultCounter(watch.counters)
         logging.getLogger("ui.faults").addHandler(faults)
+        # Before the stack is built, which takes over the handlers.
         app.add_exception_handler(RequestValidationError, _unfit)
         app.middleware_stack = Gate(
             app.build_middleware_stack(), limits, owner, pages=pages, watch=watch, schema=schema
@@ -427,6 +439,7 @@ def gated(
         try:
             yield
         finally:
+            # It logs once more before it ends, so wait for it.
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
@@ -446,6 +459,8 @@ def _is_foreign(request: Request) -> bool:
     # this computer.
     site = request.headers.get("sec-fetch-site")
     if site is not None:
+        # `none` is an address that was typed. `same-site` is foreign: other ports of this computer
+        # are the same site.
         return site not in ("same-origin", "none")
     origin = request.headers.get("origin")
     if origin is None:
@@ -455,6 +470,7 @@ def _is_foreign(request: Request) -> bool:
     except ValueError:
         return True  # no browser sends this
     public = public_address()
+    # Scripts cannot set Host, and X-Forwarded-Host only if a preflight allows it, which none does.
     hosts = {request.headers.get("host"), request.headers.get("x-forwarded-host")}
     return from_host not in hosts | ({urlsplit(public).netloc} if public else set())
 
@@ -510,6 +526,7 @@ def _unfit(request: Request, error: Exception) -> Response:
     FastAPI's own response repeats the body, whatever its length, and fails on NaN and infinity.
     """
     assert isinstance(error, RequestValidationError)
+    # Never `fault["input"]`, which is the body.
     faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()[:3]]
     told = "; ".join(f"`{place[:60]}`: {message[:120]}" for place, message in faults)
     with speaking(language_of(request)):

@@ -117,8 +117,10 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
     def refuse_beyond_limits(body: Any, request: Any) -> None:
         if len(body.session_hash or "") > MAX_ID_CHARS:
             raise HTTPException(HTTPStatus.BAD_REQUEST, too_long_id())
+        # `in` does not call `__missing__`, so the error is raised here.
         if body.fn_index not in demo.fns:
             raise _UnknownEventError(body.fn_index)
+        # All lanes together: each has a queue of its own.
         waiting = [e for lane in queue.event_queue_per_concurrency_id.values() for e in lane.queue]
         if len(waiting) >= limits.queued_calls:
             words = _(
@@ -130,6 +132,7 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
             by_page = "sec-fetch-site" in request.headers
             busy = HTTPStatus.TOO_MANY_REQUESTS if by_page else HTTPStatus.SERVICE_UNAVAILABLE
             raise HTTPException(busy, words, headers={"Retry-After": "60"})
+        # An event whose caller left ends at its next step, and no longer counts.
         running = [event for job in queue.active_jobs if job for event in job if event.alive]
         visitor = sender_of(request)
         mine = sum(sender_of(event.request) == visitor for event in (*waiting, *running))
@@ -250,6 +253,7 @@ class Pages(StateHolder):
                 self._drop(min(self.session_data, key=self._missed))
             page = self.session_data[session_id] = Page(self.blocks, self._clock)
         assert isinstance(page, Page)
+        # A request after the tab was closed means that it was not, so this also revives the page.
         page.used = self._clock()
         return page
 
@@ -269,6 +273,7 @@ class Pages(StateHolder):
     def delete_all_expired_state(self) -> None:
         """Drop pages that were closed or unused for long. Gradio calls this every second."""
         now = self._clock()
+        # A copy, because `_drop` removes entries.
         for session_id, page in list(self.session_data.items()):
             assert isinstance(page, Page)
             closed = page.is_closed and now - page.used > self._limits.closed_seconds

@@ -62,6 +62,7 @@ class SpokenBlocks(GuardedBlocks):
     def config(self) -> Any:
         """The configuration that Gradio serves."""
         code = language().code
+        # Each language is said once, because every request for the page reads this.
         if code not in self._said:
             components = [self._say(component) for component in self._config["components"]]
             self._said[code] = {**self._config, "components": components}
@@ -123,6 +124,7 @@ class LanguageChoice:
         async def send_and_keep(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                # Or a cache would give one visitor's language to all.
                 headers.add_vary_header("Accept-Language, Cookie")
                 if chosen in languages():
                     headers.append("set-cookie", _cookie(chosen, request))
@@ -141,5 +143,6 @@ def is_front_page(request: Request) -> bool:
 def _cookie(code: str, request: Request) -> str:
     # A Space is embedded in a frame of another site, which would not receive a Lax cookie.
     framed = request.url.scheme == "https"
+    # Not HttpOnly: `assets/page.js` sets it too, when the language is switched in place.
     kept = "SameSite=None; Secure" if framed else "SameSite=Lax"
     return f"{_COOKIE}={code}; Max-Age={_YEAR}; Path=/; {kept}"

@@ -50,6 +50,7 @@ class Line:
         """Describe what is ahead of a run now; empty if nothing is."""
         with self._lock:
             self._leave_ended()
+            # It ended or was forgotten: everybody else would count as ahead of it.
             if run not in self._runs:
                 return ""
             lane = _LANES[run.kind]
@@ -57,6 +58,7 @@ class Line:
             left = [self._left(other) for other in before if _LANES[other.kind] == lane]
         if not left:
             return ""
+        # One unknown run makes the sum a guess, so none is given.
         seconds = None if None in left else sum(value for value in left if value is not None)
         return drawn(_ahead_words, len(left), seconds)
 
@@ -65,6 +67,7 @@ class Line:
         for run in self._runs:
             if run.ended == "done":
                 self._took.setdefault(run.kind, deque(maxlen=_REMEMBERED)).append(run.worked)
+            # A run that works is not forgotten, however long it takes.
             elif not run.ended and (run.worked or run.elapsed < _FORGOTTEN_SECONDS):
                 waiting.append(run)
         self._runs = waiting

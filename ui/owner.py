@@ -65,9 +65,11 @@ class Owner:
             return place, None
         # SameSite=Strict: no request started by another site carries it. A session cookie, because
         # the key ends with this process anyway.
+        # Not Secure, because a page on one's own computer is served over plain HTTP.
         return place, f"{_cookie_name(headers)}={self.key}; Path=/; HttpOnly; SameSite=Strict"
 
     def _is_key(self, given: str) -> bool:
+        # As bytes: for texts it refuses what is not ASCII, which a client may send.
         return secrets.compare_digest(given.encode(), self.key.encode())
 
 

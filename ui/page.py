@@ -33,7 +33,9 @@ __all__ = [
     "slots_of",
 ]
 
+# Gradio would dim all outputs while an event runs.
 QUIET: Mapping[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# Outside of the queue, so that Stop is answered while a run has its lane.
 AT_ONCE: Mapping[str, Any] = {**QUIET, "queue": False}
 ORDERED: Mapping[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 """A request right after Stop waits until the earlier work ends, and is not dropped."""
@@ -129,6 +131,7 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
                 f"does not list. Add it to the event, or leave it out. Listed: {', '.join(names)}."
             )
         values = [updates.get(name, gr.skip()) for name in names]
+        # Gradio takes one output as a bare value.
         return values[0] if len(values) == 1 else values
 
     # Gradio inspects the signature, to pass the request.
@@ -144,6 +147,7 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
             if not _may_go_on(visit, args):
                 yield spread({})
                 return
+            # A closed page closes this stream, which must end the handler's work at once.
             with closing(handler(*args, **kwargs)) as steps:
                 while True:
                     # At each step, because the language may change, and each step may run in its
@@ -180,6 +184,7 @@ def _may_go_on(visit: Session, args: Sequence[Any]) -> bool:
         gr.Error: If the visit was deleted. For one that moved to another tab, the page itself shows
         that.
     """
+    # Every event of a page keeps its visit alive.
     visit.used = time.monotonic()
     if not visit.over or not any(arg is visit for arg in args):
         return True

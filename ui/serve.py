@@ -102,8 +102,10 @@ def launch_options(
         # Store nobody's prompts in the browser, and show none on a page for others.
         "run_history": False,
         "enable_monitoring": False,
+        # A Space may ask for it, but the canvas exists in the browser alone.
         "ssr_mode": False,
         "mcp_server": mcp,
+        # On a Space, Gradio would offer to install the page as an app.
         "pwa": False,
         "app_kwargs": {
             "middleware": [Middleware(LanguageChoice), Middleware(FirstScript)],
@@ -221,6 +223,7 @@ def serve(
     ] = None,
 ) -> None:
     """Open the app in a browser."""
+    # Wrong options are told before Gradio is imported.
     account = login(auth) if auth else None
     server = ServerLimits.of(limit or (), [origin(url) for url in teacher_servers or ()])
     runs = [RunFolder(folder) for folder in run_folders or ()]
@@ -267,6 +270,7 @@ def run(
     quiet_libraries()
     _allow_more_files()
     _share_arenas()
+    # A Space keeps no files, and shows what is written to stderr.
     with logging_to(None if on_space() else log_path()):
         _serve(demo, handle, options, owner, host, port)
 
@@ -299,8 +303,10 @@ def _serve(
     host: str,
     port: int,
 ) -> None:
+    # The models load while Gradio starts.
     handle.start()
-    # Gradio would also advertise how to make the page public.
+    # Quiet, because Gradio would also advertise how to make the page public. Without waiting,
+    # because the address with the key is printed first.
     _, url, _ = demo.launch(
         server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **options
     )

@@ -62,6 +62,7 @@ class App:
     """Visits by the keys stored in browsers."""
 
     def __post_init__(self) -> None:
+        # The class is frozen, and this field follows from two others.
         object.__setattr__(self, "visits", Visits(self.files, self.server))
 
     def is_own(self, request: gr.Request) -> bool:
@@ -76,6 +77,7 @@ class App:
         """Return the user's own library, or the visit's temporary one."""
         if self.own is not None and self.own.owns(request.headers):
             return self.own.library
+        # The visit must know its folder, so that it is removed with it.
         session.folder = self.files.folder(request.session_hash or "")
         return Library(session.folder / "library")
 
@@ -95,6 +97,7 @@ def note(made: Made, **found: Any) -> None:
     if made.kept is None:
         return
     try:
+        # It may have been deleted since, which is no error.
         if made.kept.entry is not None:
             made.kept.library.update(made.kept.key, **found)
     except LibraryError as error:
@@ -130,10 +133,12 @@ def fingerprint(buckets: Sequence[Bucket]) -> str:
         (
             bucket.name,
             bucket.weight,
+            # One file read with other options gives other prompts.
             sorted((f.sha256, f.split, repr(f.choices)) for f in bucket.files),
             bucket.instruction,
         )
         for bucket in buckets
+        # Empty and muted buckets do not change the adapter.
         if bucket.files and bucket.weight != 0
     ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()

@@ -27,11 +27,13 @@ def serves_others(host: str) -> bool:
     Args:
         host: Address to listen on.
     """
+    # A public address means a proxy, which lets others reach even a loopback address.
     if on_space() or os.environ.get("GRADIO_ROOT_PATH"):
         return True
     try:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:
+        # Any other name may lead anywhere.
         return host != "localhost"
 
 

@@ -171,6 +171,7 @@ def stages_view(elem_id: str) -> gr.HTML:
     """
     script = asset_path("waiting.js").read_text(encoding="utf-8")
     view = gr.HTML("", elem_id=elem_id, padding=False, js_on_load=script)
+    # Apart from the stages: what is redrawn under a pointer cannot be pressed.
     gr.HTML(
         drawn(_notify_html),
         elem_classes="dnd-notify-box",
@@ -254,6 +255,7 @@ class Stages:
         if row.status != "running":
             self._close("done", now)
             waited = self._rows.get("wait")
+            # In an empty queue the wait is a flash that says nothing.
             if waited is not None and waited.status == "done" and waited.end < _WORTH_TELLING:
                 del self._rows["wait"]
             row.status, row.begin = "running", now
@@ -267,6 +269,7 @@ class Stages:
 
     def finish(self, status: Literal["done", "failed", "stopped"], message: str = "") -> None:
         """End the run; only the first call counts."""
+        # Stop and the run itself may both end it, and whichever is first says how.
         if self.ended:
             return
         self._end = self.clock()
@@ -343,6 +346,7 @@ class Stages:
         bar = ""
         if row.status != "waiting":
             left, width = 100 * row.begin / scale, 100 * max(end - row.begin, 0) / scale
+            # A stage of milliseconds stays visible.
             bar = f"<i style='left:{left:.2f}%;width:max({width:.2f}%,3px)'></i>"
         return (
             f"<li class='is-{row.status}'>{mark}<b>{_stage(key)[0]}</b>"

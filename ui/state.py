@@ -130,6 +130,7 @@ class Kept:
     @property
     def entry(self) -> Entry | None:
         """Return the current entry; None if it was deleted or damaged since."""
+        # Looked up each time, because other pages and processes change libraries too.
         return next(
             (e for e in self.library.entries() if isinstance(e, Entry) and e.key == self.key), None
         )
@@ -358,6 +359,7 @@ class Turn:
     def stop(self) -> None:
         """End the turn with the text so far."""
         for place in self.running:
+            # A side that had ended by itself was not stopped.
             self.sides[place].stopped = not self.sides[place].finished
         self.running = frozenset()
 
@@ -500,6 +502,7 @@ class Session:
         """Put an adapter in the bar and on the shelf."""
         self.made = made
         self.shelve(made)
+        # An adapter is not compared with itself.
         if self.beside is not None and self.beside.key == made.key:
             self.beside = None
 
@@ -513,8 +516,10 @@ class Session:
             if step.before is None:
                 break
             step = step.before
+        # Without a cut here, every adapter would keep all earlier ones in memory.
         step.before = None
         self.shelf = [*(one for one in self.shelf if one.key != made.key), made]
+        # Over the shelf as it was, because the loop replaces it.
         for one in self.shelf[:-1]:
             few = len(self.shelf) <= self.limits.adapters_per_session
             if few and self._weights_bytes <= self.limits.adapters_per_session_bytes:
@@ -528,6 +533,7 @@ class Session:
 
     def access_to(self, side: RemoteSide) -> str:
         """Return the key of a side's server, if it was entered for that server."""
+        # An earlier question may be asked again after the visitor named another server.
         same = self.remote is not None and self.remote[0].url == side.url
         return self.remote_access if same else ""
 
@@ -548,12 +554,14 @@ class Session:
         `SessionFiles` counts the prompt files.
         """
         rows = (self.labelled, *(one.file for one in (self.measuring, self.found) if one))
+        # By identity: a run and its result share their file.
         held = {id(file): file.num_bytes for file in rows if file is not None}
         encoded = 0 if self.memory is None else self.memory.num_bytes
         return self._weights_bytes + encoded + sum(held.values())
 
     @property
     def _weights_bytes(self) -> int:
+        # By identity: Undo, the bar and the shelf share adapters.
         held: dict[int, int] = {}
         for made in (*self.shelf, self.made, self.beside):
             while made is not None:
@@ -564,6 +572,7 @@ class Session:
 
     def hand_over(self) -> "Session":
         """Return the visit for another page; the current page may no longer change it."""
+        # A shallow copy shares all contents; `end` then empties the old object.
         successor = replace(self)
         successor.interrupt()
         self.end("moved")
@@ -588,6 +597,7 @@ class Session:
                 run.stop.set()
                 run.stages.interrupt()
         if self.made is not None:
+            # The event that was to imprint it went with its page.
             self.made.settling = False
         if self.batch is not None:
             self.batch.stop.set()
@@ -638,6 +648,7 @@ class SessionFiles:
 
     def archive(self, adapter: "Adapter", session_hash: str) -> Path:
         """Return the path for the zip of an adapter."""
+        # The name may be anything, and becomes that of a file and of a download.
         safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in adapter.name).strip("-")
         name = f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
         return self.folder(session_hash) / name
@@ -645,6 +656,7 @@ class SessionFiles:
     def reading_bytes(self, session_hash: str | None = None) -> int:
         """Return the size of the prompt files read by one visit, or by all."""
         folders = self.root.glob("visit-*") if session_hash is None else [self._path(session_hash)]
+        # On disk, so that copies kept for Undo count too.
         files = (file for folder in folders for file in folder.glob(f"{PROMPTS}*"))
         return sum(_size(file) for file in files)
 
@@ -653,6 +665,8 @@ class SessionFiles:
         shutil.rmtree(self._path(session_hash), ignore_errors=True)
 
     def _path(self, session_hash: str) -> Path:
+        # An adapter of the API belongs to no visit: its id stands for one.
         name = self._visits.get(session_hash, session_hash)
+        # Keyed, or whoever sees a session's hash could find its files.
         digest = hashlib.blake2b(name.encode(), key=self._key, digest_size=16)
         return self.root / f"visit-{digest.hexdigest()}"

@@ -37,7 +37,10 @@ def address_of(request: Any) -> str:
 
 
 def _address_behind(address: str, headers: Mapping[str, str]) -> str:
+    # Elsewhere uvicorn reads the header by itself, and only from a proxy on this computer.
     if on_space():
+        # From the right, because the left is whatever the client sent. Private addresses are
+        # those of inner proxies.
         for entry in reversed(headers.get("x-forwarded-for", "").split(",")):
             try:
                 if (seen := ipaddress.ip_address(entry.strip())).is_global:
@@ -53,8 +56,10 @@ def _network_of(address: str) -> str:
         found = ipaddress.ip_address(address)
     except ValueError:
         return address  # not an address: a test client or a socket file
+    # A mapped address is that of one IPv4 client, on a socket for both versions.
     if isinstance(found, ipaddress.IPv4Address) or found.ipv4_mapped:
         return address
+    # A customer may use any of 2**64 addresses, and each would have a share of its own.
     return str(ipaddress.ip_network((found, 64), strict=False))
 
 
@@ -100,6 +105,7 @@ class SlidingSum:
             _, visitor, amount = self._taken.popleft()
             self._total -= amount
             left = self._by_visitor[visitor] - amount
+            # Entries of 0 go, or the table would grow with every address.
             if left:
                 self._by_visitor[visitor] = left
             else:

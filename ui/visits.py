@@ -44,6 +44,7 @@ class Visits:
         self._files = files
         self._limits = limits
         self._clock = clock
+        # Lost with the process, as the visits are.
         self._secret = secrets.token_bytes(16)
         self._visits: dict[bytes, Session] = {}
         self._pages: dict[str, bytes] = {}
@@ -63,6 +64,7 @@ class Visits:
             visitor: Address of the visitor.
         """
         with self._lock:
+            # First, so that an expired visit cannot be restored.
             self._sweep()
             found = self._visits.get(self._digest(key))
             outcome: Outcome = "lost" if key else "new"
@@ -71,6 +73,7 @@ class Visits:
             if found is not None and secrets.compare_digest(
                 found.key.encode(), key.encode(errors="replace")
             ):
+                # The page may ask again for the visit that it shows already, whose files must stay.
                 if fresh is not found:
                     fresh.delete_files()
                 fresh, outcome = found.hand_over(), "back"
@@ -79,6 +82,7 @@ class Visits:
             self._visits[digest] = fresh
             self._pages.pop(page, None)  # the newest must be last
             self._pages[page] = digest
+            # Folders go by visit, so that the new page finds the files of the old one.
             self._files.attach(page, fresh.key)
             return fresh, outcome
 
@@ -87,6 +91,7 @@ class Visits:
         with self._lock:
             digest = self._pages.get(page, b"")
             visit = self._visits.get(digest)
+            # In a reload, the old page often closes after the new one has opened.
             newest = next((p for p in reversed(self._pages) if self._pages[p] == digest), page)
             if visit is not None and newest == page:
                 visit.left = self._clock()
@@ -110,6 +115,7 @@ class Visits:
         limit per visitor, anybody's for the total.
         """
         with self._lock:
+            # A visitor beyond their share displaces nobody but themselves.
             own = [d for d in self._left() if self._visits[d].visitor == visitor]
             share, most = self._limits.readings_per_visitor_bytes, self._limits.readings_bytes
             if not self._made(own, lambda: self._read_by(visitor) + num_bytes <= share):
@@ -150,6 +156,7 @@ class Visits:
         """Drop expired visits, and repeat as long as there are any visits."""
         now = self._clock()
         for digest, visit in list(self._visits.items()):
+            # By use, and leaving a page is none.
             if now - visit.used > self._limits.visit_seconds:
                 self._drop(digest)
         # Otherwise a client that opens pages and never closes one would keep them all.
@@ -165,6 +172,7 @@ class Visits:
             self._drop(digest)
         self._lighten()
         if self._visits and (self._timer is None or not self._timer.is_alive()):
+            # Without visitors, nothing else would end the visits of earlier ones.
             self._timer = threading.Timer(_SWEEP_SECONDS, self._sweep_again)
             self._timer.daemon = True
             self._timer.start()
@@ -173,10 +181,12 @@ class Visits:
         """Drop visits while all together use too many bytes, but never the last one used."""
         weights = {digest: visit.num_bytes for digest, visit in self._visits.items()}
         heavy = [digest for digest, num_bytes in weights.items() if num_bytes]
+        # Somebody is working there, and one visit alone is bounded by its own limits.
         last = max(heavy, key=lambda digest: self._visits[digest].used, default=b"")
         for digest in self._least_missed():
             if sum(weights.values()) <= self._limits.visits_bytes:
                 break
+            # Dropping a visit that weighs nothing makes no room.
             if digest != last and weights.pop(digest):
                 self._drop(digest)
 
@@ -189,6 +199,7 @@ class Visits:
         """End a visit and remove its files."""
         visit = self._visits.get(digest)
         if visit is not None:
+            # Before `end`, which also forgets where they are.
             visit.delete_files()
             self._files.remove(visit.key)
             visit.end("ended")
@@ -203,5 +214,6 @@ class Visits:
 
     def _digest(self, key: str) -> bytes:
         """Return a key's digest for lookup, keyed so that nobody can construct a similar one."""
+        # A client may send any length, and lone surrogates, which UTF-8 has no bytes for.
         short = key[:_MAX_KEY_CHARS].encode(errors="replace")
         return hashlib.blake2b(short, key=self._secret, digest_size=16).digest()

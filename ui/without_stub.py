@@ -13,5 +13,6 @@ class WithoutStub(component_meta.ComponentMeta):
 
     def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
         """Make the class."""
+        # Gradio has no switch for this, and calls the writer while it makes the class.
         with mock.patch.object(component_meta, "create_or_modify_pyi"):
             return super().__new__(cls, name, bases, attrs)  # type: ignore[no-untyped-call]  # Gradio's

@@ -42,6 +42,7 @@ app = typer.Typer(
     help="Drop unlabeled prompts, get a LoRA adapter for a frozen language model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # No Rich anywhere: see `GroupedCommands`.
     rich_markup_mode=None,
     cls=GroupedCommands,
 )

@@ -114,6 +114,7 @@ def generate(
     """Make an adapter from unlabeled prompt files."""
     from dnd_engine.library import Library
 
+    # What can be refused is refused here, before models load.
     chosen_mix = _mix(mix)
     shelf = Library(library)
     if name is not None:
@@ -125,6 +126,7 @@ def generate(
     if recipe is None:
         read = read_buckets(files or [], bucket or [], config, choices)
         buckets = _instructed(read, instruction)
+    # Against the defaults, since Typer does not say which options were typed.
     elif (
         bucket
         or choices != Choices()
@@ -146,12 +148,14 @@ def generate(
         adapter = finish(engine.regenerate(wanted))
     inspection = engine.inspect(adapter, counting)
     proof = finish(engine.prove(adapter, buckets), _show_proof) if prove else None
+    # Before anything is written: the results are on the adapter's card.
     adapter = engine.with_checks(adapter, inspection, proof)
     started = time.monotonic()
     keep = keep or name is not None
     if out is None and not keep:
         out = Path("adapter.zip")
     if out is None:
+        # `save` verifies too, but the library only stores.
         engine.verify(adapter, adapter.files())
     else:
         engine.save(adapter, out)
@@ -254,6 +258,7 @@ def chat(
     messages = [{"role": "user", "content": text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
+    # Each step has the answers so far.
     *_, step = engine.chat(messages, adapter=active, sampling=sampling)
     adapted = step.adapted
     show(
@@ -294,6 +299,7 @@ def inspect(
     file = None if prompts is None else read_prompt_file(prompts)
     measured_on = [] if file is None else [Bucket("prompts", 1.0, (file,))]
     measured_on = _instructed(measured_on, instruction)
+    # Before `find_adapter`, whose reader refuses adapters of other bases.
     if files or is_foreign(Path(adapter), config.base):
         if measured_on:
             raise ConfigError(
@@ -305,6 +311,7 @@ def inspect(
     engine = load_engine(config)
     read = find(engine)
     found = engine.inspect(read, measured_on)
+    # Over the layers, by module.
     means = {name: sum(v) / len(v) for name, v in found.relative_norms.items()}
     show(
         {
@@ -357,6 +364,7 @@ def info(
         {
             "versions": versions,
             "device": known.device,
+            # The key is in the JSON even if there is none.
             "generator": None,
             **{
                 part: {"id": name, "path": path, "sha256": digest}
@@ -410,6 +418,7 @@ def read_buckets(
     wanted += [parse_bucket_option(option) for option in options]
     if not wanted:
         raise BucketError("no prompt files. Name some, or use --bucket NAME=WEIGHT:FILE,FILE.")
+    # Collected, so that a person mends all files at once.
     faults: list[str] = []
     buckets = []
     for name, weight, paths in wanted:
@@ -434,6 +443,7 @@ def read_buckets(
 
 
 def _mix(value: str) -> Mix:
+    # A loop, because a test by `in` would not narrow the type.
     for mix in MIXES:
         if value == mix:
             return mix

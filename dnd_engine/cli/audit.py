@@ -20,8 +20,10 @@ def audit() -> dict[str, Any]:
     """
     if importlib.util.find_spec("pip_audit") is None:
         return _nothing("pip-audit is not installed, so nothing was audited: pip install pip-audit")
+    # By this interpreter, so that it audits this environment.
     command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off"]
     try:
+        # No check: it exits with 1 if it finds vulnerabilities.
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
@@ -37,6 +39,7 @@ def read_audit(printed: str, errors: str = "") -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         *_, last = ("it does not say why", *errors.strip().splitlines())
         return _nothing(f"pip-audit failed and nothing was audited: {last}")
+    # Skipped ones, unknown to every source, must not look sound.
     audited = [package for package in packages if "skip_reason" not in package]
     vulnerable = {
         f"{package['name']} {package['version']}": [

@@ -154,6 +154,7 @@ def _with_options(
     """Replace a command's first parameter by the options that construct it."""
     signature = inspect.signature(command)
     _, *own = signature.parameters.values()
+    # Positional parameters without a default could not follow those with one.
     kind = inspect.Parameter.KEYWORD_ONLY
     options = [
         inspect.Parameter(name, kind, default=default, annotation=annotation)
@@ -164,6 +165,7 @@ def _with_options(
 
     @wraps(command)
     def wrapped(*given: Any, **named: Any) -> T:
+        # Decorators stack: the first parameter that is left belongs to the next one.
         asked = {name: named.pop(name, default) for name, (_, default) in added.items()}
         return command(first_argument(asked), *given, **named)
 
@@ -214,6 +216,7 @@ def load_engine(config: EngineConfig) -> "Engine":
 
     def report(progress: "Progress") -> None:
         words = in_english(progress)
+        # A download redraws its line; everything else is said once.
         if progress.fraction is not None and progress.stage == "download":
             typer.echo(f"\r{words} {progress.fraction:4.0%}", err=True, nl=False)
         elif words not in shown:
@@ -225,6 +228,7 @@ def load_engine(config: EngineConfig) -> "Engine":
 
 def check_exists(path: Path) -> None:
     """Raise if nothing exists at a path, before any model loads."""
+    # A link to nothing counts as there: the reader says what is wrong with it.
     if not os.path.lexists(path):
         raise AdapterError(f"no adapter at `{path}`. Expected a PEFT folder or zip.")
 
@@ -256,6 +260,7 @@ def find_kept(named: str, library: Path | None = None) -> "tuple[Library, str] |
     """
     from dnd_engine.library import Library
 
+    # A path takes precedence over a name.
     if os.path.lexists(named):
         return None
     shelf = Library(library)

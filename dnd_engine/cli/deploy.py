@@ -33,6 +33,7 @@ def deploy(
     from dnd_engine.export.hub import check_repo_id
     from dnd_engine.export.space import check_space, deploy_space, space_files
 
+    # Everything is checked before the first upload, also for a dry run.
     check_repo_id(space)
     files = space_files(root)
     check_space(root)

@@ -121,6 +121,7 @@ def _size(path: Path) -> int:
 
 
 def _free(path: Path) -> int:
+    # A folder that was never made will be on the disk of its nearest parent.
     while not path.exists() and path != path.parent:
         path = path.parent
     return shutil.disk_usage(path).free if path.exists() else 0

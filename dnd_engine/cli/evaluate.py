@@ -87,9 +87,11 @@ def evaluate(
     from dnd_engine.tasks.folder import HOLDOUTS, SPLITS, Task, load_tasks, read_index
 
     splits = _known("split", split, SPLITS)
+    # `_known` takes several names, but a report is about one split.
     if len(splits) != 1:
         raise typer.BadParameter(f"expected one of {', '.join(SPLITS)}.", param_hint="'--split'")
     holdouts = () if holdout is None else _known("holdout", holdout, HOLDOUTS)
+    # Kinds of novelty mean nothing for tasks that were trained on.
     if holdouts and split == "train":
         raise typer.BadParameter("only works with --split heldout.", param_hint="'--holdout'")
     if section is not None and not (card and re.fullmatch(r"[a-z][a-z0-9-]*", section)):
@@ -100,6 +102,7 @@ def evaluate(
     config = ExaminationConfig(
         out=out,
         rows=DEFAULT_ROWS if rows is None else _known("rows", rows, ROWS),
+        # In one order, however they were typed.
         modes=tuple(mode for mode in MODES if mode in _known("modes", modes, MODES)),
         split=split,
         limit_items=limit_items,
@@ -143,6 +146,7 @@ def evaluate(
 
 def _known(name: str, value: str, allowed: Sequence[str]) -> tuple[str, ...]:
     """Split comma-separated names, and reject unknown ones as wrong usage."""
+    # A dict drops repeated names and keeps their order.
     found = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
     strays = [part for part in found if part not in allowed]
     if strays:

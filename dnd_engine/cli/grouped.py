@@ -25,5 +25,6 @@ class GroupedCommands(TyperGroup):
                 # Subtract the two columns and the two spaces before each.
                 short = formatter.width - width - 4
                 formatter.write_dl(
+                    # Each section aligns by itself; equal widths align them with each other.
                     [(name.ljust(width), one.get_short_help_str(short)) for name, one in commands]
                 )

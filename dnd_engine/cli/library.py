@@ -133,6 +133,7 @@ def undo(
     from dnd_engine.library import Library
 
     entry = Library(library).undo(key)
+    # A damaged entry has no name.
     show(entry.to_json(), as_json, f"Restored {getattr(entry, 'name', entry.key)}.")
 
 
@@ -187,6 +188,7 @@ def import_adapter(
 
     check_exists(path)
     shelf = Library(library)
+    # A name that is taken is refused before the file is read.
     if name is not None:
         shelf.check_free(name)
     adapter = _reader(base, cache_dir)(path)

@@ -89,6 +89,7 @@ def measure(
     labelled_rows(labelled)  # reject a file without labels before models load
     if out is not None and out.exists() and not out.is_dir():
         raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
+    # The second says where scores are stored; None for an adapter that is a file.
     find, kept = find_adapter(adapter, library), find_kept(adapter, library)
     engine = load_engine(config)
     loaded = find(engine)
@@ -161,6 +162,7 @@ def _write(engine: "Engine", measured: "Measurement", out: Path) -> list[str]:
     try:
         for name, text in texts.items():
             with written_aside(out / name) as aside:
+                # Without `newline`, Windows would change line ends, those inside of cells too.
                 aside.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise MeasureError(

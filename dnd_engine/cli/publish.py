@@ -82,11 +82,14 @@ def publish(
     find = find_adapter(adapter, library)
     loaded = load_engine(config)
     read = at_strength(strength, find(loaded))
+    # Engines match an adapter to its base by name alone.
     read = read if served is None else replace(read, base_id=served)
+    # Not in a temporary folder: a server reads it whenever it starts.
     place = (
         to or user_folder("published") / f"{_file_name(read.name)}{target.suffix if target else ''}"
     )
     checked = _contract(read)
+    # Before the export: a running server may read the folder as soon as it is there.
     checked.demand(read.name)
     # A folder's name may contain dots, such as in a version, which `stem` would cut.
     name = place.stem if _is_gguf(place) else place.name
@@ -131,6 +134,7 @@ def _contract(adapter: "Adapter") -> "Contract":
     from dnd_engine.lora.provenance import FILES
     from dnd_engine.serving.contract import check_contract
 
+    # The files themselves, because they are what an engine reads.
     files = adapter.files()
     shapes = {key: tuple(tensor.shape) for key, tensor in load(files[FILES[1]]).items()}
     return check_contract(json.loads(files[FILES[0]]), shapes)

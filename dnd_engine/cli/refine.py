@@ -82,9 +82,11 @@ def refine(
 
     if teacher is not None and labels:
         raise typer.BadParameter("choose --labels or --teacher: both say who answers.")
+    # An empty address, or a model without one, must not quietly mean the base.
     if not teacher and (teacher is not None or teacher_model):
         raise typer.BadParameter("give --teacher the address of the server that answers.")
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
+    # Refuses a bad address before models load.
     wise = teacher and Endpoint(url=teacher, model=teacher_model, key=teacher_key)
     read = find_adapter(adapter, library)
     buckets = read_buckets(files or [], bucket or [], config)
@@ -110,6 +112,7 @@ def refine(
     path = engine.save(made, out)
     took = made.seconds["train" if wise else "refine"]
     seconds = {"load": load_seconds, "refine": took, "write": time.monotonic() - started}
+    # Muted buckets were not trained on.
     learnt_from = [b for b in buckets if b.weight > 0]
     before, after = (engine.effect(a, learnt_from) for a in (start, made))
     refined = made.provenance["trained" if wise else "refined"]

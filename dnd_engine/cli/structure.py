@@ -28,6 +28,7 @@ def is_foreign(path: Path, base: str) -> bool:
         named = config["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
+    # Adapters refer to the embedded base by its Hub id.
     known = {base, BASES[base].hub_id} if base in BASES else {base}
     return bool(named) and named not in known
 
@@ -37,6 +38,7 @@ def inspect_files(path: Path, as_json: bool) -> None:
     from dnd_engine.lora.structure import read_structure
 
     check_exists(path)
+    # The first reading finds the name of the base, the second compares with its layers.
     found = read_structure(path)
     if (layout := _layout(found.base)) is not None:
         found = read_structure(path, layout)

@@ -29,6 +29,7 @@ class PageEvents:
             "load": load_html(state),
             "retry": gr.Button(visible=state.status == "failed"),
             "timer": gr.Timer(active=state.status in ("idle", "loading")),
+            # Its title has the base's hash, which is not known before.
             "left_pane": gr.skip() if engine is None else self._compare.panes(session)["left_pane"],
         }
 

@@ -39,6 +39,7 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
         Shortcut(
             name="stop",
             keys=("Escape",),
+            # In this order: an edit ends before an answer, and an answer before a run.
             targets=(
                 *("#dnd-cancel-edit", "#dnd-stop-chat", "#dnd-teach-stop", "#dnd-stop-synthesis"),
                 *("#dnd-measure-stop", "#dnd-train-stop"),

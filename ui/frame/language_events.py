@@ -70,6 +70,7 @@ class LanguageEvents:
             metric: Selected metric of the report card; None until its tab was opened.
             request: Request of the visitor.
         """
+        # It also shows, hides and fills components; below only its words are taken.
         listed = self.library.listed(session, request, kept)
         updates: Updates = {
             **self.page.refresh_load(session),
@@ -86,6 +87,7 @@ class LanguageEvents:
             "report_card": self.report.card(),
             **self.measure.again(session),
         }
+        # Before the tab was opened there is no report to draw.
         if group is not None:
             updates |= {"report_group": self.report.choices(group)}
             updates |= self.report.draw_report(group, metric)

@@ -73,6 +73,7 @@ class ModelsEvents:
             return {}
         try:
             found = self._app.calls.availability(choice)
+            # The first press only asks the Hub for the size, so that nothing large comes unasked.
             if found.download_bytes is None and looked_up != choice.base:
                 asked = self._app.calls.availability(choice, ask_hub=True)
                 return {"models_looked_up": choice.base, **_described(choice, asked)}

@@ -61,6 +61,7 @@ class Frame:
 
 def frame_panel() -> Frame:
     """Lay out the header above the tabs."""
+    # Drawn like a text, so that the configuration of each language brings its own code.
     came_in = Textbox(drawn(lambda: language().code), visible=False)
     title = gr.HTML(
         drawn(header_html, LoadState("idle"), None), elem_id="dnd-header", padding=False
@@ -84,6 +85,7 @@ def frame_panel() -> Frame:
 def header_html(state: LoadState, info: "EngineInfo | None", *, can_choose: bool = False) -> str:
     """Draw the title line with its chips, and the button of the model chooser if allowed."""
     chips: list[str] = []
+    # Models that are loading cannot be switched.
     if can_choose and state.status in ("ready", "failed"):
         chips.append(
             "<button type='button' class='dnd-chip dnd-models-open' "
@@ -95,6 +97,7 @@ def header_html(state: LoadState, info: "EngineInfo | None", *, can_choose: bool
         chips.append(_generator_chip(info))
     device = esc(info.device.upper()) + " · " if info is not None else ""
     words = {"ready": _("Ready"), "failed": _("Failed")}.get(state.status, _("Loading"))
+    # The script sees what goes on, but knows no languages.
     doing = esc(json.dumps({name: _(message) for name, message in _DOING.items()}))
     chips.append(
         f"<span class='dnd-chip dnd-chip-device is-{state.status}' data-doing-words='{doing}'>"

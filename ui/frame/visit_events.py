@@ -51,7 +51,9 @@ class VisitEvents:
             key: Key stored by the browser.
             request: Request of the visitor.
         """
+        # It comes from a client, and so may be anything.
         code = code if code in languages() else ENGLISH
+        # Until now the visit speaks English, as every new one does.
         with speaking(code):
             visit, outcome = self._app.visits.open(
                 key, request.session_hash or "", session, sender_of(request)
@@ -92,5 +94,6 @@ class VisitEvents:
         }
         if visit.made is not None:
             updates |= self._adapter.show(visit)
+            # `show` draws those of the adapter, and an interrupted run would not be seen.
             updates["stages"] = shown_stages(visit)
         return {**updates, **self._compare.switches(visit)}

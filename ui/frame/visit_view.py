@@ -84,6 +84,7 @@ def _moved_buttons() -> str:
 
 def _forget_buttons() -> str:
     return (
+        # Keep has the focus, so that Enter, pressed from habit, deletes nothing.
         f"<button type='button' class='dnd-button dnd-forget-yes'>{_('Delete')}</button>"
         f"<button type='button' class='dnd-button dnd-forget-no' autofocus>{_('Keep')}</button>"
     )

@@ -37,6 +37,7 @@ def wire_loading(page: Page, frame: Frame) -> None:
     on = page.on.page
     frame.timer.tick(**page.does(on.refresh_load, _LOAD, inputs=page.session), **AT_ONCE)
     again = frame.retry.click(**page.does(on.retry_load, _LOAD, inputs=page.session), **AT_ONCE)
+    # Forecasts belong to the models that gave them.
     forecast_at(page, again.then)
 
 
@@ -45,11 +46,13 @@ def wire_models(page: Page, frame: Frame, panel: ModelsPanel) -> None:
     on, session = page.on.models, page.session
     said = "models_told models_load"
     opened = page.does(on.open, f"models_box models_choice models_base {said}")
+    # Gradio knows an event for each name that the component's script triggers.
     frame.keys.models(**opened, **AT_ONCE)
     panel.models_close.click(**page.does(on.close, "models_box"), **AT_ONCE)
     chosen = [panel.models_choice, panel.models_base]
     told = page.does(on.choose, f"models_base {said}", inputs=chosen)
     panel.models_choice.input(**told, **AT_ONCE)
+    # By default Gradio drops what is typed while an answer is on its way.
     panel.models_base.input(**told, trigger_mode="always_last", **AT_ONCE)
     loaded = page.does(
         on.load,
@@ -83,8 +86,10 @@ def wire_visit(
         js=BRING_KEY,
         **AT_ONCE,
     )
+    # The page may have been left before the checks and the zip were done.
     check_and_zip(page, opened)
     blind = page.does(page.on.compare.stay_blind, BLIND, inputs=session)
+    # Last, because the events before draw what a blind page must not tell.
     opened.then(**blind, **AT_ONCE)
     gr.on(
         # A text is sent once typing ends, everything else at once.
@@ -112,6 +117,7 @@ def wire_language(
     """Translate all texts of the page in place when the language is switched."""
     on, names = page.on, {block: name for name, block in page.slots.items()}
     slots = {name: page.slots[name] for name in SAID_AGAIN}
+    # Also components that no handler updates, such as labels and headings.
     for number, block in page.demo.blocks.items():
         if said_of(block):
             slots.setdefault(names.get(block, f"said_{number}"), block)
@@ -126,9 +132,11 @@ def wire_language(
         event: gr.EventData,
         request: gr.Request,
     ) -> Updates:
+        # It comes from a client, and so may be anything.
         if event.code not in languages():
             return {}
         session.language = event.code
+        # `by_slot` speaks the language from before the switch.
         with speaking(session.language):
             redrawn = on.language.say_again(
                 session, arrangement, kept, target, group, metric, request

@@ -43,6 +43,7 @@ def messages() -> Catalog:
     for folder in ("assets", "dnd_engine", "ui"):
         for path, line, message, comments, context in extract_from_dir(
             ROOT / folder,
+            # Babel matches patterns against paths inside of the folder.
             [(p.removeprefix(f"{folder}/"), m) for p, m in _METHODS if p.startswith(folder)],
             # Babel's JavaScript extractor reads template literals only with this option.
             options_map={"*.js": {"parse_template_string": "true"}},
@@ -93,7 +94,7 @@ def written(catalogue: Catalog) -> str:
 def faults(catalogue: Catalog) -> Iterator[str]:
     """Yield what is missing or wrong in an updated catalogue, one line each."""
     for message in catalogue:
-        if not message.id:
+        if not message.id:  # the header
             continue
         source, words = _forms(message.id), _forms(message.string)
         if not all(words):
@@ -145,6 +146,7 @@ def main() -> int:
         found += [f"{code}: {fault}" for fault in faults(catalogue)]
         if not options.check:
             _save(code, written(catalogue))
+        # Both are written anew, so that only messages count and not how a file is laid out.
         elif written(catalogue) != written(read_catalogue(code)):
             found.append(f"{code}: not up to date; run python -m ui.text")
     print("\n".join(found) or "All catalogues are complete.")  # noqa: T201 - what it is for

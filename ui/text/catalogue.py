@@ -93,6 +93,7 @@ def speaking(code: str) -> Iterator[None]:
 
 def _load(code: str) -> Language:
     catalogue = read_catalogue(code)
+    # Python's gettext reads nothing but `.mo`, so one is made in memory.
     compiled = io.BytesIO()
     write_mo(compiled, catalogue)  # omits fuzzy and missing translations, so that English is used
     compiled.seek(0)

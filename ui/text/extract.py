@@ -27,6 +27,7 @@ def python(
     source = file.read().decode("utf-8")
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
+        # The plain name alone: `gettext.ngettext` and methods called `_` are none of ours.
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             name = node.func.id
             messages = _literals(node) if name in keywords else ()
@@ -40,6 +41,7 @@ def template(
 ) -> Iterator[Found]:
     """Find messages in HTML, at `data-say` and `data-say-label` (see `assets/words.js`)."""
     source = io.TextIOWrapper(file, encoding="utf-8").read()
+    # `(?!-)`: not `data-say-label`, whose element has no message inside.
     marked = r"<(\w+)\b[^>]*\bdata-say(?!-)[^>]*>(.*?)</\1>|<[^>]*\bdata-say-label\b[^>]*>"
     for found in re.finditer(marked, source, re.DOTALL):
         message = found[2]

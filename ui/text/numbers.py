@@ -29,6 +29,7 @@ def number(value: float, spec: str = ",") -> str:
 def localized(digits: str) -> str:
     """Localise the separators of a number that Python formatted."""
     locale = language().locale
+    # In one pass, since German has the two signs the other way round.
     signs = str.maketrans({",": get_group_symbol(locale), ".": get_decimal_symbol(locale)})
     return digits.translate(signs)
 

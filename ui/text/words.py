@@ -38,6 +38,7 @@ class Words(str):
         return self  # Gradio calls `str` on labels, which would lose how they were made
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        # By `join`, because `str(self)` is this object.
         return str, ("".join(self),)  # copied and pickled as a plain string
 
 
@@ -63,6 +64,7 @@ def N_(message: str) -> str:
 
 def drawn(draw: Callable[..., str], *args: Any, **kwargs: Any) -> str:
     """Draw something with messages, so that it can be redrawn in another language."""
+    # Arguments may hold words as well, made in the language of then.
     return Words(lambda: draw(*said(args), **said(kwargs)))
 
 
@@ -76,6 +78,7 @@ def said(value: Any) -> Any:
         return value.again()
     if isinstance(value, list | tuple):
         found = [said(part) for part in value]
+        # By identity: equal words may have been made in another language.
         changed = any(new is not old for new, old in zip(found, value, strict=True))
         return type(value)(found) if changed else value
     if isinstance(value, Mapping):
@@ -106,6 +109,7 @@ def _fill(words: str, values: Mapping[str, Any]) -> str:
 
 class _Filler(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
+        # Made in the language of then; the sentence around it is said in the language of now.
         if isinstance(value, Words):
             return value.again()
         if isinstance(value, int | float):

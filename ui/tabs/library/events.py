@@ -50,12 +50,14 @@ class LibraryEvents:
             self._check_room(library, request)
             entry = library.add(
                 made.adapter,
+                # Its own name gets a number if it is taken; a name that was typed is refused.
                 None if name == made.adapter.name else name,
                 texts=[file for bucket in made.buckets for file in bucket.files] if texts else (),
             )
         except DndError as error:
             return {"keep_told": faults(_("Not kept."), _without(session, error))}
         made.kept = Kept(library, entry.key)
+        # Votes were given to the label that stood above the answers.
         label = self._app.label(made)
         votes = Counter(o for turn in session.turns if (o := turn.outcome(label)))
         if votes or made.scores:
@@ -159,6 +161,7 @@ class LibraryEvents:
             entry = library.add(self._app.calls.ready().read_adapter(file), imported=True)
         except DndError as error:
             title = _("<b>{name}</b> was not imported.", name=esc(file.name))
+            # The path is one of the server's own.
             yield {"library_told": faults(title, str(error).replace(str(file), file.name))}
         else:
             words = _("Kept in the library as <b>{name}</b>.", name=esc(entry.name))
@@ -175,10 +178,12 @@ class LibraryEvents:
 
     def order(self, session: Session, recipe: Recipe) -> Updates:
         """Start a remake; prompt files come from this visit or from the recipe."""
+        # Removed cards too: their readings are kept for Undo.
         read = [reading.file for reading in session.readings.values() if reading.file is not None]
         recipe = recipe.with_texts(read)
         imprinting = ("imprint",) if recipe.imprint is not None else ()
         refining = ("refine",) if recipe.refinements else ()
+        # Both begin with the teacher's answers.
         asking = ("ask",) if imprinting or refining else ()
         keys = ("wait", "read", "encode", "decode", *asking, *imprinting, *refining, "check")
         run = Run(
@@ -198,6 +203,7 @@ class LibraryEvents:
         assert recipe is not None
         yield from self._runs.until_ready(run)
         adapter = yield from self._runs.follow(run, self._app.calls.remake(recipe, run.stop))
+        # A library's recipe for another strength than 1 has no digest to compare.
         same = recipe.sha256 in (None, adapter.sha256)
         run.stages.enter(
             "check",
@@ -283,6 +289,7 @@ class LibraryEvents:
         if isinstance(entry, Entry) and entry.recipe is not None:
             folder = self._app.files.folder(request.session_hash or "")
             session.folder = folder
+            # Now and not on the click, because Gradio's button takes a file that exists.
             recipe = entry.recipe.save(folder / f"recipe-{entry.key}.json")
         return {
             "library_actions": gr.Row(visible=entry is not None),

@@ -110,20 +110,25 @@ class MeasureEvents:
                 if step is not None and not run.stop.is_set():
                     self._tell_step(run, step)
                     before = session.found
+                    # A step without a new result carries the same object: draw nothing again.
                     if before is None or before.measured is not step.measured:
                         session.found = Found(run.made, run.adapter, run.file, step.measured)
+                        # At the first result, because the new measurement has none of these LoRAs.
                         if before is not None and not run.scored:
                             updates.update(self._shelve_trained(session, before, request))
                         updates.update(self._drawn(session))
                     run.scored |= step.stage == "score"
                 yield {"measure_stages": run.stages.html(), **updates}
+        # The page was closed.
         except GeneratorExit:
             run.stages.interrupt()
             raise
         except DndError as error:
             run.stages.finish("failed", sentence(str(error)))
+        # After a failure this changes nothing, because only the first end counts.
         self._finish(run, "stopped" if run.stop.is_set() else "done")
         self._note_scores(session)
+        # A newer run may be shown by now.
         yield {"measure_stages": (session.measuring or run).stages.html(), **self._drawn(session)}
 
     def still_waits(self, session: Session) -> Updates:
@@ -382,6 +387,7 @@ def _made_of(found: Found, row: TrainedRow) -> Made:
 
 def _write(measured: "Measurement", folder: Path) -> dict[str, Path]:
     """Write the results as files to download."""
+    # By content, so that results of other rows or adapters stay beside these.
     stem = f"measured-{measured.adapter_sha256[:8]}-{measured.sides.file_sha256[:8]}"
     whole = json.dumps(measured.to_json(), indent=1, ensure_ascii=False) + "\n"
     texts = {

@@ -362,6 +362,7 @@ def score_words(value: float, *, signed: bool = False) -> str:
     """Format a score or a difference as the engine does: .14, -.03, never rounded to zero."""
     kept = round(value, 4)
     sign = "+" if signed else ""
+    # See `wording.number`, whose separators are not those of every language.
     digits = format(kept, f"{sign}.2f" if abs(kept) >= 0.005 else f"{sign}.3f")
     if float(digits) == 0:
         return "0"
@@ -509,6 +510,7 @@ def _row_html(measured: "Measurement", row: "RowResult", columns: Sequence[str])
 
 def _last(rows: Sequence["RowResult"]) -> dict[str, "RowResult"]:
     """Return each row by name, trained ones at their last point."""
+    # The dict keeps the last of several.
     return {row.row: row for row in rows}
 
 

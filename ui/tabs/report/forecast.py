@@ -31,6 +31,7 @@ def forecast_html(report: Report) -> str:
     gained = {t.slug: gain > 0 for t in tasks if (gain := t.gain.get("bare")) is not None}
     before = similarity.predicts_gain.get("bare") if similarity and agreement else None
     if similarity and before:
+        # The most similar first, so that the first half is the near one.
         ranked = sorted(similarity.tasks, key=lambda task: -task.similarity)
         lines.append(_before([gained[t.slug] for t in ranked if t.slug in gained], before))
         why.append(_correlation(_("Similarity to training prompts, and gain"), before))
@@ -76,6 +77,7 @@ def _before(ranked: Sequence[bool], found: Prediction) -> str:
         "most similar prompts, the adapter beat the base {near_gains} times; on the other {far}, "
         "{far_gains} times."
     )
+    # Only an interval above zero is more than chance.
     if found.low > 0:
         words = N_(
             "From how similar your prompts are to those of training: a little. On the {near} tasks "

@@ -51,6 +51,7 @@ def lead(report: Report, split: str) -> str:
         said.append(_("The base model alone: {base}.", base=_times(bare["base"].score)))
     if (oracle := bare.get("oracle_lora")) is not None:
         words = N_("A LoRA trained on labels of the task: {lora}.")
+        # Not every task has a LoRA of its own, and other tasks have another mean.
         if oracle.n_tasks != own.n_tasks:
             words = N_("A LoRA trained on labels of the task, on {some} of {all} tasks: {lora}.")
         said.append(_(words, lora=_times(oracle.score), some=oracle.n_tasks, all=own.n_tasks))

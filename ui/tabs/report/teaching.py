@@ -88,6 +88,7 @@ def _way(words: str, found: RefineCurve, start: TeachStart) -> str:
 def _course(found: RefineCurve, start: TeachStart) -> str:
     """Format the scores and seconds of one starting point; empty if it was not measured."""
     points: list[RefinePoint] = [p for p in found.points if p.start == start]
+    # The point at 0 is the untaught adapter, which says nothing about teaching.
     if not any(p.steps != 0 for p in points):
         return ""
     points.sort(key=lambda point: point.seconds or 0)

@@ -147,6 +147,7 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
         metric: Metric to draw.
         sha256: Hash of the loaded generator.
     """
+    # A folder may still hold the report of weights that were replaced.
     if report.generator_sha256 != sha256:
         other = _(
             "This report is for another generator. Run `dnd evaluate --card` to examine the one in "
@@ -194,6 +195,7 @@ def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
     known = [v for v in verdicts if v.holds is not None][:_VERDICTS_SHOWN]
     cards = []
     for verdict in known:
+        # The first sentence is the finding, the others are its numbers.
         title, _dot, rest = verdict.words.partition(". ")
         mark = icon("check" if verdict.good else "error")
         numbers = f"<p class='dnd-sub'>{esc(rest)}</p>"
@@ -201,6 +203,7 @@ def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
             why = f"<summary lang='{language().code}'>{_('Why?')}</summary>"
             numbers = f"<details class='dnd-fold'>{why}{numbers}</details>"
         cards.append(
+            # Verdicts are texts of the report, which are English on every page.
             f"<div class='dnd-panel dnd-verdict-card' lang='en'>{mark}"
             f"<div><b>{esc(title.rstrip('.'))}</b>{numbers}</div></div>"
         )
@@ -237,6 +240,7 @@ def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, end: float)
     title, note = _(mode_label(mode)), _(MODE_NOTES[mode])
     by_name = {row.row: row for row in rows}
     drawn = []
+    # In the order of the table, baselines first.
     for row in (by_name[name] for name in ROWS if name in by_name):
         label = _(row_label(row.row))
         bar = score_row(row, label, metric=metric, write=score_number)

@@ -60,5 +60,6 @@ class WatchEvents:
         try:
             seen = self._app.runs[index].look()
         except DndError as error:
+            # Not finished: a file that is just being written can be read next time.
             return faults(_("The run cannot be read."), str(error)), False
         return watch_html(seen), seen.state == "finished"

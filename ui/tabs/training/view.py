@@ -23,6 +23,7 @@ from ui.text import N_, _, day, duration, number, short_number
 __all__ = ["WatchPanel", "all_numbers_html", "watch_html", "watch_panel"]
 
 _REFRESH_SECONDS = 3.0
+# Each refresh sends all that is drawn once more.
 _LORAS_SHOWN = 60
 _CURVES_SHOWN = 8
 _ROWS_SHOWN = 200
@@ -310,6 +311,7 @@ def _plots_html(seen: Training) -> str:
     )
     if not seen.curve("validation_loss"):
         every = seen.recipe.get("validate_every")
+        # The recipe is a file that may hold anything; `isinstance` would take `true` for 1.
         known = type(every) is int
         notes.append(
             _("The first validation comes at step {step}.", step=every)
@@ -383,6 +385,7 @@ def _in_watch_html(seen: Collecting) -> str:
     drawn = [
         Line(points, "own", _short(slug))
         for (slug, _seed), rows in seen.curves.items()
+        # A run that diverges may write NaN, which no chart can hold.
         if (points := [(r.step, r.loss) for r in rows if r.loss and math.isfinite(r.loss)])
     ][:_CURVES_SHOWN]
     if seen.state == "finished" or not drawn:
@@ -439,6 +442,7 @@ def _left_out(seen: Collecting) -> str:
 
 
 def _run_rows(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    # Digests and lists, which no column has room for.
     left_out = ("train_sha256", "snapshots")
     return [{k: v for k, v in run.to_json().items() if k not in left_out} for run in runs]
 

@@ -19,6 +19,7 @@ def wire_training(page: Page, panel: WatchPanel, tab: gr.Tab, tabs: gr.Tabs) -> 
         (panel.watch_all_box.expand, on.all_numbers, "watch_all", shown[1:]),
     ):
         look(**page.does(watching, names, inputs=inputs), **AT_ONCE)
+    # Gradio tells of a tab that opens, never of one that closes.
     others = [other for other in tabs.children if isinstance(other, gr.Tab) and other is not tab]
     left = [other.select for other in others]
     gr.on(left, **page.does(on.rest, "watch_timer", inputs=page.session), **AT_ONCE)
