@@ -16,6 +16,9 @@ _BODY = "word/document.xml"
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 # Word's “Strict Open XML Document” has its own namespaces.
 _STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}"
+# Variants of one thing, of which a program reads the first that it knows: a text box is written
+# for Word, and once more for programs older than 2010.
+_VARIANTS = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
 _WHITE = {"tab": "\t", "br": "\n", "cr": "\n"}
 
 
@@ -63,7 +66,8 @@ def _paragraphs(body: "Element") -> list[str]:
             # Deleted text is in `delText` and field codes are in `instrText`, so both are left out.
             inside.append(node.text or "" if name == "t" else _WHITE.get(name, ""))
         # Reversed, because the last one is popped first.
-        left.extend((child, inside) for child in reversed(node))
+        children = node[:1] if node.tag == _VARIANTS else node[:]
+        left.extend((child, inside) for child in reversed(children))
     return ["".join(parts) for parts in found]
 
 

@@ -417,6 +417,21 @@ def test_breaks_tabs_and_tables_are_read_and_deleted_text_is_not(write: Write) -
     assert texts(read_prompt_file(write("a.docx", document(body)))) == ["one", "more\tx", "cell"]
 
 
+def test_a_text_box_is_read_once_though_word_writes_it_twice(write: Write) -> None:
+    """Once for itself and once for old programs, which read the fallback."""
+    markup = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+    box = f"<w:txbxContent>{paragraph('in the box')}</w:txbxContent>"
+    body = (
+        f"<w:p {markup}><w:r><w:t>above</w:t><mc:AlternateContent>"
+        f'<mc:Choice Requires="wps">{box}</mc:Choice><mc:Fallback>{box}</mc:Fallback>'
+        "</mc:AlternateContent></w:r></w:p>"
+    )
+    file = read_prompt_file(write("a.docx", document(body + paragraph("below"))))
+    assert texts(file) == ["above", "in the box", "below"]
+    # Equal prompts are read once anyway, and said to be.
+    assert not any("duplicate" in note for note in file.notes)
+
+
 def test_a_document_of_pictures_is_refused(write: Write) -> None:
     with pytest.raises(PromptFileError, match=r"a document without text\. Pictures"):
         read_prompt_file(write("a.docx", document("<w:p/>")))
