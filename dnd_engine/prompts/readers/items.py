@@ -234,7 +234,12 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
         return item, "", {}
     if not isinstance(item, dict):
         raise Finding(_kind(item))
-    fields = {key.strip().casefold(): value for key, value in item.items()}
+    fields: dict[str, Any] = {}
+    for key, value in item.items():
+        folded = key.strip().casefold()
+        # Of keys that differ in case alone the first filled one is read, as of equal columns.
+        if fields.get(folded) in (None, ""):
+            fields[folded] = value
     labels = {
         key: _cell(value) if isinstance(value, str | int | float) else ""
         for key, value in fields.items()

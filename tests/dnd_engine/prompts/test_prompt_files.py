@@ -391,6 +391,17 @@ def test_json_lines_may_be_strings_objects_and_chats(write: Write) -> None:
     )
 
 
+def test_of_keys_that_differ_in_case_the_first_filled_one_is_read(write: Write) -> None:
+    """As in tables, and as the samples of the columns show it."""
+    items = [
+        {"prompt": "a", "Prompt": "b", "label": 0, "Label": 1},
+        {"prompt": "", "Prompt": "c"},
+    ]
+    file = read_prompt_file(write("a.json", json.dumps(items)))
+    assert [(p.text, p.label) for p in file.prompts] == [("a", "0"), ("c", None)]
+    assert [c.name for c in file.columns if c.role == "text"] == ["prompt"]
+
+
 @pytest.mark.parametrize(
     ("document", "texts", "column"),
     [
