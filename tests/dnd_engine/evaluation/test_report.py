@@ -471,7 +471,7 @@ def test_pictures_keep_text_as_text_and_are_the_same_every_time(
 def test_pictures_of_gains_hold_every_task_and_all_of_their_intervals(
     report: Report, tmp_path: Path
 ) -> None:
-    many = {f"t{n}": n / 2000 for n in range(1000)}
+    many = {f"t{n}": n / 2000 for n in range(1, 1001)}
     gain = replace(report.operation_gain["bare"], low=-3.0, per_task=many)
     found = present(report.agreement)
     bands = tuple(replace(band, high=4.0) for band in found.bands)
