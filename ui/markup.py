@@ -8,6 +8,7 @@ __all__ = [
     "busy",
     "code_blocks",
     "cut",
+    "error_notice",
     "esc",
     "facts",
     "faults",
@@ -85,6 +86,14 @@ def busy(words: str) -> str:
     """Draw a line about a running action; `words` are HTML."""
     ring = "<span class='dnd-ring' aria-hidden='true'></span>"
     return f"<div class='dnd-notice' role='status'>{ring}<div>{words}</div></div>"
+
+
+def error_notice(message: str) -> str:
+    """Draw the message of an error, with its line breaks."""
+    return (
+        f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
+        f"<span class='dnd-pre'>{prose(message)}</span></div>"
+    )
 
 
 def faults(title: str, message: str) -> str:

@@ -724,6 +724,11 @@ def test_what_could_not_be_proved_is_told(
     assert "Yes." not in last["proof"]
 
 
+def test_a_proof_that_failed_quotes_as_every_error_does() -> None:
+    drawn = proof_html(None, failed="`q_proj` is <b>\nmissing.")
+    assert "<code>q_proj</code> is &lt;b&gt;\nmissing." in drawn
+
+
 @pytest.mark.parametrize(
     ("controls", "words"),
     [

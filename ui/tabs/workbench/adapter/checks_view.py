@@ -11,7 +11,7 @@ from dnd_engine.checks.registry import CHECKS
 from dnd_engine.checks.verdict import MOSTLY
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.wording import CONTROLS
-from ui.markup import esc, icon, prose
+from ui.markup import error_notice, esc, icon, prose
 from ui.state import Taught
 from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
@@ -607,10 +607,7 @@ def proof_html(
             f"</span> {esc(running)}</p>"
         )
     elif failed:
-        body = (
-            f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
-            f"<span class='dnd-pre'>{esc(failed)}</span></div>"
-        )
+        body = error_notice(failed)
     elif proof is None:
         more = _(
             "Makes adapters from another task's prompts, and from yours with the words shuffled, "

@@ -9,7 +9,7 @@ from dnd_engine.errors import DndError
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import one_line
-from ui.markup import cut, icon, prose
+from ui.markup import cut, error_notice
 from ui.progress import step_words
 from ui.shared import App, Updates, note
 from ui.state import Made, Session
@@ -151,7 +151,7 @@ class AdapterEvents:
         except DndError as error:
             return {
                 "download": gr.DownloadButton(_("No zip"), interactive=False),
-                "warning": _error_notice(str(error)),
+                "warning": error_notice(str(error)),
             }
         if made.adapter is not wanted:
             return {}  # the slider moved again; its next event follows
@@ -373,11 +373,4 @@ def download(made: Made) -> gr.DownloadButton:
         value=str(made.archive),
         interactive=True,
         variant="secondary" if doubtful else "primary",
-    )
-
-
-def _error_notice(message: str) -> str:
-    return (
-        f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
-        f"<span class='dnd-pre'>{prose(message)}</span></div>"
     )

@@ -11,7 +11,7 @@ import gradio as gr
 from dnd_engine.limits import FIXED
 from dnd_engine.tables import cell
 from ui.fields import Textbox
-from ui.markup import cut, esc, icon, notice, prose, unfenced
+from ui.markup import cut, error_notice, esc, notice, unfenced
 from ui.state import Batch
 from ui.text import _, drawn, number
 
@@ -80,10 +80,7 @@ def batch_html(batch: Batch | None) -> str:
     if batch is None:
         return ""
     if batch.error:
-        return (
-            f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
-            f"<span class='dnd-pre'>{prose(batch.error)}</span></div>"
-        )
+        return error_notice(batch.error)
     left, right = _names(batch)
     heads = [_("Input"), left, *([right] if batch.compares else [])]
     cells = "".join(f"<th scope='col'>{esc(head)}</th>" for head in heads)

@@ -11,7 +11,7 @@ from dnd_engine.files import asset_path
 from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
 from ui.fields import NumberField, Slider, Textbox
-from ui.markup import code_blocks, esc, icon, label_html, prose, unfenced
+from ui.markup import code_blocks, error_notice, esc, icon, label_html, unfenced
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.sent import is_told, sent
@@ -465,11 +465,7 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
     question = _question_html(turn, place, blind=view.blind, editable=editable)
     # An error is of the whole turn, so it is shown once.
     if turn.error:
-        told = (
-            f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
-            f"<span class='dnd-pre'>{prose(turn.error)}</span></div>"
-        )
-        return question + (told if place == "left" else "")
+        return question + (error_notice(turn.error) if place == "left" else "")
     # While blind, either model may be on this side.
     swapped = view.blind and turn.swapped
     mine: Place = place if not swapped else "right" if place == "left" else "left"
