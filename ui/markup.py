@@ -3,8 +3,11 @@
 import html
 import re
 
+from dnd_engine.prompts.words import one_line
+
 __all__ = [
     "TIMES",
+    "brief",
     "busy",
     "code_blocks",
     "cut",
@@ -126,6 +129,11 @@ def code_blocks(text: str) -> str:
 def cut(words: str, limit: int) -> str:
     """Cut the end off a text that is longer than `limit` characters."""
     return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"
+
+
+def brief(text: str, limit: int) -> str:
+    """Put a text on one line of at most `limit` characters."""
+    return cut(one_line(text.replace("\n", " ")), limit)
 
 
 def sentence(message: str) -> str:

@@ -150,6 +150,16 @@ def test_prompts_with_an_instruction_tell_only_the_left_model_until_another_is_c
     assert on.compare.compared(made)["mode"] == "bare"
 
 
+def test_an_instruction_of_several_lines_is_listed_on_one(
+    on: Handlers, arrange: Arrange, request_here: gr.Request
+) -> None:
+    session = Session()
+    file = texts("Say it.\nIn French.", "one", "two")
+    make_of(on, session, arrange(French={"a.txt": file}), request_here)
+    listed = on.compare.compared(session)["told_with"]
+    assert listed.choices == [("French: Say it. In French.", "Say it.\nIn French.")]
+
+
 def test_prompts_without_an_instruction_are_sent_as_written(
     on: Handlers, arrange: Arrange, request_here: gr.Request
 ) -> None:

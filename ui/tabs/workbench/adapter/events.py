@@ -8,8 +8,7 @@ from dnd_engine.config import RefineConfig
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
-from dnd_engine.prompts.words import one_line
-from ui.markup import cut, error_notice
+from ui.markup import brief, error_notice
 from ui.progress import step_words
 from ui.shared import App, Updates, note
 from ui.state import Made, Session
@@ -343,7 +342,7 @@ def _suggestions(buckets: Sequence[Bucket], questions: dict[str, str]) -> list[s
 
 
 def _suggestion_label(words: str) -> str:
-    return cut(one_line(words.replace("\n", " ")), 60)
+    return brief(words, 60)
 
 
 def _suggestion_buttons(suggestions: Sequence[str]) -> Updates:

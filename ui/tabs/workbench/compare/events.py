@@ -11,10 +11,9 @@ from dnd_engine.config import Sampling
 from dnd_engine.errors import DndError
 from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
-from dnd_engine.prompts.words import one_line
 from ui.engine_calls import Stop
 from ui.frame.view import progress_words
-from ui.markup import cut
+from ui.markup import brief
 from ui.shared import App, Updates, broke, note
 from ui.state import Answer, AskMode, Made, Place, Session, Turn, Typed, Vote
 from ui.tabs.workbench.compare.sent import instructions_of, sent
@@ -147,7 +146,7 @@ class CompareEvents:
         if session.told_with not in instructions:
             session.told_with = instructions[0] if instructions else ""
         choices = [
-            (f"{bucket}: {cut(one_line(instruction), _SHOWN_CHARACTERS)}", instruction)
+            (f"{bucket}: {brief(instruction, _SHOWN_CHARACTERS)}", instruction)
             for bucket, instruction in listed
         ]
         return {

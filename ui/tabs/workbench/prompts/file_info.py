@@ -6,9 +6,8 @@ from typing import Any
 
 from dnd_engine.prompts.files import FORMATS, Prompt, PromptFile
 from dnd_engine.prompts.split import split_prompt
-from dnd_engine.prompts.words import one_line
 from ui.canvas import Arrangement, CanvasCard
-from ui.markup import cut
+from ui.markup import brief, cut
 from ui.state import CardReading, Session
 
 __all__ = ["look", "reading_info"]
@@ -99,7 +98,7 @@ def _shown(place: int, prompt: Prompt) -> dict[str, Any]:
 
 def _preview(file: PromptFile) -> str:
     """Return the beginning of the first input, because instructions do not distinguish files."""
-    return cut(one_line(split_prompt(file.prompts[0].text).bare.replace("\n", " ")), 90)
+    return brief(split_prompt(file.prompts[0].text).bare, 90)
 
 
 def _asks_split(file: PromptFile, reading: CardReading) -> bool:
