@@ -14,13 +14,15 @@ import yaml
 
 from dnd_engine.errors import ConfigError, LayoutError
 from dnd_engine.files import asset_path
-from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
 
 __all__ = ["BaseShape", "read_shape", "shipped_shapes"]
 
 _CONFIG = "config.json"
 _ALIASES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """Names of embedded models, as other commands accept them."""
+_TIED = ("gemma2", "gemma3_text", "smollm3")
+"""Architectures whose embeddings transformers ties by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +61,7 @@ class BaseShape:
         hidden = int(config["hidden_size"])
         blocks = sum(t.in_features * t.out_features for t in everything.targets)
         head = vocabulary * hidden
-        # For these two families, transformers ties embeddings by default.
-        tied = config.get("tie_word_embeddings", config.get("model_type") in ("gemma2", "gemma3"))
+        tied = config.get("tie_word_embeddings", config.get("model_type") in _TIED)
         num_layers = int(config["num_hidden_layers"])
         return cls(
             name=name,
@@ -86,17 +87,17 @@ def _key_value_size(config: Mapping[str, Any]) -> int:
 
 
 def _norms_and_biases(config: Mapping[str, Any]) -> int:
-    """Count norms and biases of a block for common families, about a thousandth of its weights."""
+    """Count norms and biases of a block, about a thousandth of its weights."""
     hidden, model_type = int(config["hidden_size"]), config.get("model_type")
     heads = int(config["num_attention_heads"])
     head_dim = int(config.get("head_dim") or hidden // heads)
-    # The block's two norms.
-    found = 2 * hidden
+    # The block's two norms, and in some families two more after its halves.
+    found = (4 if architecture_of(config).mlp_norm else 2) * hidden
     # Qwen 2 always has biases on queries, keys and values, and no entry that says so.
     if model_type == "qwen2" or config.get("attention_bias"):
         found += head_dim * heads + 2 * _key_value_size(config)
     # Norms of queries and keys, each as wide as a head.
-    if model_type == "qwen3":
+    if model_type in ("qwen3", "gemma3_text"):
         found += 2 * head_dim
     return found
 

@@ -21,7 +21,7 @@ from dnd_engine.errors import ConfigError, LayoutError
 from dnd_engine.files import asset_path
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.hyperconv import HyperConvDecoder
-from dnd_engine.lora.layout import LoRALayout, LoRASpec
+from dnd_engine.lora.layout import ARCHITECTURES, LoRALayout, LoRASpec
 from dnd_engine.models.base import last_hidden, output_layer
 from dnd_engine.plan.costs import Plan, Workload, make_plan, saved_bytes, training_step_flops
 from dnd_engine.plan.decoders import our_decoder, papers_decoder, papers_spec, size_of
@@ -53,6 +53,17 @@ def test_parameters_are_those_of_the_model_that_transformers_builds(name: str) -
     counted = read_shape(name, LoRASpec()).parameters
     assert counted == sum(p.numel() for p in model.parameters())
     assert counted == pytest.approx(stated * 1e9, rel=0.02)
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_every_architecture_is_counted_without_what_transformers_fills_in(model_type: str) -> None:
+    """Of these, some tie their embeddings by default, and a config need not say so."""
+    values = {**CONFIG, "head_dim": 16, "model_type": model_type}
+    config = AutoConfig.for_model(**values, pad_token_id=0)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    counted = BaseShape.from_config(model_type, values, LoRASpec()).parameters
+    assert counted == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("name", [SMOLLM, QWEN, "Qwen2.5-7B-Instruct", "Llama-3.3-70B-Instruct"])
