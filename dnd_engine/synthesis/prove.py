@@ -66,7 +66,7 @@ def prove(
     def report(doing: Doing, done: int) -> Progress:
         return Progress("decode", done / (len(pairs) + 1), time.monotonic() - started, doing)
 
-    def put(name: ControlName, source: Sequence[Bucket], numbers: Sequence[int]) -> None:
+    def put(name: ControlName, source: Sequence[Bucket], numbers: Sequence[int]) -> bool:
         try:
             # Never across a `yield`: the caller of this generator would become patient too.
             with patient():
@@ -81,20 +81,26 @@ def prove(
                 )
         except ImprintError:
             # Without a generator, prompts without an instruction to imprint make no adapter.
-            return
+            return False
         candidates.append((name, loaded.fit(made), numbers))
+        return True
 
     if loaded.generator is not None:  # shuffled prompts have no instruction to imprint
         yield report("shuffled", 0)
         put("shuffled", shuffled(counting, seed), everyone)
+    wrong_from: dict[str, None] = {}
     for number, ((_, wrong), part, end) in enumerate(zip(pairs, measured, ends, strict=True)):
+        if not part:
+            continue
         yield report("wrong", number + 1)
-        put("wrong", wrong, range(end - len(part), end))
+        if not put("wrong", wrong, range(end - len(part), end)):
+            # The control would lack these prompts, and the comparison is over all of them.
+            candidates = [found for found in candidates if found[0] != "wrong"]
+            wrong_from.clear()
+            break
+        wrong_from |= dict.fromkeys(bucket.name for bucket in wrong)
     seconds = time.monotonic() - started
     yield Progress("check", None, seconds, "compare_adapters", num_prompts=len(prompts))
-    wrong_from = dict.fromkeys(b.name for _, wrong in pairs for b in wrong)
-    if all(name != "wrong" for name, _, _ in candidates):
-        wrong_from.clear()
     with patient():
         return compare_conditions(loaded.runtime, shared, candidates, prompts, [*wrong_from])
 

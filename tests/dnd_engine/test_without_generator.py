@@ -98,6 +98,26 @@ def test_chat_checks_download_and_recipe_work(alone: Engine, tmp_path: Path) -> 
     assert Seen.by(made.provenance).known
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        [f"Say {word * 3}.\n\n{word}" for word in ("cup", "zebra")],
+        ["List the orders.", "Count the shops."],
+    ],
+    ids=["nothing fits", "no instruction"],
+)
+def test_a_control_that_some_prompts_lack_is_left_out(alone: Engine, others: list[str]) -> None:
+    """Imprinting the other bucket alone fails, and so the letters have no wrong adapter."""
+    with pytest.raises(ImprintError):
+        alone.generate([bucket("others", others)])
+    buckets = [bucket("letters", LETTERS), bucket("others", others)]
+    proof = finish(alone.prove(alone.generate(buckets), buckets))
+    assert proof is not None
+    assert [control.name for control in proof.controls] == ["base"]
+    assert proof.wrong_from == ()
+    assert not proof.depends
+
+
 def test_a_recipe_of_imprint_alone_is_carried_out_beside_a_generator_too(
     alone: Engine, tiny_folder: Path, tmp_path: Path
 ) -> None:
