@@ -98,7 +98,7 @@ class Imprint(Measurement):
         }
 
     def __call__(self, number: int) -> dict[str, float]:
-        """Imprint both buckets in turn, with new prompts each round."""
+        """Imprint both buckets in turn, whose prompts are read anew each round."""
         engine, found = self._engine, dict[str, float]()
         for size, bucket in self._buckets.items():
             memory = engine.new_memory()

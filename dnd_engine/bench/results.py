@@ -50,12 +50,15 @@ def account(
     """Derive costs from the times: operations, the LoRA run of equal score, generator training.
 
     Args:
-        result: Measured seconds; completed in place.
+        result: Measured seconds; it stays as it is.
         flops: Operations of a synthesis and of a LoRA step, if measured.
         equal_steps: Steps of the shortest LoRA run that matches the generator's score; None if
             unknown.
         steps: End-to-end training steps of the loaded generator; 0 if unknown, or if it was trained
             with another objective.
+
+    Returns:
+        The result with the costs added.
     """
     seconds, ratios, notes = dict(result.seconds), dict(result.ratios), list(result.notes)
     counted: dict[str, float] = {}
