@@ -125,9 +125,9 @@ def in_english(progress: Progress) -> str:
 
 def duration(seconds: float) -> str:
     """Format a time for people: 42 s, 7 min, 2 h 10 min."""
-    minutes = round(seconds / 60)
-    if minutes < 1:
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
