@@ -169,16 +169,18 @@ def last_numbers(path: Path, what: str) -> dict[str, Any]:
 
 
 def _backwards(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a log in reverse order."""
-    try:
-        # At once, because rotation keeps the file small.
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in reversed(lines):
+    """Yield the lines of a log and of its rotated files in reverse order."""
+    # `RotatingFileHandler` numbers them from the newest.
+    for file in (path, *(Path(f"{path}.{number}") for number in range(1, _FILES + 1))):
         try:
-            values = json.loads(line)
-        except ValueError:
-            continue  # truncated when the process was killed
-        if isinstance(values, dict):
-            yield values
+            # At once, because rotation keeps files small.
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return
+        for line in reversed(lines):
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue  # truncated when the process was killed
+            if isinstance(values, dict):
+                yield values

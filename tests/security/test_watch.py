@@ -94,6 +94,19 @@ def test_the_log_has_places_and_no_values_and_stays_small(tmp_path: Path) -> Non
     assert [line["message"] for line in last_lines(path)] == ["a"]
 
 
+def test_what_was_logged_before_a_rotation_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "serve.jsonl"
+    with logging_to(path):
+        log_numbers(logging.getLogger("ui.gate"), SERVER_LIMITS, {"sessions": 7})
+        logging.getLogger("ui.gate").error("a")
+        for _ in range(6):
+            logging.getLogger("dnd_engine").info("x" * 500_000)
+        logging.getLogger("ui.gate").error("b")
+    assert "sessions" not in path.read_text()
+    assert last_numbers(path, SERVER_LIMITS)["sessions"] == 7
+    assert [line["message"] for line in last_lines(path)] == ["a", "b"]
+
+
 def test_libraries_say_a_thing_once_a_minute_and_without_values() -> None:
     now = [0.0]
     terse, said = Terse(lambda: now[0]), []
