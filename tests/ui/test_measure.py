@@ -227,6 +227,14 @@ def test_one_that_waits_in_the_queue_never_starts_once_stopped(
     assert engine.closed_measurements == 0
 
 
+def test_a_run_that_another_replaces_stands_in_nobodys_way(
+    on: Handlers, session: Session, rows: Rows
+) -> None:
+    on.measure.read_labelled(session, rows())
+    on.measure.begin_measure(session, 20, False)
+    assert "ahead" not in on.measure.begin_measure(session, 20, False)["measure_stages"]
+
+
 def test_a_training_draws_its_curve_and_says_when_it_got_as_far(
     on: Handlers, session: Session, rows: Rows, request_of: RequestOf
 ) -> None:
