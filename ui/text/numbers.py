@@ -50,6 +50,8 @@ def size(num_bytes: int) -> str:
 
 def score_number(value: float) -> str:
     """Format a score without a leading zero: .14."""
+    # Rounded first, so that .999 is the "1" of a full score and .004 the "0" of none.
+    value = round(value, 2)
     digits = number(value, ".2f")
     return digits.removeprefix("0") if 0 < value < 1 else digits.rstrip("0").rstrip(",.")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import gradio as gr
 
+from dnd_engine import wording
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.measure.results import ROWS
@@ -360,14 +361,7 @@ def mode_words(mode: str) -> str:
 
 def score_words(value: float, *, signed: bool = False) -> str:
     """Format a score or a difference as the engine does: .14, -.03, never rounded to zero."""
-    kept = round(value, 4)
-    sign = "+" if signed else ""
-    # See `wording.number`, whose separators are not those of every language.
-    digits = format(kept, f"{sign}.2f" if abs(kept) >= 0.005 else f"{sign}.3f")
-    if float(digits) == 0:
-        return "0"
-    digits = digits.replace("0.", ".", 1) if abs(float(digits)) < 1 else digits
-    return localized(digits)
+    return localized(wording.signed(value) if signed else wording.number(value))
 
 
 def _named(adapter: "Adapter") -> str:
