@@ -19,6 +19,7 @@ __all__ = [
     "ExportError",
     "GeneratorError",
     "HubError",
+    "ImprintError",
     "JobError",
     "LayoutError",
     "LayoutMismatchError",

@@ -196,7 +196,7 @@ def span(interval: Ends) -> str:
 
 def percent(share: float) -> str:
     """Format a share: 17 %."""
-    return f"{round(100 * share) + 0:d} %"
+    return f"{round(100 * share)} %"
 
 
 def listed(parts: list[str]) -> str:
