@@ -39,6 +39,7 @@ _PATHS = {
     "copy": "M4.5 4.5V2.2h7.3v7.3H9.5M2.2 4.5h7.3v7.3H2.2z",
 }
 _QUOTED = re.compile(r"`([^`\n]+)`")
+# An answer that is still being written has not closed its fence.
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
@@ -49,6 +50,7 @@ def esc(text: object) -> str:
 
 def prose(text: object) -> str:
     """Escape a message of the engine, and format text in backticks as code."""
+    # Escaped first: the only markup is what this adds.
     return _QUOTED.sub(r"<code>\1</code>", esc(text))
 
 
