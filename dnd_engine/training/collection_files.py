@@ -105,7 +105,7 @@ class Run:
         """Undo `to_json`; file names are derived again, never trusted.
 
         Raises:
-            KeyError, TypeError, ValueError: If `values` are not those of a run.
+            KeyError, TypeError, ValueError, ArithmeticError: If `values` are not those of a run.
         """
         slug, seed, files = values["slug"], values["seed"], values["snapshots"]
         # A slug is part of paths: `../x` in a stranger's manifest would lead out of the folder.
@@ -168,12 +168,18 @@ def read_losses(folder: Path) -> tuple[LossRow, ...]:
             LossRow(
                 # Taken out first: what is left in the row becomes keywords.
                 int(row.pop("step")),
-                **{name: float(value) if value else None for name, value in row.items()},
+                **{name: _finite(value) if value else None for name, value in row.items()},
             )
             for row in rows
         )
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise TrainingError(f"loss curve `{path}` cannot be read: {error!r}") from error
+
+
+def _finite(text: str) -> float:
+    if math.isfinite(number := float(text)):
+        return number
+    raise ValueError(f"{text!r} is no finite number")
 
 
 def seconds_of(rows: Sequence[LossRow]) -> float:

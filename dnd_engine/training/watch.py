@@ -6,7 +6,9 @@ its files move at the pace they moved before.
 """
 
 import json
+import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,6 +173,11 @@ class RunFolder:
                 f"the folder of the run `{self.name}` cannot be read: {error.strerror}. Put it "
                 "back where it was."
             ) from error
+        except ArithmeticError as error:
+            raise TrainingError(
+                f"the folder of the run `{self.name}` holds a number that is too large ({error}). "
+                "Bring back the files that the run wrote."
+            ) from error
 
     def _look_at_training(self) -> Training:
         rows = self._log.read()
@@ -207,7 +214,7 @@ class RunFolder:
             total=total,
             moved=moved,
             idle_seconds=idle,
-            seconds_left=None if finished else left,
+            seconds_left=None if finished else _known(left),
             rows=rows,
             stopped_early=finished and stopped_early,
             seconds_per_step=pace,
@@ -220,7 +227,7 @@ class RunFolder:
             runs = tuple(Run.from_json(values) for values in manifest["runs"])
             left_out = {str(slug): str(why) for slug, why in manifest["left_out"].items()}
             recipe = dict(manifest["recipe"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise TrainingError(
                 f"`{MANIFEST}` is no manifest of `dnd collect`, or damaged: {error!r}."
             ) from error
@@ -251,7 +258,7 @@ class RunFolder:
             total=total,
             moved=moved,
             idle_seconds=idle,
-            seconds_left=left,
+            seconds_left=_known(left),
             runs=runs,
             curves=curves,
             left_out=left_out,
@@ -328,4 +335,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int | None:
-    return value if type(value) is int and value > 0 else None
+    # JSON has whole numbers of any length, and those that no float holds cannot be calculated with.
+    return value if type(value) is int and 0 < value <= sys.maxsize else None
+
+
+def _known(seconds: float | None) -> float | None:
+    """Seconds, unless they grew to infinity."""
+    return seconds if seconds is not None and math.isfinite(seconds) else None

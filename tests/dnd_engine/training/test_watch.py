@@ -1,6 +1,7 @@
 """A run's folder is read while the run writes to it, and tells what it can and no more."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -101,6 +102,16 @@ def test_a_run_is_finished_once_its_generator_holds_its_last_step(
     assert look(train_folder(three, {"steps": 9}, {"steps": 3}, idle=1e6)).state == "still"
     early = look(train_folder(three, {"steps": 9}, {"steps": 3, "stopped_early": True}))
     assert (early.state, early.stopped_early) == ("finished", True)
+
+
+def test_numbers_beyond_any_run_are_not_calculated_with(train_folder: Callable[..., Path]) -> None:
+    seen = look(train_folder(lines(step(1)), {"steps": 10**400}))
+    assert (seen.total, seen.seconds_left) == (None, None)
+    assert (
+        look(train_folder(lines({**step(1), "seconds": 1e308}), {"steps": 9})).seconds_left is None
+    )
+    with pytest.raises(TrainingError, match=r"`run` holds a number that is too large \("):
+        look(train_folder(lines(*({**step(n), "seconds": 1e308} for n in (1, 2)))))
 
 
 def test_older_runs_without_a_recipe_beside_their_log(train_folder: Callable[..., Path]) -> None:
@@ -283,6 +294,16 @@ def test_a_collection_without_a_step_is_starting_and_a_damaged_curve_is_named(
         RunFolder(tmp_path)
     write_manifest(tmp_path, 4, {**lora("one"), "steps": "1"})
     with pytest.raises(TrainingError, match="`steps` of `one` is '1', expected a number"):
+        RunFolder(tmp_path)
+    write_manifest(tmp_path, 4, {**lora("one"), "steps": 10**30})
+    with pytest.raises(TrainingError, match=r"`manifest\.json` is no .*, or damaged: OverflowErr"):
+        RunFolder(tmp_path)
+
+
+def test_a_curve_that_is_infinite_is_damaged(tmp_path: Path) -> None:
+    write_manifest(tmp_path, 4)
+    write_losses(tmp_path / "two" / "seed-0", [LossRow(1, 3.0, seconds=math.inf)])
+    with pytest.raises(TrainingError, match=r"^`two/seed-0/losses\.csv` cannot be read, or is"):
         RunFolder(tmp_path)
 
 
