@@ -7,13 +7,13 @@
 | mean_lora | the mean of the LoRAs of all training tasks |
 | multi_task_lora | one LoRA trained on all training tasks |
 | nearest_lora | of the LoRAs of training tasks, the one whose prompts are most like this task's |
-| shared_lora | what all of the generator's adapters share; told the instruction, Refine's teacher |
+| shared_lora | what all of the generator's adapters share: Refine's teacher if none was trained |
 | generator | the adapter made from the task's own prompts |
 | generator_wrong | made from prompts of another family, in the same answer format if one has it |
 | generator_shuffled | made from the task's own prompts, the words of each shuffled |
 | generator_constant | made from one neutral sentence, the same for every task |
 | imprint | what the base does with the instruction, imprinted; nothing of the generator |
-| generator_imprint | as `imprint`, of what the base does with the generator's adapter |
+| generator_imprint | as `imprint`, of what the base does with the generator's teacher |
 | generator_imprint_wrong | as `generator_imprint`, from the prompts of `generator_wrong` |
 | generator_refined | the generator's, refined on these prompts; `_15` and `_30` stop early |
 | imprint_refined_15 | the imprinted adapter, refined on these prompts |

@@ -98,7 +98,8 @@ _RETENTIONS = {
     "imprint": ("imprint", "base"),
     "generator_imprint": ("generator_imprint", "generator"),
 }
-"""Rows on bare inputs, and what they are to retain: their teachers on full prompts."""
+"""Rows on bare inputs, and the row on full prompts of which they are to retain the score. A trained
+teacher, which answers for `generator_imprint` where there is one, is no row."""
 
 Value = Callable[[ItemScore], float | None]
 
@@ -367,7 +368,7 @@ def _substitution(table: _Measured, mode: Mode) -> Substitution | None:
 
 
 def _retention(table: _Measured, row: str, teacher: str) -> Retention | None:
-    """A row on bare inputs as a share of its teacher, which reads the instruction too."""
+    """A row on bare inputs as a share of another that reads the instruction too."""
     both = _common(table.cells(row, "bare"), table.cells(teacher, "full"))
     if both is None:
         return None
@@ -410,8 +411,9 @@ def _ordinary(
 def _refine(table: _Measured) -> RefineCurve | None:
     """What refining reaches on bare inputs against what it takes, beside its teacher.
 
-    The teacher is the generator's shared part with the instruction in its prompt. Only tasks that
-    every point has been measured on count, so that two points differ in nothing else.
+    The teacher is the generator's shared part with the instruction in its prompt; not known where a
+    trained teacher answered instead, which no row measures. Only tasks that every point has been
+    measured on count, so that two points differ in nothing else.
     """
     starts: Mapping[TeachStart, str] = {"generator": "generator", "scratch": "base"}
     trained = [row for row, how in REFINED.items() if not how.labels or how.start == "imprint"]
@@ -423,7 +425,7 @@ def _refine(table: _Measured) -> RefineCurve | None:
     found = {row: mine for row, mine in found.items() if mine}
     if not found.keys() & REFINED.keys():
         return None
-    teacher = table.cells("shared_lora", "full")
+    teacher = () if table.meta.teacher_sha256 else table.cells("shared_lora", "full")
     # The teacher comes last, which `zip` below leaves out.
     both = _common(*found.values(), *([teacher] if teacher else []))
     if both is None:

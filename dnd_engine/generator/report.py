@@ -169,7 +169,7 @@ class Substitution(Ends):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention(Share):
-    """A row's score on bare inputs as a share of its teacher's, which reads the instruction too."""
+    """A row's score on bare inputs as a share of another row's that reads the instruction too."""
 
     row: str
     bare: Known
@@ -219,6 +219,7 @@ class RefineCurve:
     n_tasks: Count
     points: Annotated[tuple[RefinePoint, ...], Field(min_length=1)]
     teacher: Teacher | None
+    """None if it was not measured, as a trained teacher is not."""
     share_of_teacher: Share
 
 

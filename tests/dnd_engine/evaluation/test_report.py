@@ -252,6 +252,15 @@ def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
     assert "## Refine" in full_page(report, {})
 
 
+def test_what_adapters_share_is_no_teacher_where_another_one_was_trained() -> None:
+    about = replace(meta(), teacher_sha256="t" * 64)
+    made = build_report(SCORES, about, tasks=TASKS)
+    found = present(made.refine)
+    assert found.teacher is None
+    assert found.share_of_teacher.share is None
+    assert "The teacher, with the instruction" not in full_page(made, {})
+
+
 def test_the_shortest_run_on_labels_that_scores_alike_is_told(report: Report) -> None:
     found = present(report.equal_score)
     assert [(p.steps, p.seconds) for p in found.points] == [
