@@ -39,9 +39,6 @@ _HELD_OUT_PAIRS = 5
 _VALIDATION_EXAMPLES = 20
 """Last train examples, which use the validation wordings. Those of them that the trainer does not
 hold back (see `validation_examples` of its recipe) are trained on."""
-_NUM_VALIDATION, _NUM_TEST = 2, 1
-"""Wordings at the end of each list: for the last train examples, and for the test side, which are
-never trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,10 @@ class AnswerFormat:
 
     @property
     def wordings(self) -> tuple[str, ...]:
-        """Sentences that ask for it; two are for the last train examples, one for the test side."""
+        """Sentences that ask for it.
+
+        Of the last three, two are for the last train examples and one is for the test side.
+        """
         return read_lists("formats")[self.name]
 
     def wrap(self, answer: str) -> str:
@@ -150,8 +150,7 @@ def formatted(task: Task, name: str, seed: int) -> Task:
         )
     chosen = FORMATS[name]
     rng = random.Random(f"{seed}:format:{task.info.slug}:{name}")
-    last = len(chosen.wordings) - _NUM_TEST
-    trained, checked = chosen.wordings[: last - _NUM_VALIDATION], chosen.wordings[:last]
+    *trained, first, second, tested = chosen.wordings
     # A small task keeps most of its examples for training.
     held = min(_VALIDATION_EXAMPLES, len(task.train) // 5)
     cut = len(task.train) - held
@@ -165,12 +164,9 @@ def formatted(task: Task, name: str, seed: int) -> Task:
         ),
         (
             *(_formatted(e, chosen, rng.choice(trained)) for e in task.train[:cut]),
-            *(
-                _formatted(e, chosen, rng.choice(checked[-_NUM_VALIDATION:]))
-                for e in task.train[cut:]
-            ),
+            *(_formatted(e, chosen, rng.choice((first, second))) for e in task.train[cut:]),
         ),
-        tuple(_formatted(e, chosen, chosen.wordings[-1]) for e in task.test),
+        tuple(_formatted(e, chosen, tested) for e in task.test),
     )
 
 
