@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from dnd_engine.tasks.families.words import COLOURS, DAYS, open_list
 
-__all__ = ["DIGITS", "PLACES", "SPANS", "Scope", "find_entity", "find_numbers"]
+__all__ = ["DIGITS", "PLACES", "SPANS", "Scope", "find_entity", "find_numbers", "split_items"]
 
 T = TypeVar("T")
 TextFunction = Callable[[str], str | None]
@@ -76,12 +76,14 @@ def _last_line(text: str, function: WordsFunction) -> str | None:
     return _joined("\n", [rest, function(last.split())]) if found else None
 
 
+def split_items(text: str) -> list[str]:
+    """The items of a comma-separated line; the commas of a sentence make no list."""
+    return [] if "\n" in text or "." in text else text.split(", ")
+
+
 def _each_item(text: str, function: WordsFunction) -> str | None:
-    items = text.split(", ")
-    # The commas of a sentence make no list.
-    if len(items) < 2 or "\n" in text or "." in text:
-        return None
-    return _joined(", ", [function(item.split()) for item in items])
+    items = split_items(text)
+    return _joined(", ", [function(item.split()) for item in items]) if len(items) > 1 else None
 
 
 def _after_colon(text: str, function: WordsFunction) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from dnd_engine.tasks.families.operation import OnText, Primitive, TextFunction
+from dnd_engine.tasks.families.scopes import split_items
 from dnd_engine.tasks.families.words import NUMBERS
 
 __all__ = ["PRIMITIVES"]
@@ -10,36 +11,23 @@ __all__ = ["PRIMITIVES"]
 Parts = list[str]
 
 
-def _lines(change: Callable[[Parts], str | None]) -> TextFunction:
-    """A function of the two or more lines of a text."""
+def _of(split: Callable[[str], Parts], change: Callable[[Parts], str | None]) -> TextFunction:
+    """A function of the two or more parts of a text."""
 
     def function(text: str) -> str | None:
-        parts = text.split("\n")
+        parts = split(text)
         return change(parts) if len(parts) > 1 else None
 
     return function
 
 
-def _items(change: Callable[[Parts], str | None]) -> TextFunction:
-    """A function of the two or more items of a comma-separated line."""
-
-    def function(text: str) -> str | None:
-        parts = text.split(", ")
-        return change(parts) if len(parts) > 1 and "\n" not in text and "." not in text else None
-
-    return function
+def _split_lines(text: str) -> Parts:
+    return text.split("\n")
 
 
-def _sentences(change: Callable[[Parts], str | None]) -> TextFunction:
-    """A function of the two or more sentences of a line; they come without their full stops."""
-
-    def function(text: str) -> str | None:
-        if "\n" in text or not text.endswith("."):
-            return None
-        parts = text[:-1].split(". ")
-        return change(parts) if len(parts) > 1 else None
-
-    return function
+def _split_sentences(text: str) -> Parts:
+    """The sentences of a line, without their full stops; none where it is no text of sentences."""
+    return text[:-1].split(". ") if "\n" not in text and text.endswith(".") else []
 
 
 def _ended(parts: Sequence[str], end: str = ".", separator: str = " ") -> str:
@@ -59,15 +47,19 @@ def _join_or_none(parts: Parts | None, separator: str) -> str | None:
 
 
 def _line(name: str, change: Callable[[Parts], str | None], *phrases: str) -> OnText:
-    return OnText(name=f"line-{name}", kind="lines", function=_lines(change), phrases=phrases)
+    return OnText(
+        name=f"line-{name}", kind="lines", function=_of(_split_lines, change), phrases=phrases
+    )
 
 
 def _item(name: str, change: Callable[[Parts], str | None], *phrases: str) -> OnText:
-    return OnText(name=f"item-{name}", kind="items", function=_items(change), phrases=phrases)
+    return OnText(
+        name=f"item-{name}", kind="items", function=_of(split_items, change), phrases=phrases
+    )
 
 
 def _said(name: str, change: Callable[[Parts], str | None]) -> OnText:
-    return OnText(name=f"sentence-{name}", kind="sentences", function=_sentences(change))
+    return OnText(name=f"sentence-{name}", kind="sentences", function=_of(_split_sentences, change))
 
 
 def _prefixed(name: str, what: str, prefix: Callable[[int], str]) -> tuple[OnText, OnText]:
