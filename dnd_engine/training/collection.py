@@ -27,11 +27,13 @@ from dnd_engine.models.base import fingerprint_difference
 from dnd_engine.tasks.folder import Task, hash_train
 from dnd_engine.training.checkpoint import write_tensors
 from dnd_engine.training.collection_files import (
+    DAMAGED,
     FORMAT,
     MANIFEST,
     LossRow,
     Run,
     Snapshot,
+    check_origin,
     file_name,
     read_losses,
     seconds_of,
@@ -94,11 +96,11 @@ class Collection:
                     f"collection `{path}`: `format` is {manifest['format']!r}; this version reads "
                     f"format {FORMAT}."
                 )
+            check_origin(manifest)
             layout = LoRALayout.from_json(manifest)
             runs = tuple(Run.from_json(values) for values in manifest["runs"])
             planned = int(manifest["planned"])
-        except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-            # A stranger's file may also be nested too deep, or hold numbers too large to count.
+        except DAMAGED as error:
             raise TrainingError(
                 f"collection `{path}`: `{MANIFEST}` is damaged: {error!r}. Collect again."
             ) from error

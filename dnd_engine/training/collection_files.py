@@ -14,11 +14,13 @@ from dnd_engine.errors import TrainingError
 from dnd_engine.files import write_whole
 
 __all__ = [
+    "DAMAGED",
     "FORMAT",
     "MANIFEST",
     "LossRow",
     "Run",
     "Snapshot",
+    "check_origin",
     "file_name",
     "read_losses",
     "run_folder",
@@ -30,6 +32,10 @@ __all__ = [
 MANIFEST = "manifest.json"
 FORMAT = 1
 """Version of the folder's format; a newer one is refused."""
+
+DAMAGED = (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
+"""What reading a stranger's manifest may raise: it may also be nested too deep, or hold numbers too
+large to count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ class Run:
         """Undo `to_json`; file names are derived again, never trusted.
 
         Raises:
-            KeyError, TypeError, ValueError, ArithmeticError: If `values` are not those of a run.
+            ArithmeticError, KeyError, TypeError, ValueError: If `values` are not those of a run.
         """
         slug, seed, files = values["slug"], values["seed"], values["snapshots"]
         # A slug is part of paths: `../x` in a stranger's manifest would lead out of the folder.
@@ -131,6 +137,18 @@ class Run:
         )
         kept = {f.name: values[f.name] for f in fields(cls)}
         return cls(**{**kept, "snapshots": snapshots})
+
+
+def check_origin(manifest: Mapping[str, Any]) -> None:
+    """See that a manifest tells base and start, which are compared much later.
+
+    Raises:
+        KeyError, TypeError: If it does not.
+    """
+    base, init = manifest["base"], manifest["init"]
+    for name, value in (("base", base), ("fingerprint", base["fingerprint"]), ("init", init)):
+        if not isinstance(value, dict):
+            raise TypeError(f"`{name}` is {value!r}, expected an object")
 
 
 def run_folder(slug: str, seed: int) -> Path:

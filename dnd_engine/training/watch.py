@@ -19,6 +19,7 @@ from typing import Any, Literal
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import is_leftover
 from dnd_engine.training.collection_files import (
+    DAMAGED,
     MANIFEST,
     LossRow,
     Run,
@@ -227,7 +228,7 @@ class RunFolder:
             runs = tuple(Run.from_json(values) for values in manifest["runs"])
             left_out = {str(slug): str(why) for slug, why in manifest["left_out"].items()}
             recipe = dict(manifest["recipe"])
-        except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        except DAMAGED as error:
             raise TrainingError(
                 f"`{MANIFEST}` is no manifest of `dnd collect`, or damaged: {error!r}."
             ) from error

@@ -29,7 +29,14 @@ from dnd_engine.files import remove_leftovers
 from dnd_engine.tasks.folder import Task, hash_train
 from dnd_engine.training.checkpoint import naming_the_disk
 from dnd_engine.training.collection import Collection, Cosines, check_same_base
-from dnd_engine.training.collection_files import FORMAT, MANIFEST, Run, write_aside
+from dnd_engine.training.collection_files import (
+    DAMAGED,
+    FORMAT,
+    MANIFEST,
+    Run,
+    check_origin,
+    write_aside,
+)
 from dnd_engine.training.finetune.collect_recipe import (
     FREE,
     GROWS,
@@ -207,9 +214,11 @@ class _Collector:
             old = json.loads(path.read_text(encoding="utf-8"))
             if old["format"] != FORMAT:
                 raise ValueError(f"`format` is {old['format']!r}, this version writes {FORMAT}")
-            base, recipe, init = old["base"], dict(old["recipe"]), old["init"]
+            check_origin(old)
+            base, recipe = old["base"], dict(old["recipe"])
+            start, seed = old["init"]["sha256"], old["init"]["seed"]
             runs = [Run.from_json(values) for values in old["runs"]]
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, *DAMAGED) as error:
             raise TrainingError(
                 f"`{path}` is damaged, or not ours: {error!r}. Collect into another folder."
             ) from error
@@ -227,9 +236,9 @@ class _Collector:
                 f"`{out}` was collected with another recipe: {'; '.join(differing)}. Resume with "
                 "that recipe, or collect into another folder."
             )
-        if init["sha256"] != self.manifest["init"]["sha256"]:
+        if start != self.manifest["init"]["sha256"]:
             raise TrainingError(
-                f"`{out}` started from another A: seed {init['seed']} gives other numbers with "
+                f"`{out}` started from another A: seed {seed} gives other numbers with "
                 f"torch {torch.__version__}. Use the torch it began with, or "
                 "start a new collection."
             )

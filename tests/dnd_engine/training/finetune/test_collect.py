@@ -611,10 +611,31 @@ def test_changed_examples_are_refused_on_resume(recipe: CollectRecipe, tmp_path:
 
 def test_a_damaged_manifest_is_refused_on_resume(recipe: CollectRecipe) -> None:
     recipe.out.mkdir()
-    for text, message in (("{", "JSONDecodeError"), ('{"format": 2}', "`format` is 2, this ver")):
+    for text, message in (
+        ("{", "JSONDecodeError"),
+        ('{"format": 2}', "`format` is 2, this ver"),
+        ("[" * 100_000, "RecursionError"),
+    ):
         (recipe.out / "manifest.json").write_text(text)
         with pytest.raises(TrainingError, match=rf"manifest\.json` is damaged, or not.*{message}"):
             collect(recipe, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["runs"][0].update(steps=10**30), "OverflowError"),
+        (lambda m: m.update(base="b"), "TypeError"),
+        (lambda m: m.update(init=[]), r"`init` is \[\], expected an object"),
+        (lambda m: m["init"].pop("sha256"), r"KeyError\('sha256'\)"),
+    ],
+)
+def test_a_manifest_of_another_form_is_refused_on_resume(
+    recipe: CollectRecipe, copy: Path, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    edit_manifest(copy, change)
+    with pytest.raises(TrainingError, match=rf"manifest\.json` is damaged, or not.*{message}"):
+        collect(replace(recipe, out=copy), resume=True)
 
 
 # What cannot be trained
@@ -758,6 +779,9 @@ def test_an_unfinished_collection_opens_with_what_it_has(
         (lambda m: m.pop("layout"), r"`manifest\.json` is damaged: KeyError\('layout'\)"),
         (lambda m: m.update(layout=[]), r"damaged: ConfigError\('`layout` must list at least one"),
         (lambda m: m["lora"].update(r=0), r"damaged: ConfigError\('`r` must hold whole numb"),
+        (lambda m: m.pop("base"), r"damaged: KeyError\('base'\)"),
+        (lambda m: m.update(base={"fingerprint": 1}), r"damaged: TypeError\('`fingerprint` is 1"),
+        (lambda m: m.update(init=[]), r"damaged: TypeError\('`init` is \[\], expected an object"),
         (lambda m: m.update(runs=[]), r"holds no finished run yet\. Continue it with `dnd coll"),
         (lambda m: m["runs"][0].pop("family"), r"damaged: KeyError\('family'\)"),
         (lambda m: m["runs"][0].update(slug="../x"), r"`slug` '\.\./x' is not a plain folder"),
