@@ -125,7 +125,7 @@ def fetch(
     lines += [f"Warning: {slug}: {words}" for slug, said in warnings.items() for words in said]
     show(
         {
-            "folder": str(made.folder),
+            "folder": str(out),
             "num_tasks": len(made.tasks),
             "num_train": sum(len(task.train) for task in made.tasks),
             "num_test": sum(len(task.test) for task in made.tasks),

@@ -135,9 +135,8 @@ class DatasetRecipe:
 
 @dataclass(frozen=True, slots=True)
 class FetchedTasks:
-    """A task folder that was made."""
+    """The tasks of a folder that was made."""
 
-    folder: Path
     tasks: tuple[Task, ...]
     warnings: tuple[Fault, ...]
     """Warnings of the label audit. With errors, the folder is not written."""
@@ -176,7 +175,7 @@ def fetch_tasks(
             f"nothing was written to `{out}`, as the labels do not hold: {'; '.join(errors)}."
         )
     write_tasks(out, tasks)
-    return FetchedTasks(out, tasks, tuple(faults))
+    return FetchedTasks(tasks, tuple(faults))
 
 
 def make_task(recipe: DatasetRecipe, cache_dir: Path | None = None) -> Task:
@@ -222,6 +221,8 @@ def _side(
     for number in rng.sample(range(len(rows)), len(rows)):
         row = rows[number]
         text = _filled(recipe.input, row, where).strip()
+        # Compared up to white space, as the audit compares prompts.
+        plain = " ".join(text.split())
         prompt = f"{rng.choice(recipe.wordings)}\n\n{text}"
         answer = answers.of(row)
         # Asked first: one missing label may refuse the whole split, whatever else the row lacks.
@@ -231,11 +232,10 @@ def _side(
             left_out["unlabelled"] += 1
         elif not text or len(prompt) + len(answer[0]) > recipe.max_characters:
             left_out["empty or too long"] += 1
-        elif " ".join(text.split()) in taken:
-            # Compared up to white space, as the audit compares prompts.
+        elif plain in taken:
             left_out["repeated"] += 1
         else:
-            taken.add(" ".join(text.split()))
+            taken.add(plain)
             examples.append(Example(prompt, *answer))
             if len(examples) == limit:
                 break
