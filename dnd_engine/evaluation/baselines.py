@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -226,8 +227,8 @@ class Baselines:
 
     def training_adapters(
         self, layout: LoRALayout
-    ) -> dict[str, Float[Tensor, "tokens rows cols"]] | None:
-        """What generated adapters are compared with; None if there is nothing.
+    ) -> tuple[dict[str, Float[Tensor, "tokens rows cols"]], Literal["", "generated", "collected"]]:
+        """What generated adapters are compared with, if anything, and where it comes from.
 
         What the generator makes of up to 256 tasks that it was trained on; examined ones are left
         out, in whatever variant, or the nearest would be they themselves. Where such tasks are not
@@ -235,13 +236,14 @@ class Baselines:
         generator's. In bfloat16, as there may be hundreds.
         """
         if made := self._of_trained_tasks():
-            return made
+            return made, "generated"
         if self.collection is None or self.collection.layout != layout:
-            return None
-        return {
+            return {}, ""
+        collected = {
             slug: self.collection.final(slug, self.collection.seeds(slug)[0]).to(torch.bfloat16)
             for slug in self.collection.train_slugs
         }
+        return collected, "collected"
 
     def _of_trained_tasks(self) -> dict[str, Float[Tensor, "tokens rows cols"]]:
         rng = random.Random(f"{self.seed}:trained")

@@ -7,7 +7,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -286,10 +286,7 @@ class EvalPass:
                     layout = setup.layout
         if layout is None:
             return Cosine(), Distances()
-        training = self.baselines.training_adapters(layout)
-        source: Literal["", "generated", "collected"] = ""
-        if training is not None:
-            source = "generated" if self.baselines.trained else "collected"
+        training, source = self.baselines.training_adapters(layout)
         return distances.measure_distances(generated, training, layout, source)
 
 

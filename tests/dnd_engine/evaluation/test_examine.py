@@ -888,6 +888,8 @@ def test_adapters_lie_beside_those_made_for_trained_tasks(
     both = replace(config, rows=rows, adapters=collection)
     assert examine(engine, unseen, both, trained=trained).distances.training == "generated"
     assert examine(engine, unseen, both).distances.training == "collected"
+    # All that the generator was trained on is examined, so nothing can be made of the rest.
+    assert examine(engine, unseen, both, trained=unseen).distances.training == "collected"
     alone = examine(engine, unseen, replace(config, rows=rows)).distances
     assert (alone.n_training, alone.nearest) == (0, None)
 
