@@ -176,22 +176,22 @@ class Measurement:
             lead=interval(pairs, seed=self.seed) if pairs else None,
         )
 
-    @property
-    def commonest(self) -> tuple[str, float] | None:
-        """Return the most common label of the scored rows, and the score of always answering it.
+    def commonest(self, mode: Mode) -> tuple[str, float] | None:
+        """Return the most common label of a mode's rows, and the score of always answering it.
 
         None if answers are not a choice among a few labels.
         """
         if not self.sides.options:
             return None
-        counts = Counter(example.response for example in self.sides.test)
+        # Rows without an instruction are asked in full alone.
+        counts = Counter(example.response for _, example in self.sides.asked(mode))
         ((label, count),) = counts.most_common(1)
-        return label, count / len(self.sides.test)
+        return label, count / counts.total()
 
     def beats_commonest(self, mode: Mode) -> bool:
         """Return whether the adapter clearly beats always answering the most common label."""
-        own = self.row("adapter", mode)
-        return own is not None and (self.commonest is None or own.score.low > self.commonest[1])
+        own, label = self.row("adapter", mode), self.commonest(mode)
+        return own is not None and (label is None or own.score.low > label[1])
 
     def always_answers(self, mode: Mode) -> str | None:
         """Return the adapter's answer if it is the same for every row."""
@@ -271,8 +271,8 @@ class Measurement:
     def _doubts(self, mode: Mode) -> list[str]:
         """Return caveats about scores that one constant answer could explain."""
         told = []
-        if self.commonest is not None and not self.beats_commonest(mode):
-            label, share = self.commonest
+        if (known := self.commonest(mode)) is not None and not self.beats_commonest(mode):
+            label, share = known
             told.append(f"Answering always `{label}` would score {number(share)}.")
         if (always := self.always_answers(mode)) is not None:
             told.append(f"It gives every row the same answer: `{always}`.")

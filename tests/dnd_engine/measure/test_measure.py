@@ -363,13 +363,23 @@ def test_one_answer_for_all_rows_is_told_beside_what_the_commonest_label_scores(
             EvalPass(row="adapter", mode="bare", items=always),
         ),
     )
-    assert found.commonest == ("no", 0.75)
+    assert found.commonest("bare") == ("no", 0.75)
     assert not found.beats_commonest("bare")
     assert found.always_answers("bare") == "no"
     (told,) = found.verdicts
     assert "A clear gain over base" in told
     assert "Answering always `no` would score .75." in told
     assert told.endswith("It gives every row the same answer: `no`.")
+
+
+def test_the_commonest_label_is_that_of_the_rows_asked_in_the_mode() -> None:
+    """Rows without an instruction are not asked bare, so their labels do not count there."""
+    bare = [Example(f"Is it?\n\n{n}", "no", options=("no", "yes")) for n in range(3)]
+    whole = [Example(f"Is it {n}?", "yes", options=("no", "yes")) for n in range(5)]
+    few = replace(sides(), test=(*bare, *whole), lines=tuple(range(8)), options=("no", "yes"))
+    found = start(make_adapter(), few)
+    assert found.commonest("bare") == ("no", 1.0)
+    assert found.commonest("full") == ("yes", 5 / 8)
 
 
 def test_a_useless_adapter_is_told_as_no_gain(

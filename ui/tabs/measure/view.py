@@ -416,8 +416,8 @@ def _verdicts_html(found: "Found", whole: Sequence["RowResult"]) -> str:
 def _doubts_html(measured: "Measurement", mode: "Mode") -> str:
     """Describe caveats about scores that one constant answer could explain."""
     told = []
-    if measured.commonest is not None and not measured.beats_commonest(mode):
-        label, share = measured.commonest
+    if (known := measured.commonest(mode)) is not None and not measured.beats_commonest(mode):
+        label, share = known
         told.append(
             _(
                 "Always answering “{label}” would score {score}.",
