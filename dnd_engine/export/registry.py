@@ -70,18 +70,10 @@ def _write_peft(adapter: "Adapter", base: "BaseModel", path: Path) -> None:  # n
     put_files(adapter.files(), path)
 
 
-def _verify_peft(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
-    return verifier.peft(adapter, path)
-
-
 def _write_merged(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
     from dnd_engine.export.merged import write_merged
 
     write_merged(adapter, base.weights.path, path)
-
-
-def _verify_merged(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
-    return verifier.transformers(adapter, path)
 
 
 def _write_gguf(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
@@ -128,15 +120,6 @@ def _verify_model(verifier: "Verifier", adapter: "Adapter", path: Path) -> float
     return verifier.gguf_model(adapter, path)
 
 
-def _verify_base(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
-    # At strength 0, an adapter leaves the base as it is.
-    return verifier.gguf_model(adapter.with_strength(0.0), path)
-
-
-def _verify_ollama(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
-    return verifier.gguf_model(adapter, path / "model.gguf")
-
-
 def _whole_gguf(
     title: str,
     write: "Callable[[Adapter, BaseModel, Path], None]",
@@ -161,7 +144,7 @@ EXPORTS: dict[str, ExportTarget] = {
         title=N_("PEFT adapter"),
         suffixes=(".zip", ""),
         write=_write_peft,
-        verify=_verify_peft,
+        verify=lambda verifier, adapter, path: verifier.peft(adapter, path),
         usage=lambda adapter, place: peft_usage(adapter.base_id, place),
         own_files=frozenset(FILES),
     ),
@@ -188,14 +171,17 @@ EXPORTS: dict[str, ExportTarget] = {
         title=N_("Merged model"),
         suffixes=("",),
         write=_write_merged,
-        verify=_verify_merged,
+        verify=lambda verifier, adapter, path: verifier.transformers(adapter, path),
         usage=lambda adapter, place: merged_usage(place),
         whole_model=True,
     ),
     "base-gguf": _whole_gguf(
         N_("Base model as GGUF"),
         _write_base,
-        verify=_verify_base,
+        # At strength 0, an adapter leaves the base as it is.
+        verify=lambda verifier, adapter, path: verifier.gguf_model(
+            adapter.with_strength(0.0), path
+        ),
         note=N_("Load adapters onto it with --lora."),
     ),
     "merged-gguf": _whole_gguf(
@@ -208,7 +194,7 @@ EXPORTS: dict[str, ExportTarget] = {
         title=N_("Merged model for Ollama"),
         suffixes=("",),
         write=_write_ollama,
-        verify=_verify_ollama,
+        verify=lambda verifier, adapter, path: verifier.gguf_model(adapter, path / "model.gguf"),
         usage=lambda adapter, place: ollama_usage(adapter.name, place),
         # Likewise those of `ollama`, which loads transformers.
         own_files=frozenset({"Modelfile", "model.gguf"}),
