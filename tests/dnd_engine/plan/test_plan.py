@@ -21,8 +21,10 @@ from dnd_engine.errors import ConfigError, LayoutError
 from dnd_engine.files import asset_path
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.hyperconv import HyperConvDecoder
+from dnd_engine.imprint import ordinary, solve
 from dnd_engine.lora.layout import ARCHITECTURES, LoRALayout, LoRASpec
 from dnd_engine.models.base import last_hidden, output_layer
+from dnd_engine.plan import costs
 from dnd_engine.plan.costs import Plan, Workload, make_plan, saved_bytes, training_step_flops
 from dnd_engine.plan.decoders import our_decoder, papers_decoder, papers_spec, size_of
 from dnd_engine.plan.hardware import read_hardware
@@ -183,6 +185,27 @@ def test_memory_of_a_step_is_what_torch_keeps_for_the_gradient(sizes: dict[str, 
     assert saved_bytes(shape, 4 * 64) == pytest.approx(found, rel=0.2)
 
 
+def test_operations_of_a_wide_layers_penalty_are_those_that_torch_counts() -> None:
+    """It counts products alone; the bases and eigenvectors between them are a tenth."""
+    tokens, wide = 5000, 2112
+    with FlopCounterMode(display=False) as counter:
+        solve.Metric.of(
+            torch.randn(tokens, wide),
+            torch.randn(tokens, 2),
+            torch.ones(tokens),
+            floor=0.1,
+            most=costs.DIRECTIONS,
+        )
+    counted = counter.get_total_flops()
+    assert counted < costs.metric_flops(wide, tokens) < 1.2 * counted
+    assert (costs.EXACT_WIDTH, costs.SPARE, costs.ROUNDS) == (
+        solve._EXACT_WIDTH,
+        solve._SPARE,
+        solve._ROUNDS,
+    )
+    assert costs.DIRECTIONS == ordinary._DIRECTIONS
+
+
 def test_measured_runs_are_within_a_fifth_of_what_is_derived() -> None:
     """Operations of a training step: torch's count for the shipped recipe, 1,776 positions."""
     runs = yaml.safe_load(asset_path("plan", "measured.yaml").read_text(encoding="utf-8"))
@@ -205,8 +228,9 @@ def test_cost_grows_with_the_base_and_no_faster() -> None:
     small, large = planned(SMOLLM, "h100"), planned("Llama-3.3-70B-Instruct", "h100")
     grown = {
         key: float(large[key] or 0) / float(small[key] or 1)
-        for key in ("parameters", "training_flops", "lora_parameters", "decoder")
+        for key in ("parameters", "training_flops", "lora_parameters", "decoder", "ordinary_flops")
     }
+    assert grown["ordinary_flops"] < grown["parameters"]
     assert grown["training_flops"] < 1.25 * grown["parameters"]
     assert grown["decoder"] < grown["lora_parameters"] < grown["parameters"] / 10
 
