@@ -1,10 +1,11 @@
-"""Pushes an adapter's files to the Hugging Face Hub, through huggingface_hub.
+"""Pushes files to the Hugging Face Hub, through huggingface_hub: an adapter, or the app as a Space.
 
 A token is passed on and forgotten: never logged, kept, or put in a message.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -15,7 +16,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but
 
 from dnd_engine.errors import HubError
 
-__all__ = ["check_repo_id", "find_token", "in_words", "push_files"]
+__all__ = ["check_repo_id", "find_token", "push_files"]
 
 _TOKENS = "https://huggingface.co/settings/tokens"
 _TOKEN_LETTERS = {chr(code) for code in range(33, 127)}
@@ -64,16 +65,22 @@ def find_token(token: str | None) -> str:
 
 
 def push_files(
-    files: Mapping[str, bytes], repo_id: str, token: str | None, private: bool
+    files: Mapping[str, bytes | Path],
+    repo_id: str,
+    token: str | None,
+    private: bool,
+    *,
+    space: bool = False,
 ) -> tuple[str, bool]:
-    """Upload files to a model repository in one commit, creating it if needed.
+    """Upload files to a repository in one commit, creating it if needed.
 
     Args:
-        files: File contents by name.
+        files: Contents of files, or where they are, by name.
         repo_id: `user/name`.
         token: None uses this machine's Hub login.
         private: Whether a new repository is private. A private upload to a public repository is
             refused.
+        space: Whether it is the repository of a Gradio Space; otherwise it is that of a model.
 
     Returns:
         The repository's URL, and whether it is private.
@@ -83,27 +90,31 @@ def push_files(
     """
     check_repo_id(repo_id)
     api = HfApi(token=find_token(token), library_name="drag-and-drop-llms")
-    with in_words(repo_id, api.endpoint):
-        url = api.create_repo(repo_id, private=private, exist_ok=True)
+    kind, sdk = ("space", "gradio") if space else ("model", None)
+    with _in_words(repo_id, api.endpoint):
+        url = api.create_repo(
+            repo_id, repo_type=kind, space_sdk=sdk, private=private, exist_ok=True
+        )
         # With `exist_ok`, `private` has no effect on a repository that is there already.
-        is_private = bool(api.model_info(url.repo_id).private)
-    # Outside of `in_words`, which would take this `OSError` for one of the network.
+        is_private = bool(api.repo_info(url.repo_id, repo_type=kind).private)
+    # Outside of `_in_words`, which would take this `OSError` for one of the network.
     if private and not is_private:
         raise HubError(
             f"`{url.repo_id}` exists and is public, so nothing was uploaded. Choose another name, "
-            "or push it as public."
+            "or upload it as public (at the command line: --public)."
         )
-    with in_words(repo_id, api.endpoint):
+    with _in_words(repo_id, api.endpoint):
         api.create_commit(
             url.repo_id,
             [CommitOperationAdd(name, data) for name, data in files.items()],
-            commit_message="Upload adapter",
+            commit_message="Deploy the app" if space else "Upload adapter",
+            repo_type=kind,
         )
     return str(url), is_private
 
 
 @contextmanager
-def in_words(repo_id: str, endpoint: str) -> Iterator[None]:
+def _in_words(repo_id: str, endpoint: str) -> Iterator[None]:
     """Turn exceptions of huggingface_hub into `HubError`."""
     try:
         yield

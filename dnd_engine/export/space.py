@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi, metadata_load
+from huggingface_hub import metadata_load
 
 from dnd_engine.errors import HubError
-from dnd_engine.export.hub import check_repo_id, find_token, in_words
+from dnd_engine.export.hub import check_repo_id, push_files
 
 __all__ = ["SpaceFile", "check_space", "deploy_space", "space_files"]
 
@@ -127,23 +127,5 @@ def deploy_space(
     files = space_files(root)
     # Before the Hub is asked, so that a faulty checkout leaves no empty Space behind.
     check_space(root)
-    api = HfApi(token=find_token(token), library_name="drag-and-drop-llms")
-    with in_words(space, api.endpoint):
-        url = api.create_repo(
-            space, repo_type="space", space_sdk="gradio", private=private, exist_ok=True
-        )
-        # As in `push_files`: `private` has no effect on a Space that is there already.
-        is_private = bool(api.space_info(url.repo_id).private)
-    if private and not is_private:
-        raise HubError(
-            f"`{url.repo_id}` exists and is public, so nothing was uploaded. Choose another name, "
-            "or deploy it with --public."
-        )
-    with in_words(space, api.endpoint):
-        api.create_commit(
-            url.repo_id,
-            [CommitOperationAdd(file.name, str(file.path)) for file in files],
-            commit_message="Deploy the app",
-            repo_type="space",
-        )
-    return str(url), is_private
+    contents = {file.name: file.path for file in files}
+    return push_files(contents, space, token, private, space=True)
