@@ -17,9 +17,10 @@ from dnd_engine.errors import ExportError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import ARCHITECTURES
 
-__all__ = ["interleave", "write_gguf", "write_out"]
+__all__ = ["BY_NAME", "interleave", "write_gguf", "write_out"]
 
-_BY_NAME = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
+BY_NAME = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
+"""Architectures by llama.cpp's names."""
 
 
 def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
@@ -41,7 +42,7 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
             f"{adapter.base_id} is {config.get('model_type')!r}. Export `merged` instead, and "
             "convert that with llama.cpp's convert_hf_to_gguf.py."
         )
-    architecture = _BY_NAME[known.gguf]
+    architecture = BY_NAME[known.gguf]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")

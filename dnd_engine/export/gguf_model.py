@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.errors import ExportError
-from dnd_engine.export.gguf import interleave, write_out
+from dnd_engine.export.gguf import BY_NAME, interleave, write_out
 from dnd_engine.lora.layout import ARCHITECTURES
 
 __all__ = ["Precision", "write_model"]
@@ -27,11 +27,7 @@ _TYPES = {
     "f16": (GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
     "q8_0": (GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
 }
-_WHOLE = {
-    "llama": gguf.MODEL_ARCH.LLAMA,
-    "qwen2": gguf.MODEL_ARCH.QWEN2,
-    "qwen3": gguf.MODEL_ARCH.QWEN3,
-}
+_WHOLE = ("llama", "qwen2", "qwen3")
 """Architectures, by llama.cpp's names, that it runs without settings beyond those written here."""
 _CONVERTER = "Export `merged` instead, and convert that with llama.cpp's convert_hf_to_gguf.py."
 _NUMBER = r"\p{N}"
@@ -99,7 +95,7 @@ def _architecture(config: Mapping[str, Any], name: str) -> gguf.MODEL_ARCH:
             f"{name} stretches its positions ({rope['rope_type']}), which cannot be written as "
             f"GGUF here. {_CONVERTER}"
         )
-    return _WHOLE[known.gguf]
+    return BY_NAME[known.gguf]
 
 
 def _write_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
