@@ -19,7 +19,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
-    DynamicCache,
     PreTrainedTokenizerBase,
 )
 
@@ -326,8 +325,7 @@ def block(model: nn.Module, index: int) -> nn.Module:
 def next_token_logits(
     model: nn.Module,
     ids: Int[Tensor, "rows length"],
-    mask: Int[Tensor, "rows all_length"] | None = None,
-    cache: DynamicCache | None = None,
+    mask: Int[Tensor, "rows length"] | None = None,
 ) -> Float[Tensor, "rows vocabulary"]:
     """Run left-padded rows and return the logits of the last position.
 
@@ -336,20 +334,14 @@ def next_token_logits(
 
     Args:
         model: A causal language model.
-        ids: Ids of the new tokens.
-        mask: 1 for real tokens, past ones included; None if there is no padding.
-        cache: Keys and values of past tokens, extended in place.
+        ids: Ids of the tokens.
+        mask: 1 for real tokens; None if there is no padding.
     """
     positions = None
     if mask is not None:
         # Count from each row's first real token, so that padding shifts no position.
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     hidden = last_hidden(
-        model,
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        cache=cache,
-        use_cache=cache is not None,
+        model, input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
     )
     return logits_of(model, hidden[:, -1].contiguous())

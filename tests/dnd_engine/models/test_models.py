@@ -14,9 +14,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
-from transformers import (
-    DynamicCache,
-)
 
 from dnd_engine.errors import AssetError, ConfigError
 from dnd_engine.models import sources
@@ -446,16 +443,6 @@ def test_next_token_logits_are_the_models_own(base: BaseModel) -> None:
     ids = ids_of(["abcdef", "uvwxyz"])
     expected = base.model(input_ids=ids).logits[:, -1]
     torch.testing.assert_close(next_token_logits(base.model, ids), expected, atol=1e-5, rtol=0)
-
-
-def test_a_cache_saves_work_and_changes_nothing(base: BaseModel) -> None:
-    ids = ids_of(["abcdef", "uvwxyz"])
-    cache = DynamicCache()
-    next_token_logits(base.model, ids[:, :4], cache=cache)
-    assert cache.get_seq_length() == 4
-    found = next_token_logits(base.model, ids[:, 4:], cache=cache)
-    assert cache.get_seq_length() == 6
-    torch.testing.assert_close(found, next_token_logits(base.model, ids), atol=1e-4, rtol=0)
 
 
 def test_padding_on_the_left_changes_nothing(base: BaseModel) -> None:
