@@ -6,13 +6,13 @@ Knows tokenizers and chat templates; knows no models and no adapters.
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from dnd_engine.models.chat_format import chat_text, turn_end
+from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.tasks.folder import Example, Mode
 
 __all__ = ["Answer", "Question", "ask", "choose_shots", "free_metric"]
@@ -42,6 +42,16 @@ class Question:
         """Return the maximum positions in a cache: all offered answers are in it at once."""
         offered = sum(map(len, {self.reference, *self.options}))
         return len(self.prompt) + max(self.max_new_tokens, offered)
+
+    def answered(self, answer: "Answer") -> tuple[int, ...]:
+        """Return the tokens of an answer to this question, with the end of turn that it has."""
+        # An answer that was cut off has none.
+        ended = len(answer.ids) < self.max_new_tokens
+        return (*answer.ids, self.reference[-1]) if ended else answer.ids
+
+    def weighing(self, answer: "Answer") -> "Question":
+        """Return the question that scores an answer to this one, without generating."""
+        return replace(self, reference=self.answered(answer), max_new_tokens=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,6 @@ def ask(
     content = _content(example, mode)
     assert content is not None
     turns.append({"role": "user", "content": content})
-    prompt = chat_text(tokenizer, turns)
     end = turn_end(tokenizer)
 
     # Prompt and answer are tokenised apart, as in training, so that no token spans both.
@@ -117,7 +126,7 @@ def ask(
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     return Question(
-        prompt=ids(prompt),
+        prompt=tuple(chat_ids(tokenizer, turns)),
         reference=(*ids(example.response), end),
         options=tuple((*ids(option), end) for option in example.options),
         max_new_tokens=max_new_tokens,
