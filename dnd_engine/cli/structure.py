@@ -26,11 +26,11 @@ def is_foreign(path: Path, base: str) -> bool:
     try:
         config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
         named = config["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     # Adapters refer to the embedded base by its Hub id.
     known = {base, BASES[base].hub_id} if base in BASES else {base}
-    return bool(named) and named not in known
+    return isinstance(named, str) and bool(named) and named not in known
 
 
 def inspect_files(path: Path, as_json: bool) -> None:

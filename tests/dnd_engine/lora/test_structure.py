@@ -15,6 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
 from dnd_engine.cli import app
+from dnd_engine.cli.structure import is_foreign
 from dnd_engine.errors import AdapterError
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.structure import AdapterStructure, read_structure
@@ -186,6 +187,22 @@ def test_inspect_takes_an_adapter_of_another_base_without_loading_a_model(
     idle = inspect(foreign, "--json")
     assert idle.exit_code == 1
     assert json.loads(idle.stdout)["works"] is False
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"[" * 100_000,
+        b"[]",
+        b'{"base_model_name_or_path": ["a"]}',
+        b'{"base_model_name_or_path": ""}',
+    ],
+)
+def test_an_adapter_without_a_readable_base_is_left_to_the_reader(
+    config: bytes, foreign: Path
+) -> None:
+    (foreign / "adapter_config.json").write_bytes(config)
+    assert not is_foreign(foreign, "someone/llama")
 
 
 def test_inspect_compares_with_a_base_whose_sizes_are_shipped(foreign: Path) -> None:
