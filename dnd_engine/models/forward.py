@@ -28,9 +28,6 @@ Applying = Callable[[FittedLoRA | None], AbstractContextManager[None]]
 class Forward(ABC):
     """Forward pass of a frozen base over new tokens."""
 
-    name: str
-    """Name in bench and logs."""
-
     def __init__(self, base: BaseModel) -> None:
         self._base = base
 
@@ -71,8 +68,6 @@ class Forward(ABC):
 class PackedForward(Forward):
     """Forward pass with weights packed for few tokens on a CPU."""
 
-    name = "packed"
-
     def __init__(self, base: BaseModel) -> None:
         super().__init__(base)
         self._packed = PackedLlama(base.model)
@@ -104,8 +99,6 @@ class HookedForward(Forward):
         applying: Applies adapters to the base; hold the lock while `hidden` runs.
         reason: Why the base is not packed.
     """
-
-    name = "hooked"
 
     def __init__(self, base: BaseModel, applying: Applying, reason: str) -> None:
         super().__init__(base)
