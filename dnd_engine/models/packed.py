@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models.attention import attends_plainly
 from dnd_engine.models.base import output_layer
 from dnd_engine.models.new_tokens import NewTokens
 
@@ -57,9 +58,7 @@ def refusal(model: nn.Module) -> str | None:
     config: Any = model.config
     if config.hidden_act not in ("silu", "swish"):
         return f"its activation is {config.hidden_act}"
-    # Mistral's config has one window for all layers; the others name the layers that have one.
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or (name == "MistralForCausalLM" and config.sliding_window):
+    if not attends_plainly(model):
         return "it attends to a sliding window"
     return None
 
