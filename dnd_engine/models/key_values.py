@@ -55,9 +55,7 @@ class KeyValues:
         """Return the number of filled positions."""
         return self.length
 
-    def get_query_offset(self, _layer: int = 0) -> int:
-        """Return the index of the next token in the cache."""
-        return self.length
+    get_query_offset = get_seq_length  # the next token's place in the cache
 
     def get_mask_sizes(self, new: int, _layer: int = 0) -> tuple[int, int]:
         """Return the number of keys that new tokens see, and the index of the first."""

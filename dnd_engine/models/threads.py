@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -108,13 +109,13 @@ def threads_for(free: float, most: int) -> int:
     return max(1, min(most, int(free + 1 - _WORTH)))
 
 
+@dataclass(frozen=True, slots=True)
 class _Times:
     """Idle seconds of the cores, and seconds that this process computed."""
 
-    def __init__(self, at: float, idle: float, own: float) -> None:
-        self.at = at
-        self._idle = idle
-        self._own = own
+    at: float
+    idle: float
+    own: float
 
     @classmethod
     def now(cls) -> "_Times":
@@ -126,5 +127,5 @@ class _Times:
 
     def free_since(self, earlier: "_Times") -> float:
         """Return how many cores no other process used in the meantime."""
-        spent = (self._idle - earlier._idle) + (self._own - earlier._own)
+        spent = (self.idle - earlier.idle) + (self.own - earlier.own)
         return spent / (self.at - earlier.at)
