@@ -180,6 +180,7 @@ class RefineConfig:
             check_between(self, 1, self.steps, "stop_after")
         check_between(self, 1e-7, 100, "learning_rate", "clip_norm")
         check_between(self, 0, 1, "full_share")
+        check_between(self, 0, 2**31 - 1, "seed")
         check_least(self, self.least_prompts, "max_prompts")
 
 

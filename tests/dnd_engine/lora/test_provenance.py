@@ -66,8 +66,9 @@ def test_a_recipe_makes_what_came_from_prompts_alone_and_not_for_hours(tmp_path:
     once = refined(buckets(tmp_path)).to_json()
     with pytest.raises(RecipeError, match=r"expected at most 16 refinements, got 17"):
         Recipe.from_json(whole | {"refined": once, "refined_before": [once] * 16})
-    with pytest.raises(RecipeError, match=r"steps"):
-        Recipe.from_json(whole | {"refined": once | {"steps": 10**6}})
+    for name, value in (("steps", 10**6), ("seed", 10**30)):
+        with pytest.raises(RecipeError, match=rf"`{name}` must be between"):
+            Recipe.from_json(whole | {"refined": once | {name: value}})
     with pytest.raises(RecipeError, match=r"at most 100 strengths folded in, got 101"):
         Recipe.from_json(whole | {"refined": once, "folded": [0.5] * 100})
 
