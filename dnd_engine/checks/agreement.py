@@ -7,7 +7,6 @@ adapter's gain (a report says how well). Knows token ids and adapters; gives no 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 
 from dnd_engine.checks.results import Agreement
@@ -124,17 +123,7 @@ def full_questions(
 
 
 def _weighing(questions: Sequence[Question], references: Sequence[Answer]) -> list[Question]:
-    return [
-        replace(
-            question,
-            max_new_tokens=0,
-            # A truncated answer has no end of turn to score.
-            reference=other.ids
-            if len(other.ids) == _MAX_NEW_TOKENS
-            else (*other.ids, *question.reference),
-        )
-        for question, other in zip(questions, references, strict=True)
-    ]
+    return [one.weighing(given) for one, given in zip(questions, references, strict=True)]
 
 
 def _prompt(base: BaseModel, example: Example, mode: Mode) -> tuple[int, ...]:

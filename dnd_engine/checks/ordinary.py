@@ -69,17 +69,11 @@ def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
         messages: Messages of one chat turn each.
     """
     base = runtime.base
-    end = base.turn_end
-    asked = [Question(base.chat_ids(text), (end,), (), _ANSWER_TOKENS) for text in messages]
-    questions = tuple(
-        replace(
-            question,
-            max_new_tokens=0,
-            # A truncated answer has no end of turn to score.
-            reference=one.ids if len(one.ids) == _ANSWER_TOKENS else (*one.ids, end),
-        )
-        for question, one in zip(asked, _answers(runtime, asked, None), strict=True)
-    )
+    asked = [
+        Question(base.chat_ids(text), (base.turn_end,), (), _ANSWER_TOKENS) for text in messages
+    ]
+    answers = _answers(runtime, asked, None)
+    questions = tuple(one.weighing(given) for one, given in zip(asked, answers, strict=True))
     nlls = tuple(one.nll for one in _answers(runtime, questions, None))
     return BaseAnswers(questions, nlls)
 

@@ -37,8 +37,10 @@ from dnd_engine.scoring.questions import Question
 
 __all__ = ["Imprinted", "Source", "first_layer", "imprint", "imprint_layout"]
 
-_BATCH_TOKENS = 1024
-"""Tokens per batch of one block: attention and its mask grow with their square."""
+_BATCH_TOKENS = 384
+"""Tokens per batch of one block: attention and its mask grow with their square, while a prefix that
+rows share is computed once per batch. 128 prompts take .85 of the time that they take with 1,024,
+and 256 is no faster."""
 
 _MAX_ROWS = 1536
 """Maximum number of matched tokens to fit. Solving is cubic in their number, and more did not help:
@@ -209,8 +211,7 @@ def _ask(
             for n, one in zip(numbers, found, strict=True):
                 if not one.ids:
                     continue  # an empty answer says nothing about the instruction
-                ended = len(one.ids) < config.max_answer_tokens
-                answered = (*one.ids, end) if ended else one.ids
+                answered = questions[n].answered(one)
                 rows.append(_Row(number, *prompts[n], answered, tuple(range(len(answered)))))
             done += len(numbers)
             yield ImprintStep(stage="ask", done=done, total=total)

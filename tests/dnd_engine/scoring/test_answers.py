@@ -186,6 +186,13 @@ def test_no_position_is_left_without_anything_to_look_at(
     assert all(bool(visible.any(dim=-1).all()) for _, visible in seen)
 
 
+def test_an_answer_that_is_scored_has_an_end_unless_it_was_cut_off() -> None:
+    asked = Question((1, 2), (9,), (), 3)
+    whole, cut_off = Answer(0.0, (), (5, 6)), Answer(0.0, (), (5, 6, 7))
+    assert asked.weighing(whole) == Question((1, 2), (5, 6, 9), (), 0)
+    assert asked.weighing(cut_off) == Question((1, 2), (5, 6, 7), (), 0)
+
+
 def test_the_base_wears_nothing_afterwards(runtime: Runtime) -> None:
     ids = torch.tensor([GROUPS[0][0].prompt])
     before = runtime.base.model(input_ids=ids).logits
