@@ -111,7 +111,7 @@ def cells(
         number = value(score)
         if number is not None:
             found[score.family, score.slug, score.item].append(float(number))
-    return tuple(Cell(*key, math.fsum(found[key]) / len(found[key])) for key in sorted(found))
+    return tuple(Cell(*key, _mean(found[key])) for key in sorted(found))
 
 
 def paired(ours: Iterable[Cell], theirs: Iterable[Cell]) -> tuple[Cell, ...]:
@@ -130,7 +130,7 @@ def task_means(of: Iterable[Cell]) -> dict[str, dict[str, float]]:
     for cell in of:
         items[cell.family][cell.task].append(cell.value)
     return {
-        family: {task: math.fsum(values) / len(values) for task, values in tasks.items()}
+        family: {task: _mean(values) for task, values in tasks.items()}
         for family, tasks in items.items()
     }
 
@@ -180,22 +180,16 @@ def clustered_interval(
     tasks.
 
     Args:
-        values: Scores per task, by family.
+        values: Scores per task, by family; at least one family, and one task of each.
         seed: Seed of the bootstrap.
         draws: Number of bootstrap samples.
-
-    Raises:
-        ConfigError: If there is no score.
     """
-    families = {family: tuple(v) for family, v in values.items() if len(v)}
-    if not families:
-        raise ConfigError("an interval needs at least one score, got none.")
-    sums, counts = _sums(families)
-    chosen = _choices(len(families), seed, draws)
+    sums, counts = _sums(values)
+    chosen = _choices(len(values), seed, draws)
     # A ratio of sums, and no mean of families' means, so that tasks have equal weight.
     means = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
-    low, high = _ends(means, len(families))
-    return Interval(float(sums.sum() / counts.sum()), low, high, len(families))
+    low, high = _ends(means, len(values))
+    return Interval(float(sums.sum() / counts.sum()), low, high, len(values))
 
 
 def share_of_gap(part: Sequence[Cell], gap: Sequence[Cell], *, seed: int) -> Interval | None:

@@ -141,8 +141,6 @@ def test_an_interval_tells_when_its_families_or_items_are_too_few_to_rule_out_lu
 def test_no_scores_have_no_interval() -> None:
     with pytest.raises(ConfigError, match="at least one score"):
         interval([], seed=0)
-    with pytest.raises(ConfigError, match="at least one score"):
-        clustered_interval({"a": []}, seed=0)
 
 
 def test_differences_are_of_the_items_that_both_rows_have() -> None:
