@@ -36,7 +36,7 @@ _FLOOR = 0.1
 """Share of the mean variance added to every direction. Results did not differ from .01 to 1."""
 _DIRECTIONS = 512
 """Leading directions kept per layer, a third of the embedded base's; the rest are at the floor."""
-_BATCH_TOKENS = 1024
+_BATCH_TOKENS = 384
 """Tokens per batch of one block, as in `fit`."""
 
 
