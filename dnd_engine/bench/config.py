@@ -8,7 +8,7 @@ from dnd_engine.config import check_least
 from dnd_engine.errors import ConfigError
 from dnd_engine.training.recipe import TrainRecipe
 
-__all__ = ["BUSY", "LORA_STEPS", "SECTIONS", "BenchConfig"]
+__all__ = ["BUSY", "LORA_STEPS", "SECTIONS", "BenchConfig", "recipe_of"]
 
 SECTIONS = ("synthesis", "imprint", "chat", "training", "contended")
 """All sections of the bench."""
@@ -28,6 +28,12 @@ STEP_SIZES = ("tasks_per_step", "examples_per_task", "row_tokens")
 _MAX_OF_A_STEP = 16
 """Largest believable step size in a generator's folder, as a multiple of the usual one. Larger
 values are ignored, because such a step would fill the memory."""
+
+
+def recipe_of(training: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the recipe in the `training` section of a generator's config; empty if unknown."""
+    recipe = training.get("recipe")
+    return recipe if isinstance(recipe, dict) else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +100,7 @@ class BenchConfig:
         Args:
             training: The `training` section of a generator's config; may be empty.
         """
-        recipe = training.get("recipe")
-        theirs = recipe if isinstance(recipe, dict) else {}
+        theirs = recipe_of(training)
         found: dict[str, Any] = {}
         for name in STEP_SIZES:
             value, usual = theirs.get(name), _RECIPE[name]

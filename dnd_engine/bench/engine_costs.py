@@ -18,6 +18,7 @@ from dnd_engine.bench.measurement import (
     counted,
     instructed_bucket,
     prompt_bucket,
+    seconds_per_token,
     timed,
 )
 from dnd_engine.bench.training_costs import GeneratorStep
@@ -157,12 +158,8 @@ class Chat(Measurement):
                 sampling=self._sampling,
                 strengths=[strengths if adapter else None for adapter in adapters],
             )
-            # Not timed, because the first token includes reading the prompt.
-            next(steps)
-            with timed(self._device) as spent:
-                count = sum(1 for _ in steps)
-            if count:
-                return spent[0] / count
+            if seconds := seconds_per_token(steps, self._device):
+                return seconds
         raise ChatError(
             "the base ended ten answers after one token, so chat cannot be timed. Leave it out: "
             "--only synthesis,training."

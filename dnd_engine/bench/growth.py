@@ -22,6 +22,7 @@ from dnd_engine.bench.measurement import (
     instructed_bucket,
     prompt_bucket,
     resident_megabytes,
+    seconds_per_token,
     timed,
 )
 from dnd_engine.charts import Chart, Line, Scale, clock, line_chart, svg_file
@@ -217,10 +218,7 @@ def _per_token(engine: Engine, adapter: Adapter, text: str, tokens: int) -> floa
     steps = engine.compare(
         [messages, messages], [None, adapter], sampling=Sampling(max_new_tokens=tokens)
     )
-    next(steps)
-    with timed(torch.device(engine.info.device)) as spent:
-        count = sum(1 for _ in steps)
-    return spent[0] / count if count else 0.0
+    return seconds_per_token(steps, torch.device(engine.info.device))
 
 
 def _together(engine: Engine, adapter: Adapter, visitors: int, tokens: int) -> None:

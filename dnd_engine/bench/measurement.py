@@ -15,8 +15,6 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dnd_engine.engine import Engine
-from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.models.base import BaseModel, best_dtype
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts
@@ -24,12 +22,12 @@ from dnd_engine.prompts.files import from_texts
 __all__ = [
     "Measurement",
     "counted",
-    "generator_config",
     "instructed_bucket",
     "machine_of",
     "peak_megabytes",
     "prompt_bucket",
     "resident_megabytes",
+    "seconds_per_token",
     "timed",
     "token_ids",
 ]
@@ -65,6 +63,15 @@ def timed(device: torch.device) -> Iterator[list[float]]:
     spent.append(time.perf_counter() - started)
 
 
+def seconds_per_token(steps: Iterator[object], device: torch.device) -> float:
+    """Time the steps of an answer after the first; 0 if there is no other."""
+    # Not timed, because the first token includes reading the prompt.
+    next(steps)
+    with timed(device) as spent:
+        count = sum(1 for _ in steps)
+    return spent[0] / count if count else 0.0
+
+
 def counted(run: Callable[[], object]) -> float:
     """Count the floating point operations of a call with torch's counter."""
     counter = FlopCounterMode(display=False)
@@ -76,11 +83,6 @@ def counted(run: Callable[[], object]) -> float:
 def _synchronise(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize()
-
-
-def generator_config(engine: Engine) -> GeneratorConfig:
-    """Return the config of the loaded generator."""
-    return engine.generator.config
 
 
 def prompt_bucket(num_prompts: int, seed: int) -> Bucket:

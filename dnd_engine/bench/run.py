@@ -1,11 +1,10 @@
 """Runs the bench: every measurement once per round, in alternating order."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from tqdm import tqdm
 
-from dnd_engine.bench.config import BenchConfig
+from dnd_engine.bench.config import BenchConfig, recipe_of
 from dnd_engine.bench.engine_costs import (
     Chat,
     Contended,
@@ -16,7 +15,6 @@ from dnd_engine.bench.engine_costs import (
 )
 from dnd_engine.bench.measurement import (
     Measurement,
-    generator_config,
     machine_of,
     peak_megabytes,
     resident_megabytes,
@@ -40,12 +38,12 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     Raises:
         ChatError: If the base ends every answer at once, so that chat cannot be timed.
     """
-    loaded = generator_config(engine)
-    config = (config or BenchConfig()).of(loaded.training)
+    trained = engine.generator.config.training
+    config = (config or BenchConfig()).of(trained)
     equal_steps = _equal_steps(engine.reports)
     # The bench times end-to-end steps; steps on checkpoint weights cost something else.
-    end_to_end = _objective(loaded.training) == "task_loss"
-    steps = trained_steps(loaded.training) if end_to_end else 0
+    end_to_end = recipe_of(trained).get("objective") == "task_loss"
+    steps = trained_steps(trained) if end_to_end else 0
     with engine.exclusive() as (base, _):
         # After the block, only properties of `base` that never change are read.
         machine = machine_of(base)
@@ -108,8 +106,3 @@ def _equal_steps(reports: Mapping[str, Report]) -> int | None:
         if report and report.equal_score and report.equal_score.shortest_steps:
             return report.equal_score.shortest_steps
     return None
-
-
-def _objective(training: Mapping[str, Any]) -> str:
-    recipe = training.get("recipe")
-    return str(recipe.get("objective")) if isinstance(recipe, dict) else ""

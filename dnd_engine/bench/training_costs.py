@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from dnd_engine.bench.config import BenchConfig
-from dnd_engine.bench.measurement import Measurement, counted, generator_config, timed, token_ids
+from dnd_engine.bench.measurement import Measurement, counted, timed, token_ids
 from dnd_engine.engine import Engine
 from dnd_engine.generator.folder import Generator
 from dnd_engine.models.attention import as_argument, masks_for
@@ -54,7 +54,7 @@ class StockLoRA:
     """A LoRA trained as PEFT does it, on a second, unmodified copy of the base."""
 
     def __init__(self, engine: Engine, base: BaseModel) -> None:
-        spec = generator_config(engine).layout.spec
+        spec = engine.generator.config.layout.spec
         self.device = base.device
         self.base = load_base(base.weights, base.device, best_dtype(base.device))
         # Keep adapters in the base's dtype: in float32, PEFT's default, a step takes a third
@@ -137,7 +137,7 @@ class GeneratorStep(Measurement):
         self._config = config
         self._device = base.device
         torch.manual_seed(config.seed)
-        self._generator = Generator(generator_config(engine)).to(self._device)
+        self._generator = Generator(engine.generator.config).to(self._device)
         self._parameters = list(self._generator.parameters())
         self._optimizer = torch.optim.AdamW(self._parameters)
 
