@@ -112,7 +112,7 @@ class AdapterVerdict:
                 "with it."
             )
         found = [Sentence(told, self._counts)]
-        if self._wavers:
+        if _wavers(self.wavering, self.num_prompts):
             found.append(
                 Sentence(
                     N_(
@@ -158,10 +158,6 @@ class AdapterVerdict:
     def _counts(self) -> dict[str, Any]:
         return {"same": self.same, "number": self.num_prompts}
 
-    @property
-    def _wavers(self) -> bool:
-        return self.wavering > _POOR * self.num_prompts
-
 
 def judge(
     *,
@@ -173,10 +169,8 @@ def judge(
 ) -> AdapterVerdict:
     """Choose the verdict; see `AdapterVerdict` for the arguments."""
     outcome: Outcome = "works" if same >= _CARRIES * num_prompts else "with_instruction"
-    poor = wavering > _POOR * num_prompts
     # Answers that were cut off do not count: tasks with long answers would always fail.
-    if teaching is not None:
-        poor = poor or _one_answer(teaching)
+    poor = _wavers(wavering, num_prompts) or (teaching is not None and _one_answer(teaching))
     # To agree with answers that the teacher itself doubts is no success.
     if poor:
         outcome = "fails"
@@ -195,6 +189,10 @@ def imprinting_of(adapter: "Adapter") -> Imprinting | None:
     if not adapter.is_imprinted or adapter.was_trained:
         return None
     return Imprinting.from_json(adapter.provenance["imprint"])
+
+
+def _wavers(wavering: int, num_prompts: int) -> bool:
+    return wavering > _POOR * num_prompts
 
 
 def _one_answer(teaching: Teaching) -> bool:
