@@ -99,8 +99,8 @@ class Asked:
     """Display name, for errors."""
     split: Split
     limits: PromptLimits
-    choices: Choices = Choices()
-    formats: "Mapping[str, Format]" = field(default_factory=dict)
+    choices: Choices
+    formats: "Mapping[str, Format]"
     """Formats of files inside an archive."""
 
     def bound(self, num_rows: int, unit: str) -> None:
