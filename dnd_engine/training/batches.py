@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.models.encoder import PromptEncoder
-from dnd_engine.tasks.folder import Example, Mode, Task
+from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.shared_inputs import SharedInputs, Shown
 from dnd_engine.training.checkpoint import read_cached, write_tensors
 from dnd_engine.training.examples import (
@@ -39,7 +39,6 @@ from dnd_engine.training.recipe import TrainRecipe
 __all__ = [
     "Batch",
     "ConditionPool",
-    "Drawn",
     "Role",
     "Sampler",
     "TaskCondition",
@@ -139,16 +138,6 @@ class ConditionPool:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """Where one example of a batch comes from."""
-
-    pool: int
-    example: int | None
-    """Index in the pool's examples; None if it was made for an input of another task."""
-    mode: Mode
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """One step's examples, a group per task, and the condition of each group."""
 
@@ -156,12 +145,15 @@ class Batch:
     """-1 for held-back examples."""
     tasks: tuple[int, ...]
     """Whose examples the groups hold."""
-    drawn: tuple[Drawn, ...]
-    """Each example, in the order of `examples`; empty for held-back ones."""
     examples: PackedExamples | None
     """None if the step was drawn without."""
     prompts: Float[Tensor, "tasks prompts length width"]
     mask: Bool[Tensor, "tasks prompts length"]
+
+    @property
+    def num_examples(self) -> int:
+        """Examples of all groups."""
+        return 0 if self.examples is None else self.examples.num_examples
 
     @property
     def num_tokens(self) -> int:
@@ -344,11 +336,9 @@ class Sampler:
         found = []
         for share in shares:
             own = list(range(share, len(tasks), of))
-            here = [rows[i] for i in own] if with_examples else []
-            examples = pack([[e for _, e in row] for row in here]) if here else None
-            drawn = tuple(d for row in here for d, _ in row)
+            examples = pack([rows[i] for i in own]) if rows and own else None
             chosen = tuple(tasks[i] for i in own)
-            found.append(Batch(step, chosen, drawn, examples, prompts[own], mask[own]))
+            found.append(Batch(step, chosen, examples, prompts[own], mask[own]))
         return found
 
     def conditions(
@@ -377,7 +367,7 @@ class Sampler:
             here = tuple(tasks[k] for k in chunk)
             groups = [self._pools[i].validation for i in here]
             conditions = self.conditions([sources[k] for k in chunk])
-            yield Batch(-1, here, (), pack(groups), *conditions)
+            yield Batch(-1, here, pack(groups), *conditions)
 
     def _tasks_with_shared_inputs(
         self, rng: random.Random
@@ -400,7 +390,7 @@ class Sampler:
 
     def _fill_row(
         self, pool: int, shown: Sequence[Shown] | None, rng: random.Random
-    ) -> list[tuple[Drawn, EncodedExample]]:
+    ) -> list[EncodedExample]:
         """Different examples of a task, until the row is full; at least one.
 
         Args:
@@ -409,14 +399,12 @@ class Sampler:
             rng: The step's.
         """
         recipe, own = self._recipe, self._pools[pool].examples
-        if shown is None:
-            shown = [Shown(n, own[n]) for n in rng.sample(range(len(own)), len(own))]
-        row: list[tuple[Drawn, EncodedExample]] = []
+        examples = rng.sample(own, len(own)) if shown is None else [one.example for one in shown]
+        row: list[EncodedExample] = []
         used, overflows = self._prefix, 0
-        for one in shown:
-            is_bare = rng.random() < recipe.bare_share and one.example.bare is not None
-            mode: Mode = "bare" if is_bare else "full"
-            encoded = encode_example(self._tokenizer, one.example, mode)
+        for example in examples:
+            is_bare = rng.random() < recipe.bare_share and example.bare is not None
+            encoded = encode_example(self._tokenizer, example, "bare" if is_bare else "full")
             if encoded is None or len(encoded.ids) > recipe.max_tokens:
                 continue
             length = len(encoded.ids) - self._prefix
@@ -426,7 +414,7 @@ class Sampler:
                 if overflows == _OVERFLOWS:
                     break
                 continue
-            row.append((Drawn(pool, one.number, mode), encoded))
+            row.append(encoded)
             used += length
             if len(row) == recipe.examples_per_task:
                 break

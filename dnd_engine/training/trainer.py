@@ -221,12 +221,12 @@ class _Run:
             group["lr"] = group["peak_lr"] * _schedule(step, recipe)
         batches = self._draw(step)
         # A part's mean counts as much as it has examples, so that the sum is the mean of all.
-        total = self.processes.sum(sum(len(batch.drawn) for batch in batches))
+        total = self.processes.sum(sum(batch.num_examples for batch in batches))
         self.optimizer.zero_grad(set_to_none=True)
         value = 0.0
         for batch in batches:
             # Objectives without examples have one part in one process, which is the whole.
-            loss = self._loss(batch) * (len(batch.drawn) / total if total else 1.0)
+            loss = self._loss(batch) * (batch.num_examples / total if total else 1.0)
             # Part by part, which frees the activations of one before the next begins.
             loss.backward()
             value += loss.item()
