@@ -49,21 +49,21 @@ def imprint_adapter(
             "replace what it learnt. Imprint the adapter it was trained from."
         )
     started = time.monotonic()
-    memory = PromptMemory() if memory is None else memory
-    counting = [b for b in check_buckets(buckets, loaded.config.limits) if _imprintable(b)]
+    checked = check_buckets(buckets, loaded.config.limits)
+    counting = [(bucket, pairs) for bucket in checked if (pairs := _imprintable(bucket))]
     if not counting:
         raise ImprintError(
             "no prompt has an instruction and an input. Write the instruction, a blank line, "
             "then the input; or give all of them one instruction (on the page under Advanced)."
         )
-    parts = [leave_out(_imprintable(b), config, len(counting)) for b in counting]
+    parts = [leave_out(pairs, config, len(counting)) for _, pairs in counting]
     sources = [
         Source(
             prompts=tuple(fitted),
             teacher=None if teacher == "base" else loaded.fit_teacher(bucket, config, memory),
             weight=bucket.weight,
         )
-        for bucket, (fitted, _) in zip(counting, parts, strict=True)
+        for (bucket, _), (fitted, _) in zip(counting, parts, strict=True)
     ]
     left_out = {text for _, others in parts for text, _ in others}
     made = yield from _solve(loaded, sources, config, started)
@@ -81,11 +81,11 @@ def imprint_adapter(
         layers=made.layers,
     )
     # Left-out prompts count as seen too: the generator reads them, and later the checks.
-    read = {text for source in sources for text, _ in source.prompts} | left_out
-    for bucket in counting:
+    read = {text for _, pairs in counting for text, _ in pairs}
+    for bucket, pairs in counting:
         # As in `write`: files contain only the inputs, and labelled rows may repeat them.
         if bucket.instruction:
-            read |= {given for _, given in _imprintable(bucket)}
+            read |= {given for _, given in pairs}
     return adapter.with_tokens(
         made.tokens,
         layout=made.layout,
@@ -144,8 +144,7 @@ def lessons(
     teachers: dict[str, FittedLoRA | None] = {}
     for bucket in counting:
         base_taught = found.teacher == "base"
-        memory = PromptMemory()
-        teachers[bucket.name] = None if base_taught else loaded.fit_teacher(bucket, found, memory)
+        teachers[bucket.name] = None if base_taught else loaded.fit_teacher(bucket, found)
     # What it was fitted to. Prompts that it never read test it as well as those left out.
     fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
     for left_out in (True, False):
@@ -157,7 +156,7 @@ def lessons(
                 if (
                     texts := [
                         text
-                        for text in measured_prompts([replace(bucket, weight=1.0)], most=None)
+                        for text in measured_prompts([bucket], most=None)
                         if not (left_out and digests([text]) <= fitted)
                     ]
                 )

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dnd_engine.checks.ordinary import BaseAnswers, kept_base_answers
@@ -162,7 +162,7 @@ class Loaded:
         return trained if config.trained_teacher and trained else self.fit_shared()
 
     def fit_teacher(
-        self, bucket: Bucket, config: ImprintConfig, memory: PromptMemory
+        self, bucket: Bucket, config: ImprintConfig, memory: PromptMemory | None = None
     ) -> FittedLoRA:
         """Return the model that answers a bucket's whole prompts for an imprint.
 
@@ -171,7 +171,7 @@ class Loaded:
         generator = self.resident()
         if config.trained_teacher and (trained := generator.fit_teacher()) is not None:
             return trained
-        texts = self.draw([replace(bucket, weight=1.0)], config.seed)
+        texts = self.draw([bucket], config.seed)
         tokens = generator.decode(self.encode(texts, memory))
         return generator.fit(generator.towards_shared(tokens, config.own_share))
 
