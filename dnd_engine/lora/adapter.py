@@ -274,25 +274,21 @@ def write_files(files: Mapping[str, bytes], path: Path) -> Path:
     Raises:
         AdapterError: If `path` cannot be written to, or holds something else.
     """
+    as_zip = path.suffix == ".zip"
     try:
-        return _write_files(files, path)
+        if path.exists() and path.is_dir() == as_zip:
+            kind = "a folder" if path.is_dir() else "a file"
+            raise AdapterError(f"`{path}` is {kind}. Choose another name, or remove it.")
+        # The folder is replaced as a whole, so nothing else may be in it.
+        if not as_zip and path.exists() and {f.name for f in path.iterdir()} - set(FILES):
+            raise AdapterError(f"`{path}` holds other files. Choose a new or an empty folder.")
+        with written_aside(path) as aside:
+            put_files(files, aside)
     except OSError as error:
         raise AdapterError(
             f"`{path}` cannot be written: {error.strerror or error}. Nothing was kept; choose "
             "another place."
         ) from error
-
-
-def _write_files(files: Mapping[str, bytes], path: Path) -> Path:
-    as_zip = path.suffix == ".zip"
-    if path.exists() and path.is_dir() == as_zip:
-        kind = "a folder" if path.is_dir() else "a file"
-        raise AdapterError(f"`{path}` is {kind}. Choose another name, or remove it.")
-    # The folder is replaced as a whole, so nothing else may be in it.
-    if not as_zip and path.exists() and {f.name for f in path.iterdir()} - set(FILES):
-        raise AdapterError(f"`{path}` holds other files. Choose a new or an empty folder.")
-    with written_aside(path) as aside:
-        put_files(files, aside)
     return path
 
 

@@ -164,11 +164,10 @@ class FittedLoRA:
                 found.setdefault(path, {})[group] = factors
         stacked = {}
         for path, groups in found.items():
-            (_, wide, _), (_, _, out) = (factor.shape for factor in next(iter(groups.values())))
             r = max(down.shape[-1] for down, _ in groups.values())
-            like, _ = next(iter(groups.values()))
-            downs = like.new_zeros(len(fitted), wide, r)
-            ups = like.new_zeros(len(fitted), r, out)
+            down, up = next(iter(groups.values()))
+            downs = down.new_zeros(len(fitted), down.shape[1], r)
+            ups = up.new_zeros(len(fitted), r, up.shape[-1])
             for group, (down, up) in groups.items():
                 downs[group, :, : down.shape[-1]] = down[0]
                 ups[group, : up.shape[1]] = up[0]
