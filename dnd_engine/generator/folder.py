@@ -31,7 +31,6 @@ from dnd_engine.models.memory import check_memory
 
 __all__ = [
     "Generator",
-    "GeneratorConfig",
     "GeneratorFolder",
     "TaskCentroid",
     "check_base",

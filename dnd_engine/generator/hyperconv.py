@@ -128,7 +128,6 @@ class HyperConvDecoder(nn.Module):
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ConfigError(f"`kernel_size` must be odd and positive, got {kernel_size}.")
         self.features: tuple[Stage, ...] = tuple((n, h, w) for n, h, w in features)
-        self.kernel_size = kernel_size
         self.decoder = HyperConvBlock(self.features, kernel_size)
 
     @property
