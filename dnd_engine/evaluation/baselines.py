@@ -125,10 +125,9 @@ class Baselines:
         self.condition_prompts = condition_prompts
         self.trained = trained
         self.num_draws = draws
-        with engine.exclusive() as (base, _):
-            self.fingerprint = fingerprint(base)
-            self.tokenizer = base.tokenizer
-            self.room = int(base.config["max_position_embeddings"])
+        self.fingerprint = fingerprint(engine.base)
+        self.tokenizer = engine.base.tokenizer
+        self.room = int(engine.base.config["max_position_embeddings"])
         self.collection = None if adapters is None else self._open_collection(adapters)
         self._made_otherwise = (
             () if self.collection is None else self.collection.made_otherwise(tasks)

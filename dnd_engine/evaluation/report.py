@@ -222,8 +222,8 @@ class _Measured:
 
     def names(self, mode: Mode) -> list[str]:
         found = {s.row for s in self.scores if s.mode == mode}
-        order = [*ROWS, *self.meta.rows]
-        return sorted(found, key=lambda row: order.index(row) if row in order else len(order))
+        # Rows of other versions come last.
+        return sorted(found, key=[*ROWS, *sorted(found)].index)
 
     def items(self, row: str, mode: Mode, group: str = "") -> list[ItemScore]:
         return [
@@ -616,7 +616,7 @@ def _agreement(
 
 def _forecast(table: _Measured, sureness: Mapping[str, float | None]) -> ForecastGauge | None:
     """Scores of adapters by how sure, without labels, the instructed model was beforehand."""
-    cells = table.cells(FORECAST_ROW, "bare") if FORECAST_ROW in table.names("bare") else ()
+    cells = table.cells(FORECAST_ROW, "bare")
     scores = _per_task(cells)
     known = {slug: v for slug, v in sureness.items() if slug in scores and v is not None}
     if not known:
