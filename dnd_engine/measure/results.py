@@ -251,9 +251,7 @@ class Measurement:
             beside: dict[Verdict, list[str]] = {}
             for name in ROWS:
                 row = self.row(name, mode)
-                if row is None or not self.is_whole(row):
-                    continue
-                if row.lead is None or row.verdict is None:
+                if row is None or row.lead is None or row.verdict is None or not self.is_whole(row):
                     continue
                 # In mid-sentence a label begins small, but for that of a LoRA.
                 label = row.label if name in TRAINED else row.label[0].lower() + row.label[1:]

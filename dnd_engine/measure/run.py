@@ -263,7 +263,6 @@ def _trained(
     trained = {
         "labels": True,
         "start": "adapter" if warm_start else "scratch",
-        "num_examples": recipe["num_examples"],
         **recipe,
         # Those done, which may be fewer than the recipe's.
         "steps": steps,
