@@ -6,15 +6,14 @@ them; tests compare them with torch's count of real runs.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dnd_engine.config import ImprintConfig, check_least
 from dnd_engine.lora.layout import LoRASpec
-from dnd_engine.plan.decoders import our_decoder, papers_decoder, papers_spec
+from dnd_engine.plan.decoders import OUR_STAGES, our_decoder, papers_decoder, papers_spec
 from dnd_engine.plan.hardware import Hardware
 from dnd_engine.plan.shapes import BaseShape, read_shape
-from dnd_engine.training.recipe import TrainRecipe
 
 __all__ = [
     "Figure",
@@ -46,8 +45,6 @@ _ENCODER_LAYERS, _DECODER_STAGES, _ENCODER_BATCH = 6, 5, 16
 _ROW_FILL = 0.87
 """Measured fill of training rows: of 256 tokens, 222 are used before no other example fits."""
 
-# The defaults of `dnd train`, which plans follow when these change.
-_RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
 _IMPRINT = ImprintConfig()
 _ANSWER = _IMPRINT.max_answer_tokens // 3
 """Average tokens of an imprinted answer: most end long before the limit."""
@@ -328,9 +325,9 @@ class _Costs:
         return (self.shape.parameters * _BF16 + trained * _STATES + activations) / 1e9
 
     def _synthesis_flops(self) -> float:
-        prompts, length, _ = _RECIPE["stages"][0]
+        prompts, length, _ = OUR_STAGES[0]
         batches = -(-self.work.prompts // prompts)
-        read = 2 * _ENCODER_PARAMETERS * length * min(self.work.prompts, batches * prompts)
+        read = 2 * _ENCODER_PARAMETERS * length * self.work.prompts
         return float(read + batches * our_decoder(self.shape.layout).forward_flops)
 
     def _imprint_flops(self) -> float:

@@ -10,10 +10,11 @@ from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.plan.shapes import BaseShape
 from dnd_engine.training.recipe import TrainRecipe
 
-__all__ = ["DecoderSize", "our_decoder", "papers_decoder", "papers_spec", "size_of"]
+__all__ = ["OUR_STAGES", "DecoderSize", "our_decoder", "papers_decoder", "papers_spec", "size_of"]
 
+# The defaults of `dnd train`, which plans follow when these change.
 _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
-_OURS: Sequence[Stage] = _RECIPE["stages"]
+OUR_STAGES: Sequence[Stage] = _RECIPE["stages"]
 _OUR_KERNEL: int = _RECIPE["kernel_size"]
 
 _SMALL: Sequence[Stage] = (
@@ -73,7 +74,7 @@ def size_of(features: Sequence[Stage], kernel_size: int) -> DecoderSize:
 
 def our_decoder(layout: LoRALayout) -> DecoderSize:
     """Compute the size of `dnd train`'s default decoder for a layout, without the shared tokens."""
-    return size_of((*_OURS, layout.grid()), _OUR_KERNEL)
+    return size_of((*OUR_STAGES, layout.grid()), _OUR_KERNEL)
 
 
 def papers_spec(shape: BaseShape) -> LoRASpec:
