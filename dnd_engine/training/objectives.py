@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-@runtime_checkable
+@runtime_checkable  # the tests check arguments of this type
 class Objective(Protocol):
     """One number to lower, for a batch and the weight tokens generated for it."""
 
@@ -121,7 +121,7 @@ class Reconstruction:
             )
         # What is cached are means over these tasks, so its name depends on them too.
         trained = [task.info.slug for task in tasks]
-        identity = _digest(self._identity, *trained)
+        identity = hashlib.sha256("\0".join((self._identity, *trained)).encode()).hexdigest()
         self._pairs = open_pairs(self._collection, trained, self._recipe.cache_folder, identity)
         self._slugs = tuple(pool.task.info.slug for pool in pools)
 
@@ -150,7 +150,3 @@ class Reconstruction:
         # Seeded by the step, so that a resumed run draws the same snapshots.
         rng = random.Random(f"{self._recipe.seed}:{batch.step}:snapshots")
         return self.pairs.draw([self._slugs[i] for i in batch.tasks], rng).to(tokens)
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

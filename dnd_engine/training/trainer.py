@@ -153,7 +153,8 @@ class _Run:
         self.objective = self.prepared.objective
         self.sampler = Sampler(self.pools, self.prepared.conditions, self.base.tokenizer, recipe)
         self.optimizer = self._optimizer()
-        self.digest = _hash(self.prepared.identity)
+        identity = json.dumps(self.prepared.identity, sort_keys=True)
+        self.digest = hashlib.sha256(identity.encode()).hexdigest()
         self.done, self.best = self._restore()
         if self.processes.is_first:
             _cut_log(recipe.out / LOG, self.done)
@@ -175,7 +176,6 @@ class _Run:
             unit="step",
             disable=not first,
         )
-        recipe.out.mkdir(parents=True, exist_ok=True)
         # The other processes do the same, and write it nowhere.
         log_path = recipe.out / LOG if first else Path(os.devnull)
         with log_path.open("a", encoding="utf-8") as log, _Interrupt() as interrupt:
@@ -430,9 +430,9 @@ class _Run:
     def _write_folder(self, folder: Path, stopped_early: bool) -> None:
         trained = [pool.task.info for pool in self.pools if pool.role == "train"]
         validating = [pool.task.info for pool in self.pools if pool.role == "validation"]
+        is_teacher = self.recipe.kind == "teacher"
         # What the warm start has seen counts too, or an examination would take it for new.
-        before = self.prepared.inherited
-        data = _joined(_data(trained), before.get("data", ()))
+        before = self.prepared.teacher_before if is_teacher else self.prepared.inherited
         variants = {info.slug for info in trained if info.variant}
         result = {
             "steps": self.done,
@@ -442,20 +442,17 @@ class _Run:
             "variants": len(trained),
             **self.best.values,
         }
-        if self.recipe.kind == "teacher":
-            before = self.prepared.teacher_before
-            data = _joined(_data(trained), before.get("data", ()))
         training = {
             "kind": self.recipe.kind,
             "recipe": self.recipe.to_json(),
             "sha256": self.prepared.hashes,
-            "data": data,
+            "data": _joined(_data(trained), before.get("data", ())),
             "variants": sorted(variants.union(before.get("variants", ()))),
             "validation_data": _joined(_data(validating), before.get("validation_data", ())),
             "result": result,
             "steps_before": trained_steps(before),
         }
-        if self.recipe.kind == "teacher":
+        if is_teacher:
             assert self.recipe.warm_start is not None, "`TrainRecipe` refuses it"
             taught = GeneratorFolder.open(self.recipe.warm_start)
             start = self.prepared.teacher_start
@@ -559,7 +556,3 @@ def _joined(
     """Ours, and what a warm start adds to them."""
     ours = {row["task"] for row in rows}
     return rows + [dict(row) for row in inherited if row["task"] not in ours]
-
-
-def _hash(identity: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
