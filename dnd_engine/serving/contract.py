@@ -48,30 +48,18 @@ class Contract:
             raise PublishError(f"`{name}` cannot be served: {'; '.join(self.faults)}.")
 
 
-def check_contract(
-    config: Mapping[str, Any],
-    shapes: Mapping[str, Sequence[int]],
-    served: str | None = None,
-) -> Contract:
+def check_contract(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> Contract:
     """Check an adapter against the requirements of all engines.
 
     Args:
         config: Contents of its `adapter_config.json`.
         shapes: Shapes of the tensors in its `adapter_model.safetensors`, by key.
-        served: Name of the base on the server; None if unknown.
     """
     faults, warnings = [], []
     if config.get("peft_type") != "LORA":
         faults.append(f"`peft_type` must be LORA, it is {config.get('peft_type')!r}")
-    base = config.get("base_model_name_or_path")
-    if not base:
+    if not config.get("base_model_name_or_path"):
         faults.append("`base_model_name_or_path` is empty, so no engine can match it to a base")
-    elif served is not None and base != served:
-        faults.append(
-            f"it was made for `{base}`, and the server calls its base `{served}`. Start the server "
-            f"with `--served-model-name {base}`, or publish with `--served {served}` if that is "
-            "the same model"
-        )
     for name, allowed in _OFF.items():
         if name in config and config[name] not in allowed:
             faults.append(f"`{name}` is set to {config[name]!r}, which engines do not apply")

@@ -17,7 +17,7 @@ from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import TARGET_MODULES, LoRALayout, LoRASpec
 from dnd_engine.serving.contract import check_contract
 from tests.dnd_engine.test_engine import write_generator
-from tests.dnd_engine.tiny import BASE_ID, CONFIG, bucket, make_adapter
+from tests.dnd_engine.tiny import CONFIG, bucket, make_adapter
 
 PROMPTS = [f"Answer with one word.\n\nparcel {i}" for i in range(8)]
 
@@ -38,7 +38,7 @@ def test_any_adapter_of_ours_is_served_as_it_is(r: int, modules: set[str], stren
     targets = tuple(name for name in TARGET_MODULES if name in modules)
     layout = LoRALayout.from_config(CONFIG, LoRASpec(r=r, lora_alpha=8, target_modules=targets))
     adapter = make_adapter(layout=layout, strength=strength)
-    checked = check_contract(*parts(adapter), served=BASE_ID)
+    checked = check_contract(*parts(adapter))
     assert checked.faults == checked.warnings == ()
 
 
@@ -52,7 +52,7 @@ def test_what_the_engine_makes_is_served_as_it_is(tiny_folder: Path, tmp_path: P
         engine.generate(two, mix="sum", imprinted=False),
         engine.generate(two[:1]),
     ):
-        checked = check_contract(*parts(adapter), served=adapter.base_id)
+        checked = check_contract(*parts(adapter))
         assert checked.faults == checked.warnings == ()
 
 
@@ -68,7 +68,6 @@ KEY = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 WRONG: list[tuple[Mapping[str, Any], Mapping[str, Any], str]] = [
     ({"peft_type": "IA3"}, {}, "`peft_type` must be LORA"),
     ({"base_model_name_or_path": ""}, {}, "is empty"),
-    ({"base_model_name_or_path": "other/base"}, {}, "--served-model-name other/base"),
     ({"use_dora": True}, {}, "`use_dora` is set"),
     ({"bias": "all"}, {}, "`bias` is set"),
     ({"modules_to_save": ["lm_head"]}, {}, "`modules_to_save` is set"),
@@ -89,7 +88,7 @@ def test_what_an_engine_would_refuse_or_ignore_is_a_fault(
     config, shapes = parts(make_adapter())
     assert KEY in shapes
     merged = {key: shape for key, shape in (shapes | dict(tensor)).items() if shape is not None}
-    checked = check_contract(config | dict(setting), merged, served=BASE_ID)
+    checked = check_contract(config | dict(setting), merged)
     assert message in "; ".join(checked.faults)
     with pytest.raises(PublishError, match="`mine` cannot be served"):
         checked.demand("mine")
