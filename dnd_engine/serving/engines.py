@@ -120,7 +120,7 @@ def _sglang(server: Server, offer: Offer) -> Published:
     values = {"lora_name": name, "lora_path": path}
     reply = server.post("/load_lora_adapter", values)
     loaded = _loaded(reply.body)
-    if name in loaded and loaded[name] != path:
+    if loaded.get(name, path) != path:
         # SGLang keeps the first adapter of a name, and reports its path.
         _refused(server.post("/unload_lora_adapter", {"lora_name": name}), server, "unload")
         reply = server.post("/load_lora_adapter", values)
@@ -132,11 +132,11 @@ def _sglang(server: Server, offer: Offer) -> Published:
         )
     success = reply.body.get("success", True) if isinstance(reply.body, dict) else True
     # Loading the same path again is refused too, which is no failure.
-    if not (name in loaded and loaded[name] == path):
+    if loaded.get(name) != path:
         _refused(reply, server, "load", path)
         if not success:
             raise PublishError(f"`{server.url}` did not load `{path}`: {reply.message}.")
-    if name in loaded and loaded[name] != path:
+    if loaded.get(name, path) != path:
         raise PublishError(
             f"`{server.url}` answers `{name}` with another adapter: `{loaded[name]}`, not `{path}`."
             " Choose another name with --to DIR/NAME, or unload that one."
