@@ -238,7 +238,6 @@ class EvalPass:
         grader = self.graders[info.slug]
         # The whole text is graded; only what is stored is cut.
         grade = grader.grade(example, text)
-        likeliest = min(zip(reply.option_nlls, example.options, strict=True), default=None)
         return ItemScore(
             row=row,
             mode=mode,
@@ -252,7 +251,7 @@ class EvalPass:
             exact=grade.exact,
             format_ok=grade.format_ok,
             content_ok=grade.content_ok,
-            choice=None if likeliest is None else likeliest[1] == example.response,
+            choice=reply.right_is_likeliest(example),
             nll=reply.nll,
             substituted=self.operations.substituted(grader, example, text),
             text=text[:SHOWN_CHARACTERS],

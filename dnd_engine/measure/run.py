@@ -239,11 +239,10 @@ def _evaluate(
 
 
 def _result(grader: Grader, line: int, example: Example, reply: Answer, text: str) -> ItemResult:
-    likeliest = min(zip(reply.option_nlls, example.options, strict=True), default=None)
     return ItemResult(
         line=line,
         score=grader.grade(example, text).score,
-        choice=None if likeliest is None else likeliest[1] == example.response,
+        choice=reply.right_is_likeliest(example),
         nll=reply.nll,
         text=text,
     )

@@ -65,6 +65,11 @@ class Answer:
     ids: tuple[int, ...]
     """Greedily generated tokens, without the end of turn."""
 
+    def right_is_likeliest(self, example: Example) -> bool | None:
+        """Return whether an example's response is its likeliest option; None without options."""
+        likeliest = min(zip(self.option_nlls, example.options, strict=True), default=None)
+        return None if likeliest is None else likeliest[1] == example.response
+
 
 def choose_shots(
     tokenizer: PreTrainedTokenizerBase, pool: Sequence[Example], room: int, rng: random.Random

@@ -193,6 +193,17 @@ def test_an_answer_that_is_scored_has_an_end_unless_it_was_cut_off() -> None:
     assert asked.weighing(cut_off) == Question((1, 2), (5, 6, 7), (), 0)
 
 
+def test_the_likeliest_option_is_that_of_the_smallest_loss() -> None:
+    asked = Example("Is it?", "no", options=("yes", "no"))
+    found = [
+        Answer(nll=1.0, option_nlls=losses, ids=()).right_is_likeliest(asked)
+        for losses in ((0.4, 0.3), (0.3, 0.4))
+    ]
+    assert found == [True, False]
+    free = Answer(nll=1.0, option_nlls=(), ids=())
+    assert free.right_is_likeliest(Example("Is it?", "no")) is None
+
+
 def test_the_base_wears_nothing_afterwards(runtime: Runtime) -> None:
     ids = torch.tensor([GROUPS[0][0].prompt])
     before = runtime.base.model(input_ids=ids).logits
