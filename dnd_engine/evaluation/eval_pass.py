@@ -56,7 +56,7 @@ class EvalPass:
         self.all_items = sorted(
             all_items, key=lambda of_task: (of_task.max_new_tokens, of_task.slug)
         )
-        self.graders = {of_task.slug: Grader(of_task.task) for of_task in all_items}
+        self.graders = {of_task.slug: Grader.of(of_task.task) for of_task in all_items}
         self.operations = TrainedOperations()
         order = sorted(self.graders)
         # A fixed seed, so that a call that continues compares the same tasks.

@@ -212,7 +212,7 @@ def _evaluate(
 ) -> Iterator[EvalPass]:
     """Answer all items of a mode in batches."""
     tokenizer = runtime.base.tokenizer
-    grader = Grader.by(sides.metric)
+    grader = Grader(sides.metric)
     items = sides.asked(eval_pass.mode)
     questions = [
         ask(tokenizer, e, eval_pass.mode, shots=shots, max_new_tokens=sides.max_new_tokens)

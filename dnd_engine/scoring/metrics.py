@@ -21,8 +21,8 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
 from dnd_engine.tasks.families import apply_operation, operation_names
-from dnd_engine.tasks.folder import Example, Task, TaskInfo
-from dnd_engine.tasks.formats import FORMATS
+from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.formats import FORMATS, AnswerFormat
 
 __all__ = [
     "Grade",
@@ -50,31 +50,24 @@ class Grade:
     content_ok: bool | None
 
 
+@dataclass(frozen=True, slots=True)
 class Grader:
-    """Grades texts by a task's metric; if a format is required, also by format and content.
+    """Grades texts by a metric; if a format is required, also by format and content.
 
     With a format, the score is the payload's if the format is right, else 0.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.metric = task.info.metric
-        self.literal = bool(task.info.operation)
-        self.format = FORMATS[task.info.answer_format] if task.info.answer_format else None
+    metric: str
+    literal: bool = False
+    """Whether answers are compared but for blanks as they stand."""
+    format: AnswerFormat | None = None
 
     @classmethod
-    def by(cls, metric: str) -> "Grader":
-        """Make a grader for rows that belong to no task."""
-        info = TaskInfo(
-            slug="",
-            family="",
-            category="",
-            metric=metric,
-            licence="",
-            licence_class="",
-            description="",
-            split="",
-        )
-        return cls(Task(info, (), ()))
+    def of(cls, task: Task) -> "Grader":
+        """Return the grader of a task."""
+        info = task.info
+        format = FORMATS[info.answer_format] if info.answer_format else None
+        return cls(info.metric, bool(info.operation), format)
 
     def payload(self, text: str) -> str | None:
         """Return the answer inside its format; None if the format is wrong."""

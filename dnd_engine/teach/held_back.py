@@ -47,6 +47,6 @@ def score_bare(
         active = runtime.host.fit(tokens[None], layout)
         (answers,) = answer(runtime, [questions], active)
     texts = [str(tokenizer.decode(list(a.ids), skip_special_tokens=True)) for a in answers]
-    grader = Grader.by(free_metric(wanted))
+    grader = Grader(free_metric(wanted))
     pairs = zip(examples, texts, strict=True)
     return sum(grader.grade(example, text).score for example, text in pairs) / len(examples)

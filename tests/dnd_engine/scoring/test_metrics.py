@@ -92,8 +92,8 @@ def test_answers_of_operations_are_taken_literally(text: str, reference: str) ->
     assert not exact_match(text, reference, literal=True)
     assert exact_match(f" {reference}\n", reference, literal=True)
     example = Example("Do it.\n\nx", reference)
-    assert Grader(task(example)).grade(example, text).score == 1
-    assert Grader(task(example, operation="op-x")).grade(example, text).score == 0
+    assert Grader.of(task(example)).grade(example, text).score == 1
+    assert Grader.of(task(example, operation="op-x")).grade(example, text).score == 0
 
 
 def test_a_choice_is_the_option_that_the_text_begins_with() -> None:
@@ -112,7 +112,7 @@ def test_case_decides_between_options_that_differ_by_nothing_else() -> None:
 
 def test_a_choice_task_is_scored_by_its_option() -> None:
     example = Example("Good?\n\nfine film", "positive", ("positive", "negative"))
-    grader = Grader(task(example, "choice"))
+    grader = Grader.of(task(example, "choice"))
     assert grader.grade(example, "Positive, I think") == Grade(1.0, False, None, None)
     assert grader.grade(example, "positive") == Grade(1.0, True, None, None)
     assert grader.grade(example, "negative") == Grade(0.0, False, None, None)
@@ -124,7 +124,7 @@ def test_rouge_is_the_f_measure_of_the_longest_common_subsequence() -> None:
     assert rouge("The cat.", "the cat") == 1
     assert rouge("", "the cat") == 0
     example = Example("p", "the black cat sat")
-    assert Grader(task(example, "rouge")).grade(example, "the cat ran").score == pytest.approx(
+    assert Grader.of(task(example, "rouge")).grade(example, "the cat ran").score == pytest.approx(
         4 / 7
     )
 
@@ -135,7 +135,7 @@ def test_bleu_is_of_one_sentence_and_at_most_one() -> None:
     assert bleu("", "a man") == 0
     assert bleu("ja", "ja") == pytest.approx(1)
     example = Example("p", "a man rides a horse")
-    assert Grader(task(example, "bleu")).grade(example, "a man rides a horse").score > 0.99
+    assert Grader.of(task(example, "bleu")).grade(example, "a man rides a horse").score > 0.99
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
@@ -143,7 +143,7 @@ def test_bleu_is_of_one_sentence_and_at_most_one() -> None:
 def test_format_and_content_are_told_apart(name: str, metric: str) -> None:
     plain = Example("Which?\n\nx", "owl", ("owl", "cod"))
     asked = formatted(task(plain, metric), name, seed=0)
-    grader, example, wrap = Grader(asked), asked.test[0], FORMATS[name].wrap
+    grader, example, wrap = Grader.of(asked), asked.test[0], FORMATS[name].wrap
     assert grader.grade(example, wrap("owl")) == Grade(1.0, True, True, True)
     assert grader.grade(example, f"\n{wrap('owl')} ") == Grade(1.0, True, True, True)
     assert grader.grade(example, wrap("cod")) == Grade(0.0, False, True, False)
@@ -163,12 +163,12 @@ def test_an_answer_of_another_trained_operation_is_a_substitution() -> None:
     other = next(a for a in known.values() if a.split() not in (right.split(), bare.split()))
     example = Example(f"Do it.\n\n{bare}", right)
     operations = TrainedOperations()
-    grader = Grader(task(example, operation=name))
+    grader = Grader.of(task(example, operation=name))
     assert operations.substituted(grader, example, other) is True
     assert operations.substituted(grader, example, f" {right} ") is False
     assert operations.substituted(grader, example, "something else entirely") is False
     assert operations.substituted(grader, example, bare) is False
-    assert operations.substituted(Grader(task(example)), example, other) is None
+    assert operations.substituted(Grader.of(task(example)), example, other) is None
     no_input = Example("Do it at once", right)
     assert operations.substituted(grader, no_input, other) is None
 
@@ -181,5 +181,5 @@ def test_a_substitution_is_seen_inside_its_format() -> None:
     asked = formatted(plain, "square", seed=0)
     operations, example = TrainedOperations(), asked.test[0]
     wrap = FORMATS[asked.info.answer_format].wrap
-    assert operations.substituted(Grader(asked), example, wrap(other)) is True
-    assert operations.substituted(Grader(asked), example, other) is False
+    assert operations.substituted(Grader.of(asked), example, wrap(other)) is True
+    assert operations.substituted(Grader.of(asked), example, other) is False
