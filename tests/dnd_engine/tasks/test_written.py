@@ -8,8 +8,8 @@ WRITTEN = load_tasks(asset_path("tasks", "written"))
 
 
 def test_every_prompt_has_one_of_eight_instructions() -> None:
-    assert len(WRITTEN) == 498
-    assert len({task.info.family for task in WRITTEN}) == 486
+    assert len(WRITTEN) == 739
+    assert len({task.info.family for task in WRITTEN}) == 727
     for task in WRITTEN:
         parts = [split_prompt(example.prompt) for example in task.train]
         assert all(part.input for part in parts), task.info.slug
