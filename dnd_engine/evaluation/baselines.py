@@ -8,6 +8,7 @@
 | multi_task_lora | one LoRA trained on all training tasks |
 | nearest_lora | of the LoRAs of training tasks, the one whose prompts are most like this task's |
 | shared_lora | what all of the generator's adapters share: Refine's teacher if none was trained |
+| teacher | the generator's trained teacher, which answers whole prompts for imprint and Refine |
 | generator | the adapter made from the task's own prompts |
 | generator_wrong | made from prompts of another family, in the same answer format if one has it |
 | generator_shuffled | made from the task's own prompts, the words of each shuffled |
@@ -150,6 +151,7 @@ class Baselines:
             "generator_imprint": lambda task, draw: self._imprinted(task, task, draw),
             "generator_imprint_wrong": self._wrong_imprinted,
             "shared_lora": lambda task, draw: self._shared(),
+            "teacher": lambda task, draw: self._teacher(),
             **{row: partial(self._refined, how) for row, how in REFINED.items()},
             "oracle_lora": lambda task, draw: self._trained(task.info.slug),
         }
@@ -164,6 +166,8 @@ class Baselines:
                 return "the collection holds no LoRA of a training task"
         if row == "multi_task_lora" and self.multi is None:
             return "needs its folder: name it with --multi-task-lora"
+        if row == "teacher" and not self.engine.info.teacher_sha256:
+            return "the generator has no trained teacher"
         return None
 
     def draws(self, row: str) -> int:
@@ -172,8 +176,8 @@ class Baselines:
 
     def is_common(self, row: str) -> bool:
         """Whether all tasks have the same adapter under a row, and no examples."""
-        common = ("base", "mean_lora", "multi_task_lora", "shared_lora", "generator_constant")
-        return row in common
+        lora = ("mean_lora", "multi_task_lora", "shared_lora", "teacher")
+        return row in ("base", *lora, "generator_constant")
 
     def source(self, row: str) -> str:
         """What a row is made of apart from the decoder, as a hash or in words; empty for none."""
@@ -186,6 +190,8 @@ class Baselines:
             return self.multi.sha256
         # A generator folder may get another teacher, which only these rows ask.
         teacher = self.engine.info.teacher_sha256
+        if row == "teacher":
+            return teacher
         if row in IMPRINTED:
             # The settings as a whole: a default that changes makes another row, too.
             return f"{ImprintConfig()!r} {teacher if row != 'imprint' else ''}".strip()
@@ -389,6 +395,12 @@ class Baselines:
         folder = self.engine.generator
         generator = folder.load(torch.device("cpu"), torch.float32)
         return Setup(generator.shared.detach(), folder.config.layout)
+
+    def _teacher(self) -> Setup:
+        folder = self.engine.generator
+        tokens = folder.load_teacher()
+        assert tokens is not None  # `why_not` names the reason otherwise
+        return Setup(tokens, folder.config.layout.with_rank(tokens.shape[1]))
 
     def _refined(self, how: Refining, task: Task, draw: int) -> Setup:
         """Trained on the very prompts that the adapter was made from."""

@@ -94,12 +94,13 @@ _ORDER: tuple[Mode, ...] = ("bare", "full")
 _TERCILES = ("least similar", "middle", "most similar")
 
 _RETENTIONS = {
-    "generator": ("generator", "multi_task_lora"),
-    "imprint": ("imprint", "base"),
-    "generator_imprint": ("generator_imprint", "generator"),
+    "generator": ("multi_task_lora",),
+    "imprint": ("base",),
+    # Without a trained teacher, the generated adapter answers the whole prompts of an imprint.
+    "generator_imprint": ("teacher", "generator"),
 }
-"""Rows on bare inputs, and the row on full prompts of which they are to retain the score. A trained
-teacher, which answers for `generator_imprint` where there is one, is no row."""
+"""Rows on bare inputs, and the rows on full prompts of which they are to retain the score: the
+first of them that was measured."""
 
 Value = Callable[[ItemScore], float | None]
 
@@ -180,7 +181,7 @@ def build_report(
         gaps=tuple(_gap(table, mode, group) for group in groups for mode in meta.modes),
         operation_gain=_known({m: _operation_gain(table, m, other_format) for m in meta.modes}),
         substitution=_known({mode: _substitution(table, mode) for mode in meta.modes}),
-        retention=_known({name: _retention(table, *rows) for name, rows in _RETENTIONS.items()}),
+        retention=_known({row: _retention(table, row) for row in _RETENTIONS}),
         ordinary=_ordinary(table, ordinary or {}),
         refine=_refine(table),
         equal_score=_equal_score(table),
@@ -367,8 +368,10 @@ def _substitution(table: _Measured, mode: Mode) -> Substitution | None:
     )
 
 
-def _retention(table: _Measured, row: str, teacher: str) -> Retention | None:
+def _retention(table: _Measured, row: str) -> Retention | None:
     """A row on bare inputs as a share of another that reads the instruction too."""
+    *others, last = _RETENTIONS[row]
+    teacher = next((name for name in others if table.cells(name, "full")), last)
     both = _common(table.cells(row, "bare"), table.cells(teacher, "full"))
     if both is None:
         return None
@@ -411,9 +414,9 @@ def _ordinary(
 def _refine(table: _Measured) -> RefineCurve | None:
     """What refining reaches on bare inputs against what it takes, beside its teacher.
 
-    The teacher is the generator's shared part with the instruction in its prompt; not known where a
-    trained teacher answered instead, which no row measures. Only tasks that every point has been
-    measured on count, so that two points differ in nothing else.
+    The teacher has the instruction in its prompt. It is the trained one of the generator, or the
+    part that its adapters share. Only tasks that every point has been measured on count, so that
+    two points differ in nothing else.
     """
     starts: Mapping[TeachStart, str] = {"generator": "generator", "scratch": "base"}
     trained = [row for row, how in REFINED.items() if not how.labels or how.start == "imprint"]
@@ -425,7 +428,7 @@ def _refine(table: _Measured) -> RefineCurve | None:
     found = {row: mine for row, mine in found.items() if mine}
     if not found.keys() & REFINED.keys():
         return None
-    teacher = () if table.meta.teacher_sha256 else table.cells("shared_lora", "full")
+    teacher = table.cells("teacher" if table.meta.teacher_sha256 else "shared_lora", "full")
     # The teacher comes last, which `zip` below leaves out.
     both = _common(*found.values(), *([teacher] if teacher else []))
     if both is None:

@@ -219,7 +219,7 @@ class RefineCurve:
     n_tasks: Count
     points: Annotated[tuple[RefinePoint, ...], Field(min_length=1)]
     teacher: Teacher | None
-    """None if it was not measured, as a trained teacher is not."""
+    """None if it was not measured."""
     share_of_teacher: Share
 
 

@@ -31,6 +31,7 @@ ROWS = (
     "multi_task_lora",
     "nearest_lora",
     "shared_lora",
+    "teacher",
     "generator",
     "generator_wrong",
     "generator_shuffled",

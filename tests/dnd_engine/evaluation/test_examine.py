@@ -44,6 +44,7 @@ from dnd_engine.generator.folder import (
     GeneratorFolder,
     TaskCentroid,
     save_generator,
+    save_teacher,
 )
 from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.generator.report import Report
@@ -1122,6 +1123,38 @@ def test_the_shots_are_train_examples_with_their_answers(
             assert f"user\n{content}<|im_end|>\n<|im_start|>assistant\n{shot.response}<" in text
         assert text.endswith(str(baselines.tokenizer.decode(list(alone.prompt))))
         assert len(asked.prompt) - len(alone.prompt) < 512 - len(alone.prompt)
+
+
+def test_the_trained_teacher_is_a_row_of_its_own_where_there_is_one(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = replace(config, rows=("base", "teacher"), modes=("full",))
+    found = examine(engine, unseen, config)
+    assert {row.row for row in found.rows} == {"base"}
+    assert "no trained teacher" in found.not_measured["teacher"]
+    tokens = random_tokens(seed=3)
+    save_teacher(engine.generator, tmp_path / "taught", tokens, {})
+    folder = GeneratorFolder.open(tmp_path / "taught")
+    monkeypatch.setattr(engine, "info", replace(engine.info, teacher_sha256=folder.teacher_sha256))
+    monkeypatch.setattr(PlantedEngine, "generator", folder)
+    baselines = Baselines(
+        engine,
+        unseen,
+        seed=0,
+        condition_prompts=4,
+        draws=1,
+        adapters=None,
+        multi_task_lora=None,
+    )
+    assert baselines.why_not("teacher") is None
+    setup = present(baselines.setup("teacher", unseen[0], 0))
+    torch.testing.assert_close(setup.tokens, tokens, rtol=0.01, atol=0.01, check_dtype=False)
+    assert baselines.is_common("teacher")
+    assert baselines.source("teacher") == folder.teacher_sha256
 
 
 def test_the_nearest_lora_is_the_nearest_training_tasks(

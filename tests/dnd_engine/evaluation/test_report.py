@@ -193,7 +193,7 @@ def test_the_gain_is_the_loss_under_wrong_prompts_minus_the_loss_under_right_one
 
 @pytest.mark.parametrize(
     ("name", "teacher"),
-    [("generator", "multi_task_lora"), ("imprint", "base"), ("generator_imprint", "generator")],
+    [("generator", "multi_task_lora"), ("imprint", "base"), ("generator_imprint", "teacher")],
 )
 def test_retention_is_a_bare_row_over_its_instructed_teacher(
     name: str, teacher: str, report: Report
@@ -206,6 +206,7 @@ def test_retention_is_a_bare_row_over_its_instructed_teacher(
 
 
 def test_retention_is_over_the_tasks_that_both_have() -> None:
+    """Without a row of a trained teacher, the generator told the instruction stands in."""
     told = [("generator", f"t{n}", 0, 0, 1.0) for n in range(8)]
     bare = [("generator_imprint", f"t{n}", 0, 0, 0.5) for n in range(1, 8)]
     full = [replace(s, mode="full") for s in handmade(*told)]
@@ -255,10 +256,13 @@ def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
 def test_what_adapters_share_is_no_teacher_where_another_one_was_trained() -> None:
     about = replace(meta(), teacher_sha256="t" * 64)
     made = build_report(SCORES, about, tasks=TASKS)
-    found = present(made.refine)
+    trained = present(made.refine)
+    assert present(trained.teacher).score == row(made, "teacher", "full").score
+    without = build_report([s for s in SCORES if s.row != "teacher"], about, tasks=TASKS)
+    found = present(without.refine)
     assert found.teacher is None
     assert found.share_of_teacher.share is None
-    assert "The teacher, with the instruction" not in full_page(made, {})
+    assert "The teacher, with the instruction" not in full_page(without, {})
 
 
 def test_the_shortest_run_on_labels_that_scores_alike_is_told(report: Report) -> None:
