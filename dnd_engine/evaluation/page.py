@@ -505,7 +505,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, st
 
 def _failure_lines(report: Report) -> list[str]:
     if not report.failures:
-        return ["No answer of the generator scored under one half."]
+        return ["No answer scored under one half."]
     return _table(
         "task | inputs | asked | wanted | got | score:",
         (

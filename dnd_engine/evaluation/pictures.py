@@ -27,6 +27,7 @@ from dnd_engine.generator.report import (
     ReportRow,
     TercileScore,
 )
+from dnd_engine.scoring.scores import made_row
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
     MODE_NOTES,
@@ -81,6 +82,7 @@ def score_row(
     row: ReportRow,
     label: str,
     *,
+    made: str,
     metric: Metric = "score",
     write: Callable[[float], str] = number,
 ) -> Row | None:
@@ -89,6 +91,7 @@ def score_row(
     Args:
         row: To draw.
         label: Its name.
+        made: Row of what the page makes, which is emphasised.
         metric: What to show of it.
         write: Writes a number.
 
@@ -102,31 +105,30 @@ def score_row(
     # Controls come from the generator too, but must not look like its adapter.
     look = "other" if row.row in _MUST_BEAT else "labels" if row.row == "oracle_lora" else look
     bar = (row.low, row.high) if metric == "score" else None
-    strong = row.row in ("generator", "oracle_lora")
+    strong = row.row in (made, "oracle_lora")
     return Row(label, write(value), look, bar, marks=[(value, look)], strong=strong)
 
 
 def category_rows(
     rows: Sequence[ReportRow], write: Callable[[float, float | None], str]
-) -> tuple[Mode, list[Row]]:
-    """Draw the generator and a LoRA trained on labels for each kind of task.
+) -> tuple[Mode, str, list[Row]]:
+    """Draw what the page makes and a LoRA trained on labels for each kind of task.
 
     Bare inputs if they were measured: there the prompts must carry the task.
 
     Args:
         rows: Rows of a report.
-        write: Writes the generator's score, and the other if there is one.
+        write: Writes the adapter's score, and the other if there is one.
 
     Returns:
-        The mode, and the rows, the best first; none if there is nothing to draw.
+        The mode, the row of the report that is drawn, and its drawing, the best kind first; empty
+        if there is nothing to draw.
     """
     mode: Mode = "bare" if any(r.mode == "bare" for r in rows) else "full"
     found = {r.row: r.per_category for r in rows if r.mode == mode}
-    top = found.get("oracle_lora", {})
+    made, top = made_row(found), found.get("oracle_lora", {})
     drawn = []
-    for category, own in sorted(
-        found.get("generator", {}).items(), key=lambda pair: (-pair[1], pair[0])
-    ):
+    for category, own in sorted(found.get(made, {}).items(), key=lambda pair: (-pair[1], pair[0])):
         ceiling = top.get(category)
         marks: list[tuple[float, Look]] = [(own, "own")]
         bar = None
@@ -134,7 +136,7 @@ def category_rows(
             # The adapter's mark comes last, on top.
             marks, bar = [(ceiling, "labels"), *marks], (own, ceiling)
         drawn.append(Row(category, write(own, ceiling), "base", bar, marks=marks))
-    return mode, drawn
+    return mode, made, drawn
 
 
 def refine_chart(
@@ -198,13 +200,14 @@ def _rows(report: Report) -> Picture | None:
     """Every row with its interval, one chart for each input mode."""
     rows = report.rows_of()
     names = list(dict.fromkeys(r.row for r in rows))
+    made = made_row(names)
     charts: list[Chart] = []
     for mode in _modes(rows):
         found = {r.row: r for r in rows if r.mode == mode}
         # Charts of both modes stand side by side with the same rows, so names are written once.
         labels = {name: row_label(name) if not charts else "" for name in names}
         lines = [
-            (name in found and score_row(found[name], labels[name]))
+            (name in found and score_row(found[name], labels[name], made=made))
             or Row(labels[name], "-", "base")
             for name in names
         ]
@@ -216,17 +219,18 @@ def _rows(report: Report) -> Picture | None:
 
 
 def _categories(report: Report) -> Picture | None:
-    """Generator to own LoRA, for each kind of task."""
-    mode, lines = category_rows(
+    """What the page makes, to own LoRA, for each kind of task."""
+    mode, made, lines = category_rows(
         report.rows_of(),
         lambda own, top: number(own) + ("" if top is None else f" of {number(top)}"),
     )
     if not lines:
         return None
     told = "; ".join(f"{row.label} {row.value}" for row in lines)
-    summary = f"Score of the generator, and of a LoRA on labels: {told}."
+    name = row_label(made)
+    summary = f"Score of “{name}”, and of a LoRA on labels: {told}."
     chart = row_chart(lines, Scale.share(), summary, "score")
-    note = f"{inputs_label(mode).lower()}; disc: generator, diamond: own LoRA"
+    note = f"{inputs_label(mode).lower()}; disc: {name}, diamond: own LoRA"
     return "", [chart.titled("By kind of task", note)]
 
 

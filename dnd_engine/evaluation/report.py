@@ -59,6 +59,7 @@ from dnd_engine.scoring.scores import (
     ROWS,
     ItemScore,
     ReportMeta,
+    made_row,
 )
 from dnd_engine.scoring.statistics import (
     Cell,
@@ -660,12 +661,13 @@ def _prediction(gains: Sequence[Cell], known: Mapping[str, float], seed: int) ->
 
 
 def _failures(table: _Measured, tasks: Sequence[Task]) -> tuple[Failure, ...]:
-    """Draw wrong items of the generator by seed, over all tasks and modes."""
+    """Draw wrong items of what the page makes by seed, over all tasks and modes."""
+    made = made_row({s.row for s in table.scores})
     by_slug = {task.info.slug: task for task in tasks}
     # Sorted before drawing: a kill or a cluster changes the order in which scores come.
     wrong = sorted(
         # One draw is enough; others would show an item several times.
-        (s for s in table.scores if s.row == "generator" and s.score < WRONG_BELOW and s.draw == 0),
+        (s for s in table.scores if s.row == made and s.score < WRONG_BELOW and s.draw == 0),
         key=lambda s: (s.mode, s.slug, s.item),
     )
     rng = random.Random(f"{table.meta.seed}:failures")

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from dnd_engine.errors import GeneratorError
-from dnd_engine.files import write_whole
+from dnd_engine.files import asset_path, write_whole
 from dnd_engine.generator.config import GeneratorConfig, trained_steps
 from dnd_engine.generator.folder import Generator
 from dnd_engine.generator.heads import HEADS
 from dnd_engine.generator.report import Report
 from dnd_engine.tasks.families.registry import all_operations
+from dnd_engine.tasks.folder import read_index
 from dnd_engine.wording import section_label
 
 __all__ = ["add_teacher", "new_card", "released_card", "save_report", "update_card"]
@@ -155,8 +156,7 @@ def save_report(folder: Path, section: str, report: Report) -> Path:
     """Store an evaluation's report with the generator, as `reports/<section>.json`.
 
     A generator may be shared, and its report with it. So wrong answers are quoted only for tasks
-    that this project generates; `failures_left_out` counts the others. The report's own folder has
-    them all.
+    of this project; `failures_left_out` counts the others. The report's own folder has them all.
 
     Args:
         folder: A generator folder.
@@ -169,9 +169,10 @@ def save_report(folder: Path, section: str, report: Report) -> Path:
     Raises:
         GeneratorError: If the folder cannot be written to.
     """
-    operations = all_operations()
+    written = read_index(asset_path("tasks", "written"))
+    own = {*all_operations(), *(task.slug for task in written)}
     # The slug of a variant is its task's, `~` and what sets it apart.
-    ours = tuple(f for f in report.failures if f.slug.partition("~")[0] in operations)
+    ours = tuple(f for f in report.failures if f.slug.partition("~")[0] in own)
     kept = replace(report, failures=ours, failures_left_out=len(report.failures) - len(ours))
     path = folder / "reports" / f"{section}.json"
     try:

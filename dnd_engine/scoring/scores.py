@@ -3,7 +3,7 @@
 One `ItemScore` is one line of `scores.jsonl`. Knows no models.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +22,7 @@ __all__ = [
     "ItemScore",
     "Refining",
     "ReportMeta",
+    "made_row",
 ]
 
 ROWS = (
@@ -102,6 +103,11 @@ MODES: tuple[Mode, ...] = ("full", "bare")
 
 SHOWN_CHARACTERS = 300
 """Maximum characters of a generated text to store."""
+
+
+def made_row(rows: Collection[str]) -> str:
+    """Return the row of what the page makes: imprinted, if that was measured."""
+    return "generator_imprint" if "generator_imprint" in rows else "generator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The report card as plain functions: pictures, words and what was not measured."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -118,12 +119,22 @@ def test_a_report_says_how_forecasts_before_synthesize_turned_out() -> None:
     ranked = Prediction(rank_correlation=0.62, low=0.2, high=0.9, n_tasks=8)
     gauge = ForecastGauge(teacher_sha256="", bands=(low, high), predicts_score=ranked, tasks=())
     told = forecast_html(replace(shipped("heldout"), agreement=None, forecast=gauge))
-    assert "where the model is unsure of its answers, 0.05 (1 task); where it is sure, 0.75" in told
+    assert "where the model is unsure of its answers, .05 (1 task); where it is sure, .75" in told
     assert "partly" not in told, "no task has that forecast"
     assert "sure the model is, and score: rank correlation +0.62 (+0.20 to +0.90) over 8" in told
     written = shipped("written")
     drawn = report_html(written, Group("written", ""), "score", written.generator_sha256)
     assert "where it is sure, " in drawn, "the card of the shipped generator has it"
+
+
+def test_a_report_emphasises_what_the_page_makes() -> None:
+    """Imprinted adapters, where a report has them; the generator's own where it has not."""
+    for name, label in (("written", "Generator, imprinted"), ("train", "Generator, right prompts")):
+        found = shipped(name)
+        drawn = report_html(found, Group(name, ""), "score", found.generator_sha256)
+        assert f"<span class='dnd-facts'>{label}, Bare inputs, score" in drawn
+        emphasised = re.findall(r"class='name strong'[^>]*>([^<]+)", drawn)
+        assert set(emphasised) - {"Own LoRA, trained on labels"} == {label}
 
 
 @pytest.mark.parametrize("metric", ["score", "format_share", "nll"])

@@ -375,7 +375,8 @@ def test_scores_are_told_by_how_sure_the_instructed_model_is() -> None:
 
 def test_failures_are_wrong_items_drawn_by_seed(report: Report) -> None:
     assert len(report.failures) == 20
-    by_key = {(s.mode, s.slug, s.item): s for s in SCORES if s.row == "generator" and not s.draw}
+    made = [s for s in SCORES if s.row == "generator_imprint" and not s.draw]
+    by_key = {(s.mode, s.slug, s.item): s for s in made}
     for failure in report.failures:
         source = by_key[failure.mode, failure.slug, failure.item]
         assert source.score == 0
@@ -384,10 +385,12 @@ def test_failures_are_wrong_items_drawn_by_seed(report: Report) -> None:
         asked = f"input {failure.item}"
         assert failure.asked == asked or failure.mode == "full"
         assert failure.description.startswith("Invented task")
-    alone = [s for s in SCORES if s.row == "generator"]
+    alone = [s for s in SCORES if s.row == "generator_imprint"]
     again = build_report(alone[::-1], meta(), tasks=TASKS)
     other = build_report(alone, meta(seed=1), tasks=TASKS)
     assert again.failures == report.failures != other.failures
+    without = [s for s in SCORES if s.row == "generator"]
+    assert len(build_report(without, meta(), tasks=TASKS).failures) == 20
 
 
 def test_a_report_without_rows_names_them_with_the_reason(tmp_path: Path) -> None:

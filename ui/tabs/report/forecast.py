@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dnd_engine.checks.results import Sure, sure_of
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.generator.report import ForecastGauge, Prediction, Report
-from ui.text import N_, _, ngettext, number
+from ui.text import N_, _, ngettext, number, score_number
 
 __all__ = ["forecast_html"]
 
@@ -59,7 +59,7 @@ _TURNED_OUT: Mapping[Sure, str] = {
 def _turned_out(found: ForecastGauge) -> str:
     """Describe how adapters did, by what the page would have said beforehand."""
     parts = (
-        _(_TURNED_OUT[sure_of(band.begin)], score=number(band.score, ".2f"))
+        _(_TURNED_OUT[sure_of(band.begin)], score=score_number(band.score))
         + ngettext(" ({number} task)", " ({number} tasks)", band.n_tasks)
         for band in found.bands
     )

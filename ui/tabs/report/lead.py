@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from dnd_engine.generator.report import Report
+from dnd_engine.scoring.scores import made_row
 from ui.text import N_, _, number
 
 __all__ = ["lead"]
@@ -26,9 +27,6 @@ _OPENINGS: Mapping[str, str] = {
     ),
 }
 
-_OWN: Mapping[str, tuple[str, ...]] = {"refine": ("generator_refined",)}
-"""Rows that represent the generator; the first measured one is used."""
-
 
 def lead(report: Report, split: str) -> str:
     """Describe how often an adapter is right on bare inputs, beside the base and a trained LoRA.
@@ -42,8 +40,7 @@ def lead(report: Report, split: str) -> str:
         unknown.
     """
     bare = {row.row: row for row in report.rows_of() if row.mode == "bare"}
-    rows = _OWN.get(split, ("generator_imprint", "generator"))
-    own = next((bare[row] for row in rows if row in bare), None)
+    own = bare.get("generator_refined" if split == "refine" else made_row(bare))
     if own is None or split not in _OPENINGS:
         return ""
     said = [_(_OPENINGS[split], own=_times(own.score))]

@@ -13,6 +13,7 @@ import gradio as gr
 from dnd_engine.charts import Scale, row_chart
 from dnd_engine.evaluation.pictures import Metric, category_rows, score_row
 from dnd_engine.generator.report import Report, ReportRow, Verdict
+from dnd_engine.scoring.scores import made_row
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
     METRICS,
@@ -171,7 +172,8 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
 
 
 def _head_html(group: Group, rows: Sequence[ReportRow], sha256: str, first: str) -> str:
-    mine = [r for r in rows if r.row == "generator"] or rows
+    made = made_row({r.row for r in rows})
+    mine = [r for r in rows if r.row == made] or rows
     facts = [f"{_('Generator')} <code>{esc(sha256[:6])}</code>"]
     if mine:
         tasks, items = max(r.n_tasks for r in mine), max(r.n_items for r in mine)
@@ -239,11 +241,11 @@ def _plot_html(
 def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, end: float) -> str:
     title, note = _(mode_label(mode)), _(MODE_NOTES[mode])
     by_name = {row.row: row for row in rows}
-    drawn = []
+    made, drawn = made_row(by_name), []
     # In the order of the table, baselines first.
     for row in (by_name[name] for name in ROWS if name in by_name):
         label = _(row_label(row.row))
-        bar = score_row(row, label, metric=metric, write=score_number)
+        bar = score_row(row, label, made=made, metric=metric, write=score_number)
         if bar is None:
             continue
         told = f"{label}: {bar.value}"
@@ -271,13 +273,13 @@ def _categories_html(rows: Sequence[ReportRow]) -> str:
             return value
         return _("{value}, LoRA {ceiling}", value=value, ceiling=score_number(top))
 
-    mode, drawn = category_rows(rows, write)
+    mode, made, drawn = category_rows(rows, write)
     if not drawn:
         return ""
     title = _("By kind of task")
     told = "; ".join(f"{row.label} {row.value}" for row in drawn)
     chart = row_chart(drawn, Scale.share(score_number), f"{title}: {told}")
-    note = f"{_(inputs_label(mode))}, {_('score')}"
+    note = f"{_(row_label(made))}, {_(inputs_label(mode))}, {_('score')}"
     if any(row.bar for row in drawn):
         note += f"; {_('diamond: own LoRA')}"
     return (
