@@ -36,10 +36,10 @@ if ! $quick && ! command -v chromium >/dev/null && ! command -v google-chrome >/
   apt-get install --quiet=2 --yes --no-install-recommends chromium
 fi
 
-# One worker a core, each with one thread: more threads than cores wait for each other.
-# More than four workers would need more memory than they save time.
+# Two workers a core, each with one thread: half the time of a browser's test is waiting. More than
+# four workers would need more memory than they save time.
 cores=$(.venv/bin/python -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
-workers=$((cores < 4 ? cores : 4))
+workers=$((2 * cores < 4 ? 2 * cores : 4))
 pytest=(.venv/bin/python -m pytest --numprocesses "$workers" --dist worksteal)
 
 if $quick; then
