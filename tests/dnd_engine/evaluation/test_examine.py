@@ -348,7 +348,7 @@ def test_a_planted_generator_is_called_by_its_name(
     verdicts = {v.name: v.holds for v in report.verdicts}
     planted = ("ignores_prompts", "retrieves_nearest", "matches_oracle")
     assert {n: verdicts[n] for n in planted} == {n: n == name for n in planted}
-    assert {row.row for row in report.rows} == set(rows)
+    assert {row.row for row in report.rows} == {*rows} - {"teacher"}  # none was trained
     scores = {row.row: row.score for row in report.rows if not row.holdout}
     assert (scores["oracle_lora"], scores["base"], scores["mean_lora"]) == (1, 0, 0)
 
