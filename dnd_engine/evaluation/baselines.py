@@ -8,7 +8,7 @@
 | multi_task_lora | one LoRA trained on all training tasks |
 | nearest_lora | of the LoRAs of training tasks, the one whose prompts are most like this task's |
 | shared_lora | what all of the generator's adapters share: Refine's teacher if none was trained |
-| teacher | the generator's trained teacher, which answers whole prompts for imprint and Refine |
+| trained_teacher | the one that answers whole prompts for imprint and Refine, if there is one |
 | generator | the adapter made from the task's own prompts |
 | generator_wrong | made from prompts of another family, in the same answer format if one has it |
 | generator_shuffled | made from the task's own prompts, the words of each shuffled |
@@ -151,7 +151,7 @@ class Baselines:
             "generator_imprint": lambda task, draw: self._imprinted(task, task, draw),
             "generator_imprint_wrong": self._wrong_imprinted,
             "shared_lora": lambda task, draw: self._shared(),
-            "teacher": lambda task, draw: self._teacher(),
+            "trained_teacher": lambda task, draw: self._teacher(),
             **{row: partial(self._refined, how) for row, how in REFINED.items()},
             "oracle_lora": lambda task, draw: self._trained(task.info.slug),
         }
@@ -166,7 +166,7 @@ class Baselines:
                 return "the collection holds no LoRA of a training task"
         if row == "multi_task_lora" and self.multi is None:
             return "needs its folder: name it with --multi-task-lora"
-        if row == "teacher" and not self.engine.info.teacher_sha256:
+        if row == "trained_teacher" and not self.engine.info.teacher_sha256:
             return "the generator has no trained teacher"
         return None
 
@@ -176,7 +176,7 @@ class Baselines:
 
     def is_common(self, row: str) -> bool:
         """Whether all tasks have the same adapter under a row, and no examples."""
-        lora = ("mean_lora", "multi_task_lora", "shared_lora", "teacher")
+        lora = ("mean_lora", "multi_task_lora", "shared_lora", "trained_teacher")
         return row in ("base", *lora, "generator_constant")
 
     def source(self, row: str) -> str:
@@ -190,7 +190,7 @@ class Baselines:
             return self.multi.sha256
         # A generator folder may get another teacher, which only these rows ask.
         teacher = self.engine.info.teacher_sha256
-        if row == "teacher":
+        if row == "trained_teacher":
             return teacher
         if row in IMPRINTED:
             # The settings as a whole: a default that changes makes another row, too.

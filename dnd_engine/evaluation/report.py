@@ -98,7 +98,7 @@ _RETENTIONS = {
     "generator": ("multi_task_lora",),
     "imprint": ("base",),
     # Without a trained teacher, the generated adapter answers the whole prompts of an imprint.
-    "generator_imprint": ("teacher", "generator"),
+    "generator_imprint": ("trained_teacher", "generator"),
 }
 """Rows on bare inputs, and the rows on full prompts of which they are to retain the score: the
 first of them that was measured."""
@@ -429,7 +429,7 @@ def _refine(table: _Measured) -> RefineCurve | None:
     found = {row: mine for row, mine in found.items() if mine}
     if not found.keys() & REFINED.keys():
         return None
-    teacher = table.cells("teacher" if table.meta.teacher_sha256 else "shared_lora", "full")
+    teacher = table.cells("trained_teacher" if table.meta.teacher_sha256 else "shared_lora", "full")
     # The teacher comes last, which `zip` below leaves out.
     both = _common(*found.values(), *([teacher] if teacher else []))
     if both is None:

@@ -32,7 +32,7 @@ ROWS = (
     "multi_task_lora",
     "nearest_lora",
     "shared_lora",
-    "teacher",
+    "trained_teacher",
     "generator",
     "generator_wrong",
     "generator_shuffled",

@@ -348,7 +348,7 @@ def test_a_planted_generator_is_called_by_its_name(
     verdicts = {v.name: v.holds for v in report.verdicts}
     planted = ("ignores_prompts", "retrieves_nearest", "matches_oracle")
     assert {n: verdicts[n] for n in planted} == {n: n == name for n in planted}
-    assert {row.row for row in report.rows} == {*rows} - {"teacher"}  # none was trained
+    assert {row.row for row in report.rows} == {*rows} - {"trained_teacher"}  # none was trained
     scores = {row.row: row.score for row in report.rows if not row.holdout}
     assert (scores["oracle_lora"], scores["base"], scores["mean_lora"]) == (1, 0, 0)
 
@@ -1132,10 +1132,10 @@ def test_the_trained_teacher_is_a_row_of_its_own_where_there_is_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = replace(config, rows=("base", "teacher"), modes=("full",))
+    config = replace(config, rows=("base", "trained_teacher"), modes=("full",))
     found = examine(engine, unseen, config)
     assert {row.row for row in found.rows} == {"base"}
-    assert "no trained teacher" in found.not_measured["teacher"]
+    assert "no trained teacher" in found.not_measured["trained_teacher"]
     tokens = random_tokens(seed=3)
     save_teacher(engine.generator, tmp_path / "taught", tokens, {})
     folder = GeneratorFolder.open(tmp_path / "taught")
@@ -1150,11 +1150,11 @@ def test_the_trained_teacher_is_a_row_of_its_own_where_there_is_one(
         adapters=None,
         multi_task_lora=None,
     )
-    assert baselines.why_not("teacher") is None
-    setup = present(baselines.setup("teacher", unseen[0], 0))
+    assert baselines.why_not("trained_teacher") is None
+    setup = present(baselines.setup("trained_teacher", unseen[0], 0))
     torch.testing.assert_close(setup.tokens, tokens, rtol=0.01, atol=0.01, check_dtype=False)
-    assert baselines.is_common("teacher")
-    assert baselines.source("teacher") == folder.teacher_sha256
+    assert baselines.is_common("trained_teacher")
+    assert baselines.source("trained_teacher") == folder.teacher_sha256
 
 
 def test_the_nearest_lora_is_the_nearest_training_tasks(

@@ -193,7 +193,11 @@ def test_the_gain_is_the_loss_under_wrong_prompts_minus_the_loss_under_right_one
 
 @pytest.mark.parametrize(
     ("name", "teacher"),
-    [("generator", "multi_task_lora"), ("imprint", "base"), ("generator_imprint", "teacher")],
+    [
+        ("generator", "multi_task_lora"),
+        ("imprint", "base"),
+        ("generator_imprint", "trained_teacher"),
+    ],
 )
 def test_retention_is_a_bare_row_over_its_instructed_teacher(
     name: str, teacher: str, report: Report
@@ -257,8 +261,8 @@ def test_what_adapters_share_is_no_teacher_where_another_one_was_trained() -> No
     about = replace(meta(), teacher_sha256="t" * 64)
     made = build_report(SCORES, about, tasks=TASKS)
     trained = present(made.refine)
-    assert present(trained.teacher).score == row(made, "teacher", "full").score
-    without = build_report([s for s in SCORES if s.row != "teacher"], about, tasks=TASKS)
+    assert present(trained.teacher).score == row(made, "trained_teacher", "full").score
+    without = build_report([s for s in SCORES if s.row != "trained_teacher"], about, tasks=TASKS)
     found = present(without.refine)
     assert found.teacher is None
     assert found.share_of_teacher.share is None
