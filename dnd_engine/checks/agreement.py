@@ -57,10 +57,9 @@ def agreement(
         if not told:
             continue
         asked = [prompts[number] for number in told]
-        # The lock is free between batches, so that a chat waits for one at most.
         with runtime.lock:
             (answers,) = answer(runtime, [bare_questions(runtime.base, asked)], adapter)
-        # How likely are the teacher's answers to the teacher itself?
+        # Score the teacher's answers under the teacher itself: it may be unsure of some.
         again = full_questions(runtime.base, asked, [*told.values()])
         with runtime.lock:
             (sure,) = answer(runtime, [again], teacher)
@@ -133,5 +132,6 @@ def _prompt(base: BaseModel, example: Example, mode: Mode) -> tuple[int, ...]:
 
 
 def _question(base: BaseModel, example: Example, mode: Mode) -> Question:
-    # Every question needs a reference to score; its loss is ignored when generating.
+    # Every question needs a reference. This one lends its end of turn to `weighing`; its loss means
+    # nothing.
     return Question(_prompt(base, example, mode), (base.turn_end,), (), _MAX_NEW_TOKENS)

@@ -41,8 +41,8 @@ def forecast(
     again = full_questions(runtime.base, [prompts[number] for number in told], [*told.values()])
     with runtime.lock:
         (weighed,) = answer(runtime, [again], teacher)
-    # Of the whole answer: a long one has more places where the model could go another way. The rank
-    # correlation with scores is .62 by answer and .36 by token.
+    # Of the whole answer: a long one has more places where the model could go another way. Over 43
+    # written tasks, the rank correlation with scores is .62 by answer and .36 by token.
     sure = [
         math.exp(-found.nll * len(question.reference))
         for found, question in zip(weighed, again, strict=True)

@@ -35,7 +35,7 @@ def relative_norms(adapter: Adapter, norms: Mapping[str, float]) -> dict[str, tu
     for target in adapter.layout.targets:
         a = state[target.key("A")]
         b = state[target.key("B")]
-        # Rounding may make the norm of a tiny update negative.
+        # Rounding may make the trace of a tiny update negative.
         squared = torch.trace((b.T @ b) @ (a @ a.T)).clamp(min=0)
         delta = adapter.layout.spec.scaling * float(squared.sqrt())
         found.setdefault(target.module, []).append(delta / norms[target.path])

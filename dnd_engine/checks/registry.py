@@ -141,7 +141,7 @@ def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None
     # A trained adapter has learnt these very answers, so its agreement would say nothing.
     if not subject.prompts or subject.adapter.was_trained:
         return None
-    # Prompts left out of the imprint come first: it nearly always agrees on those it was fitted to.
+    # Prompts left out of the imprint come first: the adapter nearly always agrees on the others.
     for left_out, lessons in subject.lessons():
         agrees = agreement(subject.runtime, subject.fitted, lessons, left_out=left_out)
         if agrees is not None:

@@ -169,9 +169,9 @@ def judge(
 ) -> AdapterVerdict:
     """Choose the verdict; see `AdapterVerdict` for the arguments."""
     outcome: Outcome = "works" if same >= _CARRIES * num_prompts else "with_instruction"
-    # Answers that were cut off do not count: tasks with long answers would always fail.
+    # `unfinished` does not count: tasks with long answers would always fail.
     poor = _wavers(wavering, num_prompts) or (teaching is not None and _one_answer(teaching))
-    # To agree with answers that the teacher itself doubts is no success.
+    # Agreeing with poor answers is no success.
     if poor:
         outcome = "fails"
     return AdapterVerdict(

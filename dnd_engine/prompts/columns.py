@@ -176,7 +176,7 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
                 f"No {table.thing} is named {', '.join(PROMPT_KEYS[:-1])} or {PROMPT_KEYS[-1]}; "
                 f"read {quoted([header[best]])}, the longest text {table.thing}."
             )
-            # That is, for csv and tsv.
+            # Only csv and tsv tables have rows that are lines.
             if table.unit == "line" and table.split == "rows":
                 notes.append("The first row was taken as column names.")
         return [best]

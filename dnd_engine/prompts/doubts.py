@@ -41,7 +41,7 @@ _FAREWELL = re.compile(
     re.IGNORECASE,
 )
 _LOG = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d|\[?\w{3} +\d+ \d\d:\d\d:\d\d|\d\d:\d\d:\d\d")
-# Unlike the others it heeds case: “Import duties: what are they?” is a prompt.
+# Case matters here: “Import duties: what are they?” is a prompt.
 _CODE = re.compile(
     r"(#!/|import \w|from \w+ import|def \w+\(|class \w+[(:{]|function \w+\(|#include\s*<"
     r"|public \w+|const \w+ =|let \w+ =|package \w+;?$|using \w+;|return\b.*;$|[{}]\s*;?$)"
@@ -57,7 +57,7 @@ def doubt(text: str) -> str:
     Returns:
         A sentence; empty if the text may be prompts.
     """
-    # Without blank lines at the beginning, which may be more than is looked at.
+    # Skip leading blank lines, which could fill all that is looked at.
     beginning = text.lstrip()[:_LOOKED_AT]
     lines = [line.strip() for line in beginning.splitlines() if line.strip()]
     for kind, looks_so in _KINDS.items():
@@ -96,7 +96,7 @@ def _is_log(lines: list[str]) -> bool:
 
 
 def _is_code(lines: list[str]) -> bool:
-    # Most lines of a program are none of these, so a third of them is many.
+    # Most lines of a program match no pattern, so even a third that do is a clear sign.
     return lines[0].startswith("#!/") or (
         len(lines) >= 5 and _matches(_CODE, lines) > 0.3 * len(lines)
     )

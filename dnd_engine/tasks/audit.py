@@ -254,7 +254,7 @@ def _place(example: Example) -> int | None:
     """Return the answer's place among the options that the prompt lists in order, or None."""
     # From the end, because the question may use the words of an option.
     places = [example.prompt.rfind(option) for option in example.options]
-    # In ascending order, only the first can be -1, which is an option not found.
+    # An option that is not found has -1, and so comes first in ascending order.
     listed = len(places) > 1 and places[0] >= 0 and places == sorted(places)
     if not listed or example.response not in example.options:
         return None
@@ -428,7 +428,7 @@ def _contradictions(view: _View) -> Iterator[Fault]:
     split = sum(len(set(golds)) > 1 for golds in repeated)
     # Prompts that contradict each other do so by their inputs too, and are not reported twice.
     if split and not torn:
-        # A few are slips of those who labelled; more than half are not.
+        # A few are slips of the annotators; more than half are not.
         inverted = split >= 3 and split > len(repeated) / 2
         yield (view.error if inverted else view.warning)(
             "contradiction",
@@ -527,7 +527,7 @@ class _Guesses:
         answers, guesses = table.sum(axis=1, keepdims=True), table.sum(axis=0, keepdims=True)
         # sf(k - 1) is the probability of k or more.
         probabilities = hypergeom.sf(table - 1, table.sum(), answers, guesses)
-        # The diagonal for equal names, everything beside it for different ones.
+        # The diagonal for equal names, everything off it for different ones.
         tried = probabilities[np.eye(len(table), dtype=bool) != renamed]
         return min(1.0, float(tried.min()) * len(tried))
 
@@ -597,12 +597,13 @@ def _option_trial(view: _View, side: str, other: str) -> _Trial | None:
 
     def guesses(choices: Sequence[_Choice], scores: Any) -> _Guesses:
         places = [c.options.index(c.gold) for c in choices]
-        # A row for each item; in it, the option that most looks right.
+        # One row per item; in each, the option that looks most like a right one.
         best = scores.reshape(-1, number).argmax(axis=1)
         return _Guesses(confusion_matrix(places, best, labels=range(number)))
 
     def within() -> _Guesses:
-        # All options of an item in one fold: the others would tell what the right one is not.
+        # All options of an item go into one fold: a wrong one seen in training would narrow down
+        # the right one.
         groups = [i for i, c in enumerate(own) for _ in c.options]
         scores = cross_val_predict(
             _classifier(), texts, right, groups=groups, cv=GroupKFold(5), method="predict_log_proba"
@@ -705,7 +706,7 @@ def _disagreements(views: Sequence[_View]) -> Iterator[Fault]:
                 asked[choice.key][number] = gold
                 if view.bare_identifies and example.bare:
                     key = _input_key(example.bare, example, choice)
-                    # Within a family only: tasks of others ask something else about the same input.
+                    # Within a family only: other families ask something else about the same input.
                     given[view.family, key][number] = gold
     for (one, other), (count, differ) in sorted(_compared(asked.values()).items()):
         if differ:

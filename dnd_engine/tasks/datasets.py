@@ -268,7 +268,7 @@ def _load(recipe: DatasetRecipe, split: str, where: str, cache_dir: Path | None)
     try:
         # From version 4 on, `datasets` runs no code of a dataset, so there is nothing to forbid.
         rows: Dataset = load_dataset(**what, name=recipe.config, split=split, cache_dir=cache)
-    # A Hub out of reach and its HTTP errors are kinds of OSError here.
+    # An unreachable Hub and its HTTP errors raise subclasses of OSError.
     except (OSError, ValueError, DatasetsError) as error:
         raise AssetError(
             f"{where} could not be loaded: {error} Check the id, `config`, the split's name and "
@@ -306,7 +306,7 @@ class _Answers:
         value = _first(_reach(row, self.recipe.label, self.where))
         options = self._options(row) or self.labels
         if not options:
-            # A free text may well be -1: only no text at all is no answer.
+            # A free text may well be -1, so only an empty one counts as no answer.
             text = _text_of(value).strip()
             return (text, ()) if text else None
         keys = self._keys(row) or tuple(str(number) for number in range(len(options)))
@@ -314,7 +314,7 @@ class _Answers:
             raise ConfigError(
                 f"{self.where}: a row has {len(options)} options and {len(keys)} labels for them."
             )
-        # A row may have fewer options than the others; the labels of those it lacks stay theirs.
+        # Options that a row lacks are empty. They go only now, so that the rest keep their labels.
         texts = {key: text for key, text in zip(keys, options, strict=True) if text}
         # Looked up before asking whether the label is hidden, as -1 is a real one in some datasets.
         named = [name for name in _names_of(value) if name in texts]

@@ -112,7 +112,7 @@ def read_index(folder: Path) -> tuple[TaskInfo, ...]:
         # `csv` finds line ends itself, as a quoted cell may hold some.
         reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        # Asked of the reader: blank lines are no rows, and a cell may have several lines.
+        # `line_num`, as counting rows would miss blank lines and line breaks inside cells.
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise TaskError(f"`{path}` is no CSV table: {error}.") from error

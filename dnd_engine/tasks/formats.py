@@ -84,7 +84,7 @@ class _JsonFormat(AnswerFormat):
         """JSON leaves white space open, and so does this."""
         try:
             value = json.loads(text)
-        # A model may open brackets until it is stopped.
+        # A model may write opening brackets until it is stopped, too deep for the parser.
         except (ValueError, RecursionError):
             return None
         if not isinstance(value, dict) or list(value) != ["answer"]:
@@ -177,8 +177,8 @@ def pair_is_held_out(slug: str, name: str) -> bool:
         slug: The task in no format.
         name: The format.
     """
-    # Without a seed, as a pair must be held out of every training and every evaluation. `hash`
-    # would not do: it differs between processes.
+    # Without a seed, so that every training leaves out the same pairs, which every evaluation can
+    # then use. `hash` would not do: it differs between processes.
     digest = hashlib.sha256(f"{slug}~{name}".encode()).digest()
     return int.from_bytes(digest[:8]) % _HELD_OUT_PAIRS == 0
 

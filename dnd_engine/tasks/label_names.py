@@ -25,8 +25,8 @@ _MAX_CHARS = 20
 _MIN_SHARE = 0.02
 """Minimum share of the training answers that the rarest label must have."""
 
-# A frame, and what fills it once for each label. Every one names the old label too, because that is
-# the one which the task's own instruction explains.
+# A frame, and what fills it once for each label. That names the old label too, because the task's
+# own instruction explains only the old ones.
 _WORDINGS = (
     ("Answer {}.", "{new} for {old}"),
     ("Use these words: {}.", "{new} for {old}"),
@@ -125,7 +125,7 @@ def _new_labels(labels: Sequence[str], rng: random.Random) -> list[str]:
         [str(lowest + n) for n in range(count)],
     ]
     chosen = rng.choice(kinds)
-    # Or `yes` would always rename the first of the old labels, in the alphabet.
+    # Otherwise `yes` would always rename the alphabetically first of the old labels.
     rng.shuffle(chosen)
     # An old label as a new name could mean either class. Enough words are left, so this ends.
     if taken & {label.casefold() for label in chosen}:

@@ -127,5 +127,5 @@ def _suffix(name: str) -> str:
 def _hidden(name: str) -> bool:
     """Return whether a file is an operating system's metadata."""
     parts = name.replace("\\", "/").split("/")
-    # macOS packs a `._a.txt` of attributes beside each `a.txt`.
+    # For each `a.txt`, macOS packs its attributes as `__MACOSX/._a.txt`.
     return "__MACOSX" in parts or any(part.startswith(".") for part in parts)

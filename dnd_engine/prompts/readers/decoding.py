@@ -80,7 +80,7 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[str]]:
     notes = ["Decoded from UTF-16."] if utf16 else []
     try:
         text = data.decode(encoding)
-        # Valid Unicode that no text contains: binary data, UTF-32, or UTF-16 without its mark.
+        # NUL is valid Unicode, but a sign of binary data, UTF-32, or UTF-16 without its mark.
         fault = text.find("\0")
         finding = "a NUL byte"
     except UnicodeDecodeError as error:

@@ -16,8 +16,8 @@ _BODY = "word/document.xml"
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 # Word's “Strict Open XML Document” has its own namespaces.
 _STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}"
-# Variants of one thing, of which a program reads the first that it knows: a text box is written
-# for Word, and once more for programs older than 2010.
+# Variants of one thing, of which a program reads the first that it understands: a text box is
+# written once for Word 2010 and later, and once more for older programs.
 _VARIANTS = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
 _WHITE = {"tab": "\t", "br": "\n", "cr": "\n"}
 

@@ -201,7 +201,7 @@ def _rows(items: Iterable[Item]) -> tuple[list[str], list[tuple[int, Row]]]:
     rows: list[tuple[int, Row]] = []
     for place, item in items:
         if isinstance(item, dict):
-            # By index: lists as long as all keys take quadratic memory if no key is shared.
+            # By index: full-width lists would take quadratic memory if no key were shared.
             rows.append(
                 (place, {places.setdefault(key, len(places)): _cell(item[key]) for key in item})
             )
@@ -237,7 +237,7 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
     fields: dict[str, Any] = {}
     for key, value in item.items():
         folded = key.strip().casefold()
-        # Of keys that differ in case alone the first filled one is read, as of equal columns.
+        # Of keys that differ in case alone, the first filled one is read, as with equal columns.
         if fields.get(folded) in (None, ""):
             fields[folded] = value
     labels = {
@@ -270,6 +270,5 @@ def _expected(finding: Finding) -> str:
 
 
 def _kind(value: object) -> str:
-    # Looked up by exact type, because a boolean is an `int` too.
     kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
     return "null" if value is None else kinds.get(type(value), "a number")

@@ -44,10 +44,10 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
             )
         wanted = [*text, *numbers][: FIXED.max_columns]
         wanted = [column for column in kinds if column in set(wanted)]
-        # Opened again, because the option needs the names, which only the footer tells.
+        # Opened again, because `read_dictionary` needs the names, which only the footer tells.
         table = pq.ParquetFile(io.BytesIO(data), read_dictionary=text).read(columns=wanted)
         table.validate(full=True)  # a damaged file may contain indices outside its dictionary
-        # The limits above trusted the footer.
+        # The limits above trusted the footer's number of rows.
         if table.num_rows != num_rows:
             raise pa.ArrowInvalid("rows are missing")
         # Longer than a prompt may be, so that cleaning still notes the cut.

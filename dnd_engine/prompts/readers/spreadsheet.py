@@ -93,7 +93,7 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
             cells.pop()
         if not cells:
             continue
-        # More, not as many, because the first record is the header.
+        # `>` and not `>=`, because the first record is the header.
         if len(records) > asked.limits.max_prompts:
             raise PromptFileError(
                 f"{asked.name}, row {place:,}: expected at most {asked.limits.max_prompts:,} rows, "
@@ -106,7 +106,7 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    # Excel stores a date as its midnight.
+    # A date without a time is stored as midnight of that day.
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
         return value.date().isoformat()
     return str(value)

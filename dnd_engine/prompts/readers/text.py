@@ -51,7 +51,7 @@ def read_text(text: str, asked: Asked) -> Reading:
         note = "The first paragraph was read as the instruction of each line below it."
         head, block = entries
         inputs = block.text.split("\n")
-        # As a paragraph, it counted as one prompt above.
+        # The check above counted the whole paragraph as one prompt.
         asked.bound(len(inputs), "prompt")
         entries = [
             Entry(place, f"{head.text}\n\n{line}", None)

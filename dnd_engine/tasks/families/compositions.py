@@ -97,7 +97,7 @@ _JOINERS = (
     "{a}, and afterwards {b}",
 )
 _TEST_JOINER = "begin like this: {a}; continue like this: {b}"
-# At most so many trained compositions of a part, and held-out ones of a pair of primitives.
+# Maximum number of trained compositions per part, and of held-out ones per pair of primitives.
 _PER_PART, _PER_PAIR = 4, 2
 
 

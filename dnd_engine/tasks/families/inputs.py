@@ -57,7 +57,7 @@ def _plain(rng: random.Random, vocab: Vocabulary) -> Item:
         changed = rng.sample(range(len(words)), 2)
         cases[changed[0]], cases[changed[1]] = str.upper, str.title
         return Item(" ".join(case(word) for case, word in zip(cases, words, strict=True)))
-    # As far as `NUMBERS` has words.
+    # `NUMBERS` has no words beyond twenty.
     number = rng.randint(2, 20)
     count = rng.choice((str(number), NUMBERS[number]))
     adjective, thing = rng.choice(vocab.adjectives), rng.choice(vocab.things)
@@ -196,7 +196,7 @@ def _numbered(rng: random.Random, vocab: Vocabulary) -> Item:
 
 def _dated(rng: random.Random, vocab: Vocabulary) -> Item:
     """A sentence with one ISO date."""
-    # Every month has 28 days.
+    # Day 28 is the last that every month has.
     date = f"{rng.randint(1985, 2030)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
     name, city = rng.choice(vocab.names), rng.choice(vocab.cities)
     noun, thing = rng.choice(vocab.nouns), rng.choice(vocab.things)

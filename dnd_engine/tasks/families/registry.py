@@ -70,5 +70,5 @@ def apply_operation(name: str, text: str) -> str | None:
         raise ConfigError(
             f"there is no operation {name!r}; `operation_names` lists those that there are."
         )
-    # Texts of strangers have empty lines and parts, which are no answers.
+    # An input of another operation may have empty parts, and an empty text is no answer.
     return (operation.run(text) or None) if operation.run is not None else None

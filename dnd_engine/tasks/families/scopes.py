@@ -184,7 +184,7 @@ class _Pick:
     """Number of words to the indices of those picked; empty where there are too few."""
 
 
-# No pick takes texts in which it would be another one: of two words, the second is the last.
+# No pick applies where it would be the same as another: of two words, the second is the last.
 _PICKS = (
     _Pick(
         name="each-word",

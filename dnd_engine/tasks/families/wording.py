@@ -82,7 +82,7 @@ def make_wordings(name: str, groups: Phrases, tails: Sequence[str] = ()) -> Word
     # Round after round over the verbs, so that each occurs before one occurs twice.
     turns = [p for p in chain.from_iterable(zip_longest(*seen)) if p is not None]
     trained = _draw(rng, turns, tails[:-1], "train", _NUM_TRAIN)
-    # Go on behind the phrases that training has.
+    # Continue after the phrases that training has used.
     turns = turns[_NUM_TRAIN % len(turns) :] + turns[: _NUM_TRAIN % len(turns)]
     validation = _draw(rng, turns, tails[:-1], "validation", _NUM_VALIDATION)
     test = _draw(rng, groups[-1], tails[-1:], "test", 1)
@@ -103,7 +103,7 @@ def _draw(
     questions = rng.sample(_QUESTIONS[part], len(_QUESTIONS[part]))
     found: list[str] = []
     turn = 0
-    # Few phrases in few frames repeat themselves: give up, and `make_wordings` will count.
+    # Too few phrases and frames only repeat themselves, so give up; `make_wordings` raises then.
     while len(found) < count and turn < 10 * count:
         phrase = turns[turn % len(turns)]
         frames = questions if phrase.endswith("?") else orders

@@ -84,7 +84,7 @@ def write_families(
         )
         for op in bar
     ]
-    # What `write_tasks` writes appears at once too, but without these columns.
+    # `write_tasks` alone would be atomic too, but would show the folder without these columns.
     with written_aside(out) as aside:
         write_tasks(aside, tasks)
         _add_columns(aside / "tasks.csv", operations)

@@ -20,7 +20,7 @@ def _text(rng: random.Random, vocab: Vocabulary) -> Item:
     opening = rng.choice(vocab.part(read_lists("texts")[sort])).format(
         thing=rng.choice(vocab.things), city=rng.choice(vocab.cities), name=rng.choice(vocab.names)
     )
-    # The same on both sides, whose openings differ.
+    # Both sides share these few requests: their texts differ by the openings.
     asked = rng.choice(read_lists("texts")[action]).format(n=rng.randint(1000, 9999))
     return Item(f"{opening} {asked}", {"sort": sort, "action": action})
 

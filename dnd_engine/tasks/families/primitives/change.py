@@ -9,7 +9,7 @@ __all__ = ["PRIMITIVES"]
 
 def _capitalised(word: str) -> str:
     """First letter a capital, the others as they are."""
-    # `str.capitalize` would make the others small.
+    # `str.capitalize` would lower the others.
     return word[:1].upper() + word[1:]
 
 

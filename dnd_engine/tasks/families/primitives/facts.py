@@ -91,7 +91,7 @@ def _two(first: str, second: str) -> OnText:
 def _removed(entity: str) -> OnText:
     def function(text: str) -> str | None:
         found = find_entity(entity, text)
-        # At the start of a word: `red` also ends `repaired`.
+        # Only at the start of a word, because `red` also ends `repaired`.
         return None if found is None else re.sub(rf"\b{found} ", "", text)
 
     return OnText(name=f"remove-{entity}", kind="scene", function=function)

@@ -85,7 +85,7 @@ def _drop(
 
 def _extreme(name: str, rest: str, sign: int) -> OnWords:
     def function(words: list[str]) -> str | None:
-        # With sign -1, the longest is the shortest.
+        # With sign -1, the shortest word has the largest value.
         longest = max((sign * len(w) for w in words), default=0)
         found = [w for w in words if sign * len(w) == longest]
         # A tie has no right answer, and a single word is no choice.
