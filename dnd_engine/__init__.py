@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dnd_engine.prompts.buckets import Bucket
     from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 
-# Where each name lives. The imports above are for type checkers, which read no `__getattr__`.
+# Where each name lives. The imports above tell type checkers what `__getattr__` returns.
 _HOMES = {
     "Adapter": "lora.adapter",
     "Bucket": "prompts.buckets",

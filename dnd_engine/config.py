@@ -206,7 +206,7 @@ class MeasureConfig:
     """Seed for the split, the few-shot examples and the intervals."""
 
     def __post_init__(self) -> None:
-        # No upper bounds: no file brings these values, and the page caps its visitors itself.
+        # No upper bounds: no file contains these values, and the page limits the number of rows.
         check_least(self, 1, "limit_items", "max_tokens", "max_new_tokens")
         if not self.modes or len(set(self.modes)) < len(self.modes):
             raise ConfigError(

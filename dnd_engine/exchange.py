@@ -12,7 +12,7 @@ __all__ = ["exchange"]
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux, renameat2
 _RENAME_SWAP = 2  # macOS, renamex_np
-# What kernels and file systems answer that know no exchange.
+# Errors of kernels and file systems that cannot exchange.
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EXDEV})
 
 

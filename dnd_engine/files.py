@@ -88,7 +88,7 @@ def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
         OSError: If the disk refuses a write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The old folder may be nowhere but in a leftover.
+    # A writer that was killed may have left the old folder in its temporary one.
     recover(path)
     place = inside or path.parent
     remove_leftovers(place)
@@ -96,10 +96,10 @@ def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
         # Under the final name: writers choose a format by its suffix.
         aside = parent / path.name
         yield aside
-        # Before the rename, which may outlive a power cut that the bytes behind it do not.
+        # Before the rename: after a power cut, the new name could otherwise lead to lost contents.
         sync(aside)
         _replace(aside, path, parent / f"{path.name}.{_OLD}")
-        # The rename lasts once the list of names does.
+        # The rename survives a power cut only once the folder that lists the names is flushed.
         _sync_folder(path.parent)
 
 
@@ -235,7 +235,7 @@ def _own_folder(place: Path, prefix: str) -> Iterator[Path]:
 def _remove_abandoned(place: Path, prefix: str) -> None:
     for folder in place.glob(f"{glob.escape(prefix)}*"):
         if _is_abandoned(folder):
-            # It may be the only copy of a folder that was being replaced.
+            # It may hold the only copy of a folder that was being replaced.
             for old in folder.glob(f"*.{_OLD}"):
                 recover(place / old.name.removesuffix(f".{_OLD}"))
             shutil.rmtree(folder, ignore_errors=True)

@@ -85,7 +85,6 @@ def without_folders(values: Mapping[str, Any], names: Sequence[str]) -> dict[str
 
 def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, each simple
     """Convert a YAML value to the field's type, and reject anything that does not fit exactly."""
-    # The order matters: `bool` comes before `int`, of which it is a subclass.
     if isinstance(kind, UnionType):
         return _coerce_to_one_of(get_args(kind), value)
     if kind == tuple[Path, ...]:

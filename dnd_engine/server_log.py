@@ -173,7 +173,7 @@ def _backwards(path: Path) -> Iterator[dict[str, Any]]:
     # `RotatingFileHandler` numbers them from the newest.
     for file in (path, *(Path(f"{path}.{number}") for number in range(1, _FILES + 1))):
         try:
-            # At once, because rotation keeps files small.
+            # Read whole, because rotation keeps each file small.
             lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return

@@ -190,7 +190,7 @@ class EngineCalls:
         while stop is None or not stop.is_set():
             if self._handle.wait(ticks * TICK_SECONDS) is not None:
                 return
-            # As long as nobody has started it, `wait` returns at once.
+            # Until somebody starts it, `wait` returns at once, and this loop would spin.
             self._handle.start()
             yield self._handle.snapshot()
 

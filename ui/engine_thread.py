@@ -76,7 +76,8 @@ class EngineThread:
             if self.ending.is_set():
                 raise RuntimeError("The engine computes no more: the process ends.")
             if not self._started:
-                # A daemon: for others the interpreter would wait without end. `_end` waits.
+                # A daemon, because at exit the interpreter would wait for it for ever. `_end` waits
+                # instead, for a limited time.
                 threading.Thread(target=self._serve, name="engine", daemon=True).start()
                 atexit.register(self._end)
                 self._started = True
@@ -134,7 +135,7 @@ class EngineThread:
         Raises:
             DndError: If all steps were dismissed.
         """
-        # That of now: `dismiss` puts another in its place.
+        # Keep the current event, because `dismiss` puts another in its place.
         dismissed = self._dismissed
         out: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         left = threading.Event()
@@ -159,7 +160,7 @@ class EngineThread:
         context = contextvars.copy_context()
         self.start(lambda: context.run(run), beside=beside)
         try:
-            # Stop ends this at once, although the step that is computed runs on.
+            # Stop ends this loop at once, although the current step is still computed to its end.
             while not stop.is_set():
                 if dismissed.is_set():
                     raise DndError(_("Ended: other models are loaded. Start it again."))

@@ -21,7 +21,7 @@ __all__ = ["LOST_DEVICE", "GuardedBlocks", "fault_words", "report_fault"]
 logger = logging.getLogger(__name__)
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# torch raises a plain RuntimeError for these, so only the words tell.
+# torch raises a plain RuntimeError for some of these, so only the words tell.
 _NO_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate")
 _DEVICE_LOST = ("cuda error", "device-side", "mps backend", "no longer available")
 LOST_DEVICE = "lost_device"
@@ -64,7 +64,7 @@ def report_fault(error: BaseException, doing: str) -> str:
 
 def _frames(error: BaseException) -> str:
     """Return the stack frames of an error, innermost first, without values."""
-    # By hand: `traceback` would also read the source lines.
+    # By hand: `traceback` would name files instead of modules, and read their source lines.
     places, trace = [], error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code

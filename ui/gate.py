@@ -71,7 +71,7 @@ _CLOSED = (
     f"{_API}/vibe-",
     f"{_API}/undo-vibe-edit",
     f"{_API}/dev/",
-    # Passes by the queue, with values that nobody checked.
+    # Bypasses the queue, with values that nobody checked.
     f"{_API}/component_server",
     f"{_API}/stream/",
     "/monitoring",
@@ -189,7 +189,7 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - a server prints it, with the values in it
             with speaking(language_of(request)):
                 refusal = self._cut_off(body) or _words_for(error, path)
-            # Half of a stream was sent, so no other status can follow.
+            # The status of a stream is sent already, so it can only be ended.
             if outcome.streams:
                 await outcome.end()
             elif not outcome.begun:
@@ -388,7 +388,7 @@ class _Answer:
             kind = Headers(raw=message.get("headers", [])).get("content-type", "")
             self.streams = kind.startswith("text/event-stream")
         failed = message.get("status") == HTTPStatus.INTERNAL_SERVER_ERROR
-        # Once one part is held, all that follow are.
+        # Once one part is held, all that follow must wait behind it.
         if self._held or failed or (self._body.is_cut and not self.begun):
             self._held.append(message)
             return

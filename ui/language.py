@@ -62,7 +62,7 @@ class SpokenBlocks(GuardedBlocks):
     def config(self) -> Any:
         """The configuration that Gradio serves."""
         code = language().code
-        # Each language is said once, because every request for the page reads this.
+        # Translated once for each language, because every request for the page reads this.
         if code not in self._said:
             components = [self._say(component) for component in self._config["components"]]
             self._said[code] = {**self._config, "components": components}

@@ -223,7 +223,7 @@ def serve(
     ] = None,
 ) -> None:
     """Open the app in a browser."""
-    # Wrong options are told before Gradio is imported.
+    # Wrong options are reported before Gradio is imported, because that is slow.
     account = login(auth) if auth else None
     server = ServerLimits.of(limit or (), [origin(url) for url in teacher_servers or ()])
     runs = [RunFolder(folder) for folder in run_folders or ()]

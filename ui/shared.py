@@ -77,7 +77,7 @@ class App:
         """Return the user's own library, or the visit's temporary one."""
         if self.own is not None and self.own.owns(request.headers):
             return self.own.library
-        # The visit must know its folder, so that it is removed with it.
+        # The visit must know its folder, so that the folder is removed with the visit.
         session.folder = self.files.folder(request.session_hash or "")
         return Library(session.folder / "library")
 

@@ -519,7 +519,7 @@ class Session:
         # Without a cut here, every adapter would keep all earlier ones in memory.
         step.before = None
         self.shelf = [*(one for one in self.shelf if one.key != made.key), made]
-        # Over the shelf as it was, because the loop replaces it.
+        # The last one is the adapter that was just added, which always stays.
         for one in self.shelf[:-1]:
             few = len(self.shelf) <= self.limits.adapters_per_session
             if few and self._weights_bytes <= self.limits.adapters_per_session_bytes:

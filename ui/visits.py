@@ -156,7 +156,7 @@ class Visits:
         """Drop expired visits, and repeat as long as there are any visits."""
         now = self._clock()
         for digest, visit in list(self._visits.items()):
-            # By use, and leaving a page is none.
+            # Counted from the last use; leaving a page does not count as one.
             if now - visit.used > self._limits.visit_seconds:
                 self._drop(digest)
         # Otherwise a client that opens pages and never closes one would keep them all.

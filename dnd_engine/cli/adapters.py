@@ -126,7 +126,7 @@ def generate(
     if recipe is None:
         read = read_buckets(files or [], bucket or [], config, choices)
         buckets = _instructed(read, instruction)
-    # Against the defaults, since Typer does not say which options were typed.
+    # Compared with the defaults, because the values alone do not tell which options were typed.
     elif (
         bucket
         or choices != Choices()
@@ -148,7 +148,7 @@ def generate(
         adapter = finish(engine.regenerate(wanted))
     inspection = engine.inspect(adapter, counting)
     proof = finish(engine.prove(adapter, buckets), _show_proof) if prove else None
-    # Before anything is written: the results are on the adapter's card.
+    # Before anything is written: the results go on the adapter's card.
     adapter = engine.with_checks(adapter, inspection, proof)
     started = time.monotonic()
     keep = keep or name is not None
@@ -258,7 +258,7 @@ def chat(
     messages = [{"role": "user", "content": text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
-    # Each step has the answers so far.
+    # Each step has the answers so far, so the last one has them whole.
     *_, step = engine.chat(messages, adapter=active, sampling=sampling)
     adapted = step.adapted
     show(
@@ -311,7 +311,7 @@ def inspect(
     engine = load_engine(config)
     read = find(engine)
     found = engine.inspect(read, measured_on)
-    # Over the layers, by module.
+    # One mean for each module, over its layers.
     means = {name: sum(v) / len(v) for name, v in found.relative_norms.items()}
     show(
         {
@@ -418,7 +418,6 @@ def read_buckets(
     wanted += [parse_bucket_option(option) for option in options]
     if not wanted:
         raise BucketError("no prompt files. Name some, or use --bucket NAME=WEIGHT:FILE,FILE.")
-    # Collected, so that a person mends all files at once.
     faults: list[str] = []
     buckets = []
     for name, weight, paths in wanted:

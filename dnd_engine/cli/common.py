@@ -165,7 +165,7 @@ def _with_options(
 
     @wraps(command)
     def wrapped(*given: Any, **named: Any) -> T:
-        # Decorators stack: the first parameter that is left belongs to the next one.
+        # Decorators stack: `given` holds the first parameters that outer ones have constructed.
         asked = {name: named.pop(name, default) for name, (_, default) in added.items()}
         return command(first_argument(asked), *given, **named)
 
@@ -228,7 +228,7 @@ def load_engine(config: EngineConfig) -> "Engine":
 
 def check_exists(path: Path) -> None:
     """Raise if nothing exists at a path, before any model loads."""
-    # A link to nothing counts as there: the reader says what is wrong with it.
+    # A broken link counts as existing: the reader says what is wrong with it.
     if not os.path.lexists(path):
         raise AdapterError(f"no adapter at `{path}`. Expected a PEFT folder or zip.")
 

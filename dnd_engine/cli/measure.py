@@ -162,7 +162,7 @@ def _write(engine: "Engine", measured: "Measurement", out: Path) -> list[str]:
     try:
         for name, text in texts.items():
             with written_aside(out / name) as aside:
-                # Without `newline`, Windows would change line ends, those inside of cells too.
+                # Without `newline`, Windows would change line ends, even those inside cells.
                 aside.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise MeasureError(

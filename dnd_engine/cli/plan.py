@@ -54,7 +54,6 @@ def plan(
             "with --hardware-file."
         )
     spec = LoRASpec(r=rank, lora_alpha=2 * rank)
-    # What was not given keeps the default of `Workload`.
     given = {name: v for name, v in (("tasks", tasks), ("steps", steps)) if v is not None}
     work = replace(Workload(), **given)
     runs: dict[str, Any] = {}

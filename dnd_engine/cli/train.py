@@ -65,7 +65,7 @@ def train(
     try:
         result = run(settings, resume=resume)
     except KeyboardInterrupt as stop:
-        # The trainer says where it stopped; a second Ctrl-C stops it anywhere, without words.
+        # The trainer says where it stopped. A second Ctrl-C stops it anywhere, without a message.
         typer.echo(str(stop) or "Stopped at once. The last checkpoint is kept.", err=True)
         raise typer.Exit(_INTERRUPTED) from stop
     if int(os.environ.get("RANK", "0")) > 0:

@@ -33,7 +33,7 @@ def watch(
     printed = None
     while True:
         seen = folder.look()
-        # Not the whole look, which also says how long nothing has changed.
+        # Not all of `seen`, which also says how long nothing has changed, and so always differs.
         if printed != (seen.state, seen.moved):
             show(_values(seen), as_json, _words(seen))
             printed = (seen.state, seen.moved)

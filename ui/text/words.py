@@ -64,7 +64,7 @@ def N_(message: str) -> str:
 
 def drawn(draw: Callable[..., str], *args: Any, **kwargs: Any) -> str:
     """Draw something with messages, so that it can be redrawn in another language."""
-    # Arguments may hold words as well, made in the language of then.
+    # Arguments may hold words too, which were made in an earlier language.
     return Words(lambda: draw(*said(args), **said(kwargs)))
 
 
@@ -109,7 +109,7 @@ def _fill(words: str, values: Mapping[str, Any]) -> str:
 
 class _Filler(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
-        # Made in the language of then; the sentence around it is said in the language of now.
+        # The value may have been made in an earlier language than the sentence around it.
         if isinstance(value, Words):
             return value.again()
         if isinstance(value, int | float):

@@ -219,7 +219,7 @@ class MeasureEvents:
         """Show stages and Stop at once, before the queue."""
         if session.measuring is not None:
             session.measuring.stop.set()
-            session.measuring.stages.finish("stopped")  # or, if queued, it would wait in line
+            session.measuring.stages.finish("stopped")  # if it is queued, nothing else would end it
         session.measuring = run
         run.stages.enter("wait", self._app.line.join(run.stages))
         return {

@@ -23,7 +23,7 @@ from ui.text import N_, _, day, duration, number, short_number
 __all__ = ["WatchPanel", "all_numbers_html", "watch_html", "watch_panel"]
 
 _REFRESH_SECONDS = 3.0
-# Each refresh sends all that is drawn once more.
+# Bounded, because each refresh sends everything that is drawn again.
 _LORAS_SHOWN = 60
 _CURVES_SHOWN = 8
 _ROWS_SHOWN = 200

@@ -368,7 +368,7 @@ def judgement_html(
     verdict = inspection.verdict
     doubts = _doubts(inspection, taught)
     said = []
-    # Agreement proves nothing once trained for, so scores on held-back prompts take its place.
+    # Agreement proves nothing once it was trained for: scores on held-back prompts replace it.
     if learnt is not None:
         said.append(f"<b>{_learnt_words(learnt)}</b> {learnt.words}.")
     elif verdict is None and "nothing" not in doubts and _is_untold(inspection, taught):
@@ -630,8 +630,8 @@ _PROOF_NO: Mapping[str, str] = {
 
 def _controls_html(proof: "Conditioning") -> str:
     controls: dict[str, Control] = {control.name: control for control in proof.controls}
-    # Without a generator, adapters share nothing, shuffled words have no instruction to imprint,
-    # and another task's prompts may have none either.
+    # Controls may be missing: without a generator, adapters share nothing, shuffled words have no
+    # instruction to imprint, and another task's prompts may have none either.
     compared = {why: controls[name].low for name, why in _PROOF_NO.items() if name in controls}
     # An interval that reaches 0 is compatible with no difference at all.
     doubts = [_(why) for why, low in compared.items() if low <= 0]

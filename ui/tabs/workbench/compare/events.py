@@ -214,7 +214,7 @@ class CompareEvents:
         """Take the last question back into the box; its turn stays until the new one is sent."""
         if not session.turns or not session.turns[-1].finished:
             return {}
-        # Pressed a second time, the box contains the question and no longer the visitor's text.
+        # At a second press, the box contains the question and no longer the visitor's text.
         if session.editing is None:
             session.editing = Typed(typed, mode)
         turn = session.turns[-1]
@@ -294,7 +294,7 @@ class CompareEvents:
                     yield self.panes(session)
         except DndError as error:
             turn.error = str(error)
-        # Otherwise it was stopped and asked again, and must not end the new answers of its turn.
+        # Otherwise the turn was stopped and asked again, and its new answers must not be ended.
         if session.stop_chat is stop:
             turn.stop()
         # Gradio sends the last item of a stream again when it ends, so draw the current state:

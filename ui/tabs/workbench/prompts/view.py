@@ -16,7 +16,7 @@ from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 __all__ = ["EXAMPLE_BUCKETS", "PromptsPanel", "hint_html", "prompts_panel"]
 
 
-# As in `assets/examples/examples.json`, which the catalogues of messages do not read.
+# The names in `assets/examples/examples.json`, a file from which no messages are extracted.
 EXAMPLE_BUCKETS = (N_("SQL"), N_("Legal"), N_("Tone of voice"))
 """Buckets of the examples, which the canvas translates."""
 

@@ -104,7 +104,7 @@ class RunEvents:
         self, session: Session, run: Run, work: Generator[Updates, None, Made], session_hash: str
     ) -> Iterator[Updates]:
         """Carry out a run and check its result, which becomes the visit's adapter."""
-        # Kept here, because an imprint that finds nothing to do exchanges those of its run.
+        # Kept here, because an imprint that finds nothing to do replaces the stages of its run.
         stages = run.stages
         try:
             made = yield from work
@@ -113,7 +113,7 @@ class RunEvents:
                 self._adapter.finish_check(made, session_hash), run.stop
             ):
                 yield {"stages": stages.html()}
-            # Stop ends the ticks early and without an error, so it has to be asked for.
+            # Stop ends the ticks early and without an error, so check whether it was pressed.
             if run.stop.is_set():
                 raise Stopped
         except GeneratorExit:

@@ -154,7 +154,7 @@ def _offer_html(stop_keeps: bool) -> str:
     )
     keeps = [_("Stop keeps what was learnt.")] if stop_keeps else []
     more = " ".join([does, *keeps, _("Undo goes back.")])
-    # At least `RefineConfig.least_prompts`.
+    # The 8 is `RefineConfig.least_prompts`.
     needs = _("It needs a blank line between instruction and input, in 8 prompts or more.")
     return heading(_("Teach"), more) + facts(needs)
 
