@@ -340,7 +340,8 @@ def _with_blank_line(prompts: Sequence[Prompt], head: str) -> tuple[Prompt, ...]
 
 def _clean_text(raw: str, most: int) -> tuple[str, str]:
     """Return a text without unprintable characters, whole and cut to a number of characters."""
-    text = _CONTROLS.sub("", raw.replace("\r\n", "\n")).strip()
+    # Old Macs and some spreadsheets end lines with `\r` alone; deleted, it would join two words.
+    text = _CONTROLS.sub("", raw.replace("\r\n", "\n").replace("\r", "\n")).strip()
     # Cut before normalising, which may take quadratic time, and again after it, because it can
     # lengthen a text.
     return text, unicodedata.normalize("NFC", text[:most])[:most].rstrip()

@@ -804,9 +804,11 @@ def test_texts_read_as_the_jsonl_file_that_holds_them(
 
 def test_texts_are_cleaned_and_limited_as_a_file_is() -> None:
     found = from_texts(
-        ["one", "one", " ", "x" * 30], name="a\nb", limits=PromptLimits(max_prompt_chars=20)
+        ["one", "one", " ", "x" * 30, "four.\r\rfive"],
+        name="a\nb",
+        limits=PromptLimits(max_prompt_chars=20),
     )
-    assert [prompt.text for prompt in found.prompts] == ["one", "x" * 20]
+    assert [prompt.text for prompt in found.prompts] == ["one", "x" * 20, "four.\n\nfive"]
     assert (found.name, found.split) == ("ab", "objects")
     assert found.notes == (
         "1 empty prompt skipped.",
