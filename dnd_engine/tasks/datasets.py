@@ -268,8 +268,9 @@ def _load(recipe: DatasetRecipe, split: str, where: str, cache_dir: Path | None)
     try:
         # From version 4 on, `datasets` runs no code of a dataset, so there is nothing to forbid.
         rows: Dataset = load_dataset(**what, name=recipe.config, split=split, cache_dir=cache)
-    # An unreachable Hub and its HTTP errors raise subclasses of OSError.
-    except (OSError, ValueError, DatasetsError) as error:
+    # An unreachable Hub and its HTTP errors raise subclasses of OSError, a dataset that needs a
+    # script of its own a RuntimeError.
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise AssetError(
             f"{where} could not be loaded: {error} Check the id, `config`, the split's name and "
             "the connection."

@@ -969,6 +969,13 @@ def test_what_a_dataset_lacks_is_said(
         make_task(recipe(tmp_path / "d", **fields), tmp_path / "cache")
 
 
+def test_a_dataset_that_needs_a_script_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "d.py").write_text("raise SystemExit('run')\n")
+    with pytest.raises(AssetError, match=r"could not be loaded: Dataset scripts are no longer"):
+        make_task(recipe(tmp_path / "d"), tmp_path / "cache")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
