@@ -36,7 +36,7 @@ baselines; controls; a bound; raw steps behind their mean."""
 
 _STRETCHES = 240
 """Number of intervals that a long line is reduced to, by their extremes: a screen shows no more."""
-# On a plot of 300 pixels, more marks of 8 would touch and hide their line.
+# On a plot of 300 pixels, more marks of 8 pixels would touch and hide their line.
 _MAX_MARKS = 40
 _MIN_WRITTEN_POWER = -3
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -170,7 +170,7 @@ class Scale:
         """Return a value's position, 0 at the low end to 1 at the high end."""
         low, high = self.low, self.high
         if self.is_log:
-            # Zero has no logarithm; with the others below the low end it is drawn there.
+            # Zero has no logarithm; like all values below the low end, it is drawn there.
             value, low, high = (math.log10(max(v, 1e-12)) for v in (value, low, high))
         return min(max((value - low) / (high - low), 0.0), 1.0)
 
@@ -404,7 +404,8 @@ def svg_file(charts: Sequence[Chart], heading: str = "") -> str:
     head = f"<text class='strong' x='8' y='24'>{escape(heading)}</text>" if heading else ""
     told = escape(" ".join(chart.summary for chart in charts))
     return (
-        # A media query works in files shown as images too, so one serves light and dark pages.
+        # A media query also works in a file shown as an image, so one file serves light and dark
+        # pages.
         f"<svg xmlns='http://www.w3.org/2000/svg' class='dnd-chart' role='img' width='{width}' "
         f"height='{top + 4}' viewBox='0 0 {width} {top + 4}'>"
         f"<title>{escape(heading or charts[0].title)}</title><desc>{told}</desc>"

@@ -406,7 +406,7 @@ class Baselines:
         """Trained on the very prompts that the adapter was made from."""
         texts = self._conditions(task, task, draw)
         labels = {e.prompt: e.response for e in task.train} if how.labels else {}
-        # From scratch too, an adapter is made: `refine` takes one, for its layout and provenance.
+        # An adapter is made even to start from scratch: `refine` needs its layout and provenance.
         make = self._imprint if how.start == "imprint" else self._generate
         adapter = make(task, texts, draw)
         if how.start == "scratch":

@@ -104,7 +104,7 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
     # Without the trained tasks: only the caller compares adapters with those made for them.
     baselines = shared.config.baselines(engine, shared.tasks)
     with scratch_folder() as folder:
-        # The store ends with the job, so its settings need no name.
+        # The store ends with the job, so no later call compares its settings.
         store = ResultStore.open(folder / "report", "", job.all_items)
         store.agree({row: baselines.source(row) for row in shared.rows})
         store.absorb(job.known)

@@ -57,7 +57,7 @@ def cost_of(
             per_token * tokens * statistics.mean(run.steps for run in runs)
         )
     if synthesis_seconds is not None and training_seconds is not None and lora_seconds is not None:
-        # Each task saves a LoRA run and takes a synthesis.
+        # Each task saves a LoRA run, and costs a synthesis instead.
         saved = lora_seconds - synthesis_seconds
         if saved > 0:
             break_even = math.ceil((training_seconds + (collection_seconds or 0.0)) / saved)

@@ -194,7 +194,7 @@ def _asked(report: Report) -> list[str]:
 
 
 def _answer(report: Report) -> list[str]:
-    # Verdicts come the most telling first.
+    # The most telling verdicts come first.
     known = [v for v in report.verdicts if v.holds is not None][:3]
     if not known:
         return ["Too little was measured for an answer. Every verdict below says what it needs."]

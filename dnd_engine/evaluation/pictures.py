@@ -189,7 +189,7 @@ def refine_chart(
     if teacher := found.teacher:
         bands.append(Band(teacher.low, teacher.high, "base"))
         level = [(x, teacher.score) for x in (0.0, longest)]
-        # Behind the others.
+        # The first line is drawn behind all others.
         lines.insert(0, Line(level, "base", names["teacher"], "thin"))
         told.append(f"{names['teacher']}: {write(teacher.score)}")
     x, y = Scale.nice(0, longest), Scale.share(lambda tick: _without_zeros(write(tick)))

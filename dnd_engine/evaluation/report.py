@@ -430,7 +430,7 @@ def _refine(table: _Measured) -> RefineCurve | None:
     if not found.keys() & REFINED.keys():
         return None
     teacher = table.cells("trained_teacher" if table.meta.teacher_sha256 else "shared_lora", "full")
-    # The teacher comes last, which `zip` below leaves out.
+    # The teacher comes last, so that `zip` below leaves it out.
     both = _common(*found.values(), *([teacher] if teacher else []))
     if both is None:
         return None
@@ -779,7 +779,8 @@ def _task_rows(scores: Sequence[ItemScore]) -> list[dict[str, Any]]:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    # The csv module ends lines itself. Answers are a model's words, hence `cell`.
+    # The csv module ends lines itself. Answers are a model's words, which `cell` keeps from being
+    # read as formulas.
     with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()

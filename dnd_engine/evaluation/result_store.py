@@ -129,7 +129,7 @@ class ResultStore:
             whole, _, _ = text.rpartition("\n")
             found = [ItemScore(**json.loads(line)) for line in whole.splitlines()]
         except (KeyError, TypeError, ValueError) as error:
-            # It is a ValueError too, and says already what is wrong.
+            # A ConfigError is a ValueError too, and already says what is wrong.
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(

@@ -160,7 +160,7 @@ class _Evidence:
         losses = paired(self.cells(row, "nll"), self.cells(other, "nll"))
         points = paired(self.cells(row), self.cells(other))
         return (
-            # `all` is true of nothing, and rows without a common item are not identical.
+            # `all` of nothing is true, but rows without a common item are not identical.
             bool(losses)
             and all(abs(c.value) <= SAME_ITEM for c in losses)
             and all(c.value == 0 for c in points)
@@ -207,8 +207,8 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
     numbers = f"{e.told('generator')}; {listed([e.told(c) for c in controls])}."
     missing_rows = [row_label(row) for row in e.missing("generator_constant")]
     numbers += "".join(f" Not measured: {row}." for row in missing_rows)
-    # Against both: wrong prompts alone may do harm, where others would only do nothing. Losses are
-    # subtracted the other way round, because less is better.
+    # Against both: wrong prompts may do harm, so a lead over them alone does not show that right
+    # ones help. Losses are subtracted the other way round, because less is better.
     points = [e.difference("generator", control) for control in controls]
     losses = [e.difference(control, "generator", "nll") for control in controls]
     if few := _too_few("the prompts matter", numbers, *points):
@@ -333,7 +333,7 @@ def _matches_oracle(e: _Evidence) -> _Finding:
     )
     if few := _too_few(question, numbers, short, lead):
         return few
-    # A test of non-inferiority: with few tasks, "no clear difference" would hold of anything.
+    # A test of non-inferiority: with few tasks, "no clear difference" would hold for any adapter.
     reaches = short.low >= -ORACLE_SHORTFALL
     if reaches and lead.above_zero:
         return _Finding(True, "as good as a LoRA trained on labels", numbers)
@@ -373,7 +373,7 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
         return few
     if not e.equal("generator", "generator_wrong"):
         return _Finding(False, "the prompts are not ignored", numbers)
-    # Equal scores could still be those of adapters that differ.
+    # Adapters that differ may still score alike.
     alike, told = _alike(e.cosine)
     if alike is None:
         return _Finding(None, f"not known whether {question}", f"{numbers} {told}")

@@ -168,7 +168,8 @@ def _split_name(pre_tokenizer: Any) -> str | None:
     if not isinstance(pre_tokenizer, dict):
         return None
     steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
-    # llama.cpp has patterns built in and finds them by name; a wrong one splits texts otherwise.
+    # llama.cpp has its patterns built in and finds them by name; with a wrong name, it would split
+    # texts differently.
     kinds = [step["type"] for step in steps]
     if kinds == ["ByteLevel"]:
         return "gpt-2"
@@ -188,7 +189,8 @@ def _add(
     if value.ndim < 2:
         writer.add_tensor(name, value)
         return
-    # Q8_0 has one scale for 32 numbers of a row. Rows of another length stay float16.
+    # Q8_0 has one scale for 32 numbers of a row. Rows whose length is no multiple of 32 stay
+    # float16.
     block = gguf.GGML_QUANT_SIZES[matrices][0]
     kind = matrices if value.shape[-1] % block == 0 else GGMLQuantizationType.F16
     writer.add_tensor(name, gguf.quantize(value, kind), raw_dtype=kind)

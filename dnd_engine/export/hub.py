@@ -97,7 +97,7 @@ def push_files(
         )
         # With `exist_ok`, `private` has no effect on a repository that is there already.
         is_private = bool(api.repo_info(url.repo_id, repo_type=kind).private)
-    # Outside of `_in_words`, which would take this `OSError` for one of the network.
+    # Outside of `_in_words`: a HubError is an OSError, which it would take for a network failure.
     if private and not is_private:
         raise HubError(
             f"`{url.repo_id}` exists and is public, so nothing was uploaded. Choose another name, "

@@ -60,7 +60,7 @@ def space_files(root: Path) -> tuple[SpaceFile, ...]:
 def _walk(root: Path) -> Iterator[Path]:
     for folder in _FOLDERS:
         for path in sorted((root / folder).rglob("*")):
-            # Of the path inside the checkout, which may itself be in a hidden folder.
+            # Only the path inside the checkout counts, which may itself be in a hidden folder.
             inside = path.relative_to(root).parts
             hidden = any(part.startswith((".", "__pycache__")) for part in inside)
             # A link may lead out of the checkout, and the upload would follow it.

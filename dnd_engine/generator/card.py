@@ -147,7 +147,7 @@ def _put(folder: Path, name: str, end_name: str, text: str, instead_of: str = ""
         card = card.replace(instead_of, "")
     # HTML comments, which Markdown does not show, mark where a section begins and ends.
     begin, end = f"<!-- {name} -->", f"<!-- end of {end_name} -->"
-    # With the blank lines above it, so that a card which is rewritten often does not grow.
+    # The blank lines above it go too, so that a card that is rewritten often does not grow.
     card = re.sub(f"\n*{re.escape(begin)}.*?{re.escape(end)}\n", "", card, flags=re.DOTALL)
     write_whole(path, f"{card.rstrip()}\n\n{begin}\n\n{text.strip()}\n\n{end}\n")
 

@@ -102,7 +102,8 @@ class GeneratorConfig:
             raise ConfigError(f"`delta_scale` must be above 0, got {self.delta_scale}.")
         options = complete_options(self.head, self.head_options)
         object.__setattr__(self, "head_options", options)
-        # Heads without stages write the cells of the layout's matrices, and so no border.
+        # Heads without stages write the layout's matrices alone, not the border in which a
+        # standardised token holds its scale.
         if self.tokens != "plain" and not head_named(self.head).has_stages:
             raise ConfigError(f"the head {self.head} writes plain tokens, got {self.tokens!r}.")
 
@@ -151,7 +152,7 @@ class GeneratorConfig:
             raise GeneratorError(f"not a generator's `config.json`: {error} is missing.") from error
         except (GeneratorError, ConfigError) as error:
             raise GeneratorError(f"not a generator's `config.json`: {error}") from error
-        # An integer of hundreds of digits is an OverflowError as a float.
+        # `float` of an integer with hundreds of digits is an OverflowError.
         except (TypeError, ValueError, ArithmeticError) as error:
             raise GeneratorError(f"not a generator's `config.json`: {error!r}.") from error
 
@@ -172,7 +173,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     found = values["format"]
     if type(found) is not int or not 1 <= found <= FORMAT:
         raise GeneratorError(f"`format` is {found!r}; this version reads formats 1 to {FORMAT}.")
-    # Bounded before anything is built from them: a stranger's sizes may ask for any amount of
+    # Sizes are bounded before anything is built from them: a stranger's may ask for any amount of
     # memory.
     fields: dict[str, Any] = {
         "features": tuple(
@@ -191,7 +192,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
             f"`condition` must be 'encoder', got {condition!r}: this version reads prompts with "
             "the text encoder only. Use another generator, or train one with `dnd train`."
         )
-    # Each format names what earlier ones had only one kind of; the field's default is that kind.
+    # A field that an older format lacks keeps its default, the only kind that there was then.
     if found > 1:
         fields["head"] = values["head"]
         fields["head_options"] = complete_options(values["head"], _object(values, "head_options"))

@@ -234,8 +234,7 @@ class GeneratorFolder:
                 "generator, or train it again from a sound checkpoint."
             )
         generator.eval().requires_grad_(False)
-        # The decoder alone: shared tokens and statistics stay in float32, where they are added and
-        # divided.
+        # The decoder alone: adding shared tokens and dividing by statistics stays in float32.
         generator.decoder.to(dtype)
         return generator.to(device)
 

@@ -75,7 +75,8 @@ def _hyperconv(settings: HeadSettings) -> "nn.Module":
     from dnd_engine.generator.hyperconv import HyperConvDecoder
 
     decoder = HyperConvDecoder(settings.features, settings.kernel_size)
-    # Zero here alone: with zeros on both sides of a product, no gradient would reach either.
+    # Zero here alone: if the layer before wrote zeros as well, the weights of both would have no
+    # gradient.
     for parameter in decoder.last_convolution.parameters():
         parameter.data.zero_()
     return decoder

@@ -145,7 +145,7 @@ def installed(loaded: EngineConfig | None = None, folder: Path | None = None) ->
     if now is not None and now.generator is not None:
         # The loaded base may be named differently than in its generator's config.
         written.insert(0, now)
-    # The loaded base last: it may be neither in the Hub's cache nor have a generator.
+    # The loaded base too: it may have no generator, and may not be in the Hub's cache.
     bases = [*(one.base for one in written), *_cached_bases(), *([now.base] if now else [])]
     return [*written, *(Choice(base=base) for base in dict.fromkeys(bases))]
 
@@ -249,7 +249,7 @@ def _supported(revision: CachedRevisionInfo) -> bool:
     try:
         if not (config.is_file() and _weights(revision.snapshot_path)):
             return False
-        # Any JSON may be in the cache: a list has no `get`, and as a `model_type` no hash.
+        # Any JSON may be in the cache: a list has no `get`, and a `model_type` may be unhashable.
         return json.loads(config.read_text(encoding="utf-8")).get("model_type") in ARCHITECTURES
     except (OSError, ValueError, AttributeError, TypeError) as error:
         logger.warning("Not offered as a base: `%s`: %s", config, error)

@@ -120,7 +120,7 @@ def convert(
         features=decoder.features,
         kernel_size=decoder.kernel_size,
         layout=layout,
-        # As in the authors' code: padding is not masked, and the decoder's output is all there is.
+        # As in the authors' code: padding is not masked, and the decoder writes the whole adapter.
         tokens="standardised",
         padding="kept",
         delta_scale=1.0,
@@ -206,7 +206,7 @@ def _is_weight(name: object, value: object) -> bool:
 def _stages(weights: Mapping[str, Tensor]) -> tuple[tuple[Stage, ...], int]:
     """Derive stages and kernel size from some shapes; all names and shapes must then match them."""
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    # At least one layer, so that a file of other names is told what is missing.
+    # At least one layer, so that the message names what a file of another kind lacks.
     count = max(1, sum(name.endswith(".linear2.weight") for name in shapes))
     # Names depend on the number of layers alone, so any sizes do here.
     expected = _shapes([(1, 1, 1)] * (count + 1), 1)

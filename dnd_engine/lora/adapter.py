@@ -257,7 +257,7 @@ def sum_adapters(
         q_b, r_b = torch.linalg.qr(stacked_b)
         u, s, vh = torch.linalg.svd(r_b @ r_a.T)
         r = layout.spec.r
-        # Half of each singular value to each side, so that bfloat16 rounds A and B alike.
+        # The root of each singular value goes to each side, so that A and B are equally large.
         root = s[:r].sqrt()
         summed[key_b] = (q_b @ u[:, :r]) * root
         summed[key_a] = root[:, None] * (vh[:r] @ q_a.T)

@@ -51,7 +51,7 @@ def delta_gram(
         if matrix.side == "A":
             downs[matrix.target.path] = products
         else:
-            # Popped, so that the products of one layer at a time are in memory.
+            # Popped, so that only one layer's products are in memory at a time.
             of_layer = (products * downs.pop(matrix.target.path)).sum(dim=(1, 3))
             total += of_layer.to(torch.float64).cpu()
     return layout.spec.scaling**2 * total

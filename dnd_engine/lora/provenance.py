@@ -406,8 +406,8 @@ class Recipe:
             if wanted <= at.keys():
                 break
             try:
-                # A folder may hold files of gigabytes; a larger one could not be read as prompts
-                # anyway.
+                # A folder may hold files of gigabytes; one above the limit could not be read as
+                # prompts anyway.
                 if path.stat().st_size <= limits.max_file_bytes:
                     at.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
             except OSError:
@@ -430,7 +430,7 @@ class Recipe:
         Raises:
             RecipeError: With every prompt file that is missing or gives other prompts now.
         """
-        # By prompts, not by file: the same file gives other prompts when it is read otherwise.
+        # By prompts, not by file: a file gives other prompts if it is read in another way.
         read = {_digest(file.prompts): file.prompts for file in files}
         missing = {
             str(source): None
@@ -554,7 +554,7 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
             for folder, folders, names in os.walk(path):
                 # `os.walk` descends in the order that this list has afterwards.
                 folders.sort()
-                # `is_file` also leaves out pipes and devices, whose reading may never end.
+                # `is_file` also leaves out pipes and devices, and reading those may never end.
                 yield from (f for name in sorted(names) if (f := Path(folder, name)).is_file())
         elif path.is_file():
             yield path

@@ -123,7 +123,7 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
     tokens = _read_tokens(files[_WEIGHTS], layout, base_id, faults) if _WEIGHTS in files else None
     provenance = _parse(files.get("provenance.json", b"{}"), "provenance.json", faults)
     faults.raise_any()
-    # Each of them is missing only with a fault, and faults have been raised.
+    # Either is None only if there was a fault, which has been raised by now.
     assert layout is not None
     assert tokens is not None
     origin = _trusted(provenance, hashlib.sha256(files[_WEIGHTS]).hexdigest())
@@ -233,7 +233,7 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
         folder = _only_folder(names, faults)
         known = {folder + name: (name, limit) for name, limit in _LIMITS.items()}
         counts = Counter(names)
-        # Each name once, so that a repeated one is told once.
+        # Each name once, so that a repeated one is reported once.
         for entry in {entry.filename: entry for entry in entries}.values():
             if entry.filename not in known:
                 continue
@@ -245,7 +245,7 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
             elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # For the other methods, zipfile unpacks everything it has read, whatever the bound.
                 faults.add(f"holds `{name}` packed in a way that is not read. Use Deflate.")
-            # The upper half holds the mode of Unix.
+            # Zips made on Unix hold the file's mode in the upper 16 bits.
             elif stat.S_ISLNK(entry.external_attr >> 16):
                 faults.add(f"holds `{name}` as a link. Pack the files themselves.")
             elif entry.file_size > max(_SMALL, FIXED.max_adapter_ratio * entry.compress_size) and (
@@ -431,7 +431,8 @@ def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:
         return {}
     # Drop checks measured elsewhere, so that they do not look as if measured here.
     origin = {k: v for k, v in provenance.items() if k not in _WRITTEN_LAST}
-    # What was trained on answers has no recipe, but that of what it began from is in the file too.
+    # An adapter that was trained on answers has no recipe itself, but its file also holds that of
+    # the adapter it began from.
     began = {k: v for k, v in provenance.items() if k != "trained"}
     try:
         recipe = Recipe.from_json(began)

@@ -172,7 +172,7 @@ def _idle(
     layout: LoRALayout | None,
 ) -> Iterator[str]:
     """Yield parts that are accepted but change nothing."""
-    # PEFT stores layers that were trained whole beside the LoRA, under their own names.
+    # PEFT stores modules that were trained in full, not by LoRA, under their own names.
     saved = config.modules_to_save or []
     strays = [
         key

@@ -183,7 +183,7 @@ class Measurement:
         """
         if not self.sides.options:
             return None
-        # Rows without an instruction are asked in full alone.
+        # Rows without an instruction are asked in full mode only.
         counts = Counter(example.response for _, example in self.sides.asked(mode))
         ((label, count),) = counts.most_common(1)
         return label, count / counts.total()
@@ -253,7 +253,7 @@ class Measurement:
                 row = self.row(name, mode)
                 if row is None or row.lead is None or row.verdict is None or not self.is_whole(row):
                     continue
-                # In mid-sentence a label begins small, but for that of a LoRA.
+                # In mid-sentence a label begins in lower case, unless its first word is LoRA.
                 label = row.label if name in TRAINED else row.label[0].lower() + row.label[1:]
                 lead = f"{label} ({signed(row.lead.mean)}, {span(row.lead)})"
                 beside.setdefault(row.verdict, []).append(lead)

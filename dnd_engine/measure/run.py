@@ -162,8 +162,8 @@ def train(
     ):
         seconds += done.seconds
         left = seconds / done.step * (config.steps - done.step)
-        # Each point to come is taken to cost what scoring the last one did, the first what scoring
-        # the adapter did.
+        # Scoring each point to come is assumed to take as long as scoring the last one, or the
+        # adapter before the first.
         left += cost * sum(point >= done.step for point in points)
         yield MeasureStep(
             stage="train",
@@ -176,8 +176,8 @@ def train(
         )
         if done.step not in points:
             continue
-        # A copy, because the next step changes them in place. In bfloat16, as adapters are kept, so
-        # that what is scored is what the user gets.
+        # A copy, because the next step changes the tokens in place. In bfloat16, as adapters are
+        # kept, so that what is scored is what the user gets.
         tokens = done.tokens.to("cpu", torch.bfloat16)
         made = _trained(adapter, tokens, learnt, done.step, seconds, recipe, warm_start, origin)
         active = runtime.host.fit(made.scaled_tokens[None], made.layout)
@@ -218,7 +218,7 @@ def _evaluate(
         ask(tokenizer, e, eval_pass.mode, shots=shots, max_new_tokens=sides.max_new_tokens)
         for _, e in items
     ]
-    # Sorted by `batches`, so that little is padded, but cut into smaller ones here.
+    # Sorted by `batches`, so that little is padded, but cut into smaller batches here.
     order = [at for batch in batches([questions], shared=True) for _, at in batch[0]]
     for first in range(0, len(order), _ITEMS_AT_ONCE):
         part = order[first : first + _ITEMS_AT_ONCE]

@@ -156,7 +156,7 @@ def split(
     drawn = fresh[: min(config.limit_items, len(short) // 2)]
     if not drawn:
         raise MeasureError(_nothing_left(file, len(labelled), len(short), len(fresh), config))
-    # From all rows: those that are scored may lack a label.
+    # From all rows: among the scored ones, some label may not occur.
     options = _options([example.response for _, example in short.values()])
     test = [short[text] for text in drawn]
     others = [short[text][1] for text in sorted(short.keys() - set(drawn))]
@@ -239,7 +239,7 @@ def _nothing_left(
             f"{file.name}: expected two or more labelled rows of at most {config.max_tokens} "
             f"tokens, got {short} of {labelled}. Add rows, or shorten them."
         )
-    # At least half of two rows or more would have been drawn, had any been fresh.
+    # With two rows or more, at least one may be drawn; none was, so none is fresh.
     assert fresh == 0
     way_out = "Give rows that it has not seen, or make an adapter from part of them"
     if not config.allow_seen:

@@ -241,7 +241,7 @@ class _Costs:
             training,
             memory["training"],
         )
-        # A backward pass takes two products for each of the forward one: the gradients of inputs
+        # For each product of the forward pass, a backward pass takes two: the gradients of inputs
         # and of weights.
         paper_flops = 3.0 * paper.forward_flops * work.paper_batch * work.paper_steps
         # No layers of the base: reconstruction compares weights and never runs it.
@@ -261,7 +261,7 @@ class _Costs:
             f"Synthesis, {work.prompts} prompts",
             synthesis_flops,
             synthesis,
-            # 22.7 million: the encoder, embeddings included.
+            # The encoder has 22.7 million parameters, embeddings included.
             (self.shape.parameters + trained + 22_700_000) * _BF16 / 1e9,
         )
         imprint_flops = self._imprint_flops()
@@ -296,7 +296,7 @@ class _Costs:
     ) -> Iterator[Figure]:
         cards = max(1, math.ceil(memory_gb / (_USABLE * self.hardware.memory_gb)))
         note = "" if cards == 1 else f"over {cards} of them, all at work"
-        # Cards are taken to share work without loss: in less time, for as much money.
+        # Cards are assumed to share work without loss: several take less time, and cost as much.
         values = (
             ("flops", "operations", flops, "FLOP", ""),
             ("memory_gb", "memory", memory_gb, "GB", ""),
@@ -343,7 +343,7 @@ class _Costs:
         # `solve` looks for eigenvectors in the smaller space.
         least = min(rows, out)
         regression = (
-            4 * rows * wide * DIRECTIONS  # the penalty's inverse
+            4 * rows * wide * DIRECTIONS  # inputs times the penalty's inverse
             + 2 * rows**2 * wide  # the Gram matrix
             + 2 * rows**2 * out  # the solution
             + 2 * rows**3  # its factor, and the prompts left out

@@ -12,7 +12,7 @@ from dnd_engine.training.recipe import TrainRecipe
 
 __all__ = ["OUR_STAGES", "DecoderSize", "our_decoder", "papers_decoder", "papers_spec", "size_of"]
 
-# The defaults of `dnd train`, which plans follow when these change.
+# The defaults of `dnd train`, read from it so that plans follow when they change.
 _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
 OUR_STAGES: Sequence[Stage] = _RECIPE["stages"]
 _OUR_KERNEL: int = _RECIPE["kernel_size"]
@@ -63,7 +63,8 @@ def size_of(features: Sequence[Stage], kernel_size: int) -> DecoderSize:
         # Each of the two branches convolves over both axes.
         mixers = 2 * square * (w * new_w + h * new_h)
         last = square * n * new_n
-        # Last come biases, of the last convolution and per cell, and the norm's two vectors.
+        # Last come the biases of the last convolution and of each new cell, and the norm's weight
+        # and bias, each as large as the old plane.
         parameters += mixers + last + new_n + new_h * new_w + 2 * h * w
         # One branch maps W before H and the other after it, so each kernel runs over the old and
         # the new size of the other axis.
@@ -79,7 +80,7 @@ def our_decoder(layout: LoRALayout) -> DecoderSize:
 
 def papers_spec(shape: BaseShape) -> LoRASpec:
     """Return the LoRA that the paper trains on a base of this size."""
-    # One billion parameters stand between the released sizes of .5 and 1.5 billion.
+    # `_is_small` draws the line at one billion, between the released sizes of 0.5 and 1.5 billion.
     return LoRASpec(r=8, lora_alpha=16) if _is_small(shape) else LoRASpec(r=16, lora_alpha=32)
 
 
@@ -97,7 +98,7 @@ def papers_decoder(shape: BaseShape) -> tuple[DecoderSize, bool]:
     if _is_small(shape):
         stages, kernel = _SMALL, 9
     else:
-        # Between the released sizes of 1.5 and 7 billion.
+        # Four billion lies between the released sizes of 1.5 and 7 billion.
         stages, kernel = (_MIDDLE if shape.parameters < 4e9 else _LARGE), 11
     # The authors' tokens carry their scale in a border.
     grid = layout.grid("standardised")

@@ -93,7 +93,7 @@ def _norms_and_biases(config: Mapping[str, Any]) -> int:
     head_dim = int(config.get("head_dim") or hidden // heads)
     # The block's two norms, and in some families two more after its halves.
     found = (4 if architecture_of(config).mlp_norm else 2) * hidden
-    # Qwen 2 always has biases on queries, keys and values, and no entry that says so.
+    # Qwen 2 always has biases on queries, keys and values, but its config does not say so.
     if model_type == "qwen2" or config.get("attention_bias"):
         found += head_dim * heads + 2 * _key_value_size(config)
     # Norms of queries and keys, each as wide as a head.

@@ -145,7 +145,7 @@ def lessons(
     for bucket in counting:
         base_taught = found.teacher == "base"
         teachers[bucket.name] = None if base_taught else loaded.fit_teacher(bucket, found)
-    # What it was fitted to. Prompts that it never read test it as well as those left out.
+    # Prompts that it never read test it just as left-out ones do, so only fitted ones are excluded.
     fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
     for left_out in (True, False):
         yield (

@@ -112,7 +112,7 @@ def _unlike(loaded: Loaded, bucket: Bucket, seed: int, memory: PromptMemory) -> 
         nn.functional.normalize(
             loaded.encode(loaded.draw([one], seed), memory).pooled.mean(dim=0), dim=0
         )
-        # A sum may have a negative weight, which no draw takes.
+        # In a sum, a bucket's weight may be negative, and a draw refuses such a weight.
         for one in (replace(bucket, weight=1.0), *examples)
     )
     return min(zip(there, examples, strict=True), key=lambda pair: float(pair[0] @ here))[1]

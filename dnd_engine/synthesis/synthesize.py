@@ -33,5 +33,5 @@ def synthesize(
         config = ImprintConfig(seed=seed)
         return (yield from imprint_alone(loaded, buckets, config, mix=mix, strength=strength))
     steps = write(loaded, buckets, mix=mix, strength=strength, seed=seed, memory=memory)
-    # An imprint alone becomes urgent by itself, after the metrics are there.
+    # The imprint alone, above, becomes urgent by itself once it has the metrics.
     return (yield from urgently(loaded.runtime.lock, steps))
