@@ -71,7 +71,7 @@ class Cluster:
             self._warn_of_waiting(ray)
             # Sent once, and not again with every job.
             once = ray.put(work)
-            # Ray takes functions alone, so a `partial` needs `_do` around it.
+            # `ray.remote` refuses a `partial`, so `_do` is sent instead and calls it.
             remote = ray.remote(_do).options(
                 num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries
             )

@@ -54,7 +54,7 @@ def chat_ids(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]
 ) -> list[int]:
     """Tokenise a conversation, up to the start of the next answer; see `chat_text`."""
-    # The template has written all special tokens; the tokenizer would begin with a second one.
+    # The template has written all special tokens; the tokenizer would add another at the start.
     ids: list[int] = tokenizer(chat_text(tokenizer, messages), add_special_tokens=False)[
         "input_ids"
     ]
@@ -79,7 +79,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
         )
     )
     after = text.rpartition(_PLACEHOLDER)[2].strip()
-    # A template may put more behind an answer than the end token. That token need not be
+    # A template may put more after an answer than the end token. That token need not be
     # declared special; being an added one is enough.
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     ids: list[int] = tokenizer(after, add_special_tokens=False)["input_ids"]

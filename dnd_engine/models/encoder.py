@@ -142,7 +142,7 @@ class PromptEncoder:
             for place, row in enumerate(rows):
                 padded[place, : len(ids[row])] = torch.tensor(ids[row])
                 here[place, : len(ids[row])] = True
-            # The bare modules, because the library's `encode` groups prompts by characters, not
+            # The bare modules, because the library's `encode` sorts prompts by characters, not
             # tokens, and its batches vary in size.
             out = self._model(
                 {

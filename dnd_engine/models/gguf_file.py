@@ -84,7 +84,7 @@ def _check_kind(path: Path, told: dict[str, Any]) -> None:
         raise AssetError(
             f"`{path}` holds a GGUF of the type {kind!r}, expected a model. Name the base's file."
         )
-    # 0 in files that were joined.
+    # `llama-gguf-split --merge` sets it to 0.
     if (parts := told.get("split.count", 1)) not in (0, 1):
         raise AssetError(
             f"`{path}` is one of {parts} parts. Join them with llama.cpp's "
@@ -130,7 +130,7 @@ def convert(path: Path, folder: Path, num_parameters: int) -> None:
     # transformers refuses `save_pretrained` for a model loaded from GGUF, so copy the weights into
     # a plain one.
     config = model.config
-    # The copy is no longer quantised, and whoever loads it believes its config.
+    # The copy is no longer quantised, and loaders would believe a config that says so.
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)

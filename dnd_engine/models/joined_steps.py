@@ -24,7 +24,7 @@ _LINGER_SECONDS = 0.02
 a pass waits for half of one on average, which is about as long."""
 
 
-# Compared by identity, because comparing tensors gives a tensor and no answer.
+# Compared by identity, because `==` of two tensors is a tensor and not one truth value.
 @dataclass(slots=True, eq=False)
 class _Asked:
     """A chat's request for its next logits."""

@@ -43,8 +43,8 @@ def _left_to_group() -> Iterator[int]:
             stat = dict(map(str.split, (_GROUP / folder / "memory.stat").read_text().splitlines()))
         except (OSError, ValueError):  # the other version, or no limit
             continue
-        # Files in memory count as used, among them the weights that were just hashed, but the
-        # system drops those that nobody reads any more before it refuses memory.
+        # Cached files count as used, such as the weights that were just hashed, but the system
+        # drops inactive ones before it refuses memory.
         yield most - now + int(stat.get(cached, 0))
 
 

@@ -185,7 +185,7 @@ class PackedLlama:
     @torch.inference_mode()
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
         """Compute logits from hidden states."""
-        # Naming the overload spares torch a choice that takes half as long as a small product.
+        # Naming the overload saves torch the choice: over half of the time of a small product.
         logits: Tensor = torch.ops.mkldnn._linear_pointwise.default(
             hidden, self._head, None, "none", [], ""
         )
@@ -331,7 +331,7 @@ def _add_low_ranks(
     for part in range(len(bare)):
         if len(factors[part]) > 0:
             down, up = factors[part][number][first], factors[part][number][first + 1]
-            # One part needs no slices; each takes about as long as a single token's product.
+            # A single part is the whole tensor; slicing would cost time at every layer.
             if len(bare) == 1:
                 _add_low_rank(x, y, down, up, bare[part], few)
             else:

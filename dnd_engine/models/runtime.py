@@ -66,7 +66,7 @@ class Runtime:
     @contextmanager
     def one_token(self) -> Iterator[None]:
         """Compute one token of a chat inside the `with` block, on as many threads as pay off."""
-        # In this order: torch has one number of threads, so only who holds the lock may set it.
+        # In this order: torch has one number of threads, so only the lock's holder may set it.
         with self.lock, self.threads.that_pay():
             yield
 

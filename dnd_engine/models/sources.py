@@ -147,14 +147,14 @@ def resolve(
     try:
         folder = Path(name).expanduser()
         is_folder = folder.is_dir()
-    # `~` before no user's name, or a name that is too long or in a locked folder.
+    # An unknown user after `~`, or a path that is too long or inside a folder without access.
     except (RuntimeError, OSError) as error:
         raise AssetError(f"no model folder at `{name}`: {first_line(error)}") from error
     if folder.suffix.lower() == ".gguf":
         return _resolve_gguf(folder, cache_dir, on_fraction)
     if is_folder:
         return ResolvedWeights(name, folder, _hash_folder(folder))
-    # Clearly a path: a mistyped one must not be asked of the Hub.
+    # Clearly a path: a mistyped one must not be sent to the Hub.
     if folder.is_absolute() or name.startswith(("./", "../", "~")):
         raise AssetError(f"no model folder at `{name}`.")
     on_fraction("fetch", name, None)
@@ -323,7 +323,7 @@ def _is_whole(folder: Path, sha256: str) -> bool:
         return stamp["sha256"] == sha256 and all(
             _sha256(folder / name) == digest for name, digest in stamp["files"].items()
         )
-    # A stamp that is cut, of another form or of missing files: make the entry again.
+    # The stamp is cut off or malformed, or a file is missing: make the entry again.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

@@ -121,7 +121,7 @@ def answer(
     Returns:
         Answers in the order of the questions.
     """
-    # Without each prompt's last token: at least one must be read in its own row, since its state
+    # Without each prompt's last token, which must be read in a row of its own, since its state
     # predicts the answer.
     shared = [shared_length([q.prompt[:-1] for q in group]) for group in groups]
     openings = _Rows(runtime, active, len(groups))

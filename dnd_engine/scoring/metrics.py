@@ -193,7 +193,7 @@ def _boxed(text: str) -> str | None:
         return None
     depth = 0
     for at in range(start + len("\\boxed"), len(text)):
-        # The first character is the opening brace itself, so depth 0 is its end.
+        # The first character is the opening brace itself, so depth 0 means that it is closed.
         depth += {"{": 1, "}": -1}.get(text[at], 0)
         if depth == 0:
             return "".join(text[start + len("\\boxed{") : at].split())
@@ -210,7 +210,7 @@ def _same(found: str, wanted: str) -> bool:
 
 def _number(text: str) -> Decimal | None:
     try:
-        # Decimal, because as floats two long numbers may be equal that are not.
+        # Decimal, because two different long numbers may be equal as floats.
         value = Decimal(re.sub(r"(?<=\d),(?=\d{3})", "", text.rstrip(_CLOSING)).removeprefix("$"))
     except InvalidOperation:
         return None

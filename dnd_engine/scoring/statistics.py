@@ -186,7 +186,7 @@ def clustered_interval(
     """
     sums, counts = _sums(values)
     chosen = _choices(len(values), seed, draws)
-    # A ratio of sums, and no mean of families' means, so that tasks have equal weight.
+    # A ratio of sums, not a mean of families' means, so that tasks have equal weight.
     means = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
     low, high = _ends(means, len(values))
     return Interval(float(sums.sum() / counts.sum()), low, high, len(values))

@@ -92,7 +92,7 @@ def stream(
     server = Server(url, timeout, key=key)
     values = {**_request(model, messages, max_tokens, temperature, extra), "stream": True}
     lines = server.lines(chat_path(url), values)
-    # A refusal is a whole reply before any piece, so the question can still be asked otherwise.
+    # A refusal is a whole reply before any piece, so the request can be repeated in the other form.
     first = next(lines, _END)
     if isinstance(first, Reply) and _wants_other_name(first):
         lines = server.lines(chat_path(url), _renamed(values))

@@ -64,7 +64,7 @@ def check_contract(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]
         if name in config and config[name] not in allowed:
             faults.append(f"`{name}` is set to {config[name]!r}, which engines do not apply")
     r = config.get("r")
-    # `true` in JSON is an int in Python.
+    # JSON's `true` becomes a bool, and to Python a bool is an int.
     if isinstance(r, bool) or not isinstance(r, int) or r < 1:
         faults.append(f"`r` must be a whole number above 0, it is {r!r}")
     else:

@@ -84,7 +84,7 @@ class Server:
         self.url = base_url(url)
         self._timeout = timeout
         key = key.strip()
-        # A header can hold nothing else, and a line break would begin another header.
+        # Keys are printable ASCII without blanks; a line break would begin another header.
         if not key.isascii() or not key.isprintable() or " " in key:
             raise RemoteError("the key holds letters that no key has. Copy it again.")
         self._key = key
@@ -201,7 +201,7 @@ class Server:
     @contextmanager
     def _open(self, method: str, path: str, values: Any) -> Iterator[tuple[httpx.Response, float]]:
         """Send a request, and yield the start of the response and the deadline for its end."""
-        # A request that a server may ignore; `_bounded` holds it to this.
+        # A server may ignore this wish; then `_bounded` refuses its reply.
         headers = {"accept-encoding": "identity"}
         if self._key:
             check_encrypted(self.url)
@@ -264,7 +264,7 @@ def difference(one: Said, other: Said) -> float:
     if one.text != other.text:
         return 1.0
     shared = one.first.keys() & other.first.keys()
-    # No token in common is a difference too; no log-probabilities on either side are none.
+    # No token in common is a difference too, unless neither side has log-probabilities.
     if not shared:
         return 1.0 if one.first.keys() != other.first.keys() else 0.0
     return max(abs(one.first[token] - other.first[token]) for token in shared)

@@ -80,7 +80,7 @@ class Endpoint:
         Raises:
             RemoteError: If the server cannot be reached, refuses, or answers in another form.
         """
-        # A generator runs up to here on its first `next`, so nothing is sent before.
+        # A generator's body starts on its first `next`, so nothing is sent before.
         pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="teacher")
         try:
             asked = [pool.submit(self._answer, example.prompt) for example in examples]
@@ -101,7 +101,7 @@ class Endpoint:
                     raise
                 time.sleep(min(1.0 if error.retry_after is None else error.retry_after, _MAX_WAIT))
         text = _THOUGHT.sub("", said.text).strip()
-        # What was cut off is no answer, and learning it would teach to stop in the middle.
+        # An answer that was cut off would teach the adapter to stop in the middle.
         return None if said.finish_reason == "length" else text or None
 
     def _ask(self, prompt: str, temperature: float | None = 0.0) -> Remote:

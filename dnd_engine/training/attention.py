@@ -47,8 +47,8 @@ class Blocks:
         numbers = torch.arange(rows * key_heads * group * self.length, device=self.slots.device)
         grid = numbers.view(rows, key_heads, group, self.length)
         places = self.slots.view(rows, 1, 1, -1).expand(-1, key_heads, group, -1)
-        # Blocks before the group: query heads that share a key head then lie in one matrix, and
-        # keys need no copy for each of them.
+        # The axis of blocks comes before that of the group: query heads that share a key head then
+        # lie in one matrix, and keys need no copy for each of them.
         taken = grid.gather(3, places).view(shape).transpose(2, 3).flatten()
         real = self.filled[:, None, None].expand(shape).transpose(2, 3).flatten()
         # The way back. Padding of the packed rows is in no block, and takes vector 0.

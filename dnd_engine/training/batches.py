@@ -197,11 +197,12 @@ def build_pools(
     """Prepare the train sides; tasks with too few short examples are left out."""
     pools, validating = [], set(validation_families)
     for task in tqdm(list(tasks), desc="Look through tasks", leave=False):
-        # At least one is held back (see `_COUNTS`), so this is never a slice up to -0.
+        # The recipe holds back at least one, so this is never a slice up to -0, which is empty.
         examples = task.train[: -recipe.validation_examples]
         if len(examples) < _MIN_EXAMPLES:
             continue
-        # A generator for each task and purpose: another task changes no draw of this one.
+        # Random numbers of their own for each task and purpose, so that adding or removing a task
+        # changes no draw of the others.
         rng = random.Random(f"{recipe.seed}:probe:{task.info.slug}")
         probed = rng.sample(examples, _PROBED_EXAMPLES)
         full = encode_short(tokenizer, probed, "full", recipe.max_tokens)
@@ -209,11 +210,11 @@ def build_pools(
         held = task.train[-recipe.validation_examples :]
         reads_bare = bool(bare) and recipe.kind != "teacher"
         check = encode_short(tokenizer, held, "bare" if reads_bare else "full", recipe.max_tokens)
-        # Half of the probe fits, so `_fill_row` always finds an example that does.
+        # If half of the probe fits, `_fill_row` always finds an example that does.
         if 2 * len(full) >= len(probed) and check:
             role: Role = "validation" if task.info.family in validating else "train"
             length = median(len(e.ids) for e in (bare if reads_bare else full))
-            # Sorted, because a set of strings has another order in every process.
+            # Sorted, because a set of strings has a different order in every process.
             prompts = sorted({e.prompt for e in examples})
             rng = random.Random(f"{recipe.seed}:condition:{task.info.slug}")
             prompts = rng.sample(prompts, min(recipe.pool_prompts, len(prompts)))
@@ -223,7 +224,7 @@ def build_pools(
 
 def condition_path(pool: TaskPool, identity: str, recipe: TrainRecipe) -> Path:
     """Where a task's encoded prompts are kept; see `encode_conditions`."""
-    # Without the number of prompts in a condition, which is chosen at each draw.
+    # The key leaves out the number of prompts in a condition, which matters only at each draw.
     key = "\0".join((identity, str(recipe.stages[0][1]), *pool.prompts))
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]
     return recipe.cache_folder / "conditions" / f"{digest}.safetensors"
@@ -300,7 +301,7 @@ class Sampler:
         self._categories = defaultdict(list)
         for i in trained:
             self._categories[self._category(i)].append(i)
-        # One of each task: examples of one task share its instruction too.
+        # Each from another task, because examples of one task share its instruction too.
         firsts = (encode_example(tokenizer, pools[i].examples[0], "full") for i in trained[:8])
         # An estimate for the budget of rows; `pack` finds the true prefix of each batch.
         self._prefix = shared_length([e.ids for e in firsts if e is not None])
@@ -359,7 +360,7 @@ class Sampler:
 
     def held_back(self, tasks: Sequence[int], sources: Sequence[int]) -> Iterator[Batch]:
         """The held-back examples of some tasks, each conditioned on prompts of its source."""
-        # Tasks of like length share a pass, which spares padding.
+        # Tasks of similar length share a pass, which saves padding.
         order = sorted(range(len(tasks)), key=lambda k: self._pools[tasks[k]].length)
         size = self._recipe.tasks_per_step
         for start in range(0, len(order), size):

@@ -50,8 +50,8 @@ def save_checkpoint(
     Raises:
         TrainingError: If the disk refuses; the checkpoint before it stays.
     """
-    # Safetensors holds a flat map of tensors, and unlike pickle no code. So the optimizer's state
-    # goes by the names of parameters.
+    # Safetensors, unlike pickle, holds no code, but only a flat map of tensors. So the optimizer's
+    # state is stored under the names of the parameters.
     names = {id(p): name for name, p in module.named_parameters()}
     tensors: dict[str, Tensor] = {f"module.{k}": v for k, v in module.state_dict().items()}
     for parameter, state in optimizer.state.items():
@@ -86,7 +86,7 @@ def load_checkpoint(
     for name, parameter in module.named_parameters():
         prefix = f"optimizer.{name}."
         state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        # A parameter without a gradient so far has no state.
+        # A parameter that no step has updated has no state, such as an unused decoder's.
         if state:
             # AdamW counts its steps on the CPU and keeps its moments beside the parameter.
             optimizer.state[parameter] = {

@@ -191,7 +191,7 @@ class Collection:
                 f"collection `{self.path}` has no task of the train split, so it has no mean that "
                 "training may see. Collect with --split train or both."
             )
-        # One by one, so that a single checkpoint is in memory besides the sum.
+        # One by one, so that only one checkpoint is in memory besides the sum.
         total = torch.zeros(self.layout.num_tokens, self.layout.spec.r, self.layout.width)
         for run in runs:
             total += self.read(run, run.snapshots[-1])
@@ -235,18 +235,18 @@ class Collection:
         """
         finals = [(run, run.snapshots[-1]) for run in self.runs]
         firsts = [(run, run.snapshots[0]) for run in self.runs]
-        # Hashed here, because `_inner_products` reads the files in parts. A set, because the only
-        # snapshot of a run is its first and its last.
+        # Hashed here, because `_inner_products` reads the files in parts. A set, because a run's
+        # only snapshot is both its first and its last.
         for run, snapshot in {*finals, *firsts}:
             _check_hash(self.path / run.folder / file_name(snapshot.step), snapshot.sha256)
-        # Row i is the end of run i, row count + i its beginning.
+        # Row i is the last snapshot of run i, row count + i its first.
         centred = _centre(self._inner_products([*finals, *firsts]), len(finals))
         norms = centred.diagonal().clamp(min=1e-30).sqrt()
         cosine = (centred / norms[:, None] / norms).tolist()
         last, count = range(len(finals)), len(finals)
         pairs = [(i, j) for i in last for j in last if i < j]
         slugs = [run.slug for run in self.runs]
-        # One run alone is its own mean, and centred it is nothing.
+        # A single run is its own mean, so centring leaves zero.
         several = len(finals) > 1 and any(len(run.snapshots) > 1 for run in self.runs)
         return Cosines(
             within_run=_mean([cosine[i][count + i] for i in last]) if several else None,
@@ -262,7 +262,7 @@ class Collection:
         """
         path = self.path / run.folder / file_name(snapshot.step)
         try:
-            # The very bytes that were hashed: the file might be exchanged between two readings.
+            # Parse the bytes that were hashed: the file might be replaced before a second read.
             state = load(_check_hash(path, snapshot.sha256))
             return tokenize(state, self.layout).float()
         except (SafetensorError, LayoutMismatchError) as error:

@@ -137,7 +137,7 @@ def pack(groups: Sequence[Sequence[EncodedExample]]) -> PackedExamples:
             at, number = rest.stop, number + 1
     query, key = owner[:, :, None], owner[:, None, :]
     causal = torch.ones(length, length, dtype=torch.bool).tril()
-    # Padding sees padding, so that softmax has a key in every row.
+    # Padding sees padding, so that softmax has a key for every query.
     visible = causal & ((query == key) | (key == len(everyone)))
     return PackedExamples(ids, positions, visible[:, None], predicts, owner, number)
 
@@ -187,8 +187,8 @@ def _attention(model: nn.Module, batch: PackedExamples) -> AbstractContextManage
     """The model's own attention; where a CPU computes a gradient, the faster one in blocks."""
     # Never without a gradient, so that no score depends on how training is made fast.
     in_blocks = batch.ids.device.type == "cpu" and torch.is_grad_enabled()
-    # Blocks know no windows and no capped scores. And where the base's blocks are computed again,
-    # that happens in the backward pass, after this attention was taken off.
+    # Attention in blocks knows no windows and no capped scores. And a base that recomputes its
+    # layers does so in the backward pass, when its own attention is back in place.
     if in_blocks and attends_plainly(model) and not recomputes(model):
         shared = int((batch.owner[0] == batch.num_examples).sum())
         return attending_in_blocks(model, batch.owner, shared)

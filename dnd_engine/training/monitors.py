@@ -114,7 +114,8 @@ def measure_probe(
     for name, others in sources.items() if compare else ():
         pairs = [(t, s) for t, s in zip(probe.tasks, others, strict=True) if s is not None]
         if pairs:
-            # Task by task against its own right prompts, so that easy and hard tasks cancel out.
+            # Some tasks may lack wrong prompts, so each is compared with its own right ones, not
+            # with the mean of all.
             wrong = [g.nll for g in measure(*zip(*pairs, strict=True))]
             if name == "wrong_prompt_gap":
                 values[f"{prefix}_loss_wrong_prompts"] = fmean(wrong)

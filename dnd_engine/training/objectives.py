@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-@runtime_checkable  # the tests check arguments of this type
+@runtime_checkable  # in tests, beartype checks arguments against it
 class Objective(Protocol):
     """One number to lower, for a batch and the weight tokens generated for it."""
 
@@ -119,7 +119,7 @@ class Reconstruction:
                 f"{', ...' if len(changed) > 3 else ''}. Train on the task folders that it was "
                 "made from, or collect from these into another folder."
             )
-        # What is cached are means over these tasks, so its name depends on them too.
+        # The cache holds means over these tasks, so its name depends on them too.
         trained = [task.info.slug for task in tasks]
         identity = hashlib.sha256("\0".join((self._identity, *trained)).encode()).hexdigest()
         self._pairs = open_pairs(self._collection, trained, self._recipe.cache_folder, identity)
@@ -142,7 +142,7 @@ class Reconstruction:
         """Weighted mean squared error; 1 is about what predicting each token's mean costs."""
         targets = self._targets(batch, tokens)
         scales = token_scales(targets, self.pairs.floor.to(tokens))
-        # Standardising would take the same mean from both, which the difference cancels.
+        # Standardising would subtract the same mean from both, so the difference needs none.
         errors = ((tokens - targets) / scales[:, :, None, None]).square().mean(dim=(2, 3))
         return (errors * self.pairs.criterion.to(tokens)).mean()
 

@@ -102,7 +102,7 @@ def open_pairs(collection: Collection, slugs: Sequence[str], cache: Path, identi
         per_token = snapshots.std(dim=(2, 3))
         centred = snapshots - snapshots.mean(dim=(2, 3), keepdim=True)
         standardised = centred / per_token.clamp(min=1e-8)[:, :, None, None]
-        # Without correction, because a single snapshot shall move by 0 and not by NaN.
+        # Without correction, so that a single snapshot moves by 0 and not by NaN.
         movement = standardised.std(dim=0, correction=0).mean(dim=(1, 2))
         # Relative to the task's own mean, so that each task counts the same.
         criterion += movement / movement.mean().clamp(min=1e-12)

@@ -54,7 +54,7 @@ class LogReader:
         """
         with self._lock:
             try:
-                # In bytes, because a line that is still being written may end inside a character.
+                # In bytes: `_offset` is compared with the file's size, which text mode cannot do.
                 with self._path.open("rb") as file:
                     # Of the open file: a resumed run may put another in its place at any moment.
                     status = os.fstat(file.fileno())

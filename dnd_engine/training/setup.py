@@ -119,7 +119,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     reads = recipe.kind != "teacher"
     missing = [p for p in pools if reads and not condition_path(p, read_by, recipe).exists()]
     _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
-    # What follows takes minutes, and who watches the folder shall see meanwhile what comes.
+    # Before the slow work, so that whoever watches the folder sees meanwhile what is planned.
     write_aside(recipe.out / RECIPE, (json.dumps(recipe.to_json(), indent=1) + "\n").encode())
     objective.prepare(pools)
     conditions = ConditionPool.unread(len(pools))

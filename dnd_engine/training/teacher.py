@@ -85,12 +85,12 @@ def listen(examples: Sequence[Example], base: BaseModel) -> TeacherAnswers:
     for row in _rows(encoded):
         logits, _ = answer_logits(base.model, pack([row]).to(base.device))
         top = logits.log_softmax(dim=-1).topk(TOP, dim=-1)
-        # Half of int64, which only `gather` asks for.
+        # Half the size of int64, which only `gather` needs.
         tokens.append(top.indices.to(torch.int32).cpu())
         log_probs.append(top.values.cpu())
         rest.append(_log_rest(top.values).cpu())
     lengths = torch.tensor([0, *(len(e.ids) - e.start for e in encoded)])
-    # `torch.cat` refuses an empty list, and perhaps no answer has ended.
+    # `torch.cat` refuses an empty list, as there would be if no answer has ended.
     empty = torch.zeros(0, TOP)
     return TeacherAnswers(
         starts=lengths.cumsum(dim=0),

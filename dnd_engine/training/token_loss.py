@@ -46,7 +46,7 @@ class _TokenLosses(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         nll = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         hits = torch.empty(len(hidden), dtype=torch.bool, device=hidden.device)
-        # A validation needs no gradient, which is half of the products.
+        # A validation needs no gradient, which is half of the matrix products.
         needed = ctx.needs_input_grad[0]
         grads = torch.empty_like(hidden) if needed else None
         for start in range(0, len(hidden), _CHUNK):

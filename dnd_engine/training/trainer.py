@@ -134,7 +134,7 @@ class _Run:
                 f"`{recipe.out}` already holds a run. Continue it with --resume, "
                 "or train into another folder."
             )
-        # Who watches the folder would take it for the collection's.
+        # `RunFolder` looks for a manifest first, and would show the collection, not this run.
         if (recipe.out / MANIFEST).exists():
             raise TrainingError(
                 f"`{recipe.out}` holds `{MANIFEST}`, so it is the folder of a collection. Train "
@@ -176,7 +176,7 @@ class _Run:
             unit="step",
             disable=not first,
         )
-        # The other processes do the same, and write it nowhere.
+        # The other processes go through the same steps, but only the first keeps a log.
         log_path = recipe.out / LOG if first else Path(os.devnull)
         with log_path.open("a", encoding="utf-8") as log, _Interrupt() as interrupt:
             for step in bar:
@@ -198,8 +198,8 @@ class _Run:
                 # At once, for those who watch the run.
                 log.flush()
                 self.done = step + 1
-                # The signal reaches each process at another moment. All must stop after the same
-                # step, or those that go on wait for the others' gradients for ever.
+                # The signal reaches the processes at different moments. All must stop after the
+                # same step, or those that go on wait for the others' gradients for ever.
                 interrupted = self.processes.any(interrupt.asked)
                 if validates or interrupted or self.done % recipe.checkpoint_every == 0:
                     if first:  # a checkpoint that outlives a power cut needs the steps before it
@@ -293,7 +293,7 @@ class _Run:
             nlls, exacts = torch.split(losses.nll, sizes), torch.split(losses.exact.float(), sizes)
             for task, nll, exact in zip(batch.tasks, nlls, exacts, strict=True):
                 found[task] = GroupNLL(float(nll.mean()), float(exact.mean()))
-        # `held_back` goes by length, the caller by an order of its own.
+        # `held_back` sorts tasks by length; callers expect their own order.
         return [found[task] for task in tasks]
 
     @torch.no_grad()
@@ -410,7 +410,6 @@ class _Run:
                 f"`{self.best_file}` cannot be read. Lower `steps` by one and train into another "
                 "folder, or take the checkpoint's weights."
             )
-        # The best weights, which need not be the last.
         self.generator.load_state_dict(state)
         folder = self.recipe.out / "generator"
         stopped_early = self.done < self.recipe.steps

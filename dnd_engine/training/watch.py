@@ -155,7 +155,7 @@ class RunFolder:
                 f"or `{MANIFEST}` of `dnd collect`, found {', '.join(others[:_FEW_NAMES])}{more}. "
                 "Name the folder that was given as --out."
             )
-        # At once, so that a folder that cannot be read is refused here.
+        # Look at once, so that a folder that cannot be read is refused here.
         self.look()
 
     def look(self) -> Training | Collecting:
@@ -199,7 +199,7 @@ class RunFolder:
         idle = max(0.0, self._clock() - moved)
         recent = rows[-_RECENT_STEPS:]
         seconds = [row["seconds"] for row in recent if "seconds" in row]
-        # Few steps validate, so this is averaged over all of them.
+        # Few steps validate, so this is averaged over all steps, not the recent ones.
         watching = [row.get("watch_seconds", 0.0) for row in rows]
         pace = fmean(seconds) + fmean(watching) if seconds else None
         # A run that still moves may at any time take as long as its longest step took.
@@ -294,7 +294,7 @@ class RunFolder:
         """Return a file's contents, read again if it has changed; None if it is missing."""
         path = self._path / name
         try:
-            # Before reading: if the file is replaced meanwhile, it has changed again the next time.
+            # Before reading: if the file is replaced in between, the next look finds another stamp.
             status = path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
             if name not in self._texts or self._texts[name][0] != stamp:

@@ -101,7 +101,7 @@ class _Collector:
                 f"`{recipe.out}` already holds a collection. Continue it with --resume, or collect "
                 "into another folder."
             )
-        # Before the base is loaded, so that a wrong folder is told at once.
+        # Before the base is loaded, so that a wrong folder is reported at once.
         self.tasks = choose_tasks(recipe)
         self.trainer = RunTrainer(recipe)
         self.manifest = self._new_manifest()
@@ -137,7 +137,7 @@ class _Collector:
                 bar.set_postfix(runs=done, refresh=False)
                 # Runs that ended early, tasks left out, and jobs elsewhere owe the bar their steps.
                 bar.update(max(0, done * recipe.steps - bar.n))
-        # Left by groups that an earlier call formed otherwise.
+        # Left by an earlier call, whose groups were different.
         for stale in recipe.out.glob("checkpoint-*"):
             stale.unlink()
         if not self.runs:
@@ -157,10 +157,10 @@ class _Collector:
 
     def _groups(self, wanted: Sequence[tuple[Task, int]]) -> list[Group]:
         """Runs that share a batch, without those that are done: the same after every stop."""
-        # Tasks of like length together spare padding.
+        # Tasks of similar length together save padding.
         order = sorted(wanted, key=lambda run: (_typical_length(run[0]), run[0].info.slug, run[1]))
         width = self.recipe.tasks_at_once
-        # Divided first, then without finished runs. Otherwise groups would shift after every stop,
+        # First divided, then freed of finished runs. Otherwise groups would shift after every stop,
         # and none would find its checkpoint.
         chunks = [order[first : first + width] for first in range(0, len(order), width)]
         pending = [
@@ -266,8 +266,8 @@ class _Collector:
     def _check_room(self, num_runs: int) -> None:
         recipe, num_parameters = self.recipe, self.trainer.layout.num_parameters
         size = getattr(torch, recipe.snapshot_dtype).itemsize * num_parameters
-        # Beside the snapshots, one checkpoint: parameters and two moments in float32, for a moment
-        # twice, as the new one is written before the old one goes.
+        # Beside the snapshots, one checkpoint: parameters and AdamW's two moments in float32, and
+        # all twice, because the new file is written before the old one goes.
         needed = num_runs * recipe.num_snapshots * size
         needed += 2 * 3 * 4 * num_parameters * min(num_runs, recipe.tasks_at_once)
         free = shutil.disk_usage(recipe.out).free

@@ -153,7 +153,7 @@ def starts_here(losses: Sequence[float], recipe: CollectRecipe) -> StartReason |
     """
     step, window, back = len(losses), recipe.smoothing_steps, recipe.plateau_steps
     if step >= window + back:
-        # Sums serve as means, because both windows are of one length.
+        # Sums serve as means, because both windows have the same length.
         now = sum(losses[step - window :])
         before = sum(losses[step - window - back : step - back])
         if now >= before * (1 - recipe.plateau_percent / 100):
@@ -176,7 +176,7 @@ def choose_tasks(recipe: CollectRecipe) -> list[Task]:
     # Sorted, so that the draw does not depend on the order of the folders.
     chosen = sorted(tasks, key=lambda task: task.info.slug)
     if recipe.holdouts:
-        # Tasks for training have no kind, and stay.
+        # Training tasks have no kind of holdout, and stay.
         kinds = {"", *recipe.holdouts}
         chosen = [task for task in chosen if task.info.holdout in kinds]
     if recipe.reports:

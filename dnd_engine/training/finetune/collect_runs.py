@@ -210,7 +210,7 @@ class RunTrainer:
                 if training.start is not None:
                     self._write_snapshot(training, step)
             if step % recipe.checkpoint_every == 0:
-                # The curve first: resuming drops rows too many, but cannot make up missing ones.
+                # The curve first: resuming drops surplus rows, but cannot make up missing ones.
                 self._write_losses(trainings)
                 save_checkpoint(checkpoint, parameters, optimizer, step, digest)
             on_steps(len(active))
@@ -284,7 +284,7 @@ class RunTrainer:
         started: float,
     ) -> None:
         """Note what a step gave, validating where it is time to."""
-        # First of all, because the rule decides whether this step is a run's last, to be validated.
+        # First, because the rule decides whether this is a run's last step, which is validated.
         for training, (loss, norm) in zip(trainings, found, strict=True):
             training.add(LossRow(step, loss, norm))
         due = [t for t in trainings if t.is_done or step % self.recipe.validate_every == 0]

@@ -73,7 +73,7 @@ def short_enough(
     chosen: list[Example] = []
     too_long = 0
     for example in examples:
-        # Here, so that no further example is tokenised in vain.
+        # Checked before the next example is tokenised, which would be in vain.
         if len(chosen) == most:
             break
         encoded = encode_example(base.tokenizer, example, "full")
@@ -146,7 +146,7 @@ def train_on_lessons(
         TrainingError: If the loss or its gradient is not finite.
     """
     base = runtime.base
-    # As a set that keeps its order.
+    # Serves as a set that keeps its order.
     learnt: dict[str, None] = {}
 
     def step_loss(tokens: nn.Parameter, step: int) -> Tensor:

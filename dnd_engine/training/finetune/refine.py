@@ -209,7 +209,7 @@ def refine(
         TrainingError: If too few examples can be used, or the loss or its gradient is not finite.
     """
     chosen = choose(examples, runtime.base, config)
-    # Closed however the training ends, so that a server is asked no more.
+    # Closed however the training ends, so that the teacher's server gets no more requests.
     with closing(_batches(runtime, chosen, teacher, answers, config)) as batches:
         held_back = 0 if score is None else _num_held_back(len(chosen), config)
         answered = _Answered(chosen, held_back, batches)
@@ -234,7 +234,7 @@ def _train(
     before = now = None if score is None or not held_back else score(start, held_back)
     seconds = 0.0
     learnt: tuple[str, ...] = ()
-    # `said` and `lessons` grow together meanwhile, so a lesson's number is good for both.
+    # `said` and `lessons` grow together, also during training, so a lesson's number serves both.
     steps = train_on_lessons(
         runtime,
         start,

@@ -95,7 +95,7 @@ def draw_lessons(
     """Lessons of one step: every epoch in an order of its own, each shown full or bare."""
     size = min(count, batch_size)
     drawn: list[tuple[int, Mode]] = []
-    # A function of the step alone: nothing is kept in between, where lessons may be added.
+    # Derived from the step's number alone, with no state in between: lessons may be added there.
     for place in range(step * size, (step + 1) * size):
         epoch, at = divmod(place, count)
         order = list(range(count))
