@@ -157,7 +157,7 @@ def imprint(
             # ones. With a single prompt nothing can be left out.
             if update.explained > _MIN_EXPLAINED or len(rows) == 1:
                 share = update.explained
-                # Scale both factors to equal size, so that bfloat16 rounds them equally.
+                # Both factors equally large, so that gradient steps from here change neither more.
                 root = update.a.norm(dim=1).clamp(min=1e-12).sqrt()
                 a, b = _stored(update.a / root[:, None]), _stored(update.b * root)
                 walk.apply(a, b)

@@ -463,7 +463,7 @@ def _from_prompts(origin: Mapping[str, Any]) -> bool:
 
 
 def _word(value: Any) -> str:
-    """Return a digest, name or number of a provenance; any other value gives an empty text."""
+    """Return a digest, name or number of a provenance; any other value gives “unknown”."""
     known = value is not None and re.fullmatch(r"[0-9A-Za-z-]{1,64}", str(value))
     return str(value) if known else "unknown"
 

@@ -24,6 +24,9 @@ _ALIASES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 _TIED = ("gemma2", "gemma3_text", "smollm3")
 """Architectures whose embeddings transformers ties by default."""
 
+_MAY_HAVE_BIAS = ("gemma2", "gemma3_text", "llama", "qwen3", "smollm3")
+"""Architectures that heed `attention_bias`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseShape:
@@ -94,8 +97,13 @@ def _norms_and_biases(config: Mapping[str, Any]) -> int:
     # The block's two norms, and in some families two more after its halves.
     found = (4 if architecture_of(config).mlp_norm else 2) * hidden
     # Qwen 2 always has biases on queries, keys and values, but its config does not say so.
-    if model_type == "qwen2" or config.get("attention_bias"):
+    has_bias = bool(config.get("attention_bias")) and model_type in _MAY_HAVE_BIAS
+    if model_type == "qwen2" or has_bias:
         found += head_dim * heads + 2 * _key_value_size(config)
+    if has_bias:
+        found += hidden  # on the output of attention, too
+    if config.get("mlp_bias") and model_type in ("llama", "smollm3"):
+        found += 2 * int(config["intermediate_size"]) + hidden
     # Norms of queries and keys, each as wide as a head.
     if model_type in ("qwen3", "gemma3_text"):
         found += 2 * head_dim

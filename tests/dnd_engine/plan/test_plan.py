@@ -57,10 +57,13 @@ def test_parameters_are_those_of_the_model_that_transformers_builds(name: str) -
     assert counted == pytest.approx(stated * 1e9, rel=0.02)
 
 
+@pytest.mark.parametrize("biases", [{}, {"attention_bias": True, "mlp_bias": True}])
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
-def test_every_architecture_is_counted_without_what_transformers_fills_in(model_type: str) -> None:
-    """Of these, some tie their embeddings by default, and a config need not say so."""
-    values = {**CONFIG, "head_dim": 16, "model_type": model_type}
+def test_every_architecture_is_counted_without_what_transformers_fills_in(
+    model_type: str, biases: dict[str, bool]
+) -> None:
+    """Some tie their embeddings by default and a config need not say so; some heed no biases."""
+    values = {**CONFIG, "head_dim": 16, "model_type": model_type, **biases}
     config = AutoConfig.for_model(**values, pad_token_id=0)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
