@@ -138,7 +138,7 @@ class _Answered:
 
     def are_too_few(self, least: int) -> bool:
         """Whether more answers are needed to train on."""
-        return len(self.answers) < least or len(self.lessons) < least - _MIN_HELD_BACK
+        return len(self.answers) < least or len(self.lessons) < max(1, least - _MIN_HELD_BACK)
 
     def take(self) -> bool:
         """Take the next answers; False if there are no more."""

@@ -221,6 +221,27 @@ def test_training_begins_with_the_first_answers_and_takes_the_others_on_the_way(
     assert taken == [2] * 5 + [3] * 5 + [4]
 
 
+def test_training_waits_for_a_first_answer_that_is_not_held_back(base: BaseModel) -> None:
+    def answers(examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
+        for first in range(0, len(examples), 8):
+            yield [example.bare for example in examples[first : first + 8]]
+
+    config = replace(LABELS, labels=False, steps=1, least_prompts=2)
+    steps = refine(
+        Runtime.of(base, LAYOUT),
+        start(),
+        LAYOUT,
+        MANY,
+        None,
+        config,
+        answers=answers,
+        score=lambda _tokens, held_back: len(held_back) / 10,
+    )
+    made = finish(steps)[1]
+    assert (made.num_held_back, made.score) == (8, 0.8)
+    assert made.prompts
+
+
 def test_an_outside_teacher_without_answers_is_an_error(base: BaseModel) -> None:
     def answers(examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
         yield [None] * len(examples)
