@@ -1136,7 +1136,8 @@ def test_the_trained_teacher_is_a_row_of_its_own_where_there_is_one(
     found = examine(engine, unseen, config)
     assert {row.row for row in found.rows} == {"base"}
     assert "no trained teacher" in found.not_measured["trained_teacher"]
-    tokens = random_tokens(seed=3)
+    higher = LAYOUT.with_rank(6)
+    tokens = random_tokens(higher, seed=3)
     save_teacher(engine.generator, tmp_path / "taught", tokens, {})
     folder = GeneratorFolder.open(tmp_path / "taught")
     monkeypatch.setattr(engine, "info", replace(engine.info, teacher_sha256=folder.teacher_sha256))
@@ -1153,6 +1154,7 @@ def test_the_trained_teacher_is_a_row_of_its_own_where_there_is_one(
     assert baselines.why_not("trained_teacher") is None
     setup = present(baselines.setup("trained_teacher", unseen[0], 0))
     torch.testing.assert_close(setup.tokens, tokens, rtol=0.01, atol=0.01, check_dtype=False)
+    assert setup.layout == higher
     assert baselines.is_common("trained_teacher")
     assert baselines.source("trained_teacher") == folder.teacher_sha256
 
