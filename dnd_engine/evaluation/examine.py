@@ -123,7 +123,7 @@ def examine(
         command=command,
         seed=config.seed,
         split=config.split,
-        generator=engine.generator.path.name,
+        generator=engine.generator.name,
         generator_sha256=engine.generator.sha256,
         teacher_sha256=engine.info.teacher_sha256,
         base=engine.info.base_id,

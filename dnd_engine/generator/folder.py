@@ -176,6 +176,12 @@ class GeneratorFolder:
         teacher = _hash(path / TEACHER) if has_teacher else ""
         return cls(path, config, tasks, _hash(path / "model.safetensors"), teacher, notes)
 
+    @property
+    def name(self) -> str:
+        """Name of the folder as the user gave it, so a link keeps its own."""
+        # The path `.` has no name.
+        return self.path.name or self.path.absolute().name
+
     def seen(self, name: str) -> list[Any]:
         """Return the training or validation tasks of generator and teacher, in one list.
 

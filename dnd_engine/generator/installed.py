@@ -126,7 +126,12 @@ def loaded_choice(config: EngineConfig) -> Choice:
     """Return what a configuration loads, as a `Choice`."""
     path = generator_path(config)
     num_bytes = _weights(path) if path else 0
-    return Choice(base=known_name(config.base, BASES), generator=path, generator_bytes=num_bytes)
+    return Choice(
+        base=known_name(config.base, BASES),
+        # The page names choices by their folders, and the path `.` has no name.
+        generator=path.absolute() if path else None,
+        generator_bytes=num_bytes,
+    )
 
 
 def installed(loaded: EngineConfig | None = None, folder: Path | None = None) -> list[Choice]:

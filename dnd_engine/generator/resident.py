@@ -57,8 +57,7 @@ class ResidentGenerator:
         """Return the generator's fields of `EngineInfo`."""
         config = self.folder.config
         return {
-            # Resolved, because the folder may be named as `.`, which has no name.
-            "generator_id": self.folder.path.resolve().name,
+            "generator_id": self.folder.name,
             "generator_path": self.folder.path,
             "generator_sha256": self.folder.sha256,
             "teacher_sha256": self.folder.teacher_sha256,

@@ -1311,6 +1311,18 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
     assert baselines.missing["nearest_lora"][task.info.slug].startswith("no other training task")
 
 
+def test_a_generator_named_by_a_dot_has_a_report_with_the_name_of_its_folder(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    generator: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(generator)
+    refolder(monkeypatch, engine, replace(engine.generator, path=Path()))
+    assert examine(engine, unseen[:1], replace(config, rows=("base",))).generator == "generator"
+
+
 def test_a_generator_is_no_multi_task_lora(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig, generator: Path
 ) -> None:

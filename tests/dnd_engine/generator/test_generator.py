@@ -137,6 +137,16 @@ def test_a_config_that_contradicts_itself_is_refused(changes: dict[str, Any], me
 # The folder
 
 
+def test_a_folder_has_the_name_it_was_given_and_a_dot_that_of_the_place(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links included, whose targets often have names that say nothing."""
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    names = [GeneratorFolder.open(path).name for path in (folder, tmp_path / "link", Path())]
+    assert names == ["made", "link", "made"]
+
+
 def test_a_generator_comes_back_from_its_folder(folder: Path) -> None:
     opened = GeneratorFolder.open(folder)
     assert opened.config == CONFIG

@@ -91,6 +91,14 @@ def test_what_an_encoder_adds_must_be_downloaded_too() -> None:
     assert base.with_part(Availability(num_bytes=None, download_bytes=None)).download_bytes is None
 
 
+def test_a_loaded_generator_that_is_named_by_a_dot_is_offered_by_the_name_of_its_folder(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_generator(tiny_folder, tmp_path / "mine"))
+    offered = installed(EngineConfig(base=str(tiny_folder), generator=Path()), tmp_path / "none")
+    assert offered[0].generator == tmp_path / "mine"
+
+
 def test_a_generator_elsewhere_is_listed_while_it_is_loaded(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
