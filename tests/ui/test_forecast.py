@@ -128,7 +128,7 @@ def test_a_model_that_does_not_load_gives_none(
     assert list(on.prompts.forecast(session)) == [{}]
 
 
-def test_a_switch_of_models_meanwhile_ends_it_without_an_error(
+def test_an_error_of_the_engine_is_told(
     on: Handlers,
     arrange: Arrange,
     request_of: RequestOf,
@@ -136,7 +136,30 @@ def test_a_switch_of_models_meanwhile_ends_it_without_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def forecast(bucket: Bucket) -> Forecast:
+        raise DndError("the teacher is damaged.")
+
+    monkeypatch.setattr(engine, "forecast", forecast)
+    session = Session()
+    on.prompts.update_prompts(arrange(SQL={"a.jsonl": FILE}), session, request_of("s"))
+    with pytest.raises(DndError, match=r"the teacher is damaged\."):
+        list(on.prompts.forecast(session))
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_a_switch_of_models_meanwhile_ends_it_without_an_error(
+    waiting: bool,
+    on: Handlers,
+    arrange: Arrange,
+    request_of: RequestOf,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether the old model still answers, or the forecast was waiting for its turn."""
+
+    def forecast(bucket: Bucket) -> Forecast:
         monkeypatch.setattr(EngineHandle, "engine", None)  # as while others are loaded
+        if waiting:
+            raise DndError("The engine is not loaded.")
         return Forecast(sureness=0.9, num_prompts=len(bucket.prompts))
 
     monkeypatch.setattr(engine, "forecast", forecast)

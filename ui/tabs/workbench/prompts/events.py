@@ -99,23 +99,27 @@ class PromptEvents:
         try:
             for _state in self._app.calls.until_ready():
                 yield {}
-            yield from self._new_forecasts(session)
         except DndError:
-            return  # no model is loaded, or not yet the next one: the head of the page says so
-
-    def _new_forecasts(self, session: Session) -> Iterator[Updates]:
+            return  # the head of the page says why no model is loaded
         canvas = session.arrangement
         for bucket in buckets_on(session.canvas, session):
             # For each bucket, because the owner may switch models between two of them.
-            model = _model(self._app.calls.ready())
+            model = self._loaded_model()
+            if model is None:
+                return  # the head of the page says that others are loading
             key = (model, _contents(bucket))
             # None counts as found: those prompts cannot be asked, and need not be tried again.
             if not bucket.files or bucket.weight <= 0 or key in session.forecasts:
                 continue
             if session.arrangement != canvas or session.is_busy:
                 return
-            found = self._app.calls.forecast(bucket)
-            if _model(self._app.calls.ready()) != model:
+            try:
+                found = self._app.calls.forecast(bucket)
+            except DndError:
+                if self._loaded_model() == model:
+                    raise
+                return  # other models were asked for while this waited for its turn
+            if self._loaded_model() != model:
                 return  # other models were loaded meanwhile
             session.forecasts[key] = found
             # A dict keeps the order of insertion, so the oldest goes first.
@@ -124,6 +128,10 @@ class PromptEvents:
             yield {"forecast": self._forecasts(session.canvas, session)}
         # Once more, because a card may have been removed while its forecast was on its way.
         yield {"forecast": self._forecasts(session.canvas, session)}
+
+    def _loaded_model(self) -> str | None:
+        engine = self._app.calls.engine
+        return None if engine is None else _model(engine)
 
     def _forecasts(self, arrangement: Arrangement, session: Session) -> str:
         engine = self._app.calls.engine
