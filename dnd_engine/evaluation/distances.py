@@ -40,7 +40,7 @@ Indices = npt.NDArray[np.int64]
 
 def measure_distances(
     generated: Mapping[str, Sequence[Float[Tensor, "tokens rows cols"]]],
-    training: Mapping[str, Float[Tensor, "tokens rows cols"]] | None,
+    training: Mapping[str, Float[Tensor, "tokens rows cols"]],
     layout: LoRALayout,
     source: Literal["", "generated", "collected"] = "",
 ) -> tuple[Cosine, Distances]:
@@ -48,7 +48,7 @@ def measure_distances(
 
     Args:
         generated: Task to its adapters, one per prompt draw.
-        training: Training task to its adapter; None to leave those comparisons out.
+        training: Training task to its adapter; may be empty.
         layout: Layout of all adapters.
         source: Where the training adapters come from.
 
@@ -65,9 +65,9 @@ def measure_distances(
         raise ConfigError("distances need at least one generated adapter, got none.")
     draws = [len(generated[slug]) for slug in tasks]
     owners = np.repeat(np.arange(len(tasks)), draws)  # index of each generated adapter's task
-    names = list(training or {})
+    names = list(training)
     everything = [a for slug in tasks for a in generated[slug]]
-    everything += [(training or {})[name] for name in names]
+    everything += training.values()
     # Generated adapters first, in the order of `owners`, then those of training.
     products = delta_gram(everything, layout).numpy()
     mine = products[: len(owners), : len(owners)]

@@ -50,7 +50,7 @@ def test_other_factors_of_the_same_weight_change_are_the_same_point() -> None:
     turned = {
         key: turn @ value if "lora_A" in key else value @ turn.T for key, value in state.items()
     }
-    cosine, _ = measure_distances({"a": [tokens, tokenize(turned, LAYOUT)]}, None, LAYOUT)
+    cosine, _ = measure_distances({"a": [tokens, tokenize(turned, LAYOUT)]}, {}, LAYOUT)
     assert cosine.same_task == pytest.approx(1)
 
 
@@ -61,7 +61,7 @@ def test_cosines_are_those_of_the_weight_changes_raw_and_centred() -> None:
     }
     flat = [(slug, explicit(t)) for slug, draws in generated.items() for t in draws]
     mean = torch.stack([v for _, v in flat]).mean(dim=0)
-    means, found = measure_distances(generated, None, LAYOUT)
+    means, found = measure_distances(generated, {}, LAYOUT)
     for suffix, centre in (("", torch.zeros_like(mean)), ("_centred", mean)):
         same: list[float] = []
         different: list[float] = []
@@ -78,7 +78,7 @@ def test_cosines_are_those_of_the_weight_changes_raw_and_centred() -> None:
 
 def test_every_task_counts_alike_in_the_mean_however_many_draws_it_has() -> None:
     a, b = (random_tokens(seed=s).double() for s in (1, 2))
-    cosine, _ = measure_distances({"a": [a, a, a], "b": [b]}, None, LAYOUT)
+    cosine, _ = measure_distances({"a": [a, a, a], "b": [b]}, {}, LAYOUT)
     assert cosine.different_task_centred == pytest.approx(-1)
 
 
@@ -141,13 +141,13 @@ def test_linearly_dependent_training_adapters_are_no_obstacle() -> None:
 
 def test_a_generator_that_gives_one_adapter_for_all_has_nothing_left_when_centred() -> None:
     one = random_tokens(seed=1)
-    found, _ = measure_distances({"a": [one, one], "b": [one, one]}, None, LAYOUT)
+    found, _ = measure_distances({"a": [one, one], "b": [one, one]}, {}, LAYOUT)
     assert found.same_task == found.different_task == pytest.approx(1, abs=1e-5)
     assert found.same_task_centred is found.different_task_centred is None
 
 
 def test_without_training_adapters_those_comparisons_are_left_out() -> None:
-    cosine, found = measure_distances({"a": [random_tokens(seed=1)]}, None, LAYOUT)
+    cosine, found = measure_distances({"a": [random_tokens(seed=1)]}, {}, LAYOUT)
     assert found.nearest is found.outside_span is None
     assert cosine.same_task is None
     assert found.n_training == 0
@@ -163,6 +163,6 @@ def test_training_adapters_that_are_all_alike_give_no_distances() -> None:
 
 def test_faults_say_what_is_wrong() -> None:
     with pytest.raises(ConfigError, match="at least one generated adapter"):
-        measure_distances({}, None, LAYOUT)
+        measure_distances({}, {}, LAYOUT)
     with pytest.raises(LayoutMismatchError, match="adapter 1 has weight tokens of shape"):
-        measure_distances({"a": [random_tokens(), random_tokens()[1:]]}, None, LAYOUT)
+        measure_distances({"a": [random_tokens(), random_tokens()[1:]]}, {}, LAYOUT)
