@@ -20,7 +20,7 @@ __all__ = [
     "Plan",
     "Workload",
     "make_plan",
-    "metric_flops",
+    "penalty_flops",
     "saved_bytes",
     "training_step_flops",
 ]
@@ -36,7 +36,7 @@ _EIGEN = 9
 """Operations of a symmetric eigendecomposition, divided by the cube of its size (Golub & Van
 Loan)."""
 
-DIRECTIONS, EXACT_WIDTH, SPARE, ROUNDS = 512, 2048, 64, 3
+_DIRECTIONS, _EXACT_WIDTH, _SPARE, _ROUNDS = 512, 2048, 64, 3
 """Those of `imprint.ordinary` and `imprint.solve`, which import torch: directions that a layer's
 penalty keeps; up to which width all are computed; and how the leading ones of wider layers are
 searched."""
@@ -280,7 +280,7 @@ class _Costs:
             "Measuring ordinary activity, once",
             once,
             self.hardware.seconds(once, passes, trains=False),
-            (self.shape.parameters * _BF16 + self._kept_bytes() + self._metric_bytes()) / 1e9,
+            (self.shape.parameters * _BF16 + self._kept_bytes() + self._penalty_bytes()) / 1e9,
         )
         yield self._pays("break_even", "Tasks until our training pays", training, lora_seconds)
         yield self._pays(
@@ -343,7 +343,7 @@ class _Costs:
         # `solve` looks for eigenvectors in the smaller space.
         least = min(rows, out)
         regression = (
-            4 * rows * wide * DIRECTIONS  # inputs times the penalty's inverse
+            4 * rows * wide * _DIRECTIONS  # inputs times the penalty's inverse
             + 2 * rows**2 * wide  # the Gram matrix
             + 2 * rows**2 * out  # the solution
             + 2 * rows**3  # its factor, and the prompts left out
@@ -356,7 +356,7 @@ class _Costs:
         wide, tokens = self.shape.intermediate_size, self.work.ordinary_tokens
         # Twice: while the base answers, and again layer by layer.
         read = 2 * self.shape.block_parameters * tokens * 2
-        return float(read + self._fitted_layers() * metric_flops(wide, tokens))
+        return float(read + self._fitted_layers() * penalty_flops(wide, tokens))
 
     def _fitted_layers(self) -> int:
         first = int(self.shape.num_layers * _IMPRINT.first_layer_share)
@@ -364,36 +364,36 @@ class _Costs:
 
     def _kept_bytes(self) -> float:
         """Return the bytes of the cached penalty: the leading directions of every fitted layer."""
-        return self._fitted_layers() * DIRECTIONS * self.shape.intermediate_size * _FP32
+        return self._fitted_layers() * _DIRECTIONS * self.shape.intermediate_size * _FP32
 
-    def _metric_bytes(self) -> float:
+    def _penalty_bytes(self) -> float:
         """Return the bytes of computing one layer's penalty: inputs, scaled inputs, directions."""
         wide = self.shape.intermediate_size
         return (2 * self.work.ordinary_tokens + 3 * _searched(wide)) * wide * _FP32
 
 
-def metric_flops(wide: int, tokens: int) -> int:
+def penalty_flops(wide: int, tokens: int) -> int:
     """Count the operations of one layer's penalty: all directions, or a search for leading ones.
 
     Args:
         wide: Width of the layer's inputs.
         tokens: Number of inputs.
     """
-    if wide <= EXACT_WIDTH:
+    if wide <= _EXACT_WIDTH:
         return 2 * tokens * wide**2 + _EIGEN * wide**3
     searched = _searched(wide)
     return (
-        (4 * ROUNDS + 2) * tokens * wide * searched  # two products a round, and the image
-        + 4 * ROUNDS * wide * searched**2  # the orthogonal basis of each round
+        (4 * _ROUNDS + 2) * tokens * wide * searched  # two products a round, and the image
+        + 4 * _ROUNDS * wide * searched**2  # the orthogonal basis of each round
         + 2 * tokens * searched**2
         + _EIGEN * searched**3  # eigenvectors in the image
-        + 2 * wide * searched * DIRECTIONS  # turned back
+        + 2 * wide * searched * _DIRECTIONS  # turned back
     )
 
 
 def _searched(wide: int) -> int:
     """Return the number of directions that a penalty is computed with."""
-    return wide if wide <= EXACT_WIDTH else DIRECTIONS + SPARE
+    return wide if wide <= _EXACT_WIDTH else _DIRECTIONS + _SPARE
 
 
 def _backed_flops(shape: BaseShape, tokens: int, answers: int) -> float:

@@ -197,16 +197,16 @@ def test_operations_of_a_wide_layers_penalty_are_those_that_torch_counts() -> No
             torch.randn(tokens, 2),
             torch.ones(tokens),
             floor=0.1,
-            most=costs.DIRECTIONS,
+            most=costs._DIRECTIONS,
         )
     counted = counter.get_total_flops()
-    assert counted < costs.metric_flops(wide, tokens) < 1.2 * counted
-    assert (costs.EXACT_WIDTH, costs.SPARE, costs.ROUNDS) == (
+    assert counted < costs.penalty_flops(wide, tokens) < 1.2 * counted
+    assert (costs._EXACT_WIDTH, costs._SPARE, costs._ROUNDS) == (
         solve._EXACT_WIDTH,
         solve._SPARE,
         solve._ROUNDS,
     )
-    assert costs.DIRECTIONS == ordinary._DIRECTIONS
+    assert costs._DIRECTIONS == ordinary._DIRECTIONS
 
 
 def test_measured_runs_are_within_a_fifth_of_what_is_derived() -> None:
