@@ -322,11 +322,22 @@ class _Answers:
         if not named:
             if any(name in _HIDDEN for name in _names_of(value)):
                 return None
-            raise ConfigError(
-                f"{self.where}: the label {value!r} is none of {', '.join(texts)}. Give "
-                "`label_values`, in the order of the texts."
-            )
+            raise ConfigError(f"{self.where}: {self._fault(value, keys)}")
         return texts[named[0]], tuple(texts.values()) if self.recipe.metric == "choice" else ()
+
+    def _fault(self, value: Any, keys: Sequence[str]) -> str:
+        """What is wrong with a label that names no text, and the way out."""
+        recipe = self.recipe
+        if any(name in keys for name in _names_of(value)):
+            texts = "options" if recipe.options else "labels"
+            return (
+                f"a row has the label {value!r}, but no text for it. Check `{texts}` and the row."
+            )
+        if recipe.option_labels or recipe.label_values:
+            way_out = f"Check `{'option_labels' if recipe.option_labels else 'label_values'}`."
+        else:
+            way_out = "Give `label_values`, in the order of the texts."
+        return f"the label {value!r} is none of {', '.join(keys)}. {way_out}"
 
     def _options(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """The texts of a row's own options; empty for those that it lacks."""

@@ -854,8 +854,34 @@ def test_an_option_that_a_row_lacks_is_none_of_its_options(tmp_path: Path) -> No
         assert example.options == tuple(f"{k}{number}" for k in "abc"[: 2 + number % 2])
         assert example.response == f"{'ab'[number % 2]}{number}"
     write_rows(tmp_path / "d" / "test.jsonl", [row | {"key": "C"} for row in rows[10:]])
-    with pytest.raises(ConfigError, match=r"the label 'C' is none of A, B\. Give `label_values`"):
+    with pytest.raises(ConfigError, match=r"a row has the label 'C', but no text for it\. Check"):
         make_task(exam, tmp_path / "cache2")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, r"the label 'Z' is none of 0, 1\. Give `label_values`, in the order of the texts\."),
+        ({"label_values": ("n", "y")}, r"the label 'Z' is none of n, y\. Check `label_values`\."),
+        ({"option_labels": "keys"}, r"the label 'Z' is none of A, B\. Check `option_labels`\."),
+    ],
+)
+def test_a_label_that_names_no_text_is_refused(
+    tmp_path: Path, fields: dict[str, Any], message: str
+) -> None:
+    """Even where a row has no options at all, those that it could have are named."""
+    row = {"one": None, "two": None, "label": "Z", "keys": ["A", "B"], "question": "q"}
+    write_rows(tmp_path / "d" / "test.jsonl", [row])
+    exam = recipe(
+        tmp_path / "d",
+        input="{question}",
+        labels=(),
+        options=("one", "two"),
+        train="test",
+        **fields,
+    )
+    with pytest.raises(ConfigError, match=message):
+        make_task(exam, tmp_path / "cache")
 
 
 def test_an_item_that_a_list_lacks_is_no_line_of_the_input(tmp_path: Path) -> None:
