@@ -122,7 +122,7 @@ class DatasetRecipe:
 
     @property
     def answer_columns(self) -> tuple[str, ...]:
-        """Those that the answer is read from."""
+        """Columns that the answer is read from."""
         last = (self.option_labels,) if self.option_labels else ()
         return _first_names(self.label, *self.options, *last)
 
@@ -375,8 +375,12 @@ def _names_of(value: Any) -> tuple[str, ...]:
 
 def _text_of(value: Any) -> str:
     """A value as text; empty where a row has none, which is NaN in some columns of numbers."""
+    return "" if _is_missing(value) else str(value)
+
+
+def _is_missing(value: Any) -> bool:
     # Only NaN differs from itself.
-    return "" if value is None or value != value else str(value)
+    return value is None or bool(value != value)
 
 
 def _first(value: Any) -> Any:
@@ -416,7 +420,7 @@ def _filled(template: str, row: Mapping[str, Any], where: str) -> str:
         if name is not None:
             value = _reach(row, name, where)
             if isinstance(value, list):
-                text += "\n".join(f"- {item}" for item in map(_text_of, value) if item)
+                text += "\n".join(f"- {item}" for item in value if not _is_missing(item))
             else:
                 text += _text_of(value)
     return text
