@@ -179,7 +179,7 @@ def hash_train(task: Task) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_new(out: Path, slugs: Sequence[str]) -> None:
+def check_new(out: Path, slugs: Sequence[str] = ()) -> None:
     """Refuse a new folder of tasks before they are made, which may take long.
 
     Raises:
@@ -193,7 +193,7 @@ def check_new(out: Path, slugs: Sequence[str]) -> None:
 def is_folder_name(slug: str) -> bool:
     """Whether a task can have this slug: it becomes a folder, in the task folder and nowhere else.
 
-    `../x` would reach outside. `Path.name` lets `..` pass, so a leading dot is refused besides.
+    `../x` would reach outside. `Path.name` lets `..` pass, so a leading dot is refused too.
     """
     plain = slug.isprintable() and Path(slug).name == slug and not slug.startswith(".")
     return bool(slug) and plain and len(slug.encode()) <= _MAX_SLUG
@@ -205,13 +205,13 @@ def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
     Raises:
         TaskError: If something exists at `out`, or an index of these tasks would be refused.
     """
-    check_new(out, [task.info.slug for task in tasks])
+    check_new(out)
     # Without `answer_format` and `variant`: variants are never stored.
     columns = (*COLUMNS, *OPTIONAL_COLUMNS)
     rows = [{name: getattr(task.info, name) for name in columns} for task in tasks]
-    _raise_all(
-        f"`{out}`", [f"task `{row['slug']}`: {words}" for row in rows for words in _faults(row)]
-    )
+    faults = [f"task `{row['slug']}`: {words}" for row in rows for words in _faults(row)]
+    faults += _repeated([task.info.slug for task in tasks])
+    _raise_all(f"`{out}`", faults)
     with written_aside(out) as aside:
         aside.mkdir()
         with (aside / "tasks.csv").open("w", encoding="utf-8", newline="") as stream:

@@ -116,6 +116,8 @@ def test_nothing_is_written_over_or_half_written(tmp_path: Path) -> None:
         write_tasks(tmp_path / "other", [letters("../x")])
     with pytest.raises(TaskError, match="slug `one` is there twice"):
         write_tasks(tmp_path / "other", [letters("one"), letters("one")])
+    with pytest.raises(TaskError, match=r"`metric` is 'luck'.*; slug `one` is there twice\."):
+        write_tasks(tmp_path / "other", [letters("one"), letters("one", metric="luck")])
     assert [path.name for path in tmp_path.iterdir()] == ["tasks"]
 
 
