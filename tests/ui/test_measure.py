@@ -22,8 +22,8 @@ from tests.until import until
 from ui.canvas import Arrangement
 from ui.handlers import Handlers, Updates
 from ui.state import Session
-from ui.tabs.measure.view import measured_html, score_words
-from ui.text import speaking
+from ui.tabs.measure.view import measured_html
+from ui.text import score_number, speaking
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -465,9 +465,9 @@ def test_an_unforeseen_error_puts_the_buttons_back(
 
 
 def test_scores_are_written_as_the_engine_writes_them() -> None:
-    told = [score_words(value) for value in (0, 0.141, 1, 0.004, -0.03)]
+    told = [score_number(value) for value in (0, 0.141, 1, 0.004, -0.03)]
     assert told == ["0", ".14", "1.00", ".004", "-.03"]
-    signed = [score_words(value, signed=True) for value in (0, 0.141, -0.03)]
+    signed = [score_number(value, signed=True) for value in (0, 0.141, -0.03)]
     assert signed == ["0", "+.14", "-.03"]
     with speaking("de"):
-        assert score_words(0.141) == ",14"
+        assert score_number(0.141) == ",14"

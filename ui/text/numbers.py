@@ -5,6 +5,7 @@ from datetime import datetime
 from babel.dates import format_date, format_time
 from babel.numbers import get_decimal_symbol, get_group_symbol
 
+from dnd_engine import wording
 from dnd_engine.charts import clock, short
 from dnd_engine.progress import duration
 from ui.text.catalogue import language
@@ -48,12 +49,9 @@ def size(num_bytes: int) -> str:
     return f"{number(num_bytes / 1e3, '.0f')} kB"
 
 
-def score_number(value: float) -> str:
-    """Format a score without a leading zero: .14."""
-    # Rounded first, so that .999 is the "1" of a full score and .004 the "0" of none.
-    value = round(value, 2)
-    digits = number(value, ".2f")
-    return digits.removeprefix("0") if 0 < value < 1 else digits.rstrip("0").rstrip(",.")
+def score_number(value: float, *, signed: bool = False) -> str:
+    """Format a score or a difference as the engine does: .14, -.03, never rounded to zero."""
+    return localized(wording.signed(value) if signed else wording.number(value))
 
 
 def short_number(value: float) -> str:

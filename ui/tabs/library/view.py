@@ -13,10 +13,10 @@ from dnd_engine.measure.kept import Scores
 from ui.fields import Textbox
 from ui.markup import heading, none_yet
 from ui.state import TRAINED, Taught
-from ui.tabs.measure.view import mode_words, score_words
+from ui.tabs.measure.view import mode_words
 from ui.tabs.workbench.adapter.checks_view import verdicts
 from ui.tabs.workbench.take.view import where_words
-from ui.text import N_, _, count_prompts, day, drawn, size
+from ui.text import N_, _, count_prompts, day, drawn, score_number, size
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
@@ -169,9 +169,9 @@ def _scored(entry: Entry, file: str, scores: Scores) -> str:
     """Describe scores on labelled rows, beside the base's, and their strength if it differs."""
     told = []
     for mode, own, base in scores.brief:
-        score = f"{mode_words(mode)} {score_words(own)}"
+        score = f"{mode_words(mode)} {score_number(own)}"
         if base is not None:
-            score = _("{score} (base {base})", score=score, base=score_words(base))
+            score = _("{score} (base {base})", score=score, base=score_number(base))
         told.append(score)
     if scores.strength != entry.strength:
         file = _("{file}, at strength {strength:.2f}", file=file, strength=scores.strength)

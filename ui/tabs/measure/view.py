@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import gradio as gr
 
-from dnd_engine import wording
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.measure.results import ROWS
@@ -20,7 +19,7 @@ from dnd_engine.wording import LINES, inputs_label, row_label
 from ui.fields import Slider
 from ui.markup import TIMES, cut, esc, facts, icon, label_html, none_yet, prose
 from ui.stages import stages_view
-from ui.text import N_, _, clock_words, drawn, localized, number
+from ui.text import N_, _, clock_words, drawn, number, score_number
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -38,7 +37,6 @@ __all__ = [
     "mode_words",
     "most_measured",
     "of_html",
-    "score_words",
     "train_of_html",
 ]
 
@@ -329,7 +327,7 @@ def measured_html(found: "Found", now: "Made | None") -> str:
         measured,
         names={key: _(name) for key, name in LINES.items()},
         mode_words=mode_words,
-        write=score_words,
+        write=score_number,
         time=clock_words,
         axis=_("seconds to make it, scoring left out, log scale"),
     )
@@ -359,11 +357,6 @@ def mode_words(mode: str) -> str:
     return _(inputs_label(mode))
 
 
-def score_words(value: float, *, signed: bool = False) -> str:
-    """Format a score or a difference as the engine does: .14, -.03, never rounded to zero."""
-    return localized(wording.signed(value) if signed else wording.number(value))
-
-
 def _named(adapter: "Adapter") -> str:
     strength = number(adapter.strength, ".2f")
     return f"<b>{esc(adapter.name)}</b> <code>{esc(adapter.sha256[:8])}</code> {TIMES} {strength}"
@@ -388,7 +381,7 @@ def _verdicts_html(found: "Found", whole: Sequence["RowResult"]) -> str:
             if row.lead is not None and row.verdict is not None and not untrained:
                 lead = {
                     **_interval(row.lead),
-                    "lead": score_words(row.lead.mean, signed=True),
+                    "lead": score_number(row.lead.mean, signed=True),
                 }
                 words = _(
                     "{label} ({lead}, {low} to {high})", label=_label(name, row.steps), **lead
@@ -422,7 +415,7 @@ def _doubts_html(measured: "Measurement", mode: "Mode") -> str:
             _(
                 "Always answering “{label}” would score {score}.",
                 label=esc(cut(label, 60)),
-                score=score_words(share),
+                score=score_number(share),
             )
         )
     if (always := measured.always_answers(mode)) is not None:
@@ -486,12 +479,12 @@ def _row_html(measured: "Measurement", row: "RowResult", columns: Sequence[str])
         items = _("{done} of {total}", done=row.num_items, total=total)
     lead: str = ""
     if row.lead is not None:
-        of = {**_interval(row.lead), "lead": score_words(row.lead.mean, signed=True)}
+        of = {**_interval(row.lead), "lead": score_number(row.lead.mean, signed=True)}
         lead = _("{lead} ({low} to {high})", **of)
     cells = {
-        "score": f"<b>{score_words(row.score.mean)}</b>",
+        "score": f"<b>{score_number(row.score.mean)}</b>",
         "interval": _("{low} to {high}", **_interval(row.score)),
-        "choice": "" if row.choice is None else score_words(row.choice),
+        "choice": "" if row.choice is None else score_number(row.choice),
         "nll": number(row.nll, ".2f"),
         "lead": lead,
         "items": items,
@@ -515,7 +508,7 @@ def _label(row: str, steps: int) -> str:
 
 def _interval(of: "Interval") -> dict[str, str]:
     return {
-        "score": score_words(of.mean),
-        "low": score_words(of.low),
-        "high": score_words(of.high),
+        "score": score_number(of.mean),
+        "low": score_number(of.low),
+        "high": score_number(of.high),
     }
