@@ -44,7 +44,7 @@ ROWS: Mapping[str, str] = {
     "multi_task_lora": N_("Multi-task LoRA"),
     "nearest_lora": N_("Nearest task's LoRA"),
     "shared_lora": N_("What all adapters share"),
-    "trained_teacher": N_("Teacher of imprints"),
+    "trained_teacher": N_("Trained teacher"),
     "generator": N_("Generator, right prompts"),
     "generator_wrong": N_("Generator, wrong prompts"),
     "generator_shuffled": N_("Generator, shuffled words"),

@@ -176,8 +176,8 @@ class Baselines:
 
     def is_common(self, row: str) -> bool:
         """Whether all tasks have the same adapter under a row, and no examples."""
-        lora = ("mean_lora", "multi_task_lora", "shared_lora", "trained_teacher")
-        return row in ("base", *lora, "generator_constant")
+        loras = ("mean_lora", "multi_task_lora", "shared_lora", "trained_teacher")
+        return row in ("base", "generator_constant", *loras)
 
     def source(self, row: str) -> str:
         """What a row is made of apart from the decoder, as a hash or in words; empty for none."""

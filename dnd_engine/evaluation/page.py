@@ -20,7 +20,7 @@ from dnd_engine.generator.report import (
     SimilarityGauge,
     Substitution,
 )
-from dnd_engine.scoring.scores import FORECAST_ROW
+from dnd_engine.scoring.scores import FORECAST_ROW, made_row
 from dnd_engine.scoring.statistics import MIN_UNITS
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
@@ -504,9 +504,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, st
 
 
 def _failure_lines(report: Report) -> list[str]:
+    rows = {row.row for row in report.rows}
+    made = made_row(rows)
+    if made not in rows:
+        return [f"Not known: the row “{row_label(made)}” was not measured."]
     if not report.failures:
-        return ["No answer scored under one half."]
-    return _table(
+        return [f"No answer of “{row_label(made)}” scored under one half."]
+    table = _table(
         "task | inputs | asked | wanted | got | score:",
         (
             (
@@ -516,6 +520,7 @@ def _failure_lines(report: Report) -> list[str]:
             for f in report.failures
         ),
     )
+    return [f"Row: {row_label(made)}.", "", *table]
 
 
 def _not_measured_lines(report: Report) -> list[str]:

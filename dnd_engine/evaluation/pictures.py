@@ -49,8 +49,13 @@ Picture = tuple[str, Sequence[Chart]]
 """A heading, which may be empty, and charts side by side."""
 
 _MODES: tuple[Mode, ...] = ("bare", "full")
-_MUST_BEAT = ("generator_wrong", "generator_shuffled", "generator_constant")
-"""Rows that the generator must beat if its prompts matter."""
+_MUST_BEAT = (
+    "generator_wrong",
+    "generator_shuffled",
+    "generator_constant",
+    "generator_imprint_wrong",
+)
+"""Rows that the generator and its imprints must beat if prompts matter."""
 _COSINES = {
     "same_task": "Same task, other prompts",
     "different_task": "Different tasks",

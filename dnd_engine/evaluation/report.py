@@ -94,14 +94,8 @@ _ORDER: tuple[Mode, ...] = ("bare", "full")
 
 _TERCILES = ("least similar", "middle", "most similar")
 
-_RETENTIONS = {
-    "generator": ("multi_task_lora",),
-    "imprint": ("base",),
-    # Without a trained teacher, the generated adapter answers the whole prompts of an imprint.
-    "generator_imprint": ("trained_teacher", "generator"),
-}
-"""Rows on bare inputs, and the rows on full prompts of which they are to retain the score: the
-first of them that was measured."""
+_RETENTIONS = ("generator", "imprint", "generator_imprint")
+"""Rows on bare inputs that are to retain a teacher's score on full prompts."""
 
 Value = Callable[[ItemScore], float | None]
 
@@ -371,8 +365,10 @@ def _substitution(table: _Measured, mode: Mode) -> Substitution | None:
 
 def _retention(table: _Measured, row: str) -> Retention | None:
     """A row on bare inputs as a share of another that reads the instruction too."""
-    *others, last = _RETENTIONS[row]
-    teacher = next((name for name in others if table.cells(name, "full")), last)
+    teacher = {"generator": "multi_task_lora", "imprint": "base"}.get(row)
+    if teacher is None:
+        # Without a trained teacher, the generated adapter answers the whole prompts of an imprint.
+        teacher = "trained_teacher" if table.meta.teacher_sha256 else "generator"
     both = _common(table.cells(row, "bare"), table.cells(teacher, "full"))
     if both is None:
         return None

@@ -17,6 +17,7 @@ __all__ = ["Findings", "ResultStore"]
 _LORAS = ("other LoRAs", "or name the collection used before")
 _SOURCES = {
     "multi_task_lora": ("another multi-task LoRA", "or name the one used before"),
+    "trained_teacher": ("another teacher", "or leave the row out"),
     **dict.fromkeys(
         IMPRINTED,
         (

@@ -192,25 +192,33 @@ def test_the_gain_is_the_loss_under_wrong_prompts_minus_the_loss_under_right_one
 
 
 @pytest.mark.parametrize(
-    ("name", "teacher"),
+    ("name", "teacher", "teacher_sha256"),
     [
-        ("generator", "multi_task_lora"),
-        ("imprint", "base"),
-        ("generator_imprint", "trained_teacher"),
+        ("generator", "multi_task_lora", ""),
+        ("imprint", "base", ""),
+        ("generator_imprint", "generator", ""),
+        ("generator_imprint", "trained_teacher", "t" * 64),
     ],
 )
 def test_retention_is_a_bare_row_over_its_instructed_teacher(
-    name: str, teacher: str, report: Report
+    name: str, teacher: str, teacher_sha256: str
 ) -> None:
+    about = replace(meta(), teacher_sha256=teacher_sha256)
+    report = build_report(SCORES, about, tasks=TASKS)
     found = report.retention[name]
     mine, theirs = row(report, name).score, row(report, teacher, "full").score
-    assert (found.bare, found.full, found.n_tasks) == (mine, theirs, 40)
+    assert (found.teacher, found.bare, found.full, found.n_tasks) == (teacher, mine, theirs, 40)
     assert found.share == pytest.approx(mine / theirs, abs=1e-3)
     assert present(found.low) < present(found.share) < present(found.high)
 
 
+def test_a_trained_teacher_that_was_not_measured_is_not_replaced_by_another() -> None:
+    without = [score for score in SCORES if score.row != "trained_teacher"]
+    about = replace(meta(), teacher_sha256="t" * 64)
+    assert "generator_imprint" not in build_report(without, about, tasks=TASKS).retention
+
+
 def test_retention_is_over_the_tasks_that_both_have() -> None:
-    """Without a row of a trained teacher, the generator told the instruction stands in."""
     told = [("generator", f"t{n}", 0, 0, 1.0) for n in range(8)]
     bare = [("generator_imprint", f"t{n}", 0, 0, 0.5) for n in range(1, 8)]
     full = [replace(s, mode="full") for s in handmade(*told)]
@@ -470,7 +478,9 @@ def test_the_page_holds_every_arm_the_failures_and_how_to_repeat_it(
 
 def test_text_of_models_cannot_break_a_table(written: Path) -> None:
     page = (written / "REPORT.md").read_text(encoding="utf-8")
-    table = page.split("## Wrong answers, drawn at random")[1].split("##")[0].strip().splitlines()
+    part = page.split("## Wrong answers, drawn at random")[1].split("##")[0].strip().splitlines()
+    told, *table = [line for line in part if line]
+    assert told == "Row: Generator, imprinted."
     assert len(table) == 22
     assert {line.replace("\\|", "").count("|") for line in table} == {7}
     assert all("``wrong" in line for line in table[2:])

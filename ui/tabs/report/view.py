@@ -31,7 +31,7 @@ from ui.markup import esc, icon, prose
 from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.teaching import teaching_html
-from ui.text import N_, _, language, ngettext, number, score_number
+from ui.text import N_, _, language, ngettext, number, score_number, short_number
 
 __all__ = [
     "Group",
@@ -258,7 +258,7 @@ def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, end: float)
                 high=score_number(row.high),
             )
         drawn.append(replace(bar, told=told))
-    scale = Scale(0, end, tuple(end * share for share in (0, 0.25, 0.5, 0.75, 1)), score_number)
+    scale = Scale(0, end, tuple(end * share for share in (0, 0.25, 0.5, 0.75, 1)), short_number)
     summary = f"{title}: {'; '.join(row.told for row in drawn)}"
     return (
         f"<div class='dnd-forest-mode'><p><b>{title}</b> <span class='dnd-facts'>{note}</span>"
@@ -278,7 +278,7 @@ def _categories_html(rows: Sequence[ReportRow]) -> str:
         return ""
     title = _("By kind of task")
     told = "; ".join(f"{row.label} {row.value}" for row in drawn)
-    chart = row_chart(drawn, Scale.share(score_number), f"{title}: {told}")
+    chart = row_chart(drawn, Scale.share(short_number), f"{title}: {told}")
     note = f"{_(row_label(made))}, {_(inputs_label(mode))}, {_('score')}"
     if any(row.bar for row in drawn):
         note += f"; {_('diamond: own LoRA')}"
@@ -295,7 +295,8 @@ def _failures_html(report: Report) -> str:
         f"<td><code>{esc(f.wanted)}</code></td><td><code>{esc(f.got)}</code></td></tr>"
         for f in report.failures[:_FAILURES_SHOWN]
     )
-    note = _("picked at random, not chosen")
+    row = _(row_label(made_row({r.row for r in report.rows})))
+    note = _("{row}, picked at random, not chosen", row=row)
     if left_out:
         note += _("; {number} on data that is not ours left out", number=left_out)
     nothing = (
