@@ -226,11 +226,11 @@ class Server:
             ) from error
 
     def _bounded(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
-        # A few kilobytes may unpack to gigabytes, and httpx unpacks a chunk before we can count it.
-        coding = answer.headers.get("content-encoding", "identity")
-        if coding.strip().lower() != "identity":
+        # A few kilobytes may hold gigabytes, and httpx decompresses a chunk before we can count it.
+        coding = answer.headers.get("content-encoding", "").strip()
+        if coding.lower() not in ("", "identity"):
             raise RemoteError(
-                f"`{self.url}` sends its answer packed as `{coding[:_SHOWN]}`, although it was "
+                f"`{self.url}` compresses its answer with `{coding[:_SHOWN]}`, although it was "
                 "asked not to. Turn compression off there, or in the proxy before it."
             )
         size = 0

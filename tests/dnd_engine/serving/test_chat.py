@@ -169,16 +169,29 @@ def test_an_answer_ends_in_time_and_size(streamed: bool, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_packed_answer_is_not_unpacked(streamed: bool) -> None:
-    """64 kB on the wire, packed twice, may be gigabytes before anybody has counted them."""
+def test_a_compressed_answer_is_refused(streamed: bool) -> None:
+    """64 kB on the wire, compressed twice, may be gigabytes before anybody has counted them."""
 
-    def packed(handler: Handler, _values: dict[str, Any]) -> None:
+    def compressed(handler: Handler, _values: dict[str, Any]) -> None:
         kind = "text/event-stream" if streamed else "application/json"
         handler.begin(200, kind, content_encoding="gzip, gzip")
         handler.write(gzip.compress(gzip.compress(b" " * 1000)))
 
-    with running_chat(packed) as there, pytest.raises(RemoteError, match="packed as `gzip, gzip`"):
+    with (
+        running_chat(compressed) as there,
+        pytest.raises(RemoteError, match="compresses its answer with `gzip, gzip`"),
+    ):
         _last(streamed, there.url)
+
+
+@pytest.mark.parametrize("coding", ["", "Identity"])
+def test_an_answer_that_is_said_to_be_not_compressed_is_read(coding: str) -> None:
+    def plain(handler: Handler, _values: dict[str, Any]) -> None:
+        message = {"content": "small say"}
+        handler.say(200, {"choices": [{"message": message}]}, content_encoding=coding)
+
+    with running_chat(plain) as there:
+        assert ask(there.url, "small", MESSAGES).text == "small say"
 
 
 def test_an_endless_answer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
