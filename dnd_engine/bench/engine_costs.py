@@ -99,7 +99,7 @@ class Imprint(Measurement):
         }
 
     def __call__(self, number: int) -> dict[str, float]:
-        """Imprint both buckets in turn, whose prompts are read anew each round."""
+        """Imprint both buckets in turn, whose prompts are read again each round."""
         engine, found = self._engine, dict[str, float]()
         for size, bucket in self._buckets.items():
             memory = engine.new_memory()

@@ -18,8 +18,8 @@ _VERSIONS = (
     ("", "memory.max", "memory.current", "inactive_file"),
     ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
-"""Of control groups, version 2 and version 1: the folder, the files of the limit and of what is
-used, and which line of `memory.stat` counts what can be dropped."""
+"""Control groups, version 2 and version 1: the folder, the files of the limit and of what is used,
+and which line of `memory.stat` counts what can be dropped."""
 
 _ROOM = 1.1
 """Factor for memory beside the weights: states, caches, the text encoder."""

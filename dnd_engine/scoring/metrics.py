@@ -8,8 +8,8 @@ How *normalised exact match* compares an answer, without rewarding a copy of the
   forgiven.
 - A list (parts split by line breaks, semicolons, or commas between short parts) is equal in any
   order, unless it is the input's own words in another order: then the order is the task.
-- Tasks made by an operation are exact by construction, and are compared but for blanks as they
-  stand: an operation may be about punctuation, leading zeros or order.
+- Tasks made by an operation are exact by construction, so their answers are compared as they are,
+  apart from white space: an operation may be about punctuation, leading zeros or order.
 """
 
 import re
@@ -59,7 +59,7 @@ class Grader:
 
     metric: str
     literal: bool = False
-    """Whether answers are compared but for blanks as they stand."""
+    """Compare answers as they are, apart from white space."""
     format: AnswerFormat | None = None
 
     @classmethod

@@ -146,7 +146,7 @@ def main() -> int:
         found += [f"{code}: {fault}" for fault in faults(catalogue)]
         if not options.check:
             _save(code, written(catalogue))
-        # Both are written anew, so that only messages count and not how a file is laid out.
+        # Both are written again, so that only messages count and not how a file is laid out.
         elif written(catalogue) != written(read_catalogue(code)):
             found.append(f"{code}: not up to date; run python -m ui.text")
     print("\n".join(found) or "All catalogues are complete.")  # noqa: T201 - what it is for

@@ -404,7 +404,7 @@ def _ask(
     texts = greedy_answers(examples, base, config.max_answer_tokens)
     answered = [replace(e, response=t) if t else None for e, t in zip(examples, texts, strict=True)]
     ended = [example for example in answered if example is not None]
-    # Answers are stripped and tokenised again, so what the teacher says of each token is read anew
+    # Answers are stripped and tokenised again, so what the teacher says of each token is read again
     # and not taken from the generation.
     known = listen(ended, base)
     places = map(known.of, range(len(ended)))
