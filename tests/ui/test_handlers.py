@@ -734,7 +734,7 @@ def test_a_proof_that_failed_quotes_as_every_error_does() -> None:
     [
         ((CONTROL, BASE_ALONE), "Yes. Other prompts do clearly worse."),
         ((replace(CONTROL, low=-0.1), BASE_ALONE), "does about as well"),
-        ((BASE_ALONE,), "none could be made from another task's prompts"),
+        ((BASE_ALONE,), "Not known: no adapter could be made from another task's prompts."),
     ],
 )
 def test_a_proof_without_a_generator_concludes_from_the_controls_it_has(
@@ -746,6 +746,12 @@ def test_a_proof_without_a_generator_concludes_from_the_controls_it_has(
     assert proof.depends == ("Yes." in drawn)
     assert drawn.count("<li>") == len(controls)
     assert "Word order" not in drawn
+
+
+def test_a_proof_promises_no_control_that_a_base_without_generator_lacks() -> None:
+    offered = proof_html(None)
+    assert "one made from another task's prompts" in offered
+    assert "shuffled" not in offered
 
 
 def test_nobody_calls_an_adapter_stale_that_is_about_to_be_remixed(

@@ -610,9 +610,8 @@ def proof_html(
         body = error_notice(failed)
     elif proof is None:
         more = _(
-            "Makes adapters from another task's prompts, and from yours with the words shuffled, "
-            "and compares them with this one on up to 16 of your prompts. Takes a few "
-            "seconds."
+            "Compares this adapter with others, such as one made from another task's prompts, on "
+            "up to 16 of your prompts. Takes a few seconds."
         )
         if done:
             more = _("This needs two prompts with a blank line between instruction and input.")
@@ -636,7 +635,7 @@ def _controls_html(proof: "Conditioning") -> str:
     # An interval that reaches 0 is compatible with no difference at all.
     doubts = [_(why) for why, low in compared.items() if low <= 0]
     if not compared:
-        doubts = [_("No evidence of it: none could be made from another task's prompts.")]
+        doubts = [_("Not known: no adapter could be made from another task's prompts.")]
     yes = _("Yes. Other prompts do clearly worse.")
     if "mean" in controls:
         yes = _("Yes. Other prompts, and what all adapters share, do clearly worse.")
