@@ -23,10 +23,10 @@ def needs_eager(config: Any) -> bool:
 
 def layer_kinds(config: Any) -> tuple[str, ...]:
     """Return the kind of attention of each layer."""
-    if kinds := getattr(config, "layer_types", None):
+    if kinds := _setting(config, "layer_types"):
         return tuple(kinds)
     # Configs without that list, such as Mistral's and Phi-3's, have one window for all layers.
-    kind = FULL if getattr(config, "sliding_window", None) is None else _WINDOW
+    kind = FULL if _setting(config, "sliding_window") is None else _WINDOW
     return (kind,) * int(config.num_hidden_layers)
 
 
@@ -72,4 +72,12 @@ def as_argument(model: nn.Module, masks: dict[str, Tensor]) -> Tensor | dict[str
     """Return the model's `attention_mask` argument."""
     config: Any = model.config
     # Models that name the kind of each layer look masks up by kind; the others take one tensor.
-    return masks if getattr(config, "layer_types", None) else next(iter(masks.values()))
+    return masks if _setting(config, "layer_types") else next(iter(masks.values()))
+
+
+def _setting(config: Any, name: str) -> Any:
+    """Return a setting that the config's architecture has; None for others.
+
+    A config keeps every entry of its file: a Llama's may hold a window, which its model ignores.
+    """
+    return getattr(config, name) if hasattr(type(config), name) else None

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GPT2Config, GraniteConfig, PreTrainedModel, T5Config
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GraniteConfig,
+    LlamaConfig,
+    PreTrainedModel,
+    T5Config,
+)
 
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
@@ -312,6 +319,13 @@ def test_windows_are_read_from_either_kind_of_config(base_of: BaseOf) -> None:
     assert layer_kinds(CONFIGS["mistral"]) == ("sliding_attention",) * 2
     assert layer_kinds(CONFIGS["qwen2"]) == ("full_attention", "sliding_attention")
     assert [attends_plainly(base_of(kind).model) for kind in ("llama", "gemma2")] == [True, False]
+
+
+def test_windows_that_an_architecture_does_not_use_are_not_read() -> None:
+    """A config keeps every entry of its file, also those that its model ignores."""
+    kinds = ["sliding_attention"] * 2
+    foreign = LlamaConfig(num_hidden_layers=2, sliding_window=4, layer_types=kinds)
+    assert layer_kinds(foreign) == ("full_attention",) * 2
 
 
 # Chat templates
