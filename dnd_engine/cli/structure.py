@@ -24,7 +24,8 @@ def is_foreign(path: Path, base: str) -> bool:
     from dnd_engine.models.sources import BASES
 
     try:
-        config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        # As bytes, which may begin with a byte order mark.
+        config = json.loads((path / "adapter_config.json").read_bytes())
         named = config["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -533,13 +533,19 @@ def taught_alike(refined: object) -> bool:
     return isinstance(share, float) and share >= _ALIKE
 
 
-def validation_words(error: ValidationError) -> str:
-    """Describe every fault of a JSON validation on one line."""
+def validation_words(error: ValidationError, depth: int | None = None) -> str:
+    """Describe every fault of a JSON validation on one line.
+
+    Args:
+        error: What pydantic found.
+        depth: Number of names that tell where a fault is; None for all. Where several types are
+            allowed, the names include these types, which no file names.
+    """
     # Without the values themselves, which may be prompts or megabytes long.
-    return "; ".join(
-        (f"`{'.'.join(map(str, fault['loc']))}`: " if fault["loc"] else "") + fault["msg"]
-        for fault in error.errors(include_url=False, include_input=False)[:_MAX_TOLD]
-    )
+    faults = error.errors(include_url=False, include_input=False)
+    places = ((".".join(map(str, fault["loc"][:depth])), fault["msg"]) for fault in faults)
+    told = dict.fromkeys(f"`{place}`: {words}" if place else words for place, words in places)
+    return "; ".join([*told][:_MAX_TOLD])
 
 
 def _digest(prompts: Iterable[Prompt]) -> str:

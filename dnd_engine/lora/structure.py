@@ -5,6 +5,7 @@ without its B. This module reads files as `reader` does, checks that they are co
 base's layout if one is known, and needs no model.
 """
 
+import codecs
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,12 +86,14 @@ def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStruc
     """
     files = read_files(path)
     try:
-        config = _READ_CONFIG.validate_json(files[_CONFIG], strict=True)
+        # Editors on Windows may begin a file with a byte order mark.
+        text = files[_CONFIG].removeprefix(codecs.BOM_UTF8)
+        config = _READ_CONFIG.validate_json(text, strict=True)
         state = load(files[_WEIGHTS])
     except (ValueError, SafetensorError, KeyError, RuntimeError) as error:
         fault = str(error)
         if isinstance(error, ValidationError):
-            fault = f"`{_CONFIG}`: {validation_words(error)}"
+            fault = f"`{_CONFIG}`: {validation_words(error, depth=1)}"
         raise AdapterError(
             f"`{path}` is damaged: {fault}. Copy it again, or save it again with PEFT."
         ) from error

@@ -1,5 +1,6 @@
 """Adapters of any tool: what they hold, and what of it a loader drops without a word."""
 
+import codecs
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -150,7 +151,16 @@ def test_a_pattern_of_ranks_is_no_fault(foreign: Path) -> None:
         ("adapter_config.json", b"[" * 100_000, "recursion limit exceeded"),
         ("adapter_config.json", b'{"r": [4]}', "`r`: Input should be a valid integer"),
         ("adapter_config.json", b'{"modules_to_save": 3}', "`modules_to_save`: Input should be a"),
-        ("adapter_config.json", b'{"target_modules": [3]}', "Input should be a valid string"),
+        (
+            "adapter_config.json",
+            b'{"target_modules": [3]}',
+            r"json`: `target_modules`: Input should be a valid string\. Copy",
+        ),
+        (
+            "adapter_config.json",
+            b'{"lora_alpha": "x"}',
+            r"`lora_alpha`: Input should be a valid integer; `lora_alpha`: Input should be a v",
+        ),
         ("adapter_config.json", b'{"base_model_name_or_path": ["a"]}', "a valid string"),
     ],
 )
@@ -162,6 +172,14 @@ def test_damaged_files_are_refused(file: str, content: bytes, message: str, fore
     shown = inspect(foreign, "--files")
     assert shown.exit_code == 1
     assert "Copy it again" in " ".join(shown.output.split()) or "is no LoRA" in shown.output
+
+
+def test_a_byte_order_mark_is_no_damage(foreign: Path) -> None:
+    """Editors on Windows may begin a file with one."""
+    config = foreign / "adapter_config.json"
+    config.write_bytes(codecs.BOM_UTF8 + config.read_bytes())
+    assert read_structure(foreign).r == 4
+    assert is_foreign(foreign, "another/base")
 
 
 def test_a_pickle_is_not_opened(foreign: Path) -> None:
