@@ -237,8 +237,10 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
     fields: dict[str, Any] = {}
     for key, value in item.items():
         folded = key.strip().casefold()
-        # Of keys that differ in case alone, the first filled one is read, as with equal columns.
-        if fields.get(folded) in (None, ""):
+        # Of keys that differ in case alone, the first filled one is read. Blank text is empty, as
+        # it is in tables.
+        kept = fields.get(folded)
+        if kept is None or (isinstance(kept, str) and not kept.strip()):
             fields[folded] = value
     labels = {
         key: _cell(value) if isinstance(value, str | int | float) else ""

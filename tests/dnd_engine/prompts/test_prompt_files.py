@@ -396,9 +396,16 @@ def test_of_keys_that_differ_in_case_the_first_filled_one_is_read(write: Write) 
     items = [
         {"prompt": "a", "Prompt": "b", "label": 0, "Label": 1},
         {"prompt": "", "Prompt": "c"},
+        {"prompt": " ", "Prompt": "d"},
+        {"prompt": None, "Prompt": "e"},
     ]
     file = read_prompt_file(write("a.json", json.dumps(items)))
-    assert [(p.text, p.label) for p in file.prompts] == [("a", "0"), ("c", None)]
+    assert [(p.text, p.label) for p in file.prompts] == [
+        ("a", "0"),
+        ("c", None),
+        ("d", None),
+        ("e", None),
+    ]
     assert [c.name for c in file.columns if c.role == "text"] == ["prompt"]
 
 
