@@ -10,26 +10,16 @@ Source: Yin et al. 2020, arXiv:1912.03820, for mutually exclusive tasks.
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.families import apply_operation
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import FORMATS
 
-__all__ = ["SharedInputs", "Shown"]
+__all__ = ["SharedInputs"]
 
 _MIN_SHARE = 0.5
 """Share of the inputs that a task must have answers for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """An example on a shared input."""
-
-    number: int | None
-    """Among the task's own examples; None if it was made for the occasion."""
-    example: Example
 
 
 class SharedInputs:
@@ -43,7 +33,7 @@ class SharedInputs:
     def __init__(self, tasks: Mapping[int, tuple[Task, Sequence[Example]]]) -> None:
         self._tasks = tasks
         self._own = {
-            i: {e.bare: n for n, e in enumerate(examples) if e.bare is not None}
+            i: {e.bare: e for e in examples if e.bare is not None}
             for i, (_, examples) in tasks.items()
         }
         # Behind the examples that are trained on stand those that the task is validated on.
@@ -59,7 +49,7 @@ class SharedInputs:
         self.anchors = [i for i in tasks if self._has_partner(i)]
         """Tasks that have inputs in common with another one than their own variants."""
 
-    def draw(self, num_tasks: int, num_inputs: int, rng: random.Random) -> dict[int, list[Shown]]:
+    def draw(self, num_tasks: int, num_inputs: int, rng: random.Random) -> dict[int, list[Example]]:
         """Inputs of one task, and what it and others make of them.
 
         Others come from the tasks that have any input in common with the anchor, which are those of
@@ -83,7 +73,7 @@ class SharedInputs:
             bases = {self._tasks[i][0].info.plain_slug for i in rows}
             for i in waiting:
                 if len(rows) == num_tasks:
-                    return _as_shown(rows)
+                    return _as_lists(rows)
                 base = self._tasks[i][0].info.plain_slug
                 if i in rows or (base in bases and not again):
                     continue
@@ -93,7 +83,7 @@ class SharedInputs:
                 if enough and not any(_agree(row, other) for other in rows.values()):
                     rows[i] = row
                     bases.add(base)
-        return _as_shown(rows)
+        return _as_lists(rows)
 
     def _has_partner(self, task: int) -> bool:
         base = self._tasks[task][0].info.plain_slug
@@ -103,15 +93,13 @@ class SharedInputs:
             for other in self._owners[text]
         )
 
-    def _show(self, task: int, texts: Sequence[str], rng: random.Random) -> dict[str, Shown]:
+    def _show(self, task: int, texts: Sequence[str], rng: random.Random) -> dict[str, Example]:
         """A task's examples on some inputs; those it has no answer for are left out."""
         row = {}
         for text in texts:
-            number = self._own[task].get(text)
-            if number is not None:
-                row[text] = Shown(number, self._tasks[task][1][number])
-            elif (made := self._make(task, text, rng)) is not None:
-                row[text] = Shown(None, made)
+            example = self._own[task].get(text) or self._make(task, text, rng)
+            if example is not None:
+                row[text] = example
         return row
 
     def _make(self, number: int, text: str, rng: random.Random) -> Example | None:
@@ -131,12 +119,12 @@ class SharedInputs:
         return Example(f"{instruction}\n\n{text}", answer)
 
 
-def _agree(one: dict[str, Shown], other: dict[str, Shown]) -> bool:
+def _agree(one: dict[str, Example], other: dict[str, Example]) -> bool:
     """Whether two tasks give the same answers to all their common inputs."""
     # Tasks without a common input agree too, and so are not shown together.
     common = one.keys() & other.keys()
-    return all(one[text].example.response == other[text].example.response for text in common)
+    return all(one[text].response == other[text].response for text in common)
 
 
-def _as_shown(rows: dict[int, dict[str, Shown]]) -> dict[int, list[Shown]]:
+def _as_lists(rows: dict[int, dict[str, Example]]) -> dict[int, list[Example]]:
     return {task: list(row.values()) for task, row in rows.items()}

@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from dnd_engine.errors import ConfigError
 from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.tasks.folder import Example, Task
-from dnd_engine.tasks.shared_inputs import SharedInputs, Shown
+from dnd_engine.tasks.shared_inputs import SharedInputs
 from dnd_engine.training.checkpoint import read_cached, write_tensors
 from dnd_engine.training.examples import (
     EncodedExample,
@@ -326,7 +326,7 @@ class Sampler:
         """
         # Seeded with text, which Python digests by SHA-512: the same in every process.
         recipe, rng = self._recipe, random.Random(f"{self._recipe.seed}:{step}")
-        shown: Mapping[int, Sequence[Shown]] = {}
+        shown: Mapping[int, Sequence[Example]] = {}
         if rng.random() < recipe.shared_input_share:
             tasks, shown = self._tasks_with_shared_inputs(rng)
         else:
@@ -372,7 +372,7 @@ class Sampler:
 
     def _tasks_with_shared_inputs(
         self, rng: random.Random
-    ) -> tuple[tuple[int, ...], Mapping[int, Sequence[Shown]]]:
+    ) -> tuple[tuple[int, ...], Mapping[int, Sequence[Example]]]:
         """Tasks on the same inputs, and their examples on them.
 
         Where too few tasks share inputs, tasks of the same category, which at least look similar,
@@ -390,7 +390,7 @@ class Sampler:
         return self._pools[pool].task.info.category
 
     def _fill_row(
-        self, pool: int, shown: Sequence[Shown] | None, rng: random.Random
+        self, pool: int, shown: Sequence[Example] | None, rng: random.Random
     ) -> list[EncodedExample]:
         """Different examples of a task, until the row is full; at least one.
 
@@ -400,7 +400,7 @@ class Sampler:
             rng: The step's.
         """
         recipe, own = self._recipe, self._pools[pool].examples
-        examples = rng.sample(own, len(own)) if shown is None else [one.example for one in shown]
+        examples = rng.sample(own, len(own)) if shown is None else shown
         row: list[EncodedExample] = []
         used, overflows = self._prefix, 0
         for example in examples:

@@ -6,7 +6,7 @@ import pytest
 
 from dnd_engine.tasks.folder import Example, Task, TaskInfo
 from dnd_engine.tasks.formats import FORMATS, formatted
-from dnd_engine.tasks.shared_inputs import SharedInputs, Shown
+from dnd_engine.tasks.shared_inputs import SharedInputs
 
 TEXTS = [f"{a} {b} {c}" for a in ("red", "blue") for b in ("cat", "dog", "owl") for c in "xyz"]
 
@@ -37,11 +37,11 @@ def shared(*tasks: Task, held: int = 0) -> SharedInputs:
     return SharedInputs(trained)
 
 
-def rows_of(draws: SharedInputs, tasks: int, inputs: int, seed: int) -> dict[int, list[Shown]]:
+def rows_of(draws: SharedInputs, tasks: int, inputs: int, seed: int) -> dict[int, list[Example]]:
     return draws.draw(tasks, inputs, random.Random(seed))
 
 
-def anchored(draws: SharedInputs, anchor: int, tasks: int, inputs: int) -> dict[int, list[Shown]]:
+def anchored(draws: SharedInputs, anchor: int, tasks: int, inputs: int) -> dict[int, list[Example]]:
     """The first draw that begins with the anchor."""
     found = (rows_of(draws, tasks, inputs, seed) for seed in range(50))
     return next(rows for rows in found if next(iter(rows)) == anchor)
@@ -53,13 +53,12 @@ def test_a_procedural_task_answers_inputs_of_its_kind_that_are_not_its_own() -> 
     assert list(rows) == [0, 1]
     made = 0
     for first, last in zip(rows[0], rows[1], strict=True):
-        assert first.number is not None
-        assert first.example == FIRST.train[first.number]
-        assert last.example.bare == first.example.bare
-        assert last.example.bare is not None
-        assert last.example.response == last.example.bare.split()[-1]
-        assert last.example.prompt.startswith("Do op-last-1.\n\n")
-        made += last.number is None
+        assert first in FIRST.train
+        assert last.bare == first.bare
+        assert last.bare is not None
+        assert last.response == last.bare.split()[-1]
+        assert last.prompt.startswith("Do op-last-1.\n\n")
+        made += last not in LAST.train
     assert made >= 3
 
 
@@ -71,7 +70,7 @@ def test_other_tasks_share_only_what_stands_in_both() -> None:
     assert list(anchored(draws, 0, 2, 8)) == [0]
     rows = anchored(shared(FIRST, LENGTH), 1, 2, 8)
     assert len(rows) == 2
-    assert all(one.example in LENGTH.train for one in rows[1])
+    assert all(one in LENGTH.train for one in rows[1])
 
 
 def test_a_task_that_shares_nothing_is_no_anchor() -> None:
@@ -89,7 +88,7 @@ def test_no_example_is_made_of_an_input_that_the_task_is_validated_on() -> None:
     for seed in range(20):
         rows = rows_of(draws, 2, 10, seed)
         if next(iter(rows)) == 0 and 1 in rows:
-            assert not {one.example.bare for one in rows[1]} & held
+            assert not {one.bare for one in rows[1]} & held
             seen += 1
     assert seen
 
@@ -114,10 +113,10 @@ def test_formats_are_kept_and_come_after_other_tasks() -> None:
         assert len(rows) == 3
         assert not {1, 2} <= set(rows), "one of the two, while there are other tasks"
         for one in rows.get(2, ()):
-            answer = FORMATS[name].unwrap(one.example.response)
-            assert one.example.bare is not None
-            assert answer == one.example.bare.split()[-1]
-            made += one.number is None
+            answer = FORMATS[name].unwrap(one.response)
+            assert one.bare is not None
+            assert answer == one.bare.split()[-1]
+            made += one not in wrapped.train
     assert made > 0, "a task in a format never answered another task's inputs"
     assert set(rows_of(draws, 4, 4, 0)) == {0, 1, 2, 3}
 
