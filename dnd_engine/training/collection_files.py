@@ -121,8 +121,7 @@ class Run:
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError(f"`seed` of `{slug}` is {seed!r}, expected a whole number")
         for name in (field.name for field in fields(cls) if field.type in (int, float)):
-            # Python's JSON reader accepts NaN and infinity too.
-            if type(values[name]) not in (int, float) or not math.isfinite(values[name]):
+            if not _is_number(values[name]):
                 raise ValueError(f"`{name}` of `{slug}` is {values[name]!r}, expected a number")
         steps = range(values["start"], values["steps"] + 1)
         # Lengths first: steps of a damaged manifest may span more than memory holds.
@@ -140,15 +139,31 @@ class Run:
 
 
 def check_origin(manifest: Mapping[str, Any]) -> None:
-    """See that a manifest tells base and start, which are compared much later.
+    """Check that a manifest names its base and its start.
+
+    They are compared much later, where a damaged one would not be told from a defect.
 
     Raises:
-        KeyError, TypeError: If it does not.
+        ArithmeticError, KeyError, TypeError, ValueError: If it does not.
     """
-    base, init = manifest["base"], manifest["init"]
-    for name, value in (("base", base), ("fingerprint", base["fingerprint"]), ("init", init)):
-        if not isinstance(value, dict):
-            raise TypeError(f"`{name}` is {value!r}, expected an object")
+    _object(manifest, "init")
+    fingerprint = _object(_object(manifest, "base"), "fingerprint")
+    _object(fingerprint, "architecture")
+    norms = fingerprint["norms"]
+    if not isinstance(norms, list) or not all(map(_is_number, norms)):
+        raise ValueError(f"`norms` is {norms!r}, expected a list of numbers")
+
+
+def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = values[name]
+    if not isinstance(value, dict):
+        raise TypeError(f"`{name}` is {value!r}, expected an object")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    # JSON's true and false are whole numbers to Python, whose reader accepts NaN and infinity too.
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def run_folder(slug: str, seed: int) -> Path:

@@ -625,7 +625,17 @@ def test_a_damaged_manifest_is_refused_on_resume(recipe: CollectRecipe) -> None:
     ("change", "message"),
     [
         (lambda m: m["runs"][0].update(steps=10**30), "OverflowError"),
-        (lambda m: m.update(base="b"), "TypeError"),
+        (lambda m: m.update(base="b"), "`base` is 'b', expected an object"),
+        (lambda m: m["base"].update(fingerprint={"norms": 5}), r"KeyError\('architecture'\)"),
+        (
+            lambda m: m["base"]["fingerprint"].update(architecture=[]),
+            r"`architecture` is \[\], exp",
+        ),
+        (
+            lambda m: m["base"]["fingerprint"].update(norms=5),
+            "`norms` is 5, expected a list of num",
+        ),
+        (lambda m: m["base"]["fingerprint"].update(norms=["1"]), r"`norms` is \['1'\], expected a"),
         (lambda m: m.update(init=[]), r"`init` is \[\], expected an object"),
         (lambda m: m["init"].pop("sha256"), r"KeyError\('sha256'\)"),
     ],
