@@ -12,6 +12,7 @@ from typing import Any
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import write_whole
+from dnd_engine.tasks.folder import is_folder_name
 
 __all__ = [
     "DAMAGED",
@@ -115,7 +116,7 @@ class Run:
         """
         slug, seed, files = values["slug"], values["seed"], values["snapshots"]
         # A slug is part of paths: `../x` in a stranger's manifest would lead out of the folder.
-        if not isinstance(slug, str) or Path(slug).name != slug or slug.startswith("."):
+        if not isinstance(slug, str) or not is_folder_name(slug):
             raise ValueError(f"`slug` {slug!r} is not a plain folder name")
         # JSON's true and false are whole numbers to Python.
         if isinstance(seed, bool) or not isinstance(seed, int):

@@ -625,6 +625,7 @@ def test_a_damaged_manifest_is_refused_on_resume(recipe: CollectRecipe) -> None:
     ("change", "message"),
     [
         (lambda m: m["runs"][0].update(steps=10**30), "OverflowError"),
+        (lambda m: m["runs"][0].update(slug=""), "`slug` '' is not a plain folder name"),
         (lambda m: m.update(base="b"), "`base` is 'b', expected an object"),
         (lambda m: m["base"].update(fingerprint={"norms": 5}), r"KeyError\('architecture'\)"),
         (
