@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -323,8 +324,8 @@ def test_windows_are_read_from_either_kind_of_config(base_of: BaseOf) -> None:
 
 def test_windows_that_an_architecture_does_not_use_are_not_read() -> None:
     """A config keeps every entry of its file, also those that its model ignores."""
-    kinds = ["sliding_attention"] * 2
-    foreign = LlamaConfig(num_hidden_layers=2, sliding_window=4, layer_types=kinds)
+    entries: dict[str, Any] = {"sliding_window": 4, "layer_types": ["sliding_attention"] * 2}
+    foreign = LlamaConfig(num_hidden_layers=2, **entries)
     assert layer_kinds(foreign) == ("full_attention",) * 2
 
 
