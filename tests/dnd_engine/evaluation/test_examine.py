@@ -257,6 +257,25 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExaminationConfig
     )
 
 
+def baselines_of(
+    engine: Engine,
+    tasks: Sequence[Task],
+    *,
+    condition_prompts: int = 4,
+    adapters: Path | None = None,
+) -> Baselines:
+    """Baselines of one seed and draw, without a multi-task LoRA."""
+    return Baselines(
+        engine,
+        tasks,
+        seed=0,
+        condition_prompts=condition_prompts,
+        draws=1,
+        adapters=adapters,
+        multi_task_lora=None,
+    )
+
+
 def lines(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
 
@@ -851,15 +870,7 @@ def test_wrong_prompts_keep_the_answer_format_where_one_can(
     first, second = (formatted(task, "square", 0) for task in plain[:2])
     other = formatted(plain[2], "bold", 0)
     tasks = (first, second, other, *plain[3:])
-    baselines = Baselines(
-        engine,
-        tasks,
-        seed=0,
-        condition_prompts=4,
-        draws=1,
-        adapters=None,
-        multi_task_lora=None,
-    )
+    baselines = baselines_of(engine, tasks)
     assert baselines.wrong_source(first) == second
     assert baselines.wrong_source(second) == first
     source = baselines.wrong_source(plain[3])
@@ -1098,15 +1109,7 @@ def test_the_shots_are_train_examples_with_their_answers(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:
     """As chat turns, in the words of the mode; they fit their share of what the base reads."""
-    baselines = Baselines(
-        engine,
-        unseen,
-        seed=0,
-        condition_prompts=4,
-        draws=1,
-        adapters=None,
-        multi_task_lora=None,
-    )
+    baselines = baselines_of(engine, unseen)
     task = unseen[0]
     setup = baselines.setup("few_shot", task, 0)
     assert setup is not None
@@ -1142,15 +1145,7 @@ def test_the_trained_teacher_is_a_row_of_its_own_where_there_is_one(
     folder = GeneratorFolder.open(tmp_path / "taught")
     monkeypatch.setattr(engine, "info", replace(engine.info, teacher_sha256=folder.teacher_sha256))
     monkeypatch.setattr(PlantedEngine, "generator", folder)
-    baselines = Baselines(
-        engine,
-        unseen,
-        seed=0,
-        condition_prompts=4,
-        draws=1,
-        adapters=None,
-        multi_task_lora=None,
-    )
+    baselines = baselines_of(engine, unseen)
     assert baselines.why_not("trained_teacher") is None
     setup = present(baselines.setup("trained_teacher", unseen[0], 0))
     torch.testing.assert_close(setup.tokens, tokens, rtol=0.01, atol=0.01, check_dtype=False)
@@ -1163,15 +1158,7 @@ def test_the_nearest_lora_is_the_nearest_training_tasks(
     engine: PlantedEngine, unseen: tuple[Task, ...], collection: Path
 ) -> None:
     opened = Collection.open(collection)
-    baselines = Baselines(
-        engine,
-        unseen,
-        seed=0,
-        condition_prompts=64,
-        draws=1,
-        adapters=collection,
-        multi_task_lora=None,
-    )
+    baselines = baselines_of(engine, unseen, condition_prompts=64, adapters=collection)
     setup = baselines.setup("nearest_lora", unseen[0], 0)
     assert setup is not None
     assert setup.tokens is not None
@@ -1190,15 +1177,7 @@ def test_the_nearest_lora_is_never_the_tasks_own(
     """A seen task is nearest to itself; its own LoRA is another row."""
     opened = Collection.open(collection)
     seen = choose_tasks([folder], TRAINED, split="train")
-    baselines = Baselines(
-        engine,
-        seen,
-        seed=0,
-        condition_prompts=64,
-        draws=1,
-        adapters=collection,
-        multi_task_lora=None,
-    )
+    baselines = baselines_of(engine, seen, condition_prompts=64, adapters=collection)
     for task in seen:
         slug = task.info.slug
         setup = baselines.setup("nearest_lora", task, 0)
@@ -1213,15 +1192,7 @@ def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
     engine: PlantedEngine, folder: Path, collection: Path
 ) -> None:
     task = formatted(choose_tasks([folder], TRAINED, split="train")[0], "square", 0)
-    baselines = Baselines(
-        engine,
-        [task],
-        seed=0,
-        condition_prompts=64,
-        draws=1,
-        adapters=collection,
-        multi_task_lora=None,
-    )
+    baselines = baselines_of(engine, [task], condition_prompts=64, adapters=collection)
     nearest, second, *_ = nearest_of(baselines, task)
     assert f"{nearest.slug}~square" == task.info.slug
     setup = baselines.setup("nearest_lora", task, 0)
@@ -1245,15 +1216,7 @@ def test_a_lora_of_another_version_of_a_task_is_not_used(
     slug = seen[0].info.slug
     assert f"LoRA of `{slug}` was trained on other examples" in report.data
     assert f"LoRA of `{slug}` was tr" in report.not_measured["mean_lora"]
-    known = Baselines(
-        engine,
-        changed,
-        seed=0,
-        condition_prompts=64,
-        draws=1,
-        adapters=collection,
-        multi_task_lora=None,
-    )
+    known = baselines_of(engine, changed, condition_prompts=64, adapters=collection)
     nearest = {task.info.slug: known.setup("nearest_lora", task, 0) for task in changed}
     assert None in nearest.values(), "the changed task is another's nearest"
 
@@ -1267,15 +1230,7 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
     """An adapter names five training tasks; here six without a LoRA lie nearer than any with."""
     opened = Collection.open(collection)
     task = unseen[0]
-    baselines = Baselines(
-        engine,
-        unseen,
-        seed=0,
-        condition_prompts=64,
-        draws=1,
-        adapters=collection,
-        multi_task_lora=None,
-    )
+    baselines = baselines_of(engine, unseen, condition_prompts=64, adapters=collection)
     seen: list[tuple[Sequence[Bucket], Adapter]] = []
 
     def listen(buckets: Sequence[Bucket], made: Adapter) -> Tensor:

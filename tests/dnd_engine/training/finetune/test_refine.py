@@ -221,27 +221,6 @@ def test_training_begins_with_the_first_answers_and_takes_the_others_on_the_way(
     assert taken == [2] * 5 + [3] * 5 + [4]
 
 
-def test_training_waits_for_a_first_answer_that_is_not_held_back(base: BaseModel) -> None:
-    def answers(examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
-        for first in range(0, len(examples), 8):
-            yield [example.bare for example in examples[first : first + 8]]
-
-    config = replace(LABELS, labels=False, steps=1, least_prompts=2)
-    steps = refine(
-        Runtime.of(base, LAYOUT),
-        start(),
-        LAYOUT,
-        MANY,
-        None,
-        config,
-        answers=answers,
-        score=lambda _tokens, held_back: len(held_back) / 10,
-    )
-    made = finish(steps)[1]
-    assert (made.num_held_back, made.score) == (8, 0.8)
-    assert made.prompts
-
-
 def test_an_outside_teacher_without_answers_is_an_error(base: BaseModel) -> None:
     def answers(examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
         yield [None] * len(examples)
@@ -254,11 +233,18 @@ def test_an_outside_teacher_without_answers_is_an_error(base: BaseModel) -> None
         finish(steps)
 
 
-def test_answers_held_back_are_learnt_where_too_few_others_came(base: BaseModel) -> None:
-    def answers(examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
-        yield [e.bare if n < 9 else None for n, e in enumerate(examples)]
+@pytest.mark.parametrize(("least", "num_answered", "num_held_back"), [(2, len(MANY), 8), (8, 9, 3)])
+def test_what_is_held_back_leaves_enough_to_learn_from(
+    base: BaseModel, least: int, num_answered: int, num_held_back: int
+) -> None:
+    """Wait for more than a first batch that is all held back; take back some if few others come."""
 
-    config = replace(LABELS, labels=False, steps=1, least_prompts=8)
+    def answers(examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
+        said = [e.bare if n < num_answered else None for n, e in enumerate(examples)]
+        for first in range(0, len(said), 8):
+            yield said[first : first + 8]
+
+    config = replace(LABELS, labels=False, steps=1, least_prompts=least)
     steps = refine(
         Runtime.of(base, LAYOUT),
         start(),
@@ -270,7 +256,8 @@ def test_answers_held_back_are_learnt_where_too_few_others_came(base: BaseModel)
         score=lambda _tokens, held_back: len(held_back) / 10,
     )
     made = finish(steps)[1]
-    assert (made.num_held_back, made.score) == (3, 0.3)
+    assert (made.num_held_back, made.score) == (num_held_back, num_held_back / 10)
+    assert made.prompts
 
 
 def test_what_was_learnt_outlives_a_server_that_fails(base: BaseModel) -> None:
