@@ -94,9 +94,6 @@ _ORDER: tuple[Mode, ...] = ("bare", "full")
 
 _TERCILES = ("least similar", "middle", "most similar")
 
-_RETENTIONS = ("generator", "imprint", "generator_imprint")
-"""Rows on bare inputs that are to retain a teacher's score on full prompts."""
-
 Value = Callable[[ItemScore], float | None]
 
 _VALUES: Mapping[str, Value] = {
@@ -176,7 +173,7 @@ def build_report(
         gaps=tuple(_gap(table, mode, group) for group in groups for mode in meta.modes),
         operation_gain=_known({m: _operation_gain(table, m, other_format) for m in meta.modes}),
         substitution=_known({mode: _substitution(table, mode) for mode in meta.modes}),
-        retention=_known({row: _retention(table, row) for row in _RETENTIONS}),
+        retention=_known({row: _retention(table, row, of) for row, of in _teachers(meta)}),
         ordinary=_ordinary(table, ordinary or {}),
         refine=_refine(table),
         equal_score=_equal_score(table),
@@ -363,12 +360,19 @@ def _substitution(table: _Measured, mode: Mode) -> Substitution | None:
     )
 
 
-def _retention(table: _Measured, row: str) -> Retention | None:
+def _teachers(meta: ReportMeta) -> tuple[tuple[str, str], ...]:
+    """Rows on bare inputs, each with the row on full prompts whose score it is to retain."""
+    # Without a trained teacher, the generated adapter answers the whole prompts of an imprint.
+    teacher = "trained_teacher" if meta.teacher_sha256 else "generator"
+    return (
+        ("generator", "multi_task_lora"),
+        ("imprint", "base"),
+        ("generator_imprint", teacher),
+    )
+
+
+def _retention(table: _Measured, row: str, teacher: str) -> Retention | None:
     """A row on bare inputs as a share of another that reads the instruction too."""
-    teacher = {"generator": "multi_task_lora", "imprint": "base"}.get(row)
-    if teacher is None:
-        # Without a trained teacher, the generated adapter answers the whole prompts of an imprint.
-        teacher = "trained_teacher" if table.meta.teacher_sha256 else "generator"
     both = _common(table.cells(row, "bare"), table.cells(teacher, "full"))
     if both is None:
         return None
