@@ -417,7 +417,7 @@ class Library:
             if isinstance(back, Entry):
                 free = self._free_name(back.name)
                 record = replace(_read_record(self._trash / back.key), name=free)
-                # Still in the trash: moved first, it would stand beside another of the same name.
+                # Renamed while still in the trash, because another entry may have its name by now.
                 _write_record(self._trash / back.key, record)
                 back = replace(back, name=free)
             self._kept.mkdir(exist_ok=True)

@@ -209,7 +209,7 @@ def _rows(report: Report) -> Picture | None:
     charts: list[Chart] = []
     for mode in _modes(rows):
         found = {r.row: r for r in rows if r.mode == mode}
-        # Charts of both modes stand side by side with the same rows, so names are written once.
+        # Both charts have the same rows and are shown side by side, so only the first names them.
         labels = {name: row_label(name) if not charts else "" for name in names}
         lines = [
             (name in found and score_row(found[name], labels[name], made=made))
@@ -264,7 +264,7 @@ def _gain(report: Report) -> Picture | None:
                 Line(below, "other", style="dots", whiskers=[(0, v) for _, v in below]),
                 Line(above, "own", style="dots", whiskers=[(0, v) for _, v in above]),
             ],
-            # Tasks stand at 0 to end - 1, with one place of room on either side.
+            # Tasks are drawn at x = 0 to end - 1, with a margin of 1 on either side.
             Scale(-1, end, ()),
             y,
             f"{mode_label(mode)} {signed(gain.mean)} nats a token, above zero on "

@@ -31,7 +31,7 @@ def one_line(text: str) -> str:
     # Treat spaces of other widths as plain ones: macOS writes some into file names.
     spaced = (" " if unicodedata.category(char) == "Zs" else char for char in text)
     shown = "".join(char for char in spaced if char.isprintable() or char in _JOINERS)
-    # Last, because removing other characters changes what stands beside a joiner.
+    # Last, because removing other characters changes a joiner's neighbours.
     return _IDLE_JOINERS.sub("", shown).strip()
 
 

@@ -143,7 +143,7 @@ def answer(
             losses |= {(g, q): nlls for q, nlls in zip(run, found, strict=True)}
     # Adapters apply to equal runs of rows, so pad a smaller group with copies of its last question.
     width = max(map(len, groups))
-    # `losses` has the questions in the order in which their rows stand in `parts`.
+    # `losses` lists the questions in the order of their rows in `parts`.
     number = {at: row for row, at in enumerate(losses)}
     index = [
         number[g, min(q, len(group) - 1)] for g, group in enumerate(groups) for q in range(width)

@@ -87,7 +87,7 @@ class Grader:
             return Grade(0.0, exact, False, None)
         right = exact_match(found, wanted, example.bare, literal=self.literal)
         if self.metric == "choice":
-            # Options stand in the task's format, like its answers.
+            # Options are in the task's format, like its answers.
             options = [self.payload(option) or option for option in example.options]
             right = chosen_option(found, options) == wanted
             score = float(right)

@@ -584,7 +584,7 @@ def _option_trial(view: _View, side: str, other: str) -> _Trial | None:
     # A few lists for all items: their options are labels, which `_label_trial` guesses.
     if len({c.options for c in chain(*found.values())}) <= _MAX_LABELS:
         return None
-    # Lists of one length: of a longer one, guess and answer both stand further back.
+    # Lists of one length, because in a longer list both guess and answer come later.
     ((number, _),) = Counter(len(c.options) for c in chain(*found.values())).most_common(1)
     found = {
         name: [c for c in choices if len(c.options) == number] for name, choices in found.items()

@@ -117,7 +117,7 @@ def _new_labels(labels: Sequence[str], rng: random.Random) -> list[str]:
     lowest = rng.choice((0, 1))
     kinds = [
         rng.choice(sets),
-        # Words stand here twice, to be drawn twice as often.
+        # Listed twice, so that words are drawn twice as often.
         rng.sample(words, count),
         rng.sample(words, count),
         # From X on there are three letters; more labels take words.

@@ -36,7 +36,7 @@ class SharedInputs:
             i: {e.bare: e for e in examples if e.bare is not None}
             for i, (_, examples) in tasks.items()
         }
-        # Behind the examples that are trained on stand those that the task is validated on.
+        # Inputs of validation, which no other task may train on either.
         self._held = {
             i: {e.bare for e in task.train[len(examples) :]}
             for i, (task, examples) in tasks.items()

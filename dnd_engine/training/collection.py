@@ -191,7 +191,7 @@ class Collection:
                 f"collection `{self.path}` has no task of the train split, so it has no mean that "
                 "training may see. Collect with --split train or both."
             )
-        # One by one, so that only one checkpoint is in memory besides the sum.
+        # One by one, so that memory holds the sum and a single checkpoint.
         total = torch.zeros(self.layout.num_tokens, self.layout.spec.r, self.layout.width)
         for run in runs:
             total += self.read(run, run.snapshots[-1])

@@ -51,7 +51,7 @@ def read_chat(turns: Sequence[object], system: str = "") -> Chat:
     told = [text for role, text in said[:last] if role == "system" and text.strip()]
     instruction = close_blank_lines(told[-1] if told else system)
     question = said[last][1]
-    # Turns of other roles, such as a tool's, may stand between question and answer.
+    # Turns of other roles, such as a tool's, may come between question and answer.
     replies = [text for role, text in said[last + 1 :] if role == "assistant"]
     prompt = f"{instruction}\n\n{question}" if instruction else question
     return Chat(prompt, replies[0] if replies else "")

@@ -891,7 +891,7 @@ def test_an_item_that_a_list_lacks_is_no_line_of_the_input(tmp_path: Path) -> No
         rows = [row | {"two": ["x", None, "", "y"]} for row in pair_rows(4, first)]
         write_rows(tmp_path / "d" / f"{side}.jsonl", rows)
     made = make_task(recipe(tmp_path / "d", input="{one}\n{two}"), tmp_path / "cache")
-    # An empty text is there, and counts where items are told apart by their place.
+    # An empty text is not missing, and dropping it would shift the ones after it.
     assert all(e.prompt.endswith("\n- x\n- \n- y") for e in made.test)
 
 
