@@ -719,7 +719,7 @@ class Engine:
             strength=adapter.strength,
             base=self.info.base_id,
             synthesis_seconds=took,
-            synthesis_estimated=took is not None and "total" not in adapter.seconds,
+            synthesis_estimated=took is not None and adapter.making_seconds is None,
             seed=config.seed,
         )
         active, shared = self._loaded.fit(adapter), self._loaded.fit_shared()
@@ -772,15 +772,15 @@ class Engine:
         The estimate times a synthesis of as many prompts. None if the adapter was not generated,
         was trained for an unknown time, or the file has too few prompts.
         """
-        if "total" in adapter.seconds:
-            return sum(adapter.seconds.get(part, 0.0) for part in ("total", "refine", "train"))
+        if (took := adapter.making_seconds) is not None:
+            return took
         if not self._loaded.wrote(adapter) or adapter.was_trained:
             return None
         prompts = labelled.prompts[: adapter.num_prompts]
         if not 0 < len(prompts) == adapter.num_prompts:
             return None
         bucket = Bucket("as many", 1.0, (replace(labelled, prompts=prompts),))
-        return self.generate([bucket], imprinted=False).seconds["total"]
+        return self.generate([bucket], imprinted=adapter.is_imprinted).making_seconds
 
     @staticmethod
     def with_checks(

@@ -34,7 +34,7 @@ def measure(engine: Engine, folder: Path, items: int) -> dict[str, Any]:
         labels=[row["response"] for row in every],
         name="labelled.jsonl",
     )
-    found: dict[str, Any] = {"seconds": made.seconds["total"]}
+    found: dict[str, Any] = {"seconds": made.making_seconds}
     for step in engine.measure(made, labelled, MeasureConfig(limit_items=items)):
         if step.row == "few_shot":
             break

@@ -58,6 +58,8 @@ class Adapter:
     num_prompts: int = 0
     """Number of distinct prompts in the buckets used."""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    """Duration of each step that made it. `total` is that of writing the weights, of which `encode`
+    and `decode` are parts; `imprint`, `refine` and `train` followed. Empty if it was read."""
     nearest_tasks: tuple[NearestTask, ...] = ()
     checks: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Check results, for its card; see `checks.registry.as_checks`."""
@@ -85,6 +87,13 @@ class Adapter:
     def num_parameters(self) -> int:
         """Number of entries in all A and B."""
         return self.layout.num_parameters
+
+    @property
+    def making_seconds(self) -> float | None:
+        """Seconds from prompts to the adapter, all its steps together; None if it was read."""
+        steps = ("total", "imprint", "refine", "train")
+        known = [self.seconds[step] for step in steps if step in self.seconds]
+        return sum(known) if known else None
 
     @property
     def was_trained(self) -> bool:

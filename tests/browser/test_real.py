@@ -165,7 +165,8 @@ def test_an_adapter_is_measured_beside_a_lora_that_is_trained_now(
     page.locator("#dnd-example-sql").click()
     expect(page.locator("#dnd-synthesize")).to_be_enabled()
     page.locator("#dnd-synthesize").click()
-    expect(page.locator("#dnd-adapter")).to_contain_text("26 prompts", timeout=300_000)
+    # What counts is the adapter that the visitor is left with, not what the imprint begins from.
+    expect(page.locator("#dnd-adapter")).to_contain_text("then imprinted in", timeout=300_000)
     page.get_by_role("tab", name="Measure").click()
     drop_rows(visit, _rows(tmp_path / "rows.jsonl"))
     expect(page.locator("#dnd-measure-told")).to_contain_text("36 with a label")
@@ -190,27 +191,27 @@ def test_an_adapter_is_measured_beside_a_lora_that_is_trained_now(
 
 
 def _rows(path: Path) -> Path:
-    """Questions about tables that the example does not hold, with their queries."""
-    tables = {
-        "songs(title, singer, year)": ["Blue Door", "Night Bus", "Low Tide"],
-        "ships(name, captain, port)": ["Aurora", "Petrel", "Dora Maar"],
-        "plants(name, colour, height)": ["larch", "sorrel", "iris"],
-        "shops(name, street, owner)": ["Corner Books", "Tin Drum", "Old Mill"],
-        "teams(name, coach, town)": ["Rovers", "Otters", "Lions"],
-        "rivers(name, source, length)": ["Lune", "Tamar", "Esk"],
+    """Questions of the example, about films that it does not name, with their queries."""
+    kinds = {
+        "Who directed {}?": "SELECT director FROM films WHERE title = '{}'",
+        "Which year was {} made?": "SELECT year FROM films WHERE title = '{}'",
+        "How long is the film {}?": "SELECT minutes FROM films WHERE title = '{}'",
+        "Which films did {} direct?": "SELECT title FROM films WHERE director = '{}'",
+        "How many films did {} direct?": "SELECT COUNT(*) FROM films WHERE director = '{}'",
+        "Which films are longer than {} minutes?": "SELECT title FROM films WHERE minutes > {}",
     }
+    titles = ["Blue Door", "Night Bus", "Low Tide", "Corner Books", "Tin Drum", "Old Mill"]
+    people = ["Eva Lind", "Paul Okoro", "Mia Hart", "Jon Teller", "Sara Bloom", "Luc Moreau"]
+    minutes = ["75", "85", "105", "115", "135", "145"]
     lines = []
-    for table, names in tables.items():
-        name, _, columns = table.partition("(")
-        key, *others = columns.rstrip(")").split(", ")
-        for column in others:
-            for value in names:
-                prompt = (
-                    f"Write an SQL query for table t({columns}.\n\n"
-                    f"Question: What is the {column} of the {name[:-1]} called {value}?"
-                )
-                query = f"SELECT {column} FROM t WHERE {key} = '{value}'"
-                lines.append(json.dumps({"prompt": prompt, "label": query}))
+    for question, query in kinds.items():
+        about = people if "direct?" in question else minutes if "minutes" in question else titles
+        for value in about:
+            prompt = (
+                "Write an SQL query for the table films(title, director, year, minutes).\n\n"
+                + question.format(value)
+            )
+            lines.append(json.dumps({"prompt": prompt, "label": query.format(value)}))
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 

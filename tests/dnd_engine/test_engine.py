@@ -275,7 +275,8 @@ def test_measuring_leaves_out_what_the_adapter_read_and_adds_a_trained_lora(
     found = finish(engine.measure(made, file, MeasureConfig(limit_items=6, modes=("bare",))))
     assert found.sides.num_seen == 8
     assert not {e.prompt for e in found.sides.test} & set(read)
-    assert found.synthesis_seconds == made.seconds["total"]
+    assert "imprint" in made.seconds, "an imprint is part of making it"
+    assert found.synthesis_seconds == made.seconds["total"] + made.seconds["imprint"]
     assert [r.row for r in found.rows] == ["base", "few_shot", "shared_lora", "adapter"]
     config = LabelledConfig(steps=2, batch_size=4)
     trained = finish(engine.train_lora(made, found, config)).trained["trained_lora"]
