@@ -11,11 +11,11 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from dnd_engine.config import check_least, check_positive
 from dnd_engine.errors import ConfigError, DndError, JobError
+from dnd_engine.files import expanded
 
 __all__ = ["Cluster", "named_anywhere"]
 
@@ -155,5 +155,5 @@ def _ray() -> Any:
 
 def named_anywhere(model: str) -> str:
     """Return a model's name that other working directories understand: folders become absolute."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     return str(path.absolute()) if path.exists() else model

@@ -35,6 +35,7 @@ from dnd_engine.export.place import exported_aside
 from dnd_engine.export.registry import export_target
 from dnd_engine.export.results import Exported, Pushed
 from dnd_engine.export.verify import Verifier
+from dnd_engine.files import expanded
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.generator.folder import GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator.info import EngineInfo
@@ -905,7 +906,7 @@ class Engine:
             BaseMismatchError: If the adapter is for another base.
         """
         self._loaded.check_made_here(adapter)
-        if Path(adapter.base_id).expanduser().is_dir():
+        if expanded(adapter.base_id).is_dir():
             raise HubError(
                 f"the base of `{adapter.name}` is the folder `{adapter.base_id}`, which others do "
                 "not have. Name the base by its Hub id, and make the adapter again."

@@ -25,6 +25,7 @@ from dnd_engine.exchange import exchange
 
 __all__ = [
     "asset_path",
+    "expanded",
     "is_leftover",
     "process_folder",
     "recover",
@@ -46,6 +47,15 @@ _NO_SYNC = frozenset({errno.EINVAL, errno.EBADF, errno.EACCES, errno.ENOTSUP})
 
 # A wheel carries `assets/` inside the package; a checkout has it beside the package.
 _PLACES = (Path(__file__).parent / "assets", Path(__file__).parents[1] / "assets")
+
+
+def expanded(name: str | Path) -> Path:
+    """Return a path with `~` replaced by the home folder.
+
+    A user whom nobody knows stays in the path, which is then not there, as any other mistyped one:
+    a base may be named, too, and `Path.expanduser` would raise before anyone can say so.
+    """
+    return Path(os.path.expanduser(name))  # noqa: PTH111 - see above
 
 
 def user_folder(name: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.files import expanded
 
 __all__ = ["read_recipe", "without_folders"]
 
@@ -79,7 +80,7 @@ def without_folders(values: Mapping[str, Any], names: Sequence[str]) -> dict[str
 
     Reports and cards leave this machine, so they must not contain its paths.
     """
-    folders = {n: Path(values[n]).expanduser() for n in names}
+    folders = {n: expanded(values[n]) for n in names}
     return {**values, **{n: folder.name for n, folder in folders.items() if folder.is_dir()}}
 
 

@@ -18,7 +18,7 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # public,
 
 from dnd_engine.config import NO_GENERATOR, EngineConfig
 from dnd_engine.errors import AssetError, GeneratorError
-from dnd_engine.files import asset_path, user_folder
+from dnd_engine.files import asset_path, expanded, user_folder
 from dnd_engine.generator.folder import GeneratorFolder
 from dnd_engine.lora.layout import ARCHITECTURES
 from dnd_engine.models.sources import (
@@ -175,9 +175,9 @@ def availability(
         )
     try:
         num_bytes = _on_disk(base)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         # The name may be anything: somebody may still be typing it.
-        why = (isinstance(error, OSError) and error.strerror) or first_line(error)
+        why = error.strerror or first_line(error)
         raise AssetError(f"`{base[:_SHOWN_CHARACTERS]}` cannot be read: {why}.") from error
     if num_bytes == 0:
         raise AssetError(f"no model at `{base}`. Expected a folder with .safetensors weights.")
@@ -195,7 +195,7 @@ def availability(
 
 def _on_disk(base: str) -> int | None:
     """Return the size of a file's or folder's weights; None for a Hub id."""
-    path = Path(base).expanduser()
+    path = expanded(base)
     if path.is_file():
         return path.stat().st_size
     # A path that leads nowhere has 0 bytes of weights; it is no Hub id.

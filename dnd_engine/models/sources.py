@@ -24,7 +24,7 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
 from dnd_engine.errors import AssetError
-from dnd_engine.files import written_aside
+from dnd_engine.files import expanded, written_aside
 from dnd_engine.models.gguf_file import convert, read_header
 from dnd_engine.progress import Doing
 
@@ -145,10 +145,10 @@ def resolve(
     if isinstance(source, PackagedFolder):
         return _resolve_package(source)
     try:
-        folder = Path(name).expanduser()
+        folder = expanded(name)
         is_folder = folder.is_dir()
-    # An unknown user after `~`, or a path that is too long or inside a folder without access.
-    except (RuntimeError, OSError) as error:
+    # A path that is too long, or inside a folder without access.
+    except OSError as error:
         raise AssetError(f"no model folder at `{name}`: {first_line(error)}") from error
     if folder.suffix.lower() == ".gguf":
         return _resolve_gguf(folder, cache_dir, on_fraction)

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from dnd_engine.errors import ConfigError, LayoutError
-from dnd_engine.files import asset_path
+from dnd_engine.files import asset_path, expanded
 from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
 
 __all__ = ["BaseShape", "read_shape", "shipped_shapes"]
@@ -136,9 +136,13 @@ def read_shape(base: str, spec: LoRASpec) -> BaseShape:
     known = _ALIASES.get(base.lower()) or by_name.get(base.lower())
     if known:
         return BaseShape.from_config(known, shipped[known], spec)
-    path = Path(base).expanduser()
-    path = path / _CONFIG if path.is_dir() else path
-    if not path.is_file():
+    path = expanded(base)
+    try:
+        path = path / _CONFIG if path.is_dir() else path
+        is_here = path.is_file()
+    except OSError as error:  # too long, or inside a folder without access
+        raise ConfigError(f"base `{base[:80]}` cannot be read: {error.strerror}.") from error
+    if not is_here:
         path = _from_hub(base)
     return BaseShape.from_config(base, _read(path, base), spec)
 

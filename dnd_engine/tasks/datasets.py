@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from dnd_engine.config import check_least
 from dnd_engine.errors import AssetError, ConfigError, TaskError
+from dnd_engine.files import expanded
 from dnd_engine.recipe_file import read_recipe
 from dnd_engine.tasks.audit import Fault, audit_tasks
 from dnd_engine.tasks.folder import Example, Task, TaskInfo, check_new, is_folder_name, write_tasks
@@ -254,7 +255,7 @@ def _load(recipe: DatasetRecipe, split: str, where: str, cache_dir: Path | None)
             "making tasks from datasets needs the package `datasets`. Install the extra: "
             "pip install -e '.[train]'."
         ) from error
-    local = Path(recipe.dataset).expanduser()
+    local = expanded(recipe.dataset)
     what: dict[str, Any] = {"path": recipe.dataset, "revision": recipe.revision}
     if local.is_dir():
         # Without `revision`, which only the Hub has.

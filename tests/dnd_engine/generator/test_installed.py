@@ -139,15 +139,15 @@ def test_sizes_are_those_of_the_files(tiny_folder: Path, tmp_path: Path) -> None
     assert (unknown.num_bytes, unknown.download_bytes) == (None, None)
 
 
-@pytest.mark.parametrize("base", ["/no/such/folder", "./none", "~/nothing-here"])
+@pytest.mark.parametrize("base", ["/no/such/folder", "./none", "~/nothing-here", "~nobody-here/x"])
 def test_a_place_without_a_model_is_refused(base: str) -> None:
     with pytest.raises(AssetError, match="no model at"):
         availability(base)
 
 
-@pytest.mark.parametrize("base", ["~nobody-here/x", f"/{'x' * 5000}", "y" * 5000])
+@pytest.mark.parametrize("base", [f"/{'x' * 5000}", "y" * 5000])
 def test_what_is_no_place_at_all_is_refused_as_it_is_typed(base: str) -> None:
-    with pytest.raises(AssetError, match=r"cannot be read: (Could not determine|File name)") as no:
+    with pytest.raises(AssetError, match=r"cannot be read: File name") as no:
         availability(base)
     assert len(str(no.value)) < 400
 

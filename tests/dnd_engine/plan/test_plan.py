@@ -285,6 +285,16 @@ def test_an_unknown_base_is_refused_with_the_known_ones() -> None:
         read_shape("Bert", LoRASpec())
 
 
+@pytest.mark.parametrize(
+    ("base", "why"),
+    [("~nobody-here/x", "there is no base `~nobody-here/x`"), ("x" * 5000, "cannot be read: File")],
+)
+def test_what_is_no_place_at_all_is_no_base(base: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as no:
+        read_shape(base, LoRASpec())
+    assert len(str(no.value)) < 500
+
+
 def test_a_hub_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match="cannot be fetched from the Hub"):
