@@ -56,6 +56,9 @@ def evaluate(
             min=1, help="Prompt draws for generator and generator_imprint; other rows use one."
         ),
     ] = 3,
+    prompts: Annotated[
+        int, typer.Option(min=1, help="Prompts of a task to make an adapter from, at most.")
+    ] = 64,
     adapters: Annotated[
         Path | None, typer.Option(help="Collection of trained LoRAs, for the rows that use one.")
     ] = None,
@@ -107,6 +110,7 @@ def evaluate(
         split=split,
         limit_items=limit_items,
         draws=draws,
+        condition_prompts=prompts,
         adapters=adapters,
         multi_task_lora=multi_task_lora,
         runs=tuple(run or ()),
@@ -128,7 +132,7 @@ def evaluate(
     kinds = f" ({', '.join(holdouts)})" if holdouts else ""
     data = (
         f"{len(chosen)} {what}{kinds} of {', '.join(folder.name for folder in tasks)}, "
-        f"up to {limit_items} items each."
+        f"up to {limit_items} items each, adapters from up to {prompts} prompts."
     )
     command = shlex.join(["dnd", *typed_arguments()])
     trained: list[Task] = []

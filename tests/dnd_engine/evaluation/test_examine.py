@@ -1485,7 +1485,7 @@ def test_evaluate_writes_a_report_continues_it_and_keeps_it_with_the_generator(
     (mine / "README.md").write_text("# Card\n")
     arguments = ["evaluate", "--tasks", folder, "--generator", mine, "--base", tiny_folder]
     arguments += ["--out", tmp_path / "report", "--limit-items", 2, "--limit-tasks", 3]
-    arguments += ["--rows", "base,generator", "--draws", 1, "--json"]
+    arguments += ["--rows", "base,generator", "--draws", 1, "--prompts", 7, "--json"]
     first = dnd(*arguments, "--modes", "bare")
     assert first.exit_code == 0, first.stderr
     report = Report.from_json(json.loads(first.stdout))
@@ -1493,8 +1493,14 @@ def test_evaluate_writes_a_report_continues_it_and_keeps_it_with_the_generator(
         ("base", "bare"),
         ("generator", "bare"),
     }
-    assert "3 held-out tasks of words, up to 2 items each." in report.data
+    assert (
+        "3 held-out tasks of words, up to 2 items each, adapters from up to 7 prompts."
+        in report.data
+    )
     before = (tmp_path / "report" / "scores.jsonl").read_text()
+    other = dnd(*arguments, "--prompts", 6)
+    assert other.exit_code == 1
+    assert "report" in other.stderr, "scores of adapters from other prompts do not mix"
     second = dnd(*arguments, "--card")
     assert second.exit_code == 0, second.stderr
     assert {r["mode"] for r in json.loads(second.stdout)["rows"]} == {"bare", "full"}
