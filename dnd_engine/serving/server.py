@@ -6,7 +6,7 @@ not followed: a server controls neither how long we wait nor whom we contact.
 
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,8 +162,8 @@ class Server:
         Raises:
             RemoteError: If no server answers, or the reply takes too long or is too large.
         """
-        with self._open("POST", path, values) as (answer, deadline):
-            chunks = self._bounded(answer, deadline)
+        with self._open("POST", path, values) as answer:
+            chunks = self._bounded(answer)
             kind = answer.headers.get("content-type", "")
             if answer.status_code != 200 or not kind.startswith("text/event-stream"):
                 yield self._read(answer, b"".join(chunks))
@@ -178,8 +178,8 @@ class Server:
                 yield rest.decode(errors="replace")
 
     def _send(self, method: str, path: str, values: Any) -> Reply:
-        with self._open(method, path, values) as (answer, deadline):
-            return self._read(answer, b"".join(self._bounded(answer, deadline)))
+        with self._open(method, path, values) as answer:
+            return self._read(answer, b"".join(self._bounded(answer)))
 
     def reply(self, status: int, body: Any, retry_after: float | None = None) -> Reply:
         """Make a `Reply` that is safe to quote."""
@@ -199,8 +199,8 @@ class Server:
             return self.reply(answer.status_code, words, after)
 
     @contextmanager
-    def _open(self, method: str, path: str, values: Any) -> Iterator[tuple[httpx.Response, float]]:
-        """Send a request, and yield the start of the response and the deadline for its end."""
+    def _open(self, method: str, path: str, values: Any) -> Iterator[httpx.Response]:
+        """Send a request, and yield the start of the response, which must end in time."""
         # A server may ignore this wish; then `_bounded` refuses its reply.
         headers = {"accept-encoding": "identity"}
         if self._key:
@@ -210,13 +210,15 @@ class Server:
             timeout=httpx.Timeout(self._timeout, connect=min(self._timeout, _CONNECT_SECONDS)),
             follow_redirects=False,
         )
-        deadline = time.monotonic() + self._timeout
+        in_time = {"trace": _ends_by(time.monotonic() + self._timeout)}
         try:
             with (
                 client,
-                client.stream(method, self.url + path, json=values, headers=headers) as answer,
+                client.stream(
+                    method, self.url + path, json=values, headers=headers, extensions=in_time
+                ) as answer,
             ):
-                yield answer, deadline
+                yield answer
         except httpx.TimeoutException as error:
             raise self._late() from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -225,7 +227,7 @@ class Server:
                 "or check the address."
             ) from error
 
-    def _bounded(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
+    def _bounded(self, answer: httpx.Response) -> Iterator[bytes]:
         # A few kilobytes may hold gigabytes, and httpx decompresses a chunk before we can count it.
         coding = answer.headers.get("content-encoding", "").strip()
         if coding.lower() not in ("", "identity"):
@@ -241,10 +243,6 @@ class Server:
                     f"`{self.url}` answers with more than {FIXED.max_reply_bytes // 1_000_000} MB, "
                     "which no answer of a model takes. Check the address."
                 )
-            # httpx limits the wait for one chunk only, and a server could send a byte now and then
-            # for ever.
-            if time.monotonic() > deadline:
-                raise self._late()
             yield chunk
 
     def _late(self) -> RemoteError:
@@ -252,6 +250,31 @@ class Server:
             f"`{self.url}` did not finish its answer in {self._timeout:g} seconds. Ask for a "
             "shorter one, or look into the server's log."
         )
+
+
+def _ends_by(deadline: float) -> Callable[[str, Mapping[str, Any]], None]:
+    """Return a `trace` for httpx that lets no connection be read after a moment.
+
+    httpx limits the wait for the next bytes only. A server could send a byte now and then for ever,
+    or `100 Continue`, which httpx reads over before the answer begins.
+    """
+
+    def trace(event: str, found: Mapping[str, Any]) -> None:
+        if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            return
+        stream = found["return_value"]
+        read = stream.read
+
+        def read_in_time(max_bytes: int, timeout: float | None = None) -> bytes:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise httpx.ReadTimeout("the answer takes too long")
+            data: bytes = read(max_bytes, left if timeout is None else min(timeout, left))
+            return data
+
+        stream.read = read_in_time
+
+    return trace
 
 
 def cleaned(text: str) -> str:

@@ -169,6 +169,21 @@ def test_an_answer_ends_in_time_and_size(streamed: bool, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+def test_a_server_that_never_begins_its_answer_is_given_up(streamed: bool) -> None:
+    """Before an answer, a server may say `100 Continue` as often as it likes."""
+
+    def stall(handler: Handler, _values: dict[str, Any]) -> None:
+        while True:  # until whoever asked hangs up
+            handler.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    with (
+        running_chat(stall) as there,
+        pytest.raises(RemoteError, match=r"did not finish its answer in 0\.2 seconds"),
+    ):
+        _last(streamed, there.url, timeout=0.2)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
 def test_a_compressed_answer_is_refused(streamed: bool) -> None:
     """64 kB on the wire, compressed twice, may be gigabytes before anybody has counted them."""
 
