@@ -52,6 +52,7 @@ ROWS: Mapping[str, str] = {
     "imprint": N_("Imprint, without the generator"),
     "generator_imprint": N_("Generator, imprinted"),
     "generator_imprint_wrong": N_("Imprinted, wrong prompts"),
+    "steering_vector": N_("Steering vector, no adapter"),
     "generator_refined_15": N_("Refined, 15 steps"),
     "generator_refined_30": N_("Refined, 30 steps"),
     "generator_refined": N_("Generator, refined"),

@@ -16,6 +16,7 @@
 | imprint | what the base does with the instruction, imprinted; nothing of the generator |
 | generator_imprint | as `imprint`, of what the base does with the generator's teacher |
 | generator_imprint_wrong | as `generator_imprint`, from the prompts of `generator_wrong` |
+| steering_vector | no adapter; what the instruction changes on average, added at one layer |
 | generator_refined | the generator's, refined on these prompts; `_15` and `_30` stop early |
 | imprint_refined_15 | the imprinted adapter, refined on these prompts |
 | scratch_refined | as these, but from a LoRA that changes nothing yet |
@@ -45,6 +46,7 @@ from dnd_engine.checks.results import Forecast, Inspection
 from dnd_engine.config import ImprintConfig, RefineConfig, Teacher
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
+from dnd_engine.evaluation.steering import DEPTH, Steering, steering_between
 from dnd_engine.generator.folder import GeneratorFolder, check_base
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import LoRALayout
@@ -52,6 +54,7 @@ from dnd_engine.models.base import fingerprint
 from dnd_engine.progress import finish
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.questions import choose_shots
 from dnd_engine.scoring.scores import DRAWN, IMPRINTED, REFINED, Refining
 from dnd_engine.tasks.audit import check_conditions, unscored
@@ -75,6 +78,8 @@ class Setup:
     tokens: Float[Tensor, "tokens rows cols"] | None = None
     """Plain weight tokens; None for the bare base."""
     layout: LoRALayout | None = None
+    steering: Steering | None = None
+    """Added to the bare base's states; None for nothing."""
     shots: tuple[Example, ...] = ()
     """Examples that stand before every item."""
     synthesis_seconds: float | None = None
@@ -150,6 +155,7 @@ class Baselines:
             "imprint": lambda task, draw: self._imprinted(task, task, draw, "base"),
             "generator_imprint": lambda task, draw: self._imprinted(task, task, draw),
             "generator_imprint_wrong": self._wrong_imprinted,
+            "steering_vector": self._steered,
             "shared_lora": lambda task, draw: self._shared(),
             "trained_teacher": lambda task, draw: self._teacher(),
             **{row: partial(self._refined, how) for row, how in REFINED.items()},
@@ -195,6 +201,8 @@ class Baselines:
         if row in IMPRINTED:
             # The settings as a whole: a default that changes makes another row, too.
             return f"{ImprintConfig()!r} {teacher if row != 'imprint' else ''}".strip()
+        if row == "steering_vector":
+            return f"{DEPTH} {teacher}"
         if row in REFINED:
             config = self._refine_config(REFINED[row], 0)
             # Training on labels asks nobody, but the imprint that it may start from does.
@@ -369,6 +377,23 @@ class Baselines:
         if not made.is_imprinted:
             raise _Missing(made.not_imprinted)
         return made
+
+    def _steered(self, task: Task, draw: int) -> Setup:
+        """The change that the same prompts and the same teacher as in `generator_imprint` give."""
+        texts = self._conditions(task, task, draw)
+        check_conditions(texts, task.test)
+        split = [(text, split_prompt(text).input) for text in texts]
+        pairs = [(text, given) for text, given in split if given is not None]
+        if not pairs:
+            raise _Missing("no prompt has an instruction and an input")
+        trained = bool(self.engine.info.teacher_sha256)
+        teacher = self._teacher() if trained else self._right(task, draw)
+        assert teacher.tokens is not None
+        runtime = self.engine.runtime
+        tokens = teacher.tokens.float()[None].to(runtime.base.device)
+        with torch.inference_mode():
+            fitted = runtime.host.fit(tokens, teacher.layout)
+        return Setup(steering=steering_between(runtime, pairs, fitted))
 
     def _wrong_imprinted(self, task: Task, draw: int) -> Setup:
         return self._imprinted(self._other_family(task), task, draw)

@@ -23,6 +23,7 @@ from dnd_engine.evaluation import distances
 from dnd_engine.evaluation.baselines import Baselines, Setup
 from dnd_engine.evaluation.items import EvalItems
 from dnd_engine.evaluation.result_store import ResultStore
+from dnd_engine.evaluation.steering import SteeredForward
 from dnd_engine.generator.report import Cosine, Distances
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader, TrainedOperations
@@ -215,6 +216,8 @@ class EvalPass:
         runtime = self.engine.runtime
         # Held for one batch, so that chats can go on between two.
         with runtime.lock:
+            if setups[0].steering is not None:
+                return self._answer_steered(setups, questions)
             fitted = None
             # Under one row all setups have an adapter, or none has.
             if setups[0].tokens is not None:
@@ -223,6 +226,19 @@ class EvalPass:
                 with torch.inference_mode():
                     fitted = runtime.host.fit(stacked, setups[0].layout)
             return answer(runtime, questions, fitted)
+
+    def _answer_steered(
+        self, setups: Sequence[Setup], questions: Sequence[Sequence[Question]]
+    ) -> list[list[Answer]]:
+        """Answer as `_answer_as` does, one task after the other, each under its own vector."""
+        runtime = self.engine.runtime
+        replies = []
+        for setup, asked in zip(setups, questions, strict=True):
+            assert setup.steering is not None
+            steered = SteeredForward(runtime.base, runtime.host.applying, setup.steering)
+            with runtime.through(steered):
+                replies += answer(runtime, [asked], None)
+        return replies
 
     def _grade(
         self,

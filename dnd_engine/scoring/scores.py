@@ -40,6 +40,7 @@ ROWS = (
     "imprint",
     "generator_imprint",
     "generator_imprint_wrong",
+    "steering_vector",
     "generator_refined_15",
     "generator_refined_30",
     "generator_refined",

@@ -38,6 +38,7 @@ from dnd_engine.evaluation.examine import ExaminationConfig, examine
 from dnd_engine.evaluation.items import EvalItems
 from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
+from dnd_engine.evaluation.steering import Steering
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import (
     Generator,
@@ -57,6 +58,7 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ENCODERS, resolve
 from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring import answers
 from dnd_engine.scoring.questions import ask
 from dnd_engine.scoring.scores import DEFAULT_ROWS, IMPRINTED, MODES, ItemScore
@@ -976,6 +978,40 @@ def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
     draws = {row.row: row.draws for row in report.rows}
     assert draws == {"imprint": 1, "generator_imprint": 2, "generator_imprint_wrong": 1}
     assert report.cost.imprint_seconds == dict.fromkeys(IMPRINTED, 1.5)
+
+
+def test_a_steering_vector_comes_of_the_same_prompts_and_changes_no_adapter(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Sequence[tuple[str, str]]] = []
+    strength = 0.0
+
+    def between(
+        runtime: Runtime, prompts: Sequence[tuple[str, str]], teacher: FittedLoRA | None
+    ) -> Steering:
+        assert teacher is not None
+        asked.append(prompts)
+        change = torch.linspace(-1, 1, int(runtime.base.config["hidden_size"]))
+        return Steering(1, strength * change)
+
+    monkeypatch.setattr(baselines_module, "steering_between", between)
+    rows = ("base", "steering_vector")
+    report = examine(engine, unseen, replace(config, rows=rows))
+    losses = {(row.row, row.mode): row.nll for row in report.rows}
+    for mode in config.modes:
+        # One goes through packed weights, the other through transformers' modules.
+        assert losses["steering_vector", mode] == pytest.approx(losses["base", mode], abs=0.05)
+    assert len(asked) == len(UNSEEN)
+    for pairs in asked:
+        assert pairs
+        assert all(split_prompt(told).input == bare for told, bare in pairs)
+    strength = 50.0
+    report = examine(engine, unseen, replace(config, rows=rows, out=config.out / "steered"))
+    steered = {row.row: row.nll for row in report.rows if row.mode == "bare"}
+    assert present(steered["steering_vector"]) > present(steered["base"]) + 0.1
 
 
 def test_every_task_is_forecast_once_by_the_teacher_that_the_scores_are_of(
