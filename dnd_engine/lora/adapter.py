@@ -59,7 +59,7 @@ class Adapter:
     """Number of distinct prompts in the buckets used."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Duration of each step that made it. `total` is that of writing the weights, of which `encode`
-    and `decode` are parts; `imprint`, `refine` and `train` followed. Empty if it was read."""
+    and `decode` are parts, or without a generator that of the imprint. Empty if it was read."""
     nearest_tasks: tuple[NearestTask, ...] = ()
     checks: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Check results, for its card; see `checks.registry.as_checks`."""
@@ -91,8 +91,10 @@ class Adapter:
     @property
     def making_seconds(self) -> float | None:
         """Seconds from prompts to the adapter, all its steps together; None if it was read."""
-        steps = ("total", "imprint", "refine", "train")
-        known = [self.seconds[step] for step in steps if step in self.seconds]
+        steps = {"total", "imprint", "refine", "train"} & set(self.seconds)
+        if "total" in steps and "decode" not in self.seconds:
+            steps -= {"imprint"}  # it is the total
+        known = [self.seconds[step] for step in sorted(steps)]
         return sum(known) if known else None
 
     @property

@@ -129,8 +129,8 @@ def imprint_alone(
     """Make an adapter from the base's own answers, without a generator."""
     start = blank(loaded, buckets, config, mix)
     made = yield from imprint_adapter(loaded, start, buckets, config, teacher="base")
-    # No generator wrote weights, so the time of the empty start is no step of its own.
-    return replace(made, seconds={"imprint": made.seconds["imprint"]}).with_strength(strength)
+    seconds = {"imprint": made.seconds["imprint"], "total": made.seconds["imprint"]}
+    return replace(made, seconds=seconds).with_strength(strength)
 
 
 def lessons(

@@ -46,6 +46,7 @@ def test_an_adapter_is_the_imprint_of_the_bases_own_answers(
     assert made.layout.spec.target_modules == ("down_proj",)
     assert not {"generator", "generator_sha256", "encoder"} & set(made.provenance)
     assert set(made.seconds) == {"imprint", "total"}
+    assert made.making_seconds == made.seconds["total"]
     folder = write_generator(tiny_folder, tmp_path / "generator", size=0.1)
     other = Engine.load(replace(alone.config, generator=folder))
     assert other.generate([letters], seed=2, teacher="base").sha256 == made.sha256

@@ -176,7 +176,7 @@ class FakeEngine(FakeMeasuring):
                 },
             )
             made = yield from self.imprint(blank, buckets, ImprintConfig(seed=seed))
-            return replace(made, seconds={"imprint": 3.2})
+            return replace(made, seconds={"imprint": 3.2, "total": 3.2})
         stages: list[tuple[str, Doing, float]] = [
             *(("encode", "read", step / 3) for step in range(3)),
             ("decode", "write", 0.0),

@@ -104,7 +104,7 @@ def adapter_html(
     """Draw the facts of an adapter."""
     seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
     made = _("weights in {seconds:.2f} s", seconds=seconds)
-    if "imprint" in adapter.seconds and "total" not in adapter.seconds:
+    if "imprint" in adapter.seconds and "decode" not in adapter.seconds:
         made = _("imprinted in {seconds:.1f} s, without a generator", seconds=seconds)
     elif "imprint" in adapter.seconds:
         imprinted = _("then imprinted in {seconds:.1f} s", seconds=adapter.seconds["imprint"])
@@ -120,7 +120,7 @@ def adapter_html(
         if (by := _teacher(adapter.provenance.get("trained"))) is not None:
             words = N_("then taught by {teacher} in {seconds:.0f} s")
             trained = _(words, teacher=esc(by), seconds=adapter.seconds["train"])
-        made = f"{made}, {trained}" if {"total", "imprint"} & set(adapter.seconds) else trained
+        made = f"{made}, {trained}" if "total" in adapter.seconds else trained
     prompts = count_prompts(adapter.num_prompts)
     if num_files:
         prompts = _("{prompts} from {files}", prompts=prompts, files=count_files(num_files))
