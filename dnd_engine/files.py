@@ -52,8 +52,8 @@ _PLACES = (Path(__file__).parent / "assets", Path(__file__).parents[1] / "assets
 def expanded(name: str | Path) -> Path:
     """Return a path with `~` replaced by the home folder.
 
-    A user whom nobody knows stays in the path, which is then not there, as any other mistyped one:
-    a base may be named, too, and `Path.expanduser` would raise before anyone can say so.
+    An unknown user stays in the path, which then does not exist, so that callers report it as any
+    other mistyped path. `Path.expanduser` would raise instead.
     """
     return Path(os.path.expanduser(name))  # noqa: PTH111 - see above
 

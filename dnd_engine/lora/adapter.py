@@ -90,12 +90,14 @@ class Adapter:
 
     @property
     def making_seconds(self) -> float | None:
-        """Seconds from prompts to the adapter, all its steps together; None if it was read."""
-        steps = {"total", "imprint", "refine", "train"} & set(self.seconds)
-        if "total" in steps and "decode" not in self.seconds:
-            steps -= {"imprint"}  # it is the total
-        known = [self.seconds[step] for step in sorted(steps)]
-        return sum(known) if known else None
+        """Seconds from prompts to the adapter, all its steps together; None if not all are known.
+
+        What was done to an adapter that was read says nothing of how long it took before.
+        """
+        if "total" not in self.seconds:
+            return None
+        later = ("imprint", "refine", "train") if "decode" in self.seconds else ("refine", "train")
+        return self.seconds["total"] + sum(self.seconds.get(step, 0.0) for step in later)
 
     @property
     def was_trained(self) -> bool:

@@ -277,6 +277,8 @@ def test_measuring_leaves_out_what_the_adapter_read_and_adds_a_trained_lora(
     assert not {e.prompt for e in found.sides.test} & set(read)
     assert "imprint" in made.seconds, "an imprint is part of making it"
     assert found.synthesis_seconds == made.seconds["total"] + made.seconds["imprint"]
+    taught = replace(made, seconds={"refine": 3.0})
+    assert taught.making_seconds is None, "how long it took before it was read is unknown"
     assert [r.row for r in found.rows] == ["base", "few_shot", "shared_lora", "adapter"]
     config = LabelledConfig(steps=2, batch_size=4)
     trained = finish(engine.train_lora(made, found, config)).trained["trained_lora"]
