@@ -32,6 +32,7 @@ Doing = Literal[
     "answered",
     "train",
     # `ask` and `imprint`
+    "measure_ordinary",
     "ask_with_instruction",
     "fit_layer",
 ]
@@ -96,6 +97,7 @@ _ENGLISH: Mapping[Doing, str] = {
     "wrong": "Wrong prompts",
     "compare_adapters": "On {num_prompts} prompts",
     "ask": "Asking the teacher",
+    "measure_ordinary": "Once per base model: measuring its ordinary answers",
     "ask_with_instruction": "Asking with the instruction: {done} of {total} prompts",
     "fit_layer": "Layer {done} of {total}",
 }

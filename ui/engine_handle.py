@@ -138,6 +138,17 @@ class EngineHandle:
         else:
             self._warm_up(engine)
             self._finish(LoadState("ready"), engine=engine)
+            if not borrows_gpu():
+                self.thread.start(lambda: self._measure(engine), beside=True)
+
+    def _measure(self, engine: "Engine") -> None:
+        """Do what the first imprint would wait for, while the visitor is still choosing files."""
+        try:
+            for _ in engine.measure_ordinary():
+                if self.thread.ending.is_set() or self.engine is not engine:
+                    return
+        except Exception:  # as in `_warm_up`
+            logger.exception("Ordinary answers were not measured; the first imprint will do it")
 
     def _warm_up(self, engine: "Engine") -> None:
         if borrows_gpu():

@@ -24,6 +24,7 @@ _DOING: Mapping[Doing, str] = {
     "ask": N_("Asking the teacher"),
     "train": N_("Loss {loss}, {seconds} s left"),
     "answered": N_("“{answer}” to {same} of {total} prompts"),
+    "measure_ordinary": N_("Once per base model: measuring its ordinary answers"),
     "ask_with_instruction": N_("Asking with the instruction: {done} of {total} prompts"),
     "fit_layer": N_("Layer {done} of {total}"),
 }

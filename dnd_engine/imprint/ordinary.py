@@ -8,7 +8,7 @@ base and cached on disk.
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -47,13 +47,19 @@ def ordinary_messages() -> tuple[str, ...]:
 
 def ordinary_metrics(
     runtime: Runtime, first_layer: int, cache: Path | None = None
-) -> Mapping[int, Metric]:
-    """Return the penalty of every layer from `first_layer` up, cached on disk.
+) -> Generator[float, None, Mapping[int, Metric]]:
+    """Find the penalty of every layer from `first_layer` up, cached on disk.
 
     Args:
         runtime: Runtime of the base.
         first_layer: Lowest fitted layer.
         cache: Cache folder; None disables caching.
+
+    Yields:
+        Share of the measurement that is done; nothing if the cache has it.
+
+    Returns:
+        The penalties by layer, by `yield from` or `StopIteration.value`.
     """
     messages = ordinary_messages()
     key = repr((runtime.base.weights.sha256, first_layer, _ANSWER_TOKENS, _FIRST_WEIGHT))
@@ -63,7 +69,7 @@ def ordinary_metrics(
     path = None if cache is None else cache / f"ordinary-{digest}.safetensors"
     if path is not None and (kept := _read(path)) is not None:
         return kept
-    metrics = measure_ordinary(runtime, messages, first_layer)
+    metrics = yield from measure_ordinary(runtime, messages, first_layer)
     if path is not None:
         _write(path, metrics)
     return metrics
@@ -72,23 +78,32 @@ def ordinary_metrics(
 @torch.inference_mode()
 def measure_ordinary(
     runtime: Runtime, messages: Sequence[str], first_layer: int
-) -> dict[int, Metric]:
+) -> Generator[float, None, dict[int, Metric]]:
     """Let the base answer messages, and measure inputs and outputs of its layers.
 
     Args:
         runtime: Runtime of the base; its lock is held for one batch or block at a time.
         messages: Messages of one chat turn each.
         first_layer: Lowest layer to measure.
+
+    Yields:
+        Share that is done, after every batch of answers and every layer.
+
+    Returns:
+        The penalties by layer.
     """
     base = runtime.base
     end = base.turn_end
     questions = [Question(base.chat_ids(text), (end,), (), _ANSWER_TOKENS) for text in messages]
     answers: dict[int, tuple[int, ...]] = {}
-    for batch in batches([questions], shared=True):
+    asked = list(batches([questions], shared=True))
+    num_steps = len(asked) + base.num_layers
+    for step, batch in enumerate(asked, 1):
         numbers = [number for _, number in batch[0]]
         with runtime.lock:
             (found,) = answer(runtime, [[questions[number] for number in numbers]], None)
         answers |= {number: one.ids for number, one in zip(numbers, found, strict=True)}
+        yield step / num_steps
     rows = {n: questions[n].prompt + answers[n] for n in sorted(answers)}
     numbered = list(rows)
     passes, weights = [], []
@@ -119,6 +134,7 @@ def measure_ordinary(
                 floor=_FLOOR,
                 most=_DIRECTIONS,
             )
+        yield (len(asked) + layer + 1) / num_steps
     return metrics
 
 

@@ -100,10 +100,14 @@ def _solve(
     loaded: Loaded, sources: Sequence[Source], config: ImprintConfig, started: float
 ) -> Steps[Progress, None, Imprinted]:
     """Query the teachers and fit the layers, as urgent work."""
-    # The metrics come before the work counts as urgent: a check that is measuring them holds their
-    # lock, and takes no step while anything is urgent.
-    steps = imprint(loaded.runtime, sources, loaded.ordinary.metrics(config), config)
-    steps = urgently(loaded.runtime.lock, steps)
+
+    def measuring(_share: float) -> Progress:
+        return Progress("ask", None, time.monotonic() - started, "measure_ordinary")
+
+    # The metrics come before the work counts as urgent: patient work that is measuring them holds
+    # their lock, and takes no step while anything is urgent.
+    metrics = yield from each_as(loaded.ordinary.metrics(config), measuring)
+    steps = urgently(loaded.runtime.lock, imprint(loaded.runtime, sources, metrics, config))
 
     def words(step: ImprintStep) -> Progress:
         return Progress(

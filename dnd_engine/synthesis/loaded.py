@@ -1,7 +1,7 @@
 """The loaded models of an engine, and what all operations need from them."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Ordinary:
         # Held while computing, so that a second thread waits instead of computing the same. Two of
         # them, because answers must not wait for metrics, which take minutes for a large base.
         self._answers_lock = threading.Lock()
-        self._metrics: Mapping[int, Metric] | None = None
+        self._metrics: Mapping[int, Metric] = {}
         self._metrics_lock = threading.Lock()
 
     def answers(self) -> BaseAnswers:
@@ -47,14 +47,24 @@ class Ordinary:
                 self._answers = kept_base_answers(self._runtime, self._cache)
             return self._answers
 
-    def metrics(self, config: ImprintConfig) -> Mapping[int, Metric]:
-        """Return the penalty on changing each layer's output on them."""
-        with self._metrics_lock:
-            first = first_layer(self._runtime.base.num_layers, config)
-            # Metrics from a lower first layer include those of all higher ones.
-            if self._metrics is None or first not in self._metrics:
-                self._metrics = ordinary_metrics(self._runtime, first, self._cache)
-            return self._metrics
+    def metrics(self, config: ImprintConfig) -> Generator[float, None, Mapping[int, Metric]]:
+        """Find the penalty on changing each layer's output on them.
+
+        Yields:
+            Share of the measurement that is done; nothing if it was done before.
+
+        Returns:
+            The penalties by layer, by `yield from` or `StopIteration.value`.
+        """
+        first = first_layer(self._runtime.base.num_layers, config)
+        # Metrics from a lower first layer include those of all higher ones.
+        if first not in self._metrics:
+            # Before the lock, so that who waits for another thread's measurement can say so.
+            yield 0.0
+            with self._metrics_lock:
+                if first not in self._metrics:
+                    self._metrics = yield from ordinary_metrics(self._runtime, first, self._cache)
+        return self._metrics
 
 
 @dataclass(frozen=True, slots=True)

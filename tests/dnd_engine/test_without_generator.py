@@ -162,7 +162,31 @@ def test_refining_and_measuring_work_without_a_generator(alone: Engine) -> None:
 
 def test_warming_up_needs_no_generator(alone: Engine) -> None:
     alone.warm_up()
-    assert alone._loaded.ordinary._metrics is not None
+
+
+def test_the_first_imprint_says_that_it_measures_the_base(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    fresh = Engine.load(EngineConfig(base=str(tiny_folder), device="cpu", cache_dir=tmp_path))
+    letters = [bucket("letters", LETTERS)]
+
+    def doings() -> set[str]:
+        return {step.doing for step in fresh.synthesize(letters)}
+
+    assert "measure_ordinary" in doings()
+    assert "measure_ordinary" not in doings()
+
+
+def test_who_measures_beforehand_spares_the_first_imprint_that(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    fresh = Engine.load(EngineConfig(base=str(tiny_folder), device="cpu", cache_dir=tmp_path))
+    # Given up half-way, as when other models are loaded, it may be taken up by anyone.
+    next(fresh.measure_ordinary())
+    assert list(fresh.measure_ordinary())
+    assert not list(fresh.measure_ordinary())
+    steps = list(fresh.synthesize([bucket("letters", LETTERS)]))
+    assert all(step.doing != "measure_ordinary" for step in steps)
 
 
 def test_an_imprint_may_have_its_own_rank(alone: Engine) -> None:

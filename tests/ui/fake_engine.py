@@ -11,7 +11,7 @@ import json
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,6 +228,9 @@ class FakeEngine(FakeMeasuring):
 
     def warm_up(self) -> None:
         pass
+
+    def measure_ordinary(self) -> Iterator[None]:
+        yield from ()
 
     @staticmethod
     def new_memory() -> Any:

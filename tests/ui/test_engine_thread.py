@@ -1,6 +1,7 @@
 """One thread computes, as long as it can."""
 
 import contextvars
+import queue
 import subprocess
 import sys
 import threading
@@ -200,6 +201,25 @@ def test_an_engine_that_does_not_warm_up_is_used_all_the_same(
     handle = handle_of(engine)
     handle.start()
     assert handle.wait(60) is engine
+
+
+def test_ordinary_answers_are_measured_once_the_engine_is_ready(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = FakeEngine()
+    ready: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def measure() -> Iterator[None]:
+        ready.put(handle.snapshot().status)
+        yield
+        fail()
+
+    monkeypatch.setattr(engine, "measure_ordinary", measure)
+    handle = handle_of(engine)
+    handle.start()
+    assert ready.get(timeout=60) == "ready"
+    until(lambda: "the first imprint will do it" in caplog.text)
+    assert handle.engine is engine
 
 
 @pytest.mark.usefixtures("patient")

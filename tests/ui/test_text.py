@@ -188,6 +188,11 @@ STEPS: Mapping[Doing, tuple[dict[str, Any], str, str]] = {
     "download": ({"name": "base==1"}, "base==1", "base==1"),
     "load_encoder": ({}, "Text encoder", "Text-Encoder"),
     "read": ({"name": "SQL"}, "Reading SQL", "SQL wird gelesen"),
+    "measure_ordinary": (
+        {},
+        "Once per base model: measuring its ordinary answers",
+        "Einmal je Basismodell: Seine gewöhnlichen Antworten werden gemessen",
+    ),
     "ask_with_instruction": (
         {"done": 3, "total": 16},
         "Asking with the instruction: 3 of 16 prompts",

@@ -33,7 +33,7 @@ def runtime(tiny_folder: Path) -> Runtime:
 
 @pytest.fixture
 def metrics(runtime: Runtime) -> Mapping[int, Metric]:
-    return measure_ordinary(runtime, MESSAGES, 0)
+    return finish(measure_ordinary(runtime, MESSAGES, 0))
 
 
 def source(instruction: str, inputs: list[str], weight: float = 1.0) -> Source:
@@ -235,10 +235,13 @@ def test_ordinary_activity_is_kept_on_disk_and_read_back(
     runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
-    first = ordinary_metrics(runtime, 0, tmp_path)
+    shares: list[float] = []
+    first = finish(ordinary_metrics(runtime, 0, tmp_path), shares.append)
+    assert shares == sorted(set(shares))
+    assert shares[-1] == 1
     (kept,) = tmp_path.iterdir()
     monkeypatch.setattr("dnd_engine.imprint.ordinary.measure_ordinary", None)  # not called again
-    again = ordinary_metrics(runtime, 0, tmp_path)
+    again = finish(ordinary_metrics(runtime, 0, tmp_path))
     assert first.keys() == again.keys() == {0, 1}
     for layer, metric in first.items():
         assert metric.directions.equal(again[layer].directions)
@@ -251,10 +254,10 @@ def test_a_damaged_file_is_measured_again(
     runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
-    first = ordinary_metrics(runtime, 0, tmp_path)
+    first = finish(ordinary_metrics(runtime, 0, tmp_path))
     (kept,) = tmp_path.iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
-    again = ordinary_metrics(runtime, 0, tmp_path)
+    again = finish(ordinary_metrics(runtime, 0, tmp_path))
     assert first[1].directions.equal(again[1].directions)
 
 
