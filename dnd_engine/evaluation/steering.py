@@ -17,6 +17,7 @@ from dnd_engine.models.base import BaseModel, block
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.forward import Applying, HookedForward
 from dnd_engine.models.key_values import KeyValues
+from dnd_engine.models.new_tokens import Watch
 from dnd_engine.models.runtime import Runtime
 
 __all__ = ["DEPTH", "SteeredForward", "Steering", "steering_between"]
@@ -83,6 +84,7 @@ class SteeredForward(HookedForward):
         visible: Tensor | None,
         past: KeyValues,
         prepared: object,
+        watch: Watch | None = None,
     ) -> Tensor:
         """Run the modules while a hook adds the vector."""
 
@@ -91,6 +93,6 @@ class SteeredForward(HookedForward):
 
         hook = block(self._base.model, self._steering.block).register_forward_hook(steer)
         try:
-            return super().hidden(ids, positions, visible, past, prepared)
+            return super().hidden(ids, positions, visible, past, prepared, watch)
         finally:
             hook.remove()

@@ -2,12 +2,13 @@
 
 Each prompt is read three ways, with the same answer behind it:
 
-- *taught*: instruction and input, with the teacher's adapter active. Its states are the target.
+- *taught*: instruction and input, with the teacher's adapter active. Its states are the target, and
+are kept while it answers.
 - *bare*: the input alone, no adapter. This is what the imprint changes.
 - *full*: instruction and input, no adapter. Fitted too, with less weight, so that the adapter also
 does the task when the instruction is given.
 
-All three go through the blocks together, so each layer is fitted to what the layers below leave
+The last two go through the blocks together, so each layer is fitted to what the layers below leave
 uncorrected. The result starts from the bare base: the teacher's adapter is not part of it, and
 ordinary messages, whose activity is the penalty, keep the base's answers.
 """
@@ -95,6 +96,8 @@ class _Row:
     """Token ids of the answer, including the end of turn unless it was truncated."""
     offsets: tuple[int, ...]
     """Positions in the answer to match, by the states that predict them."""
+    taught: Float[Tensor, "layers matched width"]
+    """These states, as the teacher has them after each fitted layer."""
 
 
 def first_layer(num_layers: int, config: ImprintConfig) -> int:
@@ -137,12 +140,12 @@ def imprint(
         ImprintError: If no prompt is short enough, every answer is empty, or nothing fits.
     """
     base = runtime.base
-    rows = yield from _ask(runtime, sources, config)
-    explained: list[float] = []
     first = first_layer(base.num_layers, config)
+    rows = yield from _ask(runtime, sources, config, first)
+    explained: list[float] = []
     layout = imprint_layout(base.config, config)
     state: dict[str, Tensor] = {}
-    walk = _Walk(runtime, sources, rows, config)
+    walk = _Walk(runtime, sources, rows, first, config)
     matrices = tuple(layout.matrices())
     for down, up in zip(matrices[0::2], matrices[1::2], strict=True):
         layer = down.target.layer
@@ -152,7 +155,7 @@ def imprint(
         a, b = torch.zeros(config.r, down.long), torch.zeros(up.long, config.r)
         share = 0.0
         if layer >= first:
-            update = walk.solve(metrics[layer])
+            update = walk.solve(layer, metrics[layer])
             # A layer that predicts nothing for left-out prompts would only memorise the fitted
             # ones. With a single prompt nothing can be left out.
             if update.explained > _MIN_EXPLAINED or len(rows) == 1:
@@ -187,9 +190,9 @@ def _stored(weight: Tensor) -> Tensor:
 
 
 def _ask(
-    runtime: Runtime, sources: Sequence[Source], config: ImprintConfig
+    runtime: Runtime, sources: Sequence[Source], config: ImprintConfig, first: int
 ) -> Generator[ImprintStep, None, list[_Row]]:
-    """Let each source's teacher answer its whole prompts, greedily and in batches."""
+    """Let each source's teacher answer its whole prompts greedily; keep states from `first` up."""
     base = runtime.base
     end = base.turn_end
     asked = [_chosen(base, source, config, len(sources)) for source in sources]
@@ -199,6 +202,8 @@ def _ask(
             f"every prompt has {config.max_tokens} tokens or more, and imprint reads shorter ones "
             f"only: up to about {config.max_tokens * 3 // 4} words. Shorten some."
         )
+    # Each token is matched twice, bare and full.
+    share, rng = max(1, _MAX_ROWS // (2 * total)), random.Random(config.seed)
     rows: list[_Row] = []
     yield ImprintStep(stage="ask", done=0, total=total)
     done = 0
@@ -207,12 +212,18 @@ def _ask(
         for batch in batches([questions], shared=True):
             numbers = [question for _, question in batch[0]]
             with runtime.lock:
-                (found,) = answer(runtime, [[questions[n] for n in numbers]], source.teacher)
+                (found,) = answer(
+                    runtime, [[questions[n] for n in numbers]], source.teacher, watch_from=first
+                )
             for n, one in zip(numbers, found, strict=True):
                 if not one.ids:
                     continue  # an empty answer says nothing about the instruction
                 answered = questions[n].answered(one)
-                rows.append(_Row(number, *prompts[n], answered, tuple(range(len(answered)))))
+                offsets = _matched(len(answered), share, rng)
+                assert one.states is not None
+                rows.append(
+                    _Row(number, *prompts[n], answered, offsets, one.states[:, list(offsets)])
+                )
             done += len(numbers)
             yield ImprintStep(stage="ask", done=done, total=total)
     if not rows:
@@ -220,7 +231,7 @@ def _ask(
             "the model answers nothing to these prompts, even with their instruction. Word the "
             "instruction so that it asks for an answer."
         )
-    return _thinned(rows, config.seed)
+    return rows
 
 
 def _chosen(
@@ -236,29 +247,15 @@ def _chosen(
     return short
 
 
-def _thinned(rows: Sequence[_Row], seed: int) -> list[_Row]:
-    """Match fewer tokens of each answer if there are too many in total.
-
-    The first token decides the answer and is always kept. Each is matched twice, bare and full.
-    """
-    share = max(1, _MAX_ROWS // (2 * len(rows)))
-    rng = random.Random(seed)
-    return [
-        row
-        if len(row.answered) <= share
-        else _Row(
-            row.source,
-            row.full,
-            row.bare,
-            row.answered,
-            (0, *sorted(rng.sample(range(1, len(row.answered)), share - 1))),
-        )
-        for row in rows
-    ]
+def _matched(length: int, most: int, rng: random.Random) -> tuple[int, ...]:
+    """Choose positions of an answer, always the first: that token decides the answer."""
+    if length <= most:
+        return tuple(range(length))
+    return (0, *sorted(rng.sample(range(1, length), most - 1)))
 
 
 class _Walk:
-    """The three readings of every row, between two blocks."""
+    """The bare and the full reading of every row, between two blocks."""
 
     # Each method enters inference mode by itself: a suspended generator would leave its mode on for
     # its caller.
@@ -268,18 +265,12 @@ class _Walk:
         runtime: Runtime,
         sources: Sequence[Source],
         rows: Sequence[_Row],
+        first: int,
         config: ImprintConfig,
     ) -> None:
-        self._runtime, self._config = runtime, config
+        self._runtime, self._rows, self._first, self._config = runtime, rows, first, config
         base = runtime.base
         numbered = list(enumerate(rows))
-        self._taught = [
-            (batch, source.teacher)
-            for number, source in enumerate(sources)
-            for batch in _batches(
-                base, [(n, row) for n, row in numbered if row.source == number], _full
-            )
-        ]
         self._bare = _batches(base, numbered, _bare)
         # Match whole prompts too: with the instruction, the adapter should still answer as the
         # teacher does.
@@ -301,24 +292,21 @@ class _Walk:
 
     @torch.inference_mode()
     def advance(self, layer: int) -> None:
-        """Run one block of all readings, each with its own adapters."""
-        for batch, teacher in self._taught:
-            with self._runtime.lock, self._runtime.host.applying(teacher):
-                batch.blocks.advance(layer)
+        """Run one block of both readings."""
         for batch in (*self._bare, *self._full):
             with self._runtime.lock:
                 batch.blocks.advance(layer)
 
     @torch.inference_mode()
-    def solve(self, metric: Metric) -> Update:
-        """Fit the last block's `down_proj` to what the matched states lack, in float32.
+    def solve(self, layer: int, metric: Metric) -> Update:
+        """Fit `down_proj` of the block that ran last to what the matched states lack, in float32.
 
         If a norm follows `down_proj`, a change of its output reaches the states divided by that
         output's size and multiplied by the norm's gains. So wanted changes are multiplied by the
         sizes, without changing a row's weight, and B is divided by the gains. A norm also removes
         the part of a change that is parallel to the output; that part is lost.
         """
-        taught = _joined([batch.states() for batch, _ in self._taught])
+        taught = torch.cat([row.taught[layer - self._first] for row in self._rows]).float()
         # Relative to the current states, which include the changes of lower layers.
         wanted = [
             taught - _joined([batch.states() for batch in part])

@@ -4,8 +4,8 @@ Callers use the interface `Forward`. Knows models and adapters; knows no convers
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.attention import as_argument, masks_for
-from dnd_engine.models.base import BaseModel, last_hidden, logits_of
+from dnd_engine.models.base import BaseModel, block, last_hidden, logits_of
 from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.memory import free_bytes
-from dnd_engine.models.new_tokens import NewTokens
+from dnd_engine.models.new_tokens import NewTokens, Watch
 from dnd_engine.models.packed import PackedLlama, refusal
 
 __all__ = ["Forward", "HookedForward", "PackedForward", "choose_forward"]
@@ -48,6 +48,7 @@ class Forward(ABC):
         visible: Bool[Tensor, "rows 1 new keys"] | None,
         past: KeyValues,
         prepared: Any,
+        watch: Watch | None = None,
     ) -> Float[Tensor, "rows new width"]:
         """Run new tokens through every block.
 
@@ -58,6 +59,7 @@ class Forward(ABC):
                 precede it, and needs one new token or an empty cache.
             past: Keys and values of past tokens, extended in place.
             prepared: The rows' adapters, from `prepare`.
+            watch: States between blocks to keep.
         """
 
     @abstractmethod
@@ -77,10 +79,16 @@ class PackedForward(Forward):
         return self._packed.fuse(fitted)
 
     def hidden(
-        self, ids: Tensor, positions: Tensor, visible: Tensor | None, past: KeyValues, prepared: Any
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        visible: Tensor | None,
+        past: KeyValues,
+        prepared: Any,
+        watch: Watch | None = None,
     ) -> Tensor:
         """Run all blocks as one compiled function."""
-        return self._packed.hidden([NewTokens(ids, positions, visible, past, prepared)])[0]
+        return self._packed.hidden([NewTokens(ids, positions, visible, past, prepared, watch)])[0]
 
     def next_hidden(self, chats: Sequence[NewTokens]) -> list[Float[Tensor, "rows 1 width"]]:
         """Run one new token of every row of several chats; weights are read once for all."""
@@ -111,7 +119,13 @@ class HookedForward(Forward):
 
     @torch.inference_mode()
     def hidden(
-        self, ids: Tensor, positions: Tensor, visible: Tensor | None, past: KeyValues, prepared: Any
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        visible: Tensor | None,
+        past: KeyValues,
+        prepared: Any,
+        watch: Watch | None = None,
     ) -> Tensor:
         """Run the modules while hooks apply the adapters."""
         if visible is None and past.length:
@@ -125,7 +139,7 @@ class HookedForward(Forward):
         mask = None
         if visible is not None:
             mask = as_argument(model, masks_for(model, visible, positions, key_positions))
-        with self._applying(prepared):
+        with self._applying(prepared), self._watching(watch):
             return last_hidden(
                 model,
                 input_ids=ids,
@@ -134,6 +148,24 @@ class HookedForward(Forward):
                 cache=past,
                 use_cache=True,
             )
+
+    @contextmanager
+    def _watching(self, watch: Watch | None) -> Iterator[None]:
+        """Keep block outputs of passes inside the `with` block."""
+        if watch is None:
+            yield
+            return
+
+        def keep(_module: nn.Module, _args: tuple[Tensor, ...], states: Tensor) -> None:
+            watch.outputs.append(states.flatten(0, 1)[watch.places])
+
+        blocks = range(watch.first, self._base.num_layers)
+        hooks = [block(self._base.model, n).register_forward_hook(keep) for n in blocks]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:

@@ -1,13 +1,26 @@
 """What a forward pass reads: new tokens of some rows, with their place among earlier ones."""
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dnd_engine.models.key_values import KeyValues
 
-__all__ = ["NewTokens"]
+__all__ = ["NewTokens", "Watch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """States between blocks that a forward pass keeps."""
+
+    first: int
+    """Lowest block whose output is kept."""
+    places: Int[Tensor, " places"]
+    """Tokens to keep, counted through all rows."""
+    outputs: list[Float[Tensor, "places width"]] = field(default_factory=list)
+    """Output of each block from `first` up, filled by the pass."""
 
 
 class NewTokens(NamedTuple):
@@ -23,3 +36,5 @@ class NewTokens(NamedTuple):
     """Keys and values of past tokens, extended in place."""
     prepared: Any = None
     """The rows' adapters, from `Forward.prepare`."""
+    watch: Watch | None = None
+    """States to keep; several parts of one pass must have none."""

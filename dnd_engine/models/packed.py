@@ -146,6 +146,8 @@ class PackedLlama:
             assert part.ids.shape[1] == 1 or len(parts) == 1
             # Without a mask, several new tokens must be the first ones of an empty cache.
             assert part.visible is not None or part.ids.shape[1] == 1 or part.past.length == 0
+            assert part.watch is None or len(parts) == 1
+        watch = parts[0].watch
         new = parts[0].ids.shape[1]
         x = nn.functional.embedding(torch.cat([p.ids.reshape(-1) for p in parts]), self._embed)
         cos, sin = self._rotary(x, torch.cat([part.positions for part in parts]))
@@ -153,7 +155,8 @@ class PackedLlama:
         # fused multiply-add of the swapped halves (see `_attend`).
         half = sin.shape[-1] // 2
         sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
-        y: Tensor = _compiled()(
+        y: Tensor
+        y, outputs = _compiled()(
             x,
             self._weights,
             self._biases,
@@ -174,11 +177,15 @@ class PackedLlama:
             ],
             [part.past.extend(new) for part in parts],
             [len(part.ids) for part in parts],
+            None if watch is None else watch.places,
+            0 if watch is None else watch.first,
             self._heads,
             self._kv_heads,
             self._scale,
             self._eps,
         )
+        if watch is not None:
+            watch.outputs.extend(outputs)
         states: Tensor = _rms_norm(y, self._last_norm, self._eps)
         return list(states.view(-1, new, states.shape[1]).split([len(p.ids) for p in parts]))
 
@@ -241,13 +248,13 @@ def _joined(
 
 
 @cache
-def _compiled() -> Callable[..., Tensor]:
+def _compiled() -> Callable[..., tuple[Tensor, list[Tensor]]]:
     """Compile the blocks without Python between operations, which saves a tenth of a token's time.
 
     Unlike inductor, TorchScript needs no compiler on the machine. It supports Python up to 3.13;
     later versions run the same function uncompiled.
     """
-    run: Callable[..., Tensor] = _run_blocks
+    run: Callable[..., tuple[Tensor, list[Tensor]]] = _run_blocks
     if sys.version_info >= (3, 14):
         return run
     with warnings.catch_warnings():
@@ -273,16 +280,19 @@ def _run_blocks(
     masks: list[Tensor | None],
     cached: list[tuple[list[Tensor], list[Tensor], list[Tensor]]],
     rows: list[int],
+    watched: Tensor | None,
+    first_watched: int,
     heads: int,
     kv_heads: int,
     scale: float,
     eps: float,
-) -> Tensor:
+) -> tuple[Tensor, list[Tensor]]:
     # x is (tokens, width), part by part; `starts` has the first token of each part and the end.
     new = x.shape[0] // sum(rows)
     starts = [0]
     for count in rows:
         starts.append(starts[-1] + count * new)
+    outputs: list[Tensor] = []
     for number in range(len(weights)):
         # A block's `factors` are A and B of each merged layer in turn, hence 0, 2, 4 and 6 below.
         weight, bias, norm = weights[number], biases[number], norms[number]
@@ -314,7 +324,9 @@ def _run_blocks(
         y = torch.nn.functional.silu(gate).mul_(up)
         x = torch.ops.mkldnn._linear_pointwise(y, x, weight[3], bias[3], "add")
         _add_low_ranks(y, x, factors, number, 6, bare, starts, few)
-    return x
+        if watched is not None and number >= first_watched:
+            outputs.append(x[watched])
+    return x, outputs
 
 
 @no_type_check

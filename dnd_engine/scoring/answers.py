@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import end_tokens
 from dnd_engine.models.key_values import KeyValues
+from dnd_engine.models.new_tokens import Watch
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient
 from dnd_engine.scoring.questions import Answer, Question
@@ -110,6 +111,8 @@ def answer(
     runtime: Runtime,
     groups: Sequence[Sequence[Question]],
     active: FittedLoRA | None,
+    *,
+    watch_from: int | None = None,
 ) -> list[list[Answer]]:
     """Answer every question of a batch.
 
@@ -117,6 +120,7 @@ def answer(
         runtime: The frozen model. Hold its lock if other threads use it.
         groups: Questions, one non-empty group per adapter.
         active: One adapter per group, or None for the bare base.
+        watch_from: Lowest block whose outputs to return with the answers; None returns none.
 
     Returns:
         Answers in the order of the questions.
@@ -124,7 +128,7 @@ def answer(
     # Without each prompt's last token, which must be read in a row of its own, since its state
     # predicts the answer.
     shared = [shared_length([q.prompt[:-1] for q in group]) for group in groups]
-    openings = _Rows(runtime, active, len(groups))
+    openings = _Rows(runtime, active, len(groups), watch_from=watch_from)
     if any(shared):
         openings.read([group[0].prompt[:n] for group, n in zip(groups, shared, strict=True)])
     parts: list[_Rows] = []
@@ -152,13 +156,14 @@ def answer(
     limits = [
         group[q].max_new_tokens if q < len(group) else 0 for group in groups for q in range(width)
     ]
-    written = everyone.write(torch.cat(firsts)[index], limits)
+    written, states = everyone.write(torch.cat(firsts)[index], limits)
     return [
         [
             Answer(
                 losses[g, q][question.reference],
                 tuple(losses[g, q][option] for option in question.options),
                 written[g * width + q],
+                states[g * width + q],
             )
             for q, question in enumerate(group)
         ]
@@ -175,8 +180,13 @@ class _Rows:
         active: FittedLoRA | None,
         num_rows: int,
         cache: KeyValues | None = None,
+        *,
+        watch_from: int | None = None,
     ) -> None:
         self.runtime = runtime
+        self.watch_from = watch_from
+        self.outputs: Float[Tensor, "blocks rows width"] | None = None
+        """Block outputs at each row's last token, from the last pass, if they are watched."""
         self.forward = runtime.forward
         self.activate(active)
         self.cache = cache or self.forward.new_cache(num_rows)
@@ -197,7 +207,8 @@ class _Rows:
     def copies(self, row: int, count: int) -> "_Rows":
         """Return copies of one row, with the adapter of its group."""
         active = None if self.active is None else _choose(self.active, [row])
-        rows = _Rows(self.runtime, active, count, self.cache.copies(row, count))
+        cache = self.cache.copies(row, count)
+        rows = _Rows(self.runtime, active, count, cache, watch_from=self.watch_from)
         rows.seen = self.seen[row].expand(count, -1)
         rows.positions = self.positions[row].expand(count)
         return rows
@@ -208,7 +219,10 @@ class _Rows:
     ) -> "_Rows":
         """Stack rows of several parts; `index` selects the row of each place."""
         cache = KeyValues.joined([part.cache for part in parts], index)
-        rows = cls(parts[0].runtime, active, len(index), cache)
+        rows = cls(parts[0].runtime, active, len(index), cache, watch_from=parts[0].watch_from)
+        if rows.watch_from is not None:
+            outputs = [part.outputs for part in parts if part.outputs is not None]
+            rows.outputs = torch.cat(outputs, dim=1)[:, index]
         gaps = [cache.length - part.seen.shape[1] for part in parts]
         padded = [
             nn.functional.pad(part.seen, (0, gap)) for part, gap in zip(parts, gaps, strict=True)
@@ -229,7 +243,8 @@ class _Rows:
         # `seen` grows only after the last slice; until then `visible` covers all new positions.
         for new in _slices(length, len(rows)):
             visible = real[:, None, : new.stop] & _causal(new, device)
-            hidden = self._forward(ids[:, new], positions[:, new], visible)
+            last = torch.full((len(rows),), new.stop - new.start - 1, device=device)
+            hidden = self._forward(ids[:, new], positions[:, new], visible, last)
         self.seen = torch.cat([self.seen, real], dim=1)
         self.positions = self.positions + real.sum(dim=1)
         return hidden[:, -1]
@@ -267,8 +282,8 @@ class _Rows:
         key_owner = owner[:, None, :]
         visible = (owner[:, :, None] == key_owner) | (key_owner == 0)
         visible = visible & _causal(slice(0, length), device)
-        hidden = self._forward(tokens, self.positions[:, None] + offsets, visible)
         ends = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        hidden = self._forward(tokens, self.positions[:, None] + offsets, visible, ends - 1)
         first = hidden[torch.arange(len(rows), device=device), ends - 1]
         # The state at a prompt's end predicts the first token of each answer to it.
         whose = torch.tensor([row for row, _ in owned], device=device)
@@ -292,13 +307,17 @@ class _Rows:
 
     def write(
         self, first: Float[Tensor, "rows width"], limits: Sequence[int]
-    ) -> list[tuple[int, ...]]:
+    ) -> tuple[list[tuple[int, ...]], list[Float[Tensor, "blocks answered width"] | None]]:
         """Generate every row's answer greedily, to its end of turn or limit. Consumes the cache.
 
         Rows with limit 0 only keep the groups equal in size.
+
+        Returns:
+            Every row's tokens, and the watched states that predicted them.
         """
         ends = end_tokens(self.runtime.base)
         written: list[list[int]] = [[] for _ in limits]
+        states: list[list[Tensor]] = [[] for _ in limits]
         ended = {row for row, limit in enumerate(limits) if limit == 0}
         # Row index at each place of the batch, group by group.
         groups = 1 if self.active is None else self.active.num_groups
@@ -306,13 +325,18 @@ class _Rows:
         hidden = first
         while True:
             tokens = self._logits(hidden).argmax(dim=-1).tolist()
-            for row, token in zip(_flat(places), tokens, strict=True):
+            for place, (row, token) in enumerate(zip(_flat(places), tokens, strict=True)):
                 if row not in ended:
                     written[row].append(token)
+                    if self.outputs is not None:
+                        states[row].append(self.outputs[:, place])
                     if token in ends or len(written[row]) >= limits[row]:
                         ended.add(row)
             if len(ended) == len(limits):
-                return [tuple(t for t in ids if t not in ends) for ids in written]
+                return (
+                    [tuple(t for t in ids if t not in ends) for ids in written],
+                    [torch.stack(seen, dim=1) if seen else None for seen in states],
+                )
             places = self._drop(places, ended)
             # Rows of limit 0 have written nothing, and read any token to stay in the batch.
             hidden = self.read([tuple(written[row][-1:]) or (0,) for row in _flat(places)])
@@ -340,6 +364,7 @@ class _Rows:
         ids: Int[Tensor, "rows new"],
         positions: Int[Tensor, "rows new"],
         visible: Bool[Tensor, "rows new keys"],
+        last: Int[Tensor, " rows"],
     ) -> Float[Tensor, "rows new width"]:
         """Run one forward pass over new positions.
 
@@ -347,6 +372,7 @@ class _Rows:
             ids: Tokens of the new positions. The values of padding do not matter.
             positions: Positions of the tokens in their rows.
             visible: Positions since `seen` that each new one may attend to, itself included.
+            last: The new position of each row whose states are watched.
         """
         rows, new, keys = visible.shape
         # Padding attends to itself. A position that attends to nothing becomes NaN, which would
@@ -355,7 +381,13 @@ class _Rows:
         past = self.seen[:, None, :].expand(rows, new, -1)
         mask = torch.cat([past, visible | itself], dim=2)[:, None]
         self.runtime.lock.give_way()  # no adapter is active between two passes
-        return self.forward.hidden(ids, positions, mask, self.cache, self._prepared)
+        watch = None
+        if self.watch_from is not None:
+            watch = Watch(self.watch_from, torch.arange(rows, device=ids.device) * new + last)
+        hidden = self.forward.hidden(ids, positions, mask, self.cache, self._prepared, watch)
+        if watch is not None:
+            self.outputs = torch.stack(watch.outputs)
+        return hidden
 
     def _logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
         return self.forward.logits(hidden)

@@ -6,10 +6,12 @@ Knows tokenizers and chat templates; knows no models and no adapters.
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal
 
+from jaxtyping import Float
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.models.chat_format import chat_ids, turn_end
@@ -64,6 +66,9 @@ class Answer:
     """Loss of each option. Dividing by the number of tokens normalises the length."""
     ids: tuple[int, ...]
     """Greedily generated tokens, without the end of turn."""
+    states: Float[Tensor, "blocks answered width"] | None = field(default=None, compare=False)
+    """Block outputs at the positions that predicted the generated tokens, end of turn included;
+    None unless they were asked for."""
 
     def right_is_likeliest(self, example: Example) -> bool | None:
         """Return whether an example's response is its likeliest option; None without options."""

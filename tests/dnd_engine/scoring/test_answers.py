@@ -10,6 +10,8 @@ import torch
 
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel, load_base
+from dnd_engine.models.blocks import BlockPass
+from dnd_engine.models.forward import Forward, HookedForward, PackedForward
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, resolve
 from dnd_engine.scoring import answers as scoring
@@ -134,6 +136,38 @@ def test_what_is_written_is_what_generate_writes(runtime: Runtime) -> None:
                 runtime.base.model, asked.prompt, max_new_tokens=asked.max_new_tokens
             )
         assert reply.ids == tuple(i for i in expected if i != END)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_states_that_predict_an_answer_are_those_of_a_plain_pass(
+    runtime: Runtime, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several groups, rows that end early, and answers with and without an end of turn."""
+    forward: Forward = HookedForward(runtime.base, runtime.host.applying, "test")
+    if packed:
+        forward = PackedForward(runtime.base)
+    tokens = torch.stack([random_tokens(seed=n) for n in range(3)])
+    with runtime.through(forward):
+        whole = answer(runtime, GROUPS, runtime.host.fit(tokens))
+        # Untrained weights hardly ever end a turn, so one of the tokens that they write ends it.
+        end = whole[0][0].ids[2]
+        monkeypatch.setattr(scoring, "end_tokens", lambda _: frozenset({END, end}))
+        found = answer(runtime, GROUPS, runtime.host.fit(tokens), watch_from=1)
+    ended = []
+    for number, group in enumerate(GROUPS):
+        for asked, one in zip(group, found[number], strict=True):
+            given = asked.answered(one)
+            ended.append(len(given) > len(one.ids))
+            with runtime.host.applying(runtime.host.fit(tokens[number : number + 1])):
+                plain = BlockPass(runtime.base, [asked.prompt + given[:-1]])
+                plain.advance(0)
+                plain.advance(1)
+            assert one.states is not None
+            assert one.states.shape[:2] == (1, len(given))
+            expected = plain.states[-len(given) :]
+            torch.testing.assert_close(one.states[0], expected, atol=2e-4, rtol=1e-4)
+    assert {True, False} == set(ended)
+    assert answer(runtime, GROUPS, None)[0][0].states is None
 
 
 def watch(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, torch.Tensor]]:
