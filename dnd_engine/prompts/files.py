@@ -158,7 +158,8 @@ def read_prompt_file(
     if split == "auto" and (head := shared_head([prompt.text for prompt in prompts])) is not None:
         prompts = _with_blank_line(prompts, head)
         reading.notes.append(
-            f"All begin with “{one_line(head)}”, which was read as their instruction."
+            f"All begin with “{one_line(head)}”, which was read as their instruction. If it ends "
+            "elsewhere, put a blank line there in each prompt."
         )
         # A recipe requests `lines` and the like again, which would leave the instruction there.
         mode = "shared" if mode in get_args(Split) else mode

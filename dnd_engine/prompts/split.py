@@ -14,6 +14,11 @@ __all__ = ["PromptParts", "close_blank_lines", "shared_head", "split_prompt"]
 _GAP = re.compile(r"\n(?:[^\S\n]*\n)+")
 """One or more blank lines. A line of spaces and tabs counts as blank."""
 
+_HEAD_END = re.compile(r"([:.?!]['\"”)]?) ")
+"""End of an instruction that is followed by its input on the same line."""
+_ABBREVIATED = re.compile(r"\b[A-Z][a-z]{0,2}\.$")
+"""An abbreviated title, as in "Reply to Mrs. Green", rather than the end of a sentence."""
+
 _MIN_SHARING = 3
 """Minimum number of prompts for a common beginning not to be a coincidence."""
 _MIN_LINE_WORDS, _MIN_HEAD_WORDS = 2, 3
@@ -60,8 +65,8 @@ def split_prompt(prompt: str) -> PromptParts:
 def shared_head(prompts: Sequence[str]) -> str | None:
     """Return the beginning that all prompts share, if it may be their instruction.
 
-    It is the first line, or its beginning up to a colon: people write "Translate to French: cat" as
-    often as they put the input below.
+    It is the first line, or its beginning up to a colon or the end of a sentence: people write
+    "Translate to French: cat" as often as they put the input below.
 
     Args:
         prompts: Distinct, stripped prompts.
@@ -80,9 +85,10 @@ def shared_head(prompts: Sequence[str]) -> str | None:
     least, greatest = min(prompts), max(prompts)
     pairs = zip(least, greatest, strict=False)
     shared = least[: sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))]
-    # The last colon that all share, because the instruction may contain others.
-    head, colon, _rest = shared.partition("\n")[0].rpartition(": ")
-    return f"{head}:" if colon and len(head.split()) >= _MIN_HEAD_WORDS else None
+    heads = [shared[: end.end(1)] for end in _HEAD_END.finditer(shared.partition("\n")[0])]
+    # The last end that all share, because an instruction may have several sentences and colons.
+    head = next((head for head in reversed(heads) if not _ABBREVIATED.search(head)), "")
+    return head if len(head.split()) >= _MIN_HEAD_WORDS else None
 
 
 def close_blank_lines(instruction: str) -> str:

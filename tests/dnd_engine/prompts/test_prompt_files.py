@@ -83,6 +83,21 @@ def test_an_instruction_above_every_input_is_read_with_it(write: Write) -> None:
             "Say it in French: cat\nSay it in French: dog\nSay it in French: big cow\n",
             "Say it in French:",
         ),
+        (
+            "Say which it is: meat or milk? Use “one” word. rump steak\n"
+            "Say which it is: meat or milk? Use “one” word. rice. No: oats.\n"
+            "Say which it is: meat or milk? Use “one” word. ribs",
+            "Say which it is: meat or milk? Use “one” word.",
+        ),
+        (
+            "Say yes or no. An owl\nSay yes or no. A hat\nSay yes or no. An emu",
+            "Say yes or no.",
+        ),
+        (
+            'Say it in "French." cat\nSay it in "French." dog\nSay it in "French." cow',
+            'Say it in "French."',
+        ),
+        ("Say hello to Mrs. Green\nSay hello to Mrs. Gale\nSay hello to Mrs. Gray", None),
         ("Review: bad\nReview: good\nReview: so so", None),
         ("Dear Sir or Madam,\nA\n\nDear Sir or Madam,\nB\n\nDear Sir or Madam,\nC", None),
         ("Say it in French: cat\nSay it in French: dog", None),
