@@ -91,18 +91,18 @@ class Metric:
             size=size,
         )
 
-    def divide(self, rows: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows inputs"]:
-        """Return rows · C⁻¹."""
+    def divide(
+        self, rows: Float[Tensor, "rows inputs"]
+    ) -> tuple[Float[Tensor, "rows inputs"], Float[Tensor, "rows kept"]]:
+        """Return rows · C⁻¹, and each row's effect along the leading directions.
+
+        The effect is rows · C⁻¹ · P √(floor · gains). For W = Dᵀ U C⁻¹, the mean squared change of
+        ordinary outputs is ‖Dᵀ · effect(U)‖².
+        """
         # Woodbury: C is a multiple of the identity plus a few directions, so its inverse is too.
         along = rows @ self.directions
-        return (rows - (along * (self.gains / (1 + self.gains))) @ self.directions.T) / self.floor
-
-    def along(self, rows: Float[Tensor, "rows inputs"]) -> Float[Tensor, "rows kept"]:
-        """Return rows · C⁻¹ · P √(floor · gains), each row's effect along the leading directions.
-
-        For W = Dᵀ U C⁻¹, the mean squared change of ordinary outputs is ‖Dᵀ · along(U)‖².
-        """
-        return (rows @ self.directions) * ((self.gains / self.floor).sqrt() / (1 + self.gains))
+        divided = (rows - along * (self.gains / (1 + self.gains)) @ self.directions.T) / self.floor
+        return divided, along * ((self.gains / self.floor).sqrt() / (1 + self.gains))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +145,9 @@ def solve(
     # Square roots, because both sides of the squared error are scaled.
     scale = weights.sqrt()[:, None]
     u, e = inputs * scale, wanted * scale
-    divided = metric.divide(u)
+    divided, effects = metric.divide(u)
     limit = ordinary_change * metric.size
-    dual = _dual_within(divided @ u.T, e, metric.along(u), ridge * float(weights.sum()), limit)
+    dual = _dual_within(divided @ u.T, e, effects, ridge * float(weights.sum()), limit)
     # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
     # reduced-rank regression, for a penalised fit.
     values, top = _leading(e, dual.fitted, r)
@@ -178,7 +178,7 @@ class _Dual:
         cls,
         gram: Float[Tensor, "rows rows"],
         wanted: Float[Tensor, "rows outputs"],
-        along: Float[Tensor, "rows kept"],
+        effects: Float[Tensor, "rows kept"],
         ridge: float,
     ) -> "_Dual":
         ridged = gram.clone()
@@ -187,18 +187,18 @@ class _Dual:
         solution = torch.cholesky_solve(wanted, factor)
         # The residual is the ridge times the solution D, so this is the Gram matrix times D.
         fitted = wanted - ridge * solution
-        return cls(ridge, factor, solution, fitted, float((solution.T @ along).square().sum()))
+        return cls(ridge, factor, solution, fitted, float((solution.T @ effects).square().sum()))
 
 
 def _dual_within(
     gram: Float[Tensor, "rows rows"],
     wanted: Float[Tensor, "rows outputs"],
-    along: Float[Tensor, "rows kept"],
+    effects: Float[Tensor, "rows kept"],
     ridge: float,
     limit: float,
 ) -> _Dual:
     """Solve with the smallest ridge, or nearly, that keeps the change of ordinary outputs small."""
-    dual = _Dual.of(gram, wanted, along, ridge)
+    dual = _Dual.of(gram, wanted, effects, ridge)
     over = under = None
     for _ in range(_MAX_RIDGES):
         if dual.change > limit:
@@ -215,7 +215,7 @@ def _dual_within(
         growth = (over.change / aim) ** power if aim > 0 else math.inf
         least = _FIRST_GROWTH if under is None else _MIN_GROWTH
         growth = min(max(growth, least), _MAX_GROWTH)
-        dual = _Dual.of(gram, wanted, along, over.ridge * growth)
+        dual = _Dual.of(gram, wanted, effects, over.ridge * growth)
     return under or dual
 
 

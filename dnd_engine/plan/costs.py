@@ -265,8 +265,8 @@ class _Costs:
             (self.shape.parameters + trained + 22_700_000) * _BF16 / 1e9,
         )
         imprint_flops = self._imprint_flops()
-        # One pass for each token of an answer, and three readings.
-        passes = layers * (_ANSWER + 3)
+        # One pass for each token of an answer, and two readings.
+        passes = layers * (_ANSWER + 2)
         yield from self._phase(
             "imprint",
             f"Imprint, {work.imprint_prompts} prompts",
@@ -331,13 +331,13 @@ class _Costs:
         return float(read + batches * our_decoder(self.shape.layout).forward_flops)
 
     def _imprint_flops(self) -> float:
-        """Count the operations of answers, three readings per prompt, and regressions."""
+        """Count the operations of answers, two more readings per prompt, and regressions."""
         shape, count = self.shape, self.work.imprint_prompts
         asked = count * (
             2 * shape.block_parameters * (self.work.imprint_tokens + _ANSWER)
             + 2 * shape.head_parameters * _ANSWER
         )
-        read = count * 3 * (self.work.imprint_tokens + _ANSWER) * 2 * shape.block_parameters
+        read = count * 2 * (self.work.imprint_tokens + _ANSWER) * 2 * shape.block_parameters
         # Bare and full readings are both fitted, a row for each token of the answer.
         rows, wide, out = 2 * count * _ANSWER, shape.intermediate_size, shape.hidden_size
         # `solve` looks for eigenvectors in the smaller space.
