@@ -783,17 +783,18 @@ class Engine:
         """Return how long making an adapter took, or estimate it for one read from a file.
 
         The estimate times a synthesis of as many prompts. None if the adapter was not generated,
-        was trained for an unknown time, or the file has too few prompts.
+        was imprinted or trained for an unknown time, or the file has too few prompts.
         """
         if (took := adapter.making_seconds) is not None:
             return took
-        if not self._loaded.wrote(adapter) or adapter.was_trained:
+        # A synthesis is over at once; an imprint would hold up the measurement without a word.
+        if not self._loaded.wrote(adapter) or adapter.is_imprinted or adapter.was_trained:
             return None
         prompts = labelled.prompts[: adapter.num_prompts]
         if not 0 < len(prompts) == adapter.num_prompts:
             return None
         bucket = Bucket("as many", 1.0, (replace(labelled, prompts=prompts),))
-        return self.generate([bucket], imprinted=adapter.is_imprinted).making_seconds
+        return self.generate([bucket], imprinted=False).making_seconds
 
     @staticmethod
     def with_checks(

@@ -313,6 +313,13 @@ def test_synthesis_is_timed_again_only_for_an_adapter_of_this_generator(
     found = finish(engine.measure(stranger, file, config))
     assert found.synthesis_seconds is None
     assert "does not say which prompts" in found.markdown()
+    letters = [(text, text[-1]) for text in LETTERS]
+    path.write_text("prompt,label\n" + "".join(f'"{t}",{label}\n' for t, label in letters))
+    imprinted = engine.generate([bucket("letters", LETTERS[:12])])
+    assert imprinted.is_imprinted
+    back = engine.read_adapter(engine.save(imprinted, tmp_path / "imprinted.zip"))
+    step = next(engine.measure(back, read_prompt_file(path), config))
+    assert step.measured.synthesis_seconds is None, "an imprint is no work to do in passing"
 
 
 def test_progress_goes_through_its_stages(engine: Engine) -> None:
