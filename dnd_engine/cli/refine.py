@@ -110,7 +110,8 @@ def refine(
         )
     started = time.monotonic()
     path = engine.save(made, out)
-    took = made.seconds["train" if wise else "refine"]
+    step = "train" if wise else "refine"
+    took = made.seconds[step] - start.seconds.get(step, 0.0)  # without earlier runs
     seconds = {"load": load_seconds, "refine": took, "write": time.monotonic() - started}
     # Muted buckets were not trained on.
     learnt_from = [b for b in buckets if b.weight > 0]

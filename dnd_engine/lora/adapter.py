@@ -58,8 +58,9 @@ class Adapter:
     num_prompts: int = 0
     """Number of distinct prompts in the buckets used."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Duration of each step that made it. `total` is that of writing the weights, of which `encode`
-    and `decode` are parts, or without a generator that of the imprint. Empty if it was read."""
+    """Duration of each step that made it. `total` is the time to write the weights (`encode` and
+    `decode` included); without a generator, the imprint's. An adapter read from a file does not
+    record how long it took, so later steps alone give no total."""
     nearest_tasks: tuple[NearestTask, ...] = ()
     checks: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Check results, for its card; see `checks.registry.as_checks`."""
@@ -92,12 +93,22 @@ class Adapter:
     def making_seconds(self) -> float | None:
         """Seconds from prompts to the adapter, all its steps together; None if not all are known.
 
-        What was done to an adapter that was read says nothing of how long it took before.
+        An adapter read from a file does not record how long it took, so later steps alone give no
+        total.
         """
         if "total" not in self.seconds:
             return None
-        later = ("imprint", "refine", "train") if "decode" in self.seconds else ("refine", "train")
+        later = ("imprint", "refine", "train") if self.is_generated else ("refine", "train")
         return self.seconds["total"] + sum(self.seconds.get(step, 0.0) for step in later)
+
+    def seconds_with(self, step: str, more: float) -> dict[str, float]:
+        """Return `seconds` after one more run of a step that builds on the earlier ones."""
+        return {**self.seconds, step: self.seconds.get(step, 0.0) + more}
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether a generator wrote its first weights."""
+        return "generator_sha256" in self.provenance
 
     @property
     def was_trained(self) -> bool:

@@ -278,7 +278,7 @@ def _trained(
                 labels=True,
                 after=adapter.provenance,
             ),
-            seconds={**adapter.seconds, "train": seconds},
+            seconds=adapter.seconds_with("train", seconds),
         )
     return Adapter(
         name=f"{adapter.name}-trained-from-scratch",

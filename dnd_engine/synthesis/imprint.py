@@ -6,7 +6,6 @@ The regression itself is `dnd_engine.imprint`.
 import time
 from collections.abc import Generator as Steps
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from dnd_engine.checks.subject import Lessons
 from dnd_engine.checks.verdict import imprinting_of
@@ -86,11 +85,14 @@ def imprint_adapter(
         # As in `write`: files contain only the inputs, and labelled rows may repeat them.
         if bucket.instruction:
             read |= {given for _, given in pairs}
+    took = time.monotonic() - started
     return adapter.with_tokens(
         made.tokens,
         layout=made.layout,
         provenance=with_met({**adapter.provenance, "imprint": found.to_json()}, read, labels=False),
-        seconds={**adapter.seconds, "imprint": time.monotonic() - started},
+        # It starts afresh, so without a generator's weights before it, it is the whole.
+        seconds={**adapter.seconds, "imprint": took}
+        | ({} if adapter.is_generated else {"total": took}),
         # An earlier imprint may have failed, on other prompts.
         not_imprinted="",
     )
@@ -133,8 +135,7 @@ def imprint_alone(
     """Make an adapter from the base's own answers, without a generator."""
     start = blank(loaded, buckets, config, mix)
     made = yield from imprint_adapter(loaded, start, buckets, config, teacher="base")
-    seconds = {"imprint": made.seconds["imprint"], "total": made.seconds["imprint"]}
-    return replace(made, seconds=seconds).with_strength(strength)
+    return made.with_strength(strength)
 
 
 def lessons(

@@ -78,7 +78,7 @@ def refine_adapter(
             labels=config.labels,
             after=adapter.provenance,
         ),
-        seconds={**adapter.seconds, "refine": time.monotonic() - started},
+        seconds=adapter.seconds_with("refine", time.monotonic() - started),
     )
 
 
@@ -124,7 +124,7 @@ def teach_adapter(
             labels=True,
             after=adapter.provenance,
         ),
-        seconds={**adapter.seconds, "train": time.monotonic() - started},
+        seconds=adapter.seconds_with("train", time.monotonic() - started),
     )
 
 

@@ -1041,6 +1041,26 @@ def test_other_weights_do_not_keep_what_was_measured_on_the_first(quiet_engine: 
     assert not imprinted.not_imprinted
 
 
+def test_seconds_of_teaching_add_up_and_those_of_an_imprint_are_its_own(
+    quiet_engine: Engine,
+) -> None:
+    """Teaching goes on from what was taught; an imprint starts afresh."""
+    words = [bucket("letters", WORDS)]
+    steps = ("total", "imprint", "refine", "train")
+    start = quiet_engine.generate(words, imprinted=False)
+    start = replace(start, seconds=dict.fromkeys(steps, 1000.0))
+    config = RefineConfig(steps=1, batch_size=4, labels=True)
+    answers = {prompt.text: prompt.label or "" for prompt in labelled(WORDS).prompts}
+    refined = finish(quiet_engine.refine(start, [labelled(WORDS)], config))
+    taught = finish(quiet_engine.teach(refined, answers, config=config))
+    for step in ("refine", "train"):
+        assert 1000 < taught.seconds[step] < 2000
+    assert taught.making_seconds == pytest.approx(sum(taught.seconds[step] for step in steps))
+    imprinted = finish(quiet_engine.imprint(start, words))
+    assert imprinted.seconds["imprint"] < 1000
+    assert imprinted.seconds["total"] == 1000
+
+
 @pytest.mark.parametrize(
     ("answers", "told"),
     [

@@ -18,6 +18,7 @@ from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.files import from_texts
 from tests.dnd_engine.test_engine import LETTERS, write_generator
 from tests.dnd_engine.tiny import bucket, user
+from tests.present import present
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,8 @@ def test_an_adapter_is_the_imprint_of_the_bases_own_answers(
     assert not {"generator", "generator_sha256", "encoder"} & set(made.provenance)
     assert set(made.seconds) == {"imprint", "total"}
     assert made.making_seconds == made.seconds["total"]
+    long = replace(made, seconds={"imprint": 1000.0, "total": 1000.0})
+    assert present(finish(alone.imprint(long, [letters])).making_seconds) < 1000
     folder = write_generator(tiny_folder, tmp_path / "generator", size=0.1)
     other = Engine.load(replace(alone.config, generator=folder))
     assert other.generate([letters], seed=2, teacher="base").sha256 == made.sha256

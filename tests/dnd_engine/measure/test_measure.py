@@ -612,7 +612,8 @@ def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseMode
 
 
 def test_a_warm_start_begins_where_the_adapter_is(base: BaseModel) -> None:
-    adapter = make_adapter(provenance={"generator_sha256": "g"}).with_strength(0.5)
+    adapter = make_adapter(provenance={"generator_sha256": "g"}, seconds={"train": 1000.0})
+    adapter = adapter.with_strength(0.5)
     config = replace(TRAINING, steps=5)
     _, _, steps = training(base, adapter, config, warm_start=True)
     found = finish(steps)
@@ -622,6 +623,7 @@ def test_a_warm_start_begins_where_the_adapter_is(base: BaseModel) -> None:
     made = found.trained["warm_lora"]
     assert made.strength == 1
     assert made.provenance["trained"]["from_sha256"] == adapter.sha256
+    assert made.seconds["train"] == pytest.approx(1000 + curve[-1].train_seconds)
     assert made.provenance["generator_sha256"] == "g"
     assert (
         "hypernetwork from unlabeled prompts, then trained on labels"
