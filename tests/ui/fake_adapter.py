@@ -53,6 +53,17 @@ class FakeAdapter(Adapter):
         return "imprint" in self.provenance
 
     @property
+    def is_generated(self) -> bool:
+        return "generator_sha256" in self.provenance
+
+    @property
+    def making_seconds(self) -> float | None:
+        if "total" not in self.seconds:
+            return None
+        later = ("imprint", "refine", "train") if self.is_generated else ("refine", "train")
+        return self.seconds["total"] + sum(self.seconds.get(step, 0.0) for step in later)
+
+    @property
     def was_trained(self) -> bool:
         return "refined" in self.provenance or "trained" in self.provenance
 

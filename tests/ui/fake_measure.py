@@ -75,7 +75,7 @@ class FakeMeasuring(Engine):
             adapter_sha256=adapter.sha256,
             strength=adapter.strength,
             base="HuggingFaceTB/SmolLM2-135M-Instruct",
-            synthesis_seconds=adapter.seconds.get("total"),
+            synthesis_seconds=adapter.making_seconds,
             seed=config.seed,
         )
         worth: dict[Row, float] = {"base": 0.1, "adapter": 0.6, "shared_lora": 0.3, "few_shot": 0.5}

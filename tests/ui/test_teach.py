@@ -186,6 +186,39 @@ def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
     assert "server failed on the way. Prompts without an answer: 3." in drawn
 
 
+GENERATED = {"generator_sha256": "9c41e0"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "origin", "told"),
+    [
+        ({"total": 2.0}, GENERATED, "weights in 2.00 s"),
+        (
+            {"total": 2.0, "imprint": 3.0, "refine": 4.0},
+            GENERATED,
+            "weights in 2.00 s, then imprinted in 3.0 s, then taught in 4 s",
+        ),
+        ({"imprint": 3.0}, GENERATED, "then imprinted in 3.0 s"),
+        ({"refine": 4.0}, GENERATED, "then taught in 4 s"),
+        ({"refine": 4.0, "train": 5.0}, {}, "then taught in 4 s, trained on labels in 5 s"),
+        ({"train": 5.0}, {}, "trained on labels in 5 s"),
+        (
+            {"total": 3.0, "imprint": 3.0, "refine": 4.0},
+            {},
+            "imprinted in 3.0 s, without a generator, then taught in 4 s",
+        ),
+    ],
+)
+def test_only_known_seconds_of_an_adapter_are_told(
+    seconds: dict[str, float], origin: dict[str, str], told: str
+) -> None:
+    """One read from a file has those of later steps alone."""
+    known = {**origin, **{"refined": {"labels": False}}}
+    adapter = FakeAdapter(name="a", sha256="0", num_prompts=8, seconds=seconds, provenance=known)
+    drawn = adapter_html(adapter, (), stale=False, num_files=0)
+    assert f"<p class='dnd-facts'>8 prompts · {told}</p>" in drawn
+
+
 def test_stop_keeps_what_was_learnt(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:

@@ -102,32 +102,12 @@ def adapter_html(
     num_files: int,
 ) -> str:
     """Draw the facts of an adapter."""
-    seconds = adapter.seconds.get("total", sum(adapter.seconds.values()))
-    made = _("weights in {seconds:.2f} s", seconds=seconds)
-    if "imprint" in adapter.seconds and "decode" not in adapter.seconds:
-        made = _("imprinted in {seconds:.1f} s, without a generator", seconds=seconds)
-    elif "imprint" in adapter.seconds:
-        imprinted = _("then imprinted in {seconds:.1f} s", seconds=adapter.seconds["imprint"])
-        made = f"{made}, {imprinted}"
-    refined = adapter.provenance.get("refined")
-    if refined and "refine" in adapter.seconds:
-        then = N_("then taught in {seconds:.0f} s")
-        if refined["labels"]:
-            then = N_("then taught labels in {seconds:.0f} s")
-        made = f"{made}, {_(then, seconds=adapter.seconds['refine'])}"
-    if "train" in adapter.seconds:
-        trained = _("trained on labels in {seconds:.0f} s", seconds=adapter.seconds["train"])
-        if (by := _teacher(adapter.provenance.get("trained"))) is not None:
-            words = N_("then taught by {teacher} in {seconds:.0f} s")
-            trained = _(words, teacher=esc(by), seconds=adapter.seconds["train"])
-        made = f"{made}, {trained}" if "total" in adapter.seconds else trained
     prompts = count_prompts(adapter.num_prompts)
     if num_files:
         prompts = _("{prompts} from {files}", prompts=prompts, files=count_files(num_files))
     facts = [
         prompts if adapter.num_prompts else _("prompts unknown"),
-        # An imported file does not say how long it took.
-        *([made] if seconds else []),
+        *([took] if (took := _took(adapter)) else []),
         *([] if (found := learnt(adapter)) is None else [found.words]),
     ]
     size_facts = [
@@ -169,6 +149,30 @@ def adapter_html(
         f"<details class='dnd-fold'><summary>{_('Details')}</summary>"
         f"{' · '.join(size_facts)}</details></div></div>"
     )
+
+
+def _took(adapter: "Adapter") -> str:
+    """Describe how long each step took; an imported file does not say so of those before."""
+    seconds, made = adapter.seconds, []
+    if "total" in seconds:
+        words = N_("imprinted in {seconds:.1f} s, without a generator")
+        if adapter.is_generated:
+            words = N_("weights in {seconds:.2f} s")
+        made.append(_(words, seconds=seconds["total"]))
+    if "imprint" in seconds and adapter.is_generated:
+        made.append(_("then imprinted in {seconds:.1f} s", seconds=seconds["imprint"]))
+    refined = adapter.provenance.get("refined")
+    if refined and "refine" in seconds:
+        words = N_("then taught in {seconds:.0f} s")
+        if refined["labels"]:
+            words = N_("then taught labels in {seconds:.0f} s")
+        made.append(_(words, seconds=seconds["refine"]))
+    if "train" in seconds:
+        words = N_("trained on labels in {seconds:.0f} s")
+        if (by := _teacher(adapter.provenance.get("trained"))) is not None:
+            words = N_("then taught by {teacher} in {seconds:.0f} s")
+        made.append(_(words, teacher=esc(by or ""), seconds=seconds["train"]))
+    return ", ".join(made)
 
 
 def _teacher(trained: object) -> str | None:
