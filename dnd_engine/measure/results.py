@@ -242,23 +242,31 @@ class Measurement:
         )
         return {self.sides.file: kept}
 
+    def beside(self, mode: Mode) -> dict[Verdict, list[tuple[RowResult, Interval]]]:
+        """Return the completed rows with the adapter's lead over them, by verdict.
+
+        Trained rows are at their last complete point. At step 0 they are left out: until then they
+        equal the base or the adapter.
+        """
+        found: dict[Verdict, list[tuple[RowResult, Interval]]] = {}
+        for row in {r.row: r for r in self.rows if r.mode == mode and self.is_whole(r)}.values():
+            untrained = row.row in TRAINED and not row.steps
+            if row.lead is not None and row.verdict is not None and not untrained:
+                found.setdefault(row.verdict, []).append((row, row.lead))
+        return found
+
     @property
     def verdicts(self) -> tuple[str, ...]:
         """Return a sentence per mode that compares the adapter with the completed rows."""
         told = []
         for mode in self.sides.modes:
             own = self.row("adapter", mode)
-            beside: dict[Verdict, list[str]] = {}
-            for name in ROWS:
-                row = self.row(name, mode)
-                if row is None or row.lead is None or row.verdict is None or not self.is_whole(row):
-                    continue
-                # In mid-sentence a label begins in lower case, unless its first word is LoRA.
-                label = row.label if name in TRAINED else row.label[0].lower() + row.label[1:]
-                lead = f"{label} ({signed(row.lead.mean)}, {span(row.lead)})"
-                beside.setdefault(row.verdict, []).append(lead)
+            beside = self.beside(mode)
             if own is not None and beside:
-                words = [f"{_WORDS[verdict]} {listed(rows)}." for verdict, rows in beside.items()]
+                words = [
+                    f"{_WORDS[verdict]} {listed([_beside_words(*pair) for pair in rows])}."
+                    for verdict, rows in beside.items()
+                ]
                 words += self._doubts(mode)
                 told.append(
                     f"{inputs_label(mode)}: this adapter scores {number(own.score.mean)} "
@@ -394,6 +402,12 @@ _WORDS: Mapping[Verdict, str] = {
     "no clear difference": "No gain clear of zero over",
     "too few items": "Too few items to place it beside",
 }
+
+
+def _beside_words(row: RowResult, lead: Interval) -> str:
+    # In mid-sentence a label begins in lower case, unless its first word is LoRA.
+    label = row.label if row.row in TRAINED else row.label[0].lower() + row.label[1:]
+    return f"{label} ({signed(lead.mean)}, {span(lead)})"
 
 
 def _row_json(row: RowResult) -> dict[str, Any]:

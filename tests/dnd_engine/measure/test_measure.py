@@ -339,6 +339,34 @@ def test_verdicts_tell_of_rows_that_are_through_alone(
     assert "what all adapters share" not in " ".join(short.verdicts)
 
 
+def test_verdicts_tell_the_last_whole_point_of_a_training() -> None:
+    """At step 0 the LoRA still is the base, and a point that is not through looks too good."""
+    few = sides(limit_items=12, modes=("full",))
+    right, wrong = (
+        tuple(
+            ItemResult(line=line, score=score, choice=None, nll=1.0, text="a") for line in few.lines
+        )
+        for score in (1.0, 0.0)
+    )
+    passes = [
+        EvalPass(row="base", mode="full", items=wrong),
+        EvalPass(row="adapter", mode="full", items=right),
+        EvalPass(row="trained_lora", mode="full", items=wrong),
+    ]
+    found = replace(start(make_adapter(), few), passes=tuple(passes))
+    assert [row.row for row, _ in found.beside("full")["gain"]] == ["base"]
+    assert "0 steps" not in found.verdicts[0]
+    passes += [
+        EvalPass(row="trained_lora", mode="full", steps=5, items=wrong),
+        EvalPass(row="trained_lora", mode="full", steps=10, items=right[:3]),
+    ]
+    found = replace(found, passes=tuple(passes))
+    assert [(row.row, row.steps) for row, _ in found.beside("full")["gain"]] == [
+        *(("base", 0), ("trained_lora", 5)),
+    ]
+    assert "5 steps (+1.00" in found.verdicts[0]
+
+
 def test_one_answer_for_all_rows_is_told_beside_what_the_commonest_label_scores() -> None:
     """Nine of twelve rows are `no`, and the adapter says so to every row."""
     examples = tuple(

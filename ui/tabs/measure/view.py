@@ -13,7 +13,6 @@ import gradio as gr
 
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
-from dnd_engine.measure.results import ROWS
 from dnd_engine.prompts.files import labelled_suffixes
 from dnd_engine.wording import LINES, inputs_label, row_label
 from ui.fields import Slider
@@ -320,7 +319,6 @@ def measured_html(found: "Found", now: "Made | None") -> str:
             **names,
         )
         other = f"<div class='dnd-notice'>{icon('info')}<div>{words}</div></div>"
-    whole = [row for row in measured.rows if measured.is_whole(row)]
     modes = [mode for mode in sides.modes if any(r.mode == mode for r in measured.rows)]
     notes = "".join(f"<li>{prose(note)}</li>" for note in measured.notes)
     charts = race_charts(
@@ -340,7 +338,7 @@ def measured_html(found: "Found", now: "Made | None") -> str:
         f"<section class='dnd-panel dnd-measured'><div class='dnd-row'>"
         f"<h3 class='dnd-heading'>{title} <code>{esc(measured.adapter_sha256[:8])}</code></h3>"
         f"<span class='dnd-facts'>{'; '.join(about)}</span></div>{other}"
-        f"<div aria-live='polite'>{_verdicts_html(found, whole)}</div>"
+        f"<div aria-live='polite'>{_verdicts_html(found)}</div>"
         f"{_table_html(measured, modes)}</section>"
         f"<section class='dnd-panel dnd-race'><div class='dnd-row'>"
         f"<h3 class='dnd-heading'>{_('Score over the time it takes to get there')}</h3>"
@@ -362,39 +360,31 @@ def _named(adapter: "Adapter") -> str:
     return f"<b>{esc(adapter.name)}</b> <code>{esc(adapter.sha256[:8])}</code> {TIMES} {strength}"
 
 
-def _verdicts_html(found: "Found", whole: Sequence["RowResult"]) -> str:
+def _verdicts_html(found: "Found") -> str:
     """Describe how the adapter compares with other rows, mode by mode."""
     measured = found.measured
     lines = []
     for mode in measured.sides.modes:
-        rows = _last([r for r in whole if r.mode == mode])
-        if (own := rows.pop("adapter", None)) is None:
+        own = measured.row("adapter", mode)
+        if own is None or not measured.is_whole(own):
             continue
         score = _(
             "{mode}: this adapter scores <b>{score}</b> ({low} to {high}).",
             mode=mode_words(mode),
             **_interval(own.score),
         )
-        beside: dict[str, list[str]] = {}
-        for name, row in rows.items():
-            untrained = name in TRAINED and not row.steps  # still equal to the base or the adapter
-            if row.lead is not None and row.verdict is not None and not untrained:
-                lead = {
-                    **_interval(row.lead),
-                    "lead": score_number(row.lead.mean, signed=True),
-                }
-                words = _(
-                    "{label} ({lead}, {low} to {high})", label=_label(name, row.steps), **lead
-                )
-                beside.setdefault(row.verdict, []).append(words)
-        told = "".join(
-            f"<span class='is-{_MARKS.get(verdict, 'info')}'>{icon(_MARKS.get(verdict, 'info'))}"
-            f"<span>{_(_MEASURE_VERDICTS[verdict], rows='; '.join(leads))}</span>"
-            "</span>"
-            for verdict, leads in beside.items()
-        )
+        told = ""
+        for verdict, rows in measured.beside(mode).items():
+            mark = _MARKS.get(verdict, "info")
+            leads = "; ".join(
+                _("{label} ({lead}, {low} to {high})", label=_label(row), **_interval(lead))
+                for row, lead in rows
+            )
+            words = _(_MEASURE_VERDICTS[verdict], rows=leads)
+            told += f"<span class='is-{mark}'>{icon(mark)}<span>{words}</span></span>"
         told += _doubts_html(measured, mode)
-        raced = _race(own, [r for r in whole if (r.row, r.mode) == ("trained_lora", mode)])
+        points = [r for r in measured.rows if (r.row, r.mode) == ("trained_lora", mode)]
+        raced = _race(own, [p for p in points if p.steps and measured.is_whole(p)])
         lines.append(f"<li><p>{score}</p>{told}{raced}</li>")
     if not lines:
         return ""
@@ -436,7 +426,6 @@ def _knows_labels(adapter: "Adapter") -> bool:
 
 def _race(own: "RowResult", points: Sequence["RowResult"]) -> str:
     """Say when training reached the adapter's score, if it did."""
-    points = [p for p in points if p.steps]
     if not points:
         return ""
     passed = next((p for p in points if p.score.mean >= own.score.mean), None)
@@ -458,8 +447,9 @@ def _table_html(measured: "Measurement", modes: Sequence[str]) -> str:
     head = "".join(f"<th scope='col'>{_(_MEASURE_HEAD[c])}</th>" for c in columns)
     bodies = []
     for mode in modes:
-        rows = _last([r for r in measured.rows if r.mode == mode])
-        lines = "".join(_row_html(measured, rows[name], columns) for name in ROWS if name in rows)
+        # The dict keeps the last of several.
+        rows = {row.row: row for row in measured.rows if row.mode == mode}
+        lines = "".join(_row_html(measured, row, columns) for row in rows.values())
         bodies.append(
             f"<tbody><tr><th class='dnd-mode' scope='rowgroup' colspan='{len(columns)}'>"
             f"{mode_words(mode)}</th></tr>{lines}</tbody>"
@@ -477,10 +467,7 @@ def _row_html(measured: "Measurement", row: "RowResult", columns: Sequence[str])
     items = number(row.num_items)
     if not measured.is_whole(row):
         items = _("{done} of {total}", done=row.num_items, total=total)
-    lead: str = ""
-    if row.lead is not None:
-        of = {**_interval(row.lead), "lead": score_number(row.lead.mean, signed=True)}
-        lead = _("{lead} ({low} to {high})", **of)
+    lead = "" if row.lead is None else _("{lead} ({low} to {high})", **_interval(row.lead))
     cells = {
         "score": f"<b>{score_number(row.score.mean)}</b>",
         "interval": _("{low} to {high}", **_interval(row.score)),
@@ -491,24 +478,20 @@ def _row_html(measured: "Measurement", row: "RowResult", columns: Sequence[str])
         "train": f"{number(row.train_seconds, '.1f')} s" if row.train_seconds else "",
     }
     told = "".join(f"<td>{cells[c]}</td>" for c in columns if c != "row")
-    label = _label(row.row, row.steps)
-    return f"<tr class='is-{row.row}'><th scope='row'>{label}</th>{told}</tr>"
+    return f"<tr class='is-{row.row}'><th scope='row'>{_label(row)}</th>{told}</tr>"
 
 
-def _last(rows: Sequence["RowResult"]) -> dict[str, "RowResult"]:
-    """Return each row by name, trained ones at their last point."""
-    # The dict keeps the last of several.
-    return {row.row: row for row in rows}
-
-
-def _label(row: str, steps: int) -> str:
-    label = _(row_label(row))
-    return _("{label}, {steps} steps", label=label, steps=steps) if row in TRAINED else label
+def _label(row: "RowResult") -> str:
+    label = _(row_label(row.row))
+    if row.row not in TRAINED:
+        return label
+    return _("{label}, {steps} steps", label=label, steps=row.steps)
 
 
 def _interval(of: "Interval") -> dict[str, str]:
     return {
         "score": score_number(of.mean),
+        "lead": score_number(of.mean, signed=True),
         "low": score_number(of.low),
         "high": score_number(of.high),
     }
