@@ -6,7 +6,7 @@ batch or one training step at a time. Knows adapters as weight tokens; knows no 
 
 import time
 from collections.abc import Generator as Steps
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from random import Random
 from typing import Any
@@ -19,7 +19,6 @@ from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.seen import with_met
 from dnd_engine.measure.results import EvalPass, ItemResult, Measurement, MeasureStep, Row
-from dnd_engine.measure.sides import Sides
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader
@@ -69,26 +68,12 @@ def measure(
         left_out["few_shot"] = "no row is left that is short enough to be shown."
     setups = [setup for setup in setups if setup[0] not in left_out]
     measured = replace(measured, left_out=left_out)
-    total = len(setups) * sum(len(sides.asked(mode)) for mode in sides.modes)
-    done, spent = 0, 0.0
-    for row, active, shown in setups:
-        for mode in sides.modes:
-            before = measured.passes
-            for eval_pass in _evaluate(runtime, sides, EvalPass(row=row, mode=mode), active, shown):
-                # A pass grows with each batch, so each replaces the one before.
-                measured = replace(measured, passes=(*before, eval_pass))
-                answered = done + len(eval_pass.items)
-                left = (spent + eval_pass.seconds) / answered * (total - answered)
-                yield MeasureStep(
-                    stage="score",
-                    row=row,
-                    done=answered,
-                    total=total,
-                    measured=measured,
-                    seconds_left=left,
-                )
-            done, spent = answered, spent + eval_pass.seconds
-    return measured
+    passes = [
+        (EvalPass(row=row, mode=mode), active, shown)
+        for row, active, shown in setups
+        for mode in sides.modes
+    ]
+    return (yield from _score(runtime, measured, passes))
 
 
 def train(
@@ -182,60 +167,64 @@ def train(
         made = _trained(adapter, tokens, learnt, done.step, seconds, recipe, warm_start, origin)
         active = runtime.host.fit(made.scaled_tokens[None], made.layout)
         measured = replace(measured, trained={**measured.trained, row: made})
-        total = sum(len(sides.asked(mode)) for mode in sides.modes)
-        answered, spent = 0, 0.0
-        for mode in sides.modes:
-            before = measured.passes
-            fresh = EvalPass(row=row, mode=mode, steps=done.step, train_seconds=seconds)
-            for eval_pass in _evaluate(runtime, sides, fresh, active, ()):
-                measured = replace(measured, passes=(*before, eval_pass))
-                now = answered + len(eval_pass.items)
-                yield MeasureStep(
-                    stage="score",
-                    row=row,
-                    done=now,
-                    total=total,
-                    measured=measured,
-                    seconds_left=max(0.0, left - spent - eval_pass.seconds),
-                )
-            answered, spent = now, spent + eval_pass.seconds
-        cost = spent
+        fresh = [
+            EvalPass(row=row, mode=mode, steps=done.step, train_seconds=seconds)
+            for mode in sides.modes
+        ]
+        for step in _score(runtime, measured, [(one, active, ()) for one in fresh]):
+            measured = step.measured
+            cost = sum(s.seconds for s in measured.passes if (s.row, s.steps) == (row, done.step))
+            # The rest of the training follows this point.
+            yield replace(step, seconds_left=max(0.0, left - cost))
     return measured
 
 
-def _evaluate(
+def _score(
     runtime: Runtime,
-    sides: Sides,
-    eval_pass: EvalPass,
-    active: FittedLoRA | None,
-    shots: Sequence[Example],
-) -> Iterator[EvalPass]:
-    """Answer all items of a mode in batches."""
-    tokenizer = runtime.base.tokenizer
+    measured: Measurement,
+    passes: Sequence[tuple[EvalPass, FittedLoRA | None, Sequence[Example]]],
+) -> Steps[MeasureStep, None, Measurement]:
+    """Answer all items of new passes in batches, each pass with its LoRA and shots."""
+    tokenizer, sides = runtime.base.tokenizer, measured.sides
     grader = Grader(sides.metric)
-    items = sides.asked(eval_pass.mode)
-    questions = [
-        ask(tokenizer, e, eval_pass.mode, shots=shots, max_new_tokens=sides.max_new_tokens)
-        for _, e in items
-    ]
-    # Sorted by `batches`, so that little is padded, but cut into smaller batches here.
-    order = [at for batch in batches([questions], shared=True) for _, at in batch[0]]
-    for first in range(0, len(order), _ITEMS_AT_ONCE):
-        part = order[first : first + _ITEMS_AT_ONCE]
-        with runtime.lock:
-            # After the lock is taken: waiting for others is no cost of the row.
-            started = time.monotonic()
-            (answers,) = answer(runtime, [[questions[q] for q in part]], active)
-            seconds = time.monotonic() - started
-        graded = []
-        for q, reply in zip(part, answers, strict=True):
-            line, example = items[q]
-            text = str(tokenizer.decode(list(reply.ids), skip_special_tokens=True))
-            graded.append(_result(grader, line, example, reply, text))
-        eval_pass = replace(
-            eval_pass, seconds=eval_pass.seconds + seconds, items=(*eval_pass.items, *graded)
-        )
-        yield eval_pass
+    total = sum(len(sides.asked(eval_pass.mode)) for eval_pass, _, _ in passes)
+    done, spent = 0, 0.0
+    for eval_pass, active, shots in passes:
+        before = measured.passes
+        items = sides.asked(eval_pass.mode)
+        questions = [
+            ask(tokenizer, e, eval_pass.mode, shots=shots, max_new_tokens=sides.max_new_tokens)
+            for _, e in items
+        ]
+        # Sorted by `batches`, so that little is padded, but cut into smaller batches here.
+        order = [at for batch in batches([questions], shared=True) for _, at in batch[0]]
+        for first in range(0, len(order), _ITEMS_AT_ONCE):
+            part = order[first : first + _ITEMS_AT_ONCE]
+            with runtime.lock:
+                # After the lock is taken: waiting for others is no cost of the row.
+                started = time.monotonic()
+                (answers,) = answer(runtime, [[questions[q] for q in part]], active)
+                seconds = time.monotonic() - started
+            graded = []
+            for q, reply in zip(part, answers, strict=True):
+                line, example = items[q]
+                text = str(tokenizer.decode(list(reply.ids), skip_special_tokens=True))
+                graded.append(_result(grader, line, example, reply, text))
+            eval_pass = replace(
+                eval_pass, seconds=eval_pass.seconds + seconds, items=(*eval_pass.items, *graded)
+            )
+            # A pass grows with each batch, so each replaces the one before.
+            measured = replace(measured, passes=(*before, eval_pass))
+            done, spent = done + len(part), spent + seconds
+            yield MeasureStep(
+                stage="score",
+                row=eval_pass.row,
+                done=done,
+                total=total,
+                measured=measured,
+                seconds_left=spent / done * (total - done),
+            )
+    return measured
 
 
 def _result(grader: Grader, line: int, example: Example, reply: Answer, text: str) -> ItemResult:
