@@ -20,6 +20,7 @@ from ui.markup import TIMES
 from ui.state import Answer, AskMode, Session, Turn, Vote
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.votes_view import votes_html, win_rate
+from ui.text import speaking
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -432,6 +433,8 @@ def test_the_tally_keeps_pairs_apart_and_says_when_votes_are_few() -> None:
     assert "No vote for either yet." in drawn
     sure = [Turn("?", Answer("base"), Answer("one"), vote="right")] * 9
     assert "Too few votes to tell." not in votes_html(sure)
+    with speaking("de"):
+        assert "<code>Basis 9c41e0</code>" in votes_html(turns)
 
 
 # Kept

@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 
 from ui.markup import esc
 from ui.state import Turn, Vote
+from ui.tabs.workbench.compare.view import label_words
 from ui.text import N_, _
 
 __all__ = ["VOTE_WORDS", "votes_html", "win_rate"]
@@ -40,7 +41,8 @@ def votes_html(turns: Sequence[Turn]) -> str:
     for turn in turns:
         if turn.vote is not None and turn.right is not None:
             # Labels contain the strength, so an adapter at two strengths is in two pairs.
-            pairs.setdefault((turn.left.label, turn.right.label), []).append(turn.vote)
+            pair = label_words(turn.left), label_words(turn.right)
+            pairs.setdefault(pair, []).append(turn.vote)
     body = "".join(_pair_html(*pair, votes) for pair, votes in pairs.items())
     more = _(
         "The two switch sides at random, and each vote reveals which is which. Until then"
