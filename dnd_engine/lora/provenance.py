@@ -543,9 +543,10 @@ def validation_words(error: ValidationError, depth: int | None = None) -> str:
     """
     # Without the values themselves, which may be prompts or megabytes long.
     faults = error.errors(include_url=False, include_input=False)
-    places = ((".".join(map(str, fault["loc"][:depth])), fault["msg"]) for fault in faults)
-    told = dict.fromkeys(f"`{place}`: {words}" if place else words for place, words in places)
-    return "; ".join([*told][:_MAX_TOLD])
+    # A value that is of none of the allowed types has a fault for each; the last one is enough.
+    places = {".".join(map(str, fault["loc"][:depth])): fault["msg"] for fault in faults}
+    told = [f"`{place}`: {words}" if place else words for place, words in places.items()]
+    return "; ".join(told[:_MAX_TOLD])
 
 
 def _digest(prompts: Iterable[Prompt]) -> str:

@@ -39,7 +39,7 @@ class _Config:
     r: int | None = None
     lora_alpha: int | float | None = None
     rank_pattern: dict[str, Any] | None = None
-    target_modules: list[str] | str | None = None
+    target_modules: str | list[str] | None = None
     modules_to_save: list[str] | None = None
 
 

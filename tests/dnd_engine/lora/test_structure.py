@@ -159,7 +159,12 @@ def test_a_pattern_of_ranks_is_no_fault(foreign: Path) -> None:
         (
             "adapter_config.json",
             b'{"lora_alpha": "x"}',
-            r"`lora_alpha`: Input should be a valid integer; `lora_alpha`: Input should be a v",
+            r"json`: `lora_alpha`: Input should be a valid number\. Copy",
+        ),
+        (
+            "adapter_config.json",
+            b'{"target_modules": 3}',
+            r"json`: `target_modules`: Input should be a valid array\. Copy",
         ),
         ("adapter_config.json", b'{"base_model_name_or_path": ["a"]}', "a valid string"),
     ],
