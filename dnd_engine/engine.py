@@ -284,6 +284,7 @@ class Engine:
         imprinted: bool = True,
         teacher: Teacher = "generator",
         memory: PromptMemory | None = None,
+        on_progress: Callable[[Progress], object] | None = None,
     ) -> Adapter:
         """Make an adapter from buckets of prompts; see `synthesize` for the other arguments.
 
@@ -297,6 +298,7 @@ class Engine:
                 failure raises.
             teacher: Model that answers whole prompts for the imprint (see `imprint`).
             memory: Cache of encoded prompts (see `synthesize`).
+            on_progress: Called with each step.
 
         Raises:
             BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
@@ -308,14 +310,16 @@ class Engine:
             self._loaded.resident()
         memory = PromptMemory() if memory is None else memory
         made = finish(
-            self.synthesize(buckets, mix=mix, strength=strength, seed=seed, memory=memory)
+            self.synthesize(buckets, mix=mix, strength=strength, seed=seed, memory=memory),
+            on_progress,
         )
         # Without a generator, `synthesize` has imprinted already.
         if not imprinted or made.is_imprinted:
             return made
         try:
             config = ImprintConfig(seed=seed)
-            return finish(self.imprint(made, buckets, config, teacher=teacher, memory=memory))
+            steps = self.imprint(made, buckets, config, teacher=teacher, memory=memory)
+            return finish(steps, on_progress)
         except ImprintError as error:
             return replace(made, not_imprinted=str(error))
 

@@ -20,13 +20,14 @@ from dnd_engine.cli.common import (
     find_adapter,
     load_engine,
     plain_errors,
+    progress_bar,
     show,
 )
 from dnd_engine.cli.structure import inspect_files, is_foreign
 from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, PromptFileError
 from dnd_engine.lora.provenance import Imprinting
-from dnd_engine.progress import finish, in_english
+from dnd_engine.progress import finish
 from dnd_engine.prompts.buckets import (
     Bucket,
     check_buckets,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.lora.provenance import Recipe
-    from dnd_engine.progress import Progress
 
 __all__ = ["chat", "generate", "info", "inspect", "read_buckets"]
 
@@ -140,14 +140,20 @@ def generate(
     started = time.monotonic()
     engine = load_engine(config)
     load_seconds = time.monotonic() - started
-    if wanted is None:
-        adapter = engine.generate(
-            buckets, mix=chosen_mix, strength=strength, seed=seed, imprinted=imprint
-        )
-    else:
-        adapter = finish(engine.regenerate(wanted))
-    inspection = engine.inspect(adapter, counting)
-    proof = finish(engine.prove(adapter, buckets), _show_proof) if prove else None
+    with progress_bar() as show_progress:
+        if wanted is None:
+            adapter = engine.generate(
+                buckets,
+                mix=chosen_mix,
+                strength=strength,
+                seed=seed,
+                imprinted=imprint,
+                on_progress=show_progress,
+            )
+        else:
+            adapter = finish(engine.regenerate(wanted), show_progress)
+        inspection = engine.inspect(adapter, counting)
+        proof = finish(engine.prove(adapter, buckets), show_progress) if prove else None
     # Before anything is written: the results go on the adapter's card.
     adapter = engine.with_checks(adapter, inspection, proof)
     started = time.monotonic()
@@ -223,10 +229,6 @@ def _imprint_words(adapter: "Adapter") -> str:
         f" Imprinted{alone} in {adapter.seconds.get('imprint', 0):.1f} s: {imprinting.num_answers} "
         f"different answers to {imprinting.num_prompts} prompts."
     )
-
-
-def _show_proof(progress: "Progress") -> None:
-    typer.echo(f"Proof: {in_english(progress)}", err=True)
 
 
 @plain_errors

@@ -6,7 +6,8 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
@@ -47,6 +48,7 @@ __all__ = [
     "find_kept",
     "load_engine",
     "plain_errors",
+    "progress_bar",
     "quiet_libraries",
     "show",
     "typed_arguments",
@@ -224,6 +226,22 @@ def load_engine(config: EngineConfig) -> "Engine":
             typer.echo(f"\r{words}", err=True)
 
     return Engine.load(config, on_progress=report)
+
+
+@contextmanager
+def progress_bar() -> "Iterator[Callable[[Progress], None]]":
+    """Draw the steps of an operation in one line on stderr, as the yielded function gets them."""
+    from tqdm import tqdm
+
+    with tqdm(total=1.0, bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}") as bar:
+
+        def show_progress(progress: "Progress") -> None:
+            bar.set_description_str(progress.stage.capitalize(), refresh=False)
+            bar.set_postfix_str(in_english(progress), refresh=False)
+            bar.n = progress.fraction or 0.0
+            bar.refresh()
+
+        yield show_progress
 
 
 def check_exists(path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,17 +16,15 @@ from dnd_engine.cli.common import (
     find_adapter,
     load_engine,
     plain_errors,
+    progress_bar,
     show,
 )
 from dnd_engine.config import EngineConfig, RefineConfig
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import written_aside
 from dnd_engine.lora.provenance import taught_alike
-from dnd_engine.progress import finish, in_english
+from dnd_engine.progress import finish
 from dnd_engine.teach.endpoint import Endpoint
-
-if TYPE_CHECKING:
-    from dnd_engine.progress import Progress
 
 __all__ = ["propose", "refine"]
 
@@ -78,8 +76,6 @@ def refine(
     as_json: Json = False,
 ) -> None:
     """Train an adapter briefly on prompts of its own task."""
-    from tqdm import tqdm
-
     if teacher is not None and labels:
         raise typer.BadParameter("choose --labels or --teacher: both say who answers.")
     # An empty address, or a model without one, must not quietly mean the base.
@@ -94,14 +90,7 @@ def refine(
     engine = load_engine(config)
     load_seconds = time.monotonic() - started
     start = read(engine)
-    with tqdm(total=1.0, bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}") as bar:
-
-        def show_progress(progress: "Progress") -> None:
-            bar.set_description("Ask the teacher" if progress.stage == "ask" else "Refine")
-            bar.set_postfix_str(in_english(progress))
-            bar.n = progress.fraction or 0.0
-            bar.refresh()
-
+    with progress_bar() as show_progress:
         made = finish(
             engine.teach(start, wise, buckets, settings)
             if wise

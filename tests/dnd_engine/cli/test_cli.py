@@ -545,6 +545,8 @@ def test_generate_inspect_and_chat_work_on_what_they_write(tmp_path: Path, promp
     out = tmp_path / "adapter.zip"
     made = dnd("generate", prompts, "--out", out, "--json")
     assert made.exit_code == 0, made.stderr
+    for words in ("Writing weights", "Asking with the instruction: 15 of 15", "Layer 30 of 30"):
+        assert words in made.stderr
     values = json.loads(made.stdout)
     assert values["num_prompts"] == 20
     # Its instruction is what all prompts begin with, up to the colon.
