@@ -15,23 +15,13 @@ from dnd_engine.tasks.folder import Mode
 __all__ = ["Findings", "ResultStore"]
 
 _LORAS = ("other LoRAs", "or name the collection used before")
+_LEAVE_OUT = "or leave the row out"
 _SOURCES = {
     "multi_task_lora": ("another multi-task LoRA", "or name the one used before"),
-    "trained_teacher": ("another teacher", "or leave the row out"),
-    **dict.fromkeys(
-        IMPRINTED,
-        (
-            "another teacher, or other settings of the imprint",
-            "or leave the row out",
-        ),
-    ),
-    **dict.fromkeys(
-        REFINED,
-        (
-            "another teacher, or other settings of refining",
-            "or leave the row out",
-        ),
-    ),
+    "trained_teacher": ("another teacher", _LEAVE_OUT),
+    "steering_vector": ("another teacher", _LEAVE_OUT),
+    **dict.fromkeys(IMPRINTED, ("another teacher, or other settings of the imprint", _LEAVE_OUT)),
+    **dict.fromkeys(REFINED, ("another teacher, or other settings of refining", _LEAVE_OUT)),
 }
 """Row to what differs if its source does, and the other way out; `_LORAS` for all others."""
 

@@ -630,7 +630,7 @@ def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_i
     def opened() -> Any:
         return ResultStore.open(config.out, digest, all_items)
 
-    rows = ("mean_lora", "generator_refined")
+    rows = ("mean_lora", "generator_refined", "steering_vector")
     opened().agree(dict.fromkeys(rows, "one"))
     store = opened()
     store.agree(dict.fromkeys(rows, "two"))
@@ -641,6 +641,8 @@ def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_i
         store.add([replace(score, row=row) for score in scored], row, 1.0)
     with pytest.raises(ConfigError, match=r"generator_refined made with another teacher, or o"):
         opened().agree({"generator_refined": "one"})
+    with pytest.raises(ConfigError, match=r"steering_vector made with another teacher\. .*leave"):
+        opened().agree({"steering_vector": "one"})
     with pytest.raises(ConfigError, match=r"mean_lora made with other LoRAs\. .*name the collect"):
         opened().agree({"mean_lora": "one"})
     opened().agree(dict.fromkeys(rows, "two"))
