@@ -157,7 +157,7 @@ class Baselines:
             "generator_imprint_wrong": self._wrong_imprinted,
             "steering_vector": self._steered,
             "shared_lora": lambda task, draw: self._shared(),
-            "trained_teacher": lambda task, draw: self._teacher(),
+            "trained_teacher": lambda task, draw: Setup(*self._load_teacher()),
             **{row: partial(self._refined, how) for row, how in REFINED.items()},
             "oracle_lora": lambda task, draw: self._trained(task.info.slug),
         }
@@ -172,7 +172,8 @@ class Baselines:
                 return "the collection holds no LoRA of a training task"
         if row == "multi_task_lora" and self.multi is None:
             return "needs its folder: name it with --multi-task-lora"
-        if row == "trained_teacher" and not self.engine.info.teacher_sha256:
+        needs_teacher = row in ("trained_teacher", "steering_vector")
+        if needs_teacher and not self.engine.info.teacher_sha256:
             return "the generator has no trained teacher"
         return None
 
@@ -379,21 +380,17 @@ class Baselines:
         return made
 
     def _steered(self, task: Task, draw: int) -> Setup:
-        """The change that the same prompts and the same teacher as in `generator_imprint` give."""
+        """The change that the prompts and the trained teacher of `generator_imprint` make."""
         texts = self._conditions(task, task, draw)
         check_conditions(texts, task.test)
         split = [(text, split_prompt(text).input) for text in texts]
         pairs = [(text, given) for text, given in split if given is not None]
         if not pairs:
             raise _Missing("no prompt has an instruction and an input")
-        trained = bool(self.engine.info.teacher_sha256)
-        teacher = self._teacher() if trained else self._right(task, draw)
-        assert teacher.tokens is not None
+        tokens, layout = self._load_teacher()
         runtime = self.engine.runtime
-        tokens = teacher.tokens.float()[None].to(runtime.base.device)
-        with torch.inference_mode():
-            fitted = runtime.host.fit(tokens, teacher.layout)
-        return Setup(steering=steering_between(runtime, pairs, fitted))
+        teacher = runtime.host.fit(tokens[None], layout)
+        return Setup(steering=steering_between(runtime, pairs, teacher))
 
     def _wrong_imprinted(self, task: Task, draw: int) -> Setup:
         return self._imprinted(self._other_family(task), task, draw)
@@ -421,11 +418,11 @@ class Baselines:
         generator = folder.load(torch.device("cpu"), torch.float32)
         return Setup(generator.shared.detach(), folder.config.layout)
 
-    def _teacher(self) -> Setup:
+    def _load_teacher(self) -> tuple[Float[Tensor, "tokens rows cols"], LoRALayout]:
         folder = self.engine.generator
         tokens = folder.load_teacher()
         assert tokens is not None  # `why_not` names the reason otherwise
-        return Setup(tokens, folder.config.layout.with_rank(tokens.shape[1]))
+        return tokens, folder.config.layout.with_rank(tokens.shape[1])
 
     def _refined(self, how: Refining, task: Task, draw: int) -> Setup:
         """Trained on the very prompts that the adapter was made from."""

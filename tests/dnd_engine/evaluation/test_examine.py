@@ -982,37 +982,56 @@ def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
     assert report.cost.imprint_seconds == dict.fromkeys(IMPRINTED, 1.5)
 
 
-def test_a_steering_vector_comes_of_the_same_prompts_and_changes_no_adapter(
+def give_teacher(
+    engine: Engine, folder: Path, tokens: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> GeneratorFolder:
+    """Let an engine's generator have a trained teacher."""
+    save_teacher(engine.generator, folder, tokens, {})
+    taught = GeneratorFolder.open(folder)
+    monkeypatch.setattr(engine, "info", replace(engine.info, teacher_sha256=taught.teacher_sha256))
+    monkeypatch.setattr(PlantedEngine, "generator", taught)
+    return taught
+
+
+def test_a_steering_vector_is_made_from_the_prompts_and_the_teacher_of_the_imprint(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
     config: ExaminationConfig,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """It is added to the base, and the row is left out without a trained teacher."""
     asked: list[Sequence[tuple[str, str]]] = []
+    higher = LAYOUT.with_rank(6)
+    tokens = random_tokens(higher, seed=3)
+    expected = engine.runtime.host.fit(tokens[None], higher).factors
     strength = 0.0
 
     def between(
-        runtime: Runtime, prompts: Sequence[tuple[str, str]], teacher: FittedLoRA | None
+        runtime: Runtime, prompts: Sequence[tuple[str, str]], teacher: FittedLoRA
     ) -> Steering:
-        assert teacher is not None
+        torch.testing.assert_close(teacher.factors, expected, rtol=0.01, atol=0.01)
         asked.append(prompts)
         change = torch.linspace(-1, 1, int(runtime.base.config["hidden_size"]))
         return Steering(1, strength * change)
 
     monkeypatch.setattr(baselines_module, "steering_between", between)
-    rows = ("base", "steering_vector")
-    report = examine(engine, unseen, replace(config, rows=rows))
-    losses = {(row.row, row.mode): row.nll for row in report.rows}
-    for mode in config.modes:
-        # One goes through packed weights, the other through transformers' modules.
-        assert losses["steering_vector", mode] == pytest.approx(losses["base", mode], abs=0.05)
-    assert len(asked) == len(UNSEEN)
-    for pairs in asked:
-        assert pairs
-        assert all(split_prompt(told).input == bare for told, bare in pairs)
+    config = replace(config, rows=("base", "steering_vector"))
+    report = examine(engine, unseen, config)
+    assert "no trained teacher" in report.not_measured["steering_vector"]
+    give_teacher(engine, tmp_path / "taught", tokens, monkeypatch)
+    report = examine(engine, unseen, config)
+    losses = {row.row: row.nll for row in report.rows}
+    # One goes through packed weights, the other through transformers' modules.
+    assert losses["steering_vector"] == pytest.approx(losses["base"], abs=0.05)
+    baselines = baselines_of(engine, unseen, condition_prompts=config.condition_prompts)
+    assert asked == [
+        [(text, split_prompt(text).input) for text in baselines._conditions(task, task, 0)]
+        for task in unseen
+    ]
     strength = 50.0
-    report = examine(engine, unseen, replace(config, rows=rows, out=config.out / "steered"))
-    steered = {row.row: row.nll for row in report.rows if row.mode == "bare"}
+    report = examine(engine, unseen, replace(config, out=config.out / "steered"))
+    steered = {row.row: row.nll for row in report.rows}
     assert present(steered["steering_vector"]) > present(steered["base"]) + 0.1
 
 
@@ -1179,10 +1198,7 @@ def test_the_trained_teacher_is_a_row_of_its_own_where_there_is_one(
     assert "no trained teacher" in found.not_measured["trained_teacher"]
     higher = LAYOUT.with_rank(6)
     tokens = random_tokens(higher, seed=3)
-    save_teacher(engine.generator, tmp_path / "taught", tokens, {})
-    folder = GeneratorFolder.open(tmp_path / "taught")
-    monkeypatch.setattr(engine, "info", replace(engine.info, teacher_sha256=folder.teacher_sha256))
-    monkeypatch.setattr(PlantedEngine, "generator", folder)
+    folder = give_teacher(engine, tmp_path / "taught", tokens, monkeypatch)
     baselines = baselines_of(engine, unseen)
     assert baselines.why_not("trained_teacher") is None
     setup = present(baselines.setup("trained_teacher", unseen[0], 0))
