@@ -42,7 +42,10 @@ def evaluate(
         ),
     ] = None,
     rows: Annotated[
-        str | None, typer.Option(help="Comma-separated; default: all except the refined ones.")
+        str | None,
+        typer.Option(
+            help="Comma-separated; default: all except those that train and the steering vector."
+        ),
     ] = None,
     modes: Annotated[str, typer.Option(help="full, bare or full,bare.")] = "full,bare",
     limit_tasks: Annotated[

@@ -61,7 +61,7 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring import answers
 from dnd_engine.scoring.questions import ask
-from dnd_engine.scoring.scores import DEFAULT_ROWS, IMPRINTED, MODES, ItemScore
+from dnd_engine.scoring.scores import DEFAULT_ROWS, IMPRINTED, MODES, REFINED, ROWS, ItemScore
 from dnd_engine.tasks.folder import Example, Task, TaskInfo, load_tasks, write_tasks
 from dnd_engine.tasks.formats import FORMATS, formatted
 from dnd_engine.training.collection import Collection
@@ -1033,6 +1033,10 @@ def test_a_steering_vector_is_made_from_the_prompts_and_the_teacher_of_the_impri
     report = examine(engine, unseen, replace(config, out=config.out / "steered"))
     steered = {row.row: row.nll for row in report.rows}
     assert present(steered["steering_vector"]) > present(steered["base"]) + 0.1
+
+
+def test_slow_rows_are_measured_only_when_they_are_named() -> None:
+    assert set(ROWS) - set(DEFAULT_ROWS) == {*REFINED, "steering_vector"}
 
 
 def test_every_task_is_forecast_once_by_the_teacher_that_the_scores_are_of(
