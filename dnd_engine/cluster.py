@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from dnd_engine.config import check_least, check_positive
 from dnd_engine.errors import ConfigError, DndError, JobError
-from dnd_engine.files import expanded
+from dnd_engine.files import existing
 
 __all__ = ["Cluster", "named_anywhere"]
 
@@ -155,5 +155,5 @@ def _ray() -> Any:
 
 def named_anywhere(model: str) -> str:
     """Return a model's name that other working directories understand: folders become absolute."""
-    path = expanded(model)
-    return str(path.absolute()) if path.exists() else model
+    path = existing(model)
+    return str(path.absolute()) if path else model

@@ -25,6 +25,7 @@ from dnd_engine.exchange import exchange
 
 __all__ = [
     "asset_path",
+    "existing",
     "expanded",
     "is_leftover",
     "process_folder",
@@ -56,6 +57,18 @@ def expanded(name: str | Path) -> Path:
     other mistyped path. `Path.expanduser` would raise instead.
     """
     return Path(os.path.expanduser(name))  # noqa: PTH111 - see above
+
+
+def existing(name: str | Path) -> Path | None:
+    """Return the path that a name stands for, as `expanded` reads it; None if nothing is there.
+
+    A name that is too long for a path, or inside a folder without access, counts as absent.
+    """
+    path = expanded(name)
+    try:
+        return path if path.exists() else None
+    except OSError:
+        return None
 
 
 def user_folder(name: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.files import expanded
+from dnd_engine.files import existing
 
 __all__ = ["read_recipe", "without_folders"]
 
@@ -80,8 +80,8 @@ def without_folders(values: Mapping[str, Any], names: Sequence[str]) -> dict[str
 
     Reports and cards leave this machine, so they must not contain its paths.
     """
-    folders = {n: expanded(values[n]) for n in names}
-    return {**values, **{n: folder.name for n, folder in folders.items() if folder.is_dir()}}
+    places = {name: existing(values[name]) for name in names}
+    return {**values, **{n: place.name for n, place in places.items() if place and place.is_dir()}}
 
 
 def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, each simple

@@ -18,7 +18,7 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # public,
 
 from dnd_engine.config import NO_GENERATOR, EngineConfig
 from dnd_engine.errors import AssetError, GeneratorError
-from dnd_engine.files import asset_path, expanded, user_folder
+from dnd_engine.files import asset_path, existing, expanded, user_folder
 from dnd_engine.generator.folder import GeneratorFolder
 from dnd_engine.lora.layout import ARCHITECTURES
 from dnd_engine.models.sources import (
@@ -114,7 +114,7 @@ def encoder_name(config: EngineConfig, folder: GeneratorFolder | None) -> str:
     if known in ENCODERS:
         return known
     # A relative folder may look like an id of the Hub, and `resolve` would load it instead.
-    if not _HUB_ID.fullmatch(known) or Path(known).exists():
+    if not _HUB_ID.fullmatch(known) or existing(known):
         raise GeneratorError(
             f"the generator `{folder.path}` reads prompts with the encoder {named!r}, which is no "
             "id of the Hub. If you have that folder and trust it, name it with --encoder."

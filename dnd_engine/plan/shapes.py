@@ -141,7 +141,10 @@ def read_shape(base: str, spec: LoRASpec) -> BaseShape:
         path = path / _CONFIG if path.is_dir() else path
         is_here = path.is_file()
     except OSError as error:  # too long, or inside a folder without access
-        raise ConfigError(f"base `{base[:80]}` cannot be read: {error.strerror}.") from error
+        raise ConfigError(
+            f"base `{base[:80]}` cannot be read: {error.strerror}. Name a known base, a Hub id, or "
+            "a `config.json` that you may read."
+        ) from error
     if not is_here:
         path = _from_hub(base)
     return BaseShape.from_config(base, _read(path, base), spec)

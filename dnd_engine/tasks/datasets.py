@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dnd_engine.config import check_least
 from dnd_engine.errors import AssetError, ConfigError, TaskError
-from dnd_engine.files import expanded
+from dnd_engine.files import existing
 from dnd_engine.recipe_file import read_recipe
 from dnd_engine.tasks.audit import Fault, audit_tasks
 from dnd_engine.tasks.folder import Example, Task, TaskInfo, check_new, is_folder_name, write_tasks
@@ -255,12 +255,12 @@ def _load(recipe: DatasetRecipe, split: str, where: str, cache_dir: Path | None)
             "making tasks from datasets needs the package `datasets`. Install the extra: "
             "pip install -e '.[train]'."
         ) from error
-    local = expanded(recipe.dataset)
+    local = existing(recipe.dataset)
     what: dict[str, Any] = {"path": recipe.dataset, "revision": recipe.revision}
-    if local.is_dir():
+    if local and local.is_dir():
         # Without `revision`, which only the Hub has.
         what = {"path": str(local)}
-    elif local.is_file():
+    elif local:
         if local.suffix.lower() not in _BUILDERS:
             raise ConfigError(f"`{local}` is none of {', '.join(_BUILDERS)}.")
         # One file is one split, `train`, whatever its name. Recipes slice it: `train[:80%]`.

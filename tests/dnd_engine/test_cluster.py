@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from dnd_engine.cli import app
-from dnd_engine.cluster import Cluster
+from dnd_engine.cluster import Cluster, named_anywhere
 from dnd_engine.errors import ConfigError, JobError, TrainingError
 from dnd_engine.training.collection_files import MANIFEST
 from dnd_engine.training.finetune import collect_runs
@@ -110,6 +110,15 @@ def test_a_cluster_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(JobError, match=r"`pip install -e '\.\[ray\]'`"):
         list(Cluster().run(cluster_jobs.square, [1]))
+
+
+def test_a_folder_is_named_by_its_absolute_path_and_any_other_model_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    names = ["mine", "user/model", "x" * 5000]
+    assert [named_anywhere(name) for name in names] == [str(tmp_path / "mine"), *names[1:]]
 
 
 def test_options_of_jobs_need_a_cluster() -> None:

@@ -14,6 +14,7 @@ import dnd_engine
 from dnd_engine import files
 from dnd_engine.exchange import exchange
 from dnd_engine.files import (
+    existing,
     is_leftover,
     recover,
     remove_leftovers,
@@ -23,6 +24,12 @@ from dnd_engine.files import (
 )
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("name", ["none", "~nobody-here/x", "x" * 5000, f"/{'x' * 300}/y"])
+def test_a_name_that_leads_nowhere_does_not_exist(tmp_path: Path, name: str) -> None:
+    assert existing(name) is None
+    assert existing(str(tmp_path)) == tmp_path
 
 
 def write_folder(place: Path, text: str, name: str = "new") -> None:

@@ -59,17 +59,19 @@ def test_what_is_shipped_comes_first_and_every_base_goes_alone_too(
 def test_the_generators_encoder_is_loaded_unless_another_is_asked_for(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    own, other = (
+    own, other, overlong = (
         GeneratorFolder.open(write_generator(tiny_folder, tmp_path / name, encoder=encoder))
         for name, encoder in (
             ("own", {"id": "sentence-transformers/all-MiniLM-L6-v2"}),
             ("other", {"id": "sentence-transformers/all-MiniLM-L12-v2"}),
+            ("overlong", {"id": f"user/{'x' * 5000}"}),
         )
     )
     assert encoder_name(EngineConfig(), None) == "all-minilm-l6-v2"
     assert encoder_name(EngineConfig(), own) == "all-minilm-l6-v2", "as it is embedded"
     assert encoder_name(EngineConfig(), other) == "sentence-transformers/all-MiniLM-L12-v2"
     assert encoder_name(EngineConfig(encoder="mine"), other) == "mine"
+    assert encoder_name(EngineConfig(), overlong) == f"user/{'x' * 5000}", "the Hub may refuse it"
 
 
 def test_a_generator_does_not_choose_a_folder_of_this_computer_as_its_encoder(
@@ -146,7 +148,7 @@ def test_a_place_without_a_model_is_refused(base: str) -> None:
 
 
 @pytest.mark.parametrize("base", [f"/{'x' * 5000}", "y" * 5000])
-def test_what_is_no_place_at_all_is_refused_as_it_is_typed(base: str) -> None:
+def test_an_overlong_base_is_refused_while_it_is_typed(base: str) -> None:
     with pytest.raises(AssetError, match=r"cannot be read: File name") as no:
         availability(base)
     assert len(str(no.value)) < 400

@@ -976,6 +976,7 @@ def test_a_dataset_with_bad_labels_is_not_written(tmp_path: Path) -> None:
         ({"test": "validation"}, AssetError, r"split `validation` could not be loaded: Unknown s"),
         ({"config": "nope"}, AssetError, r"could not be loaded: .*nope"),
         ({"dataset": "no/such-set"}, AssetError, r"`no/such-set`, split `test` could not be load"),
+        ({"dataset": "x" * 5000}, AssetError, r"split `test` could not be loaded"),
         ({"dataset": __file__}, ConfigError, r"is none of \.parquet, \.json, \.jsonl, \.csv\."),
         ({"label": "gold"}, ConfigError, r"has no column gold\. It has one, two, label\."),
         ({"input": "{one.deep}"}, ConfigError, r"a row has no `one\.deep`"),
