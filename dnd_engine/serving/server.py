@@ -200,7 +200,7 @@ class Server:
 
     @contextmanager
     def _open(self, method: str, path: str, values: Any) -> Iterator[httpx.Response]:
-        """Send a request, and yield the start of the response, which must end in time."""
+        """Send a request; the whole response must arrive before the timeout."""
         # A server may ignore this wish; then `_bounded` refuses its reply.
         headers = {"accept-encoding": "identity"}
         if self._key:
@@ -236,7 +236,11 @@ class Server:
                 "asked not to. Turn compression off there, or in the proxy before it."
             )
         size = 0
+        # A second guard: without a known event, `_ends_by` would limit nothing.
+        deadline = time.monotonic() + self._timeout
         for chunk in answer.iter_raw():
+            if time.monotonic() > deadline:
+                raise self._late()
             size += len(chunk)
             if size > FIXED.max_reply_bytes:
                 raise RemoteError(
@@ -253,15 +257,16 @@ class Server:
 
 
 def _ends_by(deadline: float) -> Callable[[str, Mapping[str, Any]], None]:
-    """Return a `trace` for httpx that lets no connection be read after a moment.
+    """Return an httpx trace hook that stops reading at a deadline.
 
     httpx limits the wait for the next bytes only. A server could send a byte now and then for ever,
-    or `100 Continue`, which httpx reads over before the answer begins.
+    or `100 Continue`, which httpx skips before the answer begins.
     """
 
     def trace(event: str, found: Mapping[str, Any]) -> None:
         if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
             return
+        # httpcore's stream. That its `read` may be replaced is documented nowhere.
         stream = found["return_value"]
         read = stream.read
 

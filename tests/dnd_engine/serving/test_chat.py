@@ -150,22 +150,35 @@ def test_the_key_is_not_quoted_where_the_words_are_cut() -> None:
     assert "sk-" not in str(caught.value)
 
 
+def _drip(handler: Handler, values: dict[str, Any]) -> None:
+    handler.begin(200, "text/event-stream" if values.get("stream") else "application/json")
+    while True:  # until whoever asked hangs up
+        handler.event({"choices": [{"delta": {"content": "word "}}]})
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_an_answer_ends_in_time_and_size(streamed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that sends a word now and then never trips a timeout between two of them."""
-
-    def drip(handler: Handler, _values: dict[str, Any]) -> None:
-        handler.begin(200, "text/event-stream" if streamed else "application/json")
-        while True:  # until whoever asked hangs up
-            handler.event({"choices": [{"delta": {"content": "word "}}]})
-            time.sleep(0.02)
-
-    with running_chat(drip) as there:
+    with running_chat(_drip) as there:
         with pytest.raises(RemoteError, match=r"did not finish its answer in 0\.2 seconds"):
             _last(streamed, there.url, timeout=0.2)
         monkeypatch.setattr(server, "FIXED", FixedLimits(max_reply_bytes=200))
         with pytest.raises(RemoteError, match="no answer of a model takes"):
             _last(streamed, there.url)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_ends_in_time_although_httpx_names_its_events_otherwise(
+    streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_ends_by", lambda _deadline: lambda _event, _found: None)
+    monkeypatch.setattr(server, "FIXED", FixedLimits(max_reply_bytes=10_000))
+    with (
+        running_chat(_drip) as there,
+        pytest.raises(RemoteError, match=r"did not finish its answer in 0\.2 seconds"),
+    ):
+        _last(streamed, there.url, timeout=0.2)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
