@@ -1,4 +1,4 @@
-"""The adapter, or the examples, that the base answers with under every row of an examination.
+"""The adapter, the steering vector or the examples that the base answers with under each row.
 
 | row | what |
 | --- | --- |
@@ -73,7 +73,7 @@ _MAX_TRAINED = 256
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the base answers one task with: an adapter, examples shown first, or neither."""
+    """What the base answers one task with: an adapter, a steering vector, examples, or nothing."""
 
     tokens: Float[Tensor, "tokens rows cols"] | None = None
     """Plain weight tokens; None for the bare base."""

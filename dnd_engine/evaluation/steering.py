@@ -23,7 +23,8 @@ from dnd_engine.models.runtime import Runtime
 __all__ = ["DEPTH", "SteeredForward", "Steering", "steering_between"]
 
 DEPTH = 0.5
-"""Where the vector is added, as a share of the base's blocks."""
+"""Where the vector is added, as a share of the base's blocks: the best of five places, at the
+vector's own length (docs/LOG.md)."""
 
 _BATCH_TOKENS = 384
 
@@ -49,8 +50,8 @@ def steering_between(
     """
     base = runtime.base
     index = int(DEPTH * base.num_layers)
-    told, bare = zip(*prompts, strict=True)
-    change = _mean_state(runtime, told, teacher, index) - _mean_state(runtime, bare, None, index)
+    whole, bare = zip(*prompts, strict=True)
+    change = _mean_state(runtime, whole, teacher, index) - _mean_state(runtime, bare, None, index)
     return Steering(index, change)
 
 

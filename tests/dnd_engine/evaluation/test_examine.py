@@ -1039,7 +1039,7 @@ def test_slow_rows_are_measured_only_when_they_are_named() -> None:
     assert set(ROWS) - set(DEFAULT_ROWS) == {*REFINED, "steering_vector"}
 
 
-def test_every_task_is_forecast_once_by_the_teacher_that_the_scores_are_of(
+def test_every_task_is_forecast_once_by_the_teacher_of_its_imprint(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
     config: ExaminationConfig,

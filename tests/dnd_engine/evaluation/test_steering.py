@@ -29,8 +29,8 @@ def test_the_vector_is_the_mean_change_of_the_last_tokens_state(runtime: Runtime
         lambda _module, _args, output: states.append(output[0, -1])
     )
     changes = []
-    for told, bare in PROMPTS:
-        for text, active in ((told, teacher), (bare, None)):
+    for whole, bare in PROMPTS:
+        for text, active in ((whole, teacher), (bare, None)):
             with runtime.host.applying(active), torch.inference_mode():
                 base.model(torch.tensor([base.chat_ids(text)]))
         changes.append(states[-2] - states[-1])
@@ -40,7 +40,7 @@ def test_the_vector_is_the_mean_change_of_the_last_tokens_state(runtime: Runtime
     assert not torch.allclose(found.change, alone.change)
 
 
-def test_it_is_added_to_every_state_of_its_block_and_to_nothing_afterwards(
+def test_the_vector_is_added_to_every_state_of_its_block_and_removed_afterwards(
     runtime: Runtime,
 ) -> None:
     base = runtime.base
