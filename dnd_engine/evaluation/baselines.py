@@ -46,6 +46,7 @@ from dnd_engine.checks.results import Forecast, Inspection
 from dnd_engine.config import ImprintConfig, RefineConfig, Teacher
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
+from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.evaluation.steering import DEPTH, Steering, steering_between
 from dnd_engine.generator.folder import GeneratorFolder, check_base
 from dnd_engine.lora.adapter import Adapter
@@ -100,11 +101,7 @@ class Baselines:
     Args:
         engine: With the generator to examine.
         tasks: All that are examined; wrong prompts are those of another one.
-        seed: Seeds all draws.
-        condition_prompts: Prompts of a train side that one condition is drawn from.
-        draws: Prompt draws of the rows in `DRAWN`; the other rows have one.
-        adapters: Folder of a collection, for the rows that use trained LoRAs.
-        multi_task_lora: Generator folder of that kind.
+        config: Says where trained LoRAs are, and how prompts are drawn.
         trained: Tasks that the generator was trained on, to say how near to theirs its adapters
             for other tasks lie.
 
@@ -117,28 +114,23 @@ class Baselines:
         self,
         engine: Engine,
         tasks: Sequence[Task],
-        *,
-        seed: int,
-        condition_prompts: int,
-        draws: int,
-        adapters: Path | None,
-        multi_task_lora: Path | None,
+        config: ExaminationConfig,
         trained: Sequence[Task] = (),
     ) -> None:
         self.engine = engine
         self.tasks = tasks
-        self.seed = seed
-        self.condition_prompts = condition_prompts
+        self.config = config
+        self.seed = config.seed
         self.trained = trained
-        self.num_draws = draws
         self.fingerprint = fingerprint(engine.base)
         self.tokenizer = engine.base.tokenizer
         self.room = int(engine.base.config["max_position_embeddings"])
-        self.collection = None if adapters is None else self._open_collection(adapters)
+        self.collection = self._open_collection(config.adapters) if config.adapters else None
         self._made_otherwise = (
             () if self.collection is None else self.collection.made_otherwise(tasks)
         )
-        self.multi = None if multi_task_lora is None else self._open_multi(multi_task_lora)
+        multi = config.multi_task_lora
+        self.multi = self._open_multi(multi) if multi else None
         self.missing: dict[str, dict[str, str]] = {}
         """Row to the tasks it lacks, and why."""
         self._common: dict[str, Setup] = {}
@@ -179,7 +171,7 @@ class Baselines:
 
     def draws(self, row: str) -> int:
         """How often a row is measured, with other prompts each time."""
-        return self.num_draws if row in DRAWN else 1
+        return self.config.draws if row in DRAWN else 1
 
     def is_common(self, row: str) -> bool:
         """Whether all tasks have the same adapter under a row, and no examples."""
@@ -268,7 +260,7 @@ class Baselines:
         for task in tqdm(chosen, desc="Training tasks", unit="task", leave=False):
             # Sorted, because the order of a set of strings differs between processes.
             texts = sorted({example.prompt for example in task.train})
-            texts = rng.sample(texts, min(self.condition_prompts, len(texts)))
+            texts = rng.sample(texts, min(self.config.condition_prompts, len(texts)))
             # As in the row `generator`; an imprint has a layout of its own.
             adapter = self.engine.generate(
                 [_bucket("trained", texts)], seed=self.seed, imprinted=False
@@ -464,7 +456,7 @@ class Baselines:
             raise _Missing(f"all train prompts of `{source.info.slug}` repeat scored items")
         # The row is no part of the seed: compared rows, and `inspect`, draw the same prompts.
         rng = random.Random(f"{self.seed}:condition:{source.info.slug}:{draw}")
-        return rng.sample(usable, min(self.condition_prompts, len(usable)))
+        return rng.sample(usable, min(self.config.condition_prompts, len(usable)))
 
     def _generate(self, task: Task, texts: Sequence[str], draw: int) -> Adapter:
         # `_conditions` has taken such prompts out. One that got through would spoil every score of

@@ -16,6 +16,7 @@ from dnd_engine.cluster import Cluster, named_anywhere
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
+from dnd_engine.evaluation.baselines import Baselines
 from dnd_engine.evaluation.eval_pass import EvalPass, chunks
 from dnd_engine.evaluation.items import EvalItems
 from dnd_engine.evaluation.result_store import Findings, ResultStore
@@ -102,7 +103,7 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
             "all nodes see."
         )
     # Without the trained tasks: only the caller compares adapters with those made for them.
-    baselines = shared.config.baselines(engine, shared.tasks)
+    baselines = Baselines(engine, shared.tasks, shared.config)
     with scratch_folder() as folder:
         # The store ends with the job, so no later call compares its settings.
         store = ResultStore.open(folder / "report", "", job.all_items)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from dnd_engine.cluster import Cluster
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
+from dnd_engine.evaluation.baselines import Baselines
 from dnd_engine.evaluation.cluster_jobs import measure_elsewhere
 from dnd_engine.evaluation.cost import cost_of, read_log
 from dnd_engine.evaluation.eval_pass import EvalPass
@@ -73,7 +74,7 @@ def examine(
             f"The runs named hold {len(steps)} of the generator's {engine.training_steps} steps; "
             "the cost is of those alone."
         )
-    baselines = config.baselines(engine, tasks, trained)
+    baselines = Baselines(engine, tasks, config, trained)
     reasons = {row: why for row in config.rows if (why := baselines.why_not(row)) is not None}
     rows = tuple(row for row in ROWS if row in config.rows and row not in reasons)
     if not rows:

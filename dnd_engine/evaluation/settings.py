@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnd_engine.config import check_least
-from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
-from dnd_engine.evaluation.baselines import Baselines
 from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ROWS
-from dnd_engine.tasks.folder import SPLITS, Mode, Task
+from dnd_engine.tasks.folder import SPLITS, Mode
 
 __all__ = ["ExaminationConfig"]
 
@@ -53,23 +51,3 @@ class ExaminationConfig:
         if len(set(self.runs)) < len(self.runs):
             raise ConfigError("`runs` names a run twice, which would count its cost twice.")
         check_least(self, 1, "limit_items", "condition_prompts", "draws")
-
-    def baselines(
-        self, engine: Engine, tasks: Sequence[Task], trained: Sequence[Task] = ()
-    ) -> Baselines:
-        """Make the setups that these settings compare.
-
-        Raises:
-            ConfigError: If a folder holds something else.
-            BaseMismatchError: If it was made for another base.
-        """
-        return Baselines(
-            engine,
-            tasks,
-            seed=self.seed,
-            condition_prompts=self.condition_prompts,
-            draws=self.draws,
-            adapters=self.adapters,
-            multi_task_lora=self.multi_task_lora,
-            trained=trained,
-        )

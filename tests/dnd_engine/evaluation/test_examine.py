@@ -259,23 +259,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExaminationConfig
     )
 
 
-def baselines_of(
-    engine: Engine,
-    tasks: Sequence[Task],
-    *,
-    condition_prompts: int = 4,
-    adapters: Path | None = None,
-) -> Baselines:
-    """Baselines of one seed and draw, without a multi-task LoRA."""
-    return Baselines(
-        engine,
-        tasks,
-        seed=0,
-        condition_prompts=condition_prompts,
-        draws=1,
-        adapters=adapters,
-        multi_task_lora=None,
-    )
+def baselines_of(engine: Engine, tasks: Sequence[Task], **settings: Any) -> Baselines:
+    return Baselines(engine, tasks, ExaminationConfig(out=Path(), **settings))
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
@@ -1024,7 +1009,7 @@ def test_a_steering_vector_is_made_from_the_prompts_and_the_teacher_of_the_impri
     losses = {row.row: row.nll for row in report.rows}
     # One goes through packed weights, the other through transformers' modules.
     assert losses["steering_vector"] == pytest.approx(losses["base"], abs=0.05)
-    baselines = baselines_of(engine, unseen, condition_prompts=config.condition_prompts)
+    baselines = Baselines(engine, unseen, config)
     assert asked == [
         [(text, split_prompt(text).input) for text in baselines._conditions(task, task, 0)]
         for task in unseen
@@ -1216,7 +1201,7 @@ def test_the_nearest_lora_is_the_nearest_training_tasks(
     engine: PlantedEngine, unseen: tuple[Task, ...], collection: Path
 ) -> None:
     opened = Collection.open(collection)
-    baselines = baselines_of(engine, unseen, condition_prompts=64, adapters=collection)
+    baselines = baselines_of(engine, unseen, adapters=collection)
     setup = baselines.setup("nearest_lora", unseen[0], 0)
     assert setup is not None
     assert setup.tokens is not None
@@ -1235,7 +1220,7 @@ def test_the_nearest_lora_is_never_the_tasks_own(
     """A seen task is nearest to itself; its own LoRA is another row."""
     opened = Collection.open(collection)
     seen = choose_tasks([folder], TRAINED, split="train")
-    baselines = baselines_of(engine, seen, condition_prompts=64, adapters=collection)
+    baselines = baselines_of(engine, seen, adapters=collection)
     for task in seen:
         slug = task.info.slug
         setup = baselines.setup("nearest_lora", task, 0)
@@ -1250,7 +1235,7 @@ def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
     engine: PlantedEngine, folder: Path, collection: Path
 ) -> None:
     task = formatted(choose_tasks([folder], TRAINED, split="train")[0], "square", 0)
-    baselines = baselines_of(engine, [task], condition_prompts=64, adapters=collection)
+    baselines = baselines_of(engine, [task], adapters=collection)
     nearest, second, *_ = nearest_of(baselines, task)
     assert f"{nearest.slug}~square" == task.info.slug
     setup = baselines.setup("nearest_lora", task, 0)
@@ -1274,7 +1259,7 @@ def test_a_lora_of_another_version_of_a_task_is_not_used(
     slug = seen[0].info.slug
     assert f"LoRA of `{slug}` was trained on other examples" in report.data
     assert f"LoRA of `{slug}` was tr" in report.not_measured["mean_lora"]
-    known = baselines_of(engine, changed, condition_prompts=64, adapters=collection)
+    known = baselines_of(engine, changed, adapters=collection)
     nearest = {task.info.slug: known.setup("nearest_lora", task, 0) for task in changed}
     assert None in nearest.values(), "the changed task is another's nearest"
 
@@ -1288,7 +1273,7 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
     """An adapter names five training tasks; here six without a LoRA lie nearer than any with."""
     opened = Collection.open(collection)
     task = unseen[0]
-    baselines = baselines_of(engine, unseen, condition_prompts=64, adapters=collection)
+    baselines = baselines_of(engine, unseen, adapters=collection)
     seen: list[tuple[Sequence[Bucket], Adapter]] = []
 
     def listen(buckets: Sequence[Bucket], made: Adapter) -> Tensor:
