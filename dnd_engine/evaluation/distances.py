@@ -9,7 +9,6 @@ high for any pair; *centred* ones are taken after subtracting the mean ΔW over 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -65,7 +64,6 @@ def measure_distances(
         raise ConfigError("distances need at least one generated adapter, got none.")
     draws = [len(generated[slug]) for slug in tasks]
     owners = np.repeat(np.arange(len(tasks)), draws)  # index of each generated adapter's task
-    names = list(training)
     everything = [a for slug in tasks for a in generated[slug]]
     everything += training.values()
     # Generated adapters first, in the order of `owners`, then those of training.
@@ -79,22 +77,22 @@ def measure_distances(
         **_pairs(_cosines(_centre(mine, weights), floor), owners, "_centred"),
     }
     nearest = outside_span = None
-    if len(names) > 1:
+    if len(training) > 1:
         # Only training adapters make the centre and the unit: what is examined must not move what
         # it is measured by.
-        weights = np.concatenate([np.zeros(len(owners)), np.full(len(names), 1 / len(names))])
+        weights = np.concatenate([np.zeros(len(owners)), np.full(len(training), 1 / len(training))])
         centred = _centre(products, weights)
         norms = np.diag(centred)[len(owners) :]
         # Of training adapters that are all alike, centring leaves rounding errors to divide by.
         if norms.mean() > _ROUNDING * np.abs(products).max():
-            nearest = _nearest(centred, owners, tasks, names)
-            outside_span = _outside_span(centred, owners, tasks, len(names))
+            nearest = _nearest(centred, owners, tasks, len(training))
+            outside_span = _outside_span(centred, owners, tasks, len(training))
     return Cosine(
         **{name: _round(of.mean()) if len(of) else None for name, of in pairs.items()}
     ), Distances(
         n_tasks=len(tasks),
         n_adapters=len(owners),
-        n_training=len(names),
+        n_training=len(training),
         distributions={name: _distribution(of) for name, of in pairs.items()},
         nearest=nearest,
         outside_span=outside_span,
@@ -128,9 +126,7 @@ def _pairs(cosines: Array, owners: Indices, suffix: str) -> dict[str, Array]:
     }
 
 
-def _nearest(
-    centred: Array, owners: Indices, tasks: Sequence[str], names: Sequence[str]
-) -> Closeness:
+def _nearest(centred: Array, owners: Indices, tasks: Sequence[str], training: int) -> Closeness:
     count = len(owners)
     squared = np.diag(centred)
     # The root mean square norm of the training adapters.
@@ -139,14 +135,8 @@ def _nearest(
     distances = np.sqrt(np.clip(squared[:, None] + squared[None, :] - 2 * centred, 0, None)) / unit
     to_training = distances[:count, count:]
     # No adapter is its own nearest.
-    between = distances[count:, count:] + np.diag(np.full(len(names), np.inf))
-    nearest = to_training.argmin(axis=1)
-    # The first draw of each task; `owners` is sorted.
-    firsts = np.searchsorted(owners, np.arange(len(tasks)))
-    return replace(
-        _against(to_training.min(axis=1), owners, tasks, between.min(axis=1)),
-        nearest_task={slug: names[int(nearest[i])] for slug, i in zip(tasks, firsts, strict=True)},
-    )
+    between = distances[count:, count:] + np.diag(np.full(training, np.inf))
+    return _against(to_training.min(axis=1), owners, tasks, between.min(axis=1))
 
 
 def _outside_span(

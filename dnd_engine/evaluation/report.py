@@ -47,7 +47,6 @@ from dnd_engine.generator.report import (
     Substitution,
     Teacher,
     TeachStart,
-    TercileGain,
     TercileScore,
     within,
 )
@@ -532,17 +531,14 @@ def _similarity(table: _Measured, similarities: Mapping[str, float]) -> Similari
         return None
     cuts = [round(len(order) * i / 3) for i in range(4)]
     thirds = {label: order[a:b] for label, (a, b) in zip(_TERCILES, pairwise(cuts), strict=True)}
-    ends = {
-        label: {"begin": _round(known[third[0]]), "end": _round(known[third[-1]])}
-        for label, third in thirds.items()
-    }
     gains = {mode: _gains(table, mode) for mode in table.meta.modes}
     per_mode = {mode: _per_task(table.cells("generator", mode)) for mode in table.meta.modes}
     return SimilarityGauge(
         terciles=tuple(
             TercileScore(
                 tercile=label,
-                **ends[label],
+                begin=_round(known[third[0]]),
+                end=_round(known[third[-1]]),
                 mode=mode,
                 row=name,
                 n_tasks=_count(mine),
@@ -552,18 +548,6 @@ def _similarity(table: _Measured, similarities: Mapping[str, float]) -> Similari
             for mode in table.meta.modes
             for name in table.names(mode)
             if (mine := _of_tasks(table.cells(name, mode), third))
-        ),
-        gains=tuple(
-            TercileGain(
-                tercile=label,
-                **ends[label],
-                mode=mode,
-                n_tasks=_count(mine),
-                **_level(mine, table.meta.seed, "gain"),
-            )
-            for label, third in thirds.items()
-            for mode in table.meta.modes
-            if (mine := _of_tasks(gains[mode], third))
         ),
         predicts_gain=_known(
             {mode: _prediction(of, known, table.meta.seed) for mode, of in gains.items()}

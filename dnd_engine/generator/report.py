@@ -47,7 +47,6 @@ __all__ = [
     "Substitution",
     "TeachStart",
     "Teacher",
-    "TercileGain",
     "TercileScore",
     "Verdict",
     "within",
@@ -273,13 +272,6 @@ class Gain(Ends):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TercileGain(Gain):
-    """Gain over the base, for a third of the tasks."""
-
-    tercile: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TercileScore(Ends):
     """Score of a row, for a third of the tasks."""
 
@@ -306,7 +298,6 @@ class SimilarityGauge:
     """Results by similarity to the training tasks."""
 
     terciles: tuple[TercileScore, ...]
-    gains: tuple[TercileGain, ...]
     predicts_gain: dict[Mode, Prediction]
     tasks: Annotated[tuple[Similar, ...], Field(min_length=1)]
 
@@ -406,8 +397,6 @@ class Closeness:
     """Distances between each training task and the other training tasks."""
     ratio: Maybe
     """Ratio of the two medians."""
-    nearest_task: dict[str, str] = field(default_factory=dict)
-    """Nearest training task by task, if the number is a distance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

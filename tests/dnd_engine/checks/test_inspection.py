@@ -145,7 +145,6 @@ def compared(**changes: Any) -> Report:
     """Three unseen tasks, by how near their prompts are to training."""
     gauge = SimilarityGauge(
         terciles=(),
-        gains=(),
         predicts_gain={"bare": Prediction(rank_correlation=-0.2, low=-0.4, high=0.1, n_tasks=3)},
         tasks=tuple(Similar(slug=str(at), similarity=at, score={}) for at in (0.5, 0.4, 0.9)),
     )

@@ -883,7 +883,6 @@ def test_adapters_lie_beside_those_made_for_trained_tasks(
     rows = ("generator",)
     found = examine(engine, unseen, replace(config, rows=rows), trained=trained).distances
     assert (found.training, found.n_training) == ("generated", len(TRAINED))
-    assert set(present(found.nearest).nearest_task.values()) <= set(TRAINED)
     page = (config.out / "REPORT.md").read_text()
     assert f"({len(TRAINED)} generated for training tasks)" in page
     both = replace(config, rows=rows, adapters=collection)

@@ -21,6 +21,9 @@ no keys for what was not measured."""
 def test_reports_of_the_shipped_generator_keep_every_number(path: Any) -> None:
     values = json.loads(path.read_text(encoding="utf-8"))
     again = Report.from_json(values).to_json()
+    # Two numbers that nothing read are no longer written.
+    (values["similarity"] or {}).pop("gains", None)
+    (values["distances"]["nearest"] or {}).pop("nearest_task", None)
     for name in values.keys() - CHANGED:
         assert again[name] == values[name], name
     for group in ("distances", "cost"):
