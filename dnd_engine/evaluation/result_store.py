@@ -25,6 +25,10 @@ _SOURCES = {
 }
 """Row to what differs if its source does, and the other way out; `_LORAS` for all others."""
 
+_KEPT = ("sources", "seconds", "synthesis_seconds", "refine_seconds", "similarities")
+_KEPT_LATER = ("imprint_seconds", "checks", "sureness", "ordinary")
+"""Fields that the head of a store holds; heads of earlier versions lack these."""
+
 _Key = tuple[str, str, int, str]
 """Row, mode, draw and task."""
 
@@ -104,16 +108,10 @@ class ResultStore:
             head = json.loads(store._head.read_text(encoding="utf-8"))
             if head["settings"] != settings:
                 raise store._other()
-            sources = dict(head["sources"])
-            store.seconds = dict(head["seconds"])
-            store.synthesis_seconds = list(head["synthesis_seconds"])
-            # Heads of earlier versions lack what is read with `get`.
-            store.imprint_seconds = dict(head.get("imprint_seconds", {}))
-            store.refine_seconds = dict(head["refine_seconds"])
-            store.similarities = dict(head["similarities"])
-            store.checks = dict(head.get("checks", {}))
-            store.sureness = dict(head.get("sureness", {}))
-            store.ordinary = dict(head.get("ordinary", {}))
+            for name in (*_KEPT, *_KEPT_LATER):
+                empty = getattr(store, name)
+                values = head[name] if name in _KEPT else head.get(name, empty)
+                setattr(store, name, type(empty)(values))
             text = store._lines.read_text(encoding="utf-8") if store._lines.exists() else ""
             # What follows the last line break is a line that a kill cut off. `splitlines` also
             # splits at other characters, but JSON escapes those.
@@ -141,7 +139,7 @@ class ResultStore:
         store._done = Counter(_key(score) for score in store.scores)
         # A row whose scores are gone may be made of something else this time.
         scored = {score.row for score in store.scores}
-        store.sources = {row: source for row, source in sources.items() if row in scored}
+        store.sources = {row: source for row, source in store.sources.items() if row in scored}
         kept = "".join(_line(score) for score in store.scores)
         if kept != text:
             write_whole(store._lines, kept)
@@ -257,9 +255,7 @@ class ResultStore:
         return self.out / "scores.jsonl"
 
     def _write_head(self) -> None:
-        kept = ("settings", "sources", "seconds", "synthesis_seconds", "imprint_seconds")
-        names = (*kept, "refine_seconds", "similarities", "checks", "sureness", "ordinary")
-        values = {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in ("settings", *_KEPT, *_KEPT_LATER)}
         write_whole(self._head, json.dumps(values, indent=1) + "\n")
 
     def _other(self) -> ConfigError:

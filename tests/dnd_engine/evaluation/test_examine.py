@@ -518,6 +518,25 @@ def test_damaged_scores_are_refused(
         examine(engine, unseen, config)
 
 
+def test_a_store_of_an_earlier_version_is_continued_and_one_without_sources_refused(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    config = replace(config, rows=("base",))
+    examine(engine, unseen, config)
+    path = config.out / "examination.json"
+    head = json.loads(path.read_text())
+    for name in ("imprint_seconds", "checks", "sureness", "ordinary"):
+        del head[name]
+    path.write_text(json.dumps(head))
+    before = lines(config.out)
+    examine(engine, unseen, config)
+    assert lines(config.out) == before
+    del head["sources"]
+    path.write_text(json.dumps(head))
+    with pytest.raises(ConfigError, match=r"holds damaged scores \(KeyError\('sources'\)\)\."):
+        examine(engine, unseen, config)
+
+
 OTHER = r"holds scores of other settings, other items or another generator\. Choose another --out"
 
 
