@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dnd_engine.charts import (
     Band,
@@ -20,6 +20,7 @@ from dnd_engine.charts import (
 )
 from dnd_engine.files import write_whole
 from dnd_engine.generator.report import (
+    Cost,
     EqualRun,
     Gain,
     RefinePoint,
@@ -379,7 +380,7 @@ def _refine(report: Report) -> Picture | None:
 
 def _cost(report: Report) -> Picture | None:
     """Seconds, on a logarithmic axis."""
-    times = [(name, value) for name, value in _seconds(asdict(report.cost)) if value > 0]
+    times = [(name, value) for name, value in _seconds(report.cost) if value > 0]
     if not times:
         return None
     scale = clock_scale(0.5 * min(v for _, v in times), 2 * max(v for _, v in times))
@@ -415,21 +416,15 @@ def _bands(parts: Sequence[Gain | TercileScore]) -> list[Band]:
     return [Band(p.low, p.high, "own", (p.begin, p.end)) for p in parts]
 
 
-def _seconds(
-    cost: Mapping[str, Any], prefix: str = "", inside: bool = False
-) -> Iterator[tuple[str, float]]:
-    """All numbers whose name, or whose group's name, says seconds; rows by their label."""
-    for name, value in cost.items():
-        timed = inside or "seconds" in name
-        told = " ".join(name.replace("seconds", "").replace("lora", "LoRA").split("_"))
-        words = f"row: {row_label(name)}" if prefix == "row" else f"{prefix} {told}"
-        words = " ".join(words.split())
-        if isinstance(value, Mapping):
-            yield from _seconds(value, words, timed)
-        # A bool is an int as well.
-        elif timed and isinstance(value, int | float) and not isinstance(value, bool):
-            words = words or name
-            yield words[0].upper() + words[1:], float(value)
+def _seconds(cost: Cost) -> Iterator[tuple[str, float]]:
+    """All times with their names; those of rows by the row's label."""
+    for name, value in asdict(cost).items():
+        words = name.removesuffix("_seconds").replace("lora", "LoRA")
+        words = words[0].upper() + words[1:]
+        if name.endswith("_seconds") and isinstance(value, Mapping):
+            yield from ((f"{words}: {row_label(row)}", seconds) for row, seconds in value.items())
+        elif name.endswith("_seconds") and value is not None:
+            yield words, value
 
 
 def _tick(value: float) -> str:

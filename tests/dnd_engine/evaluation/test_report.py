@@ -489,6 +489,12 @@ def test_pictures_keep_text_as_text_and_are_the_same_every_time(
     assert "var(" not in svg, "viewers of files need not know the page's colours"
 
 
+def test_the_picture_of_costs_names_each_time(written: Path) -> None:
+    svg = (written / "plots" / "cost.svg").read_text(encoding="utf-8")
+    for words in ("Synthesis", "LoRA", "Imprint: Generator, imprinted"):
+        assert f"{words}</text>" in svg
+
+
 def test_pictures_of_gains_hold_every_task_and_all_of_their_intervals(
     report: Report, tmp_path: Path
 ) -> None:
