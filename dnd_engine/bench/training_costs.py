@@ -44,11 +44,6 @@ class _PlainRows:
         device = base.device
         return cls(ids.to(device), positions.to(device), None, predicts.to(device))
 
-    @classmethod
-    def packed(cls, batch: PackedExamples) -> "_PlainRows":
-        """Take the rows of a packed batch."""
-        return cls(batch.ids, batch.positions, batch.visible, batch.predicts)
-
 
 class StockLoRA:
     """A LoRA trained as PEFT does it, on a second, unmodified copy of the base."""
@@ -70,18 +65,18 @@ class StockLoRA:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(self._parameters)
 
-    def _mask(self, batch: _PlainRows, visible: Tensor) -> Tensor | dict[str, Tensor]:
-        model = self.base.model
-        return as_argument(model, masks_for(model, visible, batch.positions, batch.positions))
-
-    def step(self, batch: _PlainRows) -> float:
+    def step(self, batch: _PlainRows | PackedExamples) -> float:
         """Time one training step, with logits and loss at answer positions only, as in ours."""
+        model, visible, positions = self.base.model, batch.visible, batch.positions
         with timed(self.device) as spent:
+            mask = None
+            if visible is not None:
+                mask = as_argument(model, masks_for(model, visible, positions, positions))
             hidden = last_hidden(
                 self._model,
                 input_ids=batch.ids,
-                position_ids=batch.positions,
-                attention_mask=None if batch.visible is None else self._mask(batch, batch.visible),
+                position_ids=positions,
+                attention_mask=mask,
                 use_cache=False,
             )
             logits = logits_of(self._model, hidden[batch.predicts]).float()
@@ -195,7 +190,7 @@ class Training(Measurement):
         )
         turns: dict[str, Callable[[], float]] = {
             "train_step": lambda: self._step.step(batch),
-            "lora_packed_step": lambda: self._stock.step(_PlainRows.packed(batch)),
+            "lora_packed_step": lambda: self._stock.step(batch),
             "lora_rows_step": lambda: self._stock.step(plain),
         }
         order = rng.sample(sorted(turns), len(turns))
