@@ -31,8 +31,8 @@ from dnd_engine.training.finetune.refine import (
 
 __all__ = ["propose_answers", "refine_adapter", "teach_adapter"]
 
-_REFINED, _TAUGHT = "-refined", "-taught"
-"""Suffixes of a refined or taught adapter's name, added once."""
+_TAUGHT = "-taught"
+"""Suffix of the name of an adapter that was trained, on whoever's answers; added once."""
 
 _MAX_ANSWER_CHARACTERS = 40
 """Maximum characters of a teacher's answer in a progress message."""
@@ -69,7 +69,7 @@ def refine_adapter(
         origin["refined_before"] = [*origin.get("refined_before", ()), before]
     return adapter.with_tokens(
         made.tokens.to(torch.bfloat16),
-        name=f"{adapter.name.removesuffix(_REFINED)}{_REFINED}",
+        name=f"{adapter.name.removesuffix(_TAUGHT)}{_TAUGHT}",
         strength=1.0,
         provenance=with_met(
             # Earlier foldings belong to the refinement; a recipe applies later ones after it.

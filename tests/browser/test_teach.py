@@ -66,7 +66,7 @@ def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
     with page.expect_download() as download:
         page.locator("#dnd-download").click()
-    assert download.value.suggested_filename.startswith("sql-refined-")
+    assert download.value.suggested_filename.startswith("sql-taught-")
     stages.locator("summary").click()
     for stage in ("Ask", "Teach", "Check"):
         expect(stages.locator("li.is-done").filter(has_text=stage)).to_have_count(1)

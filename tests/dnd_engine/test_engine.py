@@ -1007,7 +1007,7 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
     assert start.sha256 == before
     assert made.sha256 != before
     assert made.strength == 1
-    assert made.name == "letters-refined"
+    assert made.name == "letters-taught"
     refined = made.provenance["refined"]
     assert Refinement(**{**refined, "buckets": (), "folded": ()}).config == config
     assert (refined["from_sha256"], refined["num_prompts"]) == (before, 8)
@@ -1016,7 +1016,7 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
     assert "Name the letter" not in str(made.provenance)
     assert made.seconds["refine"] > 0
     again = finish(engine.refine(made, [labelled(WORDS)], config))
-    assert again.name == "letters-refined"
+    assert again.name == "letters-taught"
     assert again.provenance["refined"]["from_sha256"] == made.sha256
     assert again.provenance["refined_before"] == [refined]
 

@@ -406,7 +406,7 @@ class FakeEngine(FakeMeasuring):
         root = digest(f"{adapter.sha256} {how} {found} {steps}")
         return replace(
             adapter,
-            name=f"{adapter.name}-{'refined' if how == 'refined' else 'taught'}",
+            name=f"{adapter.name}-taught",
             sha256=root,
             strength=1.0,
             provenance={**adapter.provenance, "root": root, "useless": False, how: found},
