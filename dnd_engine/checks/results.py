@@ -179,40 +179,36 @@ class Conditioning:
         head = N_("It depends on the {number} prompts that it was compared on.")
         if not self.depends:
             head = N_("No evidence, on {number} prompts, that it depends on them.")
-        names = ", ".join(self.wrong_from)
         return (
             Sentence(head, {"number": self.num_prompts}),
-            *(
-                Sentence(
-                    _BESIDE[control.name],
-                    {
-                        **{"saved": control.saved, "low": control.low, "high": control.high},
-                        **({"names": names} if control.name == "wrong" else {}),
-                    },
-                )
-                for control in self.controls
-            ),
+            *(self._beside(control) for control in self.controls),
+            Sentence("One nat per token: each token of the answers is 2.7 times as likely."),
+        )
+
+    def _beside(self, control: Control) -> Sentence:
+        """Compare with one control."""
+        other = _OTHERS[control.name].format(names=", ".join(self.wrong_from))
+        low, high = control.low, control.high
+        if low > 0:
+            message = "{other} does worse, by {by:.2f} nats per token ({low:.2f} to {high:.2f})."
+        elif high < 0:
+            low, high = -high, -low
+            message = "{other} does better, by {by:.2f} nats per token ({low:.2f} to {high:.2f})."
+        else:
+            message = "{other} does about as well ({low:+.2f} to {high:+.2f} nats per token)."
+        return Sentence(
+            message, {"other": other, "by": abs(control.saved), "low": low, "high": high}
         )
 
 
-_BESIDE: Mapping[ControlName, str] = {
-    "wrong": N_(
-        "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over an adapter made "
-        "from another task's prompts ({names})."
-    ),
-    "mean": N_(
-        "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over what all adapters "
-        "of its generator share."
-    ),
-    "shuffled": N_(
-        "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over an adapter made "
-        "from the same prompts with their words shuffled."
-    ),
-    "base": N_(
-        "It saves {saved:+.2f} nats per token ({low:+.2f} to {high:+.2f}) over the base alone."
-    ),
+# In English alone, as the sentences with them: the page draws the controls instead.
+_OTHERS: Mapping[ControlName, str] = {
+    "wrong": "An adapter made from another task's prompts ({names})",
+    "mean": "What all adapters of its generator share",
+    "shuffled": "An adapter made from the same prompts with their words shuffled",
+    "base": "The base alone",
 }
-"""Sentence per control. Losses are on the model's own answers with the instruction."""
+"""What an adapter is compared with. Losses are on the model's own answers with the instruction."""
 
 
 Sure = Literal["unsure", "partly", "sure"]

@@ -733,7 +733,8 @@ def test_a_proof_that_failed_quotes_as_every_error_does() -> None:
     ("controls", "words"),
     [
         ((CONTROL, BASE_ALONE), "Yes. Other prompts do clearly worse."),
-        ((replace(CONTROL, low=-0.1), BASE_ALONE), "does about as well"),
+        ((replace(CONTROL, low=-0.1), BASE_ALONE), "prompts does about as well."),
+        ((replace(CONTROL, low=-0.9, high=-0.1), BASE_ALONE), "prompts does better."),
         ((BASE_ALONE,), "Not known: no adapter could be made from another task's prompts."),
     ],
 )

@@ -104,7 +104,22 @@ def test_what_was_measured_is_on_the_card() -> None:
     assert "at cosine 0.71; the 80 unseen tasks" in card
     assert "were at 0.43 to 0.97." in card
     assert "It depends on the 16 prompts that it was compared on." in card
-    assert "saves +0.58 nats per token (+0.45 to +0.72)" in card
+    assert "does worse, by 0.58 nats per token (0.45 to 0.72)" in card
+
+
+@pytest.mark.parametrize(
+    ("saved", "low", "high", "words"),
+    [
+        (2.77, 1.61, 3.93, "does worse, by 2.77 nats per token (1.61 to 3.93)."),
+        (0.1, -0.2, 0.4, "does about as well (-0.20 to +0.40 nats per token)."),
+        (-2.77, -3.93, -1.61, "does better, by 2.77 nats per token (1.61 to 3.93)."),
+    ],
+)
+def test_which_of_two_does_better_is_said_in_words(
+    saved: float, low: float, high: float, words: str
+) -> None:
+    proof = Conditioning(1.2, 16, (Control("mean", 2, saved, low, high),), ())
+    assert f"What all adapters of its generator share {words}" in map(str, proof.sentences)
 
 
 def test_without_another_tasks_adapter_nothing_is_known() -> None:

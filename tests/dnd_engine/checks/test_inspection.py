@@ -186,7 +186,7 @@ def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> Non
     assert recall({}, (), 7.0) == (None, None)
     card = replace(make_adapter(), checks=checks).files()["README.md"].decode()
     said = [str(sentence) for sentence in words(found, proof)]
-    assert len(said) == 10
+    assert len(said) == 11
     assert [line[2:] for line in card.splitlines() if line.startswith("- ")][-len(said) :] == said
 
 

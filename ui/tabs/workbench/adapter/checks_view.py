@@ -621,19 +621,30 @@ def proof_html(
     return f"<h2 class='dnd-heading'>{_('Does it read your prompts?')}</h2>{body}"
 
 
-_PROOF_NO: Mapping[str, str] = {
-    "wrong": N_("No evidence of it: one made from another task's prompts does about as well."),
-    "mean": N_("No evidence of it: what all adapters of this generator share does about as well."),
+_PROOF_NO: Mapping[str, tuple[str, str]] = {
+    "wrong": (
+        N_("No evidence of it: one made from another task's prompts does about as well."),
+        N_("No evidence of it: one made from another task's prompts does better."),
+    ),
+    "mean": (
+        N_("No evidence of it: what all adapters of this generator share does about as well."),
+        N_("No evidence of it: what all adapters of this generator share does better."),
+    ),
 }
+"""Doubts by control: where the interval reaches 0, and where all of it is below."""
 
 
 def _controls_html(proof: "Conditioning") -> str:
     controls: dict[str, Control] = {control.name: control for control in proof.controls}
     # Controls may be missing: without a generator, adapters share nothing, shuffled words have no
     # instruction to imprint, and another task's prompts may have none either.
-    compared = {why: controls[name].low for name, why in _PROOF_NO.items() if name in controls}
+    compared = [(controls[name], words) for name, words in _PROOF_NO.items() if name in controls]
     # An interval that reaches 0 is compatible with no difference at all.
-    doubts = [_(why) for why, low in compared.items() if low <= 0]
+    doubts = [
+        _(better if control.high < 0 else alike)
+        for control, (alike, better) in compared
+        if control.low <= 0
+    ]
     if not compared:
         doubts = [_("Not known: no adapter could be made from another task's prompts.")]
     yes = _("Yes. Other prompts do clearly worse.")
@@ -641,8 +652,10 @@ def _controls_html(proof: "Conditioning") -> str:
         yes = _("Yes. Other prompts, and what all adapters share, do clearly worse.")
     told = "".join(f"<span>{why}</span>" for why in doubts) or yes
     if proof.depends and "shuffled" in controls and controls["shuffled"].low <= 0:
-        only = _("Word order barely matters: shuffled words do about as well.")
-        told += f" {only}"
+        only = N_("Word order barely matters: shuffled words do about as well.")
+        if controls["shuffled"].high < 0:
+            only = N_("Word order does not help: shuffled words do better.")
+        told += f" {_(only)}"
     names = ", ".join(_(name) for name in proof.wrong_from)
     # The axis contains 0 and .1, so that it always has a width.
     low = min(0.0, *(control.low for control in proof.controls))
@@ -664,8 +677,8 @@ def _controls_html(proof: "Conditioning") -> str:
     )
     measure = _(
         "Nats per token that this adapter saves on the answers the model gives with the "
-        "instruction, with 95 % intervals. Right of 0, this adapter is better. Measured "
-        "on {prompts} that it was made from.",
+        "instruction, with 95 % intervals. One nat makes each token 2.7 times as likely. Right of "
+        "0, this adapter is better. Measured on {prompts} that it was made from.",
         prompts=count_prompts(proof.num_prompts),
     )
     return (
