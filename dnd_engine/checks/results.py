@@ -38,6 +38,9 @@ task."""
 _ENOUGH_ORDINARY = 0.8
 """Share of ordinary messages that an adapter should leave alone."""
 
+_MOST_ORDINARY = 0.5
+"""Share below which it changes most of them."""
+
 _ENOUGH_SKILLS = 0.75
 """Share of the base's right answers that an adapter should keep. A few answers change with any
 adapter: of 20, five may."""
@@ -87,6 +90,11 @@ class Ordinary:
     def enough(self) -> bool:
         """Return whether the adapter leaves enough messages unchanged."""
         return self.share >= _ENOUGH_ORDINARY
+
+    @property
+    def most_changed(self) -> bool:
+        """Return whether the adapter changes most messages."""
+        return self.share < _MOST_ORDINARY
 
     @property
     def sentence(self) -> Sentence:

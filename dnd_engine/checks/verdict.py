@@ -76,8 +76,8 @@ class AdapterVerdict:
 
     @property
     def warns(self) -> bool:
-        """Return whether to warn before use; always if it never follows the instruction."""
-        return self.outcome == "fails" or self.same == 0
+        """Return whether to warn before use: it was made to work without the instruction."""
+        return self.outcome != "works"
 
     @property
     def works_partly(self) -> bool:
@@ -111,28 +111,8 @@ class AdapterVerdict:
                 "Without the instruction it answers {same} of {number} prompts as the model does "
                 "with it."
             )
-        found = [Sentence(told, self._counts)]
-        if _wavers(self.wavering, self.num_prompts):
-            found.append(
-                Sentence(
-                    N_(
-                        "Even with the instruction, the model is unsure of its answer to "
-                        "{wavering} of {number} prompts."
-                    ),
-                    {"wavering": self.wavering, "number": self.num_prompts},
-                )
-            )
+        found = [Sentence(told, self._counts), *self.causes]
         if (teaching := self.teaching) is not None:
-            if _one_answer(teaching):
-                found.append(
-                    Sentence(
-                        N_(
-                            "Even with the instruction, the model gives one and the same answer to "
-                            "{share:.0%} of the prompts."
-                        ),
-                        {"share": teaching.commonest_share},
-                    )
-                )
             if teaching.unfinished:
                 found.append(
                     Sentence(
@@ -152,6 +132,32 @@ class AdapterVerdict:
                         {"share": teaching.explained},
                     )
                 )
+        return tuple(found)
+
+    @property
+    def causes(self) -> tuple[Sentence, ...]:
+        """Return those reasons for which it fails: the instructed model's answers are poor."""
+        found = []
+        if _wavers(self.wavering, self.num_prompts):
+            found.append(
+                Sentence(
+                    N_(
+                        "Even with the instruction, the model is unsure of its answer to "
+                        "{wavering} of {number} prompts."
+                    ),
+                    {"wavering": self.wavering, "number": self.num_prompts},
+                )
+            )
+        if self.teaching is not None and _one_answer(self.teaching):
+            found.append(
+                Sentence(
+                    N_(
+                        "Even with the instruction, the model gives one and the same answer to "
+                        "{share:.0%} of the prompts."
+                    ),
+                    {"share": self.teaching.commonest_share},
+                )
+            )
         return tuple(found)
 
     @property

@@ -36,6 +36,7 @@ from ui.state import Session, SessionFiles
 from ui.tabs.workbench.adapter.checks_view import (
     checks_html,
     is_doubtful,
+    is_warned,
     judgement_html,
     norms_html,
     proof_html,
@@ -516,7 +517,7 @@ def test_instructions_that_are_needed_can_be_sent() -> None:
     [
         (Agreement(8, 8), GAINED, "Carries the instruction", False),
         (Agreement(4, 8), GAINED, "Carries the instruction in part", False),
-        (Agreement(3, 8), GAINED, "Carries the instruction in part", False),
+        (Agreement(3, 8), GAINED, "Carries the instruction in part", True),
         (Agreement(0, 8), IDLE, "Does not carry the instruction", True),
         (Agreement(0, 8), None, "Does not carry the instruction", True),
         (Agreement(0, 8), GAINED, "Does not carry the instruction", True),
@@ -531,7 +532,7 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
     assert f"<b>{title}</b>" in html
     assert f"{agreement.same} of {agreement.num_prompts}" in html
     assert ("is-doubt" in html) == doubt
-    assert ("does not carry your instruction" in judgement_html(found)) == doubt
+    assert ("does not carry your instruction" in judgement_html(found)) == (agreement.same == 0)
 
 
 @pytest.mark.parametrize(
@@ -540,7 +541,8 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
         (8, 0, "It works without the instruction.", "check", False),
         (6, 0, "It works without the instruction.", "check", False),
         (5, 0, "It works without the instruction for some prompts only: 5 of 8.", "info", False),
-        (1, 0, "It rarely works without the instruction: for 1 of 8 prompts.", "info", False),
+        (3, 0, "It rarely works without the instruction: for 3 of 8 prompts.", "warn", False),
+        (1, 0, "It rarely works without the instruction: for 1 of 8 prompts.", "warn", False),
         (0, 0, "It works only with the instruction.", "warn", False),
         (8, 5, "It does not work: teach it.", "warn", True),
     ],
@@ -556,9 +558,14 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
     assert f"it answers {same} of 8 prompts that it was not fitted to" in html
     assert f"dnd-icon-{mark}" in html
     assert ("is-warn" in html) == (mark == "warn")
-    assert ("teach it below" in html) == (mark == "warn")
-    assert ("The model does not know" in checks_html("done", found)) == doubt
-    assert is_doubtful(found) == (mark == "warn")
+    assert is_warned(found) == (mark == "warn")
+    assert ("teach it below" in html) == is_doubtful(found) == (doubt or same == 0)
+    lines = checks_html("done", found)
+    assert ("is-doubt" in lines) == (mark == "warn")
+    assert ("The model does not know" in lines) == doubt
+    assert ("Carries the instruction" in lines) == (not doubt and same > 0)
+    (visible, _folded) = html.split("<details>")
+    assert ("unsure of its answer to 5 of 8 prompts" in visible) == doubt
     with speaking("de"):
         german = judgement_html(found)
         assert head not in german
@@ -568,8 +575,10 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
 @pytest.mark.parametrize(
     ("same", "title", "doubt"),
     [
-        (52, "Leaves other questions alone", False),
-        (51, "Changes answers to other questions", True),
+        (52, "Other answers keep their style", False),
+        (51, "Changes the style of a few other answers", False),
+        (32, "Changes the style of a few other answers", False),
+        (31, "Changes the style of other answers", True),
     ],
 )
 def test_checks_tell_whether_other_questions_are_left_alone(
@@ -579,16 +588,18 @@ def test_checks_tell_whether_other_questions_are_left_alone(
     html = checks_html("done", found)
     assert f"<b>{title}</b>" in html
     assert f"{same} of 64" in html
-    assert ("is-doubt" in html) == doubt
-    assert judgement_html(found) == ""
+    assert ("is-doubt" in html) == is_warned(found) == doubt
+    judged = judgement_html(replace(found, agreement=None))
+    assert ("changes answers that it should leave alone" in judged) == doubt
+    assert ("is-warn" in judged) == doubt
 
 
 @pytest.mark.parametrize(
     ("after", "title", "doubt"),
     [
         (18, "Other answers stay right", False),
-        (15, "Costs a few other answers", False),
-        (14, "Harms other answers", True),
+        (15, "Gets a few other questions wrong", False),
+        (14, "Gets other questions wrong", True),
     ],
 )
 def test_checks_tell_whether_unrelated_answers_stay_right(
@@ -597,9 +608,9 @@ def test_checks_tell_whether_unrelated_answers_stay_right(
     found = Inspection(0.4, {}, (), 16, Agreement(8, 8), skills=Skills(20, after, 20 - after, 24))
     html = checks_html("done", found)
     assert f"<b>{title}</b>" in html
-    assert html.count(f"{after}, was 20") == 1
+    assert html.count(f"{after} of 24, base 20") == 1
     assert "unrelated questions" not in html  # one row
-    assert ("is-doubt" in html) == doubt
+    assert ("is-doubt" in html) == is_warned(found) == doubt
 
 
 def test_few_prompts_earn_no_tick() -> None:

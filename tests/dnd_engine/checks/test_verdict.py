@@ -24,7 +24,7 @@ def verdict(same: int, num_prompts: int = 8, **changes: Any) -> AdapterVerdict:
     [
         (verdict(8), "works", False),
         (verdict(4), "works", False),
-        (verdict(3), "with_instruction", False),
+        (verdict(3), "with_instruction", True),
         (verdict(0), "with_instruction", True),
         (verdict(0, 2), "with_instruction", True),
         (verdict(8, wavering=4), "works", False),
@@ -53,6 +53,8 @@ def test_the_numbers_behind_it_are_told_in_words() -> None:
         "With the instruction, 7 of 12 answers were cut off before their end.",
         "The fit predicts 60% of the change for prompts left out of it.",
     ]
+    assert found.causes == found.reasons[1:3]
+    assert verdict(3).causes == ()
     assert "It was fitted to these prompts" in str(verdict(3, left_out=False).reasons[0])
     (plain,) = verdict(3, left_out=False, teaching=None).reasons
     assert str(plain).endswith("3 of 8 prompts as the model does with it.")

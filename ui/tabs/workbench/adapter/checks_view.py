@@ -16,7 +16,14 @@ from ui.state import Taught
 from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.results import Agreement, Conditioning, Control, Inspection, Skills
+    from dnd_engine.checks.results import (
+        Agreement,
+        Conditioning,
+        Control,
+        Inspection,
+        Ordinary,
+        Skills,
+    )
     from dnd_engine.checks.wording import Sentence
     from ui.tabs.workbench.adapter.view import Learnt
 
@@ -38,7 +45,7 @@ NO_EFFECT = 0.01
 STRONG = 20.0
 """Nats above which answers tend to degenerate, if no evaluation shows how strong a generator's
 adapters are. Adapters of the shipped one reach twelve."""
-CARRIES_SOME = AGREEMENT_BANDS[1][0]
+CARRIES_SOME, WORKS = (low for low, _high in AGREEMENT_BANDS[1:])
 CURED_BY_PROMPTS = {"nothing", "carries_none", "fails", "unlike"}
 """Verdicts that more prompts, or refining on them, may improve."""
 CURED_BY_STRENGTH = {"nothing", "carries_none"}
@@ -87,23 +94,27 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
         N_("Its answers are poor even with the instruction, and those are what was imprinted."),
     ),
     "leaves_alone": (
-        N_("Leaves other questions alone"),
-        N_("Messages that have nothing to do with your task are answered as before."),
+        N_("Other answers keep their style"),
+        N_("Ordinary messages are answered in the base's style, be it right or wrong."),
+    ),
+    "changes_some": (
+        N_("Changes the style of a few other answers"),
+        N_("Some ordinary messages are answered in another style than the base's."),
     ),
     "changes_others": (
-        N_("Changes answers to other questions"),
-        N_("Messages that have nothing to do with your task are answered in its manner."),
+        N_("Changes the style of other answers"),
+        N_("Most ordinary messages are answered in another style than the base's."),
     ),
     "keeps_skills": (
         N_("Other answers stay right"),
         N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "costs_skills": (
-        N_("Costs a few other answers"),
+        N_("Gets a few other questions wrong"),
         N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "loses_skills": (
-        N_("Harms other answers"),
+        N_("Gets other questions wrong"),
         N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "unlike": (
@@ -168,6 +179,13 @@ _WARNINGS: Mapping[str, tuple[str, str]] = {
         N_(
             "Every task it was evaluated on was closer to its training data, so those "
             "results may not hold here."
+        ),
+    ),
+    "changes_others": (
+        N_("This adapter changes answers that it should leave alone."),
+        N_(
+            "Most ordinary messages, which have nothing to do with your task, are answered in "
+            "another style; a lower strength may help."
         ),
     ),
     "strongest": (
@@ -241,19 +259,16 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[CheckLine
     trained = taught not in ("", "imprinted")
     if taught:
         found.append(CheckLine(taught, "", "warn" if taught == "refined_alike" else "info"))
+    # Agreeing with poor answers is no success, so they are all that is said.
+    if (verdict := inspection.verdict) is not None and verdict.outcome == "fails":
+        found.append(CheckLine("fails", "", "warn"))
     # Agreement is what training aims at; an imprint is judged by it just as a generated adapter is.
-    if not trained and inspection.agreement is not None:
+    elif not trained and inspection.agreement is not None:
         found.append(_carrying(inspection.agreement))
     elif _is_untold(inspection, taught):
         found.append(CheckLine("untold", "", "info"))
-    if (verdict := inspection.verdict) is not None and verdict.outcome == "fails":
-        found.append(CheckLine("fails", "", "warn"))
-    if (ordinary := inspection.ordinary) is not None:
-        value = _("{same} of {number}", same=ordinary.same, number=ordinary.num_messages)
-        if ordinary.enough:
-            found.append(CheckLine("leaves_alone", value, "check"))
-        else:
-            found.append(CheckLine("changes_others", value, "warn"))
+    if inspection.ordinary is not None:
+        found.append(_style(inspection.ordinary))
     if inspection.skills is not None:
         found.append(_skills(inspection.skills))
     near = inspection.familiarity
@@ -264,9 +279,24 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[CheckLine
     return found
 
 
+def _style(ordinary: "Ordinary") -> CheckLine:
+    """Judge the share of ordinary messages that are left alone."""
+    value = _("{same} of {number}", same=ordinary.same, number=ordinary.num_messages)
+    if ordinary.enough:
+        return CheckLine("leaves_alone", value, "check")
+    if ordinary.most_changed:
+        return CheckLine("changes_others", value, "warn")
+    return CheckLine("changes_some", value, "info")
+
+
 def _skills(skills: "Skills") -> CheckLine:
     """Judge the share of right answers that are left."""
-    value = _("{after}, was {before}", after=skills.after, before=skills.before)
+    value = _(
+        "{after} of {number}, base {before}",
+        after=skills.after,
+        number=skills.num_questions,
+        before=skills.before,
+    )
     if skills.all_kept:
         return CheckLine("keeps_skills", value, "check")
     if skills.enough:
@@ -282,7 +312,9 @@ def _carrying(agreement: "Agreement") -> CheckLine:
         enough = agreement.num_prompts >= ENOUGH_PROMPTS
         return CheckLine("carries", told, "check" if enough else "info")
     if agreement.share >= CARRIES_SOME:
-        return CheckLine("carries_some", told, "info")
+        # In step with the verdict, which says at the same share that it rarely works.
+        rarely = agreement.share < WORKS
+        return CheckLine("carries_some", told, "warn" if rarely else "info")
     return CheckLine("carries_none", told, "warn")
 
 
@@ -376,8 +408,10 @@ def judgement_html(
         # If the imprint failed, its own reason is shown with the adapter, and may differ.
         said.append(untold if known_why else f"{untold} {_(_UNTOLD)}")
     elif verdict is not None and "nothing" not in doubts:
-        said.append(f"<b>{_spoken(verdict.head)}</b>")
-    why = [] if verdict is None else [_spoken(reason) for reason in verdict.reasons]
+        said += [f"<b>{_spoken(verdict.head)}</b>", *map(_spoken, verdict.causes)]
+    why = []
+    if verdict is not None:
+        why = [_spoken(reason) for reason in verdict.reasons if reason not in verdict.causes]
     if why and taught == "imprinted":
         why.append(
             _(
@@ -397,7 +431,7 @@ def judgement_html(
         said.append(_("Its instruction is not imprinted: press Imprint above."))
     else:
         said += _ways_out(doubts, taught, num_prompts)
-        if needs_it and not doubts and learnt is None:
+        if needs_it and learnt is None and not doubts & CURED_BY_PROMPTS:
             said.append(_("Send the instruction with your input, or teach the adapter."))
     if inspection.skills is not None and not inspection.skills.enough:
         said.append(
@@ -443,7 +477,8 @@ def _is_untold(inspection: "Inspection", taught: Taught) -> bool:
 def is_warned(inspection: "Inspection", *, taught: Taught = "") -> bool:
     """Return whether to warn before the adapter is used."""
     verdict = inspection.verdict
-    return (verdict is not None and verdict.warns) or bool(_doubts(inspection, taught))
+    doubts = any(line.doubt for line in verdicts(inspection, taught=taught))
+    return doubts or (verdict is not None and verdict.warns)
 
 
 def _doubts(inspection: "Inspection", taught: Taught) -> set[str]:
