@@ -651,15 +651,20 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
     nearest = (NearestTask("wikisql", "Question to SQL", similarity),)
     found = Inspection(0.4, {}, nearest, 16, Agreement(8, 8), familiarity=familiarity(similarity))
     html = checks_html("done", found)
-    assert ("Unlike anything seen in training" in html) == unlike
+    assert ("Far from the generator" in html) == unlike
     assert "The generator was evaluated on 80 unseen tasks, at 0.43 to 0.97." in html
     assert "Rank correlation of that and the gain: -0.22 (-0.44 to +0.05)." in html
     warning = judgement_html(found)
-    assert ("unlike anything" in warning) == ("teach it below" in warning) == unlike
+    assert ("are far from what" in warning) == ("teach it below" in warning) == unlike
     assert "strength" not in warning
-    assert is_doubtful(found) == unlike
+    assert is_doubtful(found) == is_warned(found) == unlike
+    imprinted = checks_html("done", found, taught="imprinted")
+    assert ("Far from the generator" in imprinted) == unlike
+    assert "is-doubt" not in imprinted
+    assert not is_warned(found, taught="imprinted")
+    assert not is_doubtful(found, taught="imprinted")
     refined = checks_html("done", found, taught="refined")
-    assert "Unlike anything" not in refined
+    assert "Far from the generator" not in refined
     unexamined = checks_html("done", replace(found, familiarity=None))
     assert "unseen tasks" not in unexamined
 

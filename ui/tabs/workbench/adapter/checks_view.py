@@ -118,8 +118,11 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
         N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "unlike": (
-        N_("Unlike anything seen in training"),
-        N_("Every task the generator was evaluated on was closer to its training data."),
+        N_("Far from the generator's training"),
+        N_(
+            "Every task it was evaluated on was closer, so those results may not hold here. An "
+            "imprint does not depend on it."
+        ),
     ),
     "imprinted": (
         N_("Imprinted with your instruction"),
@@ -175,11 +178,8 @@ _WARNINGS: Mapping[str, tuple[str, str]] = {
         N_("Even with your instruction, the model does not know the task."),
     ),
     "unlike": (
-        N_("Your prompts are unlike anything the generator has seen."),
-        N_(
-            "Every task it was evaluated on was closer to its training data, so those "
-            "results may not hold here."
-        ),
+        N_("Your prompts are far from what the generator was trained on."),
+        N_("It may not know your task; an imprint does not depend on that."),
     ),
     "changes_others": (
         N_("This adapter changes answers that it should leave alone."),
@@ -273,9 +273,8 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[CheckLine
         found.append(_skills(inspection.skills))
     near = inspection.familiarity
     if not trained and near is not None and near.is_unlike:
-        # Measured agreement outweighs a prediction from similarity.
-        seen = verdict is not None and verdict.outcome == "works" and verdict.left_out
-        found.append(CheckLine("unlike", "", "info" if seen else "warn"))
+        # An imprint is fitted to answers of the model, whatever the generator was trained on.
+        found.append(CheckLine("unlike", "", "info" if taught == "imprinted" else "warn"))
     return found
 
 
@@ -509,9 +508,10 @@ def _ways_out(doubts: set[str], taught: Taught, num_prompts: int) -> list[str]:
     return ways
 
 
-def is_doubtful(inspection: "Inspection") -> bool:
-    """Return whether refining or more prompts may resolve the doubts about a generated adapter."""
-    return any(v.doubt and v.name in CURED_BY_PROMPTS for v in verdicts(inspection))
+def is_doubtful(inspection: "Inspection", *, taught: Taught = "") -> bool:
+    """Return whether refining or more prompts may resolve the doubts about an adapter."""
+    lines = verdicts(inspection, taught=taught)
+    return any(v.doubt and v.name in CURED_BY_PROMPTS for v in lines)
 
 
 def _why_html(evidence: str) -> str:

@@ -297,7 +297,7 @@ def checked(made: Made) -> Updates:
             known_why=bool(made.original.not_imprinted),
         ),
     }
-    if made.buckets and not made.refined and is_doubtful(made.inspection):
+    if made.buckets and not made.refined and is_doubtful(made.inspection, taught=made.taught):
         updates["teach_box"] = gr.Column(visible=True)
         if (verdict := made.inspection.verdict) is not None and verdict.outcome == "fails":
             updates |= _taught_by_hand()
