@@ -16,16 +16,16 @@ from dnd_engine.wording import N_
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["MOSTLY", "AdapterVerdict", "Outcome", "Teaching", "imprinting_of", "judge"]
+__all__ = ["MOSTLY", "WORKS", "AdapterVerdict", "Outcome", "Teaching", "imprinting_of", "judge"]
 
 Outcome = Literal["works", "with_instruction", "fails"]
 """Works without the instruction; only with it; or does not even work with it."""
 
-_CARRIES = AGREEMENT_BANDS[-1][0]
+WORKS = AGREEMENT_BANDS[-1][0]
 """Share of prompts answered as the instructed model does, from which on an adapter "works"."""
 
 MOSTLY = 0.75
-"""Share from which on the sentence needs no numbers. Between `_CARRIES` and this it states them, so
+"""Share from which on the sentence needs no numbers. Between `WORKS` and this it states them, so
 that an adapter that works for every second prompt does not sound perfect."""
 
 _POOR = 0.5
@@ -174,7 +174,7 @@ def judge(
     teaching: Teaching | None = None,
 ) -> AdapterVerdict:
     """Choose the verdict; see `AdapterVerdict` for the arguments."""
-    outcome: Outcome = "works" if same >= _CARRIES * num_prompts else "with_instruction"
+    outcome: Outcome = "works" if same >= WORKS * num_prompts else "with_instruction"
     # `unfinished` does not count: tasks with long answers would always fail.
     poor = _wavers(wavering, num_prompts) or (teaching is not None and _one_answer(teaching))
     # Agreeing with poor answers is no success.

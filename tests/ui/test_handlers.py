@@ -464,22 +464,26 @@ def test_without_an_instruction_nobody_can_tell_and_the_way_out_is_named() -> No
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "head"),
+    ("before", "now", "head", "brought", "mark"),
     [
-        (0.25, 0.75, "Teaching helped."),
-        (0.5, 0.5, "Teaching changed nothing."),
-        (0.5, 0.25, "Teaching made it worse."),
+        (0.25, 0.75, "It works without the instruction.", "Teaching helped.", "check"),
+        (0.75, 0.75, "It works without", "Teaching did not raise the score.", "check"),
+        (0.25, 0.5, "It works in part without", "Teaching helped.", "info"),
+        (0.4, 0.4, "It works poorly without", "Teaching did not raise the score.", "warn"),
+        (1.0, 0.75, "It works without", "Teaching made it worse.", "warn"),
     ],
 )
 def test_after_teaching_the_held_back_prompts_are_the_verdict(
-    before: float, now: float, head: str
+    before: float, now: float, head: str, brought: str, mark: str
 ) -> None:
-    told = judgement_html(
-        Inspection(0.4, {}, (), 16),
-        taught="trained_person",
-        learnt=Learnt(4, before, now, by_itself=False),
-    )
-    assert f"<b>{head}</b> 4 held-back prompts: {before:.0%}".replace("%", " %") in told
+    found = Inspection(0.4, {}, (), 16)
+    learnt = Learnt(4, before, now, by_itself=False)
+    told = judgement_html(found, taught="trained_person", learnt=learnt)
+    assert f"<b>{head}" in told
+    assert f"{brought} 4 held-back prompts: {before:.0%}".replace("%", " %") in told
+    assert f"dnd-icon-{mark}" in told
+    warned = is_warned(found, taught="trained_person", learnt=learnt)
+    assert ("is-warn" in told) == ("You can undo" in told) == warned == (mark == "warn")
 
 
 def test_teaching_that_harms_other_answers_is_no_plain_success() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import gradio as gr
 import pytest
 
+from dnd_engine.checks.verdict import judge
 from tests.dnd_engine.serving.chat_server import running_chat
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
@@ -465,6 +466,25 @@ def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(
     assert updates["download"].variant == "primary"
     assert "Taught on your prompts" in updates["checks"]
     assert on.teach.undo(session)["teach_box"].visible is True
+
+
+def test_answers_of_a_model_that_does_not_know_the_task_teach_no_success(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    on.adapter.check(session)
+    start = session.made
+    assert start is not None
+    assert start.inspection is not None
+    unsure = judge(same=8, num_prompts=8, left_out=False, wavering=8)
+    start.inspection = replace(start.inspection, verdict=unsure)
+    for _again in range(2):
+        refine(on, session, request_of("s"))
+        updates = on.adapter.check(session)
+        assert "the model that taught it does not know the task" in updates["warning"]
+        assert "is-warn" in updates["warning"]
+        assert updates["download"].variant == "secondary"
 
 
 def test_visits_refine_their_own(

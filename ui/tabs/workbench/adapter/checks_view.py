@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.checks.registry import CHECKS
-from dnd_engine.checks.verdict import MOSTLY
+from dnd_engine.checks.verdict import MOSTLY, WORKS
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.wording import CONTROLS
 from ui.markup import error_notice, esc, icon, prose
@@ -45,7 +45,7 @@ NO_EFFECT = 0.01
 STRONG = 20.0
 """Nats above which answers tend to degenerate, if no evaluation shows how strong a generator's
 adapters are. Adapters of the shipped one reach twelve."""
-CARRIES_SOME, WORKS = (low for low, _high in AGREEMENT_BANDS[1:])
+CARRIES_SOME = AGREEMENT_BANDS[1][0]
 CURED_BY_PROMPTS = {"nothing", "carries_none", "fails", "unlike"}
 """Verdicts that more prompts, or refining on them, may improve."""
 CURED_BY_STRENGTH = {"nothing", "carries_none"}
@@ -401,7 +401,7 @@ def judgement_html(
     said = []
     # Agreement proves nothing once it was trained for: scores on held-back prompts replace it.
     if learnt is not None:
-        said.append(f"<b>{_learnt_words(learnt)}</b> {learnt.words}.")
+        said += [f"<b>{_learnt_head(learnt)}</b>", f"{_learnt_words(learnt)} {learnt.words}."]
     elif verdict is None and "nothing" not in doubts and _is_untold(inspection, taught):
         untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
         # If the imprint failed, its own reason is shown with the adapter, and may differ.
@@ -430,6 +430,8 @@ def judgement_html(
         said.append(_("Its instruction is not imprinted: press Imprint above."))
     else:
         said += _ways_out(doubts, taught, num_prompts)
+        if learnt is not None and learnt.warns and "refined_alike" not in doubts:
+            said.append(_("You can undo, or correct its answers yourself under Teach."))
         if needs_it and learnt is None and not doubts & CURED_BY_PROMPTS:
             said.append(_("Send the instruction with your input, or teach the adapter."))
     if inspection.skills is not None and not inspection.skills.enough:
@@ -444,9 +446,9 @@ def judgement_html(
         )
     if not said:
         return ""
-    warns = is_warned(inspection, taught=taught) or (learnt is not None and learnt.is_worse)
+    warns = is_warned(inspection, taught=taught, learnt=learnt)
     works = (
-        learnt.is_better
+        learnt.works
         if learnt is not None
         else verdict is not None and verdict.outcome == "works" and not verdict.works_partly
     ) and (inspection.skills is None or inspection.skills.enough)
@@ -459,11 +461,23 @@ def judgement_html(
     )
 
 
+def _learnt_head(learnt: "Learnt") -> str:
+    """Judge a taught adapter by what it is now, whatever teaching brought."""
+    if learnt.from_poor:
+        return _("It does not work: the model that taught it does not know the task.")
+    if learnt.works:
+        return _("It works without the instruction.")
+    # In degrees rather than counts: the score may be that of longer texts.
+    if learnt.now >= WORKS:
+        return _("It works in part without the instruction.")
+    return _("It works poorly without the instruction.")
+
+
 def _learnt_words(learnt: "Learnt") -> str:
     if learnt.is_better:
         return _("Teaching helped.")
     if not learnt.is_worse:
-        return _("Teaching changed nothing.")
+        return _("Teaching did not raise the score.")
     return _("Teaching made it worse.")
 
 
@@ -473,11 +487,13 @@ def _is_untold(inspection: "Inspection", taught: Taught) -> bool:
     return not trained and inspection.agreement is None and inspection.num_prompts > 0
 
 
-def is_warned(inspection: "Inspection", *, taught: Taught = "") -> bool:
+def is_warned(
+    inspection: "Inspection", *, taught: Taught = "", learnt: "Learnt | None" = None
+) -> bool:
     """Return whether to warn before the adapter is used."""
-    verdict = inspection.verdict
+    judged = inspection.verdict if learnt is None else learnt
     doubts = any(line.doubt for line in verdicts(inspection, taught=taught))
-    return doubts or (verdict is not None and verdict.warns)
+    return doubts or (judged is not None and judged.warns)
 
 
 def _doubts(inspection: "Inspection", taught: Taught) -> set[str]:

@@ -1,6 +1,7 @@
 """Events of the adapter in the bar: show, check, scale and zip it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import gradio as gr
 
@@ -20,7 +21,7 @@ from ui.tabs.workbench.adapter.checks_view import (
     norms_html,
     proof_html,
 )
-from ui.tabs.workbench.adapter.view import adapter_html, learnt
+from ui.tabs.workbench.adapter.view import Learnt, adapter_html, learnt
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 from ui.text import N_, _
@@ -291,7 +292,7 @@ def checked(made: Made) -> Updates:
         "warning": judgement_html(
             made.inspection,
             taught=made.taught,
-            learnt=learnt(made.adapter),
+            learnt=_learnt(made),
             num_prompts=made.adapter.num_prompts,
             imprintable=made.can_be_imprinted,
             known_why=bool(made.original.not_imprinted),
@@ -302,6 +303,19 @@ def checked(made: Made) -> Updates:
         if (verdict := made.inspection.verdict) is not None and verdict.outcome == "fails":
             updates |= _taught_by_hand()
     return updates
+
+
+def _learnt(made: Made) -> Learnt | None:
+    """Return the scores of teaching, and whether the answers it was taught are known to be poor."""
+    found = learnt(made.adapter)
+    start = made
+    while start.refined and start.before is not None:
+        start = start.before
+    verdict = start.inspection.verdict if start.inspection is not None else None
+    if found is None or not found.by_itself or verdict is None or verdict.outcome != "fails":
+        return found
+    # The same model answered for the verdict, and an adapter that repeats it is no better.
+    return replace(found, from_poor=True)
 
 
 def _taught_by_hand() -> Updates:
@@ -366,7 +380,9 @@ def download(made: Made) -> gr.DownloadButton:
     """Offer the zip once it is written; less prominently for a doubtful adapter."""
     if made.archive is None:
         return gr.DownloadButton(_("Preparing the zip"), value=None, interactive=False)
-    doubtful = made.inspection and is_warned(made.inspection, taught=made.taught)
+    doubtful = made.inspection and is_warned(
+        made.inspection, taught=made.taught, learnt=_learnt(made)
+    )
     return gr.DownloadButton(
         _("Download anyway") if doubtful else _("Download PEFT zip"),
         value=str(made.archive),

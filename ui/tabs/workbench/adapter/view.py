@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import gradio as gr
 
+from dnd_engine.checks.verdict import MOSTLY, WORKS
 from ui.fields import Slider
 from ui.markup import esc, icon, prose
 from ui.text import N_, _, count_files, count_prompts, ngettext, number, size
@@ -199,6 +200,8 @@ class Learnt:
     now: float
     by_itself: bool
     """Whether the reference is the model's own answers, right or wrong."""
+    from_poor: bool = False
+    """Whether these answers are known to be poor."""
 
     @property
     def is_better(self) -> bool:
@@ -209,6 +212,16 @@ class Learnt:
     def is_worse(self) -> bool:
         """Return whether teaching did harm."""
         return self.now < self.before
+
+    @property
+    def works(self) -> bool:
+        """Return whether it now needs no instruction, by the threshold of the verdict."""
+        return not self.from_poor and self.now >= MOSTLY
+
+    @property
+    def warns(self) -> bool:
+        """Return whether to warn before use, by the threshold of the verdict."""
+        return self.from_poor or self.is_worse or self.now < WORKS
 
     @property
     def words(self) -> str:
