@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from dnd_engine.checks.results import Agreement
+from dnd_engine.checks.verdict import BucketShare
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
@@ -33,7 +34,7 @@ _UNSURE = 0.7
 def agreement(
     runtime: Runtime,
     adapter: FittedLoRA,
-    lessons: Sequence[tuple[FittedLoRA | None, Sequence[str]]],
+    lessons: Sequence[tuple[str, FittedLoRA | None, Sequence[str]]],
     *,
     left_out: bool = False,
 ) -> Agreement | None:
@@ -42,15 +43,17 @@ def agreement(
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
         adapter: Adapter that answers bare inputs.
-        lessons: Teachers with their prompts, each an instruction, a blank line and an input. A
-            teacher of None is the base. The limit on prompts is shared among them.
+        lessons: Names of buckets with their teachers and prompts, each an instruction, a blank
+            line and an input. A teacher of None is the base. The limit on prompts is shared among
+            them.
         left_out: Whether an imprint was fitted to other prompts.
 
     Returns:
         The agreement; None if no prompt is short enough and has a blank line.
     """
-    same = wavering = num_prompts = 0
-    for teacher, prompts in lessons:
+    wavering = 0
+    parts: list[BucketShare] = []
+    for bucket, teacher, prompts in lessons:
         # At least one prompt for each teacher, however many there are.
         most = _MAX_PROMPTS // len(lessons) or 1
         told = answers_when_told(runtime, teacher, prompts, most=most)
@@ -63,10 +66,18 @@ def agreement(
         again = full_questions(runtime.base, asked, [*told.values()])
         with runtime.lock:
             (sure,) = answer(runtime, [again], teacher)
-        same += sum(one.ids == other.ids for one, other in zip(answers, told.values(), strict=True))
+        same = sum(one.ids == other.ids for one, other in zip(answers, told.values(), strict=True))
         wavering += sum(one.nll > _UNSURE for one in sure)
-        num_prompts += len(told)
-    return Agreement(same, num_prompts, left_out, wavering) if num_prompts else None
+        parts.append(BucketShare(bucket, same, len(told)))
+    if not parts:
+        return None
+    return Agreement(
+        sum(part.same for part in parts),
+        sum(part.num_prompts for part in parts),
+        left_out,
+        wavering,
+        tuple(parts) if len(parts) > 1 else (),
+    )
 
 
 def answers_when_told(

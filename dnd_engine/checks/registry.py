@@ -159,6 +159,7 @@ def _verdict(subject: "Subject", found: Mapping[str, Any]) -> AdapterVerdict | N
         num_prompts=agrees.num_prompts,
         left_out=agrees.left_out,
         wavering=agrees.wavering,
+        by_bucket=agrees.by_bucket,
         teaching=None
         if imprinting is None
         else Teaching(

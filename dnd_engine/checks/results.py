@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from dnd_engine.checks.verdict import AdapterVerdict
+from dnd_engine.checks.verdict import AdapterVerdict, BucketShare
 from dnd_engine.checks.wording import Sentence
 from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.lora.provenance import NearestTask
@@ -64,6 +64,8 @@ class Agreement:
     """Whether an imprint was not fitted to these prompts."""
     wavering: int = 0
     """Prompts whose answer the instructed model itself is unsure of."""
+    by_bucket: tuple[BucketShare, ...] = ()
+    """Parts of both counts; empty for one bucket, or if they are not known."""
 
     @property
     def share(self) -> float:

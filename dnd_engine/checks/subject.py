@@ -12,8 +12,9 @@ from dnd_engine.models.runtime import Runtime
 
 __all__ = ["Lessons", "Subject"]
 
-Lessons = Sequence[tuple[FittedLoRA | None, Sequence[str]]]
-"""Teachers, each with the prompts that it answers with their instruction; None is the base."""
+Lessons = Sequence[tuple[str, FittedLoRA | None, Sequence[str]]]
+"""Names of buckets, each with its teacher and the prompts that it answers with their instruction. A
+teacher of None is the base; the name is empty for prompts of all buckets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

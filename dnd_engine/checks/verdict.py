@@ -16,7 +16,16 @@ from dnd_engine.wording import N_
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["MOSTLY", "WORKS", "AdapterVerdict", "Outcome", "Teaching", "imprinting_of", "judge"]
+__all__ = [
+    "MOSTLY",
+    "WORKS",
+    "AdapterVerdict",
+    "BucketShare",
+    "Outcome",
+    "Teaching",
+    "imprinting_of",
+    "judge",
+]
 
 Outcome = Literal["works", "with_instruction", "fails"]
 """Works without the instruction; only with it; or does not even work with it."""
@@ -59,6 +68,15 @@ class Teaching:
     """Share of the wanted change that the lowest fitted layer predicts for left-out prompts."""
 
 
+@dataclass(frozen=True, slots=True)
+class BucketShare:
+    """Agreement on the prompts of one of several buckets."""
+
+    bucket: str
+    same: int
+    num_prompts: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterVerdict:
     """Whether an adapter works, and why."""
@@ -73,6 +91,8 @@ class AdapterVerdict:
     """Prompts whose answer the instructed model itself is unsure of."""
     teaching: Teaching | None = None
     """Quality of the imprint's teaching; None for an adapter that is not imprinted."""
+    by_bucket: tuple[BucketShare, ...] = ()
+    """Parts of `same` and `num_prompts`; empty for one bucket, or if they are not known."""
 
     @property
     def warns(self) -> bool:
@@ -111,7 +131,13 @@ class AdapterVerdict:
                 "Without the instruction it answers {same} of {number} prompts as the model does "
                 "with it."
             )
-        found = [Sentence(told, self._counts), *self.causes]
+        found = [Sentence(told, self._counts)]
+        for part in self.by_bucket:
+            counts = {"same": part.same, "number": part.num_prompts}
+            found.append(
+                Sentence(N_("{bucket}: {same} of {number}."), {"bucket": part.bucket, **counts})
+            )
+        found += self.causes
         if (teaching := self.teaching) is not None:
             if teaching.unfinished:
                 found.append(
@@ -172,6 +198,7 @@ def judge(
     left_out: bool,
     wavering: int,
     teaching: Teaching | None = None,
+    by_bucket: tuple[BucketShare, ...] = (),
 ) -> AdapterVerdict:
     """Choose the verdict; see `AdapterVerdict` for the arguments."""
     outcome: Outcome = "works" if same >= WORKS * num_prompts else "with_instruction"
@@ -187,6 +214,7 @@ def judge(
         left_out=left_out,
         wavering=wavering,
         teaching=teaching,
+        by_bucket=by_bucket,
     )
 
 

@@ -143,7 +143,7 @@ def lessons(
 ) -> Iterator[tuple[bool, Lessons]]:
     """Return the adapter's teachers with prompts, first with prompts it was not fitted to."""
     if (found := imprinting_of(adapter)) is None:
-        yield False, [(loaded.fit_shared(), measured_prompts(buckets))]
+        yield False, [("", loaded.fit_shared(), measured_prompts(buckets))]
         return
     counting = [bucket for bucket in buckets if _imprintable(bucket)]
     teachers: dict[str, FittedLoRA | None] = {}
@@ -156,7 +156,7 @@ def lessons(
         yield (
             left_out,
             [
-                (teachers[bucket.name], texts)
+                (bucket.name, teachers[bucket.name], texts)
                 for bucket in counting
                 if (
                     texts := [

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from dnd_engine.checks.results import (
     Agreement,
     Conditioning,
@@ -564,7 +566,7 @@ class FakeEngine(FakeMeasuring):
         if not isinstance(effect, float):
             raise AdapterError("the checks that are kept with the adapter are damaged.")
         agreed = checks.get("agreement")
-        agrees = agreed and Agreement(**agreed)
+        agrees = agreed and TypeAdapter(Agreement).validate_python(agreed)
         return Inspection(effect, {}, tuple(nearest), 0, agrees, strongest=12.0), None
 
     def read_adapter(self, path: Path | str) -> FakeAdapter:

@@ -19,7 +19,7 @@ from dnd_engine.checks.results import (
     Outlook,
     Skills,
 )
-from dnd_engine.checks.verdict import judge
+from dnd_engine.checks.verdict import BucketShare, judge
 from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError, DndError
 from dnd_engine.lora.provenance import NearestTask
@@ -508,6 +508,13 @@ def test_an_instruction_that_is_not_imprinted_is_said_to_be_the_cause() -> None:
     told = judgement_html(found, num_prompts=20, imprintable=True)
     assert "press Imprint above" in told
     assert "teach" not in told
+
+
+def test_a_bucket_behind_a_verdict_is_named_as_plain_text() -> None:
+    parts = (BucketShare("<b>Notes", 1, 4), BucketShare("Bills", 7, 8))
+    verdict = judge(same=8, num_prompts=12, left_out=True, wavering=0, by_bucket=parts)
+    told = judgement_html(Inspection(0.4, {}, (), 16, Agreement(8, 12), verdict=verdict))
+    assert "&lt;b&gt;Notes: 1 of 4. Bills: 7 of 8." in told.partition("<details>")[2]
 
 
 def test_instructions_that_are_needed_can_be_sent() -> None:

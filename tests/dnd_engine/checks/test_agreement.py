@@ -41,7 +41,7 @@ def test_it_counts_equal_greedy_answers(
         written(runtime, adapter, prompt.partition("\n\n")[2]) == written(runtime, teacher, prompt)
         for prompt in PROMPTS
     )
-    found = agreement(runtime, adapter, [(teacher, PROMPTS)])
+    found = agreement(runtime, adapter, [("a", teacher, PROMPTS)])
     assert found is not None
     assert (found.same, found.num_prompts) == (expected, 3) == (same, 3)
     assert found.share == expected / 3
@@ -51,19 +51,24 @@ def test_teachers_share_the_prompts_and_the_base_can_be_one(runtime: Runtime) ->
     """Nothing is fitted, so the base's own bare answers are what the adapter is compared with."""
     silent = fitted(runtime, 1, size=0)
     teacher = fitted(runtime, 2)
-    alone = agreement(runtime, silent, [(None, PROMPTS)])
-    both = agreement(runtime, silent, [(None, PROMPTS), (teacher, PROMPTS * 4)], left_out=True)
+    alone = agreement(runtime, silent, [("a", None, PROMPTS)])
+    both = agreement(
+        runtime, silent, [("a", None, PROMPTS), ("b", teacher, PROMPTS * 4)], left_out=True
+    )
     assert alone is not None
     assert both is not None
     assert (alone.num_prompts, both.num_prompts) == (3, 3 + 4)
     assert (alone.left_out, both.left_out) == (False, True)
+    assert alone.by_bucket == ()
+    assert [(part.bucket, part.num_prompts) for part in both.by_bucket] == [("a", 3), ("b", 4)]
+    assert sum(part.same for part in both.by_bucket) == both.same
     assert agreement(runtime, silent, []) is None
 
 
 def test_an_answer_that_the_teacher_itself_finds_unlikely_wavers(runtime: Runtime) -> None:
     """Every answer of a random base is unlikely; a strong adapter is sure of a word."""
-    unsure = agreement(runtime, fitted(runtime, 1), [(None, PROMPTS)])
-    sure = agreement(runtime, fitted(runtime, 1), [(fitted(runtime, 3, 3.0), PROMPTS)])
+    unsure = agreement(runtime, fitted(runtime, 1), [("a", None, PROMPTS)])
+    sure = agreement(runtime, fitted(runtime, 1), [("a", fitted(runtime, 3, 3.0), PROMPTS)])
     assert unsure is not None
     assert sure is not None
     assert (unsure.wavering, sure.wavering) == (3, 0)
@@ -72,8 +77,8 @@ def test_an_answer_that_the_teacher_itself_finds_unlikely_wavers(runtime: Runtim
 def test_prompts_that_cannot_be_asked_without_instruction_are_left_out(runtime: Runtime) -> None:
     active = fitted(runtime, 1)
     others = ["No blank line", "Ends there\n\n", f"Too long\n\n{'x' * 500}"]
-    assert agreement(runtime, active, [(active, others)]) is None
-    found = agreement(runtime, active, [(active, [*others, *PROMPTS * 4])])
+    assert agreement(runtime, active, [("a", active, others)]) is None
+    found = agreement(runtime, active, [("a", active, [*others, *PROMPTS * 4])])
     assert found is not None
     assert found.num_prompts == 8
     assert not runtime.lock.locked()

@@ -21,7 +21,7 @@ from dnd_engine.checks.results import (
     Outlook,
     Skills,
 )
-from dnd_engine.checks.verdict import Teaching, judge
+from dnd_engine.checks.verdict import BucketShare, Teaching, judge
 from dnd_engine.errors import AdapterError
 from dnd_engine.generator.folder import TaskCentroid
 from dnd_engine.generator.report import (
@@ -169,13 +169,15 @@ def test_without_an_examination_or_training_tasks_nothing_is_said_of_nearness() 
 def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> None:
     worth = Outlook(12, 0.4, 0.2, 0.6, None)
     near = Familiarity(0.5, 9, 0.4, 0.9, 80, -0.2, -0.4, 0.1)
-    agrees, ordinary = Agreement(3, 8, True, 1), Ordinary(60, 64, 0.5)
+    parts = (BucketShare("legal", 3, 4), BucketShare("SQL", 0, 4))
+    agrees, ordinary = Agreement(3, 8, True, 1, parts), Ordinary(60, 64, 0.5)
     verdict = judge(
         same=3,
         num_prompts=8,
         left_out=True,
         wavering=1,
         teaching=Teaching(num_prompts=24, commonest_share=0.5, unfinished=0, explained=0.6),
+        by_bucket=parts,
     )
     skills = Skills(20, 13, 8, 24)
     found = Inspection(0.5, {}, (), 0, agrees, worth, 7.0, near, ordinary, verdict, skills)
@@ -186,7 +188,7 @@ def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> Non
     assert recall({}, (), 7.0) == (None, None)
     card = replace(make_adapter(), checks=checks).files()["README.md"].decode()
     said = [str(sentence) for sentence in words(found, proof)]
-    assert len(said) == 11
+    assert len(said) == 13
     assert [line[2:] for line in card.splitlines() if line.startswith("- ")][-len(said) :] == said
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dnd_engine.checks.verdict import AdapterVerdict, Teaching, judge
+from dnd_engine.checks.verdict import AdapterVerdict, BucketShare, Teaching, judge
 from dnd_engine.config import ImprintConfig
 from dnd_engine.imprint.left_out import leave_out
 
@@ -58,6 +58,12 @@ def test_the_numbers_behind_it_are_told_in_words() -> None:
     assert "It was fitted to these prompts" in str(verdict(3, left_out=False).reasons[0])
     (plain,) = verdict(3, left_out=False, teaching=None).reasons
     assert str(plain).endswith("3 of 8 prompts as the model does with it.")
+
+
+def test_a_mix_says_the_share_of_each_bucket() -> None:
+    parts = (BucketShare("Notes", 2, 3), BucketShare("{Bills}", 0, 4))
+    found = verdict(2, 7, by_bucket=parts)
+    assert [str(words) for words in found.reasons[1:3]] == ["Notes: 2 of 3.", "{Bills}: 0 of 4."]
 
 
 @pytest.mark.parametrize(

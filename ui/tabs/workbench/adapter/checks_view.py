@@ -410,7 +410,8 @@ def judgement_html(
         said += [f"<b>{_spoken(verdict.head)}</b>", *map(_spoken, verdict.causes)]
     why = []
     if verdict is not None:
-        why = [_spoken(reason) for reason in verdict.reasons if reason not in verdict.causes]
+        # Escaped, because a reason may name a bucket.
+        why = [esc(_spoken(reason)) for reason in verdict.reasons if reason not in verdict.causes]
     if why and taught == "imprinted":
         why.append(
             _(
