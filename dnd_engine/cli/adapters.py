@@ -406,7 +406,15 @@ def _instructed(buckets: list[Bucket], instruction: str) -> list[Bucket]:
             "no bucket takes --instruction: expected one in which no prompt has an instruction, a "
             "blank line and an input. Leave it out, or change the files."
         )
-    return with_instruction(buckets, instruction)
+    found = with_instruction(buckets, instruction)
+    for bucket in found:
+        if not bucket.has_instructions:
+            typer.echo(
+                f"{bucket.name}: no instruction found. Give one with --instruction; without it, "
+                "nothing is imprinted or compared.",
+                err=True,
+            )
+    return found
 
 
 def read_buckets(

@@ -53,7 +53,7 @@ def imprint_adapter(
     if not counting:
         raise ImprintError(
             "no prompt has an instruction and an input. Write the instruction, a blank line, "
-            "then the input; or give all of them one instruction (on the page under Advanced)."
+            "then the input; or give all of them one instruction."
         )
     parts = [leave_out(pairs, config, len(counting)) for _, pairs in counting]
     sources = [

@@ -498,14 +498,16 @@ def test_each_bucket_has_a_forecast_before_synthesize(visit: Visit, write: Write
     visit.ready("plain.txt")
     visit.drop([write("told.jsonl", told)], "Legal")
     visit.ready("told.jsonl")
+    lines = forecast.get_by_role("listitem")
     # Prompts without an instruction cannot be asked with it.
-    expect(forecast.get_by_role("listitem")).to_have_text(
-        "Given your instruction, the model is sure of its answers."
-    )
+    expect(lines.first).to_contain_text("No instruction found.")
+    expect(lines.last).to_contain_text("Given your instruction, the model is sure of its answers.")
     forecast.get_by_text("Why?").click()
     expect(forecast).to_contain_text("a probability of 0.80, the mean of 2 prompts")
     visit.page.get_by_role("link", name="Deutsch").click()
-    expect(forecast.get_by_role("listitem")).to_contain_text("sicher")
+    expect(lines.last).to_contain_text("sicher")
     visit.shot("forecast")
     visit.card("told.jsonl").get_by_role("button", name="told.jsonl entfernen").click()
+    expect(lines).to_have_count(1)
+    visit.card("plain.txt").get_by_role("button", name="plain.txt entfernen").click()
     expect(forecast).to_be_hidden()

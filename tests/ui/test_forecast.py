@@ -54,12 +54,24 @@ def test_each_bucket_is_asked_once_under_any_name_and_weight(
 
 
 def test_a_muted_bucket_and_prompts_without_instruction_get_no_forecast(
-    drop: Callable[[Session, Arrangement], str], arrange: Arrange, engine: FakeEngine
+    drop: Callable[[Session, Arrangement], str],
+    on: Handlers,
+    arrange: Arrange,
+    engine: FakeEngine,
 ) -> None:
     assert drop(Session(), arrange({"SQL": 0.0}, SQL={"a.jsonl": FILE})) == ""
     assert engine.forecasts == []
-    assert drop(Session(), arrange(Notes={"a.txt": "one\ntwo\n"})) == ""
+    session = Session()
+    notes = arrange(Notes={"a.txt": "Dentist on Tuesday at 9\nBuy paint\n"})
+    told = drop(session, notes)
+    assert "<b>No instruction found.</b> <span>Type one under Advanced" in told
+    assert "Why?" not in told
     assert engine.forecasts == ["Notes"]
+    both = drop(session, arrange(Notes={"a.txt": "one\n"}, SQL={"a.jsonl": FILE}))
+    assert both.count("<li>") == 2
+    assert "Notes:</span><b>No instruction found" in both
+    on.prompts.set_instruction("Name the kind of note.", session)
+    assert "No instruction found" not in drop(session, notes)
 
 
 def test_a_synthesis_ends_it(

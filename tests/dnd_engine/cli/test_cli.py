@@ -314,6 +314,14 @@ def test_an_instruction_that_no_bucket_takes_is_refused_before_models_load(
     assert "no bucket takes --instruction" in result.stderr
 
 
+def test_prompts_without_an_instruction_are_told_so_before_models_load(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("Dentist on Tuesday at 9\nBuy paint\n", encoding="utf-8")
+    result = dnd("generate", notes, "--generator", tmp_path / "none")
+    assert result.exit_code == 1
+    assert "prompts: no instruction found. Give one with --instruction" in result.stderr
+
+
 def test_prompts_are_not_ignored_for_an_adapter_that_is_checked_by_its_files(
     tmp_path: Path,
 ) -> None:

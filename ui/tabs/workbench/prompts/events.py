@@ -135,20 +135,18 @@ class PromptEvents:
 
     def _forecasts(self, arrangement: Arrangement, session: Session) -> str:
         engine = self._app.calls.engine
-        if engine is None:
-            return ""
-        report = engine.reports.get("written")
+        report = engine.reports.get("written") if engine else None
         gauge = report.forecast if report else None
         # What was measured of one teacher does not hold for another.
-        if gauge and gauge.teacher_sha256 != engine.info.teacher_sha256:
+        if engine and gauge and gauge.teacher_sha256 != engine.info.teacher_sha256:
             gauge = None
-        model = _model(engine)
-        found = [
-            (bucket.name, forecast)
-            for bucket in buckets_on(arrangement, session)
-            if bucket.weight > 0
-            and (forecast := session.forecasts.get((model, _contents(bucket)))) is not None
-        ]
+        model = self._loaded_model() or ""
+        found = []
+        for bucket in buckets_on(arrangement, session):
+            forecast = session.forecasts.get((model, _contents(bucket)))
+            counts = bool(bucket.files) and bucket.weight > 0
+            if counts and (forecast is not None or not bucket.has_instructions):
+                found.append((bucket.name, forecast))
         return forecast_html(found, gauge)
 
     def _read(

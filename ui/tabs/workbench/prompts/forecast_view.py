@@ -21,12 +21,12 @@ _ICONS: Mapping["Sure", str] = {"sure": "check", "partly": "info", "unsure": "wa
 
 
 def forecast_html(
-    found: Sequence[tuple[str, "Forecast"]], gauge: "ForecastGauge | None" = None
+    found: Sequence[tuple[str, "Forecast | None"]], gauge: "ForecastGauge | None" = None
 ) -> str:
     """Draw the forecasts of the buckets on the canvas.
 
     Args:
-        found: Names of buckets, with their forecasts.
+        found: Names of buckets, with their forecasts; None for a bucket without an instruction.
         gauge: How forecasts by the same model turned out on unseen tasks, if that was measured.
             Without it, nothing is said of the adapter.
 
@@ -38,6 +38,13 @@ def forecast_html(
     lines, why = [], []
     for name, forecast in found:
         of = f"<span class='dnd-forecast-of'>{esc(name)}:</span>" if len(found) > 1 else ""
+        if forecast is None:
+            more = _("Type one under Advanced; without it, nothing is imprinted.")
+            lines.append(
+                f"<li>{icon('info')}<div>{of}<b>{_('No instruction found.')}</b> "
+                f"<span>{more}</span></div>"
+            )
+            continue
         # Empty if nothing was measured; then only the model's sureness is stated.
         expected = _expected(forecast, gauge)
         lines.append(
@@ -45,10 +52,14 @@ def forecast_html(
             f"<span>{expected}</span></div>"
         )
         why.append(f"<p>{f'{esc(name)}: ' if of else ''}{_why(forecast, gauge)}</p>")
+    folded = (
+        f"<details class='dnd-fold'><summary>{_('Why?')}</summary>{''.join(why)}</details>"
+        if why
+        else ""
+    )
     return (
         f"<section class='dnd-panel dnd-forecast'><h3 class='dnd-heading'>{_('Forecast')}</h3>"
-        f"<ul>{''.join(lines)}</ul><details class='dnd-fold'><summary>{_('Why?')}</summary>"
-        f"{''.join(why)}</details></section>"
+        f"<ul>{''.join(lines)}</ul>{folded}</section>"
     )
 
 
