@@ -47,6 +47,9 @@ SAME_SCORE, SAME_NLL = 0.02, 0.05
 """Two rows are equal if their difference is not clear of zero, or its interval is within this
 margin: a steady difference that nobody would notice is none."""
 
+SMALL_GAIN = 0.05
+"""A lead in score that is clear of zero but smaller than this is worded as a small one."""
+
 ALIKE_COSINE = 0.1
 """Adapters ignore the task if two prompt batches of one task give centred cosines at most this much
 above those of two tasks."""
@@ -215,13 +218,15 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
         return few
     if all(found is not None and found.above_zero for found in points):
         told = listed([_difference(found) for found in points if found is not None])
-        title = "the prompts carry the task" if e.mode == "bare" else "the prompts help"
+        what = "carry the task" if e.mode == "bare" else "help"
+        small = any(found is not None and found.mean < SMALL_GAIN for found in points)
+        title = f"the prompts {'barely ' if small else ''}{what}"
         return _Finding(True, title, f"{numbers} Differences {told}.")
     if all(found is not None and found.above_zero for found in losses):
         told = listed([_difference(found) for found in losses if found is not None])
         return _Finding(
             False,
-            "the prompts shift the odds, not the answers",
+            "the prompts make right answers likelier, but no more of them come out",
             f"{numbers} The reference is likelier with the right prompts, by {told} nats a token, "
             "but no more answers come out right.",
         )

@@ -44,7 +44,7 @@ def test_prompts_become_an_adapter_that_peft_opens(
     forecasts = visit.page.locator("#dnd-forecast").get_by_role("listitem")
     expect(forecasts).to_have_count(2, timeout=300_000)
     # The report on the shipped teacher says how such forecasts turned out.
-    expect(forecasts.first).to_contain_text("expect an adapter to be right about")
+    expect(forecasts.first).to_contain_text("adapters were right about")
     visit.picture("docs/pictures/canvas.png", 1080)
     # Not ready yet, most likely: Synthesize waits with progress.
     visit.page.locator("#dnd-synthesize").click()

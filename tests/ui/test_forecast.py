@@ -224,7 +224,7 @@ def test_it_says_how_forecasts_of_the_same_model_turned_out(
     engine.reports["written"] = replace(engine.reports["heldout"], forecast=gauge)
     canvas = arrange(Legal={"a.jsonl": FILE})
     told = drop(Session(), canvas)
-    assert "right about 71 times in 100" in told
+    assert "where it was this sure, adapters were right about 71 times in 100" in told
     assert "a probability of 0.80, the mean of 3 prompts" in told
     assert "On 21 unseen tasks" in told
     assert "(95 % interval 0.58 to 0.84)" in told

@@ -56,6 +56,14 @@ def test_a_generator_that_reads_its_prompts_is_called_one() -> None:
     assert "Generator, right prompts .2" in found["depends_on_prompts"].words
 
 
+def test_a_small_lead_is_worded_as_one() -> None:
+    planted = scores(bare(generator=0.5, generator_wrong=0.0, generator_constant=0.0), of=TASKS)
+    small = [replace(score, score=score.score * 0.06) for score in planted]
+    found = named(small)["depends_on_prompts"]
+    assert found.holds
+    assert found.words.startswith("Bare: the prompts barely carry the task. ")
+
+
 def test_a_generator_that_gives_the_same_for_any_prompt_ignores_them() -> None:
     same = {"generator_wrong": "generator", "generator_constant": "generator"}
     # Two draws of one adapter are the same adapter.
@@ -145,7 +153,7 @@ def test_odds_alone_do_not_carry_a_task() -> None:
     shifted = [replace(s, nll=s.nll - 0.4 * (s.row == "generator")) for s in planted]
     found = named(shifted)
     assert found["depends_on_prompts"].holds is False
-    assert "shift the odds, not the answers" in found["depends_on_prompts"].words
+    assert "likelier, but no more of them come out." in found["depends_on_prompts"].words
     assert found["gain_on_unseen"].holds
     assert found["ignores_prompts"].holds is False
 

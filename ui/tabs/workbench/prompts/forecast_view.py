@@ -69,7 +69,7 @@ def _expected(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
     if not band:
         return ""
     return _(
-        "For such prompts, expect an adapter to be right about {score} times in 100.",
+        "On unseen tasks where it was this sure, adapters were right about {score} times in 100.",
         score=round(100 * band.score),
     )
 
