@@ -17,7 +17,9 @@ __all__ = [
 GGUF_BASE = "base.gguf"
 """Placeholder for the user's own GGUF file of the base."""
 
+# No prompt may stand here: a card contains none.
 _ASK = """\
+# Put one of your inputs in place of the greeting, which the adapter was not made for.
 messages = [{"role": "user", "content": "Say hello."}]
 inputs = tokenizer.apply_chat_template(
     messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"

@@ -327,7 +327,9 @@ def test_the_python_that_comes_with_an_export_answers_as_the_adapter_does(
 
 def test_the_python_on_a_card_is_for_the_place_it_names() -> None:
     card = make_adapter().files(place="someone/sql")["README.md"].decode()
-    assert usage.peft_usage("example/tiny-llama", "someone/sql") in card
+    code = usage.peft_usage("example/tiny-llama", "someone/sql")
+    assert code in card
+    assert "# Put one of your inputs" in code
 
 
 def test_the_command_that_comes_with_a_gguf_names_the_file(engine: Engine, tmp_path: Path) -> None:
