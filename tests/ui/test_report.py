@@ -191,6 +191,8 @@ def test_a_report_card_opens_with_what_a_layman_understands() -> None:
     told = "but like it in kind, an adapter is right about 14 times in 100"
     html = report_html(whole, Group("heldout", ""), "score", SHA)
     assert html.index(told) < html.index("19 tasks")
+    assert "A longer answer counts by how much of its wording is as expected." in html
+    assert re.search(r"sets? of prompts per task", html)
     assert "The base model alone: 0. A LoRA trained on labels of the task: 83." in html
     few = [replace(r, n_tasks=5) if r.row == "oracle_lora" else r for r in whole.rows]
     assert "on 5 of 19 tasks: 83." in lead(replace(whole, rows=tuple(few)), "heldout")

@@ -52,7 +52,7 @@ def lead(report: Report, split: str) -> str:
         if oracle.n_tasks != own.n_tasks:
             words = N_("A LoRA trained on labels of the task, on {some} of {all} tasks: {lora}.")
         said.append(_(words, lora=_times(oracle.score), some=oracle.n_tasks, all=own.n_tasks))
-    said.append(_("Where an answer is a longer text, its overlap with the label counts."))
+    said.append(_("A longer answer counts by how much of its wording is as expected."))
     if own.row == "generator":
         said.append(_("That is before the imprint, which this report did not measure."))
     return " ".join(said)

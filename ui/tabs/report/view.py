@@ -59,7 +59,10 @@ _METRIC_NOTES: Mapping[str, str] = {
         "The task's own metric, 0 to 1. Marks are means, bars 95 % intervals over families."
     ),
     "format_share": N_("Share of answers in the format asked for, of tasks that have one."),
-    "nll": N_("Nats per token of the reference answer. Lower is better."),
+    "nll": N_(
+        "How surprising the model finds the reference answer, in nats per token; one more makes "
+        "each token 2.7 times less likely. Lower is better."
+    ),
 }
 
 
@@ -180,7 +183,9 @@ def _head_html(group: Group, rows: Sequence[ReportRow], sha256: str, first: str)
         facts.append(ngettext("{number} task", "{number} tasks", tasks))
         facts.append(ngettext("{number} item", "{number} items", items))
         draws = max(r.draws for r in mine)
-        facts.append(ngettext("{number} prompt draw", "{number} prompt draws", draws))
+        facts.append(
+            ngettext("{number} set of prompts per task", "{number} sets of prompts per task", draws)
+        )
     title = _(_TITLES.get(group.split, group.label()))
     if group.holdout:
         title = f"{title} {group.label()}"
@@ -317,7 +322,10 @@ def _failures_html(report: Report) -> str:
 
 
 def _foot_html(report: Report) -> str:
-    saved = _("Operation gain: nats per token that the right prompts save over others")
+    saved = _(
+        "Operation gain: nats per token that the right prompts save over others; by one, each "
+        "token is 2.7 times as likely"
+    )
     facts = [
         f"{saved}, {esc(_mode(mode))}: <b>{number(gain.mean, '+.2f')}</b> "
         + _("({low:+.2f} to {high:+.2f})", low=gain.low, high=gain.high)

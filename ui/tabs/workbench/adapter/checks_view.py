@@ -775,7 +775,10 @@ def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
         low=100 * low,
         high=100 * high,
     )
-    more = _("‖ΔW‖ / ‖W‖ by layer and matrix. It shows where and how much, not how well.")
+    more = _(
+        "Size of the change relative to the weights (‖ΔW‖ / ‖W‖), by layer and matrix. It shows "
+        "where and how much, not how well."
+    )
     ramp = "".join(f"<i class='h{level}'></i>" for level in range(_RAMP_STEPS))
     return (
         f"<details class='dnd-panel dnd-norms'><summary>{title}</summary>"

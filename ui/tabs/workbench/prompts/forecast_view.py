@@ -88,10 +88,10 @@ def _why(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
         return asked
     turned_out = ngettext(
         "On {number} unseen task where it was as sure, the adapter scored {score} without the "
-        "instruction. Where an answer is a longer text, its overlap with the label counts.",
+        "instruction. A longer answer counts by how much of its wording is as expected.",
         "On {number} unseen tasks where it was as sure, adapters scored {score} without the "
-        "instruction (95 % interval {low} to {high}). Where an answer is a longer text, its "
-        "overlap with the label counts.",
+        "instruction (95 % interval {low} to {high}). A longer answer counts by how much of its "
+        "wording is as expected.",
         band.n_tasks,
         score=number(band.score, ".2f"),
         low=number(band.low, ".2f"),

@@ -82,7 +82,10 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
             seed = NumberField(
                 0,
                 label=_("Seed"),
-                info=_("Seed of the prompt draw. The same prompts and seed give the same adapter."),
+                info=_(
+                    "Decides which prompts are drawn. The same prompts and seed give the same "
+                    "adapter."
+                ),
                 precision=0,
                 minimum=0,
                 maximum=2**31 - 1,
