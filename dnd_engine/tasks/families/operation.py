@@ -1,7 +1,7 @@
 """Defines operations, and how a primitive and its scopes become operations."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal, TypeVar
 
 from dnd_engine.tasks.families.inputs import Item
@@ -16,7 +16,9 @@ __all__ = [
     "OnWords",
     "Operation",
     "Primitive",
+    "Primitives",
     "TextFunction",
+    "Variant",
     "WordsFunction",
     "operations_of",
 ]
@@ -53,24 +55,26 @@ class Operation:
         return make_wordings(self.name, self.phrases, self.tails)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class OnWords:
     """A function of a run of words, in several spans."""
 
     name: str
     function: WordsFunction
+    _: KW_ONLY
     phrases: tuple[str, ...] = ()
     """With a slot `{inside}` behind `words`; the last one is for the test side. Empty means those
     of `tasks/data/phrases.txt`."""
     spans: tuple[str, ...] = ("",)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class OnWord:
     """A function of one word, in several places."""
 
     name: str
     function: TextFunction
+    _: KW_ONLY
     phrases: tuple[str, ...] = ()
     """As those of `OnWords`, with a slot `{word}`."""
     places: str
@@ -89,18 +93,20 @@ class OnText:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Primitive:
-    """One idea, in variants; all its operations are one family.
+Variant = OnWords | OnWord | OnText
+Primitives = Mapping[tuple[str, str], Sequence[Variant]]
+"""The variants of primitives, by name and category. To add a primitive, write its functions beside
+its like in `primitives/`, list it there, and write its phrases in `tasks/data/phrases.txt`."""
 
-    To add one, write its functions beside its like in `primitives/`, list it there, and write its
-    phrases in `tasks/data/phrases.txt`.
-    """
+
+@dataclass(frozen=True, slots=True)
+class Primitive:
+    """One idea, in variants; all its operations are one family."""
 
     name: str
     category: str
-    variants: tuple[OnWords | OnWord | OnText, ...]
-    held_out: bool = False
+    variants: Sequence[Variant]
+    held_out: bool
     """Never part of anything trained."""
 
 
@@ -109,16 +115,12 @@ def operations_of(primitive: Primitive) -> Iterator[Operation]:
     for variant in primitive.variants:
         phrases = variant.phrases or read_lists("phrases")[variant.name]
         match variant:
-            case OnWords():
-                for name in variant.spans:
-                    full_name = f"{variant.name}-{name}" if name else variant.name
-                    said = _said(phrases, "inside", SPANS[name].called)
-                    yield _in_scope(primitive, full_name, said, SPANS[name], variant.function)
-            case OnWord():
-                for name in variant.places.split():
-                    full_name = f"{variant.name}-{name}"
-                    said = _said(phrases, "word", PLACES[name].called)
-                    yield _in_scope(primitive, full_name, said, PLACES[name], variant.function)
+            case OnWords(name, function):
+                for span in variant.spans:
+                    yield _in_scope(primitive, name, phrases, "inside", SPANS[span], function)
+            case OnWord(name, function):
+                for place in variant.places.split():
+                    yield _in_scope(primitive, name, phrases, "word", PLACES[place], function)
             case OnText():
                 yield _operation(
                     primitive,
@@ -130,25 +132,26 @@ def operations_of(primitive: Primitive) -> Iterator[Operation]:
                 )
 
 
-def _said(phrases: Sequence[str], slot: str, called: Sequence[str]) -> Phrases:
-    """Each phrase with each name of a scope in its slot; the last of both are for the test side."""
-    return (
-        *(tuple(phrase.format(**{slot: name}) for name in called[:-1]) for phrase in phrases[:-1]),
-        (phrases[-1].format(**{slot: called[-1]}),),
-    )
-
-
 def _in_scope(
     primitive: Primitive,
     name: str,
-    phrases: Phrases,
+    phrases: Sequence[str],
+    slot: str,
     scope: Scope[T],
     function: Callable[[T], str | None],
 ) -> Operation:
+    """A variant in one scope, whose names stand in a slot of the phrases."""
+    # The last phrase and the last name are for the test side.
+    said = (
+        *(tuple(p.format(**{slot: name}) for name in scope.called[:-1]) for p in phrases[:-1]),
+        (phrases[-1].format(**{slot: scope.called[-1]}),),
+    )
+
     def run(text: str) -> str | None:
         return scope.apply(text, function)
 
-    return _operation(primitive, name, scope.kind, phrases, run, tails=scope.tails)
+    name = f"{name}-{scope.name}" if scope.name else name
+    return _operation(primitive, name, scope.kind, said, run, tails=scope.tails)
 
 
 def _operation(

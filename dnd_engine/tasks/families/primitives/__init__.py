@@ -14,13 +14,11 @@ from dnd_engine.tasks.families.primitives import (
 
 __all__ = ["PRIMITIVES"]
 
-PRIMITIVES: tuple[Primitive, ...] = (
-    *select.PRIMITIVES,
-    *order.PRIMITIVES,
-    *change.PRIMITIVES,
-    *shape.PRIMITIVES,
-    *lines.PRIMITIVES,
-    *facts.PRIMITIVES,
-    *numbers.PRIMITIVES,
-    *judge.PRIMITIVES,
+_HELD_OUT = ("capitals", "rotate", "repeat", "date", "dash")
+"""Never part of anything trained."""
+
+PRIMITIVES = tuple(
+    Primitive(name, category, variants, name in _HELD_OUT)
+    for module in (select, order, change, shape, lines, facts, numbers, judge)
+    for (name, category), variants in module.PRIMITIVES.items()
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from dnd_engine.tasks.families.operation import OnWord, OnWords, Primitive
+from dnd_engine.tasks.families.operation import OnWord, OnWords, Primitives
 
 __all__ = ["PRIMITIVES"]
 
@@ -58,176 +58,140 @@ def _replaced(name: str, new: str, places: str) -> OnWord:
     )
 
 
-PRIMITIVES = (
-    Primitive(
-        name="upper",
-        category="string",
-        variants=(
-            OnWord(
-                name="upper",
-                function=str.upper,
-                places=(
-                    "each-word first-word last-word second-word odd-words "
-                    "first-word-of-each-line last-word-of-each-line each-word-of-first-line "
-                    "each-word-of-last-line first-word-of-each-item last-word-of-each-item "
-                    "each-word-of-after-colon last-word-of-after-colon "
-                    "each-word-of-first-sentence each-word-of-last-sentence name city colour "
-                    "day"
-                ),
+PRIMITIVES: Primitives = {
+    ("upper", "string"): (
+        OnWord(
+            "upper",
+            str.upper,
+            places=(
+                "each-word first-word last-word second-word odd-words first-word-of-each-line "
+                "last-word-of-each-line each-word-of-first-line each-word-of-last-line "
+                "first-word-of-each-item last-word-of-each-item each-word-of-after-colon "
+                "last-word-of-after-colon each-word-of-first-sentence each-word-of-last-sentence "
+                "name city colour day"
             ),
         ),
     ),
-    Primitive(
-        name="lower",
-        category="string",
-        variants=(
-            OnWord(
-                name="lower",
-                function=str.lower,
-                places=(
-                    "each-word first-word last-word odd-words first-word-of-each-line "
-                    "each-word-of-first-line each-word-of-last-line each-word-of-after-colon "
-                    "last-word-of-each-item each-word-of-first-sentence name city day"
-                ),
+    ("lower", "string"): (
+        OnWord(
+            "lower",
+            str.lower,
+            places=(
+                "each-word first-word last-word odd-words first-word-of-each-line "
+                "each-word-of-first-line each-word-of-last-line each-word-of-after-colon "
+                "last-word-of-each-item each-word-of-first-sentence name city day"
             ),
         ),
     ),
-    Primitive(
-        name="title",
-        category="string",
-        variants=(
-            OnWord(
-                name="title",
-                function=_capitalised,
-                places=(
-                    "each-word last-word second-word odd-words first-word-of-each-line "
-                    "last-word-of-each-line first-word-of-each-item last-word-of-each-item "
-                    "each-word-of-after-colon each-word-of-first-sentence "
-                    "each-word-of-last-sentence colour"
-                ),
+    ("title", "string"): (
+        OnWord(
+            "title",
+            _capitalised,
+            places=(
+                "each-word last-word second-word odd-words first-word-of-each-line "
+                "last-word-of-each-line first-word-of-each-item last-word-of-each-item "
+                "each-word-of-after-colon each-word-of-first-sentence each-word-of-last-sentence "
+                "colour"
             ),
         ),
     ),
-    Primitive(
-        name="mark",
-        category="format",
-        variants=(
-            _marked(
-                "quotes",
-                "double quotes",
-                '""',
-                "each-word first-word last-word city first-word-of-each-line",
-            ),
-            _marked(
-                "square", "square brackets", "[]", "each-word last-word name last-word-of-each-line"
-            ),
-            _marked(
-                "underscores",
-                "underscores",
-                "__",
-                "each-word second-word colour first-word-of-each-item",
-            ),
-            _marked(
-                "angles",
-                "angle brackets",
-                "<>",
-                "first-word odd-words day last-word-of-after-colon",
-            ),
-            _marked(
-                "slashes", "slashes", "//", "each-word last-word number last-word-of-each-item"
-            ),
+    ("mark", "format"): (
+        _marked(
+            "quotes",
+            "double quotes",
+            '""',
+            "each-word first-word last-word city first-word-of-each-line",
+        ),
+        _marked(
+            "square", "square brackets", "[]", "each-word last-word name last-word-of-each-line"
+        ),
+        _marked(
+            "underscores",
+            "underscores",
+            "__",
+            "each-word second-word colour first-word-of-each-item",
+        ),
+        _marked(
+            "angles",
+            "angle brackets",
+            "<>",
+            "first-word odd-words day last-word-of-after-colon",
+        ),
+        _marked("slashes", "slashes", "//", "each-word last-word number last-word-of-each-item"),
+    ),
+    ("add", "string"): (
+        _added(
+            "hash",
+            "a hash sign",
+            "directly before",
+            lambda w: f"#{w}",
+            "each-word last-word city last-word-of-each-line",
+        ),
+        _added(
+            "bang",
+            "an exclamation mark",
+            "directly after",
+            lambda w: f"{w}!",
+            "each-word first-word name last-word-of-each-item",
+        ),
+        _added(
+            "query",
+            "a question mark",
+            "directly after",
+            lambda w: f"{w}?",
+            "second-word last-word colour first-word-of-each-line",
+        ),
+        _added(
+            "new",
+            "the word new",
+            "before",
+            lambda w: f"new {w}",
+            "last-word each-word first-word-of-each-item last-word-of-after-colon",
+        ),
+        _added(
+            "no",
+            "the word no",
+            "before",
+            lambda w: f"no {w}",
+            "first-word odd-words last-word-of-each-line each-word-of-after-colon",
+        ),
+        _added(
+            "too",
+            "the word too",
+            "after",
+            lambda w: f"{w} too",
+            "last-word name first-word-of-each-line last-word-of-each-item",
         ),
     ),
-    Primitive(
-        name="add",
-        category="string",
-        variants=(
-            _added(
-                "hash",
-                "a hash sign",
-                "directly before",
-                lambda w: f"#{w}",
-                "each-word last-word city last-word-of-each-line",
-            ),
-            _added(
-                "bang",
-                "an exclamation mark",
-                "directly after",
-                lambda w: f"{w}!",
-                "each-word first-word name last-word-of-each-item",
-            ),
-            _added(
-                "query",
-                "a question mark",
-                "directly after",
-                lambda w: f"{w}?",
-                "second-word last-word colour first-word-of-each-line",
-            ),
-            _added(
-                "new",
-                "the word new",
-                "before",
-                lambda w: f"new {w}",
-                "last-word each-word first-word-of-each-item last-word-of-after-colon",
-            ),
-            _added(
-                "no",
-                "the word no",
-                "before",
-                lambda w: f"no {w}",
-                "first-word odd-words last-word-of-each-line each-word-of-after-colon",
-            ),
-            _added(
-                "too",
-                "the word too",
-                "after",
-                lambda w: f"{w} too",
-                "last-word name first-word-of-each-line last-word-of-each-item",
+    ("replace", "string"): (
+        _replaced(
+            "blank",
+            "___",
+            "first-word last-word second-word last-word-of-each-line "
+            "last-word-of-each-item first-word-of-after-colon name city",
+        ),
+        _replaced("fruit", "pineapple", "last-word second-word odd-words"),
+        _replaced("sam", "Sam", "name"),
+        _replaced("paris", "Paris", "city"),
+        _replaced("orange", "orange", "colour"),
+        _replaced("thousand", "1000", "number"),
+        _replaced("payday", "payday", "day"),
+        _replaced("tag", "[hidden]", "number day first-word-of-each-line"),
+    ),
+    ("repeat", "string"): (
+        OnWord(
+            "repeat",
+            lambda word: f"{word} {word}",
+            places=(
+                "each-word first-word last-word second-word first-word-of-each-line "
+                "last-word-of-each-item each-word-of-after-colon name colour"
             ),
         ),
-    ),
-    Primitive(
-        name="replace",
-        category="string",
-        variants=(
-            _replaced(
-                "blank",
-                "___",
-                "first-word last-word second-word last-word-of-each-line "
-                "last-word-of-each-item first-word-of-after-colon name city",
-            ),
-            _replaced("fruit", "pineapple", "last-word second-word odd-words"),
-            _replaced("sam", "Sam", "name"),
-            _replaced("paris", "Paris", "city"),
-            _replaced("orange", "orange", "colour"),
-            _replaced("thousand", "1000", "number"),
-            _replaced("payday", "payday", "day"),
-            _replaced("tag", "[hidden]", "number day first-word-of-each-line"),
+        OnWords(
+            "repeat-all", lambda words: " ".join(words * 2), spans=("", "each-line", "after-colon")
+        ),
+        OnWords(
+            "repeat-comma", lambda words: ", ".join([" ".join(words)] * 3), spans=("", "each-line")
         ),
     ),
-    Primitive(
-        name="repeat",
-        category="string",
-        held_out=True,
-        variants=(
-            OnWord(
-                name="repeat",
-                function=lambda word: f"{word} {word}",
-                places=(
-                    "each-word first-word last-word second-word first-word-of-each-line "
-                    "last-word-of-each-item each-word-of-after-colon name colour"
-                ),
-            ),
-            OnWords(
-                name="repeat-all",
-                function=lambda words: " ".join(words * 2),
-                spans=("", "each-line", "after-colon"),
-            ),
-            OnWords(
-                name="repeat-comma",
-                function=lambda words: ", ".join([" ".join(words)] * 3),
-                spans=("", "each-line"),
-            ),
-        ),
-    ),
-)
+}

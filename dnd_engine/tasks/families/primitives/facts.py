@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 
-from dnd_engine.tasks.families.operation import OnText, Primitive, TextFunction
+from dnd_engine.tasks.families.operation import OnText, Primitives, TextFunction
 from dnd_engine.tasks.families.scopes import find_entity
 from dnd_engine.tasks.families.words import MONTHS
 
@@ -135,82 +135,54 @@ def _half(name: str, change: Callable[[re.Match[str]], str]) -> OnText:
     return OnText(name=f"dash-{name}", kind="halves", function=function)
 
 
-PRIMITIVES = (
-    Primitive(
-        name="lookup",
-        category="extraction",
-        variants=tuple(map(_value, ("name", "city", "item", "amount", "colour", "day"))),
+PRIMITIVES: Primitives = {
+    ("lookup", "extraction"): tuple(
+        map(_value, ("name", "city", "item", "amount", "colour", "day"))
     ),
-    Primitive(
-        name="record-shape",
-        category="format",
-        variants=(
-            _shape("keys", lambda record: ", ".join(record)),
-            _shape("values", lambda record: ", ".join(record.values())),
-            _shape("inline", lambda record: "; ".join(f"{k}: {v}" for k, v in record.items())),
-            _shape("equals", lambda record: "\n".join(f"{k}={v}" for k, v in record.items())),
-            _shape("swap", lambda record: "\n".join(f"{v}: {k}" for k, v in record.items())),
-            _shape("drop-name", lambda record: _without(record, "name")),
-            _shape("drop-city", lambda record: _without(record, "city")),
-        ),
+    ("record-shape", "format"): (
+        _shape("keys", lambda record: ", ".join(record)),
+        _shape("values", lambda record: ", ".join(record.values())),
+        _shape("inline", lambda record: "; ".join(f"{k}: {v}" for k, v in record.items())),
+        _shape("equals", lambda record: "\n".join(f"{k}={v}" for k, v in record.items())),
+        _shape("swap", lambda record: "\n".join(f"{v}: {k}" for k, v in record.items())),
+        _shape("drop-name", lambda record: _without(record, "name")),
+        _shape("drop-city", lambda record: _without(record, "city")),
     ),
-    Primitive(
-        name="pick",
-        category="extraction",
-        variants=(
-            _entity("name", "name of the person", "who is named?"),
-            _entity("city", "city", "which city is mentioned?"),
-            _entity("colour", "colour", "which colour is it?"),
-            _entity("day", "weekday", "on which day was it?"),
-            _entity("number", "number", "how many are there?"),
-            _two("name", "city"),
-            _two("colour", "day"),
-            _two("city", "number"),
-        ),
+    ("pick", "extraction"): (
+        _entity("name", "name of the person", "who is named?"),
+        _entity("city", "city", "which city is mentioned?"),
+        _entity("colour", "colour", "which colour is it?"),
+        _entity("day", "weekday", "on which day was it?"),
+        _entity("number", "number", "how many are there?"),
+        _two("name", "city"),
+        _two("colour", "day"),
+        _two("city", "number"),
     ),
-    Primitive(
-        name="remove",
-        category="string",
-        variants=(_removed("colour"), _removed("number")),
+    ("remove", "string"): (_removed("colour"), _removed("number")),
+    ("currency", "format"): (
+        _one("currency-word", "priced", _PRICE, lambda m: f"{m[1]} dollars"),
+        _one("currency-code", "priced", _PRICE, lambda m: f"USD {m[1]}"),
+        _one("currency-cents", "priced", _PRICE, lambda m: f"${m[1]}.00"),
+        _one("currency-euro", "priced", _PRICE, lambda m: f"{m[1]} euros"),
+        _only("currency-pick", "priced", _PRICE, lambda m: m[0]),
+        _only("currency-number", "priced", _PRICE, lambda m: m[1]),
     ),
-    Primitive(
-        name="currency",
-        category="format",
-        variants=(
-            _one("currency-word", "priced", _PRICE, lambda m: f"{m[1]} dollars"),
-            _one("currency-code", "priced", _PRICE, lambda m: f"USD {m[1]}"),
-            _one("currency-cents", "priced", _PRICE, lambda m: f"${m[1]}.00"),
-            _one("currency-euro", "priced", _PRICE, lambda m: f"{m[1]} euros"),
-            _only("currency-pick", "priced", _PRICE, lambda m: m[0]),
-            _only("currency-number", "priced", _PRICE, lambda m: m[1]),
-        ),
+    ("date", "format"): (
+        _one("date-long", "dated", _DATE, lambda m: f"{int(m[3])} {_month(m)} {m[1]}"),
+        _one("date-slashes", "dated", _DATE, lambda m: f"{m[3]}/{m[2]}/{m[1]}"),
+        _one("date-dots", "dated", _DATE, lambda m: f"{m[1]}.{m[2]}.{m[3]}"),
+        _only("date-year", "dated", _DATE, lambda m: m[1]),
+        _only("date-month", "dated", _DATE, _month),
+        _only("date-pick", "dated", _DATE, lambda m: m[0]),
+        _only("date-day-month", "dated", _DATE, lambda m: f"{int(m[3])} {_month(m)}"),
     ),
-    Primitive(
-        name="date",
-        category="format",
-        held_out=True,
-        variants=(
-            _one("date-long", "dated", _DATE, lambda m: f"{int(m[3])} {_month(m)} {m[1]}"),
-            _one("date-slashes", "dated", _DATE, lambda m: f"{m[3]}/{m[2]}/{m[1]}"),
-            _one("date-dots", "dated", _DATE, lambda m: f"{m[1]}.{m[2]}.{m[3]}"),
-            _only("date-year", "dated", _DATE, lambda m: m[1]),
-            _only("date-month", "dated", _DATE, _month),
-            _only("date-pick", "dated", _DATE, lambda m: m[0]),
-            _only("date-day-month", "dated", _DATE, lambda m: f"{int(m[3])} {_month(m)}"),
-        ),
+    ("dash", "format"): (
+        _half("before", lambda m: m[1]),
+        _half("after", lambda m: m[2]),
+        _half("swap", lambda m: f"{m[2]} - {m[1]}"),
+        _half("colon", lambda m: f"{m[1]}: {m[2]}"),
+        _half("lines", lambda m: f"{m[1]}\n{m[2]}"),
+        _half("with", lambda m: f"{m[1]} with {m[2]}"),
+        _half("upper", lambda m: f"{m[1].upper()} - {m[2]}"),
     ),
-    Primitive(
-        name="dash",
-        category="format",
-        held_out=True,
-        variants=(
-            _half("before", lambda m: m[1]),
-            _half("after", lambda m: m[2]),
-            _half("swap", lambda m: f"{m[2]} - {m[1]}"),
-            _half("colon", lambda m: f"{m[1]}: {m[2]}"),
-            _half("lines", lambda m: f"{m[1]}\n{m[2]}"),
-            _half("with", lambda m: f"{m[1]} with {m[2]}"),
-            _half("upper", lambda m: f"{m[1].upper()} - {m[2]}"),
-        ),
-    ),
-)
+}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from dnd_engine.tasks.families.labels import label_phrases
-from dnd_engine.tasks.families.operation import OnText, Primitive
+from dnd_engine.tasks.families.operation import OnText, Primitives, Variant
 from dnd_engine.tasks.families.scopes import find_entity, find_numbers
 
 __all__ = ["PRIMITIVES"]
@@ -23,7 +23,7 @@ def _judge(
     conditions: tuple[str, str],
     test: Callable[[str], bool | None],
     labels: tuple[tuple[str, str], ...],
-) -> Primitive:
+) -> tuple[Variant, ...]:
     def variant(yes: str, no: str) -> OnText:
         def function(text: str) -> str | None:
             holds = test(text)
@@ -38,11 +38,7 @@ def _judge(
             options=(yes, no),
         )
 
-    return Primitive(
-        name=f"judge-{name}",
-        category="classification",
-        variants=tuple(variant(yes, no) for yes, no in labels),
-    )
+    return tuple(variant(yes, no) for yes, no in labels)
 
 
 def _is_long(text: str) -> bool | None:
@@ -67,40 +63,40 @@ def _city_first(text: str) -> bool | None:
     return None if name is None or city is None else text.index(city) < text.index(name)
 
 
-PRIMITIVES = (
-    _judge(
+PRIMITIVES: Primitives = {
+    ("judge-length", "classification"): _judge(
         "length",
         "plain",
         ("the text has more than five words", "there are more than five words"),
         _is_long,
         (("yes", "no"), ("long", "short"), ("red", "green"), ("1", "0")),
     ),
-    _judge(
+    ("judge-number", "classification"): _judge(
         "number",
         "plain",
         ("there is a number in digits", "the text holds a digit"),
         _has_number,
         (("yes", "no"), ("true", "false"), ("keep", "drop"), ("A", "B")),
     ),
-    _judge(
+    ("judge-case", "classification"): _judge(
         "case",
         "plain",
         ("the text starts with a small letter", "the first letter is lower case"),
         _starts_small,
         (("yes", "no"), ("good", "bad"), ("left", "right"), ("apple", "anchor")),
     ),
-    _judge(
+    ("judge-many", "classification"): _judge(
         "many",
         "scene",
         ("the number is larger than ten", "there are more than ten things"),
         _is_many,
         (("yes", "no"), ("many", "few"), ("pass", "fail"), ("sun", "rain")),
     ),
-    _judge(
+    ("judge-order", "classification"): _judge(
         "order",
         "scene",
         ("the city comes before the name", "the city is named before the person"),
         _city_first,
         (("yes", "no"), ("true", "false"), ("on", "off"), ("cat", "dog")),
     ),
-)
+}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from dnd_engine.tasks.families.operation import OnText, Primitive, TextFunction
+from dnd_engine.tasks.families.operation import OnText, Primitives, TextFunction
 from dnd_engine.tasks.families.scopes import split_items
 from dnd_engine.tasks.families.words import NUMBERS
 
@@ -92,162 +92,114 @@ def _suffixed(sign: str) -> Callable[[Parts], str]:
     return lambda parts: "\n".join(f"{part}{sign}" for part in parts)
 
 
-PRIMITIVES = (
-    Primitive(
-        name="line-pick",
-        category="string",
-        variants=(
-            _line("first", lambda p: p[0]),
-            _line("last", lambda p: p[-1]),
-            _line("second", lambda p: p[1]),
-            _line("drop-first", lambda p: "\n".join(p[1:])),
-            _line("drop-last", lambda p: "\n".join(p[:-1])),
-        ),
+PRIMITIVES: Primitives = {
+    ("line-pick", "string"): (
+        _line("first", lambda p: p[0]),
+        _line("last", lambda p: p[-1]),
+        _line("second", lambda p: p[1]),
+        _line("drop-first", lambda p: "\n".join(p[1:])),
+        _line("drop-last", lambda p: "\n".join(p[:-1])),
     ),
-    Primitive(
-        name="line-order",
-        category="string",
-        variants=(
-            _line("reverse", lambda p: "\n".join(p[::-1])),
-            _line("sort", lambda p: _join_or_none(_sorted(p), "\n")),
-            _line("swap", lambda p: "\n".join([p[1], p[0], *p[2:]])),
-        ),
+    ("line-order", "string"): (
+        _line("reverse", lambda p: "\n".join(p[::-1])),
+        _line("sort", lambda p: _join_or_none(_sorted(p), "\n")),
+        _line("swap", lambda p: "\n".join([p[1], p[0], *p[2:]])),
     ),
-    Primitive(
-        name="line-join",
-        category="format",
-        variants=tuple(
-            _line(
+    ("line-join", "format"): tuple(
+        _line(
+            f"join-{name}",
+            separator.join,
+            f"write the lines as one line, separated by {signs}",
+            f"join all lines with {signs}",
+            f"put everything on one line with {signs} between the old lines",
+            f"merge the lines into one, with {signs} in between",
+        )
+        for name, signs, separator in (
+            ("comma", "commas", ", "),
+            ("bar", "vertical bars", " | "),
+            ("semicolon", "semicolons", "; "),
+            ("slash", "slashes", " / "),
+            ("space", "spaces", " "),
+        )
+    ),
+    ("line-prefix", "format"): tuple(
+        variant
+        for prefix in (
+            _prefixed("numbers", "1. 2. 3. and so on", lambda i: f"{i}. "),
+            _prefixed("dash", "a dash and a space", lambda i: "- "),
+            _prefixed("star", "a star and a space", lambda i: "* "),
+            _prefixed("quote", "a > sign and a space", lambda i: "> "),
+            _prefixed("step", "Step 1: Step 2: and so on", lambda i: f"Step {i}: "),
+            _prefixed("todo", "the word todo and a space", lambda i: "todo "),
+        )
+        for variant in prefix
+    ),
+    ("line-suffix", "format"): tuple(
+        _line(
+            f"suffix-{name}",
+            _suffixed(sign),
+            f"put {what} at the end of each line",
+            f"end every line with {what}",
+            f"add {what} to each line",
+            f"close all lines with {what}",
+        )
+        for name, what, sign in (
+            ("stop", "a full stop", "."),
+            ("semicolon", "a semicolon", ";"),
+            ("done", "a space and the word done", " done"),
+        )
+    ),
+    ("item-pick", "extraction"): (
+        _item("first", lambda p: p[0]),
+        _item("last", lambda p: p[-1]),
+        _item("second", lambda p: p[1]),
+        _item("drop-first", lambda p: ", ".join(p[1:])),
+        _item("drop-last", lambda p: ", ".join(p[:-1])),
+    ),
+    ("item-order", "string"): (
+        _item("reverse", lambda p: ", ".join(p[::-1])),
+        _item("sort", lambda p: _join_or_none(_sorted(p), ", ")),
+        _item("swap", lambda p: ", ".join([p[-1], *p[1:-1], p[0]])),
+    ),
+    ("item-join", "format"): (
+        *(
+            _item(
                 f"join-{name}",
                 separator.join,
-                f"write the lines as one line, separated by {signs}",
-                f"join all lines with {signs}",
-                f"put everything on one line with {signs} between the old lines",
-                f"merge the lines into one, with {signs} in between",
+                f"separate the items by {signs} instead of commas",
+                f"replace the commas of the list by {signs}",
+                f"write the list with {signs} between the items",
+                f"change the commas into {signs}",
             )
             for name, signs, separator in (
-                ("comma", "commas", ", "),
-                ("bar", "vertical bars", " | "),
                 ("semicolon", "semicolons", "; "),
+                ("bar", "vertical bars", " | "),
                 ("slash", "slashes", " / "),
-                ("space", "spaces", " "),
+                ("plus", "plus signs", " + "),
             )
         ),
+        _item("join-and", lambda p: f"{', '.join(p[:-1])} and {p[-1]}"),
+        _item("join-or", lambda p: f"{', '.join(p[:-1])} or {p[-1]}"),
+        _item("join-lines", "\n".join),
     ),
-    Primitive(
-        name="line-prefix",
-        category="format",
-        variants=tuple(
-            variant
-            for prefix in (
-                _prefixed("numbers", "1. 2. 3. and so on", lambda i: f"{i}. "),
-                _prefixed("dash", "a dash and a space", lambda i: "- "),
-                _prefixed("star", "a star and a space", lambda i: "* "),
-                _prefixed("quote", "a > sign and a space", lambda i: "> "),
-                _prefixed("step", "Step 1: Step 2: and so on", lambda i: f"Step {i}: "),
-                _prefixed("todo", "the word todo and a space", lambda i: "todo "),
-            )
-            for variant in prefix
-        ),
+    ("part-count", "string"): (
+        _line("count", lambda p: str(len(p))),
+        _item("count", lambda p: str(len(p))),
+        _item("count-spelled", lambda p: NUMBERS[len(p)] if len(p) < len(NUMBERS) else None),
     ),
-    Primitive(
-        name="line-suffix",
-        category="format",
-        variants=tuple(
-            _line(
-                f"suffix-{name}",
-                _suffixed(sign),
-                f"put {what} at the end of each line",
-                f"end every line with {what}",
-                f"add {what} to each line",
-                f"close all lines with {what}",
-            )
-            for name, what, sign in (
-                ("stop", "a full stop", "."),
-                ("semicolon", "a semicolon", ";"),
-                ("done", "a space and the word done", " done"),
-            )
-        ),
+    ("sentence-pick", "extraction"): (
+        _said("first", lambda p: f"{p[0]}."),
+        _said("last", lambda p: f"{p[-1]}."),
+        # Of two sentences, this would leave what `sentence-last` gives.
+        _said("drop-first", lambda p: _ended(p[1:]) if len(p) > 2 else None),
     ),
-    Primitive(
-        name="item-pick",
-        category="extraction",
-        variants=(
-            _item("first", lambda p: p[0]),
-            _item("last", lambda p: p[-1]),
-            _item("second", lambda p: p[1]),
-            _item("drop-first", lambda p: ", ".join(p[1:])),
-            _item("drop-last", lambda p: ", ".join(p[:-1])),
-        ),
+    ("sentence-order", "string"): (_said("reverse", lambda p: _ended(p[::-1])),),
+    ("sentence-end", "format"): (
+        _said("bang", lambda p: _ended(p, "!")),
+        _said("query", lambda p: _ended(p, "?")),
+        _said("dots", lambda p: _ended(p, "...")),
+        _said("none", lambda p: _ended(p, "")),
+        _said("lines", lambda p: _ended(p, separator="\n")),
+        _said("semicolon", lambda p: "; ".join(p) + "."),
     ),
-    Primitive(
-        name="item-order",
-        category="string",
-        variants=(
-            _item("reverse", lambda p: ", ".join(p[::-1])),
-            _item("sort", lambda p: _join_or_none(_sorted(p), ", ")),
-            _item("swap", lambda p: ", ".join([p[-1], *p[1:-1], p[0]])),
-        ),
-    ),
-    Primitive(
-        name="item-join",
-        category="format",
-        variants=(
-            *(
-                _item(
-                    f"join-{name}",
-                    separator.join,
-                    f"separate the items by {signs} instead of commas",
-                    f"replace the commas of the list by {signs}",
-                    f"write the list with {signs} between the items",
-                    f"change the commas into {signs}",
-                )
-                for name, signs, separator in (
-                    ("semicolon", "semicolons", "; "),
-                    ("bar", "vertical bars", " | "),
-                    ("slash", "slashes", " / "),
-                    ("plus", "plus signs", " + "),
-                )
-            ),
-            _item("join-and", lambda p: f"{', '.join(p[:-1])} and {p[-1]}"),
-            _item("join-or", lambda p: f"{', '.join(p[:-1])} or {p[-1]}"),
-            _item("join-lines", "\n".join),
-        ),
-    ),
-    Primitive(
-        name="part-count",
-        category="string",
-        variants=(
-            _line("count", lambda p: str(len(p))),
-            _item("count", lambda p: str(len(p))),
-            _item("count-spelled", lambda p: NUMBERS[len(p)] if len(p) < len(NUMBERS) else None),
-        ),
-    ),
-    Primitive(
-        name="sentence-pick",
-        category="extraction",
-        variants=(
-            _said("first", lambda p: f"{p[0]}."),
-            _said("last", lambda p: f"{p[-1]}."),
-            # Of two sentences, this would leave what `sentence-last` gives.
-            _said("drop-first", lambda p: _ended(p[1:]) if len(p) > 2 else None),
-        ),
-    ),
-    Primitive(
-        name="sentence-order",
-        category="string",
-        variants=(_said("reverse", lambda p: _ended(p[::-1])),),
-    ),
-    Primitive(
-        name="sentence-end",
-        category="format",
-        variants=(
-            _said("bang", lambda p: _ended(p, "!")),
-            _said("query", lambda p: _ended(p, "?")),
-            _said("dots", lambda p: _ended(p, "...")),
-            _said("none", lambda p: _ended(p, "")),
-            _said("lines", lambda p: _ended(p, separator="\n")),
-            _said("semicolon", lambda p: "; ".join(p) + "."),
-        ),
-    ),
-)
+}

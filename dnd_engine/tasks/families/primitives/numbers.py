@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from dnd_engine.tasks.families.operation import OnText, Primitive, TextFunction
+from dnd_engine.tasks.families.operation import OnText, Primitives, TextFunction
 from dnd_engine.tasks.families.scopes import DIGITS, find_numbers
 from dnd_engine.tasks.families.words import NUMBERS
 
@@ -63,50 +63,34 @@ def _number(name: str, function: TextFunction) -> OnText:
     return OnText(name=name, kind="numbered", function=function)
 
 
-PRIMITIVES = (
-    Primitive(
-        name="spell-number",
-        category="format",
-        variants=(
-            _number("spell-each", _each(_spelled)),
-            _number("spell-first", _at(0, _spelled)),
-            _number("spell-last", _at(1, _spelled)),
-            _number("spell-digits", _unspelled),
+PRIMITIVES: Primitives = {
+    ("spell-number", "format"): (
+        _number("spell-each", _each(_spelled)),
+        _number("spell-first", _at(0, _spelled)),
+        _number("spell-last", _at(1, _spelled)),
+        _number("spell-digits", _unspelled),
+    ),
+    ("change-number", "math"): (
+        _number("number-plus-one", _each(lambda n: str(n + 1))),
+        _number("number-minus-one", _each(lambda n: str(n - 1))),
+        _number("number-plus-ten", _each(lambda n: str(n + 10))),
+        _number("number-double", _each(lambda n: str(2 * n))),
+        _number("number-tenfold", _each(lambda n: f"{n}0")),
+        _number("number-first-plus-one", _at(0, lambda n: str(n + 1))),
+        _number("number-second-minus-one", _at(1, lambda n: str(n - 1))),
+    ),
+    ("pick-number", "extraction"): (
+        _number("number-first", _of_two(lambda a, b: str(a))),
+        _number("number-second", _of_two(lambda a, b: str(b))),
+        _number("number-larger", _of_two(lambda a, b: str(max(a, b)))),
+        _number("number-smaller", _of_two(lambda a, b: str(min(a, b)))),
+        _number("number-both", _of_two(lambda a, b: f"{a}, {b}")),
+        _number(
+            "number-greater-sign", _of_two(lambda a, b: f"{a} > {b}" if a > b else f"{a} < {b}")
         ),
     ),
-    Primitive(
-        name="change-number",
-        category="math",
-        variants=(
-            _number("number-plus-one", _each(lambda n: str(n + 1))),
-            _number("number-minus-one", _each(lambda n: str(n - 1))),
-            _number("number-plus-ten", _each(lambda n: str(n + 10))),
-            _number("number-double", _each(lambda n: str(2 * n))),
-            _number("number-tenfold", _each(lambda n: f"{n}0")),
-            _number("number-first-plus-one", _at(0, lambda n: str(n + 1))),
-            _number("number-second-minus-one", _at(1, lambda n: str(n - 1))),
-        ),
+    ("sum", "math"): (
+        _number("sum", _of_two(lambda a, b: str(a + b))),
+        _number("difference", _of_two(lambda a, b: str(abs(a - b)))),
     ),
-    Primitive(
-        name="pick-number",
-        category="extraction",
-        variants=(
-            _number("number-first", _of_two(lambda a, b: str(a))),
-            _number("number-second", _of_two(lambda a, b: str(b))),
-            _number("number-larger", _of_two(lambda a, b: str(max(a, b)))),
-            _number("number-smaller", _of_two(lambda a, b: str(min(a, b)))),
-            _number("number-both", _of_two(lambda a, b: f"{a}, {b}")),
-            _number(
-                "number-greater-sign", _of_two(lambda a, b: f"{a} > {b}" if a > b else f"{a} < {b}")
-            ),
-        ),
-    ),
-    Primitive(
-        name="sum",
-        category="math",
-        variants=(
-            _number("sum", _of_two(lambda a, b: str(a + b))),
-            _number("difference", _of_two(lambda a, b: str(abs(a - b)))),
-        ),
-    ),
-)
+}

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from dnd_engine.tasks.families.operation import OnWords, Primitive, WordsFunction
+from dnd_engine.tasks.families.operation import OnWords, Primitives, WordsFunction
+from dnd_engine.tasks.families.scopes import SPANS
 
 __all__ = ["PRIMITIVES"]
 
@@ -39,86 +40,56 @@ def _swap(
     )
 
 
-PRIMITIVES = (
-    Primitive(
-        name="reverse",
-        category="string",
-        variants=(
-            OnWords(
-                name="reverse",
-                function=_moved(2, lambda w: w[::-1]),
-                spans=(
-                    "",
-                    "each-line",
-                    "first-line",
-                    "last-line",
-                    "each-item",
-                    "after-colon",
-                    "first-sentence",
-                    "last-sentence",
-                ),
-            ),
+PRIMITIVES: Primitives = {
+    ("reverse", "string"): (
+        OnWords(
+            "reverse",
+            _moved(2, lambda w: w[::-1]),
+            spans=tuple(SPANS),
         ),
     ),
-    Primitive(
-        name="sort",
-        category="string",
-        variants=(
-            OnWords(
-                name="sort-up",
-                function=lambda words: _sorted(words, down=False),
-                spans=("", "each-line", "each-item", "after-colon"),
-            ),
-            OnWords(
-                name="sort-down",
-                function=lambda words: _sorted(words, down=True),
-                spans=("", "after-colon"),
-            ),
+    ("sort", "string"): (
+        OnWords(
+            "sort-up",
+            lambda words: _sorted(words, down=False),
+            spans=("", "each-line", "each-item", "after-colon"),
+        ),
+        OnWords("sort-down", lambda words: _sorted(words, down=True), spans=("", "after-colon")),
+    ),
+    ("swap", "string"): (
+        _swap(
+            "ends",
+            "the first and the last word",
+            "the two outer words",
+            lambda w: [w[-1], *w[1:-1], w[0]],
+            ("", "each-line", "after-colon", "first-sentence"),
+        ),
+        _swap(
+            "first-two",
+            "the first two words",
+            "the two opening words",
+            lambda w: [w[1], w[0], *w[2:]],
+            ("", "after-colon", "last-line"),
+        ),
+        _swap(
+            "last-two",
+            "the last two words",
+            "the two closing words",
+            lambda w: [*w[:-2], w[-1], w[-2]],
+            ("", "last-sentence"),
         ),
     ),
-    Primitive(
-        name="swap",
-        category="string",
-        variants=(
-            _swap(
-                "ends",
-                "the first and the last word",
-                "the two outer words",
-                lambda w: [w[-1], *w[1:-1], w[0]],
-                ("", "each-line", "after-colon", "first-sentence"),
-            ),
-            _swap(
-                "first-two",
-                "the first two words",
-                "the two opening words",
-                lambda w: [w[1], w[0], *w[2:]],
-                ("", "after-colon", "last-line"),
-            ),
-            _swap(
-                "last-two",
-                "the last two words",
-                "the two closing words",
-                lambda w: [*w[:-2], w[-1], w[-2]],
-                ("", "last-sentence"),
-            ),
+    ("rotate", "string"): (
+        OnWords(
+            "rotate-left",
+            # Two words rotate into their reverse, which is trained.
+            _moved(3, lambda w: [*w[1:], w[0]]),
+            spans=("", "after-colon", "first-sentence", "last-line"),
+        ),
+        OnWords(
+            "rotate-right",
+            _moved(3, lambda w: [w[-1], *w[:-1]]),
+            spans=("", "after-colon", "last-sentence", "first-line"),
         ),
     ),
-    Primitive(
-        name="rotate",
-        category="string",
-        held_out=True,
-        variants=(
-            OnWords(
-                name="rotate-left",
-                # Two words rotate into their reverse, which is trained.
-                function=_moved(3, lambda w: [*w[1:], w[0]]),
-                spans=("", "after-colon", "first-sentence", "last-line"),
-            ),
-            OnWords(
-                name="rotate-right",
-                function=_moved(3, lambda w: [w[-1], *w[:-1]]),
-                spans=("", "after-colon", "last-sentence", "first-line"),
-            ),
-        ),
-    ),
-)
+}

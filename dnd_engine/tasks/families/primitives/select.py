@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from dnd_engine.tasks.families.operation import OnWords, Primitive, WordsFunction
+from dnd_engine.tasks.families.operation import OnWords, Primitives, WordsFunction
 
 __all__ = ["PRIMITIVES"]
 
@@ -119,113 +119,56 @@ def _capital(word: str) -> bool:
     return word[0].isupper()
 
 
-PRIMITIVES = (
-    Primitive(
-        name="first",
-        category="string",
-        variants=(
-            _first(1, ("", "each-line", "each-item")),
-            _first(2, ("", "each-line")),
-            _first(3, ("",)),
+PRIMITIVES: Primitives = {
+    ("first", "string"): (
+        _first(1, ("", "each-line", "each-item")),
+        _first(2, ("", "each-line")),
+        _first(3, ("",)),
+    ),
+    ("last", "string"): (
+        _last(1, ("", "each-line", "each-item")),
+        _last(2, ("", "each-line")),
+        _last(3, ("",)),
+    ),
+    ("nth", "string"): (_nth(1, ("", "each-line", "each-item")), _nth(2, ("",)), _nth(3, ("",))),
+    ("drop", "string"): (
+        _drop(
+            "first",
+            "first word",
+            lambda w: w[1:],
+            ("", "each-line", "last-line", "each-item", "after-colon", "first-sentence"),
+        ),
+        _drop(
+            "last",
+            "last word",
+            lambda w: w[:-1],
+            ("", "each-line", "first-line", "each-item", "after-colon", "last-sentence"),
+        ),
+        _drop("second", "second word", lambda w: w[:1] + w[2:], ("", "each-line")),
+        _drop("first-two", "first two words", lambda w: w[2:], ("",)),
+        _drop("last-two", "last two words", lambda w: w[:-2], ("",)),
+        _drop("ends", "first and the last word", lambda w: w[1:-1], ("", "after-colon")),
+    ),
+    ("ends", "string"): (OnWords("ends", _keep(3, lambda w: [w[0], w[-1]])),),
+    ("extreme", "string"): (_extreme("longest", "most", 1), _extreme("shortest", "fewest", -1)),
+    ("vowel", "string"): (
+        OnWords("vowel-keep", lambda words: _some(words, _vowel), spans=("", "each-line")),
+        OnWords(
+            "vowel-drop",
+            lambda words: _some(words, lambda w: not _vowel(w)),
+            spans=("", "first-sentence", "after-colon"),
         ),
     ),
-    Primitive(
-        name="last",
-        category="string",
-        variants=(
-            _last(1, ("", "each-line", "each-item")),
-            _last(2, ("", "each-line")),
-            _last(3, ("",)),
+    ("alternate", "string"): (
+        OnWords("alternate-odd", _keep(3, lambda w: w[::2])),
+        OnWords("alternate-even", _keep(3, lambda w: w[1::2])),
+    ),
+    ("capitals", "string"): (
+        OnWords("capitals-keep", lambda words: _some(words, _capital), spans=("", "each-line")),
+        OnWords(
+            "capitals-drop",
+            lambda words: _some(words, lambda w: not _capital(w)),
+            spans=("", "each-line", "after-colon", "last-line"),
         ),
     ),
-    Primitive(
-        name="nth",
-        category="string",
-        variants=(_nth(1, ("", "each-line", "each-item")), _nth(2, ("",)), _nth(3, ("",))),
-    ),
-    Primitive(
-        name="drop",
-        category="string",
-        variants=(
-            _drop(
-                "first",
-                "first word",
-                lambda w: w[1:],
-                ("", "each-line", "last-line", "each-item", "after-colon", "first-sentence"),
-            ),
-            _drop(
-                "last",
-                "last word",
-                lambda w: w[:-1],
-                ("", "each-line", "first-line", "each-item", "after-colon", "last-sentence"),
-            ),
-            _drop("second", "second word", lambda w: w[:1] + w[2:], ("", "each-line")),
-            _drop("first-two", "first two words", lambda w: w[2:], ("",)),
-            _drop("last-two", "last two words", lambda w: w[:-2], ("",)),
-            _drop("ends", "first and the last word", lambda w: w[1:-1], ("", "after-colon")),
-        ),
-    ),
-    Primitive(
-        name="ends",
-        category="string",
-        variants=(
-            OnWords(
-                name="ends",
-                function=_keep(3, lambda w: [w[0], w[-1]]),
-                spans=("",),
-            ),
-        ),
-    ),
-    Primitive(
-        name="extreme",
-        category="string",
-        variants=(_extreme("longest", "most", 1), _extreme("shortest", "fewest", -1)),
-    ),
-    Primitive(
-        name="vowel",
-        category="string",
-        variants=(
-            OnWords(
-                name="vowel-keep",
-                function=lambda words: _some(words, _vowel),
-                spans=("", "each-line"),
-            ),
-            OnWords(
-                name="vowel-drop",
-                function=lambda words: _some(words, lambda w: not _vowel(w)),
-                spans=("", "first-sentence", "after-colon"),
-            ),
-        ),
-    ),
-    Primitive(
-        name="alternate",
-        category="string",
-        variants=(
-            OnWords(
-                name="alternate-odd",
-                function=_keep(3, lambda w: w[::2]),
-            ),
-            OnWords(
-                name="alternate-even",
-                function=_keep(3, lambda w: w[1::2]),
-            ),
-        ),
-    ),
-    Primitive(
-        name="capitals",
-        category="string",
-        held_out=True,
-        variants=(
-            OnWords(
-                name="capitals-keep",
-                function=lambda words: _some(words, _capital),
-                spans=("", "each-line"),
-            ),
-            OnWords(
-                name="capitals-drop",
-                function=lambda words: _some(words, lambda w: not _capital(w)),
-                spans=("", "each-line", "after-colon", "last-line"),
-            ),
-        ),
-    ),
-)
+}

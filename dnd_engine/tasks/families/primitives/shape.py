@@ -1,6 +1,6 @@
 """Primitives that join words, count them, or put them into a template."""
 
-from dnd_engine.tasks.families.operation import OnWords, Primitive
+from dnd_engine.tasks.families.operation import OnWords, Primitives
 from dnd_engine.tasks.families.words import NUMBERS
 
 __all__ = ["PRIMITIVES"]
@@ -39,60 +39,44 @@ def _template(name: str, template: str, spans: tuple[str, ...] = ("",)) -> OnWor
     )
 
 
-PRIMITIVES = (
-    Primitive(
-        name="join",
-        category="format",
-        variants=(
-            _join(
-                "hyphen",
-                "hyphens",
-                "a hyphen",
-                "-",
-                ("", "each-line", "last-line", "each-item", "after-colon"),
-            ),
-            _join(
-                "underscore",
-                "underscores",
-                "an underscore",
-                "_",
-                ("", "each-line", "each-item", "first-sentence"),
-            ),
-            _join("slash", "slashes", "a slash", "/", ("", "each-line", "after-colon")),
-            _join("comma", "commas", "a comma", ", ", ("", "after-colon", "first-line")),
-            _join("plus", "plus signs", "a plus sign", " + ", ("", "after-colon")),
-            _join("bar", "vertical bars", "a vertical bar", " | ", ("", "each-line")),
-            _join("and", "the word and", "the word and", " and ", ("", "after-colon")),
-            _join("newline", "line breaks", "a line break", "\n", ("",)),
+PRIMITIVES: Primitives = {
+    ("join", "format"): (
+        _join(
+            "hyphen",
+            "hyphens",
+            "a hyphen",
+            "-",
+            ("", "each-line", "last-line", "each-item", "after-colon"),
+        ),
+        _join(
+            "underscore",
+            "underscores",
+            "an underscore",
+            "_",
+            ("", "each-line", "each-item", "first-sentence"),
+        ),
+        _join("slash", "slashes", "a slash", "/", ("", "each-line", "after-colon")),
+        _join("comma", "commas", "a comma", ", ", ("", "after-colon", "first-line")),
+        _join("plus", "plus signs", "a plus sign", " + ", ("", "after-colon")),
+        _join("bar", "vertical bars", "a vertical bar", " | ", ("", "each-line")),
+        _join("and", "the word and", "the word and", " and ", ("", "after-colon")),
+        _join("newline", "line breaks", "a line break", "\n", ("",)),
+    ),
+    ("count", "string"): (
+        OnWords("count-digits", lambda words: str(len(words)), spans=("", "each-line")),
+        OnWords(
+            "count-spelled",
+            lambda words: NUMBERS[len(words)] if len(words) < len(NUMBERS) else None,
+            spans=("", "each-line"),
         ),
     ),
-    Primitive(
-        name="count",
-        category="string",
-        variants=(
-            OnWords(
-                name="count-digits",
-                function=lambda words: str(len(words)),
-                spans=("", "each-line"),
-            ),
-            OnWords(
-                name="count-spelled",
-                function=lambda words: NUMBERS[len(words)] if len(words) < len(NUMBERS) else None,
-                spans=("", "each-line"),
-            ),
-        ),
+    ("template", "format"): (
+        _template("see", "I can see X", ("", "each-line")),
+        _template("where", "where is X now", ("", "after-colon")),
+        _template("hello", "hello X!", ("", "each-line")),
+        _template("need", "we need X today"),
+        _template("not", "not X but something else", ("", "each-item")),
+        _template("about", "a story about X"),
+        _template("title", "Title: X", ("",)),
     ),
-    Primitive(
-        name="template",
-        category="format",
-        variants=(
-            _template("see", "I can see X", ("", "each-line")),
-            _template("where", "where is X now", ("", "after-colon")),
-            _template("hello", "hello X!", ("", "each-line")),
-            _template("need", "we need X today"),
-            _template("not", "not X but something else", ("", "each-item")),
-            _template("about", "a story about X"),
-            _template("title", "Title: X", ("",)),
-        ),
-    ),
-)
+}
