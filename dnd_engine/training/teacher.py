@@ -7,18 +7,17 @@ with it at every step for nothing.
 Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from dnd_engine.models.base import BaseModel, end_tokens
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import EncodedExample, answer_logits, encode_example, pack
 
-__all__ = ["TeacherAnswers", "greedy_answers", "listen", "teacher_divergence"]
+__all__ = ["Said", "greedy_answers", "listen", "teacher_divergence"]
 
 TOP = 16
 """Next tokens that are kept of each position. Source: Doc-to-LoRA keeps as many."""
@@ -27,21 +26,9 @@ _ROW_EXAMPLES = 8
 """Examples that share a row when the teacher reads them."""
 
 
-@dataclass(frozen=True, slots=True)
-class TeacherAnswers:
-    """What the teacher says at the answer tokens of some examples of one task."""
-
-    starts: Int[Tensor, " examples_and_end"]
-    """First answer token of each example among all; the end closes the list."""
-    tokens: Int[Tensor, "answer_tokens top"]
-    """The likeliest next tokens."""
-    log_probs: Float[Tensor, "answer_tokens top"]
-    rest: Float[Tensor, " answer_tokens"]
-    """Log of the mass of all other tokens."""
-
-    def of(self, example: int) -> slice:
-        """Where an example's answer tokens lie."""
-        return slice(int(self.starts[example]), int(self.starts[example + 1]))
+Said = tuple[Tensor, Tensor, Tensor]
+"""What the teacher says at each answer token of one example: its likeliest next tokens and their
+log-probabilities, both (answer tokens, top), and the log of the mass of all other tokens."""
 
 
 def teacher_divergence(
@@ -59,8 +46,8 @@ def teacher_divergence(
         rest: Log of the teacher's mass on all others.
     """
     ours = logits.log_softmax(dim=-1).gather(1, tokens)
-    # The floor is the teacher's own (see `_log_rest`); it also keeps the gradient finite.
-    our_rest = torch.log1p(-ours.exp().sum(dim=-1).clamp(max=1 - 1e-6))
+    # Its floor, which the teacher has too, keeps the gradient finite.
+    our_rest = _log_rest(ours)
     kept = (log_probs.exp() * (log_probs - ours)).sum(dim=-1)
     return kept + rest.exp() * (rest - our_rest)
 
@@ -70,34 +57,22 @@ def _encode(examples: Sequence[Example], base: BaseModel) -> list[EncodedExample
     return [e for e in encoded if e is not None]
 
 
-def _rows(examples: Sequence[EncodedExample]) -> Iterator[Sequence[EncodedExample]]:
-    for start in range(0, len(examples), _ROW_EXAMPLES):
-        yield examples[start : start + _ROW_EXAMPLES]
-
-
-def listen(examples: Sequence[Example], base: BaseModel) -> TeacherAnswers:
+def listen(examples: Sequence[Example], base: BaseModel) -> list[Said]:
     """Return what the model, in its current state, predicts at the answer tokens of full prompts.
 
     Nobody else may use the base meanwhile; call it in inference mode.
     """
     encoded = _encode(examples, base)
-    tokens, log_probs, rest = [], [], []
-    for row in _rows(encoded):
+    said: list[Said] = []
+    for first in range(0, len(encoded), _ROW_EXAMPLES):
+        row = encoded[first : first + _ROW_EXAMPLES]
         logits, _ = answer_logits(base.model, pack([row]).to(base.device))
         top = logits.log_softmax(dim=-1).topk(TOP, dim=-1)
         # Half the size of int64, which only `gather` needs.
-        tokens.append(top.indices.to(torch.int32).cpu())
-        log_probs.append(top.values.cpu())
-        rest.append(_log_rest(top.values).cpu())
-    lengths = torch.tensor([0, *(len(e.ids) - e.start for e in encoded)])
-    # `torch.cat` refuses an empty list, as there would be if no answer has ended.
-    empty = torch.zeros(0, TOP)
-    return TeacherAnswers(
-        starts=lengths.cumsum(dim=0),
-        tokens=torch.cat([empty.to(torch.int32), *tokens]),
-        log_probs=torch.cat([empty, *log_probs]),
-        rest=torch.cat([empty[:, 0], *rest]),
-    )
+        parts = (top.indices.to(torch.int32), top.values, _log_rest(top.values))
+        lengths = [len(e.ids) - e.start for e in row]
+        said += zip(*(part.cpu().split(lengths) for part in parts), strict=True)
+    return said
 
 
 def greedy_answers(

@@ -41,7 +41,7 @@ from dnd_engine.training.finetune.lessons import (
     warm_up,
 )
 from dnd_engine.training.finetune.steps import check_points
-from dnd_engine.training.teacher import greedy_answers, listen, teacher_divergence
+from dnd_engine.training.teacher import Said, greedy_answers, listen, teacher_divergence
 
 __all__ = [
     "ASKED_TOGETHER",
@@ -71,11 +71,7 @@ AnswersOf = Callable[[Sequence[Example]], Steps[Sequence[str | None], None, None
 ScoreOf = Callable[[Float[Tensor, "tokens rows cols"], Sequence[Example]], float]
 """Score of weight tokens on the bare inputs of examples, 0 to 1."""
 
-_Said = tuple[Tensor, Tensor, Tensor]
-"""Tokens, log-probabilities and rest of the teacher (see `TeacherAnswers`) at each token of its
-answer to one prompt."""
-
-_Taken = tuple[Lesson, Example, _Said | None]
+_Taken = tuple[Lesson, Example, Said | None]
 """What can be learnt of one answer."""
 
 
@@ -131,7 +127,7 @@ class _Answered:
     num_lost: int = 0
     """Prompts that a server which failed does not answer any more."""
     lessons: list[Lesson] = field(default_factory=list)
-    said: list[_Said] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
     held_back: list[_Taken] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     """All of them, each on one line."""
@@ -399,21 +395,19 @@ def choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -
 
 def _ask(
     examples: Sequence[Example], base: BaseModel, config: RefineConfig
-) -> list[tuple[Lesson, Example, _Said] | None]:
+) -> list[tuple[Lesson, Example, Said] | None]:
     """Return what the base says of full prompts; None where no answer ends within the limit."""
     texts = greedy_answers(examples, base, config.max_answer_tokens)
     answered = [replace(e, response=t) if t else None for e, t in zip(examples, texts, strict=True)]
     ended = [example for example in answered if example is not None]
     # Answers are stripped and tokenised again, so what the teacher says of each token is read again
     # and not taken from the generation.
-    known = listen(ended, base)
-    places = map(known.of, range(len(ended)))
-    said = iter([(known.tokens[at], known.log_probs[at], known.rest[at]) for at in places])
+    said = iter(listen(ended, base))
     return [None if e is None else (Lesson.of(base, e), e, next(said)) for e in answered]
 
 
 def _teacher_loss(
-    said: Sequence[_Said], model: nn.Module, batch: PackedExamples, numbers: Sequence[int]
+    said: Sequence[Said], model: nn.Module, batch: PackedExamples, numbers: Sequence[int]
 ) -> Tensor:
     """Nats per answer token from the teacher, mean over lessons."""
     logits, _ = answer_logits(model, batch)

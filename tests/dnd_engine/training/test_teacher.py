@@ -56,14 +56,13 @@ def test_the_teachers_tokens_are_those_of_full_prompts(base: BaseModel) -> None:
     """Against a forward pass over one example alone."""
     examples = [Example(f"Say it twice.\n\n{text}", 2 * text) for text in ("ab", "c", "def")]
     said = teacher.listen(examples, base)
-    for number, example in enumerate(examples):
+    for (tokens, log_probs, rests), example in zip(said, examples, strict=True):
         encoded = encode_example(base.tokenizer, example, "full")
         assert encoded is not None
         logits = base.model(input_ids=torch.tensor([encoded.ids])).logits[0]
         expected = logits[encoded.start - 1 : -1].log_softmax(dim=-1)
-        at = said.of(number)
-        assert said.tokens[at].shape == (len(encoded.ids) - encoded.start, 16)
+        assert tokens.shape == (len(encoded.ids) - encoded.start, 16)
         top = expected.topk(16)
-        torch.testing.assert_close(said.log_probs[at], top.values, atol=1e-3, rtol=0)
+        torch.testing.assert_close(log_probs, top.values, atol=1e-3, rtol=0)
         rest = (1 - top.values.exp().sum(dim=1)).clamp(min=1e-6).log()
-        torch.testing.assert_close(said.rest[at], rest, atol=1e-2, rtol=1e-2)
+        torch.testing.assert_close(rests, rest, atol=1e-2, rtol=1e-2)
