@@ -24,7 +24,12 @@ from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import Answer, ask, choose_shots
 from dnd_engine.tasks.folder import Example
-from dnd_engine.training.finetune.lessons import draw_labelled, train_on_lessons, warm_up
+from dnd_engine.training.finetune.lessons import (
+    Descent,
+    draw_labelled,
+    train_on_lessons,
+    warm_up,
+)
 from dnd_engine.training.finetune.steps import check_points, shared_start
 
 __all__ = ["measure", "train"]
@@ -136,7 +141,7 @@ def train(
     scoring = [s.seconds for s in measured.passes if s.row == "adapter"]
     cost = sum(scoring)  # estimated cost of scoring one point
     seconds = 0.0
-    for done, learnt in train_on_lessons(
+    for done in train_on_lessons(
         runtime,
         start,
         adapter.layout,
@@ -161,10 +166,7 @@ def train(
         )
         if done.step not in points:
             continue
-        # A copy, because the next step changes the tokens in place. In bfloat16, as adapters are
-        # kept, so that what is scored is what the user gets.
-        tokens = done.tokens.to("cpu", torch.bfloat16)
-        made = _trained(adapter, tokens, learnt, done.step, seconds, recipe, warm_start, origin)
+        made = _trained(adapter, done, seconds, recipe, warm_start, origin)
         active = runtime.host.fit(made.scaled_tokens[None], made.layout)
         measured = replace(measured, trained={**measured.trained, row: made})
         fresh = [
@@ -239,21 +241,22 @@ def _result(grader: Grader, line: int, example: Example, reply: Answer, text: st
 
 def _trained(
     adapter: Adapter,
-    tokens: torch.Tensor,
-    learnt: Sequence[str],
-    steps: int,
+    done: Descent,
     seconds: float,
     recipe: dict[str, Any],
     warm_start: bool,
     origin: dict[str, Any],
 ) -> Adapter:
     """Return the current LoRA as an adapter, with its provenance."""
+    # A copy, because the next step changes the tokens in place. In bfloat16, as adapters are kept,
+    # so that what is scored is what the user gets.
+    tokens = done.tokens.to("cpu", torch.bfloat16)
     trained = {
         "labels": True,
         "start": "adapter" if warm_start else "scratch",
         **recipe,
         # Those done, which may be fewer than the recipe's.
-        "steps": steps,
+        "steps": done.step,
     }
     if warm_start:
         trained["from_sha256"] = adapter.sha256
@@ -263,7 +266,7 @@ def _trained(
             strength=1.0,
             provenance=with_met(
                 {**adapter.provenance, "trained": trained},
-                learnt,
+                done.learnt,
                 labels=True,
                 after=adapter.provenance,
             ),
@@ -274,7 +277,7 @@ def _trained(
         tokens=tokens,
         layout=adapter.layout,
         base_id=adapter.base_id,
-        provenance=with_met({**origin, "trained": trained}, learnt, labels=True),
-        num_prompts=len(learnt),
+        provenance=with_met({**origin, "trained": trained}, done.learnt, labels=True),
+        num_prompts=len(done.learnt),
         seconds={"train": seconds},
     )

@@ -6,10 +6,13 @@ tokens, so that they can be scored on the way. Knows examples and weight tokens;
 no scores.
 """
 
+import math
 import random
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,9 +29,10 @@ from dnd_engine.training.examples import (
     pack,
     response_losses,
 )
-from dnd_engine.training.finetune.steps import Descent, descend, draw_lessons, trainable_start
+from dnd_engine.training.finetune.steps import draw_lessons, trainable_start
 
 __all__ = [
+    "Descent",
     "Lesson",
     "LessonLoss",
     "draw_labelled",
@@ -40,6 +44,22 @@ __all__ = [
 
 LessonLoss = Callable[[nn.Module, PackedExamples, Sequence[int]], Tensor]
 """Loss of a base whose adapter is active, on a batch of lessons with these numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """One step that was done."""
+
+    step: int
+    """From 1."""
+    loss: float
+    """Before the update."""
+    seconds: float
+    """What it took, waiting for others left out."""
+    tokens: Float[Tensor, "tokens rows cols"]
+    """After the update, float32, on the base's device. The next step changes them: copy to keep."""
+    learnt: tuple[str, ...]
+    """Prompts learnt from so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +146,7 @@ def train_on_lessons(
     name: str,
     learning_rate: Callable[[int], float],
     loss: LessonLoss = label_loss,
-) -> Generator[tuple[Descent, tuple[str, ...]]]:
+) -> Generator[Descent]:
     """Train weight tokens, step by step; closing the iterator cancels.
 
     Args:
@@ -140,16 +160,21 @@ def train_on_lessons(
         loss: What a step lowers; the reference answers' if not given.
 
     Yields:
-        Every step, and the prompts learnt from so far.
+        After every step.
 
     Raises:
         TrainingError: If the loss or its gradient is not finite.
     """
     base = runtime.base
+    start = trainable_start(start, layout, config.seed)
+    tokens = nn.Parameter(start.to(base.device, torch.float32))
+    optimizer = torch.optim.AdamW([tokens], weight_decay=0.0)
     # Serves as a set that keeps its order.
     learnt: dict[str, None] = {}
-
-    def step_loss(tokens: nn.Parameter, step: int) -> Tensor:
+    for step in range(config.steps):
+        rate = learning_rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         # Counted at every step, because lessons may be added in between.
         drawn = draw_lessons(
             len(lessons),
@@ -158,23 +183,29 @@ def train_on_lessons(
             full_share=config.full_share,
             seed=config.seed,
         )
-        learnt.update((lessons[at].prompt, None) for at, _ in drawn)
+        numbers = [at for at, _ in drawn]
+        learnt.update((lessons[at].prompt, None) for at in numbers)
         rows = [
             lessons[at].full if mode == "full" else lessons[at].bare or lessons[at].full
             for at, mode in drawn
         ]
-        # One row, because all lessons share one adapter.
-        batch = pack([rows]).to(base.device)
-        with runtime.host.applying(runtime.host.fit(tokens[None], layout)):
-            return loss(base.model, batch, [at for at, _ in drawn])
-
-    for done in descend(
-        trainable_start(start, layout, config.seed).to(base.device),
-        step_loss,
-        runtime.lock,
-        name=name,
-        steps=config.steps,
-        learning_rate=learning_rate,
-        clip_norm=config.clip_norm,
-    ):
-        yield done, tuple(learnt)
+        with runtime.lock:
+            started = time.monotonic()
+            # One row, because all lessons share one adapter.
+            batch = pack([rows]).to(base.device)
+            with runtime.host.applying(runtime.host.fit(tokens[None], layout)):
+                value = loss(base.model, batch, numbers)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+        # The lock is free already: from here on only the tokens are touched.
+        norm = nn.utils.clip_grad_norm_([tokens], config.clip_norm).item()
+        found = value.item()
+        # The sum is finite only if both are. Before the update, which would spoil the tokens.
+        if not math.isfinite(found + norm):
+            raise TrainingError(
+                f"{name}, step {step + 1}: loss {found}, gradient norm {norm}. Lower the learning "
+                f"rate (here {rate:g}), or start from another adapter."
+            )
+        optimizer.step()
+        seconds = time.monotonic() - started
+        yield Descent(step + 1, found, seconds, tokens.detach(), tuple(learnt))

@@ -229,7 +229,6 @@ def _train(
     held_back = [example for _lesson, example, _said in answered.held_back]
     before = now = None if score is None or not held_back else score(start, held_back)
     seconds = 0.0
-    learnt: tuple[str, ...] = ()
     # `said` and `lessons` grow together, also during training, so a lesson's number serves both.
     steps = train_on_lessons(
         runtime,
@@ -242,7 +241,7 @@ def _train(
         loss=partial(_teacher_loss, answered.said) if answered.said else label_loss,
     )
     with closing(steps):
-        for done, learnt in steps:  # noqa: B007 - both are read after the loop
+        for done in steps:
             seconds += done.seconds
             ends = done.step == last or (enough is not None and enough())
             if score is not None and held_back and (ends or done.step in points):
@@ -266,7 +265,7 @@ def _train(
     ((_, commonest),) = Counter(answered.answers).most_common(1)
     return Refined(
         done.tokens.cpu(),
-        learnt,
+        done.learnt,
         commonest_share=commonest / len(answered.answers),
         steps=done.step,
         score=now,

@@ -1,49 +1,21 @@
-"""Gradient steps on the weight tokens of one LoRA: where they start, what they draw, how they go.
+"""Gradient steps on weight tokens: where they start, what they draw, when they are scored.
 
-Refining and training on labels differ in what a step learns, which is a function given to
-`descend`. Knows no prompts and no files.
+Knows no prompts and no files.
 """
 
-import math
 import random
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from dnd_engine.errors import TrainingError
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.models.turns import TurnLock
 from dnd_engine.tasks.folder import Mode
 
-__all__ = [
-    "Descent",
-    "check_points",
-    "descend",
-    "draw_lessons",
-    "shared_start",
-    "trainable_start",
-]
+__all__ = ["check_points", "draw_lessons", "shared_start", "trainable_start"]
 
 _FIRST_POINT = 5
 """Steps before a training is scored for the first time; then after twice as many, and so on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Descent:
-    """One step that was done."""
-
-    step: int
-    """From 1."""
-    loss: float
-    """Before the update."""
-    seconds: float
-    """What it took, waiting for others left out."""
-    tokens: Float[Tensor, "tokens rows cols"]
-    """After the update, float32, on the base's device. The next step changes them: copy to keep."""
 
 
 def check_points(steps: int) -> tuple[int, ...]:
@@ -103,55 +75,3 @@ def draw_lessons(
         rng = random.Random(f"{seed}:refine:{place}:mode")
         drawn.append((order[at], "full" if rng.random() < full_share else "bare"))
     return drawn
-
-
-def descend(
-    start: Float[Tensor, "tokens rows cols"],
-    loss: Callable[[nn.Parameter, int], Tensor],
-    lock: TurnLock,
-    *,
-    name: str,
-    steps: int,
-    learning_rate: Callable[[int], float],
-    clip_norm: float,
-) -> Iterator[Descent]:
-    """Train weight tokens with AdamW, step by step; closing the iterator cancels.
-
-    Args:
-        start: Where to start, on the base's device; not changed.
-        loss: Loss of the tokens at a step, from 0.
-        lock: Guards the base; held while a loss and its gradient are computed, not between.
-        name: Name of the operation, for its error.
-        steps: How many.
-        learning_rate: Learning rate at a step, from 0.
-        clip_norm: Maximum norm of the gradient.
-
-    Yields:
-        After every step.
-
-    Raises:
-        TrainingError: If the loss or its gradient is not finite.
-    """
-    # `copy`, because `to` returns a float32 `start` itself, and updates are in place.
-    tokens = nn.Parameter(start.detach().to(torch.float32, copy=True))
-    optimizer = torch.optim.AdamW([tokens], weight_decay=0.0)
-    for step in range(steps):
-        rate = learning_rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        with lock:
-            started = time.monotonic()
-            value = loss(tokens, step)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-        # The lock is free already: from here on only the tokens are touched.
-        norm = nn.utils.clip_grad_norm_([tokens], clip_norm).item()
-        found = value.item()
-        # The sum is finite only if both are. Before the update, which would spoil the tokens.
-        if not math.isfinite(found + norm):
-            raise TrainingError(
-                f"{name}, step {step + 1}: loss {found}, gradient norm {norm}. Lower the learning "
-                f"rate (here {rate:g}), or start from another adapter."
-            )
-        optimizer.step()
-        yield Descent(step + 1, found, time.monotonic() - started, tokens.detach())
