@@ -10,7 +10,6 @@ reconstruction; Liang et al. 2025, arXiv:2506.16406, for reconstruction.
 import hashlib
 import random
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,46 +21,20 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.training.batches import Batch, TaskPool
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.examples import response_losses
-from dnd_engine.training.pairs import Pairs, open_pairs, token_scales
+from dnd_engine.training.pairs import open_pairs, token_scales
 from dnd_engine.training.recipe import TrainRecipe
 
-__all__ = [
-    "Objective",
-    "Reconstruction",
-    "TaskLoss",
-]
-
-
-@runtime_checkable  # in tests, beartype checks arguments against it
-class Objective(Protocol):
-    """One number to lower, for a batch and the weight tokens generated for it."""
-
-    needs_examples: bool
-    """Whether batches must hold examples; objectives on weights do without."""
-
-    def prepare(self, pools: Sequence[TaskPool]) -> None:
-        """Do what is done once before training, which may be slow."""
-        ...
-
-    def initialise(self, generator: Generator) -> None:
-        """Move the start of training, if the objective has a better one; still exactly the base."""
-        ...
-
-    def loss(self, batch: Batch, tokens: Float[Tensor, "tasks tokens rows cols"]) -> Tensor:
-        """The loss of a batch, differentiable in `tokens`."""
-        ...
+__all__ = ["Objective", "Reconstruction", "TaskLoss"]
 
 
 class TaskLoss:
     """Mean over examples of the loss per answer token: long answers do not outvote short ones."""
 
     needs_examples = True
+    """Whether batches must hold examples; objectives on weights do without."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-
-    def prepare(self, pools: Sequence[TaskPool]) -> None:
-        """Nothing to prepare."""
 
     def initialise(self, generator: Generator) -> None:
         """The generator's own start."""
@@ -86,43 +59,37 @@ class Reconstruction:
 
     Args:
         collection: A collection of the generator's layout, checked against the base.
+        pools: The tasks; of each trained one, the collection has checkpoints. They are read now,
+            which may be slow.
         recipe: For the seed and the cache.
         identity: Hash of the collection.
+
+    Raises:
+        TrainingError: If some were trained on other examples than the task folders hold now.
     """
 
     needs_examples = False
 
-    def __init__(self, collection: Collection, recipe: TrainRecipe, identity: str) -> None:
-        self._collection = collection
-        self._recipe = recipe
-        self._identity = identity
-        self._pairs: Pairs | None = None
-        self._slugs: tuple[str, ...] = ()
-
-    @property
-    def pairs(self) -> Pairs:
-        """Opened by `prepare`."""
-        assert self._pairs is not None, "`prepare` comes first"
-        return self._pairs
-
-    def prepare(self, pools: Sequence[TaskPool]) -> None:
-        """Open the checkpoints of the trained tasks, of which each has some.
-
-        Raises:
-            TrainingError: If some were trained on other examples than the task folders hold now.
-        """
+    def __init__(
+        self,
+        collection: Collection,
+        pools: Sequence[TaskPool],
+        recipe: TrainRecipe,
+        identity: str,
+    ) -> None:
         tasks = [pool.task for pool in pools if pool.role == "train"]
-        if changed := self._collection.made_otherwise(tasks):
+        if changed := collection.made_otherwise(tasks):
             raise TrainingError(
-                f"the collection `{self._collection.path}` was trained on other examples of "
+                f"the collection `{collection.path}` was trained on other examples of "
                 f"{len(changed)} task(s): {', '.join(f'`{slug}`' for slug in changed[:3])}"
                 f"{', ...' if len(changed) > 3 else ''}. Train on the task folders that it was "
                 "made from, or collect from these into another folder."
             )
         # The cache holds means over these tasks, so its name depends on them too.
         trained = [task.info.slug for task in tasks]
-        identity = hashlib.sha256("\0".join((self._identity, *trained)).encode()).hexdigest()
-        self._pairs = open_pairs(self._collection, trained, self._recipe.cache_folder, identity)
+        identity = hashlib.sha256("\0".join((identity, *trained)).encode()).hexdigest()
+        self.pairs = open_pairs(collection, trained, recipe.cache_folder, identity)
+        self._seed = recipe.seed
         self._slugs = tuple(pool.task.info.slug for pool in pools)
 
     def initialise(self, generator: Generator) -> None:
@@ -148,5 +115,8 @@ class Reconstruction:
 
     def _targets(self, batch: Batch, tokens: Tensor) -> Float[Tensor, "tasks tokens rows cols"]:
         # Seeded by the step, so that a resumed run draws the same snapshots.
-        rng = random.Random(f"{self._recipe.seed}:{batch.step}:snapshots")
+        rng = random.Random(f"{self._seed}:{batch.step}:snapshots")
         return self.pairs.draw([self._slugs[i] for i in batch.tasks], rng).to(tokens)
+
+
+Objective = TaskLoss | Reconstruction

@@ -72,11 +72,6 @@ class Prepared:
     teacher_start: Float[Tensor, "tokens rows cols"] | None = None
     """Weight tokens that a teacher's training starts from; None unless one is trained."""
 
-    @property
-    def trained(self) -> tuple[int, ...]:
-        """Positions of the tasks that are trained on."""
-        return tuple(i for i, pool in enumerate(self.pools) if pool.role == "train")
-
 
 def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     """Load, check, and do what is done once.
@@ -102,15 +97,15 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     runtime = Runtime.of(base, generator.config.layout)
     hashes = {"base": base.weights.sha256, "encoder": encoder.sha256}
     warm_start = _open_warm_start(recipe, generator.config, hashes)
-    objective = _make_objective(recipe, runtime, generator.config, hashes)
+    collection = _open_collection(recipe, generator.config, hashes)
     tasks = _read_tasks(recipe, hashes)
     families = split_families(tasks, recipe.validation_families, recipe.seed)
     inherited = {} if warm_start is None else warm_start.config.training
     _check_unseen(families, inherited)
     pools = build_pools(tasks, base.tokenizer, recipe, families)
     _check_count(recipe, pools)
-    if recipe.collection is not None:
-        pools = _with_checkpoints(pools, Collection.open(recipe.collection))
+    if collection is not None:
+        pools = _with_checkpoints(pools, collection)
     identity = {**recipe.identity(), **{f"{name}_sha256": h for name, h in hashes.items()}}
     if checkpoint.exists():
         _check_checkpoint(checkpoint, identity, recipe)
@@ -121,20 +116,14 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
     # Before the slow work, so that whoever watches the folder sees meanwhile what is planned.
     write_aside(recipe.out / RECIPE, (json.dumps(recipe.to_json(), indent=1) + "\n").encode())
-    objective.prepare(pools)
+    objective: Objective = TaskLoss(runtime)
+    if collection is not None and recipe.objective == "reconstruction":
+        objective = Reconstruction(collection, pools, recipe, hashes["collection"])
     conditions = ConditionPool.unread(len(pools))
     if reads:
         conditions = encode_conditions(pools, reader, read_by, recipe)
     prepared = Prepared(
-        runtime,
-        dtype,
-        generator,
-        objective,
-        pools,
-        conditions,
-        hashes,
-        identity,
-        inherited,
+        runtime, dtype, generator, objective, pools, conditions, hashes, identity, inherited
     )
     if warm_start is not None and recipe.kind == "teacher":
         # A teacher is trained in the place of the shared tokens; its decoder is not used.
@@ -146,7 +135,8 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
         # With its channel statistics, because its decoder has learnt to read what they standardise.
         generator.load_state_dict(warm_start.load(device, torch.float32).state_dict())
     else:
-        generator.set_condition_statistics(*conditions.statistics(prepared.trained))
+        trained = (i for i, pool in enumerate(pools) if pool.role == "train")
+        generator.set_condition_statistics(*conditions.statistics(trained))
         objective.initialise(generator)
     return prepared
 
@@ -244,16 +234,15 @@ def _check_unseen(families: set[str], inherited: Mapping[str, Any]) -> None:
         )
 
 
-def _make_objective(
-    recipe: TrainRecipe,
-    runtime: Runtime,
-    config: GeneratorConfig,
-    hashes: dict[str, str],
-) -> Objective:
-    if recipe.objective == "task_loss":
-        return TaskLoss(runtime)
-    assert recipe.collection is not None
+def _open_collection(
+    recipe: TrainRecipe, config: GeneratorConfig, hashes: dict[str, str]
+) -> Collection | None:
+    """The checkpoints, if the recipe names some; to be reconstructed, they must fit the recipe."""
+    if recipe.collection is None:
+        return None
     collection = Collection.open(recipe.collection)
+    if recipe.objective == "task_loss":
+        return collection
     collection.check_base(config.base["id"], config.base["fingerprint"])
     if collection.layout != config.layout:
         raise TrainingError(
@@ -262,7 +251,7 @@ def _make_objective(
             "collection's."
         )
     hashes["collection"] = collection.train_runs_sha256
-    return Reconstruction(collection, recipe, hashes["collection"])
+    return collection
 
 
 def _read_tasks(recipe: TrainRecipe, hashes: dict[str, str]) -> tuple[Task, ...]:
