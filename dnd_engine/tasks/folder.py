@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -199,8 +199,13 @@ def is_folder_name(slug: str) -> bool:
     return bool(slug) and plain and len(slug.encode()) <= _MAX_SLUG
 
 
-def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
+def write_tasks(out: Path, tasks: Sequence[Task], more: Sequence[Mapping[str, str]] = ()) -> None:
     """Write a task folder that `load_tasks` reads back, aside first, then renamed.
+
+    Args:
+        out: The new folder.
+        tasks: Its tasks.
+        more: For each task the same further columns of the index, which are for people.
 
     Raises:
         TaskError: If something exists at `out`, or an index of these tasks would be refused.
@@ -208,18 +213,22 @@ def write_tasks(out: Path, tasks: Sequence[Task]) -> None:
     check_new(out)
     # Without `answer_format` and `variant`: variants are never stored.
     columns = (*COLUMNS, *OPTIONAL_COLUMNS)
-    rows = [{name: getattr(task.info, name) for name in columns} for task in tasks]
+    rows: list[dict[str, Any]] = [
+        # The counts are for people too; `read_index` leaves them alone.
+        {name: getattr(task.info, name) for name in columns}
+        | {"n_train": len(task.train), "n_test": len(task.test)}
+        | dict(extra)
+        for task, extra in zip(tasks, more or [{}] * len(tasks), strict=True)
+    ]
     faults = [f"task `{row['slug']}`: {words}" for row in rows for words in _faults(row)]
     faults += _repeated([task.info.slug for task in tasks])
     _raise_all(f"`{out}`", faults)
     with written_aside(out) as aside:
         aside.mkdir()
         with (aside / "tasks.csv").open("w", encoding="utf-8", newline="") as stream:
-            # The two counts are for people; `read_index` leaves them alone.
-            writer = csv.DictWriter(stream, (*columns, "n_train", "n_test"), lineterminator="\n")
+            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
             writer.writeheader()
-            for row, task in zip(rows, tasks, strict=True):
-                writer.writerow(row | {"n_train": len(task.train), "n_test": len(task.test)})
+            writer.writerows(rows)
         for task in tasks:
             side = aside / "tasks" / task.info.slug
             side.mkdir(parents=True)

@@ -1,6 +1,5 @@
 """Operations to a task folder, the same bytes for the same seed."""
 
-import csv
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,14 +7,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dnd_engine.errors import ConfigError, TaskError
-from dnd_engine.files import written_aside
+from dnd_engine.errors import ConfigError
 from dnd_engine.tasks.families.inputs import Item, draw_items
 from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.registry import all_inputs, all_operations
 from dnd_engine.tasks.families.sample import sample_operations
 from dnd_engine.tasks.families.words import Side
-from dnd_engine.tasks.folder import Example, Task, TaskInfo, write_tasks
+from dnd_engine.tasks.folder import Example, Task, TaskInfo, check_new, write_tasks
 
 __all__ = ["write_families"]
 
@@ -62,8 +60,7 @@ def write_families(
             f"expected at least {_MIN_TRAIN} train and 1 test examples a task, got "
             f"{train_examples} and {test_examples}."
         )
-    if out.exists():
-        raise TaskError(f"`{out}` exists already. Choose a new folder, or remove it first.")
+    check_new(out)
     operations = all_operations()
     if num_operations is not None:
         operations = sample_operations(operations, num_operations, seed)
@@ -84,10 +81,9 @@ def write_families(
         )
         for op in bar
     ]
-    # `write_tasks` alone would be atomic too, but would show the folder without these columns.
-    with written_aside(out) as aside:
-        write_tasks(aside, tasks)
-        _add_columns(aside / "tasks.csv", operations)
+    # Where the tasks come from, and which of them share their inputs.
+    more = [{"source": _SOURCE, "input_kind": op.kind} for op in operations.values()]
+    write_tasks(out, tasks, more)
     return len(tasks)
 
 
@@ -104,19 +100,6 @@ def _info(op: Operation) -> TaskInfo:
         holdout=op.holdout,
         operation=op.name,
     )
-
-
-def _add_columns(index: Path, operations: Mapping[str, Operation]) -> None:
-    """Where the tasks come from, and which of them share their inputs."""
-    with index.open(encoding="utf-8", newline="") as stream:
-        rows = [
-            row | {"source": _SOURCE, "input_kind": operations[row["slug"]].kind}
-            for row in csv.DictReader(stream)
-        ]
-    with index.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _examples(

@@ -413,7 +413,7 @@ def test_the_audit_finds_no_fault(folder: Path) -> None:
 
 def test_an_existing_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(TaskError, match="exists already"):
+    with pytest.raises(TaskError, match="is there already"):
         write_families(tmp_path)
     assert files(tmp_path) == {"mine.txt": b"mine"}
 
