@@ -20,7 +20,7 @@ from decimal import Decimal, InvalidOperation
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from dnd_engine.tasks.families import apply_operation, operation_names
+from dnd_engine.tasks.families import apply_operation, trained_operations
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import FORMATS, AnswerFormat
 
@@ -120,7 +120,7 @@ class TrainedOperations:
             return None
         bare = example.bare
         if bare not in self.known:
-            made = (apply_operation(name, bare) for name in operation_names("train"))
+            made = (apply_operation(name, bare) for name in trained_operations())
             answers = {_plain(answer) for answer in made if answer is not None}
             self.known[bare] = frozenset(answers - {_plain(bare)})
         found, wanted = grader.payload(text), grader.payload(example.response)

@@ -12,7 +12,7 @@ from dnd_engine.tasks.families.inputs import Make
 from dnd_engine.tasks.families.operation import Operation, operations_of
 from dnd_engine.tasks.families.primitives import PRIMITIVES
 
-__all__ = ["all_inputs", "all_operations", "apply_operation", "operation_names"]
+__all__ = ["all_inputs", "all_operations", "apply_operation", "trained_operations"]
 
 
 @cache
@@ -38,17 +38,9 @@ def all_inputs() -> Mapping[str, Make]:
     return {**inputs.KINDS, **kinds.INPUTS}
 
 
-def operation_names(split: str) -> tuple[str, ...]:
-    """Names of the operations of a split, `train` or `heldout`.
-
-    Raises:
-        ConfigError: If there is no such split.
-    """
-    if split not in ("train", "heldout"):
-        raise ConfigError(f"`split` must be train or heldout, got {split!r}.")
-    return tuple(
-        name for name, op in all_operations().items() if bool(op.holdout) == (split == "heldout")
-    )
+def trained_operations() -> tuple[str, ...]:
+    """Names of the operations that are not held out."""
+    return tuple(name for name, op in all_operations().items() if not op.holdout)
 
 
 def apply_operation(name: str, text: str) -> str | None:
@@ -67,8 +59,6 @@ def apply_operation(name: str, text: str) -> str | None:
     """
     operation = all_operations().get(name)
     if operation is None:
-        raise ConfigError(
-            f"there is no operation {name!r}; `operation_names` lists those that there are."
-        )
+        raise ConfigError(f"there is no operation {name!r}; `all_operations` has them all.")
     # An input of another operation may have empty parts, and an empty text is no answer.
     return (operation.run(text) or None) if operation.run is not None else None

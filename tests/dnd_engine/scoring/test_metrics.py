@@ -13,7 +13,7 @@ from dnd_engine.scoring.metrics import (
     exact_match,
     rouge,
 )
-from dnd_engine.tasks.families import apply_operation, operation_names
+from dnd_engine.tasks.families import apply_operation, trained_operations
 from dnd_engine.tasks.folder import Example, Task, TaskInfo
 from dnd_engine.tasks.formats import FORMATS, formatted
 
@@ -156,7 +156,7 @@ def test_an_answer_of_another_trained_operation_is_a_substitution() -> None:
     bare = "red blue green"
     known = {
         name: made
-        for name in operation_names("train")
+        for name in trained_operations()
         if (made := apply_operation(name, bare)) is not None
     }
     name, right = next((n, a) for n, a in known.items() if a.strip() != bare)
@@ -175,7 +175,7 @@ def test_an_answer_of_another_trained_operation_is_a_substitution() -> None:
 
 def test_a_substitution_is_seen_inside_its_format() -> None:
     bare = "red blue green"
-    answers = (apply_operation(name, bare) for name in operation_names("train"))
+    answers = (apply_operation(name, bare) for name in trained_operations())
     other = next(a for a in answers if a is not None and a.split() != bare.split())
     plain = task(Example(f"Do it.\n\n{bare}", "quite new"), operation="op-new")
     asked = formatted(plain, "square", seed=0)
