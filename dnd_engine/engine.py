@@ -93,9 +93,9 @@ class Engine:
         generator: ResidentGenerator | None = None
         if folder is not None:
             dtype = next(base.model.parameters()).dtype
-            generator = ResidentGenerator.of(
-                folder, folder.load(base.device, dtype), encoder, runtime
-            )
+            loaded = folder.load(base.device, dtype)
+            teacher = folder.load_teacher()
+            generator = ResidentGenerator(folder, loaded, encoder, runtime, teacher)
         self.info = EngineInfo.of(base, encoder_weights, generator, seconds)
         self._loaded = Loaded(config, runtime, encoder, generator, self.info)
         self._verifier = Verifier(runtime)

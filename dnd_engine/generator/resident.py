@@ -28,19 +28,8 @@ class ResidentGenerator:
     generator: Generator
     encoder: PromptEncoder
     runtime: Runtime
-    teacher: Float[Tensor, "tokens rows cols"] | None = None
+    teacher: Float[Tensor, "tokens rows cols"] | None
     """Weight tokens of the trained teacher, which answers whole prompts; None without one."""
-
-    @classmethod
-    def of(
-        cls, folder: GeneratorFolder, generator: Generator, encoder: PromptEncoder, runtime: Runtime
-    ) -> "ResidentGenerator":
-        """Combine a loaded generator with its encoder.
-
-        Raises:
-            GeneratorError: If the teacher's file is damaged or has another layout.
-        """
-        return cls(folder, generator, encoder, runtime, folder.load_teacher())
 
     @property
     def layout(self) -> LoRALayout:
