@@ -20,6 +20,7 @@ __all__ = [
     "Verb",
     "Vocabulary",
     "open_list",
+    "spelled",
     "vocabulary",
 ]
 
@@ -41,6 +42,11 @@ NUMBERS = _words(
     "sixteen seventeen eighteen nineteen twenty"
 )
 """Number words, each at the index that it names."""
+
+
+def spelled(number: int) -> str | None:
+    """A number as a word; None if there is none here."""
+    return NUMBERS[number] if number < len(NUMBERS) else None
 
 
 @dataclass(frozen=True, slots=True)

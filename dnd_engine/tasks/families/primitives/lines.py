@@ -1,10 +1,11 @@
 """Primitives on lines, on comma-separated lists and on sentences."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from dnd_engine.tasks.families.operation import OnText, Primitives, TextFunction
 from dnd_engine.tasks.families.scopes import split_items
-from dnd_engine.tasks.families.words import NUMBERS
+from dnd_engine.tasks.families.words import spelled
 
 __all__ = ["PRIMITIVES"]
 
@@ -88,10 +89,6 @@ def _prefixed(name: str, what: str, prefix: Callable[[int], str]) -> tuple[OnTex
     )
 
 
-def _suffixed(sign: str) -> Callable[[Parts], str]:
-    return lambda parts: "\n".join(f"{part}{sign}" for part in parts)
-
-
 PRIMITIVES: Primitives = {
     ("line-pick", "string"): (
         _line("first", lambda p: p[0]),
@@ -137,7 +134,7 @@ PRIMITIVES: Primitives = {
     ("line-suffix", "format"): tuple(
         _line(
             f"suffix-{name}",
-            _suffixed(sign),
+            partial(_ended, end=sign, separator="\n"),
             f"put {what} at the end of each line",
             f"end every line with {what}",
             f"add {what} to each line",
@@ -185,7 +182,7 @@ PRIMITIVES: Primitives = {
     ("part-count", "string"): (
         _line("count", lambda p: str(len(p))),
         _item("count", lambda p: str(len(p))),
-        _item("count-spelled", lambda p: NUMBERS[len(p)] if len(p) < len(NUMBERS) else None),
+        _item("count-spelled", lambda p: spelled(len(p))),
     ),
     ("sentence-pick", "extraction"): (
         _said("first", lambda p: f"{p[0]}."),

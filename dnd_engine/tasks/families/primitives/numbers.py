@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from dnd_engine.tasks.families.operation import OnText, Primitives, TextFunction
 from dnd_engine.tasks.families.scopes import DIGITS, find_numbers
-from dnd_engine.tasks.families.words import NUMBERS
+from dnd_engine.tasks.families.words import NUMBERS, spelled
 
 __all__ = ["PRIMITIVES"]
 
@@ -50,10 +50,6 @@ def _of_two(change: Callable[[int, int], str | None]) -> TextFunction:
     return function
 
 
-def _spelled(number: int) -> str | None:
-    return NUMBERS[number] if number < len(NUMBERS) else None
-
-
 def _unspelled(text: str) -> str | None:
     changed = _SPELLED.sub(lambda m: str(NUMBERS.index(m[0])), text)
     return changed if changed != text else None
@@ -65,9 +61,9 @@ def _number(name: str, function: TextFunction) -> OnText:
 
 PRIMITIVES: Primitives = {
     ("spell-number", "format"): (
-        _number("spell-each", _each(_spelled)),
-        _number("spell-first", _at(0, _spelled)),
-        _number("spell-last", _at(1, _spelled)),
+        _number("spell-each", _each(spelled)),
+        _number("spell-first", _at(0, spelled)),
+        _number("spell-last", _at(1, spelled)),
         _number("spell-digits", _unspelled),
     ),
     ("change-number", "math"): (

@@ -1,7 +1,7 @@
 """Primitives that join words, count them, or put them into a template."""
 
 from dnd_engine.tasks.families.operation import OnWords, Primitives
-from dnd_engine.tasks.families.words import NUMBERS
+from dnd_engine.tasks.families.words import spelled
 
 __all__ = ["PRIMITIVES"]
 
@@ -64,11 +64,7 @@ PRIMITIVES: Primitives = {
     ),
     ("count", "string"): (
         OnWords("count-digits", lambda words: str(len(words)), spans=("", "each-line")),
-        OnWords(
-            "count-spelled",
-            lambda words: NUMBERS[len(words)] if len(words) < len(NUMBERS) else None,
-            spans=("", "each-line"),
-        ),
+        OnWords("count-spelled", lambda words: spelled(len(words)), spans=("", "each-line")),
     ),
     ("template", "format"): (
         _template("see", "I can see X", ("", "each-line")),
