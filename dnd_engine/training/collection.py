@@ -30,7 +30,6 @@ from dnd_engine.training.collection_files import (
     DAMAGED,
     FORMAT,
     MANIFEST,
-    LossRow,
     Run,
     Snapshot,
     check_origin,
@@ -176,8 +175,13 @@ class Collection:
         Raises:
             TrainingError: If task or seed is unknown, or the file is not the one written.
         """
-        run = self._run(slug, seed)
-        return self.read(run, run.snapshots[-1])
+        runs = {run.seed: run for run in self._runs_of(slug)}
+        if seed not in runs:
+            raise TrainingError(
+                f"collection `{self.path}` has no seed {seed} of `{slug}`; it has "
+                f"{', '.join(map(str, runs))}."
+            )
+        return self.read(runs[seed], runs[seed].snapshots[-1])
 
     def mean(self) -> Float[Tensor, "tokens rows cols"]:
         """Mean of the final checkpoints of all `train` tasks; every task and seed has equal weight.
@@ -196,14 +200,6 @@ class Collection:
         for run in runs:
             total += self.read(run, run.snapshots[-1])
         return total / len(runs)
-
-    def losses(self, slug: str, seed: int = 0) -> tuple[LossRow, ...]:
-        """The loss curve of a run.
-
-        Raises:
-            TrainingError: If task or seed is unknown, or `losses.csv` is damaged.
-        """
-        return read_losses(self.path / self._run(slug, seed).folder)
 
     def seconds(self, run: Run) -> float:
         """What a run took, on whatever machine trained it.
@@ -306,15 +302,6 @@ class Collection:
                 f"such as {', '.join(self.slugs[:3])}."
             )
         return runs
-
-    def _run(self, slug: str, seed: int) -> Run:
-        runs = {run.seed: run for run in self._runs_of(slug)}
-        if seed not in runs:
-            raise TrainingError(
-                f"collection `{self.path}` has no seed {seed} of `{slug}`; it has "
-                f"{', '.join(map(str, runs))}."
-            )
-        return runs[seed]
 
 
 def write_snapshot(

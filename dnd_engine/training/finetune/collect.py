@@ -35,6 +35,7 @@ from dnd_engine.training.collection_files import (
     MANIFEST,
     Run,
     check_origin,
+    read_losses,
     write_aside,
 )
 from dnd_engine.training.finetune.collect_recipe import (
@@ -304,7 +305,7 @@ def _draw_losses(collection: Collection) -> None:
     few = len(collection.runs) <= _MAX_NAMED
     lines = []
     for run in collection.runs:
-        rows = collection.losses(run.slug, run.seed)
+        rows = read_losses(collection.path / run.folder)
         losses = [row.loss for row in rows if row.loss is not None]
         name = f"{run.slug}, seed {run.seed}" if run.seed else run.slug
         points = list(enumerate(losses, start=1))
