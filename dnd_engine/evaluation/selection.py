@@ -68,16 +68,13 @@ def choose_tasks(
         plain = [t for t in load_tasks(folders, split="train") if t.info.slug in set(trained)]
         if split == "train":
             found += plain
-        # `formats` takes no limit below 1, even where there are no tasks.
-        everything = max(1, len(plain) * len(formats.FORMATS))
-        count = limit or everything
         if "pair" in holdouts:
             # All of them, in random order: those in formats that the generator does not know must
             # not use up the limit.
-            pairs = formats.unseen_pairs(plain, limit=everything, seed=seed)
-            found += [task for task in pairs if task.info.answer_format in known][:count]
+            pairs = formats.unseen(plain, "pair", seed=seed)
+            found += [task for task in pairs if task.info.answer_format in known][:limit]
         if "format" in holdouts:
-            found += formats.unseen_formats(plain, limit=count, seed=seed)
+            found += formats.unseen(plain, "format", limit=limit, seed=seed)
     if split == "heldout" and (not holdouts or set(holdouts) - {"pair", "format"}):
         found += [
             task

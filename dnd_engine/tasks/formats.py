@@ -8,10 +8,11 @@ never trained, and two formats are not trained at all.
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from statistics import median
 from types import MappingProxyType
+from typing import Literal
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.prompts.split import split_prompt
@@ -26,8 +27,7 @@ __all__ = [
     "formatted",
     "is_short_answer",
     "pair_is_held_out",
-    "unseen_formats",
-    "unseen_pairs",
+    "unseen",
 ]
 
 _SHORT_CHARS = 80
@@ -209,43 +209,32 @@ def expand(tasks: Iterable[Task], *, per_task: int, seed: int) -> tuple[Task, ..
     return tuple(found)
 
 
-def unseen_pairs(tasks: Iterable[Task], *, limit: int, seed: int) -> tuple[Task, ...]:
-    """Trained tasks in trained formats that were never put together, for evaluation.
+def unseen(
+    tasks: Iterable[Task],
+    holdout: Literal["pair", "format"],
+    *,
+    limit: int | None = None,
+    seed: int,
+) -> tuple[Task, ...]:
+    """Trained tasks in formats that they were never trained in, for evaluation.
 
     Args:
         tasks: Tasks of the train split, in no format.
-        limit: Maximum number of pairs, drawn by seed.
+        holdout: `pair` for trained formats that were never put together with the task, `format`
+            for formats that are never trained.
+        limit: Maximum number of pairs of task and format, drawn by seed; None is all.
         seed: Draws pairs and wordings.
     """
+    names = _names(held_out=holdout == "format")
     pairs = [
         (task, name)
         for task in tasks
         if is_short_answer(task)
-        for name in _names(held_out=False)
-        if pair_is_held_out(task.info.slug, name)
+        for name in names
+        if holdout == "format" or pair_is_held_out(task.info.slug, name)
     ]
-    return _unseen(pairs, "pair", limit, seed)
-
-
-def unseen_formats(tasks: Iterable[Task], *, limit: int, seed: int) -> tuple[Task, ...]:
-    """Trained tasks in formats that are never trained, for evaluation.
-
-    Args:
-        tasks: Tasks of the train split, in no format.
-        limit: Maximum number of pairs of task and format, drawn by seed.
-        seed: Draws pairs and wordings.
-    """
-    names = _names(held_out=True)
-    pairs = [(task, name) for task in tasks if is_short_answer(task) for name in names]
-    return _unseen(pairs, "format", limit, seed)
-
-
-def _unseen(
-    pairs: Sequence[tuple[Task, str]], holdout: str, limit: int, seed: int
-) -> tuple[Task, ...]:
-    if limit < 1:
-        raise ConfigError(f"`limit` must be at least 1, got {limit}.")
-    chosen = random.Random(f"{seed}:unseen:{holdout}").sample(pairs, min(limit, len(pairs)))
+    count = len(pairs) if limit is None else min(limit, len(pairs))
+    chosen = random.Random(f"{seed}:unseen:{holdout}").sample(pairs, count)
     made = (formatted(task, name, seed) for task, name in chosen)
     return tuple(
         Task(replace(task.info, split="heldout", holdout=holdout), task.train, task.test)

@@ -1411,6 +1411,8 @@ def test_held_out_tasks_are_chosen_by_what_is_new(folder: Path) -> None:
         choose_tasks([folder], TRAINED, split="heldout", holdouts=("luck",))
     with pytest.raises(ConfigError, match=r"`holdouts` are kinds of held-out tasks\. Leave them o"):
         choose_tasks([folder], TRAINED, split="train", holdouts=("pair",))
+    with pytest.raises(ConfigError, match="`limit` must be at least 1, got 0"):
+        choose_tasks([folder], TRAINED, split="train", limit=0)
 
 
 def test_pairs_and_formats_are_made_of_trained_tasks_alone(folder: Path) -> None:

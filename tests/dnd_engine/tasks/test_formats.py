@@ -15,8 +15,7 @@ from dnd_engine.tasks.formats import (
     formatted,
     is_short_answer,
     pair_is_held_out,
-    unseen_formats,
-    unseen_pairs,
+    unseen,
 )
 
 SEEN = [name for name, found in FORMATS.items() if not found.held_out]
@@ -228,27 +227,22 @@ def test_a_negative_number_of_formats_is_refused() -> None:
 
 
 def test_unseen_pairs_are_what_expansion_can_never_make() -> None:
-    found = unseen_pairs(many(), limit=1000, seed=0)
+    found = unseen(many(), "pair", seed=0)
     trained = {t.info.slug for t in expand(many(), per_task=len(SEEN), seed=0)}
     everything = {f"{t.info.slug}~{name}" for t in many() for name in SEEN}
     assert {t.info.slug for t in found} == everything - trained
     assert {(t.info.holdout, t.info.split) for t in found} == {("pair", "heldout")}
-    some = unseen_pairs(many(), limit=7, seed=0)
+    some = unseen(many(), "pair", limit=7, seed=0)
     assert len(some) == 7
     assert set(some) <= set(found)
 
 
 def test_unseen_formats_are_the_held_out_ones() -> None:
-    found = unseen_formats(many(), limit=1000, seed=0)
+    found = unseen(many(), "format", seed=0)
     assert len(found) == 2 * len(many())
     assert {t.info.answer_format for t in found} == set(HELD_OUT)
     assert {(t.info.holdout, t.info.split) for t in found} == {("format", "heldout")}
-    assert len(unseen_formats(many(), limit=5, seed=0)) == 5
-
-
-def test_a_limit_below_one_is_refused() -> None:
-    with pytest.raises(ConfigError, match="`limit` must be at least 1, got 0"):
-        unseen_pairs([task()], limit=0, seed=0)
+    assert len(unseen(many(), "format", limit=5, seed=0)) == 5
 
 
 def test_json_keeps_letters_readable() -> None:
