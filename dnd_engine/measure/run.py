@@ -24,12 +24,7 @@ from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import Answer, ask, choose_shots
 from dnd_engine.tasks.folder import Example
-from dnd_engine.training.finetune.lessons import (
-    Descent,
-    draw_labelled,
-    train_on_lessons,
-    warm_up,
-)
+from dnd_engine.training.finetune.lessons import Descent, draw_labelled, train_on_lessons
 from dnd_engine.training.finetune.steps import check_points, shared_start
 
 __all__ = ["measure", "train"]
@@ -141,15 +136,7 @@ def train(
     scoring = [s.seconds for s in measured.passes if s.row == "adapter"]
     cost = sum(scoring)  # estimated cost of scoring one point
     seconds = 0.0
-    for done in train_on_lessons(
-        runtime,
-        start,
-        adapter.layout,
-        lessons,
-        config,
-        name="training",
-        learning_rate=lambda step: config.learning_rate * warm_up(step, config.warmup_steps),
-    ):
+    for done in train_on_lessons(runtime, start, adapter.layout, lessons, config, name="training"):
         seconds += done.seconds
         left = seconds / done.step * (config.steps - done.step)
         # Scoring each point to come is assumed to take as long as scoring the last one, or the

@@ -39,7 +39,6 @@ __all__ = [
     "label_loss",
     "short_enough",
     "train_on_lessons",
-    "warm_up",
 ]
 
 LessonLoss = Callable[[nn.Module, PackedExamples, Sequence[int]], Tensor]
@@ -126,11 +125,6 @@ def draw_labelled(
     return [Lesson.of(base, example) for example in chosen]
 
 
-def warm_up(step: int, steps: int) -> float:
-    """Factor on the learning rate at a step, from 0: a straight line up to 1."""
-    return min(1.0, (step + 1) / steps)
-
-
 def label_loss(model: nn.Module, batch: PackedExamples, _numbers: Sequence[int]) -> Tensor:
     """Nats per token of the reference answer, mean over lessons."""
     return response_losses(model, batch).nll.mean()
@@ -144,7 +138,7 @@ def train_on_lessons(
     config: RefineConfig | LabelledConfig,
     *,
     name: str,
-    learning_rate: Callable[[int], float],
+    final_share: float = 1.0,
     loss: LessonLoss = label_loss,
 ) -> Generator[Descent]:
     """Train weight tokens, step by step; closing the iterator cancels.
@@ -154,9 +148,10 @@ def train_on_lessons(
         start: Weight tokens to start from, left unchanged. Layers with zero A and B get a new A.
         layout: Layout of the weight tokens.
         lessons: What is learnt. More may be added between two steps.
-        config: Steps, batches, the share of whole prompts, and the seed of the order.
+        config: Steps, learning rate and its warm-up, batches, the share of whole prompts, and the
+            seed of the order.
         name: Name of the operation, for its error.
-        learning_rate: Learning rate at a step, from 0.
+        final_share: Share of the learning rate at the end; a straight line leads there.
         loss: What a step lowers; the reference answers' if not given.
 
     Yields:
@@ -172,7 +167,8 @@ def train_on_lessons(
     # Serves as a set that keeps its order.
     learnt: dict[str, None] = {}
     for step in range(config.steps):
-        rate = learning_rate(step)
+        warm_up = min(1.0, (step + 1) / config.warmup_steps)
+        rate = config.learning_rate * (warm_up * (1 - (1 - final_share) * step / config.steps))
         for group in optimizer.param_groups:
             group["lr"] = rate
         # Counted at every step, because lessons may be added in between.

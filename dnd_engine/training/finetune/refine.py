@@ -38,7 +38,6 @@ from dnd_engine.training.finetune.lessons import (
     label_loss,
     short_enough,
     train_on_lessons,
-    warm_up,
 )
 from dnd_engine.training.finetune.steps import check_points
 from dnd_engine.training.teacher import Said, greedy_answers, listen, teacher_divergence
@@ -237,7 +236,7 @@ def _train(
         answered.lessons,
         config,
         name="refine",
-        learning_rate=lambda step: config.learning_rate * _schedule(step, config),
+        final_share=0.1,
         loss=partial(_teacher_loss, answered.said) if answered.said else label_loss,
     )
     with closing(steps):
@@ -418,8 +417,3 @@ def _teacher_loss(
     counts = torch.bincount(owner, minlength=len(numbers))
     sums = divergence.new_zeros(len(numbers)).index_add(0, owner, divergence)
     return (sums / counts).mean()
-
-
-def _schedule(step: int, config: RefineConfig) -> float:
-    """A short warm-up, then a straight line down to a tenth."""
-    return warm_up(step, config.warmup_steps) * (1 - 0.9 * step / config.steps)

@@ -18,7 +18,7 @@ from dnd_engine.models.turns import TurnLock
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import encode_example, pack, response_losses
 from dnd_engine.training.finetune.lessons import Lesson, train_on_lessons
-from dnd_engine.training.finetune.refine import Refined, RefineStep, _schedule, choose, refine
+from dnd_engine.training.finetune.refine import Refined, RefineStep, choose, refine
 from dnd_engine.training.finetune.steps import draw_lessons
 from tests.dnd_engine.tiny import LAYOUT, random_tokens
 
@@ -98,7 +98,7 @@ def test_labels_are_learnt_by_the_training_that_measure_uses(base: BaseModel) ->
         lessons,
         LABELS,
         name="training",
-        learning_rate=lambda step: LABELS.learning_rate * _schedule(step, LABELS),
+        final_share=0.1,
     )
     assert torch.equal(last.tokens, made.tokens)
     assert last.learnt == made.prompts
@@ -108,13 +108,7 @@ def test_layers_that_an_imprint_left_at_zero_learn_too(base: BaseModel) -> None:
     empty = torch.zeros_like(start())
     lessons = [Lesson.of(base, example) for example in EXAMPLES]
     *_, last = train_on_lessons(
-        Runtime.of(base, LAYOUT),
-        empty,
-        LAYOUT,
-        lessons,
-        LABELS,
-        name="training",
-        learning_rate=lambda step: LABELS.learning_rate,
+        Runtime.of(base, LAYOUT), empty, LAYOUT, lessons, LABELS, name="training"
     )
     ups = [m for m in LAYOUT.matrices() if m.side == "B"]
     assert all(last.tokens[m.first_token : m.first_token + m.num_tokens].any() for m in ups)
