@@ -117,18 +117,16 @@ def fetch(
     from dnd_engine.tasks.datasets import fetch_tasks, read_dataset_recipes
 
     found = read_dataset_recipes(recipes, seed=seed, train_examples=train, test_examples=test)
-    made = fetch_tasks(found, out)
-    warnings = _grouped(made.warnings)
-    lines = [
-        f"{task.info.slug}: {len(task.train)} train, {len(task.test)} test" for task in made.tasks
-    ]
+    made, faults = fetch_tasks(found, out)
+    warnings = _grouped(faults)
+    lines = [f"{task.info.slug}: {len(task.train)} train, {len(task.test)} test" for task in made]
     lines += [f"Warning: {slug}: {words}" for slug, said in warnings.items() for words in said]
     show(
         {
             "folder": str(out),
-            "num_tasks": len(made.tasks),
-            "num_train": sum(len(task.train) for task in made.tasks),
-            "num_test": sum(len(task.test) for task in made.tasks),
+            "num_tasks": len(made),
+            "num_train": sum(len(task.train) for task in made),
+            "num_test": sum(len(task.test) for task in made),
             "warnings": warnings,
         },
         as_json,

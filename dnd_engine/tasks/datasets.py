@@ -23,7 +23,7 @@ from dnd_engine.tasks.folder import Example, Task, TaskInfo, check_new, is_folde
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["DatasetRecipe", "FetchedTasks", "fetch_tasks", "make_task", "read_dataset_recipes"]
+__all__ = ["DatasetRecipe", "fetch_tasks", "make_task", "read_dataset_recipes"]
 
 _BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 """What reads a local file, by its ending."""
@@ -134,15 +134,6 @@ class DatasetRecipe:
         return read_recipe(cls, path, overrides, (*needed, "metric", "licence", "category"))
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedTasks:
-    """The tasks of a folder that was made."""
-
-    tasks: tuple[Task, ...]
-    warnings: tuple[Fault, ...]
-    """Warnings of the label audit. With errors, the folder is not written."""
-
-
 def read_dataset_recipes(paths: Sequence[Path], **overrides: Any) -> tuple[DatasetRecipe, ...]:
     """Read recipe files, and all `*.yaml` of folders; `overrides` hold for each."""
     files = [file for path in paths for file in (sorted(path.glob("*.yaml")) or [path])]
@@ -151,13 +142,16 @@ def read_dataset_recipes(paths: Sequence[Path], **overrides: Any) -> tuple[Datas
 
 def fetch_tasks(
     recipes: Sequence[DatasetRecipe], out: Path, cache_dir: Path | None = None
-) -> FetchedTasks:
+) -> tuple[tuple[Task, ...], list[Fault]]:
     """Make a task folder, a task a recipe, and audit it before it is written.
 
     Args:
         recipes: With slugs of their own.
         out: The folder to make; nothing may stand there.
         cache_dir: Where `datasets` keeps what it loads; None takes its own place.
+
+    Returns:
+        The tasks, and the warnings of the audit.
 
     Raises:
         ConfigError: If `datasets` is not installed, or a recipe does not fit its dataset.
@@ -176,7 +170,7 @@ def fetch_tasks(
             f"nothing was written to `{out}`, as the labels do not hold: {'; '.join(errors)}."
         )
     write_tasks(out, tasks)
-    return FetchedTasks(tasks, tuple(faults))
+    return tasks, faults
 
 
 def make_task(recipe: DatasetRecipe, cache_dir: Path | None = None) -> Task:

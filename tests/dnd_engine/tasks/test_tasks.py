@@ -722,13 +722,13 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 def test_a_folder_of_files_becomes_a_task_folder(tmp_path: Path, ending: str) -> None:
     write_rows(tmp_path / "data" / f"train.{ending}", pair_rows(60))
     write_rows(tmp_path / "data" / f"test.{ending}", pair_rows(30, first=100))
-    made = fetch_tasks(
+    made, _ = fetch_tasks(
         [recipe(tmp_path / "data", train_examples=50, test_examples=20)],
         tmp_path / "tasks",
         tmp_path / "cache",
     )
-    assert made.tasks == load_tasks(tmp_path / "tasks")
-    (task,) = made.tasks
+    assert made == load_tasks(tmp_path / "tasks")
+    (task,) = made
     assert (len(task.train), len(task.test)) == (50, 20)
     assert task.info.family == "pairs"
     assert task.info.description == "Same?"
