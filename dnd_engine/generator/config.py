@@ -5,7 +5,7 @@ anything is built. Knows shapes and names; builds no module.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -198,14 +198,11 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
         fields["head_options"] = complete_options(values["head"], _object(values, "head_options"))
     if found > 2:
         for name, known in (("tokens", TokenScheme), ("padding", Padding)):
-            _one_of(name, values[name], get_args(known))
+            if values[name] not in get_args(known):
+                allowed = ", ".join(get_args(known))
+                raise ConfigError(f"`{name}` must be one of {allowed}, got {values[name]!r}.")
             fields[name] = values[name]
     return fields
-
-
-def _one_of(name: str, value: object, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigError(f"`{name}` must be one of {', '.join(known)}, got {value!r}.")
 
 
 def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
