@@ -6,8 +6,8 @@ logs and writes. Knows processes and gradients; knows no model.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -68,14 +68,9 @@ class Processes:
                 f"none. Set `tasks_per_step` to {self.count} or more, best to a multiple of it."
             )
 
-    @contextmanager
-    def first_goes_first(self) -> Iterator[None]:
+    def first_goes_first(self) -> AbstractContextManager[None]:
         """Let the first process do slow work whose result the others read from the disk."""
-        if self._state is None:
-            yield
-            return
-        with self._state.main_process_first():
-            yield
+        return nullcontext() if self._state is None else self._state.main_process_first()
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -84,11 +79,7 @@ class Processes:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process; all get the same answer."""
-        if self._state is None:
-            return flag
-        total = torch.tensor(float(flag), device=self._state.device)
-        torch.distributed.all_reduce(total)
-        return bool(total.item())
+        return self.sum(float(flag)) > 0
 
     def sum(self, value: float) -> float:
         """Add a number over all processes."""
