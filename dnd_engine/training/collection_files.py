@@ -26,7 +26,6 @@ __all__ = [
     "read_losses",
     "run_folder",
     "seconds_of",
-    "write_aside",
     "write_losses",
 ]
 
@@ -185,7 +184,7 @@ def write_losses(folder: Path, rows: Sequence[LossRow]) -> None:
         values = [getattr(row, name) for name in names]
         # `repr` writes the shortest text that reads back as the same number.
         lines.append(",".join("" if value is None else repr(value) for value in values))
-    write_aside(folder / "losses.csv", ("\n".join(lines) + "\n").encode())
+    write_whole(folder / "losses.csv", "\n".join(lines) + "\n")
 
 
 def read_losses(folder: Path) -> tuple[LossRow, ...]:
@@ -219,18 +218,3 @@ def _finite(text: str) -> float:
 def seconds_of(rows: Sequence[LossRow]) -> float:
     """Seconds that a run took: its steps and validations."""
     return sum(row.seconds or 0.0 for row in rows)
-
-
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a file beside its place, then rename.
-
-    Raises:
-        TrainingError: If the disk refuses.
-    """
-    try:
-        write_whole(path, data)
-    except OSError as error:
-        raise TrainingError(
-            f"`{path}` cannot be written: {error.strerror or error}. What was written before is "
-            "whole; make room and continue with --resume."
-        ) from error

@@ -55,16 +55,13 @@ def draw_monitors(out: Path) -> None:
         out: The run folder.
 
     Raises:
-        TrainingError: If the log cannot be read or the picture cannot be written.
+        TrainingError: If the log cannot be read.
+        OSError: If the disk refuses the picture.
     """
     seen = RunFolder(out).look()
     if not isinstance(seen, Training) or not seen.rows:
         raise TrainingError(f"`{out}` holds no log of a training run.")
-    path = out / "monitors.svg"
-    try:
-        write_whole(path, svg_file(training_charts(seen)))
-    except OSError as error:
-        raise TrainingError(f"`{path}` cannot be written: {error}") from error
+    write_whole(out / "monitors.svg", svg_file(training_charts(seen)))
 
 
 def training_charts(seen: Training, words: CurveWords = _ENGLISH) -> list[Chart]:

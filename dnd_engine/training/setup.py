@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dnd_engine.errors import TrainingError
+from dnd_engine.files import write_whole
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
@@ -38,7 +39,6 @@ from dnd_engine.training.batches import (
 )
 from dnd_engine.training.checkpoint import read_notes
 from dnd_engine.training.collection import Collection
-from dnd_engine.training.collection_files import write_aside
 from dnd_engine.training.objectives import Objective, Reconstruction, TaskLoss
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import RECIPE
@@ -115,7 +115,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     missing = [p for p in pools if reads and not condition_path(p, read_by, recipe).exists()]
     _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
     # Before the slow work, so that whoever watches the folder sees meanwhile what is planned.
-    write_aside(recipe.out / RECIPE, (json.dumps(recipe.to_json(), indent=1) + "\n").encode())
+    write_whole(recipe.out / RECIPE, json.dumps(recipe.to_json(), indent=1) + "\n")
     objective: Objective = TaskLoss(runtime)
     if collection is not None and recipe.objective == "reconstruction":
         objective = Reconstruction(collection, pools, recipe, hashes["collection"])

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dnd_engine.errors import TrainingError
-from dnd_engine.files import remove_leftovers
+from dnd_engine.files import remove_leftovers, write_whole
 from dnd_engine.generator.card import add_teacher, new_card
 from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.folder import (
@@ -45,7 +45,7 @@ from dnd_engine.training.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
-from dnd_engine.training.collection_files import MANIFEST, write_aside
+from dnd_engine.training.collection_files import MANIFEST
 from dnd_engine.training.examples import response_losses
 from dnd_engine.training.monitors import (
     GroupNLL,
@@ -517,7 +517,7 @@ def _cut_log(path: Path, steps: int) -> None:
         # What follows the last newline is no step's line, be it empty or half of one.
         kept = "".join(f"{line}\n" for line in text.split("\n") if _logged_step(line) <= steps)
         if kept != text:
-            write_aside(path, kept.encode())
+            write_whole(path, kept)
 
 
 def _logged_step(line: str) -> float:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from dnd_engine.charts import Line, Look, Scale, line_chart, svg_file
 from dnd_engine.cluster import Cluster, named_anywhere
 from dnd_engine.errors import TrainingError
-from dnd_engine.files import remove_leftovers
+from dnd_engine.files import remove_leftovers, write_whole
 from dnd_engine.tasks.folder import Task, hash_train
 from dnd_engine.training.checkpoint import naming_the_disk
 from dnd_engine.training.collection import Collection, Cosines, check_same_base
@@ -36,7 +36,6 @@ from dnd_engine.training.collection_files import (
     Run,
     check_origin,
     read_losses,
-    write_aside,
 )
 from dnd_engine.training.finetune.collect_recipe import (
     FREE,
@@ -262,7 +261,7 @@ class _Collector:
         # Sorted, because jobs of a cluster end in any order and the manifest must not differ.
         self.manifest["runs"] = [self.runs[key].to_json() for key in sorted(self.runs)]
         text = json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n"
-        write_aside(self.recipe.out / MANIFEST, text.encode())
+        write_whole(self.recipe.out / MANIFEST, text)
 
     def _check_room(self, num_runs: int) -> None:
         recipe, num_parameters = self.recipe, self.trainer.layout.num_parameters
@@ -292,7 +291,9 @@ def _train_elsewhere(recipe: CollectRecipe, group: Group) -> TrainedGroup:
     trainer = RunTrainer(recipe)
     ours = trainer.origin()["base"]
     check_same_base(recipe.out, base, ours["id"], ours["fingerprint"])
-    return trainer.train(group)
+    # Here too, because a cluster hands on no other error than one of ours as it is.
+    with naming_the_disk(recipe.out):
+        return trainer.train(group)
 
 
 def _typical_length(task: Task) -> float:
@@ -318,4 +319,4 @@ def _draw_losses(collection: Collection) -> None:
     axis = "step (mark: first snapshot)"
     chart = line_chart(lines, Scale.nice(0, end), Scale.nice(0, top), told, axis=axis)
     drawn = svg_file([chart.titled("Training loss", "nats per answer token")])
-    write_aside(collection.path / "losses.svg", drawn.encode())
+    write_whole(collection.path / "losses.svg", drawn)

