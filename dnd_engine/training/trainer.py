@@ -15,7 +15,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -178,7 +179,7 @@ class _Run:
         )
         # The other processes go through the same steps, but only the first keeps a log.
         log_path = recipe.out / LOG if first else Path(os.devnull)
-        with log_path.open("a", encoding="utf-8") as log, _Interrupt() as interrupt:
+        with log_path.open("a", encoding="utf-8") as log, _noting_interrupts() as asked:
             for step in bar:
                 if self._is_stale():
                     bar.close()
@@ -200,7 +201,7 @@ class _Run:
                 self.done = step + 1
                 # The signal reaches the processes at different moments. All must stop after the
                 # same step, or those that go on wait for the others' gradients for ever.
-                interrupted = self.processes.any(interrupt.asked)
+                interrupted = self.processes.any(asked.is_set())
                 if validates or interrupted or self.done % recipe.checkpoint_every == 0:
                     if first:  # a checkpoint that outlives a power cut needs the steps before it
                         os.fsync(log.fileno())
@@ -480,31 +481,28 @@ class _Run:
         ]
 
 
-class _Interrupt:
-    """Notes Ctrl-C, so that a step is finished before the run stops; a second one stops at once.
+@contextmanager
+def _noting_interrupts() -> Iterator[threading.Event]:
+    """Note Ctrl-C, so that a step is finished before the run stops; a second one stops at once.
 
     Outside the main thread signals go elsewhere, and nothing is noted.
     """
+    asked = threading.Event()
 
-    def __init__(self) -> None:
-        self.asked = False
-        self._is_main = threading.current_thread() is threading.main_thread()
-        self._before: Any = None
-
-    def __enter__(self) -> "_Interrupt":
-        if self._is_main:
-            self._before = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_main:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked:
+    def note(_number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
             raise KeyboardInterrupt
-        self.asked = True
+        asked.set()
         logger.warning("finishing this step, then writing a checkpoint; Ctrl-C again stops at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _cut_log(path: Path, steps: int) -> None:
