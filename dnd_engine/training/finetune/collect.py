@@ -106,6 +106,8 @@ class _Collector:
         self.trainer = RunTrainer(recipe)
         self.manifest = self._new_manifest()
         self.runs: dict[tuple[str, int], Run] = {}
+        self.left_out: dict[str, str] = {}
+        """Task to the reason why it was not trained."""
         if manifest.exists():
             self._take_over(manifest)
 
@@ -182,13 +184,8 @@ class _Collector:
         )
         return self.cluster.run(partial(_train_elsewhere, recipe), groups)
 
-    @property
-    def left_out(self) -> dict[str, str]:
-        """Task to the reason why it was not trained."""
-        found: dict[str, str] = self.manifest["left_out"]
-        return found
-
     def _new_manifest(self) -> dict[str, Any]:
+        """The manifest without its runs, which `_write_manifest` adds."""
         recipe = self.recipe
         return {
             "format": FORMAT,
@@ -202,9 +199,6 @@ class _Collector:
                 "latest_start": recipe.steps - recipe.num_snapshots + 1,
             },
             "recipe": recipe.to_json(),
-            "planned": len(self.tasks) * recipe.seeds,
-            "left_out": {},
-            "runs": [],
         }
 
     def _take_over(self, path: Path) -> None:
@@ -257,7 +251,7 @@ class _Collector:
         planned = {(t.info.slug, seed) for t in self.tasks for seed in range(self.recipe.seeds)}
         planned = {key for key in planned | set(self.runs) if key[0] not in self.left_out}
         self.manifest["planned"] = len(planned)
-        self.manifest["left_out"] = dict(sorted(self.left_out.items()))
+        self.manifest["left_out"] = self.left_out = dict(sorted(self.left_out.items()))
         # Sorted, because jobs of a cluster end in any order and the manifest must not differ.
         self.manifest["runs"] = [self.runs[key].to_json() for key in sorted(self.runs)]
         text = json.dumps(self.manifest, indent=1, ensure_ascii=False) + "\n"
