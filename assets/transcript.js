@@ -4,18 +4,27 @@
 // pressed. The right side also keeps the answers on the screen.
 let follow = true;
 let leadsUntil = 0;
+let readUntil = 0;
 
 function log() { return element.querySelector(".dnd-log"); }
 
+function stay() {
+  const box = log();
+  if (box && follow) box.scrollTop = box.scrollHeight;
+}
+
 element.addEventListener("scroll", (event) => {
   const { scrollTop, scrollHeight, clientHeight } = event.target;
-  follow = scrollHeight - scrollTop - clientHeight < 40;
+  // Another tab or size of the page scrolls, too.
+  if (performance.now() < readUntil) follow = scrollHeight - scrollTop - clientHeight < 40;
   if (performance.now() < leadsUntil) lead(event.target);
 }, true);
 
 // The reader scrolls one side; the other goes along, question by question.
-for (const input of ["wheel", "touchmove", "pointerdown", "keydown"])
+for (const input of ["wheel", "touchmove", "pointerdown", "keydown"]) {
   element.addEventListener(input, () => { leadsUntil = performance.now() + 1000; }, { passive: true });
+  element.closest("#dnd-panes").addEventListener(input, () => { readUntil = performance.now() + 1000; }, { passive: true });
+}
 
 function marks(box) {
   const start = box.firstElementChild?.offsetTop ?? 0;
@@ -43,7 +52,7 @@ function lead(box) {
 function level() {
   const logs = [...document.querySelectorAll("#dnd-panes .dnd-log")];
   const sides = logs.map((box) => [...box.querySelectorAll(".dnd-asked-row")]);
-  if (sides.length !== 2 || sides[0].length !== sides[1].length) return;
+  if (sides.length !== 2 || sides[0].length !== sides[1].length || !logs[0].clientHeight) return;
   const beside = logs[0].getBoundingClientRect().left !== logs[1].getBoundingClientRect().left;
   const margin = (row) => parseFloat(row.style.marginTop) || 0;
   const heights = sides.map((rows) => rows.slice(1).map(
@@ -54,15 +63,17 @@ function level() {
   }));
 }
 
-const numAsked = () => element.querySelectorAll(".dnd-asked").length;
-let asked = numAsked();
+const count = () => [".dnd-asked", ".dnd-answer"].map((each) => element.querySelectorAll(each).length);
+let [asked, answered] = count();
 watch("value", () => {
   level();
-  const box = log();
-  if (box && follow) box.scrollTop = box.scrollHeight;
-  const before = asked;
-  asked = numAsked();
-  if (asked > before) keepInView();
+  const [askedBefore, answeredBefore] = [asked, answered];
+  [asked, answered] = count();
+  // Asked again or edited, the last question loses its answer.
+  const sent = asked > askedBefore || (asked === askedBefore && answered < answeredBefore);
+  follow ||= sent;
+  stay();
+  if (sent) keepInView();
 });
 
 // ---------------------------------------------------------------- on the screen
@@ -89,6 +100,7 @@ for (const input of ["wheel", "touchmove", "pointerdown", "keydown"])
   document.addEventListener(input, () => { keeps = false; }, { capture: true, passive: true });
 const sizes = new ResizeObserver(() => {
   level();
+  stay();
   showAnswers();
 });
 sizes.observe(document.body);

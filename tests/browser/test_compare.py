@@ -78,6 +78,39 @@ def test_the_panes_scroll_together_question_by_question(visit: Visit) -> None:
     visit.until(lambda: visit.page.evaluate(below) < 2)
 
 
+def test_both_panes_show_the_newest_answer_after_another_tab_size_or_question(
+    visit: Visit,
+) -> None:
+    with_adapter(visit)
+    for question in ("LONG one", "LONG two", "LONG three"):
+        answered(visit, question)
+    below = """() => [...document.querySelectorAll("#dnd-panes .dnd-log")].map(
+        (box) => Math.round(box.scrollHeight - box.clientHeight - box.scrollTop))"""
+
+    def shows_newest() -> None:
+        visit.until(lambda: visit.page.evaluate(below) == [0, 0])
+
+    for tab in ("Library", "Workbench"):
+        visit.page.get_by_role("tab", name=tab).click()
+        visit.page.wait_for_timeout(300)
+    shows_newest()
+    visit.page.set_viewport_size(PHONE)
+    visit.page.wait_for_timeout(300)
+    shows_newest()
+    visit.page.set_viewport_size(DESK)
+    visit.page.locator("#dnd-pane-left .dnd-log").hover()
+    visit.page.mouse.wheel(0, -5000)
+    visit.until(lambda: min(visit.page.evaluate(below)) > 100)
+    answered(visit, "LONG four")
+    shows_newest()
+    visit.page.locator("#dnd-pane-left .dnd-log").hover()
+    visit.page.mouse.wheel(0, -5000)
+    visit.until(lambda: min(visit.page.evaluate(below)) > 100)
+    visit.page.locator("#dnd-again").click()
+    visit.idle()
+    shows_newest()
+
+
 def test_a_newcomers_answer_stays_on_a_phones_screen_until_they_scroll_away(
     visits: Visits,
 ) -> None:
