@@ -307,11 +307,11 @@ def test_words_that_differ_are_marked_and_escaped() -> None:
     assert "<mark" not in marked("The same.", "The same.")
 
 
-def test_where_all_differs_only_the_fork_is_marked() -> None:
-    one = marked("We are open from nine.", "We sell seventeen dark green boats yearly")
-    assert re.findall(r"<mark[^>]*>(.*?)</mark>", one) == ["are"]
-    assert marked("", "Anything") == ""
-    assert marked("Longer by far", "Longer") != ""
+def test_all_differing_words_are_marked_even_where_few_are_shared() -> None:
+    sentence, word = "The aisle in produce is the produce aisle.", "produce"
+    assert re.sub(r"<mark[^>]*>.*?</mark>", "", marked(sentence, word)).split() == ["produce"]
+    assert "<mark" not in marked(word, sentence)
+    assert marked("", word) == ""
 
 
 def test_marks_come_when_both_have_ended(on: Handlers, make: Make, chat: Chat) -> None:
