@@ -150,6 +150,21 @@ def test_what_is_left_out_is_struck_and_not_sent(visit: Visit, engine: FakeEngin
     visit.shot("compare-differences")
 
 
+def test_the_instruction_of_the_base_is_right_above_the_question(
+    visit: Visit, write: Write
+) -> None:
+    for name, instruction in (("French", "Say it in French."), ("Law", "Name the clause.")):
+        prompts = [f"{instruction}\n\nSentence {number}." for number in range(8)]
+        visit.drop([write(f"{name}.txt", "\n---\n".join(prompts))], name)
+        visit.ready(f"{name}.txt")
+    visit.synthesize()
+    chosen = visit.page.locator("#dnd-told-with input")
+    expect(chosen).to_have_value("French: Say it in French.")
+    gap = """() => document.querySelector("#dnd-box").getBoundingClientRect().top
+        - document.querySelector("#dnd-told-with").getBoundingClientRect().bottom"""
+    assert 0 <= visit.page.evaluate(gap) < 40
+
+
 def test_votes_are_blind_until_they_are_given_and_are_kept(visit: Visit) -> None:
     with_adapter(visit)
     visit.page.get_by_role("checkbox", name="Blind").check()

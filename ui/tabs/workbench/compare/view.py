@@ -156,6 +156,13 @@ def compare_panel() -> ComparePanel:
             cancel_edit = gr.Button(
                 _("Cancel edit"), size="sm", scale=0, min_width=0, elem_id="dnd-cancel-edit"
             )
+        told_with = gr.Dropdown(
+            [],
+            label=_("Instruction for the base model"),
+            info=_("It comes before inputs that bring no instruction of their own."),
+            visible=False,
+            elem_id="dnd-told-with",
+        )
         with gr.Row(elem_id="dnd-ask", equal_height=True):
             box = Textbox(
                 placeholder=_("Ask both models"),
@@ -193,13 +200,6 @@ def compare_panel() -> ComparePanel:
             label=_("What is sent"),
             info=_("The instruction is the text before the first blank line."),
             elem_id="dnd-mode",
-        )
-        told_with = gr.Dropdown(
-            [],
-            label=_("Instruction for the base model"),
-            info=_("It comes before inputs that bring no instruction of their own."),
-            visible=False,
-            elem_id="dnd-told-with",
         )
         settings = _sampling()
         with gr.Row(elem_id="dnd-keep", visible=False) as keep_row:
