@@ -62,6 +62,8 @@ def check_encrypted(url: str) -> None:
 
 def _split(url: str) -> SplitResult:
     """Parse an address; errors do not quote parts that may be a password or a key."""
+    if not url.strip():
+        raise RemoteError(f"the address is empty. {_EXPECTED}.")
     shown = re.split(r"[?#]", url.strip())[0]
     try:
         parts = urlsplit(url.strip())

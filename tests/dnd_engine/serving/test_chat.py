@@ -252,6 +252,7 @@ def test_hanging_up_ends_the_stream() -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
+        (" ", "the address is empty"),
         ("localhost:8000", "is no address"),
         ("ftp://host/v1", "is no address"),
         ("http://", "is no address"),
