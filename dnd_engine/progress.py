@@ -80,6 +80,8 @@ class Progress:
     score_before: float | None = None
     """Score on them before the first step."""
     num_held_back: int = 0
+    by_itself: bool = False
+    """Whether the scores compare with the model's own answers, right or wrong."""
 
 
 _ENGLISH: Mapping[Doing, str] = {

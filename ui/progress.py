@@ -52,6 +52,11 @@ def step_words(progress: Progress) -> str:
         words = N_(
             "{now} % of {count} held-back prompts right, {before} % before; {seconds} s left"
         )
+        if progress.by_itself:
+            words = N_(
+                "{now} % of {count} held-back prompts answered as the teacher does, "
+                "{before} % before; {seconds} s left"
+            )
     if (told := progress.answers) is not None:
         counts = {"same": told.count, "total": told.total, "different": told.distinct}
         values |= {name: number(count) for name, count in counts.items()}

@@ -188,6 +188,7 @@ def _train(
             score=step.score,
             score_before=step.score_before,
             num_held_back=step.num_held_back,
+            by_itself=answers is None and not config.labels,
         )
 
     return (yield from each_as(steps, words))

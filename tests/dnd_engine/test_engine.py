@@ -1004,6 +1004,7 @@ def test_refining_trains_a_copy_and_says_so_in_its_provenance(engine: Engine) ->
     assert seen[0].loss is not None
     assert seen[0].seconds_left is not None
     assert "s left; on 2 prompts held back 0." in in_english(seen[0])
+    assert not seen[0].by_itself
     assert start.sha256 == before
     assert made.sha256 != before
     assert made.strength == 1
@@ -1076,7 +1077,9 @@ def test_what_the_teacher_answers_is_told(
     steps = (one for one in [asked])
     monkeypatch.setattr("dnd_engine.synthesis.learn.refine", lambda *_, **_more: steps)
     start = engine.generate([bucket("letters", WORDS)])
-    assert in_english(next(engine.refine(start, [bucket("letters", WORDS)]))) == told
+    first = next(engine.refine(start, [bucket("letters", WORDS)]))
+    assert in_english(first) == told
+    assert first.by_itself
 
 
 def test_a_refined_adapter_remembers_all_that_it_met(engine: Engine) -> None:

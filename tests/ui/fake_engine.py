@@ -308,7 +308,8 @@ class FakeEngine(FakeMeasuring):
         config = config or RefineConfig()
         prompts = {p.text: p for bucket in buckets for p in bucket.prompts}.values()
         texts = sorted(p.text for p in prompts if p.label or not config.labels)
-        steps, scores = yield from self._learn(adapter, texts, config, enough)
+        learning = self._learn(adapter, texts, config, enough, by_itself=not config.labels)
+        steps, scores = yield from learning
         refined = {
             "from_sha256": adapter.sha256,
             "labels": config.labels,
@@ -356,6 +357,8 @@ class FakeEngine(FakeMeasuring):
         texts: Sequence[str],
         config: RefineConfig,
         enough: Callable[[], bool] | None,
+        *,
+        by_itself: bool = False,
     ) -> Generator[Progress, None, tuple[int, dict[str, Any]]]:
         start = time.perf_counter()
         self.refinements.append(
@@ -389,6 +392,7 @@ class FakeEngine(FakeMeasuring):
                     loss=1 / step,
                     seconds_left=10.0 - step,
                     **{**scores, "score": 0.25 if step < 5 else 0.75},
+                    by_itself=by_itself,
                 )
                 yield progress
                 for again in self.pace.stay("refine", step, progress):

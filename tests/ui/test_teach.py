@@ -70,7 +70,8 @@ def learning(
     begin(on, session, request_of("s"))
     steps = on.teach.teach(session, request_of("s"))
     with engine.pace.held("refine"):
-        while "25 % of 4 held-back prompts right, 25 % before" not in next(steps)["stages"]:
+        words = "25 % of 4 held-back prompts answered as the teacher does, 25 % before"
+        while words not in next(steps)["stages"]:
             pass
         yield before, steps
 
@@ -444,8 +445,9 @@ def test_labels_are_offered_only_where_enough_prompts_have_one(
         assert updates["teach_labels"].visible is offered
         assert updates["teach_labels"].value is False
         assert updates["teach_labels"].interactive is True
-    started, *_, done = refine(on, session, request_of("s"), labels=True)
+    started, *steps, done = refine(on, session, request_of("s"), labels=True)
     assert engine.refinements[-1]["labels"] is True
+    assert any("held-back prompts right" in update["stages"] for update in steps)
     assert "Ask" not in started["stages"]
     assert "taught labels in 28 s" in done["adapter_facts"]
 

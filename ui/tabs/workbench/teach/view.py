@@ -155,7 +155,7 @@ def _offer_html(stop_keeps: bool) -> str:
     keeps = [_("Stop keeps what was learnt.")] if stop_keeps else []
     more = " ".join([does, *keeps, _("Undo goes back.")])
     # The 8 is `RefineConfig.least_prompts`.
-    needs = _("It needs a blank line between instruction and input, in 8 prompts or more.")
+    needs = _("It needs 8 prompts or more with an instruction and an input.")
     return heading(_("Teach"), more) + facts(needs)
 
 
@@ -169,7 +169,7 @@ def _server(teachers: Sequence[str]) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox
             f"{teachers[0]}/v1" if teachers else "",
             label=_("Address"),
             info=info,
-            placeholder=_("http://localhost:11434/v1"),
+            placeholder=_("such as http://localhost:11434/v1"),
             max_lines=1,
             min_width=260,
             scale=2,
