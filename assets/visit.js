@@ -1,10 +1,11 @@
-// A visit's way back: this browser keeps its key, other tabs of it hear who shows the visit, and
-// leaving asks only where it would lose something. Gradio runs this text as a function body with
+// A visit's way back: this browser keeps its key and a question that was not sent, other tabs of it
+// hear who shows the visit, and leaving asks only where it would lose something. Gradio runs this text as a function body with
 // `element`, `props`, `trigger` and `watch` in scope.
 
 const KEY = "dnd-visit";
 const SHOWN = "dnd-visit-shown"; // changes whenever a tab begins to show the visit
 const EMPTY = "dnd-visit-empty"; // set when a page was left with nothing on it
+const DRAFT = "dnd-draft"; // what was in the question box when a page was left
 const $ = (selector) => element.querySelector(selector);
 
 // A page in a frame may be denied its storage; then the visit ends with the page.
@@ -27,9 +28,27 @@ function claim() {
   kept(KEY, mine);
   kept(SHOWN, String(crypto.getRandomValues(new Uint32Array(1))[0]));
   kept(EMPTY, null);
+  bringDraft();
 }
 watch("visit_key", claim);
 claim();
+
+const question = () => document.querySelector("#dnd-box textarea");
+
+function bringDraft() {
+  const box = question(), draft = kept(DRAFT);
+  kept(DRAFT, null); // or it might come back after it was sent
+  if (!draft || !box || box.value) return;
+  box.value = draft;
+  box.dispatchEvent(new Event("input", { bubbles: true })); // for Gradio
+}
+
+// Whether this browser has it now.
+function keepDraft() {
+  const draft = question()?.value ?? "";
+  if (!letGo && (!mine || kept(KEY) === mine)) kept(DRAFT, draft || null);
+  return !draft.trim() || kept(DRAFT) === draft;
+}
 
 // Comes from other tabs only.
 window.addEventListener("storage", ({ key }) => {
@@ -45,16 +64,17 @@ function moved() {
 // ---------------------------------------------------------------- leaving
 
 const RUNNING = ["#dnd-stop-synthesis", "#dnd-imprint-stop", "#dnd-teach-stop", "#dnd-stop-chat", "#dnd-batch-stop", "#dnd-measure-stop", "#dnd-train-stop"];
-const TYPED = ["#dnd-box textarea", "#dnd-batch-inputs textarea", ".dnd-pasteboard:not([hidden]) textarea"];
+const TYPED = ["#dnd-batch-inputs textarea", ".dnd-pasteboard:not([hidden]) textarea"];
 
 function losesSomething() {
   const runs = RUNNING.some((one) => document.querySelector(one));
-  const typed = TYPED.some((one) => document.querySelector(one)?.value.trim());
+  const typed = !keepDraft() || TYPED.some((one) => document.querySelector(one)?.value.trim());
   return runs || typed || document.querySelector(".dnd-card.is-uploading") !== null;
 }
 
 window.dndLeavingLoses = () => !letGo && losesSomething(); // asked by assets/first.js
 window.addEventListener("pagehide", () => {
+  keepDraft();
   const nothing = !document.querySelector(".dnd-card, .dnd-asked, #dnd-adapter");
   if (nothing && kept(KEY) === mine) kept(EMPTY, "1");
 });
@@ -65,7 +85,7 @@ window.addEventListener("pagehide", () => {
 const PRESSED = {
   ".dnd-forget": () => $(".dnd-forget-sure").showModal(),
   ".dnd-forget-no": () => $(".dnd-forget-sure").close(),
-  ".dnd-forget-yes": () => { letGo = true; kept(KEY, null); trigger("forget"); },
+  ".dnd-forget-yes": () => { letGo = true; kept(KEY, null); kept(DRAFT, null); trigger("forget"); },
   ".dnd-take-over": () => location.reload(),
   ".dnd-lost-close": () => { $(".dnd-lost").hidden = true; },
 };

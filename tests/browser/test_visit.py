@@ -171,7 +171,7 @@ def asks_before_leaving(page: Page) -> bool:
 def test_leaving_asks_only_where_something_would_be_lost(
     visit: Visit, write: Write, engine: FakeEngine
 ) -> None:
-    page, box = visit.page, visit.page.locator("#dnd-box textarea")
+    page, box = visit.page, visit.page.locator("#dnd-batch-inputs textarea")
     assert not asks_before_leaving(page)
     visit.drop([write("a.txt", LINES)], "SQL")
     visit.ready("a.txt")
@@ -183,17 +183,40 @@ def test_leaving_asks_only_where_something_would_be_lost(
         page.locator("#dnd-stop-synthesis").click()
         expect(page.locator("#dnd-synthesize")).to_be_visible()
     visit.until(lambda: not asks_before_leaving(page))
+    page.locator("#dnd-box textarea").fill("Comes back")
+    assert not asks_before_leaving(page)
+    page.get_by_text("Ask many at once", exact=True).click()
     box.click()
-    box.press_sequentially("Half a question")
+    box.press_sequentially("Half an input")
     with page.expect_event("dialog") as asked:
         page.evaluate("setTimeout(() => location.reload())")
     assert asked.value.type == "beforeunload"
     asked.value.dismiss()
     # Whoever stays can go on.
-    expect(box).to_have_value("Half a question")
+    expect(box).to_have_value("Half an input")
     page.locator("#dnd-send").click()
     expect(page.locator("#dnd-keep")).to_be_visible()  # answered
+    box.fill("")
     visit.until(lambda: not asks_before_leaving(page))
+
+
+def test_a_question_that_was_not_sent_comes_back_until_it_is(visit: Visit) -> None:
+    box = visit.page.locator("#dnd-box textarea")
+    box.fill("Half a question")
+    visit.reload()
+    expect(box).to_have_value("Half a question")
+    visit.page.locator("#dnd-send").click()
+    expect(visit.page.locator("#dnd-pane-left .dnd-asked")).to_have_text("Half a question")
+    visit.idle()
+    visit.reload()
+    expect(visit.page.locator("#dnd-pane-left .dnd-asked")).to_have_text("Half a question")
+    expect(box).to_have_value("")
+    box.fill("A secret")
+    visit.page.get_by_role("button", name="Delete this visit").click()
+    visit.page.locator(".dnd-forget-yes").click()
+    expect(visit.page.locator("#dnd-pane-left .dnd-asked")).to_have_count(0)
+    visit.forgive_what_broke_off()
+    expect(box).to_have_value("")
 
 
 def test_an_edit_keeps_the_old_turn_until_the_new_one_is_sent(visit: Visit) -> None:
