@@ -15,6 +15,19 @@ SMALL = """() => [...document.querySelectorAll("button, a, input, select, textar
   .map(([box, node]) => `${node.tagName} ${node.id || node.className}: ${box.height}`)"""
 
 
+def test_synthesize_is_in_reach_above_its_place_and_covers_nothing_below(visits: Visits) -> None:
+    visit = visits(size=PHONE)
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    visit.synthesize()
+    page.get_by_role("button", name="Edit prompts").click()
+    synthesize = page.locator("#dnd-synthesize")
+    page.locator(".dnd-top").scroll_into_view_if_needed()
+    expect(synthesize).to_be_in_viewport()
+    page.locator("#dnd-box").scroll_into_view_if_needed()
+    expect(synthesize).not_to_be_in_viewport()
+
+
 def test_nothing_to_press_is_lower_than_40_px_on_a_phone(visits: Visits) -> None:
     visit = visits(size=PHONE, has_touch=True)
     page = visit.page
