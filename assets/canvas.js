@@ -739,18 +739,20 @@ function drawStrip() {
 }
 
 function drawFoot() {
-  const states = [...buckets.flatMap((bucket) => bucket.cards)].map((id) => cards.get(id));
-  const count = (state) => states.filter((card) => card.state === state).length;
-  const prompts = buckets.reduce((sum, bucket) => sum + promptsIn(bucket), 0);
+  const used = buckets.filter(({ weight }) => weight !== 0);
+  const states = buckets.flatMap((bucket) => bucket.cards).map((id) => cards.get(id).state);
+  const count = (state) => states.filter((one) => one === state).length;
+  const ready = used.flatMap((bucket) => bucket.cards).filter(usable).length;
+  const prompts = used.reduce((sum, bucket) => sum + promptsIn(bucket), 0);
   const parts = [];
-  if (states.length) parts.push(countFiles(count("ready")), countPrompts(prompts));
+  if (states.length) parts.push(countFiles(ready), countPrompts(prompts));
   if (count("uploading")) parts.push(_("{number} uploading", { number: count("uploading") }));
   if (count("reading")) parts.push(_("{number} reading", { number: count("reading") }));
-  const unused = count("error") + count("doubt");
+  const unused = count("error") + count("doubt") + count("ready") - ready;
   const faulty = unused ? _("; {files} not used", { files: countFiles(unused) }) : "";
   const summary = parts.join(", ") + faulty;
   $(".dnd-status").textContent = summary;
-  $(".dnd-strip-text").textContent = `${countBuckets(buckets.filter(promptsIn).length)}, ${summary}`;
+  $(".dnd-strip-text").textContent = `${countBuckets(used.filter(promptsIn).length)}, ${summary}`;
   drawStrip();
   $(".dnd-batch").hidden = drawShares() < 2;
   $(".dnd-zone").hidden = buckets.length > 0;

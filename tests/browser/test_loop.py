@@ -70,6 +70,8 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     mute = visit.page.get_by_role("button", name="Mute Legal")
     mute.click()
     expect(mute).to_have_attribute("aria-pressed", "true")
+    summary = visit.page.locator(".dnd-strip-text")
+    expect(summary).to_have_text("2 buckets, 4 files, 52 prompts; 3 files not used")
     expect(code).to_have_text(another)
     expect(visit.page.locator("#dnd-adapter")).not_to_contain_text("Made from earlier prompts.")
     visit.shot("remix")
