@@ -1,9 +1,11 @@
 """The loop: synthesize, chat, checks, download; loading, failing, stopping; two visitors."""
 
 import re
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import ViewportSize, expect
@@ -332,6 +334,25 @@ def test_the_chip_says_what_goes_on_and_who_waits_sees_the_queue_move(
     for visit in (one, two):
         expect(visit.page.locator("#dnd-adapter")).to_contain_text("3 prompts")
         expect(visit.page.locator(".dnd-chip-device")).to_have_text("CPU · Ready")
+
+
+def test_no_clock_of_gradio_runs_where_it_cannot_be_seen(
+    visit: Visit, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = threading.Event()
+    compare = engine.compare
+
+    def slow(*args: Any, **more: Any) -> Any:
+        looked.wait(20)
+        return compare(*args, **more)
+
+    monkeypatch.setattr(engine, "compare", slow)
+    visit.ask("Hi")
+    clocks = visit.page.locator(".progress-text")
+    expect(clocks.first).to_be_attached()
+    seen = clocks.filter(visible=True).count()
+    looked.set()
+    assert seen == 0
 
 
 def test_two_visitors_never_see_each_other(visits: Visits, write: Write) -> None:
