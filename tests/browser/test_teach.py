@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 from dnd_engine.library import Library
-from tests.browser.conftest import PHONE, Serve, Visit, Visits
+from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.dnd_engine.serving.chat_server import running_chat
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.handlers import Updates
@@ -202,6 +202,27 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     page.get_by_label("Learn from the labels").check()
     page.locator("#dnd-teach-start").click()
     expect(page.locator("#dnd-adapter")).to_contain_text("taught labels in 28 s")
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_progress_stays_on_the_screen_when_the_form_folds(
+    visits: Visits, write: Write, engine: FakeEngine, size: ViewportSize
+) -> None:
+    visit = visits(size=size)
+    page = visit.page
+    made(visit, write("a.jsonl", prompts(20)))
+    visit.ask("Hi")
+    visit.idle()
+    page.locator("#dnd-teach-open").click()
+    page.locator("#dnd-teach-door").get_by_label("I do").check()
+    page.get_by_role("button", name="Propose answers").click()
+    expect(page.locator("#dnd-teach-answer-15")).to_be_visible()
+    with engine.pace.held("refine"):
+        page.locator("#dnd-teach-start").click()
+        expect(page.locator("#dnd-teach-doors")).to_be_hidden()
+        expect(page.locator("#dnd-stages li.is-running")).to_be_in_viewport()
+        expect(page.locator("#dnd-teach-stop")).to_be_in_viewport()
+        page.locator("#dnd-teach-stop").click()
 
 
 def spy_on_kept_answers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:

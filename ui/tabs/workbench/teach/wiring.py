@@ -14,6 +14,12 @@ __all__ = ["ROWS", "wire_teach"]
 ROWS = "teach_rows " + " ".join(f"teach_answers_{index}" for index in range(NUM_ROWS))
 """Slots of the answers to correct."""
 
+_FOLLOW = """() => requestAnimationFrame(() => {
+  for (const id of ["dnd-teach", "dnd-stages"])
+    document.getElementById(id)?.scrollIntoView({ block: "nearest" });
+})"""
+"""Keeps the progress on the screen when the form above Start folds."""
+
 
 def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
     """Wire teaching the adapter in the bar on its prompts, then checking it."""
@@ -46,6 +52,7 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         ),
         **AT_ONCE,
     )
+    ordered.then(fn=None, js=_FOLLOW, **AT_ONCE)
     check_and_zip(page, carry_out(page, ordered, on.teach, session, **LANES["refine"]))
     panel.stop.click(**page.does(on.stop, OVER, inputs=session), **AT_ONCE)
     check_and_zip(page, bar.undo.click(**page.does(on.undo, SHOWN, inputs=session), **AT_ONCE))
