@@ -130,6 +130,8 @@ def test_equal_answers_are_called_equal(visit: Visit) -> None:
     visit.page.locator("#dnd-example-tone").click()
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
     visit.synthesize()
+    expect(visit.page.get_by_label("Tell only the base model")).to_be_checked()
+    visit.page.get_by_label("As written").check()  # both sides read the same
     visit.ask("SAME again")
     visit.idle()
     expect(visit.page.locator("#dnd-pane-right")).to_contain_text("both answers are the same")

@@ -220,6 +220,21 @@ def test_equal_answers_are_called_equal_whoever_gave_them(
         assert "both answers are the same" not in updates["left_pane"]
 
 
+def test_an_adapter_that_answers_as_the_instructed_base_does_is_no_reason_to_doubt(
+    make: Make, chat: Chat
+) -> None:
+    session = Session()
+    make(session)
+    session.told_with = "Say it in French."
+    for question in ("SAME", "Say it in French.\n\nSAME"):
+        pane = chat(session, question, "told")["right_pane"]
+        assert "as the base answers with the instruction" in pane
+        assert "is-doubt" not in pane
+        session.turns = []
+    session.told_with = ""
+    assert "is-doubt" in chat(session, "SAME", "told")["right_pane"], "nobody was told anything"
+
+
 def test_a_vote_reveals_who_answered_then(
     on: Handlers, make: Make, chat: Chat, request_here: gr.Request
 ) -> None:

@@ -528,8 +528,12 @@ def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
         parts.append(_("cut at {number} tokens", number=reply.num_tokens))
     both = turn.right is not None and turn.left.finished and turn.right.finished
     if place == "right" and both and turn.left.reply and turn.left.reply.text == reply.text:
-        same = _("both answers are the same, word for word")
-        parts.append(f"<b class='is-doubt'>{same}</b>")
+        read = [sent(turn.question, turn.mode, side, turn.instruction) for side in turn.sides]
+        if read[0] != read[1] and turn.left.made is None:
+            parts.append(f"<b>{_('as the base answers with the instruction')}</b>")
+        else:
+            same = _("both answers are the same, word for word")
+            parts.append(f"<b class='is-doubt'>{same}</b>")
     more = [f"<code>{esc(label_words(answer))}</code>"]
     if reply.first_token_seconds is not None:
         more.append(_("first token {seconds:.2f} s", seconds=reply.first_token_seconds))
