@@ -17,7 +17,7 @@ from dnd_engine.models.base import BaseModel, block
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.forward import Applying, HookedForward
 from dnd_engine.models.key_values import KeyValues
-from dnd_engine.models.new_tokens import Watch
+from dnd_engine.models.new_tokens import StateWatch
 from dnd_engine.models.runtime import Runtime
 
 __all__ = ["DEPTH", "SteeredForward", "Steering", "steering_between"]
@@ -85,7 +85,7 @@ class SteeredForward(HookedForward):
         visible: Tensor | None,
         past: KeyValues,
         prepared: object,
-        watch: Watch | None = None,
+        watch: StateWatch | None = None,
     ) -> Tensor:
         """Run the modules while a hook adds the vector."""
 

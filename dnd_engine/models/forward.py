@@ -17,7 +17,7 @@ from dnd_engine.models.attention import as_argument, masks_for
 from dnd_engine.models.base import BaseModel, block, last_hidden, logits_of
 from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.memory import free_bytes
-from dnd_engine.models.new_tokens import NewTokens, Watch
+from dnd_engine.models.new_tokens import NewTokens, StateWatch
 from dnd_engine.models.packed import PackedLlama, refusal
 
 __all__ = ["Forward", "HookedForward", "PackedForward", "choose_forward"]
@@ -48,7 +48,7 @@ class Forward(ABC):
         visible: Bool[Tensor, "rows 1 new keys"] | None,
         past: KeyValues,
         prepared: Any,
-        watch: Watch | None = None,
+        watch: StateWatch | None = None,
     ) -> Float[Tensor, "rows new width"]:
         """Run new tokens through every block.
 
@@ -85,7 +85,7 @@ class PackedForward(Forward):
         visible: Tensor | None,
         past: KeyValues,
         prepared: Any,
-        watch: Watch | None = None,
+        watch: StateWatch | None = None,
     ) -> Tensor:
         """Run all blocks as one compiled function."""
         return self._packed.hidden([NewTokens(ids, positions, visible, past, prepared, watch)])[0]
@@ -125,7 +125,7 @@ class HookedForward(Forward):
         visible: Tensor | None,
         past: KeyValues,
         prepared: Any,
-        watch: Watch | None = None,
+        watch: StateWatch | None = None,
     ) -> Tensor:
         """Run the modules while hooks apply the adapters."""
         if visible is None and past.length:
@@ -150,7 +150,7 @@ class HookedForward(Forward):
             )
 
     @contextmanager
-    def _watching(self, watch: Watch | None) -> Iterator[None]:
+    def _watching(self, watch: StateWatch | None) -> Iterator[None]:
         """Keep block outputs of passes inside the `with` block."""
         if watch is None:
             yield

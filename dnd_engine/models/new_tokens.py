@@ -8,11 +8,11 @@ from torch import Tensor
 
 from dnd_engine.models.key_values import KeyValues
 
-__all__ = ["NewTokens", "Watch"]
+__all__ = ["NewTokens", "StateWatch"]
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class StateWatch:
     """States between blocks that a forward pass keeps."""
 
     first: int
@@ -36,5 +36,5 @@ class NewTokens(NamedTuple):
     """Keys and values of past tokens, extended in place."""
     prepared: Any = None
     """The rows' adapters, from `Forward.prepare`."""
-    watch: Watch | None = None
+    watch: StateWatch | None = None
     """States to keep; several parts of one pass must have none."""

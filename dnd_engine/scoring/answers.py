@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import end_tokens
 from dnd_engine.models.key_values import KeyValues
-from dnd_engine.models.new_tokens import Watch
+from dnd_engine.models.new_tokens import StateWatch
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient
 from dnd_engine.scoring.questions import Answer, Question
@@ -383,7 +383,7 @@ class _Rows:
         self.runtime.lock.give_way()  # no adapter is active between two passes
         watch = None
         if self.watch_from is not None:
-            watch = Watch(self.watch_from, torch.arange(rows, device=ids.device) * new + last)
+            watch = StateWatch(self.watch_from, torch.arange(rows, device=ids.device) * new + last)
         hidden = self.forward.hidden(ids, positions, mask, self.cache, self._prepared, watch)
         if watch is not None:
             self.outputs = torch.stack(watch.outputs)

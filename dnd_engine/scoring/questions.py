@@ -8,14 +8,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import Float
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.tasks.folder import Example, Mode
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 __all__ = ["Answer", "Question", "ask", "choose_shots", "free_metric"]
 
@@ -66,7 +68,7 @@ class Answer:
     """Loss of each option. Dividing by the number of tokens normalises the length."""
     ids: tuple[int, ...]
     """Greedily generated tokens, without the end of turn."""
-    states: Float[Tensor, "blocks answered width"] | None = field(default=None, compare=False)
+    states: "Float[Tensor, 'blocks answered width'] | None" = field(default=None, compare=False)
     """Block outputs at the positions that predicted the generated tokens, end of turn included;
     None unless they were asked for."""
 

@@ -438,7 +438,7 @@ def test_the_report_card_shows_pictures_first_and_every_part_of_the_examination(
     expect(report).to_contain_text("New operations")
     expect(report.locator(".dnd-failures")).to_have_count(0)
     visit.page.get_by_label("Loss").check()
-    expect(report).to_contain_text("Nats per token")
+    expect(report).to_contain_text("in nats per token")
     visit.page.get_by_label("Seen tasks, new items", exact=True).check()
     expect(report).to_contain_text("tasks it was trained on")
     visit.page.locator("#dnd-report-all").get_by_text("All numbers").click()
