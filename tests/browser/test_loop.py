@@ -464,6 +464,15 @@ def test_a_generator_without_reports_shows_its_card(visits: Visits, serve: Serve
     visit.shot("report-card-only")
 
 
+def test_the_triangles_of_closed_sections_point_right(visit: Visit) -> None:
+    turned = "icon => getComputedStyle(icon).transform"
+    icon = visit.page.locator("#dnd-sampling .label-wrap .icon")
+    # A triangle that points down, turned to the left by a right angle.
+    visit.until(lambda: icon.evaluate(turned) == "matrix(0, -1, 1, 0, 0, 0)")
+    icon.click()
+    visit.until(lambda: icon.evaluate(turned) != "matrix(0, -1, 1, 0, 0, 0)")
+
+
 def test_motion_stops_for_those_who_ask(visits: Visits) -> None:
     visit = visits(reduced_motion="reduce")
     visit.page.locator("#dnd-example-sql").click()
