@@ -536,7 +536,8 @@ def test_measure_scores_trains_and_writes(tmp_path: Path) -> None:
     assert all(r["n_items"] == 8 for r in values["rows"])
     nll = {(r["row"], r["steps"]): r["nll"] for r in values["rows"]}
     assert nll["trained_lora", 10] < nll["trained_lora", 0] == nll["base", 0]
-    assert values["synthesis_seconds"] > 0
+    # It was imprinted, and its file does not record how long that took.
+    assert values["synthesis_seconds"] is None
     assert {Path(file).name for file in values["files"]} == {p.name for p in out.iterdir()}
     assert {"measurement.json", "items.csv", "plot.svg", "trained.zip"} <= {
         p.name for p in out.iterdir()
