@@ -153,15 +153,12 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     "untold": (
         N_("No instruction to leave out"),
-        N_(
-            "This check needs a prompt of at most 256 tokens with a blank line between "
-            "instruction and input."
-        ),
+        N_("This check needs a prompt that is not too long, with an instruction and an input."),
     ),
 }
 _UNTOLD = N_(
-    "No prompt has an instruction, a blank line and a short input. If yours have no instruction, "
-    "type it under Advanced and press Synthesize again."
+    "No prompt has both an instruction and a short input. If yours have no instruction, type it "
+    "under Advanced and press Synthesize again."
 )
 # `judgement_html` states them in this order, and those of one heading together.
 _WARNINGS: Mapping[str, tuple[str, str]] = {
@@ -666,7 +663,7 @@ def proof_html(
             "up to 16 of your prompts. Takes a few seconds."
         )
         if done:
-            more = _("This needs two prompts with a blank line between instruction and input.")
+            more = _("This needs two prompts that have an instruction and an input.")
         body = f"<p class='dnd-sub'>{more}</p>"
     else:
         body = _controls_html(proof)
