@@ -16,8 +16,7 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel, block
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.forward import Applying, HookedForward
-from dnd_engine.models.key_values import KeyValues
-from dnd_engine.models.new_tokens import StateWatch
+from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.runtime import Runtime
 
 __all__ = ["DEPTH", "SteeredForward", "Steering", "steering_between"]
@@ -78,15 +77,7 @@ class SteeredForward(HookedForward):
         super().__init__(base, applying, "a steering vector is added between two blocks")
         self._steering = steering
 
-    def hidden(
-        self,
-        ids: Tensor,
-        positions: Tensor,
-        visible: Tensor | None,
-        past: KeyValues,
-        prepared: object,
-        watch: StateWatch | None = None,
-    ) -> Tensor:
+    def hidden(self, tokens: NewTokens) -> Tensor:
         """Run the modules while a hook adds the vector."""
 
         def steer(_module: nn.Module, _args: tuple[Tensor, ...], states: Tensor) -> Tensor:
@@ -94,6 +85,6 @@ class SteeredForward(HookedForward):
 
         hook = block(self._base.model, self._steering.block).register_forward_hook(steer)
         try:
-            return super().hidden(ids, positions, visible, past, prepared, watch)
+            return super().hidden(tokens)
         finally:
             hook.remove()

@@ -122,7 +122,7 @@ def _next_logits(
     if tokens.past.length and isinstance(forward, PackedForward) and not is_patient():
         return runtime.joined.logits(chat, forward, tokens, runtime.one_token)
     with runtime.one_token():
-        return forward.logits(forward.hidden(*tokens)[:, -1])
+        return forward.logits(forward.hidden(tokens)[:, -1])
 
 
 @torch.inference_mode()

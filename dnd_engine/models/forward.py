@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from dnd_engine.lora.apply import FittedLoRA
@@ -41,26 +41,8 @@ class Forward(ABC):
         """Convert adapters to the form that `hidden` takes; call it once, not per token."""
 
     @abstractmethod
-    def hidden(
-        self,
-        ids: Int[Tensor, "rows new"],
-        positions: Int[Tensor, "rows new"],
-        visible: Bool[Tensor, "rows 1 new keys"] | None,
-        past: KeyValues,
-        prepared: Any,
-        watch: StateWatch | None = None,
-    ) -> Float[Tensor, "rows new width"]:
-        """Run new tokens through every block.
-
-        Args:
-            ids: Ids of the new tokens.
-            positions: Positions of the tokens in their texts.
-            visible: Tokens that each new one may attend to, itself the last. None means all that
-                precede it, and needs one new token or an empty cache.
-            past: Keys and values of past tokens, extended in place.
-            prepared: The rows' adapters, from `prepare`.
-            watch: States between blocks to keep.
-        """
+    def hidden(self, tokens: NewTokens) -> Float[Tensor, "rows new width"]:
+        """Run new tokens through every block."""
 
     @abstractmethod
     def logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
@@ -78,17 +60,9 @@ class PackedForward(Forward):
         """Merge the factors of merged layers."""
         return self._packed.fuse(fitted)
 
-    def hidden(
-        self,
-        ids: Tensor,
-        positions: Tensor,
-        visible: Tensor | None,
-        past: KeyValues,
-        prepared: Any,
-        watch: StateWatch | None = None,
-    ) -> Tensor:
+    def hidden(self, tokens: NewTokens) -> Tensor:
         """Run all blocks as one compiled function."""
-        return self._packed.hidden([NewTokens(ids, positions, visible, past, prepared, watch)])[0]
+        return self._packed.hidden([tokens])[0]
 
     def next_hidden(self, chats: Sequence[NewTokens]) -> list[Float[Tensor, "rows 1 width"]]:
         """Run one new token of every row of several chats; weights are read once for all."""
@@ -118,33 +92,26 @@ class HookedForward(Forward):
         return fitted
 
     @torch.inference_mode()
-    def hidden(
-        self,
-        ids: Tensor,
-        positions: Tensor,
-        visible: Tensor | None,
-        past: KeyValues,
-        prepared: Any,
-        watch: StateWatch | None = None,
-    ) -> Tensor:
+    def hidden(self, tokens: NewTokens) -> Tensor:
         """Run the modules while hooks apply the adapters."""
+        visible, past = tokens.visible, tokens.past
         if visible is None and past.length:
             # Without a mask, attention processes each query head separately, which takes three to
             # six times as long on a CPU.
-            shape = (len(ids), 1, 1, past.length + 1)
-            visible = torch.ones(shape, dtype=torch.bool, device=ids.device)
+            shape = (len(tokens.ids), 1, 1, past.length + 1)
+            visible = torch.ones(shape, dtype=torch.bool, device=tokens.ids.device)
         model = self._base.model
         # Before the pass, which counts the new tokens as past ones.
-        key_positions = past.place(positions)
+        key_positions = past.place(tokens.positions)
         mask = None
         if visible is not None:
-            mask = as_argument(model, masks_for(model, visible, positions, key_positions))
-        with self._applying(prepared), self._watching(watch):
+            mask = as_argument(model, masks_for(model, visible, tokens.positions, key_positions))
+        with self._applying(tokens.prepared), self._watching(tokens.watch):
             return last_hidden(
                 model,
-                input_ids=ids,
+                input_ids=tokens.ids,
                 attention_mask=mask,
-                position_ids=positions,
+                position_ids=tokens.positions,
                 cache=past,
                 use_cache=True,
             )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import end_tokens
 from dnd_engine.models.key_values import KeyValues
-from dnd_engine.models.new_tokens import StateWatch
+from dnd_engine.models.new_tokens import NewTokens, StateWatch
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient
 from dnd_engine.scoring.questions import Answer, Question
@@ -384,7 +384,8 @@ class _Rows:
         watch = None
         if self.watch_from is not None:
             watch = StateWatch(self.watch_from, torch.arange(rows, device=ids.device) * new + last)
-        hidden = self.forward.hidden(ids, positions, mask, self.cache, self._prepared, watch)
+        tokens = NewTokens(ids, positions, mask, self.cache, self._prepared, watch)
+        hidden = self.forward.hidden(tokens)
         if watch is not None:
             self.outputs = torch.stack(watch.outputs)
         return hidden

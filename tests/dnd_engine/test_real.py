@@ -25,6 +25,7 @@ from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import next_token_logits
 from dnd_engine.models.forward import Forward, HookedForward
+from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.replies import Message
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts, read_prompt_file
@@ -160,9 +161,11 @@ def test_chat_rounds_no_worse_than_the_model_itself(real_engine: Engine, made: A
         past, prepared = forward.new_cache(2), forward.prepare(fitted)
         last = ids.shape[1] - 1
         positions = torch.arange(last).expand(2, -1)
-        forward.hidden(ids[:, :last], positions, None, past, prepared)
+        forward.hidden(NewTokens(ids[:, :last], positions, None, past, prepared))
         at = torch.full((2, 1), last)
-        return forward.logits(forward.hidden(ids[:, last:], at, None, past, prepared)[:, -1])
+        return forward.logits(
+            forward.hidden(NewTokens(ids[:, last:], at, None, past, prepared))[:, -1]
+        )
 
     ours = runtime.forward
     modules = HookedForward(runtime.base, runtime.host.applying, "the yardstick")

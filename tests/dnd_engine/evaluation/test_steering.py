@@ -8,6 +8,7 @@ import torch
 from dnd_engine.evaluation.steering import SteeredForward, Steering, steering_between
 from dnd_engine.models.base import block
 from dnd_engine.models.forward import HookedForward
+from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, tiny_base
 
@@ -50,13 +51,13 @@ def test_the_vector_is_added_to_every_state_of_its_block_and_removed_afterwards(
     last = base.num_layers - 1
     hook = block(base.model, last).register_forward_hook(lambda _m, _a, out: before.append(out))
     plain = HookedForward(base, runtime.host.applying, "compared")
-    unchanged = plain.hidden(ids, positions, None, plain.new_cache(2), None)
+    unchanged = plain.hidden(NewTokens(ids, positions, None, plain.new_cache(2), None))
     hook.remove()
     change = torch.linspace(-1, 1, before[0].shape[-1])
     steered = SteeredForward(base, runtime.host.applying, Steering(last, change))
-    found = steered.hidden(ids, positions, None, steered.new_cache(2), None)
+    found = steered.hidden(NewTokens(ids, positions, None, steered.new_cache(2), None))
     with torch.inference_mode():
         expected = base.model.get_submodule("model.norm")(before[0] + change)
     torch.testing.assert_close(found, expected)
-    again = plain.hidden(ids, positions, None, plain.new_cache(2), None)
+    again = plain.hidden(NewTokens(ids, positions, None, plain.new_cache(2), None))
     torch.testing.assert_close(again, unchanged)

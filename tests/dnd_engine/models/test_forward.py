@@ -70,7 +70,7 @@ def read(
     for start, end in pairwise(cuts):
         shown = visible[:, None, start:end, :end] if any(pads) else None
         new = slice(start, end)
-        states = forward.hidden(ids[:, new], positions[:, new], shown, past, prepared)
+        states = forward.hidden(NewTokens(ids[:, new], positions[:, new], shown, past, prepared))
         found.append(forward.logits(states[:, -1]))
     return found
 
@@ -215,8 +215,10 @@ def test_memory_of_past_tokens_grows_without_losing_any(base: BaseModel) -> None
     positions = torch.arange(140)[None]
     past = forward.new_cache(1)
     for n in range(140):
-        last = forward.hidden(ids[:, n : n + 1], positions[:, n : n + 1], None, past, None)
-    whole = forward.hidden(ids, positions, None, forward.new_cache(1), None)
+        last = forward.hidden(
+            NewTokens(ids[:, n : n + 1], positions[:, n : n + 1], None, past, None)
+        )
+    whole = forward.hidden(NewTokens(ids, positions, None, forward.new_cache(1), None))
     torch.testing.assert_close(last[:, -1], whole[:, -1], atol=2e-4, rtol=1e-4)
 
 
@@ -238,7 +240,7 @@ def test_tokens_of_several_chats_are_read_as_each_alone(base: BaseModel, kind: s
     together = ours.next_hidden([next_tokens(ours, n, *chat) for n, chat in enumerate(chats)])
     for n, (states, chat) in enumerate(zip(together, chats, strict=True)):
         for forward in (ours, theirs):
-            alone = forward.hidden(*next_tokens(forward, n, *chat))
+            alone = forward.hidden(next_tokens(forward, n, *chat))
             torch.testing.assert_close(states, alone, atol=2e-4, rtol=1e-4)
 
 
@@ -257,5 +259,5 @@ def next_tokens(
     past, prepared = forward.new_cache(rows), forward.prepare(active)
     masks = (visible[:, :, :length, :length], visible[:, :, length:]) if any(pads) else (None, None)
     before, last = masks
-    forward.hidden(ids[:, :length], positions[:, :length], before, past, prepared)
+    forward.hidden(NewTokens(ids[:, :length], positions[:, :length], before, past, prepared))
     return NewTokens(ids[:, length:], positions[:, length:], last, past, prepared)

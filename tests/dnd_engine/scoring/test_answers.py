@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel, load_base
 from dnd_engine.models.blocks import BlockPass
 from dnd_engine.models.forward import Forward, HookedForward, PackedForward
+from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, resolve
 from dnd_engine.scoring import answers as scoring
@@ -149,7 +149,7 @@ def test_states_that_predict_an_answer_are_those_of_a_plain_pass(
     tokens = torch.stack([random_tokens(seed=n) for n in range(3)])
     with runtime.through(forward):
         whole = answer(runtime, GROUPS, runtime.host.fit(tokens))
-        # Untrained weights hardly ever end a turn, so one of the tokens that they write ends it.
+        # Untrained weights almost never end a turn. Treat a token that they do write as its end.
         end = whole[0][0].ids[2]
         monkeypatch.setattr(scoring, "end_tokens", lambda _: frozenset({END, end}))
         found = answer(runtime, GROUPS, runtime.host.fit(tokens), watch_from=1)
@@ -175,11 +175,10 @@ def watch(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, 
     seen: list[tuple[int, torch.Tensor]] = []
     hidden = runtime.forward.hidden
 
-    def look(
-        ids: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor, *rest: Any
-    ) -> torch.Tensor:
-        seen.append((len(ids), visible))
-        return hidden(ids, positions, visible, *rest)
+    def look(tokens: NewTokens) -> torch.Tensor:
+        assert tokens.visible is not None
+        seen.append((len(tokens.ids), tokens.visible))
+        return hidden(tokens)
 
     monkeypatch.setattr(runtime.forward, "hidden", look)
     return seen
