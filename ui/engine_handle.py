@@ -147,7 +147,7 @@ class EngineHandle:
             for _ in engine.measure_ordinary():
                 if self.thread.ending.is_set() or self.engine is not engine:
                     return
-        except Exception:  # as in `_warm_up`
+        except Exception:  # no visitor is waiting for this, so log it
             logger.exception("Ordinary answers were not measured; the first imprint will do it")
 
     def _warm_up(self, engine: "Engine") -> None:

@@ -140,7 +140,7 @@ def _in_scope(
     scope: Scope[T],
     function: Callable[[T], str | None],
 ) -> Operation:
-    """A variant in one scope, whose names stand in a slot of the phrases."""
+    """Return a variant in one scope; the scope's names fill a slot of the phrases."""
     # The last phrase and the last name are for the test side.
     said = (
         *(tuple(p.format(**{slot: name}) for name in scope.called[:-1]) for p in phrases[:-1]),
