@@ -15,10 +15,14 @@ ROWS = "teach_rows " + " ".join(f"teach_answers_{index}" for index in range(NUM_
 """Slots of the answers to correct."""
 
 _FOLLOW = """() => requestAnimationFrame(() => {
-  for (const id of ["dnd-teach", "dnd-stages"])
+  for (const id of ["dnd-stages", "dnd-teach"])
     document.getElementById(id)?.scrollIntoView({ block: "nearest" });
 })"""
-"""Keeps the progress on the screen when the form above Start folds."""
+"""Keeps the progress on the screen when the form above Start folds.
+
+The panel comes last: the next Tab goes on from where the browser scrolled to last, and must find
+Stop.
+"""
 
 
 def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
