@@ -16,8 +16,9 @@ _GAP = re.compile(r"\n(?:[^\S\n]*\n)+")
 
 _HEAD_END = re.compile(r"([:.?!]['\"”)]?) ")
 """End of an instruction that is followed by its input on the same line."""
-_ABBREVIATED = re.compile(r"\b[A-Z][a-z]{0,2}\.$")
-"""An abbreviated title, as in "Reply to Mrs. Green", rather than the end of a sentence."""
+_ABBREVIATED = re.compile(r"\b(?:Mrs?|Ms|Dr|Prof|Rev|St|vs|e\.g|i\.e)\.$")
+"""An abbreviation, as in "Reply to Mrs. Green", rather than the end of a sentence. A list, because
+the short words of "Answer Yes or No." and "A or B." do end one."""
 
 _MIN_SHARING = 3
 """Minimum number of prompts for a common beginning not to be a coincidence."""

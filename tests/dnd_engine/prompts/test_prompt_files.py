@@ -97,6 +97,12 @@ def test_an_instruction_above_every_input_is_read_with_it(write: Write) -> None:
             'Say it in "French." cat\nSay it in "French." dog\nSay it in "French." cow',
             'Say it in "French."',
         ),
+        (
+            "Say which it is. Answer Yes or No. An owl\nSay which it is. Answer Yes or No. A hat\n"
+            "Say which it is. Answer Yes or No. An emu",
+            "Say which it is. Answer Yes or No.",
+        ),
+        ("Say, A or B. An owl\nSay, A or B. A hat\nSay, A or B. An emu", "Say, A or B."),
         ("Say hello to Mrs. Green\nSay hello to Mrs. Gale\nSay hello to Mrs. Gray", None),
         ("Review: bad\nReview: good\nReview: so so", None),
         ("Dear Sir or Madam,\nA\n\nDear Sir or Madam,\nB\n\nDear Sir or Madam,\nC", None),
