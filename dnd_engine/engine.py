@@ -264,8 +264,8 @@ class Engine:
     def measure_ordinary(self) -> Iterator[None]:
         """Measure the base's layers on ordinary messages, as patient work, step by step.
 
-        Imprint needs it and would do it otherwise: once per base, 16 s for the embedded one on two
-        cores; later starts read it from the cache.
+        Otherwise the first imprint does it. It takes 16 s for the embedded base on two cores, once
+        per base: later starts read it from the cache.
         """
         steps = self._loaded.ordinary.metrics(ImprintConfig())
         while True:

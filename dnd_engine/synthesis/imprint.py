@@ -103,11 +103,11 @@ def _solve(
 ) -> Steps[Progress, None, Imprinted]:
     """Query the teachers and fit the layers, as urgent work."""
 
-    def measuring(_share: float) -> Progress:
-        return Progress("ask", None, time.monotonic() - started, "measure_ordinary")
+    def measuring(share: float) -> Progress:
+        return Progress("ask", share, time.monotonic() - started, "measure_ordinary")
 
-    # The metrics come before the work counts as urgent: patient work that is measuring them holds
-    # their lock, and takes no step while anything is urgent.
+    # The metrics come before the work counts as urgent: patient work may be taking a step of the
+    # same measurement, and takes none while anything is urgent.
     metrics = yield from each_as(loaded.ordinary.metrics(config), measuring)
     steps = urgently(loaded.runtime.lock, imprint(loaded.runtime, sources, metrics, config))
 

@@ -34,10 +34,11 @@ class Ordinary:
         self._runtime = runtime
         self._cache = cache
         self._answers: BaseAnswers | None = None
-        # Held while computing, so that a second thread waits instead of computing the same. Two of
-        # them, because answers must not wait for metrics, which take minutes for a large base.
+        # Held while computing, so that a second thread waits instead of computing the same.
         self._answers_lock = threading.Lock()
         self._metrics: Mapping[int, Metric] = {}
+        self._measurements: dict[int, Generator[float, None, Mapping[int, Metric]]] = {}
+        """Unfinished measurements by first layer."""
         self._metrics_lock = threading.Lock()
 
     def answers(self) -> BaseAnswers:
@@ -58,12 +59,24 @@ class Ordinary:
         """
         first = first_layer(self._runtime.base.num_layers, config)
         # Metrics from a lower first layer include those of all higher ones.
-        if first not in self._metrics:
-            # Before the lock, so that who waits for another thread's measurement can say so.
-            yield 0.0
+        while first not in self._metrics:
+            # Everybody who needs the metrics takes steps of one measurement, so that nobody waits
+            # for one who is paused, or who gives way to other work.
             with self._metrics_lock:
-                if first not in self._metrics:
-                    self._metrics = yield from ordinary_metrics(self._runtime, first, self._cache)
+                if first in self._metrics:
+                    break
+                if first not in self._measurements:
+                    steps = ordinary_metrics(self._runtime, first, self._cache)
+                    self._measurements[first] = steps
+                try:
+                    share = next(self._measurements[first])
+                except BaseException as ended:
+                    del self._measurements[first]
+                    if not isinstance(ended, StopIteration):
+                        raise
+                    self._metrics = {**self._metrics, **ended.value}
+                    break
+            yield share
         return self._metrics
 
 

@@ -183,13 +183,28 @@ def test_the_first_imprint_says_that_it_measures_the_base(
 def test_who_measures_beforehand_spares_the_first_imprint_that(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    fresh = Engine.load(EngineConfig(base=str(tiny_folder), device="cpu", cache_dir=tmp_path))
-    # Given up half-way, as when other models are loaded, it may be taken up by anyone.
-    next(fresh.measure_ordinary())
-    assert list(fresh.measure_ordinary())
+    config = EngineConfig(base=str(tiny_folder), device="cpu", cache_dir=tmp_path)
+    fresh, letters = Engine.load(config), [bucket("letters", LETTERS)]
+    whole = list(fresh.measure_ordinary())
     assert not list(fresh.measure_ordinary())
+    assert all(step.doing != "measure_ordinary" for step in fresh.synthesize(letters))
+    # The next start reads it, and so has nothing to say about it.
+    again = Engine.load(config)
+    assert all(step.doing != "measure_ordinary" for step in again.synthesize(letters))
+    assert len(whole) > 2
+
+
+def test_a_measurement_that_pauses_holds_nobody_up(tiny_folder: Path, tmp_path: Path) -> None:
+    fresh = Engine.load(EngineConfig(base=str(tiny_folder), device="cpu", cache_dir=tmp_path))
+    paused = fresh.measure_ordinary()
+    next(paused)
+    next(paused)
     steps = list(fresh.synthesize([bucket("letters", LETTERS)]))
-    assert all(step.doing != "measure_ordinary" for step in steps)
+    # It goes on from there, so the last step is known to be near.
+    shares = [step.fraction for step in steps if step.doing == "measure_ordinary"]
+    assert len(shares) > 0
+    assert shares == sorted(shares)
+    assert not list(paused)
 
 
 def test_an_imprint_may_have_its_own_rank(alone: Engine) -> None:
