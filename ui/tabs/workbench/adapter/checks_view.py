@@ -95,7 +95,7 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     "leaves_alone": (
         N_("Other answers keep their style"),
-        N_("Ordinary messages are answered in the base's style, be it right or wrong."),
+        N_("Ordinary messages are answered in the base's style, whether or not that is right."),
     ),
     "changes_some": (
         N_("Changes the style of a few other answers"),
@@ -517,7 +517,8 @@ def _ways_out(doubts: set[str], taught: Taught, num_prompts: int) -> list[str]:
                     " are fine."
                 )
         ways.append(_(words))
-    if doubts & CURED_BY_STRENGTH and "strongest" not in doubts:
+    # Where a warning asks for less, asking for more would contradict it.
+    if doubts & CURED_BY_STRENGTH and not doubts & {"strongest", "changes_others"}:
         ways.append(_("More strength may help too."))
     return ways
 
