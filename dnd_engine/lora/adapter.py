@@ -91,11 +91,10 @@ class Adapter:
 
     @property
     def making_seconds(self) -> float | None:
-        """Seconds from prompts to the adapter, all its steps together; None if not all are known.
-
-        An adapter read from a file does not record how long it took, so later steps alone give no
-        total.
-        """
+        """Seconds from prompts to the adapter, in all steps; None if not all are known."""
+        trained = self.provenance.get("trained")
+        if isinstance(trained, Mapping) and trained.get("start") == "scratch":
+            return self.seconds.get("train")
         if "total" not in self.seconds:
             return None
         later = ("imprint", "refine", "train") if self.is_generated else ("refine", "train")

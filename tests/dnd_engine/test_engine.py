@@ -283,6 +283,7 @@ def test_measuring_leaves_out_what_the_adapter_read_and_adds_a_trained_lora(
     config = LabelledConfig(steps=2, batch_size=4)
     trained = finish(engine.train_lora(made, found, config)).trained["trained_lora"]
     assert trained.provenance["base_sha256"] == engine.info.base_sha256
+    assert trained.making_seconds == trained.seconds["train"], "training is the whole of it"
     assert trained.was_trained
     with pytest.raises(BaseMismatchError, match="was made for another/base, and"):
         finish(engine.train_lora(replace(made, base_id="another/base"), found, config))
