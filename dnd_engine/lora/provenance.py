@@ -543,10 +543,17 @@ def validation_words(error: ValidationError, depth: int | None = None) -> str:
     """
     # Without the values themselves, which may be prompts or megabytes long.
     faults = error.errors(include_url=False, include_input=False)
-    # A value that is of none of the allowed types has a fault for each; the last one is enough.
-    places = {".".join(map(str, fault["loc"][:depth])): fault["msg"] for fault in faults}
-    told = [f"`{place}`: {words}" if place else words for place, words in places.items()]
-    return "; ".join(told[:_MAX_TOLD])
+    # A value that is of none of the allowed types has a fault for each. One is enough: the deepest,
+    # because its type fits best.
+    faults.sort(key=lambda fault: len(fault["loc"]))
+    told = {}
+    for fault in faults:
+        names = [*fault["loc"][:depth]]
+        if depth is not None:
+            names += [part for part in fault["loc"][depth:] if isinstance(part, int)]
+        place = ".".join(map(str, names))
+        told[fault["loc"][:depth]] = f"`{place}`: {fault['msg']}" if place else fault["msg"]
+    return "; ".join([*told.values()][:_MAX_TOLD])
 
 
 def _digest(prompts: Iterable[Prompt]) -> str:

@@ -162,8 +162,7 @@ class Server:
         Raises:
             RemoteError: If no server answers, or the reply takes too long or is too large.
         """
-        with self._open("POST", path, values) as answer:
-            chunks = self._bounded(answer)
+        with self._open("POST", path, values) as (answer, chunks):
             kind = answer.headers.get("content-type", "")
             if answer.status_code != 200 or not kind.startswith("text/event-stream"):
                 yield self._read(answer, b"".join(chunks))
@@ -178,8 +177,8 @@ class Server:
                 yield rest.decode(errors="replace")
 
     def _send(self, method: str, path: str, values: Any) -> Reply:
-        with self._open(method, path, values) as answer:
-            return self._read(answer, b"".join(self._bounded(answer)))
+        with self._open(method, path, values) as (answer, chunks):
+            return self._read(answer, b"".join(chunks))
 
     def reply(self, status: int, body: Any, retry_after: float | None = None) -> Reply:
         """Make a `Reply` that is safe to quote."""
@@ -199,8 +198,10 @@ class Server:
             return self.reply(answer.status_code, words, after)
 
     @contextmanager
-    def _open(self, method: str, path: str, values: Any) -> Iterator[httpx.Response]:
-        """Send a request; the whole response must arrive before the timeout."""
+    def _open(
+        self, method: str, path: str, values: Any
+    ) -> Iterator[tuple[httpx.Response, Iterator[bytes]]]:
+        """Send a request; the whole response, read in chunks, must arrive before the timeout."""
         # A server may ignore this wish; then `_bounded` refuses its reply.
         headers = {"accept-encoding": "identity"}
         if self._key:
@@ -210,7 +211,8 @@ class Server:
             timeout=httpx.Timeout(self._timeout, connect=min(self._timeout, _CONNECT_SECONDS)),
             follow_redirects=False,
         )
-        in_time = {"trace": _ends_by(time.monotonic() + self._timeout)}
+        deadline = time.monotonic() + self._timeout
+        in_time = {"trace": _ends_by(deadline)}
         try:
             with (
                 client,
@@ -218,7 +220,7 @@ class Server:
                     method, self.url + path, json=values, headers=headers, extensions=in_time
                 ) as answer,
             ):
-                yield answer
+                yield answer, self._bounded(answer, deadline)
         except httpx.TimeoutException as error:
             raise self._late() from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -227,7 +229,7 @@ class Server:
                 "or check the address."
             ) from error
 
-    def _bounded(self, answer: httpx.Response) -> Iterator[bytes]:
+    def _bounded(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
         # A few kilobytes may hold gigabytes, and httpx decompresses a chunk before we can count it.
         coding = answer.headers.get("content-encoding", "").strip()
         if coding.lower() not in ("", "identity"):
@@ -236,9 +238,8 @@ class Server:
                 "asked not to. Turn compression off there, or in the proxy before it."
             )
         size = 0
-        # A second guard: without a known event, `_ends_by` would limit nothing.
-        deadline = time.monotonic() + self._timeout
         for chunk in answer.iter_raw():
+            # A second guard: without a known event, `_ends_by` would limit nothing.
             if time.monotonic() > deadline:
                 raise self._late()
             size += len(chunk)

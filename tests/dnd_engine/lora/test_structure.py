@@ -154,7 +154,7 @@ def test_a_pattern_of_ranks_is_no_fault(foreign: Path) -> None:
         (
             "adapter_config.json",
             b'{"target_modules": [3]}',
-            r"json`: `target_modules`: Input should be a valid string\. Copy",
+            r"json`: `target_modules\.0`: Input should be a valid string\. Copy",
         ),
         (
             "adapter_config.json",
