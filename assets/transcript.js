@@ -15,9 +15,16 @@ function stay() {
 
 element.addEventListener("scroll", (event) => {
   const { scrollTop, scrollHeight, clientHeight } = event.target;
-  // Another tab or size of the page scrolls, too.
-  if (performance.now() < readUntil) follow = scrollHeight - scrollTop - clientHeight < 40;
-  if (performance.now() < leadsUntil) lead(event.target);
+  const now = performance.now();
+  // Another tab or size of the page scrolls, too. A dragged scroll bar or a flick goes on for longer.
+  if (now < readUntil) {
+    follow = scrollHeight - scrollTop - clientHeight < 40;
+    readUntil = Math.max(readUntil, now + 300);
+  }
+  if (now < leadsUntil) {
+    leadsUntil = Math.max(leadsUntil, now + 300);
+    lead(event.target);
+  }
 }, true);
 
 // The reader scrolls one side; the other goes along, question by question.

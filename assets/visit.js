@@ -31,7 +31,6 @@ function claim() {
   bringDraft();
 }
 watch("visit_key", claim);
-claim();
 
 const question = () => document.querySelector("#dnd-box textarea");
 
@@ -42,6 +41,8 @@ function bringDraft() {
   box.value = draft;
   box.dispatchEvent(new Event("input", { bubbles: true })); // for Gradio
 }
+
+claim();
 
 // Whether this browser has it now.
 function keepDraft() {
