@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 __all__ = [
     "CONTROLS",
+    "CONTROLS_AS_SUBJECTS",
     "HOLDOUTS",
     "LINES",
     "METRICS",
@@ -129,6 +130,15 @@ CONTROLS: Mapping[str, str] = {
     "base": N_("No adapter"),
 }
 """Controls of the ablation."""
+
+# Not marked for translation: the page draws the controls.
+CONTROLS_AS_SUBJECTS: Mapping[str, str] = {
+    "wrong": "An adapter made from another task's prompts ({names})",
+    "mean": "What all adapters of its generator share",
+    "shuffled": "An adapter made from the same prompts with their words shuffled",
+    "base": "The base alone",
+}
+"""The same as subjects of sentences."""
 
 
 # In tests beartype checks annotations, and asks this of a protocol.

@@ -12,7 +12,7 @@ from dnd_engine.checks.verdict import AdapterVerdict, BucketShare
 from dnd_engine.checks.wording import Sentence
 from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.lora.provenance import NearestTask
-from dnd_engine.wording import N_
+from dnd_engine.wording import CONTROLS_AS_SUBJECTS, N_
 
 __all__ = [
     "CONTROLS",
@@ -192,12 +192,12 @@ class Conditioning:
         return (
             Sentence(head, {"number": self.num_prompts}),
             *(self._beside(control) for control in self.controls),
-            Sentence("One nat per token: each token of the answers is 2.7 times as likely."),
+            Sentence("One nat per token makes each token of the answers 2.7 times as likely."),
         )
 
     def _beside(self, control: Control) -> Sentence:
         """Compare with one control."""
-        other = _OTHERS[control.name].format(names=", ".join(self.wrong_from))
+        other = CONTROLS_AS_SUBJECTS[control.name].format(names=", ".join(self.wrong_from))
         low, high = control.low, control.high
         if low > 0:
             message = "{other} does worse, by {by:.2f} nats per token ({low:.2f} to {high:.2f})."
@@ -209,16 +209,6 @@ class Conditioning:
         return Sentence(
             message, {"other": other, "by": abs(control.saved), "low": low, "high": high}
         )
-
-
-# In English alone, as the sentences with them: the page draws the controls instead.
-_OTHERS: Mapping[ControlName, str] = {
-    "wrong": "An adapter made from another task's prompts ({names})",
-    "mean": "What all adapters of its generator share",
-    "shuffled": "An adapter made from the same prompts with their words shuffled",
-    "base": "The base alone",
-}
-"""What an adapter is compared with. Losses are on the model's own answers with the instruction."""
 
 
 Sure = Literal["unsure", "partly", "sure"]

@@ -408,10 +408,10 @@ def _instructed(buckets: list[Bucket], instruction: str) -> list[Bucket]:
         )
     found = with_instruction(buckets, instruction)
     for bucket in found:
-        if not bucket.has_instructions:
+        if bucket.weight > 0 and not bucket.has_instructions:
             typer.echo(
                 f"{bucket.name}: no instruction found. Give one with --instruction; without it, "
-                "nothing is imprinted or compared.",
+                "this bucket is not imprinted.",
                 err=True,
             )
     return found

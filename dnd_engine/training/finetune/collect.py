@@ -285,7 +285,7 @@ def _train_elsewhere(recipe: CollectRecipe, group: Group) -> TrainedGroup:
     trainer = RunTrainer(recipe)
     ours = trainer.origin()["base"]
     check_same_base(recipe.out, base, ours["id"], ours["fingerprint"])
-    # Here too, because a cluster hands on no other error than one of ours as it is.
+    # Here too, because from another node only our own errors arrive unchanged.
     with naming_the_disk(recipe.out):
         return trainer.train(group)
 

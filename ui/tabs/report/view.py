@@ -323,8 +323,8 @@ def _failures_html(report: Report) -> str:
 
 def _foot_html(report: Report) -> str:
     saved = _(
-        "Operation gain: nats per token that the right prompts save over others; by one, each "
-        "token is 2.7 times as likely"
+        "Operation gain: nats per token that the right prompts save over others; one nat makes "
+        "each token 2.7 times as likely"
     )
     facts = [
         f"{saved}, {esc(_mode(mode))}: <b>{number(gain.mean, '+.2f')}</b> "

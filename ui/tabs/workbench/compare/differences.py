@@ -20,9 +20,9 @@ def marked(mine: str, other: str) -> str:
     parts = []
     for kind, start, end, *_theirs in matcher.get_opcodes():
         piece = "".join(words[start:end])
-        parts.append(esc(piece) if kind == "equal" else _mark(piece, _("not in the other answer")))
+        if piece and kind != "equal":
+            title = esc(_("not in the other answer"))
+            parts.append(f"<mark title='{title}'>{esc(piece)}</mark>")
+        else:
+            parts.append(esc(piece))
     return "".join(parts)
-
-
-def _mark(words: str, title: str) -> str:
-    return f"<mark title='{esc(title)}'>{esc(words)}</mark>" if words else ""

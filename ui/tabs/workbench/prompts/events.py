@@ -140,7 +140,7 @@ class PromptEvents:
         # What was measured of one teacher does not hold for another.
         if engine and gauge and gauge.teacher_sha256 != engine.info.teacher_sha256:
             gauge = None
-        model = self._loaded_model() or ""
+        model = _model(engine) if engine else ""
         found = []
         for bucket in buckets_on(arrangement, session):
             forecast = session.forecasts.get((model, _contents(bucket)))

@@ -39,7 +39,7 @@ def forecast_html(
     for name, forecast in found:
         of = f"<span class='dnd-forecast-of'>{esc(name)}:</span>" if len(found) > 1 else ""
         if forecast is None:
-            more = _("Type one under Advanced; without it, nothing is imprinted.")
+            more = _("Type one under Advanced; without it, this bucket is not imprinted.")
             lines.append(
                 f"<li>{icon('info')}<div>{of}<b>{_('No instruction found.')}</b> "
                 f"<span>{more}</span></div>"
