@@ -8,10 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dnd_engine.config import EngineConfig, PromptLimits, Sampling
+    from dnd_engine.config import EngineConfig, Sampling
     from dnd_engine.engine import Engine
     from dnd_engine.errors import DndError
     from dnd_engine.library import Library
+    from dnd_engine.limits import PromptLimits
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.lora.provenance import Recipe, read_recipe
     from dnd_engine.progress import Progress

@@ -11,23 +11,6 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Literal, TypeVar
 
-__all__ = [
-    "STYLE",
-    "Band",
-    "Chart",
-    "Line",
-    "Look",
-    "Row",
-    "Scale",
-    "apart",
-    "clock",
-    "clock_scale",
-    "line_chart",
-    "row_chart",
-    "short",
-    "svg_file",
-]
-
 T = TypeVar("T")
 
 Look = Literal["own", "also", "labels", "base", "other", "limit", "noise"]

@@ -13,11 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dnd_engine.config import check_least, check_positive
 from dnd_engine.errors import ConfigError, DndError, JobError
 from dnd_engine.files import existing
-
-__all__ = ["Cluster", "named_anywhere"]
+from dnd_engine.limits import check_least, check_positive
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

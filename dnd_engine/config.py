@@ -8,23 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.limits import PromptLimits, check_between, check_least, check_positive
-
-__all__ = [
-    "NO_GENERATOR",
-    "EngineConfig",
-    "ImprintConfig",
-    "LabelledConfig",
-    "MeasureConfig",
-    "Mix",
-    "PromptLimits",
-    "RefineConfig",
-    "Sampling",
-    "Teacher",
-    "check_between",
-    "check_least",
-    "check_positive",
-]
+from dnd_engine.limits import PromptLimits, check_between, check_least
 
 Mix = Literal["pool", "sum"]
 """How buckets are combined: one condition from all prompts, or a weighted sum of adapters."""

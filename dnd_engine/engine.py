@@ -71,8 +71,6 @@ from dnd_engine.synthesis.synthesize import synthesize
 from dnd_engine.synthesis.write import blank, write
 from dnd_engine.teach.endpoint import Endpoint
 
-__all__ = ["Engine"]
-
 
 class Engine:
     """Resident models and the operations on them; safe to share between threads.

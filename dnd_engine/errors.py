@@ -7,34 +7,6 @@ names the object, what was expected, what was found, where, and how to fix it.
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = [
-    "AdapterError",
-    "AssetError",
-    "BaseMismatchError",
-    "BrokenItemsError",
-    "BucketError",
-    "ChatError",
-    "ConfigError",
-    "DndError",
-    "ExportError",
-    "GeneratorError",
-    "HubError",
-    "ImprintError",
-    "JobError",
-    "LayoutError",
-    "LayoutMismatchError",
-    "LibraryError",
-    "MeasureError",
-    "NoTextColumnError",
-    "PromptFileError",
-    "PublishError",
-    "RecipeError",
-    "RemoteError",
-    "TaskError",
-    "TrainingError",
-    "VerificationError",
-]
-
 
 class DndError(Exception):
     """Base class. The message is written for the user and says what to do next."""

@@ -6,8 +6,6 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["exchange"]
-
 # Linux, `fcntl.h`: paths are relative to the working folder, as everywhere else.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux, renameat2

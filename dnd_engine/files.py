@@ -23,21 +23,6 @@ from platformdirs import user_data_path
 from dnd_engine.errors import AssetError
 from dnd_engine.exchange import exchange
 
-__all__ = [
-    "asset_path",
-    "existing",
-    "expanded",
-    "is_leftover",
-    "process_folder",
-    "recover",
-    "remove_leftovers",
-    "scratch_folder",
-    "sync",
-    "user_folder",
-    "write_whole",
-    "written_aside",
-]
-
 _ASIDE = ".aside-"
 _BEGUN = "dnd-begun-"
 _LOCK, _OLD = "lock", "old"

@@ -1,5 +1,3 @@
 """Alias of `HyperConvDecoder`, for comparisons with the authors' code."""
 
-from dnd_engine.generator.hyperconv import HyperConvDecoder
-
-__all__ = ["HyperConvDecoder"]
+from dnd_engine.generator.hyperconv import HyperConvDecoder as HyperConvDecoder

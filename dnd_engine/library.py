@@ -41,8 +41,6 @@ from dnd_engine.prompts.words import one_line, shorten
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["DamagedEntry", "Entry", "Library", "check_name", "library_folder"]
-
 FORMAT: Final = 1
 """Format version of `entry.json`."""
 KEEP_DAYS = 30

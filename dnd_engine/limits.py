@@ -9,16 +9,6 @@ from dataclasses import dataclass, fields
 
 from dnd_engine.errors import ConfigError
 
-__all__ = [
-    "FIXED",
-    "FixedLimits",
-    "PromptLimits",
-    "ServerLimits",
-    "check_between",
-    "check_least",
-    "check_positive",
-]
-
 
 def check_least(settings: object, least: float, *names: str) -> None:
     """Raise if a setting is less than `least` or NaN."""

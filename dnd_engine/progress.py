@@ -4,8 +4,6 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-__all__ = ["AnswerCounts", "Doing", "Progress", "duration", "each_as", "finish", "in_english"]
-
 Step = TypeVar("Step")
 Made = TypeVar("Made")
 

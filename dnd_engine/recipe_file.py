@@ -12,8 +12,6 @@ import yaml
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import existing
 
-__all__ = ["read_recipe", "without_folders"]
-
 R = TypeVar("R")
 
 

@@ -21,18 +21,6 @@ from platformdirs import user_log_path
 
 from dnd_engine.limits import FIXED
 
-__all__ = [
-    "SERVER_COUNTERS",
-    "SERVER_LIMITS",
-    "JsonLines",
-    "Terse",
-    "last_lines",
-    "last_numbers",
-    "log_numbers",
-    "log_path",
-    "logging_to",
-]
-
 SERVER_LIMITS, SERVER_COUNTERS = "limits of this server", "counters of this server"
 """Names of the tables of numbers that a server logs."""
 

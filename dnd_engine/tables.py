@@ -3,8 +3,6 @@
 import re
 from typing import Any
 
-__all__ = ["cell"]
-
 # Spreadsheets ignore blanks before a formula, and may split a cell at tabs and line ends.
 _BEGINS_FORMULA = re.compile(r"\s*[=+\-@]|[\t\r\n]")
 # A signed number begins like a formula, but must stay a number.

@@ -14,8 +14,6 @@ import pytest
 from dnd_engine import files
 from dnd_engine.exchange import exchange
 
-__all__ = ["files_up_to", "full_at", "power_cuts"]
-
 
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:

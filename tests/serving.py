@@ -13,16 +13,13 @@ from typing import Any
 # Before Gradio is imported: it reads this once.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-from dnd_engine.config import PromptLimits
-from dnd_engine.limits import ServerLimits
+from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.training.watch import RunFolder
 from tests.until import until
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
 from ui.serve import launch_options
-
-__all__ = ["fetch_page", "free_port", "serving", "until_healthy"]
 
 
 @contextmanager

@@ -11,14 +11,12 @@ from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ImprintError
 from dnd_engine.lora.adapter import Adapter
-from tests.dnd_engine.conftest import tiny_folder
+from tests.dnd_engine.conftest import tiny_folder as tiny_folder
 from tests.dnd_engine.test_engine import LETTERS, write_generator
 from tests.dnd_engine.tiny import bucket
 from tests.zero_gpu import fake_spaces
 from ui.engine_calls import EngineCalls, Stop
 from ui.engine_handle import EngineHandle
-
-__all__ = ["tiny_folder"]
 
 
 @pytest.fixture

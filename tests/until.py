@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable
 
-__all__ = ["until"]
-
 
 def until(holds: Callable[[], bool], seconds: float = 120) -> None:
     """Return as soon as a condition holds.

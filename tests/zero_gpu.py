@@ -16,8 +16,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["fake_spaces"]
-
 
 class _OnlyCpu(pickle.Pickler):
     """Refuses tensors that live on another device: the worker's ends with it."""

@@ -25,7 +25,7 @@ from gradio.events import api
 from pydantic import BeforeValidator, ConfigDict, ValidationError, validate_call
 from typing_extensions import TypedDict
 
-from dnd_engine.config import Mix, PromptLimits, Sampling
+from dnd_engine.config import Mix, Sampling
 from dnd_engine.errors import (
     AdapterError,
     BucketError,
@@ -35,7 +35,7 @@ from dnd_engine.errors import (
     GeneratorError,
     ImprintError,
 )
-from dnd_engine.limits import FIXED, ServerLimits
+from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.files import PromptFile, from_texts, read_prompt_file
 from dnd_engine.prompts.words import display_name
@@ -47,8 +47,6 @@ from ui.traffic import sender_of
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
     from dnd_engine.lora.adapter import Adapter
-
-__all__ = ["BucketSpec", "Endpoints", "add_endpoints"]
 
 
 def _as_file(value: Any) -> Any:

@@ -7,8 +7,6 @@ from starlette.types import Message, Receive
 
 from dnd_engine.limits import FIXED
 
-__all__ = ["MIN_CHARGED", "BoundedBody", "ChargedFiles"]
-
 MIN_CHARGED = 64_000
 """Minimum bytes charged per uploaded file: small files take more disk space than their size."""
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from dnd_engine.config import PromptLimits
-from dnd_engine.limits import ServerLimits
+from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
 from ui.engine_calls import EngineCalls
@@ -17,10 +16,11 @@ from ui.frame.view import frame_panel
 from ui.frame.visit_view import visit_panel
 from ui.frame.wiring import wire_language, wire_loading, wire_models, wire_visit
 from ui.gradio_private import calm_queue
-from ui.handlers import App, Handlers
+from ui.handlers import Handlers
 from ui.language import SpokenBlocks
 from ui.owner import Owner
 from ui.page import Page, slots_of
+from ui.shared import App
 from ui.state import Session, SessionFiles
 from ui.tabs.library.view import library_panel
 from ui.tabs.library.wiring import wire_library
@@ -33,8 +33,6 @@ from ui.tabs.training.wiring import wire_training
 from ui.tabs.workbench.view import workbench_panel
 from ui.tabs.workbench.wiring import wire_workbench
 from ui.text import _
-
-__all__ = ["build_ui"]
 
 
 def build_ui(

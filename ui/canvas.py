@@ -14,16 +14,13 @@ import gradio as gr
 from gradio.data_classes import FileData, GradioModel
 from pydantic import Field
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.files import asset_path
-from dnd_engine.limits import FIXED
+from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.files import FORMATS
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import one_line
 from ui.text import _, script_words
 from ui.without_stub import WithoutStub
-
-__all__ = ["Arrangement", "CanvasBucket", "CanvasCard", "CanvasData", "Inbox", "PromptCanvas"]
 
 _NAME = Field(default=None, max_length=200)
 _ID = Field(max_length=200)

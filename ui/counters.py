@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from ui.faults import LOST_DEVICE
 
-__all__ = ["Counters", "FaultCounter"]
-
 
 class Counters:
     """Totals since the start. Not thread-safe: for the thread of the server's event loop."""

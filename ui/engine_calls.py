@@ -30,7 +30,8 @@ from dnd_engine.prompts.files import PromptFile
 from dnd_engine.serving.compare import compare_remote
 from dnd_engine.teach.endpoint import Endpoint
 from ui.engine_handle import EngineHandle, LoadState
-from ui.engine_thread import TICK_SECONDS, Stop
+from ui.engine_thread import TICK_SECONDS as TICK_SECONDS
+from ui.engine_thread import Stop as Stop
 from ui.spaces import borrows_gpu, gpu
 from ui.text import _
 
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from dnd_engine.models.replies import Message, Reply
 
     Row = tuple[list[Message], Adapter | None]
-
-__all__ = ["LANES", "TICK_SECONDS", "Answers", "EngineCalls", "Stop"]
 
 Answers = Literal["base", "labels"] | Mapping[str, str] | Endpoint
 """Source of the answers that an adapter is taught: base, labels, a person's by prompt, or a

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from dnd_engine.engine import Engine
     from dnd_engine.progress import Progress
 
-__all__ = ["EngineHandle", "LoadState"]
-
 logger = logging.getLogger(__name__)
 
 _END_SECONDS = 10.0

@@ -19,8 +19,6 @@ from typing import Any, TypeVar
 from dnd_engine.errors import DndError
 from ui.text import _
 
-__all__ = ["TICK_SECONDS", "EngineThread", "Stop"]
-
 logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 0.02

@@ -16,8 +16,6 @@ import gradio as gr
 
 from ui.text import _
 
-__all__ = ["LOST_DEVICE", "GuardedBlocks", "fault_words", "report_fault"]
-
 logger = logging.getLogger(__name__)
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

@@ -13,8 +13,6 @@ from dnd_engine.limits import FIXED
 from ui.text import _
 from ui.without_stub import WithoutStub
 
-__all__ = ["NumberField", "Slider", "Textbox"]
-
 
 class Textbox(gr.Textbox, metaclass=WithoutStub):
     """A text with a maximum length, by default that of a line."""

@@ -12,8 +12,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dnd_engine.files import asset_path
 from ui.language import is_front_page
 
-__all__ = ["FirstScript"]
-
 _HEAD = b"<head>"
 
 

@@ -45,8 +45,6 @@ from ui.spaces import on_space, public_address
 from ui.text import _, speaking
 from ui.traffic import SlidingSum, address_of, sender_of
 
-__all__ = ["Gate", "Watch", "gated"]
-
 logger = logging.getLogger(__name__)
 
 # Without OPTIONS, so that preflights of other sites are refused.

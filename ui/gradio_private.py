@@ -19,22 +19,6 @@ from ui.language import language_of
 from ui.text import _, speaking
 from ui.traffic import sender_of
 
-__all__ = [
-    "LAUNCH_SETTINGS",
-    "MAX_ID_CHARS",
-    "QUEUE_SETTINGS",
-    "UNKNOWN_EVENT",
-    "Pages",
-    "bound_queue",
-    "caller_left",
-    "calm_queue",
-    "forget_upload",
-    "launch_settings",
-    "name_unknown_events",
-    "queue_gauges",
-    "too_long_id",
-]
-
 MAX_ID_CHARS = 100
 """Maximum length of a client's name for its session or upload: Gradio stores thousands of them. Its
 own names have about ten characters."""

@@ -8,7 +8,7 @@ from ui.frame.events import PageEvents
 from ui.frame.language_events import LanguageEvents
 from ui.frame.models_events import ModelsEvents
 from ui.frame.visit_events import VisitEvents
-from ui.shared import App, Updates
+from ui.shared import App
 from ui.tabs.library.events import LibraryEvents
 from ui.tabs.measure.events import MeasureEvents
 from ui.tabs.report.events import ReportEvents
@@ -23,8 +23,6 @@ from ui.tabs.workbench.runs.imprint_events import ImprintEvents
 from ui.tabs.workbench.runs.synthesis_events import SynthesisEvents
 from ui.tabs.workbench.take.events import ExportEvents
 from ui.tabs.workbench.teach.events import TeachEvents
-
-__all__ = ["App", "Handlers", "Updates"]
 
 
 class Handlers:

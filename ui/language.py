@@ -20,16 +20,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ui.faults import GuardedBlocks
 from ui.text import ENGLISH, language, languages, said, speaking
 
-__all__ = [
-    "LanguageChoice",
-    "SpokenBlocks",
-    "is_front_page",
-    "language_of",
-    "preferred",
-    "said_of",
-    "say_again",
-]
-
 _COOKIE = "dnd-language"
 _YEAR = 365 * 24 * 3600
 

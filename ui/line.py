@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from ui.stages import RunKind, Stages
 from ui.text import _, drawn, ngettext, number
 
-__all__ = ["Line"]
-
 _LANES: Mapping[RunKind, str] = {
     "synthesis": "engine",
     "remix": "engine",

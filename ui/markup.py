@@ -5,26 +5,6 @@ import re
 
 from dnd_engine.prompts.words import one_line
 
-__all__ = [
-    "TIMES",
-    "brief",
-    "busy",
-    "code_blocks",
-    "cut",
-    "error_notice",
-    "esc",
-    "facts",
-    "faults",
-    "heading",
-    "icon",
-    "label_html",
-    "none_yet",
-    "notice",
-    "prose",
-    "sentence",
-    "unfenced",
-]
-
 TIMES = "\u00d7"
 """Separates an adapter's name and its strength."""
 

@@ -13,8 +13,6 @@ from urllib.parse import parse_qsl, urlencode
 
 from dnd_engine.library import Library
 
-__all__ = ["KEY_PARAMETER", "Owner"]
-
 KEY_PARAMETER = "token"
 """Query parameter with the key, named as in Jupyter."""
 

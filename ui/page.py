@@ -17,21 +17,10 @@ import gradio as gr
 from gradio.blocks import Block
 from gradio.components import Component
 
-from ui.handlers import Handlers, Updates
+from ui.handlers import Handlers
+from ui.shared import Updates
 from ui.state import Session
 from ui.text import _, speaking
-
-__all__ = [
-    "AFTERWARDS",
-    "AT_ONCE",
-    "ORDERED",
-    "QUIET",
-    "Page",
-    "SlotError",
-    "UnlistedSlotError",
-    "by_slot",
-    "slots_of",
-]
 
 # Gradio would dim all outputs while an event runs.
 QUIET: Mapping[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dnd_engine.progress import Doing, Progress
 from ui.text import N_, _, number
 
-__all__ = ["step_words"]
-
 _DOING: Mapping[Doing, str] = {
     "fetch": "{name}",
     "download": "{name}",

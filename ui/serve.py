@@ -20,11 +20,11 @@ from dnd_engine.cli.common import (
     engine_options,
     quiet_libraries,
 )
-from dnd_engine.config import EngineConfig, PromptLimits
+from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path, process_folder
 from dnd_engine.library import Library
-from dnd_engine.limits import ServerLimits
+from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.server_log import log_path, logging_to
 from dnd_engine.teach.endpoint import origin
 from dnd_engine.training.watch import RunFolder
@@ -34,17 +34,6 @@ from ui.spaces import on_space, serves_others
 
 if TYPE_CHECKING:
     import gradio as gr
-
-__all__ = [
-    "asked_login",
-    "launch_options",
-    "listening_host",
-    "login",
-    "own_cache",
-    "own_library",
-    "run",
-    "serve",
-]
 
 _M_ARENA_MAX = -8
 """From glibc's `malloc.h`."""

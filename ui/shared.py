@@ -9,10 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import LibraryError
 from dnd_engine.library import Library
-from dnd_engine.limits import ServerLimits
+from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.training.watch import RunFolder
 from ui.engine_calls import EngineCalls
@@ -22,17 +21,6 @@ from ui.owner import Owner
 from ui.state import Made, Session, SessionFiles
 from ui.text import _, count_files, count_prompts
 from ui.visits import Visits
-
-__all__ = [
-    "App",
-    "Updates",
-    "broke",
-    "fingerprint",
-    "locked_words",
-    "note",
-    "used_words",
-    "without_name",
-]
 
 Updates = dict[str, Any]
 """Slot name -> new value."""

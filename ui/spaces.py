@@ -5,8 +5,6 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["borrows_gpu", "gpu", "on_space", "public_address", "serves_others"]
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

@@ -12,8 +12,6 @@ from dnd_engine.files import asset_path
 from ui.markup import esc, icon, prose
 from ui.text import N_, _, drawn, number, said
 
-__all__ = ["RunKind", "Stages", "StagesPanel", "stages_panel", "stages_view"]
-
 RunKind = Literal[
     "synthesis", "remix", "imprint", "remake", "refinement", "measurement", "training"
 ]

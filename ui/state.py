@@ -35,28 +35,6 @@ if TYPE_CHECKING:
     from dnd_engine.models.encoder import PromptMemory
     from dnd_engine.models.replies import Reply
 
-__all__ = [
-    "TRAINED",
-    "Answer",
-    "AskMode",
-    "Batch",
-    "CardReading",
-    "Found",
-    "Kept",
-    "Made",
-    "MeasureRun",
-    "Place",
-    "Proposed",
-    "RemoteSide",
-    "Run",
-    "Session",
-    "SessionFiles",
-    "Taught",
-    "Turn",
-    "Typed",
-    "Vote",
-]
-
 Taught = Literal[
     "",
     "imprinted",

@@ -4,8 +4,6 @@ from typing import Any
 
 import gradio as gr
 
-__all__ = ["make_theme"]
-
 # `assets/app.css` repeats most of these as variables: change both.
 _TOKENS = {
     # name: (light, dark). Contrast on surface and on bg was measured for every text colour.

@@ -8,8 +8,6 @@ from typing import Any
 
 from ui.spaces import on_space
 
-__all__ = ["SlidingSum", "address_of", "sender_of", "visitor_of"]
-
 
 def visitor_of(address: str, headers: Mapping[str, str]) -> str:
     """Return the address that identifies the visitor of a request.

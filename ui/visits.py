@@ -17,8 +17,6 @@ from typing import Literal
 from dnd_engine.limits import ServerLimits
 from ui.state import Session, SessionFiles
 
-__all__ = ["Outcome", "Visits"]
-
 _SWEEP_SECONDS = 600.0
 _MAX_KEY_CHARS = 100
 

@@ -5,8 +5,6 @@ from unittest import mock
 
 from gradio import component_meta
 
-__all__ = ["WithoutStub"]
-
 
 class WithoutStub(component_meta.ComponentMeta):
     """Stops Gradio from writing a `.pyi` beside a component, where type checkers would find it."""

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dnd_engine.config import check_least
 from dnd_engine.errors import ConfigError
+from dnd_engine.limits import check_least
 from dnd_engine.training.recipe import TrainRecipe
-
-__all__ = ["BUSY", "LORA_STEPS", "SECTIONS", "BenchConfig", "recipe_of"]
 
 SECTIONS = ("synthesis", "imprint", "chat", "training", "contended")
 """All sections of the bench."""

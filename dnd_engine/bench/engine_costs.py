@@ -30,8 +30,6 @@ from dnd_engine.models.base import BaseModel
 from dnd_engine.models.forward import HookedForward, PackedForward
 from dnd_engine.progress import finish
 
-__all__ = ["Chat", "Contended", "Copy", "Imprint", "Synthesis", "bytes_per_token"]
-
 
 def bytes_per_token(model: nn.Module) -> int:
     """Return the bytes of weights read per token: all but the input embedding's unused rows."""

@@ -33,8 +33,6 @@ from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import BaseModel
 from dnd_engine.progress import finish
 
-__all__ = ["GrowthConfig", "GrowthPoint", "growth", "growth_svg"]
-
 _QUESTION = "Tell me a long story about dragons."
 
 

@@ -19,19 +19,6 @@ from dnd_engine.models.base import BaseModel, best_dtype
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts
 
-__all__ = [
-    "Measurement",
-    "counted",
-    "instructed_bucket",
-    "machine_of",
-    "peak_megabytes",
-    "prompt_bucket",
-    "resident_megabytes",
-    "seconds_per_token",
-    "timed",
-    "token_ids",
-]
-
 _WORDS = ("the", "film", "letter", "city", "was", "long", "kind", "in", "and", "never", "early")
 
 

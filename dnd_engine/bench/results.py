@@ -8,8 +8,6 @@ from typing import Any
 
 from dnd_engine.bench.config import BUSY, LORA_STEPS, BenchConfig
 
-__all__ = ["BenchResult", "account", "summarise"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchResult:

@@ -26,8 +26,6 @@ from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.report import Report
 from dnd_engine.models.base import BaseModel
 
-__all__ = ["bench"]
-
 
 def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     """Measure the configured sections.

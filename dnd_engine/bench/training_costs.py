@@ -18,8 +18,6 @@ from dnd_engine.models.attention import as_argument, masks_for
 from dnd_engine.models.base import BaseModel, best_dtype, last_hidden, load_base, logits_of
 from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
 
-__all__ = ["GeneratorStep", "LoRARun", "StockLoRA", "Training"]
-
 
 @dataclass(frozen=True, slots=True)
 class _PlainRows:

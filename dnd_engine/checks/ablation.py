@@ -25,17 +25,6 @@ from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.answers import answer
 
-__all__ = [
-    "MAX_PROMPTS",
-    "Candidate",
-    "compare_conditions",
-    "others",
-    "shuffle_words",
-    "shuffled",
-    "some_prompts",
-]
-
-
 MAX_PROMPTS = 16
 """Each prompt is answered once and read by five models: a few seconds on two CPU cores."""
 

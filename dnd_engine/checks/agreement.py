@@ -19,8 +19,6 @@ from dnd_engine.scoring.questions import Answer, Question
 from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.examples import encode_example
 
-__all__ = ["agreement", "answers_when_told", "bare_questions", "full_questions"]
-
 _MAX_PROMPTS = 8
 """Two batches of this many answers take one to two seconds on two CPU cores."""
 _MAX_TOKENS = 384

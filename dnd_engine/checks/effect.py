@@ -12,8 +12,6 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import next_token_logits
 from dnd_engine.models.runtime import Runtime
 
-__all__ = ["effect", "kl_to_base"]
-
 _MAX_TOKENS = 256
 _MAX_ROWS = 2
 """Prompts per forward pass. A chat waits until the current pass ends, so passes are short."""

@@ -16,8 +16,6 @@ from dnd_engine.generator.report import Report
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.tasks.folder import Mode
 
-__all__ = ["familiarity", "nearest_tasks", "outlook"]
-
 _MODE: Mode = "bare"
 """Gains are measured on bare inputs, where the adapter alone must carry the instruction."""
 

@@ -15,8 +15,6 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer
 
-__all__ = ["forecast"]
-
 _MAX_PROMPTS = 8
 """A second or two on two CPU cores."""
 

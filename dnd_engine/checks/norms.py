@@ -11,8 +11,6 @@ from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.weight_tokens import detokenize
 
-__all__ = ["base_norms", "relative_norms", "thumbprint"]
-
 _THUMBPRINT_ROWS = 7
 """One row per matrix of a block; adapters with fewer matrices get several rows for each."""
 

@@ -23,15 +23,6 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.questions import Answer, Question
 
-__all__ = [
-    "LIMIT",
-    "BaseAnswers",
-    "base_answers",
-    "check_messages",
-    "kept_base_answers",
-    "ordinary_share",
-]
-
 logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 16

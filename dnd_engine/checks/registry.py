@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from dnd_engine.checks.subject import Subject
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["CHECKS", "Check", "as_checks", "inspected", "recall", "run_checks", "words"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:

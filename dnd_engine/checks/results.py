@@ -14,22 +14,6 @@ from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.wording import CONTROLS_AS_SUBJECTS, N_
 
-__all__ = [
-    "CONTROLS",
-    "Agreement",
-    "Conditioning",
-    "Control",
-    "ControlName",
-    "Familiarity",
-    "Forecast",
-    "Inspection",
-    "Ordinary",
-    "Outlook",
-    "Skills",
-    "Sure",
-    "sure_of",
-]
-
 _ENOUGH_PROMPTS = 4
 """The mean of fewer prompts is farther from everything. Of 60 evaluated tasks, one prompt put 8
 below the lowest evaluated one, two prompts 2, and four to 32 prompts 1 or 2, including that lowest

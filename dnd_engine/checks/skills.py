@@ -17,8 +17,6 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer
 from dnd_engine.scoring.questions import Question
 
-__all__ = ["ANSWER_TOKENS", "KnownAnswer", "known_answers", "right_answers", "skills"]
-
 ANSWER_TOKENS = 20
 """The embedded base names the answer within its first sentence."""
 

@@ -10,8 +10,6 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.models.runtime import Runtime
 
-__all__ = ["Lessons", "Subject"]
-
 Lessons = Sequence[tuple[str, FittedLoRA | None, Sequence[str]]]
 """Names of buckets, each with its teacher and the prompts that it answers with their instruction. A
 teacher of None is the base; the name is empty for prompts of all buckets."""

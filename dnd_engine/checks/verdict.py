@@ -16,17 +16,6 @@ from dnd_engine.wording import N_
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = [
-    "MOSTLY",
-    "WORKS",
-    "AdapterVerdict",
-    "BucketShare",
-    "Outcome",
-    "Teaching",
-    "imprinting_of",
-    "judge",
-]
-
 Outcome = Literal["works", "with_instruction", "fails"]
 """Works without the instruction; only with it; or does not even work with it."""
 

@@ -7,8 +7,6 @@ the messages of this package. Imports no torch.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Sentence"]
-
 
 @dataclass(frozen=True, slots=True)
 class Sentence:

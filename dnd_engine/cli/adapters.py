@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.lora.provenance import Recipe
 
-__all__ = ["chat", "generate", "info", "inspect", "read_buckets"]
-
 
 InstructionOption = Annotated[
     str, typer.Option(help="Put above all prompts of each bucket in which none has one.")

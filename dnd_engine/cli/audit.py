@@ -6,8 +6,6 @@ import subprocess
 import sys
 from typing import Any
 
-__all__ = ["audit", "read_audit"]
-
 _SECONDS = 300
 
 

@@ -22,8 +22,6 @@ from dnd_engine.errors import ConfigError
 if TYPE_CHECKING:
     from dnd_engine.bench.results import BenchResult
 
-__all__ = ["bench"]
-
 _MEANINGS = {
     "lora_over_synthesis": "a short LoRA run takes this many times as long as synthesis",
     "lora_over_synthesis_flops": "and needs this many times as many operations",

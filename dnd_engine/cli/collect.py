@@ -20,8 +20,6 @@ from dnd_engine.cluster import Cluster
 if TYPE_CHECKING:
     from dnd_engine.training.finetune.collect import CollectResult
 
-__all__ = ["collect"]
-
 
 @plain_errors
 @cluster_options

@@ -26,35 +26,6 @@ if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.progress import Progress
 
-__all__ = [
-    "DEFAULT_BASE",
-    "AdapterArgument",
-    "BaseOption",
-    "BucketOption",
-    "CacheOption",
-    "Json",
-    "LibraryOption",
-    "Plot",
-    "RecipeArgument",
-    "StrengthOption",
-    "TasksOption",
-    "ThreadsOption",
-    "at_strength",
-    "check_exists",
-    "check_plot",
-    "cluster_options",
-    "engine_options",
-    "find_adapter",
-    "find_kept",
-    "load_engine",
-    "plain_errors",
-    "progress_bar",
-    "quiet_libraries",
-    "show",
-    "typed_arguments",
-    "write_plot",
-]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -8,8 +8,6 @@ import typer
 from dnd_engine.cli.common import BaseOption, CacheOption, Json, plain_errors, show
 from dnd_engine.generator.config import RELEASED_BASE, RELEASED_ENCODER
 
-__all__ = ["convert"]
-
 
 @plain_errors
 def convert(

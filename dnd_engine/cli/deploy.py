@@ -7,8 +7,6 @@ import typer
 
 from dnd_engine.cli.common import Json, plain_errors, show
 
-__all__ = ["deploy"]
-
 
 @plain_errors
 def deploy(

@@ -25,8 +25,6 @@ from dnd_engine.server_log import (
     log_path,
 )
 
-__all__ = ["doctor"]
-
 _PACKAGES = (
     *("drag-and-drop-llms", "gradio", "torch", "transformers", "peft", "safetensors", "tokenizers"),
     *("huggingface-hub", "numpy", "pydantic", "starlette", "uvicorn", "sentence-transformers"),

@@ -20,8 +20,6 @@ from dnd_engine.cli.common import (
 from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig
 
-__all__ = ["evaluate"]
-
 
 @plain_errors
 @cluster_options
@@ -85,9 +83,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Compare a generator with its base, controls and wrong prompts."""
-    from dnd_engine.evaluation.examine import ExaminationConfig, examine
-    from dnd_engine.evaluation.report import report_markdown
+    from dnd_engine.evaluation.examine import examine
+    from dnd_engine.evaluation.page import report_markdown
     from dnd_engine.evaluation.selection import choose_tasks
+    from dnd_engine.evaluation.settings import ExaminationConfig
     from dnd_engine.generator.card import save_report, update_card
     from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ROWS
     from dnd_engine.tasks.folder import HOLDOUTS, SPLITS, Task, load_tasks, read_index

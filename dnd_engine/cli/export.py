@@ -23,8 +23,6 @@ from dnd_engine.export.registry import EXPORTS, export_target
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 
-__all__ = ["export", "push"]
-
 
 def _suffixes() -> str:
     """List the file types that each target writes."""

@@ -4,8 +4,6 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-__all__ = ["GroupedCommands"]
-
 
 class GroupedCommands(TyperGroup):
     """Lists commands under their `rich_help_panel`, panels in order of appearance.

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from dnd_engine.library import DamagedEntry, Entry
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["app", "import_adapter"]
-
 app = typer.Typer(help="Manage the adapters in your library.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name or key of an adapter in the library.")]

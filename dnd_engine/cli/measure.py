@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from dnd_engine.library import Library
     from dnd_engine.measure.results import Measurement, MeasureStep
 
-__all__ = ["measure"]
-
 T = TypeVar("T", bound=str)
 
 _LORAS = {"trained_lora": "trained.zip", "warm_lora": "trained-warm.zip"}

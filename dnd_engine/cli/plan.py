@@ -10,8 +10,6 @@ import yaml
 from dnd_engine.cli.common import Json, Plot, check_plot, plain_errors, show, write_plot
 from dnd_engine.errors import ConfigError
 
-__all__ = ["plan"]
-
 
 @plain_errors
 def plan(

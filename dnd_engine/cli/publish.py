@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from dnd_engine.serving.contract import Contract
     from dnd_engine.serving.engines import EngineTarget, Published
 
-__all__ = ["publish"]
-
 GGUF = ".gguf"
 
 

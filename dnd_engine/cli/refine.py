@@ -26,8 +26,6 @@ from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.progress import finish
 from dnd_engine.teach.endpoint import Endpoint
 
-__all__ = ["propose", "refine"]
-
 _DEFAULT = RefineConfig()
 
 

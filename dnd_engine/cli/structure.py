@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from dnd_engine.lora.layout import LoRALayout
     from dnd_engine.lora.structure import AdapterStructure
 
-__all__ = ["inspect_files", "is_foreign"]
-
 
 def is_foreign(path: Path, base: str) -> bool:
     """Return whether a folder's config names another base than the one to load.

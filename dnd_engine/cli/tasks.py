@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from dnd_engine.tasks.audit import Fault
 
-__all__ = ["app"]
-
 app = typer.Typer(help="List, check, make and fetch task folders.", no_args_is_help=True)
 
 Folders = Annotated[list[Path], typer.Argument(help="Folders that contain tasks.csv and tasks/.")]

@@ -16,8 +16,6 @@ from dnd_engine.cli.common import (
     show,
 )
 
-__all__ = ["train"]
-
 _INTERRUPTED = 130
 """Exit code of a program stopped with Ctrl-C (128 + SIGINT)."""
 

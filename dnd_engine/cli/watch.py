@@ -13,8 +13,6 @@ from dnd_engine.progress import duration
 if TYPE_CHECKING:
     from dnd_engine.training.watch import Collecting, Training
 
-__all__ = ["watch"]
-
 _FOLLOW_SECONDS = 5.0
 
 

@@ -63,8 +63,6 @@ from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.finetune.steps import shared_start
 
-__all__ = ["NEUTRAL_PROMPT", "Baselines", "Setup"]
-
 NEUTRAL_PROMPT = "Please answer."
 """The only prompt of `generator_constant`: says nothing of any task."""
 

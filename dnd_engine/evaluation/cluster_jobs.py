@@ -24,8 +24,6 @@ from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.files import scratch_folder
 from dnd_engine.tasks.folder import Task
 
-__all__ = ["measure_elsewhere"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Job:

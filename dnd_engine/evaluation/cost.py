@@ -13,8 +13,6 @@ from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.generator.report import Cost
 from dnd_engine.training.collection import Collection
 
-__all__ = ["cost_of", "read_log"]
-
 
 def cost_of(
     engine: Engine,

@@ -21,8 +21,6 @@ from dnd_engine.generator.report import Closeness, Cosine, Distances, Distributi
 from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.layout import LoRALayout
 
-__all__ = ["QUANTILES", "measure_distances"]
-
 QUANTILES = tuple(round(0.05 * i, 2) for i in range(21))
 """Where whole distributions are read: 0, .05, … 1."""
 

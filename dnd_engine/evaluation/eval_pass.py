@@ -31,8 +31,6 @@ from dnd_engine.scoring.questions import Answer, Question, ask
 from dnd_engine.scoring.scores import DRAWN, FORECAST_ROW, SHOWN_CHARACTERS, ItemScore
 from dnd_engine.tasks.folder import Example, Mode, Task
 
-__all__ = ["EvalPass", "chunks"]
-
 _CHUNK_ITEMS = 128
 """Items answered between two writes to disk: two full batches."""
 

@@ -26,8 +26,6 @@ from dnd_engine.generator.report import Cosine, Distances, Report
 from dnd_engine.scoring.scores import ROWS, ReportMeta
 from dnd_engine.tasks.folder import Task
 
-__all__ = ["ExaminationConfig", "examine"]
-
 
 def examine(
     engine: Engine,

@@ -8,8 +8,6 @@ from transformers import PreTrainedTokenizerBase
 from dnd_engine.scoring.questions import ask
 from dnd_engine.tasks.folder import Example, Mode, Task
 
-__all__ = ["MAX_TOKENS", "EvalItems"]
-
 MAX_TOKENS = 256
 """Items whose full prompt and reference are longer are left out, for every row and mode."""
 

@@ -36,8 +36,6 @@ from dnd_engine.wording import (
     span,
 )
 
-__all__ = ["full_page", "report_markdown"]
-
 _CAUTION = (
     "An interval of zero width means that no item differed, not that none could; with fewer than "
     "about eight families intervals hold the truth less often than they say."

@@ -42,8 +42,6 @@ from dnd_engine.wording import (
     span,
 )
 
-__all__ = ["Metric", "category_rows", "draw_pictures", "refine_chart", "score_row"]
-
 Metric = Literal["score", "format_share", "nll"]
 
 Picture = tuple[str, Sequence[Chart]]

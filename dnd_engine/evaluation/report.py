@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS
 from dnd_engine.errors import ConfigError
-from dnd_engine.evaluation.page import full_page, report_markdown
+from dnd_engine.evaluation.page import full_page
 from dnd_engine.evaluation.pictures import draw_pictures
 from dnd_engine.evaluation.verdicts import judge
 from dnd_engine.files import write_whole, written_aside
@@ -74,8 +74,6 @@ from dnd_engine.scoring.statistics import (
 )
 from dnd_engine.tables import cell
 from dnd_engine.tasks.folder import Mode, Task
-
-__all__ = ["build_report", "report_markdown", "write_report"]
 
 K = TypeVar("K")
 V = TypeVar("V")

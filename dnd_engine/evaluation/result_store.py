@@ -12,8 +12,6 @@ from dnd_engine.files import write_whole
 from dnd_engine.scoring.scores import IMPRINTED, MODES, REFINED, ItemScore
 from dnd_engine.tasks.folder import Mode
 
-__all__ = ["Findings", "ResultStore"]
-
 _LORAS = ("other LoRAs", "or name the collection used before")
 _LEAVE_OUT = "or leave the row out"
 _SOURCES = {

@@ -13,8 +13,6 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.tasks import formats
 from dnd_engine.tasks.folder import HOLDOUTS, SPLITS, Task, load_tasks
 
-__all__ = ["choose_tasks", "refuse_trained"]
-
 
 def choose_tasks(
     folders: Sequence[Path],

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dnd_engine.config import check_least
 from dnd_engine.errors import ConfigError
+from dnd_engine.limits import check_least
 from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ROWS
 from dnd_engine.tasks.folder import SPLITS, Mode
-
-__all__ = ["ExaminationConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

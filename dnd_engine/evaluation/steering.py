@@ -19,8 +19,6 @@ from dnd_engine.models.forward import Applying, HookedForward
 from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.runtime import Runtime
 
-__all__ = ["DEPTH", "SteeredForward", "Steering", "steering_between"]
-
 DEPTH = 0.5
 """Where the vector is added, as a share of the base's blocks: the best of five places, at the
 vector's own length (docs/LOG.md)."""

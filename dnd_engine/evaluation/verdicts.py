@@ -38,8 +38,6 @@ from dnd_engine.wording import (
     span,
 )
 
-__all__ = ["judge"]
-
 SAME_ITEM = 1e-3
 """Two rows are identical if every item's loss is this near (nats) and every item's score equal."""
 

@@ -17,8 +17,6 @@ from dnd_engine.errors import ExportError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import ARCHITECTURES
 
-__all__ = ["BY_NAME", "interleave", "write_gguf", "write_out"]
-
 BY_NAME = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
 """Architectures by llama.cpp's names."""
 

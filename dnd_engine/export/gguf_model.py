@@ -19,8 +19,6 @@ from dnd_engine.errors import ExportError
 from dnd_engine.export.gguf import BY_NAME, interleave, write_out
 from dnd_engine.lora.layout import ARCHITECTURES
 
-__all__ = ["Precision", "write_model"]
-
 Precision = Literal["f16", "q8_0"]
 
 _TYPES = {

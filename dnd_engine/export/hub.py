@@ -16,8 +16,6 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but
 
 from dnd_engine.errors import HubError
 
-__all__ = ["check_repo_id", "find_token", "push_files"]
-
 _TOKENS = "https://huggingface.co/settings/tokens"
 _TOKEN_LETTERS = {chr(code) for code in range(33, 127)}
 _STATUS = {

@@ -14,8 +14,6 @@ from dnd_engine.files import scratch_folder
 from dnd_engine.lora.adapter import Adapter, model_card
 from dnd_engine.lora.usage import merged_usage
 
-__all__ = ["load", "merge", "write_merged"]
-
 
 def merge(adapter: Adapter, base_path: Path) -> Any:
     """Add ΔW to the base's weights from disk, rounded to their dtype.

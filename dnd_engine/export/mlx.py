@@ -10,8 +10,6 @@ from safetensors.torch import save
 
 from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["CONFIG", "WEIGHTS", "mlx_files"]
-
 CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
 
 

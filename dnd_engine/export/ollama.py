@@ -7,8 +7,6 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-__all__ = ["MODEL", "MODELFILE", "modelfile", "write_modelfile"]
-
 MODELFILE, MODEL = "Modelfile", "model.gguf"
 
 _START, _END = "<|im_start|>", "<|im_end|>"

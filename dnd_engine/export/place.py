@@ -10,8 +10,6 @@ from dnd_engine.errors import DndError, ExportError
 from dnd_engine.export.registry import EXPORTS, ExportTarget
 from dnd_engine.files import written_aside
 
-__all__ = ["exported_aside"]
-
 
 @contextmanager
 def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.models.base import BaseModel
 
-__all__ = ["EXPORTS", "ExportTarget", "export_target"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportTarget:

@@ -15,8 +15,6 @@ from huggingface_hub import metadata_load
 from dnd_engine.errors import HubError
 from dnd_engine.export.hub import check_repo_id, push_files
 
-__all__ = ["SpaceFile", "check_space", "deploy_space", "space_files"]
-
 _FILES = ("README.md", "LICENSE", "NOTICE.md", "app.py", "pyproject.toml", "requirements.txt")
 _FOLDERS = ("assets", "dnd_engine", "ui")
 _LEFT_OUT = ("assets/tasks", "assets/screenshot.png")

@@ -12,8 +12,6 @@ from torch import nn
 
 from dnd_engine.models.runtime import Runtime
 
-__all__ = ["StockPEFT"]
-
 _CONFIG = "adapter_config.json"
 
 

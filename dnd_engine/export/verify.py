@@ -17,8 +17,6 @@ from dnd_engine.models.base import load_base
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ResolvedWeights
 
-__all__ = ["Verifier"]
-
 _TOLERANCE = 0.25
 """Largest difference allowed between stock PEFT's logits and ours, relative to the largest logit:
 bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update.

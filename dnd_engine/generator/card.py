@@ -20,8 +20,6 @@ from dnd_engine.tasks.families.registry import all_operations
 from dnd_engine.tasks.folder import read_index
 from dnd_engine.wording import section_label
 
-__all__ = ["add_teacher", "new_card", "released_card", "save_report", "update_card"]
-
 _NOT_EXAMINED = "Not examined yet: run `dnd evaluate`."
 
 _OBJECTIVES = {

@@ -15,16 +15,6 @@ from dnd_engine.generator.stage import Stage
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import LoRALayout, TokenScheme, whole_number
 
-__all__ = [
-    "OBJECTIVES_ON_WEIGHTS",
-    "RELEASED_BASE",
-    "RELEASED_ENCODER",
-    "GeneratorConfig",
-    "Padding",
-    "complete_options",
-    "trained_steps",
-]
-
 Padding = Literal["zero", "kept"]
 """How a condition is padded after the end of a prompt: with each channel's mean, or, as in the
 paper's code, with the encoder's output for padding."""

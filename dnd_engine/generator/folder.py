@@ -29,17 +29,6 @@ from dnd_engine.lora.weight_tokens import destandardise
 from dnd_engine.models.base import fingerprint_difference
 from dnd_engine.models.memory import check_memory
 
-__all__ = [
-    "Generator",
-    "GeneratorFolder",
-    "TaskCentroid",
-    "check_base",
-    "check_encoder",
-    "is_finite",
-    "save_generator",
-    "save_teacher",
-]
-
 _STD_FLOOR = 0.05
 """Minimum standard deviation of a condition channel: one MiniLM channel is constant, and dividing
 by its zero deviation gave NaN from the first training step."""

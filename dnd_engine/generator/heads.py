@@ -18,8 +18,6 @@ from dnd_engine.lora.layout import LoRALayout
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["HEADS", "Head", "HeadSettings", "head_named"]
-
 
 @runtime_checkable
 class HeadSettings(Protocol):

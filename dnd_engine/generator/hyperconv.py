@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from dnd_engine.errors import ConfigError, LayoutMismatchError
 from dnd_engine.generator.stage import Stage
 
-__all__ = ["HyperConvBlock", "HyperConvDecoder", "HyperConvLayer"]
-
 
 def _conv(inputs: int, outputs: int, kernel_size: int, *, bias: bool = False) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel_size, padding="same", bias=bias)

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from dnd_engine.models.base import BaseModel
     from dnd_engine.models.sources import ResolvedWeights
 
-__all__ = ["EngineInfo"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:

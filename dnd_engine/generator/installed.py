@@ -31,16 +31,6 @@ from dnd_engine.models.sources import (
     known_name,
 )
 
-__all__ = [
-    "Availability",
-    "Choice",
-    "availability",
-    "encoder_name",
-    "generator_path",
-    "installed",
-    "loaded_choice",
-]
-
 logger = logging.getLogger(__name__)
 
 _HUB_SECONDS = 15

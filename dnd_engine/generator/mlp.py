@@ -13,8 +13,6 @@ from dnd_engine.errors import LayoutMismatchError
 from dnd_engine.generator.stage import Stage
 from dnd_engine.lora.layout import LoRALayout
 
-__all__ = ["MLPHead", "pool_condition"]
-
 _EMBEDDING_STD = 0.5
 """Initial standard deviation of the embeddings. Their sum is then about as large as the normalised
 condition, so that neither dominates at the start."""

@@ -40,8 +40,6 @@ from dnd_engine.models.sources import (
 )
 from dnd_engine.prompts.words import cut, one_line
 
-__all__ = ["ReleasedDecoder", "convert", "read_released"]
-
 _CPU = torch.device("cpu")
 _PREFIX = "model."
 _NOT_DECODER = "criterion_weight"

@@ -15,43 +15,6 @@ from dnd_engine.errors import GeneratorError
 from dnd_engine.lora.provenance import validation_words
 from dnd_engine.tasks.folder import Mode
 
-__all__ = [
-    "Agreeing",
-    "AgreementGauge",
-    "Closeness",
-    "Contrast",
-    "Cosine",
-    "Cost",
-    "Distances",
-    "Distribution",
-    "Ends",
-    "EqualRun",
-    "EqualScore",
-    "Failure",
-    "ForecastBand",
-    "ForecastGauge",
-    "ForecastTask",
-    "Gain",
-    "Gap",
-    "OperationGain",
-    "OrdinaryShare",
-    "Prediction",
-    "RefineCurve",
-    "RefinePoint",
-    "Report",
-    "ReportRow",
-    "Retention",
-    "Share",
-    "Similar",
-    "SimilarityGauge",
-    "Substitution",
-    "TeachStart",
-    "Teacher",
-    "TercileScore",
-    "Verdict",
-    "within",
-]
-
 Known = Annotated[float, Field(allow_inf_nan=False)]
 """A number that is never None."""
 Maybe = Known | None

@@ -17,8 +17,6 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.runtime import Runtime
 
-__all__ = ["ResidentGenerator"]
-
 
 @dataclass(frozen=True, slots=True)
 class ResidentGenerator:

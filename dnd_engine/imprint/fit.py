@@ -36,8 +36,6 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.questions import Question
 
-__all__ = ["Imprinted", "Source", "first_layer", "imprint", "imprint_layout"]
-
 _BATCH_TOKENS = 384
 """Tokens per batch of one block: attention and its mask grow with their square, while a prefix that
 rows share is computed once per batch. 128 prompts take .85 of the time that they take with 1,024,

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 from dnd_engine.config import ImprintConfig
 
-__all__ = ["leave_out"]
-
 _MIN_PROMPTS = 8
 """With fewer prompts, the fit needs them all."""
 

@@ -23,8 +23,6 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.questions import Question
 
-__all__ = ["measure_ordinary", "ordinary_messages", "ordinary_metrics"]
-
 logger = logging.getLogger(__name__)
 
 _ANSWER_TOKENS = 24

@@ -22,9 +22,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["Metric", "Update", "solve"]
-
-
 _EXACT_WIDTH = 2048
 """Maximum width for computing all eigenvectors (cubic time); the embedded base's layers are 1,536
 wide. For wider ones only the leading ones are computed: 4 s of one core at 4,864 (0.5 B)."""

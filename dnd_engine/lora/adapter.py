@@ -29,8 +29,6 @@ from dnd_engine.lora.provenance import FILES, NearestTask, Recipe, answered_by, 
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
 
-__all__ = ["Adapter", "exploded", "model_card", "put_files", "sum_adapters", "write_files"]
-
 _MAX_WEIGHT = 1e4
 """Upper bound on the size of a weight; real LoRAs stay below 10. Beyond it the forward pass
 overflows, and answers are empty or cannot be sampled."""

@@ -18,8 +18,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from dnd_engine.errors import LayoutMismatchError
 from dnd_engine.lora.layout import LoRALayout
 
-__all__ = ["FittedLoRA", "LoRAHost", "recomputes"]
-
 
 class LoRAHost:
     """A frozen base to which you can apply one adapter per group of batch rows.

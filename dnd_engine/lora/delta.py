@@ -13,8 +13,6 @@ from torch import Tensor
 from dnd_engine.errors import LayoutMismatchError
 from dnd_engine.lora.layout import LoRALayout
 
-__all__ = ["delta_gram"]
-
 
 def delta_gram(
     adapters: Sequence[Float[Tensor, "tokens rows cols"]], layout: LoRALayout

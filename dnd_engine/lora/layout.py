@@ -13,19 +13,6 @@ from typing import Any, Literal
 from dnd_engine.errors import ConfigError, LayoutError
 from dnd_engine.limits import FIXED
 
-__all__ = [
-    "ARCHITECTURES",
-    "BORDER",
-    "Architecture",
-    "LoRALayout",
-    "LoRASpec",
-    "Matrix",
-    "Target",
-    "TokenScheme",
-    "architecture_of",
-    "whole_number",
-]
-
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
 """The seven linear layers of a Llama-style block, in the authors' token order."""
 

@@ -16,29 +16,14 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from dnd_engine.config import ImprintConfig, Mix, PromptLimits, RefineConfig, Teacher
+from dnd_engine.config import ImprintConfig, Mix, RefineConfig, Teacher
 from dnd_engine.errors import PromptFileError, RecipeError
 from dnd_engine.files import written_aside
-from dnd_engine.limits import FIXED
+from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices, Split, SplitMode
 from dnd_engine.prompts.words import display_name
-
-__all__ = [
-    "FILES",
-    "AnsweredBy",
-    "BucketSource",
-    "Imprinting",
-    "NearestTask",
-    "PromptSource",
-    "Recipe",
-    "Refinement",
-    "answered_by",
-    "read_recipe",
-    "taught_alike",
-    "validation_words",
-]
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
 """Files in a PEFT folder or zip of ours."""

@@ -38,8 +38,6 @@ from dnd_engine.lora.provenance import FILES, Recipe
 from dnd_engine.lora.weight_tokens import check_state, tokenize
 from dnd_engine.prompts.words import one_line, shorten
 
-__all__ = ["read_adapter", "read_files"]
-
 _CONFIG, _WEIGHTS = FILES[:2]
 _LIMITS = {
     _CONFIG: FIXED.max_settings_bytes,

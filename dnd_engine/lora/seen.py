@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Seen", "digests", "with_met"]
-
 _READ, _LEARNT = "prompts_read", "labels_learnt"
 """Provenance entries with space-separated digests: the prompts that the adapter was made from or
 refined on, and the prompts whose labels it was trained on."""

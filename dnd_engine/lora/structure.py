@@ -22,8 +22,6 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.provenance import FILES, validation_words
 from dnd_engine.lora.reader import read_files
 
-__all__ = ["AdapterStructure", "read_structure"]
-
 _KEY = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<side>[AB])\.weight")
 _SHOWN = 3
 _CONFIG, _WEIGHTS = FILES[:2]

@@ -4,16 +4,6 @@ import json
 import re
 import shlex
 
-__all__ = [
-    "GGUF_BASE",
-    "gguf_model_usage",
-    "gguf_usage",
-    "merged_usage",
-    "mlx_usage",
-    "ollama_usage",
-    "peft_usage",
-]
-
 GGUF_BASE = "base.gguf"
 """Placeholder for the user's own GGUF file of the base."""
 

@@ -17,8 +17,6 @@ from torch import Tensor
 from dnd_engine.errors import LayoutMismatchError
 from dnd_engine.lora.layout import BORDER, LoRALayout, Matrix
 
-__all__ = ["LoRAState", "destandardise", "detokenize", "standardise", "tokenize"]
-
 LoRAState = dict[str, Tensor]
 """Maps PEFT keys, without an adapter name, to A (r, in) and B (out, r)."""
 

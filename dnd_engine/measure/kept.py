@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-__all__ = ["RowScore", "Scores"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowScore:

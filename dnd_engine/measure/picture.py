@@ -7,8 +7,6 @@ from dnd_engine.measure.results import Measurement, Row, RowResult
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import LINES, mode_label, number
 
-__all__ = ["race_charts"]
-
 _LEVELS: Mapping[Row, Look] = {"base": "base", "adapter": "own"}
 _TRAININGS: Mapping[Row, Look] = {"trained_lora": "labels", "warm_lora": "also"}
 

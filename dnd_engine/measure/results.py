@@ -22,18 +22,6 @@ from dnd_engine.wording import inputs_label, listed, mode_label, number, row_lab
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = [
-    "ROWS",
-    "TRAINED",
-    "EvalPass",
-    "ItemResult",
-    "MeasureStep",
-    "Measurement",
-    "Row",
-    "RowResult",
-    "Verdict",
-]
-
 Row = Literal["base", "few_shot", "shared_lora", "adapter", "trained_lora", "warm_lora"]
 ROWS: tuple[Row, ...] = get_args(Row)
 """Rows in table order."""

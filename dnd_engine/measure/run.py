@@ -27,8 +27,6 @@ from dnd_engine.tasks.folder import Example
 from dnd_engine.training.finetune.lessons import Descent, draw_labelled, train_on_lessons
 from dnd_engine.training.finetune.steps import check_points, shared_start
 
-__all__ = ["measure", "train"]
-
 _ITEMS_AT_ONCE = 16
 """Items per batch. Between batches, others may use the base, and the operation can be cancelled."""
 

@@ -20,8 +20,6 @@ from dnd_engine.scoring.questions import ask, free_metric
 from dnd_engine.tasks.audit import unscored
 from dnd_engine.tasks.folder import Example, Mode
 
-__all__ = ["Metric", "Sides", "labelled_rows", "split"]
-
 Metric = Literal["choice", "exact", "rouge"]
 
 _MAX_OPTIONS = 12

@@ -10,8 +10,6 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-__all__ = ["FULL", "attends_plainly", "layer_kinds", "masks_for", "needs_eager"]
-
 FULL, _WINDOW = "full_attention", "sliding_attention"
 """transformers' names for the two kinds of layers."""
 

@@ -29,25 +29,6 @@ from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.models.memory import check_memory, weight_bytes
 from dnd_engine.models.sources import ResolvedWeights, first_line
 
-__all__ = [
-    "BaseModel",
-    "best_device",
-    "best_dtype",
-    "block",
-    "end_tokens",
-    "fingerprint",
-    "fingerprint_difference",
-    "last_hidden",
-    "load_base",
-    "logit_cap",
-    "logits_of",
-    "mlp_norm",
-    "next_token_logits",
-    "output_layer",
-    "read_config",
-    "rotary",
-]
-
 _ODD_LOGITS: Mapping[str, float | None] = {
     "logits_scaling": 1,
     "logit_scale": 1,

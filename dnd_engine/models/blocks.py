@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from dnd_engine.models.attention import layer_kinds, masks_for
 from dnd_engine.models.base import BaseModel, block, mlp_norm, rotary
 
-__all__ = ["BlockPass", "cut_rows"]
-
 
 def cut_rows(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
     """Split rows into batches for `BlockPass`, keeping rows with a common prefix together.

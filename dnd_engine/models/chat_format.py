@@ -13,8 +13,6 @@ from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.errors import ChatError
 
-__all__ = ["chat_ids", "chat_text", "turn_end"]
-
 _DATE = "26 Jul 2024"
 """Date for templates that include one: Llama 3.2's own default."""
 

@@ -32,8 +32,6 @@ from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient, urgently
 
-__all__ = ["decode"]
-
 _MAX_CHARS_PER_TOKEN = 100
 """Upper bound: English has about four, and the longest tokens are runs of blanks."""
 

@@ -17,8 +17,6 @@ from torch import Tensor
 
 from dnd_engine.limits import FIXED
 
-__all__ = ["POOLED_LENGTH", "EncodedPrompts", "PromptEncoder", "PromptMemory"]
-
 POOLED_LENGTH = 48
 """Tokens per prompt in its pooled embedding, if no generator determines the number."""
 

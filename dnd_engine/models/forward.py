@@ -20,8 +20,6 @@ from dnd_engine.models.memory import free_bytes
 from dnd_engine.models.new_tokens import NewTokens, StateWatch
 from dnd_engine.models.packed import PackedLlama, refusal
 
-__all__ = ["Forward", "HookedForward", "PackedForward", "choose_forward"]
-
 Applying = Callable[[FittedLoRA | None], AbstractContextManager[None]]
 
 

@@ -16,8 +16,6 @@ from dnd_engine.errors import AssetError
 from dnd_engine.lora.layout import ARCHITECTURES
 from dnd_engine.models.memory import check_memory
 
-__all__ = ["GGUFHeader", "convert", "read_header"]
-
 _MAGIC = b"GGUF"
 
 _REPOSITORY = "general.source.huggingface.repository"

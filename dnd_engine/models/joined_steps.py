@@ -17,8 +17,6 @@ from torch import Tensor
 from dnd_engine.models.forward import PackedForward
 from dnd_engine.models.new_tokens import NewTokens
 
-__all__ = ["JoinedSteps"]
-
 _LINGER_SECONDS = 0.02
 """Maximum wait of a pass for a chat of the last one that still samples from it. A chat that misses
 a pass waits for half of one on average, which is about as long."""

@@ -12,8 +12,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["KeyValues"]
-
 _GROWTH = 64
 """Number of positions to grow by."""
 

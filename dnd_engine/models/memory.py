@@ -9,8 +9,6 @@ from safetensors import SafetensorError, safe_open
 
 from dnd_engine.errors import AssetError
 
-__all__ = ["check_memory", "free_bytes", "weight_bytes"]
-
 _GROUP = Path("/sys/fs/cgroup")
 """Linux's limits of a container; psutil only knows the whole machine."""
 

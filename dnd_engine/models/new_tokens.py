@@ -8,8 +8,6 @@ from torch import Tensor
 
 from dnd_engine.models.key_values import KeyValues
 
-__all__ = ["NewTokens", "StateWatch"]
-
 
 @dataclass(frozen=True, slots=True)
 class StateWatch:

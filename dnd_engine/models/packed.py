@@ -23,8 +23,6 @@ from dnd_engine.models.attention import attends_plainly
 from dnd_engine.models.base import output_layer
 from dnd_engine.models.new_tokens import NewTokens
 
-__all__ = ["FusedLoRA", "PackedLlama", "refusal"]
-
 _ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 
 _PACK_ROWS = 2

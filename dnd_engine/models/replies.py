@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ChatStep", "Message", "Reply"]
-
 Message = dict[str, str]
 """`role` (system, user or assistant) and `content`, as in chat templates."""
 

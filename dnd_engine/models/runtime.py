@@ -17,8 +17,6 @@ from dnd_engine.models.joined_steps import JoinedSteps
 from dnd_engine.models.threads import Threads
 from dnd_engine.models.turns import TurnLock
 
-__all__ = ["Runtime"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -28,19 +28,6 @@ from dnd_engine.files import expanded, written_aside
 from dnd_engine.models.gguf_file import convert, read_header
 from dnd_engine.progress import Doing
 
-__all__ = [
-    "BASES",
-    "DEFAULT_ENCODER",
-    "ENCODERS",
-    "HUB_FILES",
-    "OnFraction",
-    "ResolvedWeights",
-    "cache_folder",
-    "first_line",
-    "known_name",
-    "resolve",
-]
-
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """Files to download from a Hub repository."""
 

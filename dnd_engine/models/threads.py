@@ -15,8 +15,6 @@ from pathlib import Path
 import psutil
 import torch
 
-__all__ = ["Threads", "cores_given", "keep_within_limits", "threads_for"]
-
 _INTERVAL = 0.5
 """Seconds between samples of processor times, which have a resolution of .01 s."""
 

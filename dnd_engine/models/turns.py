@@ -11,8 +11,6 @@ from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["TurnLock", "is_patient", "patient", "urgently"]
-
 _PATIENCE_SECONDS = 20.0
 """Maximum wait of patient work for a step. Otherwise a check would never end on a server where
 somebody always chats."""

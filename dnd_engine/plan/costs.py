@@ -9,21 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from dnd_engine.config import ImprintConfig, check_least
+from dnd_engine.config import ImprintConfig
+from dnd_engine.limits import check_least
 from dnd_engine.lora.layout import LoRASpec
 from dnd_engine.plan.decoders import OUR_STAGES, our_decoder, papers_decoder, papers_spec
 from dnd_engine.plan.hardware import Hardware
 from dnd_engine.plan.shapes import BaseShape, read_shape
-
-__all__ = [
-    "Figure",
-    "Plan",
-    "Workload",
-    "make_plan",
-    "penalty_flops",
-    "saved_bytes",
-    "training_step_flops",
-]
 
 _ENCODER_PARAMETERS = 10_646_784
 """Parameters of the linear layers of all-MiniLM-L6-v2, without its embeddings."""

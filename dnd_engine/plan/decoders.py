@@ -10,8 +10,6 @@ from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.plan.shapes import BaseShape
 from dnd_engine.training.recipe import TrainRecipe
 
-__all__ = ["OUR_STAGES", "DecoderSize", "our_decoder", "papers_decoder", "papers_spec", "size_of"]
-
 # The defaults of `dnd train`, read from it so that plans follow when they change.
 _RECIPE: Mapping[str, Any] = {f.name: f.default for f in fields(TrainRecipe)}
 OUR_STAGES: Sequence[Stage] = _RECIPE["stages"]

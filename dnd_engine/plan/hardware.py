@@ -12,8 +12,6 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path
 from dnd_engine.lora.provenance import validation_words
 
-__all__ = ["Hardware", "read_hardware"]
-
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(gt=0, le=1)]
 _NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -6,8 +6,6 @@ from dnd_engine.charts import Chart, Line, Look, Scale, clock, line_chart, svg_f
 from dnd_engine.plan.costs import Plan
 from dnd_engine.plan.words import amount, money
 
-__all__ = ["draw"]
-
 _Series = tuple[str, str, Look]
 """Key, label and look of a figure."""
 

@@ -16,8 +16,6 @@ from dnd_engine.errors import ConfigError, LayoutError
 from dnd_engine.files import asset_path, expanded
 from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
 
-__all__ = ["BaseShape", "read_shape", "shipped_shapes"]
-
 _CONFIG = "config.json"
 _ALIASES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """Names of embedded models, as other commands accept them."""

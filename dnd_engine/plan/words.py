@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from dnd_engine.charts import clock, short
 from dnd_engine.plan.costs import Figure, Plan
 
-__all__ = ["amount", "listing", "markdown", "money", "table"]
-
 _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 ASSUMPTIONS = (

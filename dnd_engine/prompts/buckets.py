@@ -13,22 +13,11 @@ from fractions import Fraction
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import BucketError, ConfigError
-from dnd_engine.limits import FIXED
+from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.prompts.split import close_blank_lines, split_prompt
 from dnd_engine.prompts.words import megabytes, one_line, shorten
-
-__all__ = [
-    "MAX_WEIGHT",
-    "Bucket",
-    "check_buckets",
-    "draw_prompt_batch",
-    "measured_prompts",
-    "parse_bucket_option",
-    "with_instruction",
-]
 
 MAX_WEIGHT = 2.0
 """Largest absolute weight. Negative weights ("less of this") need the sum mix."""

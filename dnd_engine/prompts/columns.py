@@ -19,15 +19,6 @@ from dnd_engine.prompts.reading import (
 from dnd_engine.prompts.split import close_blank_lines
 from dnd_engine.prompts.words import cut, named, one_line, quoted, shown_column
 
-__all__ = [
-    "Row",
-    "Table",
-    "describe",
-    "label_note",
-    "prompt_keys",
-    "read_table",
-]
-
 _SAMPLE_ROWS = 3
 _SAMPLE_CHARS = 60
 

@@ -7,8 +7,6 @@ only for signs that a list of prompts does not show.
 import re
 from collections.abc import Callable
 
-__all__ = ["doubt"]
-
 _LOOKED_AT = 20_000
 """Number of characters to examine: the beginning shows what a text is."""
 

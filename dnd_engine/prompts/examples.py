@@ -7,8 +7,6 @@ from dnd_engine.files import asset_path
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 
-__all__ = ["ExampleBucket", "load_examples"]
-
 
 @dataclass(frozen=True, slots=True)
 class ExampleBucket:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import PromptFileError
+from dnd_engine.limits import PromptLimits
 from dnd_engine.prompts.readers.archive import read_zip
 from dnd_engine.prompts.readers.decoding import of_text
 from dnd_engine.prompts.readers.delimited import read_csv, read_tsv
@@ -39,16 +39,6 @@ from dnd_engine.prompts.reading import (
 )
 from dnd_engine.prompts.split import shared_head
 from dnd_engine.prompts.words import count, display_name, megabytes, one_line
-
-__all__ = [
-    "FORMATS",
-    "Prompt",
-    "PromptFile",
-    "from_texts",
-    "labelled_suffixes",
-    "read_prompt_file",
-    "without",
-]
 
 FORMATS: dict[str, Format] = {
     ".txt": Format(read=of_text(read_text), has_labels=False, splits=True),

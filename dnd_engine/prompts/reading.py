@@ -4,25 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import BrokenItemsError, PromptFileError
+from dnd_engine.limits import PromptLimits
 from dnd_engine.prompts.words import count
-
-__all__ = [
-    "LABEL_KEYS",
-    "PROMPT_KEYS",
-    "Asked",
-    "Choices",
-    "Column",
-    "Entry",
-    "Faults",
-    "Finding",
-    "Format",
-    "Reading",
-    "Role",
-    "Split",
-    "SplitMode",
-]
 
 PROMPT_KEYS = ("prompt", "text", "question", "instruction", "input")
 """Columns and keys of the prompt; the first one present is used. Without `prompt`, `instruction`

@@ -9,8 +9,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["PromptParts", "close_blank_lines", "shared_head", "split_prompt"]
-
 _GAP = re.compile(r"\n(?:[^\S\n]*\n)+")
 """One or more blank lines. A line of spaces and tabs counts as blank."""
 

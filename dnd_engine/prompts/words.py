@@ -5,18 +5,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = [
-    "count",
-    "cut",
-    "display_name",
-    "megabytes",
-    "named",
-    "one_line",
-    "quoted",
-    "shorten",
-    "shown_column",
-]
-
 
 def display_name(name: str) -> str:
     """Return the last part of a path on one line of at most 120 characters, keeping the suffix."""

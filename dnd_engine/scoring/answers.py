@@ -22,8 +22,6 @@ from dnd_engine.models.turns import is_patient
 from dnd_engine.scoring.questions import Answer, Question
 from dnd_engine.training.examples import shared_length
 
-__all__ = ["answer", "batches"]
-
 _FORWARD_TOKENS = 1024
 """Positions per forward pass while reading, including padding. On a CPU the time per token is the
 same from 256 to 2,048."""

@@ -24,16 +24,6 @@ from dnd_engine.tasks.families import apply_operation, trained_operations
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import FORMATS, AnswerFormat
 
-__all__ = [
-    "Grade",
-    "Grader",
-    "TrainedOperations",
-    "bleu",
-    "chosen_option",
-    "exact_match",
-    "rouge",
-]
-
 _LIST_PART_WORDS = 3
 """Maximum words of a list part between commas; a sentence's clauses are longer."""
 

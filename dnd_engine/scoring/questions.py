@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-__all__ = ["Answer", "Question", "ask", "choose_shots", "free_metric"]
-
 _MAX_SHOTS, _SHOT_TOKENS = 8, 768
 """Maximum few-shot examples and tokens: as many tokens as the shipped generator reads per prompt
 batch (48 of each of 16 prompts). Unlike a condition, the examples include answers."""

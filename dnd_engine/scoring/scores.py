@@ -10,21 +10,6 @@ from typing import Literal
 from dnd_engine.generator.report import Cosine, Cost, Distances
 from dnd_engine.tasks.folder import Mode
 
-__all__ = [
-    "DEFAULT_ROWS",
-    "DRAWN",
-    "FORECAST_ROW",
-    "IMPRINTED",
-    "MODES",
-    "REFINED",
-    "ROWS",
-    "SHOWN_CHARACTERS",
-    "ItemScore",
-    "Refining",
-    "ReportMeta",
-    "made_row",
-]
-
 ROWS = (
     "base",
     "few_shot",

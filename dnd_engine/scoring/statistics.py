@@ -30,21 +30,6 @@ from scipy.stats import rankdata
 from dnd_engine.errors import ConfigError
 from dnd_engine.scoring.scores import ItemScore
 
-__all__ = [
-    "MIN_UNITS",
-    "Cell",
-    "Interval",
-    "cells",
-    "clustered_interval",
-    "holm",
-    "interval",
-    "paired",
-    "rank_correlation",
-    "share_of_gap",
-    "sign_test",
-    "task_means",
-]
-
 DRAWS = 2000
 """Number of bootstrap samples."""
 

@@ -12,8 +12,6 @@ import httpx
 
 from dnd_engine.errors import RemoteError
 
-__all__ = ["base_url", "chat_path", "check_encrypted"]
-
 _CHAT = "/chat/completions"
 _EXPECTED = "Expected http://HOST:PORT or https://HOST"
 

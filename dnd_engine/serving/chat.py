@@ -15,8 +15,6 @@ from dnd_engine.models.replies import Message
 from dnd_engine.serving.address import chat_path
 from dnd_engine.serving.server import Reply, Server, cleaned
 
-__all__ = ["Remote", "ask", "list_models", "stream"]
-
 _DONE = "[DONE]"
 _LIST_SECONDS = 10.0
 """Timeout for a list of models: somebody is waiting to choose one."""

@@ -11,8 +11,6 @@ from dnd_engine.config import Sampling
 from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.serving.chat import Remote, stream
 
-__all__ = ["compare_remote"]
-
 
 def compare_remote(
     url: str, key: str, rows: Sequence[tuple[str, Sequence[Message]]], sampling: Sampling

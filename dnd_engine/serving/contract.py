@@ -12,8 +12,6 @@ from typing import Any
 
 from dnd_engine.errors import PublishError
 
-__all__ = ["Contract", "check_contract"]
-
 _DEFAULT_MAX_RANK = 16
 """Default of vLLM's `--max-lora-rank`."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

@@ -14,8 +14,6 @@ from typing import Any
 from dnd_engine.errors import ConfigError, PublishError
 from dnd_engine.serving.server import Server, difference
 
-__all__ = ["ENGINES", "QUESTION", "EngineTarget", "Offer", "Published", "engine_target"]
-
 QUESTION = "Summarize in one word: The delivery was late, and the box was broken."
 """Default question of the verification."""
 

@@ -17,8 +17,6 @@ from dnd_engine.errors import PublishError, RemoteError
 from dnd_engine.limits import FIXED
 from dnd_engine.serving.address import base_url, check_encrypted
 
-__all__ = ["Reply", "Said", "Server", "cleaned", "difference"]
-
 _ANSWER_TOKENS = 24
 _TOP = 5
 _LEAST = -9999.0

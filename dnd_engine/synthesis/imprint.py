@@ -26,8 +26,6 @@ from dnd_engine.prompts.split import split_prompt
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.synthesis.write import blank
 
-__all__ = ["imprint_adapter", "imprint_alone", "lessons"]
-
 
 def imprint_adapter(
     loaded: Loaded,

@@ -29,8 +29,6 @@ from dnd_engine.training.finetune.refine import (
     refine,
 )
 
-__all__ = ["propose_answers", "refine_adapter", "teach_adapter"]
-
 _TAUGHT = "-taught"
 """Suffix of the name of an adapter that was trained, on whoever's answers; added once."""
 

@@ -21,8 +21,6 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import cache_folder
 from dnd_engine.prompts.buckets import Bucket, draw_prompt_batch
 
-__all__ = ["Loaded"]
-
 MAX_ENCODED_PROMPTS = 128
 """Maximum prompts to read per bucket. Source: the paper's largest prompt batch."""
 

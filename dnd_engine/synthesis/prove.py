@@ -27,8 +27,6 @@ from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.synthesis.loaded import Loaded
 
-__all__ = ["prove"]
-
 
 def prove(
     loaded: Loaded,

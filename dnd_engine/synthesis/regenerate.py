@@ -14,8 +14,6 @@ from dnd_engine.synthesis.learn import refine_adapter
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.synthesis.write import write
 
-__all__ = ["regenerate"]
-
 
 def regenerate(
     loaded: Loaded, recipe: Recipe, paths: Sequence[Path]

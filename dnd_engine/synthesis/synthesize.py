@@ -14,8 +14,6 @@ from dnd_engine.synthesis.imprint import imprint_alone
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.synthesis.write import write
 
-__all__ = ["synthesize"]
-
 
 def synthesize(
     loaded: Loaded,

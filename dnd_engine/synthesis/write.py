@@ -20,8 +20,6 @@ from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.synthesis.loaded import Loaded
 
-__all__ = ["blank", "write"]
-
 
 def write(
     loaded: Loaded,

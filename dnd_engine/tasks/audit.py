@@ -24,8 +24,6 @@ from dnd_engine.errors import TaskError
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example, Task
 
-__all__ = ["Fault", "Severity", "audit_tasks", "check_conditions", "unscored"]
-
 Severity = Literal["error", "warning"]
 """An error makes a score meaningless or impossible; a warning is for the reader of the score."""
 

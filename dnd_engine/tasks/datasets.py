@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
-from dnd_engine.config import check_least
 from dnd_engine.errors import AssetError, ConfigError, TaskError
 from dnd_engine.files import existing
+from dnd_engine.limits import check_least
 from dnd_engine.recipe_file import read_recipe
 from dnd_engine.tasks.audit import Fault, audit_tasks
 from dnd_engine.tasks.folder import Example, Task, TaskInfo, check_new, is_folder_name, write_tasks
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-__all__ = ["DatasetRecipe", "fetch_tasks", "make_task", "read_dataset_recipes"]
 
 _BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 """What reads a local file, by its ending."""

@@ -19,19 +19,6 @@ from dnd_engine.errors import TaskError
 from dnd_engine.files import written_aside
 from dnd_engine.prompts.split import split_prompt
 
-__all__ = [
-    "Example",
-    "Mode",
-    "Task",
-    "TaskInfo",
-    "check_new",
-    "hash_train",
-    "is_folder_name",
-    "load_tasks",
-    "read_index",
-    "write_tasks",
-]
-
 COLUMNS = ("slug", "family", "category", "metric", "licence", "description", "split")
 """Every index has these."""
 

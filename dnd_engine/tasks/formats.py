@@ -19,17 +19,6 @@ from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.lists import read_lists
 
-__all__ = [
-    "FORMATS",
-    "AnswerFormat",
-    "asking",
-    "expand",
-    "formatted",
-    "is_short_answer",
-    "pair_is_held_out",
-    "unseen",
-]
-
 _SHORT_CHARS = 80
 """Median answer of a short-answer task."""
 _MAX_CHARS = 200

@@ -17,8 +17,6 @@ from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import asking
 from dnd_engine.tasks.lists import read_lists
 
-__all__ = ["label_set", "relabelled", "relabelled_tasks"]
-
 _MAX_LABELS = 6
 _MAX_CHARS = 20
 """Longest label; longer ones are answers."""

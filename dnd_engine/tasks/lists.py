@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-__all__ = ["read_lists"]
-
 _FOLDER = Path(__file__).parent / "data"
 
 

@@ -16,8 +16,6 @@ from dnd_engine.tasks.families import apply_operation
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import FORMATS
 
-__all__ = ["SharedInputs"]
-
 _MIN_SHARE = 0.5
 """Share of the inputs that a task must have answers for."""
 

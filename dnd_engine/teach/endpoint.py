@@ -13,13 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from dnd_engine.config import check_between
 from dnd_engine.errors import RemoteError
+from dnd_engine.limits import check_between
 from dnd_engine.serving.address import base_url
 from dnd_engine.serving.chat import Remote, ask
 from dnd_engine.tasks.folder import Example
-
-__all__ = ["Endpoint", "origin"]
 
 _AT_ONCE = 4
 """Number of concurrent requests: hosted services allow more, a laptop one or two."""

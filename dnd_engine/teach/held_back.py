@@ -15,8 +15,6 @@ from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import ask, free_metric
 from dnd_engine.tasks.folder import Example
 
-__all__ = ["score_bare"]
-
 _MARGIN = 8
 """Tokens by which an answer may exceed the longest reference."""
 

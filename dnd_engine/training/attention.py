@@ -18,8 +18,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-__all__ = ["Blocks", "attend_in_blocks", "attending_in_blocks", "cut_into_blocks"]
-
 _NAME = "dnd_blocks"
 
 

@@ -36,19 +36,6 @@ from dnd_engine.training.examples import (
 )
 from dnd_engine.training.recipe import TrainRecipe
 
-__all__ = [
-    "Batch",
-    "ConditionPool",
-    "Role",
-    "Sampler",
-    "TaskCondition",
-    "TaskPool",
-    "build_pools",
-    "condition_path",
-    "encode_conditions",
-    "split_families",
-]
-
 Role = Literal["train", "validation"]
 """Whether a task is trained on, or belongs to a family that only validates."""
 

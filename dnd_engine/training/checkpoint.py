@@ -17,15 +17,6 @@ from torch import Tensor, nn
 from dnd_engine.errors import DndError, TrainingError
 from dnd_engine.files import written_aside
 
-__all__ = [
-    "load_checkpoint",
-    "naming_the_disk",
-    "read_cached",
-    "read_notes",
-    "save_checkpoint",
-    "write_tensors",
-]
-
 _NOTES = "notes"
 
 

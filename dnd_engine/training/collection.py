@@ -38,13 +38,6 @@ from dnd_engine.training.collection_files import (
     seconds_of,
 )
 
-__all__ = [
-    "Collection",
-    "Cosines",
-    "check_same_base",
-    "write_snapshot",
-]
-
 logger = logging.getLogger(__name__)
 
 

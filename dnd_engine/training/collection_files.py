@@ -14,21 +14,6 @@ from dnd_engine.errors import TrainingError
 from dnd_engine.files import write_whole
 from dnd_engine.tasks.folder import is_folder_name
 
-__all__ = [
-    "DAMAGED",
-    "FORMAT",
-    "MANIFEST",
-    "LossRow",
-    "Run",
-    "Snapshot",
-    "check_origin",
-    "file_name",
-    "read_losses",
-    "run_folder",
-    "seconds_of",
-    "write_losses",
-]
-
 MANIFEST = "manifest.json"
 FORMAT = 1
 """Version of the folder's format; a newer one is refused."""

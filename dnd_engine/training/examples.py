@@ -23,18 +23,6 @@ from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.attention import attending_in_blocks
 from dnd_engine.training.token_loss import token_losses
 
-__all__ = [
-    "EncodedExample",
-    "PackedExamples",
-    "ResponseLosses",
-    "answer_logits",
-    "encode_example",
-    "encode_short",
-    "pack",
-    "response_losses",
-    "shared_length",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class EncodedExample:

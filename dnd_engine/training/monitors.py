@@ -17,15 +17,6 @@ from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.training.batches import Role, TaskPool
 
-__all__ = [
-    "GroupNLL",
-    "Probe",
-    "WeightStatistics",
-    "choose_probe",
-    "measure_probe",
-    "weight_statistics",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class GroupNLL:

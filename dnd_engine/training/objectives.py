@@ -24,8 +24,6 @@ from dnd_engine.training.examples import response_losses
 from dnd_engine.training.pairs import open_pairs, token_scales
 from dnd_engine.training.recipe import TrainRecipe
 
-__all__ = ["Objective", "Reconstruction", "TaskLoss"]
-
 
 class TaskLoss:
     """Mean over examples of the loss per answer token: long answers do not outvote short ones."""

@@ -24,8 +24,6 @@ from dnd_engine.training.checkpoint import read_cached, write_tensors
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.collection_files import file_name
 
-__all__ = ["Pairs", "open_pairs", "token_scales"]
-
 _STD_FLOOR_SHARE = 0.1
 """A token's deviation is taken as at least this share of its mean over all tasks, and that as at
 least the same share of all tokens' mean: a token that a task barely trained would otherwise

@@ -10,8 +10,6 @@ from dnd_engine.files import write_whole
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import RunFolder, Training
 
-__all__ = ["CurveWords", "curve_chart", "draw_monitors", "training_charts"]
-
 
 def _tell(label: str, first: str, begin: int, last: str, end: int) -> str:
     return f"{label}: {first} at step {begin}, {last} at step {end}"

@@ -15,8 +15,6 @@ from torch import nn
 
 from dnd_engine.errors import TrainingError
 
-__all__ = ["Processes"]
-
 
 class Processes:
     """The processes of this run; one alone unless a launcher says otherwise.

@@ -5,13 +5,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from dnd_engine.config import check_between, check_least, check_positive
 from dnd_engine.errors import ConfigError
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS
 from dnd_engine.generator.heads import head_named
+from dnd_engine.limits import check_between, check_least, check_positive
 from dnd_engine.recipe_file import read_recipe, without_folders
-
-__all__ = ["Objective", "TrainKind", "TrainRecipe"]
 
 Objective = Literal["task_loss", "reconstruction"]
 """What a generator is asked for: answers (through the base), or the weights of checkpoints."""

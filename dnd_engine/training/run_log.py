@@ -12,8 +12,6 @@ from pathlib import Path
 
 from dnd_engine.errors import TrainingError
 
-__all__ = ["COLLAPSED_SHARE", "LOG", "RECIPE", "SMOOTHING_STEPS", "LogReader", "Row", "smoothed"]
-
 LOG = "log.jsonl"
 RECIPE = "recipe.json"
 """Beside the log from before the first step on: what is trained, and for how many steps."""

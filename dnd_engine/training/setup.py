@@ -43,8 +43,6 @@ from dnd_engine.training.objectives import Objective, Reconstruction, TaskLoss
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import RECIPE
 
-__all__ = ["Prepared", "prepare"]
-
 _SPARE_BYTES = 200_000_000
 """Room left for the log, the pictures and the generator folder."""
 

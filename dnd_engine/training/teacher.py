@@ -17,8 +17,6 @@ from dnd_engine.models.base import BaseModel, end_tokens
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import EncodedExample, answer_logits, encode_example, pack
 
-__all__ = ["Said", "greedy_answers", "listen", "teacher_divergence"]
-
 TOP = 16
 """Next tokens that are kept of each position. Source: Doc-to-LoRA keeps as many."""
 

@@ -12,8 +12,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["token_losses"]
-
 _CHUNK = 64
 """Tokens at a time: 12 MB of float32 logits, which a processor's last cache holds."""
 

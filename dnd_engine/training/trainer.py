@@ -60,8 +60,6 @@ from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG
 from dnd_engine.training.setup import prepare
 
-__all__ = ["TrainResult", "train"]
-
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"

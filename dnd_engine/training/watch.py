@@ -36,8 +36,6 @@ from dnd_engine.training.run_log import (
     smoothed,
 )
 
-__all__ = ["Collecting", "RunFolder", "RunKind", "RunState", "Training", "Watched"]
-
 RunKind = Literal["generator", "multi_task_lora", "teacher", "collection", "unknown"]
 RunState = Literal["starting", "running", "still", "finished"]
 """`starting`: no step is done yet. `still`: nothing has moved for longer than it should take."""

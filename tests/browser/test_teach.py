@@ -13,8 +13,8 @@ from dnd_engine.library import Library
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.dnd_engine.serving.chat_server import running_chat
 from tests.ui.fake_engine import FakeEngine, handle_of
-from ui.handlers import Updates
 from ui.owner import Owner
+from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.workbench.teach.events import TeachEvents
 

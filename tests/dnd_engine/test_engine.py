@@ -19,7 +19,6 @@ from dnd_engine.config import (
     LabelledConfig,
     MeasureConfig,
     Mix,
-    PromptLimits,
     RefineConfig,
     Sampling,
 )
@@ -45,6 +44,7 @@ from dnd_engine.generator.folder import (
     save_generator,
     save_teacher,
 )
+from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.lora.provenance import Imprinting, Recipe, Refinement, read_recipe

@@ -19,17 +19,6 @@ from typing import Any
 import openpyxl
 import pandas as pd
 
-__all__ = [
-    "INDEX",
-    "LINES",
-    "PROMPTS",
-    "RECIPE",
-    "SURFACES",
-    "lay_out",
-    "reader_of",
-    "refuses_or_reads",
-]
-
 
 def _packed(**members: str) -> bytes:
     data = io.BytesIO()

@@ -14,8 +14,7 @@ import psutil
 import pytest
 from gradio.utils import get_upload_folder
 
-from dnd_engine.config import PromptLimits
-from dnd_engine.limits import ServerLimits
+from dnd_engine.limits import PromptLimits, ServerLimits
 from tests.security.conftest import SMALL
 from tests.serving import serving
 from tests.test_docs import ROOT

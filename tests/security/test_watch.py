@@ -30,7 +30,7 @@ SECRET = "a visitor's secret"
 
 def test_health_says_whether_the_engine_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = handle_of()
-    from dnd_engine.config import PromptLimits
+    from dnd_engine.limits import PromptLimits
 
     lifespan = launch_options(PromptLimits(), handle=handle)["app_kwargs"]["lifespan"]
     with serving(handle, start=False, app_kwargs={"lifespan": lifespan}) as url:
@@ -55,7 +55,7 @@ def test_a_lost_card_is_not_ready_until_another_process_starts() -> None:
 
 
 def test_metrics_count_answers_faults_and_pages() -> None:
-    from dnd_engine.config import PromptLimits
+    from dnd_engine.limits import PromptLimits
 
     options = launch_options(PromptLimits(), server=ServerLimits(), metrics=True)
     handle = handle_of()
@@ -137,7 +137,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(
 
 
 def test_a_server_logs_its_limits_and_at_its_end_its_counters(tmp_path: Path) -> None:
-    from dnd_engine.config import PromptLimits
+    from dnd_engine.limits import PromptLimits
 
     log = tmp_path / "serve.jsonl"
     options = launch_options(PromptLimits(), server=ServerLimits(sessions=7))

@@ -8,13 +8,14 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
-from dnd_engine.config import PromptLimits
+from dnd_engine.limits import PromptLimits
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.ui.listed import listed
 from ui.canvas import Arrangement, CanvasBucket, CanvasCard
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import App, Handlers
+from ui.handlers import Handlers
+from ui.shared import App
 from ui.state import SessionFiles
 
 OWNERS_KEY = "the-key-of-this-start"

@@ -31,15 +31,7 @@ from dnd_engine.checks.results import (
     Skills,
 )
 from dnd_engine.checks.verdict import judge
-from dnd_engine.config import (
-    EngineConfig,
-    ImprintConfig,
-    Mix,
-    PromptLimits,
-    RefineConfig,
-    Sampling,
-    Teacher,
-)
+from dnd_engine.config import EngineConfig, ImprintConfig, Mix, RefineConfig, Sampling, Teacher
 from dnd_engine.errors import (
     AdapterError,
     DndError,
@@ -52,6 +44,7 @@ from dnd_engine.errors import (
 from dnd_engine.export.results import Exported, Pushed
 from dnd_engine.generator.info import EngineInfo
 from dnd_engine.generator.report import Report
+from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import BucketSource, Imprinting, NearestTask, Recipe
 from dnd_engine.models.replies import Message, Reply
 from dnd_engine.progress import AnswerCounts, Doing, Progress

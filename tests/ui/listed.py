@@ -5,12 +5,11 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dnd_engine.config import PromptLimits
+from dnd_engine.limits import PromptLimits
 from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
-from ui.handlers import Handlers, Updates
-
-__all__ = ["listed"]
+from ui.handlers import Handlers
+from ui.shared import Updates
 
 
 @functools.cache

@@ -6,10 +6,9 @@ from typing import Any
 import gradio as gr
 
 from ui.canvas import Arrangement
-from ui.handlers import Handlers, Updates
+from ui.handlers import Handlers
+from ui.shared import Updates
 from ui.state import Session
-
-__all__ = ["SAMPLING", "answered", "chat", "last", "make", "synthesized", "visitor"]
 
 SAMPLING = ("", 64, 0.0, 1.0, 0, 1.0, 0, False)
 """As the chat's handlers take it: greedy, 64 tokens at most."""

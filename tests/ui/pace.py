@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
-__all__ = ["Pace"]
-
 _Work = Literal["chat", "export", "imprint", "measure", "refine", "synthesis", "train"]
 _Step = TypeVar("_Step")
 

@@ -14,8 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from starlette.datastructures import Address
 
-from dnd_engine.config import PromptLimits
-from dnd_engine.limits import ServerLimits
+from dnd_engine.limits import PromptLimits, ServerLimits
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.api import Endpoints

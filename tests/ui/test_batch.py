@@ -12,7 +12,8 @@ from dnd_engine.limits import FIXED
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make as make_of
 from ui.canvas import Arrangement
-from ui.handlers import Handlers, Updates
+from ui.handlers import Handlers
+from ui.shared import Updates
 from ui.state import AskMode, Session
 
 Arrange = Callable[..., Arrangement]

@@ -14,7 +14,8 @@ from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.fields import Textbox
-from ui.handlers import App, Handlers
+from ui.handlers import Handlers
+from ui.shared import App
 from ui.state import Answer, Session, SessionFiles, Turn
 
 

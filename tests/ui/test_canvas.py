@@ -11,8 +11,8 @@ from gradio.exceptions import InvalidPathError
 from gradio.utils import get_upload_folder
 from pydantic import ValidationError
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.files import asset_path
+from dnd_engine.limits import PromptLimits
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import FORMATS, read_prompt_file
 from ui.canvas import CanvasData, Inbox, PromptCanvas

@@ -15,8 +15,9 @@ from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import SAMPLING, answered, last
 from tests.ui.orders import make as make_of
 from ui.canvas import Arrangement
-from ui.handlers import Handlers, Updates
+from ui.handlers import Handlers
 from ui.markup import TIMES
+from ui.shared import Updates
 from ui.state import Answer, AskMode, Session, Turn, Vote
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.votes_view import votes_html, win_rate

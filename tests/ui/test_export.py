@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.export.registry import EXPORTS
 from dnd_engine.library import Library
+from dnd_engine.limits import PromptLimits
 from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.listed import listed
@@ -19,8 +19,9 @@ from tests.ui.orders import make
 from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import App, Handlers, Updates
+from ui.handlers import Handlers
 from ui.owner import Owner
+from ui.shared import App, Updates
 from ui.state import Session, SessionFiles
 from ui.tabs.workbench.take.view import take_panel
 

@@ -9,7 +9,7 @@ import gradio as gr
 import httpx
 import pytest
 
-from dnd_engine.config import PromptLimits
+from dnd_engine.limits import PromptLimits
 from tests.serving import serving
 from tests.ui.fake_engine import handle_of
 from ui.build import build_ui

@@ -20,8 +20,8 @@ from dnd_engine.checks.results import (
     Skills,
 )
 from dnd_engine.checks.verdict import BucketShare, judge
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import AssetError, DndError
+from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.prompts.examples import load_examples
 from tests.ui.fake_engine import GAINED, IDLE, FakeEngine, Loading, familiarity
@@ -30,7 +30,8 @@ from tests.until import until
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import App, Handlers
+from ui.handlers import Handlers
+from ui.shared import App
 from ui.stages import Stages
 from ui.state import Session, SessionFiles
 from ui.tabs.workbench.adapter.checks_view import (

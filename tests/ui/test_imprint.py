@@ -17,7 +17,8 @@ from tests.until import until
 from ui.canvas import Arrangement
 from ui.engine_handle import LoadState
 from ui.frame.view import header_html
-from ui.handlers import Handlers, Updates
+from ui.handlers import Handlers
+from ui.shared import Updates
 from ui.state import Made, Session
 from ui.tabs.library.view import entry_words
 from ui.tabs.workbench.adapter.events import facts_of

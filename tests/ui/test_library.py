@@ -8,8 +8,9 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from dnd_engine.config import PromptLimits, RefineConfig
+from dnd_engine.config import RefineConfig
 from dnd_engine.library import Entry, Library
+from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import Refinement
 from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_engine import FakeEngine
@@ -18,9 +19,10 @@ from tests.ui.orders import chat, last, make
 from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import App, Handlers
+from ui.handlers import Handlers
 from ui.owner import Owner
 from ui.serve import own_library
+from ui.shared import App
 from ui.spaces import serves_others
 from ui.state import Session, SessionFiles
 from ui.tabs.library.view import entry_words

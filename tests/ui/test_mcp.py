@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import ConfigError
+from dnd_engine.limits import PromptLimits
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui import serve

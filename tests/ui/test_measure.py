@@ -20,7 +20,8 @@ from tests.ui.orders import make
 from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
 from tests.until import until
 from ui.canvas import Arrangement
-from ui.handlers import Handlers, Updates
+from ui.handlers import Handlers
+from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.measure.view import measured_html
 from ui.text import score_number, speaking

@@ -8,9 +8,10 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from dnd_engine.config import NO_GENERATOR, EngineConfig, PromptLimits
+from dnd_engine.config import NO_GENERATOR, EngineConfig
 from dnd_engine.errors import AssetError, DndError
 from dnd_engine.library import Library
+from dnd_engine.limits import PromptLimits
 from dnd_engine.models.sources import BASES
 from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_engine import FakeEngine
@@ -18,8 +19,9 @@ from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.engine_thread import Stop
 from ui.frame.models_view import OTHER
-from ui.handlers import App, Handlers
+from ui.handlers import Handlers
 from ui.owner import Owner
+from ui.shared import App
 from ui.state import Session, SessionFiles
 
 RequestOf = Callable[[str], gr.Request]

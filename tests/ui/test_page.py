@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import gradio as gr
 import pytest
 
-from dnd_engine.config import PromptLimits
+from dnd_engine.limits import PromptLimits
 from tests.present import present
 from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
-from ui.handlers import Updates
 from ui.page import SlotError, UnlistedSlotError, slots_of
 from ui.serve import launch_options
+from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.workbench.teach.events import TeachEvents
 

@@ -8,8 +8,9 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from dnd_engine.config import PromptLimits, Sampling
+from dnd_engine.config import Sampling
 from dnd_engine.library import Library
+from dnd_engine.limits import PromptLimits
 from dnd_engine.serving.chat import Remote
 from dnd_engine.serving.compare import compare_remote
 from tests.dnd_engine.serving.chat_server import Handler, running_chat
@@ -18,8 +19,9 @@ from tests.ui.orders import make
 from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import App, Handlers
+from ui.handlers import Handlers
 from ui.owner import Owner
+from ui.shared import App
 from ui.state import Session, SessionFiles
 from ui.text import speaking
 

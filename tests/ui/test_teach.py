@@ -16,7 +16,8 @@ from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make, synthesized
 from tests.until import until
 from ui.canvas import Arrangement
-from ui.handlers import Handlers, Updates
+from ui.handlers import Handlers
+from ui.shared import Updates
 from ui.state import Made, Session
 from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.teach.events import rows

@@ -16,8 +16,9 @@ from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import SAMPLING, chat, make
 from ui.canvas import Arrangement
 from ui.fields import NumberField, Slider
-from ui.handlers import Handlers, Updates
+from ui.handlers import Handlers
 from ui.page import by_slot
+from ui.shared import Updates
 from ui.state import Made, Session, SessionFiles
 from ui.visits import Visits
 

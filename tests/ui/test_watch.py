@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import TrainingError
+from dnd_engine.limits import PromptLimits
 from dnd_engine.training.collection_files import LossRow, write_losses
 from dnd_engine.training.watch import RunFolder
 from tests.dnd_engine.training.test_watch import lora, write_manifest
@@ -17,8 +17,9 @@ from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.handlers import App, Handlers
+from ui.handlers import Handlers
 from ui.serve import serve
+from ui.shared import App
 from ui.state import Session, SessionFiles
 from ui.tabs.training.view import all_numbers_html, watch_html
 from ui.text import languages, speaking

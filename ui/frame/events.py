@@ -7,8 +7,6 @@ from ui.shared import App, Updates
 from ui.state import Session
 from ui.tabs.workbench.compare.events import CompareEvents
 
-__all__ = ["PageEvents"]
-
 
 class PageEvents:
     """Events of the header."""

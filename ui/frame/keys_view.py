@@ -15,8 +15,6 @@ from dnd_engine.files import asset_path
 from ui.markup import esc
 from ui.text import N_, _, drawn, language
 
-__all__ = ["SHORTCUTS", "Shortcut", "keys_panel"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortcut:

@@ -21,8 +21,6 @@ from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.runs.events import shown_stages
 from ui.tabs.workbench.take.view import export_do
 
-__all__ = ["SAID_AGAIN", "LanguageEvents"]
-
 SAID_AGAIN = (
     *("header", "load", "stages", "synthesize", "hint", "forecast", "left_pane", "right_pane"),
     "votes",

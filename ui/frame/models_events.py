@@ -16,8 +16,6 @@ from ui.text import _
 if TYPE_CHECKING:
     from dnd_engine.generator.installed import Availability, Choice
 
-__all__ = ["ModelsEvents"]
-
 
 class ModelsEvents:
     """Events of the model chooser."""

@@ -14,8 +14,6 @@ from ui.text.numbers import size
 if TYPE_CHECKING:
     from dnd_engine.generator.installed import Availability, Choice
 
-__all__ = ["OTHER", "ModelsPanel", "choice_words", "load_words", "models_panel", "told_html"]
-
 OTHER = ""
 """Choice of a typed base."""
 

@@ -17,8 +17,6 @@ from ui.text import N_, _, drawn, language, languages
 if TYPE_CHECKING:
     from dnd_engine.generator.info import EngineInfo
 
-__all__ = ["Frame", "frame_panel", "header_html", "load_html", "progress_words"]
-
 _DOING: Mapping[str, str] = {
     "answering": N_("Answering"),
     "waiting": N_("In the queue"),

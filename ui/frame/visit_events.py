@@ -18,8 +18,6 @@ from ui.tabs.workbench.teach.events import rows
 from ui.text import ENGLISH, languages, speaking
 from ui.traffic import sender_of
 
-__all__ = ["VisitEvents"]
-
 
 class VisitEvents:
     """Events when the page opens and closes."""

@@ -9,8 +9,6 @@ from ui.fields import Textbox
 from ui.markup import esc
 from ui.text import _, drawn
 
-__all__ = ["BRING_KEY", "VisitPanel", "visit_panel"]
-
 BRING_KEY = """(...inputs) => {
   let key = "";
   try { key = localStorage.getItem("dnd-visit") ?? ""; } catch { /* a frame may be denied it */ }

@@ -11,9 +11,9 @@ from ui.frame.language_events import SAID_AGAIN
 from ui.frame.models_view import ModelsPanel
 from ui.frame.view import Frame
 from ui.frame.visit_view import BRING_KEY, VisitPanel
-from ui.handlers import Updates
 from ui.language import said_of, say_again
 from ui.page import AT_ONCE, QUIET, Page, by_slot
+from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.library.view import LibraryPanel
 from ui.tabs.measure.view import MeasurePanel
@@ -26,8 +26,6 @@ from ui.tabs.workbench.prompts.wiring import forecast_at
 from ui.tabs.workbench.teach.wiring import ROWS
 from ui.tabs.workbench.view import Workbench
 from ui.text import languages, speaking
-
-__all__ = ["wire_language", "wire_loading", "wire_models", "wire_visit"]
 
 _LOAD = "header load_box load retry timer left_pane"
 

@@ -8,18 +8,10 @@ Messages of the engine (faults of files, errors, notes on what was read) and of 
 stay English: one process serves all visitors, and the command line shows the same.
 """
 
+from dnd_engine.progress import duration
 from ui.text.catalogue import ENGLISH, language, languages, speaking
 from ui.text.counts import count_files, count_prompts
-from ui.text.numbers import (
-    clock_words,
-    day,
-    duration,
-    localized,
-    number,
-    score_number,
-    short_number,
-    size,
-)
+from ui.text.numbers import clock_words, day, localized, number, score_number, short_number, size
 from ui.text.words import N_, Words, _, drawn, ngettext, said, script_words
 
 __all__ = [

@@ -22,8 +22,6 @@ from babel.messages.pofile import write_po
 from ui.text.catalogue import ENGLISH, LOCALES, languages, read_catalogue
 from ui.text.extract import KEYWORDS
 
-__all__ = ["begun", "faults", "main", "messages", "updated", "written"]
-
 ROOT = Path(__file__).parents[2]
 _METHODS = [
     ("dnd_engine/wording.py", "ui.text.extract:python"),

@@ -22,8 +22,6 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
-__all__ = ["ENGLISH", "LOCALES", "Language", "language", "languages", "read_catalogue", "speaking"]
-
 ENGLISH = "en"
 """Language of the code, and the fallback for visitors."""
 

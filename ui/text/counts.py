@@ -2,8 +2,6 @@
 
 from ui.text.words import ngettext
 
-__all__ = ["count_files", "count_prompts"]
-
 
 def count_files(count: int) -> str:
     """Format a number of files."""

@@ -11,8 +11,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import IO, Any
 
-__all__ = ["KEYWORDS", "Found", "python", "template"]
-
 KEYWORDS: Mapping[str, tuple[int, ...] | None] = {"_": None, "N_": None, "ngettext": (1, 2)}
 """Functions that mark messages, in Babel's format."""
 

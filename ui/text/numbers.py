@@ -7,19 +7,7 @@ from babel.numbers import get_decimal_symbol, get_group_symbol
 
 from dnd_engine import wording
 from dnd_engine.charts import clock, short
-from dnd_engine.progress import duration
 from ui.text.catalogue import language
-
-__all__ = [
-    "clock_words",
-    "day",
-    "duration",
-    "localized",
-    "number",
-    "score_number",
-    "short_number",
-    "size",
-]
 
 
 def number(value: float, spec: str = ",") -> str:

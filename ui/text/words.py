@@ -15,8 +15,6 @@ from typing import Any
 from ui.text.catalogue import language
 from ui.text.numbers import number
 
-__all__ = ["N_", "Words", "_", "drawn", "ngettext", "said", "script_words"]
-
 
 class Words(str):
     """A text that remembers how it was made, so that it can be retranslated."""

@@ -9,8 +9,6 @@ from dnd_engine.prompts.readers.zips import Members, open_zip
 from dnd_engine.prompts.reading import Asked, Choices, Entry, Reading
 from dnd_engine.prompts.words import count, display_name, quoted
 
-__all__ = ["read_zip"]
-
 _ZIP = ".zip"
 _NOTED_FILES = 3
 """Maximum number of files with notes; more would overload the card."""

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from dnd_engine.prompts.reading import Finding
 from dnd_engine.prompts.split import close_blank_lines
 
-__all__ = ["CHAT_KEYS", "Chat", "read_chat"]
-
 CHAT_KEYS = ("messages", "conversations", "conversation", "prompt")
 """Keys of a list of turns; the first one present is used."""
 

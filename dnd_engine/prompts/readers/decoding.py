@@ -9,8 +9,6 @@ from charset_normalizer import from_bytes
 from dnd_engine.errors import PromptFileError
 from dnd_engine.prompts.reading import Asked, Reading
 
-__all__ = ["decode", "of_text"]
-
 _MAGIC = {
     b"%PDF-": "a PDF",
     b"PK\x03\x04": "a zip archive, or a docx or xlsx",

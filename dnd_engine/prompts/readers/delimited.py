@@ -9,8 +9,6 @@ from dnd_engine.prompts.columns import Row, Table, read_table
 from dnd_engine.prompts.reading import Asked, Faults, Reading
 from dnd_engine.prompts.words import count, one_line
 
-__all__ = ["read_csv", "read_tsv"]
-
 _WAY_OUT = 'Put fields that hold delimiters or quotes in "quotes", and double the quotes within.'
 
 

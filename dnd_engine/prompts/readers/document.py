@@ -10,8 +10,6 @@ from dnd_engine.prompts.reading import Asked, Reading
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-__all__ = ["read_docx"]
-
 _BODY = "word/document.xml"
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 # Word's “Strict Open XML Document” has its own namespaces.

@@ -27,8 +27,6 @@ from dnd_engine.prompts.reading import (
 )
 from dnd_engine.prompts.words import count, named
 
-__all__ = ["parse_json", "read_json", "read_jsonl"]
-
 _DESCRIBED = 50
 """Number of items whose keys are offered for selection."""
 

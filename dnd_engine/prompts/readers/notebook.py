@@ -5,8 +5,6 @@ from dnd_engine.prompts.readers.items import parse_json
 from dnd_engine.prompts.reading import Asked, Entry, Finding, Reading
 from dnd_engine.prompts.words import count
 
-__all__ = ["read_notebook"]
-
 
 def read_notebook(text: str, asked: Asked) -> Reading:
     """Read the Markdown cells of a notebook of format 4."""

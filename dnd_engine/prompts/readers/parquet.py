@@ -10,8 +10,6 @@ from dnd_engine.prompts.columns import Row, Table, read_table
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import megabytes
 
-__all__ = ["read_parquet"]
-
 
 def read_parquet(data: bytes, asked: Asked) -> Reading:
     """Read the columns of text and numbers, without nested ones."""

@@ -12,8 +12,6 @@ from dnd_engine.prompts.readers.zips import open_zip
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import one_line, quoted
 
-__all__ = ["read_xlsx"]
-
 _MAX_ROWS = 1_048_576
 """Excel's limit per sheet, here for all sheets together: a file can claim any number of empty
 rows."""

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dnd_engine.prompts.doubts import doubt
 from dnd_engine.prompts.reading import Asked, Entry, Reading, SplitMode
 
-__all__ = ["read_text"]
-
 _SEPARATOR = "---"
 
 _MIN_LIST = 4

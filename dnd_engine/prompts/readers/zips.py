@@ -10,8 +10,6 @@ from dnd_engine.limits import FIXED
 from dnd_engine.prompts.reading import Asked
 from dnd_engine.prompts.words import display_name, megabytes
 
-__all__ = ["Members", "open_zip"]
-
 _SMALL_BYTES = 1_000_000
 """Size below which the compression ratio is not checked."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import product
 
-from dnd_engine.tasks.families.operation import Operation, TextFunction
+from dnd_engine.tasks.families.operation import Operation
+from dnd_engine.tasks.families.scopes import TextFunction
 from dnd_engine.tasks.families.wording import Phrases
-
-__all__ = ["HELD_OUT_PAIRS", "compositions"]
 
 _STAGES: tuple[tuple[str, ...], ...] = (
     (  # plain texts: select, order, change words, finish

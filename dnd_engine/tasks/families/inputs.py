@@ -18,8 +18,6 @@ from dnd_engine.tasks.families.words import (
     vocabulary,
 )
 
-__all__ = ["KINDS", "Item", "Make", "draw_items"]
-
 
 @dataclass(frozen=True, slots=True)
 class Item:

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from dnd_engine.tasks.families.wording import Phrases
 
-__all__ = ["class_phrases", "label_phrases"]
-
 
 def label_phrases(conditions: Sequence[str], yes: str, no: str) -> Phrases:
     """Ways to ask for one of two labels.

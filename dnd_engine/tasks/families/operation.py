@@ -9,20 +9,6 @@ from dnd_engine.tasks.families.scopes import PLACES, SPANS, Scope, TextFunction,
 from dnd_engine.tasks.families.wording import Phrases, Wordings, make_wordings
 from dnd_engine.tasks.lists import read_lists
 
-__all__ = [
-    "Holdout",
-    "OnText",
-    "OnWord",
-    "OnWords",
-    "Operation",
-    "Primitive",
-    "Primitives",
-    "TextFunction",
-    "Variant",
-    "WordsFunction",
-    "operations_of",
-]
-
 T = TypeVar("T")
 Holdout = Literal["", "primitive", "composition", "family"]
 """What is new about a held-out operation; empty for training operations."""

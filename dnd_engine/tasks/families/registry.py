@@ -12,8 +12,6 @@ from dnd_engine.tasks.families.inputs import Make
 from dnd_engine.tasks.families.operation import Operation, operations_of
 from dnd_engine.tasks.families.primitives import PRIMITIVES
 
-__all__ = ["all_inputs", "all_operations", "apply_operation", "trained_operations"]
-
 
 @cache
 def all_operations() -> Mapping[str, Operation]:

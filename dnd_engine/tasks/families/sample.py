@@ -13,8 +13,6 @@ from typing import get_args
 from dnd_engine.errors import ConfigError
 from dnd_engine.tasks.families.operation import Holdout, Operation
 
-__all__ = ["MIN_OPERATIONS", "sample_operations"]
-
 MIN_OPERATIONS = 12
 """One held-out operation of each kind, and room for what they need in training."""
 

@@ -13,8 +13,6 @@ from typing import Generic, TypeVar
 
 from dnd_engine.tasks.families.words import COLOURS, DAYS, open_list
 
-__all__ = ["DIGITS", "PLACES", "SPANS", "Scope", "find_entity", "find_numbers", "split_items"]
-
 T = TypeVar("T")
 TextFunction = Callable[[str], str | None]
 """None where the function does not apply."""

@@ -14,8 +14,6 @@ from itertools import chain, zip_longest
 
 from dnd_engine.errors import ConfigError
 
-__all__ = ["Phrases", "Wordings", "make_wordings", "phrases"]
-
 Phrases = tuple[tuple[str, ...], ...]
 """Groups of phrases that share a verb. The last group is for the test side."""
 

@@ -11,19 +11,6 @@ from typing import Literal, TypeVar
 
 from dnd_engine.tasks.lists import read_lists
 
-__all__ = [
-    "COLOURS",
-    "DAYS",
-    "MONTHS",
-    "NUMBERS",
-    "Side",
-    "Verb",
-    "Vocabulary",
-    "open_list",
-    "spelled",
-    "vocabulary",
-]
-
 T = TypeVar("T")
 Side = Literal["train", "test"]
 

@@ -45,8 +45,6 @@ from dnd_engine.training.finetune.collect_recipe import (
 )
 from dnd_engine.training.finetune.collect_runs import Group, RunTrainer, TrainedGroup
 
-__all__ = ["CollectResult", "collect"]
-
 _MAX_NAMED = 8
 """Curves that a picture can tell apart by colour."""
 

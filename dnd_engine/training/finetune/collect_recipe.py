@@ -11,13 +11,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from dnd_engine.config import check_between, check_least, check_positive
 from dnd_engine.errors import ConfigError
+from dnd_engine.limits import check_between, check_least, check_positive
 from dnd_engine.lora.layout import LoRASpec
 from dnd_engine.recipe_file import read_recipe, without_folders
 from dnd_engine.tasks.folder import HOLDOUTS, Task, load_tasks
-
-__all__ = ["FREE", "GROWS", "CollectRecipe", "StartReason", "choose_tasks", "starts_here"]
 
 StartReason = Literal["plateau", "latest"]
 """Why snapshots started: the loss had stopped falling, or the steps were running out."""

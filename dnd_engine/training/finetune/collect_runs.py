@@ -45,8 +45,6 @@ from dnd_engine.training.finetune.collect_recipe import (
 )
 from dnd_engine.training.finetune.steps import shared_start
 
-__all__ = ["Group", "RunTrainer", "TrainedGroup"]
-
 Group = Sequence[tuple[Task, int]]
 """Tasks, each under a seed, that train in one batch."""
 

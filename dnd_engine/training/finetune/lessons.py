@@ -31,16 +31,6 @@ from dnd_engine.training.examples import (
 )
 from dnd_engine.training.finetune.steps import draw_lessons, trainable_start
 
-__all__ = [
-    "Descent",
-    "Lesson",
-    "LessonLoss",
-    "draw_labelled",
-    "label_loss",
-    "short_enough",
-    "train_on_lessons",
-]
-
 LessonLoss = Callable[[nn.Module, PackedExamples, Sequence[int]], Tensor]
 """Loss of a base whose adapter is active, on a batch of lessons with these numbers."""
 

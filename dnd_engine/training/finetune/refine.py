@@ -42,17 +42,6 @@ from dnd_engine.training.finetune.lessons import (
 from dnd_engine.training.finetune.steps import check_points
 from dnd_engine.training.teacher import Said, greedy_answers, listen, teacher_divergence
 
-__all__ = [
-    "ASKED_TOGETHER",
-    "AnswersOf",
-    "RefineStep",
-    "Refined",
-    "ScoreOf",
-    "choose",
-    "propose",
-    "refine",
-]
-
 logger = logging.getLogger(__name__)
 
 ASKED_TOGETHER = 16

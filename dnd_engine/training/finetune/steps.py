@@ -12,8 +12,6 @@ from torch import Tensor
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.tasks.folder import Mode
 
-__all__ = ["check_points", "draw_lessons", "shared_start", "trainable_start"]
-
 _FIRST_POINT = 5
 """Steps before a training is scored for the first time; then after twice as many, and so on."""
 

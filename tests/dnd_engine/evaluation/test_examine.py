@@ -34,10 +34,11 @@ from dnd_engine.evaluation import eval_pass
 from dnd_engine.evaluation import examine as examine_module
 from dnd_engine.evaluation import report as report_module
 from dnd_engine.evaluation.baselines import NEUTRAL_PROMPT, Baselines
-from dnd_engine.evaluation.examine import ExaminationConfig, examine
+from dnd_engine.evaluation.examine import examine
 from dnd_engine.evaluation.items import EvalItems
 from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
+from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.evaluation.steering import Steering
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import (

@@ -12,9 +12,9 @@ import pytest
 
 from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.errors import ConfigError
-from dnd_engine.evaluation.page import full_page
+from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.pictures import draw_pictures
-from dnd_engine.evaluation.report import build_report, report_markdown, write_report
+from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.generator.report import Cosine, Cost, Distances, Distribution, Report, ReportRow
 from dnd_engine.scoring.scores import DRAWN, ROWS, ItemScore
 from tests.dnd_engine.synthetic import COSINE, DISTANCES, checks, meta, scores, similarities, tasks

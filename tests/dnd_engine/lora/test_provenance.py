@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from dnd_engine.config import PromptLimits, RefineConfig
+from dnd_engine.config import RefineConfig
 from dnd_engine.errors import PromptFileError, RecipeError
+from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import BucketSource, Recipe, Refinement, read_recipe, taught_alike
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file

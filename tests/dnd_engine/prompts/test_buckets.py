@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import BucketError, ConfigError
+from dnd_engine.limits import PromptLimits
 from dnd_engine.prompts.buckets import (
     Bucket,
     check_buckets,

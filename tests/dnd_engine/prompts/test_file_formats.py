@@ -12,9 +12,9 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import BrokenItemsError, PromptFileError
 from dnd_engine.files import asset_path
+from dnd_engine.limits import PromptLimits
 from dnd_engine.prompts.files import PromptFile, read_prompt_file, without
 from dnd_engine.prompts.reading import Choices
 from dnd_engine.prompts.split import split_prompt

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dnd_engine.config import PromptLimits
 from dnd_engine.errors import BrokenItemsError, PromptFileError
+from dnd_engine.limits import PromptLimits
 from dnd_engine.prompts.files import (
     FORMATS,
     PromptFile,

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["ChatServer", "running_chat"]
-
 Script = Callable[["Handler", dict[str, Any]], None]
 
 

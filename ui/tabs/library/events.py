@@ -21,8 +21,6 @@ from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.runs.events import RunEvents
 from ui.text import _
 
-__all__ = ["LibraryEvents"]
-
 
 class LibraryEvents:
     """Events of the library, and of Keep."""

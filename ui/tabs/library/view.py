@@ -21,8 +21,6 @@ from ui.text import N_, _, count_prompts, day, drawn, score_number, size
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
 
-__all__ = ["LibraryPanel", "entry_words", "library_panel"]
-
 _BUCKETS_TOLD = 4
 
 

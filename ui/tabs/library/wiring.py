@@ -8,8 +8,6 @@ from ui.tabs.library.view import LibraryPanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.runs.wiring import OVER, carry_out
 
-__all__ = ["wire_library"]
-
 _OFFERED = (
     "library_actions library_load library_name library_rename library_duplicate library_recipe"
 )

@@ -32,8 +32,6 @@ from ui.text import _, count_prompts, duration
 if TYPE_CHECKING:
     from dnd_engine.measure.results import Measurement, MeasureStep
 
-__all__ = ["MeasureEvents"]
-
 
 class MeasureEvents:
     """Events of the tab. Its runs are independent of the Workbench's."""

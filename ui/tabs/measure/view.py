@@ -27,18 +27,6 @@ if TYPE_CHECKING:
     from dnd_engine.tasks.folder import Mode
 from ui.state import Found, Made
 
-__all__ = [
-    "TRAINED",
-    "MeasurePanel",
-    "TrainedRow",
-    "measure_panel",
-    "measured_html",
-    "mode_words",
-    "most_measured",
-    "of_html",
-    "train_of_html",
-]
-
 TrainedRow = Literal["trained_lora", "warm_lora"]
 """Row of a LoRA that can be taken as an adapter."""
 

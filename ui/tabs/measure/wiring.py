@@ -9,8 +9,6 @@ from ui.page import AFTERWARDS, AT_ONCE, ORDERED, QUIET, Page
 from ui.tabs.measure.view import MeasurePanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 
-__all__ = ["measured", "wire_measure"]
-
 _READY = "measure_start measure_stop measure_train measure_train_stop measure_train_of"
 
 

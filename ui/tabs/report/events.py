@@ -8,8 +8,6 @@ from ui.shared import App, Updates
 from ui.tabs.report.view import card_markdown, groups, report_html, unreadable_html
 from ui.text import _
 
-__all__ = ["ReportEvents"]
-
 
 class ReportEvents:
     """Events of the tab."""

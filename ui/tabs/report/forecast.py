@@ -7,8 +7,6 @@ from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.generator.report import ForecastGauge, Prediction, Report
 from ui.text import N_, _, ngettext, number, score_number
 
-__all__ = ["forecast_html"]
-
 _PARTLY, _CARRIES = (low for low, _high in AGREEMENT_BANDS[1:])
 
 

@@ -6,8 +6,6 @@ from dnd_engine.generator.report import Report
 from dnd_engine.scoring.scores import made_row
 from ui.text import N_, _, number
 
-__all__ = ["lead"]
-
 _OPENINGS: Mapping[str, str] = {
     "written": N_(
         "On kinds of task that nothing here was trained on, an adapter made as on this page is "

@@ -5,8 +5,6 @@ from dnd_engine.generator.report import EqualScore, RefineCurve, RefinePoint, Re
 from dnd_engine.wording import WAYS
 from ui.text import N_, _, clock_words, score_number
 
-__all__ = ["teaching_html"]
-
 
 def teaching_html(report: Report) -> str:
     """Draw score over seconds, and describe the results of each of Teach's three options.

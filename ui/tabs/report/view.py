@@ -33,16 +33,6 @@ from ui.tabs.report.lead import lead
 from ui.tabs.report.teaching import teaching_html
 from ui.text import N_, _, language, ngettext, number, score_number, short_number
 
-__all__ = [
-    "Group",
-    "ReportPanel",
-    "card_markdown",
-    "groups",
-    "report_html",
-    "report_panel",
-    "unreadable_html",
-]
-
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _VERDICTS_SHOWN = 6
 _FAILURES_SHOWN = 8

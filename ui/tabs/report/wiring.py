@@ -5,8 +5,6 @@ import gradio as gr
 from ui.page import AT_ONCE, Page
 from ui.tabs.report.view import ReportPanel
 
-__all__ = ["wire_report"]
-
 
 def wire_report(page: Page, panel: ReportPanel, tab: gr.Tab) -> None:
     """Draw the report card when its tab opens, and when the visitor changes the selection."""

@@ -9,8 +9,6 @@ from ui.state import Session
 from ui.tabs.training.view import all_numbers_html, watch_html
 from ui.text import _
 
-__all__ = ["WatchEvents"]
-
 
 class WatchEvents:
     """Events of the Training tab, which refreshes while it is open and the run is unfinished."""

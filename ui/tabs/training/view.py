@@ -20,8 +20,6 @@ from dnd_engine.training.watch import Collecting, Training, Watched
 from ui.markup import esc, icon, prose
 from ui.text import N_, _, day, duration, number, short_number
 
-__all__ = ["WatchPanel", "all_numbers_html", "watch_html", "watch_panel"]
-
 _REFRESH_SECONDS = 3.0
 # Bounded, because each refresh sends everything that is drawn again.
 _LORAS_SHOWN = 60

@@ -5,8 +5,6 @@ import gradio as gr
 from ui.page import AT_ONCE, Page
 from ui.tabs.training.view import WatchPanel
 
-__all__ = ["wire_training"]
-
 
 def wire_training(page: Page, panel: WatchPanel, tab: gr.Tab, tabs: gr.Tabs) -> None:
     """Refresh the run while its tab is open."""

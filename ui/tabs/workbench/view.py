@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from dnd_engine.config import PromptLimits
+from dnd_engine.limits import PromptLimits
 from ui.stages import StagesPanel, stages_panel
 from ui.tabs.workbench.adapter.checks_view import ChecksPanel, checks_panel
 from ui.tabs.workbench.adapter.view import AdapterBar, adapter_bar
@@ -15,8 +15,6 @@ from ui.tabs.workbench.compare.view import ComparePanel, compare_panel
 from ui.tabs.workbench.prompts.view import PromptsPanel, prompts_panel
 from ui.tabs.workbench.take.view import TakePanel, take_panel
 from ui.tabs.workbench.teach.view import TeachPanel, teach_panel
-
-__all__ = ["Workbench", "workbench_panel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,6 @@ from ui.tabs.workbench.take.wiring import wire_taking
 from ui.tabs.workbench.teach.wiring import wire_teach
 from ui.tabs.workbench.view import Workbench
 
-__all__ = ["wire_workbench"]
-
 
 def wire_workbench(page: Page, bench: Workbench) -> None:
     """Wire all parts."""

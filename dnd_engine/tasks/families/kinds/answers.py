@@ -9,8 +9,6 @@ from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.wording import Phrases, phrases
 from dnd_engine.tasks.lists import read_lists
 
-__all__ = ["classes", "fact", "filled", "from_facts", "listed", "two_labels"]
-
 Facts = Mapping[str, str]
 
 

@@ -10,8 +10,6 @@ from dnd_engine.tasks.families.wording import phrases
 from dnd_engine.tasks.families.words import DAYS, Vocabulary
 from dnd_engine.tasks.lists import read_lists
 
-__all__ = ["INPUTS", "operations"]
-
 _INTENTS = ("book", "cancel", "move", "ask")
 
 

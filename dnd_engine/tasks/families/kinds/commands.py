@@ -9,8 +9,6 @@ from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.wording import phrases
 from dnd_engine.tasks.families.words import DAYS, Vocabulary
 
-__all__ = ["INPUTS", "operations"]
-
 
 def _command(rng: random.Random, vocab: Vocabulary) -> Item:
     verb, thing = rng.choice(vocab.verbs), rng.choice(vocab.things)

@@ -8,8 +8,6 @@ from dnd_engine.tasks.families.kinds.answers import classes, listed, two_labels
 from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.words import Vocabulary
 
-__all__ = ["INPUTS", "operations"]
-
 _PARTIES = (
     ("Tenant", "Owner"),
     ("Buyer", "Seller"),

@@ -9,8 +9,6 @@ from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.words import Vocabulary
 from dnd_engine.tasks.lists import read_lists
 
-__all__ = ["INPUTS", "operations"]
-
 _LANGUAGES = ("English", "French", "German", "Spanish", "Italian")
 _SUBJECTS = ("weather", "food", "family", "work")
 

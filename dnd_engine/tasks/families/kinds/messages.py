@@ -14,8 +14,6 @@ from dnd_engine.tasks.families.wording import phrases
 from dnd_engine.tasks.families.words import Vocabulary
 from dnd_engine.tasks.lists import read_lists
 
-__all__ = ["INPUTS", "operations"]
-
 _AREAS = ("kitchen", "garden", "office")
 _FEELINGS = ("happy", "unhappy")
 _DEPARTMENTS = ("billing", "shipping", "support", "sales")

@@ -9,8 +9,6 @@ from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.wording import phrases
 from dnd_engine.tasks.families.words import DAYS, MONTHS, Vocabulary
 
-__all__ = ["INPUTS", "operations"]
-
 _SUBJECTS = (
     "the budget",
     "the new roof",

@@ -8,8 +8,6 @@ from dnd_engine.tasks.families.kinds.answers import listed
 from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.words import Vocabulary
 
-__all__ = ["INPUTS", "operations"]
-
 
 def _statement(rng: random.Random, vocab: Vocabulary) -> Item:
     name, verb, thing = rng.choice(vocab.names), rng.choice(vocab.verbs), rng.choice(vocab.things)

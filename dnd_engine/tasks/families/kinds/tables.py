@@ -9,8 +9,6 @@ from dnd_engine.tasks.families.kinds.answers import classes, listed
 from dnd_engine.tasks.families.operation import Operation
 from dnd_engine.tasks.families.words import COLOURS, Vocabulary
 
-__all__ = ["INPUTS", "operations"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Table:

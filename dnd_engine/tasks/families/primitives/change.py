@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 from dnd_engine.tasks.families.operation import OnWord, OnWords, Primitives
 
-__all__ = ["PRIMITIVES"]
-
 
 def _capitalised(word: str) -> str:
     """First letter a capital, the others as they are."""

@@ -3,11 +3,9 @@
 import re
 from collections.abc import Callable, Mapping
 
-from dnd_engine.tasks.families.operation import OnText, Primitives, TextFunction
-from dnd_engine.tasks.families.scopes import find_entity
+from dnd_engine.tasks.families.operation import OnText, Primitives
+from dnd_engine.tasks.families.scopes import TextFunction, find_entity
 from dnd_engine.tasks.families.words import MONTHS
-
-__all__ = ["PRIMITIVES"]
 
 _PRICE = re.compile(r"\$(\d+)")
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)")

@@ -10,8 +10,6 @@ from dnd_engine.tasks.families.labels import label_phrases
 from dnd_engine.tasks.families.operation import OnText, Primitives, Variant
 from dnd_engine.tasks.families.scopes import find_entity, find_numbers
 
-__all__ = ["PRIMITIVES"]
-
 _LONG = 5
 """More words than this make a plain text long; plain texts have four to eight."""
 _MANY = 10

@@ -3,11 +3,9 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from dnd_engine.tasks.families.operation import OnText, Primitives, TextFunction
-from dnd_engine.tasks.families.scopes import split_items
+from dnd_engine.tasks.families.operation import OnText, Primitives
+from dnd_engine.tasks.families.scopes import TextFunction, split_items
 from dnd_engine.tasks.families.words import spelled
-
-__all__ = ["PRIMITIVES"]
 
 Parts = list[str]
 

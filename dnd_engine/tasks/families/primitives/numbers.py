@@ -3,11 +3,9 @@
 import re
 from collections.abc import Callable
 
-from dnd_engine.tasks.families.operation import OnText, Primitives, TextFunction
-from dnd_engine.tasks.families.scopes import DIGITS, find_numbers
+from dnd_engine.tasks.families.operation import OnText, Primitives
+from dnd_engine.tasks.families.scopes import DIGITS, TextFunction, find_numbers
 from dnd_engine.tasks.families.words import NUMBERS, spelled
-
-__all__ = ["PRIMITIVES"]
 
 _SPELLED = re.compile(rf"\b(?:{'|'.join(NUMBERS)})\b")
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Callable
 
-from dnd_engine.tasks.families.operation import OnWords, Primitives, WordsFunction
-from dnd_engine.tasks.families.scopes import SPANS
-
-__all__ = ["PRIMITIVES"]
+from dnd_engine.tasks.families.operation import OnWords, Primitives
+from dnd_engine.tasks.families.scopes import SPANS, WordsFunction
 
 
 def _moved(size: int, move: Callable[[list[str]], list[str]]) -> WordsFunction:

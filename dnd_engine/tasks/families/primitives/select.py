@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from dnd_engine.tasks.families.operation import OnWords, Primitives, WordsFunction
-
-__all__ = ["PRIMITIVES"]
+from dnd_engine.tasks.families.operation import OnWords, Primitives
+from dnd_engine.tasks.families.scopes import WordsFunction
 
 _ORDINALS = ("first", "second", "third", "fourth")
 

@@ -3,8 +3,6 @@
 from dnd_engine.tasks.families.operation import OnWords, Primitives
 from dnd_engine.tasks.families.words import spelled
 
-__all__ = ["PRIMITIVES"]
-
 
 def _join(name: str, signs: str, sign: str, separator: str, spans: tuple[str, ...]) -> OnWords:
     def function(words: list[str]) -> str | None:

@@ -27,19 +27,6 @@ if TYPE_CHECKING:
     from dnd_engine.checks.wording import Sentence
     from ui.tabs.workbench.adapter.view import Learnt
 
-__all__ = [
-    "CheckLine",
-    "ChecksPanel",
-    "checks_html",
-    "checks_panel",
-    "is_doubtful",
-    "is_warned",
-    "judgement_html",
-    "norms_html",
-    "proof_html",
-    "verdicts",
-]
-
 NO_EFFECT = 0.01
 """Nats of KL on the next token, below which answers almost never differ."""
 STRONG = 20.0

@@ -26,18 +26,6 @@ from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 from ui.text import N_, _
 
-__all__ = [
-    "AdapterEvents",
-    "bar",
-    "checked",
-    "choosers",
-    "download",
-    "facts_of",
-    "nothing_exported",
-    "offered",
-    "undo_words",
-]
-
 _MIN_LABELS = RefineConfig().least_prompts
 """Minimum number of labelled prompts for refining."""
 

@@ -15,8 +15,6 @@ from ui.text import N_, _, count_files, count_prompts, ngettext, number, size
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["AdapterBar", "Learnt", "adapter_bar", "adapter_html", "fingerprint", "learnt"]
-
 _STEPS = 4
 """Number of shades in the picture, not counting the lightest."""
 

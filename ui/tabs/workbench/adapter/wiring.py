@@ -10,8 +10,6 @@ from ui.tabs.workbench.adapter.checks_view import ChecksPanel
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 
-__all__ = ["EXPORTED", "SHOWN", "check_and_zip", "wire_adapter"]
-
 EXPORTED = "export_told export_usage export_file"
 """Slots of an exported file, which is removed when the adapter or its strength changes."""
 SHOWN = (

@@ -17,8 +17,6 @@ from ui.text import _, number
 if TYPE_CHECKING:
     from ui.engine_calls import Row
 
-__all__ = ["BatchEvents"]
-
 _TOGETHER = 8
 """Inputs per batch: fewer need less memory, and the first answers appear sooner."""
 

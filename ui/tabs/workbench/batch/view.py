@@ -18,8 +18,6 @@ from ui.text import _, drawn, number
 if TYPE_CHECKING:
     from dnd_engine.models.replies import Reply
 
-__all__ = ["BatchPanel", "batch_html", "batch_panel", "nothing_html", "write_batch"]
-
 _SHOWN_CHARACTERS = 400
 """Maximum characters of an answer in the table; the CSV file has all."""
 

@@ -5,8 +5,6 @@ from ui.page import AFTERWARDS, AT_ONCE, ORDERED, Page
 from ui.tabs.workbench.batch.view import BatchPanel
 from ui.tabs.workbench.compare.view import ComparePanel
 
-__all__ = ["wire_batch"]
-
 _BUTTONS = "batch_start batch_stop batch_file"
 
 

@@ -6,8 +6,6 @@ import re
 from ui.markup import esc
 from ui.text import _
 
-__all__ = ["marked"]
-
 # White space counts as a word, so that joining the words gives the text back.
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     Row = tuple[list[Message], Adapter | None]
 
-__all__ = ["CompareEvents"]
-
 _SHOWN_CHARACTERS = 80
 """Maximum characters of an instruction in the list."""
 

@@ -11,8 +11,6 @@ from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.remote_view import remote_words
 from ui.text import _
 
-__all__ = ["RemoteEvents"]
-
 
 class RemoteEvents:
     """Events of the server chooser."""

@@ -9,8 +9,6 @@ from ui.markup import esc, notice
 from ui.state import RemoteSide
 from ui.text import _, drawn
 
-__all__ = ["RemotePanel", "remote_panel", "remote_words"]
-
 
 @dataclass(frozen=True, slots=True)
 class RemotePanel:

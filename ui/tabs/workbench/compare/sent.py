@@ -6,8 +6,6 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
 from ui.state import AskMode, Place
 
-__all__ = ["instructions_of", "is_told", "sent"]
-
 _MAX_INSTRUCTIONS = 20
 """Maximum length of the list; nobody would read more."""
 

@@ -5,8 +5,6 @@ from typing import Self
 
 from dnd_engine.config import Sampling
 
-__all__ = ["Settings"]
-
 
 @dataclass(frozen=True, slots=True)
 class Settings:

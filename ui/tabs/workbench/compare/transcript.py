@@ -12,8 +12,6 @@ from ui.tabs.workbench.compare.view import label_words, mode_words
 from ui.tabs.workbench.compare.votes_view import VOTE_WORDS
 from ui.text import _, number
 
-__all__ = ["write_transcript"]
-
 _NAMES = ("conversation.md", "conversation.json", "votes.jsonl")
 
 

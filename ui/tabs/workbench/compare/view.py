@@ -17,17 +17,6 @@ from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.sent import is_told, sent
 from ui.text import N_, _, drawn, number
 
-__all__ = [
-    "NUM_SUGGESTIONS",
-    "ComparePanel",
-    "View",
-    "compare_panel",
-    "head_html",
-    "label_words",
-    "mode_words",
-    "pane_html",
-]
-
 NUM_SUGGESTIONS = 3
 
 

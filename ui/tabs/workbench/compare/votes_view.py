@@ -10,9 +10,6 @@ from ui.state import Turn, Vote
 from ui.tabs.workbench.compare.view import label_words
 from ui.text import N_, _
 
-__all__ = ["VOTE_WORDS", "votes_html", "win_rate"]
-
-
 VOTE_WORDS: Mapping[Vote, str] = {
     "right": N_("won"),
     "left": N_("lost"),

@@ -11,8 +11,6 @@ from ui.state import Place
 from ui.tabs.workbench.compare.remote_view import RemotePanel
 from ui.tabs.workbench.compare.view import ComparePanel
 
-__all__ = ["BLIND", "OPENED", "wire_chat", "wire_remote"]
-
 _PANES = "left_pane right_pane"
 _BUTTONS = "send stop_chat again vote_row edit_row"
 _STATE = f"{_BUTTONS} {_PANES}"

@@ -34,8 +34,6 @@ from ui.text import _, languages, speaking
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
 
-__all__ = ["PromptEvents", "buckets_on"]
-
 _MAX_FORECASTS = 64
 """Forecasts that a visit keeps: of more buckets than a canvas holds."""
 

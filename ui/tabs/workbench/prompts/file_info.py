@@ -10,8 +10,6 @@ from ui.canvas import Arrangement, CanvasCard
 from ui.markup import brief, cut
 from ui.state import CardReading, Session
 
-__all__ = ["look", "reading_info"]
-
 _MAX_SHOWN_CHARS = 2_000
 """Maximum characters of a prompt in the dialog."""
 

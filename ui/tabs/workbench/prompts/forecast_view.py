@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from dnd_engine.checks.results import Forecast, Sure
     from dnd_engine.generator.report import ForecastGauge
 
-__all__ = ["forecast_html"]
-
 _SURE: Mapping["Sure", str] = {
     "sure": N_("Given your instruction, the model is sure of its answers."),
     "partly": N_("Given your instruction, the model is only partly sure of its answers."),

@@ -5,16 +5,12 @@ from dataclasses import dataclass
 
 import gradio as gr
 
-from dnd_engine.config import PromptLimits
-from dnd_engine.limits import FIXED
+from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.examples import ExampleBucket, load_examples
 from ui.canvas import Inbox, PromptCanvas
 from ui.fields import NumberField, Textbox
 from ui.markup import esc, heading, prose
 from ui.text import N_, _, count_files, count_prompts, drawn, script_words
-
-__all__ = ["EXAMPLE_BUCKETS", "PromptsPanel", "hint_html", "prompts_panel"]
-
 
 # The names in `assets/examples/examples.json`, a file from which no messages are extracted.
 EXAMPLE_BUCKETS = (N_("SQL"), N_("Legal"), N_("Tone of voice"))

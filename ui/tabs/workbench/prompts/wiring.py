@@ -9,8 +9,6 @@ from ui.engine_calls import LANES
 from ui.page import AT_ONCE, ORDERED, QUIET, Page
 from ui.tabs.workbench.prompts.view import PromptsPanel
 
-__all__ = ["forecast_at", "wire_prompts"]
-
 
 def forecast_at(page: Page, event: Callable[..., Any]) -> None:
     """Forecast the buckets on the canvas at an event."""

@@ -19,8 +19,6 @@ from ui.text import _, drawn
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["RunEvents", "Stopped", "shown_stages"]
-
 
 class Stopped(Exception):
     """The visitor pressed Stop or requested something else."""

@@ -13,8 +13,6 @@ from ui.tabs.workbench.adapter.checks_view import checks_html
 from ui.tabs.workbench.adapter.events import facts_of, offered
 from ui.tabs.workbench.runs.events import RunEvents, Stopped
 
-__all__ = ["ImprintEvents"]
-
 
 class ImprintEvents:
     """Events of the imprint, which follows a synthesis or is requested later."""

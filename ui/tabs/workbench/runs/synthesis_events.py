@@ -14,8 +14,6 @@ from ui.tabs.workbench.prompts.events import buckets_on
 from ui.tabs.workbench.runs.events import RunEvents
 from ui.text import drawn
 
-__all__ = ["SynthesisEvents"]
-
 
 class SynthesisEvents:
     """Events of the action bar."""

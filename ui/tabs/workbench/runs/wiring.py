@@ -12,8 +12,6 @@ from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.prompts.view import PromptsPanel
 from ui.tabs.workbench.prompts.wiring import forecast_at
 
-__all__ = ["OVER", "carry_out", "wire_synthesis"]
-
 OVER = (
     "stages synthesize stop_synthesis stop_imprint imprint_now teach_open undo teach_box "
     "teach_labels teach_doors teach_propose teach_start teach_stop teach_later"

@@ -25,8 +25,6 @@ from ui.text import N_, _, number, size
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
-__all__ = ["ExportEvents"]
-
 
 class ExportEvents:
     """Events of the export panel."""

@@ -10,9 +10,6 @@ from ui.fields import Textbox
 from ui.markup import heading
 from ui.text import _, drawn
 
-__all__ = ["HUB", "TakePanel", "export_do", "no_merging", "take_panel", "where_words"]
-
-
 HUB = "hub"
 """Pushes the PEFT files to the Hub; offered with the engine's export targets."""
 

@@ -6,8 +6,6 @@ from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import EXPORTED
 from ui.tabs.workbench.take.view import TakePanel
 
-__all__ = ["wire_taking"]
-
 
 def wire_taking(page: Page, panel: TakePanel, bar: AdapterBar) -> None:
     """Wire storing the adapter in the library, and exporting it."""

@@ -20,8 +20,6 @@ from ui.tabs.workbench.runs.events import RunEvents
 from ui.tabs.workbench.teach.view import NUM_ROWS, Door
 from ui.text import _, number
 
-__all__ = ["TeachEvents", "rows"]
-
 _MIN_PROMPTS = RefineConfig().least_prompts
 
 _LABEL_CHARACTERS = 300

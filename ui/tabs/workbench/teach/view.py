@@ -11,8 +11,6 @@ from ui.fields import Textbox
 from ui.markup import esc, facts, heading
 from ui.text import N_, _, drawn
 
-__all__ = ["NUM_ROWS", "Door", "TeachPanel", "teach_panel"]
-
 NUM_ROWS = 16
 """Number of proposed answers: 10 to 20 right ones suffice, and this many can be read in a
 minute."""

@@ -9,8 +9,6 @@ from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.runs.wiring import OVER, carry_out
 from ui.tabs.workbench.teach.view import NUM_ROWS, TeachPanel
 
-__all__ = ["ROWS", "wire_teach"]
-
 ROWS = "teach_rows " + " ".join(f"teach_answers_{index}" for index in range(NUM_ROWS))
 """Slots of the answers to correct."""
 
