@@ -331,9 +331,7 @@ async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) 
     }
   }));
   if (faults.length) showErrors(faults, total);
-  const added = total - faults.length;
   changed(); // what came of them is said once they are read
-  trigger("files_added", { count: added });
 }
 
 function newCard(known) {
@@ -529,12 +527,11 @@ function bucketNode(bucket) {
     delay: 150, delayOnTouchOnly: true, touchStartThreshold: 6,
     animation: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 160,
     ghostClass: "dnd-ghost", dragClass: "dnd-lifted",
-    onStart: () => { dragging = true; closeLook(); root.classList.add("is-dragging"); },
+    onStart: () => { dragging = true; closeLook(); },
     onMove: (event) => { markTarget(event.to.closest(".dnd-bucket")); },
     onEnd: (event) => {
       dragging = false;
       droppedAt = Date.now();
-      root.classList.remove("is-dragging");
       markTarget(null);
       move(event.item.dataset.card, event.to.closest(".dnd-bucket").dataset.bucket, event.newDraggableIndex);
     },
@@ -859,7 +856,6 @@ $(".dnd-pasteboard").addEventListener("submit", (event) => {
 // ---------------------------------------------------------------- the prompts of a file
 
 let looking = null; // {card, query, most}: whose prompts are shown
-let looked = null; // what Python found
 let droppedAt = 0; // a card that was dragged is not clicked
 const dialog = $(".dnd-look");
 $(".dnd-look-close").append(icon("close"));
@@ -871,7 +867,6 @@ function opens(card) {
 function openLook(card) {
   if (!opens(card)) return;
   looking = { card: card.id, query: "", most: 50 };
-  looked = null;
   $("#dnd-look-name").textContent = card.name;
   $(".dnd-look-query").value = "";
   $(".dnd-look-count").textContent = _("Reading the prompts.");
@@ -893,7 +888,6 @@ function lookAgain(more) {
 
 function drawLook(found) {
   if (!looking || found.card !== looking.card || found.query !== looking.query) return;
-  looked = found;
   const card = cards.get(found.card);
   if (!card) { closeLook(); return; }
   drawLookFault(card);

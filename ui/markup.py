@@ -3,7 +3,7 @@
 import html
 import re
 
-from dnd_engine.prompts.words import one_line
+from dnd_engine.prompts.words import cut, one_line
 
 TIMES = "\u00d7"
 """Separates an adapter's name and its strength."""
@@ -106,11 +106,6 @@ def code_blocks(text: str) -> str:
         end = fence.end()
     parts.append(esc(text[end:].lstrip("\n") if end else text))
     return "".join(parts)
-
-
-def cut(words: str, limit: int) -> str:
-    """Cut the end off a text that is longer than `limit` characters."""
-    return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"
 
 
 def brief(text: str, limit: int) -> str:

@@ -276,7 +276,7 @@ class Stages:
 
     def interrupt(self) -> None:
         """End the run when its page was closed: nobody would see its end."""
-        self.finish("stopped", drawn(_interrupted_words))
+        self.finish("stopped", _("Interrupted when the page was left. Start it again."))
 
     def _close(self, status: _Status, now: float) -> None:
         for row in self._rows.values():
@@ -381,7 +381,3 @@ def _nice(seconds: float) -> float:
     seconds = max(seconds, 1.0)
     power: float = 10 ** math.floor(math.log10(seconds))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= seconds)
-
-
-def _interrupted_words() -> str:
-    return _("Interrupted when the page was left. Start it again.")

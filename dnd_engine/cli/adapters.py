@@ -26,6 +26,7 @@ from dnd_engine.cli.common import (
 from dnd_engine.cli.structure import inspect_files, is_foreign
 from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, PromptFileError
+from dnd_engine.library import Library
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import finish
 from dnd_engine.prompts.buckets import (
@@ -110,8 +111,6 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make an adapter from unlabeled prompt files."""
-    from dnd_engine.library import Library
-
     # What can be refused is refused here, before models load.
     chosen_mix = _mix(mix)
     shelf = Library(library)

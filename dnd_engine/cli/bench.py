@@ -14,7 +14,7 @@ from dnd_engine.cli.common import (
     load_engine,
     plain_errors,
     show,
-    write_plot,
+    write_text,
 )
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError
@@ -90,7 +90,7 @@ def _show_growth(models: EngineConfig, plot: Path | None, as_json: bool) -> None
     check_plot(plot)
     points = list(growth(load_engine(models)))
     if plot is not None:
-        write_plot(plot, growth_svg(points))
+        write_text(plot, growth_svg(points))
     lines = [f"{'seconds':>10} {'more MB':>9}  work"]
     for point in points:
         work = f"{point.work}, {point.amount:,} {point.unit}"

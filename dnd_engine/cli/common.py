@@ -18,11 +18,11 @@ from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import AdapterError, ConfigError, DndError, LibraryError
 from dnd_engine.files import write_whole
+from dnd_engine.library import Library
 from dnd_engine.progress import in_english
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
-    from dnd_engine.library import Library
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.progress import Progress
 
@@ -238,7 +238,7 @@ def find_adapter(named: str, library: Path | None = None) -> "Callable[[Engine],
     return lambda engine: shelf.load(key, engine.read_adapter)
 
 
-def find_kept(named: str, library: Path | None = None) -> "tuple[Library, str] | None":
+def find_kept(named: str, library: Path | None = None) -> tuple[Library, str] | None:
     """Find an adapter in the library.
 
     Returns:
@@ -247,8 +247,6 @@ def find_kept(named: str, library: Path | None = None) -> "tuple[Library, str] |
     Raises:
         AdapterError: If there is neither such a path nor such a name.
     """
-    from dnd_engine.library import Library
-
     # A path takes precedence over a name.
     if os.path.lexists(named):
         return None
@@ -273,16 +271,18 @@ def check_plot(path: Path | None) -> None:
         raise ConfigError(f"`plot` must end in .svg, got `{path}`.")
 
 
-def write_plot(path: Path, svg: str) -> None:
-    """Write an SVG file.
+def write_text(path: Path, text: str) -> None:
+    """Write a text file.
 
     Raises:
         ConfigError: If the file cannot be written.
     """
     try:
-        write_whole(path, svg)
+        write_whole(path, text)
     except OSError as error:
-        raise ConfigError(f"`{path}` cannot be written: {error.strerror or error}.") from error
+        raise ConfigError(
+            f"`{path}` cannot be written: {error.strerror or error}. Choose another place."
+        ) from error
 
 
 def typed_arguments() -> list[str]:

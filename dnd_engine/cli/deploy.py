@@ -28,10 +28,11 @@ def deploy(
 
     Uploads what the app needs to run, after checking that it would start there.
     """
-    from dnd_engine.export.hub import check_repo_id
-    from dnd_engine.export.space import check_space, deploy_space, space_files
+    from dnd_engine.export.hub import check_repo_id, push_files
+    from dnd_engine.export.space import check_space, space_files
 
-    # Everything is checked before the first upload, also for a dry run.
+    # Everything is checked before the first upload, so that a faulty checkout leaves no empty Space
+    # behind; also for a dry run.
     check_repo_id(space)
     files = space_files(root)
     check_space(root)
@@ -46,7 +47,8 @@ def deploy(
         listed = "\n".join(f"{file.num_bytes:>12,}  {file.name}" for file in files)
         show({**values, "url": None}, as_json, f"{listed}\n{summary} for {space}; none uploaded")
         return
-    url, is_private = deploy_space(root, space, token=token, private=private)
+    contents = {file.name: file.path for file in files}
+    url, is_private = push_files(contents, space, token, private, space=True)
     show(
         {**values, "url": url, "private": is_private},
         as_json,

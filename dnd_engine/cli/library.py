@@ -17,9 +17,9 @@ from dnd_engine.cli.common import (
     show,
 )
 from dnd_engine.errors import LibraryError
+from dnd_engine.library import DamagedEntry, Entry, Library
 
 if TYPE_CHECKING:
-    from dnd_engine.library import DamagedEntry, Entry
     from dnd_engine.lora.adapter import Adapter
 
 app = typer.Typer(help="Manage the adapters in your library.", no_args_is_help=True)
@@ -37,8 +37,6 @@ def list_adapters(
     as_json: Json = False,
 ) -> None:
     """List adapters, newest first; damaged ones with the reason."""
-    from dnd_engine.library import Library
-
     shelf = Library(library)
     found = shelf.deleted() if deleted else shelf.entries()
     show(
@@ -59,8 +57,6 @@ def show_adapter(
     as_json: Json = False,
 ) -> None:
     """Show everything known about an adapter."""
-    from dnd_engine.library import Library
-
     shelf = Library(library)
     entry = shelf.get(name)
     if save_recipe is not None:
@@ -85,8 +81,6 @@ def rename(
     as_json: Json = False,
 ) -> None:
     """Rename an adapter."""
-    from dnd_engine.library import Library
-
     entry = Library(library).rename(name, new_name)
     show(entry.to_json(), as_json, f"Renamed to {entry.name}.")
 
@@ -102,8 +96,6 @@ def duplicate(
     as_json: Json = False,
 ) -> None:
     """Copy an adapter."""
-    from dnd_engine.library import Library
-
     entry = Library(library).duplicate(name, new_name)
     show(entry.to_json(), as_json, f"Copied to {entry.name}.")
 
@@ -112,8 +104,6 @@ def duplicate(
 @plain_errors
 def delete(name: Name, library: LibraryOption = None, as_json: Json = False) -> None:
     """Delete an adapter; undo restores it."""
-    from dnd_engine.library import Library
-
     entry = Library(library).delete(name)
     show(entry.to_json(), as_json, f"Deleted {name}. `dnd library undo {entry.key}` restores it.")
 
@@ -128,8 +118,6 @@ def undo(
     as_json: Json = False,
 ) -> None:
     """Restore a deleted adapter."""
-    from dnd_engine.library import Library
-
     entry = Library(library).undo(key)
     # A damaged entry has no name.
     show(entry.to_json(), as_json, f"Restored {getattr(entry, 'name', entry.key)}.")
@@ -139,8 +127,6 @@ def undo(
 @plain_errors
 def empty_trash(library: LibraryOption = None, as_json: Json = False) -> None:
     """Remove all deleted adapters permanently."""
-    from dnd_engine.library import Library
-
     count = Library(library).empty_trash()
     show({"removed": count}, as_json, f"Removed permanently: {count}.")
 
@@ -157,8 +143,6 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write an adapter as a PEFT zip or folder at its strength."""
-    from dnd_engine.library import Library
-
     shelf = Library(library)
     entry = shelf.get(name)
     adapter = shelf.load(entry.key, _reader(entry.base, cache_dir))
@@ -182,8 +166,6 @@ def import_adapter(
     as_json: Json = False,
 ) -> None:
     """Check an adapter file and add it to the library."""
-    from dnd_engine.library import Library
-
     check_exists(path)
     shelf = Library(library)
     # A name that is taken is refused before the file is read.
@@ -208,8 +190,6 @@ def _reader(base: str, cache_dir: Path | None) -> "Callable[[Path], Adapter]":
 
 
 def _line(entry: "Entry | DamagedEntry") -> str:
-    from dnd_engine.library import DamagedEntry
-
     day = f"{entry.created.astimezone():%Y-%m-%d %H:%M}"
     if isinstance(entry, DamagedEntry):
         return f"{entry.key:30} {day}  damaged: {entry.reason}"

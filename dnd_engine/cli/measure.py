@@ -20,7 +20,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import METRICS, EngineConfig, LabelledConfig, MeasureConfig
 from dnd_engine.errors import ConfigError, LibraryError, MeasureError
-from dnd_engine.files import written_aside
+from dnd_engine.files import write_whole
 from dnd_engine.progress import finish
 from dnd_engine.prompts.files import labelled_suffixes, read_prompt_file
 
@@ -159,9 +159,7 @@ def _write(engine: "Engine", measured: "Measurement", out: Path) -> list[str]:
     }
     try:
         for name, text in texts.items():
-            with written_aside(out / name) as aside:
-                # Without `newline`, Windows would change line ends, even those inside cells.
-                aside.write_text(text, encoding="utf-8", newline="")
+            write_whole(out / name, text)
     except OSError as error:
         raise MeasureError(
             f"cannot write to `{out}`: {error.strerror or error}. Free some space, or choose "

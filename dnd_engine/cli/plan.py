@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from dnd_engine.cli.common import Json, Plot, check_plot, plain_errors, show, write_plot
+from dnd_engine.cli.common import Json, Plot, check_plot, plain_errors, show, write_text
 from dnd_engine.errors import ConfigError
 
 
@@ -63,7 +63,7 @@ def plan(
         measured = runs.get(read_shape(name, spec).name, {}).get(hardware)
         made.append(make_plan(name, spec, machines[hardware], work, measured))
     if plot is not None:
-        write_plot(plot, draw(made))
+        write_text(plot, draw(made))
     show(
         {"plans": [one.to_json() for one in made]},
         as_json,

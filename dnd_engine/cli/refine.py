@@ -18,10 +18,9 @@ from dnd_engine.cli.common import (
     plain_errors,
     progress_bar,
     show,
+    write_text,
 )
 from dnd_engine.config import EngineConfig, RefineConfig
-from dnd_engine.errors import ConfigError
-from dnd_engine.files import written_aside
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.progress import finish
 from dnd_engine.teach.endpoint import Endpoint
@@ -165,13 +164,7 @@ def propose(
     found = finish(engine.propose(buckets, limit=limit, seed=seed))
     rows = [{"prompt": prompt, "label": answer} for prompt, answer in found.items()]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    try:
-        with written_aside(out) as aside:
-            aside.write_text(lines, encoding="utf-8", newline="")
-    except OSError as error:
-        raise ConfigError(
-            f"`{out}` cannot be written: {error.strerror or error}. Choose another place."
-        ) from error
+    write_text(out, lines)
     show(
         {"out": str(out), "answers": rows},
         as_json,

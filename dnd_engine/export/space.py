@@ -13,7 +13,6 @@ import yaml
 from huggingface_hub import metadata_load
 
 from dnd_engine.errors import HubError
-from dnd_engine.export.hub import check_repo_id, push_files
 
 _FILES = ("README.md", "LICENSE", "NOTICE.md", "app.py", "pyproject.toml", "requirements.txt")
 _FOLDERS = ("assets", "dnd_engine", "ui")
@@ -101,29 +100,3 @@ def _wrong_settings(root: Path) -> Iterator[str]:
 
 def _package(requirement: str) -> str:
     return re.split(r"[\s<>=!~;\[]", requirement, maxsplit=1)[0].lower()
-
-
-def deploy_space(
-    root: Path, space: str, *, token: str | None = None, private: bool = True
-) -> tuple[str, bool]:
-    """Upload the app in one commit, creating the Space if needed.
-
-    Args:
-        root: A checkout of this repository.
-        space: OWNER/NAME.
-        token: None uses this machine's Hub login.
-        private: Whether a new Space is private.
-
-    Returns:
-        The Space's URL, and whether it is private.
-
-    Raises:
-        HubError: If the app would not start there, there is no token, the name is wrong, or the
-            Hub refuses or cannot be reached.
-    """
-    check_repo_id(space)
-    files = space_files(root)
-    # Before the Hub is asked, so that a faulty checkout leaves no empty Space behind.
-    check_space(root)
-    contents = {file.name: file.path for file in files}
-    return push_files(contents, space, token, private, space=True)

@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from dnd_engine.config import ImprintConfig, Mix, RefineConfig, Teacher
 from dnd_engine.errors import PromptFileError, RecipeError
-from dnd_engine.files import written_aside
+from dnd_engine.files import write_whole
 from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
@@ -447,8 +447,7 @@ class Recipe:
         path = Path(path)
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
         try:
-            with written_aside(path) as aside:
-                aside.write_text(text, encoding="utf-8")
+            write_whole(path, text)
         except OSError as error:
             raise RecipeError(
                 f"`{path}` cannot be written: {error.strerror or error}. Choose another place."

@@ -145,7 +145,6 @@ def test_prompts_are_searched_in_instruction_and_input(on: Handlers, arrange: Ar
     assert [prompt["place"] for prompt in looked["prompts"]] == [7, 17, 27]
     assert looked["prompts"][0] == {
         "place": 7,
-        "line": 29,
         "instruction": "Name the COLOUR.",
         "input": "thing 7",
         "label": "",

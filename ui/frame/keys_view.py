@@ -20,8 +20,8 @@ from ui.text import N_, _, drawn, language
 class Shortcut:
     """A keyboard shortcut."""
 
-    name: str
-    """Its name in the catalogue."""
+    does: str
+    """What it does, in English."""
     keys: tuple[str, ...]
     """Values of `KeyboardEvent.key`; several are shown side by side."""
     targets: tuple[str, ...] = ()
@@ -33,9 +33,9 @@ class Shortcut:
 
 SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
     "page": (
-        Shortcut(name="help", keys=("?",), targets=(".dnd-keys-open",)),
+        Shortcut(does=N_("Show this list"), keys=("?",), targets=(".dnd-keys-open",)),
         Shortcut(
-            name="stop",
+            does=N_("Stop what is running, cancel an edit, or leave the question box"),
             keys=("Escape",),
             # In this order: an edit ends before an answer, and an answer before a run.
             targets=(
@@ -46,33 +46,47 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
     ),
     "make": (
         Shortcut(
-            name="canvas",
+            does=N_("Go to the prompts"),
             keys=("P",),
             targets=(".dnd-card", ".dnd-canvas .dnd-edit", ".dnd-canvas .dnd-browse"),
             focus=True,
         ),
-        Shortcut(name="synthesize", keys=("S",), targets=("#dnd-synthesize",)),
-        Shortcut(name="undo", keys=("Ctrl+Z",)),
-        Shortcut(name="take", keys=("K",), targets=("#dnd-take-close", "#dnd-take-open")),
-        Shortcut(name="refine", keys=("R",), targets=("#dnd-teach-later", "#dnd-teach-open")),
+        Shortcut(does=N_("Synthesize"), keys=("S",), targets=("#dnd-synthesize",)),
+        Shortcut(does=N_("Undo the last change of the canvas"), keys=("Ctrl+Z",)),
+        Shortcut(
+            does=N_("Open or close Keep or export"),
+            keys=("K",),
+            targets=("#dnd-take-close", "#dnd-take-open"),
+        ),
+        Shortcut(
+            does=N_("Open or close Teach"),
+            keys=("R",),
+            targets=("#dnd-teach-later", "#dnd-teach-open"),
+        ),
     ),
     "card": (
-        Shortcut(name="card_sides", keys=("←", "→")),
-        Shortcut(name="card_order", keys=("↑", "↓")),
-        Shortcut(name="card_remove", keys=("Delete",)),
+        Shortcut(does=N_("Move it to the next bucket"), keys=("←", "→")),
+        Shortcut(does=N_("Move it up or down"), keys=("↑", "↓")),
+        Shortcut(does=N_("Remove it"), keys=("Delete",)),
     ),
     "ask": (
-        Shortcut(name="question", keys=("Q",), targets=("#dnd-box textarea",), focus=True),
-        Shortcut(name="send", keys=("Enter",)),
-        Shortcut(name="newline", keys=("Shift+Enter",)),
-        Shortcut(name="again", keys=("A",), targets=("#dnd-again",)),
-        Shortcut(name="edit", keys=("E",), targets=("#dnd-pane-left [data-event=edit]",)),
-        Shortcut(name="differences", keys=("D",), targets=("#dnd-differences input",)),
-        Shortcut(name="blind", keys=("B",), targets=("#dnd-blind input",)),
-        Shortcut(name="vote_a", keys=("1",), targets=("#dnd-vote-a",)),
-        Shortcut(name="vote_b", keys=("2",), targets=("#dnd-vote-b",)),
-        Shortcut(name="vote_tie", keys=("3",), targets=("#dnd-vote-tie",)),
-        Shortcut(name="vote_bad", keys=("4",), targets=("#dnd-vote-bad",)),
+        Shortcut(
+            does=N_("Go to the question"), keys=("Q",), targets=("#dnd-box textarea",), focus=True
+        ),
+        Shortcut(does=N_("Send the question, in its box"), keys=("Enter",)),
+        Shortcut(does=N_("New line in the question"), keys=("Shift+Enter",)),
+        Shortcut(does=N_("Ask again"), keys=("A",), targets=("#dnd-again",)),
+        Shortcut(
+            does=N_("Edit the last question"),
+            keys=("E",),
+            targets=("#dnd-pane-left [data-event=edit]",),
+        ),
+        Shortcut(does=N_("Mark differences"), keys=("D",), targets=("#dnd-differences input",)),
+        Shortcut(does=N_("Blind on or off"), keys=("B",), targets=("#dnd-blind input",)),
+        Shortcut(does=N_("A is better"), keys=("1",), targets=("#dnd-vote-a",)),
+        Shortcut(does=N_("B is better"), keys=("2",), targets=("#dnd-vote-b",)),
+        Shortcut(does=N_("Tie"), keys=("3",), targets=("#dnd-vote-tie",)),
+        Shortcut(does=N_("Both bad"), keys=("4",), targets=("#dnd-vote-bad",)),
     ),
 }
 """Shortcuts by group of the list."""
@@ -83,29 +97,6 @@ _KEYS_GROUPS: Mapping[str, str] = {
     "card": N_("On a card of the canvas"),
     "ask": N_("Ask and compare"),
     "page": N_("Anywhere"),
-}
-_KEYS_DO: Mapping[str, str] = {
-    "help": N_("Show this list"),
-    "stop": N_("Stop what is running, cancel an edit, or leave the question box"),
-    "canvas": N_("Go to the prompts"),
-    "synthesize": N_("Synthesize"),
-    "undo": N_("Undo the last change of the canvas"),
-    "take": N_("Open or close Keep or export"),
-    "refine": N_("Open or close Teach"),
-    "question": N_("Go to the question"),
-    "send": N_("Send the question, in its box"),
-    "newline": N_("New line in the question"),
-    "again": N_("Ask again"),
-    "edit": N_("Edit the last question"),
-    "differences": N_("Mark differences"),
-    "blind": N_("Blind on or off"),
-    "vote_a": N_("A is better"),
-    "vote_b": N_("B is better"),
-    "vote_tie": N_("Tie"),
-    "vote_bad": N_("Both bad"),
-    "card_sides": N_("Move it to the next bucket"),
-    "card_order": N_("Move it up or down"),
-    "card_remove": N_("Remove it"),
 }
 _KEY_NAMES: Mapping[str, str] = {
     "Escape": N_("Esc"),
@@ -166,4 +157,4 @@ def _line_html(shortcut: Shortcut) -> str:
     keys = " ".join(
         f"<kbd data-key='{key}'>{_(_KEY_NAMES.get(key, key))}</kbd>" for key in shortcut.keys
     )
-    return f"<li><span>{_(_KEYS_DO[shortcut.name])}</span><span>{keys}</span></li>"
+    return f"<li><span>{_(shortcut.does)}</span><span>{keys}</span></li>"

@@ -1,6 +1,7 @@
 """The life of a visit: opened, restored, left, deleted."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -19,26 +20,17 @@ from ui.text import ENGLISH, languages, speaking
 from ui.traffic import sender_of
 
 
+@dataclass(frozen=True, slots=True)
 class VisitEvents:
     """Events when the page opens and closes."""
 
-    def __init__(
-        self,
-        app: App,
-        page: PageEvents,
-        prompts: PromptEvents,
-        adapter: AdapterEvents,
-        compare: CompareEvents,
-        batch: BatchEvents,
-        measure: MeasureEvents,
-    ) -> None:
-        self._app = app
-        self._page = page
-        self._prompts = prompts
-        self._adapter = adapter
-        self._compare = compare
-        self._batch = batch
-        self._measure = measure
+    app: App
+    page: PageEvents
+    prompts: PromptEvents
+    adapter: AdapterEvents
+    compare: CompareEvents
+    batch: BatchEvents
+    measure: MeasureEvents
 
     def open(self, session: Session, code: str, key: str, request: gr.Request) -> Updates:
         """Restore the visit of the browser's key, or start a new one.
@@ -53,14 +45,14 @@ class VisitEvents:
         code = code if code in languages() else ENGLISH
         # Until now the visit speaks English, as every new one does.
         with speaking(code):
-            visit, outcome = self._app.visits.open(
+            visit, outcome = self.app.visits.open(
                 key, request.session_hash or "", session, sender_of(request)
             )
             visit.language = code
             return {
                 "session": visit,
                 "visit": gr.HTML(visit_key=visit.key, outcome=outcome),
-                **self._page.refresh_load(visit),
+                **self.page.refresh_load(visit),
                 **(self._bring_back(visit, request) if outcome == "back" else {}),
             }
 
@@ -71,11 +63,11 @@ class VisitEvents:
 
     def leave(self, request: gr.Request) -> None:
         """Keep the visit of a closed page for a while."""
-        self._app.visits.leave(request.session_hash or "")
+        self.app.visits.leave(request.session_hash or "")
 
     def forget(self, request: gr.Request) -> Updates:
         """Delete the visit and its files at once."""
-        self._app.visits.end(request.session_hash or "")
+        self.app.visits.end(request.session_hash or "")
         return {"visit": gr.HTML(visit_key="", outcome="forgotten")}
 
     def _bring_back(self, visit: Session, request: gr.Request) -> Updates:
@@ -83,15 +75,15 @@ class VisitEvents:
         updates: Updates = {
             **visit.settings,
             "instruction": visit.instruction,
-            **self._prompts.put_back(visit),
-            **self._compare.put_back(visit, request),
-            **self._batch.put_back(visit, request),
+            **self.prompts.put_back(visit),
+            **self.compare.put_back(visit, request),
+            **self.batch.put_back(visit, request),
             **rows(visit),
-            **self._measure.put_back(visit, request),
+            **self.measure.put_back(visit, request),
             "stages": shown_stages(visit),
         }
         if visit.made is not None:
-            updates |= self._adapter.show(visit)
+            updates |= self.adapter.show(visit)
             # `show` draws those of the adapter, and an interrupted run would not be seen.
             updates["stages"] = shown_stages(visit)
-        return {**updates, **self._compare.switches(visit)}
+        return {**updates, **self.compare.switches(visit)}

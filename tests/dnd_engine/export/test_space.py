@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from dnd_engine.cli import app
 from dnd_engine.errors import HubError
-from dnd_engine.export.space import check_space, deploy_space, space_files
+from dnd_engine.export.space import check_space, space_files
 from tests.dnd_engine.hub_server import READ_TOKEN, TOKEN, Hub
 
 ROOT = Path(__file__).parents[3]
@@ -75,9 +75,10 @@ def test_a_dry_run_lists_files_and_sizes_and_asks_the_hub_nothing(checkout: Path
 
 
 def test_nothing_private_goes_into_a_public_space(checkout: Path, hub: Hub) -> None:
-    deploy_space(checkout, SPACE, token=TOKEN, private=False)
-    with pytest.raises(HubError, match="is public, so nothing was uploaded"):
-        deploy_space(checkout, SPACE, token=TOKEN, private=True)
+    assert deploy("--root", checkout, "--token", TOKEN, "--public").exit_code == 0
+    refused = deploy("--root", checkout, "--token", TOKEN, "--private")
+    assert refused.exit_code == 1
+    assert "is public, so nothing was uploaded" in refused.output
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import gradio as gr
 
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import DndError
-from dnd_engine.files import written_aside
+from dnd_engine.files import write_whole
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.words import display_name, shorten
@@ -397,6 +397,5 @@ def _write(measured: "Measurement", folder: Path) -> dict[str, Path]:
     files = {}
     for key, (name, words) in texts.items():
         files[key] = folder / name
-        with written_aside(files[key]) as aside:  # Stop may write at the same time as the run
-            aside.write_text(words, encoding="utf-8", newline="")
+        write_whole(files[key], words)  # atomically: Stop may write at the same time as the run
     return files

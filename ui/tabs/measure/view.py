@@ -14,9 +14,10 @@ import gradio as gr
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.prompts.files import labelled_suffixes
+from dnd_engine.prompts.words import cut
 from dnd_engine.wording import LINES, inputs_label, row_label
 from ui.fields import Slider
-from ui.markup import TIMES, cut, esc, facts, icon, label_html, none_yet, prose
+from ui.markup import TIMES, esc, facts, icon, label_html, none_yet, prose
 from ui.stages import stages_view
 from ui.text import N_, _, clock_words, drawn, number, score_number
 

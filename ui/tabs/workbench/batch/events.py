@@ -7,9 +7,10 @@ import gradio as gr
 
 from dnd_engine.errors import DndError
 from dnd_engine.limits import FIXED
+from ui.markup import notice
 from ui.shared import App, Updates, broke
 from ui.state import AskMode, Batch, Made, Place, Session
-from ui.tabs.workbench.batch.view import batch_html, nothing_html, write_batch
+from ui.tabs.workbench.batch.view import batch_html, write_batch
 from ui.tabs.workbench.compare.sent import sent
 from ui.tabs.workbench.compare.settings import Settings
 from ui.text import _, number
@@ -42,7 +43,8 @@ class BatchEvents:
         inputs = tuple(line.strip() for line in text.splitlines() if line.strip())
         session.batch = None
         if not inputs:
-            return {"batch_table": nothing_html(), **_buttons(running=False)}
+            words = notice(_("Type or paste your inputs first, one per line."))
+            return {"batch_table": words, **_buttons(running=False)}
         batch = Batch(
             inputs,
             mode,

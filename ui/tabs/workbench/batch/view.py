@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from dnd_engine.limits import FIXED
+from dnd_engine.prompts.words import cut
 from dnd_engine.tables import cell
 from ui.fields import Textbox
-from ui.markup import cut, error_notice, esc, notice, unfenced
+from ui.markup import error_notice, esc, unfenced
 from ui.state import Batch
 from ui.text import _, drawn, number
 
@@ -94,11 +95,6 @@ def batch_html(batch: Batch | None) -> str:
         f"aria-label='{esc(_('Answers'))}'><table><thead><tr>{cells}</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
-
-
-def nothing_html() -> str:
-    """Draw a hint if there is no input."""
-    return notice(_("Type or paste your inputs first, one per line."))
 
 
 def write_batch(batch: Batch, path: Path) -> Path:

@@ -6,8 +6,9 @@ from typing import Any
 
 from dnd_engine.prompts.files import FORMATS, Prompt, PromptFile
 from dnd_engine.prompts.split import split_prompt
+from dnd_engine.prompts.words import cut
 from ui.canvas import Arrangement, CanvasCard
-from ui.markup import brief, cut
+from ui.markup import brief
 from ui.state import CardReading, Session
 
 _MAX_SHOWN_CHARS = 2_000
@@ -21,7 +22,6 @@ def reading_info(reading: CardReading, card: CanvasCard) -> dict[str, Any]:
     info: dict[str, Any] = {
         # The canvas ignores an answer to options that have changed since.
         "version": card.version,
-        "split": reading.split,
         "error": reading.error,
         "num_good": reading.num_good,
         "opens": reading.opens,
@@ -68,7 +68,6 @@ def look(arrangement: Arrangement, session: Session) -> dict[str, Any] | None:
     return {
         "card": looking.card,
         "query": looking.query,
-        "name": reading.whole.name,
         "notes": list(reading.whole.notes),
         "num_prompts": len(prompts),
         "num_found": len(found),
@@ -87,7 +86,6 @@ def _shown(place: int, prompt: Prompt) -> dict[str, Any]:
     has_input = parts.input is not None
     return {
         "place": place,
-        "line": prompt.line,
         "instruction": cut(parts.instruction, _MAX_SHOWN_CHARS) if has_input else "",
         "input": cut(parts.bare, _MAX_SHOWN_CHARS),
         "label": cut(prompt.label or "", 200),

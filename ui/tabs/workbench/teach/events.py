@@ -9,9 +9,10 @@ import gradio as gr
 from dnd_engine.config import RefineConfig
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.split import split_prompt
+from dnd_engine.prompts.words import cut
 from dnd_engine.teach.endpoint import Endpoint
 from ui.engine_calls import Answers, Stop
-from ui.markup import busy, cut, faults
+from ui.markup import busy, faults
 from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
 from ui.state import Made, Proposed, Run, Session
