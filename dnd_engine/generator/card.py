@@ -49,7 +49,10 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
         "One LoRA for all training tasks, the control for generators of this base; it ignores its "
         "prompts."
         if _is_lora(training)
-        else "Turns a batch of unlabeled prompts into a LoRA adapter for this base, and no other.",
+        else "Turns a batch of unlabeled prompts into a LoRA adapter for this base, and no other: "
+        "`dnd generate PROMPTS --generator FOLDER` of Drag-and-Drop LLMs. On tasks unlike its "
+        "training, its adapters follow an instruction in the chat; imprint, which is the default "
+        "there, makes them work without it.",
         "",
         *([] if _is_lora(training) else _structure(config)),
         f"- LoRA: r {config.layout.spec.r}, alpha {config.layout.spec.lora_alpha}, "
