@@ -4,6 +4,7 @@ import html
 import re
 
 from dnd_engine.prompts.words import cut, one_line
+from ui.text import _
 
 TIMES = "\u00d7"
 """Separates an adapter's name and its strength."""
@@ -73,12 +74,19 @@ def busy(words: str) -> str:
     return f"<div class='dnd-notice' role='status'>{ring}<div>{words}</div></div>"
 
 
-def error_notice(message: str) -> str:
-    """Draw the message of an error, with its line breaks."""
-    return (
-        f"<div class='dnd-notice is-error' role='alert'>{icon('error')}"
-        f"<span class='dnd-pre'>{prose(message)}</span></div>"
-    )
+def error_notice(message: str, title: str = "") -> str:
+    """Draw the message of an error, with its line breaks; `title` is HTML."""
+    words = f"<span class='dnd-pre'>{prose(message)}</span>"
+    if title:
+        words = f"<div><b>{title}</b> {words}</div>"
+    return f"<div class='dnd-notice is-error' role='alert'>{icon('error')}{words}</div>"
+
+
+def why(evidence: str) -> str:
+    """Fold away evidence that needs explanation; `evidence` is HTML and may be empty."""
+    if not evidence:
+        return ""
+    return f"<details class='dnd-fold'><summary>{_('Why?')}</summary>{evidence}</details>"
 
 
 def faults(title: str, message: str) -> str:

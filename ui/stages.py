@@ -9,7 +9,7 @@ from typing import Literal
 import gradio as gr
 
 from dnd_engine.files import asset_path
-from ui.markup import esc, icon, prose
+from ui.markup import error_notice, esc, icon, prose
 from ui.text import N_, _, drawn, number, said
 
 RunKind = Literal[
@@ -313,11 +313,7 @@ class Stages:
             )
         notice = ""
         if self.ended == "failed":
-            notice = (
-                f"<div class='dnd-notice is-error' role='alert'>{icon('error')}<div>"
-                f"<b>{words['failed']}</b> <span class='dnd-pre'>{prose(said(self.message))}</span>"
-                "</div></div>"
-            )
+            notice = error_notice(said(self.message), words["failed"])
         elif self.ended:
             told = prose(said(self.message)) or words["stopped"]
             notice = f"<div class='dnd-notice' role='alert'>{icon('info')}{told}</div>"

@@ -10,7 +10,7 @@ import gradio as gr
 from ui.engine_handle import LoadState
 from ui.fields import Textbox
 from ui.frame.keys_view import keys_panel
-from ui.markup import esc, icon, prose
+from ui.markup import error_notice, esc
 from ui.progress import step_words
 from ui.text import N_, _, drawn, language, languages
 
@@ -160,11 +160,7 @@ def load_html(state: LoadState) -> str:
     if state.status == "ready":
         return ""
     if state.status == "failed":
-        return (
-            f"<div class='dnd-notice is-error' role='alert'>{icon('error')}<div>"
-            f"<b>{_('The base model did not load.')}</b> "
-            f"<span class='dnd-pre'>{prose(state.message)}</span></div></div>"
-        )
+        return error_notice(state.message, _("The base model did not load."))
     fraction = state.progress.fraction if state.progress else None
     bar, label = "", esc(_("Loading the base model"))
     if fraction is not None:

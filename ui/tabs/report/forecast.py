@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dnd_engine.checks.results import Sure, sure_of
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.generator.report import ForecastGauge, Prediction, Report
+from ui.markup import why
 from ui.text import N_, _, ngettext, number, score_number
 
 _PARTLY, _CARRIES = (low for low, _high in AGREEMENT_BANDS[1:])
@@ -19,12 +20,14 @@ def forecast_html(report: Report) -> str:
         HTML; empty if the report lacks gains by task.
     """
     agreement, similarity, gauge = report.agreement, report.similarity, report.forecast
-    lines, why = [], []
+    lines, reasons = [], []
     if gauge:
         agreement = None  # of adapters before their imprint, which the forecast is not about
         lines.append(_turned_out(gauge))
         if gauge.predicts_score:
-            why.append(_correlation(_("How sure the model is, and score"), gauge.predicts_score))
+            reasons.append(
+                _correlation(_("How sure the model is, and score"), gauge.predicts_score)
+            )
     tasks = agreement.tasks if agreement else ()
     gained = {t.slug: gain > 0 for t in tasks if (gain := t.gain.get("bare")) is not None}
     before = similarity.predicts_gain.get("bare") if similarity and agreement else None
@@ -32,18 +35,17 @@ def forecast_html(report: Report) -> str:
         # The most similar first, so that the first half is the near one.
         ranked = sorted(similarity.tasks, key=lambda task: -task.similarity)
         lines.append(_before([gained[t.slug] for t in ranked if t.slug in gained], before))
-        why.append(_correlation(_("Similarity to training prompts, and gain"), before))
+        reasons.append(_correlation(_("Similarity to training prompts, and gain"), before))
     if agreement and (after := agreement.predicts_gain.get("bare")):
         places = [(t.agreement, gained[t.slug]) for t in agreement.tasks if t.slug in gained]
         lines.append(_after(places, after))
-        why.append(_correlation(_("Agreement with the instructed model, and gain"), after))
+        reasons.append(_correlation(_("Agreement with the instructed model, and gain"), after))
     if not lines:
         return ""
     told = "".join(f"<p class='dnd-sub'>{line}</p>" for line in lines)
     return (
         f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('Can you tell beforehand?')}</h3>"
-        f"{told}<details class='dnd-fold'><summary>{_('Why?')}</summary>{' '.join(why)}</details>"
-        "</section>"
+        f"{told}{why(' '.join(reasons))}</section>"
     )
 
 

@@ -11,7 +11,7 @@ from dnd_engine.checks.registry import CHECKS
 from dnd_engine.checks.verdict import MOSTLY, WORKS
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.wording import CONTROLS
-from ui.markup import error_notice, esc, icon, prose
+from ui.markup import error_notice, esc, icon, why
 from ui.state import Taught
 from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
@@ -325,11 +325,7 @@ def checks_html(
             f"{_('Measuring on your prompts. You can chat meanwhile.')}</p>"
         )
     elif state == "failed":
-        body = (
-            f"<div class='dnd-notice is-error'>{icon('error')}<div>"
-            f"<b>{_('Could not be measured.')}</b> "
-            f"<span class='dnd-pre'>{prose(message)}</span></div></div>"
-        )
+        body = error_notice(message, _("Could not be measured."))
     elif inspection is not None:
         on = _("on {prompts} of yours", prompts=count_prompts(inspection.num_prompts))
         head = f"<span class='dnd-facts'>{on if inspection.num_prompts else ''}</span>"
@@ -344,7 +340,7 @@ def checks_html(
         outlook = "" if taught else _outlook(inspection)
         outlook = f"<p class='dnd-facts'>{outlook}</p>" if outlook else ""
         evidence = f"{outlook}{_effect_html(inspection.effect)}{_nearest_html(inspection)}"
-        body += _why_html(evidence)
+        body += why(evidence)
     return (
         f"<section class='dnd-panel dnd-checks' aria-live='polite'><div class='dnd-row'>"
         f"<h2 class='dnd-heading'>{_('Checks')}</h2>{head}</div>{body}</section>"
@@ -514,13 +510,6 @@ def is_doubtful(inspection: "Inspection", *, taught: Taught = "") -> bool:
     """Return whether refining or more prompts may resolve the doubts about an adapter."""
     lines = verdicts(inspection, taught=taught)
     return any(v.doubt and v.name in CURED_BY_PROMPTS for v in lines)
-
-
-def _why_html(evidence: str) -> str:
-    """Fold away evidence that needs explanation."""
-    if not evidence:
-        return ""
-    return f"<details class='dnd-fold'><summary>{_('Why?')}</summary>{evidence}</details>"
 
 
 def _verdicts_html(inspection: "Inspection", taught: Taught) -> str:
@@ -720,7 +709,7 @@ def _controls_html(proof: "Conditioning") -> str:
     )
     return (
         f"<p class='dnd-told'>{icon('info' if doubts else 'check')}<span>{told}</span></p>"
-        f"<ul class='dnd-controls'>{rows}</ul>" + _why_html(f"<p class='dnd-facts'>{measure}</p>")
+        f"<ul class='dnd-controls'>{rows}</ul>" + why(f"<p class='dnd-facts'>{measure}</p>")
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ui.markup import esc, icon
+from ui.markup import esc, icon, why
 from ui.text import N_, _, ngettext, number
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def forecast_html(
     """
     if not found:
         return ""
-    lines, why = [], []
+    lines, reasons = [], []
     for name, forecast in found:
         of = f"<span class='dnd-forecast-of'>{esc(name)}:</span>" if len(found) > 1 else ""
         if forecast is None:
@@ -49,15 +49,10 @@ def forecast_html(
             f"<li>{icon(_ICONS[forecast.sure])}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
             f"<span>{expected}</span></div>"
         )
-        why.append(f"<p>{f'{esc(name)}: ' if of else ''}{_why(forecast, gauge)}</p>")
-    folded = (
-        f"<details class='dnd-fold'><summary>{_('Why?')}</summary>{''.join(why)}</details>"
-        if why
-        else ""
-    )
+        reasons.append(f"<p>{f'{esc(name)}: ' if of else ''}{_why(forecast, gauge)}</p>")
     return (
         f"<section class='dnd-panel dnd-forecast'><h3 class='dnd-heading'>{_('Forecast')}</h3>"
-        f"<ul>{''.join(lines)}</ul>{folded}</section>"
+        f"<ul>{''.join(lines)}</ul>{why(''.join(reasons))}</section>"
     )
 
 
