@@ -151,8 +151,10 @@ def check_name(name: str) -> str:
         LibraryError: If it is empty, too long, or looks like a path or an option.
     """
     cleaned = one_line(name)
+    if not cleaned:
+        raise LibraryError("an adapter needs a name. Type one.")
     if (
-        not 1 <= len(cleaned) <= FIXED.max_name_chars
+        len(cleaned) > FIXED.max_name_chars
         or cleaned[0] in ".-~"
         or any(char in "/\\:" for char in cleaned)
     ):

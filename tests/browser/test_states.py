@@ -290,9 +290,15 @@ def test_keep_export_and_the_library(
     broken = library.duplicate(kept.key, "broken")
     (library.path("broken") / "entry.json").write_text("{")
     library.duplicate(kept.key, "a copy")
+    for number in range(12):
+        library.duplicate(kept.key, f"copy {number}")
     library.delete(library.duplicate(kept.key, "gone").key)
     page.get_by_role("tab").nth(1).click()
-    expect(page.locator("#dnd-kept label")).to_have_count(3)
+    expect(page.locator("#dnd-kept label")).to_have_count(15)
+    listed = page.locator("#dnd-kept .wrap")
+    # More than fit are scrolled to, instead of standing in a second column that nobody sees.
+    assert listed.evaluate("list => list.scrollWidth <= list.clientWidth")
+    assert listed.evaluate("list => list.scrollHeight > list.clientHeight")
     sight.visit.bring(write("evil.zip", "no zip"))
     expect(page.locator("#dnd-library-told .is-error li")).to_have_count(2)
     sight.see("27-library-and-a-refused-file")

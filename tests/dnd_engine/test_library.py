@@ -165,8 +165,14 @@ def test_a_name_that_is_taken_gets_a_number_unless_it_was_chosen(
     assert shelf.rename("vault", "Vault").name == "Vault", "its own name in another case"
 
 
+@pytest.mark.parametrize("name", ["", " ", "\x00"])
+def test_an_adapter_needs_a_name(shelf: Library, name: str) -> None:
+    with pytest.raises(LibraryError, match=r"needs a name\. Type one\."):
+        shelf.check_free(name)
+
+
 @pytest.mark.parametrize(
-    "name", ["", " ", "x" * 61, "../up", "a/b", "a\\b", "C:x", ".hidden", "-rf", "~root", "\x00"]
+    "name", ["x" * 61, "../up", "a/b", "a\\b", "C:x", ".hidden", "-rf", "~root"]
 )
 def test_names_that_could_be_paths_or_options_are_refused(
     shelf: Library, prompts: PromptFile, name: str

@@ -24,7 +24,7 @@ from ui.handlers import Handlers
 from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.measure.view import measured_html
-from ui.text import score_number, speaking
+from ui.text import number, score_number, speaking
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -471,4 +471,6 @@ def test_scores_are_written_as_the_engine_writes_them() -> None:
     signed = [score_number(value, signed=True) for value in (0, 0.141, -0.03)]
     assert signed == ["0", "+.14", "-.03"]
     with speaking("de"):
-        assert score_number(0.141) == ",14"
+        assert score_number(0.141) == "0,14", "a comma does not begin a number"
+        assert score_number(-0.03, signed=True) == "-0,03"
+        assert number(1234.5, ",.1f") == "1.234,5"

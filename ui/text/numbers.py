@@ -1,5 +1,6 @@
 """Formats numbers, sizes and dates in the current language."""
 
+import re
 from datetime import datetime
 
 from babel.dates import format_date, format_time
@@ -8,6 +9,9 @@ from babel.numbers import get_decimal_symbol, get_group_symbol
 from dnd_engine import wording
 from dnd_engine.charts import clock, short
 from ui.text.catalogue import language
+
+_NO_ZERO = re.compile(r"(?<!\d)\.(?=\d)")
+"""The point of a number without a leading zero."""
 
 
 def number(value: float, spec: str = ",") -> str:
@@ -18,6 +22,9 @@ def number(value: float, spec: str = ",") -> str:
 def localized(digits: str) -> str:
     """Localise the separators of a number that Python formatted."""
     locale = language().locale
+    if get_decimal_symbol(locale) != ".":
+        # Only a point can begin a number: ",38" would read as part of the sentence.
+        digits = _NO_ZERO.sub("0.", digits)
     # In one pass, since German has the two signs the other way round.
     signs = str.maketrans({",": get_group_symbol(locale), ".": get_decimal_symbol(locale)})
     return digits.translate(signs)

@@ -227,7 +227,8 @@ class LibraryEvents:
             key = changed.key if changed is not None else None
         except LibraryError as error:
             told_of = faults(_("The library is unchanged."), _without(session, error))
-        return {"library_told": told_of, **self.listed(session, request, key)}
+        # On the workbench, it may name an adapter that is no longer in the list.
+        return {"library_told": told_of, "keep_told": "", **self.listed(session, request, key)}
 
     def _check_room(self, library: Library, request: gr.Request) -> None:
         if not self._app.is_own(request):

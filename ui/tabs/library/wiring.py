@@ -11,7 +11,7 @@ from ui.tabs.workbench.runs.wiring import OVER, carry_out
 _OFFERED = (
     "library_actions library_load library_name library_rename library_duplicate library_recipe"
 )
-_LISTED = f"library_told library_kept library_empty library_undo {_OFFERED}"
+_LISTED = f"library_told keep_told library_kept library_empty library_undo {_OFFERED}"
 
 
 def wire_library(page: Page, panel: LibraryPanel, tab: gr.Tab) -> None:

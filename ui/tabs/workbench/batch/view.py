@@ -60,7 +60,6 @@ def batch_panel() -> BatchPanel:
                 _("Download as CSV"),
                 size="md",
                 scale=0,
-                min_width=170,
                 visible=False,
                 elem_id="dnd-batch-file",
             )
