@@ -1,5 +1,8 @@
 """Records which prompts an adapter has seen, as short digests in its provenance, never as text.
 
+A prompt with an instruction has two digests: of the whole and of its input alone, because labelled
+rows often hold only the input. Earlier versions listed whole prompts only.
+
 A digest is 32 bits of SHA-256. That is enough to keep seen prompts out of a score. Among thousands
 of rows, one may be excluded by a chance collision, which does no harm.
 """
@@ -9,9 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dnd_engine.prompts.split import split_prompt
+
 _READ, _LEARNT = "prompts_read", "labels_learnt"
-"""Provenance entries with space-separated digests: the prompts that the adapter was made from or
-refined on, and the prompts whose labels it was trained on."""
+"""Provenance entries with space-separated digests: the prompts, and their inputs, that the adapter
+was made from or refined on, and those whose labels it was trained on."""
 
 _UNTOLD = "met_untold"
 """Set if the adapter started from one whose prompts are unknown."""
@@ -29,6 +34,11 @@ def digests(texts: Iterable[str]) -> frozenset[str]:
     return frozenset(digest(text) for text in texts)
 
 
+def with_inputs(texts: Iterable[str]) -> frozenset[str]:
+    """Return the digests of several prompts, and of their inputs without the instruction."""
+    return digests(part for text in texts for part in (text, split_prompt(text).bare))
+
+
 def with_met(
     provenance: Mapping[str, Any],
     texts: Iterable[str],
@@ -36,7 +46,7 @@ def with_met(
     labels: bool,
     after: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return a provenance that also lists these prompts.
+    """Return a provenance that also lists these prompts and their inputs.
 
     Args:
         provenance: Provenance of the new adapter.
@@ -46,7 +56,7 @@ def with_met(
     """
     entry = _LEARNT if labels else _READ
     # Sorted, so that the order reveals nothing about the file.
-    listed = " ".join(sorted(_found(provenance, entry) | digests(texts)))
+    listed = " ".join(sorted(_found(provenance, entry) | with_inputs(texts)))
     # An adapter that starts from an unknown one stays unknown, whatever it lists later.
     untold = {} if after is None or Seen.by(after).known else {_UNTOLD: True}
     return {**provenance, **untold, entry: listed}
@@ -57,9 +67,9 @@ class Seen:
     """The prompts that an adapter has seen."""
 
     read: frozenset[str]
-    """Digests of the prompts it was made from, without their labels."""
+    """Digests of the prompts it was made from and of their inputs, without labels."""
     learnt: frozenset[str]
-    """Digests of the prompts whose labels it was trained on."""
+    """Digests of the prompts whose labels it was trained on, and of their inputs."""
     known: bool
     """Whether the adapter lists its prompts. Adapters from other tools and earlier versions do
     not."""

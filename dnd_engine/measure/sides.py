@@ -1,6 +1,6 @@
 """Splits labelled rows into a test side and a train side, without leaks between them.
 
-A row that the adapter has seen, or whose prompt or bare input is scored, is on the train side or
+A row whose prompt or bare input the adapter has seen, or is scored, is on the train side or
 dropped. Knows tokenizers; knows no models.
 """
 
@@ -14,10 +14,10 @@ from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.config import MeasureConfig
 from dnd_engine.errors import MeasureError
-from dnd_engine.lora.seen import Seen, digest
+from dnd_engine.lora.seen import Seen, digests, with_inputs
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.scoring.questions import ask, free_metric
-from dnd_engine.tasks.audit import unscored
+from dnd_engine.tasks.audit import bare_identifies, unscored
 from dnd_engine.tasks.folder import Example, Mode
 
 Metric = Literal["choice", "exact", "rouge"]
@@ -61,7 +61,7 @@ class Sides:
     num_repeated: int
     """Rows that repeat another up to white space, or contain a scored input."""
     num_seen: int
-    """Rows among the rest that the adapter has seen."""
+    """Rows among the rest whose prompt or input the adapter has seen."""
     num_seen_scored: int
     """Seen rows that are scored anyway."""
     seen_known: bool
@@ -95,11 +95,14 @@ class Sides:
             told.append(f"Left out: {', '.join(parts)}.")
         if self.num_seen_scored:
             told.append(
-                f"The adapter was made from {self.num_seen_scored} of the scored prompts. It has "
-                "not read their labels, but other prompts of the task may do worse."
+                f"The adapter was made from the prompts or inputs of {self.num_seen_scored} scored "
+                "rows. It has not read their labels, but other prompts of the task may do worse."
             )
         elif self.num_seen:
-            told.append(f"{self.num_seen} rows are not scored, as the adapter has seen them.")
+            told.append(
+                f"{self.num_seen} rows are not scored, as the adapter has seen their prompts or "
+                "inputs."
+            )
         if not self.seen_known:
             told.append(
                 "The adapter does not say which prompts it was made from: scored rows may be among "
@@ -149,7 +152,14 @@ def split(
     short = {t: row for t, row in distinct.items() if sum(sizes[t]) <= config.max_tokens}
     hidden = seen.learnt if config.allow_seen else seen.learnt | seen.read
     # Sorted before shuffling, so that the order of rows in the file does not matter.
-    fresh = sorted(text for text in short if digest(text) not in hidden)
+    # By input too, because the adapter may have read it under an instruction that the rows lack, or
+    # the other way round; but not where the input is above the blank line and the question below.
+    identify = bare_identifies([example for _, example in short.values()])
+    marks = {
+        text: (with_inputs if identify else digests)([row.prompt])
+        for text, (_, row) in short.items()
+    }
+    fresh = sorted(text for text in short if not marks[text] & hidden)
     random.Random(f"{config.seed}:measure").shuffle(fresh)
     drawn = fresh[: min(config.limit_items, len(short) // 2)]
     if not drawn:
@@ -183,8 +193,8 @@ def split(
         num_unlabelled=len(file.prompts) - len(labelled),
         num_too_long=len(distinct) - len(short),
         num_repeated=len(labelled) - len(distinct) + len(others) - len(train),
-        num_seen=sum(digest(text) in known for text in short),
-        num_seen_scored=sum(digest(text) in known for text in drawn),
+        num_seen=sum(bool(marks[text] & known) for text in short),
+        num_seen_scored=sum(bool(marks[text] & known) for text in drawn),
         seen_known=seen.known,
     )
 
@@ -243,6 +253,6 @@ def _nothing_left(
     if not config.allow_seen:
         way_out += ", or allow seen prompts, whose labels it has not read"
     return (
-        f"{file.name}: the adapter was made from all {short} labelled prompts, so none is left to "
-        f"score. {way_out}."
+        f"{file.name}: the adapter was made from the prompts or inputs of all {short} labelled "
+        f"rows, so none is left to score. {way_out}."
     )

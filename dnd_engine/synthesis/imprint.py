@@ -79,10 +79,6 @@ def imprint_adapter(
     )
     # Left-out prompts count as seen too: the generator reads them, and later the checks.
     read = {text for _, pairs in counting for text, _ in pairs}
-    for bucket, pairs in counting:
-        # As in `write`: files contain only the inputs, and labelled rows may repeat them.
-        if bucket.instruction:
-            read |= {given for _, given in pairs}
     took = time.monotonic() - started
     return adapter.with_tokens(
         made.tokens,

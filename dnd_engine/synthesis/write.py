@@ -17,7 +17,6 @@ from dnd_engine.lora.seen import with_met
 from dnd_engine.models.encoder import EncodedPrompts, PromptMemory
 from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets
-from dnd_engine.prompts.split import split_prompt
 from dnd_engine.synthesis.loaded import Loaded
 
 
@@ -50,10 +49,6 @@ def write(
         )
         texts = loaded.draw(group, seed)
         read |= set(texts)
-        if any(bucket.instruction for bucket in group):
-            # Files contain only the inputs, and labelled rows may repeat them, so record these as
-            # seen.
-            read |= {split_prompt(text).bare for text in texts}
         encoded.append(loaded.encode(texts, memory))
     encode_seconds = time.monotonic() - started
     decoded: list[Tensor] = []

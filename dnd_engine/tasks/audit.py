@@ -143,7 +143,7 @@ def unscored(conditions: Iterable[str], scored: Sequence[Example]) -> list[str]:
     of its own, part of the input is before the blank line.
     """
     items = {_spaced(example.prompt) for example in scored}
-    if _bare_identifies(scored):
+    if bare_identifies(scored):
         items |= {_spaced(example.bare) for example in scored if example.bare}
 
     def held(text: str) -> bool:
@@ -184,7 +184,7 @@ class _View:
 
     @cached_property
     def bare_identifies(self) -> bool:
-        return _bare_identifies(self.all)
+        return bare_identifies(self.all)
 
     @cached_property
     def choices(self) -> Mapping[str, tuple["_Choice | None", ...]]:
@@ -734,7 +734,7 @@ def _compared(rows: Iterable[Mapping[int, str]]) -> dict[tuple[int, int], tuple[
     return {pair: (count, differ[pair]) for pair, count in counts.items()}
 
 
-def _bare_identifies(examples: Sequence[Example]) -> bool:
+def bare_identifies(examples: Sequence[Example]) -> bool:
     """Whether the text before the blank line is an instruction, not a part of the input."""
     parts = [split_prompt(example.prompt) for example in examples]
     heads = [part.instruction for part in parts if part.input is not None]

@@ -13,7 +13,7 @@ from dnd_engine.config import NO_GENERATOR, EngineConfig, ImprintConfig, Measure
 from dnd_engine.engine import Engine
 from dnd_engine.errors import GeneratorError, ImprintError, RecipeError
 from dnd_engine.lora.provenance import Imprinting, Recipe, read_recipe
-from dnd_engine.lora.seen import Seen, digests
+from dnd_engine.lora.seen import Seen, with_inputs
 from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.files import from_texts
 from tests.dnd_engine.test_engine import LETTERS, write_generator
@@ -98,7 +98,7 @@ def test_chat_checks_download_and_recipe_work(alone: Engine, tmp_path: Path) -> 
     made.recipe.with_texts(letters.files).save(tmp_path / "recipe.json")
     recipe = read_recipe(tmp_path / "recipe.json")
     assert finish(alone.regenerate(recipe)).sha256 == made.sha256
-    assert Seen.by(made.provenance).read == digests(LETTERS)
+    assert Seen.by(made.provenance).read == with_inputs(LETTERS)
     assert Seen.by(made.provenance).known
 
 

@@ -46,8 +46,9 @@ class FakeMeasuring(Engine):
         fresh = [row for row in rows if config.allow_seen or "MET" not in row.text]
         if not fresh:
             raise MeasureError(
-                f"{labelled.name}: the adapter was made from all {len(rows)} labelled prompts, so "
-                "none is left to score. Give rows that it has not seen, or allow seen prompts."
+                f"{labelled.name}: the adapter was made from the prompts or inputs of all "
+                f"{len(rows)} labelled rows, so none is left to score. Give rows that it has not "
+                "seen, or allow seen prompts."
             )
         test = fresh[: min(config.limit_items, len(rows) // 2)]
         train = [row for row in rows if row not in test]

@@ -546,7 +546,7 @@ def test_measure_scores_trains_and_writes(tmp_path: Path) -> None:
     assert "trained on labels" in card
     refused = dnd("measure", adapter, some)
     assert refused.exit_code == 1
-    assert "made from all 20 labelled prompts, so none is left" in refused.stderr
+    assert "the prompts or inputs of all 20 labelled rows, so none is left" in refused.stderr
 
 
 @pytest.mark.real

@@ -24,7 +24,7 @@ from dnd_engine.library import Library
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.reader import read_adapter
-from dnd_engine.lora.seen import Seen, digests, with_met
+from dnd_engine.lora.seen import Seen, digests, with_inputs, with_met
 from dnd_engine.measure import run
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.measure.results import (
@@ -41,6 +41,7 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import TurnLock
 from dnd_engine.progress import finish
 from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.questions import Answer, Question
 from dnd_engine.scoring.statistics import Interval
 from dnd_engine.tasks.folder import Example, Mode
@@ -125,20 +126,44 @@ def test_no_scored_row_is_learnt_shown_or_met(
     try:
         found = sides(rows, seen, **config)
     except MeasureError:
-        fresh = {spaced(t) for t in texts} - {spaced(t) for t in learnt}
-        fresh -= set() if allow else {spaced(t) for t in read}
+        hidden = learnt if allow else learnt | read
+        fresh = {spaced(t) for t in texts} - {spaced(t) for t in hidden}
+        fresh -= {spaced(t) for t in texts if split_prompt(t).bare in hidden}
         assert not fresh or len({spaced(t) for t in texts}) < 2
         return
     scored = {spaced(e.prompt) for e in found.test}
     assert len(scored) == len(found.test) <= min(limit, len(texts) // 2)
     assert not scored & {spaced(e.prompt) for e in found.train}
     assert not scored & {spaced(text) for text in learnt}
-    assert found.num_seen_scored == len(scored & {spaced(text) for text in read})
+    assert found.num_seen_scored >= len(scored & {spaced(text) for text in read})
     assert allow or found.num_seen_scored == 0
     by_line = dict(enumerate(texts, start=2))
     assert [by_line[n] for n in found.lines] == [e.prompt for e in found.test]
     again = sides(rows, seen, **config)
     assert (again.lines, again.train) == (found.lines, found.train)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("other", ["", "Repeat.\n\n"])
+def test_inputs_that_the_adapter_has_seen_under_an_instruction_are_not_scored(
+    labels: bool, other: str
+) -> None:
+    made = with_met({"generator_sha256": "g"}, [text for text, _ in ROWS[:30]], labels=labels)
+    seen = Seen.by(with_met(made, [], labels=False))
+    found = sides([(f"{other}{word}", word[::-1]) for word in WORDS], seen)
+    assert {split_prompt(e.prompt).bare for e in found.test} <= set(WORDS[30:])
+    assert found.num_seen == 30
+
+
+def test_instructed_rows_of_inputs_that_the_adapter_has_seen_bare_are_not_scored() -> None:
+    seen = Seen.by(with_met({"generator_sha256": "g"}, WORDS[:30], labels=False))
+    assert {e.bare for e in sides(ROWS, seen).test} <= set(WORDS[30:])
+
+
+def test_one_question_below_many_texts_does_not_make_all_rows_seen() -> None:
+    rows = [(f"{word}\n\nIs it good?", word) for word in WORDS]
+    seen = Seen.by(with_met({"generator_sha256": "g"}, [rows[0][0]], labels=False))
+    assert sides(rows, seen).num_seen == 1
 
 
 def test_an_input_that_is_scored_is_not_learnt_under_another_instruction() -> None:
@@ -161,7 +186,7 @@ def test_rows_that_cannot_be_scored_are_counted() -> None:
 def test_a_reader_is_told_what_the_adapter_has_met() -> None:
     read = digests(text for text, _ in ROWS[:30])
     found = sides(seen=Seen(read, frozenset(), known=True), limit_items=4)
-    assert "30 rows are not scored, as the adapter has seen them." in found.notes
+    assert "30 rows are not scored, as the adapter has seen their prompts or inputs." in found.notes
     assert any("does not say which prompts" in note for note in sides().notes)
     found = sides(seen=Seen(read, frozenset(), known=True), allow_seen=True)
     assert any("has not read their labels" in note for note in found.notes)
@@ -219,7 +244,7 @@ def test_rows_that_cannot_be_measured_on_are_refused(
 
 def test_an_adapter_that_has_met_everything_is_told_with_the_way_out() -> None:
     every = digests(text for text, _ in ROWS)
-    told = r"made from all 36 labelled prompts, so none is left.*or allow seen prompts"
+    told = r"prompts or inputs of all 36 labelled rows, so none is left.*or allow seen prompts"
     with pytest.raises(MeasureError, match=told):
         sides(seen=Seen(every, frozenset(), known=True))
     assert sides(seen=Seen(every, frozenset(), known=True), allow_seen=True).num_seen_scored == 18
@@ -625,7 +650,7 @@ def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseMode
     trained = made.provenance["trained"]
     assert (trained["start"], trained["steps"], trained["labels"]) == ("scratch", 20, True)
     assert trained["num_examples"] == len(found.sides.train) == 28
-    assert Seen.by(made.provenance).learnt == digests(e.prompt for e in found.sides.train)
+    assert Seen.by(made.provenance).learnt == with_inputs(e.prompt for e in found.sides.train)
     card = made.files()["README.md"].decode()
     assert "trained on labels: 28 examples, 20 steps." in card
     assert "It was not generated." in card
