@@ -15,6 +15,7 @@ __all__ = [
     "METRICS",
     "MODES",
     "MODE_NOTES",
+    "NOT_TOLD",
     "N_",
     "ROWS",
     "SECTIONS",
@@ -91,8 +92,16 @@ WAYS: Mapping[str, str] = {
 }
 """Starting points and sources of training in the chart *What teaching brings*."""
 
-MODES: Mapping[str, str] = {"bare": N_("Bare"), "full": N_("Full")}
-_INPUTS: Mapping[str, str] = {"bare": N_("Bare inputs"), "full": N_("Full prompts")}
+_PLAIN = N_("As in your file")
+MODES: Mapping[str, str] = {"bare": N_("Bare"), "full": N_("Full"), "plain": _PLAIN}
+"""Names of what is sent. `plain` is `full` for labelled rows without an instruction."""
+_INPUTS: Mapping[str, str] = {
+    "bare": N_("Bare inputs"),
+    "full": N_("Full prompts"),
+    "plain": _PLAIN,
+}
+NOT_TOLD = N_("Your rows have no instruction, so the base was not told the task.")
+"""Caveat of a measurement on rows without an instruction."""
 MODE_NOTES: Mapping[str, str] = {
     "bare": N_("only the input is sent: “The film was a delight.”"),
     "full": N_("the instruction is sent too"),

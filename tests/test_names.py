@@ -26,7 +26,8 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     ("table", "known"),
     [
         (wording.ROWS, {*ROWS, *get_args(Row)}),
-        (wording.MODES, set(MODES)),
+        # `plain` is full prompts of rows without an instruction, in measurements alone.
+        (wording.MODES, {*MODES, "plain"}),
         (wording.MODE_NOTES, set(MODES)),
         (wording.HOLDOUTS, {"", "seen", *HOLDOUTS}),
         (wording.SECTIONS, {"refine", "written", *SPLITS}),

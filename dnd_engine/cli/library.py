@@ -18,6 +18,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.errors import LibraryError
 from dnd_engine.library import DamagedEntry, Entry, Library
+from dnd_engine.wording import mode_label
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -209,7 +210,8 @@ def _scored(entry: "Entry") -> list[str]:
         + ("" if scores.strength == entry.strength else f" at strength {scores.strength:g}")
         + ": "
         + ", ".join(
-            f"{mode} {own:.2f}" + ("" if base is None else f" (base {base:.2f})")
+            f"{mode_label(mode).lower()} {own:.2f}"
+            + ("" if base is None else f" (base {base:.2f})")
             for mode, own, base in scores.brief
         )
         for name, scores in entry.scores.items()

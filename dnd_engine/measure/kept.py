@@ -10,6 +10,7 @@ class RowScore:
     row: str
     """One of `results.ROWS`."""
     mode: str
+    """What was sent, one of `wording.MODES`."""
     steps: int
     """Training steps; 0 for rows without training."""
     score: float

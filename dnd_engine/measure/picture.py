@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 from dnd_engine.charts import Band, Chart, Line, Look, Scale, clock, clock_scale, line_chart
 from dnd_engine.measure.results import Measurement, Row, RowResult
-from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import LINES, mode_label, number
 
 _LEVELS: Mapping[Row, Look] = {"base": "base", "adapter": "own"}
@@ -15,7 +14,7 @@ def race_charts(
     measured: Measurement,
     *,
     names: Mapping[str, str] = LINES,
-    mode_words: Callable[[Mode], str] = mode_label,
+    mode_words: Callable[[str], str] = mode_label,
     write: Callable[[float], str] = number,
     time: Callable[[float], str] = clock,
     axis: str = "time to make it, scoring left out",
@@ -25,7 +24,7 @@ def race_charts(
     Args:
         measured: A measurement, possibly incomplete.
         names: Labels of the rows to draw.
-        mode_words: Returns the label of a mode.
+        mode_words: Returns the label of what a mode sends, see `Sides.sent`.
         write: Formats a score.
         time: Formats seconds.
         axis: Label of the time axis.
@@ -63,9 +62,10 @@ def race_charts(
                 steps = ", ".join(f"{write(score)} ({time(at)})" for at, score in points)
                 told.append(f"{label}: {steps}")
         if lines:
-            summary = f"{mode_words(mode)}: {'; '.join(told)}"
+            title = mode_words(measured.sides.sent(mode))
+            summary = f"{title}: {'; '.join(told)}"
             chart = line_chart(lines, x, Scale.share(write), summary, bands=bands, axis=axis)
-            charts.append(chart.titled(mode_words(mode)))
+            charts.append(chart.titled(title))
     return charts
 
 

@@ -17,7 +17,16 @@ from dnd_engine.measure.sides import Sides
 from dnd_engine.scoring.statistics import Cell, Interval, interval, paired
 from dnd_engine.tables import cell
 from dnd_engine.tasks.folder import Mode
-from dnd_engine.wording import inputs_label, listed, mode_label, number, row_label, signed, span
+from dnd_engine.wording import (
+    NOT_TOLD,
+    inputs_label,
+    listed,
+    mode_label,
+    number,
+    row_label,
+    signed,
+    span,
+)
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -219,7 +228,7 @@ class Measurement:
             rows=tuple(
                 RowScore(
                     row=r.row,
-                    mode=r.mode,
+                    mode=self.sides.sent(r.mode),
                     steps=r.steps,
                     score=round(r.score.mean, 4),
                     low=round(r.score.low, 4),
@@ -257,14 +266,14 @@ class Measurement:
                 ]
                 words += self._doubts(mode)
                 told.append(
-                    f"{inputs_label(mode)}: this adapter scores {number(own.score.mean)} "
-                    f"({span(own.score)}). {' '.join(words)}"
+                    f"{inputs_label(self.sides.sent(mode))}: this adapter scores "
+                    f"{number(own.score.mean)} ({span(own.score)}). {' '.join(words)}"
                 )
         return tuple(told)
 
     def _doubts(self, mode: Mode) -> list[str]:
-        """Return caveats about scores that one constant answer could explain."""
-        told = []
+        """Return caveats about what the scores can show."""
+        told = [] if self.sides.has_instructions else [NOT_TOLD]
         if (known := self.commonest(mode)) is not None and not self.beats_commonest(mode):
             label, share = known
             told.append(f"Answering always `{label}` would score {number(share)}.")
@@ -348,7 +357,12 @@ class Measurement:
             lead = "" if r.lead is None else f"{signed(r.lead.mean)} ({span(r.lead)})"
             lines.append(
                 [
-                    *(mode_label(r.mode), r.label, number(r.score.mean), span(r.score)),
+                    *(
+                        mode_label(self.sides.sent(r.mode)),
+                        r.label,
+                        number(r.score.mean),
+                        span(r.score),
+                    ),
                     *([number(r.choice)] if r.choice is not None else []),
                     *(number(r.nll), lead, str(r.num_items)),
                     f"{r.train_seconds:.1f}" if r.row in TRAINED else "",

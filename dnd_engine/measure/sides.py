@@ -73,6 +73,15 @@ class Sides:
         return [(n, e) for n, e in found if mode == "full" or e.bare is not None]
 
     @property
+    def has_instructions(self) -> bool:
+        """Return whether any scored row has an instruction above its input."""
+        return any(example.bare is not None for example in self.test)
+
+    def sent(self, mode: Mode) -> str:
+        """Return the key of what a mode sends, for `wording`: `bare`, `full` or `plain`."""
+        return mode if self.has_instructions else "plain"
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Return sentences to show: how rows were chosen, and caveats."""
         told = [

@@ -52,13 +52,14 @@ class FakeMeasuring(Engine):
             )
         test = fresh[: min(config.limit_items, len(rows) // 2)]
         train = [row for row in rows if row not in test]
+        scored = tuple(Example(row.text, row.label or "") for row in test)
         sides = Sides(
             file=labelled.name,
             file_sha256=labelled.sha256,
             metric="exact",
             options=(),
-            modes=("bare", "full"),
-            test=tuple(Example(row.text, row.label or "") for row in test),
+            modes=("bare", "full") if any(e.bare is not None for e in scored) else ("full",),
+            test=scored,
             lines=tuple(row.line for row in test),
             train=tuple(Example(row.text, row.label or "") for row in train),
             max_new_tokens=8,
@@ -176,7 +177,9 @@ class FakeMeasuring(Engine):
                     text=example.response if right else "<i>no</i>",
                 )
                 eval_pass = replace(eval_pass, items=(*eval_pass.items, item), seconds=0.1)
-            yield replace(measured, passes=(*before, replace(eval_pass, mode="full"), eval_pass))
+            # The bare one is last: its caller goes on from it.
+            passes = [replace(eval_pass, mode=mode) for mode in reversed(sides.modes)]
+            yield replace(measured, passes=(*before, *passes))
 
     @staticmethod
     def _trained(adapter: "Adapter", measured: Measurement, row: Row, steps: int) -> FakeAdapter:

@@ -42,9 +42,15 @@ def session(on: Handlers, arrange: Arrange, request_of: RequestOf) -> Session:
 def rows(tmp_path: Path) -> Callable[..., str]:
     """Write rows with labels, as they come from an upload."""
 
-    def write(count: int = 40, word: str = "good", name: str = "rows.jsonl", **more: str) -> str:
+    def write(
+        count: int = 40,
+        word: str = "good",
+        name: str = "rows.jsonl",
+        head: str = "Say yes.\n\n",
+        **more: str,
+    ) -> str:
         label = {"label": "yes", **more}
-        lines = ({"prompt": f"Say yes.\n\n{word} {i}", **label} for i in range(count))
+        lines = ({"prompt": f"{head}{word} {i}", **label} for i in range(count))
         folder = tmp_path / "gradio" / "secret"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -159,6 +165,17 @@ def test_a_measurement_tells_verdicts_a_table_a_picture_and_files(
     assert (
         "| Bare | This adapter |" in Path(done["measure_keep_markdown"].value["path"]).read_text()
     )
+
+
+def test_rows_without_an_instruction_are_named_and_qualify_the_verdict(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    drawn = measure(on, session, rows(head=""), request_of("s"))[-1]["measure_found"]
+    assert "As in your file: this adapter scores <b>.60</b>" in drawn
+    assert "so the base was not told the task." in drawn
+    assert "Full prompts" not in drawn
+    told = measure(on, session, rows(), request_of("s"))[-1]["measure_found"]
+    assert "not told the task" not in told
 
 
 def test_rows_that_the_adapter_has_met_are_scored_only_when_allowed(

@@ -435,6 +435,30 @@ def test_the_commonest_label_is_that_of_the_rows_asked_in_the_mode() -> None:
     assert found.commonest("full") == ("yes", 5 / 8)
 
 
+def test_rows_without_an_instruction_are_not_called_full_prompts() -> None:
+    """The base was not told the task, so the verdict on it says so."""
+    rows = [(f"The film was {word}", word) for word in WORDS]
+    found = start(make_adapter(), sides(rows, limit_items=8))
+    right = tuple(
+        ItemResult(line=n, score=1.0, choice=None, nll=1.0, text="a") for n in found.sides.lines
+    )
+    wrong = tuple(replace(item, score=0.0) for item in right)
+    found = replace(
+        found,
+        passes=(
+            EvalPass(row="base", mode="full", items=wrong),
+            EvalPass(row="adapter", mode="full", items=right),
+        ),
+    )
+    (told,) = found.verdicts
+    assert told.startswith("As in your file: this adapter scores 1.00")
+    assert "Your rows have no instruction, so the base was not told the task." in told
+    assert "| As in your file | Base |" in found.markdown()
+    assert "Full" not in found.markdown()
+    assert [chart.title for chart in race_charts(found)] == ["As in your file"]
+    assert found.scores()["rows.csv"].brief == (("plain", 1.0, 0.0),)
+
+
 def test_a_useless_adapter_is_told_as_no_gain(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.prompts.files import labelled_suffixes
 from dnd_engine.prompts.words import cut
-from dnd_engine.wording import LINES, inputs_label, row_label
+from dnd_engine.wording import LINES, NOT_TOLD, inputs_label, row_label
 from ui.fields import Slider
 from ui.markup import TIMES, esc, facts, icon, label_html, none_yet, prose
 from ui.stages import stages_view
@@ -340,7 +340,7 @@ def measured_html(found: "Found", now: "Made | None") -> str:
 
 
 def mode_words(mode: str) -> str:
-    """Name the input of a mode."""
+    """Name what a mode sends, see `Sides.sent`."""
     return _(inputs_label(mode))
 
 
@@ -359,7 +359,7 @@ def _verdicts_html(found: "Found") -> str:
             continue
         score = _(
             "{mode}: this adapter scores <b>{score}</b> ({low} to {high}).",
-            mode=mode_words(mode),
+            mode=mode_words(measured.sides.sent(mode)),
             **_interval(own.score),
         )
         told = ""
@@ -386,8 +386,8 @@ def _verdicts_html(found: "Found") -> str:
 
 
 def _doubts_html(measured: "Measurement", mode: "Mode") -> str:
-    """Describe caveats about scores that one constant answer could explain."""
-    told = []
+    """Describe caveats about what the scores can show."""
+    told = [] if measured.sides.has_instructions else [_(NOT_TOLD)]
     if (known := measured.commonest(mode)) is not None and not measured.beats_commonest(mode):
         label, share = known
         told.append(
@@ -441,7 +441,7 @@ def _table_html(measured: "Measurement", modes: Sequence[str]) -> str:
         lines = "".join(_row_html(measured, row, columns) for row in rows.values())
         bodies.append(
             f"<tbody><tr><th class='dnd-mode' scope='rowgroup' colspan='{len(columns)}'>"
-            f"{mode_words(mode)}</th></tr>{lines}</tbody>"
+            f"{mode_words(measured.sides.sent(mode))}</th></tr>{lines}</tbody>"
         )
     title = esc(_("What is it worth on your own rows?"))
     # It may be wider than a phone, and a scrolling area must be reachable by keyboard.
