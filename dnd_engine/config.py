@@ -145,6 +145,9 @@ class RefineConfig:
     held_back_share: float = 0.25
     """Share of the prompts that are not trained on, so that scores on them show progress: 2 to 8
     prompts."""
+    hold_back_unfitted: bool = True
+    """After an imprint, hold back prompts that it was not fitted to, as far as there are any. On
+    fitted ones, the score before would be too good to be improved."""
     ask_every: int = 5
     """Steps between two batches of questions to the teacher. Training begins with the first answers
     instead of waiting for all; 0 asks all questions first."""

@@ -221,6 +221,8 @@ class Refinement(RefineConfig):
     held_back_share: float = 0.0
     """See `RefineConfig`. Earlier versions trained on every prompt and asked all questions first,
     as `ask_every` of 0 does."""
+    hold_back_unfitted: bool = False
+    """See `RefineConfig`; False for recipes that precede it."""
     ask_every: int = 0
     trained_teacher: bool = False
     """See `RefineConfig`; False for recipes that precede trained teachers."""

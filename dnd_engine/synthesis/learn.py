@@ -12,8 +12,8 @@ import torch
 
 from dnd_engine.config import RefineConfig
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.lora.provenance import BucketSource, Refinement
-from dnd_engine.lora.seen import with_met
+from dnd_engine.lora.provenance import BucketSource, Imprinting, Refinement
+from dnd_engine.lora.seen import Seen, digest, with_met
 from dnd_engine.progress import AnswerCounts, Doing, Progress, each_as
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.synthesis.loaded import Loaded
@@ -170,6 +170,7 @@ def _train(
         config,
         answers=answers,
         score=partial(score_bare, loaded.runtime, adapter.layout),
+        unfitted=_unfitted(adapter, examples, config),
         enough=enough,
     )
 
@@ -190,6 +191,21 @@ def _train(
         )
 
     return (yield from each_as(steps, words))
+
+
+def _unfitted(
+    adapter: Adapter, examples: Sequence[Example], config: RefineConfig
+) -> frozenset[str]:
+    """Return the prompts to hold back first: those that the adapter's imprint was not fitted to."""
+    # Where nothing is held back, the draw stays as it is.
+    wanted = config.hold_back_unfitted and config.held_back_share > 0
+    if not (wanted and adapter.is_imprinted):
+        return frozenset()
+    seen = Seen.by(adapter.provenance)
+    # The imprint counts its left-out prompts as read, too.
+    left_out = Imprinting.from_json(adapter.provenance["imprint"]).left_out
+    fitted = (seen.read - frozenset(left_out)) | seen.learnt
+    return frozenset(e.prompt for e in examples if digest(e.prompt) not in fitted)
 
 
 def _counting(loaded: Loaded, buckets: Sequence[Bucket]) -> list[Bucket]:

@@ -1063,6 +1063,33 @@ def test_seconds_of_teaching_add_up_and_those_of_an_imprint_are_its_own(
     assert imprinted.seconds["total"] == 1000
 
 
+def test_teaching_an_imprint_holds_back_prompts_it_was_not_fitted_to(
+    quiet_engine: Engine,
+) -> None:
+    """Or the score before would be one on prompts that the imprint has learnt."""
+    letters = [labelled(LETTERS)]
+    start = quiet_engine.generate(letters)
+    left_out = set(Imprinting.from_json(start.provenance["imprint"]).left_out)
+    config = RefineConfig(steps=5, batch_size=4, labels=True)
+    answers = {prompt.text: prompt.label or "" for prompt in letters[0].prompts}
+    taught = finish(quiet_engine.teach(start, answers, config=config))
+    learnt = Seen.by(taught.provenance).learnt
+    assert taught.provenance["trained"]["num_held_back"] == len(left_out) == 6
+    assert learnt == digests(LETTERS) - left_out
+    refined = finish(quiet_engine.refine(start, letters, config))
+    assert Seen.by(refined.provenance).learnt == learnt
+    assert finish(quiet_engine.regenerate(refined.recipe.with_texts(letters[0].files))).sha256 == (
+        refined.sha256
+    )
+    # A recipe of an earlier version makes what it made.
+    earlier = finish(quiet_engine.refine(start, letters, replace(config, hold_back_unfitted=False)))
+    assert Seen.by(earlier.provenance).learnt != learnt
+    recipe = earlier.recipe.to_json()
+    del recipe["refined"]["hold_back_unfitted"]
+    again = Recipe.from_json(recipe).with_texts(letters[0].files)
+    assert finish(quiet_engine.regenerate(again)).sha256 == earlier.sha256
+
+
 @pytest.mark.parametrize(
     ("answers", "told"),
     [

@@ -12,11 +12,12 @@ Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Generator as Steps
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 
 import torch
 from jaxtyping import Float
@@ -169,6 +170,7 @@ def refine(
     *,
     answers: AnswersOf | None = None,
     score: ScoreOf | None = None,
+    unfitted: Collection[str] = (),
     enough: Callable[[], bool] | None = None,
 ) -> Steps[RefineStep, None, Refined]:
     """Train weight tokens on a few examples, step by step; closing the iterator cancels.
@@ -183,6 +185,8 @@ def refine(
         config: How long and how fast.
         answers: Who answers instead of the base.
         score: Scores the prompts that are held back; without it, none is.
+        unfitted: Prompts that the start was not fitted to, if it was fitted to others: the first
+            to be held back.
         enough: Asked after every step; True ends the training with what was learnt.
 
     Yields:
@@ -192,10 +196,10 @@ def refine(
     Raises:
         TrainingError: If too few examples can be used, or the loss or its gradient is not finite.
     """
-    chosen = choose(examples, runtime.base, config)
+    chosen = choose(examples, runtime.base, config, first=unfitted)
     # Closed however the training ends, so that the teacher's server gets no more requests.
     with closing(_batches(runtime, chosen, teacher, answers, config)) as batches:
-        held_back = 0 if score is None else _num_held_back(len(chosen), config)
+        held_back = 0 if score is None else _num_held_back(chosen, config, unfitted)
         answered = _Answered(chosen, held_back, batches)
         yield from _ask_first(answered, config, outside=answers is not None)
         return (yield from _train(runtime, start, layout, answered, config, score, enough))
@@ -342,20 +346,41 @@ def _outside(
     return (lesson, example, None) if len(lesson.full.ids) <= config.max_tokens else None
 
 
-def _num_held_back(count: int, config: RefineConfig) -> int:
-    if not config.held_back_share or count < _MIN_TO_DIVIDE:
+def _num_held_back(
+    chosen: Sequence[Example], config: RefineConfig, unfitted: Collection[str]
+) -> int:
+    if not config.held_back_share or len(chosen) < _MIN_TO_DIVIDE:
         return 0
-    return min(max(int(count * config.held_back_share), _MIN_HELD_BACK), _MAX_HELD_BACK)
+    count = min(max(int(len(chosen) * config.held_back_share), _MIN_HELD_BACK), _MAX_HELD_BACK)
+    # `choose` puts them first. Fewer is better than some that the start already knows.
+    fresh = sum(1 for _ in takewhile(lambda example: example.prompt in unfitted, chosen))
+    return min(count, max(fresh, _MIN_HELD_BACK)) if fresh else count
 
 
-def choose(examples: Sequence[Example], base: BaseModel, config: RefineConfig) -> list[Example]:
-    """A seeded draw of distinct prompts that can be learnt from, short enough for a step."""
+def choose(
+    examples: Sequence[Example],
+    base: BaseModel,
+    config: RefineConfig,
+    *,
+    first: Collection[str] = (),
+) -> list[Example]:
+    """A seeded draw of distinct prompts that can be learnt from, short enough for a step.
+
+    Args:
+        examples: Prompts to draw from.
+        base: Its tokenizer measures the prompts.
+        config: Seed and limits of the draw.
+        first: Prompts to hold back; as many as are ever held back come before all others.
+    """
     distinct = {e.prompt: e for e in examples}
     learnable = {p: e for p, e in distinct.items() if e.response or not config.labels}
     split = [p for p, e in learnable.items() if e.bare is not None]
     # Sorted before the shuffle, so that the draw does not depend on the order of buckets.
     order = sorted(split)
     random.Random(f"{config.seed}:refine").shuffle(order)
+    # No more than are held back, so that the others are still a draw of all.
+    ahead = [prompt for prompt in order if prompt in first][:_MAX_HELD_BACK]
+    order = [*ahead, *(prompt for prompt in order if prompt not in ahead)]
     # Without labels, what an example answers must not matter.
     drawn = [
         distinct[prompt] if config.labels else replace(distinct[prompt], response="")

@@ -196,6 +196,33 @@ def test_prompts_held_back_are_scored_and_not_learnt(base: BaseModel) -> None:
     assert (made.score, made.score_before) == (0.3, 0.1)
 
 
+@pytest.mark.parametrize(("fresh", "num_held_back"), [(12, 8), (5, 5), (1, 2)])
+def test_prompts_that_the_start_was_not_fitted_to_are_held_back_first(
+    base: BaseModel, fresh: int, num_held_back: int
+) -> None:
+    """Fewer of them rather than some that the start was fitted to."""
+    rated: list[Sequence[Example]] = []
+    unfitted = {example.prompt for example in MANY[-fresh:]}
+
+    def score(_tokens: Tensor, examples: Sequence[Example]) -> float:
+        rated.append(examples)
+        return 0.5
+
+    steps = refine(
+        Runtime.of(base, LAYOUT),
+        start(),
+        LAYOUT,
+        MANY,
+        None,
+        replace(LABELS, steps=1),
+        score=score,
+        unfitted=unfitted,
+    )
+    made = finish(steps)[1]
+    assert made.num_held_back == num_held_back
+    assert len({e.prompt for e in rated[0]} & unfitted) == min(fresh, num_held_back)
+
+
 def test_training_begins_with_the_first_answers_and_takes_the_others_on_the_way(
     base: BaseModel,
 ) -> None:
