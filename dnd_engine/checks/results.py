@@ -22,6 +22,9 @@ task."""
 _ENOUGH_ORDINARY = 0.8
 """Share of ordinary messages that an adapter should leave alone."""
 
+_FEW_CHANGED = 0.25
+"""Share of changed messages up to which they are a few."""
+
 _MOST_ORDINARY = 0.5
 """Share below which it changes most of them."""
 
@@ -76,6 +79,16 @@ class Ordinary:
     def enough(self) -> bool:
         """Return whether the adapter leaves enough messages unchanged."""
         return self.share >= _ENOUGH_ORDINARY
+
+    @property
+    def few_changed(self) -> bool:
+        """Return whether the adapter changes a few messages at most."""
+        return self.num_changed <= _FEW_CHANGED * self.num_messages
+
+    @property
+    def num_changed(self) -> int:
+        """Return the number of messages that are answered otherwise."""
+        return self.num_messages - self.same
 
     @property
     def most_changed(self) -> bool:

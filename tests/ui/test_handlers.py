@@ -585,21 +585,25 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
 
 
 @pytest.mark.parametrize(
-    ("same", "title", "doubt"),
+    ("same", "title", "counted", "doubt"),
     [
-        (52, "Other answers keep their style", False),
-        (51, "Changes the style of a few other answers", False),
-        (32, "Changes the style of a few other answers", False),
-        (31, "Changes the style of other answers", True),
+        (52, "Other answers keep their style", 52, False),
+        (51, "Changes the style of a few other answers", 13, False),
+        (48, "Changes the style of a few other answers", 16, False),
+        (47, "Changes the style of some other answers", 17, False),
+        (32, "Changes the style of some other answers", 32, False),
+        (31, "Changes the style of other answers", 33, True),
+        (0, "Changes the style of other answers", 64, True),
     ],
 )
 def test_checks_tell_whether_other_questions_are_left_alone(
-    same: int, title: str, doubt: bool
+    same: int, title: str, counted: int, doubt: bool
 ) -> None:
+    """The number counts what the title says."""
     found = Inspection(0.4, {}, (), 16, Agreement(8, 8), ordinary=Ordinary(same, 64, 0.5))
     html = checks_html("done", found)
     assert f"<b>{title}</b>" in html
-    assert f"{same} of 64" in html
+    assert f">{counted} of 64<" in html
     assert ("is-doubt" in html) == is_warned(found) == doubt
     judged = judgement_html(replace(found, agreement=None))
     assert ("changes answers that it should leave alone" in judged) == doubt
@@ -607,20 +611,20 @@ def test_checks_tell_whether_other_questions_are_left_alone(
 
 
 @pytest.mark.parametrize(
-    ("after", "title", "doubt"),
+    ("after", "title", "counted", "doubt"),
     [
-        (18, "Other answers stay right", False),
-        (15, "Gets a few other questions wrong", False),
-        (14, "Gets other questions wrong", True),
+        (18, "Other answers stay right", "18 of 24, base 20", False),
+        (15, "Gets a few more questions wrong", "9 of 24, base 4", False),
+        (14, "Gets other questions wrong", "10 of 24, base 4", True),
     ],
 )
 def test_checks_tell_whether_unrelated_answers_stay_right(
-    after: int, title: str, doubt: bool
+    after: int, title: str, counted: str, doubt: bool
 ) -> None:
     found = Inspection(0.4, {}, (), 16, Agreement(8, 8), skills=Skills(20, after, 20 - after, 24))
     html = checks_html("done", found)
     assert f"<b>{title}</b>" in html
-    assert html.count(f"{after} of 24, base 20") == 1
+    assert html.count(f">{counted}<") == 1
     assert "unrelated questions" not in html  # one row
     assert ("is-doubt" in html) == is_warned(found) == doubt
 

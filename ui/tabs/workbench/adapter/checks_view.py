@@ -84,8 +84,12 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
         N_("Other answers keep their style"),
         N_("Ordinary messages are answered in the base's style, whether or not that is right."),
     ),
-    "changes_some": (
+    "changes_few": (
         N_("Changes the style of a few other answers"),
+        N_("Some ordinary messages are answered in another style than the base's."),
+    ),
+    "changes_some": (
+        N_("Changes the style of some other answers"),
         N_("Some ordinary messages are answered in another style than the base's."),
     ),
     "changes_others": (
@@ -97,12 +101,12 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
         N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "costs_skills": (
-        N_("Gets a few other questions wrong"),
-        N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
+        N_("Gets a few more questions wrong"),
+        N_("Wrong answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "loses_skills": (
         N_("Gets other questions wrong"),
-        N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
+        N_("Wrong answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "unlike": (
         N_("Far from the generator's training"),
@@ -193,7 +197,7 @@ class CheckLine:
 
     name: str
     value: str
-    """A self-explanatory count; other numbers are in the evidence."""
+    """Count of what the title says; other numbers are in the evidence."""
     mark: Literal["check", "info", "warn"]
 
     @property
@@ -264,22 +268,22 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[CheckLine
 
 def _style(ordinary: "Ordinary") -> CheckLine:
     """Judge the share of ordinary messages that are left alone."""
-    value = _("{same} of {number}", same=ordinary.same, number=ordinary.num_messages)
+    total = ordinary.num_messages
     if ordinary.enough:
-        return CheckLine("leaves_alone", value, "check")
+        kept = _("{same} of {number}", same=ordinary.same, number=total)
+        return CheckLine("leaves_alone", kept, "check")
+    changed = _("{changed} of {number}", changed=ordinary.num_changed, number=total)
     if ordinary.most_changed:
-        return CheckLine("changes_others", value, "warn")
-    return CheckLine("changes_some", value, "info")
+        return CheckLine("changes_others", changed, "warn")
+    return CheckLine("changes_few" if ordinary.few_changed else "changes_some", changed, "info")
 
 
 def _skills(skills: "Skills") -> CheckLine:
     """Judge the share of right answers that are left."""
-    value = _(
-        "{after} of {number}, base {before}",
-        after=skills.after,
-        number=skills.num_questions,
-        before=skills.before,
-    )
+    total, after, before = skills.num_questions, skills.after, skills.before
+    if not skills.all_kept:
+        after, before = total - after, total - before
+    value = _("{after} of {number}, base {before}", after=after, number=total, before=before)
     if skills.all_kept:
         return CheckLine("keeps_skills", value, "check")
     if skills.enough:
