@@ -109,7 +109,11 @@ def broke() -> str:
 def used_words(buckets: Sequence[Bucket], num_unused: int) -> str:
     """Describe what Synthesize would use, and that some files are left out."""
     files = count_files(sum(len(bucket.files) for bucket in buckets))
-    used = f"{files}, {count_prompts(sum(bucket.num_prompts for bucket in buckets))}"
+    # The canvas counts by file, too: what a bucket has twice is told, not left out of one number.
+    num_prompts = sum(len(file.prompts) for bucket in buckets for file in bucket.files)
+    used = f"{files}, {count_prompts(num_prompts)}"
+    if repeated := num_prompts - sum(bucket.num_prompts for bucket in buckets):
+        used = _("{used}, {repeated} of them repeated", used=used, repeated=repeated)
     if num_unused:
         used = _("{used}; {files} not used", used=used, files=count_files(num_unused))
     return used

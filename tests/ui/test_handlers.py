@@ -107,6 +107,21 @@ def test_weights_all_zero_switch_synthesize_off(
     assert updates["synthesize"].interactive is False
 
 
+def test_prompts_that_a_bucket_has_twice_are_told(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    """Beside the number of all, which the canvas shows."""
+    same = "one\ntwo\n"
+    twice = arrange(SQL={"a.txt": same, "b.txt": f"{same}three\n"})
+    updates = on.prompts.update_prompts(twice, Session(), request_of("s"))
+    assert "2 files, 5 prompts, 2 of them repeated" in updates["hint"]
+    readings = updates["inbox"]["readings"].values()
+    assert sum(reading["num_prompts"] for reading in readings) == 5
+    apart = arrange(SQL={"a.txt": same}, Other={"b.txt": same})
+    updates = on.prompts.update_prompts(apart, Session(), request_of("s"))
+    assert "2 files, 4 prompts<" in updates["hint"]
+
+
 def test_synthesis_goes_through_its_stages_and_leaves_a_verified_zip(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
