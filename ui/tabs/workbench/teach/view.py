@@ -147,8 +147,8 @@ def _correct_html() -> str:
 
 def _offer_html(stop_keeps: bool) -> str:
     does = _(
-        "Trains this adapter a little further, for a minute or so. A few prompts are held back to "
-        "show how well it goes."
+        "Trains this adapter a little further, which takes some minutes on a CPU. A few prompts "
+        "are held back to show how well it goes."
     )
     keeps = [_("Stop keeps what was learnt.")] if stop_keeps else []
     more = " ".join([does, *keeps, _("Undo goes back.")])
