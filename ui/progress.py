@@ -20,7 +20,7 @@ _DOING: Mapping[Doing, str] = {
     "wrong": N_("wrong prompts"),
     "compare_adapters": N_("on {num_prompts} prompts"),
     "ask": N_("Asking the teacher"),
-    "train": N_("Loss {loss}, {seconds} s left"),
+    "train": N_("Loss {loss}"),
     "answered": N_("“{answer}” to {same} of {total} prompts"),
     "measure_ordinary": N_("Once per base model: measuring its ordinary answers"),
     "ask_with_instruction": N_("Asking with the instruction: {done} of {total} prompts"),
@@ -29,7 +29,10 @@ _DOING: Mapping[Doing, str] = {
 
 
 def step_words(progress: Progress) -> str:
-    """Describe the current step; the name of its stage is shown beside it."""
+    """Describe the current step, without the time left, which is wrong once the stage has ended.
+
+    The name of its stage is shown beside it.
+    """
     words, values = _DOING[progress.doing], {"name": progress.name}
     if progress.doing == "read" and not progress.name:
         words = N_("Reading all prompts")
@@ -39,7 +42,6 @@ def step_words(progress: Progress) -> str:
         values["num_prompts"] = number(progress.num_prompts)
     if progress.loss is not None:
         values["loss"] = number(progress.loss, ".3f")
-        values["seconds"] = number(progress.seconds_left or 0, ".0f")
     if progress.score is not None and progress.score_before is not None:
         # A share, not a count, because long answers can be partly right.
         values |= {
@@ -47,13 +49,11 @@ def step_words(progress: Progress) -> str:
             "before": number(100 * progress.score_before, ".0f"),
             "count": number(progress.num_held_back),
         }
-        words = N_(
-            "{now} % of {count} held-back prompts right, {before} % before; {seconds} s left"
-        )
+        words = N_("{now} % of {count} held-back prompts right, {before} % before")
         if progress.by_itself:
             words = N_(
                 "{now} % of {count} held-back prompts answered as the teacher does, "
-                "{before} % before; {seconds} s left"
+                "{before} % before"
             )
     if (told := progress.answers) is not None:
         counts = {"same": told.count, "total": told.total, "different": told.distinct}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -77,6 +78,27 @@ def learning(
         yield before, steps
 
 
+def test_the_time_left_goes_with_the_teaching(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    """A page that was left and comes back would else promise an end to what has ended."""
+    session = Session()
+    with learning(on, session, arrange, request_of, engine) as (_before, steps):
+        run = session.run
+        assert run is not None
+        assert re.search(r"about \d+ s left", run.stages.html())
+        run.stages.interrupt()
+        assert isinstance(steps, Generator)
+        steps.close()
+    ended = run.stages.html()
+    assert "Interrupted when the page was left" in ended
+    assert "25 % of 4 held-back prompts" in ended
+    assert not re.search(r"\d+ s left", ended)
+    done = refine(on, session, request_of("s"))[-1]
+    assert "How it was taught" in done["stages"]
+    assert not re.search(r"\d+ s left", done["stages"])
+
+
 def test_a_refined_adapter_takes_the_place_of_the_one_before(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
@@ -89,7 +111,7 @@ def test_a_refined_adapter_takes_the_place_of_the_one_before(
     assert started["teach_stop"].visible is True
     assert started["teach_doors"].visible is False
     assert started["teach_box"].visible is True
-    assert any("s left" in update["stages"] for update in steps)
+    assert any("held-back prompts answered" in update["stages"] for update in steps)
     assert "“yes.” to 4 of 9 prompts, 3 different answers" in done["stages"]
     made = session.made
     assert made is not None

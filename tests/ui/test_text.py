@@ -202,8 +202,8 @@ STEPS: Mapping[Doing, tuple[dict[str, Any], str, str]] = {
     "compare_adapters": ({"num_prompts": 16}, "on 16 prompts", "an 16 Prompts"),
     "train": (
         {"loss": 0.5117, "seconds_left": 8.2},
-        "Loss 0.512, 8 s left",
-        "Verlust 0,512, noch 8 s",
+        "Loss 0.512",
+        "Verlust 0,512",
     ),
     "answered": (
         {"answers": AnswerCounts("3.5 times", 9, 26, 3)},

@@ -14,10 +14,11 @@ from ui.shared import App, Updates, broke
 from ui.stages import RunKind
 from ui.state import Made, Run, Session
 from ui.tabs.workbench.adapter.events import AdapterEvents, bar, checked, choosers, offered
-from ui.text import _, drawn
+from ui.text import _, drawn, duration
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
+    from dnd_engine.progress import Progress
 
 
 class Stopped(Exception):
@@ -106,6 +107,7 @@ class RunEvents:
         stages = run.stages
         try:
             made = yield from work
+            stages.left = ""
             stages.enter("check")
             for _tick in self._app.calls.ticking(
                 self._adapter.finish_check(made, session_hash), run.stop
@@ -154,6 +156,7 @@ class RunEvents:
                     # A text with counts needs no progress bar.
                     share = what.fraction if what.done is None else None
                     run.stages.enter(what.stage, drawn(step_words, what), share)
+                    run.stages.left = _left_words(what)
             # Drawing takes longer than a short stage, and would delay the next.
             if (now := time.monotonic()) - shown >= TICK_SECONDS:
                 shown = now
@@ -191,6 +194,13 @@ def shown_stages(session: Session) -> str:
     if run is not None and run.stages.ended != "done":
         return run.stages.html()
     return made.stages.html() if made is not None and made.stages is not None else ""
+
+
+def _left_words(progress: "Progress") -> str:
+    """Describe the time left; empty if nobody knows it."""
+    if progress.seconds_left is None:
+        return ""
+    return _("about {duration} left", duration=duration(progress.seconds_left))
 
 
 def _keep_strength(made: Made, before: Made | None) -> None:
