@@ -19,6 +19,7 @@ from dnd_engine.generator.report import (
     Share,
     SimilarityGauge,
     Substitution,
+    Verdict,
 )
 from dnd_engine.scoring.scores import FORECAST_ROW, made_row
 from dnd_engine.scoring.statistics import MIN_UNITS
@@ -68,7 +69,7 @@ def report_markdown(report: Report) -> str:
         "",
         # Those of the first mode, and whether one shared LoRA does as well on full prompts.
         *(
-            f"- {_escape(v.words)}"
+            f"- {_verdict_words(report, v)}"
             for v in report.verdicts
             if v.holds is not None
             if not v.name.endswith("_full") or v.name == "beats_multi_task_lora_full"
@@ -157,7 +158,10 @@ def full_page(report: Report, pictures: Mapping[str, str]) -> str:
             "Every verdict",
             *_table(
                 "verdict | holds | in words",
-                ((f"`{v.name}`", _HOLDS[v.holds], _escape(v.words)) for v in report.verdicts),
+                (
+                    (f"`{v.name}`", _HOLDS[v.holds], _verdict_words(report, v))
+                    for v in report.verdicts
+                ),
             ),
         ),
         *section(
@@ -196,7 +200,14 @@ def _answer(report: Report) -> list[str]:
     known = [v for v in report.verdicts if v.holds is not None][:3]
     if not known:
         return ["Too little was measured for an answer. Every verdict below says what it needs."]
-    return [f"{n}. {_escape(v.words)}" for n, v in enumerate(known, start=1)]
+    return [f"{n}. {_verdict_words(report, v)}" for n, v in enumerate(known, start=1)]
+
+
+def _verdict_words(report: Report, verdict: Verdict) -> str:
+    """Word a verdict, and name its row where a report judges more than the generator."""
+    named = made_row({row.row for row in report.rows}) != "generator"
+    about = f"**{row_label(verdict.row)}.** " if named else ""
+    return about + _escape(verdict.words)
 
 
 def _few_families(report: Report) -> str:
@@ -503,7 +514,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, st
 
 def _failure_lines(report: Report) -> list[str]:
     rows = {row.row for row in report.rows}
-    made = made_row(rows)
+    made = report.wrong_row
     if made not in rows:
         return [f"Not known: the row “{row_label(made)}” was not measured."]
     if not report.failures:

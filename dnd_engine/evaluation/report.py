@@ -142,6 +142,8 @@ def build_report(
     table = _Measured(scores, meta)
     groups = _groups(scores)
     families = {s.family for s in scores}
+    made = made_row({s.row for s in scores})
+    judged = dict.fromkeys((made, "generator"))  # once, where they are the same
     effects = [v for found in (checks or {}).values() if (v := found["effect"]) is not None]
     return Report(
         command=meta.command,
@@ -155,8 +157,18 @@ def build_report(
         n_tasks=len({s.slug for s in scores}),
         n_families=len(families),
         trained_families_among_them=tuple(sorted(families & set(meta.trained_families))),
-        verdicts=judge(
-            scores, meta.cosine, meta.distances, seed=meta.seed, other_format=other_format
+        # What the report is about comes first.
+        verdicts=tuple(
+            verdict
+            for row in judged
+            for verdict in judge(
+                scores,
+                meta.cosine,
+                meta.distances,
+                seed=meta.seed,
+                row=row,
+                other_format=other_format,
+            )
         ),
         rows=tuple(
             row
@@ -181,7 +193,8 @@ def build_report(
         cosine=meta.cosine,
         distances=meta.distances,
         cost=meta.cost,
-        failures=_failures(table, tasks),
+        failures=_failures(table, made, tasks),
+        failures_row=made,
     )
 
 
@@ -642,9 +655,8 @@ def _prediction(gains: Sequence[Cell], known: Mapping[str, float], seed: int) ->
     return Prediction(rank_correlation=_round(found.mean), **_ends(found), n_tasks=count)
 
 
-def _failures(table: _Measured, tasks: Sequence[Task]) -> tuple[Failure, ...]:
-    """Draw wrong items of what the page makes by seed, over all tasks and modes."""
-    made = made_row({s.row for s in table.scores})
+def _failures(table: _Measured, made: str, tasks: Sequence[Task]) -> tuple[Failure, ...]:
+    """Draw wrong items of a row by seed, over all tasks and modes."""
     by_slug = {task.info.slug: task for task in tasks}
     # Sorted before drawing: a kill or a cluster changes the order in which scores come.
     wrong = sorted(

@@ -28,6 +28,7 @@ from dnd_engine.scoring.statistics import (
 )
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
+    ROWS,
     holdout_label,
     listed,
     mode_label,
@@ -73,6 +74,7 @@ def judge(
     distances: Distances,
     *,
     seed: int,
+    row: str = "generator",
     other_format: Collection[str] = (),
 ) -> tuple[Verdict, ...]:
     """Call an examination by name.
@@ -82,6 +84,8 @@ def judge(
         cosine: Cosines of generated adapters, as `distances.measure_distances` found them.
         distances: What else it found.
         seed: Seeds the intervals.
+        row: Row to judge. Others than the generator's are compared with it, the base and trained
+            LoRAs, under names that begin with `made_`.
         other_format: Tasks whose wrong prompts ask for another answer format; `gain_on_unseen`
             leaves them out, since there a format could be told apart instead of a task.
 
@@ -92,12 +96,16 @@ def judge(
     modes: list[Mode] = [mode for mode in ("bare", "full") if mode in found]
     verdicts: list[list[Verdict]] = []
     for mode in modes:
-        evidence = _Evidence(scores, mode, cosine, distances, seed, frozenset(other_format))
+        left_out = frozenset(other_format)
+        rules = _RULES if row == "generator" else _MADE_RULES
+        evidence = _Evidence(scores, mode, cosine, distances, seed, left_out, row)
         suffix = "" if mode == modes[0] else "_full"
         verdicts.append(
             [
                 evidence.verdict(f"{name}{suffix}", bad=name in _BAD, finding=rule(evidence))
-                for name, rule in _RULES.items()
+                for name, rule in rules.items()
+                # Not every row has a control with another task's prompts.
+                if rule is not _depends_on_prompts or f"{row}_wrong" in ROWS
             ]
         )
     if len(verdicts) < 2:
@@ -114,6 +122,8 @@ class _Finding:
     holds: bool | None
     title: str
     numbers: str = ""
+    barely: bool = False
+    """Holds, but too small to be good news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +136,19 @@ class _Evidence:
     distances: Distances
     seed: int
     other_format: frozenset[str]
+    row: str = "generator"
+    """Row that is judged, by the rules that are not about the generator alone."""
     known: dict[tuple[str, str], tuple[Cell, ...]] = field(default_factory=dict)
     """Cells already taken: most rules ask for the same few."""
 
     def verdict(self, name: str, *, bad: bool, finding: _Finding) -> Verdict:
         words = f"{mode_label(self.mode)}: {finding.title}. {finding.numbers}".strip()
         # A bad thing that does not hold is good news.
-        good = None if finding.holds is None else finding.holds != bad
-        return Verdict(name=name, holds=finding.holds, good=good, mode=self.mode, words=words)
+        undecided = finding.holds is None or finding.barely
+        good = None if undecided else finding.holds != bad
+        return Verdict(
+            name=name, holds=finding.holds, good=good, mode=self.mode, row=self.row, words=words
+        )
 
     def missing(self, *rows: str) -> list[str]:
         measured = {s.row for s in self.scores if s.mode == self.mode}
@@ -202,16 +217,17 @@ def _open_for_few(question: str, units: int, unit: str, numbers: str = "") -> _F
 
 
 def _depends_on_prompts(e: _Evidence) -> _Finding:
-    if missing := e.missing("generator", "generator_wrong"):
+    wrong, constant = f"{e.row}_wrong", f"{e.row}_constant"
+    if missing := e.missing(e.row, wrong):
         return _open("the prompts matter", missing)
-    controls = [c for c in ("generator_wrong", "generator_constant") if not e.missing(c)]
-    numbers = f"{e.told('generator')}; {listed([e.told(c) for c in controls])}."
-    missing_rows = [row_label(row) for row in e.missing("generator_constant")]
+    controls = [c for c in (wrong, constant) if not e.missing(c)]
+    numbers = f"{e.told(e.row)}; {listed([e.told(c) for c in controls])}."
+    missing_rows = [row_label(row) for row in e.missing(constant) if row in ROWS]
     numbers += "".join(f" Not measured: {row}." for row in missing_rows)
     # Against both: wrong prompts may do harm, so a lead over them alone does not show that right
     # ones help. Losses are subtracted the other way round, because less is better.
-    points = [e.difference("generator", control) for control in controls]
-    losses = [e.difference(control, "generator", "nll") for control in controls]
+    points = [e.difference(e.row, control) for control in controls]
+    losses = [e.difference(control, e.row, "nll") for control in controls]
     if few := _too_few("the prompts matter", numbers, *points):
         return few
     if all(found is not None and found.above_zero for found in points):
@@ -219,7 +235,7 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
         what = "carry the task" if e.mode == "bare" else "help"
         small = any(found is not None and found.mean < SMALL_GAIN for found in points)
         title = f"the prompts {'barely ' if small else ''}{what}"
-        return _Finding(True, title, f"{numbers} Differences {told}.")
+        return _Finding(True, title, f"{numbers} Differences {told}.", barely=small)
     if all(found is not None and found.above_zero for found in losses):
         told = listed([_difference(found) for found in losses if found is not None])
         return _Finding(
@@ -232,17 +248,24 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
 
 
 def _beats(other: str, name: str, e: _Evidence) -> _Finding:
-    """Compare the generator with another row, called `name`."""
+    """Compare the row that is judged with another, called `name`."""
     question = f"it beats {name}"
-    if missing := e.missing("generator", other):
+    if missing := e.missing(e.row, other):
         return _open(question, missing)
-    found = e.difference("generator", other)
+    found = e.difference(e.row, other)
     if found is None:
         return _Finding(None, f"not known whether {question}", "The rows share no items.")
-    numbers = (
-        f"Generator {number(e.level('generator').mean)}, {row_label(other)} "
-        f"{number(e.level(other).mean)}. Difference {_difference(found)}."
+    ours = "Generator" if e.row == "generator" else row_label(e.row)
+    levels = (
+        f"{ours} {number(e.level(e.row).mean)}, {row_label(other)} {number(e.level(other).mean)}"
     )
+    return _compared(levels, name, found)
+
+
+def _compared(levels: str, name: str, found: Interval) -> _Finding:
+    """Word the difference to a row called `name`; `levels` are the scores of both."""
+    question = f"it beats {name}"
+    numbers = f"{levels}. Difference {_difference(found)}."
     if few := _too_few(question, numbers, found):
         return few
     if found.above_zero:
@@ -324,14 +347,14 @@ def _solves_unseen(e: _Evidence) -> _Finding:
 
 def _matches_oracle(e: _Evidence) -> _Finding:
     question = "it matches a LoRA trained on labels"
-    if missing := e.missing("generator", "oracle_lora", "multi_task_lora"):
+    if missing := e.missing(e.row, "oracle_lora", "multi_task_lora"):
         return _open(question, missing)
-    short = e.difference("generator", "oracle_lora")
-    lead = e.difference("generator", "multi_task_lora")
+    short = e.difference(e.row, "oracle_lora")
+    lead = e.difference(e.row, "multi_task_lora")
     if short is None or lead is None:
         return _Finding(None, f"not known whether {question}", "No items are shared.")
     numbers = (
-        f"{e.told('generator')}; {e.told('oracle_lora')}; difference {_difference(short)}. "
+        f"{e.told(e.row)}; {e.told('oracle_lora')}; difference {_difference(short)}. "
         f"Over {row_label('multi_task_lora')} {_difference(lead)}."
     )
     if few := _too_few(question, numbers, short, lead):
@@ -455,5 +478,14 @@ _RULES: Mapping[str, Callable[[_Evidence], _Finding]] = {
     "retrieves_nearest": _retrieves_nearest,
 }
 """In the order in which they are shown."""
+
+_MADE_RULES: Mapping[str, Callable[[_Evidence], _Finding]] = {
+    "made_depends_on_prompts": _depends_on_prompts,
+    "made_beats_base": _RULES["beats_base"],
+    "made_beats_generator": partial(_beats, "generator", "the generator alone"),
+    "made_beats_multi_task_lora": _RULES["beats_multi_task_lora"],
+    "made_matches_oracle": _matches_oracle,
+}
+"""For what is made of the generator's adapter: imprinted or taught."""
 
 _BAD = ("ignores_prompts", "retrieves_nearest")

@@ -47,8 +47,10 @@ class Verdict:
     """None if undecided."""
     good: bool | None
     """Whether the finding favours the generator; "ignores its prompts" does not. None if
-    undecided."""
+    undecided, or if it holds but barely."""
     mode: Mode
+    row: str = "generator"
+    """Row that is judged. Older reports do not say it: they judge the generator alone."""
     words: str
     """The finding in one short sentence, followed by its numbers."""
 
@@ -451,6 +453,8 @@ class Report:
     cost: Cost
     failures: tuple[Failure, ...]
     """Wrong answers, sampled by seed."""
+    failures_row: str = ""
+    """Row of the wrong answers; empty in older reports (see `wrong_row`)."""
     failures_left_out: Count = 0
     """Number of further failures, on data that may not be shared."""
     seconds: Maybe = None
@@ -465,6 +469,13 @@ class Report:
     def holdouts(self) -> tuple[str, ...]:
         """Return the kinds of novelty among its rows, without the empty one of all tasks."""
         return tuple(dict.fromkeys(row.holdout for row in self.rows if row.holdout))
+
+    @property
+    def wrong_row(self) -> str:
+        """Return the row of the wrong answers."""
+        # Older versions drew them from the imprinted row or the generator's, never a taught one.
+        imprinted = any(row.row == "generator_imprint" for row in self.rows)
+        return self.failures_row or ("generator_imprint" if imprinted else "generator")
 
     def rows_of(self, holdout: str = "") -> list[ReportRow]:
         """Return the rows over all tasks, or over one kind of novelty."""

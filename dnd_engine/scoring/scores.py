@@ -92,9 +92,19 @@ SHOWN_CHARACTERS = 300
 """Maximum characters of a generated text to store."""
 
 
+_MADE = (
+    "generator_refined",
+    "generator_refined_30",
+    "generator_refined_15",
+    "generator_imprint",
+    "generator",
+)
+"""Rows that a report may be about: as far as the page was taken with an adapter."""
+
+
 def made_row(rows: Collection[str]) -> str:
-    """Return the row of what the page makes: imprinted, if that was measured."""
-    return "generator_imprint" if "generator_imprint" in rows else "generator"
+    """Return the row that a report is about: taught, else imprinted, else as generated."""
+    return next((row for row in _MADE if row in rows), "generator")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

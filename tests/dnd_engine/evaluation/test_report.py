@@ -378,7 +378,8 @@ def test_scores_are_told_by_how_sure_the_instructed_model_is() -> None:
 
 def test_failures_are_wrong_items_drawn_by_seed(report: Report) -> None:
     assert len(report.failures) == 20
-    made = [s for s in SCORES if s.row == "generator_imprint" and not s.draw]
+    made = [s for s in SCORES if s.row == "generator_refined" and not s.draw]
+    assert report.wrong_row == "generator_refined", "taught is what the page makes last"
     by_key = {(s.mode, s.slug, s.item): s for s in made}
     for failure in report.failures:
         source = by_key[failure.mode, failure.slug, failure.item]
@@ -388,12 +389,31 @@ def test_failures_are_wrong_items_drawn_by_seed(report: Report) -> None:
         asked = f"input {failure.item}"
         assert failure.asked == asked or failure.mode == "full"
         assert failure.description.startswith("Invented task")
-    alone = [s for s in SCORES if s.row == "generator_imprint"]
+    alone = [s for s in SCORES if s.row == "generator_refined"]
     again = build_report(alone[::-1], meta(), tasks=TASKS)
     other = build_report(alone, meta(seed=1), tasks=TASKS)
     assert again.failures == report.failures != other.failures
     without = [s for s in SCORES if s.row == "generator"]
     assert len(build_report(without, meta(), tasks=TASKS).failures) == 20
+
+
+def test_what_a_report_is_about_is_judged_first_and_each_verdict_names_its_row(
+    report: Report,
+) -> None:
+    rows = [verdict.row for verdict in report.verdicts]
+    assert rows == sorted(rows, key=["generator_refined", "generator"].index)
+    assert set(rows) == {"generator_refined", "generator"}
+    text = report_markdown(report)
+    assert "- **Generator, refined.** Bare: better than the base. " in text
+    assert "- **Generator, right prompts.** Bare: the prompts carry the task. " in text
+    # Older versions wrote neither, and judged the generator.
+    old = report.to_json()
+    del old["failures_row"]
+    for verdict in old["verdicts"]:
+        del verdict["row"]
+    read = Report.from_json(old)
+    assert {verdict.row for verdict in read.verdicts} == {"generator"}
+    assert read.wrong_row == "generator_imprint"
 
 
 def test_a_report_without_rows_names_them_with_the_reason(tmp_path: Path) -> None:
@@ -471,7 +491,7 @@ def test_text_of_models_cannot_break_a_table(written: Path) -> None:
     page = (written / "REPORT.md").read_text(encoding="utf-8")
     part = page.split("## Wrong answers, drawn at random")[1].split("##")[0].strip().splitlines()
     told, *table = [line for line in part if line]
-    assert told == "Row: Generator, imprinted."
+    assert told == "Row: Generator, refined."
     assert len(table) == 22
     assert {line.replace("\\|", "").count("|") for line in table} == {7}
     assert all("``wrong" in line for line in table[2:])

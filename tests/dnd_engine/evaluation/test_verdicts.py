@@ -61,7 +61,23 @@ def test_a_small_lead_is_worded_as_one() -> None:
     small = [replace(score, score=score.score * 0.06) for score in planted]
     found = named(small)["depends_on_prompts"]
     assert found.holds
+    assert found.good is None, "too little to be good news"
     assert found.words.startswith("Bare: the prompts barely carry the task. ")
+
+
+def test_what_is_made_of_an_adapter_is_judged_by_its_own_row() -> None:
+    planted = scores(CHANCES, of=TASKS, draws=1)
+    imprinted = named(planted, row="generator_imprint")
+    assert {v.row for v in imprinted.values()} == {"generator_imprint"}
+    assert imprinted["made_beats_base"].words.startswith(
+        "Bare: better than the base. Generator, imprinted .4"
+    )
+    assert imprinted["made_beats_base"].good
+    assert imprinted["made_depends_on_prompts"].holds
+    assert "Imprinted, wrong prompts .0" in imprinted["made_depends_on_prompts"].words
+    taught = named(planted, row="generator_refined")
+    assert taught["made_beats_generator"].words.startswith("Bare: better than the generator alone.")
+    assert "made_depends_on_prompts" not in taught, "no row has another task's prompts"
 
 
 def test_a_generator_that_gives_the_same_for_any_prompt_ignores_them() -> None:
