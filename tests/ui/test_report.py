@@ -121,20 +121,72 @@ def test_a_report_says_how_forecasts_before_synthesize_turned_out() -> None:
     told = forecast_html(replace(shipped("heldout"), agreement=None, forecast=gauge))
     assert "where the model is unsure of its answers, .05 (1 task); where it is sure, .75" in told
     assert "partly" not in told, "no task has that forecast"
-    assert "sure the model is, and score: rank correlation +0.62 (+0.20 to +0.90) over 8" in told
+    assert "sure the model is, and score: rank correlation +.62 (.20 to .90) over 8" in told
     written = shipped("written")
     drawn = report_html(written, Group("written", ""), "score", written.generator_sha256)
     assert "where it is sure, " in drawn, "the card of the shipped generator has it"
 
 
 def test_a_report_emphasises_what_the_page_makes() -> None:
-    """Imprinted adapters, where a report has them; the generator's own where it has not."""
-    for name, label in (("written", "Generator, imprinted"), ("train", "Generator, right prompts")):
+    """Taught adapters, else imprinted ones, where a report has them; else the generator's own."""
+    for name, label in (
+        ("refine", "Generator, refined"),
+        ("written", "Generator, imprinted"),
+        ("train", "Generator, right prompts"),
+    ):
         found = shipped(name)
         drawn = report_html(found, Group(name, ""), "score", found.generator_sha256)
         assert f"<span class='dnd-facts'>{label}, Bare inputs, score" in drawn
         emphasised = re.findall(r"class='name strong'[^>]*>([^<]+)", drawn)
         assert set(emphasised) - {"Own LoRA, trained on labels"} == {label}
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("written", "<p class='dnd-facts'><span lang='en'>Generator, imprinted</span></p>"),
+        ("refine", "<p class='dnd-facts'><span lang='en'>Generator, refined</span></p>"),
+        ("train", "<b>"),
+    ],
+)
+def test_verdicts_begin_with_what_the_page_is_about_and_name_their_row(
+    name: str, first: str
+) -> None:
+    found = shipped(name)
+    drawn = report_html(found, Group(name, ""), "score", found.generator_sha256)
+    cards = drawn.split("dnd-verdict-card' lang='en'>")[1:]
+    assert cards[0].split("</svg><div>")[1].startswith(first)
+    if name != "train":
+        assert any("<span lang='en'>Generator, right prompts</span>" in card for card in cards)
+    for card in cards:
+        if "barely" in card:
+            assert "dnd-icon-info" in card, "neither good nor bad news"
+
+
+def test_wrong_answers_are_never_called_another_rows() -> None:
+    found = shipped("refine")
+    drawn = report_html(found, Group("refine", ""), "score", found.generator_sha256)
+    wrong = drawn.split("Where it goes wrong")[1]
+    assert "Generator, right prompts, picked at random" in wrong
+    assert "Generator, refined" not in wrong
+
+
+def test_a_metric_that_was_not_measured_says_so_instead_of_empty_axes() -> None:
+    found = shipped("written")
+    drawn = report_html(found, Group("written", ""), "format_share", found.generator_sha256)
+    forest = drawn.split("dnd-forest-modes")[1].split("</section>")[0]
+    assert "<svg" not in forest
+    assert forest.count("Not measured for these tasks.") == 2
+    assert "ceiling" not in drawn, "no LoRA was trained on labels of these tasks"
+
+
+def test_a_part_of_a_report_opens_with_what_its_adapters_score() -> None:
+    found = shipped("heldout")
+    drawn = report_html(found, Group("heldout", "composition"), "score", found.generator_sha256)
+    assert (
+        "On this kind of task, an adapter is right about 0 times in 100 without being told what to "
+        "do. The base model alone: 0." in drawn
+    )
 
 
 @pytest.mark.parametrize("metric", ["score", "format_share", "nll"])
@@ -178,7 +230,10 @@ def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
         *("Multi-task LoRA", "Own LoRA, trained on labels"),
     ):
         assert esc(words) in html
-    assert "17%</b> bare" in html
+    assert "17 %</b> bare" in html
+    assert "+.80</b> (.30 to 1.20)" in html
+    assert "same task <b>.999</b>, different tasks <b>.79</b>" in html
+    assert "Baselines, controls and a ceiling" in html
     assert "the prompts carry the task" in html
     assert "&lt;b&gt;blue&lt;/b&gt;-door" in html
     assert "Not measured" not in html
@@ -214,7 +269,9 @@ def test_a_report_card_opens_with_what_a_layman_understands() -> None:
 
 def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
     html = report_html(report(), Group("heldout", "primitive"), "nll", SHA)
-    assert "cx='100.00%'" in html
+    # Up to 5.1, on an axis that ends at a round number.
+    assert "cx='85.00%'" in html
+    assert re.findall(r"class='tick'[^>]*>([^<]+)<", html)[:4] == ["0", "2", "4", "6"]
     assert "the prompts carry" not in html
 
 

@@ -6,7 +6,7 @@ from dnd_engine.checks.results import Sure, sure_of
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.generator.report import ForecastGauge, Prediction, Report
 from ui.markup import why
-from ui.text import N_, _, ngettext, number, score_number
+from ui.text import N_, _, ngettext, score_number
 
 _PARTLY, _CARRIES = (low for low, _high in AGREEMENT_BANDS[1:])
 
@@ -115,8 +115,8 @@ def _correlation(what: str, found: Prediction) -> str:
     return _(
         "{what}: rank correlation {correlation} ({low} to {high}) over {tasks} tasks.",
         what=what,
-        correlation=number(found.rank_correlation, "+.2f"),
-        low=number(found.low, "+.2f"),
-        high=number(found.high, "+.2f"),
+        correlation=score_number(found.rank_correlation, signed=True),
+        low=score_number(found.low),
+        high=score_number(found.high),
         tasks=found.n_tasks,
     )

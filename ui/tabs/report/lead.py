@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dnd_engine.generator.report import Report
-from dnd_engine.scoring.scores import made_row
+from dnd_engine.scoring.scores import REFINED, made_row
 from ui.text import N_, _, number
 
 _OPENINGS: Mapping[str, str] = {
@@ -24,24 +24,31 @@ _OPENINGS: Mapping[str, str] = {
         "told what to do."
     ),
 }
+_PART = N_(
+    "On this kind of task, an adapter is right about {own} times in 100 without being told what to "
+    "do."
+)
 
 
-def lead(report: Report, split: str) -> str:
+def lead(report: Report, split: str, holdout: str = "") -> str:
     """Describe how often an adapter is right on bare inputs, beside the base and a trained LoRA.
 
     Args:
         report: Report to describe.
         split: Split of the report.
+        holdout: Kind of novelty, for the tasks of one part; empty for all.
 
     Returns:
         The sentence; empty if bare inputs or the generator were not scored, or the split is
         unknown.
     """
-    bare = {row.row: row for row in report.rows_of() if row.mode == "bare"}
-    own = bare.get("generator_refined" if split == "refine" else made_row(bare))
+    bare = {row.row: row for row in report.rows_of(holdout) if row.mode == "bare"}
+    own = bare.get(made_row(bare))
     if own is None or split not in _OPENINGS:
         return ""
-    said = [_(_OPENINGS[split], own=_times(own.score))]
+    if split == "refine" and own.row not in REFINED:
+        return ""  # nothing was taught
+    said = [_(_PART if holdout else _OPENINGS[split], own=_times(own.score))]
     if "base" in bare:
         said.append(_("The base model alone: {base}.", base=_times(bare["base"].score)))
     if (oracle := bare.get("oracle_lora")) is not None:
@@ -51,6 +58,8 @@ def lead(report: Report, split: str) -> str:
             words = N_("A LoRA trained on labels of the task, on {some} of {all} tasks: {lora}.")
         said.append(_(words, lora=_times(oracle.score), some=oracle.n_tasks, all=own.n_tasks))
     said.append(_("A longer answer counts by how much of its wording is as expected."))
+    if own.row in REFINED and (holdout or split != "refine"):
+        said.append(_("That is after teaching it on the prompts of the task."))
     if own.row == "generator":
         said.append(_("That is before the imprint, which this report did not measure."))
     return " ".join(said)

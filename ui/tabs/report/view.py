@@ -24,17 +24,20 @@ from dnd_engine.wording import (
     holdout_label,
     inputs_label,
     mode_label,
+    percent,
     row_label,
     section_label,
 )
-from ui.markup import esc, icon, prose
+from ui.markup import esc, icon, none_yet, prose
 from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.teaching import teaching_html
-from ui.text import N_, _, language, ngettext, number, score_number, short_number
+from ui.text import N_, _, language, ngettext, score_number, short_number
 
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _VERDICTS_SHOWN = 6
+_MARKS = {True: "check", False: "error", None: "info"}
+"""Icon of a verdict, by whether it is good; a small effect is neither."""
 _FAILURES_SHOWN = 8
 
 
@@ -150,12 +153,15 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
         return f"<div class='dnd-notice is-warn'>{icon('warn')}<div>{prose(other)}</div></div>"
     rows = report.rows_of(group.holdout)
     if group.holdout:
-        parts = [_head_html(group, rows, sha256, ""), _plot_html({}, rows, metric)]
+        parts = [
+            _head_html(group, rows, sha256, lead(report, group.split, group.holdout)),
+            _plot_html({}, rows, metric),
+        ]
     else:
         low = f"{_categories_html(rows)}{_failures_html(report)}"
         parts = [
             _head_html(group, rows, sha256, lead(report, group.split)),
-            _verdicts_html(report.verdicts),
+            _verdicts_html(report.verdicts, made_row({r.row for r in rows})),
             _plot_html(report.gap_closed, rows, metric),
             teaching_html(report),
             forecast_html(report) if group.split in ("heldout", "written") else "",
@@ -187,14 +193,18 @@ def _head_html(group: Group, rows: Sequence[ReportRow], sha256: str, first: str)
     )
 
 
-def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
-    # Skip what was not measured; it is listed among all numbers.
-    known = [v for v in verdicts if v.holds is not None][:_VERDICTS_SHOWN]
+def _verdicts_html(verdicts: Sequence[Verdict], made: str) -> str:
+    # Skip what was not measured; it is listed among all numbers. First what the page is about.
+    known = [v for v in verdicts if v.holds is not None]
+    known = sorted(known, key=lambda v: v.row != made)[:_VERDICTS_SHOWN]
     cards = []
     for verdict in known:
         # The first sentence is the finding, the others are its numbers.
         title, _dot, rest = verdict.words.partition(". ")
-        mark = icon("check" if verdict.good else "error")
+        mark = icon(_MARKS[verdict.good])
+        # Where the page is about more than the generator's own adapter, each card says its row.
+        row = f"<span lang='{language().code}'>{_(row_label(verdict.row))}</span>"
+        about = f"<p class='dnd-facts'>{row}</p>" if made != "generator" else ""
         numbers = f"<p class='dnd-sub'>{esc(rest)}</p>"
         if " nats " in rest:  # a unit that most people would have to look up
             why = f"<summary lang='{language().code}'>{_('Why?')}</summary>"
@@ -202,7 +212,7 @@ def _verdicts_html(verdicts: Sequence[Verdict]) -> str:
         cards.append(
             # Verdicts are texts of the report, which are English on every page.
             f"<div class='dnd-panel dnd-verdict-card' lang='en'>{mark}"
-            f"<div><b>{esc(title.rstrip('.'))}</b>{numbers}</div></div>"
+            f"<div>{about}<b>{esc(title.rstrip('.'))}</b>{numbers}</div></div>"
         )
     if not cards:
         return ""
@@ -216,24 +226,27 @@ def _plot_html(
     modes = [m for m in MODES if any(r.mode == m for r in rows)]
     # Losses have no upper end; scores and shares always show the whole axis.
     losses = [r.nll for r in rows if r.nll is not None and metric == "nll"]
-    end = max([1.0, *losses])
-    columns = "".join(_mode_html([r for r in rows if r.mode == m], m, metric, end) for m in modes)
+    scale = Scale.nice(0, max([1.0, *losses]), short_number)
+    columns = "".join(_mode_html([r for r in rows if r.mode == m], m, metric, scale) for m in modes)
     closed = ", ".join(
-        f"<b>{share:.0%}</b> {esc(_mode(mode))}"
+        f"<b>{percent(share)}</b> {esc(_mode(mode))}"
         for mode, share in gap_closed.items()
         if share is not None
     )
+    # Only some reports have a LoRA trained on labels, beyond which nothing is expected.
+    has_ceiling = any(r.row == "oracle_lora" for r in rows)
+    title = _("Baselines, controls and a ceiling") if has_ceiling else _("Baselines and controls")
     gap = _("Gap from base to own LoRA closed, on tasks that have one")
     head = f"<span class='dnd-facts'>{gap}: {closed}</span>" if closed else ""
     return (
         f"<section class='dnd-panel dnd-forest'><div class='dnd-row'>"
-        f"<h3 class='dnd-heading'>{_('Baselines, controls and a ceiling')}</h3>{head}</div>"
+        f"<h3 class='dnd-heading'>{title}</h3>{head}</div>"
         f"<div class='dnd-forest-modes'>{columns}</div>"
         f"<p class='dnd-facts'>{_(_METRIC_NOTES[metric])}</p></section>"
     )
 
 
-def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, end: float) -> str:
+def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, scale: Scale) -> str:
     title, note = _(mode_label(mode)), _(MODE_NOTES[mode])
     by_name = {row.row: row for row in rows}
     made, drawn = made_row(by_name), []
@@ -253,11 +266,11 @@ def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, end: float)
                 high=score_number(row.high),
             )
         drawn.append(replace(bar, told=told))
-    scale = Scale(0, end, tuple(end * share for share in (0, 0.25, 0.5, 0.75, 1)), short_number)
     summary = f"{title}: {'; '.join(row.told for row in drawn)}"
+    chart = row_chart(drawn, scale, summary).html() if drawn else ""
     return (
         f"<div class='dnd-forest-mode'><p><b>{title}</b> <span class='dnd-facts'>{note}</span>"
-        f"</p>{row_chart(drawn, scale, summary).html()}</div>"
+        f"</p>{chart or none_yet(_('Not measured for these tasks.'))}</div>"
     )
 
 
@@ -290,7 +303,7 @@ def _failures_html(report: Report) -> str:
         f"<td><code>{esc(f.wanted)}</code></td><td><code>{esc(f.got)}</code></td></tr>"
         for f in report.failures[:_FAILURES_SHOWN]
     )
-    row = _(row_label(made_row({r.row for r in report.rows})))
+    row = _(row_label(report.wrong_row))
     note = _("{row}, picked at random, not chosen", row=row)
     if left_out:
         note += _("; {number} on data that is not ours left out", number=left_out)
@@ -317,18 +330,19 @@ def _foot_html(report: Report) -> str:
         "each token 2.7 times as likely"
     )
     facts = [
-        f"{saved}, {esc(_mode(mode))}: <b>{number(gain.mean, '+.2f')}</b> "
-        + _("({low:+.2f} to {high:+.2f})", low=gain.low, high=gain.high)
+        f"{saved}, {esc(_mode(mode))}: <b>{score_number(gain.mean, signed=True)}</b> "
+        + _("({low} to {high})", low=score_number(gain.low), high=score_number(gain.high))
         for mode, gain in report.operation_gain.items()
     ]
     same, different = report.cosine.same_task, report.cosine.different_task
     if same is not None and different is not None:
         facts.append(
             _(
-                "Cosine of weight changes: same task <b>{same:.3f}</b>, different tasks "
-                "<b>{different:.3f}</b>",
-                same=same,
-                different=different,
+                "Cosine of weight changes: same task <b>{same}</b>, different tasks "
+                "<b>{different}</b>",
+                # Cosines of one task differ from 1 in the third place.
+                same=short_number(same),
+                different=short_number(different),
             )
         )
     lines = "".join(f"<p class='dnd-facts'>{fact}</p>" for fact in facts)
