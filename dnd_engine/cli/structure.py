@@ -65,12 +65,14 @@ def _words(path: Path, found: "AdapterStructure") -> list[str]:
         if found.checked_against
         else "not compared with its base, whose sizes are not known here"
     )
+    changed = found.num_layers - found.num_zero
+    zero = f"; {changed} of them change the base, the others are zero" if found.num_zero else ""
     return [
         f"{path}: LoRA for `{found.base or 'no base named'}`, r {found.r}, alpha "
         f"{found.lora_alpha}; {against}",
         f"{found.num_keys} keys, {found.num_parameters:,} parameters ({', '.join(found.dtypes)})",
-        f"{found.num_layers} adapted layers: {modules or 'none'}",
+        f"{found.num_layers} adapted layers: {modules or 'none'}{zero}",
         *(f"Wrong: {fault}." for fault in found.faults),
         *(f"Does nothing: {idle}." for idle in found.does_nothing),
-        *(["Everything in it can take effect."] if found.works else []),
+        *(["A loader uses all of it."] if found.works else []),
     ]

@@ -56,6 +56,9 @@ class AdapterStructure:
     num_parameters: int
     num_layers: int
     """Number of adapted linear layers, those with A and B."""
+    num_zero: int
+    """Number of these whose A or B is all zeros, so they leave the base as it is. Not a fault if
+    others change it: an imprint leaves most layers alone on purpose."""
     modules: Mapping[str, int]
     """Number of adapted layers by the last part of their path."""
     dtypes: tuple[str, ...]
@@ -103,6 +106,7 @@ def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStruc
     for place in whole:
         name = place.rpartition(".")[2]
         modules[name] = modules.get(name, 0) + 1
+    num_zero = sum(any(not bool(t.any()) for t in pair.values()) for pair in whole.values())
     base = config.base_model_name_or_path or ""
     return AdapterStructure(
         base=base,
@@ -111,10 +115,11 @@ def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStruc
         num_keys=len(state),
         num_parameters=sum(tensor.numel() for tensor in state.values()),
         num_layers=len(whole),
+        num_zero=num_zero,
         modules=modules,
         dtypes=tuple(sorted({str(t.dtype).removeprefix("torch.") for t in state.values()})),
         faults=tuple(_faults(config, whole, layout)),
-        does_nothing=tuple(_idle(config, state, pairs, whole, layout)),
+        does_nothing=tuple(_idle(config, state, pairs, whole, layout, num_zero)),
         checked_against="" if layout is None else base,
     )
 
@@ -171,6 +176,7 @@ def _idle(
     pairs: Mapping[str, Mapping[str, Tensor]],
     whole: Mapping[str, Mapping[str, Tensor]],
     layout: LoRALayout | None,
+    num_zero: int,
 ) -> Iterator[str]:
     """Yield parts that are accepted but change nothing."""
     # PEFT stores modules that were trained in full, not by LoRA, under their own names.
@@ -192,8 +198,8 @@ def _idle(
         yield from _said(unused, "named in `target_modules` without weights", "module")
     if config.lora_alpha == 0:
         yield "`lora_alpha` is 0, which multiplies everything by 0"
-    zero = [p for p, pair in whole.items() if any(not bool(t.any()) for t in pair.values())]
-    yield from _said(zero, "whose A or B is all zeros")
+    if whole and num_zero == len(whole):
+        yield "A or B is all zeros in every layer, so the base stays as it is"
     if layout is not None:
         layers = 1 + max(target.layer for target in layout.targets)
         missing = [

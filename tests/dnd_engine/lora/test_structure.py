@@ -54,7 +54,7 @@ def test_another_architecture_is_read_too(tmp_path: Path) -> None:
     found = read_structure(tmp_path / "fresh")
     assert found.modules == {"c_attn": 2}
     # Nobody trained it, so its B is zero.
-    assert "2 layers whose A or B is all zeros" in found.does_nothing[0]
+    assert "A or B is all zeros in every layer" in found.does_nothing[0]
 
 
 def change(
@@ -100,7 +100,11 @@ IDLE: list[tuple[Callable[[dict[str, Tensor]], object], dict[str, Any], str]] = 
         "1 module named in `target_modules` without weights (qkv)",
     ),
     (lambda state: None, {"lora_alpha": 0}, "`lora_alpha` is 0"),
-    (put(B, torch.zeros_like), {}, "1 layer whose A or B is all zeros"),
+    (
+        lambda state: state.update({k: t * 0 for k, t in state.items() if "lora_B" in k}),
+        {},
+        "A or B is all zeros in every layer",
+    ),
     (rename("layers.1.", "layers.9."), {}, "2 layers beyond the base's 2 layers"),
 ]
 
@@ -205,8 +209,12 @@ def test_inspect_takes_an_adapter_of_another_base_without_loading_a_model(
     assert shown.exit_code == 0, shown.output
     assert "4 adapted layers: q_proj 2, v_proj 2" in shown.output
     assert "not compared with its base" in shown.output
-    assert "Everything in it can take effect." in shown.output
+    assert "A loader uses all of it." in shown.output
     change(foreign, put(B, torch.zeros_like))
+    part = inspect(foreign)
+    assert part.exit_code == 0, part.output
+    assert "v_proj 2; 3 of them change the base, the others are zero" in part.output
+    change(foreign, settings={"lora_alpha": 0})
     idle = inspect(foreign, "--json")
     assert idle.exit_code == 1
     assert json.loads(idle.stdout)["works"] is False
