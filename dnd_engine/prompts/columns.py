@@ -68,7 +68,7 @@ def prompt_keys(present: Collection[str]) -> list[str]:
 
 def label_note(thing: str, names: Sequence[str]) -> str:
     """Note that labels are not part of the prompts."""
-    return f"Label {named(thing, names)} ignored; teaching can learn from it."
+    return f"Label {named(thing, names)} left out of the prompts; teaching can learn from it."
 
 
 def read_table(table: Table, asked: Asked) -> Reading:

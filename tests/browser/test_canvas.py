@@ -22,7 +22,7 @@ def test_files_from_the_desktop_land_in_the_bucket_they_are_dropped_on(
     expect(visit.ready("b.csv")).to_contain_text("2 prompts")
     visit.has("Legal", "a.txt", "b.csv")
     expect(visit.bucket("Legal").locator(".dnd-count")).to_have_text("2 files, 5 prompts")
-    expect(visit.card("b.csv")).to_contain_text("Label column label ignored")
+    expect(visit.card("b.csv")).to_contain_text("Label column label left out")
     expect(visit.page.locator("#dnd-hint")).to_have_text("2 files, 5 prompts")
     visit.shot("canvas-dropped")
 

@@ -200,7 +200,7 @@ def test_a_table_is_read_by_its_column_at_physical_lines(
     assert file.column == "Prompt"
     assert file.notes == (
         "Read column `Prompt`.",
-        "Label column `LABEL` ignored; teaching can learn from it.",
+        "Label column `LABEL` left out of the prompts; teaching can learn from it.",
     )
 
 
@@ -247,7 +247,7 @@ def test_without_a_known_name_the_longest_text_column_is_read_but_no_label(write
         "No column is named prompt, text, question, instruction or input; read `body`, "
         "the longest text column.",
         "The first row was taken as column names.",
-        "Label column `answer` ignored; teaching can learn from it.",
+        "Label column `answer` left out of the prompts; teaching can learn from it.",
         "1 empty prompt skipped.",
     )
 
@@ -269,7 +269,9 @@ def test_a_label_is_kept_beside_its_prompt_and_is_no_part_of_it(
 ) -> None:
     file = read_prompt_file(write(name, text))
     assert [(p.text, p.label) for p in file.prompts] == [("a", "yes"), ("b", "2"), ("c", None)]
-    assert any(note.endswith("ignored; teaching can learn from it.") for note in file.notes)
+    assert any(
+        note.endswith("left out of the prompts; teaching can learn from it.") for note in file.notes
+    )
 
 
 def test_in_a_table_of_one_column_commas_are_text(write: Write) -> None:
@@ -335,7 +337,7 @@ def test_parquet_is_read_by_the_same_column_rule(tmp_path: Path) -> None:
     assert (file.split, file.column) == ("rows", "text")
     assert file.notes == (
         "Read column `text`.",
-        "Label column `label` ignored; teaching can learn from it.",
+        "Label column `label` left out of the prompts; teaching can learn from it.",
         "1 duplicate dropped.",
     )
 
@@ -408,7 +410,7 @@ def test_json_lines_may_be_strings_objects_and_chats(write: Write) -> None:
         "Read keys `instruction`, `instruction + input`, `messages`, `prompt`.",
         "From each chat, the last user turn was read below its system message; the reply to it is "
         "its label.",
-        "Label keys `output`, `response` ignored; teaching can learn from it.",
+        "Label keys `output`, `response` left out of the prompts; teaching can learn from it.",
     )
 
 
