@@ -1,9 +1,11 @@
 """`dnd refine` trains an adapter on its prompts; `dnd propose` writes answers to correct."""
 
 import json
+import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +23,7 @@ from dnd_engine.cli.common import (
     write_text,
 )
 from dnd_engine.config import EngineConfig, RefineConfig
+from dnd_engine.errors import ConfigError
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.progress import finish
 from dnd_engine.teach.endpoint import Endpoint
@@ -122,6 +125,7 @@ def refine(
             "sha256": made.sha256,
             "from_sha256": start.sha256,
             "num_prompts": num_prompts,
+            "num_held_back": refined.get("num_held_back", 0),
             "commonest_share": refined.get("commonest_share"),
             "labels": labels,
             "teacher": refined.get("teacher"),
@@ -133,9 +137,22 @@ def refine(
         },
         as_json,
         f"{path}: refined on {num_prompts} {'labelled ' if labels else ''}prompts in {took:.0f} s. "
-        + ("" if score is None else f"Prompts held back: {score_before:.2f} before, {score:.2f} ")
-        + ("" if score is None else "after. ")
+        + _score_words(refined, labels=labels, taught=bool(wise))
         + f"Effect {before:.3f} before, {after:.3f} nats after. SHA-256 {made.sha256[:12]}.",
+    )
+
+
+def _score_words(refined: Mapping[str, Any], *, labels: bool, taught: bool) -> str:
+    """Say what the score is a share of; nothing if no prompts were held back."""
+    if refined.get("score") is None:
+        return ""
+    reference = "the model's own answers with it"
+    if labels or taught:
+        reference = "the labels" if labels else "the teacher's answers"
+    return (
+        f"On {refined['num_held_back']} more prompts, held back from training, its answers without "
+        f"the instruction score {refined['score']:.2f} against {reference}, "
+        f"{refined['score_before']:.2f} before. "
     )
 
 
@@ -155,10 +172,13 @@ def propose(
     seed: Annotated[int, typer.Option(help="Seed for sampling prompts.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Write the base's answers to prompts for you to correct."""
+    """Write the base's answers to prompts, for you to correct, to a new file."""
     if out.suffix != ".jsonl":
         # JSON Lines only: the escapes against formulas in a spreadsheet would be learnt as answers.
         raise typer.BadParameter(f"--out must end in .jsonl, got `{out.name}`.")
+    # Labels may have been corrected in it by hand.
+    if os.path.lexists(out):
+        raise ConfigError(f"`{out}` already exists. Move it, or choose another --out.")
     buckets = read_buckets(files or [], bucket or [], config)
     engine = load_engine(config)
     found = finish(engine.propose(buckets, limit=limit, seed=seed))

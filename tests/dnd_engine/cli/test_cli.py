@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from dnd_engine.cli import app
 from dnd_engine.cli.adapters import read_buckets
+from dnd_engine.cli.refine import _score_words
 from dnd_engine.config import EngineConfig
 from dnd_engine.library import Library
 from dnd_engine.lora.adapter import write_files
@@ -407,6 +408,8 @@ def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Pa
     assert result.exit_code == 0, result.stderr
     values = json.loads(result.stdout)
     assert (values["num_prompts"], values["commonest_share"]) == (9, 1.0)
+    assert values["num_held_back"] == 3
+    assert "Label column `label` left out of the prompts; teaching" in result.stderr
     assert 0 <= values["score_before"] <= 1
     assert "The base gave the same answer" not in result.stderr, "labels have no teacher"
     assert values["effect"] != values["effect_before"]
@@ -432,6 +435,35 @@ def test_who_teaches_and_where_answers_go_is_checked_before_models_load(
     result = dnd(*command)
     assert result.exit_code == 2, result.exception
     assert message in result.stderr
+
+
+def test_answers_corrected_by_hand_are_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: Path
+) -> None:
+    monkeypatch.setattr("dnd_engine.cli.refine.load_engine", None)
+    (out := tmp_path / "answers.jsonl").write_text("corrected", encoding="utf-8")
+    result = dnd("propose", prompts, "--out", out)
+    assert result.exit_code == 1, result.exception
+    assert "already exists. Move it, or choose another --out." in result.stderr
+    assert out.read_text(encoding="utf-8") == "corrected"
+
+
+@pytest.mark.parametrize(
+    ("labels", "taught", "reference"),
+    [
+        (True, False, "the labels"),
+        (False, True, "the teacher's answers"),
+        (False, False, "the model's own answers with it"),
+    ],
+)
+def test_a_score_says_on_how_many_prompts_and_against_what(
+    labels: bool, taught: bool, reference: str
+) -> None:
+    refined = {"num_held_back": 4, "score": 1.0, "score_before": 0.5}
+    said = _score_words(refined, labels=labels, taught=taught)
+    assert said.startswith("On 4 more prompts, held back from training, its answers")
+    assert f"score 1.00 against {reference}, 0.50 before." in said
+    assert _score_words({"score": None}, labels=labels, taught=taught) == ""
 
 
 @pytest.mark.real
