@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 InstructionOption = Annotated[
-    str, typer.Option(help="Put above all prompts of each bucket in which none has one.")
+    str, typer.Option(help="Put above every prompt that has no instruction of its own.")
 ]
 
 _NO_PROOF = "\nProof: needs at least two short prompts with a blank line before the input."
@@ -297,7 +297,7 @@ def inspect(
     """
     file = None if prompts is None else read_prompt_file(prompts)
     measured_on = [] if file is None else [Bucket("prompts", 1.0, (file,))]
-    measured_on = _instructed(measured_on, instruction)
+    measured_on = _instructed(measured_on, instruction, "left out of the verdict")
     # Before `find_adapter`, whose reader refuses adapters of other bases.
     if files or is_foreign(Path(adapter), config.base):
         if measured_on:
@@ -396,21 +396,31 @@ def _read_recipe(path: Path, files: list[Path], config: EngineConfig) -> "Recipe
     return recipe.with_texts(recipe.find_files(files, config.limits))
 
 
-def _instructed(buckets: list[Bucket], instruction: str) -> list[Bucket]:
-    """Set the typed instruction on buckets that have none; at least one must lack it."""
-    if instruction and all(bucket.has_instructions for bucket in buckets):
+def _instructed(
+    buckets: list[Bucket], instruction: str, consequence: str = "not imprinted"
+) -> list[Bucket]:
+    """Set the typed instruction on buckets that lack one, and warn of prompts that have none.
+
+    Args:
+        buckets: The buckets that were read.
+        instruction: What was typed; at least one prompt must lack it.
+        consequence: What the command leaves out for prompts without an instruction.
+    """
+    if instruction and not any(bucket.num_without_instruction for bucket in buckets):
         raise BucketError(
-            "no bucket takes --instruction: expected one in which no prompt has an instruction, a "
-            "blank line and an input. Leave it out, or change the files."
+            "no prompt takes --instruction: each has an instruction, a blank line and an input. "
+            "Leave it out, or change the files."
         )
     found = with_instruction(buckets, instruction)
     for bucket in found:
-        if bucket.weight > 0 and not bucket.has_instructions:
-            typer.echo(
-                f"{bucket.name}: no instruction found. Give one with --instruction; without it, "
-                "this bucket is not imprinted.",
-                err=True,
+        if bucket.weight > 0 and (bare := bucket.num_without_instruction):
+            lacking = (
+                f"no instruction found, so this bucket is {consequence}"
+                if bare == bucket.num_prompts
+                else f"{bare} of {bucket.num_prompts} prompts have no instruction and are "
+                f"{consequence}"
             )
+            typer.echo(f"{bucket.name}: {lacking}. Give one with --instruction.", err=True)
     return found
 
 

@@ -39,7 +39,7 @@ class Bucket:
     """Checked by `check_buckets`, because a slider may pass invalid values. JSON sends ints."""
     files: tuple[PromptFile, ...] = ()
     instruction: str = ""
-    """Put above every prompt, for files without instructions. Its own blank lines are removed."""
+    """Put above every prompt that has none of its own. Its own blank lines are removed."""
 
     def __post_init__(self) -> None:
         name = one_line(self.name)
@@ -71,28 +71,27 @@ class Bucket:
     @property
     def num_prompts(self) -> int:
         """Number of distinct prompts in the bucket."""
-        # All have the same instruction above them, so distinct texts stay distinct with it.
-        return len({prompt.text for file in self.files for prompt in file.prompts})
+        return len(self.prompts)
 
     @property
-    def has_instructions(self) -> bool:
-        """Return whether any prompt has both an instruction and an input."""
-        return any(split_prompt(prompt.text).input is not None for prompt in self.prompts)
+    def num_without_instruction(self) -> int:
+        """Number of distinct prompts without an instruction of their own or of the bucket."""
+        return sum(split_prompt(prompt.text).input is None for prompt in self.prompts)
 
     def whole(self, prompt: Prompt) -> Prompt:
-        """Return a prompt with the bucket's instruction above it."""
-        if not self.instruction:
+        """Return a prompt with an instruction: its own, or else that of the bucket."""
+        # A second instruction would make the prompt's own one a part of its input.
+        if not self.instruction or split_prompt(prompt.text).input is not None:
             return prompt
         return replace(prompt, text=f"{self.instruction}\n\n{prompt.text}")
 
 
 def with_instruction(buckets: Sequence[Bucket], instruction: str) -> list[Bucket]:
-    """Set the instruction of each bucket whose prompts have none."""
+    """Set the instruction of each bucket in which a prompt has none."""
     if not instruction.strip():
         return list(buckets)
     return [
-        # A second instruction above a prompt would make the prompt's own one a part of its input.
-        bucket if bucket.has_instructions else replace(bucket, instruction=instruction)
+        replace(bucket, instruction=instruction) if bucket.num_without_instruction else bucket
         for bucket in buckets
     ]
 

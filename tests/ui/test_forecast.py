@@ -70,6 +70,9 @@ def test_a_muted_bucket_and_prompts_without_instruction_get_no_forecast(
     both = drop(session, arrange(Notes={"a.txt": "one\n"}, SQL={"a.jsonl": FILE}))
     assert both.count("<li>") == 2
     assert "Notes:</span><b>No instruction found" in both
+    mixed = drop(session, arrange(Notes={"a.txt": "one\ntwo\n", "b.jsonl": FILE}))
+    assert "<b>No instruction in 2 of 5 prompts.</b> <span>Type one under Advanced" in mixed
+    assert mixed.count("<li>") == 2
     on.prompts.set_instruction("Name the kind of note.", session)
     assert "No instruction found" not in drop(session, notes)
 
@@ -234,7 +237,9 @@ def test_it_says_how_forecasts_of_the_same_model_turned_out(
 
 
 def test_names_are_only_ever_text() -> None:
-    found = [(name, Forecast(sureness=0.75, num_prompts=1)) for name in ("<b>Q</b>", "Legal")]
+    found = [
+        (Bucket(name), Forecast(sureness=0.75, num_prompts=1)) for name in ("<b>Q</b>", "Legal")
+    ]
     told = forecast_html(found)
     assert "&lt;b&gt;Q&lt;/b&gt;:" in told
     assert "its own answer to 1 prompt a probability of 0.75" in told

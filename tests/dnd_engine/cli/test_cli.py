@@ -312,7 +312,7 @@ def test_an_instruction_that_no_bucket_takes_is_refused_before_models_load(
     arguments = [word.format(adapter=adapter) for word in command]
     result = dnd(*arguments, own, "--instruction", "Write it backwards.")
     assert result.exit_code == 1
-    assert "no bucket takes --instruction" in result.stderr
+    assert "no prompt takes --instruction" in result.stderr
 
 
 def test_prompts_without_an_instruction_are_told_so_before_models_load(tmp_path: Path) -> None:
@@ -320,7 +320,27 @@ def test_prompts_without_an_instruction_are_told_so_before_models_load(tmp_path:
     notes.write_text("Dentist on Tuesday at 9\nBuy paint\n", encoding="utf-8")
     result = dnd("generate", notes, "--generator", tmp_path / "none")
     assert result.exit_code == 1
-    assert "prompts: no instruction found. Give one with --instruction" in result.stderr
+    assert "prompts: no instruction found, so this bucket is not imprinted" in result.stderr
+    assert "Give one with --instruction." in result.stderr
+
+
+def test_the_prompts_of_a_bucket_that_have_no_instruction_are_counted(tmp_path: Path) -> None:
+    notes, own = tmp_path / "notes.txt", tmp_path / "own.jsonl"
+    notes.write_text("Dentist on Tuesday at 9\nBuy paint\n", encoding="utf-8")
+    own.write_text(json.dumps({"prompt": "Name the kind.\n\nMilk"}), encoding="utf-8")
+    arguments = ("generate", notes, own, "--generator", tmp_path / "none")
+    told = dnd(*arguments).stderr
+    assert "prompts: 2 of 3 prompts have no instruction and are not imprinted. Give one" in told
+    assert "--instruction" not in dnd(*arguments, "--instruction", "Name the kind.").stderr
+
+
+def test_inspect_says_that_prompts_without_an_instruction_get_no_verdict(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("Dentist on Tuesday at 9\nBuy paint\n", encoding="utf-8")
+    adapter = write_files(make_adapter().files(), tmp_path / "adapter")
+    told = dnd("inspect", adapter, "--prompts", notes, "--files").stderr
+    assert "so this bucket is left out of the verdict" in told
+    assert "imprinted" not in told
 
 
 def test_prompts_are_not_ignored_for_an_adapter_that_is_checked_by_its_files(

@@ -330,19 +330,28 @@ def test_the_first_prompts_of_a_sorted_file_are_not_all_that_is_measured() -> No
     assert max(int(text.split()[1]) for text in chosen) > 200
 
 
-def test_an_instruction_goes_above_every_prompt_of_a_bucket_that_has_none() -> None:
+def test_an_instruction_goes_above_every_prompt_that_has_none() -> None:
     plain = Bucket("plain", 1.0, (prompt_file("one", "two", "one"),))
-    own = Bucket("own", 1.0, (prompt_file("Say it.\n\nthree", "four"),))
+    own = Bucket("own", 1.0, (prompt_file("Say it.\n\nthree", "Say it.\n\nfour"),))
     given, kept = with_instruction([plain, own], "  Shout.\n\n Twice.  \n")
     assert kept is own
     assert given.instruction == "Shout.\n Twice."
     assert [p.text for p in given.prompts] == [f"Shout.\n Twice.\n\n{n}" for n in ("one", "two")]
     assert given.num_prompts == 2
-    assert given.has_instructions
-    assert not plain.has_instructions
+    assert (plain.num_without_instruction, given.num_without_instruction) == (2, 0)
     drawn = draw_prompt_batch([given], 2, 0)
     assert {p.text for p in drawn} == {p.text for p in given.prompts}
     assert with_instruction([plain], " \n") == [plain]
+
+
+def test_an_instruction_fills_only_the_prompts_of_a_bucket_that_lack_one() -> None:
+    mixed = Bucket("mixed", 1.0, (prompt_file("Say it.\n\none", "two", "Shout.\n\ntwo"),))
+    assert mixed.num_without_instruction == 1
+    (given,) = with_instruction([mixed], "Shout.")
+    texts = ["Say it.\n\none", "Shout.\n\ntwo"]
+    assert [p.text for p in given.prompts] == texts
+    assert (given.num_prompts, given.num_without_instruction) == (2, 0)
+    assert {p.text for p in draw_prompt_batch([given], 2, 0)} == set(texts)
 
 
 def test_an_instruction_has_a_bounded_length() -> None:

@@ -75,7 +75,7 @@ class PromptEvents:
         return updates
 
     def set_instruction(self, instruction: str, session: Session) -> Updates:
-        """Set the instruction for buckets whose prompts have none, while it is typed.
+        """Set the instruction for prompts that have none, while it is typed.
 
         The forecast stays until the instruction is complete, so that the page does not jump.
         """
@@ -143,8 +143,8 @@ class PromptEvents:
         for bucket in buckets_on(arrangement, session):
             forecast = session.forecasts.get((model, _contents(bucket)))
             counts = bool(bucket.files) and bucket.weight > 0
-            if counts and (forecast is not None or not bucket.has_instructions):
-                found.append((bucket.name, forecast))
+            if counts and (forecast is not None or bucket.num_without_instruction):
+                found.append((bucket, forecast))
         return forecast_html(found, gauge)
 
     def _read(

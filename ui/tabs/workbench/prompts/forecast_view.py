@@ -9,6 +9,7 @@ from ui.text import N_, _, ngettext, number
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Forecast, Sure
     from dnd_engine.generator.report import ForecastGauge
+    from dnd_engine.prompts.buckets import Bucket
 
 _SURE: Mapping["Sure", str] = {
     "sure": N_("Given your instruction, the model is sure of its answers."),
@@ -19,12 +20,12 @@ _ICONS: Mapping["Sure", str] = {"sure": "check", "partly": "info", "unsure": "wa
 
 
 def forecast_html(
-    found: Sequence[tuple[str, "Forecast | None"]], gauge: "ForecastGauge | None" = None
+    found: Sequence[tuple["Bucket", "Forecast | None"]], gauge: "ForecastGauge | None" = None
 ) -> str:
     """Draw the forecasts of the buckets on the canvas.
 
     Args:
-        found: Names of buckets, with their forecasts; None for a bucket without an instruction.
+        found: Buckets with their forecasts; None if no prompt could be asked.
         gauge: How forecasts by the same model turned out on unseen tasks, if that was measured.
             Without it, nothing is said of the adapter.
 
@@ -34,14 +35,12 @@ def forecast_html(
     if not found:
         return ""
     lines, reasons = [], []
-    for name, forecast in found:
-        of = f"<span class='dnd-forecast-of'>{esc(name)}:</span>" if len(found) > 1 else ""
+    for bucket, forecast in found:
+        name = esc(bucket.name)
+        of = f"<span class='dnd-forecast-of'>{name}:</span>" if len(found) > 1 else ""
+        if bucket.num_without_instruction:
+            lines.append(f"<li>{icon('info')}<div>{of}{_lacking(bucket)}</div>")
         if forecast is None:
-            more = _("Type one under Advanced; without it, this bucket is not imprinted.")
-            lines.append(
-                f"<li>{icon('info')}<div>{of}<b>{_('No instruction found.')}</b> "
-                f"<span>{more}</span></div>"
-            )
             continue
         # Empty if nothing was measured; then only the model's sureness is stated.
         expected = _expected(forecast, gauge)
@@ -49,11 +48,27 @@ def forecast_html(
             f"<li>{icon(_ICONS[forecast.sure])}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
             f"<span>{expected}</span></div>"
         )
-        reasons.append(f"<p>{f'{esc(name)}: ' if of else ''}{_why(forecast, gauge)}</p>")
+        reasons.append(f"<p>{f'{name}: ' if of else ''}{_why(forecast, gauge)}</p>")
     return (
         f"<section class='dnd-panel dnd-forecast'><h3 class='dnd-heading'>{_('Forecast')}</h3>"
         f"<ul>{''.join(lines)}</ul>{why(''.join(reasons))}</section>"
     )
+
+
+def _lacking(bucket: "Bucket") -> str:
+    """Say how many prompts have no instruction, and what to do."""
+    bare, total = bucket.num_without_instruction, bucket.num_prompts
+    if bare == total:
+        told = _("No instruction found.")
+        more = _("Type one under Advanced; without it, this bucket is not imprinted.")
+    else:
+        told = _(
+            "No instruction in {number} of {total} prompts.",
+            number=number(bare),
+            total=number(total),
+        )
+        more = _("Type one under Advanced; without it, they are not imprinted.")
+    return f"<b>{told}</b> <span>{more}</span>"
 
 
 def _expected(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:

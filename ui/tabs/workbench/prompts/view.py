@@ -89,8 +89,8 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
             instruction = Textbox(
                 label=_("Instruction for prompts that have none"),
                 info=_(
-                    "Put above every prompt of a bucket whose prompts have no instruction of their "
-                    "own. Kept in the adapter's recipe."
+                    "Put above every prompt that has no instruction of its own. Kept in the "
+                    "adapter's recipe."
                 ),
                 max_length=FIXED.max_instruction_chars,
                 elem_id="dnd-instruction",
