@@ -24,7 +24,7 @@ from ui.handlers import Handlers
 from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.measure.view import measured_html
-from ui.text import number, score_number, speaking
+from ui.text import localized, score_number, speaking
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -490,4 +490,4 @@ def test_scores_are_written_as_the_engine_writes_them() -> None:
     with speaking("de"):
         assert score_number(0.141) == "0,14", "a comma does not begin a number"
         assert score_number(-0.03, signed=True) == "-0,03"
-        assert number(1234.5, ",.1f") == "1.234,5"
+        assert localized("1,234.5") == "1.234,5"
