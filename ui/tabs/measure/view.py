@@ -429,7 +429,7 @@ def _race(own: "RowResult", points: Sequence["RowResult"]) -> str:
     return f"<span>{icon('info')}<span>{told}</span></span>"
 
 
-def _table_html(measured: "Measurement", modes: Sequence[str]) -> str:
+def _table_html(measured: "Measurement", modes: Sequence["Mode"]) -> str:
     """Draw the table of rows, trained ones at their last point, with right-aligned numbers."""
     options = bool(measured.sides.options)
     columns = [c for c in _MEASURE_HEAD if c != "choice" or options]
