@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from dnd_engine.config import MeasureConfig
 from dnd_engine.errors import MeasureError
 from dnd_engine.lora.seen import Seen, digests, with_inputs
-from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.prompts.files import FORMATS, Prompt, PromptFile, labelled_suffixes
 from dnd_engine.scoring.questions import ask, free_metric
 from dnd_engine.tasks.audit import bare_identifies, unscored
 from dnd_engine.tasks.folder import Example, Mode
@@ -127,6 +128,13 @@ def labelled_rows(file: PromptFile) -> list[Prompt]:
         MeasureError: If no prompt has a label.
     """
     found = [prompt for prompt in file.prompts if prompt.label]
+    suffix = PurePosixPath(file.name).suffix.lower()
+    if not found and suffix in FORMATS and not FORMATS[suffix].has_labels:
+        *others, last = labelled_suffixes()
+        raise MeasureError(
+            f"{file.name}: expected a label beside each prompt, but {suffix[1:]} files have no "
+            f"columns. Use {', '.join(others)} or {last}."
+        )
     if not found:
         raise MeasureError(
             f"{file.name}: expected a label beside each prompt, got none for {len(file.prompts)} "

@@ -113,6 +113,7 @@ def test_the_adapter_in_the_bar_is_named_and_rows_are_counted(
     ("name", "text", "words"),
     [
         ("rows.csv", "prompt\none\n", "expected a label beside each prompt"),
+        ("meeting notes.txt", "one\n", "txt files have no columns. Use csv, tsv"),
         ("rows.pdf", "%PDF", "PDF is not a prompt file"),
         ("rows.jsonl", "[]", "Line 1"),
         ("<b>.csv", "prompt\none\n", "&lt;b&gt;.csv"),
@@ -165,6 +166,17 @@ def test_a_measurement_tells_verdicts_a_table_a_picture_and_files(
     assert (
         "| Bare | This adapter |" in Path(done["measure_keep_markdown"].value["path"]).read_text()
     )
+
+
+def test_details_are_apart_from_what_each_step_draws_again(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    """Drawn again, an unfolded section would fold itself."""
+    done = measure(on, session, rows(), request_of("s"))[-1]
+    assert "<details" not in done["measure_found"]
+    assert "Intervals are 95 %" in done["measure_notes"]
+    assert "open" not in done["measure_notes_box"].constructor_args
+    assert done["measure_notes_box"].visible is True
 
 
 def test_rows_without_an_instruction_are_named_and_qualify_the_verdict(

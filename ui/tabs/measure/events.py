@@ -23,6 +23,7 @@ from ui.tabs.measure.view import (
     TrainedRow,
     measured_html,
     most_measured,
+    notes_html,
     of_html,
     train_of_html,
 )
@@ -318,6 +319,8 @@ class MeasureEvents:
         trained = found.measured.trained
         return {
             "measure_found": measured_html(found, session.made),
+            "measure_notes_box": gr.Accordion(visible=True),
+            "measure_notes": notes_html(found.measured),
             "measure_take_row": gr.Row(visible=bool(trained)),
             **{f"measure_take_{row}": gr.Button(visible=row in trained) for row in TRAINED},
         }

@@ -101,6 +101,8 @@ class MeasurePanel:
     train_stop: gr.Button
     stages: gr.HTML
     found: gr.HTML
+    notes_box: gr.Accordion
+    notes: gr.HTML
     take_row: gr.Row
     take: Mapping[TrainedRow, gr.Button]
     take_told: gr.HTML
@@ -140,7 +142,12 @@ def measure_panel(*, shared: bool) -> MeasurePanel:
     ) as order:
         with gr.Column(elem_id="dnd-measure-rows", min_width=0):
             of = gr.HTML("", padding=False, elem_id="dnd-measure-of")
-            file = gr.File(label=_("Rows with labels"), height=116, elem_id="dnd-measure-file")
+            file = gr.File(
+                label=_("Rows with labels"),
+                file_types=[f".{suffix}" for suffix in labelled_suffixes()],
+                height=148,
+                elem_id="dnd-measure-file",
+            )
             gr.HTML(drawn(facts, rows), padding=False)
             told = gr.HTML("", padding=False, elem_id="dnd-measure-told")
             limit = Slider(
@@ -208,6 +215,14 @@ def measure_panel(*, shared: bool) -> MeasurePanel:
         }
     take_told = gr.HTML("", padding=False, elem_id="dnd-measure-take-told")
     found = gr.HTML("", padding=False, elem_id="dnd-measured")
+    # A component of its own, because `found` is drawn again at each step, which would fold it.
+    with gr.Accordion(
+        _("How it was measured, in detail"),
+        open=False,
+        visible=False,
+        elem_id="dnd-measured-notes",
+    ) as notes_box:
+        notes = gr.HTML("", padding=False)
     with gr.Row(visible=False, elem_id="dnd-measure-keep") as keep_row:
         gr.HTML(drawn(label_html, _("Keep the result:")), padding=False, min_width=0)
         keep = {
@@ -231,6 +246,8 @@ def measure_panel(*, shared: bool) -> MeasurePanel:
         train_stop=train_stop,
         stages=stages,
         found=found,
+        notes_box=notes_box,
+        notes=notes,
         take_row=take_row,
         take=take,
         take_told=take_told,
@@ -309,7 +326,6 @@ def measured_html(found: "Found", now: "Made | None") -> str:
         )
         other = f"<div class='dnd-notice'>{icon('info')}<div>{words}</div></div>"
     modes = [mode for mode in sides.modes if any(r.mode == mode for r in measured.rows)]
-    notes = "".join(f"<li>{prose(note)}</li>" for note in measured.notes)
     charts = race_charts(
         measured,
         names={key: _(name) for key, name in LINES.items()},
@@ -333,10 +349,13 @@ def measured_html(found: "Found", now: "Made | None") -> str:
         f"<h3 class='dnd-heading'>{_('Score over the time it takes to get there')}</h3>"
         "</div>"
         f"<div class='dnd-race-modes'>{curves}</div></section>"
-        "<details class='dnd-panel dnd-made'>"
-        f"<summary>{_('How it was measured, in detail')}</summary>"
-        f"<ul class='dnd-faults' lang='en'>{notes}</ul></details>"
     )
+
+
+def notes_html(measured: "Measurement") -> str:
+    """List how it was measured, apart from the results."""
+    notes = "".join(f"<li>{prose(note)}</li>" for note in measured.notes)
+    return f"<ul class='dnd-faults' lang='en'>{notes}</ul>"
 
 
 def mode_words(mode: str) -> str:

@@ -61,4 +61,7 @@ def measured(panel: MeasurePanel) -> str:
 
 def _found(panel: MeasurePanel) -> str:
     taken = " ".join(f"measure_take_{row}" for row in panel.take)
-    return f"measure_stages measure_found measure_take_told measure_take_row {taken}"
+    return (
+        "measure_stages measure_found measure_notes_box measure_notes measure_take_told "
+        f"measure_take_row {taken}"
+    )
