@@ -66,12 +66,16 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
     download.value.save_as(tmp_path / "measured.json")
     assert json.loads((tmp_path / "measured.json").read_text())["adapter"] == "sql"
 
+    details = page.locator("#dnd-measured-notes")
+    details.get_by_role("button").click()
+    expect(details.locator("li").first).to_be_visible()
     with engine.pace.held("train", at=6):
         page.locator("#dnd-train-start").click()
         expect(page.locator("#dnd-measure-stages li.is-running")).to_contain_text("of 40, loss")
         expect(found.locator(".mark.is-labels")).not_to_have_count(0)  # drawn while it trains
     expect(page.locator("#dnd-measure-stages summary")).to_contain_text("How it was trained")
     expect(found.locator(".mark.is-labels")).to_have_count(8)
+    expect(details.locator("li").first).to_be_visible()  # results drawn again do not fold it
     expect(found).to_contain_text("scored as much after 3.0 s of training, in 10 steps")
     page.locator("#dnd-take-trained_lora").click()
     bar = page.locator("#dnd-adapter")
