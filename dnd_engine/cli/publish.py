@@ -41,7 +41,7 @@ def publish(
         Path | None,
         typer.Option(
             help="DIR/NAME: a folder in DIR, which vLLM's resolver reads; NAME.gguf for "
-            "llama-server. Default: your data folder."
+            "llama-server. With --engine, default: your data folder."
         ),
     ] = None,
     engine: Annotated[
@@ -77,6 +77,11 @@ def publish(
     if to is not None and target is not None and not _suits(to, target):
         wanted = "a folder" if not target.suffix else f"a {target.suffix} file"
         raise ConfigError(f"{target.title} reads {wanted}, and `{to}` is none. Change --to.")
+    if to is not None and not (_is_gguf(to) or _is_folder(to)):
+        raise ConfigError(
+            f"servers read folders and .gguf files, and `{to}` is neither. Change --to to DIR/NAME "
+            "or NAME.gguf."
+        )
     find = find_adapter(adapter, library)
     loaded = load_engine(config)
     read = at_strength(strength, find(loaded))
@@ -117,12 +122,20 @@ def publish(
 
 
 def _suits(path: Path, target: "EngineTarget") -> bool:
-    """Return whether an engine reads the format that `path` implies; PEFT exports may be zips."""
-    return path.suffix != ".zip" and _is_gguf(path) == (target.suffix == GGUF)
+    """Return whether an engine reads the format that `path` implies."""
+    return _is_gguf(path) if target.suffix == GGUF else _is_folder(path)
 
 
 def _is_gguf(path: Path) -> bool:
     return path.suffix == GGUF
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a path names a folder: a version may end it, such as `.5`, but no file type.
+
+    Otherwise a PEFT export would write a zip, which no server reads.
+    """
+    return not path.suffix[1:].isalpha()
 
 
 def _contract(adapter: "Adapter") -> "Contract":

@@ -187,6 +187,8 @@ def test_a_server_of_another_base_is_refused(kind: str, adapter: Path) -> None:
         (("--engine", "vllm", "http://localhost:1", "--to", "a.gguf"), "vLLM reads a folder"),
         (("--engine", "llama-server", "http://localhost:1", "--to", "a"), "reads a .gguf file"),
         (("--engine", "vllm", "http://localhost:1", "--to", "a.zip"), "vLLM reads a folder"),
+        (("--to", "a.zip"), "Change --to to DIR/NAME or NAME.gguf."),
+        (("--to", "a.safetensors"), "Change --to to DIR/NAME or NAME.gguf."),
     ],
 )
 def test_wrong_arguments_are_refused(
@@ -201,7 +203,7 @@ def test_wrong_arguments_are_refused(
     assert made.exit_code == 1
     assert message in made.output
     assert not (tmp_path / "a").exists()
-    assert not (tmp_path / "a.gguf").exists()
+    assert not list(tmp_path.glob("a.*"))
 
 
 # llama-server
