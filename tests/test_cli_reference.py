@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from dnd_engine.cli import add_commands, app
 
@@ -112,6 +113,14 @@ def test_a_shell_completes_commands_and_options(words: str, expected: list[str])
     last = str(len(words.split()) - 1)
     shown = dnd(_DND_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=last)
     assert shown.split() == expected
+
+
+@pytest.mark.parametrize("port", ["70000", "0", "-1"])
+def test_a_port_that_does_not_exist_is_refused(port: str) -> None:
+    add_commands()
+    result = CliRunner().invoke(app, ["serve", "--port", port])
+    assert result.exit_code == 2
+    assert "Invalid value for '--port'" in result.stderr
 
 
 def test_the_completion_script_can_be_shown() -> None:

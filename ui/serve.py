@@ -167,7 +167,9 @@ def serve(
         str | None,
         typer.Option(help="Address to listen on; default: this computer only, or all on a Space."),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; default: 7860.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on; default: 7860.")
+    ] = None,
     mcp: Annotated[
         bool, typer.Option("--mcp", help="Offer the endpoints as tools to MCP clients too.")
     ] = False,
