@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.errors import LibraryError
 from dnd_engine.library import DamagedEntry, Entry, Library
+from dnd_engine.prompts.words import one_line
 from dnd_engine.wording import mode_label
 
 if TYPE_CHECKING:
@@ -223,10 +224,7 @@ def _facts(entry: "Entry") -> list[str]:
     buckets = [
         f"  {name}: weight {weight:g}, {count} prompts" for name, weight, count in entry.buckets
     ]
-    measured: dict[str, Any] = {
-        "Checks": entry.checks,
-        "Votes": entry.votes,
-    }
+    votes = ", ".join(f"{option} {count}" for option, count in entry.votes.items())
     return [
         _line(entry),
         f"Key: {entry.key}",
@@ -244,5 +242,16 @@ def _facts(entry: "Entry") -> list[str]:
             if recipe
             else ["Recipe: unknown"]
         ),
-        *(f"{title}: {values}" for title, values in measured.items() if values),
+        *_checks(entry),
+        *([f"Votes: {votes}"] if votes else []),
     ]
+
+
+def _checks(entry: "Entry") -> list[str]:
+    """Return the sentences that `dnd inspect` printed, as stored with the adapter."""
+    # An imported adapter's may be from a stranger's file.
+    if not isinstance(said := entry.checks.get("words"), list) or not said:
+        return []
+    strength = entry.checks.get("strength")
+    at = "" if strength in (None, entry.strength) else f" at strength {strength}"
+    return [f"Checks{at}:", *(f"  {one_line(str(sentence))}" for sentence in said)]

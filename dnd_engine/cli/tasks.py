@@ -14,7 +14,7 @@ from dnd_engine.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from dnd_engine.tasks.audit import Fault
 
@@ -33,8 +33,17 @@ def list_tasks(folders: Folders, as_json: Json = False) -> None:
     show(
         {"tasks": [asdict(info) for info in index]},
         as_json,
-        "\n".join(f"{i.slug:36} {i.split:8} {i.metric:7} {i.family:24} {i.licence}" for i in index),
+        "\n".join(_aligned([(i.slug, i.split, i.metric, i.family, i.licence) for i in index])),
     )
+
+
+def _aligned(rows: "Sequence[tuple[str, ...]]") -> list[str]:
+    """Align the columns of rows, each as wide as its longest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        " ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 @app.command("check")
@@ -71,13 +80,15 @@ def check_tasks(folders: Folders, as_json: Json = False) -> None:
 @plain_errors
 def make_tasks(
     out: Annotated[Path, typer.Argument(help="Folder to make.")],
+    # The lower limits are those of `write_families`, typed in because its import is slow.
     seed: Annotated[int, typer.Option(help="Seed for inputs and wordings.")] = 0,
-    train: Annotated[int, typer.Option(min=1, help="Training examples per task.")] = 200,
+    train: Annotated[int, typer.Option(min=40, help="Training examples per task.")] = 200,
     test: Annotated[int, typer.Option(min=1, help="Test examples per task.")] = 40,
     operations: Annotated[
         int | None,
         typer.Option(
-            help="Number of tasks, sampled by seed, with every kind of holdout; default: all."
+            min=12,
+            help="Number of tasks, sampled by seed, with every kind of holdout; default: all.",
         ),
     ] = None,
     as_json: Json = False,

@@ -17,6 +17,8 @@ from dnd_engine.config import EngineConfig
 from dnd_engine.library import Library
 from dnd_engine.lora.adapter import write_files
 from dnd_engine.prompts.reading import Choices
+from dnd_engine.tasks.families.sample import MIN_OPERATIONS
+from dnd_engine.tasks.families.write import _MIN_TRAIN
 from tests.dnd_engine.hub_server import TOKEN, Hub
 from tests.dnd_engine.serving.chat_server import running_chat
 from tests.dnd_engine.tiny import make_adapter
@@ -147,6 +149,25 @@ def test_tasks_list_and_check_pass_a_sound_folder(tmp_path: Path) -> None:
     assert json.loads(checked.stdout)["num_test"] == 24
 
 
+def test_tasks_of_long_names_are_listed_in_columns(tmp_path: Path) -> None:
+    folder = task_folder(tmp_path / "tasks")
+    index = (folder / "tasks.csv").read_text(encoding="utf-8")
+    (folder / "tasks.csv").write_text(index.replace("first,", "f" * 50 + ","), encoding="utf-8")
+    first, second = dnd("tasks", "list", folder).stdout.splitlines()
+    assert first.index(" train") == second.index(" heldout") == 50
+
+
+@pytest.mark.parametrize(
+    ("option", "least"), [("--train", _MIN_TRAIN), ("--operations", MIN_OPERATIONS)]
+)
+def test_tasks_make_states_the_ranges_that_it_accepts(
+    tmp_path: Path, option: str, least: int
+) -> None:
+    result = dnd("tasks", "make", tmp_path / "new", option, least - 1)
+    assert result.exit_code == 2
+    assert f"greater than or equal to {least}" in result.stderr
+
+
 def test_tasks_check_fails_on_a_constant_answer(tmp_path: Path) -> None:
     result = dnd("tasks", "check", task_folder(tmp_path / "tasks"))
     assert result.exit_code == 1
@@ -208,6 +229,11 @@ def test_library_commands_do_what_they_say(tmp_path: Path) -> None:
     assert shown["sha256"] == make_adapter().sha256
     assert Path(shown["path"], "adapter_config.json").is_file()
     assert "Recipe: unknown" in dnd("library", "show", "first", *place).stdout
+    shelf.update("first", checks={"strength": 0.5, "words": ["It works."]}, votes={"base": 2})
+    facts = dnd("library", "show", "first", *place).stdout
+    assert "Checks at strength 0.5:\n  It works.\nVotes: base 2\n" in facts
+    shelf.update("first", checks={"words": "of another tool"})
+    assert "Checks" not in dnd("library", "show", "first", *place).stdout
     deleted = dnd("library", "delete", "first", *place).stdout
     assert f"`dnd library undo {shown['key']}` restores it" in deleted
     assert names() == ["one-2"]
