@@ -212,7 +212,12 @@ class ServerLimits:
         """
         values: dict[str, int] = {}
         for setting in settings:
-            name, _equals, value = setting.partition("=")
+            name, equals, value = setting.partition("=")
+            if name and equals and name not in _numbers():
+                raise ConfigError(
+                    f"`--limit`: there is no limit {name[:60]!r}. SECURITY.md says what each "
+                    f"bounds: {', '.join(_numbers())}."
+                )
             # `int` alone would also take signs, blanks and underscores.
             if name not in _numbers() or not value.isdecimal():
                 raise ConfigError(

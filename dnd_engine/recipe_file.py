@@ -34,7 +34,16 @@ def read_recipe(
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ConfigError(f"recipe `{path}` is nested too deep to be read.") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:  # dates and numbers out of range too
+    except OSError as error:
+        raise ConfigError(
+            f"recipe `{path}` cannot be read: {error.strerror or error}. Name a YAML file of "
+            "settings."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"`{path}` is no recipe file: it holds no text. Name a YAML file of settings."
+        ) from error
+    except (ValueError, yaml.YAMLError) as error:  # dates and numbers out of range too
         raise ConfigError(f"recipe `{path}` cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"recipe `{path}` must be a mapping of settings.")

@@ -40,6 +40,13 @@ def test_what_is_blank_or_of_another_kind_is_refused_by_its_setting(
         read(tmp_path, text)
 
 
+def test_a_file_without_text_is_no_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "adapter.zip"
+    path.write_bytes(b"PK\x03\x04\xff\xfe")
+    with pytest.raises(ConfigError, match=r"adapter\.zip` is no recipe file: it holds no text\."):
+        TrainRecipe.read(path)
+
+
 def test_blank_is_none_where_none_may_stand_and_numbers_may_be_written_any_way(
     tmp_path: Path,
 ) -> None:

@@ -38,9 +38,11 @@ def test_a_limit_of_nothing_is_refused() -> None:
 def test_limits_are_set_by_name() -> None:
     limits = ServerLimits.of(["sessions=3", "queued_calls=7", "sessions=4"])
     assert limits == ServerLimits(sessions=4, queued_calls=7)
-    for setting in ("sessions", "sessions=", "sessions=few", "sessions=-1", "max_files=3", "=1"):
+    for setting in ("sessions", "sessions=", "sessions=few", "sessions=-1", "=1"):
         with pytest.raises(ConfigError, match=r"expected NAME=NUMBER, got .*queued_calls_per_vis"):
             ServerLimits.of([setting])
+    with pytest.raises(ConfigError, match=r"there is no limit 'max_files'\. .*: sessions, "):
+        ServerLimits.of(["max_files=3"])
     with pytest.raises(ConfigError, match="`sessions` must be at least 1, got 0"):
         ServerLimits.of(["sessions=0"])
 
