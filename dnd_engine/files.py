@@ -76,6 +76,20 @@ def asset_path(*parts: str) -> Path:
     )
 
 
+def obstacle(path: Path) -> str | None:
+    """Return why nothing can be written at a path; None if nothing is known against it.
+
+    Missing folders above it are no obstacle: `written_aside` makes them.
+    """
+    for parent in path.parents:
+        if os.path.isdir(parent):  # noqa: PTH112 - `Path.is_dir` raises without access
+            may = os.access(parent, os.W_OK | os.X_OK)
+            return None if may else f"no permission to write in `{parent}`"
+        if os.path.lexists(parent):
+            return f"`{parent}` is not a folder"
+    return None
+
+
 @contextmanager
 def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
     """Write a file or folder atomically and durably.

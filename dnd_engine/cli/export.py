@@ -44,7 +44,10 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export an adapter for PEFT or llama.cpp, or merged into its base."""
+    from dnd_engine.export.place import check_place
+
     target = export_target(format)
+    check_place(out, target)
     find = find_adapter(adapter, library)
     engine = load_engine(config)
     read = at_strength(strength, find(engine))

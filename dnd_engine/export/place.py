@@ -8,20 +8,16 @@ from safetensors import SafetensorError
 
 from dnd_engine.errors import DndError, ExportError
 from dnd_engine.export.registry import EXPORTS, ExportTarget
-from dnd_engine.files import written_aside
+from dnd_engine.files import obstacle, written_aside
 
 
-@contextmanager
-def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:
-    """Check a destination, and yield a temporary path that replaces it when complete.
+def check_place(path: Path, target: ExportTarget) -> None:
+    """Check a destination, before anything is computed for it.
 
     Args:
         path: Destination. An existing file is replaced; a folder only if it is empty or contains
             only an earlier export's files.
         target: The export's target.
-
-    Yields:
-        A path that does not exist yet.
 
     Raises:
         ExportError: If `path` is not what the target needs, is taken, or cannot be written to.
@@ -38,6 +34,25 @@ def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:
     # Writing replaces a folder with everything in it.
     if path.is_dir() and {file.name for file in path.iterdir()} - target.own_files:
         raise ExportError(f"`{path}` holds other files. Choose a new or an empty folder.")
+    if (reason := obstacle(path)) is not None:
+        raise ExportError(f"`{path}` cannot be written: {reason}. Choose another place.")
+
+
+@contextmanager
+def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:
+    """Check a destination, and yield a temporary path that replaces it when complete.
+
+    Args:
+        path: Destination, as in `check_place`.
+        target: The export's target.
+
+    Yields:
+        A path that does not exist yet.
+
+    Raises:
+        ExportError: As `check_place` does, or if the disk refuses a write.
+    """
+    check_place(path, target)
     try:
         with written_aside(path) as aside:
             yield aside

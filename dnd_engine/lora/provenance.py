@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from dnd_engine.config import ImprintConfig, Mix, RefineConfig, Teacher
 from dnd_engine.errors import PromptFileError, RecipeError
-from dnd_engine.files import write_whole
+from dnd_engine.files import obstacle, write_whole
 from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
@@ -447,6 +447,7 @@ class Recipe:
             RecipeError: If `path` cannot be written to.
         """
         path = Path(path)
+        check_recipe_place(path)
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
         try:
             write_whole(path, text)
@@ -468,9 +469,21 @@ class Recipe:
         )
 
 
+_RECIPES = "Use a recipe saved as JSON, or the `provenance.json` of an adapter."
 _RECIPE = TypeAdapter(Recipe)
 _IMPRINTING = TypeAdapter(Imprinting)
 _REFINEMENT = TypeAdapter(Refinement)
+
+
+def check_recipe_place(path: Path) -> None:
+    """Check where a recipe is to be saved, before an adapter is made.
+
+    Raises:
+        RecipeError: If `path` cannot be written to.
+    """
+    reason = "it is a folder" if path.is_dir() else obstacle(path)
+    if reason is not None:
+        raise RecipeError(f"`{path}` cannot be written: {reason}. Choose another place.")
 
 
 def read_recipe(path: Path | str) -> Recipe:
@@ -483,12 +496,14 @@ def read_recipe(path: Path | str) -> Recipe:
     try:
         if path.stat().st_size > FIXED.max_recipe_bytes:
             most = FIXED.max_recipe_bytes // 1_000_000
-            raise RecipeError(f"`{path}` is over {most} MB, too large for one.")
+            raise RecipeError(f"`{path}` is over {most} MB, too large for a recipe. {_RECIPES}")
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"recipe `{path}` cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"`{path}` is no recipe file: it holds no text. {_RECIPES}") from error
     except (ValueError, RecursionError) as error:
-        raise RecipeError(f"recipe `{path}` is not JSON: {error}.") from error
+        raise RecipeError(f"recipe `{path}` is not JSON: {error}. {_RECIPES}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe `{path}` must be an object, got a {type(values).__name__}.")
     try:
