@@ -25,6 +25,8 @@ Doing = Literal[
     "shuffled",
     "wrong",
     "compare_adapters",
+    # the checks after a synthesis, which yield no steps of their own
+    "run_checks",
     # `ask` and `refine`
     "ask",
     "answered",
@@ -96,6 +98,7 @@ _ENGLISH: Mapping[Doing, str] = {
     "shuffled": "Shuffled prompts",
     "wrong": "Wrong prompts",
     "compare_adapters": "On {num_prompts} prompts",
+    "run_checks": "Comparing its answers with those of the base",
     "ask": "Asking the teacher",
     "measure_ordinary": "Once per base model: measuring its ordinary answers",
     "ask_with_instruction": "Asking with the instruction: {done} of {total} prompts",

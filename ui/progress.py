@@ -19,6 +19,7 @@ _DOING: Mapping[Doing, str] = {
     "shuffled": N_("shuffled prompts"),
     "wrong": N_("wrong prompts"),
     "compare_adapters": N_("on {num_prompts} prompts"),
+    "run_checks": N_("Checking"),
     "ask": N_("Asking the teacher"),
     "train": N_("Loss {loss}"),
     "answered": N_("“{answer}” to {same} of {total} prompts"),

@@ -3,7 +3,8 @@
 import platform
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +29,7 @@ from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
 from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, PromptFileError
 from dnd_engine.library import Library
 from dnd_engine.lora.provenance import Imprinting
-from dnd_engine.progress import finish
+from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.buckets import (
     Bucket,
     check_buckets,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.lora.provenance import Recipe
+    from dnd_engine.models.replies import ChatStep
 
 
 InstructionOption = Annotated[
@@ -111,8 +113,21 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make an adapter from unlabeled prompt files."""
+    from dnd_engine.export.place import check_place
+    from dnd_engine.export.registry import export_target
+    from dnd_engine.lora.provenance import check_recipe_place
+
     # What can be refused is refused here, before models load.
     chosen_mix = _mix(mix)
+    keep = keep or name is not None
+    if include_texts and not keep and save_recipe is None:
+        raise typer.BadParameter("--include-texts needs --save-recipe or --keep to store them in.")
+    if out is None and not keep:
+        out = Path("adapter.zip")
+    if out is not None:
+        check_place(out, export_target("peft"))
+    if save_recipe is not None:
+        check_recipe_place(save_recipe)
     shelf = Library(library)
     if name is not None:
         shelf.check_free(name)
@@ -149,14 +164,12 @@ def generate(
             )
         else:
             adapter = finish(engine.regenerate(wanted), show_progress)
+        show_progress(Progress("check", None, 0.0, "run_checks"))
         inspection = engine.inspect(adapter, counting)
         proof = finish(engine.prove(adapter, buckets), show_progress) if prove else None
     # Before anything is written: the results go on the adapter's card.
     adapter = engine.with_checks(adapter, inspection, proof)
     started = time.monotonic()
-    keep = keep or name is not None
-    if out is None and not keep:
-        out = Path("adapter.zip")
     if out is None:
         # `save` verifies too, but the library only stores.
         engine.verify(adapter, adapter.files())
@@ -223,8 +236,9 @@ def _imprint_words(adapter: "Adapter") -> str:
     imprinting = Imprinting.from_json(found)
     alone = "" if "generator" in adapter.provenance else " without a generator"
     return (
-        f" Imprinted{alone} in {adapter.seconds.get('imprint', 0):.1f} s: {imprinting.num_answers} "
-        f"different answers to {imprinting.num_prompts} prompts."
+        f" Imprinted{alone} in {adapter.seconds.get('imprint', 0):.1f} s: "
+        f"{count(imprinting.num_answers, 'different answer')} to "
+        f"{count(imprinting.num_prompts, 'prompt')}."
     )
 
 
@@ -249,7 +263,9 @@ def chat(
     """Show the answers of the base and the adapted model side by side."""
     if adapter is None and not base_only:
         raise typer.BadParameter("name an --adapter, or choose --base-only.")
-    read = None if adapter is None or base_only else find_adapter(adapter, library)
+    if adapter is not None and base_only:
+        raise typer.BadParameter("--base-only asks no --adapter: leave out one of them.")
+    read = None if adapter is None else find_adapter(adapter, library)
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     engine = load_engine(config)
     active = None if read is None else read(engine)
@@ -257,8 +273,12 @@ def chat(
     messages = [{"role": "user", "content": text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
+    steps = engine.chat(messages, adapter=active, sampling=sampling)
+    if sys.stdout.isatty() and not as_json:
+        _show_growing(steps)
+        return
     # Each step has the answers so far, so the last one has them whole.
-    *_, step = engine.chat(messages, adapter=active, sampling=sampling)
+    *_, step = steps
     adapted = step.adapted
     show(
         {
@@ -267,9 +287,25 @@ def chat(
             "adapter_sha256": None if active is None else active.sha256,
         },
         as_json,
-        f"Base:\n{step.base.text}"
-        + (f"\n\nAdapted:\n{adapted.text}" if adapted is not None else ""),
+        _answers(step),
     )
+
+
+def _answers(step: "ChatStep") -> str:
+    adapted = "" if step.adapted is None else f"\n\nAdapted:\n{step.adapted.text}"
+    return f"Base:\n{step.base.text}{adapted}"
+
+
+def _show_growing(steps: Iterable["ChatStep"]) -> None:
+    """Print the answers while they grow: first the base's, then the other from where it is."""
+    shown = ""
+    for step in steps:
+        words = _answers(step if step.base.finished else replace(step, adapted=None))
+        # A tokenizer may still change the end of a text. What is printed stays, so wait.
+        if words.startswith(shown):
+            typer.echo(words[len(shown) :], nl=False)
+            shown = words
+    typer.echo()
 
 
 @plain_errors
@@ -295,6 +331,8 @@ def inspect(
     An adapter of another base is checked by its files: keys, shapes, and what silently does
     nothing, with exit code 1 if anything does.
     """
+    if instruction and prompts is None:
+        raise typer.BadParameter("--instruction goes above the prompts of --prompts: name a file.")
     file = None if prompts is None else read_prompt_file(prompts)
     measured_on = [] if file is None else [Bucket("prompts", 1.0, (file,))]
     measured_on = _instructed(measured_on, instruction, "left out of the verdict")

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+INTERRUPTED = 130
+"""Exit code of a program stopped with Ctrl-C (128 + SIGINT)."""
+
 DEFAULT_BASE = EngineConfig().base
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -154,7 +157,10 @@ def _with_options(
 
 
 def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn a `DndError` into its message and exit code 1. Other exceptions are bugs and pass."""
+    """Turn a `DndError` into its message and exit code 1, and Ctrl-C into a word and code 130.
+
+    Other exceptions are bugs and pass.
+    """
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -163,6 +169,10 @@ def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
         except DndError as error:
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(1) from error
+        except KeyboardInterrupt as stop:
+            # On a line of its own: an answer or a download may be in the middle of one.
+            typer.echo("\nStopped.", err=True)
+            raise typer.Exit(INTERRUPTED) from stop
 
     return wrapped
 
@@ -204,15 +214,24 @@ def progress_bar() -> "Iterator[Callable[[Progress], None]]":
     """Draw the steps of an operation in one line on stderr, as the yielded function gets them."""
     from tqdm import tqdm
 
-    with tqdm(total=1.0, bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}") as bar:
+    measured = "{desc} {percentage:3.0f}%|{bar}| {postfix[0]}"
+    # A list, because tqdm puts a comma before a postfix that is a string.
+    first: Any = [""]  # tqdm's documentation passes lists; its types do not know them
+    with tqdm(total=1.0, bar_format=measured, postfix=first) as bar:
 
-        def show_progress(progress: "Progress") -> None:
-            bar.set_description_str(progress.stage.capitalize(), refresh=False)
-            bar.set_postfix_str(in_english(progress), refresh=False)
-            bar.n = progress.fraction or 0.0
+        def draw(stage: str, fraction: float | None, words: str) -> None:
+            # Without a share, a bar would stay at 0 % or fall back to it.
+            bar.bar_format = "{desc}: {postfix[0]}" if fraction is None else measured
+            bar.set_description_str(stage.capitalize(), refresh=False)
+            first[0] = words
+            bar.n = fraction or 0.0
             bar.refresh()
 
+        def show_progress(progress: "Progress") -> None:
+            draw(progress.stage, progress.fraction, in_english(progress))
+
         yield show_progress
+        draw("Done", 1.0, "")
 
 
 def check_exists(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dnd_engine.cli.common import (
+    INTERRUPTED,
     Json,
     RecipeArgument,
     TasksOption,
@@ -15,9 +16,6 @@ from dnd_engine.cli.common import (
     plain_errors,
     show,
 )
-
-_INTERRUPTED = 130
-"""Exit code of a program stopped with Ctrl-C (128 + SIGINT)."""
 
 
 @plain_errors
@@ -65,7 +63,7 @@ def train(
     except KeyboardInterrupt as stop:
         # The trainer says where it stopped. A second Ctrl-C stops it anywhere, without a message.
         typer.echo(str(stop) or "Stopped at once. The last checkpoint is kept.", err=True)
-        raise typer.Exit(_INTERRUPTED) from stop
+        raise typer.Exit(INTERRUPTED) from stop
     if int(os.environ.get("RANK", "0")) > 0:
         return  # one of several processes; only the first reports
     wrong = result.validation.get("validation_loss_wrong_prompts")

@@ -5,17 +5,22 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from dnd_engine.cli import app
-from dnd_engine.cli.adapters import read_buckets
+from dnd_engine.cli.adapters import _show_growing, read_buckets
+from dnd_engine.cli.common import plain_errors, progress_bar
 from dnd_engine.cli.refine import _score_words
 from dnd_engine.config import EngineConfig
 from dnd_engine.library import Library
 from dnd_engine.lora.adapter import write_files
+from dnd_engine.models.replies import ChatStep, Reply, StopReason
+from dnd_engine.progress import Progress
 from dnd_engine.prompts.reading import Choices
 from dnd_engine.tasks.families.sample import MIN_OPERATIONS
 from dnd_engine.tasks.families.write import _MIN_TRAIN
@@ -89,7 +94,10 @@ def test_help_names_every_command() -> None:
         (["generate"], "no prompt files. Name some, or use --bucket"),
         (["generate", "missing.txt"], "missing.txt"),
         (["generate", "--bucket", "nonsense"], "expected NAME=WEIGHT:FILE,FILE"),
-        (["train", "no-recipe.yaml"], "recipe `no-recipe.yaml` cannot be read"),
+        (
+            ["train", "no-recipe.yaml"],
+            "Error: recipe `no-recipe.yaml` cannot be read: No such file or directory. Name a YAML",
+        ),
         (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be peft, gguf"),
         (["push", "a.zip", "some one/sql"], "`some one/sql` cannot be a repository: expected"),
         (["watch", "nowhere"], "no folder `nowhere`. Expected the --out folder of `dnd train`"),
@@ -326,6 +334,88 @@ def test_a_wrong_recipe_or_name_is_refused_before_models_load(
     result = dnd("generate", prompts, *arguments)
     assert result.exit_code == code
     assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "{folder}/full"], "full` holds other files"),
+        (["--out", "{folder}/a.gguf"], "this format is a folder"),
+        (["--out", "{folder}/file/a.zip"], "file` is not a folder. Choose another place."),
+        (["--save-recipe", "{folder}/full"], "full` cannot be written: it is a folder."),
+        (["--save-recipe", "{folder}/file/r.json"], "file` is not a folder. Choose another place."),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_models_load(
+    tmp_path: Path, prompts: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    (tmp_path / "file").touch()
+    words = [word.format(folder=tmp_path) for word in arguments]
+    # A generator that does not exist is what loading would complain about.
+    result = dnd("generate", prompts, *words, "--generator", tmp_path / "none")
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["chat", "hi", "--adapter", "none", "--base-only"], ("--adapter", "--base-only")),
+        (["generate", "a.txt", "--include-texts"], ("--include-texts", "--save-recipe", "--keep")),
+        (["inspect", "a", "--instruction", "Say it."], ("--instruction", "--prompts")),
+    ],
+)
+def test_options_without_effect_are_refused_by_name(
+    arguments: list[str], named: tuple[str, ...]
+) -> None:
+    result = dnd(*arguments)
+    assert result.exit_code == 2
+    assert [option for option in named if option not in result.stderr] == []
+
+
+def test_answers_are_printed_as_they_grow_and_end_as_a_pipe_gets_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def reply(text: str, stop: StopReason | None = None) -> Reply:
+        return Reply(text, 1, stop, 0.0, 0.0)
+
+    printed: list[str] = []
+
+    def steps() -> Iterator[ChatStep]:
+        yield ChatStep(reply("One"), reply("Un"))
+        printed.append(capsys.readouterr().out)
+        yield ChatStep(reply("One two", "eos"), reply("Un"))
+        printed.append(capsys.readouterr().out)
+        yield ChatStep(reply("One two", "eos"), reply("Un deux", "eos"))
+
+    _show_growing(steps())
+    printed.append(capsys.readouterr().out)
+    assert printed == ["Base:\nOne", " two\n\nAdapted:\nUn", " deux\n"]
+
+
+def test_ctrl_c_is_a_word_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
+    @plain_errors
+    def command() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as stopped:
+        command()
+    assert stopped.value.exit_code == 130
+    assert capsys.readouterr().err == "\nStopped.\n"
+
+
+def test_the_bar_has_no_stray_comma_and_ends_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar() as show_progress:
+        show_progress(Progress("encode", 0.0, 0.0, "read"))
+        show_progress(Progress("check", None, 0.0, "run_checks"))
+    lines = [line.strip() for line in capsys.readouterr().err.split("\r") if line.strip()]
+    assert any(line.startswith("Encode   0%|") for line in lines)
+    assert any(line.endswith("| Reading all prompts") for line in lines)
+    assert "Check: Comparing its answers with those of the base" in lines
+    assert lines[-1].startswith("Done 100%|")
+    assert not any(", " in line for line in lines)
 
 
 @pytest.mark.parametrize("command", [("generate",), ("inspect", "{adapter}", "--prompts")])
