@@ -82,7 +82,7 @@ def report(split: str = "heldout", generator_sha256: str = SHA) -> Report:
                 holds=False,
                 good=False,
                 mode="full",
-                words="Full: no gain over one LoRA. Difference -.01 (-.06 to .04).",
+                words="Full: no clear gain over one LoRA. Difference -.01 (-.06 to .04).",
             ),
             Verdict(
                 name="matches_oracle", holds=None, good=None, mode="bare", words="Not measured."

@@ -270,7 +270,7 @@ def _compared(levels: str, name: str, found: Interval) -> _Finding:
         return few
     if found.above_zero:
         return _Finding(True, f"better than {name}", numbers)
-    title = f"clearly worse than {name}" if found.below_zero else f"no gain over {name}"
+    title = f"clearly worse than {name}" if found.below_zero else f"no clear gain over {name}"
     return _Finding(False, title, numbers)
 
 
