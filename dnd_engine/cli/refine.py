@@ -172,7 +172,7 @@ def propose(
     seed: Annotated[int, typer.Option(help="Seed for sampling prompts.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Write the base's answers to prompts, for you to correct, to a new file."""
+    """Write the base's answers to a new file, for you to correct."""
     if out.suffix != ".jsonl":
         # JSON Lines only: the escapes against formulas in a spreadsheet would be learnt as answers.
         raise typer.BadParameter(f"--out must end in .jsonl, got `{out.name}`.")
