@@ -206,7 +206,7 @@ def _answer(report: Report) -> list[str]:
 def _verdict_words(report: Report, verdict: Verdict) -> str:
     """Word a verdict, and name its row where a report judges more than the generator."""
     named = made_row({row.row for row in report.rows}) != "generator"
-    about = f"**{row_label(verdict.row)}.** " if named else ""
+    about = f"**{_escape(row_label(verdict.row))}.** " if named else ""
     return about + _escape(verdict.words)
 
 
@@ -516,7 +516,7 @@ def _failure_lines(report: Report) -> list[str]:
     rows = {row.row for row in report.rows}
     made = report.wrong_row
     if made not in rows:
-        return [f"Not known: the row “{row_label(made)}” was not measured."]
+        return [f"Not known: the row “{_escape(row_label(made))}” was not measured."]
     if not report.failures:
         return [f"No answer of “{row_label(made)}” scored under one half."]
     table = _table(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dnd_engine.errors import GeneratorError
+from dnd_engine.evaluation.page import report_markdown
 from dnd_engine.evaluation.pictures import Metric
 from dnd_engine.files import asset_path
 from dnd_engine.generator.report import (
@@ -221,6 +222,21 @@ def test_every_split_and_every_part_of_it_can_be_chosen_the_harder_first() -> No
     labels = [g.label() for g in found]
     assert labels[1:4] == ["New families", "New operations", "Unseen tasks, taught"]
     assert labels[-1] == "Seen tasks, new items: New operations"
+
+
+def test_names_of_rows_in_a_strangers_report_are_only_ever_text() -> None:
+    whole = report()
+    hostile = replace(
+        whole,
+        rows=(*whole.rows, replace(whole.rows[-1], row="generator_imprint", holdout="")),
+        verdicts=tuple(replace(verdict, row="<img src=x>") for verdict in whole.verdicts),
+        failures_row="<img src=x>",
+    )
+    html = report_html(hostile, Group("heldout", ""), "score", SHA)
+    assert "<img" not in html
+    assert html.count("&lt;img src=x&gt;") >= 2
+    page = report_markdown(hostile)
+    assert page.count("<img") == page.count(r"\<img") > 0
 
 
 def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:

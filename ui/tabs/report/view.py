@@ -37,7 +37,7 @@ from ui.text import N_, _, language, ngettext, score_number, short_number
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _VERDICTS_SHOWN = 6
 _MARKS = {True: "check", False: "error", None: "info"}
-"""Icon of a verdict, by whether it is good; a small effect is neither."""
+"""Icon of a verdict, by whether it is good; a small effect of the prompts is neither."""
 _FAILURES_SHOWN = 8
 
 
@@ -203,7 +203,7 @@ def _verdicts_html(verdicts: Sequence[Verdict], made: str) -> str:
         title, _dot, rest = verdict.words.partition(". ")
         mark = icon(_MARKS[verdict.good])
         # Where the page is about more than the generator's own adapter, each card says its row.
-        row = f"<span lang='{language().code}'>{_(row_label(verdict.row))}</span>"
+        row = f"<span lang='{language().code}'>{esc(_(row_label(verdict.row)))}</span>"
         about = f"<p class='dnd-facts'>{row}</p>" if made != "generator" else ""
         numbers = f"<p class='dnd-sub'>{esc(rest)}</p>"
         if " nats " in rest:  # a unit that most people would have to look up
@@ -303,7 +303,7 @@ def _failures_html(report: Report) -> str:
         f"<td><code>{esc(f.wanted)}</code></td><td><code>{esc(f.got)}</code></td></tr>"
         for f in report.failures[:_FAILURES_SHOWN]
     )
-    row = _(row_label(report.wrong_row))
+    row = esc(_(row_label(report.wrong_row)))
     note = _("{row}, picked at random, not chosen", row=row)
     if left_out:
         note += _("; {number} on data that is not ours left out", number=left_out)
