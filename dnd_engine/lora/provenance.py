@@ -129,6 +129,8 @@ class BucketSource:
     files: tuple[PromptSource, ...]
     instruction: str | None = None
     """Instruction typed for prompts without one; stored, because no file contains it."""
+    above_all: bool = True
+    """See `Bucket`; True for recipes that precede it."""
 
     @classmethod
     def of(cls, bucket: Bucket) -> "BucketSource":
@@ -139,12 +141,13 @@ class BucketSource:
             num_prompts=bucket.num_prompts,
             files=tuple(map(PromptSource.of, bucket.files)),
             instruction=bucket.instruction or None,
+            above_all=bucket.above_all,
         )
 
     def bucket(self) -> Bucket:
         """Return the bucket from the stored texts."""
         files = tuple(source.file() for source in self.files)
-        return Bucket(self.name, self.weight, files, self.instruction or "")
+        return Bucket(self.name, self.weight, files, self.instruction or "", self.above_all)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,9 @@ class Bucket:
     files: tuple[PromptFile, ...] = ()
     instruction: str = ""
     """Put above every prompt that has none of its own. Its own blank lines are removed."""
+    above_all: bool = False
+    """Put the instruction above prompts with one of their own, too, as recipes of earlier versions
+    did."""
 
     def __post_init__(self) -> None:
         name = one_line(self.name)
@@ -80,8 +83,10 @@ class Bucket:
 
     def whole(self, prompt: Prompt) -> Prompt:
         """Return a prompt with an instruction: its own, or else that of the bucket."""
+        if not self.instruction:
+            return prompt
         # A second instruction would make the prompt's own one a part of its input.
-        if not self.instruction or split_prompt(prompt.text).input is not None:
+        if not self.above_all and split_prompt(prompt.text).input is not None:
             return prompt
         return replace(prompt, text=f"{self.instruction}\n\n{prompt.text}")
 

@@ -159,6 +159,19 @@ def test_texts_that_were_changed_are_refused(tmp_path: Path) -> None:
         Recipe.from_json(values)
 
 
+def test_a_bucket_of_an_earlier_version_puts_its_instruction_above_all(tmp_path: Path) -> None:
+    made = buckets(tmp_path)
+    values = recipe(made).with_texts([f for b in made for f in b.files]).to_json()
+    assert [b.above_all for b in bucket_of(values)] == [False, False]
+    for source in values["buckets"]:
+        del source["above_all"]
+    assert [b.above_all for b in bucket_of(values)] == [True, True]
+
+
+def bucket_of(values: dict[str, Any]) -> list[Bucket]:
+    return [source.bucket() for source in Recipe.from_json(values).buckets]
+
+
 def test_what_a_later_version_adds_is_left_out(tmp_path: Path) -> None:
     kept = recipe(buckets(tmp_path))
     assert Recipe.from_json({**kept.to_json(), "nearest_tasks": [], "checks": {}}) == kept

@@ -354,6 +354,11 @@ def test_an_instruction_fills_only_the_prompts_of_a_bucket_that_lack_one() -> No
     assert {p.text for p in draw_prompt_batch([given], 2, 0)} == set(texts)
 
 
+def test_recipes_of_earlier_versions_put_the_instruction_above_all() -> None:
+    mixed = Bucket("mixed", 1.0, (prompt_file("Say it.\n\none", "two"),), "Shout.", above_all=True)
+    assert [p.text for p in mixed.prompts] == ["Shout.\n\nSay it.\n\none", "Shout.\n\ntwo"]
+
+
 def test_an_instruction_has_a_bounded_length() -> None:
     assert Bucket("a", instruction="x" * 2000).instruction == "x" * 2000
     with pytest.raises(BucketError, match="`a`: expected an instruction of at most 2,000 char"):
