@@ -31,7 +31,7 @@ class TurnLock:
 
     def __enter__(self) -> None:
         # Before the lock: with it, this thread would block what it waits for.
-        self._wait_for_urgent()
+        self.wait_for_urgent()
         self._lock.acquire()
 
     def __exit__(self, *_: object) -> None:
@@ -68,13 +68,14 @@ class TurnLock:
         if _patient.get() and self._num_urgent:
             self._lock.release()
             try:
-                self._wait_for_urgent()
+                self.wait_for_urgent()
             finally:
                 # The caller's `with` block releases the lock, so it must be held even after an
                 # error.
                 self._lock.acquire()
 
-    def _wait_for_urgent(self) -> None:
+    def wait_for_urgent(self) -> None:
+        """Wait until nothing is urgent, or patience ends. Only patient work waits."""
         if not _patient.get():
             return
         with self._changed:

@@ -59,7 +59,8 @@ class Ordinary:
         # Metrics from a lower first layer include those of all higher ones.
         while first not in self._metrics:
             # Everybody who needs the metrics takes steps of one measurement, so that nobody waits
-            # for one who is paused, or who gives way to other work.
+            # for one who is paused, or who gives way to other work: that comes before the lock.
+            self._runtime.lock.wait_for_urgent()
             with self._metrics_lock:
                 if first in self._metrics:
                     break

@@ -27,9 +27,9 @@ class WatchedLock(TurnLock):
         super().__init__()
         self.num_waiting = 0
 
-    def _wait_for_urgent(self) -> None:
+    def wait_for_urgent(self) -> None:
         self.num_waiting += is_patient()
-        super()._wait_for_urgent()
+        super().wait_for_urgent()
         self.num_waiting -= is_patient()
 
 
