@@ -109,7 +109,7 @@ def broke() -> str:
 def used_words(buckets: Sequence[Bucket], num_unused: int) -> str:
     """Describe what Synthesize would use, and that some files are left out."""
     files = count_files(sum(len(bucket.files) for bucket in buckets))
-    # The canvas counts by file, too: what a bucket has twice is told, not left out of one number.
+    # Count by file, as the canvas does, and say how many are repeated.
     num_prompts = sum(len(file.prompts) for bucket in buckets for file in bucket.files)
     used = f"{files}, {count_prompts(num_prompts)}"
     if repeated := num_prompts - sum(bucket.num_prompts for bucket in buckets):

@@ -298,7 +298,7 @@ def _answers(step: "ChatStep") -> str:
 
 def _show_growing(steps: Iterable["ChatStep"]) -> None:
     """Print the answers while they grow: first the base's, then the other from where it is."""
-    shown = ""
+    shown = words = ""
     for step in steps:
         words = _answers(step if step.base.finished else replace(step, adapted=None))
         # A tokenizer may still change the end of a text. What is printed stays, so wait.
@@ -306,6 +306,8 @@ def _show_growing(steps: Iterable["ChatStep"]) -> None:
             typer.echo(words[len(shown) :], nl=False)
             shown = words
     typer.echo()
+    if words != shown:  # it changed more than the end
+        typer.echo(words)
 
 
 @plain_errors

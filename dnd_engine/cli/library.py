@@ -249,9 +249,10 @@ def _facts(entry: "Entry") -> list[str]:
 
 def _checks(entry: "Entry") -> list[str]:
     """Return the sentences that `dnd inspect` printed, as stored with the adapter."""
-    # An imported adapter's may be from a stranger's file.
+    # The entry's file may have been edited, or copied from elsewhere.
     if not isinstance(said := entry.checks.get("words"), list) or not said:
         return []
     strength = entry.checks.get("strength")
-    at = "" if strength in (None, entry.strength) else f" at strength {strength}"
+    other = isinstance(strength, int | float) and strength != entry.strength
+    at = f" at strength {strength:g}" if other else ""
     return [f"Checks{at}:", *(f"  {one_line(str(sentence))}" for sentence in said)]

@@ -76,12 +76,16 @@ def refine(
     as_json: Json = False,
 ) -> None:
     """Train an adapter briefly on prompts of its own task."""
+    from dnd_engine.export.place import check_place
+    from dnd_engine.export.registry import export_target
+
     if teacher is not None and labels:
         raise typer.BadParameter("choose --labels or --teacher: both say who answers.")
     # An empty address, or a model without one, must not quietly mean the base.
     if not teacher and (teacher is not None or teacher_model):
         raise typer.BadParameter("give --teacher the address of the server that answers.")
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
+    check_place(out, export_target("peft"))
     # Refuses a bad address before models load.
     wise = teacher and Endpoint(url=teacher, model=teacher_model, key=teacher_key)
     read = find_adapter(adapter, library)
@@ -150,9 +154,9 @@ def _score_words(refined: Mapping[str, Any], *, labels: bool, taught: bool) -> s
     if labels or taught:
         reference = "the labels" if labels else "the teacher's answers"
     return (
-        f"On {refined['num_held_back']} more prompts, held back from training, its answers without "
-        f"the instruction score {refined['score']:.2f} against {reference}, "
-        f"{refined['score_before']:.2f} before. "
+        f"On {refined['num_held_back']} more prompts, held back from training, the adapter without "
+        f"the instruction scored {refined['score_before']:.2f} before and {refined['score']:.2f} "
+        f"after, compared with {reference}. "
     )
 
 

@@ -1,7 +1,7 @@
 """Splits labelled rows into a test side and a train side, without leaks between them.
 
-A row whose prompt or bare input the adapter has seen, or is scored, is on the train side or
-dropped. Knows tokenizers; knows no models.
+Rows whose prompt or input the adapter has seen, or that repeat a scored one, go to the train side
+or are dropped. Knows tokenizers; knows no models.
 """
 
 import random
@@ -168,7 +168,6 @@ def split(
     sizes = dict(zip(distinct, _sizes(tokenizer, examples), strict=True))
     short = {t: row for t, row in distinct.items() if sum(sizes[t]) <= config.max_tokens}
     hidden = seen.learnt if config.allow_seen else seen.learnt | seen.read
-    # Sorted before shuffling, so that the order of rows in the file does not matter.
     # By input too, because the adapter may have read it under an instruction that the rows lack, or
     # the other way round; but not where the input is above the blank line and the question below.
     identify = bare_identifies([example for _, example in short.values()])
@@ -176,6 +175,7 @@ def split(
         text: (with_inputs if identify else digests)([row.prompt])
         for text, (_, row) in short.items()
     }
+    # Sorted before shuffling, so that the order of rows in the file does not matter.
     fresh = sorted(text for text in short if not marks[text] & hidden)
     random.Random(f"{config.seed}:measure").shuffle(fresh)
     drawn = fresh[: min(config.limit_items, len(short) // 2)]

@@ -99,7 +99,7 @@ _MADE = (
     "generator_imprint",
     "generator",
 )
-"""Rows that a report may be about: as far as the page was taken with an adapter."""
+"""Rows that a report may be about, the most finished adapter first."""
 
 
 def made_row(rows: Collection[str]) -> str:

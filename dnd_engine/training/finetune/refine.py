@@ -379,8 +379,10 @@ def choose(
     order = sorted(split)
     random.Random(f"{config.seed}:refine").shuffle(order)
     # No more than are held back, so that the others are still a draw of all.
-    ahead = [prompt for prompt in order if prompt in first][:_MAX_HELD_BACK]
-    order = [*ahead, *(prompt for prompt in order if prompt not in ahead)]
+    fresh = [distinct[prompt] for prompt in order if prompt in first]
+    ahead, _ = short_enough(base, fresh, most=_MAX_HELD_BACK, max_tokens=config.max_tokens)
+    held = [example.prompt for example in ahead]
+    order = [*held, *(prompt for prompt in order if prompt not in held)]
     # Without labels, what an example answers must not matter.
     drawn = [
         distinct[prompt] if config.labels else replace(distinct[prompt], response="")

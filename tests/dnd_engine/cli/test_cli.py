@@ -395,6 +395,20 @@ def test_answers_are_printed_as_they_grow_and_end_as_a_pipe_gets_them(
     assert printed == ["Base:\nOne", " two\n\nAdapted:\nUn", " deux\n"]
 
 
+def test_an_answer_that_changes_what_was_printed_is_printed_again_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Some tokenizers remove a space before what comes next."""
+
+    def reply(text: str, stop: StopReason | None = None) -> Reply:
+        return Reply(text, 1, stop, 0.0, 0.0)
+
+    _show_growing(
+        [ChatStep(reply("It 's"), None), ChatStep(reply("It's so", "eos"), reply("Yes", "eos"))]
+    )
+    assert capsys.readouterr().out == "Base:\nIt 's\nBase:\nIt's so\n\nAdapted:\nYes\n"
+
+
 def test_ctrl_c_is_a_word_and_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
     @plain_errors
     def command() -> None:
@@ -597,8 +611,8 @@ def test_a_score_says_on_how_many_prompts_and_against_what(
 ) -> None:
     refined = {"num_held_back": 4, "score": 1.0, "score_before": 0.5}
     said = _score_words(refined, labels=labels, taught=taught)
-    assert said.startswith("On 4 more prompts, held back from training, its answers")
-    assert f"score 1.00 against {reference}, 0.50 before." in said
+    assert said.startswith("On 4 more prompts, held back from training, the adapter")
+    assert f"scored 0.50 before and 1.00 after, compared with {reference}." in said
     assert _score_words({"score": None}, labels=labels, taught=taught) == ""
 
 

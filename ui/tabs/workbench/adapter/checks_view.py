@@ -86,7 +86,7 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     "changes_few": (
         N_("Changes the style of a few other answers"),
-        N_("Some ordinary messages are answered in another style than the base's."),
+        N_("A few ordinary messages are answered in another style than the base's."),
     ),
     "changes_some": (
         N_("Changes the style of some other answers"),
