@@ -302,11 +302,13 @@ class CompareEvents:
     def answered(self, session: Session, request: gr.Request) -> Updates:
         """Restore the buttons and write the conversation, once the answers are complete.
 
-        A separate event, because the cost of each redraw grows with the number of outputs.
+        A separate event, because the cost of each redraw grows with the number of outputs. It draws
+        the answers, too: a browser that was busy has been seen to miss the end of a stream.
         """
         if not session.turns or not session.turns[-1].finished:
             return {}  # cleared, or already followed by another question
-        return {**_buttons(session), **self._keep(session, request.session_hash or "")}
+        kept = self._keep(session, request.session_hash or "")
+        return {**self.panes(session), **_buttons(session), **kept}
 
     def stop_chat(self, session: Session) -> Updates:
         """Stop at the next token, keeping the text so far."""

@@ -106,4 +106,4 @@ def _answer(page: Page, panel: ComparePanel, order: Any) -> None:
     )
     answered.failure(**page.does(on.chat_broke, _STATE, inputs=session), **AT_ONCE)
     # A separate event: see `CompareEvents.answered`.
-    answered.then(**page.does(on.answered, f"{_BUTTONS} {_KEPT}", inputs=session), **AFTERWARDS)
+    answered.then(**page.does(on.answered, f"{_STATE} {_KEPT}", inputs=session), **AFTERWARDS)
