@@ -28,6 +28,7 @@ class WatchedLock(TurnLock):
         self.num_waiting = 0
 
     def wait_for_urgent(self) -> None:
+        """Count who waits."""
         self.num_waiting += is_patient()
         super().wait_for_urgent()
         self.num_waiting -= is_patient()
