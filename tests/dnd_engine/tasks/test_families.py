@@ -483,6 +483,9 @@ def test_the_command_draws_operations(tmp_path: Path) -> None:
 
     assert json.loads(make("tasks", MIN_OPERATIONS).stdout)["num_tasks"] == MIN_OPERATIONS
     assert len(load_tasks(tmp_path / "tasks")) == MIN_OPERATIONS
-    refused = make("few", 5)
-    assert refused.exit_code == 1
-    assert "Error: expected between 12 and 742 operations, got 5." in refused.stderr
+    few = make("few", 5)
+    assert few.exit_code == 2
+    assert "5 is not in the range x>=12" in few.stderr
+    many = make("many", 743)
+    assert many.exit_code == 1
+    assert "Error: expected between 12 and 742 operations, got 743." in many.stderr
