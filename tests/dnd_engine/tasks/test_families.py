@@ -485,7 +485,7 @@ def test_the_command_draws_operations(tmp_path: Path) -> None:
     assert len(load_tasks(tmp_path / "tasks")) == MIN_OPERATIONS
     few = make("few", 5)
     assert few.exit_code == 2
-    assert "5 is not in the range x>=12" in few.stderr
+    assert "Invalid value for '--operations': Input should be greater than" in few.stderr
     many = make("many", 743)
     assert many.exit_code == 1
     assert "Error: expected between 12 and 742 operations, got 743." in many.stderr
