@@ -518,7 +518,7 @@ def _failure_lines(report: Report) -> list[str]:
     if made not in rows:
         return [f"Not known: the row “{_escape(row_label(made))}” was not measured."]
     if not report.failures:
-        return [f"No answer of “{row_label(made)}” scored under one half."]
+        return [f"No answer of “{_escape(row_label(made))}” scored under one half."]
     table = _table(
         "task | inputs | asked | wanted | got | score:",
         (

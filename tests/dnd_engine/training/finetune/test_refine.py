@@ -58,6 +58,11 @@ def finish(steps: Steps[RefineStep, None, Refined]) -> tuple[list[RefineStep], R
             return seen, stop.value
 
 
+def refined_on_many(base: BaseModel, config: RefineConfig, **options: Any) -> Refined:
+    steps = refine(Runtime.of(base, LAYOUT), start(), LAYOUT, MANY, None, config, **options)
+    return finish(steps)[1]
+
+
 def bare_loss(base: BaseModel, tokens: Tensor) -> float:
     host = LoRAHost(base.model, LAYOUT)
     encoded = [encode_example(base.tokenizer, e, "bare") for e in EXAMPLES]
@@ -208,17 +213,7 @@ def test_prompts_that_the_start_was_not_fitted_to_are_held_back_first(
         rated.append(examples)
         return 0.5
 
-    steps = refine(
-        Runtime.of(base, LAYOUT),
-        start(),
-        LAYOUT,
-        MANY,
-        None,
-        replace(LABELS, steps=1),
-        score=score,
-        unfitted=unfitted,
-    )
-    made = finish(steps)[1]
+    made = refined_on_many(base, replace(LABELS, steps=1), score=score, unfitted=unfitted)
     assert made.num_held_back == num_held_back
     assert len({e.prompt for e in rated[0]} & unfitted) == min(fresh, num_held_back)
 
@@ -266,17 +261,9 @@ def test_what_is_held_back_leaves_enough_to_learn_from(
             yield said[first : first + 8]
 
     config = replace(LABELS, labels=False, steps=1, least_prompts=least)
-    steps = refine(
-        Runtime.of(base, LAYOUT),
-        start(),
-        LAYOUT,
-        MANY,
-        None,
-        config,
-        answers=answers,
-        score=lambda _tokens, held_back: len(held_back) / 10,
+    made = refined_on_many(
+        base, config, answers=answers, score=lambda _tokens, held_back: len(held_back) / 10
     )
-    made = finish(steps)[1]
     assert (made.num_held_back, made.score) == (num_held_back, num_held_back / 10)
     assert made.prompts
 
