@@ -97,7 +97,8 @@ def read_index(folder: Path) -> tuple[TaskInfo, ...]:
         raise TaskError(f"no `tasks.csv` in `{folder}`. A task folder holds it beside `tasks/`.")
     try:
         # `csv` finds line ends itself, as a quoted cell may hold some.
-        reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
+        # A cell that a short row lacks is an empty one.
+        reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), restval="")
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         # `line_num`, as counting rows would miss blank lines and line breaks inside cells.
         rows = [(reader.line_num, row) for row in reader]
@@ -110,7 +111,7 @@ def read_index(folder: Path) -> tuple[TaskInfo, ...]:
     _raise_all(f"`{path}`", faults)
     return tuple(
         TaskInfo(
-            **{name: row[name] or "" for name in COLUMNS},
+            **{name: row[name] for name in COLUMNS},
             licence_class=row.get("licence_class") or "unknown",
             # Indexes without the column hold out whole families.
             holdout=row.get("holdout") or ("family" if row["split"] == "heldout" else ""),
@@ -238,8 +239,7 @@ def _lines(examples: Sequence[Example]) -> bytes:
 
 def _faults(row: dict[str, Any]) -> list[str]:
     """What is wrong with one row of an index, in words."""
-    # `DictReader` gives None for the cells that a short row lacks.
-    slug, split, metric = row["slug"] or "", row["split"], row["metric"]
+    slug, split, metric = row["slug"], row["split"], row["metric"]
     holdout = row.get("holdout") or ""
     faults = []
     if not is_folder_name(slug):
