@@ -319,6 +319,8 @@ class Turn:
     error: str = ""
     swapped: bool = False
     """Whether the sides are swapped in a blind comparison."""
+    named: bool = False
+    """Whether its answers were shown with their models' names, so that no vote on them is blind."""
     vote: Vote | None = None
 
     @property

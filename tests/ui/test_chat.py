@@ -387,6 +387,26 @@ def test_a_blind_answer_gives_nothing_away_before_the_vote(
     assert on.compare.vote("b", session, request_here) == {}, "one vote a question"
 
 
+def test_answers_that_were_seen_with_their_names_are_not_voted_on(
+    on: Handlers, make: Make, chat: Chat, request_here: gr.Request
+) -> None:
+    session = Session()
+    make(session)
+    chat(session, "Hi")
+    assert on.compare.go_blind(session, True)["vote_row"].visible is False
+    assert on.compare.vote("a", session, request_here) == {}
+    on.compare.ask_again(session)
+    # Greedy answers are the same again.
+    assert answered(on, session, request_here)["vote_row"].visible is False
+    assert chat(session, "New")["vote_row"].visible is True
+    on.compare.go_blind(session, False)
+    assert on.compare.go_blind(session, True)["vote_row"].visible is False, "seen in between"
+    chat(session, "Newer")
+    assert on.compare.vote("a", session, request_here)["vote_row"].visible is False
+    on.compare.ask_again(session)
+    assert answered(on, session, request_here)["vote_row"].visible is False, "the vote told"
+
+
 def test_seen_again_both_stand_in_their_places(on: Handlers, make: Make, chat: Chat) -> None:
     session = blind_session(on, make)
     chat(session, "Hi")

@@ -91,7 +91,6 @@ class CompareEvents:
             right=right,
             mode=mode,
             instruction=session.told_with if mode == "told" else "",
-            # Also while not blind, because Blind may be switched on before the answers are judged.
             swapped=bool(secrets.randbits(1)),
         )
         session.turns.append(turn)
@@ -196,7 +195,8 @@ class CompareEvents:
         turn = session.turns[-1] if session.turns else None
         if turn is None or not turn.finished or (place and place not in turn.sides):
             return {}
-        # The vote was for answers that are about to go.
+        # The vote was for answers that are about to go, and has told which side is whose.
+        turn.named |= turn.vote is not None
         turn.error, turn.vote = "", None
         session.editing = None
         for side in (place,) if place else tuple(turn.sides):
@@ -362,6 +362,9 @@ class CompareEvents:
     def go_blind(self, session: Session, on: bool) -> Updates:
         """Hide or reveal the models' names; while hidden, votes replace the checks."""
         session.blind = on
+        if not on:
+            for turn in session.turns:
+                turn.named |= turn.vote is None
         return {
             **self.panes(session),
             **_buttons(session),
@@ -376,7 +379,7 @@ class CompareEvents:
     def vote(self, chosen: str, session: Session, request: gr.Request) -> Updates:
         """Record a vote on the last turn, by position on the page: a, b, tie or bad."""
         turn = session.turns[-1] if session.turns else None
-        if turn is None or not turn.complete or turn.vote is not None or not session.blind:
+        if turn is None or not _is_vote_due(session):
             return {}
         votes: dict[str, Vote] = {"a": "left", "b": "right", "tie": "tie", "bad": "bad"}
         # The buttons name positions on the page, the vote names models.
@@ -396,6 +399,7 @@ class CompareEvents:
     def _start(self, session: Session, places: Sequence[Place] | dict[Place, Answer]) -> Updates:
         turn = session.turns[-1]
         turn.running, turn.waiting = frozenset(places), "…"
+        turn.named |= not session.blind
         session.stop_chat = Stop()
         return {**self.panes(session), **_buttons(session)}
 
@@ -490,11 +494,18 @@ def _buttons(session: Session) -> Updates:
     """Show the buttons that may be pressed now."""
     turn = session.turns[-1] if session.turns else None
     running = turn is not None and not turn.finished
-    due = session.blind and turn is not None and turn.complete and turn.vote is None
     return {
         "send": gr.Button(visible=not running),
         "stop_chat": gr.Button(visible=running),
         "again": gr.Button(visible=turn is not None and not running),
-        "vote_row": gr.Row(visible=due),
+        "vote_row": gr.Row(visible=_is_vote_due(session)),
         "edit_row": gr.Row(visible=session.editing is not None),
     }
+
+
+def _is_vote_due(session: Session) -> bool:
+    """Return whether the last answers can be voted on: blind all along, and not voted on yet."""
+    turn = session.turns[-1] if session.turns else None
+    if turn is None or not session.blind or turn.named:
+        return False
+    return turn.complete and turn.vote is None

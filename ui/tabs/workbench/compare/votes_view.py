@@ -43,7 +43,8 @@ def votes_html(turns: Sequence[Turn]) -> str:
     body = "".join(_pair_html(*pair, votes) for pair, votes in pairs.items())
     more = _(
         "The two switch sides at random, and each vote reveals which is which. Until then"
-        " the strength is fixed."
+        " the strength is fixed. Answers that you saw before you switched “Blind” on are not voted"
+        " on: ask something else."
     )
     return (
         f"<section class='dnd-panel dnd-tally' aria-live='polite'><div class='dnd-row'>"
