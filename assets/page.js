@@ -99,8 +99,19 @@ let due = false;
 new MutationObserver(() => {
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; tell(); tellDoing(); });
+  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); });
 }).observe(document.body, { childList: true, subtree: true });
+
+// ---------------------------------------------------------------- radio buttons
+
+// Gradio gives each button a name of its own, so the browser sees no group: arrow keys do nothing, and
+// Tab stops at every button.
+function group() {
+  for (const set of document.querySelectorAll("fieldset")) {
+    const [first, ...others] = set.querySelectorAll("input[type=radio]");
+    for (const button of others) if (button.name !== first.name) button.name = first.name;
+  }
+}
 
 // ---------------------------------------------------------------- what the engine does
 

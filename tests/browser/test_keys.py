@@ -73,6 +73,24 @@ def test_the_whole_loop_needs_no_mouse(visit: Visit, write: Write, engine: FakeE
     expect(page.locator(".dnd-edit")).to_be_focused()
 
 
+def test_arrow_keys_choose_among_radio_buttons_and_tab_leaves_them(
+    visit: Visit, write: Write
+) -> None:
+    page = visit.page
+    page.locator(".dnd-picker").set_input_files([write("one.txt", "one\ntwo\n")])
+    visit.ready("one.txt")
+    visit.synthesize()
+    buttons = page.locator("#dnd-mode input[type=radio]")
+    buttons.first.focus()
+    for number in (1, 2):
+        page.keyboard.press("ArrowDown")
+        expect(buttons.nth(number)).to_be_focused()
+        expect(buttons.nth(number)).to_be_checked()
+    expect(page.get_by_text("Both read the input alone")).to_be_visible()
+    page.keyboard.press("Tab")
+    assert page.evaluate("!document.activeElement.closest('#dnd-mode')")
+
+
 def test_escape_stops_what_runs(visit: Visit, write: Write, engine: FakeEngine) -> None:
     page = visit.page
     with engine.pace.held("chat", at=8):
