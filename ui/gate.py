@@ -11,7 +11,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -30,12 +30,14 @@ from ui.bodies import MIN_CHARGED, BoundedBody, ChargedFiles
 from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
 from ui.gradio_private import (
+    CALL,
     MAX_ID_CHARS,
     UNKNOWN_EVENT,
     Pages,
     bound_queue,
     forget_upload,
     name_unknown_events,
+    open_call,
     queue_gauges,
     too_long_id,
 )
@@ -53,7 +55,6 @@ _API = "/gradio_api"
 _HEARTBEAT = f"{_API}/heartbeat/"
 _UPLOAD = f"{_API}/upload"
 _MCP = f"{_API}/mcp"
-_FORWARDED = b"x-forwarded-for"
 _ROUTE = re.compile(rf"({_API})?/[a-z_]*")
 _LOG_SECONDS = 300.0
 
@@ -170,20 +171,11 @@ class Gate:
             await self._pass_on(request, receive, send_safely)
 
     async def _pass_on(self, request: Request, receive: Receive, send: Send) -> None:
-        scope = request.scope
-        # Drop the Origin header, so that Gradio adds no header that lets another site read the
-        # response.
-        inner = [(name, value) for name, value in scope["headers"] if name.lower() != b"origin"]
-        path = _path(request)
-        if path.startswith(_MCP):
-            # Gradio calls its own queue for the client and with the client's headers. Count such a
-            # call for its address, whatever the headers claim.
-            inner = [(name, value) for name, value in inner if name.lower() != _FORWARDED]
-            inner.append((_FORWARDED, address_of(request).encode()))
+        scope, path = request.scope, _path(request)
         body = BoundedBody(receive, self._most_bytes(path), self._files(request, path))
         outcome = _Answer(send, body)
         try:
-            await self._app({**scope, "headers": inner}, body.receive, outcome.send)
+            await self._to_gradio(request, body.receive, outcome.send)
         except Exception as error:  # noqa: BLE001 - a server prints it, with the values in it
             with speaking(language_of(request)):
                 refusal = self._cut_off(body) or _words_for(error, path)
@@ -202,6 +194,18 @@ class Gate:
             await cut(scope, receive, send)
             return
         await outcome.release()
+
+    async def _to_gradio(self, request: Request, receive: Receive, send: Send) -> None:
+        headers = MutableHeaders(raw=[*request.scope["headers"]])
+        # Gradio adds a header that lets the site of an Origin read the response.
+        del headers["origin"]
+        with ExitStack() as calls:
+            if _path(request).startswith(_MCP):
+                # Gradio calls its own queue for the client and with the client's headers. Such a
+                # call counts for its address, whatever the headers claim, and ends with it.
+                headers["x-forwarded-for"] = address_of(request)
+                headers[CALL] = calls.enter_context(open_call())
+            await self._app({**request.scope, "headers": headers.raw}, receive, send)
 
     def _cut_off(self, body: BoundedBody) -> Response | None:
         """Return the response for a body that was cut off; None if it was not."""

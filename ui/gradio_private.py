@@ -1,9 +1,11 @@
 """Private parts of Gradio's queue and sessions; no other module touches them."""
 
 import inspect
+import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -156,6 +158,25 @@ def queue_gauges(demo: gr.Blocks) -> dict[str, float]:
     }
 
 
+CALL = "x-dnd-call"
+"""Header by which an event knows the MCP request that it is for."""
+_open_calls: set[str] = set()
+
+
+@contextmanager
+def open_call() -> Iterator[str]:
+    """Name an MCP request until it was answered or its client disconnected.
+
+    Gradio's own client, which never leaves, calls the queue for it and passes on its headers.
+    """
+    name = secrets.token_hex(8)
+    _open_calls.add(name)
+    try:
+        yield name
+    finally:
+        _open_calls.remove(name)
+
+
 def caller_left() -> Callable[[], bool]:
     """Return a function that tells whether the caller of the current event has disconnected.
 
@@ -168,7 +189,10 @@ def caller_left() -> Callable[[], bool]:
 
     def left() -> bool:
         event = events.get(event_id)
-        return event is None or not event.alive
+        if event is None or not event.alive:
+            return True
+        call = event.request.headers.get(CALL)
+        return call is not None and call not in _open_calls
 
     return left
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.limits import PromptLimits
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
+from tests.until import until
 from ui import serve
 from ui.traffic import sender_of
 
@@ -116,6 +118,25 @@ def test_a_tool_s_call_counts_for_its_client_s_address(monkeypatch: pytest.Monke
         visit(url, make, address="127.0.0.2", headers={"x-forwarded-for": "203.0.113.7"})
         visit(url, make)
     assert seen == ["127.0.0.2", "127.0.0.1"]
+
+
+@pytest.mark.slow
+def test_a_tool_s_call_ends_when_its_client_leaves() -> None:
+    engine = FakeEngine()
+
+    async def ask_and_leave(session: Any) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3):
+                await session.call_tool("chat", {"message": "What?"})
+
+    async def ask(session: Any) -> Any:
+        return await session.call_tool("chat", {"message": "What?"})
+
+    with serving(handle_of(engine), mcp=True) as url:
+        with engine.pace.held("chat"):  # only who ends it ends it
+            visit(url, ask_and_leave)
+            until(lambda: engine.closed_chats == 1)
+        assert "several ways" in visit(url, ask).content[0].text, "the next one is answered"
 
 
 def test_without_its_packages_mcp_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
