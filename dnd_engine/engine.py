@@ -621,7 +621,8 @@ class Engine:
     def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
         """Run the registered checks; effect, agreement and verdict need prompts.
 
-        Chats and syntheses take priority from the next forward pass on.
+        Where these have labels, the verdict goes by them. Chats and syntheses take priority from
+        the next forward pass on.
 
         Args:
             adapter: Any adapter that fits the base.
@@ -634,6 +635,7 @@ class Engine:
             runtime=self._loaded.runtime,
             fitted=self._loaded.fit(adapter),
             prompts=chosen,
+            labels={p.text: p.label for bucket in buckets for p in bucket.prompts if p.label},
             # Another generator's tasks say nothing about the report of this one.
             nearest=adapter.nearest_tasks if self._loaded.wrote(adapter) else (),
             report=report,

@@ -2,19 +2,24 @@
 
 A teacher answers the whole prompt: the imprint's teacher, else the model with the part that all of
 a generator's adapters share. The adapter answers the bare input. Where both answers are equal, the
-adapter does not need the instruction. This takes no labels, and over unseen tasks it predicts an
-adapter's gain (a report says how well). Knows token ids and adapters; gives no verdict.
+adapter does not need the instruction. This needs no labels, and over unseen tasks it predicts an
+adapter's gain (a report says how well). Where prompts have labels, it also counts right answers.
+Knows token ids and adapters; gives no verdict.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from statistics import fmean
 
 from dnd_engine.checks.results import Agreement
-from dnd_engine.checks.verdict import BucketShare
+from dnd_engine.checks.verdict import BucketShare, Labels
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer
+from dnd_engine.scoring.metrics import exact_match
 from dnd_engine.scoring.questions import Answer, Question
 from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.examples import encode_example
@@ -35,6 +40,7 @@ def agreement(
     lessons: Sequence[tuple[str, FittedLoRA | None, Sequence[str]]],
     *,
     left_out: bool = False,
+    labels: Mapping[str, str] | None = None,
 ) -> Agreement | None:
     """Compare greedy answers to the first few prompts that have a removable instruction.
 
@@ -45,37 +51,103 @@ def agreement(
             line and an input. A teacher of None is the base. The limit on prompts is shared among
             them.
         left_out: Whether an imprint was fitted to other prompts.
+        labels: Right answers by prompt; not every prompt needs one.
 
     Returns:
         The agreement; None if no prompt is short enough and has a blank line.
     """
-    wavering = 0
+    # At least one prompt for each teacher, however many there are.
+    most = max(1, _MAX_PROMPTS // max(1, len(lessons)))
+    pairs: list[_Pair] = []
     parts: list[BucketShare] = []
     for bucket, teacher, prompts in lessons:
-        # At least one prompt for each teacher, however many there are.
-        most = _MAX_PROMPTS // len(lessons) or 1
-        told = answers_when_told(runtime, teacher, prompts, most=most)
-        if not told:
-            continue
-        asked = [prompts[number] for number in told]
-        with runtime.lock:
-            (answers,) = answer(runtime, [bare_questions(runtime.base, asked)], adapter)
-        # Score the teacher's answers under the teacher itself: it may be unsure of some.
-        again = full_questions(runtime.base, asked, [*told.values()])
-        with runtime.lock:
-            (sure,) = answer(runtime, [again], teacher)
-        same = sum(one.ids == other.ids for one, other in zip(answers, told.values(), strict=True))
-        wavering += sum(one.nll > _UNSURE for one in sure)
-        parts.append(BucketShare(bucket, same, len(told)))
-    if not parts:
+        of_bucket = _ask(runtime, adapter, teacher, prompts, most)
+        if of_bucket:
+            same = sum(pair.mine.ids == pair.told.ids for pair in of_bucket)
+            parts.append(BucketShare(bucket, same, len(of_bucket)))
+            pairs += of_bucket
+    if not pairs:
         return None
+    sure = [pair.sureness for pair in pairs if pair.sureness is not None]
     return Agreement(
-        sum(part.same for part in parts),
-        sum(part.num_prompts for part in parts),
-        left_out,
-        wavering,
-        tuple(parts) if len(parts) > 1 else (),
+        same=sum(part.same for part in parts),
+        num_prompts=len(pairs),
+        left_out=left_out,
+        wavering=sum(pair.told_nll > _UNSURE for pair in pairs),
+        by_bucket=tuple(parts) if len(parts) > 1 else (),
+        repeated=sum(_repeats(runtime.base, pair) for pair in pairs),
+        sureness=fmean(sure) if len(sure) == len(pairs) else None,
+        labels=_by_labels(runtime.base, pairs, labels or {}),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two answers to a prompt: the adapter's without the instruction, its teacher's with it."""
+
+    prompt: str
+    mine: Answer
+    told: Answer
+    told_nll: float
+    """Loss of the teacher's answer under the teacher itself, in nats per token."""
+    sureness: float | None
+    """Probability that the teacher gives this answer; None for the base as the teacher."""
+
+
+def _ask(
+    runtime: Runtime,
+    adapter: FittedLoRA,
+    teacher: FittedLoRA | None,
+    prompts: Sequence[str],
+    most: int,
+) -> list[_Pair]:
+    told = answers_when_told(runtime, teacher, prompts, most=most)
+    if not told:
+        return []
+    asked = [prompts[number] for number in told]
+    with runtime.lock:
+        (mine,) = answer(runtime, [bare_questions(runtime.base, asked)], adapter)
+    # Score the teacher's answers under the teacher itself: it may be unsure of some.
+    again = full_questions(runtime.base, asked, [*told.values()])
+    with runtime.lock:
+        (weighed,) = answer(runtime, [again], teacher)
+    sure = [None] * len(again) if teacher is None else sureness(again, weighed)
+    nlls = [found.nll for found in weighed]
+    return [_Pair(*one) for one in zip(asked, mine, told.values(), nlls, sure, strict=True)]
+
+
+def _repeats(base: BaseModel, pair: _Pair) -> bool:
+    """Return whether the teacher only repeats the input."""
+    given = Example(pair.prompt, "").bare or ""
+    return _text(base, pair.told).rstrip(".!?") == given.casefold().strip().rstrip(".!?")
+
+
+def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str]) -> Labels | None:
+    """Count right answers to the prompts whose label is short enough to be compared."""
+    known = [(pair, labels[pair.prompt]) for pair in pairs if pair.prompt in labels]
+    known = [
+        (pair, label.casefold())
+        for pair, label in known
+        if len(base.tokenizer.encode(label, add_special_tokens=False)) <= _MAX_NEW_TOKENS
+    ]
+    if not known:
+        return None
+
+    def right(answered: Answer, label: str, pair: _Pair) -> bool:
+        bare = Example(pair.prompt, "").bare
+        return exact_match(_text(base, answered), label, bare, literal=False)
+
+    return Labels(
+        right=sum(right(pair.mine, label, pair) for pair, label in known),
+        right_when_told=sum(right(pair.told, label, pair) for pair, label in known),
+        number=len(known),
+    )
+
+
+def _text(base: BaseModel, answered: Answer) -> str:
+    """Return an answer's text. In lower case, since a label's case is seldom what matters."""
+    decoded = base.tokenizer.decode([*answered.ids], skip_special_tokens=True)
+    return str(decoded).casefold().strip()
 
 
 def answers_when_told(
@@ -104,6 +176,22 @@ def answers_when_told(
     with runtime.lock:
         (answers,) = answer(runtime, [questions], teacher)
     return dict(zip(chosen, answers, strict=True))
+
+
+def sureness(questions: Sequence[Question], weighed: Sequence[Answer]) -> list[float]:
+    """Return how probable a model finds whole answers of its own.
+
+    Of the whole answer: a long one has more places where the model could go another way. Over 43
+    written tasks, the rank correlation with scores is .62 by answer and .36 by token.
+
+    Args:
+        questions: From `full_questions`, with the answers.
+        weighed: Their losses.
+    """
+    return [
+        math.exp(-found.nll * len(question.reference))
+        for found, question in zip(weighed, questions, strict=True)
+    ]
 
 
 def bare_questions(

@@ -5,11 +5,10 @@ how often they are right: a model that knows what is asked has one answer, one t
 many. It takes no labels and no adapter. Knows token ids and adapters; gives no verdict.
 """
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from dnd_engine.checks.agreement import answers_when_told, full_questions
+from dnd_engine.checks.agreement import answers_when_told, full_questions, sureness
 from dnd_engine.checks.results import Forecast
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
@@ -39,10 +38,5 @@ def forecast(
     again = full_questions(runtime.base, [prompts[number] for number in told], [*told.values()])
     with runtime.lock:
         (weighed,) = answer(runtime, [again], teacher)
-    # Of the whole answer: a long one has more places where the model could go another way. Over 43
-    # written tasks, the rank correlation with scores is .62 by answer and .36 by token.
-    sure = [
-        math.exp(-found.nll * len(question.reference))
-        for found, question in zip(weighed, again, strict=True)
-    ]
+    sure = sureness(again, weighed)
     return Forecast(sureness=fmean(sure), num_prompts=len(sure))

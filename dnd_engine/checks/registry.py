@@ -1,4 +1,4 @@
-"""The registry of checks, which need no labels.
+"""The registry of checks, which need no labels, and use those of the prompts if there are some.
 
 Running a check, its JSON and its words each have one place. `Engine.inspect`, cards, the command
 line, the API and the page go through `CHECKS`. Imports no torch until a check runs.
@@ -141,7 +141,9 @@ def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None
         return None
     # Prompts left out of the imprint come first: the adapter nearly always agrees on the others.
     for left_out, lessons in subject.lessons():
-        agrees = agreement(subject.runtime, subject.fitted, lessons, left_out=left_out)
+        agrees = agreement(
+            subject.runtime, subject.fitted, lessons, left_out=left_out, labels=subject.labels
+        )
         if agrees is not None:
             return agrees
     return None
@@ -158,6 +160,9 @@ def _verdict(subject: "Subject", found: Mapping[str, Any]) -> AdapterVerdict | N
         left_out=agrees.left_out,
         wavering=agrees.wavering,
         by_bucket=agrees.by_bucket,
+        repeated=agrees.repeated,
+        sureness=agrees.sureness,
+        labels=agrees.labels,
         teaching=None
         if imprinting is None
         else Teaching(
@@ -197,9 +202,7 @@ CHECKS: dict[str, Check] = {
     "effect": Check(result=float, run=_effect, words=_effect_words),
     # The verdict already states the agreement.
     "agreement": Check(result=Agreement, run=_agreement, words=lambda found: ()),
-    "verdict": Check(
-        result=AdapterVerdict, run=_verdict, words=lambda found: (found.head, *found.reasons)
-    ),
+    "verdict": Check(result=AdapterVerdict, run=_verdict, words=lambda found: found.sentences),
     "outlook": Check(result=Outlook, run=_outlook, words=lambda found: (found.sentence,)),
     "ordinary": Check(result=Ordinary, run=_ordinary, words=lambda found: (found.sentence,)),
     "skills": Check(result=Skills, run=_skills, words=lambda found: (found.sentence,)),

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from dnd_engine.checks.verdict import AdapterVerdict, BucketShare
+from dnd_engine.checks.verdict import AdapterVerdict, BucketShare, Labels, Sure, sure_of
 from dnd_engine.checks.wording import Sentence
-from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.wording import CONTROLS_AS_SUBJECTS, N_
 
@@ -53,6 +52,13 @@ class Agreement:
     """Prompts whose answer the instructed model itself is unsure of."""
     by_bucket: tuple[BucketShare, ...] = ()
     """Parts of both counts; empty for one bucket, or if they are not known."""
+    repeated: int = 0
+    """Prompts whose input the instructed model only repeats."""
+    sureness: float | None = None
+    """Mean probability that the instructed model gives its own greedy answers; None if one of the
+    teachers is the base, for which it foretells nothing."""
+    labels: Labels | None = None
+    """What the prompts' labels say of these answers; None without labels."""
 
     @property
     def share(self) -> float:
@@ -208,9 +214,6 @@ class Conditioning:
         )
 
 
-Sure = Literal["unsure", "partly", "sure"]
-
-
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """What to expect of an adapter for some prompts, before it is made."""
@@ -224,14 +227,6 @@ class Forecast:
     def sure(self) -> Sure:
         """Return how sure the model is, in a word."""
         return sure_of(self.sureness)
-
-
-def sure_of(sureness: float) -> Sure:
-    """Return the word for the band of a sureness."""
-    (_, partly), (_, sure), _ = SURENESS_BANDS
-    if sureness < partly:
-        return "unsure"
-    return "partly" if sureness < sure else "sure"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The input of a check."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dnd_engine.checks.ordinary import BaseAnswers
@@ -25,6 +25,8 @@ class Subject:
     """The adapter at its strength, alone."""
     prompts: Sequence[str]
     """Prompts that effects are measured on; empty if unknown."""
+    labels: Mapping[str, str]
+    """Labels of prompts, by their text; of those that have one."""
     nearest: Sequence[NearestTask]
     """Training tasks most similar to its prompts; empty if another generator made it."""
     report: Report | None

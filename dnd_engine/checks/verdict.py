@@ -1,15 +1,15 @@
 """Whether an adapter works without the instruction, in one sentence and the numbers behind it.
 
-Takes no labels: the reference is the instructed model's own answers, preferably on prompts that an
-imprint was not fitted to. So a verdict is only as good as the instructed model, and says so where
-that model's answers are poor. Imports no torch.
+Where prompts have labels, these decide. Elsewhere the reference is the instructed model's own
+answers, preferably on prompts that an imprint was not fitted to. Such a verdict is only as good as
+that model, and says so where its answers are poor. Imports no torch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dnd_engine.checks.wording import Sentence
-from dnd_engine.config import AGREEMENT_BANDS
+from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.wording import N_
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Outcome = Literal["works", "with_instruction", "fails"]
 """Works without the instruction; only with it; or does not even work with it."""
 
+Sure = Literal["unsure", "partly", "sure"]
+
 WORKS = AGREEMENT_BANDS[-1][0]
 """Share of prompts answered as the instructed model does, from which on an adapter "works"."""
 
@@ -27,7 +29,8 @@ MOSTLY = 0.75
 that an adapter that works for every second prompt does not sound perfect."""
 
 _POOR = 0.5
-"""Share of unsure answers of the instructed model, above which the verdict blames them."""
+"""Share of unsure answers of the instructed model, or of repeated inputs, above which the verdict
+blames them."""
 
 _ALIKE = 0.9
 """Share of identical answers of the instructed model, from which on they ignore the inputs."""
@@ -37,9 +40,11 @@ _ENOUGH = 4
 
 _HEADS: dict[Outcome, str] = {
     "works": N_("It works without the instruction."),
-    "with_instruction": N_("It works only with the instruction."),
+    "with_instruction": N_("It works at best with the instruction."),
     "fails": N_("It does not work: teach it."),
 }
+_ONLY_TOLD = N_("It works only with the instruction.")
+"""By labels. Without any, nobody knows whether it works with the instruction."""
 _PARTLY = N_("It works without the instruction for some prompts only: {same} of {number}.")
 _RARELY = N_("It rarely works without the instruction: for {same} of {number} prompts.")
 
@@ -55,6 +60,41 @@ class Teaching:
     """Number of truncated answers."""
     explained: float
     """Share of the wanted change that the lowest fitted layer predicts for left-out prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """How many answers are right by the labels of their prompts."""
+
+    right: int
+    """Right answers without the instruction."""
+    right_when_told: int
+    """Right answers of the instructed model."""
+    number: int
+    """Prompts asked that have a label."""
+
+    @property
+    def decide(self) -> bool:
+        """Return whether there are enough of them to judge by."""
+        return self.number >= _ENOUGH
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return the verdict by labels alone."""
+        if self.right >= WORKS * self.number:
+            return "works"
+        return "with_instruction" if self.right_when_told >= WORKS * self.number else "fails"
+
+    @property
+    def sentence(self) -> Sentence:
+        """Describe the result."""
+        return Sentence(
+            N_(
+                "By your labels, {right} of {number} answers are right without the instruction, "
+                "and {told} with it."
+            ),
+            {"right": self.right, "number": self.number, "told": self.right_when_told},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +122,17 @@ class AdapterVerdict:
     """Quality of the imprint's teaching; None for an adapter that is not imprinted."""
     by_bucket: tuple[BucketShare, ...] = ()
     """Parts of `same` and `num_prompts`; empty for one bucket, or if they are not known."""
+    repeated: int = 0
+    """Prompts whose input the instructed model only repeats."""
+    sureness: float | None = None
+    """How sure the instructed model is of its answers, as in a forecast; None if unknown."""
+    labels: Labels | None = None
+    """What the prompts' labels say; None without labels."""
+
+    @property
+    def by_labels(self) -> bool:
+        """Return whether labels decided."""
+        return self.labels is not None and self.labels.decide
 
     @property
     def warns(self) -> bool:
@@ -91,16 +142,32 @@ class AdapterVerdict:
     @property
     def works_partly(self) -> bool:
         """Return whether it works, but for so few prompts that the numbers must be stated."""
-        return self.outcome == "works" and self.same < MOSTLY * self.num_prompts
+        counts = self._counts
+        return self.outcome == "works" and counts["same"] < MOSTLY * counts["number"]
 
     @property
     def head(self) -> Sentence:
         """Return the verdict itself."""
         if self.works_partly:
             return Sentence(_PARTLY, self._counts)
-        if self.outcome == "with_instruction" and self.same:
-            return Sentence(_RARELY, self._counts)
+        if self.outcome == "with_instruction":
+            if self._counts["same"]:
+                return Sentence(_RARELY, self._counts)
+            if self.by_labels:
+                return Sentence(_ONLY_TOLD)
         return Sentence(_HEADS[self.outcome])
+
+    @property
+    def caution(self) -> Sentence | None:
+        """Return what a favourable verdict leaves open; None if nothing."""
+        if self.outcome != "works" or self.by_labels:
+            return None
+        return Sentence(N_("Whether its answers are right, only you can tell."))
+
+    @property
+    def sentences(self) -> tuple[Sentence, ...]:
+        """Return everything that there is to say, the verdict first."""
+        return (self.head, *([self.caution] if self.caution else []), *self.reasons)
 
     @property
     def reasons(self) -> tuple[Sentence, ...]:
@@ -120,11 +187,14 @@ class AdapterVerdict:
                 "Without the instruction it answers {same} of {number} prompts as the model does "
                 "with it."
             )
-        found = [Sentence(told, self._counts)]
+        counts = {"same": self.same, "number": self.num_prompts}
+        found = [Sentence(told, counts)]
+        if self.labels is not None and self.outcome != "fails":
+            found.insert(0, self.labels.sentence)
         for part in self.by_bucket:
-            counts = {"same": part.same, "number": part.num_prompts}
+            of_part = {"same": part.same, "number": part.num_prompts}
             found.append(
-                Sentence(N_("{bucket}: {same} of {number}."), {"bucket": part.bucket, **counts})
+                Sentence(N_("{bucket}: {same} of {number}."), {"bucket": part.bucket, **of_part})
             )
         found += self.causes
         if (teaching := self.teaching) is not None:
@@ -152,8 +222,10 @@ class AdapterVerdict:
     @property
     def causes(self) -> tuple[Sentence, ...]:
         """Return those reasons for which it fails: the instructed model's answers are poor."""
-        found = []
-        if _wavers(self.wavering, self.num_prompts):
+        if self.outcome != "fails":
+            return ()
+        found = [] if self.labels is None else [self.labels.sentence]
+        if self._wavers:
             found.append(
                 Sentence(
                     N_(
@@ -161,6 +233,20 @@ class AdapterVerdict:
                         "{wavering} of {number} prompts."
                     ),
                     {"wavering": self.wavering, "number": self.num_prompts},
+                )
+            )
+        elif self._is_unsure:
+            found.append(
+                Sentence(N_("Even with the instruction, the model is unsure of its answers."))
+            )
+        if self._repeats:
+            found.append(
+                Sentence(
+                    N_(
+                        "Even with the instruction, the model repeats the input of {repeated} of "
+                        "{number} prompts."
+                    ),
+                    {"repeated": self.repeated, "number": self.num_prompts},
                 )
             )
         if self.teaching is not None and _one_answer(self.teaching):
@@ -176,8 +262,34 @@ class AdapterVerdict:
         return tuple(found)
 
     @property
+    def is_poorly_taught(self) -> bool:
+        """Return whether the instructed model's own answers are poor.
+
+        `unfinished` answers do not count: tasks with long ones would always fail.
+        """
+        one_answer = self.teaching is not None and _one_answer(self.teaching)
+        return self._is_unsure or self._wavers or self._repeats or one_answer
+
+    @property
     def _counts(self) -> dict[str, Any]:
+        """Prompts that it works for, and all of them."""
+        if self.labels is not None and self.by_labels:
+            return {"same": self.labels.right, "number": self.labels.number}
         return {"same": self.same, "number": self.num_prompts}
+
+    @property
+    def _wavers(self) -> bool:
+        return self.wavering > _POOR * self.num_prompts
+
+    @property
+    def _repeats(self) -> bool:
+        return self.repeated > _POOR * self.num_prompts
+
+    @property
+    def _is_unsure(self) -> bool:
+        # A long answer is never sure, so this counts only where agreement is low.
+        low = self.same < WORKS * self.num_prompts
+        return low and self.sureness is not None and sure_of(self.sureness) == "unsure"
 
 
 def judge(
@@ -188,23 +300,27 @@ def judge(
     wavering: int,
     teaching: Teaching | None = None,
     by_bucket: tuple[BucketShare, ...] = (),
+    repeated: int = 0,
+    sureness: float | None = None,
+    labels: Labels | None = None,
 ) -> AdapterVerdict:
     """Choose the verdict; see `AdapterVerdict` for the arguments."""
-    outcome: Outcome = "works" if same >= WORKS * num_prompts else "with_instruction"
-    # `unfinished` does not count: tasks with long answers would always fail.
-    poor = _wavers(wavering, num_prompts) or (teaching is not None and _one_answer(teaching))
-    # Agreeing with poor answers is no success.
-    if poor:
-        outcome = "fails"
-    return AdapterVerdict(
-        outcome=outcome,
+    measured = AdapterVerdict(
+        outcome="works" if same >= WORKS * num_prompts else "with_instruction",
         same=same,
         num_prompts=num_prompts,
         left_out=left_out,
         wavering=wavering,
         teaching=teaching,
         by_bucket=by_bucket,
+        repeated=repeated,
+        sureness=sureness,
+        labels=labels,
     )
+    if labels is not None and labels.decide:
+        return replace(measured, outcome=labels.outcome)
+    # Agreeing with poor answers is no success.
+    return replace(measured, outcome="fails") if measured.is_poorly_taught else measured
 
 
 def imprinting_of(adapter: "Adapter") -> Imprinting | None:
@@ -214,8 +330,12 @@ def imprinting_of(adapter: "Adapter") -> Imprinting | None:
     return Imprinting.from_json(adapter.provenance["imprint"])
 
 
-def _wavers(wavering: int, num_prompts: int) -> bool:
-    return wavering > _POOR * num_prompts
+def sure_of(sureness: float) -> Sure:
+    """Return the word for the band of a sureness."""
+    (_, partly), (_, sure), _ = SURENESS_BANDS
+    if sureness < partly:
+        return "unsure"
+    return "partly" if sureness < sure else "sure"
 
 
 def _one_answer(teaching: Teaching) -> bool:

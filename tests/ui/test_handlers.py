@@ -19,7 +19,7 @@ from dnd_engine.checks.results import (
     Outlook,
     Skills,
 )
-from dnd_engine.checks.verdict import BucketShare, judge
+from dnd_engine.checks.verdict import BucketShare, Labels, judge
 from dnd_engine.errors import AssetError, DndError
 from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import NearestTask
@@ -563,6 +563,31 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
 
 
 @pytest.mark.parametrize(
+    ("right", "told", "head", "line", "mark"),
+    [
+        (7, 7, "It works without the instruction.", "Right by your labels", "check"),
+        (5, 7, "It works without the instruction for some prompts only: 5 of 8.", "Right", "info"),
+        (0, 7, "It works only with the instruction.", "Wrong by your labels", "warn"),
+        (1, 2, "It does not work: teach it.", "The model does not know the task", "warn"),
+    ],
+)
+def test_where_prompts_have_labels_these_decide(
+    right: int, told: int, head: str, line: str, mark: str
+) -> None:
+    verdict = judge(same=8, num_prompts=8, left_out=True, wavering=0, labels=Labels(right, told, 8))
+    found = Inspection(0.4, {}, (), 16, Agreement(8, 8), verdict=verdict)
+    html, lines = judgement_html(found), checks_html("done", found)
+    assert f"<b>{head}</b>" in html
+    assert "only you can tell" not in html
+    assert f"By your labels, {right} of 8 answers are right without the instruction" in html
+    assert ("By your labels" in html.partition("<details>")[0]) == (line.startswith("The model"))
+    assert f"<b>{line}" in lines
+    assert f"dnd-icon-{mark}" in html
+    assert "Carries the instruction" not in lines
+    assert ("teach it below" in html) == is_warned(found) == (mark == "warn")
+
+
+@pytest.mark.parametrize(
     ("same", "wavering", "head", "mark", "doubt"),
     [
         (8, 0, "It works without the instruction.", "check", False),
@@ -570,7 +595,7 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
         (5, 0, "It works without the instruction for some prompts only: 5 of 8.", "info", False),
         (3, 0, "It rarely works without the instruction: for 3 of 8 prompts.", "warn", False),
         (1, 0, "It rarely works without the instruction: for 1 of 8 prompts.", "warn", False),
-        (0, 0, "It works only with the instruction.", "warn", False),
+        (0, 0, "It works at best with the instruction.", "warn", False),
         (8, 5, "It does not work: teach it.", "warn", True),
     ],
 )
@@ -592,6 +617,7 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
     assert ("The model does not know" in lines) == doubt
     assert ("Carries the instruction" in lines) == (not doubt and same > 0)
     (visible, _folded) = html.split("<details>")
+    assert ("only you can tell" in visible) == (mark in ("check", "info"))
     assert ("unsure of its answer to 5 of 8 prompts" in visible) == doubt
     with speaking("de"):
         german = judgement_html(found)

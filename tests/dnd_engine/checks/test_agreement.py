@@ -3,10 +3,12 @@
 import pytest
 
 from dnd_engine.checks.agreement import agreement
+from dnd_engine.checks.verdict import Labels
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, stock_answer
+from tests.present import present
 
 PROMPTS = [f"Say {word}.\n\n{word}" for word in ("one", "two", "three")]
 
@@ -82,3 +84,29 @@ def test_prompts_that_cannot_be_asked_without_instruction_are_left_out(runtime: 
     assert found is not None
     assert found.num_prompts == 8
     assert not runtime.lock.locked()
+
+
+def test_labels_say_how_many_answers_are_right(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, teacher = fitted(runtime, 1), fitted(runtime, 3, 3.0)
+    told = runtime.base.tokenizer.decode(written(runtime, teacher, PROMPTS[0]))
+    labels = {PROMPTS[0]: told, "Of another bucket.": "x"}
+    found = present(agreement(runtime, adapter, [("a", teacher, PROMPTS[:1])], labels=labels))
+    assert found.labels == Labels(right=0, right_when_told=1, number=1)
+    monkeypatch.setattr("dnd_engine.checks.agreement._text", lambda base, answered: "two")
+    # The last one has more tokens than are compared.
+    labels = {PROMPTS[0]: "TWO", PROMPTS[1]: "three", PROMPTS[2]: "two " * 30}
+    found = present(agreement(runtime, adapter, [("a", teacher, PROMPTS)], labels=labels))
+    assert found.labels == Labels(right=1, right_when_told=1, number=2)
+    assert found.repeated == 1, "the teacher repeats the second prompt's input"
+
+
+def test_a_teacher_s_sureness_is_that_of_whole_answers(runtime: Runtime) -> None:
+    adapter, teachers = fitted(runtime, 1), [fitted(runtime, 2), fitted(runtime, 3, 3.0), None]
+    unsure, sure, by_base = (
+        present(agreement(runtime, adapter, [("a", teacher, PROMPTS[:1])])) for teacher in teachers
+    )
+    assert 0 < present(unsure.sureness) < present(sure.sureness) < 1
+    assert sure.labels is None
+    assert by_base.sureness is None

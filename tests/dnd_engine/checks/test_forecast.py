@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dnd_engine.checks.forecast import forecast
-from dnd_engine.checks.results import sure_of
+from dnd_engine.checks.verdict import sure_of
 from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel

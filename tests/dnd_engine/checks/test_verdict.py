@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dnd_engine.checks.verdict import AdapterVerdict, BucketShare, Teaching, judge
+from dnd_engine.checks.verdict import AdapterVerdict, BucketShare, Labels, Teaching, judge
 from dnd_engine.config import ImprintConfig
 from dnd_engine.imprint.left_out import leave_out
 
@@ -34,6 +34,18 @@ def verdict(same: int, num_prompts: int = 8, **changes: Any) -> AdapterVerdict:
         (verdict(8, teaching=teaching(unfinished=12)), "works", False),
         (verdict(3, 3, teaching=teaching(num_prompts=3, commonest_share=1.0)), "works", False),
         (verdict(8, teaching=None), "works", False),
+        (verdict(8, repeated=4), "works", False),
+        (verdict(8, repeated=5), "fails", True),
+        # A long answer is never sure, so that counts only where agreement is low.
+        (verdict(8, sureness=0.1), "works", False),
+        (verdict(3, sureness=0.1), "fails", True),
+        (verdict(3, sureness=0.5), "with_instruction", True),
+        # Labels decide, whatever the model says.
+        (verdict(8, labels=Labels(1, 1, 8)), "fails", True),
+        (verdict(8, labels=Labels(1, 4, 8)), "with_instruction", True),
+        (verdict(0, labels=Labels(4, 0, 8)), "works", False),
+        (verdict(0, wavering=8, labels=Labels(8, 8, 8)), "works", False),
+        (verdict(8, labels=Labels(0, 0, 3)), "works", False),
     ],
 )
 def test_an_adapter_works_alone_or_with_the_instruction_or_not(
@@ -58,6 +70,35 @@ def test_the_numbers_behind_it_are_told_in_words() -> None:
     assert "It was fitted to these prompts" in str(verdict(3, left_out=False).reasons[0])
     (plain,) = verdict(3, left_out=False, teaching=None).reasons
     assert str(plain).endswith("3 of 8 prompts as the model does with it.")
+
+
+def test_labels_are_quoted_and_without_any_nobody_knows_whether_it_is_right() -> None:
+    wrong = verdict(8, labels=Labels(right=1, right_when_told=2, number=8))
+    assert str(wrong.head) == "It does not work: teach it."
+    (cause,) = wrong.causes
+    assert str(cause) == (
+        "By your labels, 1 of 8 answers are right without the instruction, and 2 with it."
+    )
+    partly = verdict(8, labels=Labels(5, 5, 8))
+    assert str(partly.head).endswith("for some prompts only: 5 of 8.")
+    assert partly.caution is None
+    assert str(partly.reasons[0]).startswith("By your labels, 5 of 8")
+    assert "8 of 8 prompts that it was not fitted to" in str(partly.reasons[1])
+    only_told = verdict(8, labels=Labels(0, 8, 8))
+    assert str(only_told.head) == "It works only with the instruction."
+    assert str(verdict(0).head) == "It works at best with the instruction."
+    assert str(verdict(8).caution) == "Whether its answers are right, only you can tell."
+    assert verdict(8).caution in verdict(8).sentences
+    assert verdict(0).caution is None
+
+
+def test_a_model_that_repeats_the_input_or_is_unsure_is_said_to() -> None:
+    assert [str(cause) for cause in verdict(8, repeated=5).causes] == [
+        "Even with the instruction, the model repeats the input of 5 of 8 prompts."
+    ]
+    assert [str(cause) for cause in verdict(1, sureness=0.1).causes] == [
+        "Even with the instruction, the model is unsure of its answers."
+    ]
 
 
 def test_a_mix_says_the_share_of_each_bucket() -> None:

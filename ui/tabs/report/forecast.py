@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from dnd_engine.checks.results import Sure, sure_of
+from dnd_engine.checks.verdict import Sure, sure_of
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.generator.report import ForecastGauge, Prediction, Report
 from ui.markup import why

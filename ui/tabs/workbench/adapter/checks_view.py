@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Ordinary,
         Skills,
     )
+    from dnd_engine.checks.verdict import Labels
     from dnd_engine.checks.wording import Sentence
     from ui.tabs.workbench.adapter.view import Learnt
 
@@ -33,11 +34,11 @@ STRONG = 20.0
 """Nats above which answers tend to degenerate, if no evaluation shows how strong a generator's
 adapters are. Adapters of the shipped one reach twelve."""
 CARRIES_SOME = AGREEMENT_BANDS[1][0]
-CURED_BY_PROMPTS = {"nothing", "carries_none", "fails", "unlike"}
+CURED_BY_PROMPTS = {"nothing", "carries_none", "wrong", "fails", "unlike"}
 """Verdicts that more prompts, or refining on them, may improve."""
 CURED_BY_STRENGTH = {"nothing", "carries_none"}
 """Verdicts that more strength may improve."""
-_OF_THE_VERDICT = {"carries_none", "fails"}
+_OF_THE_VERDICT = {"carries_none", "wrong", "fails"}
 """Doubts that the verdict's own sentence covers, so that there is only one heading."""
 ENOUGH_PROMPTS = 4
 """Minimum number of prompts for a favourable verdict."""
@@ -75,6 +76,14 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
             "Without the instruction, it answers your prompts differently from the "
             "instructed model."
         ),
+    ),
+    "right": (
+        N_("Right by your labels"),
+        N_("Without the instruction, it answers these prompts as their labels say."),
+    ),
+    "wrong": (
+        N_("Wrong by your labels"),
+        N_("Without the instruction, most of its answers differ from the labels of your prompts."),
     ),
     "fails": (
         N_("The model does not know the task"),
@@ -160,6 +169,10 @@ _WARNINGS: Mapping[str, tuple[str, str]] = {
     "carries_none": (
         N_("This adapter is unlikely to help."),
         N_("It does not carry your instruction."),
+    ),
+    "wrong": (
+        N_("This adapter is unlikely to help."),
+        N_("It answers most of your labelled prompts wrongly."),
     ),
     "fails": (
         N_("This adapter is unlikely to help."),
@@ -250,6 +263,8 @@ def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[CheckLine
     # Agreeing with poor answers is no success, so they are all that is said.
     if (verdict := inspection.verdict) is not None and verdict.outcome == "fails":
         found.append(CheckLine("fails", "", "warn"))
+    elif not trained and verdict is not None and verdict.labels is not None and verdict.by_labels:
+        found.append(_right(verdict.labels))
     # Agreement is what training aims at; an imprint is judged by it just as a generated adapter is.
     elif not trained and inspection.agreement is not None:
         found.append(_carrying(inspection.agreement))
@@ -303,6 +318,14 @@ def _carrying(agreement: "Agreement") -> CheckLine:
         rarely = agreement.share < WORKS
         return CheckLine("carries_some", told, "warn" if rarely else "info")
     return CheckLine("carries_none", told, "warn")
+
+
+def _right(labels: "Labels") -> CheckLine:
+    """Judge the share of right answers without the instruction."""
+    told = _("{right} of {number}", right=labels.right, number=labels.number)
+    if labels.outcome != "works":
+        return CheckLine("wrong", told, "warn")
+    return CheckLine("right", told, "check" if labels.right >= MOSTLY * labels.number else "info")
 
 
 def checks_html(
@@ -391,7 +414,8 @@ def judgement_html(
         # If the imprint failed, its own reason is shown with the adapter, and may differ.
         said.append(untold if known_why else f"{untold} {_(_UNTOLD)}")
     elif verdict is not None and "nothing" not in doubts:
-        said += [f"<b>{_spoken(verdict.head)}</b>", *map(_spoken, verdict.causes)]
+        said.append(f"<b>{_spoken(verdict.head)}</b>")
+        said += [_spoken(more) for more in (verdict.caution, *verdict.causes) if more]
     why = []
     if verdict is not None:
         # Escaped, because a reason may name a bucket.

@@ -7,7 +7,8 @@ from ui.markup import esc, icon, why
 from ui.text import N_, _, ngettext, number
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.results import Forecast, Sure
+    from dnd_engine.checks.results import Forecast
+    from dnd_engine.checks.verdict import Sure
     from dnd_engine.generator.report import ForecastGauge
     from dnd_engine.prompts.buckets import Bucket
 
