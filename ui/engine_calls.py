@@ -5,7 +5,6 @@ Handlers use an `EngineCalls` and know nothing about threads. Besides `ui.engine
 need a GPU on ZeroGPU.
 """
 
-import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -100,15 +99,12 @@ class EngineCalls:
 
     def __init__(self, handle: EngineHandle) -> None:
         self._handle = handle
+        self._run = handle.thread.run
         self.ticking = handle.thread.ticking
         # On ZeroGPU these run in a worker that gets the engine by fork, so it must not be an
         # argument.
-        run = handle.thread.run
-        self._inspect = functools.partial(run, gpu(self._inspect_here))
-        self._forecast = functools.partial(run, self._forecast_here)
-        self._norms = functools.partial(run, self._norms_here)  # on the CPU, because adapters are
-        self._thumbprint = functools.partial(run, self._thumbprint_here)
-        self._save = functools.partial(run, gpu(self._save_here))
+        self._inspect = gpu(self._inspect_here)
+        self._save = gpu(self._save_here)
         self._push = gpu(self._push_here)
         self._synthesize = gpu(self._synthesize_here)
         self._imprint = gpu(self._imprint_here)
@@ -207,8 +203,7 @@ class EngineCalls:
 
     def inspect(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
         """Measure an adapter on prompts."""
-        found: Inspection = self._inspect(adapter, buckets)
-        return found
+        return self._run(self._inspect, adapter, buckets)
 
     def forecast(self, bucket: Bucket) -> "Forecast | None":
         """Forecast how well an adapter for a bucket will do.
@@ -217,23 +212,20 @@ class EngineCalls:
         """
         if borrows_gpu():
             return None
-        found: Forecast | None = self._forecast(bucket)
-        return found
+        return self._run(lambda: self.ready().forecast(bucket))
 
     def norms(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
         """Measure the size of an adapter's update by layer."""
-        found: Mapping[str, tuple[float, ...]] = self._norms(adapter)
-        return found
+        # Without a mark: adapters are on the CPU.
+        return self._run(lambda: self.ready().relative_norms(adapter))
 
     def thumbprint(self, adapter: "Adapter") -> "tuple[tuple[float, ...], ...]":
         """Return a small picture of an adapter's update."""
-        found: tuple[tuple[float, ...], ...] = self._thumbprint(adapter)
-        return found
+        return self._run(lambda: self.ready().thumbprint(adapter))
 
     def save(self, adapter: "Adapter", path: Path) -> Path:
         """Write an adapter as a zip, verified with stock PEFT."""
-        saved: Path = self._save(adapter, path)
-        return saved
+        return self._run(self._save, adapter, path)
 
     def push(
         self, adapter: "Adapter", repo: str, token: str | None, private: bool
@@ -256,7 +248,7 @@ class EngineCalls:
         stop: Stop | None = None,
     ) -> _Ticking:
         """Make an adapter from prompts."""
-        return self._in_ticks(self._synthesize(buckets, mix, seed, memory), stop)
+        return self.ticking(self._synthesize(buckets, mix, seed, memory), stop)
 
     def imprint(
         self,
@@ -267,7 +259,7 @@ class EngineCalls:
         stop: Stop | None = None,
     ) -> _Ticking:
         """Imprint the instruction of prompts into an adapter."""
-        return self._in_ticks(self._imprint(adapter, buckets, seed, memory), stop)
+        return self.ticking(self._imprint(adapter, buckets, seed, memory), stop)
 
     @property
     def stop_keeps(self) -> bool:
@@ -295,19 +287,19 @@ class EngineCalls:
         # Waiting for a teacher's server must not block the engine's own thread.
         return self.ticking(steps, stop, beside=isinstance(answers, Endpoint))
 
-    def propose(self, buckets: Sequence[Bucket], limit: int, stop: Stop) -> _Ticking:
+    def propose(self, buckets: Sequence[Bucket], limit: int) -> _Ticking:
         """Let the base answer some prompts, for a person to correct."""
-        return self._in_ticks(self._propose(buckets, limit), stop)
+        return self.ticking(self._propose(buckets, limit))
 
     def remake(self, recipe: Recipe, stop: Stop) -> _Ticking:
         """Recreate an adapter from a recipe."""
-        return self._in_ticks(self._remake(recipe), stop)
+        return self.ticking(self._remake(recipe), stop)
 
     def prove(
         self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
     ) -> _Ticking:
         """Compare an adapter with controls made from another task's prompts, among others."""
-        return self._in_ticks(self._prove(adapter, buckets, memory), None)
+        return self.ticking(self._prove(adapter, buckets, memory))
 
     def compare(
         self,
@@ -364,7 +356,7 @@ class EngineCalls:
 
     def beside(self, steps: Iterator[Any]) -> Iterator[Any]:
         """Run steps in their own thread: they take long but need the engine only for moments."""
-        return self.ticking(steps, Stop(), beside=True)
+        return self.ticking(steps, beside=True)
 
     def last(self, steps: Generator[Any, None, None], left: Callable[[], bool]) -> Any:
         """Run all steps, and return the last one.
@@ -385,22 +377,10 @@ class EngineCalls:
                 found = found if step is None else step
         return found
 
-    def _in_ticks(self, steps: _Tagged, stop: Stop | None) -> _Ticking:
-        return self.ticking(steps, stop or Stop())
-
     # ------------------------------------------------------------------ inside the engine's process
 
     def _inspect_here(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
         return self.ready().inspect(adapter, buckets)
-
-    def _forecast_here(self, bucket: Bucket) -> "Forecast | None":
-        return self.ready().forecast(bucket)
-
-    def _norms_here(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
-        return self.ready().relative_norms(adapter)
-
-    def _thumbprint_here(self, adapter: "Adapter") -> "tuple[tuple[float, ...], ...]":
-        return self.ready().thumbprint(adapter)
 
     def _save_here(self, adapter: "Adapter", path: Path) -> Path:
         return self.ready().save(adapter, path)

@@ -118,7 +118,7 @@ class EngineThread:
         return future.result()
 
     def ticking(
-        self, steps: Iterator[Any], stop: Stop, *, beside: bool = False
+        self, steps: Iterator[Any], stop: Stop | None = None, *, beside: bool = False
     ) -> Generator[Any, None, None]:
         """Run an iterator in this thread; yield its items, and None at each tick without one.
 
@@ -127,12 +127,13 @@ class EngineThread:
 
         Args:
             steps: Iterator to run.
-            stop: Cancels the steps once set.
+            stop: Cancels the steps once set; None if nobody does.
             beside: Use a separate thread, as in `start`.
 
         Raises:
             DndError: If all steps were dismissed.
         """
+        stop = stop or Stop()
         # Keep the current event, because `dismiss` puts another in its place.
         dismissed = self._dismissed
         out: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()

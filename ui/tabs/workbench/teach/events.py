@@ -11,7 +11,7 @@ from dnd_engine.errors import DndError
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import cut
 from dnd_engine.teach.endpoint import Endpoint
-from ui.engine_calls import Answers, Stop
+from ui.engine_calls import Answers
 from ui.markup import busy, faults
 from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
@@ -63,8 +63,7 @@ class TeachEvents:
         }
         found: dict[str, str] = {}
         try:
-            # No button stops this, so its `Stop` is never set.
-            for step in self._app.calls.propose(made.buckets, NUM_ROWS, Stop()):
+            for step in self._app.calls.propose(made.buckets, NUM_ROWS):
                 if step is not None and step[0] == "result":
                     found = step[1]
         except DndError as error:
