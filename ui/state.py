@@ -480,9 +480,12 @@ class Session:
 
     def take(self, made: Made) -> None:
         """Put an adapter in the bar and on the shelf."""
-        self.made = made
+        self.put_in_bar(made)
         self.shelve(made)
-        # An adapter is not compared with itself.
+
+    def put_in_bar(self, made: Made) -> None:
+        """Put an adapter in the bar; it is not compared with itself."""
+        self.made = made
         if self.beside is not None and self.beside.key == made.key:
             self.beside = None
 

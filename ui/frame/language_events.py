@@ -97,7 +97,7 @@ class LanguageEvents:
                 "undo": gr.Button(undo_words(made)),
                 "norms": norms_html(made.norms),
                 **self.compare.compared(session),
-                **choosers(session, made),
+                **choosers(session),
                 **checked(made),
             }
         return {name: updates[name] for name in SAID_AGAIN if name in updates}

@@ -242,7 +242,6 @@ class MeasureEvents:
     def _shelve_trained(self, session: Session, before: Found, request: gr.Request) -> Updates:
         """Move LoRAs that a new run replaces to the visit's adapters."""
         assert session.found is not None
-        assert session.made is not None
         now, names = session.found.measured.trained, []
         for row in TRAINED:
             lora = before.measured.trained.get(row)
@@ -264,7 +263,7 @@ class MeasureEvents:
                 names=", ".join(names),
             )
         )
-        return {"measure_take_told": told, **choosers(session, session.made)}
+        return {"measure_take_told": told, **choosers(session)}
 
     def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
         """Show the progress; scoring during training has no known end."""

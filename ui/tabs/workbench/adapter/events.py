@@ -104,10 +104,7 @@ class AdapterEvents:
         chosen = next((one for one in session.shelf if one.key == key), None)
         if chosen is None or chosen is session.made:
             return {}
-        session.made = chosen
-        # Nothing is compared with itself.
-        if session.beside is chosen:
-            session.beside = None
+        session.put_in_bar(chosen)
         return self.show(session)
 
     def set_strength(self, session: Session, strength: float) -> Updates:
@@ -152,7 +149,7 @@ class AdapterEvents:
         assert made is not None
         session.drawn = made
         session.suggestions = _suggestions(made.buckets, session.example_questions)
-        idle = _is_idle(session)
+        idle = not session.is_busy
         return {
             **offered(session),
             "stages": made.stages.html() if made.stages else "",
@@ -160,7 +157,7 @@ class AdapterEvents:
             "undo": gr.Button(undo_words(made), visible=made.before is not None, interactive=True),
             "norms": norms_html(made.norms),
             **self._compare.compared(session),
-            **choosers(session, made),
+            **choosers(session),
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
             "teach_box": gr.Column(visible=False),
@@ -198,11 +195,7 @@ def offered(session: Session) -> Updates:
     """Offer to imprint the adapter in the bar, unless that follows automatically."""
     made = session.made
     can = made is not None and made.imprint_missing
-    return {"imprint_now": gr.Button(visible=can and _is_idle(session))}
-
-
-def _is_idle(session: Session) -> bool:
-    return session.run is None or bool(session.run.stages.ended)
+    return {"imprint_now": gr.Button(visible=can and not session.is_busy)}
 
 
 def facts_of(session: Session) -> str:
@@ -226,8 +219,10 @@ def bar(session: Session) -> Updates:
     }
 
 
-def choosers(session: Session, made: Made) -> Updates:
+def choosers(session: Session) -> Updates:
     """List the visit's adapters for the bar and for the left pane."""
+    made = session.made
+    assert made is not None
     several = len(session.shelf) > 1
     return {
         "shelf": _chooser(session.shelf, made.key, visible=several),

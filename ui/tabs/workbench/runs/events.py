@@ -58,7 +58,7 @@ class RunEvents:
         elif made is not None and run.kind == "imprint":
             # The checks waited for the imprint. If another adapter was selected meanwhile, the
             # imprinted one is on the shelf.
-            updates |= {**checked(made), **choosers(session, made)}
+            updates |= {**checked(made), **choosers(session)}
             updates["stages"] = shown_stages(session)
         if run.kind in ("synthesis", "remix") and run.stages.ended == "done":
             updates["inbox"] = {"op": "fold"}

@@ -158,10 +158,7 @@ class TeachEvents:
         made = session.made
         if made is None or made.before is None:
             return {}
-        session.made = made.before
-        # Nothing is compared with itself.
-        if session.beside is made.before:
-            session.beside = None
+        session.put_in_bar(made.before)
         return self._adapter.show(session)
 
     def _endpoint(self, url: str, model: str, key: str, request: gr.Request) -> Endpoint:
