@@ -536,8 +536,7 @@ def _ways_out(doubts: set[str], taught: Taught, num_prompts: int) -> list[str]:
 
 def is_doubtful(inspection: "Inspection", *, taught: Taught = "") -> bool:
     """Return whether refining or more prompts may resolve the doubts about an adapter."""
-    lines = verdicts(inspection, taught=taught)
-    return any(v.doubt and v.name in CURED_BY_PROMPTS for v in lines)
+    return bool(_doubts(inspection, taught) & CURED_BY_PROMPTS)
 
 
 def _verdicts_html(inspection: "Inspection", taught: Taught) -> str:

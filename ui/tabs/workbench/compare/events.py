@@ -24,10 +24,8 @@ from ui.tabs.workbench.compare.votes_view import votes_html
 from ui.text import _
 
 if TYPE_CHECKING:
-    from dnd_engine.lora.adapter import Adapter
     from dnd_engine.models.replies import Message
-
-    Row = tuple[list[Message], Adapter | None]
+    from ui.engine_calls import Row
 
 _SHOWN_CHARACTERS = 80
 """Maximum characters of an instruction in the list."""
