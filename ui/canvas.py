@@ -138,20 +138,10 @@ class Arrangement:
             {"id": b.id, "name": b.name, "weight": b.weight, "cards": [card.id for card in b.cards]}
             for b in self.buckets
         ]
-        cards = [
-            {
-                "id": card.id,
-                "name": card.name,
-                "size": card.size,
-                "split": card.split,
-                "example": card.example,
-                "pasted": card.pasted,
-                "choices": asdict(card.choices),
-                "accepted": card.accepted,
-                "version": card.version,
-            }
-            for card in self.cards
-        ]
+        cards = [asdict(card) for card in self.cards]
+        for card in cards:
+            # Of the page that sent it: a new one has neither.
+            del card["upload"], card["waiting"]
         return {"buckets": buckets, "cards": cards}
 
 
@@ -213,25 +203,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
         # A program can send any amount, whatever the script allows.
         if max(len(payload.buckets), len(payload.cards)) > FIXED.max_canvas_parts:
             raise gr.Error(_("This canvas holds more than it can. Reload the page."))
-        cards = {
-            card.id: CanvasCard(
-                id=card.id,
-                name=card.name,
-                split=card.split,
-                # Gradio has checked that this is an upload, because the model says `FileData`.
-                upload=Path(card.file.path) if card.file else None,
-                waiting=card.waiting,
-                size=card.size,
-                example=card.example,
-                pasted=card.pasted,
-                choices=Choices(
-                    **{**card.choices.model_dump(), "without": tuple(card.choices.without)}
-                ),
-                accepted=card.accepted,
-                version=card.version,
-            )
-            for card in payload.cards
-        }
+        cards = {card.id: _validated(card) for card in payload.cards}
         return Arrangement(
             tuple(
                 CanvasBucket(
@@ -258,13 +230,19 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
         """Return an empty canvas."""
         return {"buckets": [], "cards": []}
 
-    def example_value(self) -> dict[str, Any]:
-        """Return an empty canvas."""
-        return {"buckets": [], "cards": []}
-
     def api_info(self) -> dict[str, Any]:
         """Return the schema of the value."""
         return CanvasData.model_json_schema()
+
+
+def _validated(card: CardData) -> CanvasCard:
+    choices = {**card.choices.model_dump(), "without": tuple(card.choices.without)}
+    return CanvasCard(
+        **card.model_dump(exclude={"file", "choices"}),
+        # Gradio has checked that this is an upload, because the model says `FileData`.
+        upload=Path(card.file.path) if card.file else None,
+        choices=Choices(**choices),
+    )
 
 
 class ExampleFile(GradioModel):
@@ -328,10 +306,6 @@ class Inbox(gr.HTML, metaclass=WithoutStub):
         return Message(**(value or {}), nonce=secrets.token_hex(8))
 
     def example_payload(self) -> dict[str, Any]:
-        """Return an empty message."""
-        return {}
-
-    def example_value(self) -> dict[str, Any]:
         """Return an empty message."""
         return {}
 
