@@ -2,6 +2,8 @@
 
 Gradio raises a server error if a visitor types a number beyond a field's limits. It checks the
 length of a text only in the browser, so a program could send any amount.
+
+The browser draws a component by the name of its class, so these have the names of Gradio's own.
 """
 
 from typing import Any
@@ -43,10 +45,6 @@ class Textbox(gr.Textbox, metaclass=WithoutStub):
             raise gr.Error(words, print_exception=False)
         return super().preprocess(payload)
 
-    def get_block_name(self) -> str:
-        """Return the name of the component to render as."""
-        return "textbox"
-
 
 class Slider(gr.Slider, metaclass=WithoutStub):
     """A slider with a number field."""
@@ -55,21 +53,13 @@ class Slider(gr.Slider, metaclass=WithoutStub):
         """Clamp a value to the range; an empty field gives the lowest."""
         return super().preprocess(self.minimum if payload is None else _within(self, payload))
 
-    def get_block_name(self) -> str:
-        """Return the name of the component to render as."""
-        return "slider"
 
-
-class NumberField(gr.Number, metaclass=WithoutStub):
+class Number(gr.Number, metaclass=WithoutStub):
     """A number field."""
 
     def preprocess(self, payload: float | None) -> float | int | None:
         """Clamp a number to the range; an empty field gives None."""
         return super().preprocess(None if payload is None else _within(self, payload))
-
-    def get_block_name(self) -> str:
-        """Return the name of the component to render as."""
-        return "number"
 
 
 def _within(field: gr.Slider | gr.Number, value: float) -> float:

@@ -15,7 +15,7 @@ from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import SAMPLING, chat, make
 from ui.canvas import Arrangement
-from ui.fields import NumberField, Slider
+from ui.fields import Number, Slider
 from ui.handlers import Handlers
 from ui.page import by_slot
 from ui.shared import Updates
@@ -325,6 +325,6 @@ def test_a_number_beyond_its_limits_becomes_the_nearest_one() -> None:
     assert Slider(-0.5, 2.0).preprocess(99) == 2
     assert Slider(-0.5, 2.0).preprocess(-7) == -0.5
     assert Slider(-0.5, 2.0).preprocess(None) == -0.5
-    assert NumberField(minimum=0, maximum=9).preprocess(-1) == 0
-    assert NumberField(minimum=0).preprocess(10**6) == 10**6
-    assert NumberField().preprocess(None) is None
+    assert Number(minimum=0, maximum=9).preprocess(-1) == 0
+    assert Number(minimum=0).preprocess(10**6) == 10**6
+    assert Number().preprocess(None) is None

@@ -10,7 +10,7 @@ from dnd_engine.config import Sampling
 from dnd_engine.files import asset_path
 from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
-from ui.fields import NumberField, Slider, Textbox
+from ui.fields import Number, Slider, Textbox
 from ui.markup import code_blocks, error_notice, esc, icon, label_html, unfenced
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
@@ -281,9 +281,7 @@ def _sampling() -> dict[str, Component]:
                 info=_("0 is greedy."),
                 buttons=[],
             )
-            seed = NumberField(
-                usual.seed, label=_("Seed"), precision=0, minimum=0, maximum=2**31 - 1
-            )
+            seed = Number(usual.seed, label=_("Seed"), precision=0, minimum=0, maximum=2**31 - 1)
         with gr.Row():
             top_p = Slider(0.05, 1, value=usual.top_p, step=0.05, label=_("Top p"), buttons=[])
             top_k = Slider(

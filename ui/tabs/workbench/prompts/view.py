@@ -8,7 +8,7 @@ import gradio as gr
 from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.examples import ExampleBucket, load_examples
 from ui.canvas import Inbox, PromptCanvas
-from ui.fields import NumberField, Textbox
+from ui.fields import Number, Textbox
 from ui.markup import esc, heading, prose
 from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 
@@ -75,7 +75,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
     with gr.Row(elem_id="dnd-action", elem_classes="dnd-panel"):
         with gr.Accordion(_("Advanced"), open=False, elem_id="dnd-advanced"):
             # 2**31 - 1 is the largest seed that `Sampling` and `ImprintConfig` accept.
-            seed = NumberField(
+            seed = Number(
                 0,
                 label=_("Seed"),
                 info=_(
