@@ -27,6 +27,7 @@ _METHODS = [
     ("dnd_engine/wording.py", "ui.text.extract:python"),
     ("ui/**.py", "ui.text.extract:python"),
     ("dnd_engine/export/registry.py", "ui.text.extract:python"),
+    ("dnd_engine/training/pictures.py", "ui.text.extract:python"),
     # The engine's descriptions of check results are in this one module.
     ("dnd_engine/checks/**.py", "ui.text.extract:python"),
     ("assets/*.js", "javascript"),

@@ -14,7 +14,7 @@ import gradio as gr
 
 from dnd_engine.charts import Chart, Line, Look, Row, Scale, row_chart
 from dnd_engine.training.collection_files import Run
-from dnd_engine.training.pictures import CurveWords, curve_chart, training_charts
+from dnd_engine.training.pictures import curve_chart, training_charts
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import Collecting, Training, Watched
 from ui.markup import esc, icon, prose
@@ -67,40 +67,6 @@ _WATCH_FACTS: Mapping[str, str] = {
     "left": N_("Time left"),
     "pace": N_("A step, validations included"),
     "tokens": N_("Tokens a second"),
-}
-_WATCH_PLOTS: Mapping[str, tuple[str, str]] = {
-    "loss": (
-        N_("Training loss"),
-        N_("nats per answer token; single steps in grey"),
-    ),
-    "seen": (
-        N_("Validation, tasks in training"),
-        N_("nats per answer token"),
-    ),
-    "families": (
-        N_("Validation, unseen families"),
-        N_("nats per answer token"),
-    ),
-    "exact": (
-        N_("Answers exactly right"),
-        N_("share of held-back answers"),
-    ),
-    "share": (
-        N_("Between-task share"),
-        N_("of the size of adapters, log scale"),
-    ),
-    "loras": (
-        N_("In training now"),
-        N_("loss of each step, nats per answer token"),
-    ),
-}
-_WATCH_LINES: Mapping[str, str] = {
-    "smooth": N_("smoothed"),
-    "right": N_("right prompts"),
-    "wrong": N_("wrong prompts"),
-    "seen": N_("in training"),
-    "families": N_("unseen families"),
-    "limit": N_("collapsed below"),
 }
 _WATCH_NUMBERS: Mapping[str, tuple[str, str]] = {
     "smooth_loss": (
@@ -301,7 +267,7 @@ def _collapse_html(seen: Training) -> str:
 def _plots_html(seen: Training) -> str:
     if not seen.rows:
         return ""
-    plots = "".join(map(_plot_html, training_charts(seen, _words())))
+    plots = "".join(map(_plot_html, training_charts(seen, _, short_number)))
     notes = (
         [_("Thin lines without marks: a few tasks that are measured between validations.")]
         if seen.curve("probe_loss")
@@ -325,19 +291,6 @@ def _plot_html(chart: Chart) -> str:
         f"<section class='dnd-panel dnd-plot'><div class='dnd-row'><h3 class='dnd-heading'>"
         f"{chart.title}</h3><span class='dnd-facts'>{chart.note}</span></div>{chart.html()}"
         "</section>"
-    )
-
-
-def _words() -> CurveWords:
-    def tell(label: str, first: str, begin: int, last: str, end: int) -> str:
-        told = {"label": label, "first": first, "begin": begin, "last": last, "end": end}
-        return _("{label}: {first} at step {begin}, {last} at step {end}", **told)
-
-    return CurveWords(
-        titles={key: (_(title), _(unit)) for key, (title, unit) in _WATCH_PLOTS.items()},
-        lines={key: _(line) for key, line in _WATCH_LINES.items()},
-        tell=tell,
-        write=short_number,
     )
 
 
@@ -391,7 +344,7 @@ def _in_watch_html(seen: Collecting) -> str:
     last = max(line.points[-1][0] for line in drawn)
     steps = seen.recipe.get("steps")
     end = max(last, steps if type(steps) is int else 0)
-    chart = curve_chart("loras", drawn, end, _words())
+    chart = curve_chart("loras", drawn, end, _, short_number)
     return "" if chart is None else _plot_html(chart)
 
 
