@@ -11,14 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from dnd_engine.config import EngineConfig
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
-from ui.serve import (
-    asked_login,
-    launch_options,
-    listening_host,
-    own_cache,
-    own_library,
-    run,
-)
+from ui.serve import asked_login, launch_options, listening_host, own_cache, own_library, run
 
 # Before the page is built, because Gradio reads the folder then.
 own_cache()

@@ -16,10 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dnd_engine.charts import STYLE
-from dnd_engine.cli.common import (
-    engine_options,
-    quiet_libraries,
-)
+from dnd_engine.cli.common import engine_options, quiet_libraries
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path, process_folder
@@ -185,8 +182,7 @@ def serve(
         bool, typer.Option("--schema", help="Serve the schema of all routes at /openapi.json too.")
     ] = False,
     metrics: Annotated[
-        bool,
-        typer.Option("--metrics", help="Serve counters for Prometheus at /metrics."),
+        bool, typer.Option("--metrics", help="Serve counters for Prometheus at /metrics.")
     ] = False,
     limit: Annotated[
         list[str] | None,
@@ -226,13 +222,7 @@ def serve(
     handle = EngineHandle.of(config, shared=owner is None)
     demo = build_ui(handle, config.limits, owner, runs, server)
     options = launch_options(
-        config.limits,
-        owner,
-        server=server,
-        handle=handle,
-        mcp=mcp,
-        metrics=metrics,
-        schema=schema,
+        config.limits, owner, server=server, handle=handle, mcp=mcp, metrics=metrics, schema=schema
     )
     run(demo, handle, {**options, "auth": account}, owner, host=host, port=port)
 

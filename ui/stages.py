@@ -25,66 +25,21 @@ _Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
 
 _STAGES: Mapping[str, tuple[str, str]] = {
-    "wait": (
-        N_("Queue"),
-        N_("Waiting for the engine"),
-    ),
-    "download": (
-        N_("Download"),
-        N_("Base model and text encoder, once"),
-    ),
-    "load": (
-        N_("Load"),
-        N_("Base model, encoder, generator"),
-    ),
-    "read": (
-        N_("Read prompts"),
-        "",
-    ),
-    "encode": (
-        N_("Encode"),
-        N_("Prompts through the text encoder"),
-    ),
-    "decode": (
-        N_("Decode"),
-        N_("Weight tokens to a LoRA"),
-    ),
-    "ask": (
-        N_("Ask"),
-        N_("The base answers your full prompts"),
-    ),
-    "imprint": (
-        N_("Imprint"),
-        N_("Into the weights, layer by layer"),
-    ),
-    "refine": (
-        N_("Teach"),
-        N_("Training on your prompts"),
-    ),
-    "check": (
-        N_("Check"),
-        N_("Reload with stock PEFT, compare"),
-    ),
-    "base": (
-        N_("Base"),
-        N_("The frozen model answers"),
-    ),
-    "adapter": (
-        N_("This adapter"),
-        N_("Answers with the adapter"),
-    ),
-    "shared_lora": (
-        N_("Shared part"),
-        N_("Answers with what all adapters share"),
-    ),
-    "few_shot": (
-        N_("Few-shot"),
-        N_("The base answers after labelled rows"),
-    ),
-    "train": (
-        N_("Train"),
-        N_("AdamW on the labelled rows"),
-    ),
+    "wait": (N_("Queue"), N_("Waiting for the engine")),
+    "download": (N_("Download"), N_("Base model and text encoder, once")),
+    "load": (N_("Load"), N_("Base model, encoder, generator")),
+    "read": (N_("Read prompts"), ""),
+    "encode": (N_("Encode"), N_("Prompts through the text encoder")),
+    "decode": (N_("Decode"), N_("Weight tokens to a LoRA")),
+    "ask": (N_("Ask"), N_("The base answers your full prompts")),
+    "imprint": (N_("Imprint"), N_("Into the weights, layer by layer")),
+    "refine": (N_("Teach"), N_("Training on your prompts")),
+    "check": (N_("Check"), N_("Reload with stock PEFT, compare")),
+    "base": (N_("Base"), N_("The frozen model answers")),
+    "adapter": (N_("This adapter"), N_("Answers with the adapter")),
+    "shared_lora": (N_("Shared part"), N_("Answers with what all adapters share")),
+    "few_shot": (N_("Few-shot"), N_("The base answers after labelled rows")),
+    "train": (N_("Train"), N_("AdamW on the labelled rows")),
 }
 _STAGE_STATES: Mapping[_Status, str] = {
     "waiting": N_("waiting"),

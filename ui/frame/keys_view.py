@@ -114,11 +114,7 @@ def keys_panel() -> gr.HTML:
         Component that sends the event `speak` when the visitor switches the language.
     """
     pressed: list[dict[str, Any]] = [
-        {
-            "key": shortcut.keys[0],
-            "targets": shortcut.targets,
-            "focus": shortcut.focus,
-        }
+        {"key": shortcut.keys[0], "targets": shortcut.targets, "focus": shortcut.focus}
         for group in SHORTCUTS.values()
         for shortcut in group
         if shortcut.targets

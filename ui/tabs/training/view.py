@@ -47,10 +47,7 @@ _WATCH_STATES: Mapping[str, tuple[str, str]] = {
             "take minutes. Last change {ago} ago."
         ),
     ),
-    "running": (
-        N_("Running"),
-        N_("Last change {ago} ago."),
-    ),
+    "running": (N_("Running"), N_("Last change {ago} ago.")),
     "still": (
         N_("Not moving"),
         N_(
@@ -58,10 +55,7 @@ _WATCH_STATES: Mapping[str, tuple[str, str]] = {
             " or this step takes unusually long."
         ),
     ),
-    "finished": (
-        N_("Finished"),
-        N_("Last change {day}."),
-    ),
+    "finished": (N_("Finished"), N_("Last change {day}.")),
 }
 _WATCH_FACTS: Mapping[str, str] = {
     "left": N_("Time left"),
@@ -297,10 +291,7 @@ def _plot_html(chart: Chart) -> str:
 def _numbers_html(seen: Training) -> str:
     """Draw the last value of each number, with its healthy range."""
     latest = seen.latest()
-    bounds = {
-        "least": short_number(COLLAPSED_SHARE),
-        "late": short_number(_LONG_RUN_SHARE),
-    }
+    bounds = {"least": short_number(COLLAPSED_SHARE), "late": short_number(_LONG_RUN_SHARE)}
     if seen.rows:
         latest["smooth_loss"] = seen.smooth_loss()[-1]
     lines = []

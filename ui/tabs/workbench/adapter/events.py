@@ -30,10 +30,7 @@ _MIN_LABELS = RefineConfig().least_prompts
 """Minimum number of labelled prompts for refining."""
 
 
-_PROOF_STEPS: Mapping[str, str] = {
-    "decode": N_("Making the others"),
-    "check": N_("Measuring"),
-}
+_PROOF_STEPS: Mapping[str, str] = {"decode": N_("Making the others"), "check": N_("Measuring")}
 
 
 class AdapterEvents:

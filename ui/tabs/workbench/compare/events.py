@@ -251,11 +251,7 @@ class CompareEvents:
         """Hide the models' names if the restored conversation is blind."""
         return self.go_blind(session, True) if session.blind else {}
 
-    def answer(
-        self,
-        session: Session,
-        *settings: Any,
-    ) -> Iterator[Updates]:
+    def answer(self, session: Session, *settings: Any) -> Iterator[Updates]:
         """Stream the answers to the last question.
 
         Args:
@@ -425,11 +421,7 @@ class CompareEvents:
         }
 
     def _stream(
-        self,
-        session: Session,
-        places: Sequence[Place],
-        sampling: Sampling,
-        stop: Stop,
+        self, session: Session, places: Sequence[Place], sampling: Sampling, stop: Stop
     ) -> Iterator[None]:
         turns = session.turns
         turn = turns[-1]

@@ -17,18 +17,9 @@ EXAMPLE_BUCKETS = (N_("SQL"), N_("Legal"), N_("Tone of voice"))
 """Buckets of the examples, which the canvas translates."""
 
 _EXAMPLE_WORDS: Mapping[str, tuple[str, str]] = {
-    "sql": (
-        N_("Questions to SQL"),
-        N_("Questions about a table, asked in plain English."),
-    ),
-    "legal": (
-        N_("Contract clauses"),
-        N_("Short clauses, to be named by their kind."),
-    ),
-    "tone": (
-        N_("A kinder tone"),
-        N_("Blunt replies and sour reviews, to be made friendly."),
-    ),
+    "sql": (N_("Questions to SQL"), N_("Questions about a table, asked in plain English.")),
+    "legal": (N_("Contract clauses"), N_("Short clauses, to be named by their kind.")),
+    "tone": (N_("A kinder tone"), N_("Blunt replies and sour reviews, to be made friendly.")),
 }
 
 
@@ -65,9 +56,7 @@ def prompts_panel(limits: PromptLimits) -> PromptsPanel:
     with gr.Row(elem_id="dnd-bench", equal_height=False):
         with gr.Column(elem_id="dnd-canvas-box", elem_classes="dnd-panel", min_width=0):
             canvas = PromptCanvas(
-                words=drawn(script_words, *EXAMPLE_BUCKETS),
-                limits=limits,
-                elem_id="dnd-canvas",
+                words=drawn(script_words, *EXAMPLE_BUCKETS), limits=limits, elem_id="dnd-canvas"
             )
         with gr.Column(elem_id="dnd-examples", elem_classes="dnd-panel", min_width=0):
             examples, load_all = _examples()
