@@ -6,7 +6,7 @@ lines, bars and words; knows no report and no language.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Literal, TypeVar
@@ -66,29 +66,18 @@ STYLE = """
 """
 """Colours refer to the page's CSS variables; `svg_file` replaces them by literal colours."""
 
-# The values that assets/app.css gives its variables.
-_LIGHT = {
-    "surface": "#fff",
-    "line": "#dcdcd5",
-    "edge": "#84888f",
-    "text": "#15171c",
-    "text2": "#4a4f59",
-    "text3": "#646973",
-    "accent": "#2348d1",
-    "accent-soft": "#e8edfc",
-    "warn": "#7e4400",
+COLOURS: Mapping[str, tuple[str, str]] = {
+    "surface": ("#fff", "#15181d"),
+    "line": ("#dcdcd5", "#2b3038"),
+    "edge": ("#84888f", "#717886"),
+    "text": ("#15171c", "#eceef1"),
+    "text2": ("#4a4f59", "#b6bcc6"),
+    "text3": ("#646973", "#939aa6"),
+    "accent": ("#2348d1", "#8eaaff"),
+    "accent-soft": ("#e8edfc", "#1a2444"),
+    "warn": ("#7e4400", "#f2be6a"),
 }
-_DARK = {
-    "surface": "#15181d",
-    "line": "#2b3038",
-    "edge": "#717886",
-    "text": "#eceef1",
-    "text2": "#b6bcc6",
-    "text3": "#939aa6",
-    "accent": "#8eaaff",
-    "accent-soft": "#1a2444",
-    "warn": "#f2be6a",
-}
+"""Light and dark value of each variable in `STYLE`; the page takes its colours from here, too."""
 
 
 def short(value: float) -> str:
@@ -392,9 +381,8 @@ def svg_file(charts: Sequence[Chart], heading: str = "") -> str:
         f"<svg xmlns='http://www.w3.org/2000/svg' class='dnd-chart' role='img' width='{width}' "
         f"height='{top + 4}' viewBox='0 0 {width} {top + 4}'>"
         f"<title>{escape(heading or charts[0].title)}</title><desc>{told}</desc>"
-        f"<style>.paper {{ fill: {_LIGHT['surface']}; }}{_coloured(_LIGHT)}"
-        f"@media (prefers-color-scheme: dark) {{ .paper {{ fill: {_DARK['surface']}; }}"
-        f"{_coloured(_DARK)}}}</style><rect class='paper' width='100%' height='100%'/>"
+        f"<style>{_coloured(0)}@media (prefers-color-scheme: dark) {{ {_coloured(1)}}}</style>"
+        "<rect class='paper' width='100%' height='100%'/>"
         f"{head}{''.join(parts)}</svg>\n"
     )
 
@@ -417,11 +405,11 @@ def apart(ends: Sequence[tuple[float, T]], spacing: float) -> list[tuple[float, 
     return [(y - excess, label) for y, label in placed]
 
 
-def _coloured(colours: dict[str, str]) -> str:
+def _coloured(scheme: Literal[0, 1]) -> str:
     """Replace variables in `STYLE` by literal colours: not every SVG viewer supports variables."""
-    style = STYLE
-    for name, colour in colours.items():
-        style = style.replace(f"var(--dnd-{name})", colour)
+    style = f".paper {{ fill: var(--dnd-surface); }}{STYLE}"
+    for name, colours in COLOURS.items():
+        style = style.replace(f"var(--dnd-{name})", colours[scheme])
     return style
 
 

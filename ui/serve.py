@@ -74,12 +74,12 @@ def launch_options(
     from ui.gate import gated
     from ui.gradio_private import launch_settings
     from ui.language import LanguageChoice
-    from ui.theme import make_theme
+    from ui.theme import make_theme, variables
 
     return {
         **launch_settings(),
         "theme": make_theme(),
-        "css": STYLE,
+        "css": variables() + STYLE,
         "css_paths": [asset_path("app.css")],
         "max_file_size": max(limits.max_file_bytes, server.upload_bytes),
         "show_error": False,  # an unexpected error may quote a path or a visitor's text

@@ -4,23 +4,17 @@ from typing import Any
 
 import gradio as gr
 
-# `assets/app.css` repeats most of these as variables: change both.
+from dnd_engine.charts import COLOURS
+
 _TOKENS = {
     # name: (light, dark). Contrast on surface and on bg was measured for every text colour.
-    "bg": ("#F6F6F3", "#0E1013"),
-    "surface": ("#FFFFFF", "#15181D"),
-    "sunken": ("#EFEFEA", "#101317"),
-    "line": ("#DCDCD5", "#2B3038"),
-    "edge": ("#84888F", "#717886"),
-    "text": ("#15171C", "#ECEEF1"),
-    "text2": ("#4A4F59", "#B6BCC6"),
-    "text3": ("#646973", "#939AA6"),
-    "accent": ("#2348D1", "#8EAAFF"),
-    "on_accent": ("#FFFFFF", "#0B1230"),
-    "accent_hover": ("#1A38A8", "#AFC3FF"),
-    "accent_soft": ("#E8EDFC", "#1A2444"),
-    "error": ("#A01D1A", "#FF9E96"),
-    "error_fill": ("#FCECEA", "#2C1615"),
+    **COLOURS,
+    "bg": ("#f6f6f3", "#0e1013"),
+    "sunken": ("#efefea", "#101317"),
+    "on-accent": ("#ffffff", "#0b1230"),
+    "accent-hover": ("#1a38a8", "#afc3ff"),
+    "error": ("#a01d1a", "#ff9e96"),
+    "error-fill": ("#fcecea", "#2c1615"),
     "none": ("transparent", "transparent"),
 }
 
@@ -86,20 +80,20 @@ _VARIABLES = {
         "loader_color",
         "slider_color",
     ],
-    "on_accent": ["button_primary_text_color", "button_primary_text_color_hover"],
-    "accent_hover": [
+    "on-accent": ["button_primary_text_color", "button_primary_text_color_hover"],
+    "accent-hover": [
         "button_primary_background_fill_hover",
         "button_primary_border_color_hover",
         "link_text_color_hover",
     ],
-    "accent_soft": [
+    "accent-soft": [
         "border_color_accent_subdued",
         "checkbox_label_background_fill_selected",
         "color_accent_soft",
         "table_row_focus",
     ],
     "error": ["error_border_color", "error_icon_color", "error_text_color"],
-    "error_fill": ["error_background_fill"],
+    "error-fill": ["error_background_fill"],
     # Labels are flat text over a control, not a box in a box.
     "none": ["block_label_background_fill", "block_label_border_color"],
 }
@@ -143,6 +137,15 @@ _SHAPES = {
     "input_text_size": "14px",
     "layout_gap": "16px",
 }
+
+
+def variables() -> str:
+    """Return the colours as variables of a style sheet, for `assets/app.css` and charts."""
+    light, dark = (
+        " ".join(f"--dnd-{name}: {pair[scheme]};" for name, pair in _TOKENS.items())
+        for scheme in (0, 1)
+    )
+    return f":root {{ {light} }}\n.dark {{ {dark} }}\n"
 
 
 def make_theme() -> gr.themes.Base:
