@@ -9,6 +9,9 @@ from ui.text import _
 TIMES = "\u00d7"
 """Separates an adapter's name and its strength."""
 
+RING = "<span class='dnd-ring' aria-hidden='true'></span>"
+"""Turns while something runs."""
+
 _PATHS = {
     "check": "M2 7.5l3.2 3.2L12 3.5",
     "warn": "M7 1.5L13.3 12.5H.7zM7 5.5v3.2M7 10.3v.4",
@@ -58,6 +61,22 @@ def label_html(words: str) -> str:
     return f"<span class='dnd-facts'>{words}</span>"
 
 
+def panel(name: str, title: str, body: str, aside: str = "") -> str:
+    """Draw a panel; all arguments are HTML.
+
+    Args:
+        name: Its CSS class, without `dnd-`.
+        title: Its heading.
+        body: What is below.
+        aside: Small print beside the heading; may be empty.
+    """
+    small = label_html(aside) if aside else ""
+    return (
+        f"<section class='dnd-panel dnd-{name}'><div class='dnd-row'>"
+        f"<h3 class='dnd-heading'>{title}</h3>{small}</div>{body}</section>"
+    )
+
+
 def none_yet(words: str) -> str:
     """Draw a placeholder for empty content; `words` are HTML."""
     return f"<p class='dnd-none'>{words}</p>"
@@ -70,8 +89,7 @@ def notice(words: str) -> str:
 
 def busy(words: str) -> str:
     """Draw a line about a running action; `words` are HTML."""
-    ring = "<span class='dnd-ring' aria-hidden='true'></span>"
-    return f"<div class='dnd-notice' role='status'>{ring}<div>{words}</div></div>"
+    return f"<div class='dnd-notice' role='status'>{RING}<div>{words}</div></div>"
 
 
 def error_notice(message: str, title: str = "") -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 import gradio as gr
 
 from dnd_engine.files import asset_path
-from ui.markup import error_notice, esc, icon, prose
+from ui.markup import RING, error_notice, esc, icon, prose
 from ui.text import N_, _, drawn, number, said
 
 RunKind = Literal[
@@ -284,7 +284,7 @@ class Stages:
         end = now if row.status == "running" else row.end
         mark = {
             "waiting": icon("dot"),
-            "running": "<span class='dnd-ring' aria-hidden='true'></span>",
+            "running": RING,
             "done": icon("check"),
             "failed": icon("error"),
             "stopped": icon("info"),

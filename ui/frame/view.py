@@ -10,7 +10,7 @@ import gradio as gr
 from ui.engine_handle import LoadState
 from ui.fields import Textbox
 from ui.frame.keys_view import keys_panel
-from ui.markup import error_notice, esc
+from ui.markup import RING, error_notice, esc
 from ui.progress import step_words
 from ui.text import N_, _, drawn, language, languages
 
@@ -167,8 +167,7 @@ def load_html(state: LoadState) -> str:
         bar = f"<progress max='1' value='{fraction:.3f}' aria-label='{label}'></progress>"
     seconds = f"{state.progress.elapsed_seconds:.0f} s" if state.progress else ""
     return (
-        "<div class='dnd-notice'><span class='dnd-ring' aria-hidden='true'></span>"
-        f"<div><b>{esc(progress_words(state))}</b> "
+        f"<div class='dnd-notice'>{RING}<div><b>{esc(progress_words(state))}</b> "
         f"<span>{_('You can drop and arrange prompt files meanwhile.')}</span></div>"
         f"{bar}<span class='dnd-num'>{seconds}</span></div>"
     )

@@ -17,7 +17,7 @@ from dnd_engine.prompts.files import labelled_suffixes
 from dnd_engine.prompts.words import cut
 from dnd_engine.wording import LINES, NOT_TOLD, inputs_label, row_label
 from ui.fields import Slider
-from ui.markup import TIMES, esc, facts, icon, label_html, none_yet, prose
+from ui.markup import TIMES, esc, facts, icon, label_html, none_yet, panel, prose
 from ui.stages import stages_view
 from ui.text import N_, _, clock_words, drawn, number, score_number
 
@@ -339,17 +339,12 @@ def measured_html(found: "Found", now: "Made | None") -> str:
         f"{chart.html()}</figure>"
         for chart in charts
     )
-    return (
-        f"<section class='dnd-panel dnd-measured'><div class='dnd-row'>"
-        f"<h3 class='dnd-heading'>{title} <code>{esc(measured.adapter_sha256[:8])}</code></h3>"
-        f"<span class='dnd-facts'>{'; '.join(about)}</span></div>{other}"
-        f"<div aria-live='polite'>{_verdicts_html(found)}</div>"
-        f"{_table_html(measured, modes)}</section>"
-        f"<section class='dnd-panel dnd-race'><div class='dnd-row'>"
-        f"<h3 class='dnd-heading'>{_('Score over the time it takes to get there')}</h3>"
-        "</div>"
-        f"<div class='dnd-race-modes'>{curves}</div></section>"
-    )
+    named = f"{title} <code>{esc(measured.adapter_sha256[:8])}</code>"
+    told = f"<div aria-live='polite'>{_verdicts_html(found)}</div>"
+    table = _table_html(measured, modes)
+    race = f"<div class='dnd-race-modes'>{curves}</div>"
+    scores = panel("measured", named, f"{other}{told}{table}", "; ".join(about))
+    return scores + panel("race", _("Score over the time it takes to get there"), race)
 
 
 def notes_html(measured: "Measurement") -> str:

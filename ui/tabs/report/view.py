@@ -28,7 +28,7 @@ from dnd_engine.wording import (
     row_label,
     section_label,
 )
-from ui.markup import esc, icon, none_yet, prose
+from ui.markup import esc, icon, none_yet, panel, prose
 from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.teaching import teaching_html
@@ -237,13 +237,11 @@ def _plot_html(
     has_ceiling = any(r.row == "oracle_lora" for r in rows)
     title = _("Baselines, controls and a ceiling") if has_ceiling else _("Baselines and controls")
     gap = _("Gap from base to own LoRA closed, on tasks that have one")
-    head = f"<span class='dnd-facts'>{gap}: {closed}</span>" if closed else ""
-    return (
-        f"<section class='dnd-panel dnd-forest'><div class='dnd-row'>"
-        f"<h3 class='dnd-heading'>{title}</h3>{head}</div>"
+    body = (
         f"<div class='dnd-forest-modes'>{columns}</div>"
-        f"<p class='dnd-facts'>{_(_METRIC_NOTES[metric])}</p></section>"
+        f"<p class='dnd-facts'>{_(_METRIC_NOTES[metric])}</p>"
     )
+    return panel("forest", title, body, f"{gap}: {closed}" if closed else "")
 
 
 def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, scale: Scale) -> str:
@@ -290,10 +288,7 @@ def _categories_html(rows: Sequence[ReportRow]) -> str:
     note = f"{_(row_label(made))}, {_(inputs_label(mode))}, {_('score')}"
     if any(row.bar for row in drawn):
         note += f"; {_('diamond: own LoRA')}"
-    return (
-        f"<section class='dnd-panel dnd-forest'><div class='dnd-row'><h3 class='dnd-heading'>"
-        f"{title}</h3><span class='dnd-facts'>{note}</span></div>{chart.html()}</section>"
-    )
+    return panel("forest", title, chart.html(), note)
 
 
 def _failures_html(report: Report) -> str:
@@ -317,11 +312,7 @@ def _failures_html(report: Report) -> str:
         head = (_("Asked for"), _("Wanted"), _("Got"))
         cells = "".join(f"<th scope='col'>{word}</th>" for word in head)
         body = f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>"
-    return (
-        f"<section class='dnd-panel dnd-failures'><div class='dnd-row'><h3 class='dnd-heading'>"
-        f"{_('Where it goes wrong')}</h3><span class='dnd-facts'>{note}</span>"
-        f"</div>{body}</section>"
-    )
+    return panel("failures", _("Where it goes wrong"), body, note)
 
 
 def _foot_html(report: Report) -> str:

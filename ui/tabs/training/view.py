@@ -17,7 +17,7 @@ from dnd_engine.training.collection_files import Run
 from dnd_engine.training.pictures import curve_chart, training_charts
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import Collecting, Training, Watched
-from ui.markup import esc, icon, prose
+from ui.markup import RING, esc, icon, panel, prose
 from ui.text import N_, _, day, duration, number, short_number
 
 _REFRESH_SECONDS = 3.0
@@ -220,7 +220,7 @@ def _state_html(seen: Training | Collecting) -> str:
     shown = "".join(f"<div><dt>{names[k]}</dt><dd>{v}</dd></div>" for k, v in facts.items())
     mark = {
         "starting": icon("dot"),
-        "running": "<span class='dnd-ring' aria-hidden='true'></span>",
+        "running": RING,
         "still": icon("warn"),
         "finished": icon("check"),
     }[seen.state]
@@ -281,11 +281,7 @@ def _plots_html(seen: Training) -> str:
 
 
 def _plot_html(chart: Chart) -> str:
-    return (
-        f"<section class='dnd-panel dnd-plot'><div class='dnd-row'><h3 class='dnd-heading'>"
-        f"{chart.title}</h3><span class='dnd-facts'>{chart.note}</span></div>{chart.html()}"
-        "</section>"
-    )
+    return panel("plot", chart.title, chart.html(), chart.note)
 
 
 def _numbers_html(seen: Training) -> str:
@@ -355,11 +351,8 @@ def _loras_html(seen: Collecting) -> str:
         "Ring: the base. Disc: with the LoRA of the task, after its last step. A disc that stays "
         "at its ring has learned nothing: too few steps, or labels that cannot be learned."
     )
-    return (
-        f"<section class='dnd-panel dnd-loras'><div class='dnd-row'><h3 class='dnd-heading'>"
-        f"{title}</h3><span class='dnd-facts'>{unit}</span></div>"
-        f"<p class='dnd-sub'>{healthy}</p>{chart.html()}{more}</section>"
-    )
+    body = f"<p class='dnd-sub'>{healthy}</p>{chart.html()}{more}"
+    return panel("loras", title, body, unit)
 
 
 def _lora_row(run: Run) -> Row:

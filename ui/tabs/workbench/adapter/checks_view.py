@@ -11,7 +11,7 @@ from dnd_engine.checks.registry import CHECKS
 from dnd_engine.checks.verdict import MOSTLY, WORKS
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.wording import CONTROLS
-from ui.markup import error_notice, esc, icon, why
+from ui.markup import RING, error_notice, esc, icon, why
 from ui.state import Taught
 from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
@@ -347,10 +347,8 @@ def checks_html(
         soon = _("Measured as soon as the instruction is imprinted. You can chat meanwhile.")
         body = f"<p class='dnd-sub'>{soon}</p>"
     elif state == "running":
-        body = (
-            "<p class='dnd-sub'><span class='dnd-ring' aria-hidden='true'></span> "
-            f"{_('Measuring on your prompts. You can chat meanwhile.')}</p>"
-        )
+        now = _("Measuring on your prompts. You can chat meanwhile.")
+        body = f"<p class='dnd-sub'>{RING} {now}</p>"
     elif state == "failed":
         body = error_notice(message, _("Could not be measured."))
     elif inspection is not None:
@@ -655,10 +653,7 @@ def proof_html(
         done: Whether it was requested.
     """
     if running:
-        body = (
-            "<p class='dnd-sub' aria-live='polite'><span class='dnd-ring' aria-hidden='true'>"
-            f"</span> {esc(running)}</p>"
-        )
+        body = f"<p class='dnd-sub' aria-live='polite'>{RING} {esc(running)}</p>"
     elif failed:
         body = error_notice(failed)
     elif proof is None:
