@@ -51,27 +51,18 @@ def look(arrangement: Arrangement, session: Session) -> dict[str, Any] | None:
     reading = session.readings.get(looking.card) if looking else None
     if looking is None or reading is None or not reading.opens:
         return None
-    # No column could be read as prompts, so the dialog offers the columns alone.
-    if reading.whole is None:
-        return {
-            "card": looking.card,
-            "query": looking.query,
-            "notes": [],
-            "num_prompts": 0,
-            "num_found": 0,
-            "columns": [asdict(column) for column in reading.columns],
-            "prompts": [],
-        }
-    words = looking.query.casefold().split()
-    prompts = list(enumerate(reading.whole.prompts))
-    found = [(place, prompt) for place, prompt in prompts if _holds(prompt, words)]
+    whole, words = reading.whole, looking.query.casefold().split()
+    # If no column could be read as prompts, the dialog offers the columns alone.
+    prompts = () if whole is None else whole.prompts
+    columns = reading.columns if whole is None else whole.columns
+    found = [(place, prompt) for place, prompt in enumerate(prompts) if _holds(prompt, words)]
     return {
         "card": looking.card,
         "query": looking.query,
-        "notes": list(reading.whole.notes),
+        "notes": [] if whole is None else list(whole.notes),
         "num_prompts": len(prompts),
         "num_found": len(found),
-        "columns": [asdict(column) for column in reading.whole.columns],
+        "columns": [asdict(column) for column in columns],
         "prompts": [_shown(place, prompt) for place, prompt in found[: looking.most]],
     }
 
