@@ -90,11 +90,7 @@ class LibraryEvents:
 
     def delete_kept(self, session: Session, key: str, request: gr.Request) -> Updates:
         """Delete the selected adapter and select the next one."""
-
-        def delete(library: Library) -> None:
-            library.delete(key)
-
-        return self._change(session, request, key, delete)
+        return self._change(session, request, key, lambda library: library.delete(key))
 
     def undo_delete(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Restore the adapter that was deleted last."""

@@ -12,18 +12,16 @@ from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 
 EXPORTED = "export_told export_usage export_file"
 """Slots of an exported file, which is removed when the adapter or its strength changes."""
-SHOWN = (
-    f"{EXPORTED} imprint_now teach_open keep_name keep_texts keep_told "
-    "stages adapter_box adapter_facts shelf strength download undo warning teach_box "
-    "teach_door teach_itself teach_mine checks proof_box proof prove norms compare_head mode "
-    "told_with beside differences blind "
-    "left_pane right_pane teach_labels teach_rows suggestions_row "
-    + " ".join(f"suggestion_{index}" for index in range(NUM_SUGGESTIONS))
-)
-"""Slots that change when another adapter is shown."""
 _CHECKED = (
     "checks proof_box proof prove warning teach_box teach_door teach_itself teach_mine download"
 )
+SHOWN = (
+    f"{EXPORTED} {_CHECKED} imprint_now teach_open keep_name keep_texts keep_told stages "
+    "adapter_box adapter_facts shelf strength undo norms compare_head mode told_with beside "
+    "differences blind left_pane right_pane teach_labels teach_rows suggestions_row "
+    + " ".join(f"suggestion_{index}" for index in range(NUM_SUGGESTIONS))
+)
+"""Slots that change when another adapter is shown."""
 
 
 def wire_adapter(page: Page, bar: AdapterBar, checks: ChecksPanel) -> None:
