@@ -49,42 +49,30 @@ def _html() -> str:
         "or runs out of room. A library on your own computer stays."
     )
     sure = _("Deletes the files, adapters and chat of this visit now.")
-    return (
-        f"<footer class='dnd-footer'><p>{words}</p>"
-        f"<button type='button' class='dnd-link dnd-forget'>{_('Delete this visit')}</button>"
-        f"</footer>{_dialog('dnd-forget-sure', _('Delete this visit?'), sure, _forget_buttons())}"
-        f"{_dialog('dnd-moved', _('Open in another tab'), _moved(), _moved_buttons())}"
-        f"<div class='dnd-notice dnd-lost' role='status' hidden><p>{_lost()}</p>"
-        f"<button type='button' class='dnd-button dnd-lost-close'>{_('Close')}</button></div>"
+    # Keep has the focus, so that Enter, pressed from habit, deletes nothing.
+    delete_or_keep = (
+        f"<button type='button' class='dnd-button dnd-forget-yes'>{_('Delete')}</button>"
+        f"<button type='button' class='dnd-button dnd-forget-no' autofocus>{_('Keep')}</button>"
     )
-
-
-def _lost() -> str:
-    return _(
-        "Your last visit is no longer here: the app was restarted, or you were away for more than "
-        "24 hours. This is a new visit."
-    )
-
-
-def _moved() -> str:
-    return _(
+    moved = _(
         "This visit went on in a newer tab, with all its files. Two tabs would overwrite each "
         "other."
     )
-
-
-def _moved_buttons() -> str:
-    return (
+    take_over = (
         f"<button type='button' class='dnd-button dnd-primary dnd-take-over'>{_('Continue here')}"
         "</button>"
     )
-
-
-def _forget_buttons() -> str:
+    lost = _(
+        "Your last visit is no longer here: the app was restarted, or you were away for more than "
+        "24 hours. This is a new visit."
+    )
     return (
-        # Keep has the focus, so that Enter, pressed from habit, deletes nothing.
-        f"<button type='button' class='dnd-button dnd-forget-yes'>{_('Delete')}</button>"
-        f"<button type='button' class='dnd-button dnd-forget-no' autofocus>{_('Keep')}</button>"
+        f"<footer class='dnd-footer'><p>{words}</p>"
+        f"<button type='button' class='dnd-link dnd-forget'>{_('Delete this visit')}</button>"
+        f"</footer>{_dialog('dnd-forget-sure', _('Delete this visit?'), sure, delete_or_keep)}"
+        f"{_dialog('dnd-moved', _('Open in another tab'), moved, take_over)}"
+        f"<div class='dnd-notice dnd-lost' role='status' hidden><p>{lost}</p>"
+        f"<button type='button' class='dnd-button dnd-lost-close'>{_('Close')}</button></div>"
     )
 
 
