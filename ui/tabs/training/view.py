@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from dnd_engine.charts import Chart, Line, Look, Row, Scale, row_chart
+from dnd_engine.prompts.words import cut
 from dnd_engine.training.collection_files import Run
 from dnd_engine.training.pictures import curve_chart, training_charts
 from dnd_engine.training.run_log import COLLAPSED_SHARE
@@ -321,7 +322,7 @@ def _log_rows(seen: Training) -> list[dict[str, Any]]:
 
 def _in_watch_html(seen: Collecting) -> str:
     drawn = [
-        Line(points, "own", _short(slug))
+        Line(points, "own", cut(slug, _LABEL_LENGTH))
         for (slug, _seed), rows in seen.curves.items()
         # A run that diverges may write NaN, which no chart can hold.
         if (points := [(r.step, r.loss) for r in rows if r.loss and math.isfinite(r.loss)])
@@ -383,10 +384,6 @@ def _run_rows(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 # Words
-
-
-def _short(slug: str) -> str:
-    return slug if len(slug) <= _LABEL_LENGTH else f"{slug[: _LABEL_LENGTH - 1]}…"
 
 
 def _cell(value: Any) -> str:
