@@ -206,8 +206,10 @@ def _rows(report: Report) -> Picture | None:
     names = list(dict.fromkeys(r.row for r in rows))
     made = made_row(names)
     charts: list[Chart] = []
-    for mode in _modes(rows):
+    for mode in _MODES:
         found = {r.row: r for r in rows if r.mode == mode}
+        if not found:
+            continue
         # Both charts have the same rows and are shown side by side, so only the first names them.
         labels = {name: row_label(name) if not charts else "" for name in names}
         lines = [
@@ -399,10 +401,6 @@ _PICTURES: Mapping[str, Callable[[Report], Picture | None]] = {
     "refine": _refine,
     "cost": _cost,
 }
-
-
-def _modes(rows: Sequence[ReportRow]) -> list[Mode]:
-    return [mode for mode in _MODES if any(r.mode == mode for r in rows)]
 
 
 def _steps(parts: Iterable[tuple[Gain | TercileScore, float]]) -> list[Line]:
