@@ -128,42 +128,37 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
     signature = inspect.signature(handler)
     visit = inspect.Parameter("visit", inspect.Parameter.POSITIONAL_ONLY)
     signature = signature.replace(parameters=[visit, *signature.parameters.values()])
-    if inspect.isgeneratorfunction(function):
 
-        @functools.wraps(function)
-        def stream(visit: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
-            silent = True
-            if not _may_go_on(visit, args):
-                yield spread({})
-                return
-            # A closed page closes this stream, which must end the handler's work at once.
-            with closing(handler(*args, **kwargs)) as steps:
-                while True:
-                    # At each step, because the language may change, and each step may run in its
-                    # own context.
-                    with speaking(visit.language):
-                        updates = next(steps, None)
-                    if updates is None:
-                        break
-                    silent = False
-                    yield spread(updates)
-            if silent:
-                yield spread({})  # Gradio clears every output of a generator that yields nothing
+    def stream(visit: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        silent = True
+        if not _may_go_on(visit, args):
+            yield spread({})
+            return
+        # A closed page closes this stream, which must end the handler's work at once.
+        with closing(handler(*args, **kwargs)) as steps:
+            while True:
+                # At each step, because the language may change, and each step may run in its own
+                # context.
+                with speaking(visit.language):
+                    updates = next(steps, None)
+                if updates is None:
+                    break
+                silent = False
+                yield spread(updates)
+        if silent:
+            yield spread({})  # Gradio clears every output of a generator that yields nothing
 
-        stream.__signature__ = signature  # type: ignore[attr-defined]  # functions take any
-        stream.slots = names  # type: ignore[attr-defined]  # functions take any
-        return stream
-
-    @functools.wraps(function)
     def call(visit: Session, *args: Any, **kwargs: Any) -> Any:
         if not _may_go_on(visit, args):
             return spread({})
         with speaking(visit.language):
             return spread(handler(*args, **kwargs))
 
-    call.__signature__ = signature  # type: ignore[attr-defined]  # functions take any
-    call.slots = names  # type: ignore[attr-defined]  # functions take any
-    return call
+    adapted: Any = stream if inspect.isgeneratorfunction(function) else call
+    functools.update_wrapper(adapted, function)
+    adapted.__signature__ = signature
+    adapted.slots = names
+    return adapted  # type: ignore[no-any-return]  # `Any`, since functions take any attribute
 
 
 def _may_go_on(visit: Session, args: Sequence[Any]) -> bool:
