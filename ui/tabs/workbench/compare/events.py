@@ -15,7 +15,7 @@ from ui.engine_calls import Stop
 from ui.frame.view import progress_words
 from ui.markup import brief
 from ui.shared import App, Updates, broke, note
-from ui.state import Answer, AskMode, Made, Place, Session, Turn, Typed, Vote
+from ui.state import Answer, AskMode, Made, Place, RemoteSide, Session, Turn, Typed, Vote
 from ui.tabs.workbench.compare.sent import instructions_of, sent
 from ui.tabs.workbench.compare.settings import Settings
 from ui.tabs.workbench.compare.transcript import write_transcript
@@ -97,7 +97,7 @@ class CompareEvents:
     def _sides(self, session: Session) -> tuple[Answer, Answer | None]:
         """Start both answers; the right one is None without an adapter."""
         if session.remote is not None:
-            left, right = (Answer(side.model, remote=side) for side in session.remote)
+            left, right = map(self._asked, session.remote)
             return left, right
         made = session.made
         return self._asked(session.beside), None if made is None else self._asked(made)
@@ -105,10 +105,12 @@ class CompareEvents:
     def _label(self, side: Answer) -> str:
         return side.remote.model if side.remote else self._app.label(side.made)
 
-    def _asked(self, made: Made | None, times: int = 0) -> Answer:
-        """Start an answer of the adapter as it is now, or of the base."""
-        strength = None if made is None else made.adapter.strength
-        return Answer(self._app.label(made), made, strength=strength, times=times)
+    def _asked(self, who: Made | RemoteSide | None, times: int = 0) -> Answer:
+        """Start an answer of a server, of the adapter as it is now, or of the base."""
+        if isinstance(who, RemoteSide):
+            return Answer(who.model, remote=who, times=times)
+        strength = None if who is None else who.adapter.strength
+        return Answer(self._app.label(who), who, strength=strength, times=times)
 
     @staticmethod
     def _mode_of(session: Session) -> AskMode:
@@ -199,11 +201,8 @@ class CompareEvents:
         session.editing = None
         for side in (place,) if place else tuple(turn.sides):
             before = turn.sides[side]
-            again = self._asked(before.made, before.times + 1)
             # The same server, even if the visit has left it; its key is then no longer sent.
-            if before.remote is not None:
-                again = Answer(before.label, remote=before.remote, times=before.times + 1)
-            setattr(turn, side, again)
+            setattr(turn, side, self._asked(before.remote or before.made, before.times + 1))
         return self._start(session, (place,) if place else turn.sides)
 
     def edit(self, session: Session, typed: str, mode: AskMode) -> Updates:
