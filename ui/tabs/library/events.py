@@ -119,7 +119,7 @@ class LibraryEvents:
                 scores=entry.scores,
             )
             made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
-            for _tick in self._adapter.finish_check(made, request.session_hash or ""):
+            for _tick in self._adapter.finish_check(made, request):
                 pass
         except DndError as error:
             words = _without(session, error)
@@ -166,9 +166,7 @@ class LibraryEvents:
         run = self._runs.ordered(session, "remake")
         if run is None:
             return
-        yield from self._runs.carry_out(
-            session, run, self._remaking(run), request.session_hash or ""
-        )
+        yield from self._runs.carry_out(session, run, self._remaking(run), request)
 
     def order(self, session: Session, recipe: Recipe) -> Updates:
         """Start a remake; prompt files come from this visit or from the recipe."""

@@ -174,7 +174,7 @@ class MeasureEvents:
         # If it was taken before, keep its strength and results.
         made = next((one for one in session.shelf if one.key == made.key), made)
         try:
-            for _tick in self._adapter.finish_check(made, request.session_hash or ""):
+            for _tick in self._adapter.finish_check(made, request):
                 pass
         except DndError as error:
             words = faults(_("Not taken to the Workbench."), str(error))
@@ -249,7 +249,7 @@ class MeasureEvents:
                 continue
             made = _made_of(before, row)
             try:
-                for _tick in self._adapter.finish_check(made, request.session_hash or ""):
+                for _tick in self._adapter.finish_check(made, request):
                     pass
             except DndError as error:
                 return {"measure_take_told": faults(_("Not taken to the Workbench."), str(error))}

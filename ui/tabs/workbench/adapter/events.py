@@ -178,9 +178,9 @@ class AdapterEvents:
             **checked(made),
         }
 
-    def finish_check(self, made: Made, session_hash: str) -> Iterator[None]:
+    def finish_check(self, made: Made, request: gr.Request) -> Iterator[None]:
         """Verify the zip and measure the norms: nothing is shown before it can be trusted."""
-        archive = self._app.files.archive(made.adapter, session_hash)
+        archive = self._app.files.archive(made.adapter, request.session_hash or "")
         made.archive = self._app.calls.save(made.adapter, archive)
         # A step ends here, so that Stop can act before the norms are measured.
         yield None

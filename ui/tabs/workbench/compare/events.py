@@ -235,7 +235,7 @@ class CompareEvents:
     def put_back(self, session: Session, request: gr.Request) -> Updates:
         """Restore a conversation with its files; a server's key is not restored."""
         session.leave_server()
-        kept = self._keep(session, request.session_hash or "") if session.turns else {}
+        kept = self._keep(session, request) if session.turns else {}
         return {**self.panes(session), **self.compared(session), **_buttons(session), **kept}
 
     def switches(self, session: Session) -> Updates:
@@ -300,7 +300,7 @@ class CompareEvents:
         """
         if not session.turns or not session.turns[-1].finished:
             return {}  # cleared, or already followed by another question
-        kept = self._keep(session, request.session_hash or "")
+        kept = self._keep(session, request)
         return {**self.panes(session), **_buttons(session), **kept}
 
     def stop_chat(self, session: Session) -> Updates:
@@ -386,7 +386,7 @@ class CompareEvents:
             **self.panes(session),
             **_buttons(session),
             "votes": votes_html(session.turns),
-            **self._keep(session, request.session_hash or ""),
+            **self._keep(session, request),
         }
 
     def _start(self, session: Session, places: Sequence[Place] | dict[Place, Answer]) -> Updates:
@@ -406,9 +406,9 @@ class CompareEvents:
         if outcome and entry is not None and entry.strength == made.adapter.strength:
             note(made, votes={outcome: 1})
 
-    def _keep(self, session: Session, session_hash: str) -> Updates:
+    def _keep(self, session: Session, request: gr.Request) -> Updates:
         """Rewrite the conversation's files for download."""
-        folder = self._app.files.folder(session_hash)
+        folder = self._app.files.folder(request.session_hash or "")
         markdown, whole, votes = write_transcript(session.turns, folder)
         return {
             "keep_row": gr.Row(visible=True),

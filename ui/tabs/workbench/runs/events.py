@@ -100,7 +100,7 @@ class RunEvents:
         return run if run is not None and run.kind in kinds and not run.stages.ended else None
 
     def carry_out(
-        self, session: Session, run: Run, work: Generator[Updates, None, Made], session_hash: str
+        self, session: Session, run: Run, work: Generator[Updates, None, Made], request: gr.Request
     ) -> Iterator[Updates]:
         """Carry out a run and check its result, which becomes the visit's adapter."""
         # Kept here, because an imprint that finds nothing to do replaces the stages of its run.
@@ -110,7 +110,7 @@ class RunEvents:
             stages.left = ""
             stages.enter("check")
             for _tick in self._app.calls.ticking(
-                self._adapter.finish_check(made, session_hash), run.stop
+                self._adapter.finish_check(made, request), run.stop
             ):
                 yield {"stages": stages.html()}
             # Stop ends the ticks early and without an error, so check whether it was pressed.

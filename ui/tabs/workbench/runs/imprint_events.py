@@ -56,7 +56,7 @@ class ImprintEvents:
         if run is None:
             return
         work = self._imprinting(session, run)
-        yield from self._runs.carry_out(session, run, work, request.session_hash or "")
+        yield from self._runs.carry_out(session, run, work, request)
 
     def _imprinting(self, session: Session, run: Run) -> Generator[Updates, None, Made]:
         before = run.start

@@ -50,7 +50,7 @@ class SynthesisEvents:
             return
         # An empty seed field gives None.
         work = self._synthesis(session, run, mix, int(seed or 0))
-        yield from self._runs.carry_out(session, run, work, request.session_hash or "")
+        yield from self._runs.carry_out(session, run, work, request)
 
     def _synthesis(
         self, session: Session, run: Run, mix: Mix, seed: int

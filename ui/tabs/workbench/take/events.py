@@ -101,17 +101,16 @@ class ExportEvents:
     ) -> Iterator[Updates]:
         """Run an export as an iterator of one step."""
         if target == HUB:
-            yield self._pushed(adapter, repo, private, token, own=self._app.is_own(request))
+            yield self._pushed(adapter, repo, private, token, request)
         else:
-            session_hash = request.session_hash or ""
-            yield self._written(adapter, target, session_hash, own=self._app.is_own(request))
+            yield self._written(adapter, target, request)
 
     def _pushed(
-        self, adapter: "Adapter", repo: str, private: bool, token: str, *, own: bool
+        self, adapter: "Adapter", repo: str, private: bool, token: str, request: gr.Request
     ) -> Updates:
         token = token.strip()
         # Never use this machine's login for a visitor; the engine would, without a token.
-        if not own and not token:
+        if not token and not self._app.is_own(request):
             words = _("You need a token of your own here, with write access.")
             raise HubError(f"{words} {locked_words()}" if self._app.own else words)
         url, is_private, usage = self._app.calls.push(adapter, repo.strip(), token or None, private)
@@ -122,13 +121,13 @@ class ExportEvents:
             "export_usage": gr.Textbox(usage, visible=True),
         }
 
-    def _written(self, adapter: "Adapter", format: str, session_hash: str, *, own: bool) -> Updates:
+    def _written(self, adapter: "Adapter", format: str, request: gr.Request) -> Updates:
         engine, target = self._app.calls.ready(), export_target(format)
         # The page hides these formats from visitors, but a program can still name them.
-        if target.whole_model and not own:
+        if target.whole_model and not self._app.is_own(request):
             words = no_merging()
             raise ExportError(f"{words} {locked_words()}" if self._app.own else words)
-        place = self._app.files.archive(adapter, session_hash)
+        place = self._app.files.archive(adapter, request.session_hash or "")
         # Formats without a suffix are folders, and a browser downloads one file.
         if suffix := target.suffixes[0]:
             file = engine.export(adapter, format, place.with_suffix(suffix)).path

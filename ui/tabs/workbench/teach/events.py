@@ -140,9 +140,7 @@ class TeachEvents:
         run = self._runs.ordered(session, "refinement")
         if run is None:
             return
-        yield from self._runs.carry_out(
-            session, run, self._teaching(run), request.session_hash or ""
-        )
+        yield from self._runs.carry_out(session, run, self._teaching(run), request)
 
     def stop(self, session: Session) -> Updates:
         """End the training and keep its result; before the first step, discard it."""
