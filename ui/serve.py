@@ -253,7 +253,17 @@ def run(
     _share_arenas()
     # A Space keeps no files, and shows what is written to stderr.
     with logging_to(None if on_space() else log_path()):
-        _serve(demo, handle, options, owner, host, port)
+        # The models load while Gradio starts.
+        handle.start()
+        # Quiet, because Gradio would also advertise how to make the page public. Without waiting,
+        # because the address with the key is printed first.
+        _, url, _ = demo.launch(
+            server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **options
+        )
+        if demo.mcp_error:
+            typer.echo(demo.mcp_error, err=True)
+        _tell_address(url, owner, has_login=bool(options.get("auth")))
+        demo.block_thread()
 
 
 def _allow_more_files() -> None:
@@ -276,35 +286,19 @@ def _share_arenas() -> None:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
-def _serve(
-    demo: "gr.Blocks",
-    handle: EngineHandle,
-    options: Mapping[str, Any],
-    owner: Owner | None,
-    host: str,
-    port: int,
-) -> None:
-    # The models load while Gradio starts.
-    handle.start()
-    # Quiet, because Gradio would also advertise how to make the page public. Without waiting,
-    # because the address with the key is printed first.
-    _, url, _ = demo.launch(
-        server_name=host, server_port=port, quiet=True, prevent_thread_lock=True, **options
-    )
-    if demo.mcp_error:
-        typer.echo(demo.mcp_error, err=True)
+def _tell_address(url: str, owner: Owner | None, *, has_login: bool) -> None:
+    """Print where the page is, and what opening it allows."""
     if owner is not None:
         typer.echo(
             f"Serving {owner.address(url)}\n"
             "This address opens your library and your Hub login: share it with nobody. "
             f"{url} alone opens a page without them. Ctrl+C ends the app."
         )
-        return demo.block_thread()
+        return
     typer.echo(f"Serving {url} Ctrl+C ends the app.")
-    if not on_space() and not options.get("auth"):
+    if not on_space() and not has_login:
         typer.echo(
             "Everyone who can reach this address can use the page, and no login is asked for: "
             "nothing of yours is on it. `dnd serve --auth USER:PASSWORD` asks for one.",
             err=True,
         )
-    demo.block_thread()
