@@ -46,6 +46,8 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
             "it again, or save the sheet as csv."
         ) from error
     (_, header), *rows = records
+    # A row may have cells beyond the last name, such as a remark.
+    header += [""] * (max(map(len, (row for _, row in records))) - len(header))
     cells: list[tuple[int, Row]] = [(place, row) for place, row in rows]
     reading = read_table(Table(header=header, rows=cells, unit="row"), asked)
     if len(titles) > 1:

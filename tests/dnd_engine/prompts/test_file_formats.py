@@ -336,6 +336,13 @@ def test_the_last_row_of_excel_costs_no_memory(tmp_path: Path) -> None:
     assert texts(read_prompt_file(tmp_path / "a.xlsx")) == ["far away"]
 
 
+def test_cells_beyond_the_names_of_columns_are_read_as_columns_without_one(tmp_path: Path) -> None:
+    rows = [["id", "prompt"], [1, "a"], [2, "b", None, "a remark"]]
+    file = read_prompt_file(workbook({"A": rows}, tmp_path / "a.xlsx"))
+    assert texts(file) == ["a", "b"]
+    assert [column.name for column in file.columns] == ["id", "prompt", "", ""]
+
+
 def test_too_many_rows_are_refused(tmp_path: Path) -> None:
     path = workbook({"A": [["prompt"], *[[f"p{n}"] for n in range(5)]]}, tmp_path / "a.xlsx")
     assert len(read_prompt_file(path, limits=PromptLimits(max_prompts=5)).prompts) == 5
