@@ -41,6 +41,11 @@ class PromptLimits:
     """Size of one file. A prompt list of this size holds tens of thousands of prompts."""
     max_total_bytes: int = 25_000_000
     """Size of all files together."""
+    max_memory_bytes: int = 40_000_000
+    """Memory of one file's prompts. The text of a plain file takes at most four times its size; a
+    table whose rows share a long text can take thousands of times its own."""
+    max_total_memory_bytes: int = 100_000_000
+    """Memory of the prompts of all files together."""
     max_prompts: int = 20_000
     """Prompts per file, after cleaning. A condition never samples this many."""
     max_rows: int = 100_000

@@ -6,6 +6,7 @@ This module decides which buckets are used, and how weights divide a condition. 
 import hashlib
 import math
 import random
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -74,19 +75,32 @@ class Bucket:
     @property
     def num_prompts(self) -> int:
         """Number of distinct prompts in the bucket."""
-        return len(self.prompts)
+        texts = {prompt.text for file in self.files for prompt in file.prompts}
+        if not self.instruction or self.above_all:
+            return len(texts)
+        # Without making all whole prompts: the instruction of many short ones would take gigabytes.
+        repeated = (f"{self.instruction}\n\n{t}" in texts and not _has_own(t) for t in texts)
+        return len(texts) - sum(repeated)
 
     @property
     def num_without_instruction(self) -> int:
         """Number of distinct prompts without an instruction of their own or of the bucket."""
-        return sum(split_prompt(prompt.text).input is None for prompt in self.prompts)
+        if self.instruction:
+            return 0
+        return sum(not _has_own(prompt.text) for prompt in self.prompts)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the whole prompts of all files take, about."""
+        above = sys.getsizeof(self.instruction) if self.instruction else 0
+        return sum(file.memory_bytes + above * len(file.prompts) for file in self.files)
 
     def whole(self, prompt: Prompt) -> Prompt:
         """Return a prompt with an instruction: its own, or else that of the bucket."""
         if not self.instruction:
             return prompt
         # A second instruction would make the prompt's own one a part of its input.
-        if not self.above_all and split_prompt(prompt.text).input is not None:
+        if not self.above_all and _has_own(prompt.text):
             return prompt
         return replace(prompt, text=f"{self.instruction}\n\n{prompt.text}")
 
@@ -136,6 +150,7 @@ def check_buckets(buckets: Sequence[Bucket], limits: PromptLimits) -> tuple[Buck
             f"The files of all buckets hold {megabytes(num_bytes)}; the limit is "
             f"{limits.max_total_bytes / 1e6:g} MB. Remove some, or keep a sample of each."
         )
+    faults += memory_faults(sum(bucket.memory_bytes for bucket in buckets), limits)
     filled = [bucket for bucket in buckets if bucket.num_prompts]
     if not buckets:
         faults.append(
@@ -148,6 +163,17 @@ def check_buckets(buckets: Sequence[Bucket], limits: PromptLimits) -> tuple[Buck
     if faults:
         raise BucketError("\n".join(faults))
     return tuple(bucket for bucket in filled if bucket.weight != 0)
+
+
+def memory_faults(num_bytes: int, limits: PromptLimits) -> list[str]:
+    """Return a sentence if the prompts of all buckets take too much memory."""
+    if num_bytes <= limits.max_total_memory_bytes:
+        return []
+    return [
+        f"The prompts of all buckets take {megabytes(num_bytes)} of memory; the limit is "
+        f"{limits.max_total_memory_bytes / 1e6:g} MB, and an instruction counts for each of its "
+        "prompts. Remove some files, or keep a sample of each."
+    ]
 
 
 def parse_bucket_option(option: str) -> tuple[str, float, list[Path]]:
@@ -262,6 +288,11 @@ def measured_prompts(
     # A bucket that has run out contributes None.
     in_turn = chain.from_iterable(zip_longest(*pools))
     return tuple(islice((text for text in in_turn if text is not None), most))
+
+
+def _has_own(text: str) -> bool:
+    """Return whether a prompt has an instruction of its own."""
+    return split_prompt(text).input is not None
 
 
 def _hash(text: str) -> bytes:

@@ -84,10 +84,11 @@ def read_table(table: Table, asked: Asked) -> Reading:
         notes.append(label_note(thing, [header[index] for index in chosen.labels]))
     used = [*([] if chosen.instruction is None else [chosen.instruction]), *chosen.text]
     # Of several label columns, the first that this row fills is its label.
-    entries = [
+    # Every row may join the same long cells to a text of its own.
+    entries = asked.fit(
         Entry(place, _text(row, chosen), next(filter(str.strip, _cells(row, chosen.labels)), None))
         for place, row in table.rows
-    ]
+    )
     return Reading(
         entries=entries,
         split=table.split,

@@ -10,9 +10,10 @@ import json
 import os
 import re
 import stat
+import sys
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
@@ -36,6 +37,8 @@ from dnd_engine.prompts.reading import (
     Reading,
     Split,
     SplitMode,
+    check_memory,
+    text_bytes,
 )
 from dnd_engine.prompts.split import shared_head
 from dnd_engine.prompts.words import count, display_name, megabytes, one_line
@@ -59,6 +62,8 @@ _DEFAULT_LIMITS = PromptLimits()
 _DEFAULT_CHOICES = Choices()
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters except tab and newline, and lone surrogates, which no tokenizer can encode."""
+_PROMPT_BYTES = 100
+"""Memory of a `Prompt` without its texts: the object, its line and its place in a tuple."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +102,13 @@ class PromptFile:
     """Selectable columns; may be empty."""
     doubt: str = ""
     """A sentence why these may not be prompts; empty without doubts."""
+    memory_bytes: int = field(init=False, compare=False)
+    """Memory that the prompts take, which may be thousands of times `num_bytes`."""
+
+    def __post_init__(self) -> None:
+        texts = (text for p in self.prompts for text in (p.text, p.label, p.file))
+        num_bytes = text_bytes(texts) + _PROMPT_BYTES * len(self.prompts)
+        object.__setattr__(self, "memory_bytes", num_bytes)
 
 
 def read_prompt_file(
@@ -283,7 +295,10 @@ def _check_size(num_bytes: int, name: str, limits: PromptLimits) -> None:
 def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, ...]:
     """Return the distinct prompts, and note what was skipped, dropped or cut."""
     prompts: dict[str, Prompt] = {}
-    empty = duplicates = cut = 0
+    # Most prompts share their label and the name of their file, in memory too.
+    labels: dict[str | None, str | None] = {None: None}
+    files = {"": name}
+    num_bytes = empty = duplicates = cut = 0
     for place, raw, raw_label, part in reading.entries:
         text, kept = _clean_text(raw, limits.max_prompt_chars)
         # Zero-width and other invisible characters alone are no prompt.
@@ -298,13 +313,19 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
             )
         else:
             cut += len(text) > limits.max_prompt_chars
-            label = None if raw_label is None else _clean_text(raw_label, limits.max_prompt_chars)
+            if raw_label is not None and raw_label not in labels:
+                labels[raw_label] = _clean_text(raw_label, limits.max_prompt_chars)[1] or None
+                num_bytes += sys.getsizeof(labels[raw_label])
             prompts[kept] = Prompt(
                 text=kept,
-                file=f"{name}/{part}" if part else name,
+                file=files.setdefault(part, f"{name}/{part}"),
                 line=place,
-                label=label[1] or None if label else None,
+                label=labels[raw_label],
             )
+            num_bytes += sys.getsizeof(kept) + _PROMPT_BYTES
+            # At once: readers share what is equal in their texts, but here each prompt is a new
+            # text.
+            check_memory(num_bytes, name, limits)
     if not prompts:
         only_header = reading.split == "rows" and not reading.entries
         finding = "column names alone" if only_header else "none that holds text"

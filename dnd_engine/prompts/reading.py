@@ -1,6 +1,7 @@
 """Input and output types of prompt file readers, and the collection of a file's faults."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -98,6 +99,40 @@ class Asked:
                 f"{self.name}: expected at most {self.limits.max_rows:,} {unit}s that hold "
                 "something, got more. Split the file, or keep a sample of it."
             )
+
+    def fit(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Collect entries that repeat texts of their file, while they fit into memory.
+
+        Raises:
+            PromptFileError: If their texts take more memory than those of a file may.
+        """
+        kept: list[Entry] = []
+        seen: set[int] = set()
+        num_bytes = 0
+        for entry in entries:
+            kept.append(entry)  # first, so that no other text gets the same `id`
+            for text in (entry.text, entry.label):
+                if text is not None and id(text) not in seen:
+                    seen.add(id(text))
+                    num_bytes += sys.getsizeof(text)
+            check_memory(num_bytes, self.name, self.limits)
+        return kept
+
+
+def text_bytes(texts: Iterable[str | None]) -> int:
+    """Return the memory that texts take. One that occurs several times counts once."""
+    distinct = {id(text): text for text in texts if text is not None}
+    return sum(map(sys.getsizeof, distinct.values()))
+
+
+def check_memory(num_bytes: int, name: str, limits: PromptLimits) -> None:
+    """Raise if the texts of a file take more memory than they may."""
+    if num_bytes > limits.max_memory_bytes:
+        raise PromptFileError(
+            f"{name}: its prompts take more than {limits.max_memory_bytes / 1e6:g} MB of memory, "
+            "which is the limit; a long text that many of them repeat counts each time. Split the "
+            "file, or keep a sample of it."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

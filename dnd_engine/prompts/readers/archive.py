@@ -6,7 +6,14 @@ from pathlib import PurePosixPath
 
 from dnd_engine.errors import BrokenItemsError, PromptFileError
 from dnd_engine.prompts.readers.zips import Members, open_zip
-from dnd_engine.prompts.reading import Asked, Choices, Entry, Reading
+from dnd_engine.prompts.reading import (
+    Asked,
+    Choices,
+    Entry,
+    Reading,
+    check_memory,
+    text_bytes,
+)
 from dnd_engine.prompts.words import count, display_name, quoted
 
 _ZIP = ".zip"
@@ -60,7 +67,7 @@ def read_zip(data: bytes, asked: Asked) -> Reading:
 
 
 def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Found:
-    found, num_rows = _Found(), 0
+    found, num_rows, num_bytes = _Found(), 0, 0
     # Office files are zips themselves; together they may unpack to no more than one archive.
     num_packed = sum(asked.formats[_suffix(name)].packed for name in wanted)
     share = asked.limits.max_total_bytes // max(1, num_packed)
@@ -86,8 +93,10 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
                 found.num_salvable += error.num_good
         else:
             num_rows += len(reading.entries)
+            num_bytes += text_bytes(text for e in reading.entries for text in (e.text, e.label))
             (found.doubtful if reading.doubt else found.read)[name] = reading
         asked.bound(num_rows, "row")
+        check_memory(num_bytes, asked.name, asked.limits)
     return found
 
 

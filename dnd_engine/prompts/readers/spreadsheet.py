@@ -80,6 +80,7 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
     longest = 2 * asked.limits.max_prompt_chars
     # Ignore the sheet's stated size, which may be wrong or outdated.
     sheet.reset_dimensions()
+    shortened: dict[str, str] = {}
     place = 0
     # One cell in Excel's last column would make its row 16,384 cells wide.
     for place, row in enumerate(
@@ -87,8 +88,12 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
     ):
         if row.count(None) == len(row):  # fast enough for a million empty rows
             continue
-        # Truncate here too, because every cell may repeat one long text.
-        cells = [_cell(value)[:longest] for value in row]
+        # Truncate here too, because every cell may repeat one long text; and only once, because a
+        # million cells can.
+        cells = [
+            cell if len(cell) <= longest else shortened.setdefault(cell, cell[:longest])
+            for cell in map(_cell, row)
+        ]
         while cells and not cells[-1].strip():
             cells.pop()
         if not cells:

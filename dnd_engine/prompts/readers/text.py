@@ -51,10 +51,11 @@ def read_text(text: str, asked: Asked) -> Reading:
         inputs = block.text.split("\n")
         # The check above counted the whole paragraph as one prompt.
         asked.bound(len(inputs), "prompt")
-        entries = [
+        # Every line repeats the instruction, which may be as long as the file.
+        entries = asked.fit(
             Entry(place, f"{head.text}\n\n{line}", None)
             for place, line in enumerate(inputs, start=block.place)
-        ]
+        )
     elif split == "auto" and mode == "paragraphs" and _is_one([e.text for e in entries]):
         mode = "pairs"
         note = (

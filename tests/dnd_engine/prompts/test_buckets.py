@@ -169,6 +169,28 @@ def test_too_many_bytes_in_all_buckets_are_refused_in_megabytes() -> None:
         check_buckets([two[0], Bucket("b", 1.0, (one_over,))], LIMITS)
 
 
+def test_prompts_that_take_too_much_memory_are_refused_with_their_instruction() -> None:
+    file = prompt_file(*(f"{number} {'x' * 1000}" for number in range(100)))
+    assert 100_000 < file.memory_bytes < 130_000
+    limits = PromptLimits(max_total_memory_bytes=250_000)
+    two = [Bucket("a", 1.0, (file,)), Bucket("b", 1.0, (file,))]
+    assert check_buckets(two, limits)
+    above = replace(two[1], instruction="y" * 500)
+    message = r"take 0\.3 MB of memory; the limit is 0\.25 MB, and an instruction counts for each"
+    with pytest.raises(BucketError, match=message):
+        check_buckets([two[0], above], limits)
+
+
+def test_counts_of_prompts_are_those_of_whole_prompts() -> None:
+    file = prompt_file("Say it.\n\na", "a", "b", "Name it.\n\nc")
+    for above_all in (False, True):
+        found = Bucket("x", 1.0, (file, file), "Say it.", above_all=above_all)
+        assert found.num_prompts == len(found.prompts) == (4 if above_all else 3)
+        assert found.num_without_instruction == 0
+    assert Bucket("x", 1.0, (file,)).num_prompts == 4
+    assert Bucket("x", 1.0, (file,)).num_without_instruction == 2
+
+
 def test_all_faults_of_the_buckets_are_told_at_once() -> None:
     twins = [bucket("a", 3.0, 1), bucket(" a ", 0.5, 1)]
     with pytest.raises(BucketError, match=r"got 3\.0\.[^\n]*\nBucket `a`: expected one bucket of"):

@@ -2,17 +2,20 @@
 
 import codecs
 import hashlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tracemalloc
 import unicodedata
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import openpyxl
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -689,6 +692,104 @@ def test_the_files_of_an_archive_share_the_rows(tmp_path: Path, line: str) -> No
             archive.writestr(f"{name}.jsonl", line * 3)
     with pytest.raises(PromptFileError, match=r"a\.zip: expected at most 4 rows that hold"):
         read_prompt_file(path, limits=PromptLimits(max_rows=4))
+
+
+LONG = "Classify this " + "😀" * 6_000
+"""One of these in each of 300 prompts takes 7 MB."""
+TIGHT = PromptLimits(max_memory_bytes=5_000_000)
+
+
+def shared_text(folder: Path, kind: str) -> Path:
+    """Write a small file whose prompts or labels all repeat one long text."""
+    path = folder / f"a.{kind}"
+    items = [f"item {number}" for number in range(300)]
+    if kind == "txt":
+        path.write_text(f"{LONG}:\n\n" + "\n".join(items))
+    elif kind == "parquet":
+        pd.DataFrame({"instruction": LONG, "input": items}).to_parquet(path)
+    elif kind == "xlsx":
+        shared_strings(path, LONG, items)
+    return path
+
+
+def shared_strings(path: Path, text: str, items: Sequence[str]) -> None:
+    """Write a workbook whose rows refer to one text, as Excel does; openpyxl would repeat it."""
+    plain = io.BytesIO()
+    openpyxl.Workbook().save(plain)
+    namespace = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    first = [("s", "0"), ("s", "1")]
+    rows = [first, *([("s", "2"), ("str", item)] for item in items)]
+    cells = ("".join(f'<c t="{kind}"><v>{value}</v></c>' for kind, value in row) for row in rows)
+    written = "".join(f"<row>{row}</row>" for row in cells)
+    strings = "".join(f"<si><t>{word}</t></si>" for word in ("instruction", "input", text))
+    listed = (
+        '<Override PartName="/xl/sharedStrings.xml" ContentType="application/'
+        'vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"/></Types>'
+    )
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            content = old.read(name).decode()
+            if name.endswith("sheet1.xml"):
+                content = f"<worksheet {namespace}><sheetData>{written}</sheetData></worksheet>"
+            new.writestr(name, content.replace("</Types>", listed))
+        new.writestr("xl/sharedStrings.xml", f"<sst {namespace}>{strings}</sst>")
+
+
+@pytest.mark.parametrize("kind", ["txt", "parquet", "xlsx"])
+def test_a_long_text_that_all_prompts_repeat_counts_each_time(tmp_path: Path, kind: str) -> None:
+    """A text file of one megabyte had taken gigabytes of memory, and one of fifty kB 560 MB."""
+    path = shared_text(tmp_path, kind)
+    assert path.stat().st_size < 50_000
+    assert refused_with_little_memory(path)
+    file = read_prompt_file(path)
+    assert len(file.prompts) == 300
+    assert 7_200_000 < file.memory_bytes < 7_300_000
+
+
+def test_long_cells_are_not_kept_for_each_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    shared_strings(path, LONG * 3, ["item"] * 300)
+    assert refused_with_little_memory(path)
+
+
+def refused_with_little_memory(path: Path) -> bool:
+    """Return whether a file is refused before its prompts are in memory."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(PromptFileError, match=r"its prompts take more than 5 MB of memory"):
+            read_prompt_file(path, limits=TIGHT)
+        return tracemalloc.get_traced_memory()[1] < 12_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_files_of_an_archive_share_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in "abc":
+            archive.write(shared_text(tmp_path, "parquet"), f"{name}.parquet")
+    limits = PromptLimits(max_memory_bytes=20_000_000)
+    with pytest.raises(
+        PromptFileError, match=r"a\.zip: its prompts take more than 20 MB of memory"
+    ):
+        read_prompt_file(path, limits=limits)
+
+
+def test_a_label_that_rows_share_is_one_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    items = [f"item {number}" for number in range(300)]
+    pd.DataFrame({"prompt": items, "label": LONG}).to_parquet(path)
+    file = read_prompt_file(path)
+    assert len({id(prompt.label) for prompt in file.prompts}) == 1
+    assert file.memory_bytes < 500_000
+
+
+def test_plain_text_of_the_largest_file_fits_into_memory(write: Write) -> None:
+    """One emoji makes every other character of its text take four bytes, too."""
+    lines = [json.dumps(f"{n} 😀 {'x' * 230}", ensure_ascii=False) for n in range(20_000)]
+    file = read_prompt_file(write("a.jsonl", "\n".join(lines)))
+    assert 4_800_000 < file.num_bytes < 5_000_000
+    assert file.memory_bytes > 4 * file.num_bytes
 
 
 def test_a_file_over_the_limit_is_refused_in_megabytes(write: Write) -> None:
