@@ -170,16 +170,17 @@ class ServerLimits:
     within a quarter."""
     readings_per_visit: int = 400
     """Prompt files read per visit, including those kept for Undo."""
-    readings_per_visit_bytes: int = 50_000_000
-    """Bytes of prompt files read per visit. In memory they take up to twice as much."""
+    readings_per_visit_bytes: int = 100_000_000
+    """Prompt files read per visit, each as its size or the memory of its prompts, whichever is
+    more. Short prompts take up to four times the size of their file."""
     readings_bytes: int = 1_000_000_000
-    """Bytes of prompt files read by all visits together."""
+    """The same for all visits together."""
     readings_per_visitor_bytes: int = 250_000_000
-    """Bytes of prompt files read by all visits from one address."""
+    """The same for all visits from one address."""
     left_visits: int = 200
     """Visits kept after their page was closed, so that they can be reopened."""
     left_visits_bytes: int = 500_000_000
-    """Memory of closed visits: weights, encoded prompts and labelled rows. Beyond either limit, the
+    """Memory of closed visits: weights and prompts, also encoded ones. Beyond either limit, the
     oldest are dropped."""
     visits_bytes: int = 4_000_000_000
     """Memory of all visits, including open ones. Beyond, empty visits are dropped first, then those
@@ -189,9 +190,12 @@ class ServerLimits:
     adapters_per_session: int = 20
     """Adapters per visit, library or API session."""
     adapters_per_session_bytes: int = 300_000_000
-    """Weights of a visit's adapters in memory, including those kept for Undo."""
+    """Memory of a visit's adapters, including those kept for Undo: their weights, and the prompts
+    that they were made from."""
     adapters: int = 64
     """Adapters of all API sessions, of some megabytes each."""
+    adapters_bytes: int = 1_000_000_000
+    """Memory of these adapters: their weights, and the prompts that they were made from."""
     adapter_seconds: int = 3600
     """Seconds an unused adapter of the API is kept."""
     logins_per_minute: int = 10

@@ -36,7 +36,7 @@ from dnd_engine.errors import (
     ImprintError,
 )
 from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
-from dnd_engine.prompts.buckets import Bucket, check_buckets
+from dnd_engine.prompts.buckets import Bucket, check_buckets, memory_faults
 from dnd_engine.prompts.files import PromptFile, from_texts, read_prompt_file
 from dnd_engine.prompts.words import display_name
 from ui.engine_calls import LANES, EngineCalls
@@ -82,6 +82,11 @@ class _Kept:
     key: str
     used: float = field(default_factory=time.monotonic)
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of its weights and prompts."""
+        return self.adapter.num_bytes + _memory_bytes(self.buckets)
+
 
 class _Shelf:
     """Adapters by id, limited in number and age.
@@ -106,13 +111,28 @@ class _Shelf:
                 mine = [one.key for one in self._kept.values() if one.session == kept.session]
                 self._drop(mine[: -self._limits.adapters_per_session])
             while len(self._kept) > self._limits.adapters:
-                # Drop one of the address with the most, so that nobody displaces other people's
-                # adapters. A client may start a session with each call, but has one address.
-                all_kept = [*self._kept.values()]
-                visitor = Counter(one.visitor for one in all_kept).most_common(1)[0][0]
-                theirs = [one for one in all_kept if one.visitor == visitor]
-                session = Counter(one.session for one in theirs).most_common(1)[0][0]
-                self._drop([next(one.key for one in theirs if one.session == session)])
+                self._drop_one_of_most(lambda one: 1)
+            # The new one stays: its id is about to be returned.
+            while len(self._kept) > 1 and self._num_bytes > self._limits.adapters_bytes:
+                self._drop_one_of_most(lambda one: one.num_bytes)
+
+    @property
+    def _num_bytes(self) -> int:
+        return sum(one.num_bytes for one in self._kept.values())
+
+    def _drop_one_of_most(self, weigh: Callable[[_Kept], int]) -> None:
+        """Drop the longest unused adapter of the address that has the most, except the newest.
+
+        So nobody displaces other people's adapters. A client may start a session with each call,
+        but has one address.
+        """
+        *others, _newest = all_kept = [*self._kept.values()]
+        held: Counter[tuple[str, ...]] = Counter()
+        for one in all_kept:
+            held[(one.visitor,)] += weigh(one)
+            held[one.visitor, one.session] += weigh(one)
+        most = max(others, key=lambda o: (held[(o.visitor,)], held[o.visitor, o.session]))
+        self._drop([most.key])
 
     def get(self, key: str) -> _Kept:
         """Return an adapter and mark it as used.
@@ -426,11 +446,15 @@ class Endpoints:
                 "Send fewer, or join small ones."
             )
         faults: list[str] = []
-        buckets = []
+        buckets: list[Bucket] = []
         for number, spec in enumerate(specs, 1):
             files: list[PromptFile] = []
             name = spec.get("name", f"Bucket {number}")
             for upload in spec.get("files", ()):
+                # Before the next one: together they could take gigabytes.
+                num_bytes = _memory_bytes(buckets) + sum(file.memory_bytes for file in files)
+                if too_much := memory_faults(num_bytes, self._limits):
+                    raise BucketError(too_much[0])
                 try:
                     files.append(self._read_upload(upload))
                 except DndError as error:
@@ -460,6 +484,10 @@ class Endpoints:
                 "(`gradio_client.handle_file` does), or send its texts as `prompts`."
             )
         return read_prompt_file(path, name=name, limits=self._limits)
+
+
+def _memory_bytes(buckets: Sequence[Bucket]) -> int:
+    return sum(file.memory_bytes for bucket in buckets for file in bucket.files)
 
 
 def _facts(kept: _Kept) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from dnd_engine.errors import LibraryError
+from dnd_engine.errors import LibraryError, PromptFileError
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.prompts.buckets import Bucket
@@ -68,6 +68,28 @@ class App:
         # The visit must know its folder, so that the folder is removed with the visit.
         session.folder = self.files.folder(request.session_hash or "")
         return Library(session.folder / "library")
+
+    def check_room(self, session: Session, session_hash: str, num_bytes: int) -> None:
+        """Check that a visit may read this much more, on disk or in memory.
+
+        Raises:
+            PromptFileError: If this visit, its address or all visits have read as much as they may.
+        """
+        most = self.server.readings_per_visit_bytes
+        if num_bytes + self.files.reading_bytes(session_hash) > most:
+            raise PromptFileError(
+                _(
+                    "The files of this visit would take more than {number} MB of memory, which is "
+                    "the limit; removed ones count, since Undo brings them back. Delete this "
+                    "visit, at the foot of the page, to start over.",
+                    number=most // 1_000_000,
+                )
+            )
+        # Last, because it may drop other visits to make room.
+        if not self.visits.make_room(num_bytes, session.visitor):
+            raise PromptFileError(
+                _("The server holds too many files of other visits. Try again later.")
+            )
 
     def label(self, made: Made | None) -> str:
         """Return the label of a model: hash and strength of an adapter, or hash of the base.

@@ -67,6 +67,8 @@ Vote = Literal["left", "right", "tie", "bad"]
 
 PROMPTS = "prompts-"
 """Prefix of the names of a visit's own copies of prompt files."""
+LABELLED = "labelled"
+"""Name of the rows to measure on, among what a visit has read."""
 _UNDO_STEPS = 5
 """Number of adapters that Undo can return to; each stays in memory."""
 
@@ -505,7 +507,8 @@ class Session:
         # The last one is the adapter that was just added, which always stays.
         for one in self.shelf[:-1]:
             few = len(self.shelf) <= self.limits.adapters_per_session
-            if few and self._weights_bytes <= self.limits.adapters_per_session_bytes:
+            num_bytes = sum(self._held_by_adapters().values())
+            if few and num_bytes <= self.limits.adapters_per_session_bytes:
                 break
             if one is not self.made:
                 self.shelf = [other for other in self.shelf if other is not one]
@@ -532,26 +535,30 @@ class Session:
 
     @property
     def num_bytes(self) -> int:
-        """Return the bytes in memory: weights, encoded prompts, labelled rows.
-
-        `SessionFiles` counts the prompt files.
-        """
+        """Return the bytes in memory: weights, and prompts, also encoded and labelled ones."""
         rows = (self.labelled, *(one.file for one in (self.measuring, self.found) if one))
-        # By identity: a run and its result share their file.
-        held = {id(file): file.num_bytes for file in rows if file is not None}
+        read = (reading.whole for reading in self.readings.values())
+        wanted = () if self.run is None else (f for b in self.run.buckets for f in b.files)
+        files = (*rows, *read, *wanted)
+        held = self._held_by_adapters()
+        held |= {id(file): file.memory_bytes for file in files if file is not None}
         encoded = 0 if self.memory is None else self.memory.num_bytes
-        return self._weights_bytes + encoded + sum(held.values())
+        return encoded + sum(held.values())
 
-    @property
-    def _weights_bytes(self) -> int:
-        # By identity: Undo, the bar and the shelf share adapters.
+    def _held_by_adapters(self) -> dict[int, int]:
+        """Return the bytes of weights and prompts, by identity.
+
+        Undo, the bar and the shelf share adapters, and adapters share prompt files with the canvas.
+        """
         held: dict[int, int] = {}
         for made in (*self.shelf, self.made, self.beside):
             while made is not None:
                 for one in (made.original, made.adapter):
                     held[id(one)] = one.num_bytes
+                for bucket in made.buckets:
+                    held |= {id(file): file.memory_bytes for file in bucket.files}
                 made = made.before
-        return sum(held.values())
+        return held
 
     def hand_over(self) -> "Session":
         """Return the visit for another page; the current page may no longer change it."""
@@ -614,6 +621,8 @@ class SessionFiles:
         self.root = root
         self._key = secrets.token_bytes(16)
         self._visits: dict[str, str] = {}
+        self._held: dict[Path, dict[str, int]] = {}
+        """Memory of what was read, by folder and name."""
 
     def attach(self, session_hash: str, visit: str) -> None:
         """Assign the folder of a visit to a page."""
@@ -636,16 +645,36 @@ class SessionFiles:
         name = f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
         return self.folder(session_hash) / name
 
+    def hold(self, session_hash: str, name: str, num_bytes: int) -> None:
+        """Count what a file takes in memory, if that is more than on disk.
+
+        Args:
+            session_hash: Page of the visit.
+            name: The visit's name for the file.
+            num_bytes: Memory of its prompts; 0 once they are gone.
+        """
+        self._held.setdefault(self._path(session_hash), {})[name] = num_bytes
+        # A visit may also remove its own folder.
+        for folder in [folder for folder in list(self._held) if not folder.is_dir()]:
+            self._held.pop(folder, None)
+
     def reading_bytes(self, session_hash: str | None = None) -> int:
-        """Return the size of the prompt files read by one visit, or by all."""
-        folders = self.root.glob("visit-*") if session_hash is None else [self._path(session_hash)]
-        # On disk, so that copies kept for Undo count too.
-        files = (file for folder in folders for file in folder.glob(f"{PROMPTS}*"))
-        return sum(_size(file) for file in files)
+        """Return what the prompt files read by one visit, or by all, take on disk or in memory."""
+        if session_hash is not None:
+            return self._reading_bytes(self._path(session_hash))
+        return sum(map(self._reading_bytes, self.root.glob("visit-*")))
+
+    def _reading_bytes(self, folder: Path) -> int:
+        # On disk, so that copies kept for Undo count even if they cannot be read.
+        sizes = {file.name: _size(file) for file in folder.glob(f"{PROMPTS}*")}
+        held = dict(self._held.get(folder, {}))
+        return sum(max(sizes.get(name, 0), held.get(name, 0)) for name in sizes.keys() | held)
 
     def remove(self, session_hash: str) -> None:
         """Remove all files of the visit."""
-        shutil.rmtree(self._path(session_hash), ignore_errors=True)
+        folder = self._path(session_hash)
+        self._held.pop(folder, None)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _path(self, session_hash: str) -> Path:
         # An adapter of the API belongs to no visit: its id stands for one.

@@ -107,7 +107,7 @@ class Visits:
             self._drop(self._pages.get(page, b""))
 
     def make_room(self, num_bytes: int, visitor: str = "") -> bool:
-        """Return whether a visitor may read this many more bytes of prompt files.
+        """Return whether a visitor may read this many more bytes of prompts.
 
         Visits without a page are dropped to make room, oldest first: the visitor's own for the
         limit per visitor, anybody's for the total.

@@ -247,6 +247,30 @@ def test_a_session_keeps_a_bounded_number_and_files_go_with_adapters(
     assert len(list(cache.glob("*/*.zip"))) == 4
 
 
+def test_the_memory_of_all_adapters_is_bounded_with_their_prompts(
+    handle: EngineHandle, files: SessionFiles, request_of: Requests, tmp_path: Path
+) -> None:
+    calls, cache = EngineCalls(handle), tmp_path / "cache"
+    few = ServerLimits(adapters_bytes=10_000_000)
+    endpoints = Endpoints(calls, PromptLimits(max_total_memory_bytes=5_000_000), files, cache, few)
+    mine, flood = request_of("mine"), request_of("flood")
+    flood.kwargs["client"] = Address("203.0.113.7", 1)
+    key = make(endpoints, mine)["adapter_id"]  # 2.4 MB of weights, as the others
+    long = [f"Say it.\n\n{number} {'x' * 5_000}" for number in range(400)]
+    for _ in range(4):
+        spec = [{"prompts": long}]  # 2 MB
+        last = endpoints.make_adapter(flood, spec)["adapter_id"]
+    assert [a["adapter_id"] for a in endpoints.list_adapters(mine)] == [key]
+    assert [a["adapter_id"] for a in endpoints.list_adapters(flood)] == [last]
+    files_of = []
+    for number in range(9):
+        path = cache / f"{number}.txt"
+        path.write_text("\n---\n".join(long))
+        files_of.append({"path": str(path)})
+    with pytest.raises(gr.Error, match=r"take 6\.\d MB of memory; the limit is 5 MB, and"):
+        endpoints.make_adapter(flood, [{"files": files_of}])
+
+
 def test_a_client_without_a_session_cannot_push_out_what_others_made(
     handle: EngineHandle, files: SessionFiles, request_of: Requests, tmp_path: Path
 ) -> None:

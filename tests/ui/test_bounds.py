@@ -1,6 +1,7 @@
 """What one visit and all visits together may hold."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,18 @@ import gradio as gr
 import pytest
 
 from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import from_texts
+from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
-from ui.canvas import Arrangement
+from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.fields import Textbox
 from ui.handlers import Handlers
 from ui.shared import App
-from ui.state import Answer, Session, SessionFiles, Turn
+from ui.state import Answer, Made, Session, SessionFiles, Turn
 
 
 def test_the_bytes_of_a_visit_and_of_all_visits_are_bounded(
@@ -26,7 +30,7 @@ def test_the_bytes_of_a_visit_and_of_all_visits_are_bounded(
     files: SessionFiles,
     tmp_path: Path,
 ) -> None:
-    few = ServerLimits(readings_per_visit_bytes=100, readings_bytes=250, readings_per_visit=3)
+    few = ServerLimits(readings_per_visit_bytes=10_000, readings_bytes=25_000, readings_per_visit=3)
     on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=few))
 
     def read(session: Session, visit: str, number: int, size: int) -> str:
@@ -35,14 +39,60 @@ def test_the_bytes_of_a_visit_and_of_all_visits_are_bounded(
         return session.readings[f"A/{number}.txt"].error
 
     one, two, three = Session(), Session(), Session()
-    assert read(one, "1", 1, 60) == ""
-    assert "removed ones count" in read(one, "1", 2, 60), "the first is on the canvas no more"
-    assert read(one, "1", 3, 30) == ""
+    assert read(one, "1", 1, 6_000) == ""
+    assert "removed ones count" in read(one, "1", 2, 6_000), "the first is on the canvas no more"
+    assert read(one, "1", 3, 3_000) == ""
     assert "which is the limit" in read(one, "1", 4, 1)
-    assert read(two, "2", 1, 99) == ""
-    assert "other visits" in read(three, "3", 1, 90)
+    assert read(two, "2", 1, 7_900) == ""
+    assert "other visits" in read(three, "3", 1, 7_900)
     files.remove("1")
-    assert read(three, "3", 2, 90) == "", "who leaves makes room"
+    assert read(three, "3", 2, 7_900) == "", "who leaves makes room"
+
+
+def test_prompts_count_what_they_take_in_memory(
+    handle: EngineHandle,
+    arrange: Callable[..., Arrangement],
+    request_of: Callable[[str], gr.Request],
+    files: SessionFiles,
+    tmp_path: Path,
+) -> None:
+    """Files of 50 kB had taken 560 MB each, and hundreds of them were allowed."""
+    few = ServerLimits(readings_per_visit_bytes=250_000, readings_bytes=450_000)
+    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=few))
+    lines = "\n".join(f"item {number}" for number in range(100))
+    text = f"{'Classify this. ' * 100}\n\n{lines}"
+
+    def read(session: Session, visit: str, name: str) -> str:
+        on.prompts.update_prompts(arrange(A={name: text}), session, request_of(visit))
+        return session.readings[f"A/{name}"].error
+
+    one, two, three = Session(), Session(), Session()
+    assert read(one, "1", "a.txt") == ""
+    assert files.reading_bytes("1") == one.num_bytes > 150_000
+    assert "more than 0 MB of memory, which is the limit" in read(one, "1", "b.txt")
+    assert one.readings["A/b.txt"].whole is None
+    assert files.reading_bytes("1") - one.num_bytes == len(text), "the refused one is on disk"
+    assert read(two, "2", "a.txt") == ""
+    assert "other visits" in read(three, "3", "a.txt")
+    # Reading a file in another way counts what it takes then.
+    (card,) = arrange(A={"a.txt": text}).cards
+    laid = Arrangement((CanvasBucket("A", 1.0, (replace(card, split="lines"),)),))
+    on.prompts.update_prompts(laid, one, request_of("1"))
+    assert files.reading_bytes("1") < 25_000
+    one.delete_files()
+    two.delete_files()
+    assert read(three, "3", "b.txt") == ""
+
+
+def test_an_adapter_counts_the_prompts_that_it_was_made_from() -> None:
+    session = Session(limits=ServerLimits(adapters_per_session_bytes=500_000))
+    for number in range(4):
+        texts = [f"{number} {place} {'x' * 1_000}" for place in range(200)]
+        bucket = Bucket("A", 1.0, (from_texts(texts, name="a"),))
+        adapter = FakeAdapter(name="a", sha256=f"{number}", num_prompts=1, num_bytes=1)
+        session.take(Made(original=adapter, adapter=adapter, made_from="", buckets=(bucket,)))
+    assert [one.key for one in session.shelf] == ["2", "3"]
+    assert 400_000 < session.num_bytes < 500_000
 
 
 def test_files_that_arrive_together_are_counted_one_by_one(

@@ -43,6 +43,11 @@ def texts(arrangement: Arrangement, session: Session) -> list[str]:
     return [p.text for bucket in buckets_on(arrangement, session) for p in bucket.prompts]
 
 
+def in_memory(session: Session) -> int:
+    wholes = [reading.whole for reading in session.readings.values()]
+    return sum(whole.memory_bytes for whole in wholes if whole is not None)
+
+
 def test_columns_that_were_chosen_are_read_and_kept_in_the_recipe(
     on: Handlers, arrange: Arrange, request_of: Callable[[str], gr.Request]
 ) -> None:
@@ -66,7 +71,7 @@ def test_files_that_arrive_together_are_read_again_from_copies_of_their_own(
     contents = {"a.txt": "one\ntwo", "b.txt": "three\nfour", "c.csv": "text\nfive\nsix\n"}
     session, laid = Session(), arrange(SQL=contents)
     on.prompts.update_prompts(laid, session, request_of("s"))
-    assert files.reading_bytes("s") == sum(map(len, contents.values()))
+    assert files.reading_bytes("s") == in_memory(session)
     (bucket,) = laid.buckets
     cards = [replace(card, version=1, choices=Choices(without=(1,))) for card in bucket.cards]
     laid = replace(laid, buckets=(replace(bucket, cards=tuple(cards)),))
@@ -77,7 +82,8 @@ def test_files_that_arrive_together_are_read_again_from_copies_of_their_own(
     split = chosen(more, split="lines")
     on.prompts.update_prompts(split, session, request_of("s"))
     assert texts(split, session) == ["seven", "eight"]
-    assert files.reading_bytes("s") == sum(map(len, contents.values())) + len("seven\neight")
+    assert files.reading_bytes("s") == in_memory(session)
+    assert len(list(files.folder("s").iterdir())) == len(session.readings) == 4
 
 
 def test_prompts_removed_by_hand_are_neither_used_nor_forgotten(

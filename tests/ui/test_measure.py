@@ -13,6 +13,7 @@ import pytest
 
 from dnd_engine.config import MeasureConfig
 from dnd_engine.library import Library
+from dnd_engine.limits import PromptLimits, ServerLimits
 from tests.present import present
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
@@ -20,9 +21,11 @@ from tests.ui.orders import make
 from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
 from tests.until import until
 from ui.canvas import Arrangement
+from ui.engine_calls import EngineCalls
+from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
-from ui.shared import Updates
-from ui.state import Session
+from ui.shared import App, Updates
+from ui.state import Session, SessionFiles
 from ui.tabs.measure.view import measured_html
 from ui.text import localized, score_number, speaking
 
@@ -65,7 +68,7 @@ Rows = Callable[..., str]
 def measure(
     on: Handlers, session: Session, path: str, request: gr.Request, **options: Any
 ) -> list[Updates]:
-    on.measure.read_labelled(session, path)
+    on.measure.read_labelled(session, path, gr.Request())
     begun = on.measure.begin_measure(session, options.get("limit", 20), options.get("seen", False))
     return [
         begun,
@@ -103,10 +106,12 @@ def test_the_adapter_in_the_bar_is_named_and_rows_are_counted(
     assert opened["measure_order"].visible is True
     assert session.made.adapter.sha256[:8] in opened["measure_of"]
     assert opened["measure_start"].interactive is False
-    read = on.measure.read_labelled(session, rows(12))
+    read = on.measure.read_labelled(session, rows(12), gr.Request())
     assert "12 prompts, 12 with a label" in read["measure_told"]
     assert read["measure_start"].interactive is True
-    assert on.measure.read_labelled(session, None)["measure_start"].interactive is False
+    assert (
+        on.measure.read_labelled(session, None, gr.Request())["measure_start"].interactive is False
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,17 +129,34 @@ def test_files_that_cannot_be_measured_on_are_refused_in_plain_words(
 ) -> None:
     path = tmp_path / name
     path.write_text(text)
-    told = on.measure.read_labelled(session, str(path))
+    told = on.measure.read_labelled(session, str(path), gr.Request())
     assert words.lower() in told["measure_told"].lower()
     assert str(tmp_path) not in told["measure_told"]
     assert "<b>.csv" not in told["measure_told"]
     assert told["measure_start"].interactive is False
 
 
+def test_rows_count_what_they_take_in_memory(
+    handle: EngineHandle, files: SessionFiles, rows: Rows, tmp_path: Path
+) -> None:
+    few = ServerLimits(readings_per_visit_bytes=100_000)
+    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", server=few))
+    session, page = Session(), gr.Request(session_hash="s")
+    on.measure.read_labelled(session, rows(100), page)
+    assert session.labelled is not None
+    assert files.reading_bytes("s") == session.num_bytes == session.labelled.memory_bytes
+    told = on.measure.read_labelled(session, rows(600), page)["measure_told"]
+    assert "which is the limit" in told
+    assert (session.labelled, files.reading_bytes("s"), session.num_bytes) == (None, 0, 0)
+    on.measure.read_labelled(session, rows(100), page)
+    assert session.labelled is not None, "those before have gone"
+
+
 def test_a_file_that_is_gone_is_told_without_its_place(
     on: Handlers, session: Session, tmp_path: Path
 ) -> None:
-    told = on.measure.read_labelled(session, str(tmp_path / "gone.csv"))["measure_told"]
+    gone = str(tmp_path / "gone.csv")
+    told = on.measure.read_labelled(session, gone, gr.Request())["measure_told"]
     assert "is-error" in told
     assert str(tmp_path) not in told
 
@@ -222,7 +244,7 @@ def until_told(updates: Iterator[Updates], words: str) -> None:
 def test_stop_acts_at_once_and_keeps_what_was_found(
     on: Handlers, session: Session, rows: Rows, request_of: RequestOf, engine: FakeEngine
 ) -> None:
-    on.measure.read_labelled(session, rows())
+    on.measure.read_labelled(session, rows(), gr.Request())
     on.measure.begin_measure(session, 20, False)
     steps = on.measure.measure(session, request_of("s"))
     with engine.pace.held("measure"):
@@ -250,7 +272,7 @@ def test_stop_acts_at_once_and_keeps_what_was_found(
 def test_one_that_waits_in_the_queue_never_starts_once_stopped(
     on: Handlers, session: Session, rows: Rows, request_of: RequestOf, engine: FakeEngine
 ) -> None:
-    on.measure.read_labelled(session, rows())
+    on.measure.read_labelled(session, rows(), gr.Request())
     on.measure.begin_measure(session, 20, False)
     on.measure.stop_measure(session, request_of("s"))
     assert list(on.measure.measure(session, request_of("s"))) == []
@@ -260,7 +282,7 @@ def test_one_that_waits_in_the_queue_never_starts_once_stopped(
 def test_a_run_that_another_replaces_stands_in_nobodys_way(
     on: Handlers, session: Session, rows: Rows
 ) -> None:
-    on.measure.read_labelled(session, rows())
+    on.measure.read_labelled(session, rows(), gr.Request())
     on.measure.begin_measure(session, 20, False)
     assert "ahead" not in on.measure.begin_measure(session, 20, False)["measure_stages"]
 
@@ -358,13 +380,15 @@ def test_train_waits_until_what_the_tab_shows_was_measured(
     path = rows()
     done = measure(on, session, path, request_of("s"))[-1]
     assert "<b>rows.jsonl</b>, compared with <b>sql</b>" in done["measure_train_of"]
-    other = on.measure.read_labelled(session, rows(name="more.jsonl", word="bad"))
+    other = on.measure.read_labelled(session, rows(name="more.jsonl", word="bad"), gr.Request())
     assert other["measure_train"].interactive is False
     assert "Measure the Workbench" in other["measure_train_of"]
     run = session.measuring
     on.measure.begin_training(session, 20, False)
     assert session.measuring is run
-    assert on.measure.read_labelled(session, path)["measure_train"].interactive is True
+    assert (
+        on.measure.read_labelled(session, path, gr.Request())["measure_train"].interactive is True
+    )
     on.adapter.set_strength(session, 0.5)
     assert on.measure.open_measure(session)["measure_train"].interactive is False
 
@@ -443,7 +467,7 @@ def test_where_others_are_served_runs_are_shorter(
     rows: Rows,
 ) -> None:
     for handlers, most in ((on, 60), (at_home, 200)):
-        handlers.measure.read_labelled(session, rows())
+        handlers.measure.read_labelled(session, rows(), gr.Request())
         handlers.measure.begin_measure(session, 200, False)
         run = present(session.measuring)
         assert isinstance(run.config, MeasureConfig)
@@ -486,7 +510,7 @@ def test_everything_is_drawn_within_the_picture(
 def test_an_unforeseen_error_puts_the_buttons_back(
     on: Handlers, session: Session, rows: Rows, request_of: RequestOf
 ) -> None:
-    on.measure.read_labelled(session, rows())
+    on.measure.read_labelled(session, rows(), gr.Request())
     on.measure.begin_measure(session, 20, False)
     broke = on.measure.measure_broke(session, request_of("s"))
     assert "Something broke" in broke["measure_stages"]

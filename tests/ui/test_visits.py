@@ -111,10 +111,12 @@ def test_encoded_prompts_and_labelled_rows_count_as_bytes_of_a_visit(tmp_path: P
     path = tmp_path / "rows.csv"
     path.write_text("prompt,label\na,1\nb,2\n")
     session = Session(labelled=read_prompt_file(path))
-    assert session.num_bytes == path.stat().st_size
+    assert session.labelled is not None
+    rows = session.labelled.memory_bytes
+    assert session.num_bytes == rows > path.stat().st_size
     session.memory = memory = FakeEngine.new_memory()
     memory.num_bytes = 7
-    assert session.num_bytes == path.stat().st_size + 7
+    assert session.num_bytes == rows + 7
 
 
 def test_keys_are_long_differ_and_are_not_shown(files: SessionFiles) -> None:

@@ -17,7 +17,7 @@ from dnd_engine.prompts.words import display_name, shorten
 from ui.markup import busy, esc, faults, notice, sentence
 from ui.shared import App, Updates, broke, note, without_name
 from ui.stages import Stages
-from ui.state import Found, Made, MeasureRun, Session
+from ui.state import LABELLED, Found, Made, MeasureRun, Session
 from ui.tabs.measure.view import (
     TRAINED,
     TrainedRow,
@@ -61,11 +61,13 @@ class MeasureEvents:
             **self.show_measured(session, request),
         }
 
-    def read_labelled(self, session: Session, path: str | None) -> Updates:
+    def read_labelled(self, session: Session, path: str | None, request: gr.Request) -> Updates:
         """Read dropped rows, rejecting those without labels before anything runs."""
+        page = request.session_hash or ""
         session.labelled, words = None, ""
+        self._app.files.hold(page, LABELLED, 0)
         if path is not None:
-            session.labelled, words = self._labelled(Path(path))
+            session.labelled, words = self._labelled(Path(path), session, page)
         return {"measure_told": words, **self._measure_buttons(session)}
 
     def begin_measure(self, session: Session, limit: float, allow_seen: bool) -> Updates:
@@ -191,11 +193,15 @@ class MeasureEvents:
         """Return the message for an unexpected error."""
         return {"measure_take_told": faults(_("Not taken to the Workbench."), broke())}
 
-    def _labelled(self, path: Path) -> tuple[PromptFile | None, str]:
+    def _labelled(self, path: Path, session: Session, page: str) -> tuple[PromptFile | None, str]:
         """Read a file, and describe its contents or its faults."""
         name = display_name(path.name)
         try:
             file = read_prompt_file(path, name=name, limits=self._app.limits)
+            self._app.check_room(session, page, file.memory_bytes)
+            # The visit must know its folder, so that what it holds is forgotten with it.
+            session.folder = self._app.files.folder(page)
+            self._app.files.hold(page, LABELLED, file.memory_bytes)
             return file, _rows_told(file)
         except DndError as error:
             return None, faults(

@@ -17,7 +17,12 @@ from dnd_engine.errors import (
     PromptFileError,
 )
 from dnd_engine.files import asset_path
-from dnd_engine.prompts.buckets import Bucket, check_buckets, with_instruction
+from dnd_engine.prompts.buckets import (
+    Bucket,
+    check_buckets,
+    memory_faults,
+    with_instruction,
+)
 from dnd_engine.prompts.examples import ExampleBucket
 from dnd_engine.prompts.files import read_prompt_file, without
 from dnd_engine.prompts.reading import Choices, Split
@@ -100,7 +105,10 @@ class PromptEvents:
         except DndError:
             return  # the head of the page says why no model is loaded
         canvas = session.arrangement
-        for bucket in buckets_on(session.canvas, session):
+        buckets = buckets_on(session.canvas, session)
+        if memory_faults(sum(bucket.memory_bytes for bucket in buckets), self._app.limits):
+            return  # the line beside Synthesize says so
+        for bucket in buckets:
             # For each bucket, because the owner may switch models between two of them.
             model = self._loaded_model()
             if model is None:
@@ -151,7 +159,7 @@ class PromptEvents:
         self, card: CanvasCard, before: CardReading | None, session: Session, session_hash: str
     ) -> CardReading:
         name = display_name(card.name)
-        copy = before.copy if before else None
+        files, copy = self._app.files, before.copy if before else None
         read = CardReading(
             split=card.split, copy=Path(), choices=card.choices, accepted=card.accepted
         )
@@ -160,11 +168,14 @@ class PromptEvents:
                 # Gradio deletes uploads by age; see `delete_cache` in `ui.build`.
                 if card.upload is None or not card.upload.is_file():
                     raise PromptFileError(_("The upload is gone. Drop the file again."))
-                self._check_room(session, session_hash, card.upload.stat().st_size)
+                self._check_number(session)
+                self._app.check_room(session, session_hash, card.upload.stat().st_size)
                 # The visit's own copy, because uploads are shared by content and removed by age.
-                copy = self._app.files.folder(session_hash) / f"{PROMPTS}{len(session.readings)}"
+                copy = files.folder(session_hash) / f"{PROMPTS}{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)
                 shutil.copyfile(card.upload, copy)
+            # Its earlier prompts go, also if it cannot be read again.
+            files.hold(session_hash, copy.name, 0)
             # With all its prompts, because the dialog also shows those removed by hand.
             whole = read_prompt_file(
                 copy,
@@ -173,6 +184,9 @@ class PromptEvents:
                 choices=replace(card.choices, without=()),
                 limits=self._app.limits,
             )
+            more = whole.memory_bytes - copy.stat().st_size
+            self._app.check_room(session, session_hash, max(0, more))
+            files.hold(session_hash, copy.name, whole.memory_bytes)
             # Before `without`, which fails if nothing is left: the dialog must open even then, so
             # that prompts can be brought back.
             read = replace(read, copy=copy, whole=whole)
@@ -188,9 +202,9 @@ class PromptEvents:
         # A doubtful file is shown, but not used until the visitor confirms it.
         return read if whole.doubt and not card.accepted else replace(read, file=used)
 
-    def _check_room(self, session: Session, session_hash: str, size: int) -> None:
-        """Raise if this visit, or all visits, have read as much as they may."""
-        server, files = self._app.server, self._app.files
+    def _check_number(self, session: Session) -> None:
+        """Raise if this visit has read as many files as it may."""
+        server = self._app.server
         if len(session.readings) >= server.readings_per_visit:
             raise PromptFileError(
                 _(
@@ -198,20 +212,6 @@ class PromptEvents:
                     "Delete this visit, at the foot of the page, to start over.",
                     number=server.readings_per_visit,
                 )
-            )
-        if size + files.reading_bytes(session_hash) > server.readings_per_visit_bytes:
-            raise PromptFileError(
-                _(
-                    "This visit has read {number} MB of files, which is the limit; removed ones "
-                    "count, since Undo brings them back. Delete this visit, at the foot of the "
-                    "page, to start over.",
-                    number=server.readings_per_visit_bytes // 1_000_000,
-                )
-            )
-        # Last, because it may drop other visits to make room.
-        if not self._app.visits.make_room(size, session.visitor):
-            raise PromptFileError(
-                _("The server holds too many files of other visits. Try again later.")
             )
 
     def load_examples(
