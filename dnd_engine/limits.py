@@ -118,6 +118,9 @@ class FixedLimits:
     """Value of an option of a generator's head."""
     max_pickle_bytes: int = 10_000_000
     """Bytes of names and shapes in a `.pth` file. The authors' files have about ten kilobytes."""
+    max_yaml_bytes: int = 200_000
+    """Bytes of a YAML file: the recipe of a run or a table of hardware. They have a few
+    kilobytes."""
     max_recipe_bytes: int = 50_000_000
     """Bytes of a recipe: a few kilobytes without texts, else about the size of its prompt files."""
     max_recipe_refinements: int = 16

@@ -1,6 +1,7 @@
-"""Reads the settings of a run from YAML and checks each field against a frozen dataclass."""
+"""Reads YAML, and checks the settings of a run against the fields of a frozen dataclass."""
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -11,8 +12,69 @@ import yaml
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import existing
+from dnd_engine.limits import FIXED
 
 R = TypeVar("R")
+_MAX_REASON_CHARS = 500
+"""PyYAML quotes names from the file, of any length."""
+_RAISED_BY_TAGS = (LookupError, AttributeError, OverflowError)
+"""What PyYAML raises for a value that does not fit its tag, such as `!!bool maybe`."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
+
+
+class _Loader(yaml.SafeLoader):
+    """A loader without aliases, because a few of them stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read a value; PyYAML passes a list's index or a mapping's key."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(
+                None,
+                None,
+                "expected a value, got an alias (`*name`). Write the value itself",
+                self.peek_event().start_mark,  # type: ignore[no-untyped-call]  # of the stubs
+            )
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """Read a YAML file that a person wrote.
+
+    Args:
+        path: The file.
+        what: What it is, for messages.
+
+    Raises:
+        ConfigError: If it cannot be read, is too large, or contains aliases.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(FIXED.max_yaml_bytes + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"{what} `{path}` cannot be read: {reason}. Name a YAML file of settings."
+        ) from error
+    if len(data) > FIXED.max_yaml_bytes:
+        raise ConfigError(
+            f"{what} `{path}` has more than {FIXED.max_yaml_bytes / 1e3:g} kB, which is the limit. "
+            "Name a YAML file of settings."
+        )
+    try:
+        return yaml.load(data.decode(), _Loader)
+    except RecursionError as error:
+        raise ConfigError(f"{what} `{path}` is nested too deep to be read.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"`{path}` is no {what} file: it holds no text. Name a YAML file of settings."
+        ) from error
+    except _RAISED_BY_TAGS as error:
+        raise ConfigError(f"{what} `{path}` holds a value that does not fit its tag.") from error
+    except (ValueError, yaml.YAMLError) as error:  # dates and numbers out of range too
+        raise ConfigError(
+            f"{what} `{path}` cannot be read: {str(error)[:_MAX_REASON_CHARS]}"
+        ) from error
 
 
 def read_recipe(
@@ -30,21 +92,7 @@ def read_recipe(
         ConfigError: If the file is not a mapping of known fields to values of the right type. All
             values of a wrong type are listed in one message.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ConfigError(f"recipe `{path}` is nested too deep to be read.") from error
-    except OSError as error:
-        raise ConfigError(
-            f"recipe `{path}` cannot be read: {error.strerror or error}. Name a YAML file of "
-            "settings."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"`{path}` is no recipe file: it holds no text. Name a YAML file of settings."
-        ) from error
-    except (ValueError, yaml.YAMLError) as error:  # dates and numbers out of range too
-        raise ConfigError(f"recipe `{path}` cannot be read: {error}") from error
+    values = read_yaml(path, "recipe")
     if not isinstance(values, dict):
         raise ConfigError(f"recipe `{path}` must be a mapping of settings.")
     # None is an option that was not given at the command line.
@@ -100,43 +148,45 @@ def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, ea
         return tuple(_coerce(Path, path) for path in paths)
     if kind is bool:
         if not isinstance(value, bool):
-            raise ValueError(f"expected true or false, got {value!r}")
+            raise ValueError(f"expected true or false, got {_SHORT.repr(value)}")
         return value
     if kind is Path:
         if not isinstance(value, str | Path) or not str(value).strip():
-            raise ValueError(f"expected a path, got {value!r}")
+            raise ValueError(f"expected a path, got {_SHORT.repr(value)}")
         return Path(value).expanduser()
     if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
-        raise ValueError(f"expected a whole number, got {value!r}")
+        raise ValueError(f"expected a whole number, got {_SHORT.repr(value)}")
     if kind is float:
         # YAML parses 5e-4 as a string.
         if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError(f"expected a number, got {value!r}")
+            raise ValueError(f"expected a number, got {_SHORT.repr(value)}")
         number = float(value)
         if not math.isfinite(number):
-            raise ValueError(f"expected a finite number, got {value!r}")
+            raise ValueError(f"expected a finite number, got {_SHORT.repr(value)}")
         return number
     if kind == tuple[str, ...]:
         # A single string would be taken apart into its characters.
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-            raise ValueError(f"expected a list of names, got {value!r}")
+            raise ValueError(f"expected a list of names, got {_SHORT.repr(value)}")
         return tuple(value)
     if kind == Mapping[str, int]:
         if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-            raise ValueError(f"expected names with whole numbers, got {value!r}")
+            raise ValueError(f"expected names with whole numbers, got {_SHORT.repr(value)}")
         return {name: _coerce(int, number) for name, number in value.items()}
     if kind == tuple[tuple[int, int, int], ...]:
         stages = tuple((n, h, w) for n, h, w in value)
         axes = [axis for stage in stages for axis in stage]
         # Not `isinstance`, which takes `true` for 1.
         if not all(type(axis) is int and axis > 0 for axis in axes):
-            raise ValueError(f"expected a list of [channels, height, width], got {value!r}")
+            raise ValueError(
+                f"expected a list of [channels, height, width], got {_SHORT.repr(value)}"
+            )
         return stages
     if get_origin(kind) is Literal and value not in get_args(kind):
-        raise ValueError(f"expected {' or '.join(get_args(kind))}, got {value!r}")
+        raise ValueError(f"expected {' or '.join(get_args(kind))}, got {_SHORT.repr(value)}")
     # What is left is `str` and `Literal`, and `int`, which was checked above.
     if not isinstance(value, str) and kind not in (int, float):
-        raise ValueError(f"expected a name, got {value!r}")
+        raise ValueError(f"expected a name, got {_SHORT.repr(value)}")
     return value
 
 

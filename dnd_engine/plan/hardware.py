@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path
 from dnd_engine.lora.provenance import validation_words
+from dnd_engine.recipe_file import read_yaml
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(gt=0, le=1)]
@@ -62,10 +62,9 @@ def read_hardware(path: Path | None = None) -> Mapping[str, Hardware]:
         ConfigError: If the file cannot be read or an entry is wrong, with all faults.
     """
     path = path or asset_path("plan", "hardware.yaml")
+    values = read_yaml(path, "hardware table")
     try:
-        return _TABLE.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"hardware table `{path}` cannot be read: {error}") from error
+        return _TABLE.validate_python(values)
     except ValidationError as error:
         raise ConfigError(
             f"hardware table `{path}`: {validation_words(error)}. Expected machine names, each "

@@ -21,6 +21,7 @@ from dnd_engine.generator.folder import GeneratorFolder, TaskCentroid, save_gene
 from dnd_engine.lora.adapter import write_files
 from dnd_engine.lora.provenance import read_recipe as read_adapter_recipe
 from dnd_engine.lora.reader import read_adapter
+from dnd_engine.plan.hardware import read_hardware
 from dnd_engine.prompts.files import read_prompt_file
 from dnd_engine.tables import cell
 from dnd_engine.tasks.folder import load_tasks
@@ -91,9 +92,33 @@ def test_training_recipes(tmp_path: Path, values: dict[str, Any], seed: int) -> 
     refuses_or_reads(lambda: TrainRecipe.read(path))
 
 
+def bomb(levels: int) -> str:
+    """Write a list of ten lists of ten lists, and so on, in a few hundred bytes."""
+    value = f"&a0 [{', '.join(['lol'] * 10)}]"
+    for level in range(1, levels):
+        value = f"&a{level} [{value}{f', *a{level - 1}' * 9}]"
+    return value
+
+
+RAW = [
+    "tasks: t\nout: o\nsteps: " + bomb(9),
+    "<<: &a {tasks: t}\nout: o\nmore: *a",
+    "steps: !!timestamp soon",
+    "steps: !!bool maybe",
+    "steps: !!int ''",
+    "steps: !" + "x" * 5000,
+    "steps: 2020-01-01T00:00:00+99:99",
+]
+"""YAML that PyYAML reads into too much, or ends in an exception of its own."""
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        *RAW,
+        "tasks: t\nout: o\nsteps: " + "x" * 100_000,
+        "tasks: t\nout: o\nsteps: [" + "1, " * 50_000 + "]",
+        "#" * 200_001,
         "tasks: t\nout: " + "[" * 5000,
         "steps: " + "9" * 5000,
         "steps: 0x" + "9" * 6000,
@@ -110,7 +135,39 @@ def test_training_recipes(tmp_path: Path, values: dict[str, Any], seed: int) -> 
 def test_training_recipes_that_had_ended_in_a_raw_exception(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(DndError, match=r"r\.yaml"):
+    with pytest.raises(DndError, match=r"r\.yaml") as refused:
+        TrainRecipe.read(path)
+    assert len(str(refused.value)) < 2_500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *RAW,
+        "a: 2020-13-45",
+        "a: " + "[" * 5000,
+        "a: " + "9" * 5000,
+        "a: {tflops: 1" + "0" * 400 + "}",
+        "[1, 2]",
+        "1: 2",
+        "",
+        "#" * 200_001,
+    ],
+)
+def test_tables_of_hardware_that_had_ended_in_a_raw_exception(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "hardware.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DndError, match=r"hardware\.yaml") as refused:
+        read_hardware(path)
+    assert len(str(refused.value)) < 2_500
+
+
+def test_aliases_are_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("tasks: &t t\nout: *t\n")
+    with pytest.raises(
+        DndError, match=r"got an alias \(`\*name`\)\. Write the value itself\n.*line 2"
+    ):
         TrainRecipe.read(path)
 
 
