@@ -40,6 +40,9 @@ AnyMetric = Literal["auto", "choice", "exact", "rouge"]
 METRICS: tuple[AnyMetric, ...] = ("auto", "choice", "exact", "rouge")
 """How labelled rows are scored (see `measure.sides`); `auto` chooses by the labels."""
 
+MIN_TEMPERATURE = 0.01
+"""Smallest temperature above 0: it is almost greedy, and logits divided by much less overflow."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -48,7 +51,7 @@ class Sampling:
     max_new_tokens: int = 128
     """Maximum number of tokens per answer."""
     temperature: float = 0.0
-    """0 means greedy decoding."""
+    """0 means greedy decoding; otherwise at least `MIN_TEMPERATURE`."""
     top_p: float = 1.0
     """Probability mass to keep; 1 keeps all tokens."""
     top_k: int = 0
@@ -62,6 +65,11 @@ class Sampling:
         # Upper bounds matter: these values come from visitors and callers of the API.
         check_between(self, 1, 4096, "max_new_tokens")
         check_between(self, 0.0, 5.0, "temperature")
+        if 0 < self.temperature < MIN_TEMPERATURE:
+            raise ConfigError(
+                f"`temperature` must be 0 or at least {MIN_TEMPERATURE}, got {self.temperature}. "
+                "0 always takes the likeliest token."
+            )
         check_between(self, 0.01, 1.0, "top_p")
         check_between(self, 0, 1000, "top_k")
         check_between(self, 0.5, 3.0, "repetition_penalty")

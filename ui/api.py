@@ -333,7 +333,7 @@ class Endpoints:
             adapter_id: Of an adapter that `make_adapter` made; leave it empty to ask the base alone.
             system: System prompt; empty for the base model's own.
             max_new_tokens: Length of an answer at most, 1 to 512.
-            temperature: 0 takes the likeliest token; higher draws more freely.
+            temperature: 0 takes the likeliest token; higher, .01 to 5, draws more freely.
             top_p: Probability mass that tokens are drawn from, .01 to 1.
             top_k: Number of tokens drawn from; 0 is all.
             repetition_penalty: Above 1, tokens already written become less likely.

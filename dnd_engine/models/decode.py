@@ -175,18 +175,15 @@ class _Row:
         # Sample on the CPU, where a seed gives the same answer on every device.
         scores = logits[None].float().cpu()
         # argmax would pick a token silently, and sampling would end in an error of torch's own.
-        if not scores.isfinite().all():
-            raise ChatError(
-                "the answer cannot go on: the scores of the next token are NaN or infinite. The "
-                "adapter's weights or its strength are too large for this base. Lower the "
-                "strength, or use another adapter."
-            )
+        _check_finite(scores)
         if self.processors:
             scores = self.processors(torch.tensor([self.ids]), scores)  # type: ignore[arg-type]  # typed for LongTensor
         if self.sampling.temperature == 0:
             token = int(scores.argmax())
         else:
             shares = torch.softmax(scores[0], dim=-1)
+            # Again, because a low temperature makes very large scores infinite.
+            _check_finite(shares)
             token = int(torch.multinomial(shares, 1, generator=self.random))
         now = time.monotonic() - started
         self.first_token_seconds = self.first_token_seconds or now
@@ -214,6 +211,15 @@ class _Row:
             stop_reason=self.stop_reason,
             first_token_seconds=self.first_token_seconds,
             tokens_per_second=(self.num_tokens - 1) / later if later > 0 else 0.0,
+        )
+
+
+def _check_finite(scores: Float[Tensor, "*shape"]) -> None:
+    if not scores.isfinite().all():
+        raise ChatError(
+            "the answer cannot go on: the scores of the next token are NaN or infinite. The "
+            "adapter's weights or its strength are too large for this base. Lower the "
+            "strength, or use another adapter."
         )
 
 

@@ -1,19 +1,22 @@
 """Twin decoding: every row answers as it would alone, the same each time."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from dnd_engine.config import Sampling
-from dnd_engine.errors import ChatError
+from dnd_engine.config import MIN_TEMPERATURE, Sampling
+from dnd_engine.errors import ChatError, ConfigError
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models import decode as chat
 from dnd_engine.models.base import BaseModel, next_token_logits
@@ -81,6 +84,39 @@ def test_scores_that_overflow_are_told_before_the_first_token(
     with pytest.raises(ChatError, match="scores of the next token are NaN or infinite"):
         next(steps)
     assert not runtime.lock.locked()
+
+
+@given(
+    st.builds(
+        Sampling,
+        temperature=st.just(0.0) | st.floats(MIN_TEMPERATURE, 5),
+        top_p=st.floats(0.01, 1),
+        top_k=st.integers(0, 1000),
+        repetition_penalty=st.floats(0.5, 3),
+        seed=st.integers(0, 2**31 - 1),
+    ),
+    st.lists(st.floats(-3e38, 3e38), min_size=3, max_size=9),
+)
+# No example changes the base.
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(Sampling(temperature=MIN_TEMPERATURE), [40.0, -40.0, 0.0])
+@example(Sampling(temperature=MIN_TEMPERATURE), [3e38, -3e38, 0.0])
+def test_any_sampling_draws_a_token_or_says_that_the_scores_are_too_large(
+    base: BaseModel, sampling: Sampling, scores: list[float]
+) -> None:
+    row = chat._Row(base, [0, 1], sampling)
+    # Scores beyond these may overflow while they are sampled.
+    too_large = max(map(abs, scores)) > 1e35
+    with suppress(ChatError) if too_large else nullcontext():
+        row.take(torch.tensor(scores), 0.0)
+        assert 0 <= row.ids[-1] < len(scores)
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-45, 1e-38, 0.0099])
+def test_a_temperature_just_above_0_is_refused(temperature: float) -> None:
+    """Logits divided by it overflow, which raised an error of torch's own."""
+    with pytest.raises(ConfigError, match=r"`temperature` must be 0 or at least 0\.01"):
+        Sampling(temperature=temperature)
 
 
 # The same each time
