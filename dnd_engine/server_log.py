@@ -1,7 +1,7 @@
 """The server's log: one JSON object per line, of bounded size, without visitors' content.
 
-Our own messages contain no visitor's text. An exception's message may, so only its type and its
-place in the code are logged.
+Our own messages contain no visitor's text. An exception's or a library's message may, so only its
+type and its place in the code are logged.
 """
 
 import json
@@ -30,7 +30,7 @@ _FILES = 3
 _MAX_BYTES = FIXED.max_log_bytes // (_FILES + 1)
 _PACKAGES = ("ui", "dnd_engine")
 _LIBRARIES = ("asyncio", "uvicorn.error")
-"""Loggers of the server's libraries; these write to stderr by themselves."""
+"""Loggers of libraries whose messages tell what the server lacks, once they are made `Terse`."""
 _REPEAT_SECONDS = 60.0
 _WRONG = ("warning", "error", "critical")
 _LAST_LINES = 20
@@ -51,7 +51,8 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "from": record.name,
-            "message": record.getMessage(),
+            # A library's message may quote a request.
+            "message": record.getMessage() if _is_known(record) else _place(record),
         }
         if (numbers := getattr(record, "numbers", None)) is not None:
             values["numbers"] = numbers
@@ -62,6 +63,41 @@ class JsonLines(logging.Formatter):
             values |= {"error": record.exc_info[0].__name__, "at": places}
         # JSON escapes line ends, so that no value can forge a second line.
         return json.dumps(values)
+
+
+def _is_known(record: logging.LogRecord) -> bool:
+    """Return whether a record's message holds no visitor's text: ours, and those made `Terse`."""
+    return record.name in _LIBRARIES or record.name.partition(".")[0] in _PACKAGES
+
+
+def _place(record: logging.LogRecord) -> str:
+    file = Path(record.pathname)
+    return f"{record.levelname.lower()} at {file.parent.name}/{file.stem}:{record.lineno}"
+
+
+class Rare(logging.Filter):
+    """Of other libraries, passes warnings and worse, each place in the code once a minute.
+
+    Clients can cause some of them with every request.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        # As many entries as there are places in the code that log.
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to log a record."""
+        if _is_known(record):
+            return True
+        if record.levelno < logging.WARNING:
+            return False
+        place, now = _place(record), self._clock()
+        if now - self._said.get(place, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
+            return False
+        self._said[place] = now
+        return True
 
 
 class Terse(logging.Filter):
@@ -97,6 +133,8 @@ class Terse(logging.Filter):
 def logging_to(path: Path | None) -> Iterator[None]:
     """Log this project's messages to a file, and warnings also to stderr, inside the `with` block.
 
+    Warnings of other libraries are logged with their place in the code alone.
+
     Args:
         path: The log file. With None, or if it cannot be written, log to stderr alone.
     """
@@ -114,26 +152,27 @@ def logging_to(path: Path | None) -> Iterator[None]:
             sys.stderr.write(f"No log at `{path}`: {reason}. Going on without it.\n")
     for handler in handlers:
         handler.setFormatter(JsonLines())
+        handler.addFilter(Rare())
     terse = Terse()
     libraries = [logging.getLogger(name) for name in _LIBRARIES]
     for library in libraries:
-        # On the logger and not on a handler: what they write does not pass ours.
+        # On the logger and not on a handler: what uvicorn writes does not pass ours.
         library.addFilter(terse)
-    loggers = [logging.getLogger(name) for name in _PACKAGES]
-    for logger in loggers:
-        logger.setLevel(logging.INFO)
-        for handler in handlers:
-            logger.addHandler(handler)
+    for name in _PACKAGES:
+        logging.getLogger(name).setLevel(logging.INFO)
+    # With a handler on it, the root logger gets no other one, which would print what ours leave
+    # out: a library's first `logging.warning(...)` adds one if there is none.
+    root = logging.getLogger()
+    for handler in handlers:
+        root.addHandler(handler)
     try:
         yield
     finally:
         # A process may serve several times in turn, as tests do.
         for library in libraries:
             library.removeFilter(terse)
-        for logger in loggers:
-            for handler in handlers:
-                logger.removeHandler(handler)
         for handler in handlers:
+            root.removeHandler(handler)
             handler.close()
 
 

@@ -124,6 +124,55 @@ def test_libraries_say_a_thing_once_a_minute_and_without_values() -> None:
     assert said == ["Task failed (OSError)"] * 2
 
 
+def test_a_library_s_warning_is_logged_with_its_place_once_a_minute(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "serve.jsonl"
+    with logging_to(log):
+        for number in range(3):
+            try:
+                raise ValueError(SECRET)
+            except ValueError:
+                logging.getLogger("library").exception("%s %d", SECRET, number)
+            logging.getLogger("library").info(SECRET)
+    said = capsys.readouterr().err
+    assert SECRET not in said + log.read_text()
+    (line,) = map(json.loads, log.read_text().splitlines())
+    assert json.loads(said) == line
+    assert line["message"].startswith("error at security/test_watch:")
+    assert (line["from"], line["error"]) == ("library", "ValueError")
+
+
+@pytest.mark.slow
+def test_a_request_over_mcp_prints_nothing_of_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Without those of the tests: a library adds one to a root logger that has none.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    log = tmp_path / "serve.jsonl"
+    said = {"arguments": SECRET}, {"arguments": {"message": [SECRET]}}, {"name": SECRET}
+    accepted = {"accept": "application/json, text/event-stream"}
+    with logging_to(log), serving(handle_of(), mcp=True) as url:
+        for number, params in enumerate(said * 3):
+            body = {"jsonrpc": "2.0", "id": number, "method": "tools/call"}
+            answer = httpx.post(
+                f"{url}/gradio_api/mcp/",
+                json=body | {"params": {"name": "chat"} | params},
+                headers=accepted,
+                timeout=120,
+            )
+            assert answer.status_code == 200
+        try:
+            raise ValueError(SECRET)
+        except ValueError:
+            logging.getLogger("ui.engine_thread").exception("Work of the engine ended badly")
+    printed = "".join(capfd.readouterr())
+    assert SECRET not in printed + log.read_text()
+    assert "warning at shared/session:" in printed
+    assert len(printed) < 3000
+    assert "Work of the engine ended badly" in printed
+
+
 def test_a_log_that_cannot_be_written_stops_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
