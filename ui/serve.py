@@ -212,6 +212,12 @@ def serve(
     """Open the app in a browser."""
     # Wrong options are reported before Gradio is imported, because that is slow.
     account = login(auth) if auth else None
+    if mcp and account is not None:
+        # Gradio calls its own queue for each tool, without the login, so every tool would fail.
+        raise ConfigError(
+            "`--mcp` does not work with `--auth` or `DND_AUTH`: MCP clients cannot log in. Leave "
+            "out one of them, or put a proxy that asks for a login in front."
+        )
     server = ServerLimits.of(limit or (), [origin(url) for url in teacher_servers or ()])
     runs = [RunFolder(folder) for folder in run_folders or ()]
     from ui.build import build_ui

@@ -4,7 +4,9 @@ import re
 from dataclasses import asdict
 
 import pytest
+from typer.testing import CliRunner
 
+from dnd_engine.cli import add_commands, app
 from dnd_engine.errors import ConfigError
 from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
 from tests.test_docs import ROOT
@@ -53,3 +55,21 @@ def test_a_login_needs_a_name_and_a_password_and_is_not_quoted(account: str) -> 
         login(account)
     assert "short" not in str(raised.value)
     assert login("user:pass:word")[1] == "pass:word"
+
+
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_tools_and_a_login_are_refused_together(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """Every tool failed, naming the server's inner address, and their list needed no login."""
+    monkeypatch.setattr("ui.serve.run", lambda *_, **__: None)
+    account = "user:long-password"
+    add_commands()
+    result = CliRunner().invoke(
+        app,
+        ["serve", "--mcp", *(["--auth", account] if given == "option" else [])],
+        env={"DND_AUTH": account if given == "environment" else ""},
+    )
+    assert result.exit_code == 1
+    assert "`--mcp` does not work with `--auth` or `DND_AUTH`" in result.stderr
+    assert "long-password" not in result.output
