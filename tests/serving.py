@@ -13,13 +13,15 @@ from typing import Any
 # Before Gradio is imported: it reads this once.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+import pytest
+
 from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.training.watch import RunFolder
 from tests.until import until
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
-from ui.serve import launch_options
+from ui.serve import launch_options, trusted_proxies
 
 
 @contextmanager
@@ -39,9 +41,11 @@ def serving(
     if start:
         handle.start()
     options = {**launch_options(limits, owner, server=server, mcp=mcp), **launch}
-    _, url, _ = demo.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **options
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORWARDED_ALLOW_IPS", trusted_proxies())  # as `dnd serve` does
+        _, url, _ = demo.launch(
+            server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **options
+        )
     try:
         yield url.rstrip("/")
     finally:

@@ -35,6 +35,7 @@ from ui.gradio_private import (
     UNKNOWN_EVENT,
     Pages,
     bound_queue,
+    caller_of,
     forget_upload,
     name_unknown_events,
     open_call,
@@ -154,6 +155,10 @@ class Gate:
             await send(message)
 
         request = Request(scope)
+        if (caller := caller_of(request.headers)) is not None:
+            # Gradio calls its own queue for an MCP client; that counts for the client's address.
+            scope = {**scope, "client": (caller, 0)}
+            request = Request(scope)
         with speaking(language_of(request)):
             answer = self._answer(request)
         if answer is not None:
@@ -203,8 +208,9 @@ class Gate:
             if _path(request).startswith(_MCP):
                 # Gradio calls its own queue for the client and with the client's headers. Such a
                 # call counts for its address, whatever the headers claim, and ends with it.
-                headers["x-forwarded-for"] = address_of(request)
-                headers[CALL] = calls.enter_context(open_call())
+                address = address_of(request)
+                headers["x-forwarded-for"] = address  # read on a Space
+                headers[CALL] = calls.enter_context(open_call(address))
             await self._app({**request.scope, "headers": headers.raw}, receive, send)
 
     def _cut_off(self, body: BoundedBody) -> Response | None:

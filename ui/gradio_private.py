@@ -4,7 +4,7 @@ import inspect
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -160,21 +160,27 @@ def queue_gauges(demo: gr.Blocks) -> dict[str, float]:
 
 CALL = "x-dnd-call"
 """Header by which an event knows the MCP request that it is for."""
-_open_calls: set[str] = set()
+_open_calls: dict[str, str] = {}
+"""Addresses of the clients of MCP requests, by name of the request."""
 
 
 @contextmanager
-def open_call() -> Iterator[str]:
-    """Name an MCP request until it was answered or its client disconnected.
+def open_call(address: str) -> Iterator[str]:
+    """Name an MCP request from an address until it was answered or its client disconnected.
 
     Gradio's own client, which never leaves, calls the queue for it and passes on its headers.
     """
-    name = secrets.token_hex(8)
-    _open_calls.add(name)
+    name = secrets.token_hex(16)
+    _open_calls[name] = address
     try:
         yield name
     finally:
-        _open_calls.remove(name)
+        del _open_calls[name]
+
+
+def caller_of(headers: Mapping[str, str]) -> str | None:
+    """Return the address of the MCP client that a request is for; None for other requests."""
+    return _open_calls.get(headers.get(CALL, ""))
 
 
 def caller_left() -> Callable[[], bool]:

@@ -120,6 +120,19 @@ def own_cache() -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(process_folder("dnd-server-", place))
 
 
+def trusted_proxies() -> str:
+    """Return the addresses whose X-Forwarded-For says who a visitor is, as uvicorn takes them.
+
+    uvicorn trusts all programs of this computer unless told otherwise. A proxy that passes the
+    header on as a client sent it, or another account, could then name a new address with each
+    request, and no limit per visitor would hold. So the operator has to say that there is a proxy:
+    one on this computer by `GRADIO_ROOT_PATH`, others by `FORWARDED_ALLOW_IPS`. Of a trusted
+    proxy's header, uvicorn takes the last entry, which that proxy added.
+    """
+    default = "127.0.0.1,::1" if os.environ.get("GRADIO_ROOT_PATH") else ""
+    return os.environ.get("FORWARDED_ALLOW_IPS", default)
+
+
 def listening_host(host: str | None = None) -> str:
     """Return the address to listen on: as requested, else this computer only, or all on a Space."""
     default = "0.0.0.0" if on_space() else "127.0.0.1"
@@ -261,6 +274,8 @@ def run(
     with logging_to(None if on_space() else log_path()):
         # The models load while Gradio starts.
         handle.start()
+        # uvicorn reads this when Gradio starts it; there is no option for it.
+        os.environ["FORWARDED_ALLOW_IPS"] = trusted_proxies()
         # Quiet, because Gradio would also advertise how to make the page public. Without waiting,
         # because the address with the key is printed first.
         _, url, _ = demo.launch(

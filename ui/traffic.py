@@ -13,8 +13,8 @@ def visitor_of(address: str, headers: Mapping[str, str]) -> str:
     """Return the address that identifies the visitor of a request.
 
     On a Space every request comes from the Hub's proxy, which appends the address it saw to
-    X-Forwarded-For. Elsewhere that header is an unverified claim, so it counts only from a proxy on
-    this computer.
+    X-Forwarded-For. Elsewhere that header is an unverified claim, so it counts only from a proxy
+    that the operator named (see `ui.serve.trusted_proxies`).
 
     Args:
         address: Address of the connection.
@@ -35,7 +35,7 @@ def address_of(request: Any) -> str:
 
 
 def _address_behind(address: str, headers: Mapping[str, str]) -> str:
-    # Elsewhere uvicorn reads the header by itself, and only from a proxy on this computer.
+    # Elsewhere uvicorn reads the header by itself, and only from a proxy that is trusted.
     if on_space():
         # From the right, because the left is whatever the client sent. Private addresses are
         # those of inner proxies.

@@ -42,10 +42,11 @@ def event_named(client: httpx.Client, name: str) -> int:
 # ------------------------------------------------------------------------------ the queue
 
 
-def test_one_address_cannot_shut_out_the_others() -> None:
+def test_one_address_cannot_shut_out_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     ask = "/gradio_api/call/chat"
     body = {"data": ["What?", "", "", 512, 0.0, 1.0, 0, 1.0, 0]}
-    # Behind a proxy on this computer, as uvicorn takes the address from it.
+    # Behind a proxy on this computer, which says who each visitor is.
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
     here = [{"x-forwarded-for": f"203.0.113.{n}"} for n in range(2)]
     engine = FakeEngine()
     with (

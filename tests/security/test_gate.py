@@ -137,6 +137,65 @@ def test_who_has_a_network_has_one_share() -> None:
     assert visitor_of("testclient", {}) == "testclient"
 
 
+def guesses(client: httpx.Client, forwarded: list[str]) -> list[int]:
+    """Return the statuses of guessed logins, each with its own X-Forwarded-For."""
+    return [
+        client.post(
+            "/login",
+            data={"username": "user", "password": f"guess-{number}"},
+            headers={"x-forwarded-for": addresses},
+        ).status_code
+        for number, addresses in enumerate(forwarded)
+    ]
+
+
+@pytest.mark.parametrize("header", ["203.0.113.{}", "127.0.0.1, 203.0.113.{}"])
+def test_nobody_names_their_own_address_where_no_proxy_is_said_to_be(
+    monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
+    for name in ("FORWARDED_ALLOW_IPS", "GRADIO_ROOT_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    with (
+        serving(handle_of(), server=SMALL, auth=("user", "long-password")) as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        assert guesses(client, [header.format(n) for n in range(4)]) == [400, 400, 400, 429]
+
+
+@pytest.mark.parametrize("said", ["GRADIO_ROOT_PATH", "FORWARDED_ALLOW_IPS"])
+def test_of_a_proxy_s_header_the_entry_that_it_added_counts(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """The others are the client's own words, which nginx and tunnels pass on."""
+    values = {"GRADIO_ROOT_PATH": "https://demo.example", "FORWARDED_ALLOW_IPS": "127.0.0.0/8"}
+    for name in values:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(said, values[said])
+    with (
+        serving(handle_of(), server=SMALL, auth=("user", "long-password")) as address,
+        httpx.Client(base_url=address) as client,
+    ):
+        one = [f"198.51.100.{n}, 203.0.113.1" for n in range(4)]
+        assert guesses(client, one) == [400, 400, 400, 429]
+        assert guesses(client, ["203.0.113.1, 203.0.113.2"]) == [400]
+
+
+@pytest.mark.parametrize("said", ["", "127.0.0.1"])
+def test_a_page_behind_tls_names_itself_so_whoever_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.delenv("GRADIO_ROOT_PATH", raising=False)
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", said)
+    forwarded = {
+        "host": "demo.example",
+        "x-forwarded-proto": "https",
+        "x-forwarded-for": "203.0.113.1",
+    }
+    with serving(handle_of()) as address:
+        answer = httpx.get(f"{address}/config", headers=forwarded)
+    assert answer.json()["root"] == "https://demo.example"
+
+
 def test_an_image_asks_for_the_login_of_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DND_AUTH", "me:a long password")
     assert asked_login() == ("me", "a long password")

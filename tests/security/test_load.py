@@ -60,7 +60,9 @@ def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     """Serve the shipped models, or tiny ones, whose tokens take a thousandth of the time."""
     models, files = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("app")
     port = free_port()
-    environment = {**os.environ, "GRADIO_TEMP_DIR": str(files / "gradio"), "TMPDIR": str(files)}
+    # The visitors' requests name addresses, as those of a proxy on this computer do.
+    environment = {**os.environ, "FORWARDED_ALLOW_IPS": "127.0.0.1"}
+    environment |= {"GRADIO_TEMP_DIR": str(files / "gradio"), "TMPDIR": str(files)}
     command = [sys.executable, "-m", "dnd_engine.cli", "serve", "--port", str(port)]
     if request.param == "tiny":
         base = save_tiny(models / "base")
@@ -112,7 +114,6 @@ class Visitor:
         """Return an endpoint's answer; who is refused waits and tries again, as the app asks."""
         began = time.monotonic()
         body = {"data": data} | ({"session_hash": session} if session else {})
-        # As a proxy on this computer names who it calls for.
         headers = {"x-forwarded-for": f"203.0.113.{self.number + 1}"}
         while True:
             path = f"/gradio_api/call/{name}"

@@ -113,7 +113,6 @@ def test_a_tool_s_call_counts_for_its_client_s_address(monkeypatch: pytest.Monke
     async def make(session: Any) -> Any:
         return await session.call_tool("make_adapter", BUCKETS)
 
-    # Not an address whose word counts, as a proxy's on 127.0.0.1 does.
     with serving(handle_of(), mcp=True) as url:
         visit(url, make, address="127.0.0.2", headers={"x-forwarded-for": "203.0.113.7"})
         visit(url, make)
