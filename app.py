@@ -11,16 +11,25 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from dnd_engine.config import EngineConfig
 from ui.build import build_ui
 from ui.engine_handle import EngineHandle
-from ui.serve import asked_login, launch_options, listening_host, own_cache, own_library, run
+from ui.serve import (
+    asked_limits,
+    asked_login,
+    launch_options,
+    listening_host,
+    own_cache,
+    own_library,
+    run,
+)
 
 # Before the page is built, because Gradio reads the folder then.
 own_cache()
 config = EngineConfig()
 owner = own_library(listening_host())
 handle = EngineHandle.of(config, shared=owner is None)
+server = asked_limits()
 # At module level, so that tests can import it without serving.
-demo = build_ui(handle, config.limits, owner)
+demo = build_ui(handle, config.limits, owner, server=server)
 
 if __name__ == "__main__":
-    options = launch_options(config.limits, owner, handle=handle)
+    options = launch_options(config.limits, owner, server=server, handle=handle)
     run(demo, handle, {**options, "auth": asked_login()}, owner)

@@ -227,14 +227,14 @@ class ServerLimits:
             name, equals, value = setting.partition("=")
             if name and equals and name not in _numbers():
                 raise ConfigError(
-                    f"`--limit`: there is no limit {name[:60]!r}. SECURITY.md says what each "
-                    f"bounds: {', '.join(_numbers())}."
+                    f"`--limit` or `DND_LIMITS`: there is no limit {name[:60]!r}. SECURITY.md says "
+                    f"what each bounds: {', '.join(_numbers())}."
                 )
             # `int` alone would also take signs, blanks and underscores.
             if name not in _numbers() or not value.isdecimal():
                 raise ConfigError(
-                    f"`--limit`: expected NAME=NUMBER, got {setting[:60]!r}. Names, and what each "
-                    f"bounds, are in SECURITY.md: {', '.join(_numbers())}."
+                    f"`--limit` or `DND_LIMITS`: expected NAME=NUMBER, got {setting[:60]!r}. "
+                    f"Names, and what each bounds, are in SECURITY.md: {', '.join(_numbers())}."
                 )
             values[name] = int(value)
         return cls(**values, teacher_servers=tuple(teacher_servers))

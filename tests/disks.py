@@ -1,4 +1,4 @@
-"""Disks that fail: full at any write, refusing large files, or cut off from power."""
+"""Disks that fail: full at any flush, refusing large files, or cut off from power."""
 
 import errno
 import os

@@ -149,6 +149,15 @@ def asked_login() -> tuple[str, str] | None:
     return login(account) if account else None
 
 
+def asked_limits() -> ServerLimits:
+    """Return the limits with those overridden that the environment variable `DND_LIMITS` names.
+
+    Raises:
+        ConfigError: If it is not NAME=NUMBER, or several of them separated by blanks.
+    """
+    return ServerLimits.of(os.environ.get("DND_LIMITS", "").split())
+
+
 def own_library(host: str) -> Owner | None:
     """Return this computer's user if the page serves only this computer, else None."""
     return None if serves_others(host) else Owner(Library())
@@ -200,9 +209,11 @@ def serve(
     limit: Annotated[
         list[str] | None,
         typer.Option(
+            envvar="DND_LIMITS",
             metavar="NAME=NUMBER",
             help="Change a limit of SECURITY.md, for example queued_calls_per_visitor=40 for many "
-            "people behind one address; may be repeated.",
+            "people behind one address; may be repeated. DND_LIMITS takes several, separated by "
+            "blanks.",
         ),
     ] = None,
     run_folders: Annotated[

@@ -819,7 +819,7 @@ def short(recipe: TrainRecipe, tmp_path: Path) -> TrainRecipe:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-def test_a_disk_that_is_full_at_any_write_loses_nothing(short: TrainRecipe, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_at_any_flush_loses_nothing(short: TrainRecipe, tmp_path: Path) -> None:
     with full_at(10**6) as flushed:
         train(replace(short, out=tmp_path / "counted"))
     assert len(flushed) >= 6

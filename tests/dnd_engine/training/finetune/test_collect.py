@@ -469,7 +469,7 @@ def small(recipe: CollectRecipe, tmp_path: Path) -> CollectRecipe:
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_at_any_write_loses_nothing(
+def test_a_disk_that_is_full_at_any_flush_loses_nothing(
     small: CollectRecipe, tmp_path: Path
 ) -> None:
     with full_at(10**6) as flushed:
