@@ -81,3 +81,25 @@ def test_handlers_are_composed_and_inherit_nothing(name: str) -> None:
         if isinstance(node, ast.ClassDef):
             bases = {ast.unparse(base) for base in node.bases}
             assert bases <= {"TypedDict", "Exception"}, node.name
+
+
+def gradio_names(tree: ast.AST) -> set[str]:
+    """Return the names of Gradio that a module uses, such as `Blocks`."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found |= {node.attr} if node.value.id in ("gr", "gradio") else set()
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gradio":
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_nothing_of_gradio_that_reaches_beyond_the_page_is_used() -> None:
+    code = [*MODULES.values(), ROOT / "app.py"]
+    used = set().union(*(gradio_names(ast.parse(path.read_text("utf-8"))) for path in code))
+    assert "Blocks" in used, "names are found"
+    # They serve another page with this computer's token, log each visitor of a page outside of the
+    # Hub in as this computer's user, and list folders.
+    assert not used & {"load", "LoginButton", "FileExplorer"}
+    seen = gradio_names(ast.parse("from gradio import load\ngr.FileExplorer()"))
+    assert seen == {"load", "FileExplorer"}
