@@ -182,11 +182,10 @@ def _reader(base: str, cache_dir: Path | None) -> "Callable[[Path], Adapter]":
     """Return a reader that checks files against the base's config, without loading its weights."""
     from dnd_engine.lora.reader import read_adapter
     from dnd_engine.models.base import read_config
-    from dnd_engine.models.sources import BASES, resolve
+    from dnd_engine.models.sources import BASES, known_name, resolve
 
     # Adapters refer to the embedded base by its Hub id, not by its name here.
-    known = {source.hub_id: name for name, source in BASES.items()}
-    weights = resolve(known.get(base, base), BASES, cache_dir)
+    weights = resolve(known_name(base, BASES), BASES, cache_dir)
     config = read_config(weights)
     return lambda path: read_adapter(path, config, weights.hub_id)
 
