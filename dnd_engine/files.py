@@ -1,4 +1,4 @@
-"""Atomic and durable writes, and the location of the shipped files.
+"""Atomic and durable writes, hashes, and the location of the shipped files.
 
 A write appears whole or not at all, and is on disk when the call returns: files and folders are
 flushed before the rename, their parent after it. A folder is replaced by an atomic swap if the
@@ -9,6 +9,7 @@ then.
 import atexit
 import errno
 import glob
+import hashlib
 import os
 import shutil
 import tempfile
@@ -88,6 +89,12 @@ def obstacle(path: Path) -> str | None:
         if os.path.lexists(parent):
             return f"`{parent}` is not a folder"
     return None
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

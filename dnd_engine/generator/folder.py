@@ -4,7 +4,6 @@ Folder on disk <-> resident module. A generator knows its base by fingerprint an
 It turns a condition into weight tokens; it knows no prompts and no PEFT.
 """
 
-import hashlib
 import json
 import math
 import shutil
@@ -21,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchError
-from dnd_engine.files import recover, written_aside
+from dnd_engine.files import recover, sha256_of, written_aside
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.heads import head_named
 from dnd_engine.generator.report import Report
@@ -162,8 +161,8 @@ class GeneratorFolder:
             notes = _read_object(path / TEACHER_NOTES) if has_teacher else {}
         except GeneratorError as error:
             raise GeneratorError(f"generator folder `{path}`: {error}") from error
-        teacher = _hash(path / TEACHER) if has_teacher else ""
-        return cls(path, config, tasks, _hash(path / "model.safetensors"), teacher, notes)
+        teacher = sha256_of(path / TEACHER) if has_teacher else ""
+        return cls(path, config, tasks, sha256_of(path / "model.safetensors"), teacher, notes)
 
     @property
     def name(self) -> str:
@@ -265,11 +264,6 @@ class GeneratorFolder:
             )
         taught: Tensor = tokens.to(torch.bfloat16)
         return taught
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fill(generator: Generator, weights: Path) -> list[str]:

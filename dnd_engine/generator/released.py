@@ -8,7 +8,6 @@ Source: names, shapes and encoder settings are those of the authors' code, Liang
 arXiv:2506.16406.
 """
 
-import hashlib
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from dnd_engine.errors import BaseMismatchError, GeneratorError
+from dnd_engine.files import sha256_of
 from dnd_engine.generator.card import released_card
 from dnd_engine.generator.config import RELEASED_BASE, RELEASED_ENCODER, GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, is_finite, save_generator
@@ -112,8 +112,6 @@ def convert(
     _check_encoder(decoder, PromptEncoder(read_with.path, _CPU, torch.float32), encoder)
     weights = resolve(base, BASES, cache_dir)
     layout = _layout(decoder, read_config(weights), base)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     config = GeneratorConfig(
         features=decoder.features,
         kernel_size=decoder.kernel_size,
@@ -127,7 +125,7 @@ def convert(
         training={
             "kind": "generator",
             "recipe": {"objective": "reconstruction"},
-            "released": {"file": path.name, "sha256": digest},
+            "released": {"file": path.name, "sha256": sha256_of(path)},
         },
     )
     GeneratorConfig.from_json(config.to_json())  # fail now if the folder could not be opened later

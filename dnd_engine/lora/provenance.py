@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from dnd_engine.config import ImprintConfig, Mix, RefineConfig, Teacher
 from dnd_engine.errors import PromptFileError, RecipeError
-from dnd_engine.files import obstacle, write_whole
+from dnd_engine.files import obstacle, sha256_of, write_whole
 from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
@@ -399,7 +399,7 @@ class Recipe:
                 # A folder may hold files of gigabytes; one above the limit could not be read as
                 # prompts anyway.
                 if path.stat().st_size <= limits.max_file_bytes:
-                    at.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
+                    at.setdefault(sha256_of(path), path)
             except OSError:
                 continue  # Skip unreadable files; if one was needed, it is reported as missing.
         # Two buckets may have read one file in different ways.

@@ -24,7 +24,7 @@ from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
 from dnd_engine.errors import AssetError
-from dnd_engine.files import expanded, written_aside
+from dnd_engine.files import expanded, sha256_of, written_aside
 from dnd_engine.models.gguf_file import convert, read_header
 from dnd_engine.progress import Doing
 
@@ -239,7 +239,7 @@ def _stamp(folder: Path, source: str, sha256: str) -> None:
     stamp = {
         "source": source,
         "sha256": sha256,
-        "files": {file.name: _sha256(file) for file in sorted(folder.iterdir())},
+        "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
     }
     (folder / _STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
 
@@ -250,7 +250,7 @@ def _resolve_gguf(file: Path, cache_dir: Path | None, on_fraction: OnFraction) -
         raise AssetError(f"no GGUF file at `{file}`.")
     header = read_header(file)
     on_fraction("fetch", file.name, None)
-    sha256 = _sha256(file)
+    sha256 = sha256_of(file)
     folder = cache_folder(cache_dir) / f"gguf-{sha256[:16]}"
 
     def make(_scratch: Path, aside: Path) -> None:
@@ -308,7 +308,7 @@ def _is_whole(folder: Path, sha256: str) -> bool:
     try:
         stamp = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
         return stamp["sha256"] == sha256 and all(
-            _sha256(folder / name) == digest for name, digest in stamp["files"].items()
+            sha256_of(folder / name) == digest for name, digest in stamp["files"].items()
         )
     # The stamp is cut off or malformed, or a file is missing: make the entry again.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -316,7 +316,7 @@ def _is_whole(folder: Path, sha256: str) -> bool:
 
 
 def _check_hash(file: Path, expected: str, way_out: str) -> None:
-    found = _sha256(file)
+    found = sha256_of(file)
     if found != expected:
         raise AssetError(
             f"`{file.name}` has SHA-256 {found}, expected {expected}. "
@@ -324,18 +324,13 @@ def _check_hash(file: Path, expected: str, way_out: str) -> None:
         )
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _hash_folder(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise AssetError(f"`{folder}` holds no .safetensors weights; other formats are not loaded.")
     if len(files) == 1:
-        return _sha256(files[0])
-    return hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest()
+        return sha256_of(files[0])
+    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
 
 
 def _explain_os_error(error: OSError | SafetensorError, folder: Path, needed: int) -> str:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dnd_engine.errors import TrainingError
-from dnd_engine.files import remove_leftovers
+from dnd_engine.files import remove_leftovers, sha256_of
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_base
 from dnd_engine.models.runtime import Runtime
@@ -337,10 +337,7 @@ class RunTrainer:
             if path.name != "losses.csv":
                 path.unlink()
         # Read back, because a resumed run has not written all of them itself.
-        snapshots = tuple(
-            Snapshot(step, hashlib.sha256((folder / file_name(step)).read_bytes()).hexdigest())
-            for step in steps
-        )
+        snapshots = tuple(Snapshot(step, sha256_of(folder / file_name(step))) for step in steps)
         losses, width = training.losses, recipe.smoothing_steps
         first, last = training.rows[0], training.rows[-1]
         assert first.validation_loss is not None
