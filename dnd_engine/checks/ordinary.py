@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.checks.results import Ordinary
 from dnd_engine.checks.skills import ANSWER_TOKENS, known_answers, right_answers
-from dnd_engine.files import asset_path, written_aside
+from dnd_engine.files import asset_path, write_whole
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
@@ -91,9 +91,7 @@ def kept_base_answers(runtime: Runtime, cache: Path) -> BaseAnswers:
     found = base_answers(runtime, messages)
     found = replace(found, known=right_answers(runtime, None, items))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path) as aside:
-            aside.write_text(json.dumps(asdict(found)), encoding="utf-8")
+        write_whole(path, json.dumps(asdict(found)))
     except OSError as error:
         # Only time is lost: the next start asks the base again.
         logger.warning("Answers to ordinary messages are not kept in `%s`: %s.", cache, error)

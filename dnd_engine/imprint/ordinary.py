@@ -177,7 +177,6 @@ def _write(path: Path, metrics: Mapping[int, Metric]) -> None:
         tensors[f"{layer}.floor"] = torch.tensor(metric.floor)
         tensors[f"{layer}.size"] = torch.tensor(metric.size)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(path) as aside:
             save_file(tensors, aside)
     except OSError as error:
