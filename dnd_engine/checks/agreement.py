@@ -18,11 +18,10 @@ from dnd_engine.checks.verdict import BucketShare, Labels
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.answers import answer
 from dnd_engine.scoring.metrics import exact_match
-from dnd_engine.scoring.questions import Answer, Question
-from dnd_engine.tasks.folder import Example, Mode
-from dnd_engine.training.examples import encode_example
+from dnd_engine.scoring.questions import Answer, Question, open_question
 
 _MAX_PROMPTS = 8
 """Two batches of this many answers take one to two seconds on two CPU cores."""
@@ -118,8 +117,8 @@ def _ask(
 
 def _repeats(base: BaseModel, pair: _Pair) -> bool:
     """Return whether the teacher only repeats the input."""
-    given = Example(pair.prompt, "").bare or ""
-    return _text(base, pair.told).rstrip(".!?") == given.casefold().strip().rstrip(".!?")
+    given = split_prompt(pair.prompt).bare.casefold().strip()
+    return _text(base, pair.told).rstrip(".!?") == given.rstrip(".!?")
 
 
 def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str]) -> Labels | None:
@@ -134,7 +133,7 @@ def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str
         return None
 
     def right(answered: Answer, label: str, pair: _Pair) -> bool:
-        bare = Example(pair.prompt, "").bare
+        bare = split_prompt(pair.prompt).bare
         return exact_match(_text(base, answered), label, bare, literal=False)
 
     return Labels(
@@ -162,19 +161,18 @@ def answers_when_told(
         Answers by index of the prompt, for the first `most` prompts that are short enough and have
         a blank line.
     """
-    # Lazily: of thousands of prompts, only those up to the last chosen one are tokenised.
-    examples = ((number, Example(prompt, "")) for number, prompt in enumerate(prompts))
     asked = (
-        (number, example)
-        for number, example in examples
-        if example.bare is not None and len(_prompt(runtime.base, example, "full")) <= _MAX_TOKENS
+        (number, _question(runtime.base, prompt))
+        for number, prompt in enumerate(prompts)
+        if split_prompt(prompt).input is not None
     )
-    chosen = dict(islice(asked, most))
+    # Lazily: of thousands of prompts, only those up to the last chosen one are tokenised.
+    short = (pair for pair in asked if len(pair[1].prompt) <= _MAX_TOKENS)
+    chosen = dict(islice(short, most))
     if not chosen:
         return {}
-    questions = [_question(runtime.base, example, "full") for example in chosen.values()]
     with runtime.lock:
-        (answers,) = answer(runtime, [questions], teacher)
+        (answers,) = answer(runtime, [[*chosen.values()]], teacher)
     return dict(zip(chosen, answers, strict=True))
 
 
@@ -205,7 +203,7 @@ def bare_questions(
         references: Answers to compute the loss of, instead of generating. Without them the loss is
             meaningless.
     """
-    questions = [_question(base, Example(prompt, ""), "bare") for prompt in prompts]
+    questions = [_question(base, split_prompt(prompt).bare) for prompt in prompts]
     return questions if references is None else _weighing(questions, references)
 
 
@@ -213,22 +211,12 @@ def full_questions(
     base: BaseModel, prompts: Sequence[str], references: Sequence[Answer]
 ) -> list[Question]:
     """Build questions that score given answers to whole prompts, without generating."""
-    return _weighing(
-        [_question(base, Example(prompt, ""), "full") for prompt in prompts], references
-    )
+    return _weighing([_question(base, prompt) for prompt in prompts], references)
 
 
 def _weighing(questions: Sequence[Question], references: Sequence[Answer]) -> list[Question]:
     return [one.weighing(given) for one, given in zip(questions, references, strict=True)]
 
 
-def _prompt(base: BaseModel, example: Example, mode: Mode) -> tuple[int, ...]:
-    encoded = encode_example(base.tokenizer, example, mode)
-    assert encoded is not None
-    return encoded.ids[: encoded.start]
-
-
-def _question(base: BaseModel, example: Example, mode: Mode) -> Question:
-    # Every question needs a reference. This one lends its end of turn to `weighing`; its loss means
-    # nothing.
-    return Question(_prompt(base, example, mode), (base.turn_end,), (), _MAX_NEW_TOKENS)
+def _question(base: BaseModel, text: str) -> Question:
+    return open_question(base.tokenizer, text, _MAX_NEW_TOKENS)

@@ -21,7 +21,7 @@ from dnd_engine.files import asset_path, write_whole
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
-from dnd_engine.scoring.questions import Answer, Question
+from dnd_engine.scoring.questions import Answer, Question, open_question
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +59,8 @@ def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
         runtime: Runtime of the base; its lock is held for one batch at a time.
         messages: Messages of one chat turn each.
     """
-    base = runtime.base
-    asked = [
-        Question(base.chat_ids(text), (base.turn_end,), (), _ANSWER_TOKENS) for text in messages
-    ]
+    tokenizer = runtime.base.tokenizer
+    asked = [open_question(tokenizer, text, _ANSWER_TOKENS) for text in messages]
     answers = _answers(runtime, asked, None)
     questions = tuple(one.weighing(given) for one, given in zip(asked, answers, strict=True))
     nlls = tuple(one.nll for one in _answers(runtime, questions, None))

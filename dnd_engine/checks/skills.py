@@ -15,7 +15,7 @@ from dnd_engine.files import asset_path
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer
-from dnd_engine.scoring.questions import Question
+from dnd_engine.scoring.questions import open_question
 
 ANSWER_TOKENS = 20
 """The embedded base names the answer within its first sentence."""
@@ -58,14 +58,11 @@ def right_answers(
     Returns:
         Whether each question is answered right.
     """
-    base = runtime.base
-    questions = [
-        Question(base.chat_ids(item.question), (base.turn_end,), (), ANSWER_TOKENS)
-        for item in items
-    ]
+    tokenizer = runtime.base.tokenizer
+    questions = [open_question(tokenizer, item.question, ANSWER_TOKENS) for item in items]
     with runtime.lock:
         (answers,) = answer(runtime, [questions], fitted)
-    texts = [str(base.tokenizer.decode(list(one.ids))) for one in answers]
+    texts = [str(tokenizer.decode(list(one.ids))) for one in answers]
     return tuple(item.is_right(text) for item, text in zip(items, texts, strict=True))
 
 

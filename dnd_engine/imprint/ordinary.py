@@ -21,7 +21,7 @@ from dnd_engine.imprint.solve import Metric
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
-from dnd_engine.scoring.questions import Question
+from dnd_engine.scoring.questions import open_question
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +91,7 @@ def measure_ordinary(
         The penalties by layer.
     """
     base = runtime.base
-    end = base.turn_end
-    questions = [Question(base.chat_ids(text), (end,), (), _ANSWER_TOKENS) for text in messages]
+    questions = [open_question(base.tokenizer, text, _ANSWER_TOKENS) for text in messages]
     answers: dict[int, tuple[int, ...]] = {}
     asked = list(batches([questions], shared=True))
     num_steps = len(asked) + base.num_layers

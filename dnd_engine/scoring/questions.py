@@ -143,6 +143,13 @@ def ask(
     )
 
 
+def open_question(tokenizer: PreTrainedTokenizerBase, text: str, max_new_tokens: int) -> Question:
+    """Ask a message whose right answer is not known, so that its loss means nothing."""
+    # Every question needs a reference. This one lends its end of turn to `answered`.
+    prompt = tuple(chat_ids(tokenizer, [{"role": "user", "content": text}]))
+    return Question(prompt, (turn_end(tokenizer),), (), max_new_tokens)
+
+
 def free_metric(labels: Sequence[str]) -> Literal["exact", "rouge"]:
     """Choose a metric for answers that are not a choice among a few."""
     # ROUGE reads only Latin letters: long answers in other scripts would score 0.
