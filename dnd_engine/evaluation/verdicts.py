@@ -196,8 +196,12 @@ def _is_small(found: Interval, margin: float) -> bool:
     return reaches_zero or (-margin <= found.low and found.high <= margin)
 
 
+def _unknown(question: str, why: str) -> _Finding:
+    return _Finding(None, f"not known whether {question}", why)
+
+
 def _open(question: str, missing: Sequence[str]) -> _Finding:
-    return _Finding(None, f"not known whether {question}", f"Not measured: {listed([*missing])}.")
+    return _unknown(question, f"Not measured: {listed([*missing])}.")
 
 
 def _too_few(question: str, numbers: str, *found: Interval | None) -> _Finding | None:
@@ -211,9 +215,7 @@ def _too_few(question: str, numbers: str, *found: Interval | None) -> _Finding |
 
 def _open_for_few(question: str, units: int, unit: str, numbers: str = "") -> _Finding:
     why = f"It takes {MIN_UNITS} {unit} to rule out luck, and {units} could be compared."
-    return _Finding(
-        None, f"not known whether {question}: too few {unit}", f"{numbers} {why}".strip()
-    )
+    return _unknown(f"{question}: too few {unit}", f"{numbers} {why}".strip())
 
 
 def _depends_on_prompts(e: _Evidence) -> _Finding:
@@ -254,18 +256,12 @@ def _beats(other: str, name: str, e: _Evidence) -> _Finding:
         return _open(question, missing)
     found = e.difference(e.row, other)
     if found is None:
-        return _Finding(None, f"not known whether {question}", "The rows share no items.")
+        return _unknown(question, "The rows share no items.")
     ours = "Generator" if e.row == "generator" else row_label(e.row)
-    levels = (
-        f"{ours} {number(e.level(e.row).mean)}, {row_label(other)} {number(e.level(other).mean)}"
+    numbers = (
+        f"{ours} {number(e.level(e.row).mean)}, {row_label(other)} {number(e.level(other).mean)}. "
+        f"Difference {_difference(found)}."
     )
-    return _compared(levels, name, found)
-
-
-def _compared(levels: str, name: str, found: Interval) -> _Finding:
-    """Word the difference to a row called `name`; `levels` are the scores of both."""
-    question = f"it beats {name}"
-    numbers = f"{levels}. Difference {_difference(found)}."
     if few := _too_few(question, numbers, found):
         return few
     if found.above_zero:
@@ -323,10 +319,8 @@ def _solves_unseen(e: _Evidence) -> _Finding:
         return _open_for_few(question, len(families), "families")
     gap = share_of_gap(gained, whole, seed=e.seed)
     if gap is None:
-        return _Finding(
-            None,
-            f"not known whether {question}",
-            "There is no clear gap between the base and a LoRA trained on labels.",
+        return _unknown(
+            question, "There is no clear gap between the base and a LoRA trained on labels."
         )
     what = listed([words for holdout, words in _NEW.items() if holdout in trained])
     formats = [s for s in new if s.row == "generator" and s.mode == e.mode]
@@ -352,7 +346,7 @@ def _matches_oracle(e: _Evidence) -> _Finding:
     short = e.difference(e.row, "oracle_lora")
     lead = e.difference(e.row, "multi_task_lora")
     if short is None or lead is None:
-        return _Finding(None, f"not known whether {question}", "No items are shared.")
+        return _unknown(question, "No items are shared.")
     numbers = (
         f"{e.told(e.row)}; {e.told('oracle_lora')}; difference {_difference(short)}. "
         f"Over {row_label('multi_task_lora')} {_difference(lead)}."
@@ -369,10 +363,8 @@ def _matches_oracle(e: _Evidence) -> _Finding:
         return _Finding(False, title, numbers)
     if short.below_zero:
         return _Finding(False, "below a LoRA trained on labels", numbers)
-    return _Finding(
-        None,
-        f"not known whether {question}",
-        f"{numbers} A match has its whole interval above {signed(-ORACLE_SHORTFALL)}.",
+    return _unknown(
+        question, f"{numbers} A match has its whole interval above {signed(-ORACLE_SHORTFALL)}."
     )
 
 
@@ -390,7 +382,7 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
     points = e.difference("generator", "generator_wrong")
     losses = e.difference("generator_wrong", "generator", "nll")
     if points is None or losses is None:
-        return _Finding(None, f"not known whether {question}", "No items are shared.")
+        return _unknown(question, "No items are shared.")
     numbers = (
         f"Right minus wrong prompts: score {_difference(points)}, reference likelier by "
         f"{_difference(losses)} nats a token."
@@ -402,7 +394,7 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
     # Adapters that differ may still score alike.
     alike, told = _alike(e.cosine)
     if alike is None:
-        return _Finding(None, f"not known whether {question}", f"{numbers} {told}")
+        return _unknown(question, f"{numbers} {told}")
     if alike:
         return _Finding(True, "the prompts are ignored", f"{numbers} {told}")
     title = "the prompts change the adapter, not what it does"
@@ -436,7 +428,7 @@ def _retrieves_nearest(e: _Evidence) -> _Finding:
     points = e.difference("generator", "nearest_lora")
     losses = e.difference("generator", "nearest_lora", "nll")
     if points is None or losses is None:
-        return _Finding(None, f"not known whether {question}", "No items are shared.")
+        return _unknown(question, "No items are shared.")
     numbers = (
         f"Generator minus nearest training LoRA: score {_difference(points)}, loss "
         f"{_difference(losses)} nats a token."
@@ -447,11 +439,7 @@ def _retrieves_nearest(e: _Evidence) -> _Finding:
         return _Finding(False, "it does not merely retrieve", numbers)
     nearest = e.distances.nearest
     if nearest is None or nearest.ratio is None:
-        return _Finding(
-            None,
-            f"not known whether {question}",
-            f"{numbers} The distance of ΔW to training was not measured.",
-        )
+        return _unknown(question, f"{numbers} The distance of ΔW to training was not measured.")
     numbers += (
         f" ΔW is {number(nearest.ratio)} times as far from its nearest training adapter as "
         "training tasks are from each other."
