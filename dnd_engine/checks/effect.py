@@ -10,6 +10,7 @@ from torch import Tensor
 from dnd_engine.errors import AdapterError
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import next_token_logits
+from dnd_engine.models.new_tokens import left_padded
 from dnd_engine.models.runtime import Runtime
 
 _MAX_TOKENS = 256
@@ -52,16 +53,9 @@ def _moved(
 ) -> Float[Tensor, " rows"]:
     """Return the KL divergence of a few rows, in one pass."""
     base = runtime.base
-    length = max(map(len, rows))
-    ids = torch.zeros(len(rows), length, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    # Pad at the left, so that the last position of every row is the end of its prompt.
-    for row, row_ids in enumerate(rows):
-        ids[row, length - len(row_ids) :] = torch.tensor(row_ids)
-        mask[row, length - len(row_ids) :] = 1
-    twice = (ids.repeat(2, 1).to(base.device), mask.repeat(2, 1).to(base.device))
+    ids, real = left_padded([*rows, *rows], base.device)
     with runtime.lock, runtime.host.applying(pair):
-        plain, adapted = next_token_logits(base.model, *twice).chunk(2)
+        plain, adapted = next_token_logits(base.model, ids, real.long()).chunk(2)
     return kl_to_base(plain, adapted)
 
 

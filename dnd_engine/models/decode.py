@@ -27,7 +27,7 @@ from dnd_engine.models.base import BaseModel, end_tokens
 from dnd_engine.models.chat_format import chat_ids
 from dnd_engine.models.forward import Forward, PackedForward
 from dnd_engine.models.key_values import KeyValues
-from dnd_engine.models.new_tokens import NewTokens
+from dnd_engine.models.new_tokens import NewTokens, left_padded
 from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient, urgently
@@ -79,7 +79,8 @@ def _decode(
             "Clear the chat, or shorten the message."
         )
     rows = [_Row(base, prompt, sampling) for prompt in prompts]
-    ids, mask = _left_pad(prompts, base.tokenizer.pad_token_id or 0, base.device)
+    ids, real = left_padded(prompts, base.device, base.tokenizer.pad_token_id or 0)
+    mask = None if real.all() else real
     # Before the lock, so that the first token's time includes the wait for it.
     started = time.monotonic()
     with runtime.lock:
@@ -245,19 +246,6 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> 
     if not messages[-1].get("content", "").strip():
         raise ChatError("the message is empty. Write one first.")
     return chat_ids(tokenizer, messages)
-
-
-def _left_pad(
-    prompts: Sequence[list[int]], fill: int, device: torch.device
-) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"] | None]:
-    """Pad rows on the left; the mask is None without padding."""
-    # On the left, because padding on the right would come between a prompt and its answer.
-    length = max(map(len, prompts))
-    ids = torch.tensor([[fill] * (length - len(p)) + p for p in prompts], device=device)
-    if all(len(p) == length for p in prompts):
-        return ids, None
-    pads = torch.tensor([[length - len(p)] for p in prompts], device=device)
-    return ids, torch.arange(length, device=device) >= pads
 
 
 def _processors(sampling: Sampling) -> LogitsProcessorList:

@@ -1,8 +1,10 @@
 """What a forward pass reads: new tokens of some rows, with their place among earlier ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -36,3 +38,17 @@ class NewTokens(NamedTuple):
     """The rows' adapters, from `Forward.prepare`."""
     watch: StateWatch | None = None
     """States to keep; several parts of one pass must have none."""
+
+
+def left_padded(
+    rows: Sequence[Sequence[int]], device: torch.device, fill: int = 0
+) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
+    """Pad rows on the left, so that the last column has the last token of every row.
+
+    Returns:
+        Ids of the tokens, and True for those that are no padding.
+    """
+    length = max(map(len, rows))
+    ids = torch.tensor([[fill] * (length - len(row)) + [*row] for row in rows], device=device)
+    pads = torch.tensor([[length - len(row)] for row in rows], device=device)
+    return ids, torch.arange(length, device=device) >= pads

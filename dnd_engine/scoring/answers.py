@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import end_tokens
 from dnd_engine.models.key_values import KeyValues
-from dnd_engine.models.new_tokens import NewTokens, StateWatch
+from dnd_engine.models.new_tokens import NewTokens, StateWatch, left_padded
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient
 from dnd_engine.scoring.questions import Answer, Question
@@ -231,15 +231,11 @@ class _Rows:
 
     def read(self, rows: Sequence[tuple[int, ...]]) -> Float[Tensor, "rows width"]:
         """Read more tokens in each row and return the state at each row's last token."""
-        device, length = self.runtime.base.device, max(map(len, rows))
-        pads = [length - len(row) for row in rows]
-        # Padding on the left, so that the last position is the last token of every row.
-        ids = torch.tensor([[0] * n + list(row) for n, row in zip(pads, rows, strict=True)])
-        ids = ids.to(device)
-        real = torch.arange(length, device=device) >= torch.tensor(pads, device=device)[:, None]
+        device = self.runtime.base.device
+        ids, real = left_padded(rows, device)
         positions = self.positions[:, None] + (real.cumsum(dim=1) - 1).clamp(min=0)
         # `seen` grows only after the last slice; until then `visible` covers all new positions.
-        for new in _slices(length, len(rows)):
+        for new in _slices(ids.shape[1], len(rows)):
             visible = real[:, None, : new.stop] & _causal(new, device)
             last = torch.full((len(rows),), new.stop - new.start - 1, device=device)
             hidden = self._forward(ids[:, new], positions[:, new], visible, last)

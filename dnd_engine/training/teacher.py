@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dnd_engine.models.base import BaseModel, end_tokens
+from dnd_engine.models.new_tokens import left_padded
 from dnd_engine.tasks.folder import Example
-from dnd_engine.training.examples import EncodedExample, answer_logits, encode_example, pack
+from dnd_engine.training.examples import answer_logits, encode_example, pack
 
 TOP = 16
 """Next tokens that are kept of each position. Source: Doc-to-LoRA keeps as many."""
@@ -50,17 +51,13 @@ def teacher_divergence(
     return kept + rest.exp() * (rest - our_rest)
 
 
-def _encode(examples: Sequence[Example], base: BaseModel) -> list[EncodedExample]:
-    encoded = (encode_example(base.tokenizer, example, "full") for example in examples)
-    return [e for e in encoded if e is not None]
-
-
 def listen(examples: Sequence[Example], base: BaseModel) -> list[Said]:
     """Return what the model, in its current state, predicts at the answer tokens of full prompts.
 
     Nobody else may use the base meanwhile; call it in inference mode.
     """
-    encoded = _encode(examples, base)
+    found = (encode_example(base.tokenizer, example, "full") for example in examples)
+    encoded = [example for example in found if example is not None]
     said: list[Said] = []
     for first in range(0, len(encoded), _ROW_EXAMPLES):
         row = encoded[first : first + _ROW_EXAMPLES]
@@ -84,23 +81,17 @@ def greedy_answers(
         One each; None where the answer is empty or does not end within `max_new_tokens`.
     """
     tokenizer, ends = base.tokenizer, end_tokens(base)
-    prompts = [e.ids[: e.start] for e in _encode(examples, base)]
-    length = max(map(len, prompts))
-    # Padded on the left, so that all answers begin in the same column.
-    ids = torch.tensor([(0,) * (length - len(p)) + p for p in prompts], device=base.device)
-    mask = torch.tensor(
-        [[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=base.device
-    )
+    ids, real = left_padded([base.chat_ids(e.prompt) for e in examples], base.device)
     out = base.model.generate(  # type: ignore[operator]  # a method; torch's types say tensor
         input_ids=ids,
-        attention_mask=mask,
+        attention_mask=real.long(),
         max_new_tokens=max_new_tokens,
         do_sample=False,
         # Fills rows that have ended; `_ended` cuts it off.
         pad_token_id=tokenizer.eos_token_id,
         eos_token_id=sorted(ends),
     )
-    ended = (_ended(new, ends) for new in out[:, length:].tolist())
+    ended = (_ended(new, ends) for new in out[:, ids.shape[1] :].tolist())
     return [
         None
         if ids is None
