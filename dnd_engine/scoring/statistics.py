@@ -19,7 +19,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -96,7 +96,7 @@ def cells(
         number = value(score)
         if number is not None:
             found[score.family, score.slug, score.item].append(float(number))
-    return tuple(Cell(*key, _mean(found[key])) for key in sorted(found))
+    return tuple(Cell(*key, fmean(found[key])) for key in sorted(found))
 
 
 def paired(ours: Iterable[Cell], theirs: Iterable[Cell]) -> tuple[Cell, ...]:
@@ -115,7 +115,7 @@ def task_means(of: Iterable[Cell]) -> dict[str, dict[str, float]]:
     for cell in of:
         items[cell.family][cell.task].append(cell.value)
     return {
-        family: {task: _mean(values) for task, values in tasks.items()}
+        family: {task: fmean(values) for task, values in tasks.items()}
         for family, tasks in items.items()
     }
 
@@ -149,7 +149,7 @@ def interval(of: Sequence[Cell], *, seed: int, draws: int = DRAWS) -> Interval:
     for values in by_task.values():
         drawn = rng.integers(len(values), size=(draws, len(values)))  # (draws, items)
         sums += np.asarray(values)[drawn].mean(axis=1)
-    mean = _mean([_mean(values) for values in by_task.values()])
+    mean = fmean([fmean(values) for values in by_task.values()])
     # Few items need widening just as few families do.
     fewest = min(len(values) for values in by_task.values())
     low, high = _ends(sums / len(by_task), fewest)
@@ -293,7 +293,3 @@ def _ends(means: Array, units: int) -> tuple[float, float]:
         tail = NormalDist().cdf(-widened)
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
