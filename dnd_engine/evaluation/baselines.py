@@ -244,7 +244,7 @@ class Baselines:
         if self.collection is None or self.collection.layout != layout:
             return {}, ""
         collected = {
-            slug: self.collection.final(slug, self.collection.seeds(slug)[0]).to(torch.bfloat16)
+            slug: self.collection.final(slug).to(torch.bfloat16)
             for slug in self.collection.train_slugs
         }
         return collected, "collected"
@@ -312,8 +312,7 @@ class Baselines:
         if slug not in self.collection.slugs:
             raise _Missing("not in the collection")
         self._check_examples(slug)
-        seed = self.collection.seeds(slug)[0]
-        return Setup(self.collection.final(slug, seed), self.collection.layout)
+        return Setup(self.collection.final(slug), self.collection.layout)
 
     def _check_examples(self, slug: str) -> None:
         """Refuse a LoRA of an examined task that another version of it was trained on.

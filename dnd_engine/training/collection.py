@@ -136,10 +136,6 @@ class Collection:
         """`train` or `heldout`."""
         return self._runs_of(slug)[0].split
 
-    def seeds(self, slug: str) -> tuple[int, ...]:
-        """Seeds that a task was trained under."""
-        return tuple(run.seed for run in self._runs_of(slug))
-
     def made_otherwise(self, tasks: Iterable[Task]) -> tuple[str, ...]:
         """Slugs of those tasks whose LoRAs were trained on another train side than theirs.
 
@@ -162,19 +158,14 @@ class Collection:
         tokens = [self.read(run, s) for run in self._runs_of(slug) for s in run.snapshots]
         return torch.stack(tokens)
 
-    def final(self, slug: str, seed: int = 0) -> Float[Tensor, "tokens rows cols"]:
-        """The last checkpoint of a task, as float32 weight tokens.
+    def final(self, slug: str) -> Float[Tensor, "tokens rows cols"]:
+        """The last checkpoint of a task under its first seed, as float32 weight tokens.
 
         Raises:
-            TrainingError: If task or seed is unknown, or the file is not the one written.
+            TrainingError: If the task is unknown, or the file is not the one that was written.
         """
-        runs = {run.seed: run for run in self._runs_of(slug)}
-        if seed not in runs:
-            raise TrainingError(
-                f"collection `{self.path}` has no seed {seed} of `{slug}`; it has "
-                f"{', '.join(map(str, runs))}."
-            )
-        return self.read(runs[seed], runs[seed].snapshots[-1])
+        run = self._runs_of(slug)[0]
+        return self.read(run, run.snapshots[-1])
 
     def mean(self) -> Float[Tensor, "tokens rows cols"]:
         """Mean of the final checkpoints of all `train` tasks; every task and seed has equal weight.

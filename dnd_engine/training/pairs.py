@@ -105,7 +105,7 @@ def open_pairs(collection: Collection, slugs: Sequence[str], cache: Path, identi
         # Relative to the task's own mean, so that each task counts the same.
         criterion += movement / movement.mean().clamp(min=1e-12)
         std += per_token.mean(dim=0)
-        mean += collection.final(slug, collection.seeds(slug)[0])
+        mean += collection.final(slug)
     if not criterion.any():
         # One snapshot a task: nothing moves, so no token can be weighted above another.
         criterion = torch.ones(count)

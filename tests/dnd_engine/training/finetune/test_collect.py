@@ -260,11 +260,12 @@ def test_each_run_is_clipped_by_its_own_norm(
 
 def test_a_seed_changes_the_order_of_the_data_and_not_the_start(whole: Collection) -> None:
     for slug in whole.slugs:
-        assert whole.seeds(slug) == (0, 1)
+        assert [run.seed for run in whole.runs if run.slug == slug] == [0, 1]
         first, second = losses(whole, slug, 0), losses(whole, slug, 1)
         assert first[0].validation_loss == pytest.approx(second[0].validation_loss, rel=1e-4)
         assert first[1].loss != second[1].loss
-        assert not torch.equal(whole.final(slug, 0), whole.final(slug, 1))
+        snapshots = whole.snapshots(slug)
+        assert not torch.equal(snapshots[2], snapshots[5])
 
 
 def test_training_lowers_the_loss_on_examples_it_never_draws(
@@ -727,13 +728,12 @@ def test_tokens_come_back_seed_by_seed_and_step_by_step(whole: Collection) -> No
             state = detokenize(tokens, LAYOUT)
             assert all(torch.equal(state[k], v) for k, v in load_file(path).items())
         assert torch.equal(whole.final(slug), found[2])
-        assert torch.equal(whole.final(slug, seed=1), found[5])
 
 
 def test_the_mean_is_of_finals_of_train_tasks_only(
     whole: Collection, recipe: CollectRecipe
 ) -> None:
-    finals = [whole.final(s, seed) for s in ("first", "last", "upper") for seed in (0, 1)]
+    finals = [whole.snapshots(s)[at] for s in ("first", "last", "upper") for at in (2, 5)]
     torch.testing.assert_close(whole.mean(), torch.stack(finals).mean(dim=0))
     collect(replace(recipe, split="heldout"))
     with pytest.raises(TrainingError, match=r"has no task of the train split, so it has no mean"):
@@ -741,7 +741,7 @@ def test_the_mean_is_of_finals_of_train_tasks_only(
 
 
 def test_centred_cosines_are_those_of_the_flat_weights(whole: Collection) -> None:
-    finals = torch.stack([whole.final(r.slug, r.seed) for r in whole.runs]).flatten(1).double()
+    finals = torch.stack([whole.read(r, r.snapshots[-1]) for r in whole.runs]).flatten(1).double()
     firsts = torch.stack(
         [whole.snapshots(slug)[at] for slug in whole.slugs for at in (0, 3)]
     ).flatten(1)
@@ -879,8 +879,6 @@ def test_what_a_collection_lacks_is_named(whole: Collection) -> None:
         TrainingError, match=r"has no task `none`; it has 4 tasks, such as first, l"
     ):
         whole.split("none")
-    with pytest.raises(TrainingError, match=r"has no seed 7 of `first`; it has 0, 1\."):
-        whole.final("first", seed=7)
 
 
 def test_a_collection_knows_its_base(whole: Collection, tiny_folder: Path, tmp_path: Path) -> None:
