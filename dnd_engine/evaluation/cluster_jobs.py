@@ -108,11 +108,7 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
         store.agree({row: baselines.source(row) for row in shared.rows})
         store.absorb(job.known)
         eval_pass = EvalPass(engine, baselines, store, job.all_items)
-        eval_pass.measure(shared.rows, shared.config.modes)
-        eval_pass.check_ordinary(shared.rows)
-        eval_pass.forecast(shared.rows)
-        if "generator" in shared.rows:
-            eval_pass.inspect()
+        eval_pass.fill(shared.rows, shared.config.modes)
         # What was known goes back too; `absorb` skips what its store has.
         return store.findings()
 

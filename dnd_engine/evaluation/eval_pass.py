@@ -77,8 +77,16 @@ class EvalPass:
             if of_task.asked(mode)
         )
 
-    def measure(self, rows: Sequence[str], modes: Sequence[Mode]) -> None:
-        """Fill the store."""
+    def fill(self, rows: Sequence[str], modes: Sequence[Mode]) -> None:
+        """Measure what the store lacks: scores, and what is found without labels."""
+        self._measure(rows, modes)
+        self._check_all_ordinary(rows)
+        if FORECAST_ROW in rows:
+            self._forecast()
+        if "generator" in rows:
+            self._inspect()
+
+    def _measure(self, rows: Sequence[str], modes: Sequence[Mode]) -> None:
         todo = [
             (row, draw, mode, of_task)
             for row in rows
@@ -99,7 +107,7 @@ class EvalPass:
                 for chunk in chunks(all_items):
                     self._chunk(row, draw, chunk, wanted, bar)
 
-    def check_ordinary(self, rows: Sequence[str]) -> None:
+    def _check_all_ordinary(self, rows: Sequence[str]) -> None:
         """Check the adapters that a killed run scored and did not check; they are made again."""
         for row in [row for row in rows if row in DRAWN]:
             known = self.store.ordinary.get(row, {})
@@ -123,7 +131,7 @@ class EvalPass:
             shares[slug] = ordinary_share(runtime, fitted, self._ordinary).share
         self.store.leaves_alone(row, shares)
 
-    def inspect(self) -> None:
+    def _inspect(self) -> None:
         """Inspect an adapter of each task that the store lacks, off the clock of its row."""
         lacking = [p.task for p in self.all_items if p.slug not in self.store.checks]
         for task in tqdm(lacking, desc="Inspect", unit="task", leave=False):
@@ -134,10 +142,8 @@ class EvalPass:
             similarity = max((near.similarity for near in found.nearest_tasks), default=None)
             self.store.check(task.info.slug, agrees, found.effect, similarity)
 
-    def forecast(self, rows: Sequence[str]) -> None:
+    def _forecast(self) -> None:
         """Forecast each task that the store lacks, for the row that a forecast is about."""
-        if FORECAST_ROW not in rows:
-            return
         lacking = [p.task for p in self.all_items if p.slug not in self.store.sureness]
         for task in tqdm(lacking, desc="Forecast", unit="task", leave=False):
             found = self.baselines.forecast(task)

@@ -97,11 +97,7 @@ def examine(
     if cluster is not None:
         measure_elsewhere(cluster, eval_pass, tasks, config, rows)
     # Also after a cluster: jobs do not say why a row lacks tasks, which is found out here.
-    eval_pass.measure(rows, config.modes)
-    eval_pass.check_ordinary(rows)
-    eval_pass.forecast(rows)
-    if "generator" in rows:
-        eval_pass.inspect()
+    eval_pass.fill(rows, config.modes)
     # The folder may hold rows, modes and draws of earlier calls that this report is not about.
     wanted = [
         score
