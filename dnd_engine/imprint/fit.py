@@ -306,22 +306,14 @@ class _Walk:
         """
         taught = torch.cat([row.taught[layer - self._first] for row in self._rows]).float()
         # Relative to the current states, which include the changes of lower layers.
-        wanted = [
-            taught - _joined([batch.states() for batch in part])
-            for part in (self._bare, self._full)
-        ]
-        inputs = [_joined([batch.inputs() for batch in part]) for part in (self._bare, self._full)]
-        changes, weights = torch.cat(wanted), self.weights
+        changes, weights = taught.repeat(2, 1) - self._read_both(_Batch.states), self.weights
         gains = self._bare[0].blocks.gains
         if gains is not None:
-            parts = [
-                _joined([batch.sizes() for batch in part]) for part in (self._bare, self._full)
-            ]
-            sizes = torch.cat(parts)
+            sizes = self._read_both(_Batch.sizes)
             changes = changes * sizes[:, None]
             weights = weights / sizes.square() * sizes.square().mean()
         update = solve(
-            torch.cat(inputs),
+            self._read_both(_Batch.inputs),
             changes,
             self.groups,
             weights,
@@ -343,6 +335,15 @@ class _Walk:
         for batch in (*self._bare, *self._full):
             batch.blocks.add(a.to(batch.blocks.states), b.to(batch.blocks.states))
 
+    def _read_both(self, read: Callable[["_Batch"], Tensor]) -> Tensor:
+        """Read the matched tokens of all batches, in the order of the rows: bare, then full."""
+        joined = []
+        for part in (self._bare, self._full):
+            values = torch.cat([read(batch) for batch in part])
+            numbers = torch.tensor([number for batch in part for number in batch.numbers])
+            joined.append(values[torch.argsort(numbers, stable=True).to(values.device)])
+        return torch.cat(joined)
+
 
 class _Batch:
     """Rows of one reading, with the places of their matched tokens."""
@@ -356,20 +357,21 @@ class _Batch:
             for (number, row), places in zip(rows, self.blocks.places, strict=True)
             for offset in row.offsets
         ]
-        self._numbers = [number for number, _ in at]
+        self.numbers = [number for number, _ in at]
+        """Row of each matched token."""
         self._places = torch.tensor([place for _, place in at], device=base.device)
 
-    def states(self) -> tuple[list[int], Tensor]:
-        return self._numbers, self.blocks.states[self._places].float()
+    def states(self) -> Tensor:
+        return self.blocks.states[self._places].float()
 
-    def sizes(self) -> tuple[list[int], Tensor]:
+    def sizes(self) -> Tensor:
         sizes = self.blocks.sizes
         assert sizes is not None
-        return self._numbers, sizes[self._places].clamp(min=1e-6)
+        return sizes[self._places].clamp(min=1e-6)
 
-    def inputs(self) -> tuple[list[int], Tensor]:
+    def inputs(self) -> Tensor:
         assert self.blocks.inputs is not None
-        return self._numbers, self.blocks.inputs[self._places].float()
+        return self.blocks.inputs[self._places].float()
 
 
 _Reading = Callable[[_Row], tuple[int, ...]]
@@ -392,11 +394,3 @@ def _tokens(row: _Row, prompt: _Reading) -> tuple[int, ...]:
 def _batches(base: BaseModel, rows: Sequence[tuple[int, _Row]], prompt: _Reading) -> list[_Batch]:
     cut = cut_rows([_tokens(row, prompt) for _, row in rows], _BATCH_TOKENS)
     return [_Batch(base, [rows[n] for n in numbers], prompt) for numbers in cut]
-
-
-def _joined(parts: Sequence[tuple[list[int], Tensor]]) -> Tensor:
-    """Concatenate the matched tokens of several batches in the order of the rows."""
-    numbers = torch.tensor([number for part, _ in parts for number in part])
-    order = torch.argsort(numbers, stable=True)
-    values = torch.cat([tensor for _, tensor in parts])
-    return values[order.to(values.device)]
