@@ -84,10 +84,8 @@ def generator_path(config: EngineConfig) -> Path | None:
     """Return the generator's folder; None if the base has none, or none is wanted."""
     if config.generator is not None:
         return None if config.generator == NO_GENERATOR else config.generator
-    for name, source in BASES.items():
-        if config.base in (name, source.hub_id):
-            return asset_path("generators", name)
-    return None
+    name = known_name(config.base, BASES)
+    return asset_path("generators", name) if name in BASES else None
 
 
 def encoder_name(config: EngineConfig, folder: GeneratorFolder | None) -> str:
