@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dnd_engine.models.attention import layer_kinds, masks_for
 from dnd_engine.models.base import BaseModel, block, mlp_norm, rotary
+from dnd_engine.models.new_tokens import shared_length
 
 
 def cut_rows(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
@@ -34,19 +35,13 @@ def cut_rows(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
     # Sorted by their tokens, rows that begin alike are neighbours.
     for number in sorted(range(len(rows)), key=lambda n: tuple(rows[n])):
         row = rows[number]
-        size += len(row) - _common(before, row)
+        size += len(row) - shared_length((before, row))
         if not cut or size > max_tokens:
             cut.append([])
             size = len(row)
         cut[-1].append(number)
         before = row
     return cut
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return the length of the common prefix of two rows."""
-    pairs = zip(one, other, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 class BlockPass:

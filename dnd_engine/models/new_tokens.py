@@ -52,3 +52,11 @@ def left_padded(
     ids = torch.tensor([[fill] * (length - len(row)) + [*row] for row in rows], device=device)
     pads = torch.tensor([[length - len(row)] for row in rows], device=device)
     return ids, torch.arange(length, device=device) >= pads
+
+
+def shared_length(rows: Sequence[Sequence[int]]) -> int:
+    """Return the number of tokens that all rows begin with."""
+    columns = enumerate(zip(*rows, strict=False))
+    # A tuple counts faster than a set is made.
+    differing = (place for place, column in columns if column.count(column[0]) < len(column))
+    return next(differing, min(map(len, rows), default=0))

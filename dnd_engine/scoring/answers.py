@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import end_tokens
 from dnd_engine.models.key_values import KeyValues
-from dnd_engine.models.new_tokens import NewTokens, StateWatch, left_padded
+from dnd_engine.models.new_tokens import NewTokens, StateWatch, left_padded, shared_length
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient
 from dnd_engine.scoring.questions import Answer, Question
-from dnd_engine.training.examples import shared_length
 
 _FORWARD_TOKENS = 1024
 """Positions per forward pass while reading, including padding. On a CPU the time per token is the

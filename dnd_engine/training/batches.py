@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.models.encoder import PromptEncoder
+from dnd_engine.models.new_tokens import shared_length
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.shared_inputs import SharedInputs
 from dnd_engine.training.checkpoint import read_cached, write_tensors
@@ -32,7 +33,6 @@ from dnd_engine.training.examples import (
     encode_example,
     encode_short,
     pack,
-    shared_length,
 )
 from dnd_engine.training.recipe import TrainRecipe
 

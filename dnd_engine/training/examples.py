@@ -7,7 +7,6 @@ template with its default system prompt, because that is what adapters meet wher
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from dnd_engine.lora.apply import recomputes
 from dnd_engine.models.attention import as_argument, attends_plainly, masks_for
 from dnd_engine.models.base import last_hidden, logit_cap, logits_of, output_layer
 from dnd_engine.models.chat_format import chat_ids, turn_end
+from dnd_engine.models.new_tokens import shared_length
 from dnd_engine.tasks.folder import Example, Mode
 from dnd_engine.training.attention import attending_in_blocks
 from dnd_engine.training.token_loss import token_losses
@@ -128,11 +128,6 @@ def pack(groups: Sequence[Sequence[EncodedExample]]) -> PackedExamples:
     # Padding sees padding, so that softmax has a key for every query.
     visible = causal & ((query == key) | (key == len(everyone)))
     return PackedExamples(ids, positions, visible[:, None], predicts, owner, number)
-
-
-def shared_length(rows: Sequence[tuple[int, ...]]) -> int:
-    """Tokens that all rows begin with."""
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
 
 
 def answer_logits(
