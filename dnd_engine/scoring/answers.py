@@ -281,10 +281,10 @@ class _Rows:
         # The state at a prompt's end predicts the first token of each answer to it.
         whose = torch.tensor([row for row, _ in owned], device=device)
         opening = torch.tensor([ids[0] for _, ids in owned], device=device)
-        total = -self._logits(first).float().log_softmax(dim=-1)[whose, opening]
+        total = -self.forward.logits(first).float().log_softmax(dim=-1)[whose, opening]
         real = owner > 0
         nlls = nn.functional.cross_entropy(
-            self._logits(hidden[real]).float(), targets[real], reduction="none"
+            self.forward.logits(hidden[real]).float(), targets[real], reduction="none"
         )
         total.index_add_(0, owner[real] - 1, nlls)
         found: list[dict[tuple[int, ...], float]] = [{} for _ in rows]
@@ -317,7 +317,7 @@ class _Rows:
         places = torch.arange(len(limits)).view(groups, -1).tolist()
         hidden = first
         while True:
-            tokens = self._logits(hidden).argmax(dim=-1).tolist()
+            tokens = self.forward.logits(hidden).argmax(dim=-1).tolist()
             for place, (row, token) in enumerate(zip(_flat(places), tokens, strict=True)):
                 if row not in ended:
                     written[row].append(token)
@@ -382,9 +382,6 @@ class _Rows:
         if watch is not None:
             self.outputs = torch.stack(watch.outputs)
         return hidden
-
-    def _logits(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocabulary"]:
-        return self.forward.logits(hidden)
 
 
 def _forward_tokens() -> int:
