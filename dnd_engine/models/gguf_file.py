@@ -36,7 +36,6 @@ _COPIES = 2
 class GGUFHeader:
     """Contents of a GGUF file's header."""
 
-    architecture: str
     num_parameters: int
     hub_id: str | None
     """Hub id of the original model; None if not stated."""
@@ -70,7 +69,6 @@ def read_header(path: Path) -> GGUFHeader:
     _check_kind(path, told)
     hub_id = told.get(_REPOSITORY)
     return GGUFHeader(
-        architecture=str(told["general.architecture"]),
         num_parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
         hub_id=hub_id if isinstance(hub_id, str) else None,
     )

@@ -63,8 +63,6 @@ class EngineTarget:
     """One kind of server."""
 
     title: str
-    format: str
-    """Export format that the server reads, a key of `export.registry.EXPORTS`."""
     suffix: str
     """Suffix of the export; empty for a folder."""
     publish: Callable[[Server, Offer], Published]
@@ -249,10 +247,8 @@ def _proven(
 
 
 ENGINES: Mapping[str, EngineTarget] = {
-    "vllm": EngineTarget(title="vLLM", format="peft", suffix="", publish=_vllm),
-    "sglang": EngineTarget(title="SGLang", format="peft", suffix="", publish=_sglang),
-    "llama-server": EngineTarget(
-        title="llama-server", format="gguf", suffix=".gguf", publish=_llama_server
-    ),
+    "vllm": EngineTarget(title="vLLM", suffix="", publish=_vllm),
+    "sglang": EngineTarget(title="SGLang", suffix="", publish=_sglang),
+    "llama-server": EngineTarget(title="llama-server", suffix=".gguf", publish=_llama_server),
 }
 """Engines by the name that `dnd publish --engine` takes."""
