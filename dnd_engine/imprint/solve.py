@@ -111,8 +111,6 @@ class Update:
     explained: float
     """Share of the wanted change that the full-rank update predicts for left-out prompts, leaving
     out one at a time; negative if it does more harm than good."""
-    kept: float
-    """Share of the predicted change that remains at rank r."""
 
 
 def solve(
@@ -147,13 +145,11 @@ def solve(
     dual = _dual_within(divided @ u.T, e, effects, ridge * float(weights.sum()), limit)
     # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
     # reduced-rank regression, for a penalised fit.
-    values, top = _leading(e, dual.fitted, r)
-    total = float(values.clamp(min=0).sum())
+    top = _leading(e, dual.fitted, r)
     return Update(
         a=(dual.solution @ top).T @ divided,
         b=top,
         explained=_explained(e, dual.solution, dual.factor, groups),
-        kept=float(values[-r:].clamp(min=0).sum()) / total if total > 0 else 1.0,
     )
 
 
@@ -236,8 +232,8 @@ def _leading_directions(
 
 def _leading(
     wanted: Float[Tensor, "rows outputs"], fitted: Float[Tensor, "rows outputs"], r: int
-) -> tuple[Float[Tensor, " values"], Float[Tensor, "outputs r"]]:
-    """Return the eigenvalues of EᵀHE, ascending, and its last r eigenvectors.
+) -> Float[Tensor, "outputs r"]:
+    """Return the eigenvectors of the r largest eigenvalues of EᵀHE, in ascending order.
 
     Args:
         wanted: Matrix E.
@@ -250,11 +246,13 @@ def _leading(
         basis, triangle = torch.linalg.qr(wanted.T)
         inner = triangle @ (fitted @ basis)
         # Symmetric up to rounding; `eigh` reads only one triangle.
-        values, vectors = torch.linalg.eigh((inner + inner.T) / 2)
-        return values, basis @ vectors[:, -r:]
+        _, vectors = torch.linalg.eigh((inner + inner.T) / 2)
+        top: Tensor = basis @ vectors[:, -r:]
+        return top
     outer = wanted.T @ fitted
-    values, vectors = torch.linalg.eigh((outer + outer.T) / 2)
-    return values, vectors[:, -r:]
+    _, vectors = torch.linalg.eigh((outer + outer.T) / 2)
+    top = vectors[:, -r:]
+    return top
 
 
 def _explained(

@@ -69,7 +69,6 @@ def test_full_rank_is_the_textbook_ridge_regression() -> None:
     update = fit()
     expected = textbook(inputs, wanted, weights, RIDGE * float(weights.sum()))
     torch.testing.assert_close(update.b @ update.a, expected)
-    assert update.kept == pytest.approx(1)
 
 
 def test_what_is_explained_is_what_refits_without_each_prompt_predict() -> None:
@@ -176,7 +175,6 @@ def test_fewer_rows_than_outputs_give_the_same_update(rows: int) -> None:
         r=2,
     )
     torch.testing.assert_close(few.b @ few.a, many.b @ many.a)
-    assert few.kept == pytest.approx(many.kept)
 
 
 def test_one_prompt_explains_nothing_since_there_is_nothing_to_leave_out() -> None:
