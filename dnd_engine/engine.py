@@ -94,7 +94,7 @@ class Engine:
             loaded = folder.load(base.device, dtype)
             teacher = folder.load_teacher()
             generator = ResidentGenerator(folder, loaded, encoder, runtime, teacher)
-        self.info = EngineInfo.of(base, encoder_weights, generator, seconds)
+        self.info = EngineInfo.of(base, encoder_weights, folder, seconds)
         self._loaded = Loaded(config, runtime, encoder, generator, self.info)
         self._verifier = Verifier(runtime)
         self._norms = base_norms(base.model, runtime.host.layout)

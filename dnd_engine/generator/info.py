@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dnd_engine.generator.resident import ResidentGenerator
+    from dnd_engine.generator.folder import GeneratorFolder
     from dnd_engine.models.base import BaseModel
     from dnd_engine.models.sources import ResolvedWeights
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class EngineInfo:
     """Description of the loaded models, for the page and `dnd info`.
 
-    A base without a generator has None, 0 or an empty text in the fields about generators.
+    A base without a generator has None or an empty text in the fields about generators.
     """
 
     base_id: str
@@ -29,13 +29,7 @@ class EngineInfo:
     generator_sha256: str | None = None
     teacher_sha256: str = ""
     """SHA-256 of the teacher, which answers whole prompts for imprints; empty if there is none."""
-    generator_parameters: int = 0
-    head: str = ""
-    """Kind of decoder (see `heads`)."""
     device: str
-    r: int | None = None
-    num_training_tasks: int = 0
-    prompt_batch_size: int = 0
     seconds: dict[str, float]
 
     @property
@@ -48,11 +42,10 @@ class EngineInfo:
         cls,
         base: "BaseModel",
         encoder: "ResolvedWeights",
-        generator: "ResidentGenerator | None",
+        folder: "GeneratorFolder | None",
         seconds: dict[str, float],
     ) -> "EngineInfo":
         """Describe the models that an engine has loaded."""
-        about = {} if generator is None else generator.info
         return cls(
             base_id=base.weights.hub_id,
             base_path=str(base.weights.path),
@@ -61,7 +54,10 @@ class EngineInfo:
             encoder_id=encoder.hub_id,
             encoder_path=str(encoder.path),
             encoder_sha256=encoder.sha256,
+            generator_id=None if folder is None else folder.name,
+            generator_path=None if folder is None else folder.path,
+            generator_sha256=None if folder is None else folder.sha256,
+            teacher_sha256="" if folder is None else folder.teacher_sha256,
             device=str(base.device),
             seconds=seconds,
-            **about,
         )

@@ -5,7 +5,6 @@ Knows conditions and prompt batches; knows no adapters and no checks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -38,22 +37,6 @@ class ResidentGenerator:
     def num_prompts(self) -> int:
         """Number of prompts in one condition."""
         return self.folder.config.num_prompts
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """Return the generator's fields of `EngineInfo`."""
-        config = self.folder.config
-        return {
-            "generator_id": self.folder.name,
-            "generator_path": self.folder.path,
-            "generator_sha256": self.folder.sha256,
-            "teacher_sha256": self.folder.teacher_sha256,
-            "generator_parameters": sum(p.numel() for p in self.generator.parameters()),
-            "head": config.head,
-            "r": self.layout.spec.r,
-            "num_training_tasks": len(self.folder.tasks),
-            "prompt_batch_size": self.num_prompts,
-        }
 
     def encode(
         self, texts: Sequence[str], distinct: Sequence[str], memory: PromptMemory

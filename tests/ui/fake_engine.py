@@ -94,12 +94,7 @@ INFO = EngineInfo(
     generator_id="fake",
     generator_path=Path("/models/fake"),
     generator_sha256=reports.SHA,
-    generator_parameters=6_900_000,
-    head="hyperconv",
     device="cpu",
-    r=4,
-    num_training_tasks=3,
-    prompt_batch_size=32,
     seconds={"load": 0.9},
 )
 
