@@ -71,9 +71,7 @@ def _results(found: Inspection, proof: Conditioning | None) -> list[tuple[str, C
     return [(name, CHECKS[name], result) for name, result in pairs if result is not None]
 
 
-def as_checks(
-    adapter: "Adapter", found: Inspection, proof: Conditioning | None = None
-) -> dict[str, Any]:
+def as_checks(adapter: "Adapter", found: Inspection, proof: Conditioning | None) -> dict[str, Any]:
     """Convert the results of an adapter's checks to plain values, for `Adapter.checks`."""
     measured = {"strength": adapter.strength, **inspected(found, proof)}
     # Include the words, because the card is written by code that knows no checks.

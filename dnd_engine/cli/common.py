@@ -241,7 +241,7 @@ def check_exists(path: Path) -> None:
         raise AdapterError(f"no adapter at `{path}`. Expected a PEFT folder or zip.")
 
 
-def find_adapter(named: str, library: Path | None = None) -> "Callable[[Engine], Adapter]":
+def find_adapter(named: str, library: Path | None) -> "Callable[[Engine], Adapter]":
     """Find an adapter by its path or its name in the library, before any model loads.
 
     Returns:
@@ -257,7 +257,7 @@ def find_adapter(named: str, library: Path | None = None) -> "Callable[[Engine],
     return lambda engine: shelf.load(key, engine.read_adapter)
 
 
-def find_kept(named: str, library: Path | None = None) -> tuple[Library, str] | None:
+def find_kept(named: str, library: Path | None) -> tuple[Library, str] | None:
     """Find an adapter in the library.
 
     Returns:

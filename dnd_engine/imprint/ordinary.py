@@ -44,14 +44,14 @@ def ordinary_messages() -> tuple[str, ...]:
 
 
 def ordinary_metrics(
-    runtime: Runtime, first_layer: int, cache: Path | None = None
+    runtime: Runtime, first_layer: int, cache: Path
 ) -> Generator[float, None, Mapping[int, Metric]]:
     """Find the penalty of every layer from `first_layer` up, cached on disk.
 
     Args:
         runtime: Runtime of the base.
         first_layer: Lowest fitted layer.
-        cache: Cache folder; None disables caching.
+        cache: Cache folder.
 
     Yields:
         Share of the measurement that is done; nothing if the cache has it.
@@ -64,12 +64,11 @@ def ordinary_metrics(
     # "size": files of earlier versions lack it.
     key += repr((_INPUT_WEIGHT, _FLOOR, _DIRECTIONS, messages, "size"))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    path = None if cache is None else cache / f"ordinary-{digest}.safetensors"
-    if path is not None and (kept := _read(path)) is not None:
+    path = cache / f"ordinary-{digest}.safetensors"
+    if (kept := _read(path)) is not None:
         return kept
     metrics = yield from measure_ordinary(runtime, messages, first_layer)
-    if path is not None:
-        _write(path, metrics)
+    _write(path, metrics)
     return metrics
 
 

@@ -178,7 +178,7 @@ class _Rows:
         num_rows: int,
         cache: KeyValues | None = None,
         *,
-        watch_from: int | None = None,
+        watch_from: int | None,
     ) -> None:
         self.runtime = runtime
         self.watch_from = watch_from

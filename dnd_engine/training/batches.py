@@ -8,7 +8,7 @@ variants of all tasks would take minutes at every start.
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -179,10 +179,10 @@ def build_pools(
     tasks: Iterable[Task],
     tokenizer: PreTrainedTokenizerBase,
     recipe: TrainRecipe,
-    validation_families: Iterable[str] = (),
+    validation_families: Collection[str],
 ) -> tuple[TaskPool, ...]:
     """Prepare the train sides; tasks with too few short examples are left out."""
-    pools, validating = [], set(validation_families)
+    pools = []
     for task in tqdm(list(tasks), desc="Look through tasks", leave=False):
         # The recipe holds back at least one, so this is never a slice up to -0, which is empty.
         examples = task.train[: -recipe.validation_examples]
@@ -199,7 +199,7 @@ def build_pools(
         check = encode_short(tokenizer, held, "bare" if reads_bare else "full", recipe.max_tokens)
         # If half of the probe fits, `_fill_row` always finds an example that does.
         if 2 * len(full) >= len(probed) and check:
-            role: Role = "validation" if task.info.family in validating else "train"
+            role: Role = "validation" if task.info.family in validation_families else "train"
             length = median(len(e.ids) for e in (bare if reads_bare else full))
             # Sorted, because a set of strings has a different order in every process.
             prompts = sorted({e.prompt for e in examples})

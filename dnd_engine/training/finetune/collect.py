@@ -89,7 +89,7 @@ def collect(
 class _Collector:
     """One call: the manifest, and the runs still to be done."""
 
-    def __init__(self, recipe: CollectRecipe, resume: bool, cluster: Cluster | None = None) -> None:
+    def __init__(self, recipe: CollectRecipe, resume: bool, cluster: Cluster | None) -> None:
         self.started = time.monotonic()
         self.recipe = recipe
         self.cluster = cluster
