@@ -150,6 +150,7 @@ def test_a_request_over_mcp_prints_nothing_of_what_it_says(
     # Without those of the tests: a library adds one to a root logger that has none.
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     log = tmp_path / "serve.jsonl"
+    said: tuple[dict[str, object], ...]
     said = {"arguments": SECRET}, {"arguments": {"message": [SECRET]}}, {"name": SECRET}
     accepted = {"accept": "application/json, text/event-stream"}
     with logging_to(log), serving(handle_of(), mcp=True) as url:

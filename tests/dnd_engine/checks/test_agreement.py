@@ -90,7 +90,7 @@ def test_labels_say_how_many_answers_are_right(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter, teacher = fitted(runtime, 1), fitted(runtime, 3, 3.0)
-    told = runtime.base.tokenizer.decode(written(runtime, teacher, PROMPTS[0]))
+    told = str(runtime.base.tokenizer.decode(written(runtime, teacher, PROMPTS[0])))
     labels = {PROMPTS[0]: told, "Of another bucket.": "x"}
     found = present(agreement(runtime, adapter, [("a", teacher, PROMPTS[:1])], labels=labels))
     assert found.labels == Labels(right=0, right_when_told=1, number=1)

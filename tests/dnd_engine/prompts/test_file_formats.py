@@ -337,7 +337,7 @@ def test_the_last_row_of_excel_costs_no_memory(tmp_path: Path) -> None:
 
 
 def test_cells_beyond_the_names_of_columns_are_read_as_columns_without_one(tmp_path: Path) -> None:
-    rows = [["id", "prompt"], [1, "a"], [2, "b", None, "a remark"]]
+    rows: list[list[object]] = [["id", "prompt"], [1, "a"], [2, "b", None, "a remark"]]
     file = read_prompt_file(workbook({"A": rows}, tmp_path / "a.xlsx"))
     assert texts(file) == ["a", "b"]
     assert [column.name for column in file.columns] == ["id", "prompt", "", ""]
