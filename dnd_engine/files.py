@@ -116,7 +116,7 @@ def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
     Raises:
         OSError: If the disk refuses a write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     # A writer that was killed may have left the old folder in its temporary one.
     recover(path)
     place = inside or path.parent
@@ -130,6 +130,14 @@ def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
         _replace(aside, path, parent / f"{path.name}.{_OLD}")
         # The rename survives a power cut only once the folder that lists the names is flushed.
         _sync_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder that survives a power cut, and those above it that are missing."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in reversed(missing):
+        _sync_folder(place.parent)
 
 
 def _replace(new: Path, path: Path, old: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dnd_engine.errors import TrainingError
-from dnd_engine.files import remove_leftovers, sha256_of
+from dnd_engine.files import is_leftover, remove_leftovers, sha256_of
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_base
 from dnd_engine.models.runtime import Runtime
@@ -334,7 +334,8 @@ class RunTrainer:
         remove_leftovers(folder)
         for path in set(folder.iterdir()) - {folder / file_name(step) for step in steps}:
             # A killed attempt on hardware that is not exact may have started elsewhere.
-            if path.name != "losses.csv":
+            # A power cut may leave a leftover that has lost its lock, which goes when it is old.
+            if path.name != "losses.csv" and not is_leftover(path):
                 path.unlink()
         # Read back, because a resumed run has not written all of them itself.
         snapshots = tuple(Snapshot(step, sha256_of(folder / file_name(step))) for step in steps)
