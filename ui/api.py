@@ -10,6 +10,7 @@ hour.
 import functools
 import inspect
 import json
+import reprlib
 import secrets
 import threading
 import time
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import gradio as gr
 from gradio.data_classes import FileData
 from gradio.events import api
-from pydantic import BeforeValidator, ConfigDict, ValidationError, validate_call
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, validate_call
 from typing_extensions import TypedDict
 
 from dnd_engine.config import Mix, Sampling
@@ -54,6 +55,20 @@ def _as_file(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
+def _with_few_keys(value: Any) -> Any:
+    """Reject an object with many keys, each of which pydantic would otherwise report."""
+    if isinstance(value, dict) and len(value) > _MAX_KEYS:
+        raise ValueError(f"expected at most {_MAX_KEYS} keys")
+    return value
+
+
+_MAX_FAULTS = 5
+_MAX_KEYS = 20
+"""Maximum number of keys of a bucket; five are known, and some may be misspelt."""
+# A caller may send a million items, and pydantic keeps a report on each faulty one.
+_FIRST_FAULT = Field(fail_fast=True)
+
+
 class BucketSpec(TypedDict, total=False):
     """A bucket in the API's input."""
 
@@ -62,8 +77,8 @@ class BucketSpec(TypedDict, total=False):
 
     name: str
     weight: float
-    files: list[Annotated[FileData, BeforeValidator(_as_file)]]
-    prompts: list[str]
+    files: Annotated[list[Annotated[FileData, BeforeValidator(_as_file)]], _FIRST_FAULT]
+    prompts: Annotated[list[str], _FIRST_FAULT]
     instruction: str
 
 
@@ -197,15 +212,21 @@ def _endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+# `repr` of a whole list would take as much memory as the list.
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 80
+
+
 def _faults(name: str, error: ValidationError) -> str:
     names = list(inspect.signature(getattr(Endpoints, name)).parameters)
     lines = []
-    for fault in error.errors():
+    # The caller chooses names and values, of any length, and need not fetch the answer.
+    for fault in error.errors()[:_MAX_FAULTS]:
         # Gradio passes arguments by position.
         first, *rest = fault["loc"]
         where = ".".join(map(str, (names[first] if isinstance(first, int) else first, *rest)))
-        got = repr(fault["input"])
-        lines.append(f"`{name}`, `{where}`: {fault['msg']}, got {got[:80]}.")
+        got = _brief.repr(fault["input"])
+        lines.append(f"`{name}`, `{where[:80]}`: {fault['msg'][:200]}, got {got[:80]}.")
     return "\n".join([*lines, "docs/api.md shows calls that work."])
 
 
@@ -251,7 +272,9 @@ class Endpoints:
     def make_adapter(
         self,
         request: gr.Request,
-        buckets: list[BucketSpec],
+        buckets: Annotated[
+            list[Annotated[BucketSpec, BeforeValidator(_with_few_keys)]], _FIRST_FAULT
+        ],
         mix: Mix = "pool",
         strength: float = 1.0,
         seed: int = 0,
@@ -396,7 +419,9 @@ class Endpoints:
 
     @_endpoint
     def list_adapters(
-        self, request: gr.Request, adapter_ids: list[str] | None = None
+        self,
+        request: gr.Request,
+        adapter_ids: Annotated[list[str], _FIRST_FAULT] | None = None,
     ) -> list[dict[str, Any]]:
         """List adapters with their facts: those of this session, or those whose ids are given.
 
@@ -438,7 +463,12 @@ class Endpoints:
 
     def _read_buckets(self, specs: Sequence[BucketSpec]) -> list[Bucket]:
         """Read all prompts, and report the faults of all files together."""
-        # Before anything is read.
+        # Before anything is read. Each empty bucket would be a fault of its own.
+        if len(specs) > self._limits.max_files:
+            raise BucketError(
+                f"`buckets`: expected at most {self._limits.max_files}, got {len(specs)}. Send "
+                "fewer, or join small ones."
+            )
         count = sum(len(spec.get("files", ())) + ("prompts" in spec) for spec in specs)
         if count > self._limits.max_files:
             raise BucketError(

@@ -1,6 +1,7 @@
 """The app from code: what a caller sees, gets, and is refused."""
 
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,7 +167,8 @@ def ask_until_refused(client: Client, key: str) -> None:
         ({"buckets": [{"prompts": ["a"]}], "mix": "stir"}, "'pool' or 'sum', got 'stir'"),
         ({"buckets": [{"prompts": ["FAIL"]}]}, "ran out of memory at prompt 3"),
         ({"buckets": [{"prompts": [" "]}]}, "prompts-1.jsonl"),
-        ({"buckets": [{"prompts": ["a"]}] * 61}, "at most 60 files in all, got 61"),
+        ({"buckets": [{"prompts": ["a"]}] * 61}, "`buckets`: expected at most 60, got 61"),
+        ({"buckets": [{"files": [], "prompts": ["a"]}, {"files": ["a"] * 60}]}, "in all, got 61"),
     ],
 )
 def test_a_caller_is_told_what_is_wrong(
@@ -174,6 +176,33 @@ def test_a_caller_is_told_what_is_wrong(
 ) -> None:
     with pytest.raises(AppError, match=told):
         client.predict(**arguments, api_name="/make_adapter")
+
+
+@pytest.mark.parametrize(
+    ("buckets", "told"),
+    [
+        ([{"prompts": [1] * 100_000}], "`buckets.0.prompts.0`: Input should be a valid string"),
+        ([{"files": [1] * 100_000}], "`buckets.0.files.0`: Input should be"),
+        ([1] * 100_000, "`buckets.0`: Input should be a valid dictionary"),
+        ([{"weight": 99}] * 100_000, "expected at most 60, got 100000"),
+        ([dict.fromkeys(map(str, range(100_000)), 1)], "expected at most 20 keys"),
+        ([{"k" * 100_000: 1}], "Extra inputs are not permitted"),
+        ([{"prompts": "a" * 100_000}], "Input should be a valid list"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_answer_to_many_faults_is_short(endpoints: Endpoints, buckets: Any, told: str) -> None:
+    """A report of 300,000 faults took 25 MB, and stayed when nobody fetched it."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(gr.Error) as caught:
+            endpoints.make_adapter(gr.Request(), buckets)
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert told in caught.value.message
+    assert len(caught.value.message) < 1000
+    assert used < 30e6
 
 
 def test_questions_are_refused_as_on_the_page(client: Client) -> None:
