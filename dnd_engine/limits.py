@@ -158,6 +158,15 @@ class ServerLimits:
     queued_calls_per_visitor: int = 10
     """Waiting calls per address: a quarter, so that it takes four addresses to fill the queue. A
     page has one or two at a time. Many people behind one address need more: `dnd serve --limit`."""
+    unattended_seconds: int = 30
+    """Seconds until a call that nobody listens to counts as left. A program listens at once, a
+    person at a terminal within some seconds."""
+    answers: int = 200
+    """Answers kept until somebody fetches them, of some kilobytes each."""
+    answers_per_visitor: int = 20
+    """Answers kept per address: more than it may have calls in the queue."""
+    answer_seconds: int = 300
+    """Seconds an answer is kept until somebody fetches it."""
     request_bytes: int = 32_000_000
     """Body of a request that is not an upload. A call may carry as many prompts as files may
     hold."""

@@ -33,13 +33,12 @@ from ui.gradio_private import (
     CALL,
     MAX_ID_CHARS,
     UNKNOWN_EVENT,
+    Calls,
     Pages,
-    bound_queue,
     caller_of,
     forget_upload,
     name_unknown_events,
     open_call,
-    queue_gauges,
     too_long_id,
 )
 from ui.language import language_of
@@ -109,6 +108,7 @@ class Gate:
         limits: Limits on sizes and rates.
         owner: Owner of the key; None without an owner's library.
         pages: Receives which pages stay connected.
+        calls: Receives which calls are listened to.
         watch: Health and metrics; None serves neither.
         schema: Whether to serve the OpenAPI schema.
     """
@@ -120,11 +120,13 @@ class Gate:
         owner: Owner | None = None,
         *,
         pages: Pages | None = None,
+        calls: Calls | None = None,
         watch: "Watch | None" = None,
         schema: bool = False,
     ) -> None:
         self._app = app
         self._pages = pages
+        self._calls = calls
         self._watch = watch
         self._connected: Counter[str] = Counter()
         self._limits = limits
@@ -204,13 +206,17 @@ class Gate:
         headers = MutableHeaders(raw=[*request.scope["headers"]])
         # Gradio adds a header that lets the site of an Origin read the response.
         del headers["origin"]
-        with ExitStack() as calls:
-            if _path(request).startswith(_MCP):
+        path = _path(request)
+        with ExitStack() as during:
+            if self._calls is not None and request.method == "GET":
+                session = request.query_params.get("session_hash")
+                during.enter_context(self._calls.listening(path, session))
+            if path.startswith(_MCP):
                 # Gradio calls its own queue for the client and with the client's headers. Such a
                 # call counts for its address, whatever the headers claim, and ends with it.
                 address = address_of(request)
                 headers["x-forwarded-for"] = address  # read on a Space
-                headers[CALL] = calls.enter_context(open_call(address))
+                headers[CALL] = during.enter_context(open_call(address))
             await self._app({**request.scope, "headers": headers.raw}, receive, send)
 
     def _cut_off(self, body: BoundedBody) -> Response | None:
@@ -431,26 +437,33 @@ def gated(
     async def lifespan(app: Any) -> AsyncIterator[None]:
         demo = app.get_blocks()
         name_unknown_events(demo)
-        bound_queue(demo, limits)
+        calls = Calls(demo, limits)
         app.state_holder = pages = Pages(demo, limits)
-        watch = Watch(status, lambda: {**pages.gauges(), **queue_gauges(demo)}, metrics)
+        watch = Watch(status, lambda: {**pages.gauges(), **calls.gauges()}, metrics)
         faults = FaultCounter(watch.counters)
         logging.getLogger("ui.faults").addHandler(faults)
         # Before the stack is built, which takes over the handlers.
         app.add_exception_handler(RequestValidationError, _unfit)
         app.middleware_stack = Gate(
-            app.build_middleware_stack(), limits, owner, pages=pages, watch=watch, schema=schema
+            app.build_middleware_stack(),
+            limits,
+            owner,
+            pages=pages,
+            calls=calls,
+            watch=watch,
+            schema=schema,
         )
         numbers = {name: n for name, n in asdict(limits).items() if isinstance(n, int)}
         log_numbers(logger, SERVER_LIMITS, numbers)
-        watching = asyncio.create_task(watch.log())
+        watching = [asyncio.create_task(work) for work in (watch.log(), calls.watch())]
         try:
             yield
         finally:
-            # It logs once more before it ends, so wait for it.
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            for task in watching:
+                task.cancel()
+                # One logs once more before it ends, so wait for it.
+                with suppress(asyncio.CancelledError):
+                    await task
             logging.getLogger("ui.faults").removeHandler(faults)
 
     return lifespan

@@ -1,20 +1,25 @@
 """Private parts of Gradio's queue and sessions; no other module touches them."""
 
+import asyncio
 import inspect
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import gradio as gr
 from fastapi import HTTPException
 from gradio.context import LocalContext
-from gradio.route_utils import FnIndexInferError
+from gradio.queueing import Event
+from gradio.route_utils import API_PREFIX, FnIndexInferError
 from gradio.routes import file_upload_statuses
+from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState, StateHolder
+from gradio.utils import error_payload
 
 from dnd_engine.limits import ServerLimits
 from ui.language import language_of
@@ -53,6 +58,10 @@ def launch_settings() -> dict[str, Any]:
     return {name: value for name, value in LAUNCH_SETTINGS.items() if name in known}
 
 
+_STREAM, _CALL = f"{API_PREFIX}/queue/data", f"{API_PREFIX}/call/"
+"""Routes by which callers listen: all calls of a page, and one call of the API."""
+
+
 class _UnknownEventError(KeyError):
     """A call refers to an event by an unknown number."""
 
@@ -86,29 +95,146 @@ def calm_queue(demo: gr.Blocks) -> None:
             setattr(queue, name, value)
 
 
-def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
-    """Limit the queued calls per address, with a helpful message for rejected ones.
+@dataclass(slots=True)
+class _Call:
+    """A call, from when it came until its answer was fetched."""
 
-    Otherwise one client could fill the queue with calls whose results it never reads.
+    session: str
+    visitor: str
+    turn: int
+    came: float
+    ended: float | None = None
+
+
+class Calls:
+    """The calls in the queue and the answers that nobody has fetched yet.
+
+    Without limits, one client could fill the queue with calls whose answers it never reads: Gradio
+    runs a call to its end if nobody ever listened, and keeps its answer for ever. Somebody listens
+    to a call while a stream of its session is open (`queue/data` or `call/NAME/EVENT_ID`).
+
+    Args:
+        demo: Blocks of the queue; create this after `demo.queue`.
+        limits: Limits on number and age.
+        clock: Clock in seconds.
     """
-    queue = demo._queue
-    queue.max_size = None  # limited here instead, with our own message
-    push = queue.push
 
-    async def push_within_limits(body: Any, request: Any, username: str | None) -> Any:
+    def __init__(
+        self,
+        demo: gr.Blocks,
+        limits: ServerLimits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._demo, self._limits, self._clock = demo, limits, clock
+        self._queue = queue = demo._queue
+        self._calls: dict[str, _Call] = {}
+        """By event id, the oldest first."""
+        self._listeners: Counter[str] = Counter()
+        queue.max_size = None  # limited here instead, with our own message
+        self._push, self._clean = queue.push, queue.clean_events
+        # This queue alone.
+        queue.push = self._push_within_limits  # type: ignore[method-assign]
+        queue.clean_events = self._clean_all  # type: ignore[method-assign]
+
+    @contextmanager
+    def listening(self, path: str, session: str | None) -> Iterator[None]:
+        """Record that a request listens to a session for as long as it is open.
+
+        Args:
+            path: Path of the request; others than those of streams count as nothing.
+            session: `session_hash` among its parameters.
+        """
+        if path.startswith(_CALL):
+            # The stream has the messages of all calls of the session, not only of the named one.
+            call = self._calls.get(path.rpartition("/")[2])
+            session = None if call is None else call.session
+        elif path != _STREAM:
+            session = None
+        if session is None:
+            yield
+            return
+        self._listeners[session] += 1
+        try:
+            yield
+        finally:
+            self._listeners[session] -= 1
+            self._listeners += Counter()  # drop entries of 0
+
+    def gauges(self) -> dict[str, float]:
+        """Return the numbers of waiting and running calls, and of answers that wait."""
+        return {
+            "calls_waiting": len(self._queue),
+            "calls_running": sum(len(job) for job in self._queue.active_jobs if job),
+            "answers_waiting": sum(call.ended is not None for call in self._calls.values()),
+        }
+
+    async def watch(self) -> None:
+        """Sweep every second until cancelled."""
+        while True:
+            await asyncio.sleep(1)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """End calls that nobody listens to, and drop old answers."""
+        now, answers = self._clock(), defaultdict[str, list[str]](list)
+        for event_id, call in list(self._calls.items()):
+            event = self._queue.event_ids_to_events.get(event_id)
+            is_attended = self._listeners[call.session] > 0
+            if event is not None:
+                # Gradio's own client listens for MCP clients that left, so those count as well.
+                late = not is_attended and now - call.came > self._limits.unattended_seconds
+                if event.alive and (late or (_left_mcp(event) and self._waits(event))):
+                    self._end(event)
+            elif event_id not in self._queue.pending_event_ids_session.get(call.session, ()):
+                del self._calls[event_id]  # its answer was fetched
+            else:
+                call.ended = now if call.ended is None else call.ended
+                if not is_attended and now - call.ended > self._limits.answer_seconds:
+                    self._drop(event_id)
+                else:
+                    answers[call.visitor].append(event_id)
+        for mine in answers.values():
+            while len(mine) > self._limits.answers_per_visitor:
+                self._drop(mine.pop(0))
+        while sum(map(len, answers.values())) > self._limits.answers:
+            self._drop(max(answers.values(), key=len).pop(0))
+        # Gradio itself keeps an entry for each session that ever called.
+        used = {call.session for call in self._calls.values()} | self._listeners.keys()
+        for held in (
+            self._queue.pending_event_ids_session,
+            self._queue.pending_messages_per_session,
+        ):
+            for session in held.keys() - used:
+                del held[session]
+
+    async def _push_within_limits(self, body: Any, request: Any, username: str | None) -> Any:
         with speaking(language_of(request)):
-            refuse_beyond_limits(body, request)
-        return await push(body=body, request=request, username=username)
+            self._refuse_beyond_limits(body, request)
+        pushed = await self._push(body=body, request=request, username=username)
+        event = self._queue.event_ids_to_events.get(str(pushed[1]))
+        if event is not None:
+            self._line_up(event)
+        return pushed
 
-    def refuse_beyond_limits(body: Any, request: Any) -> None:
+    async def _clean_all(
+        self, *, session_hash: str | None = None, event_id: str | None = None
+    ) -> None:
+        await self._clean(session_hash=session_hash, event_id=event_id)
+        # Gradio forgets the calls that wait, and keeps the ids of those that run for ever.
+        for key, call in list(self._calls.items()):
+            if call.session == session_hash or key == event_id:
+                self._drop(key)
+
+    def _refuse_beyond_limits(self, body: Any, request: Any) -> None:
         if len(body.session_hash or "") > MAX_ID_CHARS:
             raise HTTPException(HTTPStatus.BAD_REQUEST, too_long_id())
         # `in` does not call `__missing__`, so the error is raised here.
-        if body.fn_index not in demo.fns:
+        if body.fn_index not in self._demo.fns:
             raise _UnknownEventError(body.fn_index)
         # All lanes together: each has a queue of its own.
-        waiting = [e for lane in queue.event_queue_per_concurrency_id.values() for e in lane.queue]
-        if len(waiting) >= limits.queued_calls:
+        lanes = self._queue.event_queue_per_concurrency_id.values()
+        waiting = [event for lane in lanes for event in lane.queue]
+        if len(waiting) >= self._limits.queued_calls:
             words = _(
                 "The app is busy: {number} calls wait already. Try again in a minute, or run the "
                 "app on your own computer.",
@@ -118,11 +244,9 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
             by_page = "sec-fetch-site" in request.headers
             busy = HTTPStatus.TOO_MANY_REQUESTS if by_page else HTTPStatus.SERVICE_UNAVAILABLE
             raise HTTPException(busy, words, headers={"Retry-After": "60"})
-        # An event whose caller left ends at its next step, and no longer counts.
-        running = [event for job in queue.active_jobs if job for event in job if event.alive]
         visitor = sender_of(request)
-        mine = sum(sender_of(event.request) == visitor for event in (*waiting, *running))
-        if mine >= limits.queued_calls_per_visitor:
+        mine = sum(sender_of(e.request) == visitor for e in (*waiting, *self._running()))
+        if mine >= self._limits.queued_calls_per_visitor:
             raise HTTPException(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 _(
@@ -133,7 +257,61 @@ def bound_queue(demo: gr.Blocks, limits: ServerLimits) -> None:
                 headers={"Retry-After": "10"},
             )
 
-    queue.push = push_within_limits  # type: ignore[method-assign]  # this queue alone
+    def _running(self) -> list[Event]:
+        # An event whose caller left ends at its next step, and no longer counts.
+        return [event for job in self._queue.active_jobs if job for event in job if event.alive]
+
+    def _waits(self, event: Event) -> bool:
+        return event in self._queue.event_queue_per_concurrency_id[event.concurrency_id].queue
+
+    def _line_up(self, event: Event) -> None:
+        """Record a new call, and let addresses take turns in its lane.
+
+        The turn of a call is one after that of its address's latest call, or that of the call which
+        began last, if this is later. So an address with ten calls waits after one with a single
+        call, and nobody waits for ever.
+        """
+        lane = self._queue.event_queue_per_concurrency_id[event.concurrency_id]
+        visitor = sender_of(event.request)
+
+        def turns(events: list[Event]) -> list[int]:
+            return [self._calls[one._id].turn for one in events if one._id in self._calls]
+
+        running = [one for one in self._running() if one.concurrency_id == event.concurrency_id]
+        begun = max(turns(running), default=min(turns(lane.queue), default=0))
+        theirs = [one for one in (*running, *lane.queue) if sender_of(one.request) == visitor]
+        turn = max(begun, max(turns(theirs), default=-1) + 1)
+        self._calls[event._id] = _Call(event.session_hash, visitor, turn, self._clock())
+        before = list(lane.queue)
+        lane.queue.sort(key=lambda one: self._calls[one._id].turn if one._id in self._calls else 0)
+        if lane.queue != before:
+            self._queue.broadcast_estimations(event.concurrency_id)
+
+    def _end(self, event: Event) -> None:
+        """End a call whose caller left, with a message for one who listens later."""
+        with speaking(language_of(event.request)):
+            words = _(
+                "Nobody listened for the answer to this call for {number} seconds, so it was "
+                "ended. Listen sooner.",
+                number=self._limits.unattended_seconds,
+            )
+        output = error_payload(gr.Error(words), show_error=True)
+        self._queue.send_message(event, ProcessCompletedMessage(output=output, success=False))
+        event.alive = False
+        if self._waits(event):
+            self._queue.event_queue_per_concurrency_id[event.concurrency_id].queue.remove(event)
+            self._queue.event_ids_to_events.pop(event._id, None)
+
+    def _drop(self, event_id: str) -> None:
+        """Forget a call with the messages that nobody fetched."""
+        call = self._calls.pop(event_id)
+        self._queue.pending_event_ids_session.get(call.session, set()).discard(event_id)
+        messages = self._queue.pending_messages_per_session.get(call.session)
+        if messages is None:
+            return
+        for message in [messages.get_nowait() for _one in range(messages.qsize())]:
+            if message.event_id != event_id:
+                messages.put_nowait(message)
 
 
 def too_long_id() -> str:
@@ -147,15 +325,6 @@ def forget_upload(upload_id: str) -> None:
     """Drop the progress of an upload: Gradio keeps some of it for ever."""
     file_upload_statuses.stop_tracking(upload_id)
     file_upload_statuses._signals.pop(upload_id, None)
-
-
-def queue_gauges(demo: gr.Blocks) -> dict[str, float]:
-    """Return the numbers of waiting and running calls."""
-    queue = demo._queue
-    return {
-        "calls_waiting": len(queue),
-        "calls_running": sum(len(job) for job in queue.active_jobs if job),
-    }
 
 
 CALL = "x-dnd-call"
@@ -195,12 +364,15 @@ def caller_left() -> Callable[[], bool]:
 
     def left() -> bool:
         event = events.get(event_id)
-        if event is None or not event.alive:
-            return True
-        call = event.request.headers.get(CALL)
-        return call is not None and call not in _open_calls
+        return event is None or not event.alive or _left_mcp(event)
 
     return left
+
+
+def _left_mcp(event: Event) -> bool:
+    """Return whether an event is for an MCP request whose client disconnected."""
+    call = event.request.headers.get(CALL)
+    return call is not None and call not in _open_calls
 
 
 class Page(SessionState):

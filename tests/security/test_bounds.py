@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +26,7 @@ from tests.until import until
 from ui import serve
 from ui.build import build_ui
 from ui.engine_calls import LANES
-from ui.gradio_private import Page, Pages
+from ui.gradio_private import Calls, Page, Pages
 from ui.state import Answer, Session, SessionFiles, Turn
 from ui.visits import Visits
 
@@ -143,7 +145,7 @@ def test_a_call_whose_caller_left_ends_soon_and_the_next_one_is_answered() -> No
     ):
         chat = event_named(client, "chat")
         with engine.pace.held("chat"):  # only who ends it ends it
-            endless = join(client, chat, "gone", "What?", "", "", 512, 0, 1, 0, 1, 0)
+            endless = join(client, chat, "gone", *CHAT)
             assert endless.status_code == 200
             with client.stream("GET", "/gradio_api/queue/data?session_hash=gone") as stream:
                 next(line for line in stream.iter_lines() if "process_starts" in line)
@@ -153,6 +155,172 @@ def test_a_call_whose_caller_left_ends_soon_and_the_next_one_is_answered() -> No
         with client.stream("GET", "/gradio_api/queue/data?session_hash=next") as stream:
             last = next(line for line in stream.iter_lines() if "process_completed" in line)
         assert json.loads(last.removeprefix("data:"))["success"] is True
+
+
+CHAT = ("What?", "", "", 512, 0, 1, 0, 1, 0)
+
+
+def post_chat(client: httpx.Client, address: int, *, message: str = "What?") -> str:
+    """Ask over the API, from an address of one's own; return the path of the answer."""
+    path, headers = "/gradio_api/call/chat", {"x-forwarded-for": f"203.0.113.{address}"}
+    answer = client.post(path, json={"data": [message, *CHAT[1:]]}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return f"{path}/{answer.json()['event_id']}"
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Calls]:
+    """Return the calls of each server that is started."""
+    made: list[Calls] = []
+
+    def make(*arguments: Any) -> Calls:
+        made.append(Calls(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("ui.gate.Calls", make)
+    return made
+
+
+def pass_time(calls: list[Calls], seconds: float) -> None:
+    """Let calls and answers be older by so much, however slow the machine is."""
+    calls[0]._clock = lambda: time.monotonic() + seconds
+
+
+@pytest.mark.parametrize("by", ["the API", "a page"])
+def test_a_call_that_nobody_listens_to_gives_up_its_place(by: str, calls: list[Calls]) -> None:
+    """Eight such calls held all places of the chat until their natural end."""
+    engine = FakeEngine()
+    places = LANES["chat"]["concurrency_limit"]
+    with (
+        serving(handle_of(engine)) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+        engine.pace.held("chat"),  # only who ends it ends it
+    ):
+        chat = event_named(client, "chat")
+        left = []
+        for number in range(places + 2):
+            if by == "the API":
+                left.append(post_chat(client, 1))
+            else:
+                page = f"page-{number}"
+                assert join(client, chat, page, *CHAT).status_code == 200
+                left.append(f"/gradio_api/queue/data?session_hash={page}")
+        until(lambda: len(engine.asked) == places)
+        assert engine.closed_chats == 0
+        pass_time(calls, 31)
+        until(lambda: engine.closed_chats == places)
+        for path in left:
+            assert "Nobody listened for the answer" in client.get(path).text
+        with client.stream("GET", post_chat(client, 2)):
+            until(lambda: len(engine.asked) == places + 1)
+    assert len(engine.asked) == places + 1, "those that waited did not begin"
+
+
+def test_who_listens_waits_as_long_as_it_takes_and_may_fetch_late(calls: list[Calls]) -> None:
+    engine = FakeEngine()
+    with (
+        serving(handle_of(engine)) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        late = post_chat(client, 1)
+        until(lambda: calls[0].gauges()["answers_waiting"] == 1)
+        with ExitStack() as held:
+            held.enter_context(engine.pace.held("chat"))
+            with client.stream("GET", post_chat(client, 2)) as stream:
+                until(lambda: len(engine.asked) == 2)
+                pass_time(calls, 200)
+                time.sleep(2.5)  # two sweeps
+                assert engine.closed_chats == 1
+                held.close()
+                assert "event: complete" in stream.read().decode()
+        assert "event: complete" in client.get(late).text
+        until(lambda: calls[0].gauges()["answers_waiting"] == 0)
+
+
+def test_answers_that_nobody_fetches_are_few_and_go_soon(calls: list[Calls]) -> None:
+    """Gradio keeps them for ever, and an entry for each session that ever called."""
+    few = ServerLimits(answers=4, answers_per_visitor=2, answer_seconds=600)
+    with (
+        serving(handle_of(), server=few) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        queue = calls[0]._queue
+
+        def ended(path: str) -> bool:
+            return path.rpartition("/")[2] not in queue.event_ids_to_events
+
+        def ask(*addresses: int) -> list[str]:
+            paths = [post_chat(client, address) for address in addresses]
+            until(lambda: all(map(ended, paths)))
+            return paths
+
+        others = ask(2)
+        paths = ask(1, 1, 1, 1)
+        until(lambda: len(calls[0]._calls) == 3)
+        assert ["event: complete" in client.get(path).text for path in paths[:2]] == [False] * 2
+        assert all("event: complete" in client.get(path).text for path in paths[2:] + others)
+        until(lambda: not queue.pending_messages_per_session)
+        assert "event: error" in client.get(others[0]).text, "it was fetched"
+        ask(1, 1, 2, 2, 3, 3)
+        until(lambda: len(calls[0]._calls) == 4)
+        assert {call.visitor[-1] for call in calls[0]._calls.values()} == {"1", "2", "3"}
+        pass_time(calls, 601)
+        until(lambda: not queue.pending_event_ids_session)
+        assert not queue.pending_messages_per_session
+        assert not calls[0]._calls
+
+
+def test_one_session_keeps_few_answers_too(calls: list[Calls]) -> None:
+    few = ServerLimits(answers_per_visitor=2)
+    with (
+        serving(handle_of(), server=few) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        chat, queue = event_named(client, "chat"), calls[0]._queue
+        for _ in range(5):
+            assert join(client, chat, "page", *CHAT).status_code == 200
+            until(lambda: not queue.event_ids_to_events)
+        until(lambda: calls[0].gauges()["answers_waiting"] == 2)
+        answer = client.get("/gradio_api/queue/data?session_hash=page").text
+        assert answer.count("process_completed") == 2
+        assert '"close_stream"' in answer
+
+
+def test_nothing_stays_of_a_page_that_left_during_a_call(calls: list[Calls]) -> None:
+    """Gradio kept its session and the id of the call that ran for ever."""
+    engine = FakeEngine()
+    with (
+        serving(handle_of(engine)) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+        engine.pace.held("chat"),
+    ):
+        chat, queue = event_named(client, "chat"), calls[0]._queue
+        assert join(client, chat, "gone", *CHAT).status_code == 200
+        with client.stream("GET", "/gradio_api/queue/data?session_hash=gone") as stream:
+            next(line for line in stream.iter_lines() if "process_starts" in line)
+        until(lambda: engine.closed_chats == 1)
+        until(lambda: not queue.pending_event_ids_session)
+        assert not queue.pending_messages_per_session
+
+
+def test_addresses_take_turns(calls: list[Calls]) -> None:
+    """A call of an address that has few goes before the tenth of one that has many."""
+    engine = FakeEngine()
+    places = LANES["chat"]["concurrency_limit"]
+    many = ServerLimits(queued_calls_per_visitor=places + 3)
+    with (
+        serving(handle_of(engine), server=many) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+        engine.pace.held("chat"),
+    ):
+        for number in range(places):
+            post_chat(client, 1, message=f"first {number}")
+            until(lambda: len(engine.asked) == number + 1)  # noqa: B023 - called at once
+        for address, message in ((1, "A"), (1, "B"), (1, "C"), (2, "D"), (2, "E"), (3, "F")):
+            post_chat(client, address, message=message)
+        waiting = calls[0]._queue.event_queue_per_concurrency_id["chat"].queue
+        order = [event.data.data[0] for event in waiting if event.data is not None]
+        assert order == ["D", "F", "A", "E", "B", "C"]
 
 
 # ------------------------------------------------------------------------------ pages

@@ -245,3 +245,38 @@ def test_nothing_stays_of_visits_that_ended(app: App, cycles: int, step: int) ->
         )
 
     until(is_as_small_as_at_first)  # a slow machine may still be putting away the last visits
+
+
+async def leave_unfetched(url: str, first: int, count: int) -> None:
+    """Call without listening, from many addresses: long answers, and faults in long lists."""
+    async with httpx.AsyncClient(base_url=url, timeout=600, limits=FRESH) as client:
+        maker = Visitor(client, 0)
+        prompts = [f"Say yes.\n\n{number}" for number in range(8)]
+        bucket = {"name": "A", "prompts": prompts}
+        made = await maker.call("make_adapter", [bucket], "pool", 1.0, 0, False, session="maker")
+        for number in range(first, first + count):
+            name, data = (
+                ("make_adapter", [[{"prompts": [1] * 30_000}]])
+                if number % 4 == 0
+                else ("list_adapters", [[made["adapter_id"]] * 64])
+            )
+            body = {"data": data, "session_hash": f"left-{number}"}
+            headers = {"x-forwarded-for": f"203.0.113.{number % 100 + 1}"}
+            path = f"/gradio_api/call/{name}"
+            while (await client.post(path, json=body, headers=headers)).status_code != 200:
+                await asyncio.sleep(0.5)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("app", ["tiny"], indirect=True)
+def test_nothing_stays_of_answers_that_nobody_fetches(app: App) -> None:
+    """Each had stayed for ever: .1 MB of a long list, 25 MB of 300,000 faults."""
+    step, memory = 100, []
+    for first in range(0, 2000, step):
+        asyncio.run(leave_unfetched(app.url, first, step))
+        memory.append(app.size()[0])
+    # After the first quarter: by then as many answers wait as are kept.
+    begun = len(memory) // 4
+    slope = np.polyfit(np.arange(begun, len(memory)) * step, memory[begun:], 1)[0]
+    tell(f"2000 calls: {slope:+.3f} MB a call, {memory[begun]:.0f} to {memory[-1]:.0f} MB")
+    assert slope <= 0.01, memory
