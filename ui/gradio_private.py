@@ -5,7 +5,7 @@ import inspect
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -208,12 +208,13 @@ class Calls:
                 del held[session]
 
     async def _push_within_limits(self, body: Any, request: Any, username: str | None) -> Any:
+        visitor = sender_of(request)
         with speaking(language_of(request)):
-            self._refuse_beyond_limits(body, request)
+            self._refuse_beyond_limits(body, request, visitor)
         pushed = await self._push(body=body, request=request, username=username)
         event = self._queue.event_ids_to_events.get(str(pushed[1]))
         if event is not None:
-            self._line_up(event)
+            self._line_up(event, visitor)
         return pushed
 
     async def _clean_all(
@@ -225,7 +226,7 @@ class Calls:
             if call.session == session_hash or key == event_id:
                 self._drop(key)
 
-    def _refuse_beyond_limits(self, body: Any, request: Any) -> None:
+    def _refuse_beyond_limits(self, body: Any, request: Any, visitor: str) -> None:
         if len(body.session_hash or "") > MAX_ID_CHARS:
             raise HTTPException(HTTPStatus.BAD_REQUEST, too_long_id())
         # `in` does not call `__missing__`, so the error is raised here.
@@ -244,8 +245,7 @@ class Calls:
             by_page = "sec-fetch-site" in request.headers
             busy = HTTPStatus.TOO_MANY_REQUESTS if by_page else HTTPStatus.SERVICE_UNAVAILABLE
             raise HTTPException(busy, words, headers={"Retry-After": "60"})
-        visitor = sender_of(request)
-        mine = sum(sender_of(e.request) == visitor for e in (*waiting, *self._running()))
+        mine = len(self._of((*waiting, *self._running()), visitor))
         if mine >= self._limits.queued_calls_per_visitor:
             raise HTTPException(
                 HTTPStatus.TOO_MANY_REQUESTS,
@@ -261,10 +261,15 @@ class Calls:
         # An event whose caller left ends at its next step, and no longer counts.
         return [event for job in self._queue.active_jobs if job for event in job if event.alive]
 
+    def _of(self, events: Iterable[Event], visitor: str | None = None) -> list[_Call]:
+        """Return the calls of events, or only those of one visitor."""
+        calls = [self._calls[event._id] for event in events if event._id in self._calls]
+        return [call for call in calls if visitor in (None, call.visitor)]
+
     def _waits(self, event: Event) -> bool:
         return event in self._queue.event_queue_per_concurrency_id[event.concurrency_id].queue
 
-    def _line_up(self, event: Event) -> None:
+    def _line_up(self, event: Event, visitor: str) -> None:
         """Record a new call, and let addresses take turns in its lane.
 
         The turn of a call is one after that of its address's latest call, or that of the call which
@@ -272,15 +277,11 @@ class Calls:
         call, and nobody waits for ever.
         """
         lane = self._queue.event_queue_per_concurrency_id[event.concurrency_id]
-        visitor = sender_of(event.request)
-
-        def turns(events: list[Event]) -> list[int]:
-            return [self._calls[one._id].turn for one in events if one._id in self._calls]
-
         running = [one for one in self._running() if one.concurrency_id == event.concurrency_id]
-        begun = max(turns(running), default=min(turns(lane.queue), default=0))
-        theirs = [one for one in (*running, *lane.queue) if sender_of(one.request) == visitor]
-        turn = max(begun, max(turns(theirs), default=-1) + 1)
+        first = min((call.turn for call in self._of(lane.queue)), default=0)
+        begun = max((call.turn for call in self._of(running)), default=first)
+        mine = self._of((*running, *lane.queue), visitor)
+        turn = max(begun, max((call.turn for call in mine), default=-1) + 1)
         self._calls[event._id] = _Call(event.session_hash, visitor, turn, self._clock())
         before = list(lane.queue)
         lane.queue.sort(key=lambda one: self._calls[one._id].turn if one._id in self._calls else 0)
