@@ -256,14 +256,15 @@ async def leave_unfetched(url: str, first: int, count: int) -> None:
         made = await maker.call("make_adapter", [bucket], "pool", 1.0, 0, False, session="maker")
         for number in range(first, first + count):
             name, data = (
-                ("make_adapter", [[{"prompts": [1] * 30_000}]])
+                ("make_adapter", [[{"prompts": [1] * 30_000}], "pool", 1.0, 0, False])
                 if number % 4 == 0
                 else ("list_adapters", [[made["adapter_id"]] * 64])
             )
             body = {"data": data, "session_hash": f"left-{number}"}
             headers = {"x-forwarded-for": f"203.0.113.{number % 100 + 1}"}
             path = f"/gradio_api/call/{name}"
-            while (await client.post(path, json=body, headers=headers)).status_code != 200:
+            while (answer := await client.post(path, json=body, headers=headers)).is_error:
+                assert answer.status_code in (429, 503), answer.text
                 await asyncio.sleep(0.5)
 
 
