@@ -1,12 +1,15 @@
 """Agreement compares what two adapters write, one without and one with the instruction."""
 
+import math
+
 import pytest
 
-from dnd_engine.checks.agreement import agreement
+from dnd_engine.checks.agreement import agreement, sureness
 from dnd_engine.checks.verdict import Labels
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.scoring.questions import Answer, Question
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, stock_answer
 from tests.present import present
 
@@ -60,6 +63,7 @@ def test_teachers_share_the_prompts_and_the_base_can_be_one(runtime: Runtime) ->
     assert alone is not None
     assert both is not None
     assert (alone.num_prompts, both.num_prompts) == (3, 3 + 4)
+    assert alone.sureness is both.sureness is None, "the base is one of the teachers"
     assert (alone.left_out, both.left_out) == (False, True)
     assert alone.by_bucket == ()
     assert [(part.bucket, part.num_prompts) for part in both.by_bucket] == [("a", 3), ("b", 4)]
@@ -94,6 +98,7 @@ def test_labels_say_how_many_answers_are_right(
     labels = {PROMPTS[0]: told, "Of another bucket.": "x"}
     found = present(agreement(runtime, adapter, [("a", teacher, PROMPTS[:1])], labels=labels))
     assert found.labels == Labels(right=0, right_when_told=1, number=1)
+    assert 0 < present(found.sureness) < 1
     monkeypatch.setattr("dnd_engine.checks.agreement._text", lambda base, answered: "two")
     # The last one has more tokens than are compared.
     labels = {PROMPTS[0]: "TWO", PROMPTS[1]: "three", PROMPTS[2]: "two " * 30}
@@ -102,11 +107,7 @@ def test_labels_say_how_many_answers_are_right(
     assert found.repeated == 1, "the teacher repeats the second prompt's input"
 
 
-def test_a_teacher_s_sureness_is_that_of_whole_answers(runtime: Runtime) -> None:
-    adapter, teachers = fitted(runtime, 1), [fitted(runtime, 2), fitted(runtime, 3, 3.0), None]
-    unsure, sure, by_base = (
-        present(agreement(runtime, adapter, [("a", teacher, PROMPTS[:1])])) for teacher in teachers
-    )
-    assert 0 < present(unsure.sureness) < present(sure.sureness) < 1
-    assert sure.labels is None
-    assert by_base.sureness is None
+def test_a_model_is_sure_of_whole_answers() -> None:
+    asked = [Question((1,), reference, (), 24) for reference in ((5, 6, 7), (5,))]
+    weighed = [Answer(0.5, (), ()), Answer(0.5, (), ())]
+    assert sureness(asked, weighed) == [math.exp(-1.5), math.exp(-0.5)]
