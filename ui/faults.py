@@ -10,10 +10,12 @@ import logging
 import math
 import re
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
+from dnd_engine.errors import DndError, HubError, RemoteError
 from ui.text import _
 
 logger = logging.getLogger(__name__)
@@ -33,11 +35,45 @@ def fault_words(error: BaseException) -> str:
     said = str(error).lower()
     if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
         return _("The memory of the server is full. Use fewer or shorter prompts, or try later.")
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+    if _disk_full(error):
         return _("The disk of the server is full. Try again once there is space.")
     if _lost_device(error):
         return _("The graphics card of the server failed. The app must be started again.")
     return _("Something broke that should not have. The app's log has the details; try again.")
+
+
+def told(error: DndError, doing: str, hidden: Callable[[str], str]) -> str:
+    """Return the message of an error for people who do not run the app.
+
+    What the system refused, such as a write, gets a reference: its message names folders of the
+    server, and advises to choose others.
+
+    Args:
+        error: The error.
+        doing: Name of what failed, for the log.
+        hidden: Removes secret folders from a message.
+    """
+    refused = _refused(error)
+    return hidden(str(error)) if refused is None else report_fault(refused, doing)
+
+
+def _refused(error: BaseException) -> BaseException | None:
+    """Return the error of this machine's system that an error is about, if any."""
+    found: BaseException | None = error
+    while found is not None:
+        # About another server, whose errors are of the system's kinds, too.
+        if isinstance(found, HubError | RemoteError):
+            return None
+        # Some of ours are `OSError`s, and say more than the system does.
+        if not isinstance(found, DndError) and (isinstance(found, OSError) or _disk_full(found)):
+            return found
+        found = found.__cause__
+    return None
+
+
+def _disk_full(error: BaseException) -> bool:
+    # safetensors has an error of its own, and only its words tell.
+    return getattr(error, "errno", None) in _DISK_FULL or "no space left" in str(error).lower()
 
 
 def _lost_device(error: BaseException) -> bool:
@@ -149,4 +185,5 @@ class GuardedBlocks(gr.Blocks):
             raise
         except BaseException as error:  # noqa: BLE001 - told and logged; a SystemExit would end the queue
             name = getattr(block_fn, "name", None) or "an event"
-            raise gr.Error(report_fault(error, str(name)), print_exception=False) from None
+            found = _refused(error) or error
+            raise gr.Error(report_fault(found, str(name)), print_exception=False) from None

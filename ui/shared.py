@@ -9,12 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from dnd_engine.errors import LibraryError, PromptFileError
+from dnd_engine.errors import DndError, LibraryError, PromptFileError
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.training.watch import RunFolder
 from ui.engine_calls import EngineCalls
+from ui.faults import told
 from ui.line import Line
 from ui.markup import TIMES, esc, sentence
 from ui.owner import Owner
@@ -91,6 +92,28 @@ class App:
                 _("The server holds too many files of other visits. Try again later.")
             )
 
+    def told(self, session: Session, error: DndError, doing: str) -> str:
+        """Return an error's message for the page of a visit; see `ui.faults.told`.
+
+        Args:
+            session: The visit.
+            error: The error.
+            doing: Name of what failed, for the log.
+        """
+        # To the owner, the folder and the advice are of use.
+        return str(error) if session.own else told(error, doing, self.files.hidden)
+
+    def note(self, session: Session, made: Made, **found: Any) -> None:
+        """Store new results in an adapter's library entry, if it has one; see `Library.update`."""
+        if made.kept is None:
+            return
+        try:
+            # It may have been deleted since, which is no error.
+            if made.kept.entry is not None:
+                made.kept.library.update(made.kept.key, **found)
+        except LibraryError as error:
+            gr.Warning(esc(self.told(session, error, "note")))
+
     def label(self, made: Made | None) -> str:
         """Return the label of a model: hash and strength of an adapter, or hash of the base.
 
@@ -100,18 +123,6 @@ class App:
             return f"{made.adapter.sha256[:8]} {TIMES} {made.adapter.strength:.2f}"
         engine = self.calls.engine
         return f"base {engine.info.base_sha256[:6]}" if engine else "base"
-
-
-def note(made: Made, **found: Any) -> None:
-    """Store new results in an adapter's library entry, if it has one; see `Library.update`."""
-    if made.kept is None:
-        return
-    try:
-        # It may have been deleted since, which is no error.
-        if made.kept.entry is not None:
-            made.kept.library.update(made.kept.key, **found)
-    except LibraryError as error:
-        gr.Warning(esc(error))
 
 
 def locked_words() -> str:

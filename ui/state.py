@@ -5,6 +5,7 @@ outlives its page; `ui.visits` restores it.
 """
 
 import hashlib
+import re
 import secrets
 import shutil
 import time
@@ -409,6 +410,9 @@ class Session:
     """Limits on the visit."""
     visitor: str = ""
     """Address of its page."""
+    own: bool = False
+    """Whether its page was opened by the owner of this computer: messages may
+    name folders. Access to library and login is checked with each request."""
     used: float = field(default_factory=time.monotonic)
     """Time of the page's last request."""
     left: float | None = None
@@ -623,6 +627,9 @@ class SessionFiles:
         self._visits: dict[str, str] = {}
         self._held: dict[Path, dict[str, int]] = {}
         """Memory of what was read, by folder and name."""
+        # Uploads are in folders named by a hash.
+        roots = "|".join({re.escape(str(path)) for path in (root, root.resolve())})
+        self._inside = re.compile(rf"(?:{roots})(?:[\\/](?:visit-)?[0-9a-f]+)?[\\/]?")
 
     def attach(self, session_hash: str, visit: str) -> None:
         """Assign the folder of a visit to a page."""
@@ -657,6 +664,10 @@ class SessionFiles:
         # A visit may also remove its own folder.
         for folder in [folder for folder in list(self._held) if not folder.is_dir()]:
             self._held.pop(folder, None)
+
+    def hidden(self, words: str) -> str:
+        """Return a message without the folders in it, whose names are secret."""
+        return self._inside.sub(lambda found: "" if found[0][-1] in "\\/" else "…", words)
 
     def reading_bytes(self, session_hash: str | None = None) -> int:
         """Return what the prompt files read by one visit, or by all, take on disk or in memory."""

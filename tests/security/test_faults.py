@@ -7,6 +7,7 @@ import errno
 import logging
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,17 +18,31 @@ from gradio.events import api
 from gradio_client import Client
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from dnd_engine.limits import ServerLimits
+from dnd_engine.errors import DndError, ExportError, HubError, RemoteError
+from dnd_engine.export.place import exported_aside
+from dnd_engine.export.registry import export_target
+from dnd_engine.library import Library
+from dnd_engine.limits import PromptLimits, ServerLimits
+from dnd_engine.lora.adapter import write_files
+from tests.disks import full_at
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
-from ui.faults import GuardedBlocks, fault_words
+from tests.ui.orders import make
+from ui.canvas import Arrangement, CanvasBucket, CanvasCard
+from ui.engine_calls import EngineCalls
+from ui.faults import GuardedBlocks, fault_words, told
 from ui.gate import Gate
+from ui.handlers import Handlers
+from ui.owner import Owner
+from ui.shared import App
+from ui.state import Session, SessionFiles
 
 SECRET = "the visitor's secret /home/someone/secret"
 
@@ -167,6 +182,103 @@ def test_whatever_a_client_sends_can_be_sent_back(echoing: gr.Blocks, value: Any
     (event,) = echoing.fns.values()
     (back,) = asyncio.run(echoing.process_api(event, [value]))["data"]
     orjson.dumps(back)
+
+
+class WritingEngine(FakeEngine):
+    """An engine that writes as the real one does."""
+
+    def save(self, adapter: Any, path: Path | str) -> Path:
+        return write_files(adapter.files(), Path(path))
+
+    def export(self, adapter: Any, format: str, path: Path | str) -> Any:
+        with exported_aside(Path(path), export_target(format)) as aside:
+            aside.write_text(adapter.sha256)
+        return super().export(adapter, format, path)
+
+
+FULL = "The disk of the server is full. Try again once there is space. Reference: "
+
+
+def test_a_full_disk_is_told_with_a_reference_and_no_folder_but_to_the_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = handle_of(WritingEngine())
+    handle.start()
+    assert handle.wait(60)
+    files, owner = SessionFiles(tmp_path), Owner(Library(tmp_path / "library"), "key")
+    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, owner))
+    warned: list[str] = []
+    monkeypatch.setattr(gr, "Warning", warned.append)
+    upload = tmp_path / "a.txt"
+    upload.write_text("one")
+    cards = (CanvasCard("A", "a.txt", "auto", upload, waiting=True),)
+    canvas = Arrangement((CanvasBucket("SQL", 1.0, cards),))
+
+    def words(cookie: str) -> list[str]:
+        warned.clear()
+        request = gr.Request(session_hash=f"s{cookie}", headers={"cookie": cookie})
+        session = on.visit.open(Session(), "en", "", request)["session"]
+        make(on, session, canvas, request)
+        made = session.made
+        assert made is not None
+        on.library.keep(session, "mine", False, request)
+        on.adapter.set_strength(session, 0.5)
+        with full_at(0):
+            *_, export = on.export.export(session, "gguf", "", True, "", request)
+            kept = on.library.keep(session, "more", False, request)
+            renamed = on.library.rename_kept(session, "mine", "other", request)
+            zipped = on.adapter.prepare_download(session, request)
+            on.app.note(session, made, votes={"won": 1})
+            on.synthesis.begin_synthesis(canvas, session)
+            list(on.synthesis.synthesize(session, "pool", 0, request))
+        assert session.run is not None
+        assert len(warned) == 2, "the recipe and the votes"
+        return [
+            export["export_told"],
+            kept["keep_told"],
+            renamed["library_told"],
+            zipped["warning"],
+            *warned,
+            session.run.stages.message,
+        ]
+
+    caplog.clear()
+    for said in words(""):
+        assert FULL in said
+        assert str(tmp_path) not in said
+        assert "visit-" not in said
+    assert caplog.text.count("OSError at tests.disks") == 7
+    assert str(tmp_path) not in caplog.text
+    for said in words("dnd-owner=key"):
+        assert "Reference" not in said
+        assert str(tmp_path) in said
+        assert "No space left on device" in said
+
+
+def test_a_full_disk_is_told_over_the_api_with_a_reference_and_no_folder() -> None:
+    with serving(handle_of(WritingEngine())) as url:
+        client = Client(url, verbose=False)
+        buckets = [{"prompts": ["One two three?", "Four five six?"]}]
+        with full_at(0), pytest.raises(Exception, match=FULL) as raised:
+            client.predict(buckets, api_name="/make_adapter")
+        assert "/" not in str(raised.value)
+        assert client.predict(buckets, api_name="/make_adapter")["adapter_id"]
+
+
+@pytest.mark.parametrize("error", [HubError, RemoteError])
+def test_what_another_server_refuses_keeps_its_words(error: type[DndError]) -> None:
+    found = error("the Hub cannot be reached.")
+    found.__cause__ = ConnectionRefusedError("refused")
+    assert told(found, "push", str) == "the Hub cannot be reached."
+
+
+def test_words_that_are_no_fault_name_no_folder_either(tmp_path: Path) -> None:
+    files = SessionFiles(tmp_path)
+    folder = files.folder("s")
+    error = ExportError(f"`{folder / 'x.gguf'}` is a folder: no permission in `{folder}`.")
+    assert told(error, "export", files.hidden) == "`x.gguf` is a folder: no permission in `…`."
+    error.__cause__ = SafetensorError("I/O error: No space left on device (os error 28)")
+    assert FULL in told(error, "export", files.hidden)
 
 
 def test_every_kind_of_fault_has_words_of_its_own() -> None:

@@ -454,7 +454,7 @@ def test_the_page_says_that_adapters_are_imprinted_alone(on: Handlers, engine: F
     assert "Imprint alone" in chips
     assert "Generator <code" not in chips
     engine.info, engine.reports, engine.card = ALONE, {}, ""
-    shown = on.report.report(None, "score")
+    shown = on.report.report(Session(), None, "score")
     assert "### No generator" in shown["report_card"]
     assert shown["report_controls"].visible is False
     with speaking("de"):

@@ -24,6 +24,7 @@ from tests.reports import SHA, report
 from tests.ui.fake_engine import FakeEngine
 from ui.handlers import Handlers
 from ui.markup import esc
+from ui.state import Session
 from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.teaching import teaching_html
@@ -304,10 +305,14 @@ def test_a_damaged_report_says_so_beside_the_card(
         raise GeneratorError("`heldout.json`: this is <no> sound report.")
 
     monkeypatch.setattr(FakeEngine, "reports", property(damaged), raising=False)
-    drawn = on.report.report(None, "score")
+    drawn = on.report.report(Session(own=True), None, "score")
     assert (
         "cannot be read: <code>heldout.json</code>: this is &lt;no&gt; sound report."
         in drawn["report"]
     )
     assert drawn["report_card"]
     assert drawn["report_all"].open
+    # The generator's folder is no business of other visitors.
+    drawn = on.report.report(Session(), None, "score")
+    assert "Reference: " in drawn["report"]
+    assert "heldout.json" not in drawn["report"]

@@ -49,6 +49,7 @@ class VisitEvents:
                 key, request.session_hash or "", session, sender_of(request)
             )
             visit.language = code
+            visit.own = self.app.is_own(request)
             return {
                 "session": visit,
                 "visit": gr.HTML(visit_key=visit.key, outcome=outcome),

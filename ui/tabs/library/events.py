@@ -13,7 +13,7 @@ from dnd_engine.lora.provenance import Recipe, read_recipe
 from dnd_engine.prompts.words import one_line
 from ui.frame.view import progress_words
 from ui.markup import busy, esc, faults, notice
-from ui.shared import App, Updates, broke, locked_words, note
+from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
 from ui.state import Kept, Made, Run, Session
 from ui.tabs.library.view import entry_words
@@ -53,13 +53,13 @@ class LibraryEvents:
                 texts=[file for bucket in made.buckets for file in bucket.files] if texts else (),
             )
         except DndError as error:
-            return {"keep_told": faults(_("Not kept."), _without(session, error))}
+            return {"keep_told": faults(_("Not kept."), self._app.told(session, error, "library"))}
         made.kept = Kept(library, entry.key)
         # Votes were given to the label that stood above the answers.
         label = self._app.label(made)
         votes = Counter(o for turn in session.turns if (o := turn.outcome(label)))
         if votes or made.scores:
-            note(made, votes=votes, scores=made.scores)
+            self._app.note(session, made, votes=votes, scores=made.scores)
         words = _("Kept in the library as <b>{name}</b>.", name=esc(entry.name))
         if self._app.is_locked_out(request):
             words = f"{words} {locked_words()}"
@@ -122,7 +122,7 @@ class LibraryEvents:
             for _tick in self._adapter.finish_check(made, request):
                 pass
         except DndError as error:
-            words = _without(session, error)
+            words = self._app.told(session, error, "library")
             yield {**updates, "library_told": faults(_("Not loaded."), words)}
             return
         session.take(made)
@@ -156,7 +156,8 @@ class LibraryEvents:
         except DndError as error:
             title = _("<b>{name}</b> was not imported.", name=esc(file.name))
             # The path is one of the server's own.
-            yield {"library_told": faults(title, str(error).replace(str(file), file.name))}
+            words = self._app.told(session, error, "import").replace(str(file), file.name)
+            yield {"library_told": faults(title, words)}
         else:
             words = _("Kept in the library as <b>{name}</b>.", name=esc(entry.name))
             yield {"library_told": notice(words), **self.listed(session, request, entry.key)}
@@ -220,7 +221,9 @@ class LibraryEvents:
             changed = change(self._app.library(session, request))
             key = changed.key if changed is not None else None
         except LibraryError as error:
-            told_of = faults(_("The library is unchanged."), _without(session, error))
+            told_of = faults(
+                _("The library is unchanged."), self._app.told(session, error, "library")
+            )
         # On the workbench, it may name an adapter that is no longer in the list.
         return {"library_told": told_of, "keep_told": "", **self.listed(session, request, key)}
 
@@ -245,7 +248,9 @@ class LibraryEvents:
             entries, deleted = library.entries(), library.deleted()
         except LibraryError as error:
             return {
-                "library_told": faults(_("The library is unchanged."), _without(session, error))
+                "library_told": faults(
+                    _("The library is unchanged."), self._app.told(session, error, "library")
+                )
             }
         entry = next((e for e in entries if e.key == chosen), entries[0] if entries else None)
         last = deleted[0] if deleted else None
@@ -283,7 +288,11 @@ class LibraryEvents:
             folder = self._app.files.folder(request.session_hash or "")
             session.folder = folder
             # Now and not on the click, because Gradio's button takes a file that exists.
-            recipe = entry.recipe.save(folder / f"recipe-{entry.key}.json")
+            try:
+                recipe = entry.recipe.save(folder / f"recipe-{entry.key}.json")
+            except RecipeError as error:
+                # On a full disk, adapters can still be listed and deleted.
+                gr.Warning(esc(self._app.told(session, error, "recipe")))
         return {
             "library_actions": gr.Row(visible=entry is not None),
             "library_load": gr.Button(visible=whole, interactive=True),
@@ -296,11 +305,6 @@ class LibraryEvents:
                 value=str(recipe) if recipe else None, visible=recipe is not None
             ),
         }
-
-
-def _without(session: Session, error: DndError) -> str:
-    """Return an error's message without the visit's folder, whose name is secret."""
-    return str(error) if session.folder is None else str(error).replace(f"{session.folder}/", "")
 
 
 def _says_the_same(entry: Entry, made: Made, name: str, texts: bool) -> bool:

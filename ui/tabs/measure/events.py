@@ -15,7 +15,7 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.words import display_name, shorten
 from ui.markup import busy, esc, faults, notice, sentence
-from ui.shared import App, Updates, broke, note, without_name
+from ui.shared import App, Updates, broke, without_name
 from ui.stages import Stages
 from ui.state import LABELLED, Found, Made, MeasureRun, Session
 from ui.tabs.measure.view import (
@@ -125,7 +125,7 @@ class MeasureEvents:
             run.stages.interrupt()
             raise
         except DndError as error:
-            run.stages.finish("failed", sentence(str(error)))
+            run.stages.finish("failed", sentence(self._app.told(session, error, run.kind)))
         # After a failure this changes nothing, because only the first end counts.
         self._finish(run, "stopped" if run.stop.is_set() else "done")
         self._note_scores(session)
@@ -179,8 +179,8 @@ class MeasureEvents:
             for _tick in self._adapter.finish_check(made, request):
                 pass
         except DndError as error:
-            words = faults(_("Not taken to the Workbench."), str(error))
-            yield {"measure_take_told": words}
+            words = self._app.told(session, error, "take_trained")
+            yield {"measure_take_told": faults(_("Not taken to the Workbench."), words)}
             return
         session.take(made)
         yield {
@@ -258,7 +258,8 @@ class MeasureEvents:
                 for _tick in self._adapter.finish_check(made, request):
                     pass
             except DndError as error:
-                return {"measure_take_told": faults(_("Not taken to the Workbench."), str(error))}
+                words = self._app.told(session, error, "take_trained")
+                return {"measure_take_told": faults(_("Not taken to the Workbench."), words)}
             session.shelve(made)
             names.append(f"<b>{esc(lora.name)}</b> <code>{esc(lora.sha256[:8])}</code>")
         if not names:
@@ -314,7 +315,7 @@ class MeasureEvents:
         found = session.found
         if found is not None and (scores := found.measured.scores()):
             found.made.scores = {**found.made.scores, **scores}
-            note(found.made, scores=scores)
+            self._app.note(session, found.made, scores=scores)
 
     def _drawn(self, session: Session) -> Updates:
         """Draw the results, if there are any."""

@@ -4,7 +4,9 @@ import gradio as gr
 
 from dnd_engine.errors import GeneratorError
 from dnd_engine.evaluation.pictures import Metric
+from ui.faults import report_fault
 from ui.shared import App, Updates
+from ui.state import Session
 from ui.tabs.report.view import card_markdown, groups, report_html, unreadable_html
 from ui.text import _
 
@@ -15,7 +17,7 @@ class ReportEvents:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    def report(self, group: str | None, metric: Metric) -> Updates:
+    def report(self, session: Session, group: str | None, metric: Metric) -> Updates:
         """Show the generator's report card when its tab opens."""
         engine = self._app.calls.engine
         if engine is None:
@@ -26,7 +28,10 @@ class ReportEvents:
         except GeneratorError as error:
             return {
                 "report_controls": gr.Row(visible=False),
-                "report": unreadable_html(str(error)),
+                "report": unreadable_html(
+                    # It names the folder of the generator.
+                    str(error) if session.own else report_fault(error, "report")
+                ),
                 "report_all": gr.Accordion(open=True),
                 **card,
             }

@@ -10,6 +10,6 @@ def wire_report(page: Page, panel: ReportPanel, tab: gr.Tab) -> None:
     """Draw the report card when its tab opens, and when the visitor changes the selection."""
     on, chosen = page.on.report, [panel.report_group, panel.report_metric]
     drawn = "report_controls report_group report report_all report_card"
-    tab.select(**page.does(on.report, drawn, inputs=chosen), **AT_ONCE)
+    tab.select(**page.does(on.report, drawn, inputs=[page.session, *chosen]), **AT_ONCE)
     for choice in chosen:
         choice.input(**page.does(on.draw_report, "report", inputs=chosen), **AT_ONCE)

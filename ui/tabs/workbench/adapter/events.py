@@ -11,7 +11,7 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
 from ui.markup import brief, error_notice
 from ui.progress import step_words
-from ui.shared import App, Updates, note
+from ui.shared import App, Updates
 from ui.state import Made, Session
 from ui.tabs.workbench.adapter.checks_view import (
     checks_html,
@@ -48,11 +48,11 @@ class AdapterEvents:
         try:
             made.inspection = self._app.calls.inspect(made.original, made.buckets)
         except DndError as error:
-            made.check_failed = str(error)
+            made.check_failed = self._app.told(session, error, "check")
             updates = checked(made)
         else:
             if made.buckets:
-                self._put_on_card(made)
+                self._put_on_card(session, made)
             updates = {**checked(made), "download": download(made)}
         # If another adapter was selected meanwhile, the results stay with this one, unshown.
         return updates if session.made is made else {}
@@ -78,15 +78,16 @@ class AdapterEvents:
                 else:
                     made.proof = what
         except DndError as error:
-            updates["proof"] = proof_html(None, failed=str(error))
+            failed = self._app.told(session, error, "prove")
+            updates["proof"] = proof_html(None, failed=failed)
         else:
-            self._put_on_card(made)
+            self._put_on_card(session, made)
             updates["proof"] = proof_html(made.proof, done=True)
             updates["download"] = download(made)
         if session.made is made:
             yield {**updates, "prove": gr.Button(_("Measure again"))}
 
-    def _put_on_card(self, made: Made) -> None:
+    def _put_on_card(self, session: Session, made: Made) -> None:
         """Add new results to the adapter's card, so that its zip must be rewritten."""
         assert made.inspection is not None
         strength = made.adapter.strength
@@ -94,7 +95,7 @@ class AdapterEvents:
         made.original = engine.with_checks(made.original, made.inspection, made.proof)
         made.adapter = made.original.with_strength(strength)
         made.card_due = True
-        note(made, checks=made.original.checks)
+        self._app.note(session, made, checks=made.original.checks)
 
     def choose(self, session: Session, key: str) -> Updates:
         """Put another adapter of this visit in the bar."""
@@ -133,7 +134,7 @@ class AdapterEvents:
         except DndError as error:
             return {
                 "download": gr.DownloadButton(_("No zip"), interactive=False),
-                "warning": error_notice(str(error)),
+                "warning": error_notice(self._app.told(session, error, "prepare_download")),
             }
         if made.adapter is not wanted:
             return {}  # the slider moved again; its next event follows

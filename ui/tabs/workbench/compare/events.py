@@ -14,7 +14,7 @@ from dnd_engine.prompts.split import split_prompt
 from ui.engine_calls import Stop
 from ui.frame.view import progress_words
 from ui.markup import brief
-from ui.shared import App, Updates, broke, note
+from ui.shared import App, Updates, broke
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Session, Turn, Typed, Vote
 from ui.tabs.workbench.compare.sent import instructions_of, sent
 from ui.tabs.workbench.compare.settings import Settings
@@ -284,7 +284,7 @@ class CompareEvents:
                 for _step in self._stream(session, places, sampling, stop):
                     yield self.panes(session)
         except DndError as error:
-            turn.error = str(error)
+            turn.error = self._app.told(session, error, "answer")
         # Otherwise the turn was stopped and asked again, and its new answers must not be ended.
         if session.stop_chat is stop:
             turn.stop()
@@ -381,7 +381,7 @@ class CompareEvents:
         turn.vote = votes[chosen]
         for side in turn.sides.values():
             if side.made is not None:
-                self._write_vote(turn, side.made)
+                self._write_vote(session, turn, side.made)
         return {
             **self.panes(session),
             **_buttons(session),
@@ -396,7 +396,7 @@ class CompareEvents:
         session.stop_chat = Stop()
         return {**self.panes(session), **_buttons(session)}
 
-    def _write_vote(self, turn: Turn, made: Made) -> None:
+    def _write_vote(self, session: Session, turn: Turn, made: Made) -> None:
         """Store a vote with the adapter's library entry.
 
         A vote at another strength than the stored one does not apply to the entry.
@@ -404,7 +404,7 @@ class CompareEvents:
         entry = made.kept.entry if made.kept is not None else None
         outcome = turn.outcome(self._app.label(made))
         if outcome and entry is not None and entry.strength == made.adapter.strength:
-            note(made, votes={outcome: 1})
+            self._app.note(session, made, votes={outcome: 1})
 
     def _keep(self, session: Session, request: gr.Request) -> Updates:
         """Rewrite the conversation's files for download."""

@@ -67,7 +67,8 @@ class TeachEvents:
                 if step is not None and step[0] == "result":
                     found = step[1]
         except DndError as error:
-            yield {**_proposable(), "teach_told": faults(_("No answers."), str(error))}
+            words = self._app.told(session, error, "propose")
+            yield {**_proposable(), "teach_told": faults(_("No answers."), words)}
             return
         # Another adapter was selected; these would be answers to its predecessor's prompts.
         if session.made is not made:
