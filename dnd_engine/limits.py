@@ -189,6 +189,13 @@ class ServerLimits:
     """The same for all visits together."""
     readings_per_visitor_bytes: int = 250_000_000
     """The same for all visits from one address."""
+    files_per_visit_bytes: int = 500_000_000
+    """Bytes on disk of one visit: library, zips, exports and prompt files. The owner of a computer
+    has no such limit."""
+    files_per_visitor_bytes: int = 2_500_000_000
+    """Bytes on disk of all visits from one address: a quarter of the total."""
+    files_bytes: int = 10_000_000_000
+    """Bytes on disk of all visits together."""
     left_visits: int = 200
     """Visits kept after their page was closed, so that they can be reopened."""
     left_visits_bytes: int = 500_000_000

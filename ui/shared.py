@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ui.line import Line
 from ui.markup import TIMES, esc, sentence
 from ui.owner import Owner
 from ui.state import Made, Session, SessionFiles
-from ui.text import _, count_files, count_prompts
+from ui.text import _, count_files, count_prompts, size
 from ui.visits import Visits
 
 Updates = dict[str, Any]
@@ -71,7 +72,7 @@ class App:
         return Library(session.folder / "library")
 
     def check_room(self, session: Session, session_hash: str, num_bytes: int) -> None:
-        """Check that a visit may read this much more, on disk or in memory.
+        """Check that a visit may read this much more, on disk or in memory; see also `no_room`.
 
         Raises:
             PromptFileError: If this visit, its address or all visits have read as much as they may.
@@ -91,6 +92,32 @@ class App:
             raise PromptFileError(
                 _("The server holds too many files of other visits. Try again later.")
             )
+
+    def no_room(self, session: Session, session_hash: str, num_bytes: int) -> str:
+        """Return why a visit may not write this many more bytes; empty if it may.
+
+        Deleted adapters of its library are purged if there is no room for them.
+        """
+        if session.own:
+            return ""  # on their own computer, the disk is the limit
+        most = self.server.files_per_visit_bytes
+        if self.files.measure(session_hash) + num_bytes > most:
+            place = self.files.folder(session_hash) / "library"
+            if place.is_dir():
+                # If it cannot be purged, what follows says what to do.
+                with suppress(LibraryError):
+                    Library(place).empty_trash()
+            if self.files.measure(session_hash) + num_bytes > most:
+                return _(
+                    "The files of this visit reach {size} on disk, which is the limit. Delete "
+                    "adapters in the Library, or delete this visit, at the foot of the page, to "
+                    "start over.",
+                    size=size(most),
+                )
+        # Last, because it may drop other visits to make room.
+        if not self.visits.make_disk_room(num_bytes, session.visitor):
+            return _("The server holds too many files of other visits. Try again later.")
+        return ""
 
     def told(self, session: Session, error: DndError, doing: str) -> str:
         """Return an error's message for the page of a visit; see `ui.faults.told`.

@@ -5,11 +5,13 @@ outlives its page; `ui.visits` restores it.
 """
 
 import hashlib
+import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,6 +72,14 @@ PROMPTS = "prompts-"
 """Prefix of the names of a visit's own copies of prompt files."""
 LABELLED = "labelled"
 """Name of the rows to measure on, among what a visit has read."""
+_ADAPTER = "adapter-"
+"""Prefix of the names of folders with a visit's zips and exports of one adapter."""
+_KEY_CHARS = 16
+"""Characters of an adapter's key in such a name."""
+_EARLIER = 1
+"""Number of earlier files to keep beside a new one."""
+_NEW_SECONDS = 600
+"""Age until which the files of an unknown adapter are kept."""
 _UNDO_STEPS = 5
 """Number of adapters that Undo can return to; each stays in memory."""
 
@@ -411,8 +421,8 @@ class Session:
     visitor: str = ""
     """Address of its page."""
     own: bool = False
-    """Whether its page was opened by the owner of this computer: messages may
-    name folders. Access to library and login is checked with each request."""
+    """Whether its page was opened by the owner of this computer: their files have no limit, and
+    messages may name folders. Access to library and login is checked with each request."""
     used: float = field(default_factory=time.monotonic)
     """Time of the page's last request."""
     left: float | None = None
@@ -555,14 +565,19 @@ class Session:
         Undo, the bar and the shelf share adapters, and adapters share prompt files with the canvas.
         """
         held: dict[int, int] = {}
+        for made in self.adapters():
+            for one in (made.original, made.adapter):
+                held[id(one)] = one.num_bytes
+            for bucket in made.buckets:
+                held |= {id(file): file.memory_bytes for file in bucket.files}
+        return held
+
+    def adapters(self) -> Iterator[Made]:
+        """Yield the adapters of the visit, including those that Undo returns to; some repeat."""
         for made in (*self.shelf, self.made, self.beside):
             while made is not None:
-                for one in (made.original, made.adapter):
-                    held[id(one)] = one.num_bytes
-                for bucket in made.buckets:
-                    held |= {id(file): file.memory_bytes for file in bucket.files}
+                yield made
                 made = made.before
-        return held
 
     def hand_over(self) -> "Session":
         """Return the visit for another page; the current page may no longer change it."""
@@ -614,6 +629,13 @@ def _size(file: Path) -> int:
         return 0  # its visit ended meanwhile
 
 
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0  # its visit ended meanwhile
+
+
 class SessionFiles:
     """A folder for each visit, inside Gradio's cache, removed when the visit ends.
 
@@ -627,6 +649,8 @@ class SessionFiles:
         self._visits: dict[str, str] = {}
         self._held: dict[Path, dict[str, int]] = {}
         """Memory of what was read, by folder and name."""
+        self._sizes: dict[Path, int] = {}
+        """Size of each visit's folder when it was last measured."""
         # Uploads are in folders named by a hash.
         roots = "|".join({re.escape(str(path)) for path in (root, root.resolve())})
         self._inside = re.compile(rf"(?:{roots})(?:[\\/](?:visit-)?[0-9a-f]+)?[\\/]?")
@@ -645,12 +669,74 @@ class SessionFiles:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def archive(self, adapter: "Adapter", session_hash: str) -> Path:
-        """Return the path for the zip of an adapter."""
+    def archive(
+        self, adapter: "Adapter", session_hash: str, key: str = "", kind: str = "zip"
+    ) -> Path:
+        """Return the path for the zip of an adapter.
+
+        Args:
+            adapter: The adapter at some strength.
+            session_hash: The page.
+            key: `Made.key`, if it is one of a visit. Its files of one kind, at any strength, share
+                a folder, so that `supersede` and `tidy` find them.
+            kind: What is written there: the zip, or an export in another format.
+        """
+        folder = self.folder(session_hash)
+        if key:
+            folder /= f"{_ADAPTER}{key[:_KEY_CHARS]}-{kind}"
+            folder.mkdir(parents=True, exist_ok=True)
         # The name may be anything, and becomes that of a file and of a download.
         safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in adapter.name).strip("-")
-        name = f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
-        return self.folder(session_hash) / name
+        return folder / f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
+
+    def supersede(self, newest: Path, pattern: str = "*") -> None:
+        """Remove earlier files beside a new one, except the last: it may be about to be downloaded.
+
+        Args:
+            newest: The file that was just written.
+            pattern: Names of the files that it replaces.
+        """
+        earlier = [file for file in newest.parent.glob(pattern) if file.is_file()]
+        earlier = sorted((f for f in earlier if f != newest), key=_changed, reverse=True)
+        for file in earlier[_EARLIER:]:
+            # Windows refuses this while the file is downloaded; then the next one removes it.
+            with suppress(OSError):
+                file.unlink()
+
+    def tidy(self, session_hash: str, keys: Collection[str]) -> None:
+        """Remove the files of adapters that a visit no longer has.
+
+        Args:
+            session_hash: The page.
+            keys: `Made.key` of each adapter that it has.
+        """
+        kept, now = {key[:_KEY_CHARS] for key in keys}, time.time()
+        for folder in self._path(session_hash).glob(f"{_ADAPTER}*"):
+            key = folder.name.removeprefix(_ADAPTER).partition("-")[0]
+            # A new one may belong to an adapter that another event is about to put on the shelf.
+            if key not in kept and now - _changed(folder) > _NEW_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def measure(self, session_hash: str) -> int:
+        """Return the size of all files of a visit, and note it for `measured_bytes`."""
+        folder = self._path(session_hash)
+        # Not `rglob`, which fails if a folder goes while it looks.
+        size = sum(_size(Path(at) / name) for at, _, names in os.walk(folder) for name in names)
+        self._sizes[folder] = size
+        return size
+
+    def measured_bytes(self, session_hash: str | None = None) -> int:
+        """Return the size of one visit's files, or of all, as last measured.
+
+        Reading all folders at each write would take longer than most writes.
+        """
+        if session_hash is not None:
+            return self._sizes.get(self._path(session_hash), 0)
+        for folder in list(self._sizes):
+            # Some folders go with their visit without a word to this class.
+            if not folder.is_dir():
+                self._sizes.pop(folder, None)
+        return sum(list(self._sizes.values()))
 
     def hold(self, session_hash: str, name: str, num_bytes: int) -> None:
         """Count what a file takes in memory, if that is more than on disk.

@@ -112,17 +112,32 @@ class Visits:
         Visits without a page are dropped to make room, oldest first: the visitor's own for the
         limit per visitor, anybody's for the total.
         """
+        share, most = self._limits.readings_per_visitor_bytes, self._limits.readings_bytes
+        return self._make_room(num_bytes, visitor, self._files.reading_bytes, share, most)
+
+    def make_disk_room(self, num_bytes: int, visitor: str = "") -> bool:
+        """Return whether a visitor may write this many more bytes of files; see `make_room`."""
+        share, most = self._limits.files_per_visitor_bytes, self._limits.files_bytes
+        return self._make_room(num_bytes, visitor, self._files.measured_bytes, share, most)
+
+    def _make_room(
+        self,
+        num_bytes: int,
+        visitor: str,
+        used: Callable[[str | None], int],
+        share: int,
+        most: int,
+    ) -> bool:
+        def used_by_visitor() -> int:
+            mine = [visit.key for visit in self._visits.values() if visit.visitor == visitor]
+            return sum(map(used, mine))
+
         with self._lock:
             # A visitor beyond their share displaces nobody but themselves.
             own = [d for d in self._left() if self._visits[d].visitor == visitor]
-            share, most = self._limits.readings_per_visitor_bytes, self._limits.readings_bytes
-            if not self._made(own, lambda: self._read_by(visitor) + num_bytes <= share):
+            if not self._made(own, lambda: used_by_visitor() + num_bytes <= share):
                 return False
-            return self._made(self._left(), lambda: self._files.reading_bytes() + num_bytes <= most)
-
-    def _read_by(self, visitor: str) -> int:
-        mine = [visit.key for visit in self._visits.values() if visit.visitor == visitor]
-        return sum(map(self._files.reading_bytes, mine))
+            return self._made(self._left(), lambda: used(None) + num_bytes <= most)
 
     def _made(self, digests: Sequence[bytes], fits: Callable[[], bool]) -> bool:
         """Drop visits until the condition holds; return whether it does."""

@@ -1,5 +1,6 @@
 """What one visit and all visits together may hold."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +9,21 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from dnd_engine.library import Library
 from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts
+from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import handle_of
+from tests.ui.orders import make
 from ui.build import build_ui
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.fields import Textbox
 from ui.handlers import Handlers
+from ui.owner import Owner
 from ui.shared import App
 from ui.state import Answer, Made, Session, SessionFiles, Turn
 
@@ -109,6 +114,132 @@ def test_files_that_arrive_together_are_counted_one_by_one(
     first, second, third = (reading.error for reading in session.readings.values())
     assert first == second == ""
     assert "has read 2 files, which is the limit" in third
+
+
+def test_only_the_last_zips_and_exports_of_an_adapter_stay(
+    on: Handlers,
+    arrange: Callable[..., Arrangement],
+    request_of: Callable[[str], gr.Request],
+    files: SessionFiles,
+) -> None:
+    session, here = Session(), request_of("s")
+    make(on, session, arrange(SQL={"a.txt": "one"}), here)
+    first = session.made
+    assert first is not None
+    links = [first.archive]
+    for number in range(1, 12):
+        on.adapter.set_strength(session, number / 20)
+        on.adapter.prepare_download(session, here)
+        # The link of a moment ago may be clicked before the page shows the new one.
+        links.append(first.archive)
+        assert all(link is not None and link.is_file() for link in links[-2:])
+        done = list(on.export.export(session, "gguf", "", True, "", here))[-1]
+        assert Path(done["export_file"].value["path"]).is_file()
+    for ending in ("zip", "gguf"):
+        assert len(list(files.folder("s").rglob(f"*.{ending}"))) == 2
+    # Another adapter has files of its own.
+    make(on, session, arrange(SQL={"b.txt": "two"}), here)
+    assert all(link is not None and link.is_file() for link in links[-2:])
+    assert len(list(files.folder("s").rglob("*.zip"))) == 3
+
+
+def test_files_of_an_adapter_that_the_shelf_dropped_go_after_a_while(
+    handle: EngineHandle,
+    arrange: Callable[..., Arrangement],
+    request_of: Callable[[str], gr.Request],
+    files: SessionFiles,
+    tmp_path: Path,
+) -> None:
+    few = ServerLimits(adapters_per_session=1)
+    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=few))
+    session, here = Session(limits=few), request_of("s")
+    archives = []
+    for number in range(3):
+        make(on, session, arrange(SQL={f"{number}.txt": str(number)}), here)
+        assert session.made is not None
+        assert session.made.archive is not None
+        archives.append(session.made.archive)
+    first, second, third = archives
+    assert first.is_file(), "its download may have just begun"
+    os.utime(first.parent, (0, 0))
+    os.utime(third.parent, (0, 0))
+    make(on, session, arrange(SQL={"4.txt": "4"}), here)
+    assert [archive.exists() for archive in (first, second, third)] == [False, True, True]
+
+
+def test_a_zip_that_is_gone_is_written_again(
+    on: Handlers, arrange: Callable[..., Arrangement], request_of: Callable[[str], gr.Request]
+) -> None:
+    session, here = Session(), request_of("s")
+    make(on, session, arrange(SQL={"a.txt": "one"}), here)
+    assert session.made is not None
+    assert session.made.archive is not None
+    assert on.adapter.prepare_download(session, here) == {}
+    session.made.archive.unlink()
+    assert on.adapter.show(session)["download"].interactive is False
+    assert on.adapter.prepare_download(session, here)["download"].interactive is True
+    assert session.made.archive.is_file()
+
+
+def test_the_files_of_a_visit_are_bounded_and_the_owners_are_not(
+    handle: EngineHandle,
+    arrange: Callable[..., Arrangement],
+    request_of: Callable[..., gr.Request],
+    files: SessionFiles,
+    tmp_path: Path,
+) -> None:
+    few = ServerLimits(files_per_visit_bytes=9_000_000)
+    owner = Owner(Library(tmp_path / "library"), OWNERS_KEY)
+    app = App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", owner, server=few)
+    on, home, away = Handlers(app), request_of("home"), request_of("s", cookie="")
+    session = on.visit.open(Session(), "en", "", away)["session"]
+    make(on, session, arrange(SQL={"a.txt": "one"}), away)
+    assert session.made is not None
+    on.library.keep(session, "mine", False, away)
+    key = on.library.open_library(session, None, away)["library_kept"].value
+    full = "files of this visit reach 9.0 MB on disk, which is the limit. Delete adapters in the"
+    # As large as an adapter of a real base.
+    (weights,) = files.folder("s").glob("library/*/*/adapter_model.safetensors")
+    weights.write_bytes(bytes(8_000_000))
+    assert full in on.library.keep(session, "more", False, away)["keep_told"]
+    assert full in on.library.duplicate_kept(session, key, away)["library_told"]
+    *_, told = on.library.import_file(session, str(session.made.archive), away)
+    assert full in told["library_told"]
+    *_, told = on.export.export(session, "gguf", "", True, "", away)
+    assert full in told["export_told"]
+    on.adapter.set_strength(session, 0.5)
+    assert full in on.adapter.prepare_download(session, away)["warning"]
+    large = arrange(SQL={"b.txt": "x" * 3_000_000})
+    on.prompts.update_prompts(large, session, away)
+    assert full in session.readings["SQL/b.txt"].error
+    # The way out that the sentence names.
+    on.library.delete_kept(session, key, away)
+    assert on.adapter.prepare_download(session, away)["download"].interactive is True
+    assert "Kept" in on.library.keep(session, "more", False, away)["keep_told"]
+
+    own = on.visit.open(Session(), "en", "", home)["session"]
+    make(on, own, arrange(SQL={"a.txt": "one"}), home)
+    (files.folder("home") / "large").write_bytes(bytes(10_000_000))
+    on.adapter.set_strength(own, 0.5)
+    assert on.adapter.prepare_download(own, home)["download"].interactive is True
+    assert "Kept" in on.library.keep(own, "mine", False, home)["keep_told"]
+
+
+def test_stored_texts_count_as_what_they_take_and_not_as_their_files(
+    handle: EngineHandle,
+    arrange: Callable[..., Arrangement],
+    request_of: Callable[[str], gr.Request],
+    files: SessionFiles,
+    tmp_path: Path,
+) -> None:
+    few = ServerLimits(files_per_visit_bytes=3_000_000)
+    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=few))
+    session, here = Session(), request_of("s")
+    # Less than 200 kB as a file, and more than 1 MB in the library.
+    text = "\n".join(f"Is {number} odd?" for number in range(9_000))
+    make(on, session, arrange(SQL={"a.txt": text}), here)
+    assert "reach 3.0 MB on disk" in on.library.keep(session, "mine", True, here)["keep_told"]
+    assert "Kept" in on.library.keep(session, "mine", False, here)["keep_told"]
 
 
 def test_every_text_field_keeps_to_its_length_whoever_sends_the_text() -> None:

@@ -258,6 +258,26 @@ def test_one_address_cannot_take_the_room_of_the_others(files: SessionFiles, clo
     assert flood[0].over == "ended"
 
 
+def test_files_on_disk_are_bounded_for_an_address_and_in_all(
+    files: SessionFiles, clock: Clock
+) -> None:
+    limits = ServerLimits(files_per_visitor_bytes=6, files_bytes=10)
+    visits = Visits(files, limits, clock)
+    flood = [begun(visits, files, page, "flood") for page in "ab"]  # three bytes each
+    begun(visits, files, "c", "other")
+    for page in "abc":
+        files.measure(page)
+    assert not visits.make_disk_room(1, "flood")
+    assert visits.make_disk_room(1, "other")
+    assert not visits.make_disk_room(2, "other"), "the total"
+    clock.now += 1
+    flood[1].used = clock.now
+    visits.leave("b")
+    assert visits.make_disk_room(2, "other")
+    assert [visit.over for visit in flood] == ["", "ended"], "without a page"
+    assert visits.make_disk_room(3, "flood")
+
+
 def test_an_empty_visit_is_forgotten_with_its_page(visits: Visits) -> None:
     visit, _ = visits.open("", "a", Session())
     visits.leave("a")

@@ -45,12 +45,14 @@ class LibraryEvents:
                         _("Already in the library, as <b>{name}</b>.", name=esc(entry.name))
                     )
                 }
-            self._check_room(library, request)
+            files = [file for bucket in made.buckets for file in bucket.files] if texts else []
+            num_bytes = made.adapter.num_bytes + sum(file.memory_bytes for file in files)
+            self._check_room(session, library, num_bytes, request)
             entry = library.add(
                 made.adapter,
                 # Its own name gets a number if it is taken; a name that was typed is refused.
                 None if name == made.adapter.name else name,
-                texts=[file for bucket in made.buckets for file in bucket.files] if texts else (),
+                texts=files,
             )
         except DndError as error:
             return {"keep_told": faults(_("Not kept."), self._app.told(session, error, "library"))}
@@ -83,7 +85,7 @@ class LibraryEvents:
         """Copy the selected adapter."""
 
         def copy(library: Library) -> Entry:
-            self._check_room(library, request)
+            self._check_room(session, library, library.get(key).num_bytes, request)
             return library.duplicate(key)
 
         return self._change(session, request, key, copy)
@@ -119,7 +121,7 @@ class LibraryEvents:
                 scores=entry.scores,
             )
             made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
-            for _tick in self._adapter.finish_check(made, request):
+            for _tick in self._adapter.finish_check(session, made, request):
                 pass
         except DndError as error:
             words = self._app.told(session, error, "library")
@@ -151,8 +153,11 @@ class LibraryEvents:
             for state in self._app.calls.until_ready():
                 yield {"library_told": busy(esc(progress_words(state)))}
             library = self._app.library(session, request)
-            self._check_room(library, request)
-            entry = library.add(self._app.calls.ready().read_adapter(file), imported=True)
+            self._check_room(session, library, file.stat().st_size, request)
+            adapter = self._app.calls.ready().read_adapter(file)
+            # Again, because its zip may have been much smaller.
+            self._check_room(session, library, adapter.num_bytes, request)
+            entry = library.add(adapter, imported=True)
         except DndError as error:
             title = _("<b>{name}</b> was not imported.", name=esc(file.name))
             # The path is one of the server's own.
@@ -220,14 +225,17 @@ class LibraryEvents:
         try:
             changed = change(self._app.library(session, request))
             key = changed.key if changed is not None else None
-        except LibraryError as error:
+        except DndError as error:
             told_of = faults(
                 _("The library is unchanged."), self._app.told(session, error, "library")
             )
         # On the workbench, it may name an adapter that is no longer in the list.
         return {"library_told": told_of, "keep_told": "", **self.listed(session, request, key)}
 
-    def _check_room(self, library: Library, request: gr.Request) -> None:
+    def _check_room(
+        self, session: Session, library: Library, num_bytes: int, request: gr.Request
+    ) -> None:
+        """Raise if the library of a visit may not take an adapter of this size."""
         if not self._app.is_own(request):
             kept, most = len(library.entries()), self._app.server.adapters_per_session
             # Deleted adapters are purged if there is no room for them.
@@ -240,6 +248,8 @@ class LibraryEvents:
                         number=most,
                     )
                 )
+            if words := self._app.no_room(session, request.session_hash or "", num_bytes):
+                raise LibraryError(words)
 
     def listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
         """Draw the list; by default the newest is selected."""
@@ -293,6 +303,8 @@ class LibraryEvents:
             except RecipeError as error:
                 # On a full disk, adapters can still be listed and deleted.
                 gr.Warning(esc(self._app.told(session, error, "recipe")))
+            else:
+                self._app.files.supersede(recipe, "recipe-*.json")
         return {
             "library_actions": gr.Row(visible=entry is not None),
             "library_load": gr.Button(visible=whole, interactive=True),

@@ -176,7 +176,7 @@ class MeasureEvents:
         # If it was taken before, keep its strength and results.
         made = next((one for one in session.shelf if one.key == made.key), made)
         try:
-            for _tick in self._adapter.finish_check(made, request):
+            for _tick in self._adapter.finish_check(session, made, request):
                 pass
         except DndError as error:
             words = self._app.told(session, error, "take_trained")
@@ -255,7 +255,7 @@ class MeasureEvents:
                 continue
             made = _made_of(before, row)
             try:
-                for _tick in self._adapter.finish_check(made, request):
+                for _tick in self._adapter.finish_check(session, made, request):
                     pass
             except DndError as error:
                 words = self._app.told(session, error, "take_trained")
@@ -308,6 +308,7 @@ class MeasureEvents:
             updates["measure_keep_row"] = gr.Row(visible=True)
             for name, file in files.items():
                 updates[f"measure_keep_{name}"] = gr.DownloadButton(value=str(file))
+                self._app.files.supersede(file, f"measured-*{file.suffix}")
         return updates
 
     def _note_scores(self, session: Session) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -25,6 +27,9 @@ from ui.tabs.workbench.adapter.view import Learnt, adapter_html, learnt
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 from ui.text import N_, _
+
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
 
 _MIN_LABELS = RefineConfig().least_prompts
 """Minimum number of labelled prompts for refining."""
@@ -122,15 +127,13 @@ class AdapterEvents:
     def prepare_download(self, session: Session, request: gr.Request) -> Updates:
         """Write and verify the zip of the adapter at its current strength."""
         made = session.made
-        if made is None or (made.archive is not None and not made.card_due):
+        if made is None or (_is_written(made) and not made.card_due):
             return {}
         wanted = made.adapter
         # Before writing, so that results which arrive meanwhile set it again.
         made.card_due = False
         try:
-            archive = self._app.calls.save(
-                wanted, self._app.files.archive(wanted, request.session_hash or "")
-            )
+            archive = self._zip(session, made, wanted, request)
         except DndError as error:
             return {
                 "download": gr.DownloadButton(_("No zip"), interactive=False),
@@ -179,14 +182,26 @@ class AdapterEvents:
             **checked(made),
         }
 
-    def finish_check(self, made: Made, request: gr.Request) -> Iterator[None]:
+    def finish_check(self, session: Session, made: Made, request: gr.Request) -> Iterator[None]:
         """Verify the zip and measure the norms: nothing is shown before it can be trusted."""
-        archive = self._app.files.archive(made.adapter, request.session_hash or "")
-        made.archive = self._app.calls.save(made.adapter, archive)
+        # The shelf drops the oldest adapters, and their files would stay.
+        kept = {made.key, *(one.key for one in session.adapters())}
+        self._app.files.tidy(request.session_hash or "", kept)
+        made.archive = self._zip(session, made, made.adapter, request)
         # A step ends here, so that Stop can act before the norms are measured.
         yield None
         made.norms = self._app.calls.norms(made.original)
         made.thumbprint = self._app.calls.thumbprint(made.original)
+
+    def _zip(self, session: Session, made: Made, adapter: "Adapter", request: gr.Request) -> Path:
+        """Write and verify the zip of an adapter at some strength, in place of an earlier one."""
+        session_hash = request.session_hash or ""
+        if words := self._app.no_room(session, session_hash, adapter.num_bytes):
+            raise DndError(words)
+        place = self._app.files.archive(adapter, session_hash, made.key)
+        archive = self._app.calls.save(adapter, place)
+        self._app.files.supersede(archive)
+        return archive
 
 
 def offered(session: Session) -> Updates:
@@ -357,9 +372,14 @@ def nothing_exported() -> Updates:
     }
 
 
+def _is_written(made: Made) -> bool:
+    """Return whether its zip is there: it may have been replaced by one of another strength."""
+    return made.archive is not None and made.archive.is_file()
+
+
 def download(made: Made) -> gr.DownloadButton:
     """Offer the zip once it is written; less prominently for a doubtful adapter."""
-    if made.archive is None:
+    if not _is_written(made):
         return gr.DownloadButton(_("Preparing the zip"), value=None, interactive=False)
     doubtful = made.inspection and is_warned(
         made.inspection, taught=made.taught, learnt=_learnt(made)

@@ -169,7 +169,10 @@ class PromptEvents:
                 if card.upload is None or not card.upload.is_file():
                     raise PromptFileError(_("The upload is gone. Drop the file again."))
                 self._check_number(session)
-                self._app.check_room(session, session_hash, card.upload.stat().st_size)
+                size = card.upload.stat().st_size
+                self._app.check_room(session, session_hash, size)
+                if words := self._app.no_room(session, session_hash, size):
+                    raise PromptFileError(words)
                 # The visit's own copy, because uploads are shared by content and removed by age.
                 copy = files.folder(session_hash) / f"{PROMPTS}{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)

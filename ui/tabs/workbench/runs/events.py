@@ -110,7 +110,7 @@ class RunEvents:
             stages.left = ""
             stages.enter("check")
             for _tick in self._app.calls.ticking(
-                self._adapter.finish_check(made, request), run.stop
+                self._adapter.finish_check(session, made, request), run.stop
             ):
                 yield {"stages": stages.html()}
             # Stop ends the ticks early and without an error, so check whether it was pressed.

@@ -17,7 +17,7 @@ from dnd_engine.errors import DndError, ExportError, HubError
 from dnd_engine.export.registry import export_target
 from ui.markup import busy, esc, faults, notice
 from ui.shared import App, Updates, broke, locked_words
-from ui.state import Session
+from ui.state import Made, Session
 from ui.tabs.workbench.adapter.events import nothing_exported
 from ui.tabs.workbench.take.view import HUB, export_do, no_merging
 from ui.text import N_, _, number, size
@@ -72,7 +72,7 @@ class ExportEvents:
         done: Updates = {}
         try:
             # An iterator, so that `beside` ticks while its one step runs.
-            steps = self._once(adapter, target, repo, private, token, request)
+            steps = self._once(session, made, target, repo, private, token, request)
             for step in self._app.calls.beside(steps):
                 if step is None:
                     clock = f"{number(time.monotonic() - start, '.0f')} s"
@@ -92,7 +92,8 @@ class ExportEvents:
 
     def _once(
         self,
-        adapter: "Adapter",
+        session: Session,
+        made: Made,
         target: str,
         repo: str,
         private: bool,
@@ -101,9 +102,9 @@ class ExportEvents:
     ) -> Iterator[Updates]:
         """Run an export as an iterator of one step."""
         if target == HUB:
-            yield self._pushed(adapter, repo, private, token, request)
+            yield self._pushed(made.adapter, repo, private, token, request)
         else:
-            yield self._written(adapter, target, request)
+            yield self._written(session, made, target, request)
 
     def _pushed(
         self, adapter: "Adapter", repo: str, private: bool, token: str, request: gr.Request
@@ -121,13 +122,16 @@ class ExportEvents:
             "export_usage": gr.Textbox(usage, visible=True),
         }
 
-    def _written(self, adapter: "Adapter", format: str, request: gr.Request) -> Updates:
+    def _written(self, session: Session, made: Made, format: str, request: gr.Request) -> Updates:
         engine, target = self._app.calls.ready(), export_target(format)
+        adapter, session_hash = made.adapter, request.session_hash or ""
         # The page hides these formats from visitors, but a program can still name them.
         if target.whole_model and not self._app.is_own(request):
             words = no_merging()
             raise ExportError(f"{words} {locked_words()}" if self._app.own else words)
-        place = self._app.files.archive(adapter, request.session_hash or "")
+        if words := self._app.no_room(session, session_hash, adapter.num_bytes):
+            raise ExportError(words)
+        place = self._app.files.archive(adapter, session_hash, made.key, format)
         # Formats without a suffix are folders, and a browser downloads one file.
         if suffix := target.suffixes[0]:
             file = engine.export(adapter, format, place.with_suffix(suffix)).path
@@ -136,6 +140,7 @@ class ExportEvents:
             folder = place.with_name(f"{place.stem}-{format}")
             file = self._zipped(engine.export(adapter, format, folder).path)
             used = folder.name
+        self._app.files.supersede(file)
         words = _(
             "<b>{name}</b>, {size}, is ready.", name=esc(file.name), size=size(file.stat().st_size)
         )
