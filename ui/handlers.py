@@ -54,6 +54,7 @@ class Handlers:
             self.compare,
             self.batch,
             self.measure,
+            self.library,
         )
         self.language = LanguageEvents(
             self.page, self.prompts, self.compare, self.library, self.measure, self.report

@@ -87,6 +87,11 @@ def notice(words: str) -> str:
     return f"<div class='dnd-notice' role='status'>{icon('check')}<div>{words}</div></div>"
 
 
+def remark(words: str) -> str:
+    """Draw a notice of something to know, where nothing was done; `words` are HTML."""
+    return f"<div class='dnd-notice' role='status'>{icon('info')}<div>{words}</div></div>"
+
+
 def busy(words: str) -> str:
     """Draw a line about a running action; `words` are HTML."""
     return f"<div class='dnd-notice' role='status'>{RING}<div>{words}</div></div>"

@@ -141,6 +141,23 @@ def test_without_the_key_of_this_start_a_visitor_has_a_library_of_their_own(
     opened = at_home.library.open_library(Session(), None, request_of("t", cookie=cookie))
     assert opened["library_kept"].choices == []
     assert "the address that the app printed" in opened["library_told"]
+    assert "dnd-icon-check" not in opened["library_told"], "nothing was done"
+
+
+def test_where_adapters_are_kept_is_told_to_each_visitor_as_it_is(
+    at_home: Handlers, request_of: RequestOf
+) -> None:
+    for cookie, said in (
+        (f"dnd-owner-7860={OWNERS_KEY}", "in the library on this computer, until they are"),
+        ("", "for this visit only and deleted when it ends"),
+    ):
+        request = request_of("t", cookie=cookie)
+        arranged, session = Arrangement(()), Session()
+        opened = at_home.visit.open(session, "en", "", request)
+        spoken = at_home.language.say_again(session, arranged, None, "gguf", None, "score", request)
+        for slot in ("keep_head", "library_head"):
+            assert said in opened[slot]
+            assert said in spoken[slot]
 
 
 @pytest.mark.parametrize("host", ["localhost:7860", "[::1]:7860", "studio.example:7860"])

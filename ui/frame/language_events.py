@@ -26,8 +26,8 @@ SAID_AGAIN = (
     "votes",
     *("adapter_facts", "download", "norms", "shelf", "beside", "undo"),
     *("compare_head", "told_with", "batch_table"),
-    *("checks", "warning", "proof", "prove", "export", "keep_told", "teach_told"),
-    *("library_told", "library_kept", "library_undo"),
+    *("checks", "warning", "proof", "prove", "export", "keep_head", "keep_told", "teach_told"),
+    *("library_head", "library_told", "library_kept", "library_undo"),
     *("report_group", "report", "report_card"),
     *("measure_told", "measure_of", "measure_stages", "measure_found", "measure_train_of"),
 )
@@ -78,6 +78,7 @@ class LanguageEvents:
             "votes": votes_html(session.turns),
             "batch_table": batch_html(session.batch),
             "export": gr.Button(export_do(target)),
+            **self.library.heads(request),
             "keep_told": "",
             "teach_told": "",
             "library_told": "",

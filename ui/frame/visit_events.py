@@ -9,6 +9,7 @@ import gradio as gr
 from ui.frame.events import PageEvents
 from ui.shared import App, Updates
 from ui.state import Session
+from ui.tabs.library.events import LibraryEvents
 from ui.tabs.measure.events import MeasureEvents
 from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.batch.events import BatchEvents
@@ -31,6 +32,7 @@ class VisitEvents:
     compare: CompareEvents
     batch: BatchEvents
     measure: MeasureEvents
+    library: LibraryEvents
 
     def open(self, session: Session, code: str, key: str, request: gr.Request) -> Updates:
         """Restore the visit of the browser's key, or start a new one.
@@ -54,6 +56,7 @@ class VisitEvents:
                 "session": visit,
                 "visit": gr.HTML(visit_key=visit.key, outcome=outcome),
                 **self.page.refresh_load(visit),
+                **self.library.heads(request),
                 **(self._bring_back(visit, request) if outcome == "back" else {}),
             }
 

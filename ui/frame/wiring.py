@@ -77,6 +77,7 @@ def wire_visit(
         **page.does(
             on.open,
             f"session visit instruction inbox strength measure_told {_LOAD} {OPENED} {SHOWN} "
+            "keep_head library_head "
             f"batch_table batch_inputs batch_start batch_stop batch_file {ROWS} "
             f"{measured(measure)} {' '.join(controls)}",
             inputs=[session, frame.language, foot.brought],

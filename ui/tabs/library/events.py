@@ -12,13 +12,14 @@ from dnd_engine.library import DamagedEntry, Entry, Library
 from dnd_engine.lora.provenance import Recipe, read_recipe
 from dnd_engine.prompts.words import one_line
 from ui.frame.view import progress_words
-from ui.markup import busy, esc, faults, notice
+from ui.markup import busy, esc, faults, notice, remark
 from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
 from ui.state import Kept, Made, Run, Session
-from ui.tabs.library.view import entry_words
+from ui.tabs.library.view import entry_words, library_head_html
 from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.runs.events import RunEvents
+from ui.tabs.workbench.take.view import keep_head_html
 from ui.text import _
 
 
@@ -67,9 +68,17 @@ class LibraryEvents:
             words = f"{words} {locked_words()}"
         return {"keep_name": gr.Textbox(entry.name), "keep_told": notice(words)}
 
+    def heads(self, request: gr.Request) -> Updates:
+        """Say how long this visitor's adapters are kept; without the owner's key, for the visit."""
+        ends = not self._app.is_own(request)
+        return {
+            "keep_head": keep_head_html(ends=ends),
+            "library_head": library_head_html(ends=ends),
+        }
+
     def open_library(self, session: Session, chosen: str | None, request: gr.Request) -> Updates:
         """List the stored adapters afresh: another process may have changed them."""
-        told = notice(locked_words()) if self._app.is_locked_out(request) else ""
+        told = remark(locked_words()) if self._app.is_locked_out(request) else ""
         return {"library_told": told, **self.listed(session, request, chosen)}
 
     def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:

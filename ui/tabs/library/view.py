@@ -38,6 +38,8 @@ class LibraryPanel:
 
     PREFIX: ClassVar[str] = "library_"
 
+    head: gr.HTML
+    """Says how long adapters are kept, which depends on the visitor."""
     bring: gr.UploadButton
     told: gr.HTML
     empty: gr.HTML
@@ -57,20 +59,12 @@ def library_panel(*, shared: bool) -> LibraryPanel:
     """Lay out the tab.
 
     Args:
-        shared: Whether the library ends with the visit.
+        shared: Whether the page serves others.
     """
-    importing = _(
-        "Import takes a PEFT zip or a recipe. The recipe's prompt files must be on the "
-        "canvas unless it contains their text."
-    )
     nothing = _("Nothing kept yet. Make an adapter on the Workbench and press Keep or export.")
     with gr.Column(elem_id="dnd-library", elem_classes="dnd-panel", min_width=0):
         with gr.Row(elem_id="dnd-library-head"):
-            gr.HTML(
-                drawn(heading, _("Library"), where_words(shared=shared), importing),
-                padding=False,
-                min_width=0,
-            )
+            head = gr.HTML(drawn(library_head_html, ends=shared), padding=False, min_width=0)
             bring = gr.UploadButton(
                 _("Import"),
                 file_types=[".zip", ".json"],
@@ -108,6 +102,7 @@ def library_panel(*, shared: bool) -> LibraryPanel:
             delete = gr.Button(_("Delete"), size="md", min_width=0, elem_id="dnd-kept-delete")
         undo = gr.Button("", visible=False, size="md", min_width=0, elem_id="dnd-kept-undo")
     return LibraryPanel(
+        head=head,
         bring=bring,
         told=told,
         empty=empty,
@@ -121,6 +116,19 @@ def library_panel(*, shared: bool) -> LibraryPanel:
         delete=delete,
         undo=undo,
     )
+
+
+def library_head_html(*, ends: bool) -> str:
+    """Draw the heading of the tab.
+
+    Args:
+        ends: Whether the library ends with the visit.
+    """
+    importing = _(
+        "Import takes a PEFT zip or a recipe. The recipe's prompt files must be on the "
+        "canvas unless it contains their text."
+    )
+    return heading(_("Library"), where_words(ends=ends), importing)
 
 
 def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) -> str:

@@ -7,7 +7,7 @@ import gradio as gr
 
 from dnd_engine.errors import DndError
 from dnd_engine.limits import FIXED
-from ui.markup import notice
+from ui.markup import remark
 from ui.shared import App, Updates, broke
 from ui.state import AskMode, Batch, Made, Place, Session
 from ui.tabs.workbench.batch.view import batch_html, write_batch
@@ -43,7 +43,7 @@ class BatchEvents:
         inputs = tuple(line.strip() for line in text.splitlines() if line.strip())
         session.batch = None
         if not inputs:
-            words = notice(_("Type or paste your inputs first, one per line."))
+            words = remark(_("Type or paste your inputs first, one per line."))
             return {"batch_table": words, **_buttons(running=False)}
         batch = Batch(
             inputs,

@@ -4,7 +4,7 @@ import gradio as gr
 
 from dnd_engine.errors import DndError
 from dnd_engine.serving.chat import list_models
-from ui.markup import faults, notice
+from ui.markup import faults, remark
 from ui.shared import App, Updates, locked_words
 from ui.state import RemoteSide, Session
 from ui.tabs.workbench.compare.events import CompareEvents
@@ -23,13 +23,13 @@ class RemoteEvents:
         """List the server's models."""
         # This server would send requests for a stranger, also to addresses only it can reach.
         if not self._app.is_own(request):
-            return {"remote_told": notice(locked_words())}
+            return {"remote_told": remark(locked_words())}
         try:
             models = list_models(url, key)
         except DndError as error:
             return {"remote_told": _refused(error)}
         if not models:
-            return {"remote_told": notice(_("The server lists no models."))}
+            return {"remote_told": remark(_("The server lists no models."))}
         first, *others = models
         return {
             "remote_base": gr.Dropdown(choices=list(models), value=first),
@@ -48,7 +48,7 @@ class RemoteEvents:
     ) -> Updates:
         """Use the server from the next question on."""
         if not self._app.is_own(request):
-            return {"remote_told": notice(locked_words())}
+            return {"remote_told": remark(locked_words())}
         if not url.strip() or not base or not adapter:
             words = _("Give the address and both models; List models shows what the server has.")
             return {"remote_told": faults(_("Something is missing."), words)}

@@ -19,6 +19,8 @@ class TakePanel:
     """Components of the panel."""
 
     take_box: gr.Row
+    keep_head: gr.HTML
+    """Says how long adapters are kept, which depends on the visitor."""
     keep_name: gr.Textbox
     keep_texts: gr.Checkbox
     keep: gr.Button
@@ -55,7 +57,7 @@ def take_panel(*, shared: bool) -> TakePanel:
         elem_id="dnd-take", elem_classes="dnd-panel", visible=False, equal_height=False
     ) as box:
         with gr.Column(elem_id="dnd-take-keep", min_width=0):
-            _heading(_("Keep"), where_words(shared=shared))
+            head = gr.HTML(drawn(keep_head_html, ends=shared), padding=False, min_width=0)
             name = Textbox(
                 label=_("Name"),
                 max_lines=1,
@@ -125,6 +127,7 @@ def take_panel(*, shared: bool) -> TakePanel:
         close = gr.Button(_("Close"), size="md", min_width=0, elem_id="dnd-take-close")
     return TakePanel(
         take_box=box,
+        keep_head=head,
         keep_name=name,
         keep_texts=texts,
         keep=keep,
@@ -147,9 +150,18 @@ def export_do(target: str) -> str:
     return _("Push to the Hub") if target == HUB else _("Export")
 
 
-def where_words(*, shared: bool) -> str:
-    """Say how long stored adapters are kept."""
-    if shared:
+def keep_head_html(*, ends: bool) -> str:
+    """Draw the heading of Keep.
+
+    Args:
+        ends: Whether the library ends with the visit.
+    """
+    return heading(_("Keep"), where_words(ends=ends))
+
+
+def where_words(*, ends: bool) -> str:
+    """Say how long stored adapters are kept; `ends` as for `keep_head_html`."""
+    if ends:
         return _(
             "Adapters are kept for this visit only and deleted when it ends. Download "
             "what you want to keep."
