@@ -430,6 +430,7 @@ function receive(message) {
       setTimeout(() => trigger("read")); // after the value, which it is about
     }
   } else if (message.op === "load") {
+    undoOffered = false;
     for (const set of message.sets) {
       let bucket = buckets.find(({ name, preset }) => preset === set.bucket || name === _(set.bucket));
       if (!bucket) {

@@ -286,6 +286,18 @@ def test_clear_brings_the_empty_zone_back_and_undo_the_files(visit: Visit, write
     expect(visit.card("a.txt", within="SQL")).to_be_visible()
 
 
+def test_examples_loaded_after_clear_are_not_mixed_with_what_undo_would_bring_back(
+    visit: Visit, write: Write
+) -> None:
+    visit.add_first(write("a.txt", LINES))
+    visit.page.locator(".dnd-clear").click()
+    undo = visit.page.get_by_role("button", name="Undo")
+    expect(undo).to_be_visible()
+    visit.page.locator("#dnd-example-sql").click()
+    expect(visit.page.locator(".dnd-card").first).to_be_visible()
+    expect(undo).to_be_hidden()
+
+
 BAD = {
     "empty.txt": (b"", "empty file"),
     "photo.txt": (b"\x89PNG\r\n" + bytes(200), "PNG image"),
