@@ -11,7 +11,7 @@ from dnd_engine.config import RefineConfig
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
-from ui.markup import brief, error_notice
+from ui.markup import brief, busy, error_notice
 from ui.progress import step_words
 from ui.shared import App, Updates
 from ui.state import Made, Session
@@ -36,6 +36,10 @@ _MIN_LABELS = RefineConfig().least_prompts
 
 
 _PROOF_STEPS: Mapping[str, str] = {"decode": N_("Making the others"), "check": N_("Measuring")}
+
+
+_CHECKING = N_("Checking on your prompts whether it works. You can chat meanwhile.")
+"""Said in the verdict's place: on a phone, the panel of checks is far below."""
 
 
 class AdapterEvents:
@@ -278,10 +282,10 @@ def checked(made: Made) -> Updates:
         "prove": gr.Button(_("Find out") if made.proof is None else _("Measure again")),
     }
     if made.inspection is None:
-        state = checks_html("running")
+        state, told = checks_html("running"), busy(_(_CHECKING))
         if made.check_failed:
-            state = checks_html("failed", message=made.check_failed)
-        return {"checks": state, "warning": "", **proof}
+            state, told = checks_html("failed", message=made.check_failed), ""
+        return {"checks": state, "warning": told, **proof}
     updates: Updates = {
         **proof,
         "checks": checks_html("done", made.inspection, taught=made.taught),

@@ -6,12 +6,14 @@ from dataclasses import replace
 import gradio as gr
 
 from dnd_engine.errors import ImprintError
+from ui.markup import remark
 from ui.shared import App, Updates
 from ui.stages import Stages
 from ui.state import Made, Run, Session
 from ui.tabs.workbench.adapter.checks_view import checks_html
 from ui.tabs.workbench.adapter.events import facts_of, offered
 from ui.tabs.workbench.runs.events import RunEvents, Stopped
+from ui.text import _
 
 
 class ImprintEvents:
@@ -35,7 +37,11 @@ class ImprintEvents:
         if not wanted:
             return offered(session)
         # Checks wait until it is known which adapter stays.
-        return {**self._begin(session, made, run.question), "checks": checks_html("waiting")}
+        return {
+            **self._begin(session, made, run.question),
+            "checks": checks_html("waiting"),
+            "warning": remark(_("The verdict follows once the instruction is imprinted.")),
+        }
 
     def order(self, session: Session) -> Updates:
         """Request an imprint of the adapter in the bar that was stopped, undone or disabled."""

@@ -54,7 +54,9 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
     following = [
         event.then(
             **page.does(
-                on.imprint.begin_imprint, f"{OVER} checks", inputs=[session, prompts.imprint]
+                on.imprint.begin_imprint,
+                f"{OVER} checks warning",
+                inputs=[session, prompts.imprint],
             ),
             **AFTERWARDS,
         )
