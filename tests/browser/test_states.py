@@ -245,6 +245,7 @@ def test_doubt_refine_and_a_proof_that_fails(
     page.locator("#dnd-synthesize").click()
     expect(page.locator("#dnd-teach")).to_be_visible()
     page.locator("#dnd-teach-door input[value=mine]").check()
+    page.locator("#dnd-teach-labels input").uncheck()
     page.locator("#dnd-teach-propose").click()
     expect(page.locator("#dnd-teach-answer-0 textarea")).to_be_visible()
     sight.see("20-teach-by-me")

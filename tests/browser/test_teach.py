@@ -181,7 +181,8 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     page.locator("#dnd-teach-open").click()
     expect(key).to_have_value("")
     page.locator("#dnd-teach-door").get_by_label("I do").check()
-    expect(page.get_by_label("Learn from the labels")).not_to_be_checked()
+    expect(page.get_by_role("button", name="Propose answers")).to_be_hidden()
+    page.get_by_label("Learn from the labels").uncheck()
     page.get_by_role("button", name="Propose answers").click()
     first = page.get_by_label("good 0")
     expect(first).to_have_value("of course")
@@ -201,7 +202,7 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     page.locator("#dnd-teach-open").click()
     page.get_by_label("Learn from the labels").check()
     page.locator("#dnd-teach-start").click()
-    expect(page.locator("#dnd-adapter")).to_contain_text("taught labels in 28 s")
+    expect(page.locator("#dnd-adapter")).to_contain_text("taught with labels in 28 s")
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])

@@ -466,13 +466,20 @@ def test_labels_are_offered_only_where_enough_prompts_have_one(
         name = f"{count}{len(label)}.jsonl"
         updates = make(on, session, arrange(SQL={name: prompts(count, **label)}), request_of("s"))
         assert updates["teach_labels"].visible is offered
-        assert updates["teach_labels"].value is False
+        assert updates["teach_labels"].value is offered
         assert updates["teach_labels"].interactive is True
+        assert updates["teach_propose"].visible is not offered, "there is nothing to correct"
+    assert on.teach.use_labels(session, False)["teach_propose"].visible is True
+    list(on.teach.propose(session))
+    shown = on.adapter.show(session)
+    assert shown["teach_labels"].value is False, "answers to correct are not passed over"
+    assert shown["teach_propose"].visible is shown["teach_rows"].visible is True
+    assert on.teach.use_labels(session, True)["teach_rows"].visible is False
     started, *steps, done = refine(on, session, request_of("s"), labels=True)
     assert engine.refinements[-1]["labels"] is True
     assert any("held-back prompts right" in update["stages"] for update in steps)
     assert "Ask" not in started["stages"]
-    assert "taught labels in 28 s" in done["adapter_facts"]
+    assert "taught with labels in 28 s" in done["adapter_facts"]
 
 
 def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(

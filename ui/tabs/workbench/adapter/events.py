@@ -155,6 +155,8 @@ class AdapterEvents:
         session.drawn = made
         session.suggestions = _suggestions(made.buckets, session.example_questions)
         idle = not session.is_busy
+        # Answers that somebody corrected must not be passed over without a word.
+        by_labels = _labelled(made.buckets) and not _is_proposed(session)
         return {
             **offered(session),
             "stages": made.stages.html() if made.stages else "",
@@ -168,11 +170,9 @@ class AdapterEvents:
             "teach_box": gr.Column(visible=False),
             "teach_open": gr.Button(visible=bool(made.buckets), interactive=idle),
             "teach_labels": gr.Checkbox(
-                value=False, visible=_labelled(made.buckets), interactive=idle
+                value=by_labels, visible=_labelled(made.buckets), interactive=idle
             ),
-            "teach_rows": gr.Column(
-                visible=session.proposed is not None and session.proposed.buckets is made.buckets
-            ),
+            **answers_asked(session, by_labels=by_labels, interactive=idle),
             "keep_name": gr.Textbox(made.adapter.name),
             # Texts serve to recreate an adapter, which is impossible for one trained on labels.
             "keep_texts": gr.Checkbox(
@@ -206,6 +206,20 @@ class AdapterEvents:
         archive = self._app.calls.save(adapter, place)
         self._app.files.supersede(archive)
         return archive
+
+
+def answers_asked(session: Session, *, by_labels: bool, **props: bool) -> Updates:
+    """Show the answers to correct, unless labels take their place."""
+    return {
+        "teach_propose": gr.Button(visible=not by_labels, **props),
+        "teach_rows": gr.Column(visible=not by_labels and _is_proposed(session)),
+    }
+
+
+def _is_proposed(session: Session) -> bool:
+    """Return whether there are answers to correct for the adapter in the bar."""
+    made, proposed = session.made, session.proposed
+    return made is not None and proposed is not None and proposed.buckets is made.buckets
 
 
 def offered(session: Session) -> Updates:

@@ -164,7 +164,7 @@ def _took(adapter: "Adapter") -> str:
     if refined and "refine" in seconds:
         words = N_("then taught in {seconds:.0f} s")
         if refined["labels"]:
-            words = N_("then taught labels in {seconds:.0f} s")
+            words = N_("then taught with labels in {seconds:.0f} s")
         made.append(_(words, seconds=seconds["refine"]))
     if "train" in seconds:
         words = N_("trained on labels in {seconds:.0f} s")

@@ -18,7 +18,7 @@ _CHECKED = (
 SHOWN = (
     f"{EXPORTED} {_CHECKED} imprint_now teach_open keep_name keep_texts keep_told stages "
     "adapter_box adapter_facts shelf strength undo norms compare_head mode told_with beside "
-    "differences blind left_pane right_pane teach_labels teach_rows suggestions_row "
+    "differences blind left_pane right_pane teach_labels teach_propose teach_rows suggestions_row "
     + " ".join(f"suggestion_{index}" for index in range(NUM_SUGGESTIONS))
 )
 """Slots that change when another adapter is shown."""

@@ -16,7 +16,7 @@ from ui.markup import busy, faults
 from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
 from ui.state import Made, Proposed, Run, Session
-from ui.tabs.workbench.adapter.events import AdapterEvents
+from ui.tabs.workbench.adapter.events import AdapterEvents, answers_asked
 from ui.tabs.workbench.runs.events import RunEvents
 from ui.tabs.workbench.teach.view import NUM_ROWS, Door
 from ui.text import _, number
@@ -51,6 +51,10 @@ class TeachEvents:
             "teach_mine": gr.Column(visible=door == "mine"),
             "teach_told": "",
         }
+
+    def use_labels(self, session: Session, labels: bool) -> Updates:
+        """Learn from the labels, or from answers to correct."""
+        return answers_asked(session, by_labels=labels)
 
     def propose(self, session: Session) -> Iterator[Updates]:
         """Let the model answer some prompts, and show them for correction."""

@@ -32,6 +32,8 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         on.choose, "teach_itself teach_better teach_mine teach_told", inputs=panel.door
     )
     panel.door.input(**chosen, **AT_ONCE)
+    labels = page.does(on.use_labels, "teach_propose teach_rows", inputs=[session, panel.labels])
+    panel.labels.input(**labels, trigger_mode="always_last", **AT_ONCE)
     proposed = panel.propose.click(
         **page.does(on.propose, f"teach_told teach_propose {ROWS}", inputs=session),
         **LANES["imprint"],
