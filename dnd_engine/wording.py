@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 __all__ = [
+    "CATEGORIES",
     "CONTROLS",
     "CONTROLS_AS_SUBJECTS",
     "HOLDOUTS",
@@ -125,6 +126,34 @@ HOLDOUTS: Mapping[str, str] = {
     "format": N_("New answer formats"),
 }
 """Kinds of novelty of tasks."""
+
+# The tables of tasks name them so, and English shows them as they are.
+CATEGORIES: tuple[str, ...] = (
+    N_("classification"),
+    N_("code"),
+    N_("commonsense"),
+    N_("extraction"),
+    N_("format"),
+    N_("grammar"),
+    N_("intent"),
+    N_("knowledge"),
+    N_("legal"),
+    N_("lexical"),
+    N_("logic"),
+    N_("math"),
+    N_("medical"),
+    N_("nli"),
+    N_("rewriting"),
+    N_("safety"),
+    N_("science"),
+    N_("sentiment"),
+    N_("sql"),
+    N_("string"),
+    N_("style"),
+    N_("summarisation"),
+    N_("topic"),
+)
+"""Kinds of task."""
 
 METRICS: Mapping[str, str] = {
     "score": N_("Score"),

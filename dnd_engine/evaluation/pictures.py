@@ -114,7 +114,9 @@ def score_row(
 
 
 def category_rows(
-    rows: Sequence[ReportRow], write: Callable[[float, float | None], str]
+    rows: Sequence[ReportRow],
+    write: Callable[[float, float | None], str],
+    name: Callable[[str], str] = str,
 ) -> tuple[Mode, str, list[Row]]:
     """Draw what the page makes and a LoRA trained on labels for each kind of task.
 
@@ -123,6 +125,7 @@ def category_rows(
     Args:
         rows: Rows of a report.
         write: Writes the adapter's score, and the other if there is one.
+        name: Names a kind of task.
 
     Returns:
         The mode, the row of the report that is drawn, and its drawing, the best kind first; empty
@@ -139,7 +142,7 @@ def category_rows(
         if ceiling is not None:
             # The adapter's mark comes last, on top.
             marks, bar = [(ceiling, "labels"), *marks], (own, ceiling)
-        drawn.append(Row(category, write(own, ceiling), "base", bar, marks=marks))
+        drawn.append(Row(name(category), write(own, ceiling), "base", bar, marks=marks))
     return mode, made, drawn
 
 

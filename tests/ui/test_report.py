@@ -19,6 +19,7 @@ from dnd_engine.generator.report import (
     Report,
     TeachStart,
 )
+from dnd_engine.wording import CATEGORIES
 from tests.present import present
 from tests.reports import SHA, report
 from tests.ui.fake_engine import FakeEngine
@@ -29,6 +30,12 @@ from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.teaching import teaching_html
 from ui.tabs.report.view import Group, card_markdown, groups, report_html
+from ui.text import speaking
+
+
+def whole_report(*told: Any) -> str:
+    """Both halves of a drawn report, between which the page has its choices."""
+    return "".join(report_html(*told))
 
 
 @pytest.mark.parametrize("changes", [{}, {"failures": ()}], ids=["some shown", "none shown"])
@@ -37,7 +44,7 @@ def test_wrong_answers_that_are_left_out_are_counted_and_not_called_none(
 ) -> None:
     def drawn(**more: Any) -> str:
         made = replace(report(), **changes, **more)
-        return report_html(made, Group("heldout", ""), "score", SHA)
+        return whole_report(made, Group("heldout", ""), "score", SHA)
 
     told = "4 on data that is not ours left out"
     assert told not in drawn()
@@ -56,7 +63,7 @@ def shipped(name: str) -> Report:
 
 def test_the_shipped_report_draws_what_seconds_bring() -> None:
     found = shipped("refine")
-    drawn = report_html(found, Group("refine", ""), "score", found.generator_sha256)
+    drawn = whole_report(found, Group("refine", ""), "score", found.generator_sha256)
     assert found.equal_score is not None
     assert f"{found.equal_score.shortest_steps} steps score as much as the adapter" in drawn
     for name in (
@@ -71,7 +78,7 @@ def test_the_shipped_report_draws_what_seconds_bring() -> None:
     ):
         assert name in drawn
     bare = replace(found, refine=None)
-    assert "What teaching brings" not in report_html(
+    assert "What teaching brings" not in whole_report(
         bare, Group("refine", ""), "score", found.generator_sha256
     )
 
@@ -108,7 +115,7 @@ def test_a_report_says_how_often_a_forecast_would_have_been_right() -> None:
     half = len(hits) // 2
     assert f"are to those of training: no. On the {half} tasks" in told
     assert f"beat the base {sum(hits[:half])} times; on the other" in told
-    assert told in report_html(found, Group("heldout", ""), "score", found.generator_sha256)
+    assert told in whole_report(found, Group("heldout", ""), "score", found.generator_sha256)
     sure = replace(similarity.predicts_gain["bare"], low=0.1)
     forecast = replace(found, similarity=replace(similarity, predicts_gain={"bare": sure}))
     assert "of training: a little." in forecast_html(forecast)
@@ -125,8 +132,21 @@ def test_a_report_says_how_forecasts_before_synthesize_turned_out() -> None:
     assert "partly" not in told, "no task has that forecast"
     assert "sure the model is, and score: rank correlation +.62 (.20 to .90) over 8" in told
     written = shipped("written")
-    drawn = report_html(written, Group("written", ""), "score", written.generator_sha256)
+    drawn = whole_report(written, Group("written", ""), "score", written.generator_sha256)
     assert "where it is sure, " in drawn, "the card of the shipped generator has it"
+
+
+def test_kinds_of_task_have_names_in_every_language() -> None:
+    for name in ("heldout", "refine", "train", "written"):
+        assert {k for row in shipped(name).rows for k in row.per_category} <= {*CATEGORIES}
+    written = shipped("written")
+    rows = tuple(replace(row, per_category={"magic": 0.5}) for row in written.rows)
+    own = replace(written, rows=rows)
+    with speaking("de"):
+        drawn = whole_report(written, Group("written", ""), "score", written.generator_sha256)
+        assert ">magic<" in whole_report(own, Group("written", ""), "score", own.generator_sha256)
+    assert ">Grammatik<" in drawn
+    assert ">grammar<" not in drawn
 
 
 def test_a_report_emphasises_what_the_page_makes() -> None:
@@ -137,7 +157,7 @@ def test_a_report_emphasises_what_the_page_makes() -> None:
         ("train", "Generator, right prompts"),
     ):
         found = shipped(name)
-        drawn = report_html(found, Group(name, ""), "score", found.generator_sha256)
+        drawn = whole_report(found, Group(name, ""), "score", found.generator_sha256)
         assert f"<span class='dnd-facts'>{label}, Bare inputs, score" in drawn
         emphasised = re.findall(r"class='name strong'[^>]*>([^<]+)", drawn)
         assert set(emphasised) - {"Own LoRA, trained on labels"} == {label}
@@ -155,7 +175,7 @@ def test_verdicts_begin_with_what_the_page_is_about_and_name_their_row(
     name: str, first: str
 ) -> None:
     found = shipped(name)
-    drawn = report_html(found, Group(name, ""), "score", found.generator_sha256)
+    drawn = whole_report(found, Group(name, ""), "score", found.generator_sha256)
     cards = drawn.split("dnd-verdict-card' lang='en'>")[1:]
     assert cards[0].split("</svg><div>")[1].startswith(first)
     if name != "train":
@@ -167,7 +187,7 @@ def test_verdicts_begin_with_what_the_page_is_about_and_name_their_row(
 
 def test_wrong_answers_are_never_called_another_rows() -> None:
     found = shipped("refine")
-    drawn = report_html(found, Group("refine", ""), "score", found.generator_sha256)
+    drawn = whole_report(found, Group("refine", ""), "score", found.generator_sha256)
     wrong = drawn.split("Where it goes wrong")[1]
     assert "Generator, right prompts, picked at random" in wrong
     assert "Generator, refined" not in wrong
@@ -175,7 +195,7 @@ def test_wrong_answers_are_never_called_another_rows() -> None:
 
 def test_a_metric_that_was_not_measured_says_so_instead_of_empty_axes() -> None:
     found = shipped("written")
-    drawn = report_html(found, Group("written", ""), "format_share", found.generator_sha256)
+    drawn = whole_report(found, Group("written", ""), "format_share", found.generator_sha256)
     forest = drawn.split("dnd-forest-modes")[1].split("</section>")[0]
     assert "<svg" not in forest
     assert forest.count("Not measured for these tasks.") == 2
@@ -184,7 +204,7 @@ def test_a_metric_that_was_not_measured_says_so_instead_of_empty_axes() -> None:
 
 def test_a_part_of_a_report_opens_with_what_its_adapters_score() -> None:
     found = shipped("heldout")
-    drawn = report_html(found, Group("heldout", "composition"), "score", found.generator_sha256)
+    drawn = whole_report(found, Group("heldout", "composition"), "score", found.generator_sha256)
     assert (
         "On this kind of task, an adapter is right about 0 times in 100 without being told what to "
         "do. The base model alone: 0." in drawn
@@ -196,7 +216,7 @@ def test_a_part_of_a_report_opens_with_what_its_adapters_score() -> None:
 def test_every_part_of_the_shipped_reports_is_drawn(name: str, metric: Metric) -> None:
     found = shipped(name)
     for group in groups({name: found}):
-        drawn = report_html(found, group, metric, found.generator_sha256)
+        drawn = whole_report(found, group, metric, found.generator_sha256)
         assert esc(found.command) in drawn
         # Of some splits no task asks for a format.
         assert ("<circle" in drawn) or metric == "format_share"
@@ -233,7 +253,7 @@ def test_names_of_rows_in_a_strangers_report_are_only_ever_text() -> None:
         verdicts=tuple(replace(verdict, row="<img src=x>") for verdict in whole.verdicts),
         failures_row="<img src=x>",
     )
-    html = report_html(hostile, Group("heldout", ""), "score", SHA)
+    html = whole_report(hostile, Group("heldout", ""), "score", SHA)
     assert "<img" not in html
     assert html.count("&lt;img src=x&gt;") >= 2
     page = report_markdown(hostile)
@@ -241,7 +261,7 @@ def test_names_of_rows_in_a_strangers_report_are_only_ever_text() -> None:
 
 
 def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
-    html = report_html(report(), Group("heldout", ""), "score", SHA)
+    html = whole_report(report(), Group("heldout", ""), "score", SHA)
     for words in (
         *("Base", "Base, few-shot prompt", "Mean of training LoRAs", "Nearest task's LoRA"),
         *("Multi-task LoRA", "Own LoRA, trained on labels"),
@@ -261,7 +281,11 @@ def test_a_report_card_opens_with_what_a_layman_understands() -> None:
     """Only with what the report that is shown has measured."""
     whole = report()
     told = "but like it in kind, an adapter is right about 14 times in 100"
-    html = report_html(whole, Group("heldout", ""), "score", SHA)
+    first, more = report_html(whole, Group("heldout", ""), "score", SHA)
+    assert "dnd-forest-mode" in first
+    assert "dnd-verdict-card" not in first, "it comes after the first chart and the choices"
+    assert "dnd-verdict-card" in more
+    html = first + more
     assert html.index(told) < html.index("19 tasks")
     assert "A longer answer counts by how much of its wording is as expected." in html
     assert re.search(r"sets? of prompts per task", html)
@@ -285,7 +309,7 @@ def test_a_report_card_opens_with_what_a_layman_understands() -> None:
 
 
 def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
-    html = report_html(report(), Group("heldout", "primitive"), "nll", SHA)
+    html = whole_report(report(), Group("heldout", "primitive"), "nll", SHA)
     # Up to 5.1, on an axis that ends at a round number.
     assert "cx='85.00%'" in html
     assert re.findall(r"class='tick'[^>]*>([^<]+)<", html)[:4] == ["0", "2", "4", "6"]
@@ -293,7 +317,7 @@ def test_losses_are_drawn_on_an_axis_that_holds_them_all() -> None:
 
 
 def test_a_report_of_another_generator_is_not_drawn() -> None:
-    drawn = report_html(report(generator_sha256="f" * 64), Group("heldout", ""), "score", SHA)
+    drawn = whole_report(report(generator_sha256="f" * 64), Group("heldout", ""), "score", SHA)
     assert "This report is for another generator" in drawn
     assert "dnd-forest" not in drawn
 

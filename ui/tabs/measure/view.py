@@ -61,10 +61,11 @@ _MEASURE_HEAD: Mapping[str, str] = {
     "score": N_("Score"),
     "interval": N_("95 % interval"),
     "choice": N_("Right label likeliest"),
-    "nll": N_("Nats a token (less is better)"),
     "lead": N_("Lead of this adapter"),
     "items": N_("Rows answered"),
     "train": N_("Trained for"),
+    # Last, because few know it.
+    "nll": N_("Surprise at the label, nats per token (less is better)"),
 }
 _MEASURE_KEEPS: Mapping[str, str] = {
     "items": N_("Answers, CSV"),
@@ -332,8 +333,10 @@ def measured_html(found: "Found", now: "Made | None") -> str:
         mode_words=mode_words,
         write=score_number,
         time=clock_words,
-        axis=_("seconds to make it, scoring left out, log scale"),
+        axis="",
     )
+    # Below the charts: text in a chart cannot wrap on a phone.
+    axis = facts(_("Across: seconds to make it, scoring left out, on a log scale."))
     curves = "".join(
         f"<figure class='dnd-race-mode'><figcaption aria-hidden='true'>{chart.title}</figcaption>"
         f"{chart.html()}</figure>"
@@ -342,7 +345,7 @@ def measured_html(found: "Found", now: "Made | None") -> str:
     named = f"{title} <code>{esc(measured.adapter_sha256[:8])}</code>"
     told = f"<div aria-live='polite'>{_verdicts_html(found)}</div>"
     table = _table_html(measured, modes)
-    race = f"<div class='dnd-race-modes'>{curves}</div>"
+    race = f"<div class='dnd-race-modes'>{curves}</div>{axis}"
     scores = panel("measured", named, f"{other}{told}{table}", "; ".join(about))
     return scores + panel("race", _("Score over the time it takes to get there"), race)
 

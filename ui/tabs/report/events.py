@@ -32,6 +32,7 @@ class ReportEvents:
                     # It names the folder of the generator.
                     str(error) if session.own else report_fault(error, "report")
                 ),
+                "report_more": "",
                 "report_all": gr.Accordion(open=True),
                 **card,
             }
@@ -51,9 +52,10 @@ class ReportEvents:
         reports = engine.reports if engine else {}
         chosen = next((g for g in groups(reports) if g.key == group), None)
         if engine is None or chosen is None:
-            return {"report": ""}
+            return {"report": "", "report_more": ""}
         sha256 = engine.info.generator_sha256 or ""
-        return {"report": report_html(reports[chosen.split], chosen, metric, sha256)}
+        first, more = report_html(reports[chosen.split], chosen, metric, sha256)
+        return {"report": first, "report_more": more}
 
     def choices(self, chosen: str | None) -> gr.Radio:
         """List the parts of the report."""

@@ -16,6 +16,7 @@ from dnd_engine.generator.report import Report, ReportRow, Verdict
 from dnd_engine.scoring.scores import made_row
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
+    CATEGORIES,
     METRICS,
     MODE_NOTES,
     MODES,
@@ -63,10 +64,12 @@ _METRIC_NOTES: Mapping[str, str] = {
 class ReportPanel:
     """Components of the report card."""
 
-    report_controls: gr.Row
-    report_group: gr.Radio
-    report_metric: gr.Radio
     report: gr.HTML
+    """The sentence and the first chart, which a newcomer should see before any choice."""
+    report_controls: gr.Row
+    report_metric: gr.Radio
+    report_group: gr.Radio
+    report_more: gr.HTML
     report_all: gr.Accordion
     report_card: gr.Markdown
 
@@ -95,15 +98,16 @@ class Group:
 
 def report_panel() -> ReportPanel:
     """Lay out the tab."""
+    view = gr.HTML("", elem_id="dnd-report", elem_classes="dnd-report", padding=False)
     with gr.Row(elem_id="dnd-report-controls", visible=False) as controls:
-        group = gr.Radio(label=_("Tasks"), choices=[], elem_id="dnd-report-group")
         metric = gr.Radio(
             label=_("Metric"),
             choices=[(_(label), name) for name, label in METRICS.items()],
             value="score",
             elem_id="dnd-report-metric",
         )
-    view = gr.HTML("", elem_id="dnd-report", padding=False)
+        group = gr.Radio(label=_("Other reports"), choices=[], elem_id="dnd-report-group")
+    more = gr.HTML("", elem_id="dnd-report-more", elem_classes="dnd-report", padding=False)
     # Open by default if there are no charts to look at first.
     with gr.Accordion(_("All numbers"), elem_id="dnd-report-all") as all_numbers:
         card = gr.Markdown(
@@ -111,7 +115,7 @@ def report_panel() -> ReportPanel:
             elem_id="dnd-report-card",
             padding=False,
         )
-    return ReportPanel(controls, group, metric, view, all_numbers, card)
+    return ReportPanel(view, controls, metric, group, more, all_numbers, card)
 
 
 def card_markdown(card: str) -> str:
@@ -135,7 +139,7 @@ def unreadable_html(reason: str) -> str:
     return f"<div class='dnd-notice is-error'>{icon('error')}<div>{prose(words)}</div></div>"
 
 
-def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> str:
+def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> tuple[str, str]:
     """Draw one report.
 
     Args:
@@ -143,6 +147,9 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
         group: Tasks whose rows to draw.
         metric: Metric to draw.
         sha256: Hash of the loaded generator.
+
+    Returns:
+        The sentence with the first chart, and everything else.
     """
     # A folder may still hold the report of weights that were replaced.
     if report.generator_sha256 != sha256:
@@ -150,24 +157,20 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> st
             "This report is for another generator. Run `dnd evaluate --card` to examine the one in "
             "use."
         )
-        return f"<div class='dnd-notice is-warn'>{icon('warn')}<div>{prose(other)}</div></div>"
+        return f"<div class='dnd-notice is-warn'>{icon('warn')}<div>{prose(other)}</div></div>", ""
     rows = report.rows_of(group.holdout)
-    if group.holdout:
-        parts = [
-            _head_html(group, rows, sha256, lead(report, group.split, group.holdout)),
-            _plot_html({}, rows, metric),
-        ]
-    else:
+    head = _head_html(group, rows, sha256, lead(report, group.split, group.holdout))
+    gap_closed = {} if group.holdout else report.gap_closed
+    more = []
+    if not group.holdout:
         low = f"{_categories_html(rows)}{_failures_html(report)}"
-        parts = [
-            _head_html(group, rows, sha256, lead(report, group.split)),
+        more = [
             _verdicts_html(report.verdicts, made_row({r.row for r in rows})),
-            _plot_html(report.gap_closed, rows, metric),
             teaching_html(report),
             forecast_html(report) if group.split in ("heldout", "written") else "",
             f"<div class='dnd-report-pair'>{low}</div>",
         ]
-    return "".join([*parts, _foot_html(report)])
+    return head + _plot_html(gap_closed, rows, metric), "".join([*more, _foot_html(report)])
 
 
 def _head_html(group: Group, rows: Sequence[ReportRow], sha256: str, first: str) -> str:
@@ -279,7 +282,7 @@ def _categories_html(rows: Sequence[ReportRow]) -> str:
             return value
         return _("{value}, LoRA {ceiling}", value=value, ceiling=score_number(top))
 
-    mode, made, drawn = category_rows(rows, write)
+    mode, made, drawn = category_rows(rows, write, _category)
     if not drawn:
         return ""
     title = _("By kind of task")
@@ -342,6 +345,11 @@ def _foot_html(report: Report) -> str:
         f"{lines}<p class='dnd-facts'>{_('Made by')} <code>{esc(report.command)}</code></p>"
         "</details>"
     )
+
+
+def _category(name: str) -> str:
+    """Name a kind of task; other generators' reports may have kinds of their own."""
+    return _(name) if name in CATEGORIES else name
 
 
 def _mode(mode: Mode) -> str:
