@@ -35,6 +35,7 @@ from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.questions import Question
+from dnd_engine.wording import N_
 
 _BATCH_TOKENS = 384
 """Tokens per batch of one block: attention and its mask grow with their square, while a prefix that
@@ -167,8 +168,10 @@ def imprint(
         yield ImprintStep(stage="imprint", done=layer + 1, total=base.num_layers)
     if not any(explained) and len(rows) > 1:
         raise ImprintError(
-            "no layer predicts what the instruction does to a prompt that it was not fitted to. "
-            "Add prompts of the same kind, or use one instruction for all of them."
+            N_(
+                "no layer predicts what the instruction does to a prompt that it was not fitted "
+                "to. Add prompts of the same kind, or use one instruction for all of them."
+            )
         )
     answers = Counter(row.answered for row in rows)
     return Imprinted(
@@ -226,8 +229,10 @@ def _ask(
             yield ImprintStep(stage="ask", done=done, total=total)
     if not rows:
         raise ImprintError(
-            "the model answers nothing to these prompts, even with their instruction. Word the "
-            "instruction so that it asks for an answer."
+            N_(
+                "the model answers nothing to these prompts, even with their instruction. Word the "
+                "instruction so that it asks for an answer."
+            )
         )
     return rows
 

@@ -25,6 +25,7 @@ from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.synthesis.write import blank
+from dnd_engine.wording import N_
 
 
 def imprint_adapter(
@@ -50,8 +51,10 @@ def imprint_adapter(
     counting = [(bucket, pairs) for bucket in checked if (pairs := _imprintable(bucket))]
     if not counting:
         raise ImprintError(
-            "no prompt has an instruction and an input. Write the instruction, a blank line, "
-            "then the input; or give all of them one instruction."
+            N_(
+                "no prompt has an instruction and an input. Write the instruction, a blank line, "
+                "then the input; or give all of them one instruction."
+            )
         )
     parts = [leave_out(pairs, config, len(counting)) for _, pairs in counting]
     sources = [

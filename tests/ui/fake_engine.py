@@ -244,7 +244,7 @@ class FakeEngine(FakeMeasuring):
         if not any("IMPRINT" in text for text in texts):
             raise ImprintError(
                 "no prompt has an instruction and an input. Write the instruction, a blank line, "
-                "then the input."
+                "then the input; or give all of them one instruction."
             )
         asked, layers = len(texts), 30
         steps: list[tuple[str, Doing, int, int]] = [

@@ -201,7 +201,7 @@ def test_prompts_that_leave_nothing_to_imprint_are_no_failure(
     on.adapter.check(session)
     assert words in on.adapter.set_strength(session, 0.8)["adapter_facts"]
     with speaking("de"):
-        assert "Nicht eingeprägt: no prompt" in facts_of(session)
+        assert "Nicht eingeprägt: Kein Prompt" in facts_of(session)
 
 
 def test_an_adapter_from_the_library_can_have_nothing_to_imprint_either(

@@ -5,7 +5,8 @@ catalogue in `ui/locale`. `python -m ui.text` updates the catalogues from the co
 translations, which fall back to English.
 
 Messages of the engine (faults of files, errors, notes on what was read) and of a generator's report
-stay English: one process serves all visitors, and the command line shows the same.
+stay English: one process serves all visitors, and the command line shows the same. Only those that
+stay on the page are translated, such as verdicts and why nothing was imprinted.
 """
 
 from dnd_engine.progress import duration

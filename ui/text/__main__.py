@@ -28,6 +28,9 @@ _METHODS = [
     ("ui/**.py", "ui.text.extract:python"),
     ("dnd_engine/export/registry.py", "ui.text.extract:python"),
     ("dnd_engine/training/pictures.py", "ui.text.extract:python"),
+    # Reasons why nothing was imprinted, which stay in the adapter's bar.
+    ("dnd_engine/imprint/fit.py", "ui.text.extract:python"),
+    ("dnd_engine/synthesis/imprint.py", "ui.text.extract:python"),
     # The engine's descriptions of check results are in this one module.
     ("dnd_engine/checks/**.py", "ui.text.extract:python"),
     ("assets/*.js", "javascript"),

@@ -124,7 +124,7 @@ def adapter_html(
             )
         )
     if adapter.not_imprinted:
-        notes.append(_("Not imprinted: {why}", why=adapter.not_imprinted))
+        notes.append(_("Not imprinted: {why}", why=_(adapter.not_imprinted)))
     if lost := _lost(adapter):
         notes.append(
             _(
