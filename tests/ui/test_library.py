@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from dnd_engine.checks.results import Skills
 from dnd_engine.config import RefineConfig
 from dnd_engine.library import Entry, Library
 from dnd_engine.limits import PromptLimits
@@ -200,6 +201,25 @@ def test_the_list_tells_what_is_known_and_damaged_ones_can_only_be_deleted(
     assert chosen["library_actions"].visible is True
     assert chosen["library_load"].visible is False
     assert chosen["library_recipe"].visible is False
+
+
+def test_a_row_of_the_library_tells_the_verdict_and_its_warnings(
+    kept: tuple[Session, Entry],
+) -> None:
+    session, entry = kept
+    assert session.made is not None
+    found = session.made.inspection
+    assert found is not None
+    assert found.verdict is not None
+    _name, _facts, verdict, _checks = entry_words(entry, found).split("\n")
+    assert verdict == "It works without the instruction."
+    rarely = replace(found.verdict, outcome="with_instruction", same=2, num_prompts=6)
+    skills = Skills(before=20, after=9, lost=11, num_questions=24)
+    poor = entry_words(entry, replace(found, verdict=rarely, skills=skills))
+    assert (
+        "\nWarning: It rarely works without the instruction: for 2 of 6 prompts; "
+        "Gets other questions wrong.\n"
+    ) in poor
 
 
 def test_what_an_adapter_learnt_since_is_told_as_such(

@@ -503,6 +503,19 @@ def is_warned(
     return doubts or (judged is not None and judged.warns)
 
 
+def judgement_words(inspection: "Inspection", *, taught: Taught = "") -> str:
+    """Say the verdict in plain text, for a list; what warns comes in its place."""
+    # Agreement proves nothing once it was trained for.
+    verdict = inspection.verdict if taught in ("", "imprinted") else None
+    head = "" if verdict is None else _spoken(verdict.head)
+    told = _OF_THE_VERDICT if verdict is not None else ()
+    lines = [line for line in verdicts(inspection, taught=taught) if line.doubt]
+    reasons = [line.title for line in lines if line.name not in told]
+    if verdict is not None and verdict.warns:
+        reasons.insert(0, head.rstrip("."))
+    return _("Warning: {reasons}.", reasons="; ".join(reasons)) if reasons else head
+
+
 def _doubts(inspection: "Inspection", taught: Taught) -> set[str]:
     """Return the names of verdicts that deserve a warning above the chat."""
     return {v.name for v in verdicts(inspection, taught=taught) if v.doubt} & _WARNINGS.keys()
