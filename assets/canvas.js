@@ -957,9 +957,11 @@ function drawColumns(card, { columns }) {
     field("label", _("Label"), [...none, ...names.filter(([name]) => name !== of("text"))]),
   );
   if (choosing) $(`[data-role="${choosing}"]`, section)?.focus();
+  // Those in use come first: a phone has no room for all.
+  const shown = [...columns.filter(({ role }) => role), ...columns.filter(({ role }) => !role)];
   const head = make("tr");
   const said = { text: _("Prompt"), instruction: _("Instruction"), label: _("Label") };
-  for (const { name, role } of columns) {
+  for (const { name, role } of shown) {
     const cell = make("th", role ? "is-used" : "", name);
     cell.scope = "col";
     if (role) cell.append(make("span", "dnd-role", said[role]));
@@ -967,7 +969,7 @@ function drawColumns(card, { columns }) {
   }
   const rows = columns[0].samples.map((_, row) => {
     const line = make("tr");
-    line.append(...columns.map(({ samples, role }) => make("td", role ? "is-used" : "", samples[row])));
+    line.append(...shown.map(({ samples, role }) => make("td", role ? "is-used" : "", samples[row])));
     return line;
   });
   $(".dnd-column-scroll table").replaceChildren(head, ...rows);
