@@ -46,7 +46,12 @@ def _itself(found: RefineCurve) -> str:
         words = N_("With the instruction, the model that teaches scores {score} itself.")
         told.append(_(words, score=score_number(found.teacher.score)))
     if not _course(found, "imprint"):
-        told.append(_("Teaching after an imprint was not measured."))
+        told.append(
+            _(
+                "Teaching after an imprint is not in this report; docs/results.md has it for the "
+                "shipped generator."
+            )
+        )
     return " ".join(filter(None, told))
 
 
@@ -74,7 +79,7 @@ def _mine(found: RefineCurve, labels: EqualScore | None) -> str:
     warm = _way(
         N_("From the imprinted adapter, as Teach does it: {course}."), found, "imprint_labels"
     )
-    told.append(warm or _("From the imprinted adapter, as Teach does it: not measured."))
+    told.append(warm or _("From the imprinted adapter, as Teach does it: not in this report."))
     return " ".join(told)
 
 
