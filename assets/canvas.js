@@ -48,6 +48,9 @@ function button(className, text, label, onClick) {
   return node;
 }
 
+// Who speaks to the page says what is written on a button, so its name begins with that.
+const about = (words, card) => `${words}: ${card.name}`;
+
 const svgNamespace = "http://www.w3.org/2000/svg";
 const ICONS = {
   close: "M3 3l8 8M11 3l-8 8",
@@ -607,7 +610,8 @@ function cardNode(card, bucket) {
   if (card.state === "error") {
     body.append(proseNode("p", "dnd-fault", reading.error));
     const good = reading.num_good;
-    if (good) body.append(button("dnd-link dnd-use-good", ngettext("Use the {number} good prompt", "Use the {number} good prompts", good), _("Use the good prompts of {name}", { name: card.name }), () => choose(card, { choices: { ...card.choices, skip_broken: true } })));
+    const words = ngettext("Use the {number} good prompt", "Use the {number} good prompts", good);
+    if (good) body.append(button("dnd-link dnd-use-good", words, about(words, card), () => choose(card, { choices: { ...card.choices, skip_broken: true } })));
     body.append(make("p", "dnd-facts", good ? _("Not used until you choose, or fix the file and drop it again.") : _("Not used. Fix the file and drop it again, or remove it.")));
   } else if (card.state === "doubt") {
     body.append(doubtQuestion(card));
@@ -621,7 +625,7 @@ function cardNode(card, bucket) {
     uploading: _("uploading"), reading: _("reading"), error: kilobytes(card.size), doubt: _("not used yet"),
     ready: reading && (bucket.weight === 0 ? _("{prompts}, not used", { prompts: countPrompts(reading.num_prompts) }) : countPrompts(reading.num_prompts)),
   }[card.state];
-  const see = opens(card) && button("dnd-link dnd-see", _("See prompts"), _("See prompts of {name}", { name: card.name }), () => openLook(card));
+  const see = opens(card) && button("dnd-link dnd-see", _("See prompts"), about(_("See prompts"), card), () => openLook(card));
   bottom.append(make("span", "dnd-facts", facts));
   if (see) bottom.append(see);
   if (reading?.splits) bottom.append(splitSelect(card));
@@ -634,14 +638,14 @@ const kilobytes = (bytes) => (bytes < 1000 ? `${bytes} B` : bytes < 1e6 ? `${wri
 
 function splitQuestion(card) {
   const line = make("p", "dnd-question");
-  const yes = button("dnd-link", _("Split by line"), _("Split {name} by line", { name: card.name }), () => chooseSplit(card, "lines"));
+  const yes = button("dnd-link", _("Split by line"), about(_("Split by line"), card), () => chooseSplit(card, "lines"));
   line.append(icon("warn"), make("span", "", _("Read as one long prompt. Split by line instead?")), yes);
   return line;
 }
 
 function doubtQuestion(card) {
   const line = make("p", "dnd-question");
-  const yes = button("dnd-link dnd-accept", _("Use as prompts"), _("Use {name} as prompts", { name: card.name }), () => choose(card, { accepted: true }));
+  const yes = button("dnd-link dnd-accept", _("Use as prompts"), about(_("Use as prompts"), card), () => choose(card, { accepted: true }));
   const counted = _("Read as it is, it would give {prompts}.", { prompts: countPrompts(card.reading.num_prompts) });
   line.append(icon("warn"), make("span", "", `${card.reading.doubt} ${counted}`), yes);
   return line;
@@ -919,7 +923,7 @@ function promptNode(card, prompt, gone) {
   words.append(make("p", "dnd-look-input", prompt.input));
   if (prompt.label) words.append(make("p", "dnd-facts", _("Label: {label}", { label: prompt.label })));
   const number = prompt.place + 1;
-  const name = gone ? _("Bring prompt {number} back", { number }) : _("Remove prompt {number}", { number });
+  const name = gone ? _("Bring back prompt {number}", { number }) : _("Remove prompt {number}", { number });
   const toggle = button("dnd-link dnd-toggle-prompt", gone ? _("Bring back") : _("Remove"), name, () => {
     const without = new Set(card.choices.without ?? []);
     if (!without.delete(prompt.place)) without.add(prompt.place);

@@ -373,7 +373,7 @@ def test_one_long_prompt_asks_whether_to_split(visit: Visit, write: Write) -> No
     visit.drop([write("tone.md", "---\nOur tone is warm\nbrief\nnever loud\n")], "SQL")
     card = visit.ready("tone.md")
     expect(card).to_contain_text("Read as one long prompt.")
-    card.get_by_role("button", name="Split tone.md by line").click()
+    card.get_by_role("button", name="Split by line: tone.md").click()
     expect(visit.card("tone.md")).not_to_contain_text("Read as one long prompt.")
     expect(visit.card("tone.md")).not_to_contain_text("1 prompt ")
 
@@ -418,11 +418,11 @@ def test_a_card_opens_its_prompts_which_are_searched_and_removed(
     expect(items).to_have_count(1)
     expect(dialog.get_by_role("status")).to_have_text("1 of 60 prompts found")
     dialog.get_by_role("button", name="Remove prompt 42").click()
-    expect(dialog.get_by_role("button", name="Bring prompt 42 back")).to_be_focused()
+    expect(dialog.get_by_role("button", name="Bring back prompt 42")).to_be_focused()
     expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 59 prompts")
     visit.shot("canvas-prompts", full=False)
     visit.check_accessible()
-    dialog.get_by_role("button", name="Bring prompt 42 back").click()
+    dialog.get_by_role("button", name="Bring back prompt 42").click()
     expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 60 prompts")
     visit.page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
@@ -434,7 +434,7 @@ def test_a_card_opens_its_prompts_which_are_searched_and_removed(
 def test_columns_are_chosen_beside_their_first_rows(visit: Visit, write: Write) -> None:
     rows = "id,ticket,team,ask\n1,My screen is black.,hardware,Name the team.\n"
     visit.drop([write("t.csv", rows + "2,I forgot my word.,accounts,Name the team.\n")], "SQL")
-    visit.ready("t.csv").get_by_role("button", name="See prompts of t.csv").click()
+    visit.ready("t.csv").get_by_role("button", name="See prompts: t.csv").click()
     dialog = visit.page.get_by_role("dialog", name="t.csv")
     expect(dialog.get_by_label("Prompt or input")).to_have_value("ticket")
     expect(dialog.locator("td").first).to_have_text("My screen is black.")
@@ -456,7 +456,7 @@ def test_a_file_that_could_not_be_used_still_opens(visit: Visit, write: Write) -
     visit.drop([write("t.csv", "label,answer\nyes,A dog.\nno,A cat.\n")], "SQL")
     card = visit.card("t.csv")
     expect(card).to_contain_text("expected a column of text", ignore_case=True)
-    card.get_by_role("button", name="See prompts of t.csv").click()
+    card.get_by_role("button", name="See prompts: t.csv").click()
     dialog = visit.page.get_by_role("dialog", name="t.csv")
     dialog.get_by_label("Prompt or input").select_option("answer")
     items = dialog.locator(".dnd-look-list li")
@@ -465,8 +465,8 @@ def test_a_file_that_could_not_be_used_still_opens(visit: Visit, write: Write) -
         dialog.get_by_role("button", name=f"Remove prompt {number}").click()
     expect(dialog.locator(".dnd-look-fault")).to_contain_text("Bring some back")
     dialog.get_by_role("button", name="Close the prompts").click()
-    card.get_by_role("button", name="See prompts of t.csv").click()
-    dialog.get_by_role("button", name="Bring prompt 1 back").click()
+    card.get_by_role("button", name="See prompts: t.csv").click()
+    dialog.get_by_role("button", name="Bring back prompt 1").click()
     expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 1 prompt")
 
 
@@ -480,7 +480,7 @@ def test_a_text_that_is_hardly_prompts_waits_until_somebody_says_so(
     expect(card).to_contain_text("This looks like an e-mail, not like a list of prompts.")
     expect(visit.page.locator("#dnd-synthesize")).to_be_disabled()
     expect(visit.page.locator(".dnd-live")).to_contain_text("lunch.txt is not used")
-    card.get_by_role("button", name="Use lunch.txt as prompts").click()
+    card.get_by_role("button", name="Use as prompts: lunch.txt").click()
     visit.ready("lunch.txt")
     expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 3 prompts")
 
@@ -489,7 +489,7 @@ def test_the_good_lines_of_a_broken_file_are_used_on_request(visit: Visit, write
     lines = '{"prompt": "one"}\n{"prompt": \n{"prompt": "two"}\n'
     visit.drop([write("a.jsonl", lines)], "SQL")
     card = visit.card("a.jsonl")
-    card.get_by_role("button", name="Use the good prompts of a.jsonl").click()
+    card.get_by_role("button", name="Use the 2 good prompts: a.jsonl").click()
     expect(visit.ready("a.jsonl")).to_contain_text("Skipped line 2, which cannot be read.")
     expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 2 prompts")
 
