@@ -87,7 +87,11 @@ watch("value", () => {
 
 // What is drawn above the chat after a question was asked, the stages of an imprint say, pushes the
 // answers down, on a phone off the screen. So the page follows them until its reader does anything.
+// So it does a verdict that came since, as that of Show me does.
 let keeps = false;
+let judged = false;
+const verdict = () => document.querySelector("#dnd-warning .dnd-verdict");
+const bottom = (node) => node.getBoundingClientRect().bottom;
 
 function keepInView() {
   if (!element.closest("#dnd-pane-right")) return; // one of the two is enough
@@ -100,11 +104,18 @@ function showAnswers() {
   const panes = document.querySelector("#dnd-panes");
   // Where both do not fit, the newest answer comes first: the right one, if there is one.
   const newest = element.querySelector(".dnd-answer") ? element : panes;
-  for (const node of [panes, newest]) node.scrollIntoView({ block: "nearest" });
+  const nodes = [panes, newest];
+  // Above the answers, so only where the newest fits on the screen below it.
+  const news = judged ? null : verdict();
+  if (news && bottom(newest) - news.getBoundingClientRect().top <= innerHeight) nodes.push(news);
+  for (const node of nodes) node.scrollIntoView({ block: "nearest" });
 }
 
 for (const input of ["wheel", "touchmove", "pointerdown", "keydown"])
-  document.addEventListener(input, () => { keeps = false; }, { capture: true, passive: true });
+  document.addEventListener(input, () => {
+    keeps = false;
+    judged = Boolean(verdict());
+  }, { capture: true, passive: true });
 const sizes = new ResizeObserver(() => {
   level();
   stay();

@@ -120,6 +120,8 @@ def test_a_newcomers_answer_stays_on_a_phones_screen_until_they_scroll_away(
     expect(visit.answer("right")).to_be_in_viewport()
     visit.idle()
     expect(page.locator("#dnd-download")).to_be_enabled()
+    expect(page.locator("#dnd-warning .dnd-verdict")).to_be_in_viewport(ratio=0.9)
+    expect(visit.answer("right")).to_be_in_viewport()
     grow = """() => {
         const more = document.createElement('div');
         more.style.height = '1000px';
