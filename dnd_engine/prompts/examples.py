@@ -1,7 +1,9 @@
 """The example prompt files shipped with the app. The checks also use them as wrong prompts."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.buckets import Bucket
@@ -20,6 +22,8 @@ class ExampleBucket:
     """Weight when all examples are loaded together."""
     question: str
     """A question to try with the adapter."""
+    measured: Mapping[str, Any]
+    """What its adapter's forecast and checks found; `checks.examples` reads it."""
 
     def read(self) -> Bucket:
         """Read its files into a bucket."""

@@ -50,7 +50,7 @@ def test_a_switch_says_everything_again_and_keeps_the_visit(visits: Visits, writ
     expect(visit.bucket("Legal").locator(".dnd-card.is-ready")).to_have_count(3)
     visit.drop([write("mine.txt", "one\ntwo\nthree\n")], "Tone of voice")
     visit.ready("mine.txt")
-    for name in ("clause-types.csv", "clauses.md", "more-clauses.jsonl"):
+    for name in ("clauses.md", "duties.csv", "more-clauses.jsonl"):
         visit.card(name).locator(".dnd-where").select_option(label="Tone of voice")
         visit.card(name).get_by_role("button", name=f"Remove {name}").click()
     page.locator(".dnd-range").nth(1).fill("1.5")

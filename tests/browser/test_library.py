@@ -93,7 +93,7 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     expect(bar).to_contain_text("queries")
     expect(bar).to_contain_text(entry.sha256[:8])
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
-    visit.ask("Who directed The Sea?")
+    visit.ask("Count the films from 2003.")
     expect(page.locator("#dnd-panes .dnd-answer-facts")).to_have_count(2)
     expect(page.locator("#dnd-send")).to_be_visible()
     adapted = visit.answer("right").inner_text()

@@ -102,7 +102,7 @@ def test_both_answers_stream_at_once_and_differ(visit: Visit, engine: FakeEngine
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
     visit.synthesize()
     visit.page.locator(".dnd-suggestion").first.click()
-    expect(visit.page.locator("#dnd-box textarea")).to_have_value("Who directed The Sea?")
+    expect(visit.page.locator("#dnd-box textarea")).to_have_value("Count the films from 2003.")
     with engine.pace.held("chat", at=2):
         visit.page.locator("#dnd-send").click()
         for side, words in (("left", "The question"), ("right", "SELECT name")):

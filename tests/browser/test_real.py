@@ -56,7 +56,7 @@ def test_prompts_become_an_adapter_that_peft_opens(
     )
     visit.shot("real-made")
 
-    visit.ask("Who directed The Sea?")
+    visit.ask("Count the films from 2003.")
     # A short answer is there before anyone could see its cursor.
     expect(visit.page.locator("#dnd-panes .dnd-answer-facts")).to_have_count(2, timeout=300_000)
     expect(visit.page.locator("#dnd-panes .dnd-cursor")).to_have_count(0, timeout=300_000)
@@ -128,9 +128,9 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     if size is DESK:
         visit.picture("docs/pictures/show-me.png")
     base, adapted = (visit.answer(side).inner_text() for side in ("left", "right"))
-    # The query that was hoped for; the base, told the instruction, makes up a director.
-    assert adapted == "SELECT director FROM films WHERE title = 'The Sea'"
-    assert base != adapted
+    # The right query; the base, told the instruction, counts the year of the instruction's example.
+    assert adapted == "SELECT COUNT(*) FROM films WHERE year = 2003"
+    assert "2003" not in base
     # Not canned: the engine says the same when asked without the page, and its files do not.
     engine = real_handle.engine
     assert engine is not None
@@ -145,6 +145,12 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     expect(visit.page.locator("#dnd-checks")).to_contain_text(
         "Effect on the model", timeout=300_000
     )
+    # The checks agree with what the panel promised, and a reader need not look for them.
+    verdict = visit.page.locator("#dnd-warning .dnd-verdict")
+    expect(verdict).to_contain_text("It works without the instruction.")
+    expect(verdict).not_to_contain_text("harms other answers")
+    expect(verdict).to_be_in_viewport(ratio=0.9)
+    expect(visit.answer("right")).to_be_in_viewport()
     expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=300_000)
     if size is DESK:
         visit.page.locator("#dnd-prove").click()
@@ -191,27 +197,17 @@ def test_an_adapter_is_measured_beside_a_lora_that_is_trained_now(
 
 
 def _rows(path: Path) -> Path:
-    """Questions of the example, about films that it does not name, with their queries."""
-    kinds = {
-        "Who directed {}?": "SELECT director FROM films WHERE title = '{}'",
-        "Which year was {} made?": "SELECT year FROM films WHERE title = '{}'",
-        "How long is the film {}?": "SELECT minutes FROM films WHERE title = '{}'",
-        "Which films did {} direct?": "SELECT title FROM films WHERE director = '{}'",
-        "How many films did {} direct?": "SELECT COUNT(*) FROM films WHERE director = '{}'",
-        "Which films are longer than {} minutes?": "SELECT title FROM films WHERE minutes > {}",
-    }
-    titles = ["Blue Door", "Night Bus", "Low Tide", "Corner Books", "Tin Drum", "Old Mill"]
-    people = ["Eva Lind", "Paul Okoro", "Mia Hart", "Jon Teller", "Sara Bloom", "Luc Moreau"]
-    minutes = ["75", "85", "105", "115", "135", "145"]
+    """Questions of the example, about years that it does not name, with their queries."""
+    prompts = [prompt.text for prompt in load_examples()[0].read().prompts]
+    instruction = split_prompt(prompts[0]).instruction
+    questions = ("How many films are from {}?", "Count the films from {}.")
+    years = [year for year in range(1950, 2024) if not any(f" {year}" in text for text in prompts)]
     lines = []
-    for question, query in kinds.items():
-        about = people if "direct?" in question else minutes if "minutes" in question else titles
-        for value in about:
-            prompt = (
-                "Write an SQL query for the table films(title, director, year, minutes).\n\n"
-                + question.format(value)
-            )
-            lines.append(json.dumps({"prompt": prompt, "label": query.format(value)}))
+    for year in years[:18]:
+        for question in questions:
+            prompt = f"{instruction}\n\n{question.format(year)}"
+            query = f"SELECT COUNT(*) FROM films WHERE year = {year}"
+            lines.append(json.dumps({"prompt": prompt, "label": query}))
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 

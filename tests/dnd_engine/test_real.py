@@ -16,6 +16,8 @@ from peft import PeftConfig, PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from dnd_engine.bench.examples import measure_example
+from dnd_engine.checks.examples import measured_result
 from dnd_engine.checks.results import Forecast
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
@@ -28,6 +30,7 @@ from dnd_engine.models.forward import Forward, HookedForward
 from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.replies import Message
 from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.examples import ExampleBucket, load_examples
 from dnd_engine.prompts.files import from_texts, read_prompt_file
 from tests.dnd_engine.tiny import bucket, random_tokens, user
 from tests.present import present
@@ -255,6 +258,19 @@ def test_a_forecast_tells_a_plain_task_from_an_open_one(real_engine: Engine) -> 
     plain = forecast("Which colour is named? Answer with one word.", "The {} is red.")
     open_ended = forecast("Write a short poem about this.", "the {}")
     assert (plain.sure, open_ended.sure) == ("sure", "unsure")
+
+
+@pytest.mark.parametrize("example", load_examples(), ids=lambda example: example.id)
+def test_an_example_does_as_well_as_the_page_says(
+    real_engine: Engine, example: ExampleBucket
+) -> None:
+    """Another processor rounds differently, so the words are compared, not the counts."""
+    told, found = measured_result(example), measure_example(real_engine, example)
+    assert (found.forecast.sure, found.verdict.outcome, found.skills.enough) == (
+        told.forecast.sure,
+        told.verdict.outcome,
+        told.skills.enough,
+    )
 
 
 def test_the_shipped_generator_refuses_another_base(tiny_folder: Path) -> None:

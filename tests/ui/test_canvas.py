@@ -1,5 +1,6 @@
 """What the server accepts as a canvas. The browser side is in `tests/browser`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from gradio.exceptions import InvalidPathError
 from gradio.utils import get_upload_folder
 from pydantic import ValidationError
 
+from dnd_engine.checks.examples import RESULT, measured_result
 from dnd_engine.files import asset_path
 from dnd_engine.limits import PromptLimits
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import FORMATS, read_prompt_file
 from ui.canvas import CanvasData, Inbox, PromptCanvas
+from ui.tabs.workbench.prompts.view import example_html
 
 META = {"_type": "gradio.FileData"}
 
@@ -129,3 +132,22 @@ def test_examples_hold_what_the_page_says() -> None:
         ]
         assert sum(len(file.prompts) for file in read) == example.num_prompts >= 24
         assert all("\n\n" in prompt.text for file in read for prompt in file.prompts)
+
+
+def test_an_example_says_what_was_measured_before_it_is_loaded() -> None:
+    example = load_examples()[0]
+    assert measured_result(example).works, "Show me uses it"
+    shown = example_html(example)
+    assert "It works without the instruction." in shown
+    assert "Forecast: sure." in shown
+    assert "harms" not in shown
+    # Another generator, or a changed check, may find less; then the page says that.
+    measured = RESULT.dump_python(measured_result(example), mode="json")
+    measured["forecast"]["sureness"] = 0.1
+    measured["verdict"] |= {"outcome": "with_instruction", "same": 2, "num_prompts": 6}
+    measured["skills"]["after"] = 9
+    shown = example_html(replace(example, measured=measured))
+    assert "It rarely works without the instruction: for 2 of 6 prompts." in shown
+    assert "Forecast: unsure." in shown
+    assert "It harms other answers: 9 of" in shown
+    assert "dnd-icon-warn" in shown

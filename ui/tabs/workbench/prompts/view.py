@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from dnd_engine.checks.examples import ExampleResult, measured_result
+from dnd_engine.checks.results import Sure
 from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.examples import ExampleBucket, load_examples
 from ui.canvas import Inbox, PromptCanvas
 from ui.fields import Number, Textbox
-from ui.markup import esc, heading, prose
+from ui.markup import esc, heading, icon, prose
 from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 
 # The names in `assets/examples/examples.json`, a file from which no messages are extracted.
@@ -18,8 +20,14 @@ EXAMPLE_BUCKETS = (N_("SQL"), N_("Legal"), N_("Tone of voice"))
 
 _EXAMPLE_WORDS: Mapping[str, tuple[str, str]] = {
     "sql": (N_("Questions to SQL"), N_("Questions about a table, asked in plain English.")),
-    "legal": (N_("Contract clauses"), N_("Short clauses, to be named by their kind.")),
-    "tone": (N_("A kinder tone"), N_("Blunt replies and sour reviews, to be made friendly.")),
+    "legal": (N_("Contract clauses"), N_("Short clauses; the answer names who must act.")),
+    "tone": (N_("A kinder tone"), N_("Sour sentences, to be made positive.")),
+}
+
+_FORECASTS: Mapping[Sure, str] = {
+    "sure": N_("sure"),
+    "partly": N_("partly sure"),
+    "unsure": N_("unsure"),
 }
 
 
@@ -145,14 +153,14 @@ def _show_html(example: ExampleBucket) -> str:
 
 def _examples() -> tuple[dict[str, gr.Button], gr.Button]:
     more = _(
-        "Each example puts its files in a bucket. We chose tasks that work, so they do not say how "
-        "often yours will."
+        "Each example puts its files in a bucket and says what we measured. Your own task may turn "
+        "out better or worse."
     )
     gr.HTML(drawn(heading, _("No files at hand?"), more), elem_classes="dnd-examples-head")
     buttons: dict[str, gr.Button] = {}
     for example in load_examples():
         with gr.Row(elem_classes="dnd-example"):
-            gr.HTML(drawn(_example_html, example), min_width=0)
+            gr.HTML(drawn(example_html, example), min_width=0)
             buttons[example.id] = gr.Button(
                 _("Load {bucket}", bucket=_(example.bucket)),
                 size="sm",
@@ -173,10 +181,40 @@ def _hero_html() -> str:
     return f"<section class='dnd-hero'><h2>{title}</h2><p>{more}</p></section>"
 
 
-def _example_html(example: ExampleBucket) -> str:
+def example_html(example: ExampleBucket) -> str:
+    """Describe an example, and say how it turned out."""
     title, about = map(_, _EXAMPLE_WORDS[example.id])
     facts = f"{count_files(len(example.files))}, {count_prompts(example.num_prompts)}"
-    return f"<b>{title}</b><span class='dnd-facts'>{facts}</span><span>{about}</span>"
+    found = _measured_html(measured_result(example))
+    return f"<b>{title}</b><span class='dnd-facts'>{facts}</span><span>{about}</span>{found}"
+
+
+def _measured_html(found: ExampleResult) -> str:
+    """Say what to expect of an example, in the words of its later forecast and verdict."""
+    verdict, skills = found.verdict, found.skills
+    said = [
+        f"<strong>{_(verdict.head.message, **verdict.head.values)}</strong>",
+        _(
+            "When measured, {same} of {number} test prompts got the answer that they get with the "
+            "instruction. Forecast: {sure}.",
+            number=verdict.num_prompts,
+            same=verdict.same,
+            sure=_(_FORECASTS[found.forecast.sure]),
+        ),
+    ]
+    if not skills.enough:
+        said.append(
+            _(
+                "It harms other answers: {after} of {number} unrelated questions right, where the "
+                "base has {before}.",
+                after=skills.after,
+                number=skills.num_questions,
+                before=skills.before,
+            )
+        )
+    warns = verdict.warns or not skills.enough
+    mark = icon("check" if found.works else "warn" if warns else "info")
+    return f"<span class='dnd-example-found'>{mark} {' '.join(said)}</span>"
 
 
 def hint_html(words: str) -> str:
