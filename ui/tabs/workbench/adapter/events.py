@@ -172,7 +172,7 @@ class AdapterEvents:
             "teach_labels": gr.Checkbox(
                 value=by_labels, visible=_labelled(made.buckets), interactive=idle
             ),
-            **answers_asked(session, by_labels=by_labels, interactive=idle),
+            **answers_asked(session, by_labels=by_labels),
             "keep_name": gr.Textbox(made.adapter.name),
             # Texts serve to recreate an adapter, which is impossible for one trained on labels.
             "keep_texts": gr.Checkbox(
@@ -208,10 +208,10 @@ class AdapterEvents:
         return archive
 
 
-def answers_asked(session: Session, *, by_labels: bool, **props: bool) -> Updates:
+def answers_asked(session: Session, *, by_labels: bool) -> Updates:
     """Show the answers to correct, unless labels take their place."""
     return {
-        "teach_propose": gr.Button(visible=not by_labels, **props),
+        "teach_propose": gr.Button(visible=not by_labels, interactive=not session.is_busy),
         "teach_rows": gr.Column(visible=not by_labels and _is_proposed(session)),
     }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from dnd_engine.checks.examples import ExampleResult, measured_result
-from dnd_engine.checks.results import Sure
+from dnd_engine.checks.verdict import Sure
 from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.examples import ExampleBucket, load_examples
 from ui.canvas import Inbox, PromptCanvas
