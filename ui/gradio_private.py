@@ -83,6 +83,15 @@ def name_unknown_events(demo: gr.Blocks) -> None:
     demo.default_config.fns = _Events(demo.default_config.fns)
 
 
+def delete_uploads_alone(demo: gr.Blocks) -> None:
+    """Let `delete_cache` delete old uploads alone; call it once all components exist.
+
+    Gradio counts what a button offers for download among its own copies, and deletes it minutes
+    after it was written. These files belong to visits, which end later and remove them.
+    """
+    demo.temp_file_sets = [demo.upload_file_set]
+
+
 def calm_queue(demo: gr.Blocks) -> None:
     """Make the queue poll less often; call it after `demo.queue`.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 import httpx
 import pytest
+from gradio.route_utils import delete_files_created_by_app
 
 from dnd_engine.limits import PromptLimits
 from tests.serving import serving
@@ -25,6 +26,20 @@ def test_the_settings_that_are_changed_still_exist_and_still_matter() -> None:
         assert name in usual, f"Gradio's queue has no `{name}` any more: remove it"
         assert usual[name] < value, f"Gradio's own `{name}` is calm enough: remove it"
         assert built[name] == value
+
+
+def test_old_uploads_are_deleted_and_what_a_visit_offers_for_download_is_not(
+    tmp_path: Path,
+) -> None:
+    demo = build_ui(handle_of(), PromptLimits())
+    uploaded, offered = tmp_path / "prompts.txt", tmp_path / "adapter.zip"
+    for path in (uploaded, offered):
+        path.touch()
+    demo.upload_file_set.add(str(uploaded))
+    for block in demo.blocks.values():
+        block.temp_files.add(str(offered))
+    delete_files_created_by_app(demo, age=None)
+    assert [path.exists() for path in (uploaded, offered)] == [False, True]
 
 
 def test_arguments_of_launch_without_a_public_name_still_exist_and_only_those_are_given(
