@@ -3,22 +3,24 @@
 `python -m dnd_engine.bench.examples` measures it. Imports no torch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from dnd_engine.checks.results import Forecast, Skills
 from dnd_engine.checks.verdict import AdapterVerdict
-from dnd_engine.prompts.examples import ExampleBucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleResult:
-    """Forecast and checks of the adapter that an example makes by default."""
+    """Forecast and checks of the adapter that an example, or all of them, make by default."""
 
-    forecast: Forecast
     verdict: AdapterVerdict
     skills: Skills
+    forecast: Forecast | None = None
+    """None for several buckets, each of which has its own."""
 
     @property
     def works(self) -> bool:
@@ -30,6 +32,6 @@ class ExampleResult:
 RESULT = TypeAdapter(ExampleResult)
 
 
-def measured_result(example: ExampleBucket) -> ExampleResult:
-    """Return what was measured for a shipped example."""
-    return RESULT.validate_python(example.measured)
+def measured_result(measured: Mapping[str, Any]) -> ExampleResult:
+    """Return what was measured, from the plain values that are kept with the examples."""
+    return RESULT.validate_python(measured)

@@ -31,7 +31,19 @@ class ExampleBucket:
         return Bucket(self.bucket, 1.0, tuple(read_prompt_file(path) for path in paths))
 
 
+TOGETHER = "together.json"
+"""File of what was measured of all examples in one adapter, in the form of `measured`."""
+
+
 def load_examples() -> tuple[ExampleBucket, ...]:
     """Return the shipped examples."""
     listed = json.loads(asset_path("examples", "examples.json").read_text(encoding="utf-8"))
     return tuple(ExampleBucket(**{**entry, "files": tuple(entry["files"])}) for entry in listed)
+
+
+def measured_together() -> Mapping[str, Any]:
+    """Return what was measured of all examples in one adapter, each at its own weight."""
+    measured: dict[str, Any] = json.loads(
+        asset_path("examples", TOGETHER).read_text(encoding="utf-8")
+    )
+    return measured

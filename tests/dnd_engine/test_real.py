@@ -6,9 +6,10 @@ import json
 import shutil
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +17,8 @@ from peft import PeftConfig, PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from dnd_engine.bench.examples import measure_example
-from dnd_engine.checks.examples import measured_result
+from dnd_engine.bench.examples import all_together, measure_example
+from dnd_engine.checks.examples import ExampleResult, measured_result
 from dnd_engine.checks.results import Forecast
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
@@ -30,7 +31,7 @@ from dnd_engine.models.forward import Forward, HookedForward
 from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.replies import Message
 from dnd_engine.prompts.buckets import Bucket
-from dnd_engine.prompts.examples import ExampleBucket, load_examples
+from dnd_engine.prompts.examples import load_examples, measured_together
 from dnd_engine.prompts.files import from_texts, read_prompt_file
 from tests.dnd_engine.tiny import bucket, random_tokens, user
 from tests.present import present
@@ -260,17 +261,24 @@ def test_a_forecast_tells_a_plain_task_from_an_open_one(real_engine: Engine) -> 
     assert (plain.sure, open_ended.sure) == ("sure", "unsure")
 
 
-@pytest.mark.parametrize("example", load_examples(), ids=lambda example: example.id)
-def test_an_example_does_as_well_as_the_page_says(
-    real_engine: Engine, example: ExampleBucket
+@pytest.mark.parametrize(
+    ("buckets", "measured"),
+    [
+        *(([example.read()], example.measured) for example in load_examples()),
+        (all_together(), measured_together()),
+    ],
+    ids=[*(example.id for example in load_examples()), "together"],
+)
+def test_examples_do_as_well_as_the_page_says(
+    real_engine: Engine, buckets: list[Bucket], measured: Mapping[str, Any]
 ) -> None:
     """Another processor rounds differently, so the words are compared, not the counts."""
-    told, found = measured_result(example), measure_example(real_engine, example)
-    assert (found.forecast.sure, found.verdict.outcome, found.skills.enough) == (
-        told.forecast.sure,
-        told.verdict.outcome,
-        told.skills.enough,
-    )
+
+    def words(result: ExampleResult) -> tuple[object, ...]:
+        sure = result.forecast and result.forecast.sure
+        return sure, result.verdict.outcome, result.skills.enough
+
+    assert words(measure_example(real_engine, buckets)) == words(measured_result(measured))
 
 
 def test_the_shipped_generator_refuses_another_base(tiny_folder: Path) -> None:

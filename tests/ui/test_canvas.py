@@ -136,13 +136,14 @@ def test_examples_hold_what_the_page_says() -> None:
 
 def test_an_example_says_what_was_measured_before_it_is_loaded() -> None:
     example = load_examples()[0]
-    assert measured_result(example).works, "Show me uses it"
+    assert measured_result(example.measured).works, "Show me uses it"
     shown = example_html(example)
+    assert "dnd-icon-check" in shown
     assert "It works without the instruction." in shown
     assert "Forecast: sure." in shown
     assert "harms" not in shown
     # Another generator, or a changed check, may find less; then the page says that.
-    measured = RESULT.dump_python(measured_result(example), mode="json")
+    measured = RESULT.dump_python(measured_result(example.measured), mode="json")
     measured["forecast"]["sureness"] = 0.1
     measured["verdict"] |= {"outcome": "with_instruction", "same": 2, "num_prompts": 6}
     measured["skills"]["after"] = 9

@@ -8,7 +8,7 @@ import gradio as gr
 from dnd_engine.checks.examples import ExampleResult, measured_result
 from dnd_engine.checks.verdict import Sure
 from dnd_engine.limits import FIXED, PromptLimits
-from dnd_engine.prompts.examples import ExampleBucket, load_examples
+from dnd_engine.prompts.examples import ExampleBucket, load_examples, measured_together
 from ui.canvas import Inbox, PromptCanvas
 from ui.fields import Number, Textbox
 from ui.markup import esc, heading, icon, prose
@@ -167,7 +167,10 @@ def _examples() -> tuple[dict[str, gr.Button], gr.Button]:
                 min_width=0,
                 elem_id=f"dnd-example-{example.id}",
             )
-    load_all = gr.Button(_("Load all three"), size="md", elem_id="dnd-example-all")
+    with gr.Row(elem_classes="dnd-example"):
+        together = measured_result(measured_together())
+        gr.HTML(drawn(_together_html, together), min_width=0)
+        load_all = gr.Button(_("Load all three"), size="sm", min_width=0, elem_id="dnd-example-all")
     return buttons, load_all
 
 
@@ -185,8 +188,13 @@ def example_html(example: ExampleBucket) -> str:
     """Describe an example, and say how it turned out."""
     title, about = map(_, _EXAMPLE_WORDS[example.id])
     facts = f"{count_files(len(example.files))}, {count_prompts(example.num_prompts)}"
-    found = _measured_html(measured_result(example))
+    found = _measured_html(measured_result(example.measured))
     return f"<b>{title}</b><span class='dnd-facts'>{facts}</span><span>{about}</span>{found}"
+
+
+def _together_html(found: ExampleResult) -> str:
+    """Say how all examples in one adapter turned out."""
+    return f"<b>{_('All in one adapter')}</b>{_measured_html(found)}"
 
 
 def _measured_html(found: ExampleResult) -> str:
@@ -196,12 +204,13 @@ def _measured_html(found: ExampleResult) -> str:
         f"<strong>{_(verdict.head.message, **verdict.head.values)}</strong>",
         _(
             "When measured, {same} of {number} test prompts got the answer that they get with the "
-            "instruction. Forecast: {sure}.",
+            "instruction.",
             number=verdict.num_prompts,
             same=verdict.same,
-            sure=_(_FORECASTS[found.forecast.sure]),
         ),
     ]
+    if found.forecast is not None:
+        said.append(_("Forecast: {sure}.", sure=_(_FORECASTS[found.forecast.sure])))
     if not skills.enough:
         said.append(
             _(
