@@ -201,13 +201,8 @@ def _measured_html(found: ExampleResult) -> str:
     """Say what to expect of an example, in the words of its later forecast and verdict."""
     verdict, skills = found.verdict, found.skills
     said = [
-        f"<strong>{_(verdict.head.message, **verdict.head.values)}</strong>",
-        _(
-            "When measured, {same} of {number} test prompts got the answer that they get with the "
-            "instruction.",
-            number=verdict.num_prompts,
-            same=verdict.same,
-        ),
+        _(verdict.head.message, **verdict.head.values),
+        _("Measured: {same} of {number} prompts.", same=verdict.same, number=verdict.num_prompts),
     ]
     if found.forecast is not None:
         said.append(_("Forecast: {sure}.", sure=_(_FORECASTS[found.forecast.sure])))
