@@ -58,7 +58,7 @@ def test_it_follows_a_synthesis_and_its_adapter_takes_the_place_of_the_generator
     assert "Imprinting the instruction" in begun["stages"]
     assert "Measured as soon as" in begun["checks"]
     assert "The verdict follows" in begun["warning"]
-    assert "Checking on your prompts" in done["warning"]
+    assert "Checking whether it works" in done["warning"]
     assert "weights in" in steps[-1]["adapter_facts"]
     made = session.made
     assert made is not None

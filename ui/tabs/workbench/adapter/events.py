@@ -38,7 +38,7 @@ _MIN_LABELS = RefineConfig().least_prompts
 _PROOF_STEPS: Mapping[str, str] = {"decode": N_("Making the others"), "check": N_("Measuring")}
 
 
-_CHECKING = N_("Checking on your prompts whether it works. You can chat meanwhile.")
+_CHECKING = N_("Checking whether it works on your prompts. You can chat meanwhile.")
 """Said in the verdict's place: on a phone, the panel of checks is far below."""
 
 
