@@ -139,6 +139,7 @@ class Calls:
         self._calls: dict[str, _Call] = {}
         """By event id, the oldest first."""
         self._listeners: Counter[str] = Counter()
+        self._num_arriving = 0
         queue.max_size = None  # limited here instead, with our own message
         self._push, self._clean = queue.push, queue.clean_events
         # This queue alone.
@@ -207,7 +208,10 @@ class Calls:
                 self._drop(mine.pop(0))
         while sum(map(len, answers.values())) > self._limits.answers:
             self._drop(max(answers.values(), key=len).pop(0))
-        # Gradio itself keeps an entry for each session that ever called.
+        # Gradio itself keeps an entry for each session that ever called. It has one of a call that
+        # is on its way into the queue before that call is among ours.
+        if self._num_arriving:
+            return
         used = {call.session for call in self._calls.values()} | self._listeners.keys()
         for held in (
             self._queue.pending_event_ids_session,
@@ -220,10 +224,14 @@ class Calls:
         visitor = sender_of(request)
         with speaking(language_of(request)):
             self._refuse_beyond_limits(body, request, visitor)
-        pushed = await self._push(body=body, request=request, username=username)
-        event = self._queue.event_ids_to_events.get(str(pushed[1]))
-        if event is not None:
-            self._line_up(event, visitor)
+        self._num_arriving += 1
+        try:
+            pushed = await self._push(body=body, request=request, username=username)
+            event = self._queue.event_ids_to_events.get(str(pushed[1]))
+            if event is not None:
+                self._line_up(event, visitor)
+        finally:
+            self._num_arriving -= 1
         return pushed
 
     async def _clean_all(

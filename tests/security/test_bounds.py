@@ -1,5 +1,6 @@
 """What visitors can take of the server's memory, disk and time, and what the others keep."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 from gradio.utils import get_upload_folder
+from starlette.requests import Request
 
 from dnd_engine.limits import PromptLimits, ServerLimits
 from tests.security.conftest import SMALL
@@ -170,7 +172,8 @@ def post_chat(client: httpx.Client, address: int, *, message: str = "What?") -> 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Calls]:
-    """Return the calls of each server that is started."""
+    """Return the calls of each server that is started, behind a proxy that says whose they are."""
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
     made: list[Calls] = []
 
     def make(*arguments: Any) -> Calls:
@@ -321,6 +324,25 @@ def test_addresses_take_turns(calls: list[Calls]) -> None:
         waiting = calls[0]._queue.event_queue_per_concurrency_id["chat"].queue
         order = [event.data.data[0] for event in waiting if event.data is not None]
         assert order == ["D", "F", "A", "E", "B", "C"]
+
+
+def test_a_call_on_its_way_into_the_queue_keeps_its_stream(demo: gr.Blocks) -> None:
+    """A sweep just then had forgotten the session, and its page was answered 404."""
+    calls = Calls(demo, ServerLimits())
+    queue = demo._queue
+    body = SimpleNamespace(session_hash="page", fn_index=next(iter(demo.fns)))
+    request = Request({"type": "http", "headers": [], "query_string": b"", "client": ("", 1)})
+
+    async def push(**_arguments: Any) -> tuple[bool, str, str]:
+        queue.pending_messages_per_session["page"] = asyncio.Queue()
+        calls.sweep()
+        return True, "", "success"
+
+    calls._push = push  # type: ignore[assignment]  # as Gradio's own, at its slowest
+    asyncio.run(queue.push(body, request, None))  # type: ignore[arg-type]
+    assert "page" in queue.pending_messages_per_session
+    calls.sweep()
+    assert "page" not in queue.pending_messages_per_session, "nobody listens to it"
 
 
 # ------------------------------------------------------------------------------ pages
