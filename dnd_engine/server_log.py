@@ -76,7 +76,7 @@ def _place(record: logging.LogRecord) -> str:
 
 
 class Rare(logging.Filter):
-    """Of other libraries, passes warnings and worse, each place in the code once a minute.
+    """Keeps only warnings and errors of other libraries, once a minute for each place in the code.
 
     Clients can cause some of them with every request.
     """

@@ -27,16 +27,27 @@ from ui.owner import Owner
 from ui.shared import App
 from ui.state import Answer, Made, Session, SessionFiles, Turn
 
+Within = Callable[[ServerLimits], Handlers]
+
+
+@pytest.fixture
+def within(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Within:
+    """Return handlers that keep to some limits."""
+
+    def build(limits: ServerLimits) -> Handlers:
+        return Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=limits))
+
+    return build
+
 
 def test_the_bytes_of_a_visit_and_of_all_visits_are_bounded(
-    handle: EngineHandle,
+    within: Within,
     arrange: Callable[..., Arrangement],
     request_of: Callable[[str], gr.Request],
     files: SessionFiles,
-    tmp_path: Path,
 ) -> None:
     few = ServerLimits(readings_per_visit_bytes=10_000, readings_bytes=25_000, readings_per_visit=3)
-    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=few))
+    on = within(few)
 
     def read(session: Session, visit: str, number: int, size: int) -> str:
         canvas = arrange(A={f"{number}.txt": "x" * size})
@@ -55,15 +66,14 @@ def test_the_bytes_of_a_visit_and_of_all_visits_are_bounded(
 
 
 def test_prompts_count_what_they_take_in_memory(
-    handle: EngineHandle,
+    within: Within,
     arrange: Callable[..., Arrangement],
     request_of: Callable[[str], gr.Request],
     files: SessionFiles,
-    tmp_path: Path,
 ) -> None:
     """Files of 50 kB had taken 560 MB each, and hundreds of them were allowed."""
     few = ServerLimits(readings_per_visit_bytes=250_000, readings_bytes=450_000)
-    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=few))
+    on = within(few)
     lines = "\n".join(f"item {number}" for number in range(100))
     text = f"{'Classify this. ' * 100}\n\n{lines}"
 
@@ -101,14 +111,13 @@ def test_an_adapter_counts_the_prompts_that_it_was_made_from() -> None:
 
 
 def test_files_that_arrive_together_are_counted_one_by_one(
-    handle: EngineHandle,
+    within: Within,
     arrange: Callable[..., Arrangement],
     request_of: Callable[[str], gr.Request],
     files: SessionFiles,
-    tmp_path: Path,
 ) -> None:
     few = ServerLimits(readings_per_visit=2)
-    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=few))
+    on = within(few)
     session, canvas = Session(), arrange(A={f"{n}.txt": "one" for n in range(3)})
     on.prompts.update_prompts(canvas, session, request_of("s"))
     first, second, third = (reading.error for reading in session.readings.values())
@@ -144,14 +153,10 @@ def test_only_the_last_zips_and_exports_of_an_adapter_stay(
 
 
 def test_files_of_an_adapter_that_the_shelf_dropped_go_after_a_while(
-    handle: EngineHandle,
-    arrange: Callable[..., Arrangement],
-    request_of: Callable[[str], gr.Request],
-    files: SessionFiles,
-    tmp_path: Path,
+    within: Within, arrange: Callable[..., Arrangement], request_of: Callable[[str], gr.Request]
 ) -> None:
     few = ServerLimits(adapters_per_session=1)
-    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=few))
+    on = within(few)
     session, here = Session(limits=few), request_of("s")
     archives = []
     for number in range(3):
@@ -226,14 +231,10 @@ def test_the_files_of_a_visit_are_bounded_and_the_owners_are_not(
 
 
 def test_stored_texts_count_as_what_they_take_and_not_as_their_files(
-    handle: EngineHandle,
-    arrange: Callable[..., Arrangement],
-    request_of: Callable[[str], gr.Request],
-    files: SessionFiles,
-    tmp_path: Path,
+    within: Within, arrange: Callable[..., Arrangement], request_of: Callable[[str], gr.Request]
 ) -> None:
     few = ServerLimits(files_per_visit_bytes=3_000_000)
-    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, server=few))
+    on = within(few)
     session, here = Session(), request_of("s")
     # Less than 200 kB as a file, and more than 1 MB in the library.
     text = "\n".join(f"Is {number} odd?" for number in range(9_000))
@@ -257,9 +258,9 @@ def test_every_text_field_keeps_to_its_length_whoever_sends_the_text() -> None:
 
 
 def test_a_conversation_has_so_many_questions_and_the_last_can_still_be_edited(
-    handle: EngineHandle, files: SessionFiles, tmp_path: Path
+    within: Within,
 ) -> None:
-    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path))
+    on = within(ServerLimits())
     turns = [Turn(f"{number}?", Answer("base")) for number in range(FIXED.max_turns)]
     session = Session(turns=turns)
     with pytest.raises(gr.Error, match="200 questions, which is the limit"):
