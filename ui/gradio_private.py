@@ -62,6 +62,13 @@ _STREAM, _CALL = f"{API_PREFIX}/queue/data", f"{API_PREFIX}/call/"
 """Routes by which callers listen: all calls of a page, and one call of the API."""
 
 
+_HELD = "held"
+"""Id of a call that never was, for which the stream of a page stays open."""
+_HELD_SECONDS = 3
+"""How long it stays open after the page's last call. A browser opens only six connections to a
+host, so it cannot stay for good."""
+
+
 class _UnknownEventError(KeyError):
     """A call refers to an event by an unknown number."""
 
@@ -122,6 +129,10 @@ class Calls:
     runs a call to its end if nobody ever listened, and keeps its answer for ever. Somebody listens
     to a call while a stream of its session is open (`queue/data` or `call/NAME/EVENT_ID`).
 
+    The stream of a page stays open for some seconds after its last call. Gradio closes it at once:
+    nobody then listens to a call that is taken at the same moment, if its reply overtakes the
+    message that the stream closes, and the page waits for its answer for ever.
+
     Args:
         demo: Blocks of the queue; create this after `demo.queue`.
         limits: Limits on number and age.
@@ -139,6 +150,8 @@ class Calls:
         self._calls: dict[str, _Call] = {}
         """By event id, the oldest first."""
         self._listeners: Counter[str] = Counter()
+        self._used: dict[str, float] = {}
+        """When the sessions that clients named last had a call."""
         self._num_arriving = 0
         queue.max_size = None  # limited here instead, with our own message
         self._push, self._clean = queue.push, queue.clean_events
@@ -185,7 +198,11 @@ class Calls:
             self.sweep()
 
     def sweep(self) -> None:
-        """End calls that nobody listens to, and drop old answers."""
+        """End calls that nobody listens to, and drop old answers and unused sessions."""
+        self._sweep_calls()
+        self._sweep_sessions()
+
+    def _sweep_calls(self) -> None:
         now, answers = self._clock(), defaultdict[str, list[str]](list)
         for event_id, call in list(self._calls.items()):
             event = self._queue.event_ids_to_events.get(event_id)
@@ -208,28 +225,47 @@ class Calls:
                 self._drop(mine.pop(0))
         while sum(map(len, answers.values())) > self._limits.answers:
             self._drop(max(answers.values(), key=len).pop(0))
+
+    def _sweep_sessions(self) -> None:
+        now = self._clock()
+        called = {call.session for call in self._calls.values()}
+        for session, used in list(self._used.items()):
+            if session in called:
+                self._used[session] = now
+                continue
+            if now - used > _HELD_SECONDS:
+                self._end_stream(session)
+            # A client may open a stream after an earlier one has brought it all answers.
+            if now - used > self._limits.unattended_seconds:
+                del self._used[session]
         # Gradio itself keeps an entry for each session that ever called. It has one of a call that
         # is on its way into the queue before that call is among ours.
         if self._num_arriving:
             return
-        used = {call.session for call in self._calls.values()} | self._listeners.keys()
+        used_sessions = called | self._listeners.keys() | self._used.keys()
         for held in (
             self._queue.pending_event_ids_session,
             self._queue.pending_messages_per_session,
         ):
-            for session in held.keys() - used:
+            for session in held.keys() - used_sessions:
                 del held[session]
 
     async def _push_within_limits(self, body: Any, request: Any, username: str | None) -> Any:
         visitor = sender_of(request)
         with speaking(language_of(request)):
             self._refuse_beyond_limits(body, request, visitor)
+        # Gradio names the others by their only call, whose answer is fetched once.
+        is_named = bool(body.session_hash)
         self._num_arriving += 1
         try:
             pushed = await self._push(body=body, request=request, username=username)
             event = self._queue.event_ids_to_events.get(str(pushed[1]))
             if event is not None:
                 self._line_up(event, visitor)
+                if is_named:
+                    self._used[event.session_hash] = self._clock()
+                if _by_page(request):
+                    self._queue.pending_event_ids_session[event.session_hash].add(_HELD)
         finally:
             self._num_arriving -= 1
         return pushed
@@ -242,6 +278,9 @@ class Calls:
         for key, call in list(self._calls.items()):
             if call.session == session_hash or key == event_id:
                 self._drop(key)
+        if session_hash is not None:
+            self._used.pop(session_hash, None)
+            self._queue.pending_event_ids_session.get(session_hash, set()).discard(_HELD)
 
     def _refuse_beyond_limits(self, body: Any, request: Any, visitor: str) -> None:
         if len(body.session_hash or "") > MAX_ID_CHARS:
@@ -259,7 +298,7 @@ class Calls:
                 number=len(waiting),
             )
             # For a 503, Gradio's page shows its own English message.
-            by_page = "sec-fetch-site" in request.headers
+            by_page = _by_page(request)
             busy = HTTPStatus.TOO_MANY_REQUESTS if by_page else HTTPStatus.SERVICE_UNAVAILABLE
             raise HTTPException(busy, words, headers={"Retry-After": "60"})
         mine = len(self._of((*waiting, *self._running()), visitor))
@@ -320,6 +359,15 @@ class Calls:
             self._queue.event_queue_per_concurrency_id[event.concurrency_id].queue.remove(event)
             self._queue.event_ids_to_events.pop(event._id, None)
 
+    def _end_stream(self, session: str) -> None:
+        """Let the stream of a page end once no calls are left."""
+        ids = self._queue.pending_event_ids_session.get(session, set())
+        messages = self._queue.pending_messages_per_session.get(session)
+        if _HELD in ids and messages is not None and self._listeners[session]:
+            last = ProcessCompletedMessage(event_id=_HELD, output={}, success=True)
+            messages.put_nowait(last)
+        ids.discard(_HELD)
+
     def _drop(self, event_id: str) -> None:
         """Forget a call with the messages that nobody fetched."""
         call = self._calls.pop(event_id)
@@ -330,6 +378,12 @@ class Calls:
         for message in [messages.get_nowait() for _one in range(messages.qsize())]:
             if message.event_id != event_id:
                 messages.put_nowait(message)
+
+
+def _by_page(request: Any) -> bool:
+    """Return whether Gradio's own page sent a call."""
+    sender: str | None = request.headers.get("x-gradio-user")
+    return sender == "app"
 
 
 def too_long_id() -> str:

@@ -32,6 +32,9 @@ from ui.gradio_private import Calls, Page, Pages
 from ui.state import Answer, Session, SessionFiles, Turn
 from ui.visits import Visits
 
+PAGE = {"x-gradio-user": "app"}
+"""Headers by which Gradio's page says that a call is its own."""
+
 
 def join(client: httpx.Client, event: int, session: str, *data: Any) -> httpx.Response:
     body = {"data": [*data], "fn_index": event, "session_hash": session}
@@ -84,7 +87,7 @@ def test_a_full_queue_says_what_to_do() -> None:
         answers += [client.post("/gradio_api/call/chat", json=body) for _ in range(3)]
         assert [a.status_code for a in answers] == [*[200] * (most + 2), 503]
         assert "Try again in a minute" in answers[-1].json()["detail"]
-        page = {"sec-fetch-site": "same-origin", "accept-language": "de"}
+        page = {**PAGE, "accept-language": "de"}
         told = client.post("/gradio_api/call/chat", json=body, headers=page)
         assert told.status_code == 429, "or the page would show Gradio's own words"
         assert "in einer Minute" in told.json()["detail"]
@@ -343,6 +346,46 @@ def test_a_call_on_its_way_into_the_queue_keeps_its_stream(demo: gr.Blocks) -> N
     assert "page" in queue.pending_messages_per_session
     calls.sweep()
     assert "page" not in queue.pending_messages_per_session, "nobody listens to it"
+
+
+def test_the_stream_of_a_page_outlasts_its_calls_for_a_while(calls: list[Calls]) -> None:
+    """Gradio closed it with the last answer, and the next call could be lost (docs/LOG.md)."""
+    with (
+        serving(handle_of()) as url,
+        httpx.Client(base_url=url, timeout=120, headers=PAGE) as client,
+    ):
+        chat = event_named(client, "chat")
+        assert join(client, chat, "page", *CHAT).status_code == 200
+        with client.stream("GET", "/gradio_api/queue/data?session_hash=page") as stream:
+            lines = stream.iter_lines()
+            for _ in range(3):
+                assert any("process_completed" in line for line in lines)
+                assert join(client, chat, "page", *CHAT).status_code == 200
+            assert any("process_completed" in line for line in lines)
+            pass_time(calls, 4)
+            assert any("close_stream" in line for line in lines), "a browser has few connections"
+            assert "".join(lines) == ""
+
+
+def test_a_stream_may_open_after_all_answers_came(calls: list[Calls]) -> None:
+    """So it does if they overtake the reply to their call; the page was answered 404."""
+    with (
+        serving(handle_of()) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        chat, queue = event_named(client, "chat"), calls[0]._queue
+        assert join(client, chat, "page", *CHAT).status_code == 200
+        first = client.get("/gradio_api/queue/data?session_hash=page").text
+        assert "process_completed" in first
+        until(lambda: not calls[0]._calls)
+        time.sleep(1.5)  # a sweep
+        with client.stream("GET", "/gradio_api/queue/data?session_hash=page") as stream:
+            assert join(client, chat, "page", *CHAT).status_code == 200
+            answer = stream.read().decode()
+        assert "process_completed" in answer
+        assert 'session_not_found":true' not in answer
+        pass_time(calls, 31)
+        until(lambda: not queue.pending_messages_per_session)
 
 
 # ------------------------------------------------------------------------------ pages
