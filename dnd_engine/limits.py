@@ -156,8 +156,9 @@ class ServerLimits:
     queued_calls: int = 40
     """Calls waiting for the engine, for all visitors together."""
     queued_calls_per_visitor: int = 10
-    """Waiting calls per address: a quarter, so that it takes four addresses to fill the queue. A
-    page has one or two at a time. Many people behind one address need more: `dnd serve --limit`."""
+    """Waiting and running calls per address: a quarter, so that it takes four addresses to fill the
+    queue. A page has one or two at a time. Many people behind one address need more:
+    `dnd serve --limit`."""
     unattended_seconds: int = 30
     """Seconds until a call that nobody listens to counts as left. A program listens at once, a
     person at a terminal within some seconds."""

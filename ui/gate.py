@@ -39,7 +39,7 @@ from ui.gradio_private import (
     forget_upload,
     name_unknown_events,
     open_call,
-    too_long_id,
+    unfit_id,
 )
 from ui.language import language_of
 from ui.owner import Owner
@@ -285,7 +285,7 @@ class Gate:
         named = [path.removeprefix(_HEARTBEAT)] if path.startswith(_HEARTBEAT) else []
         named += [value for key, value in request.query_params.multi_items() if key in _IDS]
         if any(len(name) > MAX_ID_CHARS for name in named):
-            return _refuse(HTTPStatus.BAD_REQUEST, too_long_id())
+            return _refuse(HTTPStatus.BAD_REQUEST, unfit_id())
         if request.method not in _READING:
             return self._may_write(request, path)
         if self._watch is not None and (told := self._watch.answer(path)) is not None:
@@ -439,7 +439,11 @@ def gated(
         name_unknown_events(demo)
         calls = Calls(demo, limits)
         app.state_holder = pages = Pages(demo, limits)
-        watch = Watch(status, lambda: {**pages.gauges(), **calls.gauges()}, metrics)
+        watch = Watch(
+            lambda: "failed" if calls.stopped else status(),
+            lambda: {**pages.gauges(), **calls.gauges()},
+            metrics,
+        )
         faults = FaultCounter(watch.counters)
         logging.getLogger("ui.faults").addHandler(faults)
         # Before the stack is built, which takes over the handlers.

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import secrets
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ from gradio.state_holder import SessionState, StateHolder
 from gradio.utils import error_payload
 
 from dnd_engine.limits import ServerLimits
+from ui.faults import report_fault
 from ui.language import language_of
 from ui.text import _, speaking
 from ui.traffic import sender_of
@@ -122,6 +124,15 @@ class _Call:
     ended: float | None = None
 
 
+@dataclass(slots=True)
+class _Use:
+    """The use of a session that a client named."""
+
+    visitor: str
+    last: float
+    """When it last had a call."""
+
+
 class Calls:
     """The calls in the queue and the answers that nobody has fetched yet.
 
@@ -150,14 +161,19 @@ class Calls:
         self._calls: dict[str, _Call] = {}
         """By event id, the oldest first."""
         self._listeners: Counter[str] = Counter()
-        self._used: dict[str, float] = {}
-        """When the sessions that clients named last had a call."""
+        self._used: dict[str, _Use] = {}
+        """The sessions that clients named and used of late."""
         self._num_arriving = 0
+        self.num_sweeps = 0
         queue.max_size = None  # limited here instead, with our own message
+        # Beyond this number, Gradio would drop a session that still waits for its answers.
+        queue.pending_messages_per_session.max_size = sys.maxsize
         self._push, self._clean = queue.push, queue.clean_events
+        self._send = queue.send_message
         # This queue alone.
         queue.push = self._push_within_limits  # type: ignore[method-assign]
         queue.clean_events = self._clean_all  # type: ignore[method-assign]
+        queue.send_message = self._send_if_kept  # type: ignore[method-assign]
 
     @contextmanager
     def listening(self, path: str, session: str | None) -> Iterator[None]:
@@ -191,11 +207,20 @@ class Calls:
             "answers_waiting": sum(call.ended is not None for call in self._calls.values()),
         }
 
+    @property
+    def stopped(self) -> bool:
+        """Return whether the queue takes no more calls."""
+        return self._queue.stopped
+
     async def watch(self) -> None:
         """Sweep every second until cancelled."""
         while True:
             await asyncio.sleep(1)
-            self.sweep()
+            try:
+                self.sweep()
+            except Exception as error:  # noqa: BLE001 - without sweeps, calls and answers pile up
+                report_fault(error, "sweep")
+            self.num_sweeps += 1
 
     def sweep(self) -> None:
         """End calls that nobody listens to, and drop old answers and unused sessions."""
@@ -229,14 +254,21 @@ class Calls:
     def _sweep_sessions(self) -> None:
         now = self._clock()
         called = {call.session for call in self._calls.values()}
-        for session, used in list(self._used.items()):
+        idle: list[str] = []
+        for session, use in list(self._used.items()):
             if session in called:
-                self._used[session] = now
-                continue
-            if now - used > _HELD_SECONDS:
+                use.last = now
+            elif now - use.last > _HELD_SECONDS:
                 self._end_stream(session)
-            # A client may open a stream after an earlier one has brought it all answers.
-            if now - used > self._limits.unattended_seconds:
+                idle.append(session)
+        # A client may open a stream after an earlier one has brought it all answers.
+        idle.sort(key=lambda session: self._used[session].last, reverse=True)
+        kept = Counter[str]()
+        for session in idle:
+            use = self._used[session]
+            kept[use.visitor] += 1
+            late = now - use.last > self._limits.unattended_seconds
+            if late or kept[use.visitor] > self._limits.sessions_per_visitor:
                 del self._used[session]
         # Gradio itself keeps an entry for each session that ever called. It has one of a call that
         # is on its way into the queue before that call is among ours.
@@ -263,7 +295,7 @@ class Calls:
             if event is not None:
                 self._line_up(event, visitor)
                 if is_named:
-                    self._used[event.session_hash] = self._clock()
+                    self._used[event.session_hash] = _Use(visitor, self._clock())
                 if _by_page(request):
                     self._queue.pending_event_ids_session[event.session_hash].add(_HELD)
         finally:
@@ -282,9 +314,15 @@ class Calls:
             self._used.pop(session_hash, None)
             self._queue.pending_event_ids_session.get(session_hash, set()).discard(_HELD)
 
+    def _send_if_kept(self, event: Event, event_message: Any) -> None:
+        # Where Gradio raises, its queue stops for everybody.
+        if event.session_hash in self._queue.pending_messages_per_session:
+            self._send(event, event_message)
+
     def _refuse_beyond_limits(self, body: Any, request: Any, visitor: str) -> None:
-        if len(body.session_hash or "") > MAX_ID_CHARS:
-            raise HTTPException(HTTPStatus.BAD_REQUEST, too_long_id())
+        # Gradio keeps the messages of an empty name where it does not look for them.
+        if body.session_hash is not None and not 0 < len(body.session_hash) <= MAX_ID_CHARS:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, unfit_id())
         # `in` does not call `__missing__`, so the error is raised here.
         if body.fn_index not in self._demo.fns:
             raise _UnknownEventError(body.fn_index)
@@ -386,11 +424,9 @@ def _by_page(request: Any) -> bool:
     return sender == "app"
 
 
-def too_long_id() -> str:
-    """Return the message for a client's name that is too long."""
-    return _(
-        "session_hash and upload_id: expected at most {number} characters.", number=MAX_ID_CHARS
-    )
+def unfit_id() -> str:
+    """Return the message for a client's name that is empty or too long."""
+    return _("session_hash and upload_id: expected 1 to {number} characters.", number=MAX_ID_CHARS)
 
 
 def forget_upload(upload_id: str) -> None:
@@ -506,7 +542,7 @@ class Pages(StateHolder):
         page = self.session_data.get(session_id)
         if page is None:
             if len(session_id) > MAX_ID_CHARS:
-                raise HTTPException(HTTPStatus.BAD_REQUEST, too_long_id())
+                raise HTTPException(HTTPStatus.BAD_REQUEST, unfit_id())
             while len(self.session_data) >= self._limits.sessions:
                 self._drop(min(self.session_data, key=self._missed))
             page = self.session_data[session_id] = Page(self.blocks, self._clock)

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -189,7 +188,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Calls]:
 
 def pass_time(calls: list[Calls], seconds: float) -> None:
     """Let calls and answers be older by so much, however slow the machine is."""
-    calls[0]._clock = lambda: time.monotonic() + seconds
+    now = calls[0]._clock() + seconds
+    calls[0]._clock = lambda: now
+
+
+def await_sweeps(calls: list[Calls], number: int) -> None:
+    begun = calls[0].num_sweeps
+    until(lambda: calls[0].num_sweeps >= begun + number)
 
 
 @pytest.mark.parametrize("by", ["the API", "a page"])
@@ -235,7 +240,7 @@ def test_who_listens_waits_as_long_as_it_takes_and_may_fetch_late(calls: list[Ca
             with client.stream("GET", post_chat(client, 2)) as stream:
                 until(lambda: len(engine.asked) == 2)
                 pass_time(calls, 200)
-                time.sleep(2.5)  # two sweeps
+                await_sweeps(calls, 2)
                 assert engine.closed_chats == 1
                 held.close()
                 assert "event: complete" in stream.read().decode()
@@ -355,6 +360,7 @@ def test_the_stream_of_a_page_outlasts_its_calls_for_a_while(calls: list[Calls])
         httpx.Client(base_url=url, timeout=120, headers=PAGE) as client,
     ):
         chat = event_named(client, "chat")
+        pass_time(calls, 0)
         assert join(client, chat, "page", *CHAT).status_code == 200
         with client.stream("GET", "/gradio_api/queue/data?session_hash=page") as stream:
             lines = stream.iter_lines()
@@ -365,6 +371,78 @@ def test_the_stream_of_a_page_outlasts_its_calls_for_a_while(calls: list[Calls])
             pass_time(calls, 4)
             assert any("close_stream" in line for line in lines), "a browser has few connections"
             assert "".join(lines) == ""
+
+
+def test_a_stream_ends_soon_where_calls_give_up_sooner(calls: list[Calls]) -> None:
+    with (
+        serving(handle_of(), server=ServerLimits(unattended_seconds=1)) as url,
+        httpx.Client(base_url=url, timeout=120, headers=PAGE) as client,
+    ):
+        assert join(client, event_named(client, "chat"), "page", *CHAT).status_code == 200
+        answer = client.get("/gradio_api/queue/data?session_hash=page").text
+        assert "process_completed" in answer
+        assert "close_stream" in answer
+
+
+def test_a_session_without_a_name_stops_nobody(calls: list[Calls]) -> None:
+    """Two calls behind another one ended the queue for everybody, and `/health` said ready."""
+    engine = FakeEngine()
+    with (
+        serving(handle_of(engine), server=SMALL) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        chat = event_named(client, "chat")
+        with engine.pace.held("chat"):
+            first = post_chat(client, 1)
+            refused = [join(client, chat, "", *CHAT) for _ in range(2)]
+        assert [answer.status_code for answer in refused] == [400, 400]
+        assert "expected 1 to 100 characters" in refused[0].json()["detail"]
+        assert "event: complete" in client.get(first).text
+        assert "event: complete" in client.get(post_chat(client, 1)).text
+        until(lambda: client.get("/health/ready").json() == {"status": "ready"})
+        calls[0]._queue.stopped = True
+        assert client.get("/health/ready").status_code == 503
+
+
+def test_thousands_of_sessions_end_neither_the_queue_nor_its_sweeps(calls: list[Calls]) -> None:
+    """Gradio keeps the messages of 2,000, and dropped those of calls that ran or waited."""
+    engine = FakeEngine()
+    with (
+        serving(handle_of(engine)) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+        engine.pace.held("chat"),
+    ):
+        queue = calls[0]._queue
+        slow = post_chat(client, 1)
+        until(lambda: len(engine.asked) == 1)
+        for number in range(2_100):
+            queue.pending_messages_per_session[f"other-{number}"] = asyncio.Queue()
+        assert slow.rpartition("/")[2] in queue.pending_messages_per_session
+        del queue.pending_messages_per_session[slow.rpartition("/")[2]]
+        pass_time(calls, 31)
+        await_sweeps(calls, 2)
+        assert not queue.pending_messages_per_session
+        until(lambda: engine.closed_chats == 1)
+        with client.stream("GET", post_chat(client, 2)):
+            until(lambda: len(engine.asked) == 2)
+
+
+def test_an_address_keeps_few_idle_sessions(calls: list[Calls]) -> None:
+    few = ServerLimits(sessions_per_visitor=3)
+    with (
+        serving(handle_of(), server=few) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        chat, queue = event_named(client, "chat"), calls[0]._queue
+        pass_time(calls, 0)
+        for number in range(6):
+            assert join(client, chat, f"page-{number}", *CHAT).status_code == 200
+            data = client.get(f"/gradio_api/queue/data?session_hash=page-{number}").text
+            assert "process_completed" in data
+            pass_time(calls, 0.1)
+        pass_time(calls, 4)
+        until(lambda: len(queue.pending_messages_per_session) == 3)
+        assert set(queue.pending_messages_per_session) == {"page-3", "page-4", "page-5"}
 
 
 def test_a_stream_may_open_after_all_answers_came(calls: list[Calls]) -> None:
@@ -378,7 +456,7 @@ def test_a_stream_may_open_after_all_answers_came(calls: list[Calls]) -> None:
         first = client.get("/gradio_api/queue/data?session_hash=page").text
         assert "process_completed" in first
         until(lambda: not calls[0]._calls)
-        time.sleep(1.5)  # a sweep
+        await_sweeps(calls, 2)
         with client.stream("GET", "/gradio_api/queue/data?session_hash=page") as stream:
             assert join(client, chat, "page", *CHAT).status_code == 200
             answer = stream.read().decode()
