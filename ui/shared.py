@@ -96,6 +96,8 @@ class App:
     def no_room(self, session: Session, session_hash: str, num_bytes: int) -> str:
         """Return why a visit may not write this many more bytes; empty if it may.
 
+        If it may, they count from now on.
+
         Deleted adapters of its library are purged if there is no room for them.
         """
         if session.own:
@@ -109,14 +111,15 @@ class App:
                     Library(place).empty_trash()
             if self.files.measure(session_hash) + num_bytes > most:
                 return _(
-                    "The files of this visit reach {size} on disk, which is the limit. Delete "
-                    "adapters in the Library, or delete this visit, at the foot of the page, to "
-                    "start over.",
+                    "The files of this visit would take more than {size} on disk, which is the "
+                    "limit. Delete adapters in the Library, or delete this visit, at the foot of "
+                    "the page, to start over.",
                     size=size(most),
                 )
         # Last, because it may drop other visits to make room.
         if not self.visits.make_disk_room(num_bytes, session.visitor):
             return _("The server holds too many files of other visits. Try again later.")
+        self.files.expect(session_hash, num_bytes)
         return ""
 
     def told(self, session: Session, error: DndError, doing: str) -> str:

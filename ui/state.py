@@ -725,8 +725,13 @@ class SessionFiles:
         self._sizes[folder] = size
         return size
 
+    def expect(self, session_hash: str, num_bytes: int) -> None:
+        """Count files that a visit is about to write, until it is measured again."""
+        folder = self._path(session_hash)
+        self._sizes[folder] = self._sizes.get(folder, 0) + num_bytes
+
     def measured_bytes(self, session_hash: str | None = None) -> int:
-        """Return the size of one visit's files, or of all, as last measured.
+        """Return the size of one visit's files, or of all, as last measured or expected.
 
         Reading all folders at each write would take longer than most writes.
         """

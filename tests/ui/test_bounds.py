@@ -202,7 +202,7 @@ def test_the_files_of_a_visit_are_bounded_and_the_owners_are_not(
     assert session.made is not None
     on.library.keep(session, "mine", False, away)
     key = on.library.open_library(session, None, away)["library_kept"].value
-    full = "files of this visit reach 9.0 MB on disk, which is the limit. Delete adapters in the"
+    full = "would take more than 9.0 MB on disk, which is the limit. Delete adapters in the Library"
     # As large as an adapter of a real base.
     (weights,) = files.folder("s").glob("library/*/*/adapter_model.safetensors")
     weights.write_bytes(bytes(8_000_000))
@@ -230,6 +230,21 @@ def test_the_files_of_a_visit_are_bounded_and_the_owners_are_not(
     assert "Kept" in on.library.keep(own, "mine", False, home)["keep_told"]
 
 
+def test_a_visit_that_writes_once_counts_for_its_address(
+    within: Within, arrange: Callable[..., Arrangement], request_of: Callable[[str], gr.Request]
+) -> None:
+    """Sizes were taken before each write only, so many visits could fill the disk together."""
+    on = within(ServerLimits(files_per_visitor_bytes=7_000))
+    errors = []
+    for page in "abc":
+        here = request_of(page)
+        session = on.visit.open(Session(), "en", "", here)["session"]
+        on.prompts.update_prompts(arrange(A={"a.txt": "x" * 3_000}), session, here)
+        errors.append(session.readings["A/a.txt"].error)
+    assert errors[:2] == ["", ""]
+    assert "too many files of other visits" in errors[2]
+
+
 def test_stored_texts_count_as_what_they_take_and_not_as_their_files(
     within: Within, arrange: Callable[..., Arrangement], request_of: Callable[[str], gr.Request]
 ) -> None:
@@ -239,7 +254,7 @@ def test_stored_texts_count_as_what_they_take_and_not_as_their_files(
     # Less than 200 kB as a file, and more than 1 MB in the library.
     text = "\n".join(f"Is {number} odd?" for number in range(9_000))
     make(on, session, arrange(SQL={"a.txt": text}), here)
-    assert "reach 3.0 MB on disk" in on.library.keep(session, "mine", True, here)["keep_told"]
+    assert "more than 3.0 MB on disk" in on.library.keep(session, "mine", True, here)["keep_told"]
     assert "Kept" in on.library.keep(session, "mine", False, here)["keep_told"]
 
 
