@@ -64,8 +64,11 @@ def _refused(error: BaseException) -> BaseException | None:
         # About another server, whose errors are of the system's kinds, too.
         if isinstance(found, HubError | RemoteError):
             return None
-        # Some of ours are `OSError`s, and say more than the system does.
-        if not isinstance(found, DndError) and (isinstance(found, OSError) or _disk_full(found)):
+        # Some of ours are `OSError`s, and say more than the system does. So are those of locks,
+        # which the system did not refuse: another process holds them.
+        if not isinstance(found, DndError) and (
+            (isinstance(found, OSError) and found.errno is not None) or _disk_full(found)
+        ):
             return found
         found = found.__cause__
     return None

@@ -1,5 +1,6 @@
 """Handlers as plain functions, with an engine without models."""
 
+import errno
 import re
 import threading
 import zipfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+from filelock import Timeout
 
 from dnd_engine.checks.results import (
     Agreement,
@@ -20,7 +22,7 @@ from dnd_engine.checks.results import (
     Skills,
 )
 from dnd_engine.checks.verdict import BucketShare, Labels, judge
-from dnd_engine.errors import AssetError, DndError
+from dnd_engine.errors import AssetError, DndError, LibraryError
 from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.prompts.examples import load_examples
@@ -30,6 +32,7 @@ from tests.until import until
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
+from ui.faults import told
 from ui.handlers import Handlers
 from ui.shared import App
 from ui.stages import Stages
@@ -406,6 +409,16 @@ def test_a_load_that_fails_inside_gives_visitors_a_reference(
     assert "boom" not in str(told.value)
     reference = str(told.value).rsplit(" ", 1)[1].rstrip(".")
     assert f"fault {reference} in load: {type(error).__name__}" in caplog.text
+
+
+def test_a_library_that_another_process_holds_is_no_fault_of_the_disk() -> None:
+    """A lock's Timeout is an `OSError`, and visitors read that something broke."""
+    busy = LibraryError("The library is in use by another process. Try again.")
+    busy.__cause__ = Timeout("/secret/lock")
+    assert told(busy, "keep", lambda words: words) == str(busy)
+    refused = LibraryError("`/secret` cannot be written.")
+    refused.__cause__ = PermissionError(errno.EACCES, "denied", "/secret")
+    assert "Reference: " in told(refused, "keep", lambda words: words)
 
 
 def test_synthesis_waits_for_the_engine_with_progress(
