@@ -64,10 +64,10 @@ def read_yaml(path: Path, what: str) -> Any:
     try:
         return yaml.load(data.decode(), _Loader)
     except RecursionError as error:
-        raise ConfigError(f"{what} `{path}` is nested too deep to be read.") from error
+        raise ConfigError(f"{what} `{path}` is nested too deeply to be read.") from error
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"`{path}` is no {what} file: it holds no text. Name a YAML file of settings."
+            f"{what} `{path}` is not UTF-8 text. Name a YAML file of settings."
         ) from error
     except _RAISED_BY_TAGS as error:
         raise ConfigError(f"{what} `{path}` holds a value that does not fit its tag.") from error
@@ -156,6 +156,9 @@ def _coerce(kind: Any, value: Any) -> Any:  # noqa: C901 - one branch a kind, ea
         return Path(value).expanduser()
     if kind is int and (isinstance(value, bool) or not isinstance(value, int)):
         raise ValueError(f"expected a whole number, got {_SHORT.repr(value)}")
+    if kind is int and value.bit_length() > 63:
+        # Python writes no numbers of thousands of digits, not even to refuse them.
+        raise ValueError(f"expected a number of at most 63 bits, got one of {value.bit_length()}")
     if kind is float:
         # YAML parses 5e-4 as a string.
         if isinstance(value, bool) or not isinstance(value, int | float | str):

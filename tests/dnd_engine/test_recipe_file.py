@@ -27,6 +27,7 @@ def read(folder: Path, text: str) -> TrainRecipe:
         ("tasks: t\nout: o\nbare_share: true\n", r"`bare_share`: expected a number, got True"),
         ("tasks: t\nout: o\nbare_share:\n", r"`bare_share`: expected a number, got None"),
         ("tasks: t\nout: o\nvalidation_families: true\n", r"expected a number, got True"),
+        ("tasks: t\nout: o\nsteps: -0x" + "9" * 6000, r"`steps`: .* at most 63 bits, got one of "),
         ("tasks: t\nout: o\nsteps: true\n", r"`steps`: expected a whole number, got True"),
         ("tasks: t\nout: o\nsteps:\n", r"`steps`: expected a whole number, got None"),
         ("tasks: t\nout: o\nbase:\n", r"`base`: expected a name, got None"),
@@ -43,7 +44,7 @@ def test_what_is_blank_or_of_another_kind_is_refused_by_its_setting(
 def test_a_file_without_text_is_no_recipe(tmp_path: Path) -> None:
     path = tmp_path / "adapter.zip"
     path.write_bytes(b"PK\x03\x04\xff\xfe")
-    with pytest.raises(ConfigError, match=r"adapter\.zip` is no recipe file: it holds no text\."):
+    with pytest.raises(ConfigError, match=r"recipe `.*adapter\.zip` is not UTF-8 text\."):
         TrainRecipe.read(path)
 
 
