@@ -48,7 +48,7 @@ function button(className, text, label, onClick) {
   return node;
 }
 
-// Who speaks to the page says what is written on a button, so its name begins with that.
+// Voice-control users say the visible text, so the accessible name begins with it.
 const about = (words, card) => `${words}: ${card.name}`;
 
 const svgNamespace = "http://www.w3.org/2000/svg";

@@ -312,8 +312,8 @@ class Visit:
                 self.page,
                 options={
                     "resultTypes": ["violations"],
-                    # Off by default as an experiment of axe. Who speaks to the page says what is
-                    # written on a button, so its name must contain that (WCAG 2.5.3).
+                    # Off by default as an experiment of axe. Voice-control users say the visible
+                    # text, so the accessible name must contain it (WCAG 2.5.3).
                     "rules": {"label-content-name-mismatch": {"enabled": True}},
                 },
             )
