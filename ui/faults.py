@@ -159,7 +159,7 @@ class GuardedBlocks(gr.Blocks):
         if len(inputs) < wanted:
             name = block_fn.api_name or block_fn.name
             words = _(
-                "`{name}`: expected {wanted} values, got {got}. docs/api.md shows calls that work.",
+                "`{name}` expects {wanted} value(s), got {got}. docs/api.md shows calls that work.",
                 name=name,
                 wanted=wanted,
                 got=len(inputs),

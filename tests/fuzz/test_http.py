@@ -75,6 +75,7 @@ def of(path: str, body: bytes) -> httpx.Request:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(requests())
 @example(of("/gradio_api/queue/join", b'{"data": NaN}'))
+@example(of("/gradio_api/queue/join", b'{"data": [], "fn_index": 0, "session_hash": ""}'))
 @example(of("/gradio_api/reset", b"1e999999"))
 @example(of("/gradio_api/call/chat", b"[" * 100_000))
 def test_no_request_is_a_fault_of_the_server(client: httpx.Client, sent: httpx.Request) -> None:
@@ -90,5 +91,10 @@ def test_no_request_is_a_fault_of_the_server(client: httpx.Client, sent: httpx.R
         answer.close()
 
 
-def test_the_page_is_still_served(client: httpx.Client) -> None:
+def test_page_and_queue_still_serve(client: httpx.Client) -> None:
     assert client.get("/config").status_code == httpx.codes.OK
+    assert client.get("/health/ready").json() == {"status": "ready"}
+    asked = client.post("/gradio_api/call/list_adapters", json={"data": []})
+    assert asked.status_code == httpx.codes.OK, asked.text
+    answer = client.get(f"/gradio_api/call/list_adapters/{asked.json()['event_id']}")
+    assert "`list_adapters` expects 1 value(s)" in answer.text

@@ -125,7 +125,7 @@ def test_a_value_that_an_event_cannot_take_is_not_printed(
 def test_a_call_with_too_few_values_is_told_so_and_quotes_none(client: Client) -> None:
     called = httpx.post(f"{client.src}gradio_api/call/chat", json={"data": [SECRET]}).json()
     answer = httpx.get(f"{client.src}gradio_api/call/chat/{called['event_id']}", timeout=120).text
-    assert "`chat`: expected 9 values, got 1" in answer
+    assert "`chat` expects 9 value(s), got 1" in answer
     assert SECRET not in answer
 
 
