@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from dnd_engine.checks.examples import RESULT, measured_result
 from dnd_engine.files import asset_path
 from dnd_engine.limits import PromptLimits
-from dnd_engine.prompts.examples import load_examples
+from dnd_engine.prompts.examples import load_examples, measured_together
 from dnd_engine.prompts.files import FORMATS, read_prompt_file
 from ui.canvas import CanvasData, Inbox, PromptCanvas
 from ui.tabs.workbench.prompts.view import example_html
@@ -132,6 +132,12 @@ def test_examples_hold_what_the_page_says() -> None:
         ]
         assert sum(len(file.prompts) for file in read) == example.num_prompts >= 24
         assert all("\n\n" in prompt.text for file in read for prompt in file.prompts)
+
+
+def test_what_was_measured_of_the_examples_has_all_that_is_measured_now() -> None:
+    """Results of an earlier code lacked what a later check had found."""
+    for kept in (*(example.measured for example in load_examples()), measured_together()):
+        assert RESULT.dump_python(measured_result(kept), mode="json") == kept
 
 
 def test_an_example_says_what_was_measured_before_it_is_loaded() -> None:
