@@ -139,6 +139,7 @@ def examine(
         checks=store.checks,
         sureness=store.sureness,
         ordinary=store.ordinary,
+        skills=store.skills,
         other_format=[
             task.info.slug
             for task in tasks

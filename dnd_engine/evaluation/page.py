@@ -18,6 +18,7 @@ from dnd_engine.generator.report import (
     Report,
     Share,
     SimilarityGauge,
+    SkillShare,
     Substitution,
     Verdict,
 )
@@ -331,6 +332,12 @@ def _facts(report: Report) -> list[str]:
             f"- Ordinary messages answered as the base does, {row_label(row)}: "
             f"{_share_words(alone)} over {_count(alone.n_tasks, 'task')}."
         )
+    for row, right in report.skills.items():
+        lines.append(
+            f"- Unrelated questions answered right, {row_label(row)}: {_share_words(right)} of "
+            f"{right.n_questions} over {_count(right.n_tasks, 'task')}; the base alone "
+            f"{percent(right.base)}."
+        )
     cosine = report.cosine
     if cosine.different_task is not None:
         lines.append(
@@ -558,7 +565,7 @@ def _table(head: str, rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def _share_words(found: Share | Substitution | OrdinaryShare) -> str | None:
+def _share_words(found: Share | Substitution | OrdinaryShare | SkillShare) -> str | None:
     if found.share is None or found.low is None or found.high is None:
         return None
     return f"{percent(found.share)} ({percent(found.low)} to {percent(found.high)})"

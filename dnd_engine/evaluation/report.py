@@ -44,6 +44,7 @@ from dnd_engine.generator.report import (
     Share,
     Similar,
     SimilarityGauge,
+    SkillShare,
     Substitution,
     Teacher,
     TeachStart,
@@ -114,6 +115,7 @@ def build_report(
     checks: Mapping[str, Mapping[str, float | None]] | None = None,
     sureness: Mapping[str, float | None] | None = None,
     ordinary: Mapping[str, Mapping[str, float]] | None = None,
+    skills: Mapping[str, Mapping[str, Mapping[str, int]]] | None = None,
     other_format: Collection[str] = (),
 ) -> Report:
     """Turn item scores into a report.
@@ -129,6 +131,8 @@ def build_report(
         checks: Task to what an inspection of its adapter says: `agreement` and `effect`.
         sureness: Task to how sure the instructed model is of its answers to the prompts.
         ordinary: Row to task to the share of ordinary messages that its adapter leaves alone.
+        skills: Row to task to how many unrelated questions are answered right `before` and `after`
+            its adapter, of `num_questions`.
         other_format: Tasks whose wrong prompts ask for another answer format than the task's own;
             the gain of right over wrong prompts leaves them out.
 
@@ -184,6 +188,7 @@ def build_report(
         substitution=_known({mode: _substitution(table, mode) for mode in meta.modes}),
         retention=_known({row: _retention(table, row, of) for row, of in _teachers(meta)}),
         ordinary=_ordinary(table, ordinary or {}),
+        skills=_skills(table, skills or {}),
         refine=_refine(table),
         equal_score=_equal_score(table),
         similarity=_similarity(table, similarities or {}),
@@ -402,24 +407,50 @@ def _ordinary(
     table: _Measured, ordinary: Mapping[str, Mapping[str, float]]
 ) -> dict[str, OrdinaryShare]:
     """Share of ordinary messages that a row's adapters leave alone, over the examined tasks."""
-    families = {score.slug: score.family for score in table.scores}
+    return {
+        row: OrdinaryShare(**_over_tasks(table, shares))
+        for row, shares in _examined(table, ordinary).items()
+    }
+
+
+def _skills(
+    table: _Measured, skills: Mapping[str, Mapping[str, Mapping[str, int]]]
+) -> dict[str, SkillShare]:
+    """Share of unrelated questions that a row's adapters answer right, over the examined tasks."""
     found = {}
-    for row in [row for row in DRAWN if row in table.meta.rows]:
-        shares = {slug: v for slug, v in ordinary.get(row, {}).items() if slug in families}
-        if not shares:
-            continue
-        level = interval(
-            # One number a task, as if it had a single item.
-            [Cell(families[slug], slug, 0, share) for slug, share in shares.items()],
-            seed=table.meta.seed,
-        )
-        found[row] = OrdinaryShare(
-            share=_round(level.mean),
-            **_ends(level),
-            n_tasks=len(shares),
-            per_task={slug: _round(shares[slug]) for slug in sorted(shares)},
+    for row, counts in _examined(table, skills).items():
+        after = {slug: one["after"] / one["num_questions"] for slug, one in counts.items()}
+        # The same for each task, unless jobs on unlike machines round otherwise.
+        before = [one["before"] / one["num_questions"] for one in counts.values()]
+        found[row] = SkillShare(
+            **_over_tasks(table, after),
+            base=_round(sum(before) / len(before)),
+            n_questions=max(one["num_questions"] for one in counts.values()),
         )
     return found
+
+
+def _examined(table: _Measured, checked: Mapping[str, Mapping[str, V]]) -> dict[str, dict[str, V]]:
+    """What was checked of adapters, for rows and tasks of the report."""
+    slugs = {score.slug for score in table.scores}
+    return {
+        row: known
+        for row in DRAWN
+        if row in table.meta.rows
+        and (known := {slug: v for slug, v in checked.get(row, {}).items() if slug in slugs})
+    }
+
+
+def _over_tasks(table: _Measured, shares: Mapping[str, float]) -> dict[str, Any]:
+    """Fields of a mean over tasks that have one share each."""
+    families = {score.slug: score.family for score in table.scores}
+    # One number a task, as if it had a single item.
+    found = [Cell(families[slug], slug, 0, share) for slug, share in shares.items()]
+    return {
+        **_level(found, table.meta.seed, "share"),
+        "n_tasks": len(shares),
+        "per_task": {slug: _round(shares[slug]) for slug in sorted(shares)},
+    }
 
 
 def _refine(table: _Measured) -> RefineCurve | None:

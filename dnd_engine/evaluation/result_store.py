@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from dnd_engine.checks.results import Skills
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.items import EvalItems
 from dnd_engine.files import write_whole
@@ -24,7 +25,7 @@ _SOURCES = {
 """Row to what differs if its source does, and the other way out; `_LORAS` for all others."""
 
 _KEPT = ("sources", "seconds", "synthesis_seconds", "refine_seconds", "similarities")
-_KEPT_LATER = ("imprint_seconds", "checks", "sureness", "ordinary")
+_KEPT_LATER = ("imprint_seconds", "checks", "sureness", "ordinary", "skills")
 """Fields that the head of a store holds; heads of earlier versions lack these."""
 
 _Key = tuple[str, str, int, str]
@@ -44,6 +45,7 @@ class Findings:
     checks: Mapping[str, dict[str, float | None]]
     sureness: Mapping[str, float | None]
     ordinary: Mapping[str, Mapping[str, float]]
+    skills: Mapping[str, Mapping[str, dict[str, int]]]
 
 
 @dataclass(slots=True)
@@ -74,6 +76,9 @@ class ResultStore:
     be asked."""
     ordinary: dict[str, dict[str, float]] = field(default_factory=dict)
     """Row to task to the share of ordinary messages that its first adapter leaves alone."""
+    skills: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    """Row to task to how many unrelated questions are answered right `before` and `after` its first
+    adapter, of how many (`num_questions`)."""
     agreed: dict[str, str] = field(default_factory=dict)
     """As `sources`, of the rows that this call measures; written with their first scores."""
     scores: list[ItemScore] = field(default_factory=list)
@@ -195,6 +200,10 @@ class ResultStore:
                 row: {s: share for s, share in shares.items() if s in slugs}
                 for row, shares in self.ordinary.items()
             },
+            skills={
+                row: {s: counts for s, counts in of_row.items() if s in slugs}
+                for row, of_row in self.skills.items()
+            },
         )
 
     def findings(self) -> Findings:
@@ -222,6 +231,8 @@ class ResultStore:
         self.sureness |= found.sureness
         for row, shares in found.ordinary.items():
             self.ordinary.setdefault(row, {}).update(shares)
+        for row, counts in found.skills.items():
+            self.skills.setdefault(row, {}).update(counts)
         # Last, since it writes the head, which holds all of the above.
         self._append(scores)
 
@@ -239,9 +250,26 @@ class ResultStore:
         self.sureness[slug] = None if sureness is None else round(sureness, 4)
         self._write_head()
 
-    def leaves_alone(self, row: str, shares: Mapping[str, float]) -> None:
-        """Keep by task which share of ordinary messages a row's first adapters leave alone."""
+    def has_side_effects(self, row: str, slug: str) -> bool:
+        """Whether it is known what a row's first adapter of a task does to other answers."""
+        return slug in self.ordinary.get(row, {}) and slug in self.skills.get(row, {})
+
+    def keep_side_effects(
+        self, row: str, shares: Mapping[str, float], found: Mapping[str, Skills]
+    ) -> None:
+        """Keep by task what a row's first adapters do to other answers.
+
+        Args:
+            row: The row.
+            shares: Task to the share of ordinary messages that are left alone.
+            found: Task to the unrelated questions that are answered right.
+        """
+        counts = {
+            slug: {"before": one.before, "after": one.after, "num_questions": one.num_questions}
+            for slug, one in found.items()
+        }
         self.ordinary[row] = {**self.ordinary.get(row, {}), **shares}
+        self.skills[row] = {**self.skills.get(row, {}), **counts}
         self._write_head()
 
     @property

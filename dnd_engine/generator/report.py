@@ -151,6 +151,18 @@ class OrdinaryShare(Ends):
     per_task: dict[str, Known]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkillShare(Ends):
+    """Share of unrelated questions with known answers that a row's adapters answer right."""
+
+    share: Known
+    base: Known
+    """The base's share of the same questions."""
+    n_questions: Count
+    n_tasks: Count
+    per_task: dict[str, Known]
+
+
 TeachStart = Literal["generator", "imprint", "scratch", "imprint_labels"]
 """Starting point of teaching: the generated adapter, the imprinted one, or an empty LoRA. With
 labels, only the imprinted one: label runs from an empty LoRA are `EqualRun`s."""
@@ -440,6 +452,8 @@ class Report:
     retention: dict[str, Retention]
     ordinary: dict[str, OrdinaryShare] = field(default_factory=dict)
     """By row; empty in reports that precede imprints."""
+    skills: dict[str, SkillShare] = field(default_factory=dict)
+    """By row; empty in reports from before they were measured."""
     refine: RefineCurve | None
     equal_score: EqualScore | None
     similarity: SimilarityGauge | None

@@ -14,9 +14,11 @@ from dnd_engine.files import asset_path
 from dnd_engine.generator.report import (
     ForecastBand,
     ForecastGauge,
+    OrdinaryShare,
     Prediction,
     RefinePoint,
     Report,
+    SkillShare,
     TeachStart,
 )
 from dnd_engine.wording import CATEGORIES
@@ -28,6 +30,7 @@ from ui.markup import esc
 from ui.state import Session
 from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
+from ui.tabs.report.side_effects import side_effects_html
 from ui.tabs.report.teaching import teaching_html
 from ui.tabs.report.view import Group, card_markdown, groups, report_html
 from ui.text import speaking
@@ -134,6 +137,26 @@ def test_a_report_says_how_forecasts_before_synthesize_turned_out() -> None:
     written = shipped("written")
     drawn = whole_report(written, Group("written", ""), "score", written.generator_sha256)
     assert "where it is sure, " in drawn, "the card of the shipped generator has it"
+
+
+def test_a_report_says_what_else_adapters_change_and_nothing_where_that_was_not_measured() -> None:
+    found = report()
+    group = Group("heldout", "")
+    assert side_effects_html(found) == ""
+    assert "What else" not in whole_report(found, group, "score", SHA)
+    level: dict[str, Any] = {"n_tasks": 2, "per_task": {"a": 0.5, "b": 0.75}}
+    kept = OrdinaryShare(share=0.9, low=0.8, high=0.95, **level)
+    right = SkillShare(share=0.625, low=0.5, high=0.75, base=0.83, n_questions=24, **level)
+    both = replace(found, ordinary={"generator": kept}, skills={"generator": right})
+    told = side_effects_html(both)
+    assert "90 % of ordinary messages are answered as the base does (80 % to 95 %)." in told
+    assert "answered right (50 % to 75 %); the base alone: 83 %." in told
+    assert told in whole_report(both, group, "score", SHA)
+    assert told not in whole_report(both, Group("heldout", "family"), "score", SHA)
+    older = side_effects_html(replace(both, skills={}))
+    assert "90 %" in older
+    assert "unrelated" not in older, "reports from before it was measured"
+    assert Report.from_json(json.loads(json.dumps(both.to_json()))) == both
 
 
 def test_kinds_of_task_have_names_in_every_language() -> None:

@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 from dnd_engine.checks import agreement as agreement_module
 from dnd_engine.checks.ordinary import BaseAnswers, ordinary_share
-from dnd_engine.checks.results import Agreement, Forecast, Inspection, Ordinary
+from dnd_engine.checks.results import Agreement, Forecast, Inspection, Ordinary, Skills
 from dnd_engine.cli import app
 from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig, Teacher
@@ -526,7 +526,7 @@ def test_a_store_of_an_earlier_version_is_continued_and_one_without_sources_refu
     examine(engine, unseen, config)
     path = config.out / "examination.json"
     head = json.loads(path.read_text())
-    for name in ("imprint_seconds", "checks", "sureness", "ordinary"):
+    for name in ("imprint_seconds", "checks", "sureness", "ordinary", "skills"):
         del head[name]
     path.write_text(json.dumps(head))
     before = lines(config.out)
@@ -1161,6 +1161,38 @@ def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
     count = len(asked)
     assert examine(engine, unseen, config).ordinary["generator"] == found
     assert len(asked) == count
+
+
+def test_unrelated_questions_are_asked_before_and_after_and_of_a_store_that_lacks_them(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A report of an earlier version gets them, and its ordinary messages are not asked again."""
+    monkeypatch.setattr(eval_pass, "check_messages", lambda: ("Hi", "A good book?"))
+    right = [True] * 18 + [False] * 6
+    monkeypatch.setattr(eval_pass, "right_answers", lambda *_: (*right,))
+    asked: list[Sequence[bool]] = []
+
+    def questions(runtime: Runtime, fitted: FittedLoRA, before: Sequence[bool]) -> Skills:
+        asked.append(before)
+        return Skills(before=18, after=12, lost=7, num_questions=24)
+
+    monkeypatch.setattr(eval_pass, "skills", questions)
+    config, unseen = replace(config, rows=("generator",), modes=("bare",), draws=2), unseen[:3]
+    found = examine(engine, unseen, config).skills["generator"]
+    assert (found.share, found.base, found.n_questions) == (0.5, 0.75, 24)
+    assert found.per_task == {task.info.slug: 0.5 for task in unseen}
+    assert asked == [(*right,)] * len(unseen), "once a task, of its first adapter"
+    path = config.out / "examination.json"
+    head = json.loads(path.read_text())
+    del head["skills"]
+    path.write_text(json.dumps(head))
+    asked.clear()
+    monkeypatch.setattr(eval_pass, "ordinary_share", None)
+    assert examine(engine, unseen, config).skills["generator"] == found
+    assert len(asked) == len(unseen)
 
 
 def test_one_family_alone_has_no_wrong_prompts(

@@ -123,7 +123,7 @@ def test_numbers_that_were_not_measured_are_none_never_zero() -> None:
     assert made.substitution == {}
     assert made.similarity is None
     assert made.retention == {}
-    assert made.ordinary == {}
+    assert made.ordinary == made.skills == {}
     assert made.cosine == Cosine()
     assert line.unit == "items"
 
@@ -238,6 +238,28 @@ def test_ordinary_messages_are_told_by_row_over_the_examined_tasks() -> None:
     assert imprinted.per_task == {"t0": 1.0, "t1": 0.5}
     told = report_markdown(report)
     assert "answered as the base does, Generator, right prompts: 25 % (25 % to 25 %) over 8" in told
+    assert "Unrelated" not in told
+
+
+def test_unrelated_questions_are_told_by_row_beside_the_base() -> None:
+    found = handmade(*((name, f"t{n}", 0, 0, 1.0) for n in range(8) for name in DRAWN))
+
+    def counts(after: int) -> dict[str, int]:
+        return {"before": 20, "after": after, "num_questions": 24}
+
+    checked = {
+        "generator": {f"t{n}": counts(12) for n in range(8)},
+        "generator_imprint": {"t0": counts(18), "t1": counts(20), "elsewhere": counts(0)},
+    }
+    report = build_report(found, meta(modes=("bare",)), skills=checked)
+    ours, imprinted = (report.skills[name] for name in DRAWN)
+    assert (ours.share, ours.low, ours.high, ours.n_tasks) == (0.5, 0.5, 0.5, 8)
+    assert (ours.base, ours.n_questions) == (0.8333, 24)
+    assert imprinted.per_task == {"t0": 0.75, "t1": 0.8333}
+    assert (
+        "- Unrelated questions answered right, Generator, right prompts: 50 % (50 % to 50 %) of 24 "
+        "over 8 tasks; the base alone 83 %."
+    ) in report_markdown(report)
 
 
 def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(

@@ -32,6 +32,7 @@ from dnd_engine.wording import (
 from ui.markup import esc, icon, none_yet, panel, prose
 from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
+from ui.tabs.report.side_effects import side_effects_html
 from ui.tabs.report.teaching import teaching_html
 from ui.text import N_, _, language, ngettext, score_number, short_number
 
@@ -166,6 +167,7 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> tu
         low = f"{_categories_html(rows)}{_failures_html(report)}"
         more = [
             _verdicts_html(report.verdicts, made_row({r.row for r in rows})),
+            side_effects_html(report),
             teaching_html(report),
             forecast_html(report) if group.split in ("heldout", "written") else "",
             f"<div class='dnd-report-pair'>{low}</div>",

@@ -1,0 +1,52 @@
+"""What adapters do to answers that have nothing to do with their task."""
+
+from dnd_engine.generator.report import Report
+from dnd_engine.scoring.scores import made_row
+from dnd_engine.wording import percent, row_label
+from ui.markup import esc
+from ui.text import _
+
+
+def side_effects_html(report: Report) -> str:
+    """Describe how often other answers stay as they are, and right.
+
+    Returns:
+        HTML; empty if it was not measured.
+    """
+    made = made_row({row.row for row in report.rows})
+    # First what the page is about.
+    rows = sorted({*report.ordinary, *report.skills}, key=lambda row: (row != made, row))
+    lines = "".join(
+        f"<dt>{esc(_(row_label(row)))}</dt><dd>{_told(report, row)}</dd>" for row in rows
+    )
+    if not lines:
+        return ""
+    return (
+        f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('What else does it change?')}</h3>"
+        f"<dl class='dnd-doors'>{lines}</dl></section>"
+    )
+
+
+def _told(report: Report, row: str) -> str:
+    told = []
+    if (alone := report.ordinary.get(row)) is not None:
+        told.append(
+            _(
+                "{share} of ordinary messages are answered as the base does ({low} to {high}).",
+                share=percent(alone.share),
+                low=percent(alone.low),
+                high=percent(alone.high),
+            )
+        )
+    if (right := report.skills.get(row)) is not None:
+        told.append(
+            _(
+                "{share} of unrelated questions (sums, plurals, facts) are answered right ({low} "
+                "to {high}); the base alone: {base}.",
+                share=percent(right.share),
+                low=percent(right.low),
+                high=percent(right.high),
+                base=percent(right.base),
+            )
+        )
+    return " ".join(told)
