@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dnd_engine.errors import NoTextColumnError
 from dnd_engine.limits import FIXED
+from dnd_engine.prompts.notes import Note, noted
 from dnd_engine.prompts.reading import (
     LABEL_KEYS,
     PROMPT_KEYS,
@@ -17,7 +18,7 @@ from dnd_engine.prompts.reading import (
     SplitMode,
 )
 from dnd_engine.prompts.split import close_blank_lines
-from dnd_engine.prompts.words import cut, named, one_line, quoted, shown_column
+from dnd_engine.prompts.words import Thing, cut, named, one_line, quoted, shown_column
 
 _SAMPLE_ROWS = 3
 _SAMPLE_CHARS = 60
@@ -35,7 +36,7 @@ class Table:
     """Position in the file, and cells."""
     unit: str
     """Unit of the position."""
-    thing: str = "column"
+    thing: Thing = "column"
     """Name for a column in messages."""
     split: SplitMode = "rows"
 
@@ -66,9 +67,12 @@ def prompt_keys(present: Collection[str]) -> list[str]:
     return [key for key in PROMPT_KEYS if key in present][:1]
 
 
-def label_note(thing: str, names: Sequence[str]) -> str:
+def label_note(thing: Thing, names: Sequence[str]) -> Note:
     """Note that labels are not part of the prompts."""
-    return f"Label {named(thing, names)} left out of the prompts; teaching can learn from it."
+    return noted(
+        "Label {columns} left out of the prompts; teaching can learn from it.",
+        columns=named(thing, names),
+    )
 
 
 def read_table(table: Table, asked: Asked) -> Reading:
@@ -77,7 +81,7 @@ def read_table(table: Table, asked: Asked) -> Reading:
     Raises:
         PromptFileError: If a requested column is missing, or no column contains text.
     """
-    notes: list[str] = []
+    notes: list[Note] = []
     chosen = _choose(table, asked, notes)
     header, thing = table.header, table.thing
     if chosen.labels:
@@ -99,7 +103,7 @@ def read_table(table: Table, asked: Asked) -> Reading:
     )
 
 
-def _choose(table: Table, asked: Asked, notes: list[str]) -> _Chosen:
+def _choose(table: Table, asked: Asked, notes: list[Note]) -> _Chosen:
     choices = asked.choices
     keys = [column.strip().casefold() for column in table.header]
     if choices.label is None:
@@ -135,7 +139,7 @@ def _find(table: Table, wanted: str, name: str) -> int:
     )
 
 
-def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[str]) -> list[int]:
+def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[Note]) -> list[int]:
     """Choose the prompt column by name, else the text column with the longest cells on average."""
     chars: Counter[int] = Counter()
     filled: Counter[int] = Counter()
@@ -158,19 +162,17 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
     }
     if chosen := [named_keys[key] for key in prompt_keys(named_keys)]:
         if not asked.choices.instruction:
-            notes.append(f"Read {named(table.thing, [header[index] for index in chosen])}.")
+            columns = named(table.thing, [header[index] for index in chosen])
+            notes.append(noted("Read {columns}.", columns=columns))
         return chosen
     if free := textual.difference(taken):
         # Sorted, so that of equally long columns the first is read.
         best = max(sorted(free), key=lambda index: chars[index] / filled[index])
         if not asked.choices.instruction:
-            notes.append(
-                f"No {table.thing} is named {', '.join(PROMPT_KEYS[:-1])} or {PROMPT_KEYS[-1]}; "
-                f"read {quoted([header[best]])}, the longest text {table.thing}."
-            )
+            notes.append(_longest_note(table.thing, header[best]))
             # Only csv and tsv tables have rows that are lines.
             if table.unit == "line" and table.split == "rows":
-                notes.append("The first row was taken as column names.")
+                notes.append(noted("The first row was taken as column names."))
         return [best]
     if table.rows:
         raise NoTextColumnError(
@@ -183,12 +185,27 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
     return []
 
 
-def _read_note(table: Table, text: Sequence[int], instruction: int | None) -> str:
-    names = quoted([table.header[index] for index in text])
+def _read_note(table: Table, text: Sequence[int], instruction: int | None) -> Note:
+    columns = named(table.thing, [table.header[index] for index in text])
     if instruction is None:
-        return f"Read {table.thing} {names}, as chosen."
-    above = quoted([table.header[instruction]])
-    return f"Read {table.thing} {names} below the instruction in {above}, as chosen."
+        return noted("Read {columns}, as chosen.", columns=columns)
+    return noted(
+        "Read {columns} below the instruction in {above}, as chosen.",
+        columns=columns,
+        above=quoted([table.header[instruction]]),
+    )
+
+
+def _longest_note(thing: Thing, name: str) -> Note:
+    *known, last = PROMPT_KEYS
+    values = {"names": ", ".join(known), "last": last, "longest": quoted([name])}
+    if thing == "key":
+        return noted(
+            "No key is named {names} or {last}; read {longest}, the longest text key.", **values
+        )
+    return noted(
+        "No column is named {names} or {last}; read {longest}, the longest text column.", **values
+    )
 
 
 def _text(row: Row, chosen: _Chosen) -> str:

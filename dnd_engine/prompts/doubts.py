@@ -7,6 +7,9 @@ only for signs that a list of prompts does not show.
 import re
 from collections.abc import Callable
 
+from dnd_engine.prompts.notes import noted
+from dnd_engine.wording import N_
+
 _LOOKED_AT = 20_000
 """Number of characters to examine: the beginning shows what a text is."""
 
@@ -60,7 +63,7 @@ def doubt(text: str) -> str:
     lines = [line.strip() for line in beginning.splitlines() if line.strip()]
     for kind, looks_so in _KINDS.items():
         if looks_so(lines):
-            return f"This looks like {kind}, not like a list of prompts."
+            return noted("This looks like {kind}, not like a list of prompts.", kind=noted(kind))
     return ""
 
 
@@ -102,10 +105,10 @@ def _is_code(lines: list[str]) -> bool:
 
 # The first that fits is named: an e-mail may read like a letter too.
 _KINDS: dict[str, Callable[[list[str]], bool]] = {
-    "an e-mail": _is_mail,
-    "the minutes of a meeting": _is_minutes,
-    "a README or other documentation": _is_documentation,
-    "a letter": _is_letter,
-    "a log": _is_log,
-    "program code": _is_code,
+    N_("an e-mail"): _is_mail,
+    N_("the minutes of a meeting"): _is_minutes,
+    N_("a README or other documentation"): _is_documentation,
+    N_("a letter"): _is_letter,
+    N_("a log"): _is_log,
+    N_("program code"): _is_code,
 }

@@ -19,6 +19,7 @@ from typing import get_args
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import PromptLimits
+from dnd_engine.prompts.notes import Note, counted, noted
 from dnd_engine.prompts.readers.archive import read_zip
 from dnd_engine.prompts.readers.decoding import of_text
 from dnd_engine.prompts.readers.delimited import read_csv, read_tsv
@@ -41,7 +42,7 @@ from dnd_engine.prompts.reading import (
     text_bytes,
 )
 from dnd_engine.prompts.split import shared_head
-from dnd_engine.prompts.words import count, display_name, megabytes, one_line
+from dnd_engine.prompts.words import display_name, megabytes, one_line
 
 FORMATS: dict[str, Format] = {
     ".txt": Format(read=of_text(read_text), has_labels=False, splits=True),
@@ -91,7 +92,7 @@ class PromptFile:
     split: SplitMode
     column: str | None
     """Column or key that the prompts came from; None for plain text, or if items differ."""
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     """Sentences to show: how the file was read, and what was ignored, dropped or cut."""
     num_bytes: int
     sha256: str
@@ -160,8 +161,11 @@ def read_prompt_file(
     if split == "auto" and (head := shared_head([prompt.text for prompt in prompts])) is not None:
         prompts = _with_blank_line(prompts, head)
         reading.notes.append(
-            f"All begin with “{one_line(head)}”, which was read as their instruction. If it ends "
-            "elsewhere, put a blank line there in each prompt."
+            noted(
+                "All begin with “{head}”, which was read as their instruction. If it ends "
+                "elsewhere, put a blank line there in each prompt.",
+                head=one_line(head),
+            )
         )
         # A recipe requests `lines` and the like again, which would leave the instruction there.
         mode = "shared" if mode in get_args(Split) else mode
@@ -200,7 +204,9 @@ def without(file: PromptFile, places: Sequence[int]) -> PromptFile:
             "Bring some back, or remove the file."
         )
     kept = tuple(prompt for place, prompt in enumerate(file.prompts) if place not in gone)
-    note = f"{count(len(gone), 'prompt')} removed by hand."
+    note = counted(
+        "{number} prompt removed by hand.", "{number} prompts removed by hand.", len(gone)
+    )
     return replace(
         file,
         prompts=kept,
@@ -333,12 +339,21 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
             f"{name}: expected at least one prompt, got {finding}. Add prompts, or remove the file."
         )
     if empty:
-        reading.notes.append(f"{count(empty, 'empty prompt')} skipped.")
+        reading.notes.append(
+            counted("{number} empty prompt skipped.", "{number} empty prompts skipped.", empty)
+        )
     if duplicates:
-        reading.notes.append(f"{count(duplicates, 'duplicate')} dropped.")
+        reading.notes.append(
+            counted("{number} duplicate dropped.", "{number} duplicates dropped.", duplicates)
+        )
     if cut:
         reading.notes.append(
-            f"{count(cut, 'prompt')} cut at {limits.max_prompt_chars:,} characters."
+            counted(
+                "{number} prompt cut at {most} characters.",
+                "{number} prompts cut at {most} characters.",
+                cut,
+                most=limits.max_prompt_chars,
+            )
         )
     return tuple(prompts.values())
 

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from dnd_engine.errors import BrokenItemsError, PromptFileError
 from dnd_engine.limits import PromptLimits
+from dnd_engine.prompts.notes import Note, counted, noted
 from dnd_engine.prompts.words import count
 
 PROMPT_KEYS = ("prompt", "text", "question", "instruction", "input")
@@ -146,7 +147,7 @@ class Reading:
     column: str | None = None
     columns: tuple[Column, ...] = ()
     """Selectable columns; may be empty."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     doubt: str = ""
     """A sentence why these may not be prompts; empty without doubts."""
 
@@ -172,7 +173,7 @@ class Finding(Exception):
 class Faults:
     """The faults of one file, raised as one error; equal ones are listed together."""
 
-    def __init__(self, name: str, unit: str) -> None:
+    def __init__(self, name: str, unit: Literal["line", "item"]) -> None:
         self.name, self.unit = name, unit
         self.places: dict[str, list[int]] = {}
 
@@ -180,7 +181,7 @@ class Faults:
         """Add a fault; `fault` states expectation and finding, without a full stop."""
         self.places.setdefault(fault, []).append(place)
 
-    def settle(self, way_out: str, *, num_good: int, skip: bool) -> list[str]:
+    def settle(self, way_out: str, *, num_good: int, skip: bool) -> list[Note]:
         """Raise the faults, or return notes about what was skipped.
 
         Raises:
@@ -191,7 +192,8 @@ class Faults:
             return []
         if skip and num_good:
             places = sorted({place for found in self.places.values() for place in found})
-            return [f"Skipped {self._where(places)}, which cannot be read."]
+            where = self._where(places)
+            return [noted("Skipped {places}, which cannot be read.", places=where)]
         in_order = sorted(self.places.items(), key=lambda found: found[1][0])
         told = [
             f"{self.name}, {self._where(places)}: {fault}."
@@ -202,10 +204,12 @@ class Faults:
         message = "\n".join(told) + f" {way_out}"
         raise BrokenItemsError(message, num_good) if num_good else PromptFileError(message)
 
-    def _where(self, places: list[int]) -> str:
+    def _where(self, places: list[int]) -> Note:
         shown = [f"{place:,}" for place in places[:_TOLD_PLACES]]
-        if (rest := len(places) - _TOLD_PLACES) > 0:
-            return f"{self.unit}s {', '.join(shown)} and {rest:,} more"
         *first, last = shown
-        joined = f"{', '.join(first)} and {last}" if first else last
-        return f"{self.unit}{'s' if first else ''} {joined}"
+        joined = noted("{places} and {last}", places=", ".join(first), last=last) if first else last
+        if (rest := len(places) - _TOLD_PLACES) > 0:
+            joined = noted("{names} and {number} more", names=", ".join(shown), number=rest)
+        if self.unit == "item":
+            return counted("item {places}", "items {places}", len(places), places=joined)
+        return counted("line {places}", "lines {places}", len(places), places=joined)

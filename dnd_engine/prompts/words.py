@@ -4,6 +4,12 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Literal
+
+from dnd_engine.prompts.notes import Note, counted, noted
+
+Thing = Literal["column", "key"]
+"""Where the texts of a row are, in messages."""
 
 
 def display_name(name: str) -> str:
@@ -55,12 +61,18 @@ def count(number: int, thing: str) -> str:
 def quoted(names: Sequence[str]) -> str:
     """List the first eight names, each on one line and at most 40 characters long."""
     shown = [f"`{shorten(one_line(name), 40)}`" for name in names[:8]]
-    return ", ".join(shown) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
+    joined = ", ".join(shown)
+    if len(names) <= 8:
+        return joined
+    return noted("{names} and {number} more", names=joined, number=len(names) - 8)
 
 
-def named(thing: str, names: Sequence[str]) -> str:
+def named(thing: Thing, names: Sequence[str]) -> Note:
     """Return "column `a`" or "columns `a`, `b`"."""
-    return f"{thing}{'' if len(names) == 1 else 's'} {quoted(names) or '(none)'}"
+    listed = quoted(names) or "(none)"
+    if thing == "key":
+        return counted("key {names}", "keys {names}", len(names), names=listed)
+    return counted("column {names}", "columns {names}", len(names), names=listed)
 
 
 def shown_column(name: str) -> str:

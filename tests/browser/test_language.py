@@ -84,6 +84,7 @@ def test_a_switch_says_everything_again_and_keeps_the_visit(visits: Visits, writ
     for number, title in enumerate(("Verträge", "Tone of voice")):
         expect(page.locator(".dnd-title").nth(number)).to_have_value(title)
     expect(page.locator(".dnd-drop").first).to_have_text("Dateien hier ablegen")
+    expect(page.locator(".dnd-notes")).to_have_text("Als ein Prompt je Zeile gelesen.")
     expect(
         page.get_by_role("spinbutton", name="Gewicht von Tone of voice, als Zahl")
     ).to_have_value("1.5")

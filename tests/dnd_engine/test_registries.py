@@ -32,6 +32,7 @@ from dnd_engine.generator.heads import HEADS, Head, HeadSettings
 from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.models.base import BaseModel
 from dnd_engine.prompts.files import FORMATS, read_prompt_file
+from dnd_engine.prompts.notes import noted
 from dnd_engine.prompts.reading import Asked, Entry, Format, Reading
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
@@ -63,7 +64,7 @@ def read_odt(data: bytes, asked: Asked) -> Reading:
         entries=[Entry(place, text, None) for place, text in enumerate(texts, 1)],
         split="paragraphs",
         unit="paragraph",
-        notes=[f"Read {asked.name} as ODT."],
+        notes=[noted("Read {name} as ODT.", name=asked.name)],
     )
 
 

@@ -103,6 +103,8 @@ def test_a_visit_is_drawn_again_as_it_is_and_nothing_of_it_changes(
     assert "Tok./s" in drawn_again["right_pane"]
     assert "Wie er entstand" in drawn_again["stages"]
     assert "1 Datei, 2 Prompts" in drawn_again["hint"]
+    (reading,) = drawn_again["inbox"]["readings"].values()
+    assert reading["notes"] == ["Als ein Prompt je Zeile gelesen."]
     assert drawn_again["export"].value == "Exportieren"
     for shown in ("adapter_box", "teach_box", "strength", "take_box"):
         assert shown not in drawn_again

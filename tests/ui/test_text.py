@@ -14,6 +14,8 @@ from babel.messages.catalog import Catalog
 
 from dnd_engine.progress import AnswerCounts, Doing, Progress, in_english
 from dnd_engine.prompts.examples import load_examples
+from dnd_engine.prompts.files import read_prompt_file
+from dnd_engine.prompts.reading import Choices
 from ui.frame.keys_view import SHORTCUTS
 from ui.language import preferred
 from ui.progress import step_words
@@ -29,6 +31,7 @@ from ui.text import (
     drawn,
     languages,
     ngettext,
+    note_words,
     number,
     said,
     script_words,
@@ -349,3 +352,50 @@ def test_no_two_keys_are_the_same() -> None:
     shortcuts = [shortcut for group in SHORTCUTS.values() for shortcut in group]
     keys = [key for shortcut in shortcuts for key in shortcut.keys]
     assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "notes", "german"),
+    [
+        (
+            "a.csv",
+            "prompt,label\none,x\none,x\n",
+            ("Read column `prompt`.", "1 duplicate dropped."),
+            ("Gelesen: Spalte `prompt`.", "1 Dublette weggelassen."),
+        ),
+        (
+            "a.jsonl",
+            "\n".join(['{"instruction": "a", "input": "b"}', *"[]{", "7", "8", "9"]),
+            (
+                "Read key `instruction + input`.",
+                "Skipped lines 2, 3, 4, 5 and 2 more, which cannot be read.",
+            ),
+            (
+                "Gelesen: Schlüssel `instruction + input`.",
+                "Übersprungen, weil nicht lesbar: Zeilen 2, 3, 4, 5 und 2 weitere.",
+            ),
+        ),
+        (
+            "a.csv",
+            "{number},b\n" + "Write a {poem}.,1\n",
+            ("read `{number}`, the longest text column.",),
+            ("gelesen wurde `{number}`, die Spalte mit den längsten Texten.",),
+        ),
+    ],
+    ids=["columns and a count", "keys and places", "braces in a name"],
+)
+def test_notes_on_a_file_are_said_in_the_language_of_the_page(
+    tmp_path: Path, name: str, content: str, notes: tuple[str, ...], german: tuple[str, ...]
+) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    file = read_prompt_file(path, choices=Choices(skip_broken=True))
+    whole = " ".join(file.notes)
+    assert all(note in whole for note in notes), whole
+    assert [note_words(note) for note in file.notes] == [*file.notes], "English as it is"
+    with speaking("de"):
+        said = " ".join(map(note_words, file.notes))
+        assert " ".join(map(note_words, pickle.loads(pickle.dumps(file.notes)))) == said
+    assert all(note in said for note in german), said
+    assert all(type(note_words(note)) is str for note in file.notes), "Gradio's JSON takes no other"
+    assert note_words("A plugin's own note.") == "A plugin's own note."

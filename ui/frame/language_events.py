@@ -23,7 +23,7 @@ from ui.tabs.workbench.take.view import export_do
 
 SAID_AGAIN = (
     *("header", "load", "stages", "synthesize", "hint", "forecast", "left_pane", "right_pane"),
-    "votes",
+    *("inbox", "votes"),
     *("adapter_facts", "download", "norms", "shelf", "beside", "undo"),
     *("compare_head", "told_with", "batch_table"),
     *("checks", "warning", "proof", "prove", "export", "keep_head", "keep_told", "teach_told"),
@@ -75,6 +75,7 @@ class LanguageEvents:
             **self.compare.panes(session),
             "stages": shown_stages(session),
             **self.prompts.readiness(arrangement, session),
+            **self.prompts.readings_again(arrangement, session),
             "votes": votes_html(session.turns),
             "batch_table": batch_html(session.batch),
             "export": gr.Button(export_do(target)),

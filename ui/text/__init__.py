@@ -4,16 +4,16 @@ Sentences are in the code, in English: `_("Drop files first.")`. Each other lang
 catalogue in `ui/locale`. `python -m ui.text` updates the catalogues from the code and lists missing
 translations, which fall back to English.
 
-Messages of the engine (faults of files, errors, notes on what was read) and of a generator's report
-stay English: one process serves all visitors, and the command line shows the same. Only those that
-stay on the page are translated, such as verdicts and why nothing was imprinted.
+Messages of the engine (faults of files, errors) and of a generator's report stay English: one
+process serves all visitors, and the command line shows the same. Only those that stay on the page
+are translated, such as notes on what was read, verdicts and why nothing was imprinted.
 """
 
 from dnd_engine.progress import duration
 from ui.text.catalogue import ENGLISH, language, languages, speaking
 from ui.text.counts import count_files, count_prompts
 from ui.text.numbers import clock_words, day, localized, number, score_number, short_number, size
-from ui.text.words import N_, Words, _, drawn, ngettext, said, script_words
+from ui.text.words import N_, Words, _, drawn, ngettext, note_words, said, script_words
 
 __all__ = [
     "ENGLISH",
@@ -30,6 +30,7 @@ __all__ = [
     "languages",
     "localized",
     "ngettext",
+    "note_words",
     "number",
     "said",
     "score_number",

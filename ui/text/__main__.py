@@ -33,6 +33,8 @@ _METHODS = [
     ("dnd_engine/synthesis/imprint.py", "ui.text.extract:python"),
     # The engine's descriptions of check results are in this one module.
     ("dnd_engine/checks/**.py", "ui.text.extract:python"),
+    # Notes on how files were read, which stay on their cards.
+    ("dnd_engine/prompts/**.py", "ui.text.extract:python"),
     ("assets/*.js", "javascript"),
     ("assets/*.html", "ui.text.extract:template"),
 ]

@@ -11,7 +11,14 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import IO, Any
 
-KEYWORDS: Mapping[str, tuple[int, ...] | None] = {"_": None, "N_": None, "ngettext": (1, 2)}
+KEYWORDS: Mapping[str, tuple[int, ...] | None] = {
+    "_": None,
+    "N_": None,
+    "ngettext": (1, 2),
+    # Notes of the engine, see `prompts.notes`.
+    "noted": None,
+    "counted": (1, 2),
+}
 """Functions that mark messages, in Babel's format."""
 
 Found = tuple[int, str, str | tuple[str, ...], list[str]]

@@ -12,6 +12,7 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dnd_engine.prompts.notes import Note
 from ui.text.catalogue import language
 from ui.text.numbers import number
 
@@ -58,6 +59,22 @@ def ngettext(one: str, other: str, count: int, /, **values: Any) -> str:
 def N_(message: str) -> str:
     """Mark a message in a table for the catalogues; `_` translates it when it is drawn."""
     return message
+
+
+def note_words(note: str) -> str:
+    """Translate a note of the engine on how a file was read; any other text stays as it is."""
+    if not isinstance(note, Note):
+        return note
+    values = {
+        name: number(value) if isinstance(value, int) else note_words(value)
+        for name, value in note.values.items()
+    }
+    if len(note.messages) == 1:
+        return _fill(_translated(note.messages[0]), values)
+    one, other = note.messages
+    count = note.values["number"]
+    assert isinstance(count, int)
+    return _fill(language().messages.ngettext(one, other, count), values)
 
 
 def drawn(draw: Callable[..., str], *args: Any, **kwargs: Any) -> str:

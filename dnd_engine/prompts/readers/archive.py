@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from dnd_engine.errors import BrokenItemsError, PromptFileError
+from dnd_engine.prompts.notes import Note, counted, noted
 from dnd_engine.prompts.readers.zips import Members, open_zip
 from dnd_engine.prompts.reading import (
     Asked,
@@ -14,7 +15,7 @@ from dnd_engine.prompts.reading import (
     check_memory,
     text_bytes,
 )
-from dnd_engine.prompts.words import count, display_name, quoted
+from dnd_engine.prompts.words import display_name, quoted
 
 _ZIP = ".zip"
 _NOTED_FILES = 3
@@ -54,10 +55,19 @@ def read_zip(data: bytes, asked: Asked) -> Reading:
     notes = _settle_faults(found, asked)
     doubt = _settle_doubts(found, notes)
     if strange:
-        notes.append(f"Left out {_listed(strange)}: no prompt files.")
-    notes.insert(0, f"Read {count(len(found.read), 'file')}: {_listed([*found.read])}.")
+        notes.append(noted("Left out {files}: no prompt files.", files=_listed(strange)))
+    read = _listed([*found.read])
+    notes.insert(
+        0,
+        counted(
+            "Read {number} file: {files}.",
+            "Read {number} files: {files}.",
+            len(found.read),
+            files=read,
+        ),
+    )
     if len(found.read) <= _NOTED_FILES:
-        notes += [f"{display_name(name)}: {n}" for name, r in found.read.items() for n in r.notes]
+        notes += [_note_on(name, n) for name, r in found.read.items() for n in r.notes]
     entries = [
         Entry(entry.place, entry.text, entry.label, display_name(name))
         for name, reading in found.read.items()
@@ -100,27 +110,33 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
     return found
 
 
-def _settle_faults(found: _Found, asked: Asked) -> list[str]:
+def _settle_faults(found: _Found, asked: Asked) -> list[Note]:
     """Raise the faults of all files together, or note which files were skipped."""
     if not found.faults:
         return []
     num_good = found.num_salvable + sum(len(r.entries) for r in found.read.values())
     if asked.choices.skip_broken and num_good:
-        return [f"Left out {_listed([*found.faults])}, which cannot be read."]
+        left_out = _listed([*found.faults])
+        return [noted("Left out {files}, which cannot be read.", files=left_out)]
     message = "\n".join(found.faults.values())
     raise BrokenItemsError(message, num_good) if num_good else PromptFileError(message)
 
 
-def _settle_doubts(found: _Found, notes: list[str]) -> str:
+def _settle_doubts(found: _Found, notes: list[Note]) -> str:
     """Skip files that do not look like prompts; if all look so, use them and express the doubt."""
     if not found.doubtful:
         return ""
     if found.read:
-        notes.append(f"Left out {_listed([*found.doubtful])}: not likely to be prompts.")
+        left_out = _listed([*found.doubtful])
+        notes.append(noted("Left out {files}: not likely to be prompts.", files=left_out))
         return ""
     found.read = found.doubtful
     name, reading = next(iter(found.doubtful.items()))
-    return f"{display_name(name)}: {reading.doubt}"
+    return _note_on(name, reading.doubt)
+
+
+def _note_on(name: str, note: str) -> Note:
+    return noted("{name}: {note}", name=display_name(name), note=note)
 
 
 def _listed(names: Sequence[str]) -> str:

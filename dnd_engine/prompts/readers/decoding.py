@@ -7,6 +7,7 @@ from collections.abc import Callable
 from charset_normalizer import from_bytes
 
 from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.notes import Note, noted
 from dnd_engine.prompts.reading import Asked, Reading
 
 _MAGIC = {
@@ -59,7 +60,7 @@ def of_text(read: Callable[[str, Asked], Reading]) -> Callable[[bytes, Asked], R
     return decode_and_read
 
 
-def decode(data: bytes, asked: Asked) -> tuple[str, list[str]]:
+def decode(data: bytes, asked: Asked) -> tuple[str, list[Note]]:
     """Return the text with plain newlines, and a note if it was not UTF-8.
 
     Raises:
@@ -75,7 +76,7 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[str]]:
             )
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding, shown = ("utf-16", "UTF-16") if utf16 else ("utf-8-sig", "UTF-8")
-    notes = ["Decoded from UTF-16."] if utf16 else []
+    notes: list[Note] = [noted("Decoded from UTF-16.")] if utf16 else []
     try:
         text = data.decode(encoding)
         # NUL is valid Unicode, but a sign of binary data, UTF-32, or UTF-16 without its mark.
@@ -98,7 +99,7 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[str]]:
     return text.replace("\r\n", "\n").replace("\r", "\n"), notes
 
 
-def _decode_legacy(data: bytes, start: int) -> tuple[str, list[str]] | None:
+def _decode_legacy(data: bytes, start: int) -> tuple[str, list[Note]] | None:
     """Decode text in a legacy encoding; None if it is binary or damaged UTF-8."""
     # Bytes beyond ASCII that decode as UTF-8 are no coincidence: the file is damaged UTF-8.
     if not data[:start].isascii() or _NO_TEXT.search(data):
@@ -114,8 +115,8 @@ def _decode_legacy(data: bytes, start: int) -> tuple[str, list[str]] | None:
         for name in match.could_be_from_charset
     }
     encoding = next((name for name in _LEGACY if name in as_good), best.encoding)
-    note = (
-        f"Not UTF-8, so decoded as {_LEGACY.get(encoding, encoding)}. If letters look wrong, save "
-        "the file as UTF-8."
+    note = noted(
+        "Not UTF-8, so decoded as {encoding}. If letters look wrong, save the file as UTF-8.",
+        encoding=_LEGACY.get(encoding, encoding),
     )
     return data.decode(encoding), [note]

@@ -13,6 +13,7 @@ from dnd_engine.prompts.columns import (
     prompt_keys,
     read_table,
 )
+from dnd_engine.prompts.notes import noted
 from dnd_engine.prompts.readers.chats import CHAT_KEYS, read_chat
 from dnd_engine.prompts.reading import (
     LABEL_KEYS,
@@ -114,13 +115,18 @@ def _read_items(items: list[Item], faults: Faults, asked: Asked, way_out: str) -
     entries, found, labels = known
     notes = faults.settle(way_out, num_good=len(entries), skip=choices.skip_broken)
     keys = sorted(found - {""})
-    notes.insert(0, f"Read {named('key', keys)}." if keys else "Read as plain strings.")
+    if keys:
+        notes.insert(0, noted("Read {columns}.", columns=named("key", keys)))
+    else:
+        notes.insert(0, noted("Read as plain strings."))
     chats = _hold_chats(items, found)
     if chats:
         notes.insert(
             1,
-            "From each chat, the last user turn was read below its system message; the reply to it "
-            "is its label.",
+            noted(
+                "From each chat, the last user turn was read below its system message; the reply "
+                "to it is its label."
+            ),
         )
     if labels:
         notes.append(label_note("key", sorted(labels)))

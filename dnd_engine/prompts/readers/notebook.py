@@ -1,6 +1,7 @@
 """Reads Jupyter notebooks: each Markdown cell is a prompt."""
 
 from dnd_engine.errors import PromptFileError
+from dnd_engine.prompts.notes import Note, counted, noted
 from dnd_engine.prompts.readers.items import parse_json
 from dnd_engine.prompts.reading import Asked, Entry, Finding, Reading
 from dnd_engine.prompts.words import count
@@ -33,7 +34,9 @@ def read_notebook(text: str, asked: Asked) -> Reading:
             "kinds. Write the prompts in Markdown cells."
         )
     others = len(cells) - len(entries)
-    notes = ["Read each Markdown cell as a prompt."]
+    notes: list[Note] = [noted("Read each Markdown cell as a prompt.")]
     if others:
-        notes.append(f"{count(others, 'other cell')} ignored.")
+        notes.append(
+            counted("{number} other cell ignored.", "{number} other cells ignored.", others)
+        )
     return Reading(entries=entries, split="cells", unit="cell", notes=notes)

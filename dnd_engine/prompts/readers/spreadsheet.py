@@ -8,6 +8,7 @@ from typing import Any
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import FIXED
 from dnd_engine.prompts.columns import Row, Table, read_table
+from dnd_engine.prompts.notes import noted
 from dnd_engine.prompts.readers.zips import open_zip
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import one_line, quoted
@@ -51,8 +52,13 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     cells: list[tuple[int, Row]] = [(place, row) for place, row in rows]
     reading = read_table(Table(header=header, rows=cells, unit="row"), asked)
     if len(titles) > 1:
-        others = quoted(titles[1:])
-        reading.notes.append(f"Read the sheet `{one_line(titles[0])}`; {others} ignored.")
+        reading.notes.append(
+            noted(
+                "Read the sheet `{sheet}`; {others} ignored.",
+                sheet=one_line(titles[0]),
+                others=quoted(titles[1:]),
+            )
+        )
     return reading
 
 

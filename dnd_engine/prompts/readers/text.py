@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from dnd_engine.prompts.doubts import doubt
+from dnd_engine.prompts.notes import noted
 from dnd_engine.prompts.reading import Asked, Entry, Reading, SplitMode
 
 _SEPARATOR = "---"
@@ -25,19 +26,25 @@ def read_text(text: str, asked: Asked) -> Reading:
     else:
         mode = "paragraphs" if "\n\n" in "\n".join(bare).strip() else "lines"
     note = {
-        "separator": f"Read as prompts separated by lines of `{_SEPARATOR}`.",
-        "paragraphs": "Read as one prompt per paragraph: blank lines separate prompts.",
-        "lines": "Read as one prompt per line.",
+        "separator": noted(
+            "Read as prompts separated by lines of `{separator}`.", separator=_SEPARATOR
+        ),
+        "paragraphs": noted("Read as one prompt per paragraph: blank lines separate prompts."),
+        "lines": noted("Read as one prompt per line."),
     }[mode]
     if split == "auto" and mode == "paragraphs":
-        note += f" If prompts hold blank lines themselves, put a line `{_SEPARATOR}` between them."
+        note = noted(
+            "Read as one prompt per paragraph: blank lines separate prompts. If prompts hold blank "
+            "lines themselves, put a line `{separator}` between them.",
+            separator=_SEPARATOR,
+        )
     gap = _SEPARATOR if mode == "separator" else ""
     # Pieces outnumber prompts only if some are empty.
     asked.bound(len(bare) - bare.count("") if mode == "lines" else _runs(bare, gap), "prompt")
     entries = _cut(lines, bare, mode)
     if split == "auto" and mode == "paragraphs" and _takes_turns([e.text for e in entries]):
         mode = "pairs"
-        note = (
+        note = noted(
             "Every other paragraph is the same, so each was read together with the one below it, "
             "as one prompt."
         )
@@ -46,7 +53,7 @@ def read_text(text: str, asked: Asked) -> Reading:
     elif split == "auto" and mode == "paragraphs" and _is_headed([e.text for e in entries]):
         # Tried before `_is_one`, which would take the whole list for one input.
         mode = "headed"
-        note = "The first paragraph was read as the instruction of each line below it."
+        note = noted("The first paragraph was read as the instruction of each line below it.")
         head, block = entries
         inputs = block.text.split("\n")
         # The check above counted the whole paragraph as one prompt.
@@ -58,9 +65,10 @@ def read_text(text: str, asked: Asked) -> Reading:
         )
     elif split == "auto" and mode == "paragraphs" and _is_one([e.text for e in entries]):
         mode = "pairs"
-        note = (
+        note = noted(
             "Read as one prompt: an instruction, a blank line and its input. If these are two "
-            f"prompts, put a line `{_SEPARATOR}` between them."
+            "prompts, put a line `{separator}` between them.",
+            separator=_SEPARATOR,
         )
         head, rest = entries
         entries = [Entry(head.place, f"{head.text}\n\n{rest.text}", None)]

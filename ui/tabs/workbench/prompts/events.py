@@ -79,6 +79,20 @@ class PromptEvents:
             updates["adapter_facts"] = facts_of(session)
         return updates
 
+    def readings_again(self, arrangement: Arrangement, session: Session) -> Updates:
+        """Describe all cards, and the open dialog, in the current language."""
+        readings = {
+            card.id: reading_info(reading, card)
+            for card in arrangement.cards
+            if (reading := session.readings.get(card.id)) is not None
+            # With other options it is being read again, which answers in the new language.
+            and _asked(reading) == _asked(card)
+        }
+        if not readings:
+            return {}
+        looked = look(arrangement, session)
+        return {"inbox": {"op": "readings", "readings": readings, "looked": looked}}
+
     def set_instruction(self, instruction: str, session: Session) -> Updates:
         """Set the instruction for prompts that have none, while it is typed.
 

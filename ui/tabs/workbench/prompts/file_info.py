@@ -10,6 +10,7 @@ from dnd_engine.prompts.words import cut
 from ui.canvas import Arrangement, CanvasCard
 from ui.markup import brief
 from ui.state import CardReading, Session
+from ui.text import note_words
 
 _MAX_SHOWN_CHARS = 2_000
 """Maximum characters of a prompt in the dialog."""
@@ -32,9 +33,9 @@ def reading_info(reading: CardReading, card: CanvasCard) -> dict[str, Any]:
         return info
     return {
         **info,
-        "doubt": file.doubt if reading.file is None else "",
+        "doubt": note_words(file.doubt) if reading.file is None else "",
         "num_prompts": len(file.prompts),
-        "notes": list(file.notes),
+        "notes": [note_words(note) for note in file.notes],
         "preview": _preview(file),
         "splits": _splits(file),
         "asks_split": _asks_split(file, reading),
@@ -59,7 +60,7 @@ def look(arrangement: Arrangement, session: Session) -> dict[str, Any] | None:
     return {
         "card": looking.card,
         "query": looking.query,
-        "notes": [] if whole is None else list(whole.notes),
+        "notes": [] if whole is None else [note_words(note) for note in whole.notes],
         "num_prompts": len(prompts),
         "num_found": len(found),
         "columns": [asdict(column) for column in columns],
