@@ -69,7 +69,7 @@ from dnd_engine.synthesis.prove import prove
 from dnd_engine.synthesis.regenerate import regenerate
 from dnd_engine.synthesis.synthesize import synthesize
 from dnd_engine.synthesis.write import blank, write
-from dnd_engine.teach.endpoint import Endpoint
+from dnd_engine.teach.local import BetterModel
 
 
 class Engine:
@@ -468,7 +468,7 @@ class Engine:
     def teach(
         self,
         adapter: Adapter,
-        answers: Mapping[str, str] | Endpoint,
+        answers: Mapping[str, str] | BetterModel,
         buckets: Sequence[Bucket] = (),
         config: RefineConfig | None = None,
         *,
@@ -478,10 +478,11 @@ class Engine:
 
         Args:
             adapter: Starting point; not modified.
-            answers: Answers by whole prompt, each an instruction, a blank line and an input; or an
-                endpoint that answers the prompts of `buckets`. Training starts with its first
-                answers.
-            buckets: Prompts for an endpoint. Unused if answers are given.
+            answers: Answers by whole prompt, each an instruction, a blank line and an input; or a
+                better model that answers the prompts of `buckets`: an `Endpoint`, or a
+                `LocalTeacher`, which is loaded beside the base while it answers. Training starts
+                with its first answers.
+            buckets: Prompts for a better model. Unused if answers are given.
             config: Steps and learning rate.
             enough: Called after every step; returning True ends the training early.
 
@@ -492,7 +493,9 @@ class Engine:
             A new adapter of strength 1. It has no recipe.
 
         Raises:
-            BucketError: If an endpoint is given and all buckets are empty or muted.
+            AssetError: If a local teacher is not there, or does not fit into memory.
+            BucketError: If a better model is given and all buckets are empty or muted.
+            LayoutError: If the architecture of a local teacher is not supported.
             RemoteError: If the endpoint fails before training begins. Later failures only reduce
                 the data; the provenance counts those prompts in `num_lost`.
             TrainingError: If too few prompts are usable.

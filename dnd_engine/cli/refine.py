@@ -27,6 +27,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.progress import finish
 from dnd_engine.teach.endpoint import Endpoint
+from dnd_engine.teach.local import BetterModel, LocalTeacher
 
 _DEFAULT = RefineConfig()
 
@@ -71,6 +72,14 @@ def refine(
             envvar="DND_TEACHER_KEY", show_envvar=True, help="Key of that server; stored nowhere."
         ),
     ] = "",
+    teacher_base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE",
+            help="Let a larger base on this computer answer: embedded name, Hub id, folder or "
+            "GGUF file.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed for sampling and ordering prompts.")] = 0,
     library: LibraryOption = None,
     as_json: Json = False,
@@ -79,18 +88,26 @@ def refine(
     from dnd_engine.export.place import check_place
     from dnd_engine.export.registry import export_target
 
-    if teacher is not None and labels:
-        raise typer.BadParameter("choose --labels or --teacher: both say who answers.")
+    if labels + (teacher is not None) + (teacher_base is not None) > 1:
+        raise typer.BadParameter(
+            "choose one of --labels, --teacher and --teacher-base: each says who answers."
+        )
     # An empty address, or a model without one, must not quietly mean the base.
     if not teacher and (teacher is not None or teacher_model):
         raise typer.BadParameter("give --teacher the address of the server that answers.")
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
     check_place(out, export_target("peft"))
-    # Refuses a bad address before models load.
-    wise = teacher and Endpoint(url=teacher, model=teacher_model, key=teacher_key)
+    # A bad address or a missing base is refused before models load.
+    wise: BetterModel | None = None
+    if teacher:
+        wise = Endpoint(url=teacher, model=teacher_model, key=teacher_key)
+    elif teacher_base is not None:
+        wise = LocalTeacher(base=teacher_base, cache_dir=config.cache_dir, device=config.device)
     read = find_adapter(adapter, library)
     buckets = read_buckets(files or [], bucket or [], config)
     started = time.monotonic()
+    if isinstance(wise, LocalTeacher):
+        wise.check()
     engine = load_engine(config)
     load_seconds = time.monotonic() - started
     start = read(engine)
@@ -114,8 +131,8 @@ def refine(
     if taught_alike(refined):
         typer.echo(
             f"The base gave the same answer to {refined['commonest_share']:.0%} of the prompts, "
-            "and the adapter learnt it. If it is wrong, the base cannot do the task: use --labels "
-            "or --teacher.",
+            "and the adapter learnt it. If it is wrong, the base cannot do the task: use --labels, "
+            "--teacher or --teacher-base.",
             err=True,
         )
     if lost := refined.get("num_lost"):

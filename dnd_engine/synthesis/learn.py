@@ -18,7 +18,7 @@ from dnd_engine.progress import AnswerCounts, Doing, Progress, each_as
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.tasks.folder import Example
-from dnd_engine.teach.endpoint import Endpoint
+from dnd_engine.teach.local import BetterModel
 from dnd_engine.training.finetune.refine import (
     ASKED_TOGETHER,
     AnswersOf,
@@ -83,23 +83,22 @@ def refine_adapter(
 def teach_adapter(
     loaded: Loaded,
     adapter: Adapter,
-    answers: Mapping[str, str] | Endpoint,
+    answers: Mapping[str, str] | BetterModel,
     buckets: Sequence[Bucket],
     config: RefineConfig,
     enough: Callable[[], bool] | None = None,
 ) -> Steps[Progress, None, Adapter]:
     """Train an adapter on the answers of a person or of a better model; see `Engine.teach`."""
     started = time.monotonic()
-    if isinstance(answers, Endpoint):
-        examples, asked = _examples(_counting(loaded, buckets)), answers.answers
-        trained: dict[str, Any] = {"answers": "teacher", "teacher": answers.model}
-        config = replace(config, labels=False)
-    else:
+    asked: AnswersOf | None = None
+    if isinstance(answers, Mapping):
         examples = [Example(text, given.strip()) for text, given in answers.items()]
-        asked, trained = None, {"answers": "person"}
-        config = replace(config, labels=True)
+    else:
+        examples, asked = _examples(_counting(loaded, buckets)), answers.answers
+    config = replace(config, labels=asked is None)
     made = yield from _train(loaded, adapter, examples, config, asked, enough)
-    trained |= {
+    trained: dict[str, Any] = {
+        **_whose(answers),
         "labels": True,
         "start": "adapter",
         "from_sha256": adapter.sha256,
@@ -124,6 +123,14 @@ def teach_adapter(
         ),
         seconds=adapter.seconds_with("train", time.monotonic() - started),
     )
+
+
+def _whose(answers: Mapping[str, str] | BetterModel) -> dict[str, str]:
+    """Name the source of answers for a provenance: a model with its hash, if that is known."""
+    if isinstance(answers, Mapping):
+        return {"answers": "person"}
+    named = {"answers": "teacher", "teacher": answers.model}
+    return named | ({"teacher_sha256": answers.sha256} if answers.sha256 else {})
 
 
 def propose_answers(

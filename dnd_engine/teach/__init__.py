@@ -1,1 +1,1 @@
-"""Teachers other than the base: a better model at an endpoint, or a person."""
+"""Teachers other than the base: a better model at an endpoint or on this computer, or a person."""

@@ -69,6 +69,11 @@ class Endpoint:
         if not self.model.strip():
             raise RemoteError("the teacher needs the name of a model, as its server lists it.")
 
+    @property
+    def sha256(self) -> str:
+        """Empty, because a server shows no weights."""
+        return ""
+
     def answers(self, examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
         """Ask whole prompts concurrently, while the consumer of the answers does other work.
 

@@ -35,6 +35,7 @@ from dnd_engine.errors import (
     TrainingError,
     VerificationError,
 )
+from dnd_engine.files import sha256_of
 from dnd_engine.generator.card import save_report
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import (
@@ -60,8 +61,9 @@ from dnd_engine.prompts.files import read_prompt_file
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example
 from dnd_engine.teach.endpoint import Endpoint
-from dnd_engine.training.finetune.refine import RefineStep
-from tests.dnd_engine.serving.chat_server import running_chat
+from dnd_engine.teach.local import LocalTeacher
+from dnd_engine.training.finetune.refine import RefineStep, choose
+from tests.dnd_engine.serving.chat_server import Handler, running_chat
 from tests.dnd_engine.tiny import (
     CONFIG,
     CPU,
@@ -70,6 +72,7 @@ from tests.dnd_engine.tiny import (
     delta,
     make_adapter,
     random_tokens,
+    save_larger,
     tiny_base,
     user,
 )
@@ -1161,6 +1164,38 @@ def test_a_teacher_elsewhere_answers_while_the_training_goes_on(engine: Engine) 
     asked = sorted(body["messages"][-1]["content"] for body in server.asked)
     assert asked == sorted(p.text for p in bucket("letters", WORDS).prompts)
     assert server.url not in str(made.provenance)
+
+
+def test_what_is_learnt_of_a_larger_base_are_its_answers(engine: Engine, tmp_path: Path) -> None:
+    """A server that gives the same answers teaches the same adapter, bit by bit."""
+    larger = LocalTeacher(base=str(save_larger(tmp_path / "larger")), device="cpu")
+    words = [bucket("letters", [f"Name it.\n\n{a}{b}" for a in "abcdef" for b in "klmn"])]
+    start = engine.generate(words, imprinted=False)
+    # With all questions first, it does not matter how many are answered at a time.
+    config = RefineConfig(steps=4, batch_size=4, learning_rate=1e-2, ask_every=0)
+    made = finish(engine.teach(start, larger, words, config))
+    trained = made.provenance["trained"]
+    assert (trained["answers"], trained["teacher"]) == ("teacher", "larger")
+    assert trained["teacher_sha256"] == sha256_of(tmp_path / "larger" / "model.safetensors")
+    assert str(tmp_path) not in str(made.provenance)
+    assert "the answers of larger" in made.files()["README.md"].decode()
+    with pytest.raises(RecipeError, match="trained on answers"):
+        _ = made.recipe
+
+    chosen = choose([Example(p.text, "") for p in words[0].prompts], engine.base, config)
+    given = [text for part in larger.answers(chosen) for text in part]
+    said = {e.prompt: text or "" for e, text in zip(chosen, given, strict=True)}
+    assert len(set(said.values())) > 5
+
+    def same(server: Handler, body: dict[str, Any]) -> None:
+        server.answer(body, said[body["messages"][-1]["content"]])
+
+    with running_chat(same) as server:
+        teacher = Endpoint(url=server.url, model="wise")
+        assert finish(engine.teach(start, teacher, words, config)).sha256 == made.sha256
+    with running_chat(lambda server, body: server.answer(body, "x")) as server:
+        teacher = Endpoint(url=server.url, model="wise")
+        assert finish(engine.teach(start, teacher, words, config)).sha256 != made.sha256
 
 
 def test_proposed_answers_are_labels_where_there_are_some(

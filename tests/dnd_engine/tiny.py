@@ -101,6 +101,15 @@ def save_tiny(folder: Path, seed: int = 0, **sizes: int) -> Path:
     return folder
 
 
+def save_larger(folder: Path) -> Path:
+    """A base with other weights and more layers, whose answers are short: many tokens end them."""
+    model = tiny_llama(seed=5, num_hidden_layers=3)
+    model.generation_config.eos_token_id = [2, *range(3, CONFIG["vocab_size"], 4)]
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
 def tiny_base(folder: Path) -> BaseModel:
     """A base of its own, since hosts hang their hooks on it."""
     loaded = load_base(resolve(str(folder), {}), CPU, torch.float32)

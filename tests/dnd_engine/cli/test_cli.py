@@ -17,6 +17,7 @@ from dnd_engine.cli.adapters import _show_growing, read_buckets
 from dnd_engine.cli.common import plain_errors, progress_bar
 from dnd_engine.cli.refine import _score_words
 from dnd_engine.config import EngineConfig
+from dnd_engine.files import sha256_of
 from dnd_engine.library import Library
 from dnd_engine.lora.adapter import write_files
 from dnd_engine.models.replies import ChatStep, Reply, StopReason
@@ -26,7 +27,7 @@ from dnd_engine.tasks.families.sample import MIN_OPERATIONS
 from dnd_engine.tasks.families.write import _MIN_TRAIN
 from tests.dnd_engine.hub_server import TOKEN, Hub
 from tests.dnd_engine.serving.chat_server import running_chat
-from tests.dnd_engine.tiny import make_adapter
+from tests.dnd_engine.tiny import make_adapter, save_larger
 
 PROMPTS = "\n".join(f"Write the phrase in capital letters: item number {i}" for i in range(20))
 
@@ -575,6 +576,8 @@ def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Pa
     [
         (["refine", "a.zip", "--teacher", ""], "give --teacher the address"),
         (["refine", "a.zip", "--teacher-model", "wise"], "give --teacher the address"),
+        (["refine", "a.zip", "--teacher-base", "b", "--labels"], "choose one of --labels, --teac"),
+        (["refine", "a.zip", "--teacher-base", "b", "--teacher", "http://c"], "choose one of --la"),
         (["propose", "a.txt", "--out", "answers.csv"], "--out must end in .jsonl, got"),
     ],
 )
@@ -616,6 +619,33 @@ def test_a_score_says_on_how_many_prompts_and_against_what(
     assert _score_words({"score": None}, labels=labels, taught=taught) == ""
 
 
+def test_a_larger_base_that_is_none_is_refused_before_models_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompts: Path
+) -> None:
+    monkeypatch.setattr("dnd_engine.cli.refine.load_engine", None)
+    (tmp_path / "a.zip").touch()
+    result = dnd("refine", tmp_path / "a.zip", prompts, "--teacher-base", tmp_path / "larger")
+    assert result.exit_code == 1, result.exception
+    assert "no model folder at" in result.stderr
+
+
+def test_a_larger_base_trains_an_adapter_and_is_named(tmp_path: Path, tiny_folder: Path) -> None:
+    (prompts := tmp_path / "first.txt").write_text(
+        "\n---\n".join(f"Give it.\n\n{a}{b}" for a in "abcdef" for b in "klmn"), encoding="utf-8"
+    )
+    place = ("--base", tiny_folder, "--cache-dir", tmp_path / "cache", "--device", "cpu", "--json")
+    start = make_adapter(base_id=str(tiny_folder)).save(tmp_path / "start.zip")
+    larger = ("--teacher-base", save_larger(tmp_path / "larger"), "--steps", 1)
+    out = tmp_path / "taught.zip"
+    result = dnd("refine", start, prompts, *larger, "--out", out, *place)
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(result.stdout)
+    assert (values["teacher"], values["labels"]) == ("larger", False)
+    read = json.loads(dnd("inspect", out, *place).stdout)["provenance"]["trained"]
+    assert (read["answers"], read["teacher"]) == ("teacher", "larger")
+    assert read["teacher_sha256"] == sha256_of(tmp_path / "larger" / "model.safetensors")
+
+
 @pytest.mark.real
 def test_corrected_answers_and_a_better_teacher_train_an_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -645,7 +675,7 @@ def test_corrected_answers_and_a_better_teacher_train_an_adapter(
     assert (read["answers"], read["teacher"]) == ("teacher", "wise")
     both = dnd("refine", start, prompts, *options, "--labels")
     assert both.exit_code == 2
-    assert "choose --labels or --teacher" in both.stderr
+    assert "choose one of --labels, --teacher and --teacher-base" in both.stderr
 
 
 @pytest.mark.parametrize(
