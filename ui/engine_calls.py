@@ -27,7 +27,7 @@ from dnd_engine.lora.provenance import Recipe
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.serving.compare import compare_remote
-from dnd_engine.teach.endpoint import Endpoint
+from dnd_engine.teach.local import BetterModel, LocalTeacher
 from ui.engine_handle import EngineHandle, LoadState
 from ui.engine_thread import TICK_SECONDS as TICK_SECONDS
 from ui.engine_thread import Stop as Stop
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 
     Row = tuple[list[Message], Adapter | None]
 
-Answers = Literal["base", "labels"] | Mapping[str, str] | Endpoint
-"""Source of the answers that an adapter is taught: base, labels, a person's by prompt, or a
-teacher."""
+Answers = Literal["base", "labels"] | Mapping[str, str] | BetterModel
+"""Source of the answers that an adapter is taught: base, labels, a person's by prompt, or a better
+model."""
 
 LANES: Mapping[str, Mapping[str, Any]] = {
     # Syntheses and short calls, one at a time.
@@ -172,6 +172,27 @@ class EngineCalls:
         encoder = availability(choice.encoder, self.config.cache_dir, ask_hub=ask_hub)
         return found.with_part(encoder)
 
+    def local_teacher(self, base: str) -> tuple[LocalTeacher, int | None]:
+        """Return a base on this computer as a teacher, and the size of its weights on disk.
+
+        Raises:
+            DndError: If it has no name, or is not here: nothing is downloaded for it.
+        """
+        from dnd_engine.generator.installed import availability
+
+        config = self.config
+        teacher = LocalTeacher(base=base, cache_dir=config.cache_dir, device=config.device)
+        found = availability(base, config.cache_dir)
+        if found.download_bytes != 0:
+            raise DndError(
+                _(
+                    "`{base}` is not on this computer. Load it once under Models, which downloads "
+                    "it, or name a folder or a GGUF file.",
+                    base=base,
+                )
+            )
+        return teacher, found.num_bytes
+
     def load_state(self) -> LoadState:
         """Return the state of loading."""
         return self._handle.snapshot()
@@ -284,8 +305,8 @@ class EngineCalls:
             stop: Ends the training and discards the result.
         """
         steps = self._teach(adapter, buckets, answers, enough if self.stop_keeps else None)
-        # Waiting for a teacher's server must not block the engine's own thread.
-        return self.ticking(steps, stop, beside=isinstance(answers, Endpoint))
+        # Waiting for a better model must not block the engine's own thread.
+        return self.ticking(steps, stop, beside=isinstance(answers, BetterModel))
 
     def propose(self, buckets: Sequence[Bucket], limit: int) -> _Ticking:
         """Let the base answer some prompts, for a person to correct."""

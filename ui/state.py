@@ -24,7 +24,7 @@ from dnd_engine.lora.provenance import AnsweredBy, Recipe, answered_by, taught_a
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.reading import Choices, Column, Split
-from dnd_engine.teach.endpoint import Endpoint
+from dnd_engine.teach.local import BetterModel
 from ui.canvas import Arrangement
 from ui.engine_calls import Stop
 from ui.stages import RunKind, Stages
@@ -208,8 +208,8 @@ class Run:
     """Whether a refinement trains on labels."""
     answers: Mapping[str, str] | None = None
     """The visitor's answers to train on, by whole prompt."""
-    teacher: Endpoint | None = None
-    """Teacher of a refinement; dropped with its key as soon as the refinement starts."""
+    teacher: BetterModel | None = None
+    """Teacher of a refinement; dropped, with a server's key, as soon as the refinement starts."""
     enough: Stop = field(default_factory=Stop)
     """Set to end a refinement and keep its result."""
     learning: bool = False

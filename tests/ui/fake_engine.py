@@ -51,7 +51,7 @@ from dnd_engine.progress import AnswerCounts, Doing, Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example
-from dnd_engine.teach.endpoint import Endpoint
+from dnd_engine.teach.local import BetterModel
 from tests import reports
 from tests.ui.fake_adapter import BASE, FakeAdapter, digest
 from tests.ui.fake_measure import FakeMeasuring
@@ -309,18 +309,18 @@ class FakeEngine(FakeMeasuring):
     def teach(
         self,
         adapter: "Adapter",
-        answers: Mapping[str, str] | Endpoint,
+        answers: Mapping[str, str] | BetterModel,
         buckets: Sequence[Bucket] = (),
         config: RefineConfig | None = None,
         *,
         enough: Callable[[], bool] | None = None,
     ) -> Generator[Progress, None, FakeAdapter]:
-        """An endpoint is really asked; the rest is as for `refine`."""
+        """A better model is really asked; the rest is as for `refine`."""
         assert isinstance(adapter, FakeAdapter)
-        config = RefineConfig(labels=not isinstance(answers, Endpoint))
+        config = RefineConfig(labels=isinstance(answers, Mapping))
         prompts = {p.text for bucket in buckets for p in bucket.prompts}
         by: dict[str, Any] = {"answers": "person"}
-        if isinstance(answers, Endpoint):
+        if not isinstance(answers, Mapping):
             by = {"answers": "teacher", "teacher": answers.model}
             examples = [Example(text, "") for text in sorted(prompts)]
             given = [text for part in answers.answers(examples) for text in part]

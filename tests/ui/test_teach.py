@@ -3,26 +3,36 @@
 import json
 import math
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import gradio as gr
 import pytest
 
 from dnd_engine.checks.verdict import judge
+from dnd_engine.config import EngineConfig
+from dnd_engine.library import Library
+from dnd_engine.limits import PromptLimits
+from dnd_engine.tasks.folder import Example
+from dnd_engine.teach.local import LocalTeacher
 from tests.dnd_engine.serving.chat_server import running_chat
+from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import make, synthesized
 from tests.until import until
 from ui.canvas import Arrangement
+from ui.engine_calls import EngineCalls
+from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
-from ui.shared import Updates
-from ui.state import Made, Session
+from ui.owner import Owner
+from ui.shared import App, Updates
+from ui.state import Made, Session, SessionFiles
 from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.teach.events import rows
-from ui.tabs.workbench.teach.view import NUM_ROWS, Door
+from ui.tabs.workbench.teach.view import NUM_ROWS, Door, Place, teach_panel
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -42,10 +52,12 @@ def begin(
     *answers: str,
     labels: bool = False,
     server: tuple[str, str, str] = ("", "", ""),
+    base: str | None = None,
 ) -> Updates:
-    """Press Start."""
+    """Press Start; a base is a model on this computer."""
     given = (*answers, *[""] * (NUM_ROWS - len(answers)))
-    return on.teach.begin(session, door, labels, *server, request, *given)
+    place: Place = "server" if base is None else "local"
+    return on.teach.begin(session, door, labels, place, *server, base or "", request, *given)
 
 
 def refine(
@@ -353,6 +365,113 @@ def test_visitors_of_a_shared_server_name_only_servers_on_its_list(
             assert "sk-secret" not in told
         assert server.asked == []
     assert engine.taught == []
+
+
+@pytest.fixture
+def owned(
+    handle: EngineHandle, files: SessionFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Handlers:
+    """The page of this computer's user, who has one base of the Hub."""
+    monkeypatch.setattr("dnd_engine.generator.installed._cached_bases", lambda: iter(["a/base"]))
+    handle.config = EngineConfig(device="cpu", cache_dir=tmp_path / "cache")
+    owner = Owner(Library(tmp_path / "library"), key=OWNERS_KEY)
+    return Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", owner))
+
+
+@pytest.fixture
+def larger(tmp_path: Path) -> Path:
+    """A folder as large as a base."""
+    (folder := tmp_path / "larger").mkdir()
+    (folder / "model.safetensors").write_bytes(b"x" * 1_500_000)
+    return folder
+
+
+def test_a_model_on_this_computer_is_asked_by_its_owner(
+    owned: Handlers,
+    arrange: Arrange,
+    request_of: RequestOf,
+    engine: FakeEngine,
+    larger: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[LocalTeacher] = []
+
+    def answers(teacher: LocalTeacher, examples: Sequence[Example]) -> Iterator[list[str]]:
+        asked.append(teacher)
+        yield ["wise"] * len(examples)
+
+    monkeypatch.setattr(LocalTeacher, "answers", answers)
+    session = Session()
+    make(owned, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    begin(owned, session, request_of("s"), "better", base=f" {larger} ")
+    assert asked == []
+    first, *_rest = owned.teach.teach(session, request_of("s"))
+    assert "larger answers your prompts" in first["stages"]
+    (teacher,) = asked
+    assert (teacher.base, teacher.device) == (str(larger), "cpu")
+    assert teacher.cache_dir == owned.app.calls.config.cache_dir
+    assert set(engine.taught[-1].values()) == {"wise"}
+    assert "then taught by larger in 12 s" in owned.runs.show_run(session)["adapter_facts"]
+
+
+def test_the_owner_reads_which_models_are_here_and_how_large_one_is(
+    owned: Handlers, request_of: RequestOf, larger: Path
+) -> None:
+    def told(base: str) -> str:
+        shown = owned.teach.choose_place("local", base, request_of("s"))
+        assert (shown["teach_server"].visible, shown["teach_local"].visible) == (False, True)
+        return str(shown["teach_told"])
+
+    assert "Listed under Models: smollm2-135m-instruct, a/base." in told(" ")
+    assert "larger: 1.5 MB on disk." in told(str(larger))
+    assert "No model at" in told("/no/such")
+    assert "is not on this computer. Load it once under Models" in told("no/such")
+    back = owned.teach.choose_place("server", "/no/such", request_of("s"))
+    assert (back["teach_server"].visible, back["teach_local"].visible) == (True, False)
+    assert back["teach_told"] == ""
+
+
+@pytest.mark.parametrize("base", ["", "/no/such", "no/such"])
+def test_a_model_that_is_not_here_is_told_at_start(
+    owned: Handlers, arrange: Arrange, request_of: RequestOf, base: str
+) -> None:
+    session = Session()
+    make(owned, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    told = begin(owned, session, request_of("s"), "better", base=base)["teach_told"]
+    assert "Not started." in told
+    assert session.run is not None
+    assert session.run.kind == "synthesis"
+
+
+def test_others_cannot_name_a_model_of_this_computer(
+    owned: Handlers,
+    on: Handlers,
+    arrange: Arrange,
+    request_of: RequestOf,
+    engine: FakeEngine,
+    larger: Path,
+) -> None:
+    stranger = gr.Request(session_hash="s", headers={"host": "127.0.0.1:7860"})
+    for handlers, request in ((owned, stranger), (on, request_of("s"))):
+        session = Session()
+        make(handlers, session, arrange(SQL={"a.jsonl": prompts(9)}), request)
+        for base in (str(larger), "/no/such", ""):
+            told = begin(handlers, session, request, "better", base=base)["teach_told"]
+            assert "Only the owner of this computer may let its models teach." in told
+            assert ("Opened without its key" in told) == (handlers is owned)
+            told = handlers.teach.choose_place("local", base, request)["teach_told"]
+            assert "Only the owner" in told
+            assert "smollm2" not in told
+    assert engine.taught == []
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_only_the_page_of_a_computers_user_offers_its_models(shared: bool) -> None:
+    with gr.Blocks():
+        panel = teach_panel(shared=shared, teachers=["https://a"], stop_keeps=True)
+    assert panel.place.visible is not shared
+    assert panel.place.value == "server"
+    assert panel.local.visible is False
 
 
 def own(on: Handlers, url: str) -> None:

@@ -11,15 +11,16 @@ from dnd_engine.errors import DndError
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import cut
 from dnd_engine.teach.endpoint import Endpoint
+from dnd_engine.teach.local import LocalTeacher
 from ui.engine_calls import Answers
-from ui.markup import busy, faults
+from ui.markup import busy, esc, facts, faults
 from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
 from ui.state import Made, Proposed, Run, Session
 from ui.tabs.workbench.adapter.events import AdapterEvents, answers_asked
 from ui.tabs.workbench.runs.events import RunEvents
-from ui.tabs.workbench.teach.view import NUM_ROWS, Door
-from ui.text import _, number
+from ui.tabs.workbench.teach.view import NUM_ROWS, Door, Place
+from ui.text import _, number, size
 
 _MIN_PROMPTS = RefineConfig().least_prompts
 
@@ -51,6 +52,14 @@ class TeachEvents:
             "teach_mine": gr.Column(visible=door == "mine"),
             "teach_told": "",
         }
+
+    def choose_place(self, place: Place, base: str, request: gr.Request) -> Updates:
+        """Show the fields of a server or of a model on this computer, with its size."""
+        shown: Updates = {
+            "teach_server": gr.Column(visible=place == "server"),
+            "teach_local": gr.Column(visible=place == "local"),
+        }
+        return {**shown, "teach_told": self._local_words(base, request) if place == "local" else ""}
 
     def use_labels(self, session: Session, labels: bool) -> Updates:
         """Learn from the labels, or from answers to correct."""
@@ -100,9 +109,11 @@ class TeachEvents:
         session: Session,
         door: Door,
         labels: bool,
+        place: Place,
         url: str,
         model: str,
         key: str,
+        base: str,
         request: gr.Request,
         *answers: str,
     ) -> Updates:
@@ -112,9 +123,11 @@ class TeachEvents:
             session: The visit.
             door: The teacher.
             labels: Whether to use the files' labels as the visitor's answers.
+            place: Where a better model is.
             url: Address of a better model's server.
             model: Name of the model on that server.
             key: API key of that server; removed from the page here.
+            base: Name of a better model on this computer.
             request: Request of the visitor.
             answers: Answers on the page.
         """
@@ -127,7 +140,9 @@ class TeachEvents:
         # The key leaves the page even if nothing is started.
         cleared: Updates = {"teach_key": "", "teach_told": ""}
         try:
-            if door == "better":
+            if door == "better" and place == "local":
+                run.teacher, _size = self._local(base, request)
+            elif door == "better":
                 run.teacher = self._endpoint(url, model, key.strip(), request)
             elif door == "mine" and not labels:
                 self.keep_answers(session, *answers)
@@ -179,6 +194,28 @@ class TeachEvents:
             if self._app.is_locked_out(request):
                 raise DndError(f"{error} {locked_words()}") from error
             raise
+
+    def _local(self, base: str, request: gr.Request) -> tuple[LocalTeacher, int | None]:
+        """Return a base on this computer as the teacher, and its size on disk; for its owner."""
+        # Otherwise a visitor could learn which files exist, and fill the memory.
+        if not self._app.is_own(request):
+            words = _("Only the owner of this computer may let its models teach.")
+            more = f" {locked_words()}" if self._app.is_locked_out(request) else ""
+            raise DndError(words + more)
+        return self._app.calls.local_teacher(base.strip())
+
+    def _local_words(self, base: str, request: gr.Request) -> str:
+        """Say how large a base is; while none is named, which are known."""
+        if not base.strip() and self._app.is_own(request):
+            choices, _now = self._app.calls.choices()
+            listed = ", ".join(dict.fromkeys(choice.base for choice in choices))
+            return facts(esc(_("Listed under Models: {bases}.", bases=listed)))
+        try:
+            teacher, num_bytes = self._local(base, request)
+        except DndError as error:
+            return faults(_("This model cannot teach."), str(error))
+        found = _("{base}: {size} on disk.", base=teacher.model, size=size(num_bytes or 0))
+        return facts(esc(found))
 
     def _teaching(self, run: Run) -> Generator[Updates, None, Made]:
         before = run.start

@@ -18,6 +18,9 @@ minute."""
 Door = Literal["itself", "better", "mine"]
 """The teacher."""
 
+Place = Literal["server", "local"]
+"""Where a better model is."""
+
 _DOES = {
     "itself": N_(
         "The model reads each of your prompts with the instruction, and the adapter learns to give "
@@ -27,6 +30,11 @@ _DOES = {
     "better": N_(
         "A better model answers your prompts, and the adapter learns its answers. Your prompts are "
         "sent to the server that you name here as soon as you press Start, and to no other."
+    ),
+    "local": N_(
+        "A larger model on this computer answers your prompts, and the adapter learns its answers. "
+        "Your prompts stay on this computer. Start loads the model beside yours until all is "
+        "answered, so both must fit into memory."
     ),
     "mine": N_(
         "You correct the answers to a few of your prompts, and the adapter learns yours. This "
@@ -48,9 +56,15 @@ class TeachPanel:
     itself: gr.Column
     better: gr.Column
     """Fields for a better model."""
+    place: gr.Radio
+    """Where it is; hidden on a page for others, who name no files of this computer."""
+    server: gr.Column
     url: gr.Textbox
     model: gr.Textbox
     key: gr.Textbox
+    local: gr.Column
+    base: gr.Textbox
+    """Name of a base on this computer."""
     mine: gr.Column
     labels: gr.Checkbox
     propose: gr.Button
@@ -88,8 +102,24 @@ def teach_panel(*, shared: bool, teachers: Sequence[str], stop_keeps: bool) -> T
             with gr.Column(min_width=0) as itself:
                 _does("itself")
             with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-better") as better:
-                _does("better")
-                url, model, key = _server(teachers if shared else ())
+                place = gr.Radio(
+                    [(_("On a server"), "server"), (_("On this computer"), "local")],
+                    value="server",
+                    label=_("Where is it?"),
+                    visible=not shared,
+                    elem_id="dnd-teach-place",
+                )
+                with gr.Column(min_width=0, elem_id="dnd-teach-server") as server:
+                    _does("better")
+                    url, model, key = _server(teachers if shared else ())
+                with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-local") as local:
+                    _does("local")
+                    base = Textbox(
+                        "",  # a hidden field without a value would give None
+                        label=_("Hub id, folder or GGUF file"),
+                        max_lines=1,
+                        elem_id="dnd-teach-base",
+                    )
             with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-mine") as mine:
                 _does("mine")
                 labels = gr.Checkbox(
@@ -120,9 +150,13 @@ def teach_panel(*, shared: bool, teachers: Sequence[str], stop_keeps: bool) -> T
         door=door,
         itself=itself,
         better=better,
+        place=place,
+        server=server,
         url=url,
         model=model,
         key=key,
+        local=local,
+        base=base,
         mine=mine,
         labels=labels,
         propose=propose,
@@ -135,9 +169,9 @@ def teach_panel(*, shared: bool, teachers: Sequence[str], stop_keeps: bool) -> T
     )
 
 
-def _does(door: Door) -> None:
+def _does(teacher: Door | Literal["local"]) -> None:
     """Describe a teacher."""
-    gr.HTML(drawn(lambda: f"<p class='dnd-sub'>{esc(_(_DOES[door]))}</p>"), padding=False)
+    gr.HTML(drawn(lambda: f"<p class='dnd-sub'>{esc(_(_DOES[teacher]))}</p>"), padding=False)
 
 
 def _correct_html() -> str:

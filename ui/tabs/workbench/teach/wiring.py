@@ -32,6 +32,14 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         on.choose, "teach_itself teach_better teach_mine teach_told", inputs=panel.door
     )
     panel.door.input(**chosen, **AT_ONCE)
+    placed = page.does(
+        on.choose_place,
+        "teach_server teach_local teach_told",
+        inputs=[panel.place, panel.base],
+    )
+    # The name once it is typed: half of one would be said to be no model.
+    named = [panel.place.input, panel.base.blur, panel.base.submit]
+    gr.on(named, **placed, trigger_mode="always_last", **AT_ONCE)
     labels = page.does(on.use_labels, "teach_propose teach_rows", inputs=[session, panel.labels])
     panel.labels.input(**labels, trigger_mode="always_last", **AT_ONCE)
     proposed = panel.propose.click(
@@ -47,12 +55,12 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    server = [panel.url, panel.model, panel.key]
+    better = [panel.place, panel.url, panel.model, panel.key, panel.base]
     ordered = panel.start.click(
         **page.does(
             on.begin,
             f"{OVER} teach_key teach_told",
-            inputs=[session, panel.door, panel.labels, *server, *panel.answers],
+            inputs=[session, panel.door, panel.labels, *better, *panel.answers],
         ),
         **AT_ONCE,
     )
