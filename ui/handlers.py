@@ -40,7 +40,7 @@ class Handlers:
         self.imprint = ImprintEvents(app, self.runs)
         self.teach = TeachEvents(app, self.adapter, self.runs)
         self.export = ExportEvents(app)
-        self.library = LibraryEvents(app, self.adapter, self.runs)
+        self.library = LibraryEvents(app, self.compare, self.adapter, self.runs)
         self.measure = MeasureEvents(app, self.adapter)
         self.report = ReportEvents(app)
         self.watch = WatchEvents(app)

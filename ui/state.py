@@ -441,6 +441,8 @@ class Session:
     """All adapters of this visit, newest last."""
     beside: Made | None = None
     """Adapter on the left of the comparison; None for the base."""
+    library: tuple[Entry, ...] = ()
+    """Entries of the library when it was last read, to choose from for both sides."""
     differences: bool = False
     """Whether differing words are marked."""
     remote: "tuple[RemoteSide, RemoteSide] | None" = None
@@ -508,7 +510,8 @@ class Session:
     def shelve(self, made: Made) -> None:
         """Put an adapter on the shelf, replacing an earlier version of it.
 
-        If there is no room, the oldest are dropped, except the one in the bar.
+        If there is no room, the oldest are dropped, first those that the library has, except those
+        that are compared.
         """
         step = made
         for _undo in range(_UNDO_STEPS):
@@ -519,12 +522,12 @@ class Session:
         step.before = None
         self.shelf = [*(one for one in self.shelf if one.key != made.key), made]
         # The last one is the adapter that was just added, which always stays.
-        for one in self.shelf[:-1]:
+        for one in sorted(self.shelf[:-1], key=lambda one: one.kept is None):
             few = len(self.shelf) <= self.limits.adapters_per_session
             num_bytes = sum(self._held_by_adapters().values())
             if few and num_bytes <= self.limits.adapters_per_session_bytes:
                 break
-            if one is not self.made:
+            if one is not self.made and one is not self.beside:
                 self.shelf = [other for other in self.shelf if other is not one]
 
     def leave_server(self) -> None:

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Download, ViewportSize, expect
 
-from tests.browser.conftest import DESK, PHONE, Visit, Visits
-from tests.ui.fake_engine import FakeEngine
+from dnd_engine.library import Library
+from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
+from tests.ui.fake_adapter import FakeAdapter, digest
+from tests.ui.fake_engine import FakeEngine, handle_of
+from ui.owner import Owner
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -203,24 +206,41 @@ def kept(visit: Visit, kind: str) -> Download:
     return download.value
 
 
-def test_two_adapters_answer_beside_each_other(visit: Visit, write: Write) -> None:
-    with_adapter(visit)
-    first = visit.page.locator("#dnd-adapter code").inner_text()
-    visit.page.get_by_role("button", name="Edit prompts").click()
-    visit.drop([write("more.txt", "Another\nprompt\n")], "SQL")
-    visit.ready("more.txt")
-    visit.page.locator("#dnd-synthesize").click()
-    code = visit.page.locator("#dnd-adapter code")
-    expect(code).not_to_have_text(first)
-    expect(visit.page.locator("#dnd-download")).to_be_enabled()
-    beside = visit.page.locator("#dnd-beside input")
-    beside.click()
-    visit.page.get_by_role("option", name=first).click()
-    expect(visit.page.locator("#dnd-pane-left h3")).to_have_text("Other adapter")
+def test_any_two_adapters_of_the_library_are_two_clicks_away(
+    visits: Visits, serve: Serve, tmp_path: Path
+) -> None:
+    owner = Owner(Library(tmp_path / "library"))
+    for name in ("SQL", "Tone of voice", "Colours"):
+        weights = digest(name)
+        adapter = FakeAdapter(
+            name=name, sha256=weights, num_prompts=9, provenance={"root": weights}
+        )
+        owner.library.add(adapter, name)
+    visit = visits(serve(handle_of(FakeEngine()), owner=owner), owner)
+    left, right = (visit.page.locator(f"#dnd-choice-{side}") for side in ("left", "right"))
+    names = visit.page.locator(".dnd-side-head .dnd-facts")
+    expect(left.locator("label")).to_have_text(["Base"])
+    right.get_by_text("Tone of voice").click()
+    expect(names.last).to_have_text("Tone of voice")
+    left.get_by_text("SQL").click()
+    expect(names).to_have_text(["SQL", "Tone of voice"])
+    visit.check_accessible()
     answered(visit, "Which of you?")
-    facts = visit.page.locator(".dnd-answer-facts")
-    expect(facts).to_contain_text([first, code.inner_text()])
+    hashes = [digest(name)[:8] for name in ("SQL", "Tone of voice")]
+    expect(visit.page.locator(".dnd-answer-facts")).to_contain_text(hashes)
     visit.shot("compare-two-adapters")
+    # The same by keyboard: an arrow passes to the next one.
+    left.get_by_role("radio", name="SQL").press("ArrowUp")
+    expect(names).to_have_text(["Colours", "Tone of voice"])
+    # While blind, a name above a side would tell which model it is.
+    visit.page.get_by_role("checkbox", name="Blind").check()
+    expect(visit.page.locator(".dnd-choice")).to_have_count(0)
+    visit.reload()
+    expect(visit.page.locator(".dnd-side-head h3")).to_have_text(["A", "B"])
+    expect(visit.page.locator(".dnd-choice")).to_have_count(0)
+    visit.page.get_by_role("checkbox", name="Blind").uncheck()
+    expect(left.get_by_role("radio", name="Colours")).to_be_checked()
+    expect(right.get_by_role("radio", name="Tone of voice")).to_be_checked()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

@@ -172,11 +172,11 @@ def test_any_two_adapters_of_a_visit_stand_beside_each_other(
 ) -> None:
     session = Session()
     alone = make(session, "one")
-    assert alone["beside"].visible is False
+    assert alone["left_choice"].visible is False
     one = session.made
     assert one is not None
     both = make(session, "two")
-    assert [key for _, key in both["beside"].choices] == ["", one.key]
+    assert [key for _, key in both["left_choice"].choices] == ["", one.key]
     on.compare.stand_beside(session, one.key)
     updates = chat(session, "Which?")
     assert "is-other" in updates["left_pane"]
@@ -199,8 +199,8 @@ def test_an_earlier_adapter_is_taken_from_the_shelf(on: Handlers, make: Make) ->
     updates = on.adapter.choose(session, one.key)
     assert session.made is one
     assert session.beside is None, "nothing is compared with itself"
-    assert updates["shelf"].value == one.key
-    assert [key for _, key in updates["beside"].choices] == ["", two.key]
+    assert updates["right_choice"].value == one.key
+    assert [key for _, key in updates["left_choice"].choices] == ["", two.key]
     assert on.adapter.choose(session, "of another visit") == {}
 
 

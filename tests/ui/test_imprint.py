@@ -76,7 +76,7 @@ def test_it_follows_a_synthesis_and_its_adapter_takes_the_place_of_the_generator
     assert done["undo"].visible is True
     assert done["undo"].value == "Undo imprint"
     assert done["strength"] == 1.0
-    assert f"{made.adapter.name} {made.key[:8]}, imprinted" in dict(done["shelf"].choices)
+    assert f"{made.adapter.name}, imprinted" in dict(done["right_choice"].choices)
     checks = on.adapter.check(session)["checks"]
     assert "Imprinted with your instruction" in checks
     assert "Carries the instruction" in checks
@@ -427,7 +427,7 @@ def test_an_adapter_that_was_chosen_meanwhile_stays_in_the_bar(
     imprinted = session.shelf[-1]
     assert imprinted.before is before
     assert imprinted.taught == "imprinted"
-    assert f"{before.adapter.name} {imprinted.key[:8]}, imprinted" in dict(done["shelf"].choices)
+    assert f"{before.adapter.name}, imprinted" in dict(done["right_choice"].choices)
     assert "How it was made" in done["stages"]
     assert "How it was imprinted" in on.adapter.choose(session, imprinted.key)["stages"]
 

@@ -319,6 +319,120 @@ def test_a_loaded_adapter_has_its_prompts_if_its_recipe_or_the_canvas_has(
     assert "earlier prompts" not in updates["adapter_facts"]
 
 
+def names(choice: gr.Radio) -> list[str]:
+    return [str(name) for name, _ in choice.choices]
+
+
+@pytest.fixture
+def three(at_home: Handlers, arrange: Arrange, request_of: RequestOf, library: Library) -> Library:
+    """A library of three adapters."""
+    for name in ("one", "two", "three"):
+        session = Session()
+        make(at_home, session, arrange(SQL={"a.txt": f"{name}\n"}), request_of("made"))
+        at_home.library.keep(session, name, False, request_of("made"))
+    return library
+
+
+def test_any_two_adapters_of_the_library_are_compared_after_one_choice_a_side(
+    at_home: Handlers, three: Library, request_of: RequestOf
+) -> None:
+    here = request_of("s")
+    opened = at_home.visit.open(Session(), "en", "", here)
+    session = opened["session"]
+    assert names(opened["left_choice"]) == ["Base"]
+    assert names(opened["right_choice"]) == ["three", "two", "one"]
+    assert opened["right_choice"].visible is True
+    assert opened["right_choice"].value is None
+    assert "choose one above" in opened["right_pane"]
+    one, two = three.get("one").sha256, three.get("two").sha256
+    assert at_home.adapter.choose(session, two) == {}
+    right = last(at_home.library.bring("right", session, two, here))
+    assert "two" in right["adapter_facts"]
+    assert right["right_choice"].value == two
+    assert names(right["right_choice"]) == ["three", "two", "one"], "none moves when it is chosen"
+    assert names(right["left_choice"]) == ["Base", "three", "one"]
+    assert at_home.compare.stand_beside(session, one) == {}
+    first, left = list(at_home.library.bring("left", session, one, here))
+    assert first["left_choice"].interactive is False
+    assert left["left_choice"].value == one
+    assert left["left_choice"].interactive is True
+    assert "<h3>Other adapter</h3><span class='dnd-facts'>one</span>" in left["left_pane"]
+    chat(at_home, session, "Which?")
+    turn = session.turns[-1]
+    assert turn.right is not None
+    assert [side.label[:8] for side in (turn.left, turn.right)] == [one[:8], two[:8]]
+    # The other way round: neither is loaded again.
+    at_home.adapter.choose(session, one)
+    assert list(at_home.library.bring("right", session, one, here)) == []
+    assert session.made is not None
+    assert (session.made.key, session.beside) == (one, None)
+    at_home.compare.stand_beside(session, two)
+    assert session.beside is not None
+    assert session.beside.key == two
+
+
+def test_the_choice_comes_back_with_a_visit_and_hides_what_a_blind_one_must_not_tell(
+    at_home: Handlers, three: Library, request_of: RequestOf
+) -> None:
+    one, two = three.get("one").sha256, three.get("two").sha256
+    session = at_home.visit.open(Session(), "en", "", request_of("a"))["session"]
+    last(at_home.library.bring("right", session, two, request_of("a")))
+    last(at_home.library.bring("left", session, one, request_of("a")))
+    at_home.visit.leave(request_of("a"))
+    back = at_home.visit.open(Session(), "de", session.key, request_of("b"))
+    visit = back["session"]
+    assert (back["left_choice"].value, back["right_choice"].value) == (one, two)
+    assert names(back["left_choice"]) == ["Basis", "three", "one"]
+    blind = at_home.compare.go_blind(visit, True)
+    shown = at_home.adapter.choose(visit, one)
+    for updates in (blind, shown):
+        assert updates["left_choice"].visible is updates["right_choice"].visible is False
+    seen = at_home.compare.go_blind(visit, False)
+    assert seen["left_choice"].visible is seen["right_choice"].visible is True
+    # The same browser without the owner's key no longer sees the owner's library.
+    at_home.visit.leave(request_of("b"))
+    strange = at_home.visit.open(Session(), "en", visit.key, request_of("c", cookie=""))
+    assert names(strange["right_choice"]) == ["one", "two"]
+
+
+def test_without_a_library_there_is_no_empty_choice(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    opened = on.visit.open(Session(), "en", "", request_of("s"))
+    session = opened["session"]
+    listed_first = on.library.open_library(Session(), None, request_of("t"))
+    made = make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    for updates in (opened, listed_first, made):
+        assert updates["left_choice"].visible is updates["right_choice"].visible is False
+    looked = on.visit.open(Session(), "en", "", request_of("u"))["session"]
+    assert looked.is_empty, "to look for a library makes no folder"
+
+
+def test_an_adapter_that_cannot_be_loaded_leaves_both_sides_as_they_were(
+    at_home: Handlers,
+    three: Library,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(gr, "Warning", lambda message, title: told.append(f"{title} {message}"))
+    here = request_of("s")
+    session = at_home.visit.open(Session(), "en", "", here)["session"]
+    gone = three.get("one").sha256
+    three.delete("one")
+    (three.path("two") / "adapter_model.safetensors").write_bytes(b"0" * 64)
+    for key, reason in ((gone, "no longer in the library"), (three.get("two").sha256, "changed")):
+        updates = last(at_home.library.bring("right", session, key, here))
+        assert "Not loaded." in told[-1]
+        assert reason in told[-1]
+        assert updates["right_choice"].value is None
+        assert updates["right_choice"].interactive is True
+    assert names(updates["right_choice"]) == ["three", "two"]
+    assert session.made is None
+    assert at_home.library.bring_broke(session)["right_choice"].interactive is True
+    assert "Something broke" in told[-1]
+
+
 def test_loading_what_was_damaged_is_refused(
     at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
 ) -> None:

@@ -407,7 +407,7 @@ def test_a_trained_lora_stays_with_the_visit_when_a_new_run_takes_its_place(
     assert [one.key for one in session.shelf] == [made.key, first.sha256]
     assert len(told) == 1
     assert first.sha256[:8] in told[0]["measure_take_told"]
-    assert told[0]["shelf"].visible is True
+    assert told[0]["right_choice"].visible is True
     second = present(session.found).measured.trained["trained_lora"]
     measure(on, session, rows(), request_of("s"))
     assert present(session.found).measured.trained == {}

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from dnd_engine.library import Library
 from dnd_engine.limits import ServerLimits
 from dnd_engine.prompts.files import read_prompt_file
 from tests.ui.fake_adapter import FakeAdapter
@@ -19,7 +20,7 @@ from ui.fields import Number, Slider
 from ui.handlers import Handlers
 from ui.page import by_slot
 from ui.shared import Updates
-from ui.state import Made, Session, SessionFiles
+from ui.state import Kept, Made, Session, SessionFiles
 from ui.visits import Visits
 
 RequestOf = Callable[[str], gr.Request]
@@ -87,11 +88,16 @@ def test_all_visits_together_hold_no_more_than_they_may(files: SessionFiles, clo
     assert held[0].over == "ended"
 
 
-def test_a_visit_keeps_adapters_up_to_their_number_and_bytes() -> None:
+def test_a_visit_keeps_adapters_up_to_their_number_and_bytes(tmp_path: Path) -> None:
     session = Session(limits=ServerLimits(adapters_per_session=3))
     for number in range(5):
         session.take(made_of(1_000_000, f"{number}"))
     assert [one.key for one in session.shelf] == ["2", "3", "4"]
+    for one in session.shelf[1:]:
+        one.kept = Kept(Library(tmp_path), one.key)
+    session.beside = session.shelf[1]
+    session.take(made_of(1_000_000, "5"))
+    assert [one.key for one in session.shelf] == ["2", "3", "5"], "the library has the other"
     session = Session(limits=ServerLimits(adapters_per_session_bytes=2_500_000))
     for number in range(5):
         session.take(made_of(1_000_000, f"{number}"))

@@ -13,9 +13,10 @@ from ui.tabs.library.events import LibraryEvents
 from ui.tabs.measure.events import MeasureEvents
 from ui.tabs.report.events import ReportEvents
 from ui.tabs.workbench.adapter.checks_view import norms_html
-from ui.tabs.workbench.adapter.events import checked, choosers, download, facts_of, undo_words
+from ui.tabs.workbench.adapter.events import checked, download, facts_of, undo_words
 from ui.tabs.workbench.batch.view import batch_html
 from ui.tabs.workbench.compare.events import CompareEvents
+from ui.tabs.workbench.compare.sides import choosers
 from ui.tabs.workbench.compare.votes_view import votes_html
 from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.runs.events import shown_stages
@@ -24,7 +25,7 @@ from ui.tabs.workbench.take.view import export_do
 SAID_AGAIN = (
     *("header", "load", "stages", "synthesize", "hint", "forecast", "left_pane", "right_pane"),
     *("inbox", "votes"),
-    *("adapter_facts", "download", "norms", "shelf", "beside", "undo"),
+    *("adapter_facts", "download", "norms", "left_choice", "right_choice", "undo"),
     *("compare_head", "told_with", "batch_table"),
     *("checks", "warning", "proof", "prove", "export", "keep_head", "keep_told", "teach_told"),
     *("library_head", "library_told", "library_kept", "library_undo"),
@@ -73,6 +74,7 @@ class LanguageEvents:
         updates: Updates = {
             **self.page.refresh_load(session),
             **self.compare.panes(session),
+            **choosers(session),
             "stages": shown_stages(session),
             **self.prompts.readiness(arrangement, session),
             **self.prompts.readings_again(arrangement, session),
@@ -99,7 +101,6 @@ class LanguageEvents:
                 "undo": gr.Button(undo_words(made)),
                 "norms": norms_html(made.norms),
                 **self.compare.compared(session),
-                **choosers(session),
                 **checked(made),
             }
         return {name: updates[name] for name in SAID_AGAIN if name in updates}

@@ -58,6 +58,7 @@ class VisitEvents:
                 **self.page.refresh_load(visit),
                 **self.library.heads(request),
                 **(self._bring_back(visit, request) if outcome == "back" else {}),
+                **self.library.look(visit, request),
             }
 
     def remember(self, slots: Sequence[str], session: Session, *values: Any) -> Updates:

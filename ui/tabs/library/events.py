@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from ui.frame.view import progress_words
 from ui.markup import busy, esc, faults, notice, remark
 from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
-from ui.state import Kept, Made, Run, Session
+from ui.state import Kept, Made, Place, Run, Session
 from ui.tabs.library.view import entry_words, library_head_html
 from ui.tabs.workbench.adapter.events import AdapterEvents
+from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.runs.events import RunEvents
 from ui.tabs.workbench.take.view import keep_head_html
 from ui.text import _
@@ -26,8 +28,11 @@ from ui.text import _
 class LibraryEvents:
     """Events of the library, and of Keep."""
 
-    def __init__(self, app: App, adapter: AdapterEvents, runs: RunEvents) -> None:
+    def __init__(
+        self, app: App, compare: CompareEvents, adapter: AdapterEvents, runs: RunEvents
+    ) -> None:
         self._app = app
+        self._compare = compare
         self._adapter = adapter
         self._runs = runs
 
@@ -58,6 +63,7 @@ class LibraryEvents:
         except DndError as error:
             return {"keep_told": faults(_("Not kept."), self._app.told(session, error, "library"))}
         made.kept = Kept(library, entry.key)
+        self.look(session, request)
         # Votes were given to the label that stood above the answers.
         label = self._app.label(made)
         votes = Counter(o for turn in session.turns if (o := turn.outcome(label)))
@@ -83,7 +89,7 @@ class LibraryEvents:
 
     def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Offer the actions for the selected adapter."""
-        found = self._app.library(session, request).entries()
+        found = self._entries(session, request)
         return self._actions(session, request, next((e for e in found if e.key == key), None))
 
     def rename_kept(self, session: Session, key: str, name: str, request: gr.Request) -> Updates:
@@ -115,23 +121,8 @@ class LibraryEvents:
         }
         updates: Updates = {"library_load": gr.Button(interactive=True)}
         try:
-            self._app.calls.start()
-            for state in self._app.calls.until_ready():
-                yield {"library_told": busy(esc(progress_words(state)))}
-            library, engine = self._app.library(session, request), self._app.calls.ready()
-            adapter = library.load(key, engine.read_adapter)
-            entry = library.get(key)
-            made = Made(
-                original=adapter.with_strength(1.0),
-                adapter=adapter,
-                made_from="",
-                buckets=_buckets(entry.recipe, session),
-                kept=Kept(library, key),
-                scores=entry.scores,
-            )
-            made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
-            for _tick in self._adapter.finish_check(session, made, request):
-                pass
+            yield from self._until_ready()
+            made = self._load(session, key, request)
         except DndError as error:
             words = self._app.told(session, error, "library")
             yield {**updates, "library_told": faults(_("Not loaded."), words)}
@@ -151,6 +142,78 @@ class LibraryEvents:
             "library_told": faults(_("Not loaded."), broke()),
         }
 
+    def bring(
+        self, place: Place, session: Session, key: str | None, request: gr.Request
+    ) -> Iterator[Updates]:
+        """Load an adapter that was chosen for a side, unless the visit has it already."""
+        if not key or any(made.key == key for made in session.shelf):
+            return
+        yield {name: gr.Radio(interactive=False) for name in ("left_choice", "right_choice")}
+        try:
+            for _waiting in self._until_ready():
+                yield {}
+            # The library as it is now, and of whoever asks now.
+            self._entries(session, request)
+            kept = {entry.sha256: entry.key for entry in session.library}
+            if key not in kept:
+                raise LibraryError(_("The adapter is no longer in the library."))
+            made = self._load(session, kept[key], request)
+        except DndError as error:
+            gr.Warning(esc(self._app.told(session, error, "library")), title=_("Not loaded."))
+            yield self._compare.sides(session)
+            return
+        if place == "right":
+            session.take(made)
+            yield self._adapter.show(session)
+        else:
+            session.shelve(made)
+            yield self._compare.stand_beside(session, made.key)
+
+    def bring_broke(self, session: Session) -> Updates:
+        """Restore the choice after an unexpected error."""
+        gr.Warning(broke(), title=_("Not loaded."))
+        return self._compare.sides(session)
+
+    def look(self, session: Session, request: gr.Request) -> Updates:
+        """Offer the library's adapters in Compare."""
+        session.library = ()
+        # A visitor's library is a folder of the visit, which nobody needs to find it empty.
+        if self._app.is_own(request) or session.folder is not None:
+            # The Library tab says what is wrong with it.
+            with suppress(LibraryError):
+                self._entries(session, request)
+        return self._compare.sides(session)
+
+    def _entries(self, session: Session, request: gr.Request) -> list[Entry | DamagedEntry]:
+        """Read the library, and note what can be chosen in Compare."""
+        entries = self._app.library(session, request).entries()
+        session.library = tuple(entry for entry in entries if isinstance(entry, Entry))
+        return entries
+
+    def _until_ready(self) -> Iterator[Updates]:
+        """Wait for the engine, with its progress."""
+        self._app.calls.start()
+        for state in self._app.calls.until_ready():
+            yield {"library_told": busy(esc(progress_words(state)))}
+
+    def _load(self, session: Session, key: str, request: gr.Request) -> Made:
+        """Load an adapter with its results, and verify its zip."""
+        library, engine = self._app.library(session, request), self._app.calls.ready()
+        adapter = library.load(key, engine.read_adapter)
+        entry = library.get(key)
+        made = Made(
+            original=adapter.with_strength(1.0),
+            adapter=adapter,
+            made_from="",
+            buckets=_buckets(entry.recipe, session),
+            kept=Kept(library, key),
+            scores=entry.scores,
+        )
+        made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
+        for _tick in self._adapter.finish_check(session, made, request):
+            pass
+        return made
+
     def import_file(self, session: Session, path: str, request: gr.Request) -> Iterator[Updates]:
         """Import an adapter file, or request a remake of a recipe."""
         file = Path(path)
@@ -158,9 +221,7 @@ class LibraryEvents:
             if file.suffix.lower() == ".json":
                 yield self.order(session, read_recipe(file))
                 return
-            self._app.calls.start()
-            for state in self._app.calls.until_ready():
-                yield {"library_told": busy(esc(progress_words(state)))}
+            yield from self._until_ready()
             library = self._app.library(session, request)
             self._check_room(session, library, file.stat().st_size, request)
             adapter = self._app.calls.ready().read_adapter(file)
@@ -263,8 +324,8 @@ class LibraryEvents:
     def listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
         """Draw the list; by default the newest is selected."""
         try:
-            library = self._app.library(session, request)
-            entries, deleted = library.entries(), library.deleted()
+            entries = self._entries(session, request)
+            deleted = self._app.library(session, request).deleted()
         except LibraryError as error:
             return {
                 "library_told": faults(
@@ -281,6 +342,7 @@ class LibraryEvents:
                 visible=bool(entries),
             ),
             "library_empty": gr.HTML(visible=not entries),
+            **self._compare.sides(session),
             "library_undo": gr.Button(
                 _("Undo: bring back {name}", name=name), visible=last is not None
             ),

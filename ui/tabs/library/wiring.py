@@ -6,12 +6,13 @@ from ui.engine_calls import LANES
 from ui.page import AT_ONCE, QUIET, Page
 from ui.tabs.library.view import LibraryPanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
+from ui.tabs.workbench.compare.wiring import SIDES
 from ui.tabs.workbench.runs.wiring import OVER, carry_out
 
 _OFFERED = (
     "library_actions library_load library_name library_rename library_duplicate library_recipe"
 )
-_LISTED = f"library_told keep_told library_kept library_empty library_undo {_OFFERED}"
+_LISTED = f"library_told keep_told library_kept library_empty library_undo {SIDES} {_OFFERED}"
 
 
 def wire_library(page: Page, panel: LibraryPanel, tab: gr.Tab) -> None:

@@ -27,7 +27,8 @@ from ui.tabs.measure.view import (
     of_html,
     train_of_html,
 )
-from ui.tabs.workbench.adapter.events import AdapterEvents, choosers
+from ui.tabs.workbench.adapter.events import AdapterEvents
+from ui.tabs.workbench.compare.sides import choosers
 from ui.text import _, count_prompts, duration
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
         (panel.train.click, on.begin_training, [panel.steps, panel.warm]),
     ):
         event = order(**page.does(begin, worth, inputs=[session, *settings]), **AT_ONCE).then(
-            **page.does(on.measure, f"{found} shelf beside", inputs=session),
+            **page.does(on.measure, f"{found} left_choice right_choice", inputs=session),
             **LANES["measure"],
             **ORDERED,
         )

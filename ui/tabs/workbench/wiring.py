@@ -3,7 +3,7 @@
 from ui.page import Page
 from ui.tabs.workbench.adapter.wiring import wire_adapter
 from ui.tabs.workbench.batch.wiring import wire_batch
-from ui.tabs.workbench.compare.wiring import wire_chat, wire_remote
+from ui.tabs.workbench.compare.wiring import wire_chat, wire_remote, wire_sides
 from ui.tabs.workbench.prompts.wiring import wire_prompts
 from ui.tabs.workbench.runs.wiring import wire_synthesis
 from ui.tabs.workbench.take.wiring import wire_taking
@@ -20,5 +20,6 @@ def wire_workbench(page: Page, bench: Workbench) -> None:
     wire_teach(page, bench.teach, bench.bar)
     wire_taking(page, bench.take, bench.bar)
     wire_chat(page, bench.compare, shown)
+    wire_sides(page, bench.compare)
     wire_remote(page, bench.remote)
     wire_batch(page, bench.batch, bench.compare)

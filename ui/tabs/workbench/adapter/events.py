@@ -25,6 +25,7 @@ from ui.tabs.workbench.adapter.checks_view import (
 )
 from ui.tabs.workbench.adapter.view import Learnt, adapter_html, learnt
 from ui.tabs.workbench.compare.events import CompareEvents
+from ui.tabs.workbench.compare.sides import choosers
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 from ui.text import N_, _
 
@@ -110,7 +111,7 @@ class AdapterEvents:
         """Put another adapter of this visit in the bar."""
         chosen = next((one for one in session.shelf if one.key == key), None)
         if chosen is None or chosen is session.made:
-            return {}
+            return {}  # one of the library is loaded next
         session.put_in_bar(chosen)
         return self.show(session)
 
@@ -248,38 +249,6 @@ def bar(session: Session) -> Updates:
         "strength": made.adapter.strength,
         "download": download(made),
     }
-
-
-def choosers(session: Session) -> Updates:
-    """List the visit's adapters for the bar and for the left pane."""
-    made = session.made
-    assert made is not None
-    several = len(session.shelf) > 1
-    return {
-        "shelf": _chooser(session.shelf, made.key, visible=several),
-        "beside": _chooser(
-            [one for one in session.shelf if one.key != made.key],
-            session.beside.key if session.beside else "",
-            visible=several,
-            base=True,
-        ),
-    }
-
-
-def _chooser(
-    shelf: Sequence[Made], value: str, *, visible: bool, base: bool = False
-) -> gr.Dropdown:
-    """List the adapters of a visit, newest first."""
-    choices = [(_one_of_several(made), made.key) for made in reversed(shelf)]
-    if base:
-        choices.insert(0, (_("Base"), ""))
-    return gr.Dropdown(choices=choices, value=value, visible=visible)
-
-
-def _one_of_several(made: Made) -> str:
-    """Distinguish an adapter from others of the visit; an imprinted one keeps its earlier name."""
-    name = f"{made.adapter.name} {made.key[:8]}"
-    return _("{name}, imprinted", name=name) if made.taught == "imprinted" else name
 
 
 def undo_words(made: Made) -> str:

@@ -25,8 +25,6 @@ class AdapterBar:
 
     adapter_box: gr.Row
     adapter_facts: gr.HTML
-    shelf: gr.Dropdown
-    """The visit's adapters, shown once there are two."""
     strength: gr.Slider
     download: gr.DownloadButton
     take_open: gr.Button
@@ -45,13 +43,6 @@ def adapter_bar() -> AdapterBar:
         elem_id="dnd-adapter", elem_classes="dnd-panel", visible=False, equal_height=False
     ) as box:
         facts = gr.HTML(elem_id="dnd-adapter-facts", padding=False, min_width=0)
-        shelf = gr.Dropdown(
-            label=_("Adapters of this visit"),
-            visible=False,
-            scale=0,
-            min_width=0,
-            elem_id="dnd-shelf",
-        )
         strength = Slider(
             -0.5,
             2.0,
@@ -82,7 +73,6 @@ def adapter_bar() -> AdapterBar:
     return AdapterBar(
         adapter_box=box,
         adapter_facts=facts,
-        shelf=shelf,
         strength=strength,
         download=download,
         take_open=take,

@@ -17,18 +17,16 @@ _CHECKED = (
 )
 SHOWN = (
     f"{EXPORTED} {_CHECKED} imprint_now teach_open keep_name keep_texts keep_told stages "
-    "adapter_box adapter_facts shelf strength undo norms compare_head mode told_with beside "
-    "differences blind left_pane right_pane teach_labels teach_propose teach_rows suggestions_row "
-    + " ".join(f"suggestion_{index}" for index in range(NUM_SUGGESTIONS))
+    "adapter_box adapter_facts strength undo norms compare_head mode told_with differences blind "
+    "left_choice right_choice left_pane right_pane teach_labels teach_propose teach_rows "
+    + " ".join(("suggestions_row", *(f"suggestion_{index}" for index in range(NUM_SUGGESTIONS))))
 )
 """Slots that change when another adapter is shown."""
 
 
 def wire_adapter(page: Page, bar: AdapterBar, checks: ChecksPanel) -> None:
-    """Wire the choice, strength and checks of the visit's adapter."""
+    """Wire strength and checks of the visit's adapter."""
     on, session = page.on.adapter, page.session
-    chosen = page.does(on.choose, SHOWN, inputs=[session, bar.shelf])
-    check_and_zip(page, bar.shelf.input(**chosen, **AT_ONCE))
     # Not `change`, which a slider also sends, without a value, when its tab opens again. `release`
     # also fires after typing.
     scaled = gr.on(

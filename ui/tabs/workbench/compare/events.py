@@ -18,6 +18,7 @@ from ui.shared import App, Updates, broke
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Session, Turn, Typed, Vote
 from ui.tabs.workbench.compare.sent import instructions_of, sent
 from ui.tabs.workbench.compare.settings import Settings
+from ui.tabs.workbench.compare.sides import choosers
 from ui.tabs.workbench.compare.transcript import write_transcript
 from ui.tabs.workbench.compare.view import View, head_html, pane_html
 from ui.tabs.workbench.compare.votes_view import votes_html
@@ -51,6 +52,7 @@ class CompareEvents:
             remote=session.remote,
             beside=beside,
             made=made,
+            has_library=bool(session.library),
             differences=session.differences,
             blind=session.blind,
         )
@@ -343,9 +345,20 @@ class CompareEvents:
         return {"box": question, "told_with": told_with}
 
     def stand_beside(self, session: Session, key: str) -> Updates:
-        """Put the base or another adapter on the left, for the next question."""
-        session.beside = next((m for m in session.shelf if m.key == key), None)
-        return {**self.panes(session), "compare_head": self._head(session)}
+        """Put the base or another adapter of this visit on the left, for the next question."""
+        chosen = next((made for made in session.shelf if made.key == key), None)
+        if key and chosen is None:
+            return {}  # it is in the library, and loaded next
+        session.beside = chosen
+        return self.sides(session)
+
+    def sides(self, session: Session) -> Updates:
+        """Draw who answers on both sides."""
+        return {
+            **choosers(session),
+            **self.panes(session),
+            "compare_head": self._head(session),
+        }
 
     def mark_differences(self, session: Session, on: bool) -> Updates:
         """Switch the marking of differing words on or off."""
@@ -359,12 +372,10 @@ class CompareEvents:
             for turn in session.turns:
                 turn.named |= turn.vote is None
         return {
-            **self.panes(session),
             **_buttons(session),
-            "compare_head": self._head(session),
+            **self.sides(session),
             # What acts on one side alone would reveal which one it is.
             "strength": gr.Slider(interactive=not on),
-            "beside": gr.Dropdown(interactive=not on),
             "checks": gr.HTML(visible=not on),
             "votes": gr.HTML(votes_html(session.turns), visible=on),
         }

@@ -58,7 +58,7 @@ class RemoteEvents:
         return {
             "remote_told": remote_words(session.remote),
             "remote_leave": gr.Button(visible=True),
-            **self._drawn(session),
+            **self._compare.sides(session),
         }
 
     def leave(self, session: Session) -> Updates:
@@ -68,12 +68,8 @@ class RemoteEvents:
             "remote_told": "",
             "remote_key": "",
             "remote_leave": gr.Button(visible=False),
-            **self._drawn(session),
+            **self._compare.sides(session),
         }
-
-    def _drawn(self, session: Session) -> Updates:
-        head = self._compare.compared(session)["compare_head"]
-        return {"compare_head": head, **self._compare.panes(session)}
 
 
 def _refused(error: DndError) -> str:

@@ -58,7 +58,8 @@ class ComparePanel:
     """Components of the chat."""
 
     compare_head: gr.HTML
-    beside: gr.Dropdown
+    left_choice: gr.Radio
+    right_choice: gr.Radio
     differences: gr.Checkbox
     blind: gr.Checkbox
     left_pane: gr.HTML
@@ -97,6 +98,8 @@ class View:
     """Adapter on the right."""
     remote: tuple[RemoteSide, RemoteSide] | None = None
     """A server's models on both sides instead."""
+    has_library: bool = False
+    """Whether there are adapters to choose from."""
     differences: bool = False
     blind: bool = False
 
@@ -107,15 +110,6 @@ def compare_panel() -> ComparePanel:
         with gr.Row(elem_id="dnd-compare-bar", equal_height=False):
             head = gr.HTML(
                 drawn(head_html, has_adapter=False), elem_id="dnd-compare-head", padding=False
-            )
-            beside = gr.Dropdown(
-                [(_("Base"), "")],
-                value="",
-                label=_("Compare with"),
-                visible=False,
-                scale=0,
-                min_width=0,
-                elem_id="dnd-beside",
             )
             differences = gr.Checkbox(
                 False,
@@ -129,8 +123,12 @@ def compare_panel() -> ComparePanel:
                 False, label=_("Blind"), visible=False, scale=0, min_width=0, elem_id="dnd-blind"
             )
         with gr.Row(elem_id="dnd-panes", equal_height=True):
-            left = _pane("left")
-            right = _pane("right")
+            with gr.Column(min_width=0):
+                left_choice = _choice(_("Compare with"), "left")
+                left = _pane("left")
+            with gr.Column(min_width=0):
+                right_choice = _choice(_("Adapter"), "right")
+                right = _pane("right")
         with gr.Row(elem_id="dnd-votes", visible=False) as vote_row:
             vote = {
                 name: gr.Button(_(words), size="md", min_width=0, elem_id=f"dnd-vote-{name}")
@@ -201,7 +199,8 @@ def compare_panel() -> ComparePanel:
             }
     return ComparePanel(
         compare_head=head,
-        beside=beside,
+        left_choice=left_choice,
+        right_choice=right_choice,
         differences=differences,
         blind=blind,
         left_pane=left,
@@ -222,6 +221,18 @@ def compare_panel() -> ComparePanel:
         settings=settings,
         keep_row=keep_row,
         keep=keep,
+    )
+
+
+def _choice(label: str, place: Place) -> gr.Radio:
+    """Lay out the models of one side in a line; see `sides.choosers`."""
+    return gr.Radio(
+        [],
+        label=label,
+        show_label=False,
+        visible=False,
+        elem_id=f"dnd-choice-{place}",
+        elem_classes="dnd-choice",
     )
 
 
@@ -358,6 +369,8 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
         words = _("The base model's answers appear here.")
         if place == "right":
             words = _("No adapter yet. Its answers will appear here, beside the base model's.")
+            if view.has_library:
+                words = _("No adapter yet. Make one, or choose one above.")
             if view.remote:
                 words = _("The adapter's answers appear here.")
             elif view.made:

@@ -8,14 +8,17 @@ import gradio as gr
 from ui.engine_calls import LANES
 from ui.page import AFTERWARDS, AT_ONCE, ORDERED, QUIET, Page
 from ui.state import Place
+from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.compare.remote_view import RemotePanel
 from ui.tabs.workbench.compare.view import ComparePanel
 
 _PANES = "left_pane right_pane"
+SIDES = f"{_PANES} left_choice right_choice compare_head"
+"""Slots of who answers on either side."""
 _BUTTONS = "send stop_chat again vote_row edit_row"
 _STATE = f"{_BUTTONS} {_PANES}"
 _KEPT = "keep_row keep_markdown keep_json keep_votes"
-BLIND = f"{_STATE} compare_head strength beside checks votes"
+BLIND = f"{_STATE} {SIDES} strength checks votes"
 """Slots that change when the models' names are hidden or revealed."""
 OPENED = f"{_STATE} {_KEPT} votes"
 """Slots of a restored conversation."""
@@ -40,7 +43,6 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
     cancelled = page.does(on.cancel_edit, f"box mode {_STATE}", inputs=session)
     panel.cancel_edit.click(**cancelled, **AT_ONCE)
     for control, handler, names in (
-        (panel.beside, on.stand_beside, f"{_PANES} compare_head"),
         (panel.differences, on.mark_differences, _PANES),
         (panel.blind, on.go_blind, BLIND),
     ):
@@ -59,6 +61,31 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
     panel.told_with.input(**told, **AT_ONCE)
 
 
+def wire_sides(page: Page, panel: ComparePanel) -> None:
+    """Wire the choice of who answers on either side."""
+    on, session = page.on, page.session
+    sides: tuple[tuple[Place, gr.Radio, Any, str], ...] = (
+        ("left", panel.left_choice, on.compare.stand_beside, SIDES),
+        ("right", panel.right_choice, on.adapter.choose, SHOWN),
+    )
+    for place, choice, choose, names in sides:
+        inputs = [session, choice]
+        # Arrow keys may pass several, and the last one counts.
+        chosen = choice.input(
+            **page.does(choose, names, inputs=inputs), trigger_mode="always_last", **AT_ONCE
+        )
+        # In the queue, since it reads weights, unlike the choice among those that are loaded.
+        brought = chosen.then(
+            **page.does(functools.partial(on.library.bring, place), SHOWN, inputs=inputs),
+            **LANES["engine"],
+            **ORDERED,
+        )
+        brought.failure(**page.does(on.library.bring_broke, SIDES, inputs=session), **AT_ONCE)
+        if place == "right":
+            for event in (chosen, brought):
+                check_and_zip(page, event)
+
+
 def wire_remote(page: Page, panel: RemotePanel) -> None:
     """Wire switching to a server's models and back."""
     on, session = page.on.remote, page.session
@@ -67,11 +94,9 @@ def wire_remote(page: Page, panel: RemotePanel) -> None:
     # In the queue, unlike the others, because it waits for the network.
     gr.on([panel.remote_find.click, panel.remote_url.submit], **found, **QUIET)
     chosen = [*server, panel.remote_base, panel.remote_adapter, session]
-    used = page.does(on.use, f"remote_told remote_leave compare_head {_PANES}", inputs=chosen)
+    used = page.does(on.use, f"remote_told remote_leave {SIDES}", inputs=chosen)
     panel.remote_use.click(**used, **AT_ONCE)
-    left = page.does(
-        on.leave, f"remote_told remote_key remote_leave compare_head {_PANES}", inputs=session
-    )
+    left = page.does(on.leave, f"remote_told remote_key remote_leave {SIDES}", inputs=session)
     panel.remote_leave.click(**left, **AT_ONCE)
 
 

@@ -13,7 +13,8 @@ from ui.progress import step_words
 from ui.shared import App, Updates, broke
 from ui.stages import RunKind
 from ui.state import Made, Run, Session
-from ui.tabs.workbench.adapter.events import AdapterEvents, bar, checked, choosers, offered
+from ui.tabs.workbench.adapter.events import AdapterEvents, bar, checked, offered
+from ui.tabs.workbench.compare.sides import choosers
 from ui.text import _, drawn, duration
 
 if TYPE_CHECKING:
