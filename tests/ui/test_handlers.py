@@ -22,11 +22,12 @@ from dnd_engine.checks.results import (
     Skills,
 )
 from dnd_engine.checks.verdict import BucketShare, Labels, judge
-from dnd_engine.errors import AssetError, DndError, LibraryError
+from dnd_engine.errors import AdapterError, AssetError, DndError, LibraryError
 from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.prompts.examples import load_examples
 from tests.ui.fake_engine import GAINED, IDLE, FakeEngine, Loading, familiarity
+from tests.ui.listed import events
 from tests.ui.orders import SAMPLING, answered, chat, last, make, synthesized, visitor
 from tests.until import until
 from ui.canvas import Arrangement, CanvasBucket
@@ -482,6 +483,37 @@ def test_checks_never_tick_what_was_not_measured() -> None:
     assert "dnd-icon-check" not in checks_html("failed", message="out of memory")
     assert "Could not be measured" in checks_html("failed", message="out of memory")
     assert norms_html({}) == ""
+
+
+def test_checks_that_failed_say_so_above_the_chat_and_can_be_run_again(
+    on: Handlers,
+    arrange: Arrange,
+    request_of: RequestOf,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_args: object) -> Inspection:
+        raise AdapterError("out of memory")
+
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "inspect", fails)
+        failed = on.adapter.check(session)
+    broken = on.adapter.check_broke(session)
+    for updates, reason in ((failed, "Out of memory"), (broken, "Something broke")):
+        assert "The checks could not be finished" in updates["warning"]
+        assert reason in updates["warning"]
+        assert updates["check_again"].visible is True
+    again = on.adapter.check_again(session)
+    assert "Checking whether it works" in again["warning"]
+    assert again["check_again"].visible is False
+    done = on.adapter.check(session)
+    assert "could not be finished" not in done["warning"]
+    assert done["check_again"].visible is False
+    assert on.adapter.check_broke(session) == {}, "what failed was not the check"
+    # Whatever starts a check, an unexpected error in it is told.
+    assert len(events()["AdapterEvents.check_broke"]) == len(events()["AdapterEvents.check"])
 
 
 def test_without_an_instruction_nobody_can_tell_and_the_way_out_is_named() -> None:

@@ -11,9 +11,9 @@ from dnd_engine.config import RefineConfig
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
-from ui.markup import brief, busy, error_notice
+from ui.markup import brief, busy, error_notice, sentence
 from ui.progress import step_words
-from ui.shared import App, Updates
+from ui.shared import App, Updates, broke
 from ui.state import Made, Session
 from ui.tabs.workbench.adapter.checks_view import (
     checks_html,
@@ -58,7 +58,7 @@ class AdapterEvents:
         try:
             made.inspection = self._app.calls.inspect(made.original, made.buckets)
         except DndError as error:
-            made.check_failed = self._app.told(session, error, "check")
+            made.check_failed = sentence(self._app.told(session, error, "check"))
             updates = checked(made)
         else:
             if made.buckets:
@@ -66,6 +66,20 @@ class AdapterEvents:
             updates = {**checked(made), "download": download(made)}
         # If another adapter was selected meanwhile, the results stay with this one, unshown.
         return updates if session.made is made else {}
+
+    def check_again(self, session: Session) -> Updates:
+        """Say that the checks run once more."""
+        if session.made is None:
+            return {}
+        session.made.check_failed = ""
+        return checked(session.made)
+
+    def check_broke(self, session: Session) -> Updates:
+        """Say that an unexpected error ended the checks."""
+        if session.made is None or session.made.inspection is not None:
+            return {}
+        session.made.check_failed = broke()
+        return checked(session.made)
 
     def prove(self, session: Session) -> Iterator[Updates]:
         """Compare the adapter with controls, such as one of another task's prompts."""
@@ -267,10 +281,14 @@ def checked(made: Made) -> Updates:
     if made.inspection is None:
         state, told = checks_html("running"), busy(_(_CHECKING))
         if made.check_failed:
-            state, told = checks_html("failed", message=made.check_failed), ""
-        return {"checks": state, "warning": told, **proof}
+            state = checks_html("failed", message=made.check_failed)
+            head = _("The checks could not be finished, so nobody can tell yet whether it works.")
+            told = error_notice(made.check_failed, head)
+        again = gr.Button(visible=bool(made.check_failed))
+        return {"checks": state, "warning": told, "check_again": again, **proof}
     updates: Updates = {
         **proof,
+        "check_again": gr.Button(visible=False),
         "checks": checks_html("done", made.inspection, taught=made.taught),
         "warning": judgement_html(
             made.inspection,

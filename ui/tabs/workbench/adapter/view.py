@@ -35,6 +35,8 @@ class AdapterBar:
     """Opens the panel of `workbench.teach`."""
     undo: gr.Button
     warning: gr.HTML
+    check_again: gr.Button
+    """Shown below a warning that the checks could not be finished."""
 
 
 def adapter_bar() -> AdapterBar:
@@ -70,6 +72,9 @@ def adapter_bar() -> AdapterBar:
                 _("Undo teaching"), size="md", min_width=0, visible=False, elem_id="dnd-undo"
             )
     warning = gr.HTML("", elem_id="dnd-warning", padding=False)
+    check_again = gr.Button(
+        _("Run the checks again"), size="md", min_width=0, visible=False, elem_id="dnd-check-again"
+    )
     return AdapterBar(
         adapter_box=box,
         adapter_facts=facts,
@@ -80,6 +85,7 @@ def adapter_bar() -> AdapterBar:
         teach_open=teach,
         undo=undo,
         warning=warning,
+        check_again=check_again,
     )
 
 

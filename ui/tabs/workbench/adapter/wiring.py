@@ -13,7 +13,8 @@ from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 EXPORTED = "export_told export_usage export_file"
 """Slots of an exported file, which is removed when the adapter or its strength changes."""
 _CHECKED = (
-    "checks proof_box proof prove warning teach_box teach_door teach_itself teach_mine download"
+    "checks proof_box proof prove warning check_again teach_box teach_door teach_itself teach_mine "
+    "download"
 )
 SHOWN = (
     f"{EXPORTED} {_CHECKED} imprint_now teach_open keep_name keep_texts keep_told stages "
@@ -44,6 +45,8 @@ def wire_adapter(page: Page, bar: AdapterBar, checks: ChecksPanel) -> None:
     )
     for event in (scaled, proved):
         _zip(page, event)
+    again = page.does(on.check_again, _CHECKED, inputs=session)
+    check_and_zip(page, bar.check_again.click(**again, **AT_ONCE))
 
 
 def check_and_zip(page: Page, event: Any) -> None:
@@ -52,6 +55,9 @@ def check_and_zip(page: Page, event: Any) -> None:
         **page.does(page.on.adapter.check, _CHECKED, inputs=page.session),
         **LANES["check"],
         **ORDERED,  # wait even while the previous adapter is still being checked
+    )
+    checked.failure(
+        **page.does(page.on.adapter.check_broke, _CHECKED, inputs=page.session), **AT_ONCE
     )
     # After the checks, because the card in the zip quotes their results.
     _zip(page, checked)
