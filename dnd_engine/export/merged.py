@@ -34,7 +34,11 @@ def load(base_path: Path) -> Any:
     """Load a base from its folder."""
     # A copy with the dtype of the file, because merging would change the resident base.
     return AutoModelForCausalLM.from_pretrained(
-        base_path, dtype="auto", local_files_only=True, use_safetensors=True
+        base_path,
+        dtype="auto",
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
     )
 
 
@@ -47,7 +51,10 @@ def write_merged(adapter: Adapter, base_path: Path, folder: Path) -> None:
         folder: Destination, which must not exist.
     """
     merge(adapter, base_path).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base_path, local_files_only=True).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(
+        base_path, local_files_only=True, trust_remote_code=False
+    )
+    tokenizer.save_pretrained(folder)
     card = model_card(adapter, "transformers", merged_usage("path/to/this/folder"))
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "provenance.json").write_bytes(adapter.provenance_json)

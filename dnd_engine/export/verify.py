@@ -93,6 +93,7 @@ class Verifier:
             gguf_file=path.name,
             dtype=next(base.model.parameters()).dtype,
             quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
+            trust_remote_code=False,
         )
         return self.compare(adapter, model.to(base.device).eval())
 

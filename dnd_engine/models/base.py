@@ -27,6 +27,7 @@ from dnd_engine.lora.layout import LoRALayout, architecture_of
 from dnd_engine.models.attention import layer_kinds, needs_eager
 from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.models.memory import check_memory, weight_bytes
+from dnd_engine.models.own_code import refuse_own_code
 from dnd_engine.models.sources import ResolvedWeights, first_line
 
 _ODD_LOGITS: Mapping[str, float | None] = {
@@ -113,8 +114,11 @@ def read_config(weights: ResolvedWeights) -> dict[str, Any]:
         AssetError: If the folder has no readable config.
     """
     try:
-        config: Any = AutoConfig.from_pretrained(weights.path, local_files_only=True)
+        config: Any = AutoConfig.from_pretrained(
+            weights.path, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
+        refuse_own_code(weights.path, error)
         raise AssetError(
             f"`{weights.path}` has no config that can be read: {first_line(error)}"
         ) from error
@@ -131,7 +135,9 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
         LayoutError: If its architecture is not supported.
     """
     try:
-        config: Any = AutoConfig.from_pretrained(weights.path, local_files_only=True)
+        config: Any = AutoConfig.from_pretrained(
+            weights.path, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise _unloadable(weights, error) from error
     # Refuse an unknown architecture and a base that does not fit before any weight is read.
@@ -145,9 +151,12 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
             local_files_only=True,
             # Unpickling weights would run whatever code their author put there.
             use_safetensors=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(weights.path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            weights.path, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, SafetensorError, KeyError) as error:
         raise _unloadable(weights, error) from error
     model, report = loaded
@@ -169,6 +178,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
 
 
 def _unloadable(weights: ResolvedWeights, error: Exception) -> AssetError:
+    refuse_own_code(weights.path, error)
     return AssetError(
         f"`{weights.path}` is no causal language model that can be loaded: {first_line(error)}"
     )

@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from dnd_engine.limits import FIXED
+from dnd_engine.models.own_code import refuse_own_code
 
 POOLED_LENGTH = 48
 """Tokens per prompt in its pooled embedding, if no generator determines the number."""
@@ -94,6 +95,9 @@ class PromptEncoder:
         dtype: Compute type; bfloat16 halves the time where the hardware has it.
         keeps_padding: Pad all prompts to one length and keep the embeddings of padding, as the
             paper's code does. Attention ignores padding either way.
+
+    Raises:
+        AssetError: If the model needs code of its own.
     """
 
     def __init__(
@@ -104,9 +108,17 @@ class PromptEncoder:
         *,
         keeps_padding: bool = False,
     ) -> None:
-        self._model = SentenceTransformer(
-            str(folder), device=str(device), model_kwargs={"dtype": dtype}, local_files_only=True
-        )
+        try:
+            self._model = SentenceTransformer(
+                str(folder),
+                device=str(device),
+                model_kwargs={"dtype": dtype},
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+        except ValueError as error:
+            refuse_own_code(folder, error)
+            raise
         self._model.eval()
         self.device = device
         self.width = int(self._model.get_embedding_dimension() or 0)

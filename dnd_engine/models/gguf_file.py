@@ -116,8 +116,12 @@ def convert(path: Path, folder: Path, num_parameters: int) -> None:
             gguf_file=path.name,
             dtype=torch.bfloat16,
             quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
+            # The file's folder may hold a config or a tokenizer of something else.
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path.parent, gguf_file=path.name, trust_remote_code=False
+        )
     except Exception as error:  # tokenizers raises nothing narrower
         raise AssetError(
             f"transformers cannot read `{path}`: {error}. Name the model's Hub id or folder "

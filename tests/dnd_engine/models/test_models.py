@@ -1,5 +1,6 @@
 """Weights come whole and checked from wherever they are named, or a message says what to do."""
 
+import ast
 import errno
 import hashlib
 import io
@@ -24,7 +25,9 @@ from dnd_engine.models.base import (
     fingerprint,
     load_base,
     next_token_logits,
+    read_config,
 )
+from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.models.sources import (
     BASES,
     ENCODERS,
@@ -398,6 +401,89 @@ def test_a_base_without_a_chat_template_is_refused(tiny_folder: Path, tmp_path: 
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(AssetError, match=r"copy has no chat template\. Choose an instruction-tun"):
         load_base(resolve(str(folder), BASES), CPU, torch.float32)
+
+
+# Code that comes with a model
+
+
+def asking_for_code(folder: Path, file: str, **settings: Any) -> Path:
+    """A model folder one of whose files names Python code; the code would leave a file behind."""
+    (folder / "own.py").write_text(
+        f"from pathlib import Path\nPath({str(folder / 'ran')!r}).touch()\n"
+        "from transformers import PretrainedConfig, PreTrainedTokenizerFast\n"
+        "class Config(PretrainedConfig): pass\nclass Tokenizer(PreTrainedTokenizerFast): pass\n"
+    )
+    asked = {"AutoConfig": "own.Config", "AutoTokenizer": ["own.Tokenizer", "own.Tokenizer"]}
+    values = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(values | {"auto_map": asked} | settings))
+    return folder
+
+
+@pytest.fixture
+def yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody, or a pipe, that agrees to every question."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+
+
+@pytest.mark.parametrize(
+    ("file", "unknown"),
+    [
+        ("config.json", {"model_type": "own"}),
+        ("tokenizer_config.json", {"tokenizer_class": "OwnTokenizer"}),
+    ],
+)
+def test_a_base_that_needs_its_own_code_is_refused_and_the_code_not_run(
+    tmp_path: Path, yes: None, file: str, unknown: dict[str, str]
+) -> None:
+    folder = asking_for_code(save_tiny(tmp_path / "base"), file, **unknown)
+    weights = resolve(str(folder), BASES)
+    told = (
+        rf"base` needs Python code of its own \({file} asks for it\), and code that comes with a "
+        r"model is never run here\. Choose a model that transformers loads without such code\.$"
+    )
+    with pytest.raises(AssetError, match=told):
+        load_base(weights, CPU, torch.float32)
+    if file == "config.json":
+        with pytest.raises(AssetError, match=told):
+            read_config(weights)
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_base_that_transformers_knows_loads_without_its_code(
+    tmp_path: Path, yes: None, file: str
+) -> None:
+    folder = asking_for_code(save_tiny(tmp_path / "base"), file)
+    base = load_base(resolve(str(folder), BASES), CPU, torch.float32)
+    assert base.chat_ids("Hi")
+    assert not (folder / "ran").exists()
+
+
+def test_an_encoder_that_needs_its_own_code_is_refused_and_the_code_not_run(
+    tmp_path: Path, yes: None
+) -> None:
+    source = resolve("all-minilm-l6-v2", ENCODERS).path
+    folder = shutil.copytree(source, tmp_path / "encoder")
+    asking_for_code(folder, "config.json", model_type="own")
+    with pytest.raises(AssetError, match=r"encoder` needs Python code of its own \(config\.j"):
+        PromptEncoder(folder, CPU, torch.float32)
+    assert not (folder / "ran").exists()
+
+
+def test_every_call_that_loads_a_model_forbids_its_code() -> None:
+    """The default asks on standard input, and a `y` there runs the code."""
+    loads = {"AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "SentenceTransformer"}
+    found = 0
+    for path in (Path(sources.__file__).parents[1]).rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call):
+                continue
+            name = ast.unparse(call.func)
+            if name in loads or name in {f"{one}.from_pretrained" for one in loads}:
+                given = {one.arg: ast.unparse(one.value) for one in call.keywords}
+                assert given.get("trust_remote_code") == "False", f"{path}:{call.lineno}"
+                found += 1
+    assert found > 5
 
 
 # Devices and the forward pass
