@@ -118,6 +118,9 @@ class FixedLimits:
     """Value of an option of a generator's head."""
     max_pickle_bytes: int = 10_000_000
     """Bytes of names and shapes in a `.pth` file. The authors' files have about ten kilobytes."""
+    max_gguf_items: int = 2_000_000
+    """Fields, array entries and tensors in the header of a GGUF file. The vocabulary of Gemma 3,
+    262,144 tokens with a score and a type each, takes .8 million."""
     max_yaml_bytes: int = 200_000
     """Bytes of a YAML file: the recipe of a run or a table of hardware. They have a few
     kilobytes."""

@@ -3,16 +3,19 @@
 Knows llama.cpp's format and transformers' reader of it; does not know where files come from.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import gguf
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
 from dnd_engine.errors import AssetError
+from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import ARCHITECTURES
 from dnd_engine.models.memory import check_memory
 
@@ -27,6 +30,19 @@ _READ = {
     "tokenizer.ggml.model",
 }
 """Fields that are looked at; the many words of the tokenizer, for one, are not decoded."""
+
+_VERSIONS = (2, 3)
+"""Version 1 has other lengths, and big-endian files have numbers that match neither."""
+
+_MAX_AXES = 4
+"""Axes of a tensor; llama.cpp has no more."""
+
+_ARRAY, _STRING = gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.STRING
+
+_WIDTHS = {kind: np.dtype(of).itemsize for kind, of in gguf.GGUFReader.gguf_scalar_to_np.items()}
+"""Bytes of a number or a truth value, by its type."""
+
+_CUT = "its header goes on past the end of the file"
 
 _COPIES = 2
 """Dequantised copies in memory during conversion: one read, one to write."""
@@ -54,19 +70,23 @@ def read_header(path: Path) -> GGUFHeader:
                 f"`{path}` is no GGUF file: expected it to begin with {_MAGIC!r}, got {found!r}. "
                 "Download it again, or name a model folder."
             )
+        try:
+            _LengthCheck(stream, path.stat().st_size).run()
+        except ValueError as error:
+            raise _damaged(path, error) from error
     try:
-        # The reader validates little: a cut header ends in whatever error its parsing meets.
+        # The reader validates little: a bad header ends in whatever error its parsing meets.
         reader: Any = gguf.GGUFReader(path)
         told = {name: reader.fields[name].contents() for name in reader.fields.keys() & _READ}
     except (ValueError, IndexError, KeyError, OSError) as error:
-        raise AssetError(
-            f"`{path}` is a damaged GGUF file ({error}). Download it again."
-        ) from error
+        raise _damaged(path, error) from error
     size = path.stat().st_size
     # The header comes first, so a download that was cut off may have all of it.
     if any(tensor.data_offset + tensor.n_bytes > size for tensor in reader.tensors):
         raise AssetError(f"`{path}` ends before its weights do. Download it again.")
     _check_kind(path, told)
+    if not reader.tensors:
+        raise AssetError(f"`{path}` holds no weights. Download it again.")
     hub_id = told.get(_REPOSITORY)
     return GGUFHeader(
         num_parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
@@ -74,27 +94,100 @@ def read_header(path: Path) -> GGUFHeader:
     )
 
 
+def _damaged(path: Path, error: Exception) -> AssetError:
+    return AssetError(f"`{path}` is a damaged GGUF file ({error}). Download it again.")
+
+
+class _LengthCheck:
+    """Walks through a header and compares every length and number in it with the file's size.
+
+    The gguf library compares none: it reads on past the end of the file for as long as a number
+    says, and descends into arrays until Python's stack is full.
+    """
+
+    def __init__(self, stream: BinaryIO, num_bytes: int) -> None:
+        self._stream, self._num_bytes = stream, num_bytes
+        self._num_items = 0
+
+    def run(self) -> None:
+        """Raise ValueError if a length or number cannot be true."""
+        if (version := self._number(4)) not in _VERSIONS:
+            raise ValueError(f"version {version}, expected 2 or 3")
+        num_tensors, num_fields = self._number(8), self._number(8)
+        for _ in range(num_fields):
+            self._count(1)
+            self._skip_string()
+            self._skip_values(self._number(4))
+        for _ in range(num_tensors):
+            self._count(1)
+            self._skip_string()
+            if (num_axes := self._number(4)) > _MAX_AXES:
+                raise ValueError(f"a tensor with {num_axes} axes")
+            # Quantised weights have more than one bit each.
+            if math.prod(self._number(8) for _ in range(num_axes)) > 8 * self._num_bytes:
+                raise ValueError("a tensor in it is larger than the file")
+            self._skip(4 + 8)  # type, offset
+
+    def _number(self, num_bytes: int) -> int:
+        if len(found := self._stream.read(num_bytes)) < num_bytes:
+            raise ValueError(_CUT)
+        return int.from_bytes(found, "little")
+
+    def _skip(self, num_bytes: int) -> None:
+        if num_bytes > self._num_bytes - self._stream.tell():
+            raise ValueError(_CUT)
+        self._stream.seek(num_bytes, 1)
+
+    def _count(self, num_items: int) -> None:
+        self._num_items += num_items
+        if self._num_items > FIXED.max_gguf_items:
+            raise ValueError(f"its header lists more than {FIXED.max_gguf_items:,} items")
+
+    def _skip_string(self) -> None:
+        self._skip(self._number(8))
+
+    def _skip_values(self, kind: int, num_values: int = 1) -> None:
+        if kind in _WIDTHS:
+            self._skip(num_values * _WIDTHS[kind])
+        elif kind == _STRING:
+            for _ in range(num_values):
+                self._skip_string()
+        elif kind == _ARRAY:
+            kind, num_values = self._number(4), self._number(8)
+            if kind == _ARRAY:
+                raise ValueError("an array in it holds arrays")
+            self._count(num_values)
+            self._skip_values(kind, num_values)
+        else:
+            raise ValueError(f"a value in it has the unknown type {kind}")
+
+
 def _check_kind(path: Path, told: dict[str, Any]) -> None:
     """Reject anything but a single-file language model that transformers reads and we support."""
     if (kind := told.get("general.type", "model")) != "model":
         raise AssetError(
-            f"`{path}` holds a GGUF of the type {kind!r}, expected a model. Name the base's file."
+            f"`{path}` holds a GGUF of the type {_short(kind)}, expected a model. Name the base's "
+            "file."
         )
     # `llama-gguf-split --merge` sets it to 0.
     if (parts := told.get("split.count", 1)) not in (0, 1):
         raise AssetError(
-            f"`{path}` is one of {parts} parts. Join them with llama.cpp's "
+            f"`{path}` is one of {_short(parts)} parts. Join them with llama.cpp's "
             "`llama-gguf-split --merge`, and name the result."
         )
     ours = {known.gguf for known in ARCHITECTURES.values() if known.gguf}
     can = sorted(ours & set(GGUF_CONFIG_MAPPING))
     if (architecture := told.get("general.architecture")) not in can:
         raise AssetError(
-            f"`{path}` is a GGUF of the architecture {architecture!r}; those that can be read are "
-            f"{', '.join(can)}. Name the model's Hub id or folder instead."
+            f"`{path}` is a GGUF of the architecture {_short(architecture)}; those that can be "
+            f"read are {', '.join(can)}. Name the model's Hub id or folder instead."
         )
     if told.get("tokenizer.ggml.model", "none") == "none":
         raise AssetError(f"`{path}` holds no tokenizer. Take a file that llama.cpp can chat with.")
+
+
+def _short(value: object) -> str:
+    return repr(value)[:60]
 
 
 def convert(path: Path, folder: Path, num_parameters: int) -> None:

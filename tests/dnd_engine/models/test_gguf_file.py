@@ -1,5 +1,6 @@
 """A GGUF file as a base: weights as the gguf library reads them, one conversion, faults told."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,73 @@ def cut_header(path: Path) -> None:
 def broken_text(path: Path) -> None:
     whole = write_model(path, hub_id="example/model").read_bytes()
     path.write_bytes(whole.replace(b"example/model", b"example/\xffodel"))
+
+
+def header(fields: list[bytes], tensors: list[bytes]) -> bytes:
+    """A header by hand: the library writes none that lies."""
+    start = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(fields))
+    return start + b"".join([*fields, *tensors])
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+def field(name: str, value: str) -> bytes:
+    return text(name) + struct.pack("<I", 8) + text(value)
+
+
+def array(kind: int, length: int) -> bytes:
+    """The start of an array that is a field."""
+    return text("a") + struct.pack("<IIQ", 9, kind, length)
+
+
+def tensor(*axes: int, number: int | None = None) -> bytes:
+    found = struct.pack(f"<I{len(axes)}Q", len(axes) if number is None else number, *axes)
+    return text("token_embd.weight") + found + struct.pack("<IQ", 0, 0)
+
+
+LLAMA = [field("general.architecture", "llama"), field("tokenizer.ggml.model", "gpt2")]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        # Of 70 bytes; the library would count to 2 to the 40th.
+        (header([array(0, 2**40)], []), r"its header lists more than 2,000,000 items"),
+        (header([array(0, 1_900_000)], []), r"its header goes on past the end of the file"),
+        (
+            header([array(9, 1) + struct.pack("<IQ", 9, 1) * 20_000], []),
+            r"an array in it holds arrays",
+        ),
+        (
+            header([text("a") + struct.pack("<IQ", 8, 2**62)], []),
+            r"its header goes on past the end",
+        ),
+        (header([text("a") + struct.pack("<I", 77)], []), r"a value in it has the unknown type 77"),
+        (header(LLAMA, [tensor(2**33, 2**33)]), r"a tensor in it is larger than the file"),
+        (header(LLAMA, [tensor(number=2**31)]), r"a tensor with 2147483648 axes"),
+        (
+            b"GGUF" + struct.pack("<IQQ", 3, 2**60, 0) + bytes(100),
+            r"its header goes on past the end",
+        ),
+        (b"GGUF" + struct.pack("<I", 99), r"version 99, expected 2 or 3"),
+    ],
+    ids=["array", "short", "nested", "string", "type", "size", "axes", "tensors", "version"],
+)
+def test_a_header_that_lies_is_refused_at_once(data: bytes, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(data)
+    with pytest.raises(AssetError, match=rf"is a damaged GGUF file \({told}.*\)\. Download it"):
+        read_header(path)
+
+
+def test_a_file_without_weights_is_refused(tmp_path: Path) -> None:
+    """Transformers would build a Llama of 32 random layers from it."""
+    path = tmp_path / "x.gguf"
+    path.write_bytes(header(LLAMA, []))
+    with pytest.raises(AssetError, match=r"x\.gguf` holds no weights\. Download it again\."):
+        resolve(str(path), BASES, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
