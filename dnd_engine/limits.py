@@ -108,6 +108,8 @@ class FixedLimits:
     """Maximum compression ratio of an adapter's file. A fresh LoRA, its B all zeros, reaches 2."""
     max_adapter_tensors: int = 10_000
     """Tensors of an adapter. All seven modules make 14 per block: enough for 700 blocks."""
+    max_layers: int = 1_000
+    """Layers of a base. Llama 3.1 405B has 126."""
     max_adapter_r: int = 1_024
     """Rank of an adapter."""
     max_layer_size: int = 65_536

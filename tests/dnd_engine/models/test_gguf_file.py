@@ -1,8 +1,9 @@
 """A GGUF file as a base: weights as the gguf library reads them, one conversion, faults told."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gguf
@@ -17,7 +18,7 @@ from dnd_engine.errors import AssetError
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models import gguf_file, memory, sources
 from dnd_engine.models.base import load_base
-from dnd_engine.models.gguf_file import read_header
+from dnd_engine.models.gguf_file import GGUFHeader, read_header
 from dnd_engine.models.sources import BASES, resolve
 from tests.dnd_engine.tiny import CPU, byte_tokenizer, make_adapter, save_tiny, user
 
@@ -51,11 +52,28 @@ def random_blocks(shape: tuple[int, int], kind: Q, random: np.random.Generator) 
     return blocks.reshape(shape[0], -1)
 
 
-def write_model(path: Path, mix: str = "Q8_0", **fields: Any) -> Path:
-    """A tiny Qwen2 with a byte tokenizer, as llama.cpp writes models."""
+def write_model(
+    path: Path,
+    mix: str = "Q8_0",
+    *,
+    without: str = "",
+    surplus: Mapping[str, int] = MappingProxyType({}),
+    scaling: Mapping[str, Any] = MappingProxyType({}),
+    **fields: Any,
+) -> Path:
+    """A tiny Qwen2 with a byte tokenizer, as llama.cpp writes models.
+
+    Args:
+        path: The file.
+        mix: A key of `MIXES`.
+        without: The tensor to leave out.
+        surplus: Tensors of one axis to add or to replace, by name, and their lengths.
+        scaling: The fields of rotary positions, without the architecture.
+        fields: Other fields that tests change.
+    """
     writer = gguf.GGUFWriter(path, str(fields.pop("architecture", "qwen2")))
     writer.add_type(str(fields.pop("type", "model")))
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(int(fields.pop("layers", LAYERS)))
     writer.add_context_length(512)
     writer.add_embedding_length(WIDTH)
     writer.add_feed_forward_length(WIDTH)
@@ -80,7 +98,11 @@ def write_model(path: Path, mix: str = "Q8_0", **fields: Any) -> Path:
         writer.add_string("general.source.huggingface.repository", str(fields.pop("hub_id")))
     if "parts" in fields:
         writer.add_uint16("split.count", int(fields.pop("parts")))
+    for name, value in scaling.items():
+        add = writer.add_string if isinstance(value, str) else writer.add_float32
+        add(f"{writer.arch}.{name}", value)
     assert not fields
+    tensors: dict[str, tuple[Any, Q | None]] = {}
     random = np.random.default_rng(0)
     shapes = {"token_embd": (len(pieces), WIDTH), "output": (len(pieces), WIDTH)}
     norms = ["output_norm"]
@@ -92,14 +114,18 @@ def write_model(path: Path, mix: str = "Q8_0", **fields: Any) -> Path:
         }
         norms += [f"{at}.attn_norm", f"{at}.ffn_norm"]
         for n, size in (("q", WIDTH), ("k", WIDTH // 2), ("v", WIDTH // 2)):
-            writer.add_tensor(f"{at}.attn_{n}.bias", np.full(size, 0.1, dtype=np.float32))
+            tensors[f"{at}.attn_{n}.bias"] = (np.full(size, 0.1, dtype=np.float32), None)
     for name in norms:
-        values = random.uniform(0.5, 1.5, WIDTH).astype(np.float32)
-        writer.add_tensor(f"{name}.weight", values)
+        tensors[f"{name}.weight"] = (random.uniform(0.5, 1.5, WIDTH).astype(np.float32), None)
     for name, shape in shapes.items():
         kinds = MIXES[mix]
         kind = next((k for part, k in kinds.items() if part and part in name), kinds[""])
-        writer.add_tensor(f"{name}.weight", random_blocks(shape, kind, random), raw_dtype=kind)
+        tensors[f"{name}.weight"] = (random_blocks(shape, kind, random), kind)
+    for name, length in surplus.items():
+        tensors[name] = (np.ones(length, dtype=np.float32), None)
+    for name, (values, stored) in tensors.items():
+        if name != without:
+            writer.add_tensor(name, values, raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -132,9 +158,9 @@ def test_a_file_is_converted_once_and_known_by_its_hash(
     converted: list[Path] = []
     real = gguf_file.convert
 
-    def convert(path: Path, folder: Path, num_parameters: int) -> None:
+    def convert(path: Path, folder: Path, header: GGUFHeader) -> None:
         converted.append(path)
-        real(path, folder, num_parameters)
+        real(path, folder, header)
 
     monkeypatch.setattr(sources, "convert", convert)
     path = write_model(tmp_path / "tiny.gguf")
@@ -213,6 +239,8 @@ def tensor(*axes: int, number: int | None = None) -> bytes:
     return text("token_embd.weight") + found + struct.pack("<IQ", 0, 0)
 
 
+PAST = r"its header goes on past the end of the file"
+
 LLAMA = [field("general.architecture", "llama"), field("tokenizer.ggml.model", "gpt2")]
 
 
@@ -221,21 +249,21 @@ LLAMA = [field("general.architecture", "llama"), field("tokenizer.ggml.model", "
     [
         # Of 70 bytes; the library would count to 2 to the 40th.
         (header([array(0, 2**40)], []), r"its header lists more than 2,000,000 items"),
-        (header([array(0, 1_900_000)], []), r"its header goes on past the end of the file"),
+        (header([array(0, 1_900_000)], []), PAST),
         (
             header([array(9, 1) + struct.pack("<IQ", 9, 1) * 20_000], []),
             r"an array in it holds arrays",
         ),
         (
             header([text("a") + struct.pack("<IQ", 8, 2**62)], []),
-            r"its header goes on past the end",
+            PAST,
         ),
         (header([text("a") + struct.pack("<I", 77)], []), r"a value in it has the unknown type 77"),
         (header(LLAMA, [tensor(2**33, 2**33)]), r"a tensor in it is larger than the file"),
         (header(LLAMA, [tensor(number=2**31)]), r"a tensor with 2147483648 axes"),
         (
             b"GGUF" + struct.pack("<IQQ", 3, 2**60, 0) + bytes(100),
-            r"its header goes on past the end",
+            PAST,
         ),
         (b"GGUF" + struct.pack("<I", 99), r"version 99, expected 2 or 3"),
     ],
@@ -291,6 +319,77 @@ def test_a_wrong_file_is_refused_and_nothing_kept(
         resolve(str(path), BASES, tmp_path / "cache")
     assert str(path) in str(caught.value)
     assert not (tmp_path / "cache").exists()
+
+
+# Files whose weights are not those of their architecture
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["blk.1.ffn_down.weight", "token_embd.weight", "output_norm.weight", "blk.0.attn_q.bias"],
+)
+def test_a_missing_tensor_is_named_and_nothing_random_put_in_its_place(
+    tmp_path: Path, name: str
+) -> None:
+    path = write_model(tmp_path / "x.gguf", without=name)
+    told = rf"x\.gguf` lacks weights of its architecture \(1: {name}\)\. Download it again\."
+    with pytest.raises(AssetError, match=told):
+        resolve(str(path), BASES, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("gguf-*/"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["rope_freqs.weight", "blk.0.attn_output.bias", "blk.0.attn_q_norm.weight", "blk.7.ffn_norm"],
+)
+def test_a_tensor_that_transformers_would_leave_out_is_named(tmp_path: Path, name: str) -> None:
+    path = write_model(tmp_path / "x.gguf", surplus={name: WIDTH})
+    told = (
+        rf"x\.gguf` holds tensors that transformers would leave out \(1: {name}\), and the base "
+        r"would be another model\. Name the model's Hub id or folder instead\."
+    )
+    with pytest.raises(AssetError, match=told):
+        resolve(str(path), BASES, tmp_path / "cache")
+
+
+def test_a_tensor_of_another_size_than_the_header_says_is_refused(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "x.gguf", surplus={"blk.0.attn_norm.weight": 128})
+    told = r"x\.gguf` holds [\d,]+ parameters, expected [\d,]+ for the sizes in its header\. Downl"
+    with pytest.raises(AssetError, match=told):
+        resolve(str(path), BASES, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("scaling", "told"),
+    [
+        ({"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, r"\('yarn', factor 4\.0\)"),
+        ({"rope.scaling.factor": 8.0}, r"\('linear', factor 8\.0\)"),
+        ({"rope.scale_linear": 2.0}, r"\('linear', factor 2\.0\)"),
+    ],
+)
+def test_scaled_positions_are_refused(tmp_path: Path, scaling: dict[str, Any], told: str) -> None:
+    path = write_model(tmp_path / "x.gguf", scaling=scaling)
+    told = rf"scales its rotary positions {told}, which transformers does not take over from a GGUF"
+    with pytest.raises(AssetError, match=told):
+        read_header(path)
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [{"rope.scaling.type": "none", "rope.scaling.factor": 8.0}, {"rope.scaling.factor": 1.0}],
+)
+def test_a_scaling_that_changes_nothing_is_accepted(
+    tmp_path: Path, scaling: dict[str, Any]
+) -> None:
+    assert read_header(write_model(tmp_path / "x.gguf", scaling=scaling)).architecture == "qwen2"
+
+
+@pytest.mark.parametrize("layers", [0, 1000, 2**31])
+def test_more_layers_than_tensors_are_refused(tmp_path: Path, layers: int) -> None:
+    path = write_model(tmp_path / "x.gguf", layers=layers)
+    told = rf"states {layers} layers, expected a number from 1 to 27 for its 27 tensors\. Download"
+    with pytest.raises(AssetError, match=told):
+        read_header(path)
 
 
 def test_a_missing_file_is_named() -> None:
