@@ -67,6 +67,7 @@ def publish(
     The folder appears whole or not at all. With --engine, the server loads the adapter and
     must list it. One question then proves that it changes the base's answer.
     """
+    from dnd_engine.serving.contract import check_files
     from dnd_engine.serving.engines import QUESTION, Offer, engine_target
     from dnd_engine.serving.server import Server
 
@@ -91,7 +92,7 @@ def publish(
     place = (
         to or user_folder("published") / f"{_file_name(read.name)}{target.suffix if target else ''}"
     )
-    checked = _contract(read)
+    checked = check_files(read.files())
     # Before the export: a running server may read the folder as soon as it is there.
     checked.demand(read.name)
     # A folder's name may contain dots, such as in a version, which `stem` would cut.
@@ -136,19 +137,6 @@ def _is_folder(path: Path) -> bool:
     Otherwise a PEFT export would write a zip, which no server reads.
     """
     return not path.suffix[1:].isalpha()
-
-
-def _contract(adapter: "Adapter") -> "Contract":
-    """Check the adapter against the engines' rules, before it is written."""
-    from safetensors.torch import load
-
-    from dnd_engine.lora.provenance import FILES
-    from dnd_engine.serving.contract import check_contract
-
-    # The files themselves, because they are what an engine reads.
-    files = adapter.files()
-    shapes = {key: tuple(tensor.shape) for key, tensor in load(files[FILES[1]]).items()}
-    return check_contract(json.loads(files[FILES[0]]), shapes)
 
 
 def _file_name(name: str) -> str:

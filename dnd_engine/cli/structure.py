@@ -12,6 +12,7 @@ from dnd_engine.cli.common import check_exists, show
 if TYPE_CHECKING:
     from dnd_engine.lora.layout import LoRALayout
     from dnd_engine.lora.structure import AdapterStructure
+    from dnd_engine.serving.contract import Contract
 
 
 def is_foreign(path: Path, base: str) -> bool:
@@ -33,18 +34,29 @@ def is_foreign(path: Path, base: str) -> bool:
 
 
 def inspect_files(path: Path, as_json: bool) -> None:
-    """Print an adapter's structure and what does nothing; exit code 1 if anything is wrong."""
+    """Print an adapter's structure and what does nothing; exit code 1 if anything is wrong.
+
+    What only engines refuse is printed too, and is not wrong: PEFT applies it.
+    """
+    from dnd_engine.lora.reader import read_files
     from dnd_engine.lora.structure import read_structure
+    from dnd_engine.serving.contract import check_files
 
     check_exists(path)
     # The first reading finds the name of the base, the second compares with its layers.
     found = read_structure(path)
     if (layout := _layout(found.base)) is not None:
         found = read_structure(path, layout)
+    served = check_files(read_files(path))
     show(
-        {"adapter": str(path), **asdict(found), "works": found.works},
+        {
+            "adapter": str(path),
+            **asdict(found),
+            "works": found.works,
+            "engines": {"refuse": served.faults, "warnings": served.warnings},
+        },
         as_json,
-        "\n".join(_words(path, found)),
+        "\n".join(_words(path, found, served)),
     )
     if not found.works:
         raise typer.Exit(1)
@@ -58,7 +70,7 @@ def _layout(base: str) -> "LoRALayout | None":
     return read_shape(base, LoRASpec()).layout if base in shipped_shapes() else None
 
 
-def _words(path: Path, found: "AdapterStructure") -> list[str]:
+def _words(path: Path, found: "AdapterStructure", served: "Contract") -> list[str]:
     modules = ", ".join(f"{name} {count}" for name, count in sorted(found.modules.items()))
     against = (
         f"compared with the layers of {found.checked_against}"
@@ -74,5 +86,11 @@ def _words(path: Path, found: "AdapterStructure") -> list[str]:
         f"{found.num_layers} adapted layers: {modules or 'none'}{zero}",
         *(f"Wrong: {fault}." for fault in found.faults),
         *(f"Does nothing: {idle}." for idle in found.does_nothing),
-        *(["A loader uses all of it."] if found.works else []),
+        *(
+            f"Used by PEFT, not by the engines that people serve with: {part}."
+            for part in found.peft_only
+        ),
+        *(f"Engines cannot serve it: {fault}." for fault in served.faults),
+        *(f"To serve it: {warning}." for warning in served.warnings),
+        *([f"{'PEFT' if served.faults else 'A loader'} uses all of it."] if found.works else []),
     ]

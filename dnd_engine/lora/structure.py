@@ -2,16 +2,18 @@
 
 Loaders silently ignore what they do not expect: misspelt keys, layers missing from the config, an A
 without its B. This module reads files as `reader` does, checks that they are consistent and fit a
-base's layout if one is known, and needs no model.
+base's layout if one is known, and needs no model. PEFT is the loader whose rules it follows.
 """
 
 import codecs
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils.other import get_pattern_key
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -22,10 +24,24 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.provenance import FILES, validation_words
 from dnd_engine.lora.reader import read_files
 
-_KEY = re.compile(r"base_model\.model\.(?P<path>.+)\.lora_(?P<side>[AB])\.weight")
+_PREFIX = r"base_model\.model\."
+_KEY = re.compile(_PREFIX + r"(?P<path>.+)\.lora_(?:(?P<side>[AB])\.weight|embedding_(?P<of>[AB]))")
+_MAGNITUDE = re.compile(_PREFIX + r"(.+)\.lora_magnitude_vector(?:\.weight)?")
+_BIAS_OF_B = re.compile(_PREFIX + r"(.+)\.lora_B\.bias")
+_TOKENS = re.compile(_PREFIX + r".+\.token_adapter\.trainable_tokens_delta")
+_EMBEDDING = re.compile(_PREFIX + r".+\.lora_embedding_[AB]")
+_BASE = re.compile(
+    _PREFIX
+    + r"(?!.*\.lora_)(?:.+\.bias|(?:.+\.)?(?:embed_tokens|lm_head)(?:\.base_layer)?\.weight)"
+)
+"""Parameters of the base that PEFT saves beside a LoRA, and replaces when it loads one."""
 _SHOWN = 3
 _CONFIG, _WEIGHTS = FILES[:2]
-_LAYER = re.compile(r"model\.layers\.(\d+)\.")
+_Value = TypeVar("_Value")
+_OUTSIDE_BLOCKS = ("lm_head", "model.embed_tokens")
+"""Layers that every base has, and no layout."""
+_BAD_PATTERN = (re.error, OverflowError, RecursionError)
+"""Errors of a text that is no regular expression, or of one too long to be one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +52,25 @@ class _Config:
     base_model_name_or_path: str | None = None
     r: int | None = None
     lora_alpha: int | float | None = None
-    rank_pattern: dict[str, Any] | None = None
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, int | float] | None = None
     target_modules: str | list[str] | None = None
+    target_parameters: list[str] | None = None
+    exclude_modules: str | list[str] | None = None
+    layers_to_transform: int | list[int] | None = None
+    layers_pattern: str | list[str] | None = None
     modules_to_save: list[str] | None = None
+    trainable_token_indices: Any = None
+    use_dora: bool | None = None
+    lora_bias: bool | None = None
+
+    def rank(self, place: str) -> int | None:
+        """Return the rank that PEFT gives a layer."""
+        return _by_pattern(self.rank_pattern, place, self.r)
+
+    def alpha(self, place: str) -> float | None:
+        """Return the alpha that PEFT gives a layer."""
+        return _by_pattern(self.alpha_pattern, place, self.lora_alpha)
 
 
 _READ_CONFIG = TypeAdapter(_Config)
@@ -55,7 +87,7 @@ class AdapterStructure:
     num_keys: int
     num_parameters: int
     num_layers: int
-    """Number of adapted linear layers, those with A and B."""
+    """Number of adapted layers, those with A and B."""
     num_zero: int
     """Number of these whose A or B is all zeros, so they leave the base as it is. Not a fault if
     others change it: an imprint leaves most layers alone on purpose."""
@@ -66,6 +98,8 @@ class AdapterStructure:
     """Parts that a loader refuses or computes wrongly."""
     does_nothing: tuple[str, ...]
     """Parts that a loader silently ignores, or that cannot change an answer."""
+    peft_only: tuple[str, ...]
+    """Parts that PEFT uses, but not the engines that people serve with."""
     checked_against: str
     """Base whose layers were compared; empty if its sizes are unknown."""
 
@@ -118,8 +152,13 @@ def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStruc
         num_zero=num_zero,
         modules=modules,
         dtypes=tuple(sorted({str(t.dtype).removeprefix("torch.") for t in state.values()})),
-        faults=tuple(_faults(config, whole, layout)),
+        faults=tuple(_faults(config, state, whole, layout)),
         does_nothing=tuple(_idle(config, state, pairs, whole, layout, num_zero)),
+        peft_only=tuple(
+            sentence
+            for what, keys in _peft_only(config, state, whole).items()
+            for sentence in _said(keys, what, "key")
+        ),
         checked_against="" if layout is None else base,
     )
 
@@ -129,24 +168,26 @@ def _pairs(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in state.items():
         if match := _KEY.fullmatch(key):
-            found.setdefault(match["path"], {})[match["side"]] = tensor
+            found.setdefault(match["path"], {})[match["side"] or match["of"]] = tensor
     return found
 
 
 def _faults(
-    config: _Config, whole: Mapping[str, Mapping[str, Tensor]], layout: LoRALayout | None
+    config: _Config,
+    state: Mapping[str, Tensor],
+    whole: Mapping[str, Mapping[str, Tensor]],
+    layout: LoRALayout | None,
 ) -> Iterator[str]:
-    # With a pattern, `r` holds for some layers only.
-    ranks = [] if config.rank_pattern else [config.r]
     other = [
         place
         for place, pair in whole.items()
         # LoRAs of convolutions have four dimensions.
         if pair["A"].dim() == 2
         and pair["B"].dim() == 2
-        and len({pair["A"].shape[0], pair["B"].shape[1], *ranks}) > 1
+        and len({pair["A"].shape[0], pair["B"].shape[1], config.rank(place)}) > 1
     ]
-    yield from _said(other, f"of another rank than `r` {config.r}")
+    by_pattern = " or `rank_pattern`" if config.rank_pattern else ""
+    yield from _said(other, f"of another rank than `r` {config.r}{by_pattern}")
     yield from _said(
         [
             p
@@ -168,6 +209,20 @@ def _faults(
     )
     if not whole:
         yield "it adapts no layer at all"
+    unsaved = [n for n in config.modules_to_save or [] if not any(_is_saved(k, [n]) for k in state)]
+    yield from _said(unsaved, "named in `modules_to_save` without weights", "module")
+    if config.trainable_token_indices and not any(_TOKENS.fullmatch(key) for key in state):
+        yield "`trainable_token_indices` is set, and there are no trained tokens"
+    if config.use_dora:
+        scaled = {match[1] for key in state if (match := _MAGNITUDE.fullmatch(key))}
+        yield from _said(
+            [place for place in whole if place not in scaled],
+            "without the magnitude that `use_dora` needs",
+        )
+    if isinstance(config.target_modules, str) and config.layers_to_transform is not None:
+        yield "`layers_to_transform` is set, which PEFT refuses if `target_modules` is a text"
+    patterns = [*(config.rank_pattern or {}), *(config.alpha_pattern or {})]
+    yield from _said([p for p in patterns if not _is_pattern(p)], "that cannot be read", "pattern")
 
 
 def _idle(
@@ -179,43 +234,104 @@ def _idle(
     num_zero: int,
 ) -> Iterator[str]:
     """Yield parts that are accepted but change nothing."""
-    # PEFT stores modules that were trained in full, not by LoRA, under their own names.
-    saved = config.modules_to_save or []
-    strays = [
-        key
-        for key in state
-        if not _KEY.fullmatch(key) and not any(f".{name}." in key for name in saved)
-    ]
+    used = {key for keys in _peft_only(config, state, whole).values() for key in keys}
+    strays = [key for key in state if not _KEY.fullmatch(key) and key not in used]
     yield from _said(strays, "that no loader expects", "key")
     yield from _said([p for p in pairs if p not in whole], "with only A or only B")
     targets = config.target_modules
+    named = [place for place in whole if _is_target(place, targets)]
     yield from _said(
-        [place for place in whole if not _is_target(place, targets)],
-        "that `target_modules` does not name",
+        [place for place in whole if place not in named], "that `target_modules` does not name"
+    )
+    limits = ("exclude_modules", "layers_to_transform", "modules_to_save")
+    yield from _said(
+        [place for place in named if not _is_left(place, config)],
+        f"that {' or '.join(f'`{name}`' for name in limits if getattr(config, name))} leaves out",
     )
     if isinstance(targets, list):
         unused = [t for t in targets if not any(_is_target(place, [t]) for place in whole)]
         yield from _said(unused, "named in `target_modules` without weights", "module")
-    if config.lora_alpha == 0:
-        yield "`lora_alpha` is 0, which multiplies everything by 0"
+    yield from _said(
+        [place for place in whole if config.alpha(place) == 0],
+        "multiplied by 0, by `lora_alpha` or `alpha_pattern`",
+    )
     if whole and num_zero == len(whole):
         yield "A or B is all zeros in every layer, so the base stays as it is"
     if layout is not None:
-        layers = 1 + max(target.layer for target in layout.targets)
-        missing = [
-            place for place in whole if (match := _LAYER.match(place)) and int(match[1]) >= layers
-        ]
-        yield from _said(missing, f"beyond the base's {layers} layers")
+        known = {*_OUTSIDE_BLOCKS, *(target.path for target in layout.targets)}
+        yield from _said([p for p in whole if p not in known], "that the base does not have")
+
+
+def _peft_only(
+    config: _Config, state: Mapping[str, Tensor], whole: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, list[str]]:
+    """Return the keys that PEFT uses although they are no LoRA of a linear layer, by kind."""
+    found: dict[str, list[str]] = {}
+    for key in state:
+        magnitude, bias = _MAGNITUDE.fullmatch(key), _BIAS_OF_B.fullmatch(key)
+        if config.use_dora and magnitude and magnitude[1] in whole:
+            kind = "of DoRA"
+        elif config.lora_bias and bias and bias[1] in whole:
+            kind = "of a bias of B"
+        elif _TOKENS.fullmatch(key) and config.trainable_token_indices:
+            kind = "of trained tokens"
+        elif _EMBEDDING.fullmatch(key):
+            kind = "of a LoRA of embeddings"
+        elif not _KEY.fullmatch(key) and _is_saved(key, config.modules_to_save or []):
+            kind = "of modules trained in full"
+        elif _BASE.fullmatch(key):
+            kind = "in place of the base's own"
+        else:
+            continue
+        found.setdefault(kind, []).append(key)
+    return found
+
+
+def _is_saved(key: str, names: Sequence[str]) -> bool:
+    """Return whether a key belongs to a module of `modules_to_save`.
+
+    PEFT matches names by how a path ends, and stores such modules under their own paths.
+    """
+    return any(f"{name}." in key for name in names)
+
+
+def _by_pattern(patterns: Mapping[str, _Value] | None, place: str, default: _Value) -> _Value:
+    """Return a layer's value as PEFT does: by the first pattern that fits, else the default."""
+    readable = {
+        pattern: value for pattern, value in (patterns or {}).items() if _is_pattern(pattern)
+    }
+    return readable.get(get_pattern_key(list(readable), place), default)
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(f"({text})$")  # PEFT puts it into a group
+    except _BAD_PATTERN:
+        return False
+    return True
+
+
+def _is_left(place: str, config: _Config) -> bool:
+    """Return whether PEFT adapts a layer that `target_modules` names, by its other settings."""
+    targets = config.target_modules
+    if isinstance(targets, str) and targets.lower() == "all-linear":
+        # PEFT replaces this word by the names of all such layers.
+        config = replace(config, target_modules=[place])
+    try:
+        return bool(check_target_module_exists(config, place))
+    except _BAD_PATTERN:
+        return False
 
 
 def _is_target(place: str, targets: Sequence[str] | None) -> bool:
     """Return whether PEFT adapts a layer: by the end of its path, or by a regex for all of it."""
     if isinstance(targets, str):
-        if targets == "all-linear":
-            return True
+        if targets.lower() == "all-linear":
+            # PEFT leaves out the layer that makes the model's output.
+            return place != "lm_head"
         try:
             return re.fullmatch(targets, place) is not None
-        except (re.error, OverflowError, RecursionError):
+        except _BAD_PATTERN:
             return False
     return any(place == target or place.endswith(f".{target}") for target in targets or ())
 

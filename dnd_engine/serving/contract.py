@@ -5,12 +5,17 @@ All of them read a plain PEFT LoRA; llama-server reads the same as GGUF. Sources
 documentation of LoRA serving, whose default rank is set to vLLM's in its examples.
 """
 
+import codecs
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from safetensors.torch import load
+
 from dnd_engine.errors import PublishError
+from dnd_engine.lora.provenance import FILES
 
 _DEFAULT_MAX_RANK = 16
 """Default of vLLM's `--max-lora-rank`."""
@@ -44,6 +49,12 @@ class Contract:
         """
         if self.faults:
             raise PublishError(f"`{name}` cannot be served: {'; '.join(self.faults)}.")
+
+
+def check_files(files: Mapping[str, bytes]) -> Contract:
+    """Check an adapter's files, which are what an engine reads."""
+    shapes = {key: tuple(tensor.shape) for key, tensor in load(files[FILES[1]]).items()}
+    return check_contract(json.loads(files[FILES[0]].removeprefix(codecs.BOM_UTF8)), shapes)
 
 
 def check_contract(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> Contract:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -29,14 +29,20 @@ PLACE = "base_model.model.model.layers.0.self_attn.q_proj"
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
     """A LoRA as stock PEFT writes it, with B drawn at random."""
+    return write_foreign(tmp_path / "theirs")
+
+
+def write_foreign(folder: Path, **settings: Any) -> Path:
     torch.manual_seed(0)
-    config = LoraConfig(
-        r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False
-    )
+    usual: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+    config = LoraConfig(**(usual | settings), init_lora_weights=False)
     model = get_peft_model(tiny_llama(), config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.02)
     model.peft_config["default"].base_model_name_or_path = "someone/llama"
-    model.save_pretrained(str(tmp_path / "theirs"))
-    return tmp_path / "theirs"
+    model.save_pretrained(str(folder))
+    return folder
 
 
 def test_a_sound_adapter_of_stock_peft_works(foreign: Path) -> None:
@@ -99,13 +105,13 @@ IDLE: list[tuple[Callable[[dict[str, Tensor]], object], dict[str, Any], str]] = 
         {"target_modules": ["q_proj", "v_proj", "qkv"]},
         "1 module named in `target_modules` without weights (qkv)",
     ),
-    (lambda state: None, {"lora_alpha": 0}, "`lora_alpha` is 0"),
+    (lambda state: None, {"lora_alpha": 0}, "4 layers multiplied by 0, by `lora_alpha` or"),
     (
         lambda state: state.update({k: t * 0 for k, t in state.items() if "lora_B" in k}),
         {},
         "A or B is all zeros in every layer",
     ),
-    (rename("layers.1.", "layers.9."), {}, "2 layers beyond the base's 2 layers"),
+    (rename("layers.1.", "layers.9."), {}, "2 layers that the base does not have"),
 ]
 
 
@@ -142,7 +148,153 @@ def test_what_a_loader_would_refuse_is_said(
 
 
 def test_a_pattern_of_ranks_is_no_fault(foreign: Path) -> None:
-    assert change(foreign, settings={"r": 8, "rank_pattern": {"q_proj": 4}}).faults == ()
+    patterns = {"q_proj": 4, ".*v_proj": 4}
+    assert change(foreign, settings={"r": 8, "rank_pattern": patterns}).faults == ()
+
+
+# Held to what stock PEFT does with the same files.
+
+
+def logits(folder: Path) -> Tensor:
+    """Answers of the tiny base with an adapter, whose prompt has tokens 1 to 3."""
+    with torch.no_grad():
+        model = PeftModel.from_pretrained(tiny_llama(), str(folder))
+        return model(input_ids=torch.arange(1, 18)[None]).logits
+
+
+def moves(folder: Path, part: str) -> bool:
+    """Whether PEFT answers otherwise if the tensors whose keys hold `part` are others."""
+    before = logits(folder)
+    state = load_file(folder / "adapter_model.safetensors")
+    assert any(part in key for key in state)
+    changed = {key: t * 3 + 0.1 if part in key else t for key, t in state.items()}
+    save_file(changed, folder / "adapter_model.safetensors")
+    return not torch.equal(before, logits(folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "part", "said"),
+    [
+        ({"use_dora": True}, "lora_magnitude_vector", "4 keys of DoRA"),
+        ({"lora_bias": True}, "lora_B.bias", "4 keys of a bias of B"),
+        ({"trainable_token_indices": [1, 2, 3]}, "trainable_tokens", "1 key of trained tokens"),
+        (
+            {"target_modules": ["q_proj", "embed_tokens"]},
+            "lora_embedding_A",
+            "2 keys of a LoRA of embeddings",
+        ),
+        (
+            {"target_modules": ["q_proj", "embed_tokens"]},
+            "embed_tokens.base_layer.weight",
+            "1 key in place of the base's own",
+        ),
+        ({"modules_to_save": ["head"]}, "lm_head", "1 key of modules trained in full"),
+        ({"layers_to_transform": [1]}, "layers.1.", ""),
+        ({"rank_pattern": {"q_proj": 8}, "alpha_pattern": {"q_proj": 16}}, "q_proj", ""),
+        ({"target_modules": ["q_proj", "lm_head"]}, "lm_head.lora_A", ""),
+    ],
+)
+def test_what_peft_uses_is_not_called_idle(
+    settings: dict[str, Any], part: str, said: str, tmp_path: Path
+) -> None:
+    folder = write_foreign(tmp_path / "theirs", **settings)
+    found = read_structure(folder, LAYOUT)
+    assert found.works, (found.faults, found.does_nothing)
+    assert said in "; ".join(found.peft_only)
+    assert moves(folder, part)
+
+
+@pytest.mark.parametrize(
+    ("made", "tensors", "settings", "part", "message"),
+    [
+        (
+            {},
+            rename("model.layers", "transformer.h"),
+            {},
+            "transformer.h",
+            "4 layers that the base does not have (transformer.h.0.self_attn.q_proj",
+        ),
+        (
+            {},
+            rename("q_proj", "qq_proj"),
+            {"target_modules": ["qq_proj", "v_proj"]},
+            "qq_proj",
+            "2 layers that the base does not have (model.layers.0.self_attn.qq_proj",
+        ),
+        (
+            {},
+            None,
+            {"layers_to_transform": [0], "layers_pattern": "layers"},
+            "layers.1.",
+            "2 layers that `layers_to_transform` leaves out (model.layers.1.",
+        ),
+        (
+            {},
+            None,
+            {"exclude_modules": ["q_proj"]},
+            "q_proj",
+            "2 layers that `exclude_modules` leaves out (model.layers.0.self_attn.q_proj",
+        ),
+        (
+            {},
+            None,
+            {"alpha_pattern": {"layers.1.self_attn.q_proj": 0}},
+            "layers.1.self_attn.q_proj",
+            "1 layer multiplied by 0, by `lora_alpha` or `alpha_pattern`",
+        ),
+        ({"use_dora": True}, None, {"use_dora": False}, "magnitude", "4 keys that no loader"),
+        ({"lora_bias": True}, None, {"lora_bias": False}, "B.bias", "4 keys that no loader"),
+        (
+            {"target_modules": ["q_proj", "lm_head"]},
+            None,
+            {"target_modules": "all-linear"},
+            "lm_head.lora",
+            "1 layer that `target_modules` does not name (lm_head)",
+        ),
+    ],
+)
+def test_what_peft_ignores_is_called_idle(
+    made: dict[str, Any],
+    tensors: Callable[[dict[str, Tensor]], None] | None,
+    settings: dict[str, Any],
+    part: str,
+    message: str,
+    tmp_path: Path,
+) -> None:
+    folder = write_foreign(tmp_path / "theirs", **made)
+    found = change(folder, tensors or (lambda state: None), settings)
+    assert message in "; ".join(found.does_nothing)
+    assert not moves(folder, part)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rank_pattern": {"q_proj": 77}}, "2 layers of another rank than `r` 4 or `rank_pattern`"),
+        (
+            {"modules_to_save": ["lm_head"]},
+            "1 module named in `modules_to_save` without weights (lm_head)",
+        ),
+        ({"trainable_token_indices": [1]}, "`trainable_token_indices` is set, and there are no"),
+        (
+            {"target_modules": ".*proj", "layers_to_transform": [0]},
+            "`layers_to_transform` is set, which PEFT refuses",
+        ),
+        ({"alpha_pattern": {"(": 1}}, "1 pattern that cannot be read (()"),
+    ],
+)
+def test_what_peft_refuses_is_called_wrong(
+    settings: dict[str, Any], message: str, foreign: Path
+) -> None:
+    assert message in "; ".join(change(foreign, settings=settings).faults)
+    with pytest.raises(Exception, match=r"."):  # of several kinds, and in words of PEFT's own
+        logits(foreign)
+
+
+def test_dora_without_its_magnitudes_is_wrong(foreign: Path) -> None:
+    """PEFT loads it, and answers with magnitudes of its own."""
+    found = change(foreign, settings={"use_dora": True})
+    assert "4 layers without the magnitude that `use_dora` needs" in found.faults[0]
 
 
 @pytest.mark.parametrize(
@@ -234,6 +386,18 @@ def test_an_adapter_without_a_readable_base_is_left_to_the_reader(
 ) -> None:
     (foreign / "adapter_config.json").write_bytes(config)
     assert not is_foreign(foreign, "someone/llama")
+
+
+def test_inspect_says_what_only_peft_applies(tmp_path: Path) -> None:
+    shown = inspect(write_foreign(tmp_path / "theirs", use_dora=True))
+    assert shown.exit_code == 0, shown.output
+    assert "Used by PEFT, not by the engines that people serve with: 4 keys of DoRA" in shown.output
+    assert "Engines cannot serve it: `use_dora` is set to True" in shown.output
+    assert "PEFT uses all of it." in shown.output
+    ranked = inspect(write_foreign(tmp_path / "high", r=64), "--json")
+    found = json.loads(ranked.stdout)["engines"]
+    assert found["refuse"] == []
+    assert "--max-lora-rank 64" in found["warnings"][0]
 
 
 def test_inspect_compares_with_a_base_whose_sizes_are_shipped(foreign: Path) -> None:
