@@ -1,7 +1,9 @@
 """The `dnd publish` command: publishes an adapter to a serving engine."""
 
+import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,16 +22,18 @@ from dnd_engine.cli.common import (
     plain_errors,
     show,
 )
-from dnd_engine.config import EngineConfig
+from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import user_folder
 
 if TYPE_CHECKING:
+    from dnd_engine.engine import Engine
     from dnd_engine.lora.adapter import Adapter
-    from dnd_engine.serving.contract import Contract
     from dnd_engine.serving.engines import EngineTarget, Published
 
 GGUF = ".gguf"
+_SAME_WORDS = 3
+"""Words with which an answer here and on a server must begin alike."""
 
 
 @plain_errors
@@ -85,9 +89,9 @@ def publish(
         )
     find = find_adapter(adapter, library)
     loaded = load_engine(config)
-    read = at_strength(strength, find(loaded))
+    own = at_strength(strength, find(loaded))
     # Engines match an adapter to its base by name alone.
-    read = read if served is None else replace(read, base_id=served)
+    read = own if served is None else replace(own, base_id=served)
     # Not in a temporary folder: a server reads it whenever it starts.
     place = (
         to or user_folder("published") / f"{_file_name(read.name)}{target.suffix if target else ''}"
@@ -98,27 +102,32 @@ def publish(
     # A folder's name may contain dots, such as in a version, which `stem` would cut.
     name = place.stem if _is_gguf(place) else place.name
     format = "gguf" if _is_gguf(place) else "peft"
+    before = _digest(place)
     exported = loaded.export(read, format, place)
     published = None
+    warnings = list(checked.warnings)
     if target is not None and server is not None:
         offer = Offer(
             place=exported.path,
             name=name,
             base_id=read.base_id,
             question=ask or QUESTION,
+            is_new=_digest(exported.path) != before,
         )
         published = target.publish(server, offer)
+        if _is_gguf(place):
+            warnings += _other_answer(loaded, own, published, offer.question)
     show(
         {
             "path": str(exported.path),
             "name": name,
             "base": read.base_id,
             "sha256": read.sha256,
-            "warnings": list(checked.warnings),
+            "warnings": warnings,
             "published": published and asdict(published),
         },
         as_json,
-        "\n".join(_words(exported.path, read, checked, published)),
+        "\n".join(_words(exported.path, read, warnings, published)),
     )
 
 
@@ -139,16 +148,44 @@ def _is_folder(path: Path) -> bool:
     return not path.suffix[1:].isalpha()
 
 
+def _digest(path: Path) -> bytes | None:
+    """Return the hash of a file; None for a folder, which servers load again, and for nothing."""
+    return hashlib.sha256(path.read_bytes()).digest() if path.is_file() else None
+
+
+def _other_answer(
+    engine: "Engine", adapter: "Adapter", published: "Published", question: str
+) -> list[str]:
+    """Warn if the adapter begins its answer otherwise here than on the server.
+
+    No error: a server's base may be quantised, and rounding may change an answer.
+    """
+    from dnd_engine.serving.server import ANSWER_TOKENS
+
+    sampling = Sampling(max_new_tokens=ANSWER_TOKENS)
+    said = ""
+    for (reply,) in engine.compare(
+        [[{"role": "user", "content": question}]], [adapter], sampling=sampling
+    ):
+        said = reply.text
+    if said.split()[:_SAME_WORDS] == published.adapted_answer.split()[:_SAME_WORDS]:
+        return []
+    return [
+        f"here the adapter answers {said!r}. If the server was not restarted since the file was "
+        "last written, it still holds an earlier adapter"
+    ]
+
+
 def _file_name(name: str) -> str:
     """Reduce an adapter's name to characters that are safe in every file system and URL."""
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "adapter"
 
 
 def _words(
-    path: Path, adapter: "Adapter", checked: "Contract", published: "Published | None"
+    path: Path, adapter: "Adapter", warnings: Sequence[str], published: "Published | None"
 ) -> list[str]:
     lines = [f"{path}: for `{adapter.base_id}`, rank {adapter.r}"]
-    lines += [f"Warning: {warning}." for warning in checked.warnings]
+    lines += [f"Warning: {warning}." for warning in warnings]
     if published is None:
         if path.suffix == ".gguf":
             return [*lines, f"Start `llama-server -m base.gguf --lora {path}`."]

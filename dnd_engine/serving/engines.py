@@ -34,6 +34,9 @@ class Offer:
     base_id: str
     """Name of the base on the server."""
     question: str = QUESTION
+    is_new: bool = False
+    """Whether the place held nothing or other contents before. What a server read earlier is then
+    another adapter."""
 
     @property
     def path(self) -> str:
@@ -101,7 +104,13 @@ def _vllm(server: Server, offer: Offer) -> Published:
     assert found is not None
     # vLLM's name for the path of an adapter.
     root = found.get("root")
-    if root is not None and Path(str(root)) != offer.place.resolve():
+    if root is None:
+        raise PublishError(
+            f"`{server.url}` does not say from which folder it loaded `{name}`: /v1/models gives "
+            "no `root`. So it may answer with another adapter. Ask vLLM itself, not a proxy before "
+            "it."
+        )
+    if Path(str(root)) != offer.place.resolve():
         raise PublishError(
             f"`{server.url}` answers `{name}` with another adapter: it lists `{root}`, not "
             f"`{path}`. Choose another name with --to DIR/NAME, or unload that one."
@@ -152,7 +161,16 @@ def _llama_server(server: Server, offer: Offer) -> Published:
             f"`{server.url}/lora-adapters` answered {reply.status}: {reply.message}. Expected a "
             f"llama-server; start it with `{start}`."
         )
-    paths = {int(one["id"]): str(one.get("path", "")) for one in reply.body}
+    paths: dict[int, str] = {}
+    for one in reply.body:
+        number = one.get("id") if isinstance(one, dict) else None
+        # `type`, because JSON's `true` becomes a bool, which is an int in Python.
+        if type(number) is not int:
+            raise PublishError(
+                f"`{server.url}/lora-adapters` does not list adapters as llama-server does, each "
+                f"with a number as its `id`: {reply.message}. Check the address and the port."
+            )
+        paths[number] = str(one.get("path", ""))
     # The server may use another working directory or a container, so only file names are
     # comparable.
     found = [number for number, path in paths.items() if Path(path).name == offer.place.name]
@@ -161,6 +179,13 @@ def _llama_server(server: Server, offer: Offer) -> Published:
         raise PublishError(
             f"`{server.url}` has not loaded `{offer.place.name}` (loaded: {others}). "
             f"llama-server loads adapters when it starts: start it with `{start}`."
+        )
+    # It has no route that reads a file again.
+    if offer.is_new:
+        raise PublishError(
+            f"`{server.url}` read `{offer.place.name}` before this adapter was written to "
+            f"`{offer.place}`, so it still answers with an earlier one. llama-server reads files "
+            f"only when it starts: restart it with `{start}`, then publish again."
         )
     # llama-server has one base, whatever name it lists.
     model = str((server.models() or [{"id": offer.base_id}])[0]["id"])

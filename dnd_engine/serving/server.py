@@ -17,7 +17,8 @@ from dnd_engine.errors import PublishError, RemoteError
 from dnd_engine.limits import FIXED
 from dnd_engine.serving.address import base_url, check_encrypted
 
-_ANSWER_TOKENS = 24
+ANSWER_TOKENS = 24
+"""Maximum tokens of an answer that is only compared."""
 _TOP = 5
 _LEAST = -9999.0
 """Log-probability of a token that is ruled out, where a server says minus infinity: the difference
@@ -129,7 +130,7 @@ class Server:
             "model": model,
             "messages": [{"role": "user", "content": question}],
             "temperature": 0,
-            "max_tokens": _ANSWER_TOKENS,
+            "max_tokens": ANSWER_TOKENS,
             "logprobs": True,
             "top_logprobs": _TOP,
             **(extra or {}),

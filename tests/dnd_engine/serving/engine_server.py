@@ -32,6 +32,8 @@ class EngineServer(ThreadingHTTPServer):
         self.kind, self.base_id, self.fault = kind, base_id, fault
         self.adapters: dict[str, str] = {}
         """Name to path; of llama-server, the files it was started with."""
+        self.listed: list[Any] | None = None
+        """What llama-server lists; None for its adapters."""
         self.asked: list[tuple[str, Any]] = []
         self.num_answers = 0
 
@@ -58,6 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._chat(values)
         if server.kind == "llama-server":
             if what == "GET /lora-adapters":
+                if server.listed is not None:
+                    return 200, server.listed
                 listed = enumerate(server.adapters.values())
                 return 200, [{"id": i, "path": path, "scale": 0.0} for i, path in listed]
         elif server.fault != "no route":
@@ -76,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         data: list[dict[str, Any]] = [{"id": server.base_id, "root": server.base_id}]
         if server.fault != "not listed" and server.kind != "llama-server":
             data += [{"id": name, "root": path} for name, path in server.adapters.items()]
+        if server.fault == "no root":
+            data = [{"id": model["id"]} for model in data]
         return 200, {"object": "list", "data": data}
 
     def _load(self, name: str, path: str) -> tuple[int, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,6 +122,7 @@ def test_the_same_words_with_other_probabilities_are_proof(
 
 FAULTS = [
     ("vllm", "no route", "VLLM_ALLOW_RUNTIME_LORA_UPDATING"),
+    ("vllm", "no root", "does not say from which folder it loaded `made`"),
     ("vllm", "another", "with another adapter: it lists `/elsewhere/old`"),
     ("sglang", "no route", "Start SGLang with --enable-lora"),
     ("sglang", "another", "with another adapter: `/elsewhere/old`"),
@@ -213,6 +215,7 @@ def test_llama_server_is_asked_with_and_without_the_file(
     adapter: Path, base_id: str, tmp_path: Path
 ) -> None:
     place = tmp_path / "sql.gguf"
+    assert publish(adapter, "--to", place).exit_code == 0
     with running_engine("llama-server", base_id) as server:
         server.adapters = {"0": "/models/other.gguf", "1": "/models/sql.gguf"}
         made = publish(adapter, "--to", place, "--engine", "llama-server", server.url, "--json")
@@ -220,6 +223,58 @@ def test_llama_server_is_asked_with_and_without_the_file(
     assert place.is_file()
     request = json.loads(made.stdout)["published"]["request"]
     assert request == {"lora": [{"id": 0, "scale": 0.0}, {"id": 1, "scale": 1.0}]}
+
+
+def test_a_llama_server_that_read_an_earlier_file_must_be_restarted(
+    adapter: Path, base_id: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "sql.gguf"
+    with running_engine("llama-server", base_id) as server:
+        server.adapters = {"0": str(place)}
+        to = ("--to", place, "--engine", "llama-server", server.url)
+        for case in ("nothing", "another adapter"):
+            if case == "another adapter":
+                assert publish(adapter, "--to", place, "--strength", 2).exit_code == 0
+            made = publish(adapter, *to)
+            assert made.exit_code == 1, case
+            assert "still answers with an earlier one" in made.output
+            assert "restart it with `llama-server -m base.gguf --lora" in made.output
+        assert not any("chat" in what for what, _ in server.asked)
+        # The file is there now, as before a restart. What the adapter answers here shows a doubt.
+        again = publish(adapter, *to)
+        assert again.exit_code == 0, again.output
+        assert "Warning: here the adapter answers" in again.output
+        assert "it still holds an earlier adapter" in again.output
+
+
+def test_an_answer_like_the_one_here_is_no_doubt(
+    adapter: Path, base_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "sql.gguf"
+    assert publish(adapter, "--to", place).exit_code == 0
+    reply = SimpleNamespace(text="Sorry! And")
+    monkeypatch.setattr(Engine, "compare", lambda *_, **__: iter([[reply]]))
+    with running_engine("llama-server", base_id) as server:
+        server.adapters = {"0": str(place)}
+        to = ("--to", place, "--engine", "llama-server", server.url)
+        assert "Warning" in publish(adapter, *to).output
+        reply.text = "Sorry!"
+        assert "Warning" not in publish(adapter, *to).output
+
+
+@pytest.mark.parametrize(
+    "listed", [[1, 2], [{"path": "sql.gguf"}], [{"id": None}], [{"id": "a"}], [{"id": True}]]
+)
+def test_a_strange_list_of_a_llama_server_is_described(
+    listed: list[Any], adapter: Path, base_id: str, tmp_path: Path
+) -> None:
+    with running_engine("llama-server", base_id) as server:
+        server.listed = listed
+        made = publish(
+            adapter, "--to", tmp_path / "sql.gguf", "--engine", "llama-server", server.url
+        )
+    assert made.exit_code == 1
+    assert "does not list adapters as llama-server does" in made.output
 
 
 @pytest.mark.parametrize(
@@ -240,6 +295,7 @@ def test_a_llama_server_without_the_file_says_how_to_start_it(
     base_id: str,
     tmp_path: Path,
 ) -> None:
+    assert publish(adapter, "--to", tmp_path / "sql.gguf").exit_code == 0
     with running_engine(kind, base_id, fault) as server:
         server.adapters = loaded
         made = publish(
