@@ -26,31 +26,39 @@ def deploy(
 ) -> None:
     """Deploy the app as a Hugging Face Space.
 
-    Uploads what the app needs to run, after checking that it would start there.
+    Uploads what the app needs to run, after checking settings, versions and code. Of a git
+    repository, only files that git tracks.
     """
     from dnd_engine.export.hub import check_repo_id, push_files
-    from dnd_engine.export.space import check_space, space_files
+    from dnd_engine.export.space import check_space, select_files
 
     # Everything is checked before the first upload, so that a faulty checkout leaves no empty Space
     # behind; also for a dry run.
     check_repo_id(space)
-    files = space_files(root)
+    selected = select_files(root)
     check_space(root)
+    files = selected.files
     total = sum(file.num_bytes for file in files)
     values = {
         "space": space,
         "num_bytes": total,
         "files": [{"name": file.name, "num_bytes": file.num_bytes} for file in files],
+        "untracked": list(selected.untracked),
     }
     summary = f"{len(files)} files, {total / 1e6:.1f} MB"
+    stay = "".join(f"\nleft out, because git does not track it: {n}" for n in selected.untracked)
     if dry_run:
         listed = "\n".join(f"{file.num_bytes:>12,}  {file.name}" for file in files)
-        show({**values, "url": None}, as_json, f"{listed}\n{summary} for {space}; none uploaded")
+        show(
+            {**values, "url": None},
+            as_json,
+            f"{listed}\n{summary} for {space}; none uploaded{stay}",
+        )
         return
     contents = {file.name: file.path for file in files}
     url, is_private = push_files(contents, space, token, private, space=True)
     show(
         {**values, "url": url, "private": is_private},
         as_json,
-        f"{url} ({'private' if is_private else 'public'}): {summary}. The Hub builds it now.",
+        f"{url} ({'private' if is_private else 'public'}): {summary}. The Hub builds it now.{stay}",
     )

@@ -4,13 +4,19 @@ Needs a checkout: an installed package lacks `app.py`, which a Space runs.
 """
 
 import re
+import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import metadata_load
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from dnd_engine.errors import HubError
 
@@ -30,6 +36,16 @@ class SpaceFile:
     num_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a Space gets of a checkout."""
+
+    files: tuple[SpaceFile, ...]
+    """Sorted by name."""
+    untracked: tuple[str, ...]
+    """Files beside them that stay here, because git does not track them."""
+
+
 def space_files(root: Path) -> tuple[SpaceFile, ...]:
     """List the files that a Space needs, sorted by name.
 
@@ -37,7 +53,22 @@ def space_files(root: Path) -> tuple[SpaceFile, ...]:
         root: A checkout of this repository.
 
     Raises:
-        HubError: If it is not a checkout.
+        HubError: If it is not a checkout, or git cannot list its files.
+    """
+    return select_files(root).files
+
+
+def select_files(root: Path) -> Selection:
+    """Tell the files that a Space needs from those that git does not track.
+
+    A key or a note that lies in a folder of the app is not part of it. Only git knows that: without
+    a repository, every file there counts as the app's.
+
+    Args:
+        root: A checkout of this repository.
+
+    Raises:
+        HubError: If it is not a checkout, or git cannot list its files.
     """
     missing = [name for name in (*_FILES, *_FOLDERS) if not (root / name).exists()]
     if missing:
@@ -47,10 +78,16 @@ def space_files(root: Path) -> tuple[SpaceFile, ...]:
         )
     found = [root / name for name in _FILES] + [*_walk(root)]
     names = {path.relative_to(root).as_posix(): path for path in found}
-    return tuple(
-        SpaceFile(name, path, path.stat().st_size)
-        for name, path in sorted(names.items())
-        if not name.startswith(_LEFT_OUT)
+    needed = {name: names[name] for name in sorted(names) if not name.startswith(_LEFT_OUT)}
+    tracked = _tracked(root)
+    untracked = tuple(name for name in needed if tracked is not None and name not in tracked)
+    return Selection(
+        files=tuple(
+            SpaceFile(name, path, path.stat().st_size)
+            for name, path in needed.items()
+            if name not in untracked
+        ),
+        untracked=untracked,
     )
 
 
@@ -65,27 +102,84 @@ def _walk(root: Path) -> Iterator[Path]:
                 yield path
 
 
+def _tracked(root: Path) -> set[str] | None:
+    """Return the files that git tracks, or None outside a repository."""
+    place = root.resolve()
+    if not any((folder / ".git").exists() for folder in (place, *place.parents)):
+        return None
+    try:
+        listed = subprocess.run(
+            ["git", "-C", str(place), "ls-files", "-z"], capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        # Without git the error is that of the system; git's own words say more than its exit code.
+        said = getattr(error, "stderr", None) or str(error).encode()
+        raise HubError(
+            f"git cannot list the files of `{root}`, and without its list private files could be "
+            f"uploaded: {' '.join(said.decode(errors='replace').split())}"
+        ) from error
+    names = {name.decode(errors="surrogateescape") for name in listed.stdout.split(b"\0")}
+    # A copy without a repository of its own may lie in the folder of another.
+    return names if "app.py" in names else None
+
+
 def check_space(root: Path) -> None:
     """Check that the app would start in a Space.
 
     Raises:
-        HubError: With every fault: a README that starts no Gradio app, or requirements that do not
-            match pyproject.toml.
+        HubError: With every fault: a README that starts no Gradio app, versions that contradict
+            pyproject.toml, or code that is no Python.
     """
-    faults = [*_wrong_settings(root)]
+    selected = select_files(root)
+    files = selected.files
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    listed = {_package(line) for line in lines if line and not line.startswith("#")}
-    if apart := listed ^ set(map(_package, project["dependencies"])):
+    faults = [f"git does not track {name}" for name in selected.untracked if name in _FILES]
+    listed = _requirements(lines, "requirements.txt", faults)
+    wanted = _requirements(project["dependencies"], "pyproject.toml", faults)
+    faults += _wrong_settings(root, {file.name for file in files}, listed, project)
+    wrong = sorted(
+        name
+        for name in listed.keys() | wanted.keys()
+        if name not in listed or name not in wanted or not _agree(listed[name], wanted[name])
+    )
+    if wrong:
         faults.append(
-            f"requirements.txt and pyproject.toml differ in {', '.join(sorted(apart))}; write it "
+            f"requirements.txt and pyproject.toml differ in {', '.join(wrong)}; write it "
             "again: python tests/test_packaging.py"
         )
+    faults += _wrong_code(files)
     if faults:
         raise HubError(f"the Space would not start: {'; '.join(faults)}.")
 
 
-def _wrong_settings(root: Path) -> Iterator[str]:
+def _requirements(lines: list[str], file: str, faults: list[str]) -> dict[str, Requirement]:
+    """Read requirements by package, and add those that cannot be read to `faults`."""
+    found: dict[str, Requirement] = {}
+    for line in lines:
+        text = re.split(r"(?:^|\s)#", line)[0].strip()
+        if not text:
+            continue
+        try:
+            one = Requirement(text)
+        except InvalidRequirement:
+            faults.append(f"{file} has a requirement that cannot be read: `{text}`")
+        else:
+            found[canonicalize_name(one.name)] = one
+    return found
+
+
+def _agree(listed: Requirement, wanted: Requirement) -> bool:
+    """Whether a pin is one of the wanted versions; a range must be the wanted one."""
+    pins = [one.version for one in listed.specifier if one.operator == "=="]
+    if len(pins) == len(listed.specifier) == 1 and not pins[0].endswith(".*"):
+        return wanted.specifier.contains(pins[0])
+    return listed.specifier == wanted.specifier
+
+
+def _wrong_settings(
+    root: Path, names: set[str], listed: Mapping[str, Requirement], project: Mapping[str, Any]
+) -> Iterator[str]:
     """What is wrong with the settings that a Space reads at the beginning of its README."""
     try:
         settings = metadata_load(root / "README.md") or {}
@@ -94,9 +188,35 @@ def _wrong_settings(root: Path) -> Iterator[str]:
         return
     if settings.get("sdk") != "gradio":
         yield "README.md must begin with settings whose `sdk` is gradio"
-    elif not (root / str(settings.get("app_file"))).is_file():
+        return
+    if str(settings.get("app_file")) not in names:
         yield f"README.md names the app file `{settings.get('app_file')}`, which is missing"
+    # A Space installs this Gradio beside requirements.txt, and pip refuses two versions.
+    if "gradio" in listed:
+        yield from _wrong_version(settings, "sdk_version", listed["gradio"].specifier)
+    yield from _wrong_version(settings, "python_version", SpecifierSet(project["requires-python"]))
 
 
-def _package(requirement: str) -> str:
-    return re.split(r"[\s<>=!~;\[]", requirement, maxsplit=1)[0].lower()
+def _wrong_version(settings: Mapping[str, Any], key: str, wanted: SpecifierSet) -> Iterator[str]:
+    value = settings.get(key)
+    # Without quotes, YAML reads 3.10 as the number 3.1.
+    if not isinstance(value, str | float | int) or not _contains(wanted, str(value)):
+        yield f"README.md must begin with settings whose `{key}` is {wanted}, got {value!r}"
+
+
+def _contains(wanted: SpecifierSet, version: str) -> bool:
+    try:
+        return wanted.contains(Version(version))
+    except InvalidVersion:
+        return False
+
+
+def _wrong_code(files: tuple[SpaceFile, ...]) -> Iterator[str]:
+    for file in files:
+        if file.name.endswith(".py"):
+            try:
+                compile(file.path.read_bytes(), file.name, "exec", dont_inherit=True)
+            except SyntaxError as error:
+                yield f"{file.name}, line {error.lineno}, is no Python: {error.msg}"
+            except ValueError as error:  # bytes that no source may hold
+                yield f"{file.name} is no Python: {error}"

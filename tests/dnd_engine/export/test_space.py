@@ -1,7 +1,9 @@
 """A Space: what is uploaded starts there, and a dry run says what that is."""
 
 import json
+import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,39 @@ def test_a_checkout_may_lie_in_a_hidden_folder(checkout: Path) -> None:
     names = [file.name for file in space_files(hidden)]
     assert names == [file.name for file in space_files(checkout)]
     assert "ui/build.py" in names
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=someone", "-c", "user.email=someone@example.org")
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_what_git_does_not_track_stays_here(checkout: Path, hub: Hub) -> None:
+    git(checkout, "init")
+    git(checkout, "add", ".")
+    names = [file.name for file in space_files(checkout)]
+    (checkout / "assets" / "my.key").write_text("secret")
+    assert [file.name for file in space_files(checkout)] == names
+    listed = deploy("--root", checkout, "--dry-run")
+    assert "\nleft out, because git does not track it: assets/my.key\n" in listed.stdout
+    made = deploy("--root", checkout, "--token", TOKEN, "--json")
+    assert json.loads(made.stdout)["untracked"] == ["assets/my.key"]
+    assert sorted(hub.files[SPACE]) == names
+    git(checkout, "rm", "--cached", "requirements.txt")
+    with pytest.raises(HubError, match=r"git does not track requirements\.txt"):
+        check_space(checkout)
+
+
+def test_a_copy_in_the_folder_of_another_repository_is_no_part_of_it(checkout: Path) -> None:
+    names = [file.name for file in space_files(checkout)]
+    git(checkout.parent, "init")
+    assert [file.name for file in space_files(checkout)] == names
+
+
+def test_a_repository_that_git_cannot_read_is_refused_in_its_words(checkout: Path) -> None:
+    (checkout / ".git").write_text("gitdir: nowhere")
+    with pytest.raises(HubError, match=r"private files could be uploaded: fatal: .*nowhere"):
+        space_files(checkout)
 
 
 def test_the_space_arrives_as_it_is_here(checkout: Path, hub: Hub) -> None:
@@ -124,14 +159,27 @@ def test_settings_that_are_none_are_refused_in_words(
         ("README.md", "sdk: gradio", "sdk: docker", "`sdk` is gradio"),
         ("README.md", "---\n", "", "`sdk` is gradio"),
         ("README.md", "app_file: app.py", "app_file: main.py", "`main.py`, which is missing"),
+        ("README.md", r"(sdk_version:) .*", r"\1 5.1.0", r"`sdk_version` is ==[\d.]+, got '5.1.0'"),
+        ("README.md", r"sdk_version: .*\n", "", r"`sdk_version` is ==[\d.]+, got None"),
+        ("README.md", r"(python_version:) .*", r"\1 3.9", r"`python_version` is >=3.11, got 3.9"),
+        ("README.md", r"(python_version:) .*", r"\1 new", r"`python_version` is .*, got 'new'"),
+        ("README.md", r"python_version: .*\n", "", r"`python_version` is >=3.11, got None"),
         ("requirements.txt", "typer==", "typo==", "differ in typer, typo"),
+        ("requirements.txt", "gradio==.*", "gradio==5.0.0", "differ in gradio;"),
+        ("requirements.txt", "torch>=.*", "torch>=1", "differ in torch;"),
+        ("requirements.txt", "torch>=.*", "torch", "differ in torch;"),
+        ("requirements.txt", "torch>=.*", "torch>=!", "cannot be read: `torch>=!`"),
+        ("app.py", "import os\n", "import os os\n", "app.py, line 3, is no Python: invalid syntax"),
+        ("ui/build.py", "def ", "def\0 ", "ui/build.py.* is no Python"),
     ],
 )
 def test_what_would_not_start_is_not_uploaded(
     file: str, old: str, new: str, message: str, checkout: Path, hub: Hub
 ) -> None:
     path = checkout / file
-    path.write_text(path.read_text().replace(old, new))
+    text, count = re.subn(old, new, path.read_text())
+    assert count, "the test changes nothing"
+    path.write_text(text)
     with pytest.raises(HubError, match=message):
         check_space(checkout)
     assert deploy("--root", checkout, "--token", TOKEN).exit_code == 1
