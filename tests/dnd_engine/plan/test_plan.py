@@ -1,6 +1,7 @@
 """A plan's counts are those of the real modules, and its formulas those of real runs."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import CliRunner
 
+from dnd_engine.charts import short
 from dnd_engine.cli import app
 from dnd_engine.errors import ConfigError, LayoutError
 from dnd_engine.files import asset_path
@@ -392,3 +394,39 @@ def test_the_page_shows_the_table_that_the_command_computes() -> None:
     machine = read_hardware()["h100"]
     made = [make_plan(name, LoRASpec(), machine, Workload()) for name in shipped_shapes()]
     assert markdown(made) in PAGE.read_text(encoding="utf-8"), markdown(made)
+
+
+RECIPES = Path(__file__).parents[3] / "assets" / "recipes" / "bases"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_what_a_recipe_says_it_needs_is_what_the_plan_that_it_names_says(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    said = " ".join(line.removeprefix("# ") for line in text.splitlines() if line[0] == "#")
+    (command,) = re.findall(r"`dnd (plan [^`]*)`", said)
+    named = CliRunner().invoke(app, [*command.split(), "--hardware", HERE, "--json"])
+    assert named.exit_code == 0, named.output
+    (made,) = json.loads(named.stdout)["plans"]
+    assert made["base"] == values["base"]
+    figures = {f["key"]: f["value"] for f in made["figures"]}
+    (memory,) = re.findall(r"[Nn]eeds ([\d.]+) GB of memory", said)
+    (card,) = re.findall(r"a GPU with (\d+) GB or more", said)
+    if path.stem.endswith("paper"):  # of which only the decoder has a plan
+        assert memory == short(figures["paper_training_memory_gb"])
+        assert float(memory) < 0.9 * int(card)
+        return
+    amounts = ("steps", "tasks_per_step", "row_tokens")
+    assert [made["workload"][key] for key in amounts] == [values[key] for key in amounts]
+    assert made["r"] == values["r"]
+    assert memory == short(figures["training_memory_gb"])
+    usual = [size for size in (4, 8, 12, 16, 24, 32, 40) if 0.9 * size >= float(memory)]
+    assert int(card) == max(8, usual[0]), "no smaller card holds it"
+    for hours in re.findall(r"([\d.]+) hours on two CPU cores", said):
+        assert hours == f"{figures['training_seconds'] / 3600:.1f}"
+
+
+def test_the_steps_of_a_plan_are_those_of_the_shipped_generators_runs() -> None:
+    runs = ("smollm2-135m.yaml", "smollm2-135m-longer.yaml")
+    steps = [yaml.safe_load((RECIPES.parent / run).read_text())["steps"] for run in runs]
+    assert Workload().steps == sum(steps)
