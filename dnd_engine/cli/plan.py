@@ -42,7 +42,7 @@ def plan(
     from dnd_engine.plan.hardware import read_hardware
     from dnd_engine.plan.pictures import draw
     from dnd_engine.plan.shapes import read_shape, shipped_shapes
-    from dnd_engine.plan.words import listing, table
+    from dnd_engine.plan.words import ASSUMPTIONS, listing, table
 
     check_plot(plot)
     machines = read_hardware(hardware_file)
@@ -65,7 +65,7 @@ def plan(
     if plot is not None:
         write_text(plot, draw(made))
     show(
-        {"plans": [one.to_json() for one in made]},
+        {"plans": [one.to_json() for one in made], "assumptions": ASSUMPTIONS},
         as_json,
         listing(made[0]) if len(made) == 1 else table(made),
     )

@@ -23,7 +23,7 @@ _CHARTS: tuple[tuple[str, str, Callable[[float], str], tuple[_Series, ...]], ...
     ),
     (
         "Wall time",
-        "all machines that hold it at work",
+        "if the machines that hold it could share it",
         clock,
         (
             ("paper_training_seconds", "the paper's training", "other"),

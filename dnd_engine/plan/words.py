@@ -10,7 +10,9 @@ _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "
 ASSUMPTIONS = (
     "Assumed: the shares of peak speed that GPUs reach, prices, the same recipe for every size "
     "(whether a large base needs more steps is not known), and machines that share work without "
-    "loss. Not counted: encoding prompts, failed runs, people."
+    "loss. Not counted: encoding prompts, failed runs, people. Figures for several machines are "
+    "what it would cost to split the base between them. This program cannot split it: each process "
+    "holds the whole base."
 )
 
 
