@@ -44,7 +44,9 @@ _MAX_AXES = 4
 
 _ARRAY, _STRING = gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.STRING
 
-_WIDTHS = {kind: np.dtype(of).itemsize for kind, of in gguf.GGUFReader.gguf_scalar_to_np.items()}
+_WIDTHS: dict[int, int] = {
+    kind: np.dtype(of).itemsize for kind, of in gguf.GGUFReader.gguf_scalar_to_np.items()
+}
 """Bytes of a number or a truth value, by its type."""
 
 _CUT = "its header goes on past the end of the file"
@@ -255,7 +257,7 @@ def convert(path: Path, folder: Path, header: GGUFHeader) -> None:
         with torch.device("meta"):
             shapes = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         _check_tensors(path, header, shapes)
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,
             config=config,
             dtype=torch.bfloat16,
@@ -263,6 +265,7 @@ def convert(path: Path, folder: Path, header: GGUFHeader) -> None:
             output_loading_info=True,
             **place,
         )
+        model, report = loaded  # its type tells of the model alone
         tokenizer = AutoTokenizer.from_pretrained(path.parent, **place)
     except AssetError:
         raise

@@ -123,7 +123,8 @@ def test_numbers_that_were_not_measured_are_none_never_zero() -> None:
     assert made.substitution == {}
     assert made.similarity is None
     assert made.retention == {}
-    assert made.ordinary == made.skills == {}
+    assert made.ordinary == {}
+    assert made.skills == {}
     assert made.cosine == Cosine()
     assert line.unit == "items"
 
