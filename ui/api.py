@@ -41,7 +41,7 @@ from dnd_engine.prompts.buckets import Bucket, check_buckets, memory_faults
 from dnd_engine.prompts.files import PromptFile, from_texts, read_prompt_file
 from dnd_engine.prompts.words import display_name
 from ui.engine_calls import LANES, EngineCalls
-from ui.faults import told
+from ui.faults import public_words
 from ui.gradio_private import caller_left
 from ui.state import SessionFiles
 from ui.traffic import sender_of
@@ -204,7 +204,7 @@ def _endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(_faults(method.__name__, error), print_exception=False) from error
         except DndError as error:
             # Whoever calls a program's API is not known to be the owner.
-            words = told(error, method.__name__, self._files.hidden)
+            words = public_words(error, method.__name__, self._files.redacted)
             raise gr.Error(words, print_exception=False) from error
         # Gradio recognises files in plain values only.
         if isinstance(result, FileData):

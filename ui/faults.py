@@ -42,7 +42,7 @@ def fault_words(error: BaseException) -> str:
     return _("Something broke that should not have. The app's log has the details; try again.")
 
 
-def told(error: DndError, doing: str, hidden: Callable[[str], str]) -> str:
+def public_words(error: DndError, doing: str, redact: Callable[[str], str]) -> str:
     """Return the message of an error for people who do not run the app.
 
     What the system refused, such as a write, gets a reference: its message names folders of the
@@ -51,10 +51,10 @@ def told(error: DndError, doing: str, hidden: Callable[[str], str]) -> str:
     Args:
         error: The error.
         doing: Name of what failed, for the log.
-        hidden: Removes secret folders from a message.
+        redact: Removes secret folders from a message.
     """
     refused = _refused(error)
-    return hidden(str(error)) if refused is None else report_fault(refused, doing)
+    return redact(str(error)) if refused is None else report_fault(refused, doing)
 
 
 def _refused(error: BaseException) -> BaseException | None:

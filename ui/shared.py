@@ -16,7 +16,7 @@ from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.training.watch import RunFolder
 from ui.engine_calls import EngineCalls
-from ui.faults import told
+from ui.faults import public_words
 from ui.line import Line
 from ui.markup import TIMES, esc, sentence
 from ui.owner import Owner
@@ -122,8 +122,8 @@ class App:
         self.files.expect(session_hash, num_bytes)
         return ""
 
-    def told(self, session: Session, error: DndError, doing: str) -> str:
-        """Return an error's message for the page of a visit; see `ui.faults.told`.
+    def error_words(self, session: Session, error: DndError, doing: str) -> str:
+        """Return an error's message for the page of a visit; see `ui.faults.public_words`.
 
         Args:
             session: The visit.
@@ -131,7 +131,7 @@ class App:
             doing: Name of what failed, for the log.
         """
         # To the owner, the folder and the advice are of use.
-        return str(error) if session.own else told(error, doing, self.files.hidden)
+        return str(error) if session.own else public_words(error, doing, self.files.redacted)
 
     def note(self, session: Session, made: Made, **found: Any) -> None:
         """Store new results in an adapter's library entry, if it has one; see `Library.update`."""
@@ -142,7 +142,7 @@ class App:
             if made.kept.entry is not None:
                 made.kept.library.update(made.kept.key, **found)
         except LibraryError as error:
-            gr.Warning(esc(self.told(session, error, "note")))
+            gr.Warning(esc(self.error_words(session, error, "note")))
 
     def label(self, made: Made | None) -> str:
         """Return the label of a model: hash and strength of an adapter, or hash of the base.

@@ -759,7 +759,7 @@ class SessionFiles:
         for folder in [folder for folder in list(self._held) if not folder.is_dir()]:
             self._held.pop(folder, None)
 
-    def hidden(self, words: str) -> str:
+    def redacted(self, words: str) -> str:
         """Return a message without the folders in it, whose names are secret."""
         return self._inside.sub(lambda found: "" if found[0][-1] in "\\/" else "…", words)
 

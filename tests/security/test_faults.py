@@ -37,7 +37,7 @@ from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.ui.orders import make
 from ui.canvas import Arrangement, CanvasBucket, CanvasCard
 from ui.engine_calls import EngineCalls
-from ui.faults import GuardedBlocks, fault_words, told
+from ui.faults import GuardedBlocks, fault_words, public_words
 from ui.gate import Gate
 from ui.handlers import Handlers
 from ui.owner import Owner
@@ -269,16 +269,19 @@ def test_a_full_disk_is_told_over_the_api_with_a_reference_and_no_folder() -> No
 def test_what_another_server_refuses_keeps_its_words(error: type[DndError]) -> None:
     found = error("the Hub cannot be reached.")
     found.__cause__ = ConnectionRefusedError("refused")
-    assert told(found, "push", str) == "the Hub cannot be reached."
+    assert public_words(found, "push", str) == "the Hub cannot be reached."
 
 
 def test_words_that_are_no_fault_name_no_folder_either(tmp_path: Path) -> None:
     files = SessionFiles(tmp_path)
     folder = files.folder("s")
     error = ExportError(f"`{folder / 'x.gguf'}` is a folder: no permission in `{folder}`.")
-    assert told(error, "export", files.hidden) == "`x.gguf` is a folder: no permission in `…`."
+    assert (
+        public_words(error, "export", files.redacted)
+        == "`x.gguf` is a folder: no permission in `…`."
+    )
     error.__cause__ = SafetensorError("I/O error: No space left on device (os error 28)")
-    assert FULL in told(error, "export", files.hidden)
+    assert FULL in public_words(error, "export", files.redacted)
 
 
 def test_every_kind_of_fault_has_words_of_its_own() -> None:

@@ -33,7 +33,7 @@ from tests.until import until
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.faults import told
+from ui.faults import public_words
 from ui.handlers import Handlers
 from ui.shared import App
 from ui.stages import Stages
@@ -416,10 +416,10 @@ def test_a_library_that_another_process_holds_is_no_fault_of_the_disk() -> None:
     """A lock's Timeout is an `OSError`, and visitors read that something broke."""
     busy = LibraryError("The library is in use by another process. Try again.")
     busy.__cause__ = Timeout("/secret/lock")
-    assert told(busy, "keep", lambda words: words) == str(busy)
+    assert public_words(busy, "keep", lambda words: words) == str(busy)
     refused = LibraryError("`/secret` cannot be written.")
     refused.__cause__ = PermissionError(errno.EACCES, "denied", "/secret")
-    assert "Reference: " in told(refused, "keep", lambda words: words)
+    assert "Reference: " in public_words(refused, "keep", lambda words: words)
 
 
 def test_synthesis_waits_for_the_engine_with_progress(

@@ -61,7 +61,11 @@ class LibraryEvents:
                 texts=files,
             )
         except DndError as error:
-            return {"keep_told": faults(_("Not kept."), self._app.told(session, error, "library"))}
+            return {
+                "keep_told": faults(
+                    _("Not kept."), self._app.error_words(session, error, "library")
+                )
+            }
         made.kept = Kept(library, entry.key)
         self.look(session, request)
         # Votes were given to the label that stood above the answers.
@@ -124,7 +128,7 @@ class LibraryEvents:
             yield from self._until_ready()
             made = self._load(session, key, request)
         except DndError as error:
-            words = self._app.told(session, error, "library")
+            words = self._app.error_words(session, error, "library")
             yield {**updates, "library_told": faults(_("Not loaded."), words)}
             return
         session.take(made)
@@ -159,7 +163,9 @@ class LibraryEvents:
                 raise LibraryError(_("The adapter is no longer in the library."))
             made = self._load(session, kept[key], request)
         except DndError as error:
-            gr.Warning(esc(self._app.told(session, error, "library")), title=_("Not loaded."))
+            gr.Warning(
+                esc(self._app.error_words(session, error, "library")), title=_("Not loaded.")
+            )
             yield self._compare.sides(session)
             return
         if place == "right":
@@ -231,7 +237,7 @@ class LibraryEvents:
         except DndError as error:
             title = _("<b>{name}</b> was not imported.", name=esc(file.name))
             # The path is one of the server's own.
-            words = self._app.told(session, error, "import").replace(str(file), file.name)
+            words = self._app.error_words(session, error, "import").replace(str(file), file.name)
             yield {"library_told": faults(title, words)}
         else:
             words = _("Kept in the library as <b>{name}</b>.", name=esc(entry.name))
@@ -297,7 +303,7 @@ class LibraryEvents:
             key = changed.key if changed is not None else None
         except DndError as error:
             told_of = faults(
-                _("The library is unchanged."), self._app.told(session, error, "library")
+                _("The library is unchanged."), self._app.error_words(session, error, "library")
             )
         # On the workbench, it may name an adapter that is no longer in the list.
         return {"library_told": told_of, "keep_told": "", **self.listed(session, request, key)}
@@ -329,7 +335,7 @@ class LibraryEvents:
         except LibraryError as error:
             return {
                 "library_told": faults(
-                    _("The library is unchanged."), self._app.told(session, error, "library")
+                    _("The library is unchanged."), self._app.error_words(session, error, "library")
                 )
             }
         entry = next((e for e in entries if e.key == chosen), entries[0] if entries else None)
@@ -373,7 +379,7 @@ class LibraryEvents:
                 recipe = entry.recipe.save(folder / f"recipe-{entry.key}.json")
             except RecipeError as error:
                 # On a full disk, adapters can still be listed and deleted.
-                gr.Warning(esc(self._app.told(session, error, "recipe")))
+                gr.Warning(esc(self._app.error_words(session, error, "recipe")))
             else:
                 self._app.files.supersede(recipe, "recipe-*.json")
         return {

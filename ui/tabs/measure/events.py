@@ -126,7 +126,7 @@ class MeasureEvents:
             run.stages.interrupt()
             raise
         except DndError as error:
-            run.stages.finish("failed", sentence(self._app.told(session, error, run.kind)))
+            run.stages.finish("failed", sentence(self._app.error_words(session, error, run.kind)))
         # After a failure this changes nothing, because only the first end counts.
         self._finish(run, "stopped" if run.stop.is_set() else "done")
         self._note_scores(session)
@@ -180,7 +180,7 @@ class MeasureEvents:
             for _tick in self._adapter.finish_check(session, made, request):
                 pass
         except DndError as error:
-            words = self._app.told(session, error, "take_trained")
+            words = self._app.error_words(session, error, "take_trained")
             yield {"measure_take_told": faults(_("Not taken to the Workbench."), words)}
             return
         session.take(made)
@@ -259,7 +259,7 @@ class MeasureEvents:
                 for _tick in self._adapter.finish_check(session, made, request):
                     pass
             except DndError as error:
-                words = self._app.told(session, error, "take_trained")
+                words = self._app.error_words(session, error, "take_trained")
                 return {"measure_take_told": faults(_("Not taken to the Workbench."), words)}
             session.shelve(made)
             names.append(f"<b>{esc(lora.name)}</b> <code>{esc(lora.sha256[:8])}</code>")

@@ -58,7 +58,7 @@ class AdapterEvents:
         try:
             made.inspection = self._app.calls.inspect(made.original, made.buckets)
         except DndError as error:
-            made.check_failed = sentence(self._app.told(session, error, "check"))
+            made.check_failed = sentence(self._app.error_words(session, error, "check"))
             updates = checked(made)
         else:
             if made.buckets:
@@ -102,7 +102,7 @@ class AdapterEvents:
                 else:
                     made.proof = what
         except DndError as error:
-            failed = self._app.told(session, error, "prove")
+            failed = self._app.error_words(session, error, "prove")
             updates["proof"] = proof_html(None, failed=failed)
         else:
             self._put_on_card(session, made)
@@ -156,7 +156,7 @@ class AdapterEvents:
         except DndError as error:
             return {
                 "download": gr.DownloadButton(_("No zip"), interactive=False),
-                "warning": error_notice(self._app.told(session, error, "prepare_download")),
+                "warning": error_notice(self._app.error_words(session, error, "prepare_download")),
             }
         if made.adapter is not wanted:
             return {}  # the slider moved again; its next event follows

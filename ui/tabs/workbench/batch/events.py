@@ -80,7 +80,7 @@ class BatchEvents:
                 for _step in self._some(batch, first, asking):
                     yield {"batch_table": batch_html(batch)}
         except DndError as error:
-            batch.error = self._app.told(session, error, "batch")
+            batch.error = self._app.error_words(session, error, "batch")
         batch.running = False
         yield {"batch_table": batch_html(batch)}
 

@@ -286,7 +286,7 @@ class CompareEvents:
                 for _step in self._stream(session, places, sampling, stop):
                     yield self.panes(session)
         except DndError as error:
-            turn.error = self._app.told(session, error, "answer")
+            turn.error = self._app.error_words(session, error, "answer")
         # Otherwise the turn was stopped and asked again, and its new answers must not be ended.
         if session.stop_chat is stop:
             turn.stop()

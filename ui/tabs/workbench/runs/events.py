@@ -124,7 +124,7 @@ class RunEvents:
         except Stopped:
             stages.finish("stopped")
         except DndError as error:
-            stages.finish("failed", sentence(self._app.told(session, error, run.kind)))
+            stages.finish("failed", sentence(self._app.error_words(session, error, run.kind)))
         else:
             stages.finish("done")
             if run.kind == "imprint":

@@ -80,7 +80,7 @@ class ExportEvents:
                 else:
                     done = step  # a last tick may still follow
         except DndError as error:
-            done = {"export_told": faults(failed, self._app.told(session, error, "export"))}
+            done = {"export_told": faults(failed, self._app.error_words(session, error, "export"))}
         if session.made is not made or made.adapter is not adapter:
             done = nothing_exported()  # the shown export must belong to the current adapter
         yield {**done, "export": gr.Button(interactive=True)}

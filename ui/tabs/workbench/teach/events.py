@@ -80,7 +80,7 @@ class TeachEvents:
                 if step is not None and step[0] == "result":
                     found = step[1]
         except DndError as error:
-            words = self._app.told(session, error, "propose")
+            words = self._app.error_words(session, error, "propose")
             yield {**_proposable(), "teach_told": faults(_("No answers."), words)}
             return
         # Another adapter was selected; these would be answers to its predecessor's prompts.

@@ -48,6 +48,8 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         **QUIET,
     )
     proposed.failure(**page.does(on.propose_broke, "teach_told teach_propose"), **AT_ONCE)
+    # Labels may have been chosen meanwhile.
+    proposed.then(**labels, **AT_ONCE)
     # Once an answer is typed, so that a reload loses none.
     gr.on(
         [answer.blur for answer in panel.answers],
