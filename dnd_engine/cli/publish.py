@@ -25,6 +25,7 @@ from dnd_engine.cli.common import (
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import user_folder
+from dnd_engine.prompts.words import one_line
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
@@ -59,6 +60,12 @@ def publish(
         str | None,
         typer.Option(help="What the server calls the base; default: the adapter's base."),
     ] = None,
+    key: Annotated[
+        str,
+        typer.Option(
+            envvar="DND_SERVER_KEY", show_envvar=True, help="Key of the server; stored nowhere."
+        ),
+    ] = "",
     ask: Annotated[
         str | None, typer.Option(help="Question that proves the adapter is at work.")
     ] = None,
@@ -78,7 +85,7 @@ def publish(
     if to is None and engine is None:
         raise ConfigError("say where to: --to DIR/NAME, --engine ENGINE URL, or both.")
     target = None if engine is None else engine_target(engine[0])
-    server = None if engine is None else Server(engine[1])
+    server = None if engine is None else Server(engine[1], key=key)
     if to is not None and target is not None and not _suits(to, target):
         wanted = "a folder" if not target.suffix else f"a {target.suffix} file"
         raise ConfigError(f"{target.title} reads {wanted}, and `{to}` is none. Change --to.")
@@ -87,6 +94,9 @@ def publish(
             f"servers read folders and .gguf files, and `{to}` is neither. Change --to to DIR/NAME "
             "or NAME.gguf."
         )
+    if server is not None:
+        # Before anything is loaded or written for a server that is not there.
+        server.models()
     find = find_adapter(adapter, library)
     loaded = load_engine(config)
     own = at_strength(strength, find(loaded))
@@ -200,6 +210,12 @@ def _words(
         *lines,
         f"{published.url} answers with it: put {json.dumps(dict(published.request))} into a "
         "request.",
-        f"Base:    {published.base_answer}",
-        f"Adapter: {published.adapted_answer}",
+        # A server's words may hold line breaks, and escape sequences of a terminal.
+        *(
+            f"{who} {one_line(' '.join(said.split()))}"
+            for who, said in (
+                ("Base:   ", published.base_answer),
+                ("Adapter:", published.adapted_answer),
+            )
+        ),
     ]

@@ -5,14 +5,16 @@ adapter answer the same question, and their answers must differ by more than two
 base.
 """
 
+import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dnd_engine.errors import ConfigError, PublishError
-from dnd_engine.serving.server import Server, difference
+from dnd_engine.prompts.words import one_line
+from dnd_engine.serving.server import KEY_REFUSED, Reply, Server, difference
 
 QUESTION = "Summarize in one word: The delivery was late, and the box was broken."
 """Default question of the verification."""
@@ -21,6 +23,8 @@ _MIN_GAP = 1e-3
 """Minimum difference of log-probabilities that counts: servers round to bfloat16."""
 _NOISE = 3
 """Required ratio to the difference between two answers of the base."""
+_NOT_FOUND = re.compile(r"not found|no adapter found|can.t find|no such file|not exist", re.I)
+"""Words of a server that finds no adapter at a path, whatever its status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,8 @@ def _vllm(server: Server, offer: Offer) -> Published:
     listed = _serves(server, offer.base_id, f"vllm serve {offer.base_id} --enable-lora")
     name, base_id, path = offer.name, offer.base_id, offer.path
     # vLLM refuses to load a name twice, even if the files have changed.
-    if name in listed:
+    replaced = name if name in listed else ""
+    if replaced:
         _refused(server.post("/v1/unload_lora_adapter", {"lora_name": name}), server, "unload")
     reply = server.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
     # vLLM also answers 404 if it finds no adapter in the folder, and then says so.
@@ -98,7 +103,7 @@ def _vllm(server: Server, offer: Offer) -> Published:
             "VLLM_PLUGINS=lora_filesystem_resolver "
             f"VLLM_LORA_RESOLVER_CACHE_DIR={shlex.quote(str(offer.place.resolve().parent))}."
         )
-    _refused(reply, server, "load", path)
+    _refused(reply, server, "load", path, replaced)
     found = next((model for model in server.models() if model["id"] == name), None)
     _check_listed(server, name, found is not None)
     assert found is not None
@@ -112,8 +117,9 @@ def _vllm(server: Server, offer: Offer) -> Published:
         )
     if Path(str(root)) != offer.place.resolve():
         raise PublishError(
-            f"`{server.url}` answers `{name}` with another adapter: it lists `{root}`, not "
-            f"`{path}`. Choose another name with --to DIR/NAME, or unload that one."
+            f"`{server.url}` answers `{name}` with another adapter: it lists "
+            f"`{one_line(str(root))}`, not `{path}`. Choose another name with --to "
+            "DIR/NAME, or unload that one."
         )
     return _proven(server, "vllm", base_id, name, {"model": name}, offer.question)
 
@@ -124,8 +130,9 @@ def _sglang(server: Server, offer: Offer) -> Published:
     name, base_id, path = offer.name, offer.base_id, offer.path
     values = {"lora_name": name, "lora_path": path}
     reply = server.post("/load_lora_adapter", values)
-    loaded = _loaded(reply.body)
+    loaded, replaced = _loaded(reply.body), ""
     if loaded.get(name, path) != path:
+        replaced = name
         # SGLang keeps the first adapter of a name, and reports its path.
         _refused(server.post("/unload_lora_adapter", {"lora_name": name}), server, "unload")
         reply = server.post("/load_lora_adapter", values)
@@ -138,13 +145,15 @@ def _sglang(server: Server, offer: Offer) -> Published:
     success = reply.body.get("success", True) if isinstance(reply.body, dict) else True
     # Loading the same path again is refused too, which is no failure.
     if loaded.get(name) != path:
-        _refused(reply, server, "load", path)
+        _refused(reply, server, "load", path, replaced)
         if not success:
-            raise PublishError(f"`{server.url}` did not load `{path}`: {reply.message}.")
+            raise PublishError(
+                f"`{server.url}` did not load `{path}`: {reply.message}.{_gone(replaced)}"
+            )
     if loaded.get(name, path) != path:
         raise PublishError(
-            f"`{server.url}` answers `{name}` with another adapter: `{loaded[name]}`, not `{path}`."
-            " Choose another name with --to DIR/NAME, or unload that one."
+            f"`{server.url}` answers `{name}` with another adapter: `{one_line(loaded[name])}`, "
+            f"not `{path}`. Choose another name with --to DIR/NAME, or unload that one."
         )
     listed = {str(model["id"]) for model in server.models()}
     model = f"{base_id}:{name}"
@@ -175,7 +184,7 @@ def _llama_server(server: Server, offer: Offer) -> Published:
     # comparable.
     found = [number for number, path in paths.items() if Path(path).name == offer.place.name]
     if not found:
-        others = ", ".join(Path(path).name for path in paths.values()) or "none"
+        others = _shown(Path(path).name for path in paths.values()) or "none"
         raise PublishError(
             f"`{server.url}` has not loaded `{offer.place.name}` (loaded: {others}). "
             f"llama-server loads adapters when it starts: start it with `{start}`."
@@ -208,7 +217,7 @@ def _serves(server: Server, base_id: str, start: str) -> set[str]:
     listed = {str(model["id"]) for model in server.models()}
     if base_id not in listed:
         raise PublishError(
-            f"`{server.url}` serves {', '.join(sorted(listed)) or 'nothing'}, and the adapter was "
+            f"`{server.url}` serves {_shown(listed) or 'nothing'}, and the adapter was "
             f"made for `{base_id}`. Start `{start}`, or publish with --served NAME if the server "
             "calls the same model by another name."
         )
@@ -221,12 +230,28 @@ def _loaded(body: Any) -> dict[str, str]:
     return {str(name): str(path) for name, path in found.items()} if isinstance(found, dict) else {}
 
 
-def _refused(reply: Any, server: Server, what: str, path: str = "") -> None:
-    if reply.status != 200:
-        of = f" `{path}`. The server must see that folder" if path else ""
-        raise PublishError(
-            f"`{server.url}` did not {what} the adapter ({reply.status}: {reply.message}){of}."
-        )
+def _refused(reply: Reply, server: Server, what: str, path: str = "", replaced: str = "") -> None:
+    if reply.status == 200:
+        return
+    way = ""
+    if reply.status in KEY_REFUSED:
+        way = " Give the server's key with --key."
+    elif path and (reply.status == 404 or _NOT_FOUND.search(reply.message)):
+        way = f" The server must see that folder: `{path}`."
+    raise PublishError(
+        f"`{server.url}` did not {what} the adapter ({reply.status}: {reply.message}).{way}"
+        f"{_gone(replaced)}"
+    )
+
+
+def _gone(replaced: str) -> str:
+    """Say that the server has unloaded an earlier adapter of this name, if it has."""
+    return f" It no longer has the earlier adapter `{replaced}`, either." if replaced else ""
+
+
+def _shown(names: Iterable[str]) -> str:
+    """List names that a server sent, without escape sequences of a terminal."""
+    return ", ".join(one_line(name) for name in sorted(names))
 
 
 def _check_listed(server: Server, name: str, listed: bool) -> None:
@@ -249,14 +274,21 @@ def _proven(
     """Verify the adapter's effect by asking the base twice and the adapter once.
 
     Raises:
-        PublishError: If the adapter answers like the base.
+        PublishError: If the adapter answers like the base, or as differently as the base itself.
     """
     first, again = (server.ask(base, question, base_extra) for _ in range(2))
     adapted = server.ask(model, question, request)
     found, noise = difference(first, adapted), difference(first, again)
     if found <= max(_MIN_GAP, _NOISE * noise):
+        as_model = f"as `{one_line(model)}`"
+        if _NOISE * noise > _MIN_GAP:
+            raise PublishError(
+                f"`{server.url}` answers {question!r} differently each time as its base, so its "
+                f"answer {as_model} shows nothing. Ask something with --ask that the base always "
+                "answers alike."
+            )
         raise PublishError(
-            f"`{server.url}` answers {question!r} as `{model}` exactly as its base does, so the "
+            f"`{server.url}` answers {question!r} {as_model} exactly as its base does, so the "
             "adapter is loaded but not at work, or it leaves this question alone. Ask something "
             "that it should change with --ask."
         )

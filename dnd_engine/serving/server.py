@@ -15,6 +15,7 @@ import httpx
 
 from dnd_engine.errors import PublishError, RemoteError
 from dnd_engine.limits import FIXED
+from dnd_engine.prompts.words import one_line
 from dnd_engine.serving.address import base_url, check_encrypted
 
 ANSWER_TOKENS = 24
@@ -26,6 +27,8 @@ of two infinities is no number. Source: OpenAI's API and vLLM, which both say -9
 _SHOWN = 300
 """Maximum characters of a server's message to quote."""
 _CONNECT_SECONDS = 10.0
+KEY_REFUSED = (401, 403)
+"""Statuses of a server that wants a key, or another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Reply:
             error = body.get("error", body)
             inner = error.get("message") if isinstance(error, dict) else error
             body = inner or body.get("error_message") or body.get("detail") or body
-        words = " ".join(cleaned(str(body)).split())
+        # Escape sequences of a terminal are not for the user.
+        words = one_line(" ".join(cleaned(str(body)).split()))
         # Before the cut below, which could leave half of the key.
         words = words.replace(self.key, "…") if self.key else words
         return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
@@ -113,9 +117,11 @@ class Server:
         reply = self.get("/v1/models")
         data = reply.body.get("data") if isinstance(reply.body, dict) else None
         if reply.status != 200 or not isinstance(data, list):
+            way = "Expected the list of an OpenAI-compatible server; check the address and the port"
+            if reply.status in KEY_REFUSED:
+                way = "Give the server's key, or check the one you gave"
             raise RemoteError(
-                f"`{self.url}/v1/models` answered {reply.status}: {reply.message}. Expected the "
-                "list of an OpenAI-compatible server; check the address and the port.",
+                f"`{self.url}/v1/models` answered {reply.status}: {reply.message}. {way}.",
                 status=reply.status,
             )
         return [model for model in data if isinstance(model, dict) and "id" in model]
@@ -148,7 +154,7 @@ class Server:
             return Said(text, first)
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise PublishError(
-                f"`{self.url}` was asked as model `{model}` and answered {reply.status}: "
+                f"`{self.url}` was asked as model `{one_line(model)}` and answered {reply.status}: "
                 f"{reply.message}. The adapter is loaded, but it cannot be shown to work."
             ) from error
 

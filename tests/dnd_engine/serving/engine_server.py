@@ -24,12 +24,13 @@ class EngineServer(ThreadingHTTPServer):
         kind: vllm, sglang or llama-server.
         base_id: What it calls its base.
         fault: What is wrong with it; empty for nothing.
+        key: What its requests must carry; empty for none.
     """
 
-    def __init__(self, kind: str, base_id: str, fault: str = "") -> None:
+    def __init__(self, kind: str, base_id: str, fault: str = "", key: str = "") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.kind, self.base_id, self.fault = kind, base_id, fault
+        self.kind, self.base_id, self.fault, self.key = kind, base_id, fault, key
         self.adapters: dict[str, str] = {}
         """Name to path; of llama-server, the files it was started with."""
         self.listed: list[Any] | None = None
@@ -54,6 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, what: str, values: Any) -> tuple[int, Any]:
         server = self.server
         server.asked.append((what, values))
+        if server.key and self.headers["authorization"] != f"Bearer {server.key}":
+            return 401, {"error": "Unauthorized"}
         if what == "GET /v1/models":
             return self._models()
         if what == "POST /v1/chat/completions":
@@ -77,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         if server.fault == "no list":
             return 404, "<html>nginx</html>"
+        if server.fault == "escapes":
+            return 200, {"data": [{"id": "\x1b]0;owned\x07\x1b[2Jevil"}]}
         data: list[dict[str, Any]] = [{"id": server.base_id, "root": server.base_id}]
         if server.fault != "not listed" and server.kind != "llama-server":
             data += [{"id": name, "root": path} for name, path in server.adapters.items()]
@@ -86,6 +91,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _load(self, name: str, path: str) -> tuple[int, Any]:
         server = self.server
+        late = server.fault == "no rank after" and not server.adapters
+        if server.fault == "no rank" or late:
+            error = "LoRA rank 64 is greater than max_lora_rank 16"
+            if server.kind == "sglang":
+                return 400, self._sglang(False, error)
+            return 400, {"error": {"message": error}}
+        if server.fault == "no access":
+            return 401, {"error": "Unauthorized"}
         if not (Path(path) / "adapter_config.json").is_file():
             error = f"No adapter found for {path}"
             if server.kind == "sglang":
@@ -114,6 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
         if weights is not None and server.fault not in ("ignores", "ruled out"):
             moved = hashlib.sha256(weights).digest()[0] / 256 + 0.1
         text = "Sorry!" if moved and server.fault != "same words" else BASE_TEXT
+        if server.fault == "random":
+            text = f"Answer {server.num_answers}."
+        if server.fault == "escaped answer":
+            text = f"\x1b[2J{text}\nYes."
         first = [
             {"token": "Late", "logprob": -0.3 - moved + wobble},
             {"token": "Broken", "logprob": -1.9 + moved + wobble},
@@ -151,9 +168,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_engine(kind: str, base_id: str, fault: str = "") -> Iterator[EngineServer]:
+def running_engine(
+    kind: str, base_id: str, fault: str = "", key: str = ""
+) -> Iterator[EngineServer]:
     """A server that answers while the `with` block runs."""
-    with EngineServer(kind, base_id, fault) as server:
+    with EngineServer(kind, base_id, fault, key) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield server

@@ -129,6 +129,11 @@ FAULTS = [
     *((kind, "ignores", "exactly as its base does") for kind in FOLDERS),
     ("vllm", "ruled out", "exactly as its base does"),
     ("vllm", "other form", "it cannot be shown to work"),
+    *((kind, "random", "differently each time as its base") for kind in FOLDERS),
+    *(
+        (kind, "no access", "(401: Unauthorized). Give the server's key with --key.")
+        for kind in FOLDERS
+    ),
     *((kind, "not listed", "/v1/models does not list it") for kind in FOLDERS),
     *((kind, "no list", "/v1/models` answered 404") for kind in FOLDERS),
     *((kind, "no chat", "out of memory") for kind in FOLDERS),
@@ -164,11 +169,60 @@ def test_a_server_that_cannot_see_the_folder_says_so(
     assert "The server must see that folder" in made.output
 
 
-def test_no_server_at_all_is_said_with_its_address(adapter: Path) -> None:
+def test_no_server_at_all_is_said_with_its_address(adapter: Path, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     made = publish(adapter, "--engine", "vllm", url)
     assert made.exit_code == 1
     assert f"no server answers at `{url}`" in made.output
+    assert not (tmp_path / "data").exists(), "nothing was written for it"
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_failed_replacement_says_that_the_earlier_adapter_is_gone(
+    kind: str, adapter: Path, base_id: str
+) -> None:
+    with running_engine(kind, base_id, "no rank") as server:
+        made = publish(adapter, "--engine", kind, server.url)
+        assert made.exit_code == 1
+        assert "is greater than max_lora_rank 16" in made.output
+        # Neither is the reason here.
+        assert "must see that folder" not in made.output
+        assert "no longer has" not in made.output
+    with running_engine(kind, base_id) as server:
+        server.adapters = {"made": "/elsewhere/old"}
+        server.fault = "no rank after" if kind == "sglang" else "no rank"
+        made = publish(adapter, "--engine", kind, server.url)
+        assert made.exit_code == 1
+        assert "It no longer has the earlier adapter `made`, either." in made.output
+        assert server.adapters == {}
+
+
+def test_a_server_with_a_key_is_reached_with_it(
+    adapter: Path, base_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_engine("vllm", base_id, key="sk-1") as server:
+        to = ("--engine", "vllm", server.url)
+        refused = publish(adapter, *to)
+        assert refused.exit_code == 1
+        assert "Give the server's key, or check the one you gave." in refused.output
+        assert publish(adapter, *to, "--key", "sk-1").exit_code == 0
+        monkeypatch.setenv("DND_SERVER_KEY", "sk-1")
+        made = publish(adapter, *to)
+    assert made.exit_code == 0, made.output
+    assert "sk-1" not in made.output
+
+
+@pytest.mark.parametrize(
+    ("fault", "shown"), [("escapes", "evil"), ("escaped answer", "Sorry! Yes.")]
+)
+def test_a_server_cannot_send_escape_sequences_to_the_terminal(
+    fault: str, shown: str, adapter: Path, base_id: str
+) -> None:
+    with running_engine("vllm", base_id, fault) as server:
+        made = publish(adapter, "--engine", "vllm", server.url)
+    assert shown in made.output
+    assert "\x1b" not in made.output
+    assert "\x07" not in made.output
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
@@ -177,7 +231,7 @@ def test_a_server_of_another_base_is_refused(kind: str, adapter: Path) -> None:
         made = publish(adapter, "--engine", kind, server.url)
         assert made.exit_code == 1
         assert "serves another/base" in made.output
-        assert [what for what, _ in server.asked] == ["GET /v1/models"], "nothing was loaded"
+        assert {what for what, _ in server.asked} == {"GET /v1/models"}, "nothing was loaded"
 
 
 @pytest.mark.parametrize(
