@@ -16,6 +16,10 @@ from dnd_engine.limits import FIXED
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
 """The seven linear layers of a Llama-style block, in the authors' token order."""
 
+OUTPUT_LAYER = "lm_head"
+OUTSIDE_BLOCKS = (OUTPUT_LAYER, "model.embed_tokens")
+"""Paths of the layers outside of the blocks, which no generated LoRA adapts."""
+
 TokenScheme = Literal["plain", "standardised"]
 """How a weight token stores numbers (see `weight_tokens`)."""
 

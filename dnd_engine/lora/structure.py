@@ -20,7 +20,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from dnd_engine.errors import AdapterError
-from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.lora.layout import OUTPUT_LAYER, OUTSIDE_BLOCKS, LoRALayout
 from dnd_engine.lora.provenance import FILES, validation_words
 from dnd_engine.lora.reader import read_files
 
@@ -30,16 +30,14 @@ _MAGNITUDE = re.compile(_PREFIX + r"(.+)\.lora_magnitude_vector(?:\.weight)?")
 _BIAS_OF_B = re.compile(_PREFIX + r"(.+)\.lora_B\.bias")
 _TOKENS = re.compile(_PREFIX + r".+\.token_adapter\.trainable_tokens_delta")
 _EMBEDDING = re.compile(_PREFIX + r".+\.lora_embedding_[AB]")
+_EMBEDDINGS = "|".join(path.rpartition(".")[2] for path in OUTSIDE_BLOCKS)
 _BASE = re.compile(
-    _PREFIX
-    + r"(?!.*\.lora_)(?:.+\.bias|(?:.+\.)?(?:embed_tokens|lm_head)(?:\.base_layer)?\.weight)"
+    _PREFIX + rf"(?!.*\.lora_)(?:.+\.bias|(?:.+\.)?(?:{_EMBEDDINGS})(?:\.base_layer)?\.weight)"
 )
 """Parameters of the base that PEFT saves beside a LoRA, and replaces when it loads one."""
 _SHOWN = 3
 _CONFIG, _WEIGHTS = FILES[:2]
 _Value = TypeVar("_Value")
-_OUTSIDE_BLOCKS = ("lm_head", "model.embed_tokens")
-"""Layers that every base has, and no layout."""
 _BAD_PATTERN = (re.error, OverflowError, RecursionError)
 """Errors of a text that is no regular expression, or of one too long to be one."""
 
@@ -258,7 +256,7 @@ def _idle(
     if whole and num_zero == len(whole):
         yield "A or B is all zeros in every layer, so the base stays as it is"
     if layout is not None:
-        known = {*_OUTSIDE_BLOCKS, *(target.path for target in layout.targets)}
+        known = {*OUTSIDE_BLOCKS, *(target.path for target in layout.targets)}
         yield from _said([p for p in whole if p not in known], "that the base does not have")
 
 
@@ -328,7 +326,7 @@ def _is_target(place: str, targets: Sequence[str] | None) -> bool:
     if isinstance(targets, str):
         if targets.lower() == "all-linear":
             # PEFT leaves out the layer that makes the model's output.
-            return place != "lm_head"
+            return place != OUTPUT_LAYER
         try:
             return re.fullmatch(targets, place) is not None
         except _BAD_PATTERN:
