@@ -288,7 +288,7 @@ class _Costs:
         self, key: str, title: str, flops: float, seconds: float, memory_gb: float
     ) -> Iterator[Figure]:
         cards = max(1, math.ceil(memory_gb / (_USABLE * self.hardware.memory_gb)))
-        note = "" if cards == 1 else f"if {cards} split the base, which this program cannot do"
+        note = "" if cards == 1 else f"if {cards} split the model, which this program cannot do"
         # Cards are assumed to share work without loss: several take less time, and cost as much.
         values = (
             ("flops", "operations", flops, "FLOP", ""),
