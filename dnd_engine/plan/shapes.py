@@ -156,9 +156,9 @@ def _read(path: Path, base: str) -> Mapping[str, Any]:
             f"the config of base `{base}` cannot be read as JSON: {error}. Expected a model's "
             "`config.json`."
         ) from error
-    # Multimodal models nest the language model's sizes one level down.
-    inner = config.get("text_config") if isinstance(config, dict) else None
-    config = inner if isinstance(inner, dict) else config
+    if isinstance(config, dict):
+        # Before sizes are missed: a multimodal model, which training refuses too, nests them.
+        architecture_of(config)
     if not isinstance(config, dict) or "hidden_size" not in config:
         raise ConfigError(
             f"the config of base `{base}` holds no `hidden_size`, so it describes no language "

@@ -15,15 +15,34 @@ from torch import nn
 
 from dnd_engine.errors import TrainingError
 
+_UNSUPPORTED = {
+    "ACCELERATE_USE_FSDP": "--use_fsdp",
+    "ACCELERATE_USE_DEEPSPEED": "--use_deepspeed",
+    "ACCELERATE_USE_MEGATRON_LM": "--use_megatron_lm",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "--use_parallelism_config",
+}
+"""Options of `accelerate launch` that split a model over cards, by the variable that each sets."""
+
 
 class Processes:
     """The processes of this run; one alone unless a launcher says otherwise.
 
     Args:
         environment: Where launchers say how many there are.
+
+    Raises:
+        TrainingError: If the launcher was asked to split the model.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        # Without a word, a base too large for one card would fail for lack of memory.
+        for name, option in _UNSUPPORTED.items():
+            if environment.get(name, "").lower() in ("1", "true", "yes", "y", "on", "t"):
+                raise TrainingError(
+                    f"`{option}` of `accelerate launch` ({name}) splits a model over cards, which "
+                    "training cannot do. Only data parallelism is supported: each process holds "
+                    "the whole base and computes a share of a step's tasks. Start without it."
+                )
         self._state: Any = None
         # torchrun and accelerate both set it.
         if int(environment.get("WORLD_SIZE", "1")) > 1:

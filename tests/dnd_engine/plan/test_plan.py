@@ -299,6 +299,10 @@ def test_a_local_config_serves_as_a_base(tmp_path: Path) -> None:
         ("[]", "no `hidden_size`"),
         ("{", "cannot be read as JSON"),
         (json.dumps({**CONFIG, "vocab_size": None}), "`vocab_size`"),
+        (
+            json.dumps({"model_type": "gemma3", "text_config": CONFIG}),
+            "'gemma3' is not supported; .* It also reads images; take the text-only model",
+        ),
         (json.dumps({**CONFIG, "num_hidden_layers": -1}), "`num_hidden_layers`"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from dnd_engine.errors import TrainingError
-from dnd_engine.training.processes import Processes
+from dnd_engine.training.processes import _UNSUPPORTED, Processes
 from dnd_engine.training.recipe import TrainRecipe
 
 ROOT = Path(__file__).parents[3]
@@ -111,3 +112,23 @@ def test_what_cannot_be_shared_is_refused(objective: str, tasks: int, message: s
     several.check("task_loss", 4)
     with pytest.raises(TrainingError, match=message):
         several.check(objective, tasks)
+
+
+@pytest.mark.parametrize(
+    "option", ["use_fsdp", "use_deepspeed", "use_megatron_lm", "use_parallelism_config"]
+)
+def test_a_launcher_that_splits_the_model_is_refused(option: str) -> None:
+    name = f"ACCELERATE_{option.upper()}"
+    said = rf"`--{option}` .* \({name}\) splits a model .* Only data parallelism is supported"
+    with pytest.raises(TrainingError, match=said):
+        Processes({name: "true"})
+    assert Processes({name: "false"}).count == 1
+
+
+def test_accelerate_sets_the_variables_that_are_looked_for() -> None:
+    """Or an option that it names otherwise would be ignored without a word."""
+    from accelerate.utils import launch
+
+    written = Path(launch.__file__).read_text(encoding="utf-8")
+    found = set(re.findall(r'"(ACCELERATE_USE_\w+)"\] = "true"', written))
+    assert found == set(_UNSUPPORTED)
