@@ -136,6 +136,13 @@ def test_links_lead_somewhere(page: str) -> None:
             assert not heading or heading in anchors(found), f"{page}: {target}"
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    listed = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## More\n")[2]
+    assert {page for page in PAGES if page.startswith("docs/")} <= set(
+        re.findall(r"\]\((docs/[\w-]+\.md)\)", listed)
+    )
+
+
 def anchors(page: Path) -> set[str]:
     """Name the headings of a page as GitHub links to them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)

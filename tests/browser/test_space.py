@@ -1,4 +1,8 @@
-"""The app as a Space starts it: the files of the upload, its packages alone, a home of its own."""
+"""The app much as a Space starts it: the files of the upload, its packages alone, its own home.
+
+Unlike on a Space, files and packages are links to those here, the port is a free one instead of
+7860, and models come from the cache.
+"""
 
 import os
 import subprocess
