@@ -250,23 +250,26 @@ def convert(path: Path, folder: Path, header: GGUFHeader) -> None:
     """
     needed = _COPIES * header.num_parameters * torch.bfloat16.itemsize
     check_memory(needed, f"converting `{path.name}`")
-    # The file's folder may hold the code of something else.
-    place: dict[str, Any] = {"gguf_file": path.name, "trust_remote_code": False}
     try:
-        config = AutoConfig.from_pretrained(path.parent, **place)
+        # The file's folder may hold the code of something else.
+        config: Any = AutoConfig.from_pretrained(
+            path.parent, gguf_file=path.name, trust_remote_code=False
+        )
         with torch.device("meta"):
             shapes = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         _check_tensors(path, header, shapes)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,
+            gguf_file=path.name,
             config=config,
             dtype=torch.bfloat16,
             quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
             output_loading_info=True,
-            **place,
+            trust_remote_code=False,
         )
-        model, report = loaded  # its type tells of the model alone
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, **place)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path.parent, gguf_file=path.name, trust_remote_code=False
+        )
     except AssetError:
         raise
     except Exception as error:  # tokenizers raises nothing narrower
@@ -274,6 +277,7 @@ def convert(path: Path, folder: Path, header: GGUFHeader) -> None:
             f"transformers cannot read `{path}`: {error}. Name the model's Hub id or folder "
             "instead."
         ) from error
+    model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise _lacking(path, missing)
     # transformers refuses `save_pretrained` for a model loaded from GGUF, so copy the weights into
