@@ -50,12 +50,19 @@ from dnd_engine.lora.seen import Seen
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.measure.results import Measurement, MeasureStep
 from dnd_engine.measure.sides import split
-from dnd_engine.models.base import BaseModel, best_device, best_dtype, fingerprint, load_base
+from dnd_engine.models.base import (
+    BaseModel,
+    best_device,
+    best_dtype,
+    fingerprint,
+    load_base,
+    resolve_base,
+)
 from dnd_engine.models.decode import decode
 from dnd_engine.models.encoder import PromptEncoder, PromptMemory
 from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
+from dnd_engine.models.sources import ENCODERS, ResolvedWeights, resolve
 from dnd_engine.models.threads import keep_within_limits
 from dnd_engine.models.turns import patient
 from dnd_engine.progress import Doing, Progress, finish
@@ -213,9 +220,10 @@ class Engine:
         keep_within_limits()
         device = best_device(config.device)
         dtype = best_dtype(device)
-        weights = resolve(
+        weights = resolve_base(
             config.base,
-            BASES,
+            device,
+            dtype,
             config.cache_dir,
             lambda doing, name, fraction: report(doing, fraction, name, "download"),
         )

@@ -26,6 +26,7 @@ from dnd_engine.models.sources import (
     DEFAULT_ENCODER,
     ENCODERS,
     HUB_FILES,
+    WEIGHTS,
     cache_folder,
     first_line,
     known_name,
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 _HUB_SECONDS = 15
 _SHOWN_CHARACTERS = 200
-_WEIGHTS = "*.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +201,7 @@ def _on_hub(base: str) -> Availability:
             f"`{base}` is neither here nor does the Hub say what it is: {first_line(error)}"
         ) from error
     sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
-    weights = sum(size for name, size in sizes.items() if fnmatch.fnmatch(name, _WEIGHTS))
+    weights = sum(size for name, size in sizes.items() if fnmatch.fnmatch(name, WEIGHTS))
     if not weights:
         raise AssetError(f"`{base}` has no .safetensors weights on the Hub; others are not loaded.")
     wanted = [name for name in sizes if any(fnmatch.fnmatch(name, glob) for glob in HUB_FILES)]
@@ -250,4 +250,4 @@ def _supported(revision: CachedRevisionInfo) -> bool:
 
 
 def _weights(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob(_WEIGHTS))
+    return sum(file.stat().st_size for file in folder.glob(WEIGHTS))

@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from dnd_engine.models.attention import layer_kinds, needs_eager
 from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.models.memory import check_memory, weight_bytes
 from dnd_engine.models.own_code import refuse_own_code
-from dnd_engine.models.sources import ResolvedWeights, first_line
+from dnd_engine.models.sources import BASES, OnFraction, ResolvedWeights, first_line, resolve
 
 _ODD_LOGITS: Mapping[str, float | None] = {
     "logits_scaling": 1,
@@ -126,6 +127,65 @@ def read_config(weights: ResolvedWeights) -> dict[str, Any]:
     return values
 
 
+def resolve_base(
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    cache_dir: Path | None = None,
+    on_fraction: OnFraction = lambda doing, name, fraction: None,
+) -> ResolvedWeights:
+    """Find or download a base that `load_base` will load; see `sources.resolve`.
+
+    An unknown architecture, or a base that does not fit, is refused before its weights are
+    downloaded or hashed.
+
+    Raises:
+        AssetError, LayoutError: As `resolve` and `check_base` say.
+    """
+    check = partial(check_base, device=device, dtype=dtype)
+    return resolve(name, BASES, cache_dir, on_fraction, check)
+
+
+def check_base(
+    folder: Path,
+    name: str,
+    num_bytes: int | None = None,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Any:
+    """Check a base before any weight is read.
+
+    Args:
+        folder: Its folder, with `config.json`.
+        name: Its name for messages.
+        num_bytes: Size of its weights as they are stored; None if they are in the folder.
+        device: Device to load it on.
+        dtype: Dtype to load it in.
+
+    Returns:
+        Its config.
+
+    Raises:
+        AssetError: If it has no config that can be read, or does not fit into memory.
+        LayoutError: If its architecture is not supported.
+    """
+    try:
+        config: Any = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(folder, error) from error
+    architecture_of(config.to_dict())
+    if num_bytes is None:
+        needed = weight_bytes(folder, dtype)
+    else:
+        stored = config.dtype if isinstance(config.dtype, torch.dtype) else torch.float32
+        needed = num_bytes * dtype.itemsize // stored.itemsize
+    check_memory(needed, name, device)
+    return config
+
+
 def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype) -> BaseModel:
     """Load a frozen base and its tokenizer from a resolved folder.
 
@@ -134,15 +194,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
             do not come from the output layer alone, or it does not fit into memory.
         LayoutError: If its architecture is not supported.
     """
-    try:
-        config: Any = AutoConfig.from_pretrained(
-            weights.path, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise _unloadable(weights, error) from error
-    # Refuse an unknown architecture and a base that does not fit before any weight is read.
-    architecture_of(config.to_dict())
-    check_memory(weight_bytes(weights.path, dtype), weights.hub_id, device)
+    config = check_base(weights.path, weights.hub_id, device=device, dtype=dtype)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             weights.path,
@@ -158,7 +210,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
             weights.path, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError, SafetensorError, KeyError) as error:
-        raise _unloadable(weights, error) from error
+        raise _unloadable(weights.path, error) from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
         # transformers would initialise missing weights randomly, with only a warning.
@@ -177,10 +229,10 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
     return BaseModel(weights, module.to(device), tokenizer, device)
 
 
-def _unloadable(weights: ResolvedWeights, error: Exception) -> AssetError:
-    refuse_own_code(weights.path, error)
+def _unloadable(folder: Path, error: Exception) -> AssetError:
+    refuse_own_code(folder, error)
     return AssetError(
-        f"`{weights.path}` is no causal language model that can be loaded: {first_line(error)}"
+        f"`{folder}` is no causal language model that can be loaded: {first_line(error)}"
     )
 
 

@@ -12,13 +12,16 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path
 
+import torch
 from filelock import FileLock
-from huggingface_hub import snapshot_download
+from httpx import HTTPError
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
@@ -26,16 +29,27 @@ from safetensors import SafetensorError
 from dnd_engine.errors import AssetError
 from dnd_engine.files import expanded, sha256_of, written_aside
 from dnd_engine.models.gguf_file import convert, read_header
+from dnd_engine.models.memory import check_memory
 from dnd_engine.progress import Doing
 
-HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+WEIGHTS = "*.safetensors"
+"""Weights of a model; other formats are not loaded."""
+
+HUB_FILES = ("*.json", WEIGHTS, "*.txt", "*.model", "*.jinja")
 """Files to download from a Hub repository."""
 
 OnFraction = Callable[[Doing, str, float | None], None]
 """Called with the current operation, its object, and the fraction done."""
 
 
+CheckBase = Callable[[Path, str, int | None], None]
+"""Raises if a base cannot be loaded. Called with its folder, its name, and the size of its weights
+if they are not in the folder yet."""
+
 _STAMP = "source.json"
+
+_HUB_SECONDS = 20
+"""Wait for the Hub's description of a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +128,7 @@ def resolve(
     registry: Registry,
     cache_dir: Path | None = None,
     on_fraction: OnFraction = lambda doing, name, fraction: None,
+    check: CheckBase = lambda folder, name, num_bytes: None,
 ) -> ResolvedWeights:
     """Find or download the model folder that `name` refers to.
 
@@ -122,6 +137,7 @@ def resolve(
         registry: `BASES` or `ENCODERS`.
         cache_dir: Cache for converted weights; None is the user's cache folder.
         on_fraction: Called with the progress of long steps.
+        check: Called before weights are downloaded or hashed, which may take minutes.
 
     Raises:
         AssetError: If the weights are unavailable, damaged, or do not fit on the disk.
@@ -140,11 +156,12 @@ def resolve(
     if folder.suffix.lower() == ".gguf":
         return _resolve_gguf(folder, cache_dir, on_fraction)
     if is_folder:
-        return ResolvedWeights(name, folder, _hash_folder(folder))
+        return _checked(name, folder, check)
     # Clearly a path: a mistyped one must not be sent to the Hub.
     if folder.is_absolute() or name.startswith(("./", "../", "~")):
         raise AssetError(f"no model folder at `{name}`.")
     on_fraction("fetch", name, None)
+    _check_on_hub(name, check)
     try:
         path = Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -153,7 +170,27 @@ def resolve(
             f"`{name}` is neither a known name ({known}) nor a local folder, and the model hub "
             f"did not give it: {first_line(error)}"
         ) from error
-    return ResolvedWeights(name, path, _hash_folder(path))
+    return _checked(name, path, check)
+
+
+def _checked(name: str, folder: Path, check: CheckBase) -> ResolvedWeights:
+    files = sorted(folder.glob(WEIGHTS))
+    if not files:
+        raise AssetError(f"`{folder}` holds no .safetensors weights; other formats are not loaded.")
+    check(folder, name, None)
+    return ResolvedWeights(name, folder, _hash_files(files))
+
+
+def _check_on_hub(name: str, check: CheckBase) -> None:
+    """Check a base by its config and the sizes of its files, before they are downloaded."""
+    try:
+        found = HfApi().model_info(name, files_metadata=True, timeout=_HUB_SECONDS)
+        config = Path(hf_hub_download(name, "config.json"))
+    # The download explains what is wrong, or finds the model in the Hub's cache.
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError):
+        return
+    weights = [file for file in found.siblings or () if fnmatch(file.rfilename, WEIGHTS)]
+    check(config.parent, name, sum(file.size or 0 for file in weights))
 
 
 def cache_folder(cache_dir: Path | None) -> Path:
@@ -249,6 +286,8 @@ def _resolve_gguf(file: Path, cache_dir: Path | None, on_fraction: OnFraction) -
     if not file.is_file():
         raise AssetError(f"no GGUF file at `{file}`.")
     header = read_header(file)
+    # A base takes at least this, converted already or not; hashing it first may take minutes.
+    check_memory(header.num_parameters * torch.bfloat16.itemsize, f"`{file.name}`")
     on_fraction("fetch", file.name, None)
     sha256 = sha256_of(file)
     folder = cache_folder(cache_dir) / f"gguf-{sha256[:16]}"
@@ -324,10 +363,7 @@ def _check_hash(file: Path, expected: str, way_out: str) -> None:
         )
 
 
-def _hash_folder(folder: Path) -> str:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise AssetError(f"`{folder}` holds no .safetensors weights; other formats are not loaded.")
+def _hash_files(files: Sequence[Path]) -> str:
     if len(files) == 1:
         return sha256_of(files[0])
     return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()

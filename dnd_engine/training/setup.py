@@ -22,10 +22,17 @@ from dnd_engine.files import write_whole
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
-from dnd_engine.models.base import BaseModel, best_device, best_dtype, fingerprint, load_base
+from dnd_engine.models.base import (
+    BaseModel,
+    best_device,
+    best_dtype,
+    fingerprint,
+    load_base,
+    resolve_base,
+)
 from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.sources import BASES, ENCODERS, ResolvedWeights, resolve
+from dnd_engine.models.sources import ENCODERS, ResolvedWeights, resolve
 from dnd_engine.tasks.folder import Task, load_tasks
 from dnd_engine.tasks.formats import expand
 from dnd_engine.tasks.label_names import relabelled_tasks
@@ -85,7 +92,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
         torch.set_num_threads(recipe.threads)
     device = best_device()
     dtype = best_dtype(device)
-    base = load_base(resolve(recipe.base, BASES), device, dtype)
+    base = load_base(resolve_base(recipe.base, device, dtype), device, dtype)
     encoder = resolve(recipe.encoder, ENCODERS)
     reader = PromptEncoder(encoder.path, device, dtype)
     _check_first_stage(recipe, reader, encoder.hub_id)

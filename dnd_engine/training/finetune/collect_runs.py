@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import is_leftover, remove_leftovers, sha256_of
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
-from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_base
+from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_base, resolve_base
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.sources import BASES, resolve
 from dnd_engine.tasks.folder import Task, hash_train
 from dnd_engine.training.checkpoint import load_checkpoint, save_checkpoint
 from dnd_engine.training.collection import write_snapshot
@@ -133,7 +132,8 @@ class RunTrainer:
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         self.device = best_device()
-        self.base = load_base(resolve(recipe.base, BASES), self.device, best_dtype(self.device))
+        dtype = best_dtype(self.device)
+        self.base = load_base(resolve_base(recipe.base, self.device, dtype), self.device, dtype)
         self.layout = LoRALayout.from_config(
             self.base.config, LoRASpec(r=recipe.r, lora_alpha=recipe.lora_alpha)
         )

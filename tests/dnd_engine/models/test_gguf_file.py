@@ -1,5 +1,6 @@
 """A GGUF file as a base: weights as the gguf library reads them, one conversion, faults told."""
 
+import json
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 from gguf.quants import dequantize, quantize
+from huggingface_hub import HfApi, ModelInfo
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import AssetError
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models import gguf_file, memory, sources
-from dnd_engine.models.base import load_base
+from dnd_engine.models.base import load_base, resolve_base
 from dnd_engine.models.gguf_file import GGUFHeader, read_header
 from dnd_engine.models.sources import BASES, resolve
 from tests.dnd_engine.tiny import CPU, byte_tokenizer, make_adapter, save_tiny, user
@@ -421,6 +424,79 @@ def test_a_base_that_does_not_fit_is_refused_with_the_numbers_before_it_is_loade
     load_base(resolve(str(folder), BASES), CPU, torch.float32)
 
 
+def large(folder: Path, num_bytes: int = 4_000_000_000) -> Path:
+    """A base whose weights are a hole in the disk, so that it takes no room."""
+    save_tiny(folder)
+    start = {"dtype": "BF16", "shape": [num_bytes // 2], "data_offsets": [0, num_bytes]}
+    told = json.dumps({"model.embed_tokens.weight": start}).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(told)) + told)
+        file.truncate(8 + len(told) + num_bytes)
+    return folder
+
+
+def slow(*_: object, **__: object) -> None:
+    pytest.fail("a file was hashed or downloaded before its size was checked")
+
+
+def test_a_folder_that_does_not_fit_is_refused_before_it_is_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashing 60 GB takes minutes, without a word."""
+    monkeypatch.setattr(sources, "sha256_of", slow)
+    little(monkeypatch, 1_000_000_000)
+    folder = large(tmp_path / "base")
+    told = (
+        r"base needs about [48]\.[48] GB of memory, and 1\.0 GB are free on cpu\. Choose a smaller"
+    )
+    with pytest.raises(AssetError, match=told):
+        Engine.load(EngineConfig(base=str(folder), device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("cached", "needed"),
+    # The tiny model's config says float32, so its files would take half as much in bfloat16.
+    [(False, r"2\.2"), (True, r"4\.4")],
+    ids=["not here", "in the cache, offline"],
+)
+def test_a_base_of_the_hub_that_does_not_fit_is_refused_before_it_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool, needed: str
+) -> None:
+    folder = large(tmp_path / "base")
+    made: Any = ModelInfo  # its constructor has no types
+    files = [{"rfilename": f"model-{i}.safetensors", "size": 2_000_000_000} for i in (1, 2)]
+    files.append({"rfilename": "pytorch_model.bin", "size": 9_000_000_000})
+
+    def described(api: HfApi, name: str, **_: object) -> Any:
+        if cached:
+            raise OfflineModeIsEnabled
+        return made(id=name, siblings=files)
+
+    monkeypatch.setattr(HfApi, "model_info", described)
+    monkeypatch.setattr(sources, "hf_hub_download", lambda name, file: str(folder / file))
+    monkeypatch.setattr(
+        sources, "snapshot_download", (lambda *_, **__: str(folder)) if cached else slow
+    )
+    monkeypatch.setattr(sources, "sha256_of", slow)
+    little(monkeypatch, 1_000_000_000)
+    told = rf"somebody/large needs about {needed} GB of memory, and 1\.0 GB are free on cpu\."
+    with pytest.raises(AssetError, match=told):
+        resolve_base("somebody/large", CPU, torch.bfloat16)
+
+
+def test_a_base_of_the_hub_that_fits_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny(tmp_path / "base")
+    made: Any = ModelInfo
+    files = [{"rfilename": "model.safetensors", "size": 400_000}]
+    described = made(id="somebody/small", siblings=files)
+    monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: described)
+    monkeypatch.setattr(sources, "hf_hub_download", lambda name, file: str(folder / file))
+    monkeypatch.setattr(sources, "snapshot_download", lambda *_, **__: str(folder))
+    assert resolve_base("somebody/small", CPU, torch.float32).path == folder
+
+
 def load_large(folder: Path) -> list[torch.nn.Parameter]:
     from transformers import AutoModelForCausalLM
 
@@ -431,10 +507,16 @@ def test_a_gguf_that_does_not_fit_is_refused_before_it_is_dequantised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_model(tmp_path / "tiny.gguf")
-    little(monkeypatch, 1000)
+    num_parameters = read_header(path).num_parameters
+    little(monkeypatch, 3 * num_parameters)
     with pytest.raises(AssetError, match=r"converting `tiny\.gguf` needs about .* GB of memory"):
         resolve(str(path), BASES, tmp_path / "cache")
-    assert read_header(path).num_parameters > 500_000
+    # Not even the converted base would fit, so the file is not hashed to look for that one.
+    little(monkeypatch, 2 * num_parameters)
+    monkeypatch.setattr(sources, "sha256_of", slow)
+    with pytest.raises(AssetError, match=r"^`tiny\.gguf` needs about .* GB of memory"):
+        resolve(str(path), BASES, tmp_path / "cache")
+    assert num_parameters > 500_000
 
 
 def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
