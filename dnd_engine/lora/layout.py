@@ -181,8 +181,9 @@ class LoRALayout:
             spec: The LoRA to generate.
 
         Raises:
-            LayoutError: If the architecture is not supported, a needed size is missing or
-                inconsistent, or the spec names layers that this architecture does not have.
+            LayoutError: If the architecture is not supported, a needed size is missing,
+                inconsistent or out of bounds, or the spec names layers that this architecture
+                does not have.
         """
         spec = _adapted(spec or LoRASpec(), config)
         hidden = _size(config, "hidden_size")
@@ -196,6 +197,11 @@ class LoRALayout:
         # Heads of Qwen3 and Gemma are wider or narrower than hidden / heads.
         head_dim = _size(config, "head_dim", default=hidden // heads)
         intermediate = _size(config, "intermediate_size")
+        if (num_layers := _size(config, "num_hidden_layers")) > FIXED.max_layers:
+            raise LayoutError(
+                f"the base's config states {num_layers:,} layers in `num_hidden_layers`, expected "
+                f"at most {FIXED.max_layers:,}."
+            )
         shapes = {
             "q_proj": (hidden, heads * head_dim),
             "k_proj": (hidden, kv_heads * head_dim),
@@ -211,7 +217,7 @@ class LoRALayout:
             spec=spec,
             targets=tuple(
                 Target(layer, module, *shapes[module])
-                for layer in range(_size(config, "num_hidden_layers"))
+                for layer in range(num_layers)
                 # In the architecture's order, not the spec's: tokens have one order for all
                 # generators.
                 for module in architecture_of(config).modules

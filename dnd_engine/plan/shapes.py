@@ -149,6 +149,11 @@ def read_shape(base: str, spec: LoRASpec) -> BaseShape:
 
 
 def _read(path: Path, base: str) -> Mapping[str, Any]:
+    if _is_gguf(path):
+        raise ConfigError(
+            f"base `{base}` is a GGUF file, and a plan is made from a model's `config.json`. Name "
+            "the model's Hub id, its folder or its `config.json`."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -165,6 +170,14 @@ def _read(path: Path, base: str) -> Mapping[str, Any]:
             "model. Name a model's `config.json`."
         )
     return config
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) == b"GGUF"
+    except OSError:
+        return False
 
 
 def _from_hub(base: str) -> Path:

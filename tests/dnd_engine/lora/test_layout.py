@@ -97,6 +97,7 @@ def test_without_kv_heads_every_head_has_its_own() -> None:
         ({"num_hidden_layers": 0}, r"positive integer `num_hidden_layers`, got 0"),
         ({"num_attention_heads": True}, r"positive integer `num_attention_heads`, got True"),
         ({"num_key_value_heads": -1}, r"positive integer `num_key_value_heads`, got -1"),
+        ({"num_hidden_layers": 32_000_000}, r"states 32,000,000 layers in `num_hidden_layers`, ex"),
         ({"hidden_size": 577}, r"`hidden_size` 577 is not divisible by `num_attention_heads` 9"),
         ({"hidden_size": 577, "head_dim": None}, r"and the config names no `head_dim`"),
     ],

@@ -298,6 +298,10 @@ def test_a_local_config_serves_as_a_base(tmp_path: Path) -> None:
     [
         ("[]", "no `hidden_size`"),
         ("{", "cannot be read as JSON"),
+        (
+            "GGUF\3",
+            r"is a GGUF file, and a plan is made from a model's `config\.json`\. Name ",
+        ),
         (json.dumps({**CONFIG, "vocab_size": None}), "`vocab_size`"),
         (
             json.dumps({"model_type": "gemma3", "text_config": CONFIG}),
