@@ -1,11 +1,12 @@
 """Checks that weights fit into memory before anything is loaded."""
 
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import torch
-from safetensors import SafetensorError, safe_open
 
 from dnd_engine.errors import AssetError
 
@@ -18,6 +19,9 @@ _VERSIONS = (
 )
 """Control groups, version 2 and version 1: the folder, the files of the limit and of what is used,
 and which line of `memory.stat` counts what can be dropped."""
+
+_MAX_HEADER_BYTES = 100_000_000
+"""Longest header that the safetensors format allows."""
 
 _ROOM = 1.1
 """Factor for memory beside the weights: states, caches, the text encoder."""
@@ -73,11 +77,25 @@ def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
     """
     total = 0
     for path in folder.glob("*.safetensors"):
+        # Not with `safe_open`, which maps the file into memory: the system may refuse that for the
+        # very files that are too large.
         try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118  # no mapping
-                    shape = torch.Size(file.get_slice(name).get_shape())
-                    total += shape.numel() * dtype.itemsize
-        except (OSError, SafetensorError):
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                if length > _MAX_HEADER_BYTES:
+                    continue
+                header = json.loads(file.read(length))
+            shapes = [told["shape"] for name, told in header.items() if name != "__metadata__"]
+            total += int(sum(math.prod(shape) for shape in shapes)) * dtype.itemsize
+        # What is no header may be any JSON: of another type, with infinite numbers, or nested.
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ):
             continue
     return total

@@ -435,6 +435,15 @@ def large(folder: Path, num_bytes: int = 4_000_000_000) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "told", ["[]", "{", '{"a": {"shape": [Infinity]}}', '{"a": {"shape": ["x"]}}', "[" * 100_000]
+)
+def test_weights_that_cannot_be_read_count_as_none(tmp_path: Path, told: str) -> None:
+    data = struct.pack("<Q", len(told)) + told.encode()
+    (tmp_path / "model.safetensors").write_bytes(data)
+    assert memory.weight_bytes(tmp_path, torch.float32) == 0
+
+
 def slow(*_: object, **__: object) -> None:
     pytest.fail("a file was hashed or downloaded before its size was checked")
 
@@ -444,6 +453,8 @@ def test_a_folder_that_does_not_fit_is_refused_before_it_is_hashed(
 ) -> None:
     """Hashing 60 GB takes minutes, without a word."""
     monkeypatch.setattr(sources, "sha256_of", slow)
+    # Nor is the file mapped into memory, which the system may refuse for one of this size.
+    monkeypatch.setattr(memory, "safe_open", slow, raising=False)
     little(monkeypatch, 1_000_000_000)
     folder = large(tmp_path / "base")
     told = (
