@@ -53,7 +53,7 @@ class _Config:
     rank_pattern: dict[str, int] | None = None
     alpha_pattern: dict[str, int | float] | None = None
     target_modules: str | list[str] | None = None
-    target_parameters: list[str] | None = None
+    target_parameters: list[str] | None = None  # PEFT's functions read it
     exclude_modules: str | list[str] | None = None
     layers_to_transform: int | list[int] | None = None
     layers_pattern: str | list[str] | None = None
@@ -184,6 +184,8 @@ def _faults(
         and pair["B"].dim() == 2
         and len({pair["A"].shape[0], pair["B"].shape[1], config.rank(place)}) > 1
     ]
+    flat = [p for p, pair in whole.items() if min(t.dim() for t in pair.values()) < 2]
+    yield from _said(flat, "whose A or B is no matrix")
     by_pattern = " or `rank_pattern`" if config.rank_pattern else ""
     yield from _said(other, f"of another rank than `r` {config.r}{by_pattern}")
     yield from _said(
@@ -303,7 +305,7 @@ def _by_pattern(patterns: Mapping[str, _Value] | None, place: str, default: _Val
 
 def _is_pattern(text: str) -> bool:
     try:
-        re.compile(f"({text})$")  # PEFT puts it into a group
+        re.compile(rf"(.*\.)?({text})$")  # as PEFT does, whose groups come before its own
     except _BAD_PATTERN:
         return False
     return True

@@ -105,8 +105,7 @@ def _tensor_faults(shapes: Mapping[str, Sequence[int]], r: int) -> list[str]:
         faults.append("it holds no LoRA matrices")
     for key in sorted(set(shapes) - set(strays)):
         shape = list(shapes[key])
-        rank = shape[0] if "lora_A" in key else shape[-1]
-        if len(shape) != 2 or rank != r:
+        if len(shape) != 2 or shape[0 if "lora_A" in key else 1] != r:
             faults.append(f"`{key}` has shape {shape}, expected rank {r}")
             break
     return faults

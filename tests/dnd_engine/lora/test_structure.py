@@ -283,6 +283,7 @@ def test_what_peft_ignores_is_called_idle(
             "`layers_to_transform` is set, which PEFT refuses",
         ),
         ({"alpha_pattern": {"(": 1}}, "1 pattern that cannot be read (()"),
+        ({"alpha_pattern": {"(x)\\2": 1}}, "1 pattern that cannot be read"),
     ],
 )
 def test_what_peft_refuses_is_called_wrong(
@@ -291,6 +292,11 @@ def test_what_peft_refuses_is_called_wrong(
     assert message in "; ".join(change(foreign, settings=settings).faults)
     with pytest.raises(Exception, match=r"."):  # of several kinds, and in words of PEFT's own
         logits(foreign)
+
+
+def test_a_matrix_without_dimensions_is_wrong(foreign: Path) -> None:
+    found = change(foreign, put(A, lambda _: torch.tensor(1.0)))
+    assert "1 layer whose A or B is no matrix" in "; ".join(found.faults)
 
 
 def test_dora_without_its_magnitudes_is_wrong(foreign: Path) -> None:

@@ -78,6 +78,7 @@ WRONG: list[tuple[Mapping[str, Any], Mapping[str, Any], str]] = [
     ({}, {"base_model.model.lm_head.weight": (4, 4)}, "1 tensors are no LoRA matrices"),
     ({}, {KEY: None}, "1 matrices are missing"),
     ({}, {KEY: (8, 64)}, "expected rank 4"),
+    ({}, {KEY: ()}, "expected rank 4"),
 ]
 
 
