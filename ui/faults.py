@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from filelock import Timeout
 
 from dnd_engine.errors import DndError, HubError, RemoteError
 from ui.text import _
@@ -64,10 +65,10 @@ def _refused(error: BaseException) -> BaseException | None:
         # About another server, whose errors are of the system's kinds, too.
         if isinstance(found, HubError | RemoteError):
             return None
-        # Some of ours are `OSError`s, and say more than the system does. So are those of locks,
-        # which the system did not refuse: another process holds them.
-        if not isinstance(found, DndError) and (
-            (isinstance(found, OSError) and found.errno is not None) or _disk_full(found)
+        # Some of ours are `OSError`s, and say more than the system does. So is that of a lock that
+        # another process holds.
+        if not isinstance(found, DndError | Timeout) and (
+            isinstance(found, OSError) or _disk_full(found)
         ):
             return found
         found = found.__cause__

@@ -296,8 +296,8 @@ class Calls:
                 self._line_up(event, visitor)
                 if is_named:
                     self._used[event.session_hash] = _Use(visitor, self._clock())
-                if _by_page(request):
-                    self._queue.pending_event_ids_session[event.session_hash].add(_HELD)
+                    if _by_page(request):
+                        self._queue.pending_event_ids_session[event.session_hash].add(_HELD)
         finally:
             self._num_arriving -= 1
         return pushed

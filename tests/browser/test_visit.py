@@ -112,6 +112,13 @@ def test_the_newest_tab_takes_the_visit_over_and_the_one_before_says_so(
     expect(second.page.get_by_role("dialog", name="Open in another tab")).to_be_visible()
 
 
+def test_a_page_says_of_its_calls_that_they_are_its_own(visit: Visit, write: Write) -> None:
+    """By this the server knows whose stream of answers to keep open."""
+    with visit.page.expect_request("**/queue/join*") as sent:
+        visit.drop([write("a.txt", LINES)], "SQL")
+    assert sent.value.headers["x-gradio-user"] == "app"
+
+
 def test_a_private_window_and_a_guessed_key_find_nothing(visits: Visits, write: Write) -> None:
     visit = visits()
     visit.drop([write("a.txt", LINES)], "SQL")

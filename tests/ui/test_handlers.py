@@ -2,6 +2,7 @@
 
 import errno
 import re
+import shutil
 import threading
 import zipfile
 from collections.abc import Callable, Generator
@@ -418,8 +419,9 @@ def test_a_library_that_another_process_holds_is_no_fault_of_the_disk() -> None:
     busy.__cause__ = Timeout("/secret/lock")
     assert public_words(busy, "keep", lambda words: words) == str(busy)
     refused = LibraryError("`/secret` cannot be written.")
-    refused.__cause__ = PermissionError(errno.EACCES, "denied", "/secret")
-    assert "Reference: " in public_words(refused, "keep", lambda words: words)
+    for cause in (PermissionError(errno.EACCES, "denied", "/secret"), shutil.Error(["/secret"])):
+        refused.__cause__ = cause
+        assert "Reference: " in public_words(refused, "keep", lambda words: words)
 
 
 def test_synthesis_waits_for_the_engine_with_progress(

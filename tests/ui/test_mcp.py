@@ -125,8 +125,9 @@ def test_a_tool_s_call_ends_when_its_client_leaves() -> None:
 
     async def ask_and_leave(session: Any) -> None:
         call = asyncio.create_task(session.call_tool("chat", {"message": "What?"}))
-        while not engine.asked:
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            while not engine.asked:
+                await asyncio.sleep(0.05)
         call.cancel()
         with suppress(asyncio.CancelledError):
             await call
