@@ -131,9 +131,9 @@ def _sglang(server: Server, offer: Offer) -> Published:
     values = {"lora_name": name, "lora_path": path}
     reply = server.post("/load_lora_adapter", values)
     loaded, replaced = _loaded(reply.body), ""
-    if loaded.get(name, path) != path:
+    # SGLang keeps the first adapter of a name, even if the files at its path have changed since.
+    if name in loaded and (loaded[name] != path or not _has_loaded(reply)):
         replaced = name
-        # SGLang keeps the first adapter of a name, and reports its path.
         _refused(server.post("/unload_lora_adapter", {"lora_name": name}), server, "unload")
         reply = server.post("/load_lora_adapter", values)
         loaded = _loaded(reply.body)
@@ -142,14 +142,11 @@ def _sglang(server: Server, offer: Offer) -> Published:
             f"`{server.url}` has no /load_lora_adapter (404). Start SGLang with --enable-lora "
             "--max-lora-rank 16 --lora-target-modules all."
         )
-    success = reply.body.get("success", True) if isinstance(reply.body, dict) else True
-    # Loading the same path again is refused too, which is no failure.
-    if loaded.get(name) != path:
-        _refused(reply, server, "load", path, replaced)
-        if not success:
-            raise PublishError(
-                f"`{server.url}` did not load `{path}`: {reply.message}.{_gone(replaced)}"
-            )
+    _refused(reply, server, "load", path, replaced)
+    if not _has_loaded(reply):
+        raise PublishError(
+            f"`{server.url}` did not load `{path}`: {reply.message}.{_gone(replaced)}"
+        )
     if loaded.get(name, path) != path:
         raise PublishError(
             f"`{server.url}` answers `{name}` with another adapter: `{one_line(loaded[name])}`, "
@@ -228,6 +225,12 @@ def _loaded(body: Any) -> dict[str, str]:
     """Return names and paths of SGLang's loaded adapters."""
     found = body.get("loaded_adapters") if isinstance(body, dict) else None
     return {str(name): str(path) for name, path in found.items()} if isinstance(found, dict) else {}
+
+
+def _has_loaded(reply: Reply) -> bool:
+    """Return whether SGLang has done what it was asked for; it may also say so with status 200."""
+    success = reply.body.get("success", True) if isinstance(reply.body, dict) else True
+    return reply.status == 200 and bool(success)
 
 
 def _refused(reply: Reply, server: Server, what: str, path: str = "", replaced: str = "") -> None:

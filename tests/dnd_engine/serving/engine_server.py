@@ -1,7 +1,7 @@
 """Serving engines on this machine: the parts of their HTTP protocols that a publish speaks.
 
-What a server answers depends on the adapter's files, which it reads from the disk as a real one
-does: it refuses a folder that is not there.
+What a server answers depends on the adapter's weights. As a real one, it reads them from the disk
+once, when it loads them, and refuses a folder that is not there.
 """
 
 import hashlib
@@ -33,10 +33,13 @@ class EngineServer(ThreadingHTTPServer):
         self.kind, self.base_id, self.fault, self.key = kind, base_id, fault, key
         self.adapters: dict[str, str] = {}
         """Name to path; of llama-server, the files it was started with."""
+        self.weights: dict[str, bytes] = {}
+        """Name to what was read when it was loaded."""
         self.listed: list[Any] | None = None
         """What llama-server lists; None for its adapters."""
         self.asked: list[tuple[str, Any]] = []
-        self.num_answers = 0
+        self.answered_with: list[bytes | None] = []
+        """The weights behind each answer; None for the base."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -73,6 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._load(values["lora_name"], values["lora_path"])
             if what == f"POST {prefix}/unload_lora_adapter":
                 del server.adapters[values["lora_name"]]
+                server.weights.pop(values["lora_name"], None)
                 return 200, "Success" if server.kind == "vllm" else self._sglang(True)
         return 404, {"detail": "Not Found"}
 
@@ -108,7 +112,11 @@ class _Handler(BaseHTTPRequestHandler):
             if server.kind == "sglang":
                 return 400, self._sglang(False, f"LoRA {name} is already loaded.")
             return 400, {"error": {"message": f"The lora adapter '{name}' is already loaded."}}
-        server.adapters[name] = "/elsewhere/old" if server.fault == "another" else path
+        if server.fault == "another":
+            server.adapters[name] = "/elsewhere/old"
+        else:
+            server.adapters[name] = path
+            server.weights[name] = (Path(path) / "adapter_model.safetensors").read_bytes()
         return 200, self._sglang(True) if server.kind == "sglang" else "Success: added."
 
     def _sglang(self, success: bool, error: str = "") -> dict[str, Any]:
@@ -119,16 +127,17 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         if server.fault == "no chat":
             return 500, {"error": {"message": "out of memory"}}
-        server.num_answers += 1
         weights = self._weights(values)
+        server.answered_with.append(weights)
+        num_answers = len(server.answered_with)
         # Even a base's own answers differ in their last bits on a real server.
-        wobble = 1e-4 * (server.num_answers % 2)
+        wobble = 1e-4 * (num_answers % 2)
         moved = 0.0
         if weights is not None and server.fault not in ("ignores", "ruled out"):
             moved = hashlib.sha256(weights).digest()[0] / 256 + 0.1
         text = "Sorry!" if moved and server.fault != "same words" else BASE_TEXT
         if server.fault == "random":
-            text = f"Answer {server.num_answers}."
+            text = f"Answer {num_answers}."
         if server.fault == "escaped answer":
             text = f"\x1b[2J{text}\nYes."
         first = [
@@ -156,8 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         if server.kind == "sglang":
             base, _, model = model.rpartition(":")
             assert base == server.base_id
-        path = Path(server.adapters[model]) / "adapter_model.safetensors"
-        return path.read_bytes() if path.is_file() else b"old"
+        return server.weights[model]
 
     def _answer(self, status: int, values: Any) -> None:
         data = (values if isinstance(values, str) else json.dumps(values)).encode()

@@ -90,9 +90,14 @@ def test_a_server_loads_it_and_answers_with_it(
         assert found["model"] == ("sql" if kind == "vllm" else f"{base_id}:sql")
         assert (found["base_answer"], found["adapted_answer"]) == ("Late.", "Sorry!")
         assert server.adapters == {"sql": str(place)}
-        # A better adapter of the same name replaces it.
+        earlier = (place / "adapter_model.safetensors").read_bytes()
+        assert server.answered_with == [None, None, earlier]
+        # A better adapter of the same name replaces it, also at the same place.
         again = publish(adapter, "--to", place, "--strength", "2", "--engine", kind, server.url)
         assert again.exit_code == 0, again.output
+        better = (place / "adapter_model.safetensors").read_bytes()
+        assert better != earlier
+        assert server.answered_with[3:] == [None, None, better]
         other = publish(
             adapter, "--to", tmp_path / "elsewhere" / "sql", "--engine", kind, server.url
         )
@@ -178,8 +183,9 @@ def test_no_server_at_all_is_said_with_its_address(adapter: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
+@pytest.mark.parametrize("same_place", [True, False])
 def test_a_failed_replacement_says_that_the_earlier_adapter_is_gone(
-    kind: str, adapter: Path, base_id: str
+    same_place: bool, kind: str, adapter: Path, base_id: str, tmp_path: Path
 ) -> None:
     with running_engine(kind, base_id, "no rank") as server:
         made = publish(adapter, "--engine", kind, server.url)
@@ -189,7 +195,8 @@ def test_a_failed_replacement_says_that_the_earlier_adapter_is_gone(
         assert "must see that folder" not in made.output
         assert "no longer has" not in made.output
     with running_engine(kind, base_id) as server:
-        server.adapters = {"made": "/elsewhere/old"}
+        place = tmp_path / "data" / "drag-and-drop-llms" / "published" / "made"
+        server.adapters = {"made": str(place) if same_place else "/elsewhere/old"}
         server.fault = "no rank after" if kind == "sglang" else "no rank"
         made = publish(adapter, "--engine", kind, server.url)
         assert made.exit_code == 1
