@@ -53,11 +53,14 @@ class LocalTeacher:
         """Its files: downloaded or converted on first use, but not loaded.
 
         Raises:
-            AssetError: If they are unavailable or damaged.
+            AssetError: If they are unavailable or damaged, or do not fit into memory.
+            ConfigError: If the device is not available.
+            LayoutError: If its architecture is not supported.
         """
-        from dnd_engine.models.sources import BASES, resolve
+        from dnd_engine.models.base import best_device, best_dtype, resolve_base
 
-        return resolve(self.base, BASES, self.cache_dir)
+        device = best_device(self.device)
+        return resolve_base(self.base, device, best_dtype(device), self.cache_dir)
 
     @property
     def sha256(self) -> str:
@@ -68,7 +71,9 @@ class LocalTeacher:
         """Refuse what is no usable base, without loading it.
 
         Raises:
-            AssetError: If its files or its config are unavailable or damaged.
+            AssetError: If its files or its config are unavailable or damaged, or do not fit into
+                memory.
+            ConfigError: If the device is not available.
             LayoutError: If its architecture is not supported.
         """
         from dnd_engine.lora.layout import architecture_of

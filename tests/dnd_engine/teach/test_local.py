@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from dnd_engine.errors import AssetError, ConfigError, LayoutError
 from dnd_engine.models import base as bases
-from dnd_engine.models import memory
+from dnd_engine.models import memory, sources
 from dnd_engine.tasks.folder import Example
 from dnd_engine.teach.local import LocalTeacher
 from dnd_engine.training.teacher import greedy_answers
@@ -78,7 +78,19 @@ def test_one_that_does_not_fit_beside_what_is_loaded_is_refused_before_it_is_rea
         next(LocalTeacher(base=str(larger), device="cpu").answers(EXAMPLES))
 
 
-def test_what_is_no_base_is_refused_without_loading_it(tmp_path: Path) -> None:
+def test_one_that_does_not_fit_is_refused_before_it_is_hashed(
+    larger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "sha256_of", None)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000)
+    with pytest.raises(AssetError, match=r"larger needs about .* and 0\.0 GB are free"):
+        LocalTeacher(base=str(larger), device="cpu").check()
+
+
+def test_what_is_no_base_is_refused_without_reading_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "sha256_of", None)
     with pytest.raises(ConfigError, match="needs the name of a base"):
         LocalTeacher(base=" ")
     with pytest.raises(AssetError, match="no model folder at"):
