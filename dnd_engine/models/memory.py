@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -70,22 +70,35 @@ def check_memory(needed: int, what: str, device: torch.device | None = None) -> 
         )
 
 
+def loaded_files(names: Iterable[str]) -> list[str]:
+    """Select the files that a model's weights are loaded from.
+
+    These are neither in subfolders nor a second copy of the weights in another layout, as Mistral's
+    `consolidated.safetensors` is.
+
+    Args:
+        names: Paths of files inside the model's folder, with slashes.
+    """
+    weights = [name for name in names if "/" not in name and name.endswith(".safetensors")]
+    return [name for name in weights if name.startswith("model")] or weights
+
+
 def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
     """Return the bytes of a model folder's weights in a dtype, from their headers alone.
 
     Unreadable files count as 0: loading them later gives a better error.
     """
     total = 0
-    for path in folder.glob("*.safetensors"):
+    for name in loaded_files(path.name for path in folder.glob("*.safetensors")):
         # Not with `safe_open`, which maps the file into memory: the system may refuse that for the
         # very files that are too large.
         try:
-            with path.open("rb") as file:
+            with (folder / name).open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
                 if length > _MAX_HEADER_BYTES:
                     continue
                 header = json.loads(file.read(length))
-            shapes = [told["shape"] for name, told in header.items() if name != "__metadata__"]
+            shapes = [told["shape"] for key, told in header.items() if key != "__metadata__"]
             total += int(sum(math.prod(shape) for shape in shapes)) * dtype.itemsize
         # What is no header may be any JSON: of another type, with infinite numbers, or nested.
         except (

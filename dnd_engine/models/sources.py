@@ -14,7 +14,6 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from safetensors import SafetensorError
 from dnd_engine.errors import AssetError
 from dnd_engine.files import expanded, sha256_of, written_aside
 from dnd_engine.models.gguf_file import convert, read_header
-from dnd_engine.models.memory import check_memory
+from dnd_engine.models.memory import check_memory, loaded_files
 from dnd_engine.progress import Doing
 
 WEIGHTS = "*.safetensors"
@@ -128,7 +127,7 @@ def resolve(
     registry: Registry,
     cache_dir: Path | None = None,
     on_fraction: OnFraction = lambda doing, name, fraction: None,
-    check: CheckBase = lambda folder, name, num_bytes: None,
+    check: CheckBase | None = None,
 ) -> ResolvedWeights:
     """Find or download the model folder that `name` refers to.
 
@@ -137,7 +136,8 @@ def resolve(
         registry: `BASES` or `ENCODERS`.
         cache_dir: Cache for converted weights; None is the user's cache folder.
         on_fraction: Called with the progress of long steps.
-        check: Called before weights are downloaded or hashed, which may take minutes.
+        check: Called before weights are downloaded or hashed, which may take minutes. None saves
+            the requests for what it checks.
 
     Raises:
         AssetError: If the weights are unavailable, damaged, or do not fit on the disk.
@@ -161,7 +161,8 @@ def resolve(
     if folder.is_absolute() or name.startswith(("./", "../", "~")):
         raise AssetError(f"no model folder at `{name}`.")
     on_fraction("fetch", name, None)
-    _check_on_hub(name, check)
+    if check:
+        _check_on_hub(name, check)
     try:
         path = Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -173,11 +174,12 @@ def resolve(
     return _checked(name, path, check)
 
 
-def _checked(name: str, folder: Path, check: CheckBase) -> ResolvedWeights:
+def _checked(name: str, folder: Path, check: CheckBase | None) -> ResolvedWeights:
     files = sorted(folder.glob(WEIGHTS))
     if not files:
         raise AssetError(f"`{folder}` holds no .safetensors weights; other formats are not loaded.")
-    check(folder, name, None)
+    if check:
+        check(folder, name, None)
     return ResolvedWeights(name, folder, _hash_files(files))
 
 
@@ -189,8 +191,8 @@ def _check_on_hub(name: str, check: CheckBase) -> None:
     # The download explains what is wrong, or finds the model in the Hub's cache.
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError):
         return
-    weights = [file for file in found.siblings or () if fnmatch(file.rfilename, WEIGHTS)]
-    check(config.parent, name, sum(file.size or 0 for file in weights))
+    sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
+    check(config.parent, name, sum(sizes[file] for file in loaded_files(sizes)))
 
 
 def cache_folder(cache_dir: Path | None) -> Path:

@@ -22,7 +22,7 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models import gguf_file, memory, sources
 from dnd_engine.models.base import load_base, resolve_base
 from dnd_engine.models.gguf_file import GGUFHeader, read_header
-from dnd_engine.models.sources import BASES, resolve
+from dnd_engine.models.sources import BASES, ENCODERS, resolve
 from tests.dnd_engine.tiny import CPU, byte_tokenizer, make_adapter, save_tiny, user
 
 WIDTH, LAYERS = 256, 2
@@ -476,7 +476,11 @@ def test_a_base_of_the_hub_that_does_not_fit_is_refused_before_it_is_downloaded(
     folder = large(tmp_path / "base")
     made: Any = ModelInfo  # its constructor has no types
     files = [{"rfilename": f"model-{i}.safetensors", "size": 2_000_000_000} for i in (1, 2)]
-    files.append({"rfilename": "pytorch_model.bin", "size": 9_000_000_000})
+    # None of these is loaded.
+    files += [
+        {"rfilename": name, "size": 9_000_000_000}
+        for name in ("pytorch_model.bin", "consolidated.safetensors", "onnx/model.safetensors")
+    ]
 
     def described(api: HfApi, name: str, **_: object) -> Any:
         if cached:
@@ -506,6 +510,30 @@ def test_a_base_of_the_hub_that_fits_is_downloaded(
     monkeypatch.setattr(sources, "hf_hub_download", lambda name, file: str(folder / file))
     monkeypatch.setattr(sources, "snapshot_download", lambda *_, **__: str(folder))
     assert resolve_base("somebody/small", CPU, torch.float32).path == folder
+
+
+def test_a_model_that_nobody_checks_is_not_asked_about_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as an encoder: without a network, each request may take its whole timeout."""
+    folder = save_tiny(tmp_path / "encoder")
+    for owner, name in ((HfApi, "model_info"), (sources, "hf_hub_download")):
+        monkeypatch.setattr(owner, name, lambda *_, **__: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr(sources, "snapshot_download", lambda *_, **__: str(folder))
+    assert resolve("somebody/encoder", ENCODERS).path == folder
+
+
+def test_only_files_that_are_loaded_count(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "base")
+    needed = memory.weight_bytes(folder, torch.float32)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "consolidated.safetensors").write_bytes(weights)
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.safetensors").write_bytes(weights)
+    assert memory.weight_bytes(folder, torch.float32) == needed > 0
+    # Without such a name, any counts.
+    (folder / "model.safetensors").unlink()
+    assert memory.weight_bytes(folder, torch.float32) == needed
 
 
 def load_large(folder: Path) -> list[torch.nn.Parameter]:
