@@ -14,7 +14,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +126,16 @@ _LISTED = TypeAdapter(Entry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EntryName:
+    """An adapter in the library by name alone, small enough to hold for a long time."""
+
+    key: str
+    name: str
+    sha256: str
+    """SHA-256 of its weights at strength 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DamagedEntry:
     """A library folder that cannot be read. You can delete it by its key."""
 
@@ -183,6 +193,21 @@ class Library:
         """Return all adapters, newest first."""
         # Reading takes no lock: entries appear and change by one rename each.
         return _read_all(self._kept)
+
+    def entry_names(self) -> list[EntryName]:
+        """Return the names of all adapters, newest first, without reading recipes.
+
+        An adapter is included even if files other than `entry.json` are damaged.
+        """
+        found: list[tuple[datetime, EntryName]] = []
+        for folder in _folders(self._kept):
+            # `entries` gives the reason.
+            with suppress(LibraryError):
+                record = _read_record(folder)
+                one = EntryName(key=folder.name, name=record.name, sha256=record.sha256)
+                found.append((record.created, one))
+        found.sort(key=lambda dated: (dated[0], dated[1].key), reverse=True)
+        return [one for _created, one in found]
 
     def deleted(self) -> "list[Entry | DamagedEntry]":
         """Return the adapters that `undo` can restore, last deleted first."""
@@ -508,15 +533,7 @@ class Library:
 
 def _read_all(place: Path) -> "list[Entry | DamagedEntry]":
     found: list[Entry | DamagedEntry] = []
-    try:
-        folders = list(place.iterdir()) if place.is_dir() else []
-    except OSError as error:
-        raise LibraryError(
-            f"the library `{place}` cannot be read: {error.strerror or error}. Name another folder."
-        ) from error
-    for folder in folders:
-        if not _KEY.fullmatch(folder.name):
-            continue  # not an adapter of the library
+    for folder in _folders(place):
         try:
             found.append(_read(folder))
         except LibraryError as error:
@@ -526,15 +543,24 @@ def _read_all(place: Path) -> "list[Entry | DamagedEntry]":
     return sorted(found, key=lambda entry: (entry.created, entry.key), reverse=True)
 
 
+def _folders(place: Path) -> list[Path]:
+    """Return the folders of adapters in a place."""
+    try:
+        folders = list(place.iterdir()) if place.is_dir() else []
+    except OSError as error:
+        raise LibraryError(
+            f"the library `{place}` cannot be read: {error.strerror or error}. Name another folder."
+        ) from error
+    # Anything else is not an adapter of the library.
+    return [folder for folder in folders if _KEY.fullmatch(folder.name)]
+
+
 def _read(folder: Path) -> Entry:
     """Read an entry without its weights.
 
     Raises:
         LibraryError: If it is damaged.
     """
-    # A link could make this read, change and delete what is outside of the library.
-    if folder.is_symlink():
-        raise LibraryError("it is a link, which the library does not follow.")
     record = _read_record(folder)
     config = _read_object(folder / _CONFIG)
     base, r = config.get("base_model_name_or_path"), config.get("r")
@@ -591,6 +617,9 @@ def _remove(path: Path) -> None:
 
 
 def _read_record(folder: Path) -> _Record:
+    # A link could make this read, change and delete what is outside of the library.
+    if folder.is_symlink():
+        raise LibraryError("it is a link, which the library does not follow.")
     try:
         record = _RECORD.validate_json((folder / _ENTRY).read_bytes())
         # The file may have been edited, and names become file names in exports.

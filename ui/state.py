@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dnd_engine.config import LabelledConfig, MeasureConfig, Sampling
-from dnd_engine.library import Entry, Library
+from dnd_engine.library import Entry, EntryName, Library
 from dnd_engine.limits import ServerLimits
 from dnd_engine.lora.provenance import AnsweredBy, Recipe, answered_by, taught_alike
 from dnd_engine.prompts.buckets import Bucket
@@ -441,8 +441,9 @@ class Session:
     """All adapters of this visit, newest last."""
     beside: Made | None = None
     """Adapter on the left of the comparison; None for the base."""
-    library: tuple[Entry, ...] = ()
-    """Entries of the library when it was last read, to choose from for both sides."""
+    library: tuple[EntryName, ...] = ()
+    """Adapters of the library when it was last read, to choose from for both sides; newest first.
+    Only names, because recipes may contain prompts, which `num_bytes` would have to count."""
     differences: bool = False
     """Whether differing words are marked."""
     remote: "tuple[RemoteSide, RemoteSide] | None" = None

@@ -135,6 +135,20 @@ def test_adapters_stand_newest_first(shelf: Library, prompts: PromptFile) -> Non
     assert [e.name for e in shelf.entries() if isinstance(e, Entry)] == names[::-1]
 
 
+def test_names_are_listed_newest_first_and_past_what_cannot_be_read(
+    shelf: Library, prompts: PromptFile, tmp_path: Path
+) -> None:
+    one, _two, three = (shelf.add(made(prompts, seed), name=str(seed)) for seed in range(3))
+    (shelf.path("1") / "entry.json").write_text("{}")
+    (shelf.path("0") / "recipe.json").write_text("{}")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "entry.json").write_bytes((shelf.path("2") / "entry.json").read_bytes())
+    (shelf.root / "entries" / "0123456789ab").symlink_to(outside, target_is_directory=True)
+    listed = [(named.key, named.name, named.sha256) for named in shelf.entry_names()]
+    assert listed == [(entry.key, entry.name, entry.sha256) for entry in (three, one)]
+
+
 def test_an_empty_library_is_no_error_and_makes_no_folder(shelf: Library) -> None:
     assert shelf.entries() == shelf.deleted() == []
     assert not shelf.root.exists()

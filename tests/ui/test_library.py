@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from dnd_engine import library as library_module
 from dnd_engine.checks.results import Skills
 from dnd_engine.config import RefineConfig
 from dnd_engine.library import Entry, Library
@@ -85,6 +86,27 @@ def test_keeping_the_same_again_is_told_and_texts_are_kept_when_asked_for(
     taken = at_home.library.keep(session, "vault", False, request_of("s"))["keep_told"]
     assert "is-error" in taken
     assert "Choose another name" in taken
+
+
+def test_a_visit_holds_names_of_the_library_and_no_prompts_of_its_recipes(
+    at_home: Handlers,
+    arrange: Arrange,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = "The vault opens at nine."
+    maker = Session()
+    make(at_home, maker, arrange(SQL={"a.txt": f"{secret}\n"}), request_of("s"))
+    at_home.library.keep(maker, "vault", True, request_of("s"))
+    session = Session()
+    at_home.library.open_library(session, None, request_of("t"))
+    assert [one.name for one in session.library] == ["vault"]
+    for visit in (maker, session):
+        assert secret not in repr(visit.library)
+    # A page opens without parsing every recipe.
+    monkeypatch.setattr(library_module, "read_recipe", pytest.fail)
+    opened = at_home.visit.open(Session(), "en", "", request_of("u"))
+    assert names(opened["right_choice"]) == ["vault"]
 
 
 def test_on_a_server_for_others_a_library_is_the_visits_own_and_goes_with_it(

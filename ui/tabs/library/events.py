@@ -93,7 +93,7 @@ class LibraryEvents:
 
     def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Offer the actions for the selected adapter."""
-        found = self._entries(session, request)
+        found = self._app.library(session, request).entries()
         return self._actions(session, request, next((e for e in found if e.key == key), None))
 
     def rename_kept(self, session: Session, key: str, name: str, request: gr.Request) -> Updates:
@@ -157,7 +157,7 @@ class LibraryEvents:
             for _waiting in self._until_ready():
                 yield {}
             # The library as it is now, and of whoever asks now.
-            self._entries(session, request)
+            self._note_names(session, request)
             kept = {entry.sha256: entry.key for entry in session.library}
             if key not in kept:
                 raise LibraryError(_("The adapter is no longer in the library."))
@@ -187,14 +187,12 @@ class LibraryEvents:
         if self._app.is_own(request) or session.folder is not None:
             # The Library tab says what is wrong with it.
             with suppress(LibraryError):
-                self._entries(session, request)
+                self._note_names(session, request)
         return self._compare.sides(session)
 
-    def _entries(self, session: Session, request: gr.Request) -> list[Entry | DamagedEntry]:
-        """Read the library, and note what can be chosen in Compare."""
-        entries = self._app.library(session, request).entries()
-        session.library = tuple(entry for entry in entries if isinstance(entry, Entry))
-        return entries
+    def _note_names(self, session: Session, request: gr.Request) -> None:
+        """Note which adapters of the library can be chosen in Compare."""
+        session.library = tuple(self._app.library(session, request).entry_names())
 
     def _until_ready(self) -> Iterator[Updates]:
         """Wait for the engine, with its progress."""
@@ -330,8 +328,9 @@ class LibraryEvents:
     def listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
         """Draw the list; by default the newest is selected."""
         try:
-            entries = self._entries(session, request)
-            deleted = self._app.library(session, request).deleted()
+            self._note_names(session, request)
+            library = self._app.library(session, request)
+            entries, deleted = library.entries(), library.deleted()
         except LibraryError as error:
             return {
                 "library_told": faults(
