@@ -444,6 +444,9 @@ class Session:
     library: tuple[EntryName, ...] = ()
     """Adapters of the library when it was last read, to choose from for both sides; newest first.
     Only names, because recipes may contain prompts, which `num_bytes` would have to count."""
+    awaited: dict[Place, str] = field(default_factory=dict)
+    """Key of the library's adapter that was chosen for a side, until it is loaded or another is
+    chosen."""
     differences: bool = False
     """Whether differing words are marked."""
     remote: "tuple[RemoteSide, RemoteSide] | None" = None
@@ -496,6 +499,18 @@ class Session:
     def is_busy(self) -> bool:
         """Return whether a synthesis, imprint or refinement has not ended."""
         return self.run is not None and not self.run.stages.ended
+
+    def choose(self, place: Place, key: str) -> Made | None:
+        """Return an adapter of the shelf that was chosen for a side.
+
+        None for the base, or if the adapter is in the library; then that one is awaited.
+        """
+        chosen = next((made for made in self.shelf if made.key == key), None)
+        # Whatever was awaited on this side was chosen earlier.
+        self.awaited.pop(place, None)
+        if key and chosen is None:
+            self.awaited[place] = key
+        return chosen
 
     def take(self, made: Made) -> None:
         """Put an adapter in the bar and on the shelf."""
@@ -619,7 +634,7 @@ class Session:
             self.stop_chat.set()
         for turn in self.turns:
             turn.stop()
-        self.to_show, self.editing = "", None
+        self.to_show, self.editing, self.awaited = "", None, {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Session":
         """Return a new visit: Gradio copies the initial value of a state for each page."""

@@ -24,9 +24,9 @@ from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.owner import Owner
 from ui.serve import own_library
-from ui.shared import App
+from ui.shared import App, Updates
 from ui.spaces import serves_others
-from ui.state import Session, SessionFiles
+from ui.state import Place, Session, SessionFiles
 from ui.tabs.library.view import entry_words
 
 Arrange = Callable[..., Arrangement]
@@ -345,6 +345,15 @@ def names(choice: gr.Radio) -> list[str]:
     return [str(name) for name, _ in choice.choices]
 
 
+def bring(
+    at_home: Handlers, place: Place, session: Session, key: str, request: gr.Request
+) -> Updates:
+    """Choose an adapter of the library for a side, and load it."""
+    choose = at_home.compare.stand_beside if place == "left" else at_home.adapter.choose
+    assert choose(session, key) == {}
+    return last(at_home.library.bring(place, session, key, request))
+
+
 @pytest.fixture
 def three(at_home: Handlers, arrange: Arrange, request_of: RequestOf, library: Library) -> Library:
     """A library of three adapters."""
@@ -393,13 +402,74 @@ def test_any_two_adapters_of_the_library_are_compared_after_one_choice_a_side(
     assert session.beside.key == two
 
 
+def test_the_last_choice_of_a_side_counts_while_an_earlier_one_waits_to_be_loaded(
+    at_home: Handlers, three: Library, request_of: RequestOf
+) -> None:
+    here = request_of("s")
+    session = at_home.visit.open(Session(), "en", "", here)["session"]
+    one, two, three_ = (three.get(name).sha256 for name in ("one", "two", "three"))
+    bring(at_home, "right", session, one, here)
+    bring(at_home, "right", session, two, here)
+    assert at_home.adapter.choose(session, three_) == {}
+    at_home.adapter.choose(session, one)
+    assert list(at_home.library.bring("right", session, three_, here)) == []
+    assert at_home.compare.stand_beside(session, three_) == {}
+    at_home.compare.stand_beside(session, "")
+    assert list(at_home.library.bring("left", session, three_, here)) == []
+    assert session.made is not None
+    assert (session.made.key, session.beside) == (one, None)
+    # Not even once the adapter is being loaded.
+    at_home.adapter.choose(session, three_)
+    loading = at_home.library.bring("right", session, three_, here)
+    next(loading)
+    at_home.adapter.choose(session, two)
+    updates = last(loading)
+    assert updates["right_choice"].value == session.made.key == two
+    assert updates["right_choice"].interactive is True
+    # What came into the bar by other means meanwhile stays there, too.
+    at_home.adapter.choose(session, one)
+    made = session.made
+    session.take(next(made for made in session.shelf if made.key == two))
+    assert list(at_home.library.bring("right", session, one, here)) == []
+    assert session.made is not made
+
+
+def test_an_adapter_chosen_for_both_sides_at_once_stands_on_the_right(
+    at_home: Handlers, three: Library, request_of: RequestOf
+) -> None:
+    here = request_of("s")
+    one, two = three.get("one").sha256, three.get("two").sha256
+    sides: tuple[tuple[Place, Place], ...] = (("left", "right"), ("right", "left"))
+    for order in sides:
+        session = at_home.visit.open(Session(), "en", "", here)["session"]
+        bring(at_home, "right", session, two, here)
+        choose = {"left": at_home.compare.stand_beside, "right": at_home.adapter.choose}
+        for place in order:
+            assert choose[place](session, one) == {}
+        for place in order:
+            updates = last(at_home.library.bring(place, session, one, here))
+        assert session.made is not None
+        assert (session.made.key, session.beside) == (one, None), "not compared with itself"
+        assert (updates["left_choice"].value, updates["right_choice"].value) == ("", one)
+
+
+def test_a_choice_that_a_closed_page_waited_for_is_dropped(
+    at_home: Handlers, three: Library, request_of: RequestOf
+) -> None:
+    session = at_home.visit.open(Session(), "en", "", request_of("a"))["session"]
+    bring(at_home, "right", session, three.get("two").sha256, request_of("a"))
+    at_home.adapter.choose(session, three.get("one").sha256)
+    back = at_home.visit.open(Session(), "en", session.key, request_of("b"))["session"]
+    assert (back.awaited, session.awaited) == ({}, {})
+
+
 def test_the_choice_comes_back_with_a_visit_and_hides_what_a_blind_one_must_not_tell(
     at_home: Handlers, three: Library, request_of: RequestOf
 ) -> None:
     one, two = three.get("one").sha256, three.get("two").sha256
     session = at_home.visit.open(Session(), "en", "", request_of("a"))["session"]
-    last(at_home.library.bring("right", session, two, request_of("a")))
-    last(at_home.library.bring("left", session, one, request_of("a")))
+    bring(at_home, "right", session, two, request_of("a"))
+    bring(at_home, "left", session, one, request_of("a"))
     at_home.visit.leave(request_of("a"))
     back = at_home.visit.open(Session(), "de", session.key, request_of("b"))
     visit = back["session"]
@@ -444,7 +514,7 @@ def test_an_adapter_that_cannot_be_loaded_leaves_both_sides_as_they_were(
     three.delete("one")
     (three.path("two") / "adapter_model.safetensors").write_bytes(b"0" * 64)
     for key, reason in ((gone, "no longer in the library"), (three.get("two").sha256, "changed")):
-        updates = last(at_home.library.bring("right", session, key, here))
+        updates = bring(at_home, "right", session, key, here)
         assert "Not loaded." in told[-1]
         assert reason in told[-1]
         assert updates["right_choice"].value is None

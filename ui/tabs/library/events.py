@@ -149,27 +149,35 @@ class LibraryEvents:
     def bring(
         self, place: Place, session: Session, key: str | None, request: gr.Request
     ) -> Iterator[Updates]:
-        """Load an adapter that was chosen for a side, unless the visit has it already."""
-        if not key or any(made.key == key for made in session.shelf):
+        """Load an adapter that was chosen for a side, if it is still awaited there."""
+        if not key or session.awaited.get(place) != key:
             return
-        yield {name: gr.Radio(interactive=False) for name in ("left_choice", "right_choice")}
-        try:
-            for _waiting in self._until_ready():
-                yield {}
-            # The library as it is now, and of whoever asks now.
-            self._note_names(session, request)
-            kept = {entry.sha256: entry.key for entry in session.library}
-            if key not in kept:
-                raise LibraryError(_("The adapter is no longer in the library."))
-            made = self._load(session, kept[key], request)
-        except DndError as error:
-            gr.Warning(
-                esc(self._app.error_words(session, error, "library")), title=_("Not loaded.")
-            )
-            yield self._compare.sides(session)
-            return
+        # It may have been loaded for the other side meanwhile.
+        made = next((one for one in session.shelf if one.key == key), None)
+        if made is None:
+            yield {name: gr.Radio(interactive=False) for name in ("left_choice", "right_choice")}
+            try:
+                for _waiting in self._until_ready():
+                    yield {}
+                # The library as it is now, and of whoever asks now.
+                self._note_names(session, request)
+                kept = {entry.sha256: entry.key for entry in session.library}
+                if key not in kept:
+                    raise LibraryError(_("The adapter is no longer in the library."))
+                made = self._load(session, kept[key], request)
+            except DndError as error:
+                gr.Warning(
+                    esc(self._app.error_words(session, error, "library")), title=_("Not loaded.")
+                )
+                yield self._compare.sides(session)
+                return
+            # A later choice may have been on its way when the page was told to wait.
+            if session.awaited.get(place) != key:
+                yield self._compare.sides(session)
+                return
         if place == "right":
             session.take(made)
+            session.awaited.pop(place, None)
             yield self._adapter.show(session)
         else:
             session.shelve(made)

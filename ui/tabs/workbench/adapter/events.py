@@ -123,9 +123,9 @@ class AdapterEvents:
 
     def choose(self, session: Session, key: str) -> Updates:
         """Put another adapter of this visit in the bar."""
-        chosen = next((one for one in session.shelf if one.key == key), None)
+        chosen = session.choose("right", key)
         if chosen is None or chosen is session.made:
-            return {}  # one of the library is loaded next
+            return {}
         session.put_in_bar(chosen)
         return self.show(session)
 

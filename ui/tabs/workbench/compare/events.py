@@ -346,10 +346,11 @@ class CompareEvents:
 
     def stand_beside(self, session: Session, key: str) -> Updates:
         """Put the base or another adapter of this visit on the left, for the next question."""
-        chosen = next((made for made in session.shelf if made.key == key), None)
+        chosen = session.choose("left", key)
         if key and chosen is None:
-            return {}  # it is in the library, and loaded next
-        session.beside = chosen
+            return {}
+        # The page may offer what was put on the right a moment ago.
+        session.beside = chosen if chosen is not session.made else None
         return self.sides(session)
 
     def sides(self, session: Session) -> Updates:

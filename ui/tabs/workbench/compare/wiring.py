@@ -70,7 +70,7 @@ def wire_sides(page: Page, panel: ComparePanel) -> None:
     )
     for place, choice, choose, names in sides:
         inputs = [session, choice]
-        # Arrow keys may pass several, and the last one counts.
+        # Arrow keys may pass several. `bring` loads none but the last, see `Session.choose`.
         chosen = choice.input(
             **page.does(choose, names, inputs=inputs), trigger_mode="always_last", **AT_ONCE
         )
