@@ -463,6 +463,34 @@ def test_a_choice_that_a_closed_page_waited_for_is_dropped(
     assert (back.awaited, session.awaited) == ({}, {})
 
 
+def test_an_adapter_is_offered_by_the_name_under_which_it_was_kept_last(
+    at_home: Handlers, arrange: Arrange, request_of: RequestOf, library: Library
+) -> None:
+    maker = Session()
+    make(at_home, maker, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    for name in ("first", "second"):
+        kept = at_home.library.keep(maker, name, False, request_of("s"))
+        assert names(kept["right_choice"]) == [name]
+        assert f"<span class='dnd-facts'>{name}</span>" in kept["right_pane"]
+    here = request_of("t")
+    opened = at_home.visit.open(Session(), "en", "", here)
+    session = opened["session"]
+    assert names(opened["right_choice"]) == ["second"]
+    first, second = library.get("first"), library.get("second")
+    brought = bring(at_home, "right", session, first.sha256, here)
+    assert session.made is not None
+    assert session.made.kept is not None
+    assert session.made.kept.key == second.key
+    assert names(brought["right_choice"]) == ["second"]
+    # One that was loaded by hand has its own name there.
+    loaded = last(at_home.library.load_kept(session, first.key, here))
+    assert names(loaded["right_choice"]) == ["first"]
+    renamed = at_home.library.rename_kept(session, first.key, "third", here)
+    assert names(renamed["right_choice"]) == ["third"]
+    deleted = at_home.library.delete_kept(session, first.key, here)
+    assert names(deleted["right_choice"]) == ["second"]
+
+
 def test_the_choice_comes_back_with_a_visit_and_hides_what_a_blind_one_must_not_tell(
     at_home: Handlers, three: Library, request_of: RequestOf
 ) -> None:

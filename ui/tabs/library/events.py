@@ -67,7 +67,7 @@ class LibraryEvents:
                 )
             }
         made.kept = Kept(library, entry.key)
-        self.look(session, request)
+        sides = self.look(session, request)
         # Votes were given to the label that stood above the answers.
         label = self._app.label(made)
         votes = Counter(o for turn in session.turns if (o := turn.outcome(label)))
@@ -76,7 +76,7 @@ class LibraryEvents:
         words = _("Kept in the library as <b>{name}</b>.", name=esc(entry.name))
         if self._app.is_locked_out(request):
             words = f"{words} {locked_words()}"
-        return {"keep_name": gr.Textbox(entry.name), "keep_told": notice(words)}
+        return {"keep_name": gr.Textbox(entry.name), "keep_told": notice(words), **sides}
 
     def heads(self, request: gr.Request) -> Updates:
         """Say how long this visitor's adapters are kept; without the owner's key, for the visit."""
@@ -161,7 +161,8 @@ class LibraryEvents:
                     yield {}
                 # The library as it is now, and of whoever asks now.
                 self._note_names(session, request)
-                kept = {entry.sha256: entry.key for entry in session.library}
+                # Of entries with the same weights, the newest, whose name the page shows.
+                kept = {entry.sha256: entry.key for entry in reversed(session.library)}
                 if key not in kept:
                     raise LibraryError(_("The adapter is no longer in the library."))
                 made = self._load(session, kept[key], request)

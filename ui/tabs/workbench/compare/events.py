@@ -18,7 +18,7 @@ from ui.shared import App, Updates, broke
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Session, Turn, Typed, Vote
 from ui.tabs.workbench.compare.sent import instructions_of, sent
 from ui.tabs.workbench.compare.settings import Settings
-from ui.tabs.workbench.compare.sides import choosers
+from ui.tabs.workbench.compare.sides import choosers, name_of
 from ui.tabs.workbench.compare.transcript import write_transcript
 from ui.tabs.workbench.compare.view import View, head_html, pane_html
 from ui.tabs.workbench.compare.votes_view import votes_html
@@ -43,7 +43,10 @@ class CompareEvents:
         engine = self._app.calls.engine
         base_name = engine.info.base_id.rpartition("/")[2] if engine else ""
         made, beside = session.made, _beside(session)
-        names = (beside.adapter.name if beside else base_name, made.adapter.name if made else "")
+        names = (
+            name_of(session, beside) if beside else base_name,
+            name_of(session, made) if made else "",
+        )
         if session.remote is not None:
             left, right = session.remote
             names = (left.model, right.model)

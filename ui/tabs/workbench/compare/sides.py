@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import gradio as gr
 
 from ui.shared import Updates
-from ui.state import Session
+from ui.state import Made, Session
 from ui.text import _
 
 
@@ -35,14 +35,27 @@ def choosers(session: Session) -> Updates:
     }
 
 
+def name_of(session: Session, made: Made) -> str:
+    """Return the name of an adapter in the library, if it is there, else its own."""
+    # The library may have the same weights several times, newest first.
+    alike = [entry for entry in session.library if entry.sha256 == made.key]
+    for entry in alike:
+        if made.kept is not None and made.kept.key == entry.key:
+            return entry.name
+    return alike[0].name if alike else made.adapter.name
+
+
 def _names(session: Session) -> Mapping[str, str]:
     """Name all adapters by key: the visit's own, newest first, then the library's."""
     here = (*session.shelf, session.beside, session.made)
     mine = {made.key: made for made in here if made is not None}
-    kept = {entry.sha256: entry.name for entry in session.library}
+    kept: dict[str, str] = {}
+    for entry in session.library:
+        # Of entries with the same weights, the newest counts, which is the one that is loaded.
+        kept.setdefault(entry.sha256, entry.name)
     # An adapter of the library keeps its place when it is loaded.
     keys = [*(key for key in reversed(mine) if key not in kept), *kept]
-    names = {key: mine[key].adapter.name if key in mine else kept[key] for key in keys}
+    names = {key: name_of(session, mine[key]) if key in mine else kept[key] for key in keys}
     repeated = Counter(names.values())
     for key, name in names.items():
         # An imprinted adapter has the name of the one it was made from.

@@ -4,6 +4,7 @@ from ui.engine_calls import LANES
 from ui.page import AT_ONCE, QUIET, Page
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import EXPORTED
+from ui.tabs.workbench.compare.wiring import SIDES
 from ui.tabs.workbench.take.view import TakePanel
 
 
@@ -14,7 +15,7 @@ def wire_taking(page: Page, panel: TakePanel, bar: AdapterBar) -> None:
     panel.take_close.click(**page.does(on.close_take, "take_box"), **AT_ONCE)
     kept = page.does(
         page.on.library.keep,
-        "keep_name keep_told",
+        f"keep_name keep_told {SIDES}",
         inputs=[session, panel.keep_name, panel.keep_texts],
     )
     for order in (panel.keep.click, panel.keep_name.submit):
