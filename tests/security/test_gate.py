@@ -119,7 +119,7 @@ def test_names_that_clients_choose_are_short(client: httpx.Client) -> None:
     ]
     for answer in answers:
         assert answer.status_code == 400
-        assert "at most 100 characters" in answer.json()["detail"]
+        assert "expected 1 to 100 characters" in answer.json()["detail"]
 
 
 def test_the_progress_of_an_upload_is_forgotten(
