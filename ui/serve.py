@@ -281,6 +281,7 @@ def run(
     quiet_libraries()
     _allow_more_files()
     _share_arenas()
+    _keep_few_kernels()
     # A Space keeps no files, and shows what is written to stderr.
     with logging_to(None if on_space() else log_path()):
         # The models load while Gradio starts.
@@ -316,6 +317,15 @@ def _share_arenas() -> None:
     if "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(AttributeError, OSError, TypeError):  # other C libraries have no such setting
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+
+
+def _keep_few_kernels() -> None:
+    """Let oneDNN keep few compiled kernels; call it before torch computes anything.
+
+    It compiles one for each length of a prompt and each matrix, and keeps 1,024: 116 MB after
+    chats of 120 lengths. A step of an answer takes five.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 
 
 def _tell_address(url: str, owner: Owner | None, *, has_login: bool) -> None:

@@ -636,3 +636,14 @@ def test_threads_share_two_arenas_unless_somebody_chose_another_number(
     monkeypatch.delenv("MALLOC_ARENA_MAX")
     serve._share_arenas()
     assert asked == [(-8, 2)]
+
+
+def test_compiled_kernels_are_few_unless_somebody_chose_another_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    serve._keep_few_kernels()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    serve._keep_few_kernels()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "128"
