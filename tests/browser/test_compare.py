@@ -229,6 +229,12 @@ def test_any_two_adapters_of_the_library_are_two_clicks_away(
     hashes = [digest(name)[:8] for name in ("SQL", "Tone of voice")]
     expect(visit.page.locator(".dnd-answer-facts")).to_contain_text(hashes)
     visit.shot("compare-two-adapters")
+    # The titles stay at one height if one side has more to say.
+    visit.page.evaluate(
+        "document.querySelector('#dnd-pane-left .dnd-log').style.minHeight = '40em'"
+    )
+    heads = visit.page.locator(".dnd-side-head")
+    assert visit.box(heads.first)["y"] == visit.box(heads.last)["y"]
     # The same by keyboard: an arrow passes to the next one.
     left.get_by_role("radio", name="SQL").press("ArrowUp")
     expect(names).to_have_text(["Colours", "Tone of voice"])
