@@ -514,7 +514,7 @@ def test_checks_that_failed_say_so_above_the_chat_and_can_be_run_again(
     assert "could not be finished" not in done["warning"]
     assert done["check_again"].visible is False
     assert on.adapter.check_broke(session) == {}, "what failed was not the check"
-    # Whatever starts a check, an unexpected error in it is told.
+    # An unexpected error is reported the same way, whatever started the checks.
     assert len(events()["AdapterEvents.check_broke"]) == len(events()["AdapterEvents.check"])
 
 

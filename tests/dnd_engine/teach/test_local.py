@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,22 +70,19 @@ def test_it_is_loaded_with_the_first_answers_and_gone_after_the_last(
         gc.enable()
 
 
-def test_one_that_does_not_fit_beside_what_is_loaded_is_refused_before_it_is_read(
-    larger: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "use",
+    [LocalTeacher.check, lambda teacher: next(teacher.answers(EXAMPLES))],
+    ids=["check", "ask"],
+)
+def test_one_that_does_not_fit_is_refused_before_it_is_hashed_or_read(
+    larger: Path, use: Callable[[LocalTeacher], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sources, "sha256_of", None)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", None)
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000)
     with pytest.raises(AssetError, match=r"larger needs about .* and 0\.0 GB are free"):
-        next(LocalTeacher(base=str(larger), device="cpu").answers(EXAMPLES))
-
-
-def test_one_that_does_not_fit_is_refused_before_it_is_hashed(
-    larger: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "sha256_of", None)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000)
-    with pytest.raises(AssetError, match=r"larger needs about .* and 0\.0 GB are free"):
-        LocalTeacher(base=str(larger), device="cpu").check()
+        use(LocalTeacher(base=str(larger), device="cpu"))
 
 
 def test_what_is_no_base_is_refused_without_reading_its_weights(
