@@ -38,6 +38,10 @@ class NoTextColumnError(PromptFileError):
         """Columns to choose from, each a `prompts.reading.Column`."""
 
 
+class NoRoomError(DndError, RuntimeError):
+    """A visit, its address or the server holds as much as it may."""
+
+
 class BucketError(DndError, ValueError):
     """The buckets, taken together, cannot be turned into a condition."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from dnd_engine.errors import DndError, LibraryError, PromptFileError
+from dnd_engine.errors import DndError, LibraryError, NoRoomError
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.prompts.buckets import Bucket
@@ -71,15 +71,15 @@ class App:
         session.folder = self.files.folder(request.session_hash or "")
         return Library(session.folder / "library")
 
-    def check_room(self, session: Session, session_hash: str, num_bytes: int) -> None:
-        """Check that a visit may read this much more, on disk or in memory; see also `no_room`.
+    def check_reading(self, session: Session, session_hash: str, num_bytes: int) -> None:
+        """Check that a visit may read this much more; see also `check_writing`.
 
         Raises:
-            PromptFileError: If this visit, its address or all visits have read as much as they may.
+            NoRoomError: If this visit, its address or all visits have read as much as they may.
         """
         most = self.server.readings_per_visit_bytes
         if num_bytes + self.files.reading_bytes(session_hash) > most:
-            raise PromptFileError(
+            raise NoRoomError(
                 _(
                     "The files of this visit would take more than {number} MB of memory, which is "
                     "the limit; removed ones count, since Undo brings them back. Delete this "
@@ -89,19 +89,21 @@ class App:
             )
         # Last, because it may drop other visits to make room.
         if not self.visits.make_room(num_bytes, session.visitor):
-            raise PromptFileError(
+            raise NoRoomError(
                 _("The server holds too many files of other visits. Try again later.")
             )
 
-    def no_room(self, session: Session, session_hash: str, num_bytes: int) -> str:
-        """Return why a visit may not write this many more bytes; empty if it may.
+    def check_writing(self, session: Session, session_hash: str, num_bytes: int) -> None:
+        """Check that a visit may write this many more bytes to disk, and count them from now on.
 
-        If it may, they count from now on.
+        Deleted adapters of its library are purged if there is no room otherwise.
 
-        Deleted adapters of its library are purged if there is no room for them.
+        Raises:
+            NoRoomError: If the files of this visit, its address or all visits take as much as they
+                may.
         """
         if session.own:
-            return ""  # on their own computer, the disk is the limit
+            return  # on their own computer, the disk is the limit
         most = self.server.files_per_visit_bytes
         if self.files.measure(session_hash) + num_bytes > most:
             place = self.files.folder(session_hash) / "library"
@@ -110,17 +112,20 @@ class App:
                 with suppress(LibraryError):
                     Library(place).empty_trash()
             if self.files.measure(session_hash) + num_bytes > most:
-                return _(
-                    "The files of this visit would take more than {size} on disk, which is the "
-                    "limit. Delete adapters in the Library, or delete this visit, at the foot of "
-                    "the page, to start over.",
-                    size=size(most),
+                raise NoRoomError(
+                    _(
+                        "The files of this visit would take more than {size} on disk, which is the "
+                        "limit. Delete adapters in the Library, or delete this visit, at the foot "
+                        "of the page, to start over.",
+                        size=size(most),
+                    )
                 )
         # Last, because it may drop other visits to make room.
         if not self.visits.make_disk_room(num_bytes, session.visitor):
-            return _("The server holds too many files of other visits. Try again later.")
+            raise NoRoomError(
+                _("The server holds too many files of other visits. Try again later.")
+            )
         self.files.expect(session_hash, num_bytes)
-        return ""
 
     def error_words(self, session: Session, error: DndError, doing: str) -> str:
         """Return an error's message for the page of a visit; see `ui.faults.public_words`.

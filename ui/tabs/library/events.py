@@ -331,8 +331,7 @@ class LibraryEvents:
                         number=most,
                     )
                 )
-            if words := self._app.no_room(session, request.session_hash or "", num_bytes):
-                raise LibraryError(words)
+            self._app.check_writing(session, request.session_hash or "", num_bytes)
 
     def listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
         """Draw the list; by default the newest is selected."""

@@ -13,6 +13,7 @@ from dnd_engine.errors import (
     BrokenItemsError,
     BucketError,
     DndError,
+    NoRoomError,
     NoTextColumnError,
     PromptFileError,
 )
@@ -184,9 +185,8 @@ class PromptEvents:
                     raise PromptFileError(_("The upload is gone. Drop the file again."))
                 self._check_number(session)
                 size = card.upload.stat().st_size
-                self._app.check_room(session, session_hash, size)
-                if words := self._app.no_room(session, session_hash, size):
-                    raise PromptFileError(words)
+                self._app.check_reading(session, session_hash, size)
+                self._app.check_writing(session, session_hash, size)
                 # The visit's own copy, because uploads are shared by content and removed by age.
                 copy = files.folder(session_hash) / f"{PROMPTS}{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)
@@ -202,7 +202,7 @@ class PromptEvents:
                 limits=self._app.limits,
             )
             more = whole.memory_bytes - copy.stat().st_size
-            self._app.check_room(session, session_hash, max(0, more))
+            self._app.check_reading(session, session_hash, max(0, more))
             files.hold(session_hash, copy.name, whole.memory_bytes)
             # Before `without`, which fails if nothing is left: the dialog must open even then, so
             # that prompts can be brought back.
@@ -214,7 +214,7 @@ class PromptEvents:
         except NoTextColumnError as error:
             told = without_name(str(error), name)
             return replace(read, copy=copy or Path(), error=told, columns=error.columns)
-        except PromptFileError as error:
+        except (PromptFileError, NoRoomError) as error:
             return replace(read, copy=copy or Path(), error=without_name(str(error), name))
         # A doubtful file is shown, but not used until the visitor confirms it.
         return read if whole.doubt and not card.accepted else replace(read, file=used)
