@@ -32,11 +32,11 @@ from dnd_engine.lora.provenance import (
     Recipe,
     answered_by,
     read_recipe,
-    validation_words,
 )
 from dnd_engine.measure.kept import Scores
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.words import one_line, shorten
+from dnd_engine.recipe_file import validation_words
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter

@@ -1,4 +1,4 @@
-"""Reads YAML, and checks the settings of a run against the fields of a frozen dataclass."""
+"""Reads YAML, checks the settings of a run against a frozen dataclass, and tells faults of JSON."""
 
 import math
 import reprlib
@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
+from pydantic import ValidationError
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import existing
@@ -19,6 +20,8 @@ _MAX_REASON_CHARS = 500
 """PyYAML quotes names from the file, of any length."""
 _RAISED_BY_TAGS = (LookupError, AttributeError, OverflowError)
 """What PyYAML raises for a value that does not fit its tag, such as `!!bool maybe`."""
+_MAX_FAULTS = 10
+"""Maximum number of faults in a message."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 200
 
@@ -205,3 +208,26 @@ def _coerce_to_one_of(kinds: Sequence[Any], value: Any) -> Any:
             except (TypeError, ValueError, OverflowError, RuntimeError) as error:
                 faults.append(str(error))
     raise ValueError("; or ".join(faults))
+
+
+def validation_words(error: ValidationError, depth: int | None = None) -> str:
+    """Describe every fault of a JSON validation on one line.
+
+    Args:
+        error: What pydantic found.
+        depth: Number of names that tell where a fault is; None for all. Where several types are
+            allowed, the names include these types, which no file names.
+    """
+    # Without the values themselves, which may be prompts or megabytes long.
+    faults = error.errors(include_url=False, include_input=False)
+    # A value that is of none of the allowed types has a fault for each. One is enough: the deepest,
+    # because its type fits best.
+    faults.sort(key=lambda fault: len(fault["loc"]))
+    told = {}
+    for fault in faults:
+        names = [*fault["loc"][:depth]]
+        if depth is not None:
+            names += [part for part in fault["loc"][depth:] if isinstance(part, int)]
+        place = ".".join(map(str, names))
+        told[fault["loc"][:depth]] = f"`{place}`: {fault['msg']}" if place else fault["msg"]
+    return "; ".join([*told.values()][:_MAX_FAULTS])

@@ -22,7 +22,8 @@ from dnd_engine.checks.results import (
 from dnd_engine.checks.verdict import AdapterVerdict, Teaching, imprinting_of, judge
 from dnd_engine.checks.wording import Sentence
 from dnd_engine.errors import AdapterError
-from dnd_engine.lora.provenance import NearestTask, validation_words
+from dnd_engine.lora.provenance import NearestTask
+from dnd_engine.recipe_file import validation_words
 from dnd_engine.wording import N_
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dnd_engine.errors import GeneratorError
-from dnd_engine.lora.provenance import validation_words
+from dnd_engine.recipe_file import validation_words
 from dnd_engine.tasks.folder import Mode
 
 Known = Annotated[float, Field(allow_inf_nan=False)]

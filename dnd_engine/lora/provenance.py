@@ -24,6 +24,7 @@ from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices, Split, SplitMode
 from dnd_engine.prompts.words import display_name
+from dnd_engine.recipe_file import validation_words
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
 """Files in a PEFT folder or zip of ours."""
@@ -36,7 +37,7 @@ _ALIKE = 0.9
 """Share of identical answers from which on an adapter was taught that answer, not a task."""
 
 _MAX_TOLD = 10
-"""Maximum number of faults or missing files in a message."""
+"""Maximum number of missing files in a message."""
 
 AnsweredBy = Literal["labels", "person", "teacher"]
 """Source of the answers that an adapter was trained on: labels in files, a person, or a better
@@ -535,29 +536,6 @@ def taught_alike(refined: object) -> bool:
         return False
     share = refined.get("commonest_share")
     return isinstance(share, float) and share >= _ALIKE
-
-
-def validation_words(error: ValidationError, depth: int | None = None) -> str:
-    """Describe every fault of a JSON validation on one line.
-
-    Args:
-        error: What pydantic found.
-        depth: Number of names that tell where a fault is; None for all. Where several types are
-            allowed, the names include these types, which no file names.
-    """
-    # Without the values themselves, which may be prompts or megabytes long.
-    faults = error.errors(include_url=False, include_input=False)
-    # A value that is of none of the allowed types has a fault for each. One is enough: the deepest,
-    # because its type fits best.
-    faults.sort(key=lambda fault: len(fault["loc"]))
-    told = {}
-    for fault in faults:
-        names = [*fault["loc"][:depth]]
-        if depth is not None:
-            names += [part for part in fault["loc"][depth:] if isinstance(part, int)]
-        place = ".".join(map(str, names))
-        told[fault["loc"][:depth]] = f"`{place}`: {fault['msg']}" if place else fault["msg"]
-    return "; ".join([*told.values()][:_MAX_TOLD])
 
 
 def _digest(prompts: Iterable[Prompt]) -> str:

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from dnd_engine.errors import AdapterError
 from dnd_engine.lora.layout import OUTPUT_LAYER, OUTSIDE_BLOCKS, LoRALayout
-from dnd_engine.lora.provenance import FILES, validation_words
+from dnd_engine.lora.provenance import FILES
 from dnd_engine.lora.reader import read_files
+from dnd_engine.recipe_file import validation_words
 
 _PREFIX = r"base_model\.model\."
 _KEY = re.compile(_PREFIX + r"(?P<path>.+)\.lora_(?:(?P<side>[AB])\.weight|embedding_(?P<of>[AB]))")

@@ -9,8 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path
-from dnd_engine.lora.provenance import validation_words
-from dnd_engine.recipe_file import read_yaml
+from dnd_engine.recipe_file import read_yaml, validation_words
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Share = Annotated[float, Field(gt=0, le=1)]
