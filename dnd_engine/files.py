@@ -140,6 +140,19 @@ def _make_folder(folder: Path) -> None:
         _sync_folder(place.parent)
 
 
+def move(path: Path, target: Path) -> None:
+    """Move a file or folder to where nothing is, on the same disk, so that it survives a power cut.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    _make_folder(target.parent)
+    os.replace(path, target)
+    # In this order: a cut between the two may leave both names, but never none.
+    _sync_folder(target.parent)
+    _sync_folder(path.parent)
+
+
 def _replace(new: Path, path: Path, old: Path) -> None:
     if not path.is_dir():
         os.replace(new, path)

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.errors import LibraryError, RecipeError
-from dnd_engine.files import remove_leftovers, user_folder, write_whole, written_aside
+from dnd_engine.files import move, remove_leftovers, user_folder, write_whole, written_aside
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.provenance import (
     AnsweredBy,
@@ -411,11 +411,10 @@ class Library:
         """
         with self._changing():
             found = self._find(name)
-            self._trash.mkdir(exist_ok=True)
             # Set the time before the move: if the process is killed in between, the adapter must
             # not look as if it was deleted long ago.
             os.utime(self._kept / found.key, follow_symlinks=False)
-            os.replace(self._kept / found.key, self._trash / found.key)
+            move(self._kept / found.key, self._trash / found.key)
             oldest = time.time() - KEEP_DAYS * 86_400
             # Files and links too: what does not belong here must not make every deletion fail.
             for old in list(self._trash.iterdir()):
@@ -445,8 +444,7 @@ class Library:
                 # Renamed while still in the trash, because another entry may have its name by now.
                 _write_record(self._trash / back.key, record)
                 back = replace(back, name=free)
-            self._kept.mkdir(exist_ok=True)
-            os.replace(self._trash / back.key, self._kept / back.key)
+            move(self._trash / back.key, self._kept / back.key)
             return back
 
     def empty_trash(self) -> int:

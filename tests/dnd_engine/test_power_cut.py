@@ -59,6 +59,22 @@ def test_a_library_keeps_every_entry_through_all_that_changes_it(tmp_path: Path)
             assert adapter.with_strength(1.0).sha256 in {one.sha256 for one in ADAPTERS}
 
 
+@pytest.mark.parametrize("restored", [True, False])
+def test_a_deleted_adapter_is_kept_or_in_the_trash(tmp_path: Path, restored: bool) -> None:
+    """Its move was not flushed, and the next entry's was: then its name was in neither folder."""
+    shelf = Library(tmp_path / "library")
+    gone = shelf.add(ADAPTERS[0], "gone")
+    with power_cuts(shelf.root, tmp_path / "cuts") as cuts:
+        shelf.delete("gone")
+        shelf.add(ADAPTERS[1], "other")
+        if restored:
+            shelf.undo()
+    for cut in cuts:
+        after = Library(cut)
+        assert gone.key in {entry.key for entry in (*after.entries(), *after.deleted())}
+    assert (gone.key in {entry.key for entry in after.entries()}) == restored
+
+
 def test_a_generator_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     place = tmp_path / "files" / "generator"
     save_generator(trained(0), place, [], "# Old")
