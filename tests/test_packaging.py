@@ -87,6 +87,12 @@ def test_constraints_pin_what_pyproject_asks_for_but_no_build_of_pytorch() -> No
         assert one.specifier.contains(pinned), f"{one} and {pinned} contradict each other"
 
 
+def test_the_oldest_pip_knows_the_progress_bar_that_we_read() -> None:
+    """Pythons bring pip 24.0, which refuses it, so that no base model was loaded."""
+    (pip,) = (one for one in direct() if one.name == "pip")
+    assert [pip.specifier.contains(found) for found in ("24.0", "24.1")] == [False, True]
+
+
 def test_what_installs_for_tests_and_images_installs_these_versions() -> None:
     for name in ("tests/run.sh", "Dockerfile"):
         text = (ROOT / name).read_text(encoding="utf-8")
