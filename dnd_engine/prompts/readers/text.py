@@ -1,6 +1,7 @@
 """Reads plain text, split at `---` lines, at blank lines, or at every line."""
 
 import itertools
+import re
 from collections.abc import Sequence
 
 from dnd_engine.prompts.doubts import doubt
@@ -8,6 +9,9 @@ from dnd_engine.prompts.notes import noted
 from dnd_engine.prompts.reading import Asked, Entry, Reading, SplitMode
 
 _SEPARATOR = "---"
+
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(?:\w[\w-]*:.*\n|[ \t#-].*\n)+?---[ \t]*\n")
+"""Settings between two lines of dashes at the very beginning: `title: ...`, lists and comments."""
 
 _MIN_LIST = 4
 """Lines from which on a paragraph counts as a list; fewer may be one prompt of several lines."""
@@ -73,14 +77,23 @@ def read_text(text: str, asked: Asked) -> Reading:
         head, rest = entries
         entries = [Entry(head.place, f"{head.text}\n\n{rest.text}", None)]
     # A person who chose a split, or wrote separators, has already confirmed that these are prompts.
+    # Lines around the settings at the head of a Markdown page only look like separators.
     unsure = split == "auto" and mode in ("lines", "paragraphs", "headed")
+    body = text if unsure else _below_front_matter(text) if split == "auto" else ""
     return Reading(
         entries=entries,
         split=mode,
         unit="line",
         notes=[note],
-        doubt=doubt(text) if unsure else "",
+        doubt=doubt(body) if body.strip() else "",
     )
+
+
+def _below_front_matter(text: str) -> str:
+    """Return what follows YAML front matter; empty without it, or if separators follow it."""
+    found = _FRONT_MATTER.match(text)
+    rest = text[found.end() :] if found else ""
+    return "" if any(line.strip() == _SEPARATOR for line in rest.split("\n")) else rest
 
 
 def _runs(bare: Sequence[str], gap: str) -> int:

@@ -274,6 +274,17 @@ def test_a_text_below_thousands_of_blank_lines_is_looked_at(write: Write) -> Non
     assert letter.doubt.startswith("This looks like a letter")
 
 
+def test_settings_at_the_head_of_a_page_do_not_hide_what_it_is(write: Write) -> None:
+    """The lines around them were taken for separators, so a README was two prompts."""
+    head = "---\ntitle: Tool\ntags: [a]\nmodels:\n  - b\n- c: d\n---\n\n"
+    readme = NOT_PROMPTS["a README or other documentation"]
+    assert read_prompt_file(write("a.md", head + readme)).doubt.startswith("This looks like a READ")
+    prompts = f"---\nQuestion: who?\n---\nSum this up.\n\n{readme}\n---\nSay hello."
+    assert read_prompt_file(write("b.md", prompts)).doubt == ""
+    many = "---\n" + "- a: b\n" * 20_000
+    assert read_prompt_file(write("c.md", many)).doubt == ""
+
+
 @pytest.mark.parametrize(
     "text",
     [
