@@ -166,8 +166,22 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
             notes.append(noted("Read {columns}.", columns=columns))
         return chosen
     if free := textual.difference(taken):
-        # Sorted, so that of equally long columns the first is read.
-        best = max(sorted(free), key=lambda index: chars[index] / filled[index])
+        # Of equally long columns the first.
+        by_length = sorted(free, key=lambda index: (-chars[index] / filled[index], index))
+        best = by_length[0]
+        if asked.choices.instruction is None and _is_same_in_all(table, best):
+            # Not what every prompt asks: what all of them ask.
+            varied = (index for index in by_length if not _is_same_in_all(table, index))
+            if (below := next(varied, None)) is not None:
+                notes.append(
+                    noted(
+                        "{above} is the same in every row, so it was read as the instruction above "
+                        "{below}.",
+                        above=quoted([header[best]]),
+                        below=quoted([header[below]]),
+                    )
+                )
+                return [best, below]
         if not asked.choices.instruction:
             notes.append(_longest_note(table.thing, header[best]))
             # Only csv and tsv tables have rows that are lines.
@@ -183,6 +197,12 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
         )
     # A header without rows. `_clean` says that there are column names alone.
     return []
+
+
+def _is_same_in_all(table: Table, index: int) -> bool:
+    """Return whether a column holds one text in all of several rows."""
+    cells = {next(_cells(row, [index]), "").strip() for _, row in table.rows}
+    return len(table.rows) > 1 and len(cells) == 1
 
 
 def _read_note(table: Table, text: Sequence[int], instruction: int | None) -> Note:

@@ -241,6 +241,27 @@ def test_an_empty_named_column_gives_way_to_a_filled_one(write: Write) -> None:
     assert read_prompt_file(write("a.csv", "prompt,text\n,x\n")).column == "text"
 
 
+def test_a_column_that_is_the_same_in_every_row_is_the_instruction(write: Write) -> None:
+    """It was the longest text, so all rows but one were dropped as duplicates."""
+    task = "Name what is out of tune."
+    rows = f"nr,note,task,culprit\n1,flat on top,{task},oboe\n2,sharp,{task},tuba\n"
+    file = read_prompt_file(write("a.csv", rows))
+    assert [prompt.text for prompt in file.prompts] == [
+        f"{task}\n\nflat on top",
+        f"{task}\n\nsharp",
+    ]
+    assert file.column == "task + note"
+    assert file.notes[0] == (
+        "`task` is the same in every row, so it was read as the instruction above `note`."
+    )
+    chosen = read_prompt_file(path := write("a.csv", rows), choices=Choices(text="note"))
+    assert [prompt.text for prompt in chosen.prompts] == ["flat on top", "sharp"]
+    below = read_prompt_file(path, choices=Choices(instruction="culprit"))
+    assert below.column == "culprit + task"
+    same = read_prompt_file(write("b.csv", "n,task\n1,Name it.\n2,Name it.\n"))
+    assert [prompt.text for prompt in same.prompts] == ["Name it."]
+
+
 def test_without_a_known_name_the_longest_text_column_is_read_but_no_label(write: Write) -> None:
     rows = "n,title,body,answer\n123456789,short,rather long,by far the longest of all\n1,t,,y\n"
     file = read_prompt_file(write("a.csv", rows))
