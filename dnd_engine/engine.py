@@ -82,7 +82,18 @@ from dnd_engine.teach.local import BetterModel
 class Engine:
     """Resident models and the operations on them; safe to share between threads.
 
-    Create one per process with `Engine.load`.
+    Create one per process with `Engine.load`. These rules hold for all methods:
+
+    - A method that returns `Steps` works step by step: it yields the state so far, and returns its
+      result by `yield from` or `StopIteration.value` (`progress.finish` runs it to its end).
+      Closing the iterator cancels.
+    - An adapter that you pass is never modified. A method that computes with it raises
+      `BaseMismatchError` if it was made for another base.
+    - `buckets` are named, weighted groups of prompt files. A method that needs them raises
+      `BucketError` if all are empty or muted, or weights or sizes are out of bounds.
+    - Prompts are sampled by `seed`.
+    - `memory` caches encoded prompts for later calls with similar prompts (see `new_memory`). It
+      does not change a result, not even by a bit.
     """
 
     def __init__(
@@ -292,22 +303,21 @@ class Engine:
         memory: PromptMemory | None = None,
         on_progress: Callable[[Progress], object] | None = None,
     ) -> Adapter:
-        """Make an adapter from buckets of prompts; see `synthesize` for the other arguments.
+        """Make an adapter from buckets of prompts: `synthesize`, then `imprint`.
 
         Args:
-            buckets: Named, weighted groups of prompt files.
-            mix: How the generator combines them.
+            buckets: Prompts.
+            mix: How the generator combines buckets.
             strength: Factor on ΔW.
-            seed: Seed for sampling prompts.
+            seed: Seed of both.
             imprinted: Imprint the instructions too. If that fails, the result is the generated
                 adapter, and its `not_imprinted` gives the reason. Without a generator, such a
                 failure raises.
             teacher: Model that answers whole prompts for the imprint (see `imprint`).
-            memory: Cache of encoded prompts (see `synthesize`).
+            memory: Cache of encoded prompts.
             on_progress: Called with each step.
 
         Raises:
-            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
             GeneratorError: If there is no generator and `imprinted` is off.
             ImprintError: If there is no generator and nothing can be imprinted.
         """
@@ -338,28 +348,24 @@ class Engine:
         seed: int = 0,
         memory: PromptMemory | None = None,
     ) -> Steps[Progress, None, Adapter]:
-        """Make an adapter with the generator, step by step; `imprint` may follow.
+        """Make an adapter with the generator; `imprint` may follow.
 
         Without a generator, the adapter is made by imprint alone. Only buckets of positive weight
         are then used, and `mix` is ignored.
 
         Args:
-            buckets: Named, weighted groups of prompt files.
+            buckets: Prompts.
             mix: `pool` reads all prompts as one condition, drawn in proportion to the weights;
                 `sum` makes one adapter per bucket and adds them with the weights.
             strength: Factor on ΔW.
             seed: Seed for sampling prompts.
-            memory: Cache of encoded prompts. It does not change the adapter, not even by a bit.
+            memory: Cache of encoded prompts.
 
         Yields:
             Progress through the stages encode, decode and check; without a generator, ask and
             imprint.
 
-        Returns:
-            The adapter, by `yield from` or `StopIteration.value`.
-
         Raises:
-            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
             ImprintError: If there is no generator and nothing can be imprinted.
         """
         return synthesize(
@@ -375,31 +381,28 @@ class Engine:
         teacher: Teacher = "generator",
         memory: PromptMemory | None = None,
     ) -> Steps[Progress, None, Adapter]:
-        """Write the instructions of prompts into an adapter in closed form, step by step.
+        """Write the instructions of prompts into an adapter in closed form.
 
         The base answers whole prompts with the generator's teacher active. A regression
         then makes the bare base answer the same to the inputs alone (see `imprint.fit`). Buckets
         of positive weight are fitted together; the result replaces the generator's adapter.
-        Closing the iterator cancels.
 
         Args:
-            adapter: Adapter that `synthesize` made from these buckets; not modified.
-            buckets: Groups of prompt files. Prompts without a blank line between instruction and
-                input take no part.
+            adapter: Adapter that `synthesize` made from these buckets.
+            buckets: Prompts; those without a blank line between instruction and input take no part.
             config: Rank, limits and seed.
             teacher: Model that answers whole prompts. `generator` uses its trained teacher, or its
                 adapters without one; `base` uses no adapter, so the result owes nothing to the
                 generator. Without a generator it is `base`.
-            memory: Cache of encoded prompts, as in `synthesize`.
+            memory: Cache of encoded prompts.
 
         Yields:
             Progress through the stages ask and imprint.
 
         Returns:
-            A new adapter of the same strength, by `yield from` or `StopIteration.value`.
+            A new adapter of the same strength.
 
         Raises:
-            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
             ImprintError: If nothing can be imprinted, or the adapter was trained.
         """
         return imprint_adapter(
@@ -425,10 +428,7 @@ class Engine:
                 contains its texts.
 
         Yields:
-            Progress, as `synthesize` and `refine` do.
-
-        Returns:
-            The adapter, by `yield from` or `StopIteration.value`.
+            Progress, as `synthesize`, `imprint` and `refine` do.
 
         Raises:
             RecipeError: If another base, encoder or generator is loaded, or prompts are missing.
@@ -437,7 +437,7 @@ class Engine:
 
     @staticmethod
     def new_memory() -> PromptMemory:
-        """Return an empty cache for repeated `synthesize` calls with similar prompts."""
+        """Return an empty cache of encoded prompts, to pass as `memory`."""
         return PromptMemory()
 
     def refine(
@@ -448,16 +448,16 @@ class Engine:
         *,
         enough: Callable[[], bool] | None = None,
     ) -> Steps[Progress, None, Adapter]:
-        """Train an adapter on prompts of its own task, step by step; closing the iterator cancels.
+        """Train an adapter on prompts of its own task.
 
         Without labels, a teacher answers the full prompts (the base with the generator's trained
         teacher or the part that its adapters share), and the adapter learns to give the same
         answers to the bare inputs.
 
         Args:
-            adapter: Starting point; not modified.
-            buckets: Groups of prompt files. Those of positive weight are used, all equally. Prompts
-                need a blank line between instruction and input.
+            adapter: Starting point.
+            buckets: Prompts, each with a blank line between instruction and input. Buckets of
+                positive weight are used, all equally.
             config: Steps, learning rate, and whether to train on labels.
             enough: Called after every step; returning True ends the training early.
 
@@ -465,10 +465,9 @@ class Engine:
             Progress through the stages ask and refine, with a score on validation prompts.
 
         Returns:
-            A new adapter of strength 1, by `yield from` or `StopIteration.value`.
+            A new adapter of strength 1.
 
         Raises:
-            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
             TrainingError: If too few prompts are usable; with labels, too few labelled ones.
         """
         return refine_adapter(self._loaded, adapter, buckets, config or RefineConfig(), enough)
@@ -485,12 +484,12 @@ class Engine:
         """Train an adapter on the answers of a person or of a better model; see `refine`.
 
         Args:
-            adapter: Starting point; not modified.
+            adapter: Starting point.
             answers: Answers by whole prompt, each an instruction, a blank line and an input; or a
                 better model that answers the prompts of `buckets`: an `Endpoint`, or a
                 `LocalTeacher`, which is loaded beside the base while it answers. Training starts
                 with its first answers.
-            buckets: Prompts for a better model. Unused if answers are given.
+            buckets: Prompts for a better model. Not needed, and unused, if answers are given.
             config: Steps and learning rate.
             enough: Called after every step; returning True ends the training early.
 
@@ -502,7 +501,6 @@ class Engine:
 
         Raises:
             AssetError: If a local teacher is not there, or does not fit into memory.
-            BucketError: If a better model is given and all buckets are empty or muted.
             LayoutError: If the architecture of a local teacher is not supported.
             RemoteError: If the endpoint fails before training begins. Later failures only reduce
                 the data; the provenance counts those prompts in `num_lost`.
@@ -515,12 +513,9 @@ class Engine:
     def propose(
         self, buckets: Sequence[Bucket], *, limit: int = 16, seed: int = 0
     ) -> Steps[Progress, None, dict[str, str]]:
-        """Let the base answer some prompts, for a person to correct; see `teach`.
+        """Let the base answer at most `limit` prompts, for a person to correct; see `teach`.
 
-        Args:
-            buckets: Groups of prompt files. Those of positive weight are used.
-            limit: Maximum number of prompts, sampled by seed.
-            seed: Seed for sampling prompts.
+        Buckets of positive weight are used.
 
         Yields:
             Progress through the stage ask.
@@ -530,7 +525,6 @@ class Engine:
             with its instruction, or an empty string if that answer is cut off.
 
         Raises:
-            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
             TrainingError: If no prompt is usable.
         """
         return propose_answers(self._loaded, buckets, limit=limit, seed=seed)
@@ -543,7 +537,7 @@ class Engine:
         adapter: Adapter | None,
         sampling: Sampling | None = None,
     ) -> Steps[ChatStep, None, None]:
-        """Answer as the base and as the adapted model, in one batch, token by token.
+        """Answer as the base and as the adapted model, in one batch.
 
         Args:
             base_messages: The base's conversation, ending with the user's message.
@@ -552,7 +546,7 @@ class Engine:
             sampling: Sampling settings, shared by both models.
 
         Yields:
-            Both answers so far. Closing the iterator stops at the next token.
+            Both answers so far, after every token.
 
         Raises:
             ChatError: If a conversation is malformed or too long.
@@ -573,7 +567,7 @@ class Engine:
         sampling: Sampling | None = None,
         strengths: Sequence[Callable[[], float] | None] | None = None,
     ) -> Steps[list[Reply], None, None]:
-        """Answer as several models in one batch, token by token.
+        """Answer as several models in one batch.
 
         Args:
             conversations: One per model, ending with the user's message.
@@ -583,7 +577,7 @@ class Engine:
                 None keeps the adapter's own.
 
         Yields:
-            All answers so far, side by side. Closing the iterator stops at the next token.
+            All answers so far, side by side, after every token.
 
         Raises:
             ChatError: If a conversation is malformed or too long.
@@ -664,11 +658,7 @@ class Engine:
         )
 
     def relative_norms(self, adapter: Adapter) -> Mapping[str, tuple[float, ...]]:
-        """Measure the size of an adapter's update by layer; a cheap part of `inspect`.
-
-        Raises:
-            BaseMismatchError: If the adapter is for another base.
-        """
+        """Measure the size of an adapter's update by layer; a cheap part of `inspect`."""
         self._loaded.check_made_here(adapter)
         return relative_norms(adapter, self._norms)
 
@@ -677,9 +667,6 @@ class Engine:
 
         For a generated adapter, it shows the difference from the part that all its generator's
         adapters share.
-
-        Raises:
-            BaseMismatchError: If the adapter is for another base.
         """
         self._loaded.check_made_here(adapter)
         made = self._loaded.generator
@@ -692,15 +679,10 @@ class Engine:
     def prove(
         self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: PromptMemory | None = None
     ) -> Steps[Progress, None, Conditioning | None]:
-        """Compare an adapter with controls from its generator, on prompts it was made from.
+        """Compare an adapter with controls from its generator, on the buckets it was made from.
 
         Wrong adapters come from the other buckets; for a single bucket, from the least similar
         shipped example. Chats and syntheses take priority.
-
-        Args:
-            adapter: Adapter from `synthesize`.
-            buckets: Buckets it was made from.
-            memory: Cache of encoded prompts, as in `synthesize`.
 
         Yields:
             Progress through the stages decode and check.
@@ -710,7 +692,6 @@ class Engine:
 
         Raises:
             AdapterError: If the adapter was trained, since its controls were not.
-            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
         """
         return prove(self._loaded, self.generate, adapter, buckets, memory)
 
@@ -726,10 +707,10 @@ class Engine:
             config: Number of rows, input modes and metric.
 
         Yields:
-            All results so far, after every batch; closing the iterator cancels.
+            All results so far, after every batch.
 
         Returns:
-            The measurement, by `yield from` or `StopIteration.value`; `train_lora` can extend it.
+            The measurement; `train_lora` can extend it.
 
         Raises:
             MeasureError: If no row is labelled, or no row is left to score.
@@ -770,7 +751,7 @@ class Engine:
             warm_start: Start from the adapter instead of from scratch.
 
         Yields:
-            All results so far, after every step and batch; closing the iterator cancels.
+            All results so far, after every step and batch.
 
         Returns:
             The extended measurement, with the LoRA as an adapter in `trained`.
@@ -778,7 +759,6 @@ class Engine:
         Raises:
             TrainingError: If too few rows are usable, or a loss is not finite.
             MeasureError: If another adapter was measured.
-            BaseMismatchError: If the adapter is for another base.
         """
         self._loaded.check_made_here(adapter)
         from dnd_engine.measure.run import train
@@ -834,9 +814,6 @@ class Engine:
 
         Returns:
             Mean KL(adapted ‖ base) over the prompts that `measured_prompts` chooses, in nats.
-
-        Raises:
-            BucketError: If all buckets are empty or muted.
         """
         if not (chosen := measured_prompts(buckets)):
             raise BucketError(
@@ -851,7 +828,6 @@ class Engine:
         The first five are those that an adapter pooled from the same buckets and seed lists.
 
         Raises:
-            BucketError: If all buckets are empty or muted, or weights or sizes are out of bounds.
             GeneratorError: If there is no generator.
         """
         tasks = self._loaded.resident().folder.tasks
@@ -931,7 +907,6 @@ class Engine:
             HubError: If there is no token, the name is wrong, the Hub refuses or cannot be
                 reached, or the base is a folder on this machine.
             VerificationError: If stock PEFT does not read the files back, as in `save`.
-            BaseMismatchError: If the adapter is for another base.
         """
         self._loaded.check_made_here(adapter)
         if expanded(adapter.base_id).is_dir():
