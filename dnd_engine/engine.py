@@ -531,8 +531,7 @@ class Engine:
 
     def chat(
         self,
-        base_messages: Sequence[Message],
-        adapted_messages: Sequence[Message] | None = None,
+        messages: Sequence[Message],
         *,
         adapter: Adapter | None,
         sampling: Sampling | None = None,
@@ -540,8 +539,7 @@ class Engine:
         """Answer as the base and as the adapted model, in one batch.
 
         Args:
-            base_messages: The base's conversation, ending with the user's message.
-            adapted_messages: The adapted model's conversation, if its earlier answers differ.
+            messages: The conversation, ending with the user's message.
             adapter: None queries the base alone.
             sampling: Sampling settings, shared by both models.
 
@@ -549,14 +547,10 @@ class Engine:
             Both answers so far, after every token.
 
         Raises:
-            ChatError: If a conversation is malformed or too long.
+            ChatError: If the conversation is malformed or too long.
         """
-        conversations = [base_messages]
-        adapters: list[Adapter | None] = [None]
-        if adapter is not None:
-            conversations.append(adapted_messages or base_messages)
-            adapters.append(adapter)
-        for replies in self.compare(conversations, adapters, sampling=sampling):
+        adapters = [None] if adapter is None else [None, adapter]
+        for replies in self.compare([messages] * len(adapters), adapters, sampling=sampling):
             yield ChatStep(replies[0], replies[1] if adapter is not None else None)
 
     def compare(

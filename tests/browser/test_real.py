@@ -14,7 +14,6 @@ from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.split import split_prompt
 from tests.browser.conftest import DESK, PHONE, TAKE_PICTURES, Visits
 from tests.browser.test_measure import drop_rows
-from tests.present import present
 from tests.serving import serving
 from ui.engine_handle import EngineHandle
 
@@ -140,8 +139,8 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
     made = engine.generate([example.read()])
     told = [{"role": "user", "content": f"{instruction}\n\n{example.question}"}]
     bare = [{"role": "user", "content": example.question}]
-    *_, last = engine.chat(told, bare, adapter=made)
-    assert (last.base.text, present(last.adapted).text) == (base, adapted)
+    *_, last = engine.compare([told, bare], [None, made])
+    assert tuple(reply.text for reply in last) == (base, adapted)
     expect(visit.page.locator("#dnd-checks")).to_contain_text(
         "Effect on the model", timeout=300_000
     )

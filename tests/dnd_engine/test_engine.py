@@ -454,12 +454,11 @@ def test_the_adapted_model_may_remember_answers_of_its_own(engine: Engine) -> No
     made = adapter_of(engine)
     theirs = [*user("Hi"), {"role": "assistant", "content": "Ah!"}, *user("Hi")]
     sampling = Sampling(max_new_tokens=12)
-    *_, last = engine.chat(user("Hi"), theirs, adapter=made, sampling=sampling)
+    *_, last = engine.compare([user("Hi"), theirs], [None, made], sampling=sampling)
     *_, other = engine.chat(theirs, adapter=made, sampling=sampling)
-    assert last.adapted is not None
     assert other.adapted is not None
-    assert last.base.text == texts(engine, made)[0]
-    assert last.adapted.text == other.adapted.text
+    assert last[0].text == texts(engine, made)[0]
+    assert last[1].text == other.adapted.text
 
 
 def test_any_two_adapters_can_be_compared(engine: Engine) -> None:
