@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -65,48 +65,41 @@ class _Record:
     name: str
     created: datetime
     imported: bool = False
+    """Whether it was imported from a file."""
     sha256: str
+    """SHA-256 of its weights at strength 1."""
     strength: float = 1.0
     num_prompts: int = 0
     kept_energy: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    nearest_tasks: list[dict[str, Any]] = field(default_factory=list)
+    nearest_tasks: list[NearestTask] = field(default_factory=list)
     checks: dict[str, Any] = field(default_factory=dict)
+    """Results of its checks; see `checks.registry.as_checks`."""
     votes: dict[str, int] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
+    """Scores by the name of the file of labelled rows."""
 
 
 _RECORD = TypeAdapter(_Record)
+_UNLISTED = {"format", "kept_energy", "seconds", "nearest_tasks"}
+"""Fields of a record that a list leaves out; `Library.load` hands them to the adapter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """An adapter in the library, without its weights."""
+class Entry(_Record):
+    """An adapter in the library, without its weights: its record, and what its PEFT files say."""
 
     key: str
     """The name of its folder. It never changes."""
-    name: str
-    created: datetime
-    imported: bool
-    """Whether it was imported from a file."""
     base: str
     r: int
     num_bytes: int
     """Size of its weights."""
-    sha256: str
-    """SHA-256 of its weights at strength 1."""
-    strength: float
-    num_prompts: int
     recipe: Recipe | None
     """How to recreate it at its strength; None if unknown. It contains prompt texts only if the
     user chose to keep them."""
     trained: AnsweredBy | None
     """Whose answers it was trained on, if it was. If so, it has no recipe."""
-    checks: Mapping[str, Any]
-    """Results of its checks; see `checks.registry.as_checks`."""
-    votes: Mapping[str, int]
-    scores: Mapping[str, Scores]
-    """Scores by the name of the file of labelled rows."""
 
     @property
     def buckets(self) -> list[tuple[str, float, int]]:
@@ -117,8 +110,8 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON, without prompt texts."""
-        recipe = self.recipe and self.recipe.without_texts()
-        values: dict[str, Any] = _LISTED.dump_python(replace(self, recipe=recipe), mode="json")
+        entry = replace(self, recipe=self.recipe and self.recipe.without_texts())
+        values: dict[str, Any] = _LISTED.dump_python(entry, mode="json", exclude=_UNLISTED)
         return values
 
 
@@ -248,29 +241,24 @@ class Library:
             AdapterError: If its files are damaged.
             BaseMismatchError: If it is for another base.
         """
-        key = self.get(name).key
-        record = _read_record(self._kept / key)
+        entry = self.get(name)
         # The digest is checked only here, because a list would have to read all weights.
-        adapter = read(self._kept / key)
-        if adapter.sha256 != record.sha256:
+        adapter = read(self._kept / entry.key)
+        if adapter.sha256 != entry.sha256:
             raise LibraryError(
-                f"the weights of `{record.name}` in the library were changed: SHA-256 "
-                f"{adapter.sha256[:12]}…, expected {record.sha256[:12]}…. Import it again, or "
+                f"the weights of `{entry.name}` in the library were changed: SHA-256 "
+                f"{adapter.sha256[:12]}…, expected {entry.sha256[:12]}…. Import it again, or "
                 "delete it."
             )
-        try:
-            nearest = tuple(NearestTask(**task) for task in record.nearest_tasks)
-        except TypeError as error:
-            raise LibraryError(f"`{record.name}`: `{_ENTRY}` is damaged: {error}.") from error
         return replace(
             adapter,
-            name=record.name,
-            strength=record.strength,
-            num_prompts=record.num_prompts,
-            seconds=record.seconds,
-            nearest_tasks=nearest,
-            checks=record.checks,
-            kept_energy=record.kept_energy,
+            name=entry.name,
+            strength=entry.strength,
+            num_prompts=entry.num_prompts,
+            seconds=entry.seconds,
+            nearest_tasks=tuple(entry.nearest_tasks),
+            checks=entry.checks,
+            kept_energy=entry.kept_energy,
         )
 
     def add(
@@ -309,7 +297,7 @@ class Library:
             num_prompts=adapter.num_prompts,
             kept_energy=adapter.kept_energy,
             seconds=dict(adapter.seconds),
-            nearest_tasks=[asdict(task) for task in adapter.nearest_tasks],
+            nearest_tasks=list(adapter.nearest_tasks),
             checks=dict(adapter.checks),
         )
         # The weights are serialised by now, because others wait for this lock.
@@ -570,21 +558,13 @@ def _read(folder: Path) -> Entry:
     except OSError as error:
         raise LibraryError(f"`{_WEIGHTS}`: {error.strerror or error}.") from error
     return Entry(
+        **{each.name: getattr(record, each.name) for each in fields(record)},
         key=folder.name,
-        name=record.name,
-        created=record.created,
-        imported=record.imported,
         base=base,
         r=r,
         num_bytes=num_bytes,
-        sha256=record.sha256,
-        strength=record.strength,
-        num_prompts=record.num_prompts,
         recipe=_read_recipe(folder, record, origin),
         trained=answered_by(origin["trained"]) if "trained" in origin else None,
-        checks=record.checks,
-        votes=record.votes,
-        scores=record.scores,
     )
 
 
