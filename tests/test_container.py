@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dnd_engine.export.space import space_files
+from dnd_engine.export.space import select_files
 
 ROOT = Path(__file__).parents[1]
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
@@ -36,7 +36,7 @@ def test_the_image_holds_what_a_space_holds() -> None:
     }
     # A Space installs `requirements.txt` before it has any other file.
     pinned = {"constraints.txt"}
-    assert {file.name.split("/")[0] for file in space_files(ROOT)} | pinned == copied
+    assert {file.name.split("/")[0] for file in select_files(ROOT).files} | pinned == copied
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), flags=re.MULTILINE)
     assert set(allowed) == copied
 

@@ -30,13 +30,12 @@ def deploy(
     repository, only files that git tracks.
     """
     from dnd_engine.export.hub import check_repo_id, push_files
-    from dnd_engine.export.space import check_space, select_files
+    from dnd_engine.export.space import check_space
 
     # Everything is checked before the first upload, so that a faulty checkout leaves no empty Space
     # behind; also for a dry run.
     check_repo_id(space)
-    selected = select_files(root)
-    check_space(root)
+    selected = check_space(root)
     files = selected.files
     total = sum(file.num_bytes for file in files)
     values = {

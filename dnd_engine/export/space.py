@@ -46,18 +46,6 @@ class Selection:
     """Files beside them that stay here, because git does not track them."""
 
 
-def space_files(root: Path) -> tuple[SpaceFile, ...]:
-    """List the files that a Space needs, sorted by name.
-
-    Args:
-        root: A checkout of this repository.
-
-    Raises:
-        HubError: If it is not a checkout, or git cannot list its files.
-    """
-    return select_files(root).files
-
-
 def select_files(root: Path) -> Selection:
     """Tell the files that a Space needs from those that git does not track.
 
@@ -123,21 +111,20 @@ def _tracked(root: Path) -> set[str] | None:
     return names if "app.py" in names else None
 
 
-def check_space(root: Path) -> None:
-    """Check that the app would start in a Space.
+def check_space(root: Path) -> Selection:
+    """Check that the app would start in a Space, and return what the Space gets.
 
     Raises:
-        HubError: With every fault: a README that starts no Gradio app, versions that contradict
-            pyproject.toml, or code that is no Python.
+        HubError: As `select_files` does, or with every fault: a README that starts no Gradio app,
+            versions that contradict pyproject.toml, or code that is no Python.
     """
     selected = select_files(root)
-    files = selected.files
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
     faults = [f"git does not track {name}" for name in selected.untracked if name in _FILES]
     listed = _requirements(lines, "requirements.txt", faults)
     wanted = _requirements(project["dependencies"], "pyproject.toml", faults)
-    faults += _wrong_settings(root, {file.name for file in files}, listed, project)
+    faults += _wrong_settings(root, {file.name for file in selected.files}, listed, project)
     wrong = sorted(
         name
         for name in listed.keys() | wanted.keys()
@@ -148,9 +135,10 @@ def check_space(root: Path) -> None:
             f"requirements.txt and pyproject.toml differ in {', '.join(wrong)}; write it "
             "again: python tests/test_packaging.py"
         )
-    faults += _wrong_code(files)
+    faults += _wrong_code(selected.files)
     if faults:
         raise HubError(f"the Space would not start: {'; '.join(faults)}.")
+    return selected
 
 
 def _requirements(lines: list[str], file: str, faults: list[str]) -> dict[str, Requirement]:

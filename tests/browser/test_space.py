@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from platformdirs import user_cache_path
 from playwright.sync_api import expect
 
-from dnd_engine.export.space import space_files
+from dnd_engine.export.space import select_files
 from dnd_engine.models.sources import BASES, ENCODERS, resolve
 from tests.browser.conftest import ROOT, Visits
 from tests.serving import fetch_page, free_port
@@ -31,7 +31,7 @@ APP = "drag-and-drop-llms"
 def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is uploaded, where a Space has it."""
     root = tmp_path_factory.mktemp("space") / "app"
-    for file in space_files(ROOT):
+    for file in select_files(ROOT).files:
         target = root / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(file.path.resolve())

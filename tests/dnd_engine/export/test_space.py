@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from dnd_engine.cli import app
 from dnd_engine.errors import HubError
-from dnd_engine.export.space import check_space, space_files
+from dnd_engine.export.space import check_space, select_files
 from tests.dnd_engine.hub_server import READ_TOKEN, TOKEN, Hub
 
 ROOT = Path(__file__).parents[3]
@@ -22,7 +22,7 @@ SPACE = "someone/drag-and-drop"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """What a Space needs, without the weights of the generator."""
-    for file in space_files(ROOT):
+    for file in select_files(ROOT).files:
         target = tmp_path / "checkout" / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if file.num_bytes < 1_000_000:
@@ -37,7 +37,7 @@ def deploy(*arguments: object) -> Any:
 
 
 def test_everything_the_app_needs_is_uploaded_and_nothing_else() -> None:
-    names = {file.name for file in space_files(ROOT)}
+    names = {file.name for file in select_files(ROOT).files}
     assert {"app.py", "requirements.txt", "README.md", "ui/build.py", "assets/app.css"} <= names
     assert "assets/generators/smollm2-135m-instruct/model.safetensors" in names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "assets/tasks/"))]
@@ -51,8 +51,8 @@ def test_a_checkout_may_lie_in_a_hidden_folder(checkout: Path) -> None:
     shutil.copytree(checkout, hidden)
     (hidden / "ui" / ".cache").mkdir()
     (hidden / "ui" / ".cache" / "x").touch()
-    names = [file.name for file in space_files(hidden)]
-    assert names == [file.name for file in space_files(checkout)]
+    names = [file.name for file in select_files(hidden).files]
+    assert names == [file.name for file in select_files(checkout).files]
     assert "ui/build.py" in names
 
 
@@ -64,9 +64,9 @@ def git(folder: Path, *arguments: str) -> None:
 def test_what_git_does_not_track_stays_here(checkout: Path, hub: Hub) -> None:
     git(checkout, "init")
     git(checkout, "add", ".")
-    names = [file.name for file in space_files(checkout)]
+    names = [file.name for file in select_files(checkout).files]
     (checkout / "assets" / "my.key").write_text("secret")
-    assert [file.name for file in space_files(checkout)] == names
+    assert [file.name for file in select_files(checkout).files] == names
     listed = deploy("--root", checkout, "--dry-run")
     assert "\nleft out, because git does not track it: assets/my.key\n" in listed.stdout
     made = deploy("--root", checkout, "--token", TOKEN, "--json")
@@ -78,15 +78,15 @@ def test_what_git_does_not_track_stays_here(checkout: Path, hub: Hub) -> None:
 
 
 def test_a_copy_in_the_folder_of_another_repository_is_no_part_of_it(checkout: Path) -> None:
-    names = [file.name for file in space_files(checkout)]
+    names = [file.name for file in select_files(checkout).files]
     git(checkout.parent, "init")
-    assert [file.name for file in space_files(checkout)] == names
+    assert [file.name for file in select_files(checkout).files] == names
 
 
 def test_a_repository_that_git_cannot_read_is_refused_in_its_words(checkout: Path) -> None:
     (checkout / ".git").write_text("gitdir: nowhere")
     with pytest.raises(HubError, match=r"private files could be uploaded: fatal: .*nowhere"):
-        space_files(checkout)
+        select_files(checkout)
 
 
 def test_the_space_arrives_as_it_is_here(checkout: Path, hub: Hub) -> None:
@@ -96,7 +96,7 @@ def test_the_space_arrives_as_it_is_here(checkout: Path, hub: Hub) -> None:
     assert hub.kinds[SPACE] == "spaces"
     assert "sdk gradio" in hub.asked
     arrived = hub.files[SPACE]
-    assert arrived == {file.name: file.path.read_bytes() for file in space_files(checkout)}
+    assert arrived == {file.name: file.path.read_bytes() for file in select_files(checkout).files}
     assert hub.private[SPACE]
 
 
