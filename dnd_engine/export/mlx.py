@@ -1,25 +1,27 @@
 """Writes an adapter for mlx-lm, which runs models on Apple GPUs.
 
 The format is that of mlx-lm's own training (`mlx_lm.tuner`). Knows names and shapes of tensors;
-knows no model.
+knows no model. Imports no torch until it writes, because the registry names its files.
 """
 
 import json
+from typing import TYPE_CHECKING
 
-from safetensors.torch import save
-
-from dnd_engine.lora.adapter import Adapter
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
 
 
-def mlx_files(adapter: Adapter, num_layers: int) -> dict[str, bytes]:
+def mlx_files(adapter: "Adapter", num_layers: int) -> dict[str, bytes]:
     """Return the two files by name, with A and B transposed and in float32, as mlx-lm needs them.
 
     Args:
         adapter: The adapter; its strength is folded into B.
         num_layers: Number of layers of the base. mlx-lm counts adapted layers from the last.
     """
+    from safetensors.torch import save
+
     layout, state = adapter.layout, adapter.state
     tensors, modules = {}, set()
     for m in layout.matrices():

@@ -4,8 +4,10 @@ Ollama does not apply adapters to models it did not create, so the adapter is me
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MODELFILE, MODEL = "Modelfile", "model.gguf"
 
@@ -18,7 +20,7 @@ _TEMPLATE = (
 """ChatML in Go's template language; the last line starts the answer."""
 
 
-def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
+def modelfile(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Return a Modelfile for a model in the same folder.
 
     For ChatML it sets the template, stop token and default system prompt of the base. For other
@@ -42,6 +44,6 @@ def modelfile(tokenizer: PreTrainedTokenizerBase) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_modelfile(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def write_modelfile(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
     """Write the Modelfile into a folder."""
     (folder / MODELFILE).write_text(modelfile(tokenizer), encoding="utf-8")

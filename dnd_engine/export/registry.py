@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.export import mlx, ollama
 from dnd_engine.lora.provenance import FILES
 from dnd_engine.lora.usage import (
     gguf_model_usage,
@@ -81,10 +82,9 @@ def _write_gguf(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
 
 
 def _write_mlx(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
-    from dnd_engine.export.mlx import mlx_files
     from dnd_engine.lora.adapter import put_files
 
-    put_files(mlx_files(adapter, base.num_layers), path)
+    put_files(mlx.mlx_files(adapter, base.num_layers), path)
 
 
 def _gguf_model(precision: "Precision") -> "Callable[[Adapter, BaseModel, Path], None]":
@@ -107,11 +107,9 @@ def _write_base(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
 
 
 def _write_ollama(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
-    from dnd_engine.export.ollama import MODEL, write_modelfile
-
     path.mkdir()
-    _gguf_model("q8_0")(adapter, base, path / MODEL)
-    write_modelfile(base.tokenizer, path)
+    _gguf_model("q8_0")(adapter, base, path / ollama.MODEL)
+    ollama.write_modelfile(base.tokenizer, path)
 
 
 def _verify_model(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
@@ -161,8 +159,7 @@ EXPORTS: dict[str, ExportTarget] = {
         suffixes=("", ".zip"),
         write=_write_mlx,
         usage=lambda adapter, place: mlx_usage(adapter.base_id, place),
-        # `CONFIG` and `WEIGHTS` of `mlx`, spelled out because importing it loads torch.
-        own_files=frozenset({"adapter_config.json", "adapters.safetensors"}),
+        own_files=frozenset({mlx.CONFIG, mlx.WEIGHTS}),
         note=N_("For mlx-lm on a Mac. Unpack a zip first."),
     ),
     "merged": ExportTarget(
@@ -192,10 +189,9 @@ EXPORTS: dict[str, ExportTarget] = {
         title=N_("Merged model for Ollama"),
         suffixes=("",),
         write=_write_ollama,
-        verify=lambda verifier, adapter, path: verifier.gguf_model(adapter, path / "model.gguf"),
+        verify=lambda verifier, adapter, path: verifier.gguf_model(adapter, path / ollama.MODEL),
         usage=lambda adapter, place: ollama_usage(adapter.name, place),
-        # Likewise those of `ollama`, which loads transformers.
-        own_files=frozenset({"Modelfile", "model.gguf"}),
+        own_files=frozenset({ollama.MODELFILE, ollama.MODEL}),
         whole_model=True,
     ),
 }
