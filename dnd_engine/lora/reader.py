@@ -36,6 +36,7 @@ from dnd_engine.lora.adapter import Adapter, exploded
 from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
 from dnd_engine.lora.provenance import FILES, Recipe
 from dnd_engine.lora.weight_tokens import check_state, tokenize
+from dnd_engine.prompts.readers.zips import METHODS, is_bomb, unpack
 from dnd_engine.prompts.words import one_line, shorten
 
 _CONFIG, _WEIGHTS = FILES[:2]
@@ -45,8 +46,6 @@ _LIMITS = {
     "provenance.json": FIXED.max_settings_bytes,
 }
 """Maximum bytes of each file to read. READMEs are not read."""
-_SMALL = 1_000_000
-"""Size up to which the compression ratio does not matter."""
 _MAX_ALPHA = 1_000_000
 _TOLD = 3
 """Maximum number of names of one kind in a message."""
@@ -240,23 +239,18 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
             if counts[entry.filename] > 1:
                 # Other readers may take the other one of the two.
                 faults.add(f"holds `{name}` twice. Export it again.")
-            elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                # For the other methods, zipfile unpacks everything it has read, whatever the bound.
+            elif entry.compress_type not in METHODS:
                 faults.add(f"holds `{name}` packed in a way that is not read. Use Deflate.")
             # Zips made on Unix hold the file's mode in the upper 16 bits.
             elif stat.S_ISLNK(entry.external_attr >> 16):
                 faults.add(f"holds `{name}` as a link. Pack the files themselves.")
-            elif entry.file_size > max(_SMALL, FIXED.max_adapter_ratio * entry.compress_size) and (
-                entry.file_size <= limit
-            ):
+            elif entry.file_size <= limit and is_bomb(entry, FIXED.max_adapter_ratio):
                 faults.add(
                     f"holds `{name}` packed to less than 1 % of its size, as a zip bomb is; "
                     "weights barely compress. It was not unpacked."
                 )
             elif _fits(name, entry.file_size, limit, faults):
-                with archive.open(entry) as file:
-                    # With a bound, zipfile unpacks no more than this at once.
-                    found[name] = file.read(entry.file_size + 1)
+                found[name] = unpack(archive, entry)
     return found, [name for name in names if name not in known]
 
 

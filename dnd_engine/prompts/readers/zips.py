@@ -10,10 +10,11 @@ from dnd_engine.limits import FIXED
 from dnd_engine.prompts.reading import Asked
 from dnd_engine.prompts.words import display_name, megabytes
 
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Allowed compression methods. For others, zipfile unpacks everything it has read, whatever the
+bound: LZMA and bzip2 could need gigabytes of memory, and are rare."""
 _SMALL_BYTES = 1_000_000
-"""Size below which the compression ratio is not checked."""
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Allowed compression methods. LZMA and bzip2 could need gigabytes of memory, and are rare."""
+"""Size up to which the compression ratio does not matter."""
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -47,14 +48,23 @@ class Members:
         """
         info = self._infos[member]
         try:
-            with self._archive.open(info) as file:
-                # With a bound, zipfile unpacks no more than this at once.
-                data = file.read(info.file_size + 1)
+            return unpack(self._archive, info)
         except _DAMAGED as error:
             raise PromptFileError(
                 f"{self._name}: `{display_name(member)}` in it is damaged. Pack it again."
             ) from error
-        return data
+
+
+def is_bomb(info: zipfile.ZipInfo, max_ratio: int) -> bool:
+    """Return whether a file is packed so small that it may be made to fill the memory."""
+    return info.file_size > max(_SMALL_BYTES, max_ratio * info.compress_size)
+
+
+def unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Unpack a file of a known size, packed by one of `METHODS`."""
+    with archive.open(info) as file:
+        # The size is the archive's own claim. With a bound, zipfile unpacks no more than this.
+        return file.read(info.file_size + 1)
 
 
 def open_zip(data: bytes, asked: Asked, what: str) -> Members:
@@ -82,7 +92,7 @@ def open_zip(data: bytes, asked: Asked, what: str) -> Members:
             f"{name}: expected at most {FIXED.max_zip_members:,} files in it, got {len(infos):,}. "
             "Split it."
         )
-    # The sizes are the archive's own claim, but `Members.read` unpacks no more than that.
+    # The sizes are the archive's own claim, but `unpack` unpacks no more than that.
     unpacked = sum(info.file_size for info in infos)
     if unpacked > limits.max_total_bytes:
         raise PromptFileError(
@@ -110,12 +120,12 @@ def _check(info: zipfile.ZipInfo, name: str) -> None:
         )
     if info.flag_bits & 0x1:
         raise PromptFileError(f"{name}: `{inside}` in it is encrypted. Pack it without a password.")
-    if info.compress_type not in _METHODS:
+    if info.compress_type not in METHODS:
         raise PromptFileError(
             f"{name}: `{inside}` in it is compressed in a way that is not read. Pack it with "
             "Deflate, which is the default of most programs."
         )
-    if info.file_size > _SMALL_BYTES and info.file_size > FIXED.max_zip_ratio * info.compress_size:
+    if is_bomb(info, FIXED.max_zip_ratio):
         raise PromptFileError(
             f"{name}: `{inside}` unpacks to more than {FIXED.max_zip_ratio} times its size. Leave "
             "it out."
