@@ -122,18 +122,16 @@ def loaded_choice(config: EngineConfig) -> Choice:
     )
 
 
-def installed(loaded: EngineConfig | None = None, folder: Path | None = None) -> list[Choice]:
+def installed(loaded: EngineConfig | None = None) -> list[Choice]:
     """List the available choices: first those with generators, then imprint alone.
 
     Args:
         loaded: Configuration loaded now; its generator may be in any folder.
-        folder: Folder with the user's own generators; None is their data folder.
     """
     now = loaded_choice(loaded) if loaded else None
     places = [asset_path("generators", name) for name in BASES]
-    folder = folder or user_folder("generators")
-    if folder.is_dir():
-        places += sorted(path for path in folder.iterdir() if path.is_dir())
+    if (own := user_folder("generators")).is_dir():
+        places += sorted(path for path in own.iterdir() if path.is_dir())
     written = [one for one in _written(places) if now is None or one.generator != now.generator]
     if now is not None and now.generator is not None:
         # The loaded base may be named differently than in its generator's config.

@@ -38,7 +38,6 @@ class BaseShape:
     num_layers: int
     key_value_size: int
     """Output size of `k_proj`."""
-    vocabulary: int
     block_parameters: int
     """Weights of the linear layers in all blocks, which every token is multiplied with."""
     head_parameters: int
@@ -71,7 +70,6 @@ class BaseShape:
             intermediate_size=int(config["intermediate_size"]),
             num_layers=num_layers,
             key_value_size=_key_value_size(config),
-            vocabulary=vocabulary,
             block_parameters=blocks,
             head_parameters=head,
             parameters=blocks

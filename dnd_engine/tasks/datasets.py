@@ -139,14 +139,13 @@ def read_dataset_recipes(paths: Sequence[Path], **overrides: Any) -> tuple[Datas
 
 
 def fetch_tasks(
-    recipes: Sequence[DatasetRecipe], out: Path, cache_dir: Path | None = None
+    recipes: Sequence[DatasetRecipe], out: Path
 ) -> tuple[tuple[Task, ...], list[Fault]]:
     """Make a task folder, a task a recipe, and audit it before it is written.
 
     Args:
         recipes: With slugs of their own.
         out: The folder to make; nothing may stand there.
-        cache_dir: Where `datasets` keeps what it loads; None takes its own place.
 
     Returns:
         The tasks, and the warnings of the audit.
@@ -159,7 +158,7 @@ def fetch_tasks(
     """
     # Asked before the downloads, and again by `write_tasks`.
     check_new(out, [recipe.slug for recipe in recipes])
-    tasks = tuple(make_task(recipe, cache_dir) for recipe in tqdm(recipes, desc="Fetch tasks"))
+    tasks = tuple(make_task(recipe) for recipe in tqdm(recipes, desc="Fetch tasks"))
     # All together: what two recipes have in common shows only side by side.
     faults = audit_tasks(tasks)
     errors = [f"{fault.task}: {fault.words}" for fault in faults if fault.severity == "error"]
@@ -171,15 +170,15 @@ def fetch_tasks(
     return tasks, faults
 
 
-def make_task(recipe: DatasetRecipe, cache_dir: Path | None = None) -> Task:
+def make_task(recipe: DatasetRecipe) -> Task:
     """Make one task: examples drawn by the seed, no input twice, none on both sides.
 
     Raises:
         ConfigError, AssetError, TaskError: As `fetch_tasks`.
     """
     taken: set[str] = set()  # the test side first, so that it never depends on the train side
-    test = _side(recipe, recipe.test, recipe.test_examples, taken, cache_dir)
-    train = _side(recipe, recipe.train, recipe.train_examples, taken, cache_dir)
+    test = _side(recipe, recipe.test, recipe.test_examples, taken)
+    train = _side(recipe, recipe.train, recipe.train_examples, taken)
     info = TaskInfo(
         slug=recipe.slug,
         family=recipe.family or recipe.slug,
@@ -194,12 +193,10 @@ def make_task(recipe: DatasetRecipe, cache_dir: Path | None = None) -> Task:
     return Task(info, train, test)
 
 
-def _side(
-    recipe: DatasetRecipe, split: str, limit: int, taken: set[str], cache_dir: Path | None
-) -> tuple[Example, ...]:
+def _side(recipe: DatasetRecipe, split: str, limit: int, taken: set[str]) -> tuple[Example, ...]:
     """Examples of one split; their inputs are added to `taken`."""
     where = f"dataset `{recipe.dataset}`, split `{split}`"
-    rows = _load(recipe, split, where, cache_dir)
+    rows = _load(recipe, split, where)
     missing = [name for name in recipe.columns if name not in rows.column_names]
     if missing:
         raise ConfigError(
@@ -238,7 +235,7 @@ def _side(
     return tuple(examples)
 
 
-def _load(recipe: DatasetRecipe, split: str, where: str, cache_dir: Path | None) -> "Dataset":
+def _load(recipe: DatasetRecipe, split: str, where: str) -> "Dataset":
     try:
         from datasets import load_dataset
         from datasets.exceptions import DatasetsError
@@ -257,10 +254,9 @@ def _load(recipe: DatasetRecipe, split: str, where: str, cache_dir: Path | None)
             raise ConfigError(f"`{local}` is none of {', '.join(_BUILDERS)}.")
         # One file is one split, `train`, whatever its name. Recipes slice it: `train[:80%]`.
         what = {"path": _BUILDERS[local.suffix.lower()], "data_files": str(local)}
-    cache = None if cache_dir is None else str(cache_dir)
     try:
         # From version 4 on, `datasets` runs no code of a dataset, so there is nothing to forbid.
-        rows: Dataset = load_dataset(**what, name=recipe.config, split=split, cache_dir=cache)
+        rows: Dataset = load_dataset(**what, name=recipe.config, split=split)
     # An unreachable Hub and its HTTP errors raise subclasses of OSError, a dataset that needs a
     # script of its own a RuntimeError.
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:

@@ -33,14 +33,20 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache
 
 
+@pytest.fixture(autouse=True)
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the user's own generators, which is not there yet."""
+    monkeypatch.setattr("dnd_engine.generator.installed.user_folder", lambda name: tmp_path / name)
+    return tmp_path / "generators"
+
+
 def test_what_is_shipped_comes_first_and_every_base_goes_alone_too(
-    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_folder: Path, mine: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mine = tmp_path / "mine"
     written = write_generator(tiny_folder, mine / "tiny")
     (mine / "broken").mkdir()
     config = EngineConfig(base=str(tiny_folder), generator=written)
-    found = installed(config, mine)
+    found = installed(config)
     assert [(one.base, one.generator and one.generator.name) for one in found] == [
         (str(tiny_folder), "tiny"),
         (EMBEDDED, EMBEDDED),
@@ -97,7 +103,7 @@ def test_a_loaded_generator_that_is_named_by_a_dot_is_offered_by_the_name_of_its
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(write_generator(tiny_folder, tmp_path / "mine"))
-    offered = installed(EngineConfig(base=str(tiny_folder), generator=Path()), tmp_path / "none")
+    offered = installed(EngineConfig(base=str(tiny_folder), generator=Path()))
     assert offered[0].generator == tmp_path / "mine"
 
 
@@ -106,13 +112,11 @@ def test_a_generator_elsewhere_is_listed_while_it_is_loaded(
 ) -> None:
     written = write_generator(tiny_folder, tmp_path / "run" / "generator")
     config = EngineConfig(base=str(tiny_folder), generator=written)
-    assert written in [one.generator for one in installed(config, tmp_path / "none")]
-    assert written not in [one.generator for one in installed(None, tmp_path / "none")]
+    assert written in [one.generator for one in installed(config)]
+    assert written not in [one.generator for one in installed()]
 
 
-def test_models_that_the_hub_left_here_are_listed_if_they_are_supported(
-    hub_cache: Path, tmp_path: Path
-) -> None:
+def test_models_that_the_hub_left_here_are_listed_if_they_are_supported(hub_cache: Path) -> None:
     for name, told in (
         ("a/llama", '{"model_type": "llama"}'),
         ("b/bert", '{"model_type": "bert"}'),
@@ -124,7 +128,7 @@ def test_models_that_the_hub_left_here_are_listed_if_they_are_supported(
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(told)
         (folder / "model.safetensors").write_bytes(b"x" * 100)
-    bases = [one.base for one in installed(None, tmp_path / "none")]
+    bases = [one.base for one in installed()]
     assert bases == [EMBEDDED, EMBEDDED, "a/llama"]
 
 

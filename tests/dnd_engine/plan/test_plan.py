@@ -135,7 +135,7 @@ def lora_step(
         LoraConfig(r=spec.r, target_modules=list(spec.target_modules)),
         autocast_adapter_dtype=False,
     )
-    ids = torch.randint(0, shape.vocabulary, (rows, length))
+    ids = torch.randint(0, peft.get_base_model().config.vocab_size, (rows, length))
 
     def run() -> Tensor:
         inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
@@ -290,7 +290,7 @@ def test_steps_and_tasks_scale_their_phases() -> None:
 def test_a_local_config_serves_as_a_base(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     for place in (tmp_path, tmp_path / "config.json"):
-        assert read_shape(str(place), LoRASpec()).vocabulary == CONFIG["vocab_size"]
+        assert read_shape(str(place), LoRASpec()).hidden_size == CONFIG["hidden_size"]
 
 
 @pytest.mark.parametrize(

@@ -689,6 +689,12 @@ def test_a_missing_bare_input_is_a_warning_with_its_share() -> None:
 # Datasets
 
 
+@pytest.fixture(autouse=True)
+def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what `datasets` loads out of the user's own cache."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
 def recipe(folder: Path, **fields: Any) -> DatasetRecipe:
     values: dict[str, Any] = {
         "slug": "pairs",
@@ -728,7 +734,6 @@ def test_a_folder_of_files_becomes_a_task_folder(tmp_path: Path, ending: str) ->
     made, _ = fetch_tasks(
         [recipe(tmp_path / "data", train_examples=50, test_examples=20)],
         tmp_path / "tasks",
-        tmp_path / "cache",
     )
     assert made == load_tasks(tmp_path / "tasks")
     (task,) = made
@@ -749,9 +754,9 @@ def test_the_draw_is_a_function_of_the_seed(tmp_path: Path) -> None:
     write_rows(tmp_path / "all.jsonl", pair_rows(80))
     slices = {"train": "train[:50%]", "test": "train[50%:]", "train_examples": 10}
     one = recipe(tmp_path / "all.jsonl", **slices)
-    first = make_task(one, tmp_path / "cache")
-    assert make_task(one, tmp_path / "cache") == first
-    assert make_task(replace(one, seed=1), tmp_path / "cache").train != first.train
+    first = make_task(one)
+    assert make_task(one) == first
+    assert make_task(replace(one, seed=1)).train != first.train
     assert {e.prompt for e in first.train}.isdisjoint(e.prompt for e in first.test)
     assert len(first.test) == 40
 
@@ -759,7 +764,7 @@ def test_the_draw_is_a_function_of_the_seed(tmp_path: Path) -> None:
 def test_no_input_comes_twice_or_on_both_sides(tmp_path: Path) -> None:
     write_rows(tmp_path / "d" / "train.jsonl", [*pair_rows(30), *pair_rows(10)])
     write_rows(tmp_path / "d" / "test.jsonl", [*pair_rows(10), *pair_rows(10, first=50)])
-    made = make_task(recipe(tmp_path / "d"), tmp_path / "cache")
+    made = make_task(recipe(tmp_path / "d"))
     assert (len(made.train), len(made.test)) == (20, 20)
 
 
@@ -787,7 +792,6 @@ def test_options_of_each_row_are_read_with_their_labels(tmp_path: Path) -> None:
             options=("choices.text",),
             option_labels="choices.label",
         ),
-        tmp_path / "cache",
     )
     for example in (*made.train, *made.test):
         assert example.bare is not None
@@ -827,7 +831,7 @@ def test_labels_become_words(
     write_rows(tmp_path / "d" / "train.jsonl", [{"one": "a", "two": "b"} | row])
     write_rows(tmp_path / "d" / "test.jsonl", [{"one": "a", "two": "b"} | row])
     write_rows(tmp_path / "d" / "train.jsonl", [{"one": "c", "two": "d"} | row])
-    made = make_task(recipe(tmp_path / "d", **fields), tmp_path / "cache")
+    made = make_task(recipe(tmp_path / "d", **fields))
     assert (made.test[0].response, made.test[0].options) == (response, options)
 
 
@@ -853,14 +857,15 @@ def test_an_option_that_a_row_lacks_is_none_of_its_options(tmp_path: Path) -> No
         options=("a", "b", "c"),
         label_values=tuple("ABC"),
     )
-    for example in make_task(exam, tmp_path / "cache").test:
+    for example in make_task(exam).test:
         assert example.bare is not None
         number = int(example.bare[1:].partition("c")[0])
         assert example.options == tuple(f"{k}{number}" for k in "abc"[: 2 + number % 2])
         assert example.response == f"{'ab'[number % 2]}{number}"
-    write_rows(tmp_path / "d" / "test.jsonl", [row | {"key": "C"} for row in rows[10:]])
+    write_rows(tmp_path / "e" / "test.jsonl", [row | {"key": "C"} for row in rows[10:]])
+    exam = replace(exam, dataset=str(tmp_path / "e"))
     with pytest.raises(ConfigError, match=r"a row has the label 'C', but no text for it\. Check"):
-        make_task(exam, tmp_path / "cache2")
+        make_task(exam)
 
 
 @pytest.mark.parametrize(
@@ -886,14 +891,14 @@ def test_a_label_that_names_no_text_is_refused(
         **fields,
     )
     with pytest.raises(ConfigError, match=message):
-        make_task(exam, tmp_path / "cache")
+        make_task(exam)
 
 
 def test_an_item_that_a_list_lacks_is_no_line_of_the_input(tmp_path: Path) -> None:
     for side, first in (("train", 0), ("test", 50)):
         rows = [row | {"two": ["x", None, "", "y"]} for row in pair_rows(4, first)]
         write_rows(tmp_path / "d" / f"{side}.jsonl", rows)
-    made = make_task(recipe(tmp_path / "d", input="{one}\n{two}"), tmp_path / "cache")
+    made = make_task(recipe(tmp_path / "d", input="{one}\n{two}"))
     # An empty text is not missing, and dropping it would shift the ones after it.
     assert all(e.prompt.endswith("\n- x\n- \n- y") for e in made.test)
 
@@ -908,7 +913,7 @@ def test_class_names_of_the_dataset_are_its_labels(tmp_path: Path) -> None:
         path = tmp_path / "d" / f"{side}.parquet"
         path.parent.mkdir(exist_ok=True)
         Dataset.from_list(pair_rows(20, first), features=kinds).to_parquet(str(path))
-    made = make_task(recipe(tmp_path / "d", labels=()), tmp_path / "cache")
+    made = make_task(recipe(tmp_path / "d", labels=()))
     assert {e.response for e in made.train} == {"neg", "pos"}
 
 
@@ -922,16 +927,16 @@ def test_hidden_test_labels_are_refused(tmp_path: Path) -> None:
     )
     message = r"split `test`: 20 of 20 labels are hidden .*Take a split that has labels, often `val"
     with pytest.raises(TaskError, match=message):
-        fetch_tasks([piqa], tmp_path / "tasks", tmp_path / "cache")
+        fetch_tasks([piqa], tmp_path / "tasks")
     with pytest.raises(TaskError, match="split `test` has no row left: 20 unlabelled"):
-        fetch_tasks([replace(piqa, skip_unlabelled=True)], tmp_path / "tasks", tmp_path / "cache")
+        fetch_tasks([replace(piqa, skip_unlabelled=True)], tmp_path / "tasks")
     some = [*household(20, seed=2), *hidden[:1]]
     write_rows(tmp_path / "e" / "train.jsonl", household(30, seed=1))
     write_rows(tmp_path / "e" / "test.jsonl", some)
     piqa = replace(piqa, dataset=str(tmp_path / "e"))
     with pytest.raises(TaskError, match=r"1 of 21 labels are hidden.*Set `skip_unlabelled: true`"):
-        make_task(piqa, tmp_path / "cache")
-    assert len(make_task(replace(piqa, skip_unlabelled=True), tmp_path / "cache").test) == 20
+        make_task(piqa)
+    assert len(make_task(replace(piqa, skip_unlabelled=True)).test) == 20
 
 
 def test_hidden_labels_are_counted_as_they_are_judged(tmp_path: Path) -> None:
@@ -941,13 +946,13 @@ def test_hidden_labels_are_counted_as_they_are_judged(tmp_path: Path) -> None:
     write_rows(tmp_path / "d" / "test.jsonl", texts)
     free = recipe(tmp_path / "d", labels=(), metric="exact", train="test")
     with pytest.raises(TaskError, match=r"1 of 20 labels are hidden .*`skip_unlabelled: true`"):
-        make_task(free, tmp_path / "cache")
+        make_task(free)
     labels = [None, *(1 - 2 * row["label"] for row in rows[1:])]
     stances = [row | {"label": label} for row, label in zip(rows, labels, strict=True)]
     write_rows(tmp_path / "e" / "test.jsonl", stances)
     stance = recipe(tmp_path / "e", label_values=("1", "-1"), train="test")
     with pytest.raises(TaskError, match="1 of 20 labels are hidden"):
-        make_task(stance, tmp_path / "cache")
+        make_task(stance)
 
 
 def test_a_label_that_is_no_number_is_hidden(tmp_path: Path) -> None:
@@ -958,8 +963,8 @@ def test_a_label_that_is_no_number_is_hidden(tmp_path: Path) -> None:
         (tmp_path / "d").mkdir(exist_ok=True)
         pq.write_table(table, tmp_path / "d" / f"{side}.parquet")
     with pytest.raises(TaskError, match="1 of 21 labels are hidden"):
-        make_task(recipe(tmp_path / "d"), tmp_path / "cache")
-    made = make_task(recipe(tmp_path / "d", skip_unlabelled=True), tmp_path / "cache")
+        make_task(recipe(tmp_path / "d"))
+    made = make_task(recipe(tmp_path / "d", skip_unlabelled=True))
     assert (len(made.train), len(made.test)) == (20, 20)
 
 
@@ -969,7 +974,7 @@ def test_a_dataset_with_bad_labels_is_not_written(tmp_path: Path) -> None:
     write_rows(tmp_path / "d" / "test.jsonl", constant)
     message = r"nothing was written to .*: pairs: 20 of 20 test responses are 'no'"
     with pytest.raises(TaskError, match=message):
-        fetch_tasks([recipe(tmp_path / "d")], tmp_path / "tasks", tmp_path / "cache")
+        fetch_tasks([recipe(tmp_path / "d")], tmp_path / "tasks")
     assert not (tmp_path / "tasks").exists()
 
 
@@ -999,14 +1004,14 @@ def test_what_a_dataset_lacks_is_said(
     write_rows(tmp_path / "d" / "train.jsonl", pair_rows(20))
     write_rows(tmp_path / "d" / "test.jsonl", pair_rows(20, first=50))
     with pytest.raises(error, match=message):
-        make_task(recipe(tmp_path / "d", **fields), tmp_path / "cache")
+        make_task(recipe(tmp_path / "d", **fields))
 
 
 def test_a_dataset_that_needs_a_script_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "d.py").write_text("raise SystemExit('run')\n")
     with pytest.raises(AssetError, match=r"could not be loaded: Dataset scripts are no longer"):
-        make_task(recipe(tmp_path / "d"), tmp_path / "cache")
+        make_task(recipe(tmp_path / "d"))
 
 
 @pytest.mark.parametrize(
