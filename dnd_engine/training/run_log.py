@@ -1,14 +1,11 @@
-"""The log of a training run, one line a step, and reading it while it grows.
+"""The log of a training run, one line a step, which is read while it grows.
 
 Plain text and plain numbers; knows no tensors, so that who only watches need not load torch.
 """
 
 import json
 import math
-import os
-import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from dnd_engine.errors import TrainingError
 
@@ -28,55 +25,20 @@ Row = Mapping[str, float]
 """One step: what was measured, by name; `step` and `loss` always."""
 
 
-class LogReader:
-    """Reads a log again and again, each time only what was added.
+def parse_log(data: bytes) -> tuple[Row, ...]:
+    """Return the steps of a log, without a last line that is still being written.
 
-    A resumed run replaces the file by one without the steps it repeats. Then the whole file is read
-    again.
-
-    Args:
-        path: The log; it need not be there yet.
+    Raises:
+        TrainingError: If it is no log of a training run.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        # All visitors of a page read through one object.
-        self._lock = threading.Lock()
-        self._forget(0)
-
-    def read(self) -> tuple[Row, ...]:
-        """All whole lines so far; a last line that is still being written waits for the next time.
-
-        Raises:
-            TrainingError: If the file cannot be read, or is no log of a training run.
-        """
-        with self._lock:
-            try:
-                # In bytes: `_offset` is compared with the file's size, which text mode cannot do.
-                with self._path.open("rb") as file:
-                    # Of the open file: a resumed run may put another in its place at any moment.
-                    status = os.fstat(file.fileno())
-                    if status.st_ino != self._inode or status.st_size < self._offset:
-                        self._forget(status.st_ino)
-                    file.seek(self._offset)
-                    whole, newline, _ = file.read().rpartition(b"\n")
-            except FileNotFoundError:
-                self._forget(0)
-                return ()
-            except OSError as error:
-                raise TrainingError(f"`{LOG}` cannot be read: {error.strerror}") from error
-            self._offset += len(whole) + len(newline)
-            self._rows += [row for line in whole.splitlines() if (row := _row(line))]
-            if self._offset and not self._rows:
-                raise TrainingError(
-                    f"`{LOG}` is no log of `dnd train`: expected one JSON object a line, with "
-                    "numbers `step` and `loss`."
-                )
-            return tuple(self._rows)
-
-    def _forget(self, inode: int) -> None:
-        self._inode, self._offset = inode, 0
-        self._rows: list[Row] = []
+    whole, newline, _ = data.rpartition(b"\n")
+    rows = tuple(row for line in whole.splitlines() if (row := _row(line)))
+    if newline and not rows:
+        raise TrainingError(
+            f"`{LOG}` is no log of `dnd train`: expected one JSON object a line, with "
+            "numbers `step` and `loss`."
+        )
+    return rows
 
 
 def smoothed(values: Sequence[float]) -> list[float]:

@@ -31,8 +31,8 @@ from dnd_engine.training.run_log import (
     COLLAPSED_SHARE,
     LOG,
     RECIPE,
-    LogReader,
     Row,
+    parse_log,
     smoothed,
 )
 
@@ -119,7 +119,7 @@ class Collecting(Watched):
 
 
 class RunFolder:
-    """A folder to look at again and again; what was read once is not read again.
+    """A folder to look at again and again; a file is read again once it has changed.
 
     Args:
         path: Folder that `dnd train` or `dnd collect` writes to, or will: it may be empty yet.
@@ -135,8 +135,7 @@ class RunFolder:
         """To show; where the folder is stays with whoever named it."""
         self._path = path
         self._clock = clock
-        self._log = LogReader(path / LOG)
-        self._texts: dict[Path, tuple[tuple[int, int], Any]] = {}
+        self._read: dict[Path, tuple[tuple[int, int], Any]] = {}
         self._taken: dict[Path, float] = {}
         """Seconds of each finished LoRA."""
         if not path.is_dir():
@@ -179,11 +178,11 @@ class RunFolder:
             ) from error
 
     def _look_at_training(self) -> Training:
-        rows = self._log.read()
-        recipe = _mapping(self._json(Path(RECIPE)))
-        config = _mapping(self._json(_CONFIG)).get("training")
+        rows: tuple[Row, ...] = self._parsed(Path(LOG), parse_log) or ()
+        recipe = _mapping(self._parsed(Path(RECIPE)))
+        config = _mapping(self._parsed(_CONFIG)).get("training")
         # Beside a teacher, `config.json` is a copy that tells how its generator was trained.
-        trained = _mapping(self._json(_TEACHER) if recipe.get("kind") == "teacher" else config)
+        trained = _mapping(self._parsed(_TEACHER) if recipe.get("kind") == "teacher" else config)
         recipe = recipe or _mapping(trained.get("recipe"))
         result = _mapping(trained.get("result"))
         done = int(rows[-1]["step"]) if rows else 0
@@ -221,7 +220,7 @@ class RunFolder:
         )
 
     def _look_at_collection(self) -> Collecting:
-        manifest = _mapping(self._json(Path(MANIFEST)))
+        manifest = _mapping(self._parsed(Path(MANIFEST)))
         try:
             runs = tuple(Run.from_json(values) for values in manifest["runs"])
             left_out = {str(slug): str(why) for slug, why in manifest["left_out"].items()}
@@ -288,16 +287,16 @@ class RunFolder:
                 curves[slug, int(seed)] = rows
         return curves
 
-    def _json(self, name: Path) -> Any:
+    def _parsed(self, name: Path, parse: Callable[[bytes], Any] = json.loads) -> Any:
         """Return a file's contents, read again if it has changed; None if it is missing."""
         path = self._path / name
         try:
             # Before reading: if the file is replaced in between, the next look finds another stamp.
             status = path.stat()
             stamp = (status.st_mtime_ns, status.st_size)
-            if name not in self._texts or self._texts[name][0] != stamp:
-                self._texts[name] = stamp, json.loads(path.read_text(encoding="utf-8"))
-            return self._texts[name][1]
+            if name not in self._read or self._read[name][0] != stamp:
+                self._read[name] = stamp, parse(path.read_bytes())
+            return self._read[name][1]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from dnd_engine.cli import app
 from dnd_engine.errors import TrainingError
 from dnd_engine.training.collection_files import LossRow, Run, Snapshot, write_losses
-from dnd_engine.training.run_log import LogReader, smoothed
+from dnd_engine.training.run_log import Row, parse_log, smoothed
 from dnd_engine.training.watch import Collecting, RunFolder, Training
 
 ROOT = Path(__file__).parents[3]
@@ -180,39 +180,44 @@ def test_a_folder_that_went_is_told_without_naming_where_it_was(
     assert str(tmp_path) not in str(told.value)
 
 
-def test_a_growing_log_is_read_from_where_reading_ended(tmp_path: Path) -> None:
+def rows_of(folder: RunFolder) -> tuple[Row, ...]:
+    seen = folder.look()
+    assert isinstance(seen, Training)
+    return seen.rows
+
+
+def test_a_growing_log_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    reader = LogReader(path)
-    assert reader.read() == ()
+    reader = RunFolder(tmp_path)
+    assert rows_of(reader) == ()
     whole, half = lines(step(1), step(2)), json.dumps(step(3))
     path.write_text(whole + half[:20])
-    assert [row["step"] for row in reader.read()] == [1, 2]
+    assert [row["step"] for row in rows_of(reader)] == [1, 2]
     with path.open("a") as log:
         log.write(half[20:] + "\n" + lines(step(4)))
-    first = reader.read()
+    first = rows_of(reader)
     assert [row["step"] for row in first] == [1, 2, 3, 4]
-    assert reader.read()[0] is first[0]  # not parsed again
+    assert rows_of(reader) is first  # not parsed again
 
 
 def test_a_resumed_run_forgets_the_steps_that_it_does_again(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(lines(step(1), step(2), step(3)))
-    reader = LogReader(path)
-    assert len(reader.read()) == 3
+    reader = RunFolder(tmp_path)
+    assert len(rows_of(reader)) == 3
     aside = tmp_path / "aside"
     aside.write_text(lines(step(1), *(step(n, seconds=1.5) for n in range(2, 9))))
     aside.replace(path)
-    assert [row["seconds"] for row in reader.read()] == [2.0] + 7 * [1.5]
+    assert [row["seconds"] for row in rows_of(reader)] == [2.0] + 7 * [1.5]
     path.unlink()
-    assert reader.read() == ()
+    assert rows_of(reader) == ()
 
 
-def test_only_finite_numbers_of_whole_steps_are_kept(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
+def test_only_finite_numbers_of_whole_steps_are_kept() -> None:
     hostile = '{"step": 2, "loss": NaN}\n[]\n"x"\n{"step": 3}\n' + "[" * 100_000 + "\n"
     odd = {**step(4), "warning": "collapsed", "ok": True, "big": 10**400, "nested": {"a": 1}}
-    path.write_text(lines(step(1)) + hostile + lines(odd, {**step(5), "gap": float("inf")}))
-    rows = LogReader(path).read()
+    text = lines(step(1)) + hostile + lines(odd, {**step(5), "gap": float("inf")})
+    rows = parse_log(text.encode())
     assert [row["step"] for row in rows] == [1, 5]
     assert "gap" not in rows[1]
 
