@@ -75,42 +75,43 @@ def _place(record: logging.LogRecord) -> str:
     return f"{record.levelname.lower()} at {file.parent.name}/{file.stem}:{record.lineno}"
 
 
-class Rare(logging.Filter):
+class _OnceAMinute(logging.Filter):
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[str, float] = {}
+
+    def _is_new(self, words: str) -> bool:
+        """Return whether this was not said for a minute, and note that it is said now."""
+        now = self._clock()
+        # A copy, because other threads log as well. Dropping old ones keeps this small.
+        said = self._said.copy().items()
+        self._said = {one: at for one, at in said if now - at < _REPEAT_SECONDS}
+        if words in self._said:
+            return False
+        self._said[words] = now
+        return True
+
+
+class Rare(_OnceAMinute):
     """Keeps only warnings and errors of other libraries, once a minute for each place in the code.
 
     Clients can cause some of them with every request.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
-        # As many entries as there are places in the code that log.
-        self._said: dict[str, float] = {}
-
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log a record."""
         if _is_known(record):
             return True
-        if record.levelno < logging.WARNING:
-            return False
-        place, now = _place(record), self._clock()
-        if now - self._said.get(place, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
-            return False
-        self._said[place] = now
-        return True
+        return record.levelno >= logging.WARNING and self._is_new(_place(record))
 
 
-class Terse(logging.Filter):
+class Terse(_OnceAMinute):
     """Limits a library's message to once a minute, in one line and without values.
 
     For example, if the process runs out of file descriptors, asyncio logs a traceback for every
     waiting connection.
     """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
-        self._said: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Shorten a record; return False if it was logged recently."""
@@ -118,12 +119,8 @@ class Terse(logging.Filter):
         words = record.getMessage().partition("\n")[0]
         if record.exc_info and record.exc_info[0] is not None:
             words += f" ({record.exc_info[0].__name__})"
-        now = self._clock()
-        # Dropping old ones also keeps this small.
-        self._said = {one: at for one, at in self._said.items() if now - at < _REPEAT_SECONDS}
-        if words in self._said:
+        if not self._is_new(words):
             return False
-        self._said[words] = now
         # A formatter appends a cached `exc_text` even without `exc_info`.
         record.msg, record.args, record.exc_info, record.exc_text = words, (), None, None
         return True
