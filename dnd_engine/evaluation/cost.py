@@ -43,7 +43,7 @@ def cost_of(
         )
         estimates["training_flops"] = float(per_token * sum(int(s["tokens"]) for s in steps))
     if collection is not None:
-        runs, recipe = collection.runs, collection.manifest["recipe"]
+        runs, recipe = collection.runs, collection.manifest.recipe
         taken = [collection.seconds(run) for run in runs]
         if engine.learnt_from_checkpoints:
             of_training = zip(runs, taken, strict=True)

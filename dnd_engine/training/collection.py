@@ -27,12 +27,10 @@ from dnd_engine.models.base import fingerprint_difference
 from dnd_engine.tasks.folder import Task, hash_train
 from dnd_engine.training.checkpoint import write_tensors
 from dnd_engine.training.collection_files import (
-    DAMAGED,
-    FORMAT,
     MANIFEST,
+    Manifest,
     Run,
     Snapshot,
-    check_origin,
     file_name,
     read_losses,
     seconds_of,
@@ -65,7 +63,7 @@ class Collection:
     layout: LoRALayout
     runs: tuple[Run, ...]
     """By task, then seed."""
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @classmethod
     def open(cls, path: Path | str) -> "Collection":
@@ -82,20 +80,12 @@ class Collection:
                 f"no collection in `{path}`: `{MANIFEST}` is missing. `dnd collect` makes one."
             )
         try:
-            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-            if manifest["format"] != FORMAT:
-                raise TrainingError(
-                    f"collection `{path}`: `format` is {manifest['format']!r}; this version reads "
-                    f"format {FORMAT}."
-                )
-            check_origin(manifest)
-            layout = LoRALayout.from_json(manifest)
-            runs = tuple(Run.from_json(values) for values in manifest["runs"])
-            planned = int(manifest["planned"])
-        except DAMAGED as error:
+            manifest = Manifest.parse((path / MANIFEST).read_bytes())
+        except ValueError as error:
             raise TrainingError(
-                f"collection `{path}`: `{MANIFEST}` is damaged: {error!r}. Collect again."
+                f"collection `{path}`: `{MANIFEST}` cannot be read: {error}. Collect again."
             ) from error
+        runs = manifest.runs
         if not runs:
             raise TrainingError(
                 f"collection `{path}` holds no finished run yet. Continue it with "
@@ -108,9 +98,9 @@ class Collection:
                 f"collection `{path}` lacks {len(absent)} of {len(names)} snapshots, the first is "
                 f"`{absent[0]}`. Copy it whole, or collect again."
             )
-        if len(runs) < planned:
-            logger.warning("collection `%s` holds %d of %d runs", path, len(runs), planned)
-        return cls(path, layout, runs, manifest)
+        if len(runs) < manifest.planned:
+            logger.warning("collection `%s` holds %d of %d runs", path, len(runs), manifest.planned)
+        return cls(path, manifest.layout, runs, manifest)
 
     @property
     def sha256(self) -> str:
@@ -203,7 +193,7 @@ class Collection:
         Raises:
             BaseMismatchError: With the first differing property as the reason.
         """
-        check_same_base(self.path, self.manifest["base"], base_id, fingerprint)
+        check_same_base(self.path, self.manifest.base, base_id, fingerprint)
 
     def cosines(self) -> Cosines:
         """Compare the first and the last snapshot of every run with one another.
@@ -252,8 +242,8 @@ class Collection:
 
     def _identity(self, runs: Iterable[Run]) -> str:
         values = {
-            "base": self.manifest["base"]["fingerprint"],
-            "init": self.manifest["init"],
+            "base": self.manifest.base["fingerprint"],
+            "init": self.manifest.init,
             **self.layout.to_json(),
             "runs": [run.to_json() for run in runs],
         }

@@ -4,6 +4,7 @@ Knows no tensors, so that who only watches need not load torch; `collection` rea
 """
 
 import csv
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,15 +13,12 @@ from typing import Any
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import write_whole
+from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.tasks.folder import is_folder_name
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 """Version of the folder's format; a newer one is refused."""
-
-DAMAGED = (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
-"""What reading a stranger's manifest may raise: it may also be nested too deep, or hold numbers too
-large to count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class Run:
         """Undo `to_json`; file names are derived again, never trusted.
 
         Raises:
-            ArithmeticError, KeyError, TypeError, ValueError: If `values` are not those of a run.
+            ArithmeticError, LookupError, TypeError, ValueError: If `values` are not those of a run.
         """
         slug, seed, files = values["slug"], values["seed"], values["snapshots"]
         # A slug is part of paths: `../x` in a stranger's manifest would lead out of the folder.
@@ -123,20 +121,56 @@ class Run:
         return cls(**{**kept, "snapshots": snapshots})
 
 
-def check_origin(manifest: Mapping[str, Any]) -> None:
-    """Check that a manifest names its base and its start.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What `manifest.json` tells, checked."""
 
-    They are compared much later, where a damaged one would not be told from a defect.
+    base: dict[str, Any]
+    """Name and fingerprint of the base."""
+    init: dict[str, Any]
+    """The start that all runs share."""
+    layout: LoRALayout
+    recipe: dict[str, Any]
+    planned: int
+    """Number of runs."""
+    left_out: dict[str, str]
+    """Task to the reason why it is not trained."""
+    runs: tuple[Run, ...]
+    """The finished ones, by task, then seed."""
 
-    Raises:
-        ArithmeticError, KeyError, TypeError, ValueError: If it does not.
-    """
-    _object(manifest, "init")
-    fingerprint = _object(_object(manifest, "base"), "fingerprint")
-    _object(fingerprint, "architecture")
-    norms = fingerprint["norms"]
-    if not isinstance(norms, list) or not all(map(_is_number, norms)):
-        raise ValueError(f"`norms` is {norms!r}, expected a list of numbers")
+    @classmethod
+    def parse(cls, data: bytes) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            ValueError: If it is damaged, or of another version of the format.
+        """
+        try:
+            values = json.loads(data)
+            if values["format"] != FORMAT:
+                raise ValueError(
+                    f"`format` is {values['format']!r}, this version reads format {FORMAT}"
+                )
+            base, init = _object(values, "base"), _object(values, "init")
+            if not {"seed", "sha256"} <= init.keys():
+                raise ValueError(f"`init` is {init!r}, expected `seed` and `sha256`")
+            fingerprint = _object(base, "fingerprint")
+            _object(fingerprint, "architecture")
+            norms = fingerprint["norms"]
+            if not isinstance(norms, list) or not all(map(_is_number, norms)):
+                raise ValueError(f"`norms` is {norms!r}, expected a list of numbers")
+            return cls(
+                base=base,
+                init=init,
+                layout=LoRALayout.from_json(values),
+                recipe=_object(values, "recipe"),
+                planned=int(values["planned"]),
+                left_out={str(slug): str(why) for slug, why in values["left_out"].items()},
+                runs=tuple(map(Run.from_json, values["runs"])),
+            )
+        except (ArithmeticError, LookupError, AttributeError, TypeError, RecursionError) as error:
+            # A stranger's may also be nested too deep, or hold numbers too large to count.
+            raise ValueError(repr(error)) from error
 
 
 def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:

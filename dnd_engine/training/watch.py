@@ -19,9 +19,9 @@ from typing import Any, Literal
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import is_leftover
 from dnd_engine.training.collection_files import (
-    DAMAGED,
     MANIFEST,
     LossRow,
+    Manifest,
     Run,
     read_losses,
     run_folder,
@@ -220,16 +220,8 @@ class RunFolder:
         )
 
     def _look_at_collection(self) -> Collecting:
-        manifest = _mapping(self._parsed(Path(MANIFEST)))
-        try:
-            runs = tuple(Run.from_json(values) for values in manifest["runs"])
-            left_out = {str(slug): str(why) for slug, why in manifest["left_out"].items()}
-            recipe = dict(manifest["recipe"])
-        except DAMAGED as error:
-            raise TrainingError(
-                f"`{MANIFEST}` is no manifest of `dnd collect`, or damaged: {error!r}."
-            ) from error
-        total = _count(manifest.get("planned"))
+        manifest: Manifest = self._parsed(Path(MANIFEST), Manifest.parse)
+        runs, recipe, total = manifest.runs, manifest.recipe, _count(manifest.planned)
         curves = self._curves({run.folder for run in runs})
         written = [run_folder(*key) / "losses.csv" for key in curves]
         moved = self._moved(self._path / name for name in (Path(MANIFEST), *written))
@@ -259,7 +251,7 @@ class RunFolder:
             seconds_left=_known(left),
             runs=runs,
             curves=curves,
-            left_out=left_out,
+            left_out=manifest.left_out,
         )
 
     def _seconds_of(self, run: Run) -> float:

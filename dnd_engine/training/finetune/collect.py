@@ -30,11 +30,10 @@ from dnd_engine.tasks.folder import Task, hash_train
 from dnd_engine.training.checkpoint import naming_the_disk
 from dnd_engine.training.collection import Collection, Cosines, check_same_base
 from dnd_engine.training.collection_files import (
-    DAMAGED,
     FORMAT,
     MANIFEST,
+    Manifest,
     Run,
-    check_origin,
     read_losses,
 )
 from dnd_engine.training.finetune.collect_recipe import (
@@ -203,46 +202,40 @@ class _Collector:
         """Keep the runs of an earlier call, if this call would make the same ones."""
         out = self.recipe.out
         try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-            if old["format"] != FORMAT:
-                raise ValueError(f"`format` is {old['format']!r}, this version writes {FORMAT}")
-            check_origin(old)
-            base, recipe = old["base"], dict(old["recipe"])
-            start, seed = old["init"]["sha256"], old["init"]["seed"]
-            runs = [Run.from_json(values) for values in old["runs"]]
-        except (OSError, *DAMAGED) as error:
+            old = Manifest.parse(path.read_bytes())
+        except (OSError, ValueError) as error:
             raise TrainingError(
-                f"`{path}` is damaged, or not ours: {error!r}. Collect into another folder."
+                f"`{path}` is damaged, or not ours: {error}. Collect into another folder."
             ) from error
         current = self.manifest["base"]
-        check_same_base(out, base, current["id"], current["fingerprint"])
+        check_same_base(out, old.base, current["id"], current["fingerprint"])
         ours = self.manifest["recipe"]
         # The base is left to its fingerprint: one base may be named in many ways.
         differing = [
-            f"`{name}` was {recipe.get(name)!r}, is {value!r}"
+            f"`{name}` was {old.recipe.get(name)!r}, is {value!r}"
             for name, value in ours.items()
-            if name not in GROWS | FREE | {"base"} and recipe.get(name) != value
+            if name not in GROWS | FREE | {"base"} and old.recipe.get(name) != value
         ]
         if differing:
             raise TrainingError(
                 f"`{out}` was collected with another recipe: {'; '.join(differing)}. Resume with "
                 "that recipe, or collect into another folder."
             )
-        if start != self.manifest["init"]["sha256"]:
+        if old.init["sha256"] != self.manifest["init"]["sha256"]:
             raise TrainingError(
-                f"`{out}` started from another A: seed {seed} gives other numbers with "
+                f"`{out}` started from another A: seed {old.init['seed']} gives other numbers with "
                 f"torch {torch.__version__}. Use the torch it began with, or "
                 "start a new collection."
             )
         # Runs of tasks that this call does not name are kept unchecked.
         hashes = {task.info.slug: hash_train(task) for task in self.tasks}
-        changed = [r.slug for r in runs if hashes.get(r.slug, r.train_sha256) != r.train_sha256]
+        changed = [r.slug for r in old.runs if hashes.get(r.slug, r.train_sha256) != r.train_sha256]
         if changed:
             raise TrainingError(
                 f"`{out}` was collected from other examples of {', '.join(changed[:3])}. Collect "
                 "into another folder."
             )
-        self.runs = {(run.slug, run.seed): run for run in runs}
+        self.runs = {(run.slug, run.seed): run for run in old.runs}
 
     def _write_manifest(self) -> None:
         # Runs of earlier calls count, and tasks that could not be trained do not.
@@ -274,7 +267,7 @@ class _Collector:
 def _train_elsewhere(recipe: CollectRecipe, group: Group) -> TrainedGroup:
     """Train a group in another process, perhaps on another machine, as a job of `collect`."""
     try:
-        base = json.loads((recipe.out / MANIFEST).read_text(encoding="utf-8"))["base"]
+        base = Manifest.parse((recipe.out / MANIFEST).read_bytes()).base
     except FileNotFoundError as error:
         raise TrainingError(
             f"`{recipe.out}` on the node {platform.node()} is not the folder of this collection. "

@@ -559,8 +559,8 @@ def test_the_identity_of_a_collection_is_its_runs_and_what_they_start_from(
     assert third.train_runs_sha256 == first.sha256 != third.sha256
     more = Collection.open(collect(replace(recipe, split="train", seeds=2), resume=True).out)
     assert more.train_runs_sha256 != first.sha256
-    start = {"init": {**first.manifest["init"], "seed": 9}}
-    assert replace(first, manifest=first.manifest | start).sha256 != first.sha256
+    start = replace(first.manifest, init={**first.manifest.init, "seed": 9})
+    assert replace(first, manifest=start).sha256 != first.sha256
 
 
 def test_a_folder_in_use_is_not_collected_over(recipe: CollectRecipe) -> None:
@@ -615,7 +615,7 @@ def test_changed_examples_are_refused_on_resume(recipe: CollectRecipe, tmp_path:
 def test_a_damaged_manifest_is_refused_on_resume(recipe: CollectRecipe) -> None:
     recipe.out.mkdir()
     for text, message in (
-        ("{", "JSONDecodeError"),
+        ("{", "Expecting property name"),
         ('{"format": 2}', "`format` is 2, this ver"),
         ("[" * 100_000, "RecursionError"),
     ):
@@ -641,7 +641,7 @@ def test_a_damaged_manifest_is_refused_on_resume(recipe: CollectRecipe) -> None:
         ),
         (lambda m: m["base"]["fingerprint"].update(norms=["1"]), r"`norms` is \['1'\], expected a"),
         (lambda m: m.update(init=[]), r"`init` is \[\], expected an object"),
-        (lambda m: m["init"].pop("sha256"), r"KeyError\('sha256'\)"),
+        (lambda m: m["init"].pop("sha256"), "expected `seed` and `sha256`"),
     ],
 )
 def test_a_manifest_of_another_form_is_refused_on_resume(
@@ -666,7 +666,7 @@ def test_a_task_with_too_few_short_examples_is_left_out_and_named(
         "0 train and 2 validation examples of at most 70 tokens; needs 3"
         in (result.left_out["upper"])
     )
-    assert Collection.open(result.out).manifest["planned"] == 1
+    assert Collection.open(result.out).manifest.planned == 1
 
 
 def test_a_collection_of_nothing_is_an_error(recipe: CollectRecipe) -> None:
@@ -788,15 +788,15 @@ def test_an_unfinished_collection_opens_with_what_it_has(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format=2), r"`format` is 2; this version reads format 1\."),
-        (lambda m: m.pop("layout"), r"`manifest\.json` is damaged: KeyError\('layout'\)"),
-        (lambda m: m.update(layout=[]), r"damaged: ConfigError\('`layout` must list at least one"),
-        (lambda m: m["lora"].update(r=0), r"damaged: ConfigError\('`r` must hold whole numb"),
-        (lambda m: m.pop("base"), r"damaged: KeyError\('base'\)"),
-        (lambda m: m.update(base={"fingerprint": 1}), r"damaged: TypeError\('`fingerprint` is 1"),
-        (lambda m: m.update(init=[]), r"damaged: TypeError\('`init` is \[\], expected an object"),
+        (lambda m: m.update(format=2), r"`format` is 2, this version reads format 1\."),
+        (lambda m: m.pop("layout"), r"`manifest\.json` cannot be read: KeyError\('layout'\)"),
+        (lambda m: m.update(layout=[]), r"read: `layout` must list at least one"),
+        (lambda m: m["lora"].update(r=0), r"read: `r` must hold whole numb"),
+        (lambda m: m.pop("base"), r"read: KeyError\('base'\)"),
+        (lambda m: m.update(base={"fingerprint": 1}), r"read: TypeError\('`fingerprint` is 1"),
+        (lambda m: m.update(init=[]), r"read: TypeError\('`init` is \[\], expected an object"),
         (lambda m: m.update(runs=[]), r"holds no finished run yet\. Continue it with `dnd coll"),
-        (lambda m: m["runs"][0].pop("family"), r"damaged: KeyError\('family'\)"),
+        (lambda m: m["runs"][0].pop("family"), r"read: KeyError\('family'\)"),
         (lambda m: m["runs"][0].update(slug="../x"), r"`slug` '\.\./x' is not a plain folder"),
         (lambda m: m["runs"][0].update(seed="0"), r"`seed` of `first` is '0', expected a whole"),
         (lambda m: m["runs"][0].update(steps=10**12), r"`snapshots` are not those of steps"),
@@ -888,7 +888,7 @@ def test_a_collection_knows_its_base(whole: Collection, tiny_folder: Path, tmp_p
         BaseMismatchError, match=r"not on x: it has the same shape but other weights"
     ):
         whole.check_base("x", fingerprint(other))
-    nameless = replace(whole, manifest={"base": {}})
+    nameless = replace(whole, manifest=replace(whole.manifest, base={}))
     with pytest.raises(BaseMismatchError, match=r"was made on an unknown base, not on x"):
         nameless.check_base("x", fingerprint(other))
 
@@ -984,4 +984,4 @@ def test_two_tasks_of_the_real_base_learn_in_three_steps(
         assert run.last_validation_loss < run.first_validation_loss
     collection = Collection.open(result.out)
     assert collection.layout.num_tokens == 1590
-    assert collection.manifest["base"]["id"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert collection.manifest.base["id"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
