@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from dnd_engine.bench.config import BUSY, BenchConfig
 from dnd_engine.bench.measurement import (
-    Measurement,
     counted,
     instructed_bucket,
     prompt_bucket,
@@ -41,78 +40,58 @@ def bytes_per_token(model: nn.Module) -> int:
     return total
 
 
-class Synthesis(Measurement):
-    """From prompts to an adapter with models loaded, and to one that the page shows as ready."""
-
-    def __init__(self, engine: Engine, config: BenchConfig) -> None:
-        self._engine = engine
-        self._device = torch.device(engine.info.device)
-        self._bucket = prompt_bucket(config.num_prompts, config.seed)
-
-    def __call__(self, number: int) -> dict[str, float]:
-        """Make, mix again, save and compare one adapter."""
-        engine, memory = self._engine, self._engine.new_memory()
-        with timed(self._device) as spent:
-            # The discarded round has number -1, and seeds begin at 0.
-            made = engine.generate([self._bucket], seed=number + 1, imprinted=False, memory=memory)
-        # Another draw from the same prompts, which `memory` holds encoded.
-        with timed(self._device) as mixed:
-            engine.generate([self._bucket], seed=number + 2, imprinted=False, memory=memory)
-        with tempfile.TemporaryDirectory() as folder, timed(self._device) as saved:
-            engine.save(made, Path(folder) / "bench.zip")
-        with timed(self._device) as sized:
-            engine.relative_norms(made)
-            engine.thumbprint(made)
-        parts = {
-            "encode": made.seconds["encode"],
-            "decode": made.seconds["decode"],
-            "compare": spent[0] - made.seconds["encode"] - made.seconds["decode"],
-            "save": saved[0],
-            "norms": sized[0],
-        }
-        return {
-            "synthesis": spent[0],
-            "remix": mixed[0],
-            "ready": sum(parts.values()),
-            **{f"ready.{name}": seconds for name, seconds in parts.items()},
-        }
-
-    def flops(self) -> dict[str, float]:
-        """Count the operations of one synthesis."""
-        return {
-            "synthesis": counted(lambda: self._engine.generate([self._bucket], imprinted=False))
-        }
+def synthesis(engine: Engine, config: BenchConfig, number: int) -> dict[str, float]:
+    """Make, mix again, save and compare one adapter, as the page does before it is ready."""
+    device, memory = torch.device(engine.info.device), engine.new_memory()
+    bucket = prompt_bucket(config.num_prompts, config.seed)
+    with timed(device) as spent:
+        # The discarded round has number -1, and seeds begin at 0.
+        made = engine.generate([bucket], seed=number + 1, imprinted=False, memory=memory)
+    # Another draw from the same prompts, which `memory` holds encoded.
+    with timed(device) as mixed:
+        engine.generate([bucket], seed=number + 2, imprinted=False, memory=memory)
+    with tempfile.TemporaryDirectory() as folder, timed(device) as saved:
+        engine.save(made, Path(folder) / "bench.zip")
+    with timed(device) as sized:
+        engine.relative_norms(made)
+        engine.thumbprint(made)
+    parts = {
+        "encode": made.seconds["encode"],
+        "decode": made.seconds["decode"],
+        "compare": spent[0] - made.seconds["encode"] - made.seconds["decode"],
+        "save": saved[0],
+        "norms": sized[0],
+    }
+    return {
+        "synthesis": spent[0],
+        "remix": mixed[0],
+        "ready": sum(parts.values()),
+        **{f"ready.{name}": seconds for name, seconds in parts.items()},
+    }
 
 
-class Imprint(Measurement):
-    """From a click to a chat with the decoder's adapter, then to the same adapter imprinted."""
-
-    def __init__(self, engine: Engine, config: BenchConfig) -> None:
-        self._engine = engine
-        self._device = torch.device(engine.info.device)
-        small, large = config.imprinted_prompts
-        self._buckets = {
-            "small": instructed_bucket(small, config.seed),
-            "large": instructed_bucket(large, config.seed),
-        }
-
-    def __call__(self, number: int) -> dict[str, float]:
-        """Imprint both buckets in turn, whose prompts are read again each round."""
-        engine, found = self._engine, dict[str, float]()
-        for size, bucket in self._buckets.items():
-            memory = engine.new_memory()
-            with timed(self._device) as written:
-                made = engine.generate([bucket], seed=number + 1, imprinted=False, memory=memory)
-                # Part of the wait, because chat begins when stock PEFT has read the files back.
-                engine.verify(made, made.files())
-            with timed(self._device) as imprinted:
-                config = ImprintConfig(seed=number + 1)
-                finish(engine.imprint(made, [bucket], config, memory=memory))
-            found |= {f"handed_over_{size}": written[0], f"imprint_{size}": imprinted[0]}
-        return found
+def synthesis_flops(engine: Engine, config: BenchConfig) -> float:
+    """Count the operations of one synthesis."""
+    bucket = prompt_bucket(config.num_prompts, config.seed)
+    return counted(lambda: engine.generate([bucket], imprinted=False))
 
 
-class Chat(Measurement):
+def imprint(engine: Engine, config: BenchConfig, number: int) -> dict[str, float]:
+    """Make an adapter and imprint it, on few and on many prompts: chat may begin in between."""
+    device, found = torch.device(engine.info.device), dict[str, float]()
+    for size, num_prompts in zip(("small", "large"), config.imprinted_prompts, strict=True):
+        bucket, memory = instructed_bucket(num_prompts, config.seed), engine.new_memory()
+        with timed(device) as written:
+            made = engine.generate([bucket], seed=number + 1, imprinted=False, memory=memory)
+            # Part of the wait, because chat begins when stock PEFT has read the files back.
+            engine.verify(made, made.files())
+        with timed(device) as imprinted:
+            finish(engine.imprint(made, [bucket], ImprintConfig(seed=number + 1), memory=memory))
+        found |= {f"handed_over_{size}": written[0], f"imprint_{size}": imprinted[0]}
+    return found
+
+
+class Chat:
     """Seconds per token for one answer, for two at once, and for two with changing strength."""
 
     def __init__(self, engine: Engine, config: BenchConfig) -> None:
@@ -164,31 +143,30 @@ class Chat(Measurement):
         )
 
 
-class Contended(Measurement):
+class Contended:
     """A twin chat's token, a synthesis and a training step, alone and beside busy processes."""
 
     def __init__(self, engine: Engine, base: BaseModel, config: BenchConfig) -> None:
         self._engine = engine
+        self._config = config
         self._chat = Chat(engine, config)
-        self._bucket = prompt_bucket(config.num_prompts, config.seed)
-        self._device = torch.device(engine.info.device)
-        self._settle_seconds = config.settle_seconds
         self._training = GeneratorStep(engine, base, config)
 
     def __call__(self, number: int) -> dict[str, float]:
         """Measure without and with the busy processes."""
         found = {f"{name}_alone": value for name, value in self._measured(number).items()}
-        with _busy_loops(BUSY, self._settle_seconds):
+        with _busy_loops(BUSY, self._config.settle_seconds):
             found |= {f"{name}_contended": value for name, value in self._measured(number).items()}
         return found
 
     def _measured(self, number: int) -> dict[str, float]:
-        with timed(self._device) as spent:
-            self._engine.generate([self._bucket], seed=number + 1, imprinted=False)
+        bucket = prompt_bucket(self._config.num_prompts, self._config.seed)
+        with timed(torch.device(self._engine.info.device)) as spent:
+            self._engine.generate([bucket], seed=number + 1, imprinted=False)
         return {
             "twin": self._chat.twin(number),
             "synthesis": spent[0],
-            "training": self._training(number)["train_step"],
+            "training": self._training.step(self._training.batch(number)),
         }
 
 
@@ -206,7 +184,7 @@ def _busy_loops(count: int, settle_seconds: float) -> Iterator[None]:
             loop.wait()
 
 
-class Copy(Measurement):
+class Copy:
     """A large memory copy: the upper bound for decoding speed."""
 
     def __init__(self, base: BaseModel, config: BenchConfig) -> None:

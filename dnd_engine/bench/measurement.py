@@ -5,7 +5,6 @@ import platform
 import random
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -22,20 +21,10 @@ from dnd_engine.prompts.files import from_texts
 _WORDS = ("the", "film", "letter", "city", "was", "long", "kind", "in", "and", "never", "early")
 
 
-class Measurement(ABC):
-    """Something that the bench measures once per round."""
-
-    @abstractmethod
-    def __call__(self, number: int) -> dict[str, float]:
-        """Measure one round; number -1 is the discarded one.
-
-        In the result, names without a dot are seconds, `side.tokens` counts computed positions, and
-        `ready.name` is the seconds of one step towards a ready adapter.
-        """
-
-    def flops(self) -> dict[str, float]:
-        """Return floating point operations by side; empty if they are not comparable."""
-        return {}
+Measurement = Callable[[int], dict[str, float]]
+"""Measures one round, given its number; -1 is the discarded one. In the result, names without a dot
+are seconds, `side.tokens` counts computed positions, and `ready.name` is the seconds of one step
+towards a ready adapter."""
 
 
 @contextmanager

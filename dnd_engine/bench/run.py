@@ -1,6 +1,7 @@
 """Runs the bench: every measurement once per round, in alternating order."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from tqdm import tqdm
 
@@ -9,9 +10,10 @@ from dnd_engine.bench.engine_costs import (
     Chat,
     Contended,
     Copy,
-    Imprint,
-    Synthesis,
     bytes_per_token,
+    imprint,
+    synthesis,
+    synthesis_flops,
 )
 from dnd_engine.bench.measurement import (
     Measurement,
@@ -20,7 +22,13 @@ from dnd_engine.bench.measurement import (
     resident_megabytes,
 )
 from dnd_engine.bench.results import BenchResult, account, summarise
-from dnd_engine.bench.training_costs import LoRARun, StockLoRA, Training
+from dnd_engine.bench.training_costs import (
+    GeneratorStep,
+    StockLoRA,
+    lora_run,
+    lora_step_flops,
+    training,
+)
 from dnd_engine.engine import Engine
 from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.report import Report
@@ -52,12 +60,16 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     if resident:
         # Before anything is trained, because the peak of a process never falls.
         memory["peak"] = peak_megabytes()
-    training = _training(engine, base, config)
-    for measurement in training:
+    stock = StockLoRA(engine, base) if {"synthesis", "training"} & set(config.only) else None
+    trains = _trains(engine, base, stock, config)
+    for measurement in trains:
         measurement(-1)
-    measurements = [*resident, *training]
-    # Not within a round, because torch's counter slows what it counts.
-    flops = {name: count for m in measurements for name, count in m.flops().items()}
+    measurements = [*resident, *trains]
+    flops: dict[str, float] = {}
+    if stock and "synthesis" in config.only:
+        # Not within a round, because torch's counter slows what it counts.
+        flops["synthesis"] = synthesis_flops(engine, config)
+        flops["lora_step"] = lora_step_flops(stock, config)
     rounds: list[dict[str, float]] = []
     for number in tqdm(range(config.rounds), desc="Bench", unit="round"):
         # Reverse the order every other round, so that no measurement always follows the same one.
@@ -65,7 +77,7 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
         rounds.append({})
         for measurement in order:
             rounds[-1] |= measurement(number)
-    if training:
+    if trains:
         memory["peak_training"] = peak_megabytes()
     result = summarise(rounds, config, bytes_per_token(base.model), memory, machine)
     return account(result, flops, equal_steps, steps)
@@ -75,23 +87,23 @@ def _resident(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Meas
     """Return the selected measurements of the resident engine."""
     found: list[Measurement] = []
     if "synthesis" in config.only:
-        found.append(Synthesis(engine, config))
+        found.append(partial(synthesis, engine, config))
     if "imprint" in config.only:
-        found.append(Imprint(engine, config))
+        found.append(partial(imprint, engine, config))
     if "chat" in config.only:
         found += [Chat(engine, config), Copy(base, config)]
     return found
 
 
-def _training(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Measurement]:
+def _trains(
+    engine: Engine, base: BaseModel, stock: StockLoRA | None, config: BenchConfig
+) -> list[Measurement]:
     """Return the selected measurements that keep gradients or need a second copy of the base."""
     found: list[Measurement] = []
-    if {"synthesis", "training"} & set(config.only):
-        stock = StockLoRA(engine, base)
-        if "synthesis" in config.only:
-            found.append(LoRARun(stock, config))
-        if "training" in config.only:
-            found.append(Training(engine, stock, config))
+    if stock and "synthesis" in config.only:
+        found.append(partial(lora_run, stock, config))
+    if stock and "training" in config.only:
+        found.append(partial(training, GeneratorStep(engine, stock.base, config), stock, config))
     if "contended" in config.only:
         found.append(Contended(engine, base, config))
     return found

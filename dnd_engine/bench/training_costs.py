@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from dnd_engine.bench.config import BenchConfig
-from dnd_engine.bench.measurement import Measurement, counted, timed, token_ids
+from dnd_engine.bench.measurement import counted, timed, token_ids
 from dnd_engine.engine import Engine
 from dnd_engine.generator.folder import Generator
 from dnd_engine.models.attention import as_argument, masks_for
@@ -88,40 +88,27 @@ class StockLoRA:
         return spent[0]
 
 
-class LoRARun(Measurement):
-    """A part of the LoRA run that synthesis replaces."""
-
-    def __init__(self, stock: StockLoRA, config: BenchConfig) -> None:
-        self._stock = stock
-        self._config = config
-
-    def __call__(self, number: int) -> dict[str, float]:
-        """Return the mean time of a few steps."""
-        config, spent = self._config, 0.0
-        rng = random.Random(f"{config.seed}:bench:lora:{number}")
-        # The discarded round only warms up.
-        steps = 1 if number < 0 else config.lora_steps
-        for _ in range(steps):
-            spent += self._stock.step(self._batch(rng))
-        return {"lora_step": spent / steps}
-
-    def flops(self) -> dict[str, float]:
-        """Count the operations of one step."""
-        batch = self._batch(random.Random(f"{self._config.seed}:bench:lora:flops"))
-        return {"lora_step": counted(lambda: self._stock.step(batch))}
-
-    def _batch(self, rng: random.Random) -> _PlainRows:
-        config = self._config
-        return _PlainRows.made_up(
-            config.lora_examples,
-            config.example_tokens,
-            config.answer_tokens,
-            self._stock.base,
-            rng,
-        )
+def lora_run(stock: StockLoRA, config: BenchConfig, number: int) -> dict[str, float]:
+    """Take the mean time of a few steps of the LoRA run that synthesis replaces."""
+    rng = random.Random(f"{config.seed}:bench:lora:{number}")
+    # The discarded round only warms up.
+    steps = 1 if number < 0 else config.lora_steps
+    spent = sum(stock.step(_lora_batch(stock, config, rng)) for _ in range(steps))
+    return {"lora_step": spent / steps}
 
 
-class GeneratorStep(Measurement):
+def lora_step_flops(stock: StockLoRA, config: BenchConfig) -> float:
+    """Count the operations of one such step."""
+    batch = _lora_batch(stock, config, random.Random(f"{config.seed}:bench:lora:flops"))
+    return counted(lambda: stock.step(batch))
+
+
+def _lora_batch(stock: StockLoRA, config: BenchConfig, rng: random.Random) -> _PlainRows:
+    rows, length, answer = config.lora_examples, config.example_tokens, config.answer_tokens
+    return _PlainRows.made_up(rows, length, answer, stock.base, rng)
+
+
+class GeneratorStep:
     """One end-to-end training step of a new generator with the loaded one's sizes."""
 
     def __init__(self, engine: Engine, base: BaseModel, config: BenchConfig) -> None:
@@ -133,10 +120,6 @@ class GeneratorStep(Measurement):
         self._generator = Generator(engine.generator.config).to(self._device)
         self._parameters = list(self._generator.parameters())
         self._optimizer = torch.optim.AdamW(self._parameters)
-
-    def __call__(self, number: int) -> dict[str, float]:
-        """Time one step on the round's examples."""
-        return {"train_step": self.step(self.batch(number))}
 
     def batch(self, number: int) -> PackedExamples:
         """Draw a batch of random tokens, shaped like one training step's."""
@@ -165,39 +148,27 @@ class GeneratorStep(Measurement):
         return spent[0]
 
 
-class Training(Measurement):
-    """A generator step, and a stock LoRA step on as many positions."""
-
-    def __init__(self, engine: Engine, stock: StockLoRA, config: BenchConfig) -> None:
-        self._step = GeneratorStep(engine, stock.base, config)
-        self._stock = stock
-        self._config = config
-
-    def __call__(self, number: int) -> dict[str, float]:
-        """Time one step of each, in random order."""
-        config = self._config
-        batch = self._step.batch(number)
-        positions = batch.ids.numel()
-        rng = random.Random(f"{config.seed}:bench:rows:{number}")
-        plain = _PlainRows.made_up(
-            max(1, round(positions / config.example_tokens)),
-            config.example_tokens,
-            config.answer_tokens,
-            self._stock.base,
-            rng,
-        )
-        turns: dict[str, Callable[[], float]] = {
-            "train_step": lambda: self._step.step(batch),
-            "lora_packed_step": lambda: self._stock.step(batch),
-            "lora_rows_step": lambda: self._stock.step(plain),
-        }
-        order = rng.sample(sorted(turns), len(turns))
-        return {
-            "train.tokens": float(positions),
-            "lora_packed.tokens": float(positions),
-            "lora_rows.tokens": float(plain.ids.numel()),
-            **{name: turns[name]() for name in order},
-        }
+def training(
+    own: GeneratorStep, stock: StockLoRA, config: BenchConfig, number: int
+) -> dict[str, float]:
+    """Time a generator step, and a stock LoRA step on as many positions, in random order."""
+    batch = own.batch(number)
+    positions = batch.ids.numel()
+    rng = random.Random(f"{config.seed}:bench:rows:{number}")
+    rows = max(1, round(positions / config.example_tokens))
+    plain = _PlainRows.made_up(rows, config.example_tokens, config.answer_tokens, stock.base, rng)
+    turns: dict[str, Callable[[], float]] = {
+        "train_step": lambda: own.step(batch),
+        "lora_packed_step": lambda: stock.step(batch),
+        "lora_rows_step": lambda: stock.step(plain),
+    }
+    order = rng.sample(sorted(turns), len(turns))
+    return {
+        "train.tokens": float(positions),
+        "lora_packed.tokens": float(positions),
+        "lora_rows.tokens": float(plain.ids.numel()),
+        **{name: turns[name]() for name in order},
+    }
 
 
 def _made_up_groups(
