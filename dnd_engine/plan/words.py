@@ -104,9 +104,3 @@ def table(plans: Sequence[Plan]) -> str:
     ]
     head = f"On {plans[0].hardware.title}, r {plans[0].shape.layout.spec.r}; all derived"
     return "\n".join([head, "", *lines, "", ASSUMPTIONS])
-
-
-def markdown(plans: Sequence[Plan]) -> str:
-    """Return the same table in Markdown."""
-    head, *rows = (f"| {' | '.join(row)} |" for row in _rows(plans))
-    return "\n".join([head, f"| --- |{' ---: |' * (len(_COLUMNS) - 1)}", *rows])

@@ -32,7 +32,7 @@ from dnd_engine.plan.decoders import our_decoder, papers_decoder, papers_spec, s
 from dnd_engine.plan.hardware import read_hardware
 from dnd_engine.plan.pictures import draw
 from dnd_engine.plan.shapes import BaseShape, read_shape, shipped_shapes
-from dnd_engine.plan.words import amount, markdown
+from dnd_engine.plan.words import _rows, amount
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import CONFIG, random_tokens, tiny_llama
 
@@ -429,7 +429,9 @@ def test_wrong_arguments_are_refused(arguments: tuple[str, ...], message: str) -
 def test_the_page_shows_the_table_that_the_command_computes() -> None:
     machine = read_hardware()["h100"]
     made = [make_plan(name, LoRASpec(), machine, Workload()) for name in shipped_shapes()]
-    assert markdown(made) in PAGE.read_text(encoding="utf-8"), markdown(made)
+    head, *rows = (f"| {' | '.join(row)} |" for row in _rows(made))
+    table = "\n".join([head, f"| --- |{' ---: |' * (head.count('|') - 2)}", *rows])
+    assert table in PAGE.read_text(encoding="utf-8"), table
 
 
 RECIPES = Path(__file__).parents[3] / "assets" / "recipes" / "bases"
