@@ -22,16 +22,12 @@ _WORTH = 0.6
 """Minimum free share of a core for one more thread to pay off."""
 
 _CGROUP = Path("/sys/fs/cgroup")
+"""Mount point of Linux control groups."""
 
 
-def cores_given(cgroup: Path = _CGROUP) -> int:
-    """Return the cores this process may use, by affinity and container quota.
-
-    Args:
-        cgroup: Mount point of Linux control groups.
-    """
-    cores = len(_own_cores())
-    quota = _quota(cgroup)
+def cores_given() -> int:
+    """Return the cores this process may use, by affinity and container quota."""
+    cores, quota = len(_own_cores()), _quota()
     # Round down: a thread beyond the quota is paused for the rest of each period.
     return cores if quota is None else max(1, min(cores, int(quota)))
 
@@ -43,16 +39,16 @@ def _own_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def _quota(cgroup: Path) -> float | None:
+def _quota() -> float | None:
     """Return the average cores a container may use; None without a limit."""
     try:
         # Version 2 of control groups has `QUOTA PERIOD` in one file, with `max` for no limit;
         # version 1 has a file for each, with -1 for no limit.
-        if (limits := cgroup / "cpu.max").exists():
+        if (limits := _CGROUP / "cpu.max").exists():
             quota, period = limits.read_text("ascii").split()
         else:
             quota, period = (
-                (cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text("ascii").strip()
+                (_CGROUP / "cpu" / f"cpu.cfs_{name}_us").read_text("ascii").strip()
                 for name in ("quota", "period")
             )
     except OSError:

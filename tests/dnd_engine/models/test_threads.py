@@ -24,20 +24,22 @@ def test_a_containers_quota_limits_the_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
 ) -> None:
     monkeypatch.setattr(threads, "_own_cores", lambda: list(range(8)))
+    monkeypatch.setattr(threads, "_CGROUP", tmp_path)
     (tmp_path / "cpu.max").write_text(quota)
-    assert cores_given(tmp_path) == expected
+    assert cores_given() == expected
 
 
 def test_the_older_layout_of_control_groups_is_read_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "_own_cores", lambda: list(range(8)))
-    assert cores_given(tmp_path) == 8
+    monkeypatch.setattr(threads, "_CGROUP", tmp_path)
+    assert cores_given() == 8
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     for quota, expected in (("-1", 8), ("300000", 3)):
         (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
-        assert cores_given(tmp_path) == expected
+        assert cores_given() == expected
 
 
 class Torch:
