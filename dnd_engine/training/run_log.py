@@ -1,4 +1,4 @@
-"""The log of a training run, one line a step, which is read while it grows.
+"""The log of a training run, one line a step: reading it while it grows, and cutting it off.
 
 Plain text and plain numbers; knows no tensors, so that who only watches need not load torch.
 """
@@ -6,8 +6,10 @@ Plain text and plain numbers; knows no tensors, so that who only watches need no
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from dnd_engine.errors import TrainingError
+from dnd_engine.files import write_whole
 
 LOG = "log.jsonl"
 RECIPE = "recipe.json"
@@ -39,6 +41,19 @@ def parse_log(data: bytes) -> tuple[Row, ...]:
             "numbers `step` and `loss`."
         )
     return rows
+
+
+def cut_log(path: Path, steps: int) -> None:
+    """Forget what a killed run logged after its last checkpoint; those steps are done again.
+
+    Half a line too, such as a full disk or a lost machine leaves.
+    """
+    if path.exists():
+        data = path.read_bytes()
+        lines = data.split(b"\n")
+        kept = [line for line in lines if (row := _row(line)) and row["step"] <= steps]
+        if (text := b"".join(line + b"\n" for line in kept)) != data:
+            write_whole(path, text)
 
 
 def smoothed(values: Sequence[float]) -> list[float]:

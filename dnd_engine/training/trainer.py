@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dnd_engine.errors import TrainingError
-from dnd_engine.files import remove_leftovers, write_whole
+from dnd_engine.files import remove_leftovers
 from dnd_engine.generator.card import add_teacher, new_card
 from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.folder import (
@@ -57,7 +57,7 @@ from dnd_engine.training.monitors import (
 from dnd_engine.training.pictures import draw_monitors
 from dnd_engine.training.processes import Processes
 from dnd_engine.training.recipe import TrainRecipe
-from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG
+from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG, cut_log
 from dnd_engine.training.setup import prepare
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class _Run:
         self.digest = hashlib.sha256(identity.encode()).hexdigest()
         self.done, self.best = self._restore()
         if self.processes.is_first:
-            _cut_log(recipe.out / LOG, self.done)
+            cut_log(recipe.out / LOG, self.done)
             remove_leftovers(recipe.out)
         self.processes.wait()
 
@@ -501,27 +501,6 @@ def _noting_interrupts() -> Iterator[threading.Event]:
         yield asked
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _cut_log(path: Path, steps: int) -> None:
-    """Forget what a killed run logged after its last checkpoint; those steps are done again.
-
-    Half a line too, such as a full disk or a lost machine leaves.
-    """
-    if path.exists():
-        text = path.read_text(encoding="utf-8")
-        # What follows the last newline is no step's line, be it empty or half of one.
-        kept = "".join(f"{line}\n" for line in text.split("\n") if _logged_step(line) <= steps)
-        if kept != text:
-            write_whole(path, kept)
-
-
-def _logged_step(line: str) -> float:
-    """The step that a line of the log is of; infinite if it is no such line."""
-    try:
-        return int(json.loads(line)["step"])
-    except (KeyError, TypeError, ValueError):
-        return math.inf
 
 
 def _schedule(step: int, recipe: TrainRecipe) -> float:

@@ -48,6 +48,7 @@ from dnd_engine.training.examples import EncodedExample, encode_example, pack, r
 from dnd_engine.training.monitors import GroupNLL
 from dnd_engine.training.pictures import draw_monitors
 from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.run_log import cut_log
 from dnd_engine.training.trainer import train
 from dnd_engine.training.watch import RunFolder
 from tests.disks import files_up_to, full_at, power_cuts
@@ -894,18 +895,19 @@ def test_what_a_cache_lacks_needs_room_on_its_own_disk(
 def test_a_log_is_cut_by_its_steps(tmp_path: Path) -> None:
     """Steps that are done again go, and half a line; the first line need not be of step 1."""
     path = tmp_path / "log.jsonl"
-    path.write_text('{"step": 2}\n{"step": 3, "loss": 1}\n{"step": 4}\n{"st')
-    trainer._cut_log(path, 3)
-    assert path.read_text() == '{"step": 2}\n{"step": 3, "loss": 1}\n'
+    lines = [f'{{"step": {n}, "loss": 1}}\n' for n in (2, 3, 4)]
+    path.write_text("".join(lines) + '{"st')
+    cut_log(path, 3)
+    assert path.read_text() == "".join(lines[:2])
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_log_survives_a_disk_that_refuses_to_cut_it(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    text = "".join(f'{{"step": {n}}}\n' for n in range(1, 401))
+    text = "".join(f'{{"step": {n}, "loss": 1}}\n' for n in range(1, 401))
     path.write_text(text)
     with pytest.raises(OSError, match="File too large"), files_up_to(1000):
-        trainer._cut_log(path, 300)
+        cut_log(path, 300)
     assert path.read_text() == text
 
 
