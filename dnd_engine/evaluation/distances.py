@@ -17,12 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.generator.report import Closeness, Cosine, Distances, Distribution
+from dnd_engine.generator.report import Closeness, Cosine, Distances
 from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.layout import LoRALayout
-
-QUANTILES = tuple(round(0.05 * i, 2) for i in range(21))
-"""Where whole distributions are read: 0, .05, … 1."""
 
 _RIDGE = 1e-8
 """Share of the mean squared norm. Training ΔWs may be linearly dependent, or nearly so."""
@@ -91,7 +88,6 @@ def measure_distances(
         n_tasks=len(tasks),
         n_adapters=len(owners),
         n_training=len(training),
-        distributions={name: _distribution(of) for name, of in pairs.items()},
         nearest=nearest,
         outside_span=outside_span,
         training=source,
@@ -165,18 +161,13 @@ def _outside(squared: Any, inside: Any) -> Any:
 
 
 def _against(values: Array, owners: Indices, tasks: Sequence[str], left_out: Array) -> Closeness:
-    middle = float(np.median(left_out))
+    mine, theirs = float(np.median(values)), float(np.median(left_out))
     return Closeness(
         generated={slug: _round(values[owners == i].mean()) for i, slug in enumerate(tasks)},
-        distribution=_distribution(values),
-        leave_one_out=_distribution(left_out),
-        ratio=_round(float(np.median(values)) / middle) if middle > 0 else None,
+        median=_round(mine),
+        training_median=_round(theirs),
+        ratio=_round(mine / theirs) if theirs > 0 else None,
     )
-
-
-def _distribution(values: Array) -> Distribution:
-    ends = np.quantile(values, QUANTILES).tolist() if len(values) else []
-    return Distribution(n=len(values), values=tuple(_round(v) for v in ends))
 
 
 def _round(value: Any) -> float:

@@ -135,17 +135,13 @@ def full_page(report: Report, pictures: Mapping[str, str]) -> str:
     lines += [
         *section("By category", *_category_table(report), picture="categories"),
         *section("Further measures", *_facts(report)),
-        *_picture(pictures, "gain"),
-        *_picture(pictures, "cosines"),
         *section(
             "By similarity to training",
             *(_similarity_lines(similar) if similar else ()),
-            picture="similarity",
         ),
         *section(
             "By agreement with the instructed model",
             *(_agreement_lines(agreement) if agreement else ()),
-            picture="agreement",
         ),
         *section(
             "By how sure the instructed model is",
@@ -153,7 +149,7 @@ def full_page(report: Report, pictures: Mapping[str, str]) -> str:
         ),
         # Without the empty line at its end, which a section adds.
         *section("Refine", *_refine_lines(report.refine)[:-1], picture="refine"),
-        *section("Cost", *_cost_lines(report), picture="cost"),
+        *section("Cost", *_cost_lines(report)),
         *section("Wrong answers, drawn at random", *_failure_lines(report)),
         *section(
             "Every verdict",
@@ -356,8 +352,8 @@ def _facts(report: Report) -> list[str]:
             lines.append(f"- {words}: not measured.")
             continue
         lines.append(
-            f"- {words}, median: {number(close.distribution.median)}; between training tasks "
-            f"{number(close.leave_one_out.median)} ({distances.n_training} {distances.training} "
+            f"- {words}, median: {_maybe(close.median)}; between training tasks "
+            f"{_maybe(close.training_median)} ({distances.n_training} {distances.training} "
             "for training tasks)."
         )
     return lines

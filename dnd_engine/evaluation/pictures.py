@@ -1,7 +1,6 @@
 """Pictures of a report, as SVG: drawn from the report alone, with its numbers beside them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,21 +12,12 @@ from dnd_engine.charts import (
     Row,
     Scale,
     clock,
-    clock_scale,
     line_chart,
     row_chart,
     svg_file,
 )
 from dnd_engine.files import write_whole
-from dnd_engine.generator.report import (
-    Cost,
-    EqualRun,
-    Gain,
-    RefinePoint,
-    Report,
-    ReportRow,
-    TercileScore,
-)
+from dnd_engine.generator.report import EqualRun, RefinePoint, Report, ReportRow
 from dnd_engine.scoring.scores import made_row
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
@@ -36,10 +26,7 @@ from dnd_engine.wording import (
     inputs_label,
     mode_label,
     number,
-    percent,
     row_label,
-    signed,
-    span,
 )
 
 Metric = Literal["score", "format_share", "nll"]
@@ -55,12 +42,6 @@ _MUST_BEAT = (
     "generator_imprint_wrong",
 )
 """Rows that the generator and its imprints must beat if prompts matter."""
-_COSINES = {
-    "same_task": "Same task, other prompts",
-    "different_task": "Different tasks",
-    "same_task_centred": "Same task, centred",
-    "different_task_centred": "Different tasks, centred",
-}
 
 
 def draw_pictures(report: Report, folder: Path) -> dict[str, str]:
@@ -243,137 +224,6 @@ def _categories(report: Report) -> Picture | None:
     return "", [chart.titled("By kind of task", note)]
 
 
-def _gain(report: Report) -> Picture | None:
-    """What the right prompts gain over another task's, task by task."""
-    gains = report.operation_gain
-    modes = [m for m in _MODES if m in gains]
-    if not modes:
-        return None
-    values = [
-        v for m in modes for v in (0, gains[m].low, gains[m].high, *gains[m].per_task.values())
-    ]
-    # One scale for both modes, so that heights can be compared.
-    y = Scale.nice(min(values), max(values), _signed_tick)
-    charts = []
-    for mode in modes:
-        gain = gains[mode]
-        order = list(enumerate(sorted(gain.per_task.values())))
-        end = len(order)
-        above = [(i, v) for i, v in order if v > 0]
-        below = [(i, v) for i, v in order if v <= 0]
-        chart = line_chart(
-            [
-                Line([(-1, gain.mean), (end, gain.mean)], "own", style="thin"),
-                # A whisker from zero to each dot makes gains and losses read as lengths.
-                Line(below, "other", style="dots", whiskers=[(0, v) for _, v in below]),
-                Line(above, "own", style="dots", whiskers=[(0, v) for _, v in above]),
-            ],
-            # Tasks are drawn at x = 0 to end - 1, with a margin of 1 on either side.
-            Scale(-1, end, ()),
-            y,
-            f"{mode_label(mode)} {signed(gain.mean)} nats a token, above zero on "
-            f"{percent(gain.share_positive)} of {gain.n_tasks} tasks.",
-            bands=[Band(gain.low, gain.high, "own")],
-            axis=f"{end} tasks, sorted; nats a reference token",
-        )
-        note = f"mean {signed(gain.mean)} ({span(gain)}); above 0 on {percent(gain.share_positive)}"
-        charts.append(chart.titled(mode_label(mode), note))
-    return "Gain of the right prompts over another task's", charts
-
-
-def _cosines(report: Report) -> Picture | None:
-    """Cosines of adapters of one task and of two tasks: whole distributions."""
-    given = report.distances.distributions
-    found = {name: given[name] for name in _COSINES if name in given and given[name].n}
-    if not found:
-        return None
-    low = min(0.0, *(v for of in found.values() for v in of.values))
-    lines = []
-    for name, distribution in found.items():
-        values, middle = distribution.values, distribution.median
-        # Quantiles are evenly spaced, so these are the quartiles.
-        quarter = (len(values) - 1) // 4
-        look: Look = "own" if name.startswith("same") else "base"
-        lines.append(
-            Row(
-                _COSINES[name],
-                f"{middle:.3f}".replace("0.", ".", 1),
-                look,
-                bar=(values[0], values[-1]),
-                thick=(values[quarter], values[-1 - quarter]),
-                marks=[(middle, look)],
-            )
-        )
-    told = "; ".join(f"{row.label.lower()} {row.value}" for row in lines)
-    chart = row_chart(
-        lines,
-        Scale.nice(low, 1, _tick),
-        f"Cosines of ΔW between generated adapters, medians: {told}.",
-        "all pairs: line whole range, bar middle half, disc median",
-    )
-    return "", [chart.titled("Cosine of ΔW", "between two generated adapters")]
-
-
-def _similarity(report: Report) -> Picture | None:
-    """Score against similarity to the nearest training task."""
-    found = report.similarity
-    if found is None:
-        return None
-    places = [task.similarity for task in found.tasks]
-    x = Scale.nice(min(places), max(places), _tick)
-    charts = []
-    for mode in _MODES:
-        thirds = [t for t in found.terciles if t.mode == mode and t.row == "generator"]
-        dots = [
-            (task.similarity, score)
-            for task in found.tasks
-            if (score := task.score.get(mode)) is not None
-        ]
-        if not dots:
-            continue
-        told = "; ".join(f"{t.tercile} {number(t.score)}" for t in thirds)
-        chart = line_chart(
-            [*_steps((t, t.score) for t in thirds), Line(dots, "own", style="dots")],
-            x,
-            Scale.share(),
-            f"{mode_label(mode)}: {told}.",
-            bands=_bands(thirds),
-            axis="similarity of prompts to the nearest training task",
-        )
-        note = "a dot is a task; thirds of the tasks, means and 95 % intervals"
-        charts.append(chart.titled(mode_label(mode), note))
-    return "Generator's score by similarity to training", charts
-
-
-def _agreement(report: Report) -> Picture | None:
-    """Gain over the base against agreement with the instructed model, bare inputs."""
-    if report.agreement is None:
-        return None
-    dots = [
-        (task.agreement, gain)
-        for task in report.agreement.tasks
-        if (gain := task.gain.get("bare")) is not None
-    ]
-    if not dots:
-        return None
-    bands = [b for b in report.agreement.bands if b.mode == "bare"]
-    values = [0.0, *(gain for _, gain in dots), *(v for b in bands for v in (b.low, b.high))]
-    told = "; ".join(
-        f"{percent(b.begin)} to {percent(b.end)} agreement, gain {signed(b.gain)} on "
-        f"{b.n_tasks} tasks"
-        for b in bands
-    )
-    chart = line_chart(
-        [*_steps((b, b.gain) for b in bands), Line(dots, "own", style="dots")],
-        Scale.share(),
-        Scale.nice(min(values), max(values), _signed_tick),
-        f"Gain over the base by agreement with the instructed model: {told}.",
-        bands=_bands(bands),
-        axis="share of prompts answered as the instructed model does",
-    )
-    return "", [chart.titled("Gain by agreement", "over the base, bare inputs; a dot is a task")]
-
-
 def _refine(report: Report) -> Picture | None:
     """Score on bare inputs against seconds of refining, from both starts, and the teacher."""
     chart = refine_chart(report, axis="seconds of training, medians")
@@ -381,57 +231,11 @@ def _refine(report: Report) -> Picture | None:
     return None if chart is None else ("", [chart.titled(title, "bare inputs, means")])
 
 
-def _cost(report: Report) -> Picture | None:
-    """Seconds, on a logarithmic axis."""
-    times = [(name, value) for name, value in _seconds(report.cost) if value > 0]
-    if not times:
-        return None
-    scale = clock_scale(0.5 * min(v for _, v in times), 2 * max(v for _, v in times))
-    # Bars begin at the low end: a logarithmic axis has no zero.
-    lines = [Row(name, clock(value), "own", thick=(scale.low, value)) for name, value in times]
-    told = "; ".join(f"{row.label}: {row.value}" for row in lines)
-    chart = row_chart(lines, scale, f"Seconds of each step. {told}.")
-    return "", [chart.titled("What it costs", "time, logarithmic")]
-
-
 _PICTURES: Mapping[str, Callable[[Report], Picture | None]] = {
     "rows": _rows,
     "categories": _categories,
-    "gain": _gain,
-    "cosines": _cosines,
-    "similarity": _similarity,
-    "agreement": _agreement,
     "refine": _refine,
-    "cost": _cost,
 }
-
-
-def _steps(parts: Iterable[tuple[Gain | TercileScore, float]]) -> list[Line]:
-    """A level line for each part of the tasks."""
-    return [Line([(part.begin, level), (part.end, level)], "own") for part, level in parts]
-
-
-def _bands(parts: Sequence[Gain | TercileScore]) -> list[Band]:
-    return [Band(p.low, p.high, "own", (p.begin, p.end)) for p in parts]
-
-
-def _seconds(cost: Cost) -> Iterator[tuple[str, float]]:
-    """All times with their names; those of rows by the row's label."""
-    for name, value in asdict(cost).items():
-        words = name.removesuffix("_seconds").replace("lora", "LoRA")
-        words = words[0].upper() + words[1:]
-        if name.endswith("_seconds") and isinstance(value, Mapping):
-            yield from ((f"{words}: {row_label(row)}", seconds) for row, seconds in value.items())
-        elif name.endswith("_seconds") and value is not None:
-            yield words, value
-
-
-def _tick(value: float) -> str:
-    return _without_zeros(number(value))
-
-
-def _signed_tick(value: float) -> str:
-    return _without_zeros(signed(value))
 
 
 def _without_zeros(text: str) -> str:

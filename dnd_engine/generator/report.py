@@ -350,28 +350,15 @@ class Cosine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
-    """Quantiles of a distribution, at `evaluation.distances.QUANTILES`."""
-
-    n: Count
-    values: tuple[Known, ...]
-    """Empty without data."""
-
-    @property
-    def median(self) -> float:
-        """Return the median."""
-        return self.values[len(self.values) // 2]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Closeness:
     """A number per generated adapter, compared with the same number per training task."""
 
     generated: dict[str, Known]
     """Number by task."""
-    distribution: Distribution
-    leave_one_out: Distribution
-    """Distances between each training task and the other training tasks."""
+    median: Maybe = None
+    """Median over generated adapters; None in older reports, which hold quantiles instead."""
+    training_median: Maybe = None
+    """Median over training tasks, each compared with the other ones; None in older reports."""
     ratio: Maybe
     """Ratio of the two medians."""
 
@@ -383,8 +370,6 @@ class Distances:
     n_tasks: Count = 0
     n_adapters: Count = 0
     n_training: Count = 0
-    distributions: dict[str, Distribution] = field(default_factory=dict)
-    """Distributions of the four cosines, by the field names of `Cosine`."""
     nearest: Closeness | None = None
     """Distance to the nearest training ΔW, in units of the training ΔWs' root mean square norm."""
     outside_span: Closeness | None = None

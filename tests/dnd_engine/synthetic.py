@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dnd_engine.generator.report import Closeness, Cosine, Cost, Distances, Distribution
+from dnd_engine.generator.report import Closeness, Cosine, Cost, Distances
 from dnd_engine.scoring.scores import DRAWN, MODES, ROWS, ItemScore, ReportMeta
 from dnd_engine.tasks.folder import Example, Mode, Task, TaskInfo
 
@@ -80,31 +80,12 @@ COSINE = Cosine(
 )
 
 
-def _spread(n: int, low: float, step: float) -> Distribution:
-    return Distribution(n=n, values=tuple(low + step * i for i in range(21)))
-
-
-def _close(mine: float, theirs: float, step: float, ratio: float) -> Closeness:
-    return Closeness(
-        generated={},
-        distribution=_spread(120, mine, step),
-        leave_one_out=_spread(60, theirs, step),
-        ratio=ratio,
-    )
-
-
 DISTANCES = Distances(
     n_tasks=40,
     n_adapters=120,
     n_training=60,
-    distributions={
-        "same_task": _spread(120, 0.997, 0.00014),
-        "different_task": _spread(7020, 0.6, 0.018),
-        "same_task_centred": _spread(120, 0.9, 0.0049),
-        "different_task_centred": _spread(7020, -0.4, 0.045),
-    },
-    nearest=_close(0.4, 0.5, 0.03, 0.9),
-    outside_span=_close(0.5, 0.6, 0.02, 0.85),
+    nearest=Closeness(generated={}, median=0.7, training_median=0.8, ratio=0.9),
+    outside_span=Closeness(generated={}, median=0.7, training_median=0.8, ratio=0.85),
     training="collected",
 )
 
