@@ -106,7 +106,6 @@ def report(split: str = "heldout", generator_sha256: str = SHA) -> Report:
                 per_task={},
             )
         },
-        substitution={},
         retention={},
         refine=None,
         equal_score=None,

@@ -28,7 +28,7 @@ from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.evaluation.steering import SteeredForward
 from dnd_engine.generator.report import Cosine, Distances
 from dnd_engine.scoring.answers import answer, batches
-from dnd_engine.scoring.metrics import Grader, TrainedOperations
+from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import Answer, Question, ask
 from dnd_engine.scoring.scores import DRAWN, FORECAST_ROW, SHOWN_CHARACTERS, ItemScore
 from dnd_engine.tasks.folder import Example, Mode, Task
@@ -58,7 +58,6 @@ class EvalPass:
             all_items, key=lambda of_task: (of_task.max_new_tokens, of_task.slug)
         )
         self.graders = {of_task.slug: Grader.of(of_task.task) for of_task in all_items}
-        self.operations = TrainedOperations()
         order = sorted(self.graders)
         # A fixed seed, so that a call that continues compares the same tasks.
         random.Random("compared").shuffle(order)
@@ -277,9 +276,8 @@ class EvalPass:
     ) -> ItemScore:
         info, (index, example) = of_task.task.info, item
         text = str(self.baselines.tokenizer.decode(list(reply.ids), skip_special_tokens=True))
-        grader = self.graders[info.slug]
         # The whole text is graded; only what is stored is cut.
-        grade = grader.grade(example, text)
+        grade = self.graders[info.slug].grade(example, text)
         return ItemScore(
             row=row,
             mode=mode,
@@ -295,7 +293,6 @@ class EvalPass:
             content_ok=grade.content_ok,
             choice=reply.right_is_likeliest(example),
             nll=reply.nll,
-            substituted=self.operations.substituted(grader, example, text),
             text=text[:SHOWN_CHARACTERS],
         )
 

@@ -19,7 +19,6 @@ from dnd_engine.generator.report import (
     Share,
     SimilarityGauge,
     SkillShare,
-    Substitution,
     Verdict,
 )
 from dnd_engine.scoring.scores import FORECAST_ROW, made_row
@@ -311,11 +310,6 @@ def _facts(report: Report) -> list[str]:
             f"{signed(gain.mean)} nats a token ({span(gain)}), above zero on "
             f"{percent(gain.share_positive)} of {gain.n_tasks} tasks{left}."
         )
-    for mode, found in report.substitution.items():
-        lines.append(
-            f"- Answers that a trained operation would give instead, {mode_label(mode).lower()}: "
-            f"{_share_words(found)} of {found.n_items} items of procedural tasks."
-        )
     for kept in report.retention.values():
         words = _share_words(kept) or "not known: the latter has too little that is clear to retain"
         lines.append(
@@ -561,7 +555,7 @@ def _table(head: str, rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
-def _share_words(found: Share | Substitution | OrdinaryShare | SkillShare) -> str | None:
+def _share_words(found: Share | OrdinaryShare | SkillShare) -> str | None:
     if found.share is None or found.low is None or found.high is None:
         return None
     return f"{percent(found.share)} ({percent(found.low)} to {percent(found.high)})"

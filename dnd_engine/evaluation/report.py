@@ -45,7 +45,6 @@ from dnd_engine.generator.report import (
     Similar,
     SimilarityGauge,
     SkillShare,
-    Substitution,
     Teacher,
     TeachStart,
     TercileScore,
@@ -101,7 +100,6 @@ _VALUES: Mapping[str, Value] = {
     "content_given_format": lambda s: s.content_ok,
     "choice": lambda s: s.choice,
     "nll": lambda s: s.nll,
-    "substituted": lambda s: s.substituted,
 }
 """What is averaged, under the names of the report."""
 
@@ -185,7 +183,6 @@ def build_report(
         contrasts=tuple(c for group in groups for c in _contrasts(table, group)),
         gaps=tuple(_gap(table, mode, group) for group in groups for mode in meta.modes),
         operation_gain=_known({m: _operation_gain(table, m, other_format) for m in meta.modes}),
-        substitution=_known({mode: _substitution(table, mode) for mode in meta.modes}),
         retention=_known({row: _retention(table, row, of) for row, of in _teachers(meta)}),
         ordinary=_ordinary(table, ordinary or {}),
         skills=_skills(table, skills or {}),
@@ -360,18 +357,6 @@ def _operation_gain(
         n_tasks=len(per_task),
         left_out=tuple(sorted(set(other_format) & {s.slug for s in table.scores})),
         per_task=per_task,
-    )
-
-
-def _substitution(table: _Measured, mode: Mode) -> Substitution | None:
-    """How often the generator's answer is what a trained operation gives instead."""
-    known = table.cells("generator", mode, what="substituted")
-    if not known:
-        return None
-    found = interval(known, seed=table.meta.seed)
-    tasks = {c.task for c in known}
-    return Substitution(
-        share=_round(found.mean), **_ends(found), n_tasks=len(tasks), n_items=len(known)
     )
 
 

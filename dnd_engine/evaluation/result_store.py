@@ -119,7 +119,7 @@ class ResultStore:
             # What follows the last line break is a line that a kill cut off. `splitlines` also
             # splits at other characters, but JSON escapes those.
             whole, _, _ = text.rpartition("\n")
-            found = [ItemScore(**json.loads(line)) for line in whole.splitlines()]
+            found = [_score(line) for line in whole.splitlines()]
         except (KeyError, TypeError, ValueError) as error:
             # A ConfigError is a ValueError too, and already says what is wrong.
             if isinstance(error, ConfigError):
@@ -293,6 +293,13 @@ class ResultStore:
 
 def _key(score: ItemScore) -> _Key:
     return score.row, score.mode, score.draw, score.slug
+
+
+def _score(line: str) -> ItemScore:
+    values = dict(json.loads(line))
+    # Earlier versions also wrote whether the answer was another operation's.
+    values.pop("substituted", None)
+    return ItemScore(**values)
 
 
 def _line(score: ItemScore) -> str:

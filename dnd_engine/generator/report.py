@@ -123,15 +123,6 @@ class OperationGain(Ends):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Substitution(Ends):
-    """How often the answer is what a trained operation would give instead."""
-
-    share: Known
-    n_tasks: Count
-    n_items: Count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Retention(Share):
     """A row's score on bare inputs as a share of another row's that reads the instruction too."""
 
@@ -433,7 +424,6 @@ class Report:
     contrasts: tuple[Contrast, ...]
     gaps: tuple[Gap, ...]
     operation_gain: dict[Mode, OperationGain]
-    substitution: dict[Mode, Substitution]
     retention: dict[str, Retention]
     ordinary: dict[str, OrdinaryShare] = field(default_factory=dict)
     """By row; empty in reports that precede imprints."""

@@ -20,7 +20,6 @@ from decimal import Decimal, InvalidOperation
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from dnd_engine.tasks.families import apply_operation, trained_operations
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import FORMATS, AnswerFormat
 
@@ -88,35 +87,6 @@ class Grader:
         if self.format is None:
             return Grade(score, exact, None, None)
         return Grade(score, exact, True, right)
-
-
-class TrainedOperations:
-    """Detects answers that a different, trained operation would give to the same input.
-
-    A generator trained on operations may answer every new one with an old one.
-    """
-
-    def __init__(self) -> None:
-        self.known: dict[str, frozenset[str]] = {}
-        """Maps an input to the results of trained operations, except the input itself: an answer
-        that copies it shows no operation."""
-
-    def substituted(self, grader: Grader, example: Example, text: str) -> bool | None:
-        """Return whether a text's payload is a trained operation's answer instead of the right one.
-
-        None if the task is not procedural, or has no bare input.
-        """
-        if not grader.literal or example.bare is None:
-            return None
-        bare = example.bare
-        if bare not in self.known:
-            made = (apply_operation(name, bare) for name in trained_operations())
-            answers = {_plain(answer) for answer in made if answer is not None}
-            self.known[bare] = frozenset(answers - {_plain(bare)})
-        found, wanted = grader.payload(text), grader.payload(example.response)
-        if found is None or wanted is None or _plain(found) == _plain(wanted):
-            return False
-        return _plain(found) in self.known[bare]
 
 
 def exact_match(text: str, reference: str, bare: str | None = None, *, literal: bool) -> bool:

@@ -134,9 +134,6 @@ class ItemScore:
     """Whether the length-normalised log-likelihood picks the reference; None without options."""
     nll: float
     """Loss of the reference in nats per token, teacher-forced."""
-    substituted: bool | None
-    """Whether the text is what a trained operation gives on this input, and not the reference;
-    None where the task is not procedural."""
     text: str
     """Generated text, cut at `SHOWN_CHARACTERS`."""
 

@@ -173,7 +173,6 @@ def _task_scores(
                 content_ok=right if number % 2 and formatted else None,
                 choice=right or rng.random() < 0.5 if number % 5 == 0 else None,
                 nll=round(3 - 2.5 * likely + rng.gauss(0, 0.15), 4),
-                substituted=not right and rng.random() < 0.3 if number % 3 == 0 else None,
                 text=task.test[item].response if right else f"wrong `{item}` | <b>no</b>",
             )
         )

@@ -11,7 +11,7 @@ Where things are: `words` word lists, `../data/` phrases and sentences, `inputs`
 `wording` frames, `registry` all operations by name, `sample` some of them, `write` the task folder.
 """
 
-from dnd_engine.tasks.families.registry import apply_operation, trained_operations
+from dnd_engine.tasks.families.registry import apply_operation
 from dnd_engine.tasks.families.write import write_families
 
-__all__ = ["apply_operation", "trained_operations", "write_families"]
+__all__ = ["apply_operation", "write_families"]

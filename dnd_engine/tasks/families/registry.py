@@ -36,11 +36,6 @@ def all_inputs() -> Mapping[str, Make]:
     return {**inputs.KINDS, **kinds.INPUTS}
 
 
-def trained_operations() -> tuple[str, ...]:
-    """Names of the operations that are not held out."""
-    return tuple(name for name, op in all_operations().items() if not op.holdout)
-
-
 def apply_operation(name: str, text: str) -> str | None:
     """Apply an operation to a text.
 

@@ -110,7 +110,6 @@ def test_numbers_that_were_not_measured_are_none_never_zero() -> None:
         format_ok=None,
         content_ok=None,
         choice=None,
-        substituted=None,
     )
     made = build_report(
         found, meta(modes=("bare",), cosine=Cosine(), distances=Distances(), cost=Cost())
@@ -119,7 +118,6 @@ def test_numbers_that_were_not_measured_are_none_never_zero() -> None:
     assert line.format_share is line.content_given_format is line.choice is None
     assert made.gap_closed == {"bare": None}
     assert made.operation_gain == {}
-    assert made.substitution == {}
     assert made.similarity is None
     assert made.retention == {}
     assert made.ordinary == {}

@@ -7,13 +7,11 @@ import pytest
 from dnd_engine.scoring.metrics import (
     Grade,
     Grader,
-    TrainedOperations,
     bleu,
     chosen_option,
     exact_match,
     rouge,
 )
-from dnd_engine.tasks.families import apply_operation, trained_operations
 from dnd_engine.tasks.folder import Example, Task, TaskInfo
 from dnd_engine.tasks.formats import FORMATS, formatted
 
@@ -149,37 +147,3 @@ def test_format_and_content_are_told_apart(name: str, metric: str) -> None:
     assert grader.grade(example, wrap("cod")) == Grade(0.0, False, True, False)
     assert grader.grade(example, "owl") == Grade(0.0, False, False, None)
     assert grader.grade(example, f"It is {wrap('owl')}, see?") == Grade(0.0, False, False, None)
-
-
-def test_an_answer_of_another_trained_operation_is_a_substitution() -> None:
-    """Not the right answer, not any text, not a copy, and only where the task is an operation."""
-    bare = "red blue green"
-    known = {
-        name: made
-        for name in trained_operations()
-        if (made := apply_operation(name, bare)) is not None
-    }
-    name, right = next((n, a) for n, a in known.items() if a.strip() != bare)
-    other = next(a for a in known.values() if a.split() not in (right.split(), bare.split()))
-    example = Example(f"Do it.\n\n{bare}", right)
-    operations = TrainedOperations()
-    grader = Grader.of(task(example, operation=name))
-    assert operations.substituted(grader, example, other) is True
-    assert operations.substituted(grader, example, f" {right} ") is False
-    assert operations.substituted(grader, example, "something else entirely") is False
-    assert operations.substituted(grader, example, bare) is False
-    assert operations.substituted(Grader.of(task(example)), example, other) is None
-    no_input = Example("Do it at once", right)
-    assert operations.substituted(grader, no_input, other) is None
-
-
-def test_a_substitution_is_seen_inside_its_format() -> None:
-    bare = "red blue green"
-    answers = (apply_operation(name, bare) for name in trained_operations())
-    other = next(a for a in answers if a is not None and a.split() != bare.split())
-    plain = task(Example(f"Do it.\n\n{bare}", "quite new"), operation="op-new")
-    asked = formatted(plain, "square", seed=0)
-    operations, example = TrainedOperations(), asked.test[0]
-    wrap = FORMATS[asked.info.answer_format].wrap
-    assert operations.substituted(Grader.of(asked), example, wrap(other)) is True
-    assert operations.substituted(Grader.of(asked), example, other) is False

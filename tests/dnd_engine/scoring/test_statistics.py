@@ -39,7 +39,6 @@ def item(
         content_ok=None,
         choice=None,
         nll=1.0,
-        substituted=None,
         text="",
     )
 

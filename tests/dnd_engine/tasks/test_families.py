@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from dnd_engine.cli import app
 from dnd_engine.errors import ConfigError, TaskError
-from dnd_engine.tasks.families import apply_operation, trained_operations, write_families
+from dnd_engine.tasks.families import apply_operation, write_families
 from dnd_engine.tasks.families.compositions import HELD_OUT_PAIRS
 from dnd_engine.tasks.families.inputs import Item, draw_items
 from dnd_engine.tasks.families.operation import Operation
@@ -87,8 +87,8 @@ def trained() -> list[Operation]:
 
 
 def test_there_are_enough_operations_primitives_and_held_out_ones() -> None:
-    assert len(trained_operations()) >= 400
-    assert len(all_operations()) - len(trained_operations()) >= 60
+    assert len(trained()) >= 400
+    assert len(all_operations()) - len(trained()) >= 60
     assert sum(not primitive.held_out for primitive in PRIMITIVES) >= 25
     assert len(held_out("composition")) >= 40
     assert len({op.family for op in held_out("primitive")}) == 5
