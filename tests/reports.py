@@ -44,7 +44,6 @@ def report(split: str = "heldout", generator_sha256: str = SHA) -> Report:
             n_families=12,
             n_items=380,
             draws=3 if row == "generator" else 1,
-            per_draw=(score,),
             exact=score,
             format_share=min(1.0, score + 0.5),
             content_given_format=None,

@@ -21,9 +21,6 @@ from dnd_engine.generator.report import Closeness, Cosine, Distances
 from dnd_engine.lora.delta import delta_gram
 from dnd_engine.lora.layout import LoRALayout
 
-_RIDGE = 1e-8
-"""Share of the mean squared norm. Training ΔWs may be linearly dependent, or nearly so."""
-
 _ROUNDING = 1e-6
 """Squared norms below this share of the largest are rounding errors of float32: where all adapters
 are the same, that is what centring leaves."""
@@ -71,7 +68,7 @@ def measure_distances(
         **_pairs(_cosines(mine, floor), owners, ""),
         **_pairs(_cosines(_centre(mine, weights), floor), owners, "_centred"),
     }
-    nearest = outside_span = None
+    nearest = None
     if len(training) > 1:
         # Only training adapters make the centre and the unit: what is examined must not move what
         # it is measured by.
@@ -81,15 +78,12 @@ def measure_distances(
         # Of training adapters that are all alike, centring leaves rounding errors to divide by.
         if norms.mean() > _ROUNDING * np.abs(products).max():
             nearest = _nearest(centred, owners, tasks, len(training))
-            outside_span = _outside_span(centred, owners, tasks, len(training))
     return Cosine(
         **{name: _round(of.mean()) if len(of) else None for name, of in pairs.items()}
     ), Distances(
         n_tasks=len(tasks),
-        n_adapters=len(owners),
         n_training=len(training),
         nearest=nearest,
-        outside_span=outside_span,
         training=source,
     )
 
@@ -130,43 +124,13 @@ def _nearest(centred: Array, owners: Indices, tasks: Sequence[str], training: in
     to_training = distances[:count, count:]
     # No adapter is its own nearest.
     between = distances[count:, count:] + np.diag(np.full(training, np.inf))
-    return _against(to_training.min(axis=1), owners, tasks, between.min(axis=1))
-
-
-def _outside_span(
-    centred: Array, owners: Indices, tasks: Sequence[str], training: int
-) -> Closeness:
-    count = len(owners)
-    # Inner products of training adapters with each other, and with generated ones.
-    inner, side = centred[count:, count:], centred[count:, :count]
-    ridge = _RIDGE * float(np.trace(inner)) / training
-    # The squared norm of a projection onto the span, from inner products alone: sᵀ G⁻¹ s.
-    inside = (side * np.linalg.solve(inner + ridge * np.eye(training), side)).sum(axis=0)
-    left_out = np.empty(training)
-    for i in range(training):
-        others = np.flatnonzero(np.arange(training) != i)
-        # The mean of all holds the left-out adapter, which would give its direction away.
-        weights = np.where(np.arange(training) == i, 0.0, 1 / (training - 1))
-        again = _centre(inner, weights)
-        square = again[np.ix_(others, others)] + ridge * np.eye(training - 1)
-        toward = again[others, i]
-        left_out[i] = _outside(again[i, i], toward @ np.linalg.solve(square, toward))
-    return _against(_outside(np.diag(centred)[:count], inside), owners, tasks, left_out)
-
-
-def _outside(squared: Any, inside: Any) -> Any:
-    """Share of a norm that is left, from the squared norm and its squared part inside."""
-    whole = np.maximum(squared, np.finfo(np.float64).tiny)
-    return np.sqrt(np.clip(1 - inside / whole, 0, 1))
-
-
-def _against(values: Array, owners: Indices, tasks: Sequence[str], left_out: Array) -> Closeness:
-    mine, theirs = float(np.median(values)), float(np.median(left_out))
+    mine, theirs = to_training.min(axis=1), between.min(axis=1)
+    middle, training_middle = float(np.median(mine)), float(np.median(theirs))
     return Closeness(
-        generated={slug: _round(values[owners == i].mean()) for i, slug in enumerate(tasks)},
-        median=_round(mine),
-        training_median=_round(theirs),
-        ratio=_round(mine / theirs) if theirs > 0 else None,
+        generated={slug: _round(mine[owners == i].mean()) for i, slug in enumerate(tasks)},
+        median=_round(middle),
+        training_median=_round(training_middle),
+        ratio=_round(middle / training_middle) if training_middle > 0 else None,
     )
 
 

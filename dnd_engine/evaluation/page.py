@@ -338,18 +338,14 @@ def _facts(report: Report) -> list[str]:
     else:
         lines.append("- Cosine of ΔW: not measured.")
     distances = report.distances
-    for words, close in (
-        ("Distance of ΔW to the nearest training adapter", distances.nearest),
-        ("Share of ΔW's norm outside the span of the training adapters", distances.outside_span),
-    ):
-        if close is None:
-            lines.append(f"- {words}: not measured.")
-            continue
+    if (nearest := distances.nearest) is not None:
         lines.append(
-            f"- {words}, median: {_maybe(close.median)}; between training tasks "
-            f"{_maybe(close.training_median)} ({distances.n_training} {distances.training} "
-            "for training tasks)."
+            f"- Distance of ΔW to the nearest training adapter, median: {_maybe(nearest.median)}; "
+            f"between training tasks {_maybe(nearest.training_median)} ({distances.n_training} "
+            f"{distances.training} for training tasks)."
         )
+    else:
+        lines.append("- Distance of ΔW to the nearest training adapter: not measured.")
     return lines
 
 

@@ -251,7 +251,6 @@ def _row(table: _Measured, name: str, mode: Mode, group: str) -> ReportRow | Non
     items = table.items(name, mode, group)
     if not items:
         return None
-    draws = sorted({s.draw for s in items})
 
     def mean(what: str) -> float | None:
         found = cells(items, _VALUES[what])
@@ -272,8 +271,7 @@ def _row(table: _Measured, name: str, mode: Mode, group: str) -> ReportRow | Non
         n_tasks=len({s.slug for s in items}),
         n_families=len({s.family for s in items}),
         n_items=len({(s.slug, s.item) for s in items}),
-        draws=len(draws),
-        per_draw=tuple(score(s for s in items if s.draw == draw) for draw in draws),
+        draws=len({s.draw for s in items}),
         exact=mean("exact"),
         format_share=mean("format_share"),
         content_given_format=mean("content_given_format"),

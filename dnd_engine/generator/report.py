@@ -71,8 +71,6 @@ class ReportRow(Ends):
     n_families: Count
     n_items: Count
     draws: Count
-    per_draw: tuple[Known, ...]
-    """Score per prompt draw."""
     exact: Maybe
     format_share: Maybe
     content_given_format: Maybe
@@ -359,12 +357,9 @@ class Distances:
     """Distances among generated adapters and to training adapters; empty by default."""
 
     n_tasks: Count = 0
-    n_adapters: Count = 0
     n_training: Count = 0
     nearest: Closeness | None = None
     """Distance to the nearest training ΔW, in units of the training ΔWs' root mean square norm."""
-    outside_span: Closeness | None = None
-    """Share of the norm outside the span of the training ΔWs."""
     training: Literal["", "generated", "collected"] = ""
     """Origin of the training adapters."""
 

@@ -82,10 +82,8 @@ COSINE = Cosine(
 
 DISTANCES = Distances(
     n_tasks=40,
-    n_adapters=120,
     n_training=60,
     nearest=Closeness(generated={}, median=0.7, training_median=0.8, ratio=0.9),
-    outside_span=Closeness(generated={}, median=0.7, training_median=0.8, ratio=0.85),
     training="collected",
 )
 
