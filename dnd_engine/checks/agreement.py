@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 
-from dnd_engine.checks.results import Agreement
-from dnd_engine.checks.verdict import BucketShare, Labels
+from dnd_engine.checks.verdict import Agreement, BucketShare, Labels
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dnd_engine.checks.results import Agreement, Familiarity, Outlook
+from dnd_engine.checks.results import Familiarity, Outlook
+from dnd_engine.checks.verdict import Agreement
 from dnd_engine.generator.folder import TaskCentroid
 from dnd_engine.generator.report import Report
 from dnd_engine.lora.provenance import NearestTask

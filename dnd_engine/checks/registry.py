@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.checks.results import (
-    Agreement,
     Conditioning,
     Familiarity,
     Inspection,
@@ -19,7 +18,7 @@ from dnd_engine.checks.results import (
     Outlook,
     Skills,
 )
-from dnd_engine.checks.verdict import AdapterVerdict, Teaching, imprinting_of, judge
+from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Teaching, imprinting_of, judge
 from dnd_engine.checks.wording import Sentence
 from dnd_engine.errors import AdapterError
 from dnd_engine.lora.provenance import NearestTask
@@ -153,18 +152,11 @@ def _verdict(subject: "Subject", found: Mapping[str, Any]) -> AdapterVerdict | N
     if agrees is None:
         return None
     imprinting = imprinting_of(subject.adapter)
+    if imprinting is None:
+        return judge(agrees)
     return judge(
-        same=agrees.same,
-        num_prompts=agrees.num_prompts,
-        left_out=agrees.left_out,
-        wavering=agrees.wavering,
-        by_bucket=agrees.by_bucket,
-        repeated=agrees.repeated,
-        sureness=agrees.sureness,
-        labels=agrees.labels,
-        teaching=None
-        if imprinting is None
-        else Teaching(
+        agrees,
+        Teaching(
             num_prompts=imprinting.num_prompts,
             commonest_share=imprinting.commonest_share,
             unfinished=imprinting.unfinished,

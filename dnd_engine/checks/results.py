@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from dnd_engine.checks.verdict import AdapterVerdict, BucketShare, Labels, Sure, sure_of
+from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Sure, sure_of
 from dnd_engine.checks.wording import Sentence
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.wording import CONTROLS_AS_SUBJECTS, N_
@@ -36,34 +36,6 @@ _ALL_SKILLS = 0.9
 
 ControlName = Literal["wrong", "mean", "shuffled", "base"]
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How often adapter and instructed model give the same answer."""
-
-    same: int
-    """Prompts with equal greedy answers, up to the compared length."""
-    num_prompts: int
-    """Number of prompts asked. They need a blank line between instruction and input."""
-    left_out: bool = False
-    """Whether an imprint was not fitted to these prompts."""
-    wavering: int = 0
-    """Prompts whose answer the instructed model itself is unsure of."""
-    by_bucket: tuple[BucketShare, ...] = ()
-    """Parts of both counts; empty for one bucket, or if they are not known."""
-    repeated: int = 0
-    """Prompts whose input the instructed model only repeats."""
-    sureness: float | None = None
-    """Mean probability that the instructed model gives its own greedy answers; None if one of the
-    teachers is the base, for which it foretells nothing."""
-    labels: Labels | None = None
-    """What the prompts' labels say of these answers; None without labels."""
-
-    @property
-    def share(self) -> float:
-        """Return the share of equal answers."""
-        return self.same / self.num_prompts
 
 
 @dataclass(frozen=True, slots=True)

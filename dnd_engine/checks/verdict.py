@@ -5,7 +5,7 @@ answers, preferably on prompts that an imprint was not fitted to. Such a verdict
 that model, and says so where its answers are poor. Imports no torch.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dnd_engine.checks.wording import Sentence
@@ -106,28 +106,41 @@ class BucketShare:
     num_prompts: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterVerdict:
-    """Whether an adapter works, and why."""
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How often adapter and instructed model give the same answer."""
 
-    outcome: Outcome
     same: int
-    """Prompts that it answers without the instruction as the instructed model does with it."""
+    """Prompts with equal greedy answers, up to the compared length."""
     num_prompts: int
-    left_out: bool
+    """Number of prompts asked. They need a blank line between instruction and input."""
+    left_out: bool = False
     """Whether an imprint was not fitted to these prompts."""
-    wavering: int
+    wavering: int = 0
     """Prompts whose answer the instructed model itself is unsure of."""
-    teaching: Teaching | None = None
-    """Quality of the imprint's teaching; None for an adapter that is not imprinted."""
     by_bucket: tuple[BucketShare, ...] = ()
-    """Parts of `same` and `num_prompts`; empty for one bucket, or if they are not known."""
+    """Parts of both counts; empty for one bucket, or if they are not known."""
     repeated: int = 0
     """Prompts whose input the instructed model only repeats."""
     sureness: float | None = None
-    """How sure the instructed model is of its answers, as in a forecast; None if unknown."""
+    """Mean probability that the instructed model gives its own greedy answers; None if one of the
+    teachers is the base, for which it foretells nothing."""
     labels: Labels | None = None
-    """What the prompts' labels say; None without labels."""
+    """What the prompts' labels say of these answers; None without labels."""
+
+    @property
+    def share(self) -> float:
+        """Return the share of equal answers."""
+        return self.same / self.num_prompts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterVerdict(Agreement):
+    """Whether an adapter works, and why: its agreement, how it was taught, and the outcome."""
+
+    outcome: Outcome
+    teaching: Teaching | None = None
+    """Quality of the imprint's teaching; None for an adapter that is not imprinted."""
 
     @property
     def by_labels(self) -> bool:
@@ -292,33 +305,20 @@ class AdapterVerdict:
         return low and self.sureness is not None and sure_of(self.sureness) == "unsure"
 
 
-def judge(
-    *,
-    same: int,
-    num_prompts: int,
-    left_out: bool,
-    wavering: int,
-    teaching: Teaching | None = None,
-    by_bucket: tuple[BucketShare, ...] = (),
-    repeated: int = 0,
-    sureness: float | None = None,
-    labels: Labels | None = None,
-) -> AdapterVerdict:
-    """Choose the verdict; see `AdapterVerdict` for the arguments."""
+def judge(found: Agreement, teaching: Teaching | None = None) -> AdapterVerdict:
+    """Choose the verdict.
+
+    Args:
+        found: How often the adapter answers as the instructed model does.
+        teaching: Quality of an imprint's teaching; None for an adapter that is not imprinted.
+    """
     measured = AdapterVerdict(
-        outcome="works" if same >= WORKS * num_prompts else "with_instruction",
-        same=same,
-        num_prompts=num_prompts,
-        left_out=left_out,
-        wavering=wavering,
+        **{each.name: getattr(found, each.name) for each in fields(Agreement)},
+        outcome="works" if found.same >= WORKS * found.num_prompts else "with_instruction",
         teaching=teaching,
-        by_bucket=by_bucket,
-        repeated=repeated,
-        sureness=sureness,
-        labels=labels,
     )
-    if labels is not None and labels.decide:
-        return replace(measured, outcome=labels.outcome)
+    if found.labels is not None and found.labels.decide:
+        return replace(measured, outcome=found.labels.outcome)
     # Agreeing with poor answers is no success.
     return replace(measured, outcome="fails") if measured.is_poorly_taught else measured
 

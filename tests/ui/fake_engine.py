@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from dnd_engine.checks.results import (
-    Agreement,
     Conditioning,
     Control,
     Familiarity,
@@ -30,7 +29,7 @@ from dnd_engine.checks.results import (
     Outlook,
     Skills,
 )
-from dnd_engine.checks.verdict import judge
+from dnd_engine.checks.verdict import Agreement, judge
 from dnd_engine.config import EngineConfig, ImprintConfig, Mix, RefineConfig, Sampling, Teacher
 from dnd_engine.errors import (
     AdapterError,
@@ -503,7 +502,7 @@ class FakeEngine(FakeMeasuring):
         )
         if "refined" in adapter.provenance:
             return found
-        verdict = judge(same=agrees.same, num_prompts=8, left_out=False, wavering=0)
+        verdict = judge(agrees)
         return replace(found, agreement=agrees, outlook=worth, verdict=verdict)
 
     def relative_norms(self, adapter: "Adapter") -> Mapping[str, tuple[float, ...]]:

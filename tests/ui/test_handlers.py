@@ -14,7 +14,6 @@ import pytest
 from filelock import Timeout
 
 from dnd_engine.checks.results import (
-    Agreement,
     Conditioning,
     Control,
     Inspection,
@@ -22,7 +21,7 @@ from dnd_engine.checks.results import (
     Outlook,
     Skills,
 )
-from dnd_engine.checks.verdict import BucketShare, Labels, judge
+from dnd_engine.checks.verdict import Agreement, BucketShare, Labels, judge
 from dnd_engine.errors import AdapterError, AssetError, DndError, LibraryError
 from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import NearestTask
@@ -559,15 +558,15 @@ def test_teaching_that_harms_other_answers_is_no_plain_success() -> None:
 
 
 def test_who_gave_enough_prompts_is_not_asked_for_more() -> None:
-    verdict = judge(same=0, num_prompts=8, left_out=True, wavering=8)
-    found = Inspection(0.4, {}, (), 16, Agreement(0, 8), verdict=verdict)
+    agrees = Agreement(0, 8, left_out=True, wavering=8)
+    found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
     assert "16 or more work best" in judgement_html(found, num_prompts=12)
     assert "16 or more" not in judgement_html(found, num_prompts=20)
 
 
 def test_an_instruction_that_is_not_imprinted_is_said_to_be_the_cause() -> None:
-    verdict = judge(same=1, num_prompts=8, left_out=False, wavering=0)
-    found = Inspection(0.4, {}, (), 16, Agreement(1, 8), verdict=verdict)
+    agrees = Agreement(1, 8)
+    found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
     told = judgement_html(found, num_prompts=20, imprintable=True)
     assert "press Imprint above" in told
     assert "teach" not in told
@@ -575,14 +574,14 @@ def test_an_instruction_that_is_not_imprinted_is_said_to_be_the_cause() -> None:
 
 def test_a_bucket_behind_a_verdict_is_named_as_plain_text() -> None:
     parts = (BucketShare("<b>Notes", 1, 4), BucketShare("Bills", 7, 8))
-    verdict = judge(same=8, num_prompts=12, left_out=True, wavering=0, by_bucket=parts)
-    told = judgement_html(Inspection(0.4, {}, (), 16, Agreement(8, 12), verdict=verdict))
+    agrees = Agreement(8, 12, left_out=True, by_bucket=parts)
+    told = judgement_html(Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees)))
     assert "&lt;b&gt;Notes: 1 of 4. Bills: 7 of 8." in told.partition("<details>")[2]
 
 
 def test_instructions_that_are_needed_can_be_sent() -> None:
-    verdict = judge(same=2, num_prompts=8, left_out=True, wavering=0)
-    told = judgement_html(Inspection(0.4, {}, (), 16, Agreement(2, 8), verdict=verdict))
+    agrees = Agreement(2, 8, left_out=True)
+    told = judgement_html(Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees)))
     assert "Send the instruction with your input, or teach the adapter." in told
 
 
@@ -621,8 +620,8 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
 def test_where_prompts_have_labels_these_decide(
     right: int, told: int, head: str, line: str, mark: str
 ) -> None:
-    verdict = judge(same=8, num_prompts=8, left_out=True, wavering=0, labels=Labels(right, told, 8))
-    found = Inspection(0.4, {}, (), 16, Agreement(8, 8), verdict=verdict)
+    agrees = Agreement(8, 8, left_out=True, labels=Labels(right, told, 8))
+    found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
     html, lines = judgement_html(found), checks_html("done", found)
     assert f"<b>{head}</b>" in html
     assert "only you can tell" not in html
@@ -649,8 +648,8 @@ def test_where_prompts_have_labels_these_decide(
 def test_the_verdict_comes_in_one_sentence_with_its_reasons(
     same: int, wavering: int, head: str, mark: str, doubt: bool
 ) -> None:
-    verdict = judge(same=same, num_prompts=8, left_out=True, wavering=wavering)
-    found = Inspection(0.4, {}, (), 16, Agreement(same, 8), verdict=verdict)
+    agrees = Agreement(same, 8, left_out=True, wavering=wavering)
+    found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
     html = judgement_html(found)
     assert f"<b>{head}</b>" in html
     assert html.count("<b>") == 1

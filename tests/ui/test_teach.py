@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from dnd_engine.checks.verdict import judge
+from dnd_engine.checks.verdict import Agreement, judge
 from dnd_engine.config import EngineConfig
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits
@@ -628,7 +628,7 @@ def test_answers_of_a_model_that_does_not_know_the_task_teach_no_success(
     start = session.made
     assert start is not None
     assert start.inspection is not None
-    unsure = judge(same=8, num_prompts=8, left_out=False, wavering=8)
+    unsure = judge(Agreement(8, 8, wavering=8))
     start.inspection = replace(start.inspection, verdict=unsure)
     for _again in range(2):
         refine(on, session, request_of("s"))

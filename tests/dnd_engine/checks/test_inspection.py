@@ -12,7 +12,6 @@ from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook
 from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
 from dnd_engine.checks.registry import as_checks, recall, words
 from dnd_engine.checks.results import (
-    Agreement,
     Conditioning,
     Control,
     Familiarity,
@@ -21,7 +20,7 @@ from dnd_engine.checks.results import (
     Outlook,
     Skills,
 )
-from dnd_engine.checks.verdict import BucketShare, Teaching, judge
+from dnd_engine.checks.verdict import Agreement, BucketShare, Teaching, judge
 from dnd_engine.errors import AdapterError
 from dnd_engine.generator.folder import TaskCentroid
 from dnd_engine.generator.report import (
@@ -172,12 +171,7 @@ def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> Non
     parts = (BucketShare("legal", 3, 4), BucketShare("SQL", 0, 4))
     agrees, ordinary = Agreement(3, 8, True, 1, parts), Ordinary(60, 64, 0.5)
     verdict = judge(
-        same=3,
-        num_prompts=8,
-        left_out=True,
-        wavering=1,
-        teaching=Teaching(num_prompts=24, commonest_share=0.5, unfinished=0, explained=0.6),
-        by_bucket=parts,
+        agrees, Teaching(num_prompts=24, commonest_share=0.5, unfinished=0, explained=0.6)
     )
     skills = Skills(20, 13, 8, 24)
     found = Inspection(0.5, {}, (), 0, agrees, worth, 7.0, near, ordinary, verdict, skills)

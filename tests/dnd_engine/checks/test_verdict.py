@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from dnd_engine.checks.verdict import AdapterVerdict, BucketShare, Labels, Teaching, judge
+from dnd_engine.checks.verdict import (
+    AdapterVerdict,
+    Agreement,
+    BucketShare,
+    Labels,
+    Teaching,
+    judge,
+)
 from dnd_engine.config import ImprintConfig
 from dnd_engine.imprint.left_out import leave_out
 
@@ -15,8 +22,8 @@ def teaching(**changes: Any) -> Teaching:
 
 
 def verdict(same: int, num_prompts: int = 8, **changes: Any) -> AdapterVerdict:
-    values: dict[str, Any] = {"left_out": True, "wavering": 0, "teaching": teaching()}
-    return judge(same=same, num_prompts=num_prompts, **{**values, **changes})
+    taught = changes.pop("teaching", teaching())
+    return judge(Agreement(same, num_prompts, **{"left_out": True, **changes}), taught)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from typer.testing import CliRunner, Result
 
 from dnd_engine.checks import agreement as agreement_module
 from dnd_engine.checks.ordinary import BaseAnswers, ordinary_share
-from dnd_engine.checks.results import Agreement, Forecast, Inspection, Ordinary, Skills
+from dnd_engine.checks.results import Forecast, Inspection, Ordinary, Skills
+from dnd_engine.checks.verdict import Agreement
 from dnd_engine.cli import app
 from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig, Teacher

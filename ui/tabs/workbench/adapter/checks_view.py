@@ -17,14 +17,13 @@ from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import (
-        Agreement,
         Conditioning,
         Control,
         Inspection,
         Ordinary,
         Skills,
     )
-    from dnd_engine.checks.verdict import Labels
+    from dnd_engine.checks.verdict import Agreement, Labels
     from dnd_engine.checks.wording import Sentence
     from ui.tabs.workbench.adapter.view import Learnt
 
