@@ -23,7 +23,7 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.split import split_prompt
-from dnd_engine.scoring.answers import answer
+from dnd_engine.scoring.answers import answer_batch
 
 MAX_PROMPTS = 16
 """Each prompt is answered once and read by five models: a few seconds on two CPU cores."""
@@ -65,8 +65,7 @@ def compare_conditions(
         questions = bare_questions(
             runtime.base, [prompts[n] for n in mine], [told[n] for n in mine]
         )
-        with runtime.lock:
-            (answers,) = answer(runtime, [questions], active)
+        answers = answer_batch(runtime, questions, active)
         found.setdefault(name, {}).update((n, a.nll) for n, a in zip(mine, answers, strict=True))
     nlls = {name: np.array([losses[n] for n in told]) for name, losses in found.items()}
     own = nlls["adapter"]

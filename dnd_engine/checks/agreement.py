@@ -18,9 +18,9 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.prompts.split import split_prompt
-from dnd_engine.scoring.answers import answer
+from dnd_engine.scoring.answers import answer_batch
 from dnd_engine.scoring.metrics import exact_match
-from dnd_engine.scoring.questions import Answer, Question, open_question
+from dnd_engine.scoring.questions import Answer, Question, open_question, text_of
 
 _MAX_PROMPTS = 8
 """Two batches of this many answers take one to two seconds on two CPU cores."""
@@ -103,12 +103,10 @@ def _ask(
     if not told:
         return []
     asked = [prompts[number] for number in told]
-    with runtime.lock:
-        (mine,) = answer(runtime, [bare_questions(runtime.base, asked)], adapter)
+    mine = answer_batch(runtime, bare_questions(runtime.base, asked), adapter)
     # Score the teacher's answers under the teacher itself: it may be unsure of some.
     again = full_questions(runtime.base, asked, [*told.values()])
-    with runtime.lock:
-        (weighed,) = answer(runtime, [again], teacher)
+    weighed = answer_batch(runtime, again, teacher)
     sure = [None] * len(again) if teacher is None else sureness(again, weighed)
     nlls = [found.nll for found in weighed]
     return [_Pair(*one) for one in zip(asked, mine, told.values(), nlls, sure, strict=True)]
@@ -144,8 +142,7 @@ def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str
 
 def _text(base: BaseModel, answered: Answer) -> str:
     """Return an answer's text. In lower case, since a label's case is seldom what matters."""
-    decoded = base.tokenizer.decode([*answered.ids], skip_special_tokens=True)
-    return str(decoded).casefold().strip()
+    return text_of(base.tokenizer, answered).casefold().strip()
 
 
 def answers_when_told(
@@ -170,8 +167,7 @@ def answers_when_told(
     chosen = dict(islice(short, most))
     if not chosen:
         return {}
-    with runtime.lock:
-        (answers,) = answer(runtime, [[*chosen.values()]], teacher)
+    answers = answer_batch(runtime, [*chosen.values()], teacher)
     return dict(zip(chosen, answers, strict=True))
 
 

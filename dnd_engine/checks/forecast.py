@@ -12,7 +12,7 @@ from dnd_engine.checks.agreement import answers_when_told, full_questions, suren
 from dnd_engine.checks.results import Forecast
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.scoring.answers import answer
+from dnd_engine.scoring.answers import answer_batch
 
 _MAX_PROMPTS = 8
 """A second or two on two CPU cores."""
@@ -36,7 +36,5 @@ def forecast(
     if not told:
         return None
     again = full_questions(runtime.base, [prompts[number] for number in told], [*told.values()])
-    with runtime.lock:
-        (weighed,) = answer(runtime, [again], teacher)
-    sure = sureness(again, weighed)
+    sure = sureness(again, answer_batch(runtime, again, teacher))
     return Forecast(sureness=fmean(sure), num_prompts=len(sure))

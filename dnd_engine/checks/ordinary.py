@@ -20,8 +20,8 @@ from dnd_engine.checks.skills import ANSWER_TOKENS, known_answers, right_answers
 from dnd_engine.files import asset_path, write_whole
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.scoring.answers import answer, batches
-from dnd_engine.scoring.questions import Answer, Question, open_question
+from dnd_engine.scoring.answers import answer_all
+from dnd_engine.scoring.questions import Question, open_question
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +61,9 @@ def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
     """
     tokenizer = runtime.base.tokenizer
     asked = [open_question(tokenizer, text, _ANSWER_TOKENS) for text in messages]
-    answers = _answers(runtime, asked, None)
+    answers = answer_all(runtime, asked, None)
     questions = tuple(one.weighing(given) for one, given in zip(asked, answers, strict=True))
-    nlls = tuple(one.nll for one in _answers(runtime, questions, None))
+    nlls = tuple(one.nll for one in answer_all(runtime, questions, None))
     return BaseAnswers(questions, nlls)
 
 
@@ -104,20 +104,7 @@ def ordinary_share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) 
         fitted: The adapter.
         expected: Answers of this base, from `base_answers`.
     """
-    found = _answers(runtime, expected.questions, fitted)
+    found = answer_all(runtime, expected.questions, fitted)
     # Losses rather than equal tokens: most answers that differ are still in the base's manner.
     same = sum(one.nll <= nll + LIMIT for one, nll in zip(found, expected.nlls, strict=True))
     return Ordinary(same, len(found), LIMIT)
-
-
-def _answers(
-    runtime: Runtime, questions: Sequence[Question], fitted: FittedLoRA | None
-) -> list[Answer]:
-    """Answer questions in batches, keeping their order."""
-    found: dict[int, Answer] = {}
-    for batch in batches([questions], shared=True):
-        numbers = [number for _, number in batch[0]]
-        with runtime.lock:
-            (answers,) = answer(runtime, [[questions[n] for n in numbers]], fitted)
-        found |= dict(zip(numbers, answers, strict=True))
-    return [found[number] for number in range(len(questions))]

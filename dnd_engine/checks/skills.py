@@ -14,8 +14,8 @@ from dnd_engine.checks.results import Skills
 from dnd_engine.files import asset_path
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.scoring.answers import answer
-from dnd_engine.scoring.questions import open_question
+from dnd_engine.scoring.answers import answer_batch
+from dnd_engine.scoring.questions import open_question, text_of
 
 ANSWER_TOKENS = 20
 """The embedded base names the answer within its first sentence."""
@@ -60,10 +60,9 @@ def right_answers(
     """
     tokenizer = runtime.base.tokenizer
     questions = [open_question(tokenizer, item.question, ANSWER_TOKENS) for item in items]
-    with runtime.lock:
-        (answers,) = answer(runtime, [questions], fitted)
-    texts = [str(tokenizer.decode(list(one.ids))) for one in answers]
-    return tuple(item.is_right(text) for item, text in zip(items, texts, strict=True))
+    answers = answer_batch(runtime, questions, fitted)
+    pairs = zip(items, answers, strict=True)
+    return tuple(item.is_right(text_of(tokenizer, one)) for item, one in pairs)
 
 
 def skills(runtime: Runtime, fitted: FittedLoRA, before: Sequence[bool]) -> Skills:

@@ -29,7 +29,7 @@ from dnd_engine.evaluation.steering import SteeredForward
 from dnd_engine.generator.report import Cosine, Distances
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader
-from dnd_engine.scoring.questions import Answer, Question, ask
+from dnd_engine.scoring.questions import Answer, Question, ask, text_of
 from dnd_engine.scoring.scores import DRAWN, FORECAST_ROW, SHOWN_CHARACTERS, ItemScore
 from dnd_engine.tasks.folder import Example, Mode, Task
 
@@ -275,7 +275,7 @@ class EvalPass:
         reply: Answer,
     ) -> ItemScore:
         info, (index, example) = of_task.task.info, item
-        text = str(self.baselines.tokenizer.decode(list(reply.ids), skip_special_tokens=True))
+        text = text_of(self.baselines.tokenizer, reply)
         # The whole text is graded; only what is stored is cut.
         grade = self.graders[info.slug].grade(example, text)
         return ItemScore(

@@ -33,7 +33,7 @@ from dnd_engine.lora.weight_tokens import tokenize
 from dnd_engine.models.base import BaseModel, end_tokens
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.scoring.answers import answer, batches
+from dnd_engine.scoring.answers import answer_in_batches
 from dnd_engine.scoring.questions import Question
 from dnd_engine.wording import N_
 
@@ -210,13 +210,8 @@ def _ask(
     done = 0
     for number, (source, prompts) in enumerate(zip(sources, asked, strict=True)):
         questions = [Question(full, (end,), (), config.max_answer_tokens) for full, _ in prompts]
-        for batch in batches([questions], shared=True):
-            numbers = [question for _, question in batch[0]]
-            with runtime.lock:
-                (found,) = answer(
-                    runtime, [[questions[n] for n in numbers]], source.teacher, watch_from=first
-                )
-            for n, one in zip(numbers, found, strict=True):
+        for batch in answer_in_batches(runtime, questions, source.teacher, watch_from=first):
+            for n, one in batch:
                 if not one.ids:
                     continue  # an empty answer says nothing about the instruction
                 answered = questions[n].answered(one)
@@ -225,7 +220,7 @@ def _ask(
                 rows.append(
                     _Row(number, *prompts[n], answered, offsets, one.states[:, list(offsets)])
                 )
-            done += len(numbers)
+            done += len(batch)
             yield ImprintStep(stage="ask", done=done, total=total)
     if not rows:
         raise ImprintError(

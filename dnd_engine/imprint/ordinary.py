@@ -20,7 +20,7 @@ from dnd_engine.files import asset_path, written_aside
 from dnd_engine.imprint.solve import Metric
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.scoring.answers import answer, batches
+from dnd_engine.scoring.answers import answer_in_batches, batches
 from dnd_engine.scoring.questions import open_question
 
 logger = logging.getLogger(__name__)
@@ -92,13 +92,10 @@ def measure_ordinary(
     base = runtime.base
     questions = [open_question(base.tokenizer, text, _ANSWER_TOKENS) for text in messages]
     answers: dict[int, tuple[int, ...]] = {}
-    asked = list(batches([questions], shared=True))
-    num_steps = len(asked) + base.num_layers
-    for step, batch in enumerate(asked, 1):
-        numbers = [number for _, number in batch[0]]
-        with runtime.lock:
-            (found,) = answer(runtime, [[questions[number] for number in numbers]], None)
-        answers |= {number: one.ids for number, one in zip(numbers, found, strict=True)}
+    num_batches = len(list(batches([questions], shared=True)))
+    num_steps = num_batches + base.num_layers
+    for step, batch in enumerate(answer_in_batches(runtime, questions, None), 1):
+        answers |= {number: one.ids for number, one in batch}
         yield step / num_steps
     rows = {n: questions[n].prompt + answers[n] for n in sorted(answers)}
     numbered = list(rows)
@@ -130,7 +127,7 @@ def measure_ordinary(
                 floor=_FLOOR,
                 most=_DIRECTIONS,
             )
-        yield (len(asked) + layer + 1) / num_steps
+        yield (num_batches + layer + 1) / num_steps
     return metrics
 
 

@@ -22,7 +22,7 @@ from dnd_engine.measure.results import EvalPass, ItemResult, Measurement, Measur
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader
-from dnd_engine.scoring.questions import Answer, ask, choose_shots
+from dnd_engine.scoring.questions import Answer, ask, choose_shots, text_of
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.finetune.lessons import Descent, draw_labelled, train_on_lessons
 from dnd_engine.training.finetune.steps import check_points, shared_start
@@ -195,7 +195,7 @@ def _score(
             graded = []
             for q, reply in zip(part, answers, strict=True):
                 line, example = items[q]
-                text = str(tokenizer.decode(list(reply.ids), skip_special_tokens=True))
+                text = text_of(tokenizer, reply)
                 graded.append(_result(grader, line, example, reply, text))
             eval_pass = replace(
                 eval_pass, seconds=eval_pass.seconds + seconds, items=(*eval_pass.items, *graded)

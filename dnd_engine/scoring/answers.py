@@ -7,7 +7,7 @@ batch. Knows token ids and adapters; knows no tasks and no metrics.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -101,6 +101,52 @@ def _cut(
 def _size(question: Question) -> tuple[int, int]:
     """Sort key: answer length first, then prompt length, to reduce padding."""
     return question.max_new_tokens // _SIMILAR_NEW_TOKENS, question.length
+
+
+def answer_in_batches(
+    runtime: Runtime,
+    questions: Sequence[Question],
+    active: FittedLoRA | None,
+    *,
+    watch_from: int | None = None,
+) -> Iterator[list[tuple[int, Answer]]]:
+    """Answer any number of questions under one adapter.
+
+    Args:
+        runtime: The frozen model; its lock is held for one batch at a time.
+        questions: In any order; those of similar length are answered together.
+        active: One adapter, or None for the bare base.
+        watch_from: See `answer`.
+
+    Yields:
+        Indices of the questions of one batch, with their answers.
+    """
+    for (part,) in batches([questions], shared=True):
+        numbers = [number for _, number in part]
+        asked = [questions[number] for number in numbers]
+        found = answer_batch(runtime, asked, active, watch_from=watch_from)
+        yield list(zip(numbers, found, strict=True))
+
+
+def answer_all(
+    runtime: Runtime, questions: Sequence[Question], active: FittedLoRA | None
+) -> list[Answer]:
+    """Answer any number of questions under one adapter, and keep their order."""
+    found = dict(chain.from_iterable(answer_in_batches(runtime, questions, active)))
+    return [found[number] for number in range(len(questions))]
+
+
+def answer_batch(
+    runtime: Runtime,
+    questions: Sequence[Question],
+    active: FittedLoRA | None,
+    *,
+    watch_from: int | None = None,
+) -> list[Answer]:
+    """Answer questions under one adapter in one batch, with the runtime's lock held."""
+    with runtime.lock:
+        (answers,) = answer(runtime, [questions], active, watch_from=watch_from)
+    return answers
 
 
 @torch.inference_mode()

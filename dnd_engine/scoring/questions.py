@@ -76,6 +76,11 @@ class Answer:
         return None if likeliest is None else likeliest[1] == example.response
 
 
+def text_of(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> str:
+    """Return an answer's text."""
+    return str(tokenizer.decode(list(answer.ids), skip_special_tokens=True))
+
+
 def choose_shots(
     tokenizer: PreTrainedTokenizerBase, pool: Sequence[Example], room: int, rng: random.Random
 ) -> tuple[Example, ...]:

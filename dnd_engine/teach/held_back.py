@@ -10,9 +10,9 @@ from torch import Tensor
 
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.scoring.answers import answer
+from dnd_engine.scoring.answers import answer_batch
 from dnd_engine.scoring.metrics import Grader
-from dnd_engine.scoring.questions import ask, free_metric
+from dnd_engine.scoring.questions import ask, free_metric, text_of
 from dnd_engine.tasks.folder import Example
 
 _MARGIN = 8
@@ -40,11 +40,8 @@ def score_bare(
     wanted = [example.response for example in examples]
     longest = max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in wanted)
     questions = [ask(tokenizer, e, "bare", max_new_tokens=longest + _MARGIN) for e in examples]
-    # Only while the base computes: decoding and grading come after.
-    with runtime.lock:
-        active = runtime.host.fit(tokens[None], layout)
-        (answers,) = answer(runtime, [questions], active)
-    texts = [str(tokenizer.decode(list(a.ids), skip_special_tokens=True)) for a in answers]
+    answers = answer_batch(runtime, questions, runtime.host.fit(tokens[None], layout))
     grader = Grader(free_metric(wanted))
-    pairs = zip(examples, texts, strict=True)
-    return sum(grader.grade(example, text).score for example, text in pairs) / len(examples)
+    pairs = zip(examples, answers, strict=True)
+    scores = [grader.grade(example, text_of(tokenizer, one)).score for example, one in pairs]
+    return sum(scores) / len(examples)
