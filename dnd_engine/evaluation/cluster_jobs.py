@@ -110,7 +110,7 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
         eval_pass = EvalPass(engine, baselines, store, job.all_items)
         eval_pass.fill(shared.rows, shared.config.modes)
         # What was known goes back too; `absorb` skips what its store has.
-        return store.findings()
+        return store.found
 
 
 def _weights(engine: Engine) -> tuple[str, str, str]:

@@ -32,8 +32,8 @@ def cost_of(
     """
     training_seconds = collection_seconds = lora_seconds = None
     synthesis_seconds = break_even = None
-    if store.synthesis_seconds:
-        synthesis_seconds = round(statistics.median(store.synthesis_seconds), 3)
+    if store.found.synthesis_seconds:
+        synthesis_seconds = round(statistics.median(store.found.synthesis_seconds), 3)
     per_token = 4 * engine.info.base_parameters
     estimates: dict[str, float] = {}
     if steps is not None:
@@ -60,10 +60,10 @@ def cost_of(
         if saved > 0:
             break_even = math.ceil((training_seconds + (collection_seconds or 0.0)) / saved)
     return Cost(
-        row_seconds=dict(store.seconds),
+        row_seconds=dict(store.found.seconds),
         synthesis_seconds=synthesis_seconds,
-        imprint_seconds=_medians(store.imprint_seconds),
-        refine_seconds=_medians(store.refine_seconds),
+        imprint_seconds=_medians(store.found.imprint_seconds),
+        refine_seconds=_medians(store.found.refine_seconds),
         training_seconds=training_seconds,
         training_leaves_out="" if steps is None else "encoding prompts",
         collection_seconds=collection_seconds,

@@ -128,8 +128,8 @@ class EvalPass:
         """
         if row not in DRAWN:
             return
-        runtime = self.engine.runtime
-        ordinary, right = self.store.ordinary.get(row, {}), self.store.skills.get(row, {})
+        runtime, known = self.engine.runtime, self.store.found
+        ordinary, right = known.ordinary.get(row, {}), known.skills.get(row, {})
         shares, found = {}, {}
         for slug, setup in setups.items():
             if setup is None or self.store.has_side_effects(row, slug):
@@ -154,7 +154,7 @@ class EvalPass:
 
     def _inspect(self) -> None:
         """Inspect an adapter of each task that the store lacks, off the clock of its row."""
-        lacking = [p.task for p in self.all_items if p.slug not in self.store.checks]
+        lacking = [p.task for p in self.all_items if p.slug not in self.store.found.checks]
         for task in tqdm(lacking, desc="Inspect", unit="task", leave=False):
             found = self.baselines.inspect(task)
             if found is None:
@@ -165,7 +165,7 @@ class EvalPass:
 
     def _forecast(self) -> None:
         """Forecast each task that the store lacks, for the row that a forecast is about."""
-        lacking = [p.task for p in self.all_items if p.slug not in self.store.sureness]
+        lacking = [p.task for p in self.all_items if p.slug not in self.store.found.sureness]
         for task in tqdm(lacking, desc="Forecast", unit="task", leave=False):
             found = self.baselines.forecast(task)
             # None is kept too: another call would only find it again.
@@ -300,12 +300,12 @@ class EvalPass:
         setup = self.baselines.setup(row, task, draw)
         slug = task.info.slug
         if setup is not None and setup.imprint_seconds is not None:
-            self.store.imprint_seconds.setdefault(row, []).append(setup.imprint_seconds)
+            self.store.found.imprint_seconds.setdefault(row, []).append(setup.imprint_seconds)
         if setup is not None and setup.refine_seconds is not None:
-            self.store.refine_seconds.setdefault(row, []).append(setup.refine_seconds)
+            self.store.found.refine_seconds.setdefault(row, []).append(setup.refine_seconds)
         if setup is not None and row == "generator":
             if setup.synthesis_seconds is not None:
-                self.store.synthesis_seconds.append(setup.synthesis_seconds)
+                self.store.found.synthesis_seconds.append(setup.synthesis_seconds)
             if slug in self.compared:
                 self.generated[slug][draw] = setup
         return setup

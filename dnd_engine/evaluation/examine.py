@@ -101,7 +101,7 @@ def examine(
     # The folder may hold rows, modes and draws of earlier calls that this report is not about.
     wanted = [
         score
-        for score in store.scores
+        for score in store.found.scores
         if score.row in rows
         and score.mode in config.modes
         and score.draw < baselines.draws(score.row)
@@ -135,11 +135,11 @@ def examine(
         wanted,
         meta,
         tasks=tasks,
-        similarities=store.similarities,
-        checks=store.checks,
-        sureness=store.sureness,
-        ordinary=store.ordinary,
-        skills=store.skills,
+        similarities=store.found.similarities,
+        checks=store.found.checks,
+        sureness=store.found.sureness,
+        ordinary=store.found.ordinary,
+        skills=store.found.skills,
         other_format=[
             task.info.slug
             for task in tasks

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import TypeVar
 
 from dnd_engine.checks.results import Skills
 from dnd_engine.errors import ConfigError
@@ -12,6 +13,8 @@ from dnd_engine.evaluation.items import EvalItems
 from dnd_engine.files import write_whole
 from dnd_engine.scoring.scores import IMPRINTED, MODES, REFINED, ItemScore
 from dnd_engine.tasks.folder import Mode
+
+T = TypeVar("T")
 
 _LORAS = ("other LoRAs", "or name the collection used before")
 _LEAVE_OUT = "or leave the row out"
@@ -24,51 +27,24 @@ _SOURCES = {
 }
 """Row to what differs if its source does, and the other way out; `_LORAS` for all others."""
 
-_KEPT = ("sources", "seconds", "synthesis_seconds", "refine_seconds", "similarities")
-_KEPT_LATER = ("imprint_seconds", "checks", "sureness", "ordinary", "skills")
-"""Fields that the head of a store holds; heads of earlier versions lack these."""
-
 _Key = tuple[str, str, int, str]
 """Row, mode, draw and task."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Findings:
-    """What a store holds, to be carried to another one; times are those of this store alone."""
+    """What was measured, and what that took."""
 
-    scores: tuple[ItemScore, ...]
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    synthesis_seconds: Sequence[float] = ()
-    imprint_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    refine_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    similarities: Mapping[str, float]
-    checks: Mapping[str, dict[str, float | None]]
-    sureness: Mapping[str, float | None]
-    ordinary: Mapping[str, Mapping[str, float]]
-    skills: Mapping[str, Mapping[str, dict[str, int]]]
-
-
-@dataclass(slots=True)
-class ResultStore:
-    """Scores on disk, for exactly one set of settings.
-
-    `scores.jsonl` holds one item score a line and only ever grows; `examination.json` says what the
-    scores belong to, and what measuring them took.
-    """
-
-    out: Path
-    settings: str
-    sources: dict[str, str] = field(default_factory=dict)
-    """Row to the hash of what it is made of."""
+    # Without the scores, in the order of the head of a store.
     seconds: dict[str, float] = field(default_factory=dict)
     """Row to what measuring it took."""
     synthesis_seconds: list[float] = field(default_factory=list)
-    imprint_seconds: dict[str, list[float]] = field(default_factory=dict)
-    """Imprinted row to what imprinting took beside the synthesis, task by task."""
     refine_seconds: dict[str, list[float]] = field(default_factory=dict)
     """Refined row to what refining took, task by task."""
     similarities: dict[str, float] = field(default_factory=dict)
     """Task to the similarity of its prompts to those of the nearest training task."""
+    imprint_seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Imprinted row to what imprinting took beside the synthesis, task by task."""
     checks: dict[str, dict[str, float | None]] = field(default_factory=dict)
     """Task to `agreement` and `effect` of its first adapter, on the prompts it was made from."""
     sureness: dict[str, float | None] = field(default_factory=dict)
@@ -79,9 +55,28 @@ class ResultStore:
     skills: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """Row to task to how many unrelated questions are answered right `before` and `after` its first
     adapter, of how many (`num_questions`)."""
+    scores: list[ItemScore] = field(default_factory=list)
+
+
+_HEAD = tuple(each.name for each in fields(Findings) if each.name != "scores")
+"""What the head of a store holds of its findings; heads of earlier versions lack some."""
+
+
+@dataclass(slots=True)
+class ResultStore:
+    """Scores on disk, for exactly one set of settings.
+
+    `scores.jsonl` holds one item score a line and only ever grows; `examination.json` says what the
+    scores belong to, and what else was found.
+    """
+
+    out: Path
+    settings: str
+    sources: dict[str, str] = field(default_factory=dict)
+    """Row to the hash of what it is made of."""
+    found: Findings = field(default_factory=Findings)
     agreed: dict[str, str] = field(default_factory=dict)
     """As `sources`, of the rows that this call measures; written with their first scores."""
-    scores: list[ItemScore] = field(default_factory=list)
     _done: Counter[_Key] = field(default_factory=Counter)
 
     @classmethod
@@ -111,15 +106,15 @@ class ResultStore:
             head = json.loads(store._head.read_text(encoding="utf-8"))
             if head["settings"] != settings:
                 raise store._other()
-            for name in (*_KEPT, *_KEPT_LATER):
-                empty = getattr(store, name)
-                values = head[name] if name in _KEPT else head.get(name, empty)
-                setattr(store, name, type(empty)(values))
+            store.sources = dict(head["sources"])
+            for name in _HEAD:
+                empty = getattr(store.found, name)
+                setattr(store.found, name, type(empty)(head.get(name, empty)))
             text = store._lines.read_text(encoding="utf-8") if store._lines.exists() else ""
             # What follows the last line break is a line that a kill cut off. `splitlines` also
             # splits at other characters, but JSON escapes those.
             whole, _, _ = text.rpartition("\n")
-            found = [_score(line) for line in whole.splitlines()]
+            scores = [_score(line) for line in whole.splitlines()]
         except (KeyError, TypeError, ValueError) as error:
             # A ConfigError is a ValueError too, and already says what is wrong.
             if isinstance(error, ConfigError):
@@ -128,22 +123,22 @@ class ResultStore:
                 f"`{out}` holds damaged scores ({error!r}). Remove the folder, or choose another "
                 "--out."
             ) from error
-        counts = Counter(_key(score) for score in found)
+        counts = Counter(map(_key, scores))
         expected = {
             (mode, of_task.slug): len(of_task.asked(mode))
             for of_task in all_items
             for mode in MODES
         }
-        store.scores = [
+        store.found.scores = [
             score
-            for score in found
+            for score in scores
             if counts[_key(score)] == expected.get((score.mode, score.slug))
         ]
-        store._done = Counter(_key(score) for score in store.scores)
+        store._done = Counter(map(_key, store.found.scores))
         # A row whose scores are gone may be made of something else this time.
-        scored = {score.row for score in store.scores}
+        scored = {score.row for score in store.found.scores}
         store.sources = {row: source for row, source in store.sources.items() if row in scored}
-        kept = "".join(_line(score) for score in store.scores)
+        kept = "".join(map(_line, store.found.scores))
         if kept != text:
             write_whole(store._lines, kept)
         return store
@@ -178,39 +173,27 @@ class ResultStore:
         self._append(scores)
 
     def _took(self, row: str, seconds: float) -> None:
-        self.seconds[row] = round(self.seconds.get(row, 0.0) + seconds, 2)
+        self.found.seconds[row] = round(self.found.seconds.get(row, 0.0) + seconds, 2)
         self.sources[row] = self.agreed[row]
 
     def _append(self, scores: Sequence[ItemScore]) -> None:
         self._write_head()
         with self._lines.open("a", encoding="utf-8") as stream:
             stream.write("".join(map(_line, scores)))
-        self.scores += scores
+        self.found.scores += scores
         self._done.update(map(_key, scores))
 
     def known(self, slugs: Set[str]) -> Findings:
         """Return what is known of some tasks under the rows of this call, without what it took."""
+        found = self.found
         return Findings(
+            similarities=_only(found.similarities, slugs),
+            checks=_only(found.checks, slugs),
+            sureness=_only(found.sureness, slugs),
+            ordinary={row: _only(shares, slugs) for row, shares in found.ordinary.items()},
+            skills={row: _only(counts, slugs) for row, counts in found.skills.items()},
             # The store that absorbs them must have agreed on every row's source.
-            scores=tuple(s for s in self.scores if s.slug in slugs and s.row in self.agreed),
-            similarities={s: value for s, value in self.similarities.items() if s in slugs},
-            checks={s: value for s, value in self.checks.items() if s in slugs},
-            sureness={s: value for s, value in self.sureness.items() if s in slugs},
-            ordinary={
-                row: {s: share for s, share in shares.items() if s in slugs}
-                for row, shares in self.ordinary.items()
-            },
-            skills={
-                row: {s: counts for s, counts in of_row.items() if s in slugs}
-                for row, of_row in self.skills.items()
-            },
-        )
-
-    def findings(self) -> Findings:
-        """Return all that this store holds."""
-        names = (f.name for f in fields(Findings))
-        return Findings(
-            **{name: getattr(self, name) for name in names} | {"scores": (*self.scores,)}
+            scores=[s for s in found.scores if s.slug in slugs and s.row in self.agreed],
         )
 
     def absorb(self, found: Findings) -> None:
@@ -219,20 +202,19 @@ class ResultStore:
         for row in {score.row for score in scores}:
             # What a job was told comes without times, so none is counted twice.
             self._took(row, found.seconds.get(row, 0.0))
-        self.synthesis_seconds += found.synthesis_seconds
-        for ours, theirs in (
-            (self.imprint_seconds, found.imprint_seconds),
-            (self.refine_seconds, found.refine_seconds),
-        ):
-            for row, taken in theirs.items():
-                ours.setdefault(row, []).extend(taken)
-        self.similarities |= found.similarities
-        self.checks |= found.checks
-        self.sureness |= found.sureness
+        ours = self.found
+        ours.synthesis_seconds += found.synthesis_seconds
+        for row, taken in found.imprint_seconds.items():
+            ours.imprint_seconds.setdefault(row, []).extend(taken)
+        for row, taken in found.refine_seconds.items():
+            ours.refine_seconds.setdefault(row, []).extend(taken)
+        ours.similarities |= found.similarities
+        ours.checks |= found.checks
+        ours.sureness |= found.sureness
         for row, shares in found.ordinary.items():
-            self.ordinary.setdefault(row, {}).update(shares)
+            ours.ordinary.setdefault(row, {}).update(shares)
         for row, counts in found.skills.items():
-            self.skills.setdefault(row, {}).update(counts)
+            ours.skills.setdefault(row, {}).update(counts)
         # Last, since it writes the head, which holds all of the above.
         self._append(scores)
 
@@ -240,19 +222,19 @@ class ResultStore:
         self, slug: str, agreement: float | None, effect: float | None, similarity: float | None
     ) -> None:
         """Keep what an inspection says of a task's adapter."""
-        self.checks[slug] = {"agreement": agreement, "effect": effect}
+        self.found.checks[slug] = {"agreement": agreement, "effect": effect}
         if similarity is not None:
-            self.similarities[slug] = similarity
+            self.found.similarities[slug] = similarity
         self._write_head()
 
     def keep_sureness(self, slug: str, sureness: float | None) -> None:
         """Keep how sure the instructed model is of its answers to a task's prompts."""
-        self.sureness[slug] = None if sureness is None else round(sureness, 4)
+        self.found.sureness[slug] = None if sureness is None else round(sureness, 4)
         self._write_head()
 
     def has_side_effects(self, row: str, slug: str) -> bool:
         """Whether it is known what a row's first adapter of a task does to other answers."""
-        return slug in self.ordinary.get(row, {}) and slug in self.skills.get(row, {})
+        return slug in self.found.ordinary.get(row, {}) and slug in self.found.skills.get(row, {})
 
     def keep_side_effects(
         self, row: str, shares: Mapping[str, float], found: Mapping[str, Skills]
@@ -268,8 +250,8 @@ class ResultStore:
             slug: {"before": one.before, "after": one.after, "num_questions": one.num_questions}
             for slug, one in found.items()
         }
-        self.ordinary[row] = {**self.ordinary.get(row, {}), **shares}
-        self.skills[row] = {**self.skills.get(row, {}), **counts}
+        self.found.ordinary[row] = {**self.found.ordinary.get(row, {}), **shares}
+        self.found.skills[row] = {**self.found.skills.get(row, {}), **counts}
         self._write_head()
 
     @property
@@ -281,14 +263,19 @@ class ResultStore:
         return self.out / "scores.jsonl"
 
     def _write_head(self) -> None:
-        values = {name: getattr(self, name) for name in ("settings", *_KEPT, *_KEPT_LATER)}
-        write_whole(self._head, json.dumps(values, indent=1) + "\n")
+        head = {"settings": self.settings, "sources": self.sources}
+        found = {name: getattr(self.found, name) for name in _HEAD}
+        write_whole(self._head, json.dumps(head | found, indent=1) + "\n")
 
     def _other(self) -> ConfigError:
         return ConfigError(
             f"`{self.out}` holds scores of other settings, other items or another generator. "
             "Choose another --out, or remove it."
         )
+
+
+def _only(values: Mapping[str, T], slugs: Set[str]) -> dict[str, T]:
+    return {slug: value for slug, value in values.items() if slug in slugs}
 
 
 def _key(score: ItemScore) -> _Key:
