@@ -135,11 +135,7 @@ def examine(
         wanted,
         meta,
         tasks=tasks,
-        similarities=store.found.similarities,
-        checks=store.found.checks,
-        sureness=store.found.sureness,
-        ordinary=store.found.ordinary,
-        skills=store.found.skills,
+        found=store.found,
         other_format=[
             task.info.slug
             for task in tasks

@@ -18,6 +18,7 @@ from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page
 from dnd_engine.evaluation.pictures import draw_pictures
+from dnd_engine.evaluation.result_store import Findings
 from dnd_engine.evaluation.verdicts import judge
 from dnd_engine.files import write_whole, written_aside
 from dnd_engine.generator.report import (
@@ -109,11 +110,7 @@ def build_report(
     meta: ReportMeta,
     *,
     tasks: Sequence[Task] = (),
-    similarities: Mapping[str, float] | None = None,
-    checks: Mapping[str, Mapping[str, float | None]] | None = None,
-    sureness: Mapping[str, float | None] | None = None,
-    ordinary: Mapping[str, Mapping[str, float]] | None = None,
-    skills: Mapping[str, Mapping[str, Mapping[str, int]]] | None = None,
+    found: Findings | None = None,
     other_format: Collection[str] = (),
 ) -> Report:
     """Turn item scores into a report.
@@ -125,12 +122,7 @@ def build_report(
         scores: Scores of all rows and modes.
         meta: What the scores do not say.
         tasks: The examined tasks; without them, failures do not say what was asked and wanted.
-        similarities: Task to the similarity of its prompts to the nearest training task's.
-        checks: Task to what an inspection of its adapter says: `agreement` and `effect`.
-        sureness: Task to how sure the instructed model is of its answers to the prompts.
-        ordinary: Row to task to the share of ordinary messages that its adapter leaves alone.
-        skills: Row to task to how many unrelated questions are answered right `before` and `after`
-            its adapter, of `num_questions`.
+        found: What was measured beside the scores.
         other_format: Tasks whose wrong prompts ask for another answer format than the task's own;
             the gain of right over wrong prompts leaves them out.
 
@@ -146,7 +138,8 @@ def build_report(
     families = {s.family for s in scores}
     made = made_row({s.row for s in scores})
     judged = dict.fromkeys((made, "generator"))  # once, where they are the same
-    effects = [v for found in (checks or {}).values() if (v := found["effect"]) is not None]
+    found = found or Findings()
+    effects = [v for check in found.checks.values() if (v := check["effect"]) is not None]
     return Report(
         command=meta.command,
         seed=meta.seed,
@@ -184,13 +177,13 @@ def build_report(
         gaps=tuple(_gap(table, mode, group) for group in groups for mode in meta.modes),
         operation_gain=_known({m: _operation_gain(table, m, other_format) for m in meta.modes}),
         retention=_known({row: _retention(table, row, of) for row, of in _teachers(meta)}),
-        ordinary=_ordinary(table, ordinary or {}),
-        skills=_skills(table, skills or {}),
+        ordinary=_ordinary(table, found.ordinary),
+        skills=_skills(table, found.skills),
         refine=_refine(table),
         equal_score=_equal_score(table),
-        similarity=_similarity(table, similarities or {}),
-        agreement=_agreement(table, checks or {}),
-        forecast=_forecast(table, sureness or {}),
+        similarity=_similarity(table, found.similarities),
+        agreement=_agreement(table, found.checks),
+        forecast=_forecast(table, found.sureness),
         strongest_effect=max(effects, default=None),
         cosine=meta.cosine,
         distances=meta.distances,

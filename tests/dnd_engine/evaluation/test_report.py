@@ -14,6 +14,7 @@ from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.report import build_report, write_report
+from dnd_engine.evaluation.result_store import Findings
 from dnd_engine.generator.report import Cosine, Cost, Distances, Report, ReportRow
 from dnd_engine.scoring.scores import DRAWN, ROWS, ItemScore
 from tests.dnd_engine.synthetic import COSINE, DISTANCES, checks, meta, scores, similarities, tasks
@@ -26,7 +27,10 @@ SCORES = scores(of=TASKS, draws=2)
 @pytest.fixture(scope="session")
 def report() -> Report:
     return build_report(
-        SCORES, meta(), tasks=TASKS, similarities=similarities(TASKS), checks=checks(TASKS)
+        SCORES,
+        meta(),
+        tasks=TASKS,
+        found=Findings(similarities=similarities(TASKS), checks=checks(TASKS)),
     )
 
 
@@ -229,7 +233,7 @@ def test_ordinary_messages_are_told_by_row_over_the_examined_tasks() -> None:
         "generator": {f"t{n}": 0.25 for n in range(8)},
         "generator_imprint": {"t0": 1.0, "t1": 0.5, "elsewhere": 0.0},
     }
-    report = build_report(found, meta(modes=("bare",)), ordinary=shares)
+    report = build_report(found, meta(modes=("bare",)), found=Findings(ordinary=shares))
     ours, imprinted = (report.ordinary[name] for name in DRAWN)
     assert (ours.share, ours.low, ours.high, ours.n_tasks) == (0.25, 0.25, 0.25, 8)
     assert imprinted.per_task == {"t0": 1.0, "t1": 0.5}
@@ -248,7 +252,7 @@ def test_unrelated_questions_are_told_by_row_beside_the_base() -> None:
         "generator": {f"t{n}": counts(12) for n in range(8)},
         "generator_imprint": {"t0": counts(18), "t1": counts(20), "elsewhere": counts(0)},
     }
-    report = build_report(found, meta(modes=("bare",)), skills=checked)
+    report = build_report(found, meta(modes=("bare",)), found=Findings(skills=checked))
     ours, imprinted = (report.skills[name] for name in DRAWN)
     assert (ours.share, ours.low, ours.high, ours.n_tasks) == (0.5, 0.5, 0.5, 8)
     assert (ours.base, ours.n_questions) == (0.8333, 24)
@@ -375,11 +379,11 @@ def test_gains_are_told_by_agreement_with_the_instructed_model(report: Report) -
 def test_scores_are_told_by_how_sure_the_instructed_model_is() -> None:
     slugs = ["a", "b", "c", "d"]
     parts = [("generator_imprint", slug, 0, 0, float(n > 1)) for n, slug in enumerate(slugs)]
-    sureness = {"a": 0.0, "b": 0.45, "c": 0.6, "d": 1.0, "unknown": 0.9}
+    sureness: dict[str, float | None] = {"a": 0.0, "b": 0.45, "c": 0.6, "d": 1.0, "unknown": 0.9}
     about = replace(meta(), teacher_sha256="t" * 64)
-    found = build_report(handmade(*parts), about, sureness={**sureness, "c": None, "d": 1.0})
+    found = build_report(handmade(*parts), about, found=Findings(sureness={**sureness, "c": None}))
     assert [task.slug for task in present(found.forecast).tasks] == ["a", "b", "d"]
-    found = build_report(handmade(*parts), about, sureness=sureness)
+    found = build_report(handmade(*parts), about, found=Findings(sureness=sureness))
     gauge = present(found.forecast)
     assert gauge.teacher_sha256 == "t" * 64
     assert present(gauge.band_of(0.6)).begin == 0.6
@@ -392,7 +396,9 @@ def test_scores_are_told_by_how_sure_the_instructed_model_is() -> None:
     assert present(gauge.predicts_score).rank_correlation > 0.8
     assert Report.from_json(found.to_json()).forecast == gauge
     assert "Over 4 tasks, sureness and score have a rank correlation of" in full_page(found, {})
-    assert build_report(SCORES, meta(), sureness=sureness).forecast is None, "nothing imprinted"
+    assert build_report(SCORES, meta(), found=Findings(sureness=sureness)).forecast is None, (
+        "nothing imprinted"
+    )
 
 
 def test_failures_are_wrong_items_drawn_by_seed(report: Report) -> None:
