@@ -7,32 +7,6 @@ translates (see `ui.text`); elsewhere they are English.
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-__all__ = [
-    "CATEGORIES",
-    "CONTROLS",
-    "CONTROLS_AS_SUBJECTS",
-    "HOLDOUTS",
-    "LINES",
-    "METRICS",
-    "MODES",
-    "MODE_NOTES",
-    "NOT_TOLD",
-    "N_",
-    "ROWS",
-    "SECTIONS",
-    "WAYS",
-    "holdout_label",
-    "inputs_label",
-    "listed",
-    "mode_label",
-    "number",
-    "percent",
-    "row_label",
-    "section_label",
-    "signed",
-    "span",
-]
-
 
 # The engine cannot import `ui.text`, which has the same mark: extraction goes by its name alone.
 def N_(message: str) -> str:
@@ -69,11 +43,15 @@ ROWS: Mapping[str, str] = {
     "labelled_40": N_("Own LoRA, 40 steps"),
     "imprint_labelled_20": N_("Imprinted, then on labels, 20 steps"),
     "oracle_lora": N_("Own LoRA, trained on labels"),
+}
+"""Every row of an evaluation, in report order. `evaluation.baselines` defines their adapters."""
+
+MEASURED_ROWS: Mapping[str, str] = {
     "adapter": N_("This adapter"),
     "trained_lora": N_("LoRA trained from scratch"),
     "warm_lora": N_("LoRA trained from this adapter"),
 }
-"""Rows of reports in order, then those that only measurements have."""
+"""Rows that only measurements have."""
 
 LINES: Mapping[str, str] = {
     "base": N_("Base"),
@@ -196,7 +174,8 @@ class Ends(Protocol):
 def row_label(row: str) -> str:
     """Return a row's display name; unknown rows keep their key."""
     # Reports of other versions and generators may have rows that are unknown here.
-    return ROWS.get(row, row.replace("_", " ").capitalize())
+    label = ROWS.get(row) or MEASURED_ROWS.get(row)
+    return label or row.replace("_", " ").capitalize()
 
 
 def mode_label(mode: str) -> str:

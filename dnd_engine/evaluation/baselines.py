@@ -26,7 +26,7 @@
 
 Prompts come from train sides only, and what the scored side repeats is taken out. A row whose
 source is not given is left out with the reason; nothing is filled in. To add a row, name it in
-`scores.ROWS` and write its method in `Baselines`.
+`wording.ROWS` and write its method in `Baselines`.
 """
 
 import random

@@ -7,41 +7,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dnd_engine import wording
 from dnd_engine.generator.report import Cosine, Cost, Distances
 from dnd_engine.tasks.folder import Mode
 
-ROWS = (
-    "base",
-    "few_shot",
-    "mean_lora",
-    "multi_task_lora",
-    "nearest_lora",
-    "shared_lora",
-    "trained_teacher",
-    "generator",
-    "generator_wrong",
-    "generator_shuffled",
-    "generator_constant",
-    "imprint",
-    "generator_imprint",
-    "generator_imprint_wrong",
-    "steering_vector",
-    "generator_refined_15",
-    "generator_refined_30",
-    "generator_refined",
-    "scratch_refined_15",
-    "scratch_refined_30",
-    "scratch_refined",
-    "imprint_refined_15",
-    "labelled_5",
-    "labelled_10",
-    "labelled_20",
-    "labelled_40",
-    "imprint_labelled_20",
-    "oracle_lora",
-)
-"""Every row of an evaluation, in report order. `evaluation.baselines` defines their adapters."""
-
+ROWS = tuple(wording.ROWS)
+"""Every row of an evaluation, in report order."""
 
 IMPRINTED = ("imprint", "generator_imprint", "generator_imprint_wrong")
 """Rows whose instruction is imprinted in closed form."""
