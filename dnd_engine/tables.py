@@ -1,6 +1,7 @@
-"""Escapes cells of CSV tables that people open in a spreadsheet."""
+"""Tables as Markdown, and cells of CSV tables that people open in a spreadsheet."""
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 # Spreadsheets ignore blanks before a formula, and may split a cell at tabs and line ends.
@@ -17,3 +18,19 @@ def cell(value: Any) -> Any:
     if not isinstance(value, str) or not _BEGINS_FORMULA.match(value) or _NUMBER.fullmatch(value):
         return value
     return f"'{value}"
+
+
+def markdown_table(head: str, rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table.
+
+    Args:
+        head: Names of the columns, as in `row | score:`; those that end in a colon, which is not
+            shown, hold numbers.
+        rows: Cells, escaped as they need it.
+    """
+    columns = head.split(" | ")
+    return [
+        f"| {' | '.join(name.removesuffix(':') for name in columns)} |",
+        f"| {' | '.join('---:' if name.endswith(':') else '---' for name in columns)} |",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]

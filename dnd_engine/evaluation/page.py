@@ -4,7 +4,7 @@ Every table holds all rows that were measured. Text of tasks and models is escap
 and no scores.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +23,7 @@ from dnd_engine.generator.report import (
 )
 from dnd_engine.scoring.scores import FORECAST_ROW, made_row
 from dnd_engine.scoring.statistics import MIN_UNITS
+from dnd_engine.tables import markdown_table
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
     WAYS,
@@ -75,7 +76,7 @@ def report_markdown(report: Report) -> str:
             if not v.name.endswith("_full") or v.name == "beats_multi_task_lora_full"
         ),
         "",
-        *_table(
+        *markdown_table(
             "inputs | row | score: | 95 % interval | generator minus this | nats a token: | "
             "tasks (families):",
             (
@@ -152,7 +153,7 @@ def full_page(report: Report, pictures: Mapping[str, str]) -> str:
         *section("Wrong answers, drawn at random", *_failure_lines(report)),
         *section(
             "Every verdict",
-            *_table(
+            *markdown_table(
                 "verdict | holds | in words",
                 (
                     (f"`{v.name}`", _HOLDS[v.holds], _verdict_words(report, v))
@@ -219,7 +220,7 @@ def _few_families(report: Report) -> str:
 
 
 def _rows_table(report: Report, holdout: str) -> list[str]:
-    return _table(
+    return markdown_table(
         "inputs | row | score: | 95 % interval | exact: | choice: | right format: | "
         "right content, given format: | nats a token: | tasks (families): | items: | draws:",
         (
@@ -238,7 +239,7 @@ def _contrasts_table(report: Report, holdout: str) -> list[str]:
     found = [c for c in report.contrasts if c.holdout == holdout]
     if not found:
         return ["The generator or everything to compare it with was not measured."]
-    return _table(
+    return markdown_table(
         "inputs | generator minus | score: | 95 % interval | tasks better, worse | sign test p: | "
         "corrected: | nats a token: | 95 % interval",
         (
@@ -258,7 +259,7 @@ def _holdouts_table(report: Report) -> list[str]:
     if len(report.holdouts) < 2:
         return []
     known = {(r.mode, r.row, r.holdout): f"{number(r.score)} ({span(r)})" for r in report.rows}
-    table = _table(
+    table = markdown_table(
         " | ".join(["inputs", "row", *(f"{holdout_label(h)}:" for h in report.holdouts)]),
         (
             (
@@ -276,7 +277,7 @@ def _category_table(report: Report) -> list[str]:
     lines = []
     for mode in dict.fromkeys(r.mode for r in rows):
         mine = [r for r in rows if r.mode == mode]
-        table = _table(
+        table = markdown_table(
             " | ".join(["category", *(f"{row_label(r.row)}:" for r in mine)]),
             (
                 (_escape(category), *(_maybe(r.per_category.get(category)) for r in mine))
@@ -365,7 +366,7 @@ def _agreement_lines(found: AgreementGauge) -> list[str]:
         "answer the bare input as the generator's shared part answers the whole prompt? The page "
         "shows this share for your own prompts, with the gains of this table.",
         "",
-        *_table(
+        *markdown_table(
             "agreement | inputs | gain over the base: | interval: | tasks:",
             (
                 (
@@ -387,7 +388,7 @@ def _forecast_lines(found: ForecastGauge) -> list[str]:
         "answers to the whole prompts? The page words its forecast by this share. Score of the row "
         f"{row_label(FORECAST_ROW)} on bare inputs:",
         "",
-        *_table(
+        *markdown_table(
             "sureness | score: | interval: | tasks:",
             (
                 (f"{number(b.begin)} to {number(b.end)}", number(b.score), span(b), str(b.n_tasks))
@@ -414,7 +415,7 @@ def _refine_lines(found: RefineCurve | None) -> list[str]:
         "adapter learns to give the same answer to the bare input. Rows on labels learn the right "
         f"answers instead. Bare inputs, {_count(found.n_tasks, 'task')}; seconds are medians.",
         "",
-        *_table(
+        *markdown_table(
             "start | row | steps: | seconds: | score: | interval:",
             (
                 (
@@ -440,7 +441,7 @@ def _refine_lines(found: RefineCurve | None) -> list[str]:
 
 
 def _similarity_lines(found: SimilarityGauge) -> list[str]:
-    table = _table(
+    table = markdown_table(
         "prompts, to training | similarity | inputs | row | score: | 95 % interval | tasks:",
         (
             (
@@ -458,7 +459,7 @@ def _cost_lines(report: Report) -> list[str]:
     if not values:
         return ["Not measured."]
     equal = _equal_score_lines(report.equal_score)
-    return [*_table("what | value:", values), "", *equal, _PAPERS_RATIO]
+    return [*markdown_table("what | value:", values), "", *equal, _PAPERS_RATIO]
 
 
 def _equal_score_lines(found: EqualScore | None) -> list[str]:
@@ -512,7 +513,7 @@ def _failure_lines(report: Report) -> list[str]:
         return [f"Not known: the row “{_escape(row_label(made))}” was not measured."]
     if not report.failures:
         return [f"No answer of “{_escape(row_label(made))}” scored under one half."]
-    table = _table(
+    table = markdown_table(
         "task | inputs | asked | wanted | got | score:",
         (
             (
@@ -539,16 +540,6 @@ def _picture(pictures: Mapping[str, str], name: str) -> list[str]:
     if name not in pictures:
         return []
     return [f"![{_escape(pictures[name])}](plots/{name}.svg)", ""]
-
-
-def _table(head: str, rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lay out a Markdown table; columns whose head ends in a colon are numbers."""
-    columns = head.split(" | ")
-    return [
-        f"| {' | '.join(cell.removesuffix(':') for cell in columns)} |",
-        f"| {' | '.join('---:' if cell.endswith(':') else '---' for cell in columns)} |",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
 
 
 def _share_words(found: Share | OrdinaryShare | SkillShare) -> str | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.measure.sides import Sides
 from dnd_engine.scoring.statistics import Cell, Interval, interval, paired
-from dnd_engine.tables import cell
+from dnd_engine.tables import cell, markdown_table
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
     NOT_TOLD,
@@ -349,29 +349,26 @@ class Measurement:
 
     def markdown(self) -> str:
         """Return a Markdown table with verdicts and notes."""
-        options = bool(self.sides.options)
-        head = ["input", "row", "score", "95 %", *(["right label likeliest"] if options else [])]
-        head += ["nats a token", "this adapter's lead", "items", "train s", "score s"]
-        lines = [head, [":--", ":--", *(["--:"] * (len(head) - 2))]]
-        for r in self.rows:
-            lead = "" if r.lead is None else f"{signed(r.lead.mean)} ({span(r.lead)})"
-            lines.append(
-                [
-                    *(
-                        mode_label(self.sides.sent(r.mode)),
-                        r.label,
-                        number(r.score.mean),
-                        span(r.score),
-                    ),
+        choice = "right label likeliest: | " if self.sides.options else ""
+        table = markdown_table(
+            f"input | row | score: | 95 %: | {choice}nats a token: | this adapter's lead: | "
+            "items: | train s: | score s:",
+            (
+                (
+                    *(mode_label(self.sides.sent(r.mode)), r.label),
+                    *(number(r.score.mean), span(r.score)),
                     *([number(r.choice)] if r.choice is not None else []),
-                    *(number(r.nll), lead, str(r.num_items)),
+                    number(r.nll),
+                    "" if r.lead is None else f"{signed(r.lead.mean)} ({span(r.lead)})",
+                    str(r.num_items),
                     f"{r.train_seconds:.1f}" if r.row in TRAINED else "",
                     f"{r.seconds:.1f}",
-                ]
-            )
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+                )
+                for r in self.rows
+            ),
+        )
         told = "\n".join(f"- {note}" for note in self.notes)
-        return "\n\n".join([table, *self.verdicts, told]) + "\n"
+        return "\n\n".join(["\n".join(table), *self.verdicts, told]) + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
