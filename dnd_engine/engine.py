@@ -36,7 +36,6 @@ from dnd_engine.export.registry import export_target
 from dnd_engine.export.results import Exported, Pushed
 from dnd_engine.export.verify import Verifier
 from dnd_engine.files import expanded
-from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS, trained_steps
 from dnd_engine.generator.folder import GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator.info import EngineInfo
 from dnd_engine.generator.installed import encoder_name, generator_path
@@ -150,36 +149,6 @@ class Engine:
             GeneratorError: If there is none and adapters are made by imprint alone.
         """
         return self._loaded.resident().folder
-
-    @property
-    def training_data(self) -> list[dict[str, str]]:
-        """Training tasks of generator and teacher: `task`, `family`, `licence`, `category`."""
-        return self.generator.seen("data")
-
-    @property
-    def training_variants(self) -> list[str]:
-        """Variants of training tasks with another answer format or other labels.
-
-        They are named `slug~format` and `slug~labels-1`. Also empty if an older generator does not
-        list them.
-        """
-        return self.generator.seen("variants")
-
-    @property
-    def training_steps(self) -> int:
-        """Training steps, including those of the generator it started from; 0 if unknown."""
-        return trained_steps(self.generator.config.training)
-
-    @property
-    def learnt_from_checkpoints(self) -> bool:
-        """Whether the generator was trained on the weights of LoRA checkpoints, as in the paper."""
-        objective = self.generator.config.training.get("recipe", {}).get("objective")
-        return objective in OBJECTIVES_ON_WEIGHTS
-
-    @property
-    def validation_data(self) -> list[dict[str, str]]:
-        """Tasks that selected the training step to keep, in the form of `training_data`."""
-        return self.generator.seen("validation_data")
 
     @property
     def card(self) -> str:

@@ -121,10 +121,11 @@ def evaluate(
     for folder in tasks:
         read_index(folder)  # reject a wrong folder before models load
     engine = load_engine(models)
+    learnt = [row["task"] for row in engine.generator.seen("data")]
     chosen = choose_tasks(
         tasks,
-        [row["task"] for row in engine.training_data],
-        variants=engine.training_variants,
+        learnt,
+        variants=engine.generator.seen("variants"),
         split=split,
         holdouts=holdouts,
         limit=limit_tasks,
@@ -139,8 +140,7 @@ def evaluate(
     command = shlex.join(["dnd", *typed_arguments()])
     trained: list[Task] = []
     if "generator" in config.rows:  # its adapters are needed for the comparison
-        known = {row["task"] for row in engine.training_data}
-        trained = [task for task in load_tasks(tasks) if task.info.slug in known]
+        trained = [task for task in load_tasks(tasks) if task.info.slug in learnt]
     report = examine(
         engine, chosen, config, trained=trained, command=command, data=data, cluster=cluster
     )

@@ -10,6 +10,7 @@ from typing import Any
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.result_store import ResultStore
+from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS
 from dnd_engine.generator.report import Cost
 from dnd_engine.training.collection import Collection
 
@@ -45,7 +46,8 @@ def cost_of(
     if collection is not None:
         runs, recipe = collection.runs, collection.manifest.recipe
         taken = [collection.seconds(run) for run in runs]
-        if engine.learnt_from_checkpoints:
+        training = engine.generator.config.training.get("recipe", {})
+        if training.get("objective") in OBJECTIVES_ON_WEIGHTS:
             of_training = zip(runs, taken, strict=True)
             collection_seconds = round(sum(s for r, s in of_training if r.split == "train"), 1)
         lora_seconds = round(statistics.mean(taken), 2)

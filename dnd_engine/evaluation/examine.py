@@ -22,6 +22,7 @@ from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.evaluation.selection import refuse_trained
 from dnd_engine.evaluation.settings import ExaminationConfig
+from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.report import Cosine, Distances, Report
 from dnd_engine.scoring.scores import ROWS, ReportMeta
 from dnd_engine.tasks.folder import Task
@@ -57,19 +58,21 @@ def examine(
     started = time.monotonic()
     if not tasks:
         raise ConfigError("no tasks to examine.")
+    generator = engine.generator
     if config.split == "heldout":
         refuse_trained(
             tasks,
-            {row["task"] for row in engine.training_data},
-            set(engine.training_variants),
-            {row["task"] for row in engine.validation_data},
+            {row["task"] for row in generator.seen("data")},
+            set(generator.seen("variants")),
+            {row["task"] for row in generator.seen("validation_data")},
         )
     # None without runs: a cost that is not known is not zero.
     steps = [step for run in config.runs for step in read_log(run)] or None
     told = [data] if data else [f"{len(tasks)} tasks."]
-    if steps and engine.training_steps and len(steps) != engine.training_steps:
+    whole = trained_steps(generator.config.training)
+    if steps and whole and len(steps) != whole:
         told.append(
-            f"The runs named hold {len(steps)} of the generator's {engine.training_steps} steps; "
+            f"The runs named hold {len(steps)} of the generator's {whole} steps; "
             "the cost is of those alone."
         )
     baselines = Baselines(engine, tasks, config, trained)
@@ -118,8 +121,8 @@ def examine(
         command=command,
         seed=config.seed,
         split=config.split,
-        generator=engine.generator.name,
-        generator_sha256=engine.generator.sha256,
+        generator=generator.name,
+        generator_sha256=generator.sha256,
         teacher_sha256=engine.info.teacher_sha256,
         base=engine.info.base_id,
         rows=rows,
@@ -129,7 +132,7 @@ def examine(
         cosine=cosine,
         distances=between,
         cost=cost_of(engine, baselines.collection, store, steps),
-        trained_families=tuple(sorted({row["family"] for row in engine.training_data})),
+        trained_families=tuple(sorted({row["family"] for row in generator.seen("data")})),
     )
     report = build_report(
         wanted,

@@ -792,7 +792,7 @@ def test_a_trained_teacher_answers_in_place_of_the_generators_adapters(
     data = {"task": "b", "family": "g", "licence": "MIT", "category": "c"}
     save_teacher(plain, taught, random_tokens(seed=3, size=0.3), {"data": [data]})
     engine = Engine.load(replace(quiet_engine.config, generator=taught))
-    assert [row["task"] for row in engine.training_data] == ["a", "b"]
+    assert [row["task"] for row in engine.generator.seen("data")] == ["a", "b"]
     odd = replace(engine.generator, teacher={"data": [{"no": "task"}, ["list"], 3], "variants": 7})
     assert len(odd.seen("data")) == 4, "a stranger's notes never end in a raw exception"
     assert odd.seen("variants") == []

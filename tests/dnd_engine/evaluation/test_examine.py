@@ -711,16 +711,16 @@ def test_what_a_run_was_trained_on_in_which_format_and_chosen_by_is_not_unseen(
     run = replace(recipe, steps=1, format_variants=3, validation_families=("upper",))
     made = train(run).generator
     engine = Engine.load(EngineConfig(base=str(tiny_folder), generator=made, device="cpu"))
-    trained = [row["task"] for row in engine.training_data]
-    variants = engine.training_variants
+    trained = [row["task"] for row in engine.generator.seen("data")]
+    variants = engine.generator.seen("variants")
     known = {slug.partition("~")[2] for slug in variants}
 
     def refuse(tasks: Sequence[Task]) -> None:
         refuse_trained(
             tasks,
             set(trained),
-            set(engine.training_variants),
-            {row["task"] for row in engine.validation_data},
+            set(variants),
+            {row["task"] for row in engine.generator.seen("validation_data")},
         )
 
     pairs = choose_tasks(
