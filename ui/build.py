@@ -15,7 +15,7 @@ from ui.frame.models_view import models_panel
 from ui.frame.view import frame_panel
 from ui.frame.visit_view import visit_panel
 from ui.frame.wiring import wire_language, wire_loading, wire_models, wire_visit
-from ui.gradio_private import calm_queue, delete_uploads_alone
+from ui.gradio_private import calm_queue, delete_uploads_alone, receive_uploads_whole
 from ui.handlers import Handlers
 from ui.language import SpokenBlocks
 from ui.owner import Owner
@@ -123,6 +123,7 @@ def build_ui(
         # Last, because it translates every component that exists by then.
         wire_language(page, frame, workbench, library, report, training)
     delete_uploads_alone(demo)
+    receive_uploads_whole()
     # Close the API except for the queue: other routes would bypass its lanes and limits.
     demo.queue(default_concurrency_limit=4, api_open=False)
     calm_queue(demo)

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
 from fastapi import HTTPException
+from gradio import routes
 from gradio.context import LocalContext
 from gradio.queueing import Event
-from gradio.route_utils import API_PREFIX, FnIndexInferError
+from gradio.route_utils import API_PREFIX, FnIndexInferError, upload_fn
 from gradio.routes import file_upload_statuses
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState, StateHolder
@@ -99,6 +102,32 @@ def delete_uploads_alone(demo: gr.Blocks) -> None:
     after it was written. These files belong to visits, which end later and remove them.
     """
     demo.temp_file_sets = [demo.upload_file_set]
+
+
+def receive_uploads_whole() -> None:
+    """Let nothing stay of uploads but their whole files, in every app of this process.
+
+    Gradio leaves the parts that it has written wherever a client disconnects, a body ends too early
+    or a field is none of its own, and `delete_cache` deletes only the files of whole uploads.
+    """
+    routes.upload_fn = _receive_whole  # type: ignore[attr-defined]  # imported there
+
+
+async def _receive_whole(
+    request: Any, upload_dir: str, *args: Any, **kwargs: Any
+) -> tuple[list[str], list[str], list[str]]:
+    """Receive an upload in a folder that ends with the request, and move out the whole files."""
+    cache = Path(upload_dir)
+    cache.mkdir(parents=True, exist_ok=True)
+    # Windows cannot delete what Gradio has not closed yet; that goes with the process.
+    with TemporaryDirectory(dir=cache, ignore_cleanup_errors=True) as folder:
+        # Forced, because Gradio else moves some files after this has returned.
+        files, *_later = await upload_fn(request, folder, *args, **{**kwargs, "force_move": True})
+        names = [Path(file).relative_to(folder) for file in files]
+        for name in {*names}:  # equal files have one
+            (cache / name).parent.mkdir(exist_ok=True)
+            Path(folder, name).replace(cache / name)
+    return [str(cache / name) for name in names], [], []
 
 
 def calm_queue(demo: gr.Blocks) -> None:
