@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from gradio.routes import file_upload_statuses as progress
 from gradio.utils import get_upload_folder
 
 from tests.serving import serving
@@ -57,16 +58,21 @@ def test_nothing_stays_of_an_upload_that_brought_no_whole_files(
     assert not stored(b"left")
 
 
-def test_nothing_stays_of_an_upload_whose_client_left(url: str) -> None:
+def test_nothing_stays_of_an_upload_whose_client_left_and_that_is_no_fault(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ui.gate._FORGET_SECONDS", 0)
     address = urlsplit(url)
     head = (
-        f"POST {UPLOAD} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: {KIND}\r\n"
-        "Content-Length: 200000\r\n\r\n"
+        f"POST {UPLOAD}?upload_id=left HTTP/1.1\r\nHost: {address.netloc}\r\n"
+        f"Content-Type: {KIND}\r\nContent-Length: 200000\r\n\r\n"
     )
     with socket.create_connection((str(address.hostname), int(address.port or 0))) as leaving:
         leaving.sendall(head.encode() + part("files", "a.txt", b"left" * 25_000))
         until(lambda: bool(stored(b"left")))
-    until(lambda: not stored(b"left"), 20)
+    until(lambda: not stored(b"left"))
+    until(lambda: "left" not in progress._statuses)  # the gate has answered
+    assert "fault" not in caplog.text
 
 
 def test_whole_files_stay_where_gradio_looks_for_them(client: httpx.Client) -> None:
