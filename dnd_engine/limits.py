@@ -153,7 +153,7 @@ class ServerLimits:
     sessions: int = 200
     """Open pages. Beyond, the longest unused one ends, closed tabs first."""
     sessions_per_visitor: int = 40
-    """Connected pages per address."""
+    """Connected pages and MCP clients per address."""
     session_seconds: int = 24 * 3600
     """Seconds an unused page is held."""
     closed_seconds: int = 300

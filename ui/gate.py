@@ -170,7 +170,8 @@ class Gate:
             if not welcome:
                 with speaking(language_of(request)):
                     words = _(
-                        "Your address has too many pages open. Close some, and reload this one."
+                        "Your address has too many pages or MCP clients open. Close some, and try "
+                        "again."
                     )
                 refusal = _refuse(HTTPStatus.TOO_MANY_REQUESTS, words)
                 await refusal(scope, receive, send_safely)
@@ -261,8 +262,10 @@ class Gate:
     async def _attending(self, request: Request) -> AsyncIterator[bool]:
         """Track a page while it stays connected; yield False if its address has too many."""
         path = _path(request)
-        # A page keeps this one request open for as long as it is shown.
-        if not path.startswith(_HEARTBEAT):
+        # A page keeps this one request open for as long as it is shown, and an MCP client its
+        # stream of messages.
+        is_page = path.startswith(_HEARTBEAT)
+        if not (is_page or (path.startswith(_MCP) and request.method in _READING)):
             yield True
             return
         page, visitor = path.removeprefix(_HEARTBEAT), sender_of(request)
@@ -270,14 +273,14 @@ class Gate:
             yield False
             return
         self._connected[visitor] += 1
-        if self._pages is not None:
+        if is_page and self._pages is not None:
             self._pages.attend(page)
         try:
             yield True
         finally:
             self._connected[visitor] -= 1
             self._connected += Counter()  # drop entries of 0
-            if self._pages is not None:
+            if is_page and self._pages is not None:
                 self._pages.abandon(page)
 
     def _answer(self, request: Request) -> Response | None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.limits import PromptLimits
+from dnd_engine.limits import PromptLimits, ServerLimits
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.until import until
@@ -140,6 +140,22 @@ def test_a_tool_s_call_ends_when_its_client_leaves() -> None:
             visit(url, ask_and_leave)
             until(lambda: engine.closed_chats == 1)
         assert "several ways" in visit(url, ask).content[0].text, "the next one is answered"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["", "sse"])
+def test_an_address_keeps_as_many_streams_open_as_pages(path: str, method: str) -> None:
+    stream = f"/gradio_api/mcp/{path}"
+    headers = {"accept": "text/event-stream"}
+    with (
+        serving(handle_of(), mcp=True, server=ServerLimits(sessions_per_visitor=1)) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=60) as client,
+        client.stream("GET", stream) as held,
+    ):
+        assert held.status_code == 200
+        refused = client.request(method, stream)
+        assert refused.status_code == 429
+        assert client.get("/gradio_api/heartbeat/a").status_code == 429
 
 
 def test_without_its_packages_mcp_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
