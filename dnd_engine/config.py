@@ -44,6 +44,13 @@ MIN_TEMPERATURE = 0.01
 """Smallest temperature above 0: it is almost greedy, and logits divided by much less overflow."""
 
 
+def check_strength(strength: float) -> None:
+    """Raise a ConfigError if an adapter cannot have this strength."""
+    # Written so that NaN is refused too.
+    if not -10 <= strength <= 10:
+        raise ConfigError(f"`strength` must be between -10 and 10, got {strength}.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """Sampling settings for chat, shared by base and adapted model."""

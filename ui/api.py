@@ -26,7 +26,7 @@ from gradio.events import api
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, validate_call
 from typing_extensions import TypedDict
 
-from dnd_engine.config import Mix, Sampling
+from dnd_engine.config import ImprintConfig, Mix, Sampling, check_strength
 from dnd_engine.errors import (
     AdapterError,
     BucketError,
@@ -300,6 +300,10 @@ class Endpoints:
         Returns:
             `adapter_id`, which the other tools take; its facts; `checks`, what was measured; `notes` on the prompts.
         """  # noqa: E501 - Gradio reads one line an argument
+        # Before the work, after which they would be refused as well.
+        check_strength(strength)
+        if imprint:
+            ImprintConfig(seed=seed)
         engine = self._calls.loaded(FIXED.max_load_seconds)
         read = self._read_buckets(buckets)
         counting = check_buckets(read, self._limits)

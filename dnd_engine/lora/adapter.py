@@ -22,7 +22,8 @@ from peft import LoraConfig
 from safetensors.torch import save
 from torch import Tensor
 
-from dnd_engine.errors import AdapterError, ConfigError
+from dnd_engine.config import check_strength
+from dnd_engine.errors import AdapterError
 from dnd_engine.files import written_aside
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.provenance import FILES, NearestTask, Recipe, answered_by, taught_alike
@@ -68,9 +69,7 @@ class Adapter:
     """Share of the squared ΔW norm that remains after a sum was cut to rank r; None when pooled."""
 
     def __post_init__(self) -> None:
-        # Written so that NaN is refused too.
-        if not -10 <= self.strength <= 10:
-            raise ConfigError(f"`strength` must be between -10 and 10, got {self.strength}.")
+        check_strength(self.strength)
         if fault := exploded(self.tokens):
             raise AdapterError(
                 f"adapter `{self.name}` {fault} Whatever made it is broken: a damaged file or "

@@ -339,6 +339,18 @@ def test_an_adapter_that_cannot_be_verified_gets_no_id(
     assert endpoints.list_adapters(one) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("strength", float("nan")), ("strength", 10.5), ("seed", -1), ("seed", 2**31)],
+)
+def test_a_number_out_of_bounds_is_refused_before_the_work(
+    endpoints: Endpoints, request_of: Requests, engine: FakeEngine, name: str, value: float
+) -> None:
+    with pytest.raises(gr.Error, match=f"`{name}` must be between"):
+        make(endpoints, request_of("one"), **{name: value})
+    assert not engine.calls
+
+
 def test_a_call_without_a_session_must_name_ids(endpoints: Endpoints, request_of: Requests) -> None:
     nobody = request_of("")
     key = make(endpoints, nobody)["adapter_id"]
