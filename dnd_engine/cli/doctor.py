@@ -5,6 +5,7 @@ Omits names, prompts and paths outside the standard folders.
 
 import os
 import platform
+import re
 import shutil
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +36,14 @@ _SETTINGS = (
     *("GRADIO_TEMP_DIR", "DND_AUTH", "HF_TOKEN", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
 )
 """Reported only as set or not set: some are secrets."""
+
+_HIDDEN = "<path>"
+_ROOT = r"(?:~?/|[A-Za-z]:[\\/]|\\\\)"
+"""What an absolute path begins with, also on Windows."""
+# Our own messages quote paths, which may contain blanks.
+_QUOTED_PATH = re.compile(rf"([`'\"]){_ROOT}.*?\1")
+# Routes of the server, which errors name, have a single part or begin otherwise.
+_PATH = re.compile(rf"(?<![\w.~/]){_ROOT}(?!gradio_api/)[^\s`'\",;:/\\]+[/\\][^\s`'\",;:]*")
 
 
 @plain_errors
@@ -75,7 +84,7 @@ def examination() -> dict[str, Any]:
             "devices": _devices(),
         },
         "places": {
-            name: {"path": _short(str(path)), "bytes": _size(path), "free_bytes": _free(path)}
+            name: {"path": _at_home(path), "bytes": _size(path), "free_bytes": _free(path)}
             for name, path in places.items()
         },
         "library": {"adapters": len(Library().entries())},
@@ -85,7 +94,10 @@ def examination() -> dict[str, Any]:
         "server_limits": last_numbers(log_path(), SERVER_LIMITS),
         "server_counters": last_numbers(log_path(), SERVER_COUNTERS),
         "last_errors": [
-            {name: _short(said) if isinstance(said, str) else said for name, said in line.items()}
+            {
+                name: without_paths(said) if isinstance(said, str) else said
+                for name, said in line.items()
+            }
             for line in last_lines(log_path())
         ],
     }
@@ -109,9 +121,15 @@ def _devices() -> list[str]:
     return found
 
 
-def _short(text: str) -> str:
-    """Remove the user's name from a path or from a text that contains paths."""
-    return text.replace(str(Path.home()), "~")
+def without_paths(text: str) -> str:
+    """Return a text with `<path>` for each absolute path in it: folders have private names."""
+    return _PATH.sub(_HIDDEN, _QUOTED_PATH.sub(rf"\1{_HIDDEN}\1", text))
+
+
+def _at_home(path: Path) -> str:
+    """Return a path from the home folder without the user's name, and hide any other."""
+    home = Path.home()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else _HIDDEN
 
 
 def _size(path: Path) -> int:

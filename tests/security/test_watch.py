@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from dnd_engine.cli.doctor import without_paths
 from dnd_engine.limits import ServerLimits
 from dnd_engine.server_log import (
     SERVER_COUNTERS,
@@ -227,10 +228,37 @@ def test_the_doctor_tells_versions_limits_and_errors_and_nothing_private(tmp_pat
     found = json.loads(done.stdout)
     assert found["versions"]["gradio"].startswith("6.")
     assert found["limits"]["max_files"] == 60
-    assert found["last_errors"][0]["message"] == "fault 1234 in chat: no model at `~/models`"
+    assert found["last_errors"][0]["message"] == "fault 1234 in chat: no model at `<path>`"
     assert found["server_counters"]["faults"] == 2
     assert found["server_limits"] == {}
     assert found["set"]["HF_TOKEN"] is True
     assert found["places"]["library"]["path"].startswith("~")
     assert "hf_secret" not in done.stdout
     assert str(home) not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("logged", "told"),
+    [
+        ("Not offered: `/data/acme merger/gen`: bad", "Not offered: `<path>`: bad"),
+        ("`~/acme/gen` and `/gen`", "`<path>` and `<path>`"),
+        ("[Errno 2] No such file: '/data/acme/gen'", "[Errno 2] No such file: '<path>'"),
+        ("no file /data/acme/gen, /data/b/", "no file <path>, <path>"),
+        (r"`C:\Users\acme` or \\acme\gen: bad", "`<path>` or <path>: bad"),
+    ],
+)
+def test_the_doctor_names_no_folder_of_a_log(logged: str, told: str) -> None:
+    assert without_paths(logged) == told
+
+
+@pytest.mark.parametrize(
+    "logged",
+    [
+        "fault 1234 in /gradio_api/upload: OSError at ui.gate:12 a < ui.gate:34 b",
+        "fault 1234 in /: KeyError at ui.gate:12 a",
+        "warning at starlette/routing:12",
+        "`HuggingFaceTB/SmolLM2-135M-Instruct` has no generator",
+    ],
+)
+def test_the_doctor_still_tells_routes_places_and_models(logged: str) -> None:
+    assert without_paths(logged) == logged
