@@ -452,8 +452,9 @@ def test_the_app_prints_the_address_with_the_key_and_others_print_no_key() -> No
         ("0.0.0.0", r"Everyone who can reach this address"),
     ):
         environment = {**os.environ, "GRADIO_SERVER_PORT": str(free_port())}
+        command = ["-m", "dnd_engine.cli", "serve", "--base", "nowhere", "--host", host]
         app = subprocess.Popen(
-            [sys.executable, "-u", "-m", "dnd_engine.cli", "serve", "--host", host],
+            [sys.executable, "-u", *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
