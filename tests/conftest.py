@@ -92,6 +92,24 @@ def _processor_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
+@pytest.fixture
+def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight ordinary messages and four questions: all of them take most of an inspection's time."""
+    from dnd_engine.checks import ordinary, skills
+    from dnd_engine.evaluation import eval_pass
+
+    messages, questions = ordinary.check_messages()[:8], skills.known_answers()[:4]
+    for module in (ordinary, eval_pass):
+        monkeypatch.setattr(module, "check_messages", lambda: messages)
+    for module in (ordinary, skills, eval_pass):
+        monkeypatch.setattr(module, "known_answers", lambda: questions)
+    # What an engine remembers of the base belongs to all questions; the cache on disk has both.
+    monkeypatch.setattr(
+        "dnd_engine.synthesis.loaded.Ordinary.answers",
+        lambda self: ordinary.kept_base_answers(self._runtime, self._cache),
+    )
+
+
 @pytest.fixture(scope="session")
 def real_engine() -> "Engine":
     """The embedded default, loaded once."""

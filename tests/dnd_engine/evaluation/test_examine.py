@@ -236,8 +236,8 @@ def loaded(
 
 
 @pytest.fixture
-def engine(loaded: PlantedEngine) -> PlantedEngine:
-    """Without a plant."""
+def engine(loaded: PlantedEngine, few_questions: None) -> PlantedEngine:
+    """Without a plant; it asks few questions, but for the planted cases all."""
     loaded.plant = None
     return loaded
 
@@ -340,19 +340,18 @@ def own_of_task(collection: Collection) -> Plant:
 def test_a_planted_generator_is_called_by_its_name(
     plant: Callable[[Collection], Plant] | None,
     name: str | None,
-    engine: PlantedEngine,
+    loaded: PlantedEngine,
     collection: Path,
     multi: Path,
     unseen: tuple[Task, ...],
     config: ExaminationConfig,
 ) -> None:
     """And by no other; a random generator, which does none of these, is called by none."""
-    if plant is not None:
-        engine.plant = plant(Collection.open(collection))
+    loaded.plant = None if plant is None else plant(Collection.open(collection))
     # A plant changes nothing of an imprint, and imprints take time: once is enough.
     rows = tuple(row for row in DEFAULT_ROWS if plant is None or row not in IMPRINTED)
     config = replace(config, rows=rows, draws=2, adapters=collection, multi_task_lora=multi)
-    report = examine(engine, unseen, config)
+    report = examine(loaded, unseen, config)
     verdicts = {v.name: v.holds for v in report.verdicts}
     planted = ("ignores_prompts", "retrieves_nearest", "matches_oracle")
     assert {n: verdicts[n] for n in planted} == {n: n == name for n in planted}
