@@ -281,19 +281,19 @@ def test_a_cluster_gives_the_scores_of_one_process(
     cluster_address: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Jobs of two tasks each; what is known is not asked again, and needs no cluster."""
-    monkeypatch.setattr(eval_pass, "_CHUNK_ITEMS", 4)
+    """Jobs of one task each; what is known is not asked again, and needs no cluster."""
+    monkeypatch.setattr(eval_pass, "_CHUNK_ITEMS", 2)
     here, there = (replace(config, out=config.out / name) for name in ("here", "there"))
-    alone = examine(engine, unseen[:4], here)
-    examine(engine, unseen[:4], replace(there, rows=("base",)))
-    together = examine(engine, unseen[:4], there, cluster=Cluster(address=cluster_address))
+    alone = examine(engine, unseen[:2], here)
+    examine(engine, unseen[:2], replace(there, rows=("base",)))
+    together = examine(engine, unseen[:2], there, cluster=Cluster(address=cluster_address))
     assert sorted(keys(there.out)) == sorted(keys(here.out))
     for one, other in zip(in_order(here.out), in_order(there.out), strict=True):
         assert other == one | {"nll": pytest.approx(one["nll"], rel=1e-4)}
     scores = [[(row.row, row.score) for row in report.rows] for report in (together, alone)]
     assert scores[0] == scores[1]
     assert set(together.cost.row_seconds) == {"base", "generator"}
-    again = examine(engine, unseen[:4], there, cluster=Cluster(address="nowhere:1"))
+    again = examine(engine, unseen[:2], there, cluster=Cluster(address="nowhere:1"))
     assert again.rows == together.rows
 
 
