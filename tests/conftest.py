@@ -116,3 +116,11 @@ def real_engine() -> "Engine":
     from dnd_engine.engine import Engine
 
     return Engine.load()
+
+
+@pytest.fixture
+def resident(real_engine: "Engine", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever would load the default models finds them loaded."""
+    monkeypatch.setattr(
+        type(real_engine), "load", lambda config=None, on_progress=None: real_engine
+    )

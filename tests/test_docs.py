@@ -17,7 +17,6 @@ import yaml
 from typer.testing import CliRunner
 
 from dnd_engine.cli import app
-from dnd_engine.engine import Engine
 from tests.dnd_engine.test_engine import LETTERS
 from tests.dnd_engine.tiny import save_tiny
 from tests.serving import fetch_page, free_port
@@ -107,12 +106,6 @@ def run(page: str) -> None:
     assert done == set(SMALLER[page])
 
 
-@pytest.fixture
-def resident(real_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands that would each load the default models find them loaded."""
-    monkeypatch.setattr(Engine, "load", lambda config=None, on_progress=None: real_engine)
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_a_command_runs_here_or_says_what_it_would_need(page: str) -> None:
     """`bash` blocks are run below; others begin with what they need and this place has not."""
@@ -150,8 +143,9 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("resident")
 def test_the_commands_of_the_readme_run_as_printed(
-    resident: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
@@ -197,8 +191,9 @@ def test_the_commands_of_the_page_on_bases_run_as_printed(
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("resident")
 def test_the_commands_of_the_measure_page_run_as_printed(
-    resident: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = [f"{first}{rest}" for first in "bcdfghlmnprst" for rest in ("at", "ill", "ore")]
@@ -220,8 +215,9 @@ def test_the_commands_of_the_deploy_page_run_as_printed(
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("resident")
 def test_the_commands_of_the_serving_page_run_as_printed(
-    resident: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("assets").symlink_to(ROOT / "assets")

@@ -44,10 +44,9 @@ def llama_server(*arguments: object) -> Iterator[str]:
 
 @pytest.mark.real
 def test_a_real_llama_server_answers_with_a_published_adapter(
-    real_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    real_engine: Engine, resident: None, tmp_path: Path
 ) -> None:
     """Base and adapter are files of ours; the tokenizer and the template inside are tested too."""
-    monkeypatch.setattr(Engine, "load", lambda config=None, on_progress=None: real_engine)
     sql = next(example for example in load_examples() if example.id == "sql")
     adapter = real_engine.generate([sql.read()], imprinted=False)
     put_files(adapter.files(), tmp_path / "sql")

@@ -91,9 +91,8 @@ def ask(url: str, model: str, question: str) -> str:
 
 
 def test_a_real_vllm_answers_with_a_published_adapter(
-    real_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    real_engine: Engine, resident: None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Engine, "load", lambda config=None, on_progress=None: real_engine)
     example = load_examples()[0]
     adapter = real_engine.generate([example.read()])
     put_files(adapter.files(), tmp_path / "made")
