@@ -16,7 +16,7 @@ from ui.engine_handle import EngineHandle
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("few_questions")]
 
 ROOT = Path(__file__).parents[1]
 

@@ -143,7 +143,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("resident")
+@pytest.mark.usefixtures("resident", "few_questions")
 def test_the_commands_of_the_readme_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +191,7 @@ def test_the_commands_of_the_page_on_bases_run_as_printed(
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("resident")
+@pytest.mark.usefixtures("resident", "few_questions")
 def test_the_commands_of_the_measure_page_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +215,7 @@ def test_the_commands_of_the_deploy_page_run_as_printed(
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("resident")
+@pytest.mark.usefixtures("resident", "few_questions")
 def test_the_commands_of_the_serving_page_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,11 @@ from tests.serving import serving
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
 
-pytestmark = [pytest.mark.browser, pytest.mark.real]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.real,
+    pytest.mark.usefixtures("few_questions"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ def real_url(real_handle: EngineHandle) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.usefixtures("few_questions")
 def test_prompts_become_an_adapter_that_peft_opens(
     visits: Visits, real_handle: EngineHandle, real_url: str, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_prompts_become_an_adapter_that_peft_opens(
     assert _opens_with_peft(folder, engine.info.base_path)
 
 
+@pytest.mark.usefixtures("few_questions")
 def test_strength_zero_answers_as_the_base_does(visits: Visits, real_url: str) -> None:
     visit = visits(real_url)
     visit.page.locator("#dnd-example-tone").click()
@@ -162,6 +164,7 @@ def test_show_me_leads_a_newcomer_to_a_true_difference(
         visit.picture("docs/pictures/report.png")
 
 
+@pytest.mark.usefixtures("few_questions")
 def test_an_adapter_is_measured_beside_a_lora_that_is_trained_now(
     visits: Visits, real_url: str, tmp_path: Path
 ) -> None:

@@ -515,7 +515,7 @@ def test_an_instruction_typed_for_plain_inputs_is_imprinted_and_judged(tmp_path:
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("resident")
+@pytest.mark.usefixtures("resident", "few_questions")
 def test_a_recipe_makes_the_same_adapter_again_and_the_library_keeps_it(
     tmp_path: Path, prompts: Path
 ) -> None:
@@ -552,7 +552,7 @@ def test_a_recipe_makes_the_same_adapter_again_and_the_library_keeps_it(
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("resident")
+@pytest.mark.usefixtures("resident", "few_questions")
 def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Path) -> None:
     rows = "".join(f'"Give the first word.\n\nred {i} blue",red\n' for i in range(12))
     (prompts := tmp_path / "first.csv").write_text("prompt,label\n" + rows, encoding="utf-8")
@@ -650,7 +650,7 @@ def test_a_larger_base_trains_an_adapter_and_is_named(tmp_path: Path, tiny_folde
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("resident")
+@pytest.mark.usefixtures("resident", "few_questions")
 def test_corrected_answers_and_a_better_teacher_train_an_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -719,7 +719,7 @@ def test_measure_refuses_what_it_cannot_measure_before_models_load(
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("resident")
+@pytest.mark.usefixtures("resident", "few_questions")
 def test_measure_scores_trains_and_writes(tmp_path: Path) -> None:
     words = [
         "amber",
@@ -767,6 +767,7 @@ def test_measure_scores_trains_and_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("few_questions")
 def test_generate_inspect_and_chat_work_on_what_they_write(tmp_path: Path, prompts: Path) -> None:
     out = tmp_path / "adapter.zip"
     made = dnd("generate", prompts, "--out", out, "--json")
@@ -794,7 +795,7 @@ def test_generate_inspect_and_chat_work_on_what_they_write(tmp_path: Path, promp
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("resident")
+@pytest.mark.usefixtures("resident", "few_questions")
 def test_export_and_push_take_what_generate_writes(tmp_path: Path, prompts: Path, hub: Hub) -> None:
     made = tmp_path / "made.zip"
     sha256 = json.loads(dnd("generate", prompts, "--out", made, "--json").stdout)["sha256"]
