@@ -4,17 +4,20 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gguf
 import pytest
 from playwright.sync_api import expect
 
-from dnd_engine.config import EngineConfig
 from dnd_engine.library import Entry, Library
 from tests.browser.conftest import Visits
 from tests.serving import serving
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
+
+if TYPE_CHECKING:
+    from dnd_engine.engine import Engine
 
 pytestmark = [
     pytest.mark.browser,
@@ -29,8 +32,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 
 @pytest.fixture(scope="module")
-def own(library: Library) -> Iterator[tuple[str, Owner]]:
-    handle, owner = EngineHandle.of(EngineConfig()), Owner(library)
+def own(library: Library, real_engine: "Engine") -> Iterator[tuple[str, Owner]]:
+    handle, owner = EngineHandle(lambda on_progress: real_engine), Owner(library)
     with serving(handle, owner=owner) as url:
         assert handle.wait(300) is not None
         yield url, owner

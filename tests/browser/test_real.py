@@ -4,11 +4,11 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
-from dnd_engine.config import EngineConfig
 from dnd_engine.files import asset_path
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.split import split_prompt
@@ -17,12 +17,15 @@ from tests.browser.test_measure import drop_rows
 from tests.serving import serving
 from ui.engine_handle import EngineHandle
 
+if TYPE_CHECKING:
+    from dnd_engine.engine import Engine
+
 pytestmark = [pytest.mark.browser, pytest.mark.real]
 
 
 @pytest.fixture(scope="module")
-def real_handle() -> EngineHandle:
-    return EngineHandle.of(EngineConfig())
+def real_handle(real_engine: "Engine") -> EngineHandle:
+    return EngineHandle(lambda on_progress: real_engine)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,6 @@ def test_prompts_become_an_adapter_that_peft_opens(
     # The report on the shipped teacher says how such forecasts turned out.
     expect(forecasts.first).to_contain_text("adapters were right about")
     visit.picture("docs/pictures/canvas.png", 1080)
-    # Not ready yet, most likely: Synthesize waits with progress.
     visit.page.locator("#dnd-synthesize").click()
     bar = visit.page.locator("#dnd-adapter")
     expect(bar).to_contain_text("36 prompts from 3 files", timeout=300_000)
