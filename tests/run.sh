@@ -37,10 +37,11 @@ if ! $quick && ! command -v chromium >/dev/null && ! command -v google-chrome >/
 fi
 
 # One worker a core, each with one thread: all of them compute for most of the time, so that more are
-# no faster (four on two cores: 29 minutes, two: 28). At most four, as each grows to 4 GB.
+# no faster (four on two cores: 29 minutes, two: 28). At most four, as each grows to 4 GB. A file
+# stays in one of them, so that what its tests share is made once; `conftest.py` orders the files.
 cores=$(.venv/bin/python -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 workers=$((cores < 4 ? cores : 4))
-pytest=(.venv/bin/python -m pytest --numprocesses "$workers" --dist worksteal)
+pytest=(.venv/bin/python -m pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder)
 
 if $quick; then
   pytest+=(-m "not real and not browser and not slow and not soak" --hypothesis-profile quick)
