@@ -27,6 +27,7 @@ from ui.owner import Owner
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / "test-artifacts"
 TAKE_PICTURES = bool(os.environ.get("DND_UPDATE_PICTURES"))
+TAKE_SHOTS = bool(os.environ.get("DND_SHOTS"))
 DESK = ViewportSize(width=1440, height=900)
 PHONE = ViewportSize(width=390, height=844)
 _CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -280,6 +281,11 @@ class Visit:
         expect(self.page.locator("#dnd-send")).to_be_visible()
 
     def shot(self, name: str, *, full: bool = True) -> None:
+        """Photograph a state to look at, where that is asked for."""
+        if TAKE_SHOTS:
+            self.photograph(name, full=full)
+
+    def photograph(self, name: str, *, full: bool = True) -> None:
         ARTIFACTS.mkdir(exist_ok=True)
         self.page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=full)
 
@@ -340,9 +346,12 @@ Visits = Callable[..., Visit]
 
 
 @pytest.fixture
-def visits(browser: Browser, app_url: str, serve: Serve) -> Iterator[Visits]:
+def visits(
+    browser: Browser, app_url: str, serve: Serve, request: pytest.FixtureRequest
+) -> Iterator[Visits]:
     """Open visits; at the end of the test nothing may have gone wrong in any of them."""
     opened: list[Visit] = []
+    failed_before = request.session.testsfailed
 
     def visit(
         url: str = app_url,
@@ -374,7 +383,9 @@ def visits(browser: Browser, app_url: str, serve: Serve) -> Iterator[Visits]:
         return seen
 
     yield visit
-    for seen in opened:
+    for number, seen in enumerate(opened):
+        if request.session.testsfailed > failed_before and not seen.page.is_closed():
+            seen.photograph(f"failed-{request.node.name}-{number}")
         seen.page.context.close()
     for seen in opened:
         assert seen.outside == []

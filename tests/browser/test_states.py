@@ -1,6 +1,7 @@
-"""Every state the page can be in: photographed, and open to everyone, in two looks.
+"""Every state the page can be in, open to everyone, in two looks.
 
-`DND_ALL_LOOKS=1` takes the rest of them too: to look at after a change of the page.
+`DND_SHOTS=1` photographs them, and `DND_ALL_LOOKS=1` takes the other looks too: to look at after a
+change of the page.
 """
 
 # ruff: noqa: D102 - the names say it
