@@ -10,11 +10,13 @@ import logging
 import math
 import re
 import secrets
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 from filelock import Timeout
+from safetensors import SafetensorError
 
 from dnd_engine.errors import DndError, HubError, RemoteError
 from ui.text import _
@@ -22,9 +24,8 @@ from ui.text import _
 logger = logging.getLogger(__name__)
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# torch raises a plain RuntimeError for some of these, so only the words tell.
-_NO_MEMORY = ("out of memory", "not enough memory", "cannot allocate memory", "can't allocate")
-_DEVICE_LOST = ("cuda error", "device-side", "mps backend", "no longer available")
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate", "status_alloc_failed")
+"""Words of torch's errors of memory, some of which are plain RuntimeErrors."""
 LOST_DEVICE = "lost_device"
 """Attribute of a log record: whether only a new process can recover from the error."""
 _MAX_FRAMES = 12
@@ -33,8 +34,7 @@ _MAX_FRAMES = 12
 
 def fault_words(error: BaseException) -> str:
     """Describe an error in a sentence, by its type."""
-    said = str(error).lower()
-    if isinstance(error, MemoryError) or any(words in said for words in _NO_MEMORY):
+    if _no_memory(error):
         return _("The memory of the server is full. Use fewer or shorter prompts, or try later.")
     if _disk_full(error):
         return _("The disk of the server is full. Try again once there is space.")
@@ -75,13 +75,31 @@ def _refused(error: BaseException) -> BaseException | None:
     return None
 
 
+def _no_memory(error: BaseException) -> bool:
+    # Other errors than torch's may quote a visitor, so their words count for nothing.
+    if isinstance(error, RuntimeError):
+        said = str(error).lower()
+        return any(words in said for words in _NO_MEMORY)
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+
+
 def _disk_full(error: BaseException) -> bool:
     # safetensors has an error of its own, and only its words tell.
-    return getattr(error, "errno", None) in _DISK_FULL or "no space left" in str(error).lower()
+    if isinstance(error, SafetensorError):
+        return "no space left" in str(error).lower()
+    return getattr(error, "errno", None) in _DISK_FULL
 
 
 def _lost_device(error: BaseException) -> bool:
-    return any(words in str(error).lower() for words in _DEVICE_LOST)
+    """Return whether only a new process can use the graphics card again.
+
+    Only torch's own error for what the card reports counts, and no words. After the card is lost,
+    each further step of the engine raises it.
+    """
+    # Whoever raised it has imported torch; the page starts without.
+    kind = getattr(sys.modules.get("torch"), "AcceleratorError", ())
+    # It is also how some versions say that the card's memory is full.
+    return isinstance(error, kind) and not _no_memory(error)
 
 
 def report_fault(error: BaseException, doing: str) -> str:

@@ -14,6 +14,7 @@ import gradio as gr
 import httpx
 import orjson
 import pytest
+import torch
 from gradio.events import api
 from gradio_client import Client
 from hypothesis import given
@@ -75,7 +76,11 @@ def client(engine: FailingEngine) -> Iterator[Client]:
         (MemoryError(), "memory of the server is full"),
         (RuntimeError(f"CUDA out of memory. {SECRET}"), "memory of the server is full"),
         (RuntimeError(f"DefaultCPUAllocator: can't allocate memory: {SECRET}"), "memory of the"),
-        (RuntimeError(f"CUDA error: device-side assert {SECRET}"), "graphics card"),
+        (RuntimeError(f"MPS backend out of memory {SECRET}"), "memory of the server is full"),
+        (RuntimeError(f"CUDA error: CUBLAS_STATUS_ALLOC_FAILED {SECRET}"), "memory of the server"),
+        (torch.AcceleratorError(f"CUDA error: out of memory {SECRET}"), "memory of the server is"),
+        (torch.AcceleratorError(f"CUDA error: device-side assert {SECRET}"), "graphics card"),
+        (ValueError(f"out of memory, CUDA error, no space left {SECRET}"), "Something broke that"),
         (OSError(errno.ENOSPC, SECRET), "disk of the server is full"),
         (ZeroDivisionError(SECRET), "Something broke that should not have"),
         (KeyError(SECRET), "Something broke that should not have"),

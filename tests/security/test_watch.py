@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 
 from dnd_engine.cli.doctor import without_paths
 from dnd_engine.limits import ServerLimits
@@ -47,12 +48,25 @@ def test_health_says_whether_the_engine_is_there(monkeypatch: pytest.MonkeyPatch
 
 def test_a_lost_card_is_not_ready_until_another_process_starts() -> None:
     with serving(handle_of()) as url:
-        report_fault(RuntimeError("out of memory"), "a test")
+        for words in ("CUDA error: out of memory", "MPS backend out of memory"):
+            report_fault(RuntimeError(words), "a test")
+            report_fault(torch.AcceleratorError(words), "a test")
         assert httpx.get(f"{url}/health/ready").status_code == 200
-        report_fault(RuntimeError("CUDA error: device-side assert triggered"), "a test")
+        report_fault(torch.AcceleratorError("CUDA error: device-side assert triggered"), "a test")
         told = httpx.get(f"{url}/health/ready")
         assert (told.status_code, told.json()) == (503, {"status": "failed"})
         assert httpx.get(f"{url}/health/live").status_code == 200
+
+
+def test_nothing_that_a_visitor_types_says_that_the_card_is_lost() -> None:
+    """A name with the words "cuda error" did, until the server was started again."""
+    with serving(handle_of()) as url:
+        httpx.get(f"{url}/static/cuda%20error{'a' * 300}")
+        file = {"path": "/cuda error", "meta": {"_type": "gradio.FileData"}}
+        body = {"data": [file, "", "", 8, 0, 1, 0, 1, 0]}
+        called = httpx.post(f"{url}/gradio_api/call/chat", json=body).json()
+        httpx.get(f"{url}/gradio_api/call/chat/{called['event_id']}", timeout=120)
+        assert httpx.get(f"{url}/health/ready").json() == {"status": "ready"}
 
 
 def test_metrics_count_answers_faults_and_pages() -> None:
