@@ -139,6 +139,8 @@ class FixedLimits:
     """Characters of an answer in such a reply. Longer ones are cut: nothing here reads more."""
     max_reply_seconds: int = 120
     """Seconds such a reply may take."""
+    max_error_chars: int = 4_000
+    """Characters of an error that answers a call."""
     max_log_bytes: int = 8_000_000
     """Bytes of the server's log, including rotated files."""
 
@@ -168,9 +170,13 @@ class ServerLimits:
     """Seconds until a call that nobody listens to counts as left. A program listens at once, a
     person at a terminal within some seconds."""
     answers: int = 200
-    """Answers kept until somebody fetches them, of some kilobytes each."""
+    """Answers kept until somebody fetches them."""
     answers_per_visitor: int = 20
     """Answers kept per address: more than it may have calls in the queue."""
+    answers_bytes: int = 200_000_000
+    """Memory of the answers kept for all visitors."""
+    answers_per_visitor_bytes: int = 20_000_000
+    """Memory of the answers kept per address. Most have some kilobytes."""
     answer_seconds: int = 300
     """Seconds an answer is kept until somebody fetches it."""
     request_bytes: int = 32_000_000

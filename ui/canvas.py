@@ -202,7 +202,8 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
             return Arrangement()
         # A program can send any amount, whatever the script allows.
         if max(len(payload.buckets), len(payload.cards)) > FIXED.max_canvas_parts:
-            raise gr.Error(_("This canvas holds more than it can. Reload the page."))
+            words = _("This canvas holds more than it can. Reload the page.")
+            raise gr.Error(words, print_exception=False)
         cards = {card.id: _validated(card) for card in payload.cards}
         return Arrangement(
             tuple(

@@ -19,6 +19,8 @@ from filelock import Timeout
 from safetensors import SafetensorError
 
 from dnd_engine.errors import DndError, HubError, RemoteError
+from dnd_engine.limits import FIXED
+from dnd_engine.prompts.words import shorten
 from ui.text import _
 
 logger = logging.getLogger(__name__)
@@ -165,6 +167,21 @@ def _names_a_web_file(value: Any) -> bool:
     return is_address or any(map(_names_a_web_file, value.values()))
 
 
+def _name_of(block_fn: Any) -> str:
+    """Return the name of an event for messages."""
+    return str(block_fn.api_name or block_fn.name)
+
+
+def _unfit(block_fn: Any) -> gr.Error:
+    """Return the refusal of a call with a value that its event cannot take."""
+    words = _(
+        "`{name}` got a value that does not fit. Reload the page, or see docs/api.md for calls "
+        "that work.",
+        name=_name_of(block_fn),
+    )
+    return gr.Error(words, print_exception=False)
+
+
 class GuardedBlocks(gr.Blocks):
     """Blocks that never show or print the message of an unexpected error."""
 
@@ -176,14 +193,27 @@ class GuardedBlocks(gr.Blocks):
         """
         wanted = len(block_fn.inputs)
         if len(inputs) < wanted:
-            name = block_fn.api_name or block_fn.name
             words = _(
                 "`{name}` expects {wanted} value(s), got {got}. docs/api.md shows calls that work.",
-                name=name,
+                name=_name_of(block_fn),
                 wanted=wanted,
                 got=len(inputs),
             )
             raise gr.Error(words, print_exception=False)
+
+    async def preprocess_data(self, block_fn: Any, *args: Any, **kwargs: Any) -> Any:
+        """Read the values of a call; see `gr.Blocks.preprocess_data`.
+
+        Raises:
+            gr.Error: If a value does not fit.
+        """
+        try:
+            return await super().preprocess_data(block_fn, *args, **kwargs)
+        except gr.Error as error:
+            # Ours are not printed. Gradio's are, and quote the value, whatever its size.
+            if not error.print_exception:
+                raise
+            raise _unfit(block_fn) from None
 
     async def process_api(
         self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any
@@ -201,7 +231,9 @@ class GuardedBlocks(gr.Blocks):
                 raise gr.Error(words, print_exception=False)
             return await super().process_api(block_fn, _writable(inputs), *args, **kwargs)
         except gr.Error as error:
-            error.print_exception = False  # it quotes the invalid value
+            error.print_exception = False  # the log has only places
+            # A message of ours may quote a name or a file, and nobody need fetch the answer.
+            error.message = shorten(error.message, FIXED.max_error_chars)
             raise
         except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
             raise

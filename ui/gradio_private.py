@@ -6,10 +6,11 @@ import secrets
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -151,6 +152,8 @@ class _Call:
     turn: int
     came: float
     ended: float | None = None
+    num_bytes: int = 0
+    """Memory of its messages, roughly."""
 
 
 @dataclass(slots=True)
@@ -274,11 +277,23 @@ class Calls:
                     self._drop(event_id)
                 else:
                     answers[call.visitor].append(event_id)
+        limits = self._limits
         for mine in answers.values():
-            while len(mine) > self._limits.answers_per_visitor:
+            while (
+                self._share(mine, limits.answers_per_visitor, limits.answers_per_visitor_bytes) > 1
+            ):
                 self._drop(mine.pop(0))
-        while sum(map(len, answers.values())) > self._limits.answers:
-            self._drop(max(answers.values(), key=len).pop(0))
+
+        def share(event_ids: Iterable[str]) -> float:
+            return self._share([*event_ids], limits.answers, limits.answers_bytes)
+
+        while share(chain(*answers.values())) > 1:
+            self._drop(max(answers.values(), key=share).pop(0))
+
+    def _share(self, event_ids: Sequence[str], most: int, most_bytes: int) -> float:
+        """Return how much answers take of a limit on their number or memory, whichever is more."""
+        held = sum(self._calls[event_id].num_bytes for event_id in event_ids)
+        return max(len(event_ids) / most, held / most_bytes)
 
     def _sweep_sessions(self) -> None:
         now = self._clock()
@@ -346,6 +361,8 @@ class Calls:
     def _send_if_kept(self, event: Event, event_message: Any) -> None:
         # Where Gradio raises, its queue stops for everybody.
         if event.session_hash in self._queue.pending_messages_per_session:
+            if (call := self._calls.get(event._id)) is not None:
+                call.num_bytes += _num_bytes(getattr(event_message, "output", None))
             self._send(event, event_message)
 
     def _refuse_beyond_limits(self, body: Any, request: Any, visitor: str) -> None:
@@ -445,6 +462,15 @@ class Calls:
         for message in [messages.get_nowait() for _one in range(messages.qsize())]:
             if message.event_id != event_id:
                 messages.put_nowait(message)
+
+
+def _num_bytes(value: Any) -> int:
+    """Return roughly the memory of what a message says."""
+    if isinstance(value, dict):
+        return sum(map(_num_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_num_bytes, value))
+    return sys.getsizeof(value)
 
 
 def _by_page(request: Any) -> bool:

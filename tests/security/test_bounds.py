@@ -281,6 +281,17 @@ def test_answers_that_nobody_fetches_are_few_and_go_soon(calls: list[Calls]) -> 
         assert not calls[0]._calls
 
 
+@pytest.mark.parametrize("limit", ["answers_bytes", "answers_per_visitor_bytes"])
+def test_answers_that_nobody_fetches_are_small_together(limit: str, calls: list[Calls]) -> None:
+    with (
+        serving(handle_of(), server=ServerLimits.of([f"{limit}=1"])) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        path = post_chat(client, 1)
+        until(lambda: not calls[0]._calls)
+        assert "event: error" in client.get(path).text
+
+
 def test_one_session_keeps_few_answers_too(calls: list[Calls]) -> None:
     few = ServerLimits(answers_per_visitor=2)
     with (

@@ -30,7 +30,7 @@ from dnd_engine.errors import DndError, ExportError, HubError, RemoteError
 from dnd_engine.export.place import exported_aside
 from dnd_engine.export.registry import export_target
 from dnd_engine.library import Library
-from dnd_engine.limits import PromptLimits, ServerLimits
+from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
 from dnd_engine.lora.adapter import write_files
 from tests.disks import full_at
 from tests.serving import serving
@@ -134,6 +134,22 @@ def test_a_call_with_too_few_values_is_told_so_and_quotes_none(client: Client) -
     assert SECRET not in answer
 
 
+def test_a_value_that_is_no_choice_is_refused_and_not_quoted(client: Client) -> None:
+    """Gradio quoted it with its type: a body of 30 MB became an answer of 25 MB."""
+    config = httpx.get(f"{client.src}config").json()
+    (chosen,) = (
+        part["id"] for part in config["components"] if part["props"].get("elem_id") == "dnd-kept"
+    )
+    event = next(e for e in config["dependencies"] if chosen in e["inputs"])
+    data = [SECRET if part == chosen else None for part in event["inputs"]]
+    call = {"data": data, "fn_index": event["id"], "session_hash": "choice"}
+    httpx.post(f"{client.src}gradio_api/queue/join", json=call).raise_for_status()
+    answer = httpx.get(f"{client.src}gradio_api/queue/data?session_hash=choice", timeout=120).text
+    assert "got a value that does not fit. Reload the page" in answer
+    assert SECRET not in answer
+    assert "<class" not in answer
+
+
 def test_a_fault_in_a_route_is_a_sentence_with_a_reference_too(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -187,6 +203,19 @@ def test_whatever_a_client_sends_can_be_sent_back(echoing: gr.Blocks, value: Any
     (event,) = echoing.fns.values()
     (back,) = asyncio.run(echoing.process_api(event, [value]))["data"]
     orjson.dumps(back)
+
+
+def test_an_error_that_answers_a_call_is_short() -> None:
+    def fail() -> None:
+        raise gr.Error("x" * 100_000)
+
+    demo = GuardedBlocks()
+    with demo:
+        api(fail)
+    (event,) = demo.fns.values()
+    with pytest.raises(gr.Error) as raised:
+        asyncio.run(demo.process_api(event, []))
+    assert len(raised.value.message) == FIXED.max_error_chars
 
 
 class WritingEngine(FakeEngine):
