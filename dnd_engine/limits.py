@@ -182,6 +182,13 @@ class ServerLimits:
     request_bytes: int = 32_000_000
     """Body of a request that is not an upload. A call may carry as many prompts as files may
     hold."""
+    bodies_bytes: int = 256_000_000
+    """Bodies of such requests that are in memory: those that arrive, and those of calls that wait
+    or run. The first 64 kB of each do not count."""
+    bodies_per_visitor_bytes: int = 64_000_000
+    """The same per address: two of the largest."""
+    body_seconds: int = 120
+    """Seconds until such a body has arrived: the largest at two megabits a second."""
     upload_bytes: int = 64_000_000
     """One uploaded file: an adapter of r 32 for a base of 0.5 B parameters. Prompt files have a
     smaller limit."""

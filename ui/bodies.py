@@ -1,5 +1,7 @@
-"""Limits on request bodies while they arrive: size, structure and number of files."""
+"""Limits on request bodies: size, structure and number of files, memory of all, and time."""
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from python_multipart.multipart import parse_options_header
@@ -9,6 +11,11 @@ from dnd_engine.limits import FIXED
 
 MIN_CHARGED = 64_000
 """Minimum bytes charged per uploaded file: small files take more disk space than their size."""
+_FREE = 64_000
+"""Bytes of each body that count for nothing, so that small requests pass while others are large.
+The server buffers that much of any request."""
+HELD = "dnd.held"
+"""Key of a request's `HeldBytes` in its scope."""
 
 
 class ChargedFiles:
@@ -39,8 +46,61 @@ class ChargedFiles:
         return True
 
 
+class Memory:
+    """Bytes of bodies in memory, by visitor. Not thread-safe: for the server's event loop.
+
+    Args:
+        most_each: Maximum per visitor.
+        most: Maximum of all visitors.
+    """
+
+    def __init__(self, most_each: int, most: int) -> None:
+        self._most_each, self._most = most_each, most
+        self._held: Counter[str] = Counter()
+
+    def take(self, visitor: str, num_bytes: int) -> bool:
+        """Count bytes and return True, or count nothing and return False."""
+        mine, total = self._held[visitor] + num_bytes, self._held.total() + num_bytes
+        if mine > self._most_each or total > self._most:
+            return False
+        self._held[visitor] = mine
+        return True
+
+    def give_back(self, visitor: str, num_bytes: int) -> None:
+        """Count bytes no longer."""
+        self._held[visitor] -= num_bytes
+        self._held += Counter()  # drop entries of 0
+
+
+class HeldBytes:
+    """The bytes of one body, which count until it is released.
+
+    Args:
+        memory: Memory that they take.
+        visitor: Who sent them.
+    """
+
+    def __init__(self, memory: Memory, visitor: str) -> None:
+        self._memory, self._visitor, self._num_bytes = memory, visitor, 0
+        self.is_handed_over = False
+        """Whether a call in the queue keeps the body when its request ends."""
+
+    def grow(self, num_bytes: int) -> bool:
+        """Count a body that has this many bytes by now; return False if there is no room."""
+        more = max(0, num_bytes - _FREE) - self._num_bytes
+        if more > 0 and not self._memory.take(self._visitor, more):
+            return False
+        self._num_bytes += max(0, more)
+        return True
+
+    def release(self) -> None:
+        """Count nothing any more."""
+        self._memory.give_back(self._visitor, self._num_bytes)
+        self._num_bytes = 0
+
+
 class BoundedBody:
-    """A body that is cut off at its limit, as if the client had disconnected.
+    """A body that is cut off at its limits, as if the client had disconnected.
 
     An empty list is two bytes of JSON but takes 64 in memory, so limiting bytes is not enough:
     brackets and commas are counted too, including those in strings.
@@ -48,11 +108,21 @@ class BoundedBody:
     Args:
         receive: ASGI `receive` of the whole body.
         most: Maximum bytes.
+        held: Counter of its bytes in memory. An upload takes none: it is written to disk.
+        seconds: Maximum time until it has arrived; not for an upload, which may be large.
         files: Counter of its files; None for a body that is not an upload.
     """
 
-    def __init__(self, receive: Receive, most: int, files: ChargedFiles | None = None) -> None:
-        self._receive, self._files = receive, files
+    def __init__(
+        self,
+        receive: Receive,
+        most: int,
+        held: HeldBytes,
+        seconds: float,
+        files: ChargedFiles | None = None,
+    ) -> None:
+        self._receive, self._held, self._files = receive, held, files
+        self._due = None if files else asyncio.get_running_loop().time() + seconds
         self._taken = self._brackets = self._commas = 0
         self.most = most
         self.too_large = False
@@ -60,15 +130,26 @@ class BoundedBody:
         """Whether an upload had more files than could be charged."""
         self.too_fine = False
         """Whether JSON had too many lists, objects or items."""
+        self.too_slow = False
+        self.without_room = False
+        """Whether its bytes found no room in memory beside those of other bodies."""
 
     async def receive(self) -> Message:
-        """Return the next chunk, or a disconnect at the limit."""
-        message = await self._receive()
+        """Return the next chunk, or a disconnect at a limit."""
+        try:
+            async with asyncio.timeout_at(self._due):
+                message = await self._receive()
+        except TimeoutError:
+            self.too_slow = True
+            return {"type": "http.disconnect"}
+        if not message.get("more_body"):
+            self._due = None  # what follows is the wait for a disconnect
         data = message.get("body", b"")
         self._taken += len(data)
         self.too_large = self._taken > self.most
         if self._files is None:
             self._count_parts(data)
+            self.without_room = not self._held.grow(self._taken)
         elif not self.too_many:
             self.too_many = not self._files.take(data)
         return {"type": "http.disconnect"} if self.is_cut else message
@@ -76,7 +157,7 @@ class BoundedBody:
     @property
     def is_cut(self) -> bool:
         """Return whether the body was cut off."""
-        return self.too_large or self.too_many or self.too_fine
+        return any((self.too_large, self.too_many, self.too_fine, self.too_slow, self.without_room))
 
     def _count_parts(self, data: bytes) -> None:
         self._brackets += data.count(b"[") + data.count(b"{")

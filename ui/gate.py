@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dnd_engine.limits import FIXED, ServerLimits
 from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, log_numbers
-from ui.bodies import MIN_CHARGED, BoundedBody, ChargedFiles
+from ui.bodies import HELD, MIN_CHARGED, BoundedBody, ChargedFiles, HeldBytes, Memory
 from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
 from ui.gradio_private import (
@@ -136,6 +136,7 @@ class Gate:
         self._uploads = SlidingSum(
             limits.upload_seconds, limits.uploads_per_visitor_bytes, limits.uploads_bytes
         )
+        self._bodies = Memory(limits.bodies_per_visitor_bytes, limits.bodies_bytes)
         self._logins = SlidingSum(60, limits.logins_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,7 +181,9 @@ class Gate:
 
     async def _pass_on(self, request: Request, receive: Receive, send: Send) -> None:
         scope, path = request.scope, _path(request)
-        body = BoundedBody(receive, self._most_bytes(path), self._files(request, path))
+        held = scope[HELD] = HeldBytes(self._bodies, sender_of(request))
+        most, files = self._most_bytes(path), self._files(request, path)
+        body = BoundedBody(receive, most, held, self._limits.body_seconds, files)
         outcome = _Answer(send, body)
         try:
             await self._to_gradio(request, body.receive, outcome.send)
@@ -197,6 +200,8 @@ class Gate:
                 await refusal(scope, receive, send)
             return
         finally:
+            if not held.is_handed_over:
+                held.release()
             if path.startswith(_UPLOAD) and (upload := request.query_params.get("upload_id")):
                 asyncio.get_running_loop().call_later(_FORGET_SECONDS, forget_upload, upload)
         with speaking(language_of(request)):
@@ -237,6 +242,18 @@ class Gate:
                     commas=FIXED.max_json_commas,
                 ),
             )
+        if body.without_room:
+            return _refuse(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                _("Too many large requests at once. Wait for the others to end, and try again."),
+            )
+        if body.too_slow:
+            words = _(
+                "The request did not arrive within {number} seconds. Send the prompts in several "
+                "calls, or as files.",
+                number=self._limits.body_seconds,
+            )
+            return _refuse(HTTPStatus.REQUEST_TIMEOUT, words)
         return _too_large(body.most) if body.too_large else None
 
     def _files(self, request: Request, path: str) -> ChargedFiles | None:

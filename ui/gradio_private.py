@@ -27,6 +27,7 @@ from gradio.state_holder import SessionState, StateHolder
 from gradio.utils import error_payload
 
 from dnd_engine.limits import ServerLimits
+from ui.bodies import HELD, HeldBytes
 from ui.faults import report_fault
 from ui.language import language_of
 from ui.text import _, speaking
@@ -151,9 +152,16 @@ class _Call:
     visitor: str
     turn: int
     came: float
+    held: HeldBytes | None
+    """Bytes of its body."""
     ended: float | None = None
     num_bytes: int = 0
     """Memory of its messages, roughly."""
+
+    def release(self) -> None:
+        """Count the bytes of its body no longer."""
+        if self.held is not None:
+            self.held.release()
 
 
 @dataclass(slots=True)
@@ -264,6 +272,8 @@ class Calls:
         for event_id, call in list(self._calls.items()):
             event = self._queue.event_ids_to_events.get(event_id)
             is_attended = self._listeners[call.session] > 0
+            if event is None:
+                call.release()
             if event is not None:
                 # Gradio's own client listens for MCP clients that left, so those count as well.
                 late = not is_attended and now - call.came > self._limits.unattended_seconds
@@ -330,6 +340,7 @@ class Calls:
         visitor = sender_of(request)
         with speaking(language_of(request)):
             self._refuse_beyond_limits(body, request, visitor)
+        _slim(body, request, self._demo.fns[body.fn_index].collects_event_data)
         # Gradio names the others by their only call, whose answer is fetched once.
         is_named = bool(body.session_hash)
         self._num_arriving += 1
@@ -422,7 +433,10 @@ class Calls:
         begun = max((call.turn for call in self._of(running)), default=first)
         mine = self._of((*running, *lane.queue), visitor)
         turn = max(begun, max((call.turn for call in mine), default=-1) + 1)
-        self._calls[event._id] = _Call(event.session_hash, visitor, turn, self._clock())
+        held: HeldBytes | None = event.request.scope.get(HELD)
+        if held is not None:
+            held.is_handed_over = True
+        self._calls[event._id] = _Call(event.session_hash, visitor, turn, self._clock(), held)
         before = list(lane.queue)
         lane.queue.sort(key=lambda one: self._calls[one._id].turn if one._id in self._calls else 0)
         if lane.queue != before:
@@ -455,6 +469,7 @@ class Calls:
     def _drop(self, event_id: str) -> None:
         """Forget a call with the messages that nobody fetched."""
         call = self._calls.pop(event_id)
+        call.release()
         self._queue.pending_event_ids_session.get(call.session, set()).discard(event_id)
         messages = self._queue.pending_messages_per_session.get(call.session)
         if messages is None:
@@ -462,6 +477,15 @@ class Calls:
         for message in [messages.get_nowait() for _one in range(messages.qsize())]:
             if message.event_id != event_id:
                 messages.put_nowait(message)
+
+
+def _slim(body: Any, request: Any, reads_event_data: bool) -> None:
+    """Drop what nobody reads of a call, which Gradio keeps until the call ends."""
+    if not reads_event_data:
+        body.event_data = None
+    # The body as bytes, and as JSON.
+    for copy in ("_body", "_json"):
+        vars(request).pop(copy, None)
 
 
 def _num_bytes(value: Any) -> int:

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 import httpx
@@ -475,6 +478,94 @@ def test_a_stream_may_open_after_all_answers_came(calls: list[Calls]) -> None:
         assert 'session_not_found":true' not in answer
         pass_time(calls, 31)
         until(lambda: not queue.pending_messages_per_session)
+
+
+# ------------------------------------------------------------------------------ bodies
+
+
+ROOMY = ServerLimits(bodies_per_visitor_bytes=300_000, bodies_bytes=500_000)
+"""Room for one body of 200 kB per address, and for two in all."""
+LONG = {"data": [*CHAT, "x" * 264_000]}
+
+
+def ask_long(client: httpx.Client, address: int) -> int:
+    """Ask with a body of 200 kB that count; return the status."""
+    headers = {"x-forwarded-for": f"203.0.113.{address}"}
+    return client.post("/gradio_api/call/chat", json=LONG, headers=headers).status_code
+
+
+@contextmanager
+def withheld(url: str, size: int) -> Iterator[socket.socket]:
+    """Send a body except for its last byte."""
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname, place.port)) as sender:
+        head = f"POST /gradio_api/queue/join HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n"
+        sender.sendall(head.encode() + b" " * (size - 1))
+        yield sender
+
+
+def test_bodies_that_do_not_end_leave_room_for_others(calls: list[Calls]) -> None:
+    """Thirty of 31 MB held a gigabyte for as long as their senders liked."""
+    with (
+        serving(handle_of(), server=ROOMY) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        home = {"x-forwarded-for": "127.0.0.1"}
+        with withheld(url, 264_000):
+            answer = httpx.Response(200)
+
+            def is_refused() -> bool:
+                nonlocal answer
+                path = "/gradio_api/queue/join"
+                answer = client.post(path, content=b" " * 264_000, headers=home)
+                return answer.status_code == 429
+
+            until(is_refused)
+            assert "Too many large requests at once" in answer.json()["detail"]
+            assert ask_long(client, 1) == 200
+            small = client.post("/gradio_api/call/chat", json={"data": [*CHAT]}, headers=home)
+            assert small.status_code == 200
+        until(lambda: not is_refused())
+
+
+def test_a_body_has_a_time_to_arrive_in() -> None:
+    with (
+        serving(handle_of(), server=ServerLimits(body_seconds=1)) as url,
+        withheld(url, 1_000) as sender,
+    ):
+        sender.settimeout(60)
+        answer = sender.recv(10_000).decode()
+        assert answer.startswith("HTTP/1.1 408")
+        assert "did not arrive within 1 seconds" in answer + sender.recv(10_000).decode()
+
+
+def test_the_bodies_of_calls_count_until_these_end(calls: list[Calls]) -> None:
+    engine = FakeEngine()
+    with (
+        serving(handle_of(engine), server=ROOMY) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        with engine.pace.held("chat"):
+            asked = [ask_long(client, address) for address in (1, 1, 2, 3)]
+            assert asked == [200, 429, 200, 429]
+        until(lambda: ask_long(client, 1) == 200)
+
+
+def test_a_call_keeps_nothing_that_nobody_reads(calls: list[Calls]) -> None:
+    engine = FakeEngine()
+    with (
+        serving(handle_of(engine)) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+        engine.pace.held("chat"),
+    ):
+        chat = event_named(client, "chat")
+        body = {"data": [*CHAT], "fn_index": chat, "session_hash": "a", "event_data": ["junk"]}
+        assert client.post("/gradio_api/queue/join", json=body).status_code == 200
+        (event,) = calls[0]._queue.event_ids_to_events.values()
+        assert event.data is not None
+        assert event.data.data == [*CHAT]
+        assert event.data.event_data is None
+        assert not vars(event.request).keys() & {"_body", "_json"}
 
 
 # ------------------------------------------------------------------------------ pages
