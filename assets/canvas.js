@@ -322,6 +322,7 @@ async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) 
   const total = files.length + folders.length;
   showErrors(faults, total);
   render();
+  if (uploads.length && !faults.length) reveal(`[data-card="${uploads[0][0].id}"]`);
   await Promise.all(uploads.map(async ([card, file]) => {
     try {
       const { path, url } = await upload(file);
@@ -377,6 +378,13 @@ function showErrors(faults, total) {
     list.append(item);
   }
   box.append(head, close, list);
+  reveal(".dnd-errors");
+}
+
+// Files may be let go far from the canvas, or on another tab, which opens with the next frame. What is
+// in view already stays where it is.
+function reveal(selector) {
+  requestAnimationFrame(() => $(selector)?.scrollIntoView({ block: "nearest" }));
 }
 
 // ---------------------------------------------------------------- Python -> canvas

@@ -111,7 +111,7 @@ function showAnswers() {
   for (const node of nodes) node.scrollIntoView({ block: "nearest" });
 }
 
-for (const input of ["wheel", "touchmove", "pointerdown", "keydown"])
+for (const input of ["wheel", "touchmove", "pointerdown", "keydown", "drop"])
   document.addEventListener(input, () => {
     keeps = false;
     judged = Boolean(verdict());

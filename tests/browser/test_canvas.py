@@ -88,6 +88,25 @@ def test_a_file_dropped_anywhere_lands_in_the_bucket_in_use(
     expect(visit.card("late.txt")).to_be_visible()
 
 
+def test_what_became_of_a_file_dropped_below_the_canvas_is_scrolled_to(
+    visits: Visits, write: Write
+) -> None:
+    visit = visits(size={"width": 1440, "height": 600})
+    visit.add_first(write("a.txt", LINES))
+    visit.synthesize()
+    visit.drop_on(
+        visit.page.locator("footer").first,
+        [write("late.txt", LINES)],
+        visit.page.locator(".dnd-canvas"),
+    )
+    expect(visit.ready("late.txt")).to_be_in_viewport(ratio=0.9)
+    visit.page.locator(".dnd-footer").scroll_into_view_if_needed()
+    expect(visit.card("late.txt")).not_to_be_in_viewport()
+    photo = write("photo.png", "no prompts")
+    visit.drop_on(visit.page.locator("footer").first, [photo], visit.bucket("a"))
+    expect(visit.page.locator(".dnd-errors")).to_be_in_viewport(ratio=0.9)
+
+
 def test_a_file_dropped_on_another_tab_opens_the_workbench(visit: Visit, write: Write) -> None:
     visit.page.get_by_role("tab", name="Library").click()
     expect(visit.page.locator(".dnd-zone")).to_be_hidden()
