@@ -700,9 +700,9 @@ def test_checks_tell_whether_other_questions_are_left_alone(
 @pytest.mark.parametrize(
     ("after", "title", "counted", "doubt"),
     [
-        (18, "Other answers stay right", "18 of 24, base 20", False),
-        (15, "Gets a few more questions wrong", "9 of 24, base 4", False),
-        (14, "Gets other questions wrong", "10 of 24, base 4", True),
+        (18, "Other answers stay right", "18 of 24 right, base 20", False),
+        (15, "Gets a few more questions wrong", "15 of 24 right, base 20", False),
+        (14, "Gets other questions wrong", "14 of 24 right, base 20", True),
     ],
 )
 def test_checks_tell_whether_unrelated_answers_stay_right(

@@ -110,11 +110,11 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     "costs_skills": (
         N_("Gets a few more questions wrong"),
-        N_("Wrong answers to sums, plurals and facts that your task has nothing to do with."),
+        N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "loses_skills": (
         N_("Gets other questions wrong"),
-        N_("Wrong answers to sums, plurals and facts that your task has nothing to do with."),
+        N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
     ),
     "unlike": (
         N_("Far from the generator's training"),
@@ -209,7 +209,7 @@ class CheckLine:
 
     name: str
     value: str
-    """Count of what the title says; other numbers are in the evidence."""
+    """Count of what the title says, or of right answers; other numbers are in the evidence."""
     mark: Literal["check", "info", "warn"]
 
     @property
@@ -294,10 +294,12 @@ def _style(ordinary: "Ordinary") -> CheckLine:
 
 def _skills(skills: "Skills") -> CheckLine:
     """Judge the share of right answers that are left."""
-    total, after, before = skills.num_questions, skills.after, skills.before
-    if not skills.all_kept:
-        after, before = total - after, total - before
-    value = _("{after} of {number}, base {before}", after=after, number=total, before=before)
+    value = _(
+        "{after} of {number} right, base {before}",
+        after=skills.after,
+        number=skills.num_questions,
+        before=skills.before,
+    )
     if skills.all_kept:
         return CheckLine("keeps_skills", value, "check")
     if skills.enough:
