@@ -476,6 +476,22 @@ def test_the_tally_keeps_pairs_apart_and_says_when_votes_are_few() -> None:
 # Kept
 
 
+def test_a_conversation_to_read_names_the_adapter_and_the_added_instruction(
+    on: Handlers, make: Make, chat: Chat
+) -> None:
+    session = Session()
+    make(session)
+    assert session.made is not None
+    session.told_with = "Answer yes or no."
+    chat(session, "Is it late?", "told")
+    kept = chat(session, "Answer in French.\n\nIs it early?", "told")
+    first, second = Path(kept["keep_markdown"].value["path"]).read_text().split("## Question")[1:]
+    assert "Instruction for the base model:\n\n> Answer yes or no.\n" in first
+    assert "Answer yes or no." not in second  # it has one of its own
+    assert f"### `{session.made.adapter.name} {session.made.key[:8]} " in first
+    assert "### `base " in first
+
+
 def test_conversation_and_votes_are_kept_as_files_of_the_visit(
     on: Handlers, make: Make, chat: Chat, request_here: gr.Request
 ) -> None:

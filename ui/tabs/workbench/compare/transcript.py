@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ui.state import Answer, Turn
+from ui.tabs.workbench.compare.sent import sent
 from ui.tabs.workbench.compare.view import label_words, mode_words
 from ui.tabs.workbench.compare.votes_view import VOTE_WORDS
 from ui.text import _, number
@@ -80,17 +81,31 @@ def _markdown(turn: Turn) -> str:
         parts.append(f"{_('System prompt')}:\n\n{_quoted(turn.system)}\n")
     if turn.mode != "written":
         parts.append(f"{_('What is sent')}: {mode_words(turn.mode).lower()}.\n")
+    if (
+        turn.mode == "told"
+        and sent(turn.question, "told", "left", turn.instruction) != turn.question
+    ):
+        parts.append(f"{_('Instruction for the base model')}:\n\n{_quoted(turn.instruction)}\n")
     for side in turn.sides.values():
         if side.reply is not None:
-            parts.append(f"### `{label_words(side)}`\n\n{_quoted(side.reply.text)}\n")
+            parts.append(f"### `{_model(side)}`\n\n{_quoted(side.reply.text)}\n")
             if side.strength is not None:
                 parts.append(f"{_('Strength')}: {number(side.strength, '.2f')}.\n")
     if turn.vote:
         # A tie, or two bad answers, names no side.
         better = {"left": turn.left, "right": turn.right}.get(turn.vote)
-        words = _(VOTE_WORDS[turn.vote]) if better is None else f"`{label_words(better)}`"
+        words = _(VOTE_WORDS[turn.vote]) if better is None else f"`{_model(better)}`"
         parts.append(f"{_('Better, judged blind')}: {words}.\n")
     return "\n".join(parts)
+
+
+def _model(answer: Answer) -> str:
+    """Name a model with its hash, because adapters may share a name."""
+    words = label_words(answer)
+    if answer.made is None:
+        return words
+    # The name may be a stranger's, and must not end the code that it is set in.
+    return f"{' '.join(answer.made.adapter.name.replace('`', '').split())} {words}"
 
 
 def _settings(turn: Turn) -> str:
