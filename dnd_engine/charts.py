@@ -44,9 +44,7 @@ STYLE = """
 .dnd-chart path, .dnd-chart line { fill: none; vector-effect: non-scaling-stroke; }
 .dnd-chart .line { stroke-width: 1.75; stroke-linejoin: round; }
 .dnd-chart .thin { stroke-width: 1; }
-.dnd-chart .thick { stroke-width: 6; opacity: 0.5; }
 .dnd-chart .whisker { opacity: 0.55; }
-.dnd-chart .dots { opacity: 0.6; }
 .dnd-chart .band { opacity: 0.6; fill: var(--dnd-line); }
 .dnd-chart .band.is-own { fill: var(--dnd-accent-soft); opacity: 1; }
 .dnd-chart :is(path, line, circle):is(.is-own, .is-also) { stroke: var(--dnd-accent); }
@@ -161,8 +159,8 @@ class Line:
     look: Look
     label: str = ""
     """Label at the right end; may be empty."""
-    style: Literal["line", "marked", "thin", "dots"] = "line"
-    """`marked` adds a mark per point if there are few; `dots` draws only marks."""
+    style: Literal["line", "marked", "thin"] = "line"
+    """`marked` adds a mark per point if there are few."""
     whiskers: Sequence[tuple[float, float]] = ()
     """Low and high end of each point's interval."""
 
@@ -186,7 +184,6 @@ class Row:
     value: str
     look: Look
     bar: tuple[float, float] | None = None
-    thick: tuple[float, float] | None = None
     marks: Sequence[tuple[float, Look]] = ()
     strong: bool = False
     told: str = ""
@@ -254,14 +251,13 @@ def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -
             if row.strong and row.look == "own"
             else ""
         ]
-        for bar, kind in ((row.bar, "line"), (row.thick, "thick")):
-            if bar is not None:
-                x1, x2 = (_percent(scale.place(value)) for value in bar)
-                marks.append(
-                    # Dashes tell lines of a line chart apart; a bar is solid whatever its look.
-                    f"<line class='{kind} is-{row.look}' style='stroke-dasharray:none' x1='{x1}' "
-                    f"x2='{x2}' y1='{middle}' y2='{middle}'/>"
-                )
+        if row.bar is not None:
+            x1, x2 = (_percent(scale.place(value)) for value in row.bar)
+            marks.append(
+                # Dashes tell lines of a line chart apart; a bar is solid whatever its look.
+                f"<line class='line is-{row.look}' style='stroke-dasharray:none' x1='{x1}' "
+                f"x2='{x2}' y1='{middle}' y2='{middle}'/>"
+            )
         marks += [_mark(look, scale.place(at), middle) for at, look in row.marks]
         parts.append(
             # Text is placed by its baseline: 4 pixels lower, it is centred.
@@ -313,9 +309,8 @@ def line_chart(
             f"{escape(y.label(tick))}</text>"
         )
     for line in lines:
-        # A path alone may lose points: each mark and each whisker is a number of its own.
-        is_path = line.style != "dots" and not line.whiskers
-        points = _thinned(line.points) if is_path else line.points
+        # A path alone may lose points: each whisker is a number of its own.
+        points = line.points if line.whiskers else _thinned(line.points)
         at = [(x.place(a), y.place(b)) for a, b in points]
         # No whiskers at all are fine; too few are a mistake.
         for (share, _), whisker in zip(at, line.whiskers, strict=bool(line.whiskers)):
@@ -324,7 +319,7 @@ def line_chart(
                 f"<line class='whisker is-{line.look}' x1='{_percent(share)}' "
                 f"x2='{_percent(share)}' y1='{low:.2f}' y2='{high:.2f}'/>"
             )
-        if line.style != "dots" and len(at) > 1:
+        if len(at) > 1:
             # A path takes no percentages, so it is 1,000 wide here, and stretched to fit.
             path = "L".join(f"{1000 * a:.1f} {_HEIGHT * (1 - b):.2f}" for a, b in at)
             thin = " thin" if line.style == "thin" else ""
@@ -334,15 +329,9 @@ def line_chart(
                 f"<path class='line{thin} is-{line.look}' d='M{path}'/></svg>"
             )
         # A single point draws no line.
-        if (
-            line.style == "dots"
-            or len(at) == 1
-            or (line.style == "marked" and len(at) <= _MAX_MARKS)
-        ):
-            kind = "<g class='dots'>" if line.style == "dots" else "<g>"
-            parts.append(
-                kind + "".join(_mark(line.look, a, _HEIGHT * (1 - b)) for a, b in at) + "</g>"
-            )
+        if len(at) == 1 or (line.style == "marked" and len(at) <= _MAX_MARKS):
+            marks = "".join(_mark(line.look, a, _HEIGHT * (1 - b)) for a, b in at)
+            parts.append(f"<g>{marks}</g>")
         if line.label and at:
             ends.append((at[-1][1], line))
     for place, line in apart(ends, _LINE / _HEIGHT):
