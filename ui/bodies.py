@@ -46,7 +46,7 @@ class ChargedFiles:
         return True
 
 
-class Memory:
+class BodyMemory:
     """Bytes of bodies in memory, by visitor. Not thread-safe: for the server's event loop.
 
     Args:
@@ -80,7 +80,7 @@ class HeldBytes:
         visitor: Who sent them.
     """
 
-    def __init__(self, memory: Memory, visitor: str) -> None:
+    def __init__(self, memory: BodyMemory, visitor: str) -> None:
         self._memory, self._visitor, self._num_bytes = memory, visitor, 0
         self.is_handed_over = False
         """Whether a call in the queue keeps the body when its request ends."""
@@ -149,7 +149,8 @@ class BoundedBody:
         self.too_large = self._taken > self.most
         if self._files is None:
             self._count_parts(data)
-            self.without_room = not self._held.grow(self._taken)
+            # For good, even if another body ends while this one is being refused.
+            self.without_room |= not self._held.grow(self._taken)
         elif not self.too_many:
             self.too_many = not self._files.take(data)
         return {"type": "http.disconnect"} if self.is_cut else message

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dnd_engine.limits import FIXED, ServerLimits
 from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, log_numbers
-from ui.bodies import HELD, MIN_CHARGED, BoundedBody, ChargedFiles, HeldBytes, Memory
+from ui.bodies import HELD, MIN_CHARGED, BodyMemory, BoundedBody, ChargedFiles, HeldBytes
 from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
 from ui.gradio_private import (
@@ -136,7 +136,7 @@ class Gate:
         self._uploads = SlidingSum(
             limits.upload_seconds, limits.uploads_per_visitor_bytes, limits.uploads_bytes
         )
-        self._bodies = Memory(limits.bodies_per_visitor_bytes, limits.bodies_bytes)
+        self._bodies = BodyMemory(limits.bodies_per_visitor_bytes, limits.bodies_bytes)
         self._logins = SlidingSum(60, limits.logins_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
