@@ -56,25 +56,38 @@ SMALLER: dict[str, dict[str, str]] = {
         "tasks check": "",
         "tasks make": "--operations 12 --train 40 --test 2",
         "train": "--steps 1",
-        "evaluate": "--limit-items 1 --modes bare --draws 1",
+        "evaluate": "--limit-items 1 --modes bare --draws 1 --base my-base",
     },
     "docs/pipeline.md": {
         "tasks make": "--operations 12 --train 40 --test 2",
         "tasks check": "",
         "collect": "",
         "train": "--steps 1",
-        "evaluate": "--limit-items 1 --modes bare",
-        "serve": "",
+        "evaluate": "--limit-items 1 --modes bare --base my-base",
+        "serve": "--base my-base",
     },
 }
 """What is added to each command of a page to make it small; of an option given twice, the last
 counts."""
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "tiny.yaml": {"tasks_per_step": 2, "examples_per_task": 2, "validation_tasks": 2},
-    "collect-tiny.yaml": {"steps": 2, "num_snapshots": 1, "validation_examples": 1},
+    "tiny.yaml": {
+        "base": "my-base",
+        "max_tokens": 480,
+        "row_tokens": 960,
+        "tasks_per_step": 2,
+        "examples_per_task": 2,
+        "validation_tasks": 2,
+    },
+    "collect-tiny.yaml": {
+        "base": "my-base",
+        "max_tokens": 480,
+        "steps": 2,
+        "num_snapshots": 1,
+        "validation_examples": 1,
+    },
 }
-"""What is changed in the recipes that the page names."""
+"""What is changed in the recipes that the page names: a tiny base, whose tokens are bytes."""
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -255,11 +268,12 @@ def own_tasks(folder: Path) -> None:
                     file.write(json.dumps(row) + "\n")
 
 
-@pytest.mark.real
+@pytest.mark.slow
 def test_the_commands_of_the_own_tasks_page_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    save_tiny(Path("my-base"))
     own_tasks(Path("mine"))
     recipes = tmp_path / "assets" / "recipes"
     recipes.mkdir(parents=True)
@@ -269,11 +283,12 @@ def test_the_commands_of_the_own_tasks_page_run_as_printed(
     assert Path("work/report/REPORT.md").is_file()
 
 
-@pytest.mark.real
+@pytest.mark.slow
 def test_the_commands_of_the_pipeline_page_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    save_tiny(Path("my-base"))
     recipes = tmp_path / "assets" / "recipes"
     recipes.mkdir(parents=True)
     for file, changes in RECIPES.items():
