@@ -193,6 +193,19 @@ def test_the_key_opens_the_owners_library_whatever_leads_there(
     assert opened["library_told"] == ""
 
 
+def test_without_a_selected_adapter_the_buttons_say_so(on: Handlers, request_of: RequestOf) -> None:
+    """No page sends such a call; it was a fault."""
+    session, request = Session(), request_of("s")
+    *_, loaded = on.library.load_kept(session, None, request)
+    for updates in (
+        loaded,
+        on.library.rename_kept(session, None, None, request),
+        on.library.duplicate_kept(session, None, request),
+        on.library.delete_kept(session, None, request),
+    ):
+        assert "Select an adapter first." in updates["library_told"]
+
+
 def test_a_fault_of_a_visits_library_does_not_tell_where_it_is(
     on: Handlers, request_of: RequestOf, files: SessionFiles
 ) -> None:

@@ -96,28 +96,36 @@ class LibraryEvents:
         found = self._app.library(session, request).entries()
         return self._actions(session, request, next((e for e in found if e.key == key), None))
 
-    def rename_kept(self, session: Session, key: str, name: str, request: gr.Request) -> Updates:
+    def rename_kept(
+        self, session: Session, key: str | None, name: str | None, request: gr.Request
+    ) -> Updates:
         """Rename the selected adapter."""
-        return self._change(session, request, key, lambda library: library.rename(key, name))
 
-    def duplicate_kept(self, session: Session, key: str, request: gr.Request) -> Updates:
+        def rename(library: Library) -> Entry:
+            return library.rename(_selected(key), name or "")
+
+        return self._change(session, request, key, rename)
+
+    def duplicate_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Copy the selected adapter."""
 
         def copy(library: Library) -> Entry:
-            self._check_room(session, library, library.get(key).num_bytes, request)
-            return library.duplicate(key)
+            self._check_room(session, library, library.get(_selected(key)).num_bytes, request)
+            return library.duplicate(_selected(key))
 
         return self._change(session, request, key, copy)
 
-    def delete_kept(self, session: Session, key: str, request: gr.Request) -> Updates:
+    def delete_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Delete the selected adapter and select the next one."""
-        return self._change(session, request, key, lambda library: library.delete(key))
+        return self._change(session, request, key, lambda library: library.delete(_selected(key)))
 
     def undo_delete(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Restore the adapter that was deleted last."""
         return self._change(session, request, key, lambda library: library.undo())
 
-    def load_kept(self, session: Session, key: str, request: gr.Request) -> Iterator[Updates]:
+    def load_kept(
+        self, session: Session, key: str | None, request: gr.Request
+    ) -> Iterator[Updates]:
         """Put the selected adapter in the bar with its results, and verify its zip."""
         yield {
             "library_told": busy(_("Reading and verifying the adapter")),
@@ -126,7 +134,7 @@ class LibraryEvents:
         updates: Updates = {"library_load": gr.Button(interactive=True)}
         try:
             yield from self._until_ready()
-            made = self._load(session, key, request)
+            made = self._load(session, _selected(key), request)
         except DndError as error:
             words = self._app.error_words(session, error, "library")
             yield {**updates, "library_told": faults(_("Not loaded."), words)}
@@ -401,6 +409,17 @@ class LibraryEvents:
                 value=str(recipe) if recipe else None, visible=recipe is not None
             ),
         }
+
+
+def _selected(key: str | None) -> str:
+    """Return the key of the selected adapter.
+
+    Raises:
+        LibraryError: If none is selected, as in a call that no page sends.
+    """
+    if key is None:
+        raise LibraryError(_("Select an adapter first."))
+    return key
 
 
 def _says_the_same(entry: Entry, made: Made, name: str, texts: bool) -> bool:
