@@ -16,6 +16,7 @@ from typing import Any
 
 import gradio as gr
 from filelock import Timeout
+from gradio.exceptions import ComponentProcessingError
 from safetensors import SafetensorError
 
 from dnd_engine.errors import DndError, HubError, RemoteError
@@ -28,6 +29,10 @@ logger = logging.getLogger(__name__)
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate", "status_alloc_failed")
 """Words of torch's errors of memory, some of which are plain RuntimeErrors."""
+_BAD_PATH = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""Errors of the system about a path that a client chose."""
+_BAD_VALUE = ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+"""Errors of reading a value that has another type or shape than expected."""
 LOST_DEVICE = "lost_device"
 """Attribute of a log record: whether only a new process can recover from the error."""
 _MAX_FRAMES = 12
@@ -172,14 +177,16 @@ def _name_of(block_fn: Any) -> str:
     return str(block_fn.api_name or block_fn.name)
 
 
-def _unfit(block_fn: Any) -> gr.Error:
-    """Return the refusal of a call with a value that its event cannot take."""
-    words = _(
-        "`{name}` got a value that does not fit. Reload the page, or see docs/api.md for calls "
-        "that work.",
-        name=_name_of(block_fn),
-    )
-    return gr.Error(words, print_exception=False)
+def _is_unfit(error: BaseException) -> bool:
+    """Return whether reading a call's values failed by the values, and not by the machine."""
+    if isinstance(error, gr.Error):
+        # Ours are not printed. Gradio's are, and quote the value, whatever its size.
+        return bool(error.print_exception)
+    if isinstance(error, ComponentProcessingError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, OSError):
+        return error.errno in _BAD_PATH
+    return isinstance(error, _BAD_VALUE)
 
 
 class GuardedBlocks(gr.Blocks):
@@ -201,19 +208,33 @@ class GuardedBlocks(gr.Blocks):
             )
             raise gr.Error(words, print_exception=False)
 
-    async def preprocess_data(self, block_fn: Any, *args: Any, **kwargs: Any) -> Any:
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any
+    ) -> Any:
         """Read the values of a call; see `gr.Blocks.preprocess_data`.
 
         Raises:
             gr.Error: If a value does not fit.
         """
         try:
-            return await super().preprocess_data(block_fn, *args, **kwargs)
-        except gr.Error as error:
-            # Ours are not printed. Gradio's are, and quote the value, whatever its size.
-            if not error.print_exception:
+            # Events of scripts alone, too, have a number that a client can call.
+            if block_fn.fn is None:
+                raise LookupError
+            if _names_a_web_file(inputs):
+                words = _(
+                    "Files are not fetched from the web. Download the file, then upload it here."
+                )
+                raise gr.Error(words, print_exception=False)
+            return await super().preprocess_data(block_fn, _writable(inputs), *args, **kwargs)
+        except Exception as error:
+            if not _is_unfit(error):
                 raise
-            raise _unfit(block_fn) from None
+        words = _(
+            "`{name}` got a value that does not fit. Reload the page, or see docs/api.md for calls "
+            "that work.",
+            name=_name_of(block_fn),
+        )
+        raise gr.Error(words, print_exception=False)
 
     async def process_api(
         self, block_fn: Any, inputs: Any, *args: Any, **kwargs: Any
@@ -224,12 +245,7 @@ class GuardedBlocks(gr.Blocks):
             gr.Error: If the event failed; the message is for visitors.
         """
         try:
-            if _names_a_web_file(inputs):
-                words = _(
-                    "Files are not fetched from the web. Download the file, then upload it here."
-                )
-                raise gr.Error(words, print_exception=False)
-            return await super().process_api(block_fn, _writable(inputs), *args, **kwargs)
+            return await super().process_api(block_fn, inputs, *args, **kwargs)
         except gr.Error as error:
             error.print_exception = False  # the log has only places
             # A message of ours may quote a name or a file, and nobody need fetch the answer.

@@ -205,6 +205,42 @@ def test_whatever_a_client_sends_can_be_sent_back(echoing: gr.Blocks, value: Any
     orjson.dumps(back)
 
 
+FILE = {"path": f"/cuda error {SECRET}", "meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.mark.parametrize(
+    ("event", "value"),
+    [("chat", FILE), ("keep_answers", -1), ("update_prompts", [[]]), ("js_fn", None)],
+)
+def test_values_that_do_not_fit_are_refused_and_are_no_faults(
+    client: Client, caplog: pytest.LogCaptureFixture, event: str, value: Any
+) -> None:
+    """A path of others, a wrong type, a wrong shape, and an event that only scripts have."""
+    events = httpx.get(f"{client.src}config").json()["dependencies"]
+    found = next(one for one in events if one["api_name"] == event)
+    data = [value] * len(found["inputs"])
+    call = {"data": data, "fn_index": found["id"], "session_hash": "unfit"}
+    httpx.post(f"{client.src}gradio_api/queue/join", json=call).raise_for_status()
+    answer = httpx.get(f"{client.src}gradio_api/queue/data?session_hash=unfit", timeout=120).text
+    assert f"`{event}` got a value that does not fit" in answer
+    assert "fault" not in caplog.text
+
+
+def test_a_disk_that_fails_while_values_are_read_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(payload: str) -> str:
+        raise OSError(errno.ENOSPC, payload)
+
+    with GuardedBlocks() as demo:
+        field = gr.Textbox()
+        field.input(echo, field, field)
+    monkeypatch.setattr(field, "preprocess", fail)
+    (event,) = demo.fns.values()
+    with pytest.raises(gr.Error, match=r"The disk of the server is full.*Reference"):
+        asyncio.run(demo.process_api(event, [SECRET]))
+
+
 def test_an_error_that_answers_a_call_is_short() -> None:
     def fail() -> None:
         raise gr.Error("x" * 100_000)
