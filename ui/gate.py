@@ -6,6 +6,7 @@ response.
 """
 
 import asyncio
+import errno
 import json
 import logging
 import re
@@ -18,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi.exceptions import RequestValidationError
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -303,7 +305,8 @@ class Gate:
     def _answer(self, request: Request) -> Response | None:
         """Return the gate's own response; None passes the request on."""
         path = _path(request)
-        if path.startswith(self._closed):
+        # No file's name here has control characters, and Gradio fails on some of them.
+        if path.startswith(self._closed) or any(c.isascii() and not c.isprintable() for c in path):
             return _refuse(HTTPStatus.NOT_FOUND, _("This page does not serve that."))
         named = [path.removeprefix(_HEARTBEAT)] if path.startswith(_HEARTBEAT) else []
         named += [value for key, value in request.query_params.multi_items() if key in _IDS]
@@ -550,15 +553,19 @@ def _words_for(error: Exception, path: str) -> Response:
     if isinstance(error, UNKNOWN_EVENT):
         words = _("There is no event of that name or number. Reload the page, or see docs/api.md.")
         return _refuse(HTTPStatus.NOT_FOUND, words)
-    if isinstance(error, KeyError) and path in ("", "/"):  # `?page=` with an unknown name
+    unknown_page = isinstance(error, KeyError) and path in ("", "/")  # by `?page=`
+    if unknown_page or getattr(error, "errno", None) == errno.ENAMETOOLONG:
         return _refuse(HTTPStatus.NOT_FOUND, _("This page does not serve that."))
     if isinstance(error, (KeyError, TypeError, ValueError)) and path.startswith(f"{_API}/call/v2/"):
         words = _("Expected an endpoint's arguments by name. docs/api.md shows calls that work.")
         return _refuse(HTTPStatus.BAD_REQUEST, words)
     if isinstance(error.__cause__, HTTPException):  # from a stream that has reported it
         return _refuse(HTTPStatus(error.__cause__.status_code), str(error.__cause__.detail))
-    if isinstance(error, TypeError) and path.startswith(_UPLOAD):
-        # Gradio's parser fails on a field without a file name; that is the client's fault.
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
+    if isinstance(error, (TypeError, FormParserError)) and path.startswith(_UPLOAD):
+        # Gradio's parser fails on a field without a file name, or on a long boundary between
+        # fields; that is the client's fault.
         words = _("Upload: expected files in fields named `files`, each with a file name.")
         return _refuse(HTTPStatus.BAD_REQUEST, words)
     # Log only the route: the rest is a file name, a visit's hash or typed text.

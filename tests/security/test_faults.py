@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -239,6 +239,17 @@ def test_a_disk_that_fails_while_values_are_read_is_a_fault(
     (event,) = demo.fns.values()
     with pytest.raises(gr.Error, match=r"The disk of the server is full.*Reference"):
         asyncio.run(demo.process_api(event, [SECRET]))
+
+
+def test_a_client_that_leaves_during_its_request_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def route(request: Request) -> Response:
+        raise ClientDisconnect
+
+    gate = Gate(Starlette(routes=[Route("/gradio_api/upload", route)]), ServerLimits())
+    assert TestClient(gate).get("/gradio_api/upload").status_code == 400
+    assert "fault" not in caplog.text
 
 
 def test_an_error_that_answers_a_call_is_short() -> None:

@@ -331,6 +331,25 @@ def test_a_token_of_the_hub_is_in_no_answer(
         assert "hf_secret" not in client.get(path).text
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"static/{'a' * 300}",
+        "static/%00",
+        "gradio_api/heartbeat/x%00",
+        "gradio_api/call/chat/x%0a",
+        "gradio_api/file=%00",
+    ],
+)
+def test_a_path_that_names_nothing_is_no_fault(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    answer = client.get(f"/{path}")
+    assert answer.status_code == 404
+    assert "does not serve that" in answer.json()["detail"]
+    assert "fault" not in caplog.text
+
+
 # ------------------------------------------------------------------------------ sizes and rates
 
 
@@ -343,6 +362,16 @@ def test_an_upload_without_a_name_is_no_crash(
     printed = "".join(capfd.readouterr())
     assert "Traceback" not in printed
     assert client.post(UPLOAD, files=file_of(1)).status_code == 200
+
+
+def test_an_upload_with_a_long_boundary_is_no_fault(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = {"content-type": f"multipart/form-data; boundary={'a' * 3000}"}
+    answer = client.post(UPLOAD, content=b"x", headers=kind)
+    assert answer.status_code == 400
+    assert "expected files in fields" in answer.json()["detail"]
+    assert "fault" not in caplog.text
 
 
 def test_a_request_has_a_largest_size_stated_or_not(client: httpx.Client) -> None:
