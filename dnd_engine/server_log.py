@@ -56,11 +56,7 @@ class JsonLines(logging.Formatter):
         }
         if (numbers := getattr(record, "numbers", None)) is not None:
             values["numbers"] = numbers
-        if record.exc_info and record.exc_info[0] is not None:
-            # Of the traceback only places: its last line is the exception's message.
-            frames = traceback.extract_tb(record.exc_info[2])[-8:]
-            places = [f"{Path(f.filename).stem}:{f.lineno} {f.name}" for f in reversed(frames)]
-            values |= {"error": record.exc_info[0].__name__, "at": places}
+        values |= _error(record)
         # JSON escapes line ends, so that no value can forge a second line.
         return json.dumps(values)
 
@@ -68,6 +64,16 @@ class JsonLines(logging.Formatter):
 def _is_known(record: logging.LogRecord) -> bool:
     """Return whether a record's message holds no visitor's text: ours, and those made `Terse`."""
     return record.name in _LIBRARIES or record.name.partition(".")[0] in _PACKAGES
+
+
+def _error(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the type of a record's error and where it was raised; empty without one."""
+    if not record.exc_info or record.exc_info[0] is None:
+        return {}
+    # Of the traceback only places: its last line is the exception's message.
+    frames = traceback.extract_tb(record.exc_info[2])[-8:]
+    places = [f"{Path(f.filename).stem}:{f.lineno} {f.name}" for f in reversed(frames)]
+    return {"error": record.exc_info[0].__name__, "at": places}
 
 
 def _place(record: logging.LogRecord) -> str:
@@ -94,16 +100,20 @@ class _OnceAMinute(logging.Filter):
 
 
 class Rare(_OnceAMinute):
-    """Keeps only warnings and errors of other libraries, once a minute for each place in the code.
+    """Keeps a warning or an error once a minute, and nothing else of other libraries.
 
-    Clients can cause some of them with every request.
+    Clients can cause some of them with every request. Those of libraries repeat if they come from
+    the same place in the code, ours if they say the same.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to log a record."""
-        if _is_known(record):
-            return True
-        return record.levelno >= logging.WARNING and self._is_new(_place(record))
+        is_known = _is_known(record)
+        if record.levelno < logging.WARNING:
+            return is_known
+        return self._is_new(
+            f"{record.getMessage()} {_error(record)}" if is_known else _place(record)
+        )
 
 
 class Terse(_OnceAMinute):

@@ -6,10 +6,10 @@ number on the page and in the log connects the two.
 
 import asyncio
 import errno
+import hashlib
 import logging
 import math
 import re
-import secrets
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -116,12 +116,12 @@ def report_fault(error: BaseException, doing: str) -> str:
         error: The exception.
         doing: Name of the handler it came from.
     """
-    reference = secrets.token_hex(4)
     # Do not log the message: it may quote a visitor's input.
-    frames = _frames(error)
+    what = f"{doing}: {type(error).__name__} at {_frames(error)}"
+    # Equal for equal faults, of which the log gets one a minute: see `dnd_engine.server_log.Rare`.
+    reference = hashlib.blake2b(what.encode(), digest_size=4).hexdigest()
     lost = {LOST_DEVICE: _lost_device(error)}
-    kind = type(error).__name__
-    logger.error("fault %s in %s: %s at %s", reference, doing, kind, frames, extra=lost)
+    logger.error("fault %s in %s", reference, what, extra=lost)
     return f"{fault_words(error)} {_('Reference: {number}.', number=reference)}"
 
 

@@ -24,6 +24,7 @@ from dnd_engine.server_log import (
 )
 from tests.serving import serving
 from tests.ui.fake_engine import handle_of
+from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
 from ui.serve import launch_options
 
@@ -187,6 +188,29 @@ def test_a_request_over_mcp_prints_nothing_of_what_it_says(
     assert "warning at shared/session:" in printed
     assert len(printed) < 3000
     assert "Work of the engine ended badly" in printed
+
+
+def test_equal_faults_are_logged_once_a_minute_with_one_reference_and_all_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, counters = tmp_path / "serve.jsonl", Counters()
+    counter = FaultCounter(counters)
+    logging.getLogger("ui.faults").addHandler(counter)
+    try:
+        with logging_to(log):
+            told = {report_fault(ValueError(f"{SECRET} {n}"), "a test") for n in range(3)}
+            other = report_fault(ValueError(SECRET), "another test")
+    finally:
+        logging.getLogger("ui.faults").removeHandler(counter)
+    assert counters.faults == 4
+    (words,) = told
+    assert words != other
+    lines = log.read_text().splitlines()
+    assert lines == capsys.readouterr().err.splitlines()
+    logged = [json.loads(line)["message"].split()[1] for line in lines]
+    assert [f"Reference: {reference}." for reference in logged] == [
+        said[said.index("Reference") :] for said in (words, other)
+    ]
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(
