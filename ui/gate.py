@@ -190,9 +190,6 @@ class Gate:
         try:
             await self._to_gradio(request, body.receive, outcome.send)
         except Exception as error:  # noqa: BLE001 - a server prints it, with the values in it
-            # A body that is cut off looks like a client that left, and its client is told.
-            if isinstance(error, ClientDisconnect) and not body.is_cut:
-                return
             with speaking(language_of(request)):
                 refusal = self._cut_off(body) or _words_for(error, path)
             # The status of a stream is sent already, so it can only be ended.
