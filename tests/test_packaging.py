@@ -23,14 +23,20 @@ BUILDS = re.compile(r"torch|triton|nvidia-|cuda-")
 def rendered_requirements() -> str:
     """`requirements.txt` as Spaces installs it: pyproject's dependencies, as tested together.
 
-    It names no constraints file, because a Space installs it before it has other files.
+    What those need follows. It names no constraints file, because a Space installs it before it has
+    other files.
     """
     head = "# Generated from pyproject.toml and constraints.txt: python tests/test_packaging.py\n"
     tested = pins()
-    names = [(canonicalize_name(Requirement(line).name), line) for line in PROJECT["dependencies"]]
-    return head + "".join(
-        f"{name}=={tested[name]}\n" if name in tested and name != "pip" else f"{line}\n"
-        for name, line in names
+    lines = {canonicalize_name(Requirement(line).name): line for line in PROJECT["dependencies"]}
+    pinned = lines.keys() & tested.keys() - {"pip"}
+    direct = "".join(
+        f"{name}=={tested[name]}\n" if name in pinned else f"{line}\n"
+        for name, line in lines.items()
+    )
+    inner = needed(map(Requirement, lines.values()), without=BUILDS) & tested.keys() - lines.keys()
+    return f"{head}{direct}# What those need.\n" + "".join(
+        f"{name}=={tested[name]}\n" for name in sorted(inner)
     )
 
 
@@ -101,6 +107,13 @@ def test_what_installs_for_tests_and_images_installs_these_versions() -> None:
 
 def test_requirements_are_those_of_pyproject_at_the_tested_versions() -> None:
     assert (ROOT / "requirements.txt").read_text(encoding="utf-8") == rendered_requirements()
+
+
+def test_requirements_pin_what_the_app_leans_on_and_nothing_that_only_tests_need() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    listed = {canonicalize_name(Requirement(line).name) for line in lines if line[0] != "#"}
+    assert {"starlette", "fastapi", "uvicorn", "python-multipart", "pydantic-core"} <= listed
+    assert not {"pytest", "mypy", "mcp", "ray", "mlx"} & listed
 
 
 def test_the_list_of_licences_has_what_the_app_installs_and_no_copyleft() -> None:

@@ -125,9 +125,15 @@ def check_space(root: Path) -> Selection:
     listed = _requirements(lines, "requirements.txt", faults)
     wanted = _requirements(project["dependencies"], "pyproject.toml", faults)
     faults += _wrong_settings(root, {file.name for file in selected.files}, listed, project)
+    # What the dependencies need in turn is listed, too, at the versions that were tested. A folder
+    # that came from a Space does not have those.
+    inner, tested = listed.keys() - wanted.keys(), root / "constraints.txt"
+    if tested.is_file():
+        pins = _requirements(tested.read_text("utf-8").splitlines(), tested.name, faults)
+        inner = {name for name in inner if listed[name] == pins.get(name)}
     wrong = sorted(
         name
-        for name in listed.keys() | wanted.keys()
+        for name in (listed.keys() | wanted.keys()) - inner
         if name not in listed or name not in wanted or not _agree(listed[name], wanted[name])
     )
     if wrong:

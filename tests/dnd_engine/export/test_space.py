@@ -21,7 +21,7 @@ SPACE = "someone/drag-and-drop"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What a Space needs, without the weights of the generator."""
+    """What a Space needs, without the weights of the generator, and the tested versions."""
     for file in select_files(ROOT).files:
         target = tmp_path / "checkout" / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -29,6 +29,7 @@ def checkout(tmp_path: Path) -> Path:
             shutil.copy(file.path, target)
         else:
             target.write_bytes(b"large")
+    shutil.copy(ROOT / "constraints.txt", tmp_path / "checkout")
     return tmp_path / "checkout"
 
 
@@ -165,7 +166,8 @@ def test_settings_that_are_none_are_refused_in_words(
         ("README.md", r"(python_version:) .*", r"\1 new", r"`python_version` is .*, got 'new'"),
         ("README.md", r"python_version: .*\n", "", r"`python_version` is >=3.11, got None"),
         ("requirements.txt", "typer==", "typo==", "differ in typer, typo"),
-        ("requirements.txt", "gradio==.*", "gradio==5.0.0", "differ in gradio;"),
+        ("requirements.txt", "\ngradio==.*", "\ngradio==5.0.0", "differ in gradio;"),
+        ("requirements.txt", "starlette==.*", "starlette==0.1", "differ in starlette;"),
         ("requirements.txt", "torch>=.*", "torch>=1", "differ in torch;"),
         ("requirements.txt", "torch>=.*", "torch", "differ in torch;"),
         ("requirements.txt", "torch>=.*", "torch>=!", "cannot be read: `torch>=!`"),
