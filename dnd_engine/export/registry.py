@@ -182,9 +182,18 @@ EXPORTS: dict[str, ExportTarget] = {
     "merged-gguf": _whole_gguf(
         N_("Merged model as GGUF, 16 bits"),
         _gguf_model("f16"),
-        note=N_("For four bits: llama-quantize FILE.gguf SMALL.gguf Q4_K_M, from llama.cpp."),
+        note=N_(
+            "For four bits: llama-quantize FILE.gguf SMALL.gguf Q4_K_M, from llama.cpp. For "
+            "Ollama, export “Merged model for Ollama” (`ollama`): it brings the chat template."
+        ),
     ),
-    "merged-gguf-q8": _whole_gguf(N_("Merged model as GGUF, 8 bits"), _gguf_model("q8_0")),
+    "merged-gguf-q8": _whole_gguf(
+        N_("Merged model as GGUF, 8 bits"),
+        _gguf_model("q8_0"),
+        note=N_(
+            "For Ollama, export “Merged model for Ollama” (`ollama`): it brings the chat template."
+        ),
+    ),
     "ollama": ExportTarget(
         title=N_("Merged model for Ollama"),
         suffixes=("",),

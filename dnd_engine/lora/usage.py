@@ -79,12 +79,15 @@ def mlx_usage(base_id: str, place: str) -> str:
 
 
 def gguf_model_usage(place: str) -> str:
-    """Return a llama.cpp command that opens a chat with a whole model.
+    """Return the commands for a whole model: a chat in llama.cpp, and the import into LM Studio.
 
     Args:
         place: The model's GGUF file.
     """
-    return f"llama-cli -m {shlex.quote(place)}"
+    file = shlex.quote(place)
+    return (
+        f"llama-cli -m {file}\n\n# In LM Studio, then choose it among My Models:\nlms import {file}"
+    )
 
 
 def ollama_usage(name: str, place: str) -> str:

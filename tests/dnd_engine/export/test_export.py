@@ -18,6 +18,7 @@ from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import AssetError, ExportError, HubError, VerificationError
 from dnd_engine.export import gguf, merged
+from dnd_engine.export.registry import EXPORTS
 from dnd_engine.lora import usage
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import LoRAHost
@@ -320,6 +321,15 @@ def test_the_python_on_a_card_is_for_the_place_it_names() -> None:
 def test_the_command_that_comes_with_a_gguf_names_the_file(engine: Engine, tmp_path: Path) -> None:
     exported = engine.export(make_adapter(), "gguf", tmp_path / "my sql.gguf")
     assert exported.usage == f"llama-cli -m base.gguf --lora '{tmp_path}/my sql.gguf'"
+
+
+@pytest.mark.parametrize("name", ["merged-gguf", "merged-gguf-q8"])
+def test_a_whole_model_as_gguf_says_how_each_tool_takes_it(name: str) -> None:
+    target = EXPORTS[name]
+    commands = target.usage(make_adapter(), "my sql.gguf").splitlines()
+    assert "llama-cli -m 'my sql.gguf'" in commands
+    assert "lms import 'my sql.gguf'" in commands
+    assert "For Ollama, export" in target.note
 
 
 # Push
