@@ -579,6 +579,19 @@ def test_a_bucket_behind_a_verdict_is_named_as_plain_text() -> None:
     assert "&lt;b&gt;Notes: 1 of 4. Bills: 7 of 8." in told.partition("<details>")[2]
 
 
+def test_a_bucket_that_a_favourable_verdict_hides_is_named_beside_it() -> None:
+    parts = (BucketShare("<b>Notes", 2, 4), BucketShare("Bills", 4, 4))
+    verdict = judge(same=6, num_prompts=8, left_out=True, wavering=0, by_bucket=parts)
+    found = Inspection(0.4, {}, (), 16, Agreement(6, 8), verdict=verdict)
+    told = judgement_html(found)
+    assert "works without the instruction. Least for &lt;b&gt;Notes: 2 of 4.</b>" in told
+    assert "dnd-icon-check" not in told
+    parts = (BucketShare("Notes", 3, 4), BucketShare("Bills", 4, 4))
+    told = judgement_html(replace(found, verdict=replace(verdict, same=7, by_bucket=parts)))
+    assert "<b>It works without the instruction.</b>" in told
+    assert "dnd-icon-check" in told
+
+
 def test_instructions_that_are_needed_can_be_sent() -> None:
     agrees = Agreement(2, 8, left_out=True)
     told = judgement_html(Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees)))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         Ordinary,
         Skills,
     )
-    from dnd_engine.checks.verdict import Agreement, Labels
+    from dnd_engine.checks.verdict import AdapterVerdict, Agreement, BucketShare, Labels
     from dnd_engine.checks.wording import Sentence
     from ui.tabs.workbench.adapter.view import Learnt
 
@@ -413,7 +413,7 @@ def judgement_html(
         # If the imprint failed, its own reason is shown with the adapter, and may differ.
         said.append(untold if known_why else f"{untold} {_(_UNTOLD)}")
     elif verdict is not None and "nothing" not in doubts:
-        said.append(f"<b>{_spoken(verdict.head)}</b>")
+        said.append(f"<b>{_spoken(verdict.head)}{_weakest_words(verdict)}</b>")
         said += [_spoken(more) for more in (verdict.caution, *verdict.causes) if more]
     why = []
     if verdict is not None:
@@ -458,7 +458,10 @@ def judgement_html(
     works = (
         learnt.works
         if learnt is not None
-        else verdict is not None and verdict.outcome == "works" and not verdict.works_partly
+        else verdict is not None
+        and verdict.outcome == "works"
+        and not verdict.works_partly
+        and _weakest(verdict) is None
     ) and (inspection.skills is None or inspection.skills.enough)
     mark = "warn" if warns else "check" if works else "info"
     folded = f" <details><summary>{_('Why?')}</summary>{' '.join(why)}</details>" if why else ""
@@ -467,6 +470,29 @@ def judgement_html(
         f"role='{'alert' if warns else 'status'}'>{icon(mark)}"
         f"<div>{' '.join(said)}{folded}</div></div>"
     )
+
+
+def _weakest(verdict: "AdapterVerdict") -> "BucketShare | None":
+    """Return the bucket of a mix that it works for least, if the verdict on all would hide that."""
+    parts = [part for part in verdict.by_bucket if part.num_prompts]
+    # Labels decide on all buckets together.
+    if verdict.outcome != "works" or verdict.by_labels or not parts:
+        return None
+    weakest = min(parts, key=lambda part: part.same / part.num_prompts)
+    return weakest if weakest.same < MOSTLY * weakest.num_prompts else None
+
+
+def _weakest_words(verdict: "AdapterVerdict") -> str:
+    weakest = _weakest(verdict)
+    if weakest is None:
+        return ""
+    words = _(
+        "Least for {bucket}: {same} of {number}.",
+        bucket=esc(weakest.bucket),
+        same=weakest.same,
+        number=weakest.num_prompts,
+    )
+    return f" {words}"
 
 
 def _learnt_head(learnt: "Learnt") -> str:
