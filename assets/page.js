@@ -68,6 +68,14 @@ document.addEventListener("keydown", (event) => {
   } else if (escape && questionBox(target)) target.blur();
 });
 
+// ---------------------------------------------------------------- advised
+
+// Advice to press something presses it.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("[data-presses]");
+  if (link) document.querySelector(link.dataset.presses)?.click();
+});
+
 // ---------------------------------------------------------------- told
 
 // Gradio redraws its buttons whenever they change; what they can be pressed with is put back.

@@ -46,6 +46,11 @@ def icon(name: str) -> str:
     )
 
 
+def presses(words: str, selector: str) -> str:
+    """Draw words of ours as a link that presses another button of the page; see `page.js`."""
+    return f"<button type='button' class='dnd-link' data-presses='{selector}'>{words}</button>"
+
+
 def heading(title: str, *more: str) -> str:
     """Draw a heading with details; all arguments are HTML."""
     return f"<h2 class='dnd-heading'>{title}</h2><p class='dnd-sub'>{' '.join(more)}</p>"

@@ -594,8 +594,10 @@ def test_a_bucket_that_a_favourable_verdict_hides_is_named_beside_it() -> None:
 
 def test_instructions_that_are_needed_can_be_sent() -> None:
     agrees = Agreement(2, 8, left_out=True)
-    told = judgement_html(Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees)))
-    assert "Send the instruction with your input, or teach the adapter." in told
+    found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
+    assert "Send the instruction with your input, or teach the adapter." in judgement_html(found)
+    told = judgement_html(found, teachable=True)
+    assert "data-presses='#dnd-teach-open'>teach the adapter</button>." in told
 
 
 @pytest.mark.parametrize(

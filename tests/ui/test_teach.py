@@ -573,6 +573,19 @@ def test_an_unforeseen_error_puts_the_buttons_back(
     assert on.runs.run_broke(Session()) == {}
 
 
+@pytest.mark.parametrize("labelled", [False, True])
+def test_labels_teach_unless_somebody_chooses_otherwise(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, labelled: bool
+) -> None:
+    files = {"a.jsonl": prompts(8, **({"label": "x"} if labelled else {}))}
+    updates = make(on, Session(), arrange(SQL=files), request_of("s"))
+    assert ("teach_door" in updates) is labelled
+    if labelled:
+        assert updates["teach_door"].value == "mine"
+        assert updates["teach_mine"].visible is True
+        assert updates["teach_itself"].visible is updates["teach_better"].visible is False
+
+
 def test_labels_are_offered_only_where_enough_prompts_have_one(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:

@@ -11,7 +11,7 @@ from dnd_engine.checks.registry import CHECKS
 from dnd_engine.checks.verdict import MOSTLY, WORKS
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.wording import CONTROLS
-from ui.markup import RING, error_notice, esc, icon, why
+from ui.markup import RING, error_notice, esc, icon, presses, why
 from ui.state import Taught
 from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
@@ -385,6 +385,7 @@ def judgement_html(
     learnt: "Learnt | None" = None,
     num_prompts: int = 0,
     imprintable: bool = False,
+    teachable: bool = False,
     known_why: bool = False,
 ) -> str:
     """Draw the verdict and the doubts as one notice.
@@ -397,6 +398,7 @@ def judgement_html(
         learnt: Scores on validation prompts before and after teaching.
         num_prompts: Number of prompts it was made from.
         imprintable: Whether its instruction can still be imprinted.
+        teachable: Whether Teach is offered in the adapter's bar.
         known_why: Whether the reason why it cannot is shown elsewhere.
 
     Returns:
@@ -441,7 +443,8 @@ def judgement_html(
         if learnt is not None and learnt.warns and "refined_alike" not in doubts:
             said.append(_("You can undo, or correct its answers yourself under Teach."))
         if needs_it and learnt is None and not doubts & CURED_BY_PROMPTS:
-            said.append(_("Send the instruction with your input, or teach the adapter."))
+            teach = _teach_words(teachable)
+            said.append(_("Send the instruction with your input, or {teach}.", teach=teach))
     if inspection.skills is not None and not inspection.skills.enough:
         said.append(
             _(
@@ -470,6 +473,11 @@ def judgement_html(
         f"role='{'alert' if warns else 'status'}'>{icon(mark)}"
         f"<div>{' '.join(said)}{folded}</div></div>"
     )
+
+
+def _teach_words(teachable: bool) -> str:
+    words = _("teach the adapter")
+    return presses(words, "#dnd-teach-open") if teachable else words
 
 
 def _weakest(verdict: "AdapterVerdict") -> "BucketShare | None":

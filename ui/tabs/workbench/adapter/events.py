@@ -188,6 +188,8 @@ class AdapterEvents:
                 value=by_labels, visible=_labelled(made.buckets), interactive=idle
             ),
             **answers_asked(session, by_labels=by_labels),
+            # Afterwards, whoever taught it stays selected.
+            **(_taught_by_hand() if by_labels and not made.refined else {}),
             "keep_name": gr.Textbox(made.adapter.name),
             # Texts serve to recreate an adapter, which is impossible for one trained on labels.
             "keep_texts": gr.Checkbox(
@@ -295,6 +297,7 @@ def checked(made: Made) -> Updates:
             learnt=_learnt(made),
             num_prompts=made.adapter.num_prompts,
             imprintable=made.can_be_imprinted,
+            teachable=bool(made.buckets),
             known_why=bool(made.original.not_imprinted),
         ),
     }
@@ -319,10 +322,14 @@ def _learnt(made: Made) -> Learnt | None:
 
 
 def _taught_by_hand() -> Updates:
-    """Select the visitor as the teacher: the model cannot teach what it does not know."""
+    """Select the visitor as the teacher, where there are labels or the model does not know better.
+
+    After an imprint, the model itself has little to add: it was fitted to the same answers.
+    """
     return {
         "teach_door": gr.Radio(value="mine"),
         "teach_itself": gr.Column(visible=False),
+        "teach_better": gr.Column(visible=False),
         "teach_mine": gr.Column(visible=True),
     }
 

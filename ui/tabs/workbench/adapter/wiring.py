@@ -13,8 +13,8 @@ from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 EXPORTED = "export_told export_usage export_file"
 """Slots of an exported file, which is removed when the adapter or its strength changes."""
 _CHECKED = (
-    "checks proof_box proof prove warning check_again teach_box teach_door teach_itself teach_mine "
-    "download"
+    "checks proof_box proof prove warning check_again teach_box teach_door teach_itself "
+    "teach_better teach_mine download"
 )
 SHOWN = (
     f"{EXPORTED} {_CHECKED} imprint_now teach_open keep_name keep_texts keep_told stages "

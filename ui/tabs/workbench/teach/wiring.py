@@ -16,7 +16,7 @@ _FOLLOW = """() => requestAnimationFrame(() => {
   for (const id of ["dnd-stages", "dnd-teach"])
     document.getElementById(id)?.scrollIntoView({ block: "nearest" });
 })"""
-"""Keeps the progress on the screen when the form above Start folds.
+"""Brings the opened form into view, and keeps the progress there when the form above Start folds.
 
 The panel comes last: the next Tab goes on from where the browser scrolled to last, and must find
 Stop.
@@ -26,7 +26,8 @@ Stop.
 def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
     """Wire teaching the adapter in the bar on its prompts, then checking it."""
     on, session = page.on.teach, page.session
-    bar.teach_open.click(**page.does(on.open, "teach_box"), **AT_ONCE)
+    opened = bar.teach_open.click(**page.does(on.open, "teach_box"), **AT_ONCE)
+    opened.then(fn=None, js=_FOLLOW, **AT_ONCE)
     panel.later.click(**page.does(on.close, "teach_box"), **AT_ONCE)
     chosen = page.does(
         on.choose, "teach_itself teach_better teach_mine teach_told", inputs=panel.door
