@@ -581,8 +581,8 @@ def test_a_bucket_behind_a_verdict_is_named_as_plain_text() -> None:
 
 def test_a_bucket_that_a_favourable_verdict_hides_is_named_beside_it() -> None:
     parts = (BucketShare("<b>Notes", 2, 4), BucketShare("Bills", 4, 4))
-    verdict = judge(same=6, num_prompts=8, left_out=True, wavering=0, by_bucket=parts)
-    found = Inspection(0.4, {}, (), 16, Agreement(6, 8), verdict=verdict)
+    agrees = Agreement(6, 8, left_out=True, by_bucket=parts)
+    found = Inspection(0.4, {}, (), 16, agrees, verdict=(verdict := judge(agrees)))
     told = judgement_html(found)
     assert "works without the instruction. Least for &lt;b&gt;Notes: 2 of 4.</b>" in told
     assert "dnd-icon-check" not in told
