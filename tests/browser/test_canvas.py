@@ -534,6 +534,11 @@ def test_each_bucket_has_a_forecast_before_synthesize(visit: Visit, write: Write
     lines = forecast.get_by_role("listitem")
     # Prompts without an instruction cannot be asked with it.
     expect(lines.first).to_contain_text("No instruction found.")
+    seed = visit.page.locator("#dnd-advanced").get_by_label("Seed")
+    expect(seed).to_be_hidden()
+    for _ in range(2):  # what is open stays so
+        lines.first.get_by_role("button", name="Type one under Advanced").click()
+        expect(seed).to_be_visible()
     expect(lines.last).to_contain_text("Given your instruction, the model is sure of its answers.")
     forecast.get_by_text("Why?").click()
     expect(forecast).to_contain_text("a probability of 0.80, the mean of 2 prompts")

@@ -64,14 +64,16 @@ def test_a_muted_bucket_and_prompts_without_instruction_get_no_forecast(
     session = Session()
     notes = arrange(Notes={"a.txt": "Dentist on Tuesday at 9\nBuy paint\n"})
     told = drop(session, notes)
-    assert "<b>No instruction found.</b> <span>Type one under Advanced" in told
+    assert "<b>No instruction found.</b> <span><button" in told
+    assert ">Type one under Advanced</button>; without it, this bucket is not" in told
     assert "Why?" not in told
     assert engine.forecasts == ["Notes"]
     both = drop(session, arrange(Notes={"a.txt": "one\n"}, SQL={"a.jsonl": FILE}))
     assert both.count("<li>") == 2
     assert "Notes:</span><b>No instruction found" in both
     mixed = drop(session, arrange(Notes={"a.txt": "one\ntwo\n", "b.jsonl": FILE}))
-    assert "<b>No instruction in 2 of 5 prompts.</b> <span>Type one under Advanced" in mixed
+    assert "<b>No instruction in 2 of 5 prompts.</b> <span><button" in mixed
+    assert ">Type one under Advanced</button>; without it, they are not" in mixed
     assert mixed.count("<li>") == 2
     on.prompts.set_instruction("Name the kind of note.", session)
     assert "No instruction found" not in drop(session, notes)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ui.markup import esc, icon, why
+from ui.markup import esc, icon, presses, why
 from ui.text import N_, _, ngettext, number
 
 if TYPE_CHECKING:
@@ -59,16 +59,18 @@ def forecast_html(
 def _lacking(bucket: "Bucket") -> str:
     """Say how many prompts have no instruction, and what to do."""
     bare, total = bucket.num_without_instruction, bucket.num_prompts
+    # Once it is open, pressing it again would close it.
+    way = presses(_("Type one under Advanced"), "#dnd-advanced > .label-wrap:not(.open)")
     if bare == total:
         told = _("No instruction found.")
-        more = _("Type one under Advanced; without it, this bucket is not imprinted.")
+        more = _("{way}; without it, this bucket is not imprinted.", way=way)
     else:
         told = _(
             "No instruction in {number} of {total} prompts.",
             number=number(bare),
             total=number(total),
         )
-        more = _("Type one under Advanced; without it, they are not imprinted.")
+        more = _("{way}; without it, they are not imprinted.", way=way)
     return f"<b>{told}</b> <span>{more}</span>"
 
 
