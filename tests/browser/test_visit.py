@@ -106,7 +106,10 @@ def test_the_newest_tab_takes_the_visit_over_and_the_one_before_says_so(
     second.synthesize()
     expect(second.page.locator("#dnd-adapter")).to_contain_text("from 1 file")
     first.evaluate("document.querySelector('.dnd-moved').showModal()")
-    first.get_by_role("button", name="Continue here").click()
+    go_on = first.get_by_role("button", name="Continue here")
+    fill = "node => getComputedStyle(node).backgroundColor"
+    expect(go_on).to_have_css("background-color", first.locator("#dnd-send").evaluate(fill))
+    go_on.click()
     expect(first.locator("#dnd-adapter")).to_contain_text("from 1 file")
     visit.forgive_what_broke_off()
     expect(second.page.get_by_role("dialog", name="Open in another tab")).to_be_visible()
