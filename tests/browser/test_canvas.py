@@ -519,6 +519,8 @@ def test_equal_faults_of_several_files_are_one_message(visit: Visit, write: Writ
     errors = visit.page.locator(".dnd-errors")
     expect(errors.locator("li")).to_have_count(1)
     expect(errors).to_contain_text("0.pdf, 1.pdf, 2.pdf")
+    # It has all the room that there is.
+    assert visit.box(errors.locator("li"))["width"] > 0.9 * visit.box(errors)["width"]
 
 
 def test_each_bucket_has_a_forecast_before_synthesize(visit: Visit, write: Write) -> None:
