@@ -29,21 +29,21 @@ class Textbox(gr.Textbox, metaclass=WithoutStub):
         """Return the config for the browser: Gradio derives property names from a signature."""
         return super().get_config(cls or gr.Textbox)
 
-    def preprocess(self, payload: str | None) -> str | None:
-        """Return the text.
+    def preprocess(self, payload: str | None) -> str:
+        """Return the text; a program that sends none gives an empty one.
 
         Raises:
             gr.Error: If it is too long.
         """
-        most = self.max_length or FIXED.max_line_chars
-        if payload is not None and len(payload) > most:
+        text, most = payload or "", self.max_length or FIXED.max_line_chars
+        if len(text) > most:
             words = _(
                 "Expected a text of at most {most} characters, got {found}. Shorten it.",
                 most=most,
-                found=len(payload),
+                found=len(text),
             )
             raise gr.Error(words, print_exception=False)
-        return super().preprocess(payload)
+        return super().preprocess(text) or ""
 
 
 class Slider(gr.Slider, metaclass=WithoutStub):

@@ -270,6 +270,7 @@ def test_every_text_field_keeps_to_its_length_whoever_sends_the_text() -> None:
         with pytest.raises(gr.Error, match="Expected a text of at most"):
             field.preprocess("x" * (field.max_length + 1))
     assert Textbox(render=False).max_length == FIXED.max_line_chars
+    assert Textbox(render=False).preprocess(None) == "", "a program may send none"
 
 
 def test_a_conversation_has_so_many_questions_and_the_last_can_still_be_edited(

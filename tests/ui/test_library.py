@@ -650,6 +650,13 @@ def test_an_adapter_of_another_tool_is_loaded_with_nothing_to_measure_on(
     assert last(iter([*at_home.adapter.prove(session), {}])) == {}
 
 
+def test_a_program_that_imports_no_file_is_told_so(
+    at_home: Handlers, request_of: RequestOf
+) -> None:
+    told = last(at_home.library.import_file(Session(), None, request_of("s")))["library_told"]
+    assert "Choose the file of an adapter." in told
+
+
 def test_a_recipe_makes_the_same_adapter_of_the_files_on_the_canvas(
     at_home: Handlers, kept: tuple[Session, Entry], arrange: Arrange, request_of: RequestOf
 ) -> None:

@@ -315,6 +315,14 @@ def test_all_of_a_visit_is_drawn_again(
     assert back["stages"]
 
 
+@pytest.mark.parametrize("key", [None, 1, ["x"]])
+def test_a_key_that_is_no_text_opens_a_new_visit(
+    on: Handlers, request_of: RequestOf, key: Any
+) -> None:
+    fresh = Session()
+    assert on.visit.open(fresh, "en", key, request_of("a"))["session"] is fresh
+
+
 def test_what_ran_when_the_page_was_left_is_said_to_be_interrupted(
     on: Handlers, arrange: Callable[..., Arrangement], request_of: RequestOf
 ) -> None:

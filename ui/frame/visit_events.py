@@ -43,8 +43,9 @@ class VisitEvents:
             key: Key stored by the browser.
             request: Request of the visitor.
         """
-        # It comes from a client, and so may be anything.
+        # Both come from a client, and so may be anything.
         code = code if code in languages() else ENGLISH
+        key = key if isinstance(key, str) else ""
         # Until now the visit speaks English, as every new one does.
         with speaking(code):
             visit, outcome = self.app.visits.open(

@@ -235,8 +235,13 @@ class LibraryEvents:
             pass
         return made
 
-    def import_file(self, session: Session, path: str, request: gr.Request) -> Iterator[Updates]:
+    def import_file(
+        self, session: Session, path: str | None, request: gr.Request
+    ) -> Iterator[Updates]:
         """Import an adapter file, or request a remake of a recipe."""
+        if path is None:  # from a program; the page sends a file
+            yield {"library_told": notice(_("Choose the file of an adapter."))}
+            return
         file = Path(path)
         try:
             if file.suffix.lower() == ".json":
