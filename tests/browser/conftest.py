@@ -184,8 +184,11 @@ class Visit:
         session = self.page.context.new_cdp_session(self.page)
 
         def drag(kind: str) -> None:
-            box = self.box(target)
-            where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + min(box["height"] / 2, 120)}
+            box, size = self.box(target), self.page.viewport_size
+            assert size is not None
+            # Over what the window shows of it.
+            top, end = max(box["y"], 0), min(box["y"] + box["height"], size["height"])
+            where = {"x": box["x"] + box["width"] / 2, "y": top + min((end - top) / 2, 120)}
             session.send("Input.dispatchDragEvent", {"type": kind, **where, "data": data})
 
         drag("dragEnter")

@@ -22,6 +22,7 @@ from gradio.utils import get_upload_folder
 from starlette.requests import Request
 
 from dnd_engine.limits import PromptLimits, ServerLimits
+from tests.loops import run
 from tests.security.conftest import SMALL
 from tests.serving import serving
 from tests.test_docs import ROOT
@@ -361,7 +362,7 @@ def test_a_call_on_its_way_into_the_queue_keeps_its_stream(demo: gr.Blocks) -> N
         return True, "", "success"
 
     calls._push = push  # type: ignore[assignment]  # as Gradio's own, at its slowest
-    asyncio.run(queue.push(body, request, None))  # type: ignore[arg-type]
+    run(queue.push(body, request, None))  # type: ignore[arg-type]
     assert "page" in queue.pending_messages_per_session
     calls.sweep()
     assert "page" not in queue.pending_messages_per_session, "nobody listens to it"

@@ -2,7 +2,6 @@
 
 # ruff: noqa: D102 - the names say it
 
-import asyncio
 import errno
 import logging
 import re
@@ -33,6 +32,7 @@ from dnd_engine.library import Library
 from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
 from dnd_engine.lora.adapter import write_files
 from tests.disks import full_at
+from tests.loops import run
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.ui.orders import make
@@ -201,7 +201,7 @@ def echoing() -> gr.Blocks:
 @given(value=JSON)
 def test_whatever_a_client_sends_can_be_sent_back(echoing: gr.Blocks, value: Any) -> None:
     (event,) = echoing.fns.values()
-    (back,) = asyncio.run(echoing.process_api(event, [value]))["data"]
+    (back,) = run(echoing.process_api(event, [value]))["data"]
     orjson.dumps(back)
 
 
@@ -238,7 +238,7 @@ def test_a_disk_that_fails_while_values_are_read_is_a_fault(
     monkeypatch.setattr(field, "preprocess", fail)
     (event,) = demo.fns.values()
     with pytest.raises(gr.Error, match=r"The disk of the server is full.*Reference"):
-        asyncio.run(demo.process_api(event, [SECRET]))
+        run(demo.process_api(event, [SECRET]))
 
 
 def test_a_client_that_leaves_during_its_request_is_no_fault(
@@ -261,7 +261,7 @@ def test_an_error_that_answers_a_call_is_short() -> None:
         api(fail)
     (event,) = demo.fns.values()
     with pytest.raises(gr.Error) as raised:
-        asyncio.run(demo.process_api(event, []))
+        run(demo.process_api(event, []))
     assert len(raised.value.message) == FIXED.max_error_chars
 
 

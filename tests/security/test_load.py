@@ -26,6 +26,7 @@ import pytest
 
 from tests.dnd_engine.test_engine import write_generator
 from tests.dnd_engine.tiny import save_tiny
+from tests.loops import run
 from tests.serving import free_port
 from tests.until import until
 
@@ -180,7 +181,7 @@ def test_everybody_of_a_crowd_is_served_and_gets_their_own(
 ) -> None:
     """Check that no answer reaches another client, and that refusals say when to retry."""
     before, began = app.size()[0], time.monotonic()
-    visitors = asyncio.run(crowd(app.url, count, seconds))
+    visitors = run(crowd(app.url, count, seconds))
     took = time.monotonic() - began
     visits = [len(visitor.seconds["inspect"]) for visitor in visitors]
     assert min(visits) >= 1
@@ -217,10 +218,10 @@ async def come_and_go(url: str, first: int, count: int) -> None:
     indirect=["app"],
 )
 def test_nothing_stays_of_visits_that_ended(app: App, cycles: int, step: int) -> None:
-    asyncio.run(come_and_go(app.url, 0, step))
+    run(come_and_go(app.url, 0, step))
     sizes = []
     for first in range(step, step + cycles, step):
-        asyncio.run(come_and_go(app.url, first, step))
+        run(come_and_go(app.url, first, step))
         time.sleep(4)  # what was closed goes within two seconds
         sizes.append(app.size())
     memory, threads, open_files, disk = np.array(sizes).T
@@ -274,7 +275,7 @@ def test_nothing_stays_of_answers_that_nobody_fetches(app: App) -> None:
     """Each had stayed for ever: .1 MB of a long list, 25 MB of 300,000 faults."""
     step, memory = 50, []
     for first in range(0, 800, step):
-        asyncio.run(leave_unfetched(app.url, first, step))
+        run(leave_unfetched(app.url, first, step))
         memory.append(app.size()[0])
     # After the first half: by then as many answers and pages are held as may be.
     begun = len(memory) // 2

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.limits import PromptLimits, ServerLimits
+from tests.loops import run
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.until import until
@@ -56,9 +56,7 @@ def visit(
             await session.initialize()
             return await do(session)
 
-    # In a thread of its own: the browser of other tests leaves a running loop in this one.
-    with ThreadPoolExecutor(max_workers=1) as threads:
-        return threads.submit(lambda: asyncio.run(connected())).result()
+    return run(connected())
 
 
 @pytest.mark.slow
