@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -271,7 +270,7 @@ class Calls:
         now, answers = self._clock(), defaultdict[str, list[str]](list)
         for event_id, call in list(self._calls.items()):
             event = self._queue.event_ids_to_events.get(event_id)
-            is_attended = self._listeners[call.session] > 0
+            is_attended = self._is_attended(event_id)
             if event is None:
                 call.release()
             if event is not None:
@@ -288,22 +287,35 @@ class Calls:
                 else:
                     answers[call.visitor].append(event_id)
         limits = self._limits
+        self._drop_beyond(answers, len, limits.answers_per_visitor, limits.answers)
+        # Those on their way to somebody count for nothing here: of a long answer on a slow line,
+        # most messages have arrived already, and a page without the last one waits for ever.
+        unheard = {
+            visitor: [event_id for event_id in mine if not self._is_attended(event_id)]
+            for visitor, mine in answers.items()
+        }
+        most_each, most = limits.answers_per_visitor_bytes, limits.answers_bytes
+        self._drop_beyond(unheard, self._memory_of, most_each, most)
+
+    def _is_attended(self, event_id: str) -> bool:
+        return self._listeners[self._calls[event_id].session] > 0
+
+    def _memory_of(self, event_ids: Sequence[str]) -> int:
+        return sum(self._calls[event_id].num_bytes for event_id in event_ids)
+
+    def _drop_beyond(
+        self,
+        answers: Mapping[str, list[str]],
+        size: Callable[[Sequence[str]], int],
+        most_each: int,
+        most: int,
+    ) -> None:
+        """Drop the oldest answers of visitors beyond a limit on each one's and on all."""
         for mine in answers.values():
-            while (
-                self._share(mine, limits.answers_per_visitor, limits.answers_per_visitor_bytes) > 1
-            ):
+            while size(mine) > most_each:
                 self._drop(mine.pop(0))
-
-        def share(event_ids: Iterable[str]) -> float:
-            return self._share([*event_ids], limits.answers, limits.answers_bytes)
-
-        while share(chain(*answers.values())) > 1:
-            self._drop(max(answers.values(), key=share).pop(0))
-
-    def _share(self, event_ids: Sequence[str], most: int, most_bytes: int) -> float:
-        """Return how much answers take of a limit on their number or memory, whichever is more."""
-        held = sum(self._calls[event_id].num_bytes for event_id in event_ids)
-        return max(len(event_ids) / most, held / most_bytes)
+        while sum(map(size, answers.values())) > most:
+            self._drop(max(answers.values(), key=size).pop(0))
 
     def _sweep_sessions(self) -> None:
         now = self._clock()

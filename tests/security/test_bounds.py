@@ -296,6 +296,22 @@ def test_answers_that_nobody_fetches_are_small_together(limit: str, calls: list[
         assert "event: error" in client.get(path).text
 
 
+def test_a_long_answer_on_its_way_is_not_dropped_for_its_size(calls: list[Calls]) -> None:
+    """Whoever listens on a slow line may still have its last message to come."""
+    with (
+        serving(handle_of(), server=ServerLimits(answers_per_visitor_bytes=1)) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        # As if somebody listened: what a client has not read yet is not for the server to know.
+        with calls[0].listening("/gradio_api/queue/data", "page"):
+            assert join(client, event_named(client, "chat"), "page", *CHAT).status_code == 200
+            until(lambda: calls[0].gauges()["answers_waiting"] == 1)
+            swept = calls[0].num_sweeps
+            until(lambda: calls[0].num_sweeps > swept + 2)
+            assert calls[0].gauges()["answers_waiting"] == 1
+        until(lambda: not calls[0]._calls)
+
+
 def test_one_session_keeps_few_answers_too(calls: list[Calls]) -> None:
     few = ServerLimits(answers_per_visitor=2)
     with (
