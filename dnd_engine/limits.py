@@ -186,7 +186,8 @@ class ServerLimits:
     """Bodies of such requests that are in memory: those that arrive, and those of calls that wait
     or run. The first 64 kB of each do not count."""
     bodies_per_visitor_bytes: int = 64_000_000
-    """The same per address: two of the largest."""
+    """The same per address, at least one of the largest. Over MCP each counts twice, because the
+    server calls itself."""
     body_seconds: int = 120
     """Seconds until such a body has arrived: the largest at two megabits a second."""
     upload_bytes: int = 64_000_000

@@ -82,19 +82,23 @@ class HeldBytes:
 
     def __init__(self, memory: BodyMemory, visitor: str) -> None:
         self._memory, self._visitor, self._num_bytes = memory, visitor, 0
+        self._released = False
         self.is_handed_over = False
         """Whether a call in the queue keeps the body when its request ends."""
 
     def grow(self, num_bytes: int) -> bool:
         """Count a body that has this many bytes by now; return False if there is no room."""
         more = max(0, num_bytes - _FREE) - self._num_bytes
-        if more > 0 and not self._memory.take(self._visitor, more):
+        if self._released or more <= 0:
+            return True
+        if not self._memory.take(self._visitor, more):
             return False
-        self._num_bytes += max(0, more)
+        self._num_bytes += more
         return True
 
     def release(self) -> None:
-        """Count nothing any more."""
+        """Count nothing any more, whatever still arrives."""
+        self._released = True
         self._memory.give_back(self._visitor, self._num_bytes)
         self._num_bytes = 0
 

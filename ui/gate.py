@@ -138,7 +138,9 @@ class Gate:
         self._uploads = SlidingSum(
             limits.upload_seconds, limits.uploads_per_visitor_bytes, limits.uploads_bytes
         )
-        self._bodies = BodyMemory(limits.bodies_per_visitor_bytes, limits.bodies_bytes)
+        # One of the largest fits, also if an operator raises that limit alone.
+        each = max(limits.bodies_per_visitor_bytes, limits.request_bytes)
+        self._bodies = BodyMemory(each, max(limits.bodies_bytes, each))
         self._logins = SlidingSum(60, limits.logins_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -140,7 +140,10 @@ def _find(table: Table, wanted: str, name: str) -> int:
 
 
 def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[Note]) -> list[int]:
-    """Choose the prompt column by name, else the text column with the longest cells on average."""
+    """Choose the prompt column by name, else the text column with the longest cells on average.
+
+    If that one says the same in every row, it is the instruction above the longest that does not.
+    """
     chars: Counter[int] = Counter()
     filled: Counter[int] = Counter()
     textual: set[int] = set()
@@ -168,26 +171,26 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
     if free := textual.difference(taken):
         # Of equally long columns the first.
         by_length = sorted(free, key=lambda index: (-chars[index] / filled[index], index))
-        best = by_length[0]
+        best, below = by_length[0], None
         if asked.choices.instruction is None and _is_same_in_all(table, best):
             # Not what every prompt asks: what all of them ask.
             varied = (index for index in by_length if not _is_same_in_all(table, index))
-            if (below := next(varied, None)) is not None:
-                notes.append(
-                    noted(
-                        "{above} is the same in every row, so it was read as the instruction above "
-                        "{below}.",
-                        above=quoted([header[best]]),
-                        below=quoted([header[below]]),
-                    )
-                )
-                return [best, below]
+            below = next(varied, None)
         if not asked.choices.instruction:
-            notes.append(_longest_note(table.thing, header[best]))
+            notes.append(
+                _longest_note(table.thing, header[best])
+                if below is None
+                else noted(
+                    "{above} is the same in every row, so it was read as the instruction above "
+                    "{below}.",
+                    above=quoted([header[best]]),
+                    below=quoted([header[below]]),
+                )
+            )
             # Only csv and tsv tables have rows that are lines.
             if table.unit == "line" and table.split == "rows":
                 notes.append(noted("The first row was taken as column names."))
-        return [best]
+        return [best] if below is None else [best, below]
     if table.rows:
         raise NoTextColumnError(
             f"{asked.name}: expected a {table.thing} of text, found only "

@@ -29,6 +29,7 @@ from dnd_engine.training.checkpoint import write_tensors
 from dnd_engine.training.collection_files import (
     MANIFEST,
     Manifest,
+    OtherFormatError,
     Run,
     Snapshot,
     file_name,
@@ -82,8 +83,13 @@ class Collection:
         try:
             manifest = Manifest.parse((path / MANIFEST).read_bytes())
         except ValueError as error:
+            advice = (
+                "Use the version of this project that wrote it"
+                if isinstance(error, OtherFormatError)
+                else "Collect again"
+            )
             raise TrainingError(
-                f"collection `{path}`: `{MANIFEST}` cannot be read: {error}. Collect again."
+                f"collection `{path}`: `{MANIFEST}` cannot be read: {error}. {advice}."
             ) from error
         runs = manifest.runs
         if not runs:

@@ -21,6 +21,10 @@ FORMAT = 1
 """Version of the folder's format; a newer one is refused."""
 
 
+class OtherFormatError(ValueError):
+    """A manifest has another version of the format, and need not be damaged."""
+
+
 @dataclass(frozen=True, slots=True)
 class LossRow:
     """One line of `losses.csv`; step 0 is the base before any update."""
@@ -143,12 +147,13 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            ValueError: If it is damaged, or of another version of the format.
+            OtherFormatError: If it has another version of the format.
+            ValueError: If it is damaged.
         """
         try:
             values = json.loads(data)
             if values["format"] != FORMAT:
-                raise ValueError(
+                raise OtherFormatError(
                     f"`format` is {values['format']!r}, this version reads format {FORMAT}"
                 )
             base, init = _object(values, "base"), _object(values, "init")

@@ -220,7 +220,9 @@ class RunFolder:
         )
 
     def _look_at_collection(self) -> Collecting:
-        manifest: Manifest = self._parsed(Path(MANIFEST), Manifest.parse)
+        manifest: Manifest | None = self._parsed(Path(MANIFEST), Manifest.parse)
+        if manifest is None:
+            raise TrainingError(f"`{MANIFEST}` is gone: expected a run in `{self._path}`.")
         runs, recipe, total = manifest.runs, manifest.recipe, _count(manifest.planned)
         curves = self._curves({run.folder for run in runs})
         written = [run_folder(*key) / "losses.csv" for key in curves]

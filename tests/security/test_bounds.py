@@ -29,6 +29,7 @@ from tests.test_docs import ROOT
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.until import until
 from ui import serve
+from ui.bodies import BodyMemory, HeldBytes
 from ui.build import build_ui
 from ui.engine_calls import LANES
 from ui.gradio_private import Calls, Page, Pages
@@ -500,7 +501,7 @@ def test_a_stream_may_open_after_all_answers_came(calls: list[Calls]) -> None:
 # ------------------------------------------------------------------------------ bodies
 
 
-ROOMY = ServerLimits(bodies_per_visitor_bytes=300_000, bodies_bytes=500_000)
+ROOMY = ServerLimits(request_bytes=300_000, bodies_per_visitor_bytes=300_000, bodies_bytes=500_000)
 """Room for one body of 200 kB per address, and for two in all."""
 LONG = {"data": [*CHAT, "x" * 264_000]}
 
@@ -543,6 +544,16 @@ def test_bodies_that_do_not_end_leave_room_for_others(calls: list[Calls]) -> Non
             small = client.post("/gradio_api/call/chat", json={"data": [*CHAT]}, headers=home)
             assert small.status_code == 200
         until(lambda: not is_refused())
+
+
+def test_a_body_that_has_ended_counts_nothing_any_more() -> None:
+    memory = BodyMemory(100_000, 100_000)
+    held = HeldBytes(memory, "somebody")
+    assert held.grow(150_000)
+    held.release()
+    assert held.grow(160_000)
+    assert HeldBytes(memory, "somebody").grow(164_000)
+    assert not HeldBytes(memory, "somebody").grow(164_001)
 
 
 def test_a_body_has_a_time_to_arrive_in() -> None:

@@ -205,7 +205,7 @@ class _Collector:
             old = Manifest.parse(path.read_bytes())
         except (OSError, ValueError) as error:
             raise TrainingError(
-                f"`{path}` is damaged, or not ours: {error}. Collect into another folder."
+                f"`{path}` cannot be continued: {error}. Collect into another folder."
             ) from error
         current = self.manifest["base"]
         check_same_base(out, old.base, current["id"], current["fingerprint"])

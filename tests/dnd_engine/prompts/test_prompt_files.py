@@ -251,8 +251,9 @@ def test_a_column_that_is_the_same_in_every_row_is_the_instruction(write: Write)
         f"{task}\n\nsharp",
     ]
     assert file.column == "task + note"
-    assert file.notes[0] == (
-        "`task` is the same in every row, so it was read as the instruction above `note`."
+    assert file.notes[:2] == (
+        "`task` is the same in every row, so it was read as the instruction above `note`.",
+        "The first row was taken as column names.",
     )
     chosen = read_prompt_file(path := write("a.csv", rows), choices=Choices(text="note"))
     assert [prompt.text for prompt in chosen.prompts] == ["flat on top", "sharp"]
