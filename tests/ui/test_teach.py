@@ -577,13 +577,18 @@ def test_an_unforeseen_error_puts_the_buttons_back(
 def test_labels_teach_unless_somebody_chooses_otherwise(
     on: Handlers, arrange: Arrange, request_of: RequestOf, labelled: bool
 ) -> None:
-    files = {"a.jsonl": prompts(8, **({"label": "x"} if labelled else {}))}
-    updates = make(on, Session(), arrange(SQL=files), request_of("s"))
-    assert ("teach_door" in updates) is labelled
-    if labelled:
-        assert updates["teach_door"].value == "mine"
-        assert updates["teach_mine"].visible is True
-        assert updates["teach_itself"].visible is updates["teach_better"].visible is False
+    session, others = Session(), {"label": "x"}
+    for count in (8, 9):
+        files = {f"{count}.jsonl": prompts(count, **(others if labelled else {}))}
+        updates = make(on, session, arrange(SQL=files), request_of("s"))
+        assert ("teach_door" in updates) is (labelled and count == 8)
+        if "teach_door" in updates:
+            assert updates["teach_door"].value == "mine"
+            assert updates["teach_mine"].visible is True
+            assert updates["teach_itself"].visible is updates["teach_better"].visible is False
+    files = {"other.jsonl": prompts(8, **({} if labelled else others))}
+    updates = make(on, session, arrange(SQL=files), request_of("s"))
+    assert updates["teach_door"].value == ("itself" if labelled else "mine")
 
 
 def test_labels_are_offered_only_where_enough_prompts_have_one(

@@ -27,6 +27,7 @@ from ui.tabs.workbench.adapter.view import Learnt, adapter_html, learnt
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.sides import choosers
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
+from ui.tabs.workbench.teach.view import Door
 from ui.text import N_, _
 
 if TYPE_CHECKING:
@@ -188,8 +189,7 @@ class AdapterEvents:
                 value=by_labels, visible=_labelled(made.buckets), interactive=idle
             ),
             **answers_asked(session, by_labels=by_labels),
-            # Afterwards, whoever taught it stays selected.
-            **(_taught_by_hand() if by_labels and not made.refined else {}),
+            **_teacher_for(session, made, by_labels=by_labels),
             "keep_name": gr.Textbox(made.adapter.name),
             # Texts serve to recreate an adapter, which is impossible for one trained on labels.
             "keep_texts": gr.Checkbox(
@@ -304,7 +304,7 @@ def checked(made: Made) -> Updates:
     if made.buckets and not made.refined and is_doubtful(made.inspection, taught=made.taught):
         updates["teach_box"] = gr.Column(visible=True)
         if (verdict := made.inspection.verdict) is not None and verdict.outcome == "fails":
-            updates |= _taught_by_hand()
+            updates |= _teacher("mine")  # the model itself does not know better
     return updates
 
 
@@ -321,16 +321,24 @@ def _learnt(made: Made) -> Learnt | None:
     return replace(found, from_poor=True)
 
 
-def _taught_by_hand() -> Updates:
-    """Select the visitor as the teacher, where there are labels or the model does not know better.
+def _teacher_for(session: Session, made: Made, *, by_labels: bool) -> Updates:
+    """Select the teacher for a new adapter, unless the last one had labels just as this one has.
 
-    After an imprint, the model itself has little to add: it was fitted to the same answers.
+    Whoever is selected by then stays: a person may have chosen. After an imprint, the model itself
+    has little to add to labels, since the imprint was fitted to its answers.
     """
+    if made.refined or by_labels == session.by_labels:
+        return {}
+    session.by_labels = by_labels
+    return _teacher("mine" if by_labels else "itself")
+
+
+def _teacher(door: Door) -> Updates:
     return {
-        "teach_door": gr.Radio(value="mine"),
-        "teach_itself": gr.Column(visible=False),
-        "teach_better": gr.Column(visible=False),
-        "teach_mine": gr.Column(visible=True),
+        "teach_door": gr.Radio(value=door),
+        "teach_itself": gr.Column(visible=door == "itself"),
+        "teach_better": gr.Column(visible=door == "better"),
+        "teach_mine": gr.Column(visible=door == "mine"),
     }
 
 
