@@ -126,7 +126,7 @@ class BoundedBody:
         files: ChargedFiles | None = None,
     ) -> None:
         self._receive, self._held, self._files = receive, held, files
-        self._due = None if files else asyncio.get_running_loop().time() + seconds
+        self._due = None if files is not None else asyncio.get_running_loop().time() + seconds
         self._taken = self._brackets = self._commas = 0
         self.most = most
         self.too_large = False

@@ -43,7 +43,10 @@ _ROOT = r"(?:~?/|[A-Za-z]:[\\/]|\\\\)"
 # Our own messages quote paths, which may contain blanks.
 _QUOTED_PATH = re.compile(rf"([`'\"]){_ROOT}.*?\1")
 # Routes of the server, which errors name, have a single part or begin otherwise.
-_PATH = re.compile(rf"(?<![\w.~/]){_ROOT}(?!gradio_api/)[^\s`'\",;:/\\]+[/\\][^\s`'\",;:]*")
+_PATH = re.compile(
+    rf"(?:file:/*|(?<![\w.~/:])(?:{_ROOT}|//))(?!gradio_api/)"
+    r"[^\s`'\",;:/\\]+[/\\][^\s`'\",;:]*"
+)
 
 
 @plain_errors

@@ -14,7 +14,7 @@ from dnd_engine.files import write_whole
 from dnd_engine.scoring.scores import IMPRINTED, MODES, REFINED, ItemScore
 from dnd_engine.tasks.folder import Mode
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _LORAS = ("other LoRAs", "or name the collection used before")
 _LEAVE_OUT = "or leave the row out"
@@ -274,7 +274,7 @@ class ResultStore:
         )
 
 
-def _only(values: Mapping[str, T], slugs: Set[str]) -> dict[str, T]:
+def _only(values: Mapping[str, _T], slugs: Set[str]) -> dict[str, _T]:
     return {slug: value for slug, value in values.items() if slug in slugs}
 
 

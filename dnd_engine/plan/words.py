@@ -86,14 +86,15 @@ _COLUMNS: tuple[tuple[str, Callable[[Plan], str]], ...] = (
 )
 
 
-def _rows(plans: Sequence[Plan]) -> list[list[str]]:
+def table_rows(plans: Sequence[Plan]) -> list[list[str]]:
+    """Return the names of the columns and the cells of each base."""
     head = [title for title, _ in _COLUMNS]
     return [head, *([write(plan) for _, write in _COLUMNS] for plan in plans)]
 
 
 def table(plans: Sequence[Plan]) -> str:
     """Compare bases in a table of derived figures, one line each."""
-    rows = _rows(plans)
+    rows = table_rows(plans)
     widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
     lines = [
         "  ".join(

@@ -282,6 +282,7 @@ def test_the_doctor_tells_versions_limits_and_errors_and_nothing_private(tmp_pat
         ("`~/acme/gen` and `/gen`", "`<path>` and `<path>`"),
         ("[Errno 2] No such file: '/data/acme/gen'", "[Errno 2] No such file: '<path>'"),
         ("no file /data/acme/gen, /data/b/", "no file <path>, <path>"),
+        ("in file:///srv/private/x or //server/share/x", "in <path> or <path>"),
         (r"`C:\Users\acme` or \\acme\gen: bad", "`<path>` or <path>: bad"),
     ],
 )
@@ -295,6 +296,7 @@ def test_the_doctor_names_no_folder_of_a_log(logged: str, told: str) -> None:
         "fault 1234 in /gradio_api/upload: OSError at ui.gate:12 a < ui.gate:34 b",
         "fault 1234 in /: KeyError at ui.gate:12 a",
         "warning at starlette/routing:12",
+        "https://example.org/a/b answered 404",
         "`HuggingFaceTB/SmolLM2-135M-Instruct` has no generator",
     ],
 )

@@ -32,7 +32,8 @@ from dnd_engine.plan.decoders import our_decoder, papers_decoder, papers_spec, s
 from dnd_engine.plan.hardware import read_hardware
 from dnd_engine.plan.pictures import draw
 from dnd_engine.plan.shapes import BaseShape, read_shape, shipped_shapes
-from dnd_engine.plan.words import _rows, amount
+from dnd_engine.plan.words import amount, table_rows
+from dnd_engine.tables import markdown_table
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import CONFIG, random_tokens, tiny_llama
 
@@ -429,8 +430,8 @@ def test_wrong_arguments_are_refused(arguments: tuple[str, ...], message: str) -
 def test_the_page_shows_the_table_that_the_command_computes() -> None:
     machine = read_hardware()["h100"]
     made = [make_plan(name, LoRASpec(), machine, Workload()) for name in shipped_shapes()]
-    head, *rows = (f"| {' | '.join(row)} |" for row in _rows(made))
-    table = "\n".join([head, f"| --- |{' ---: |' * (head.count('|') - 2)}", *rows])
+    (name, *numbers), *rows = table_rows(made)
+    table = "\n".join(markdown_table(" | ".join([name, *(f"{n}:" for n in numbers)]), rows))
     assert table in PAGE.read_text(encoding="utf-8"), table
 
 
