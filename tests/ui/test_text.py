@@ -124,6 +124,11 @@ def test_messages_are_plain(template: Catalog) -> None:
                     assert not re.search(r"[<>&]", TAG.sub("", form)), form
 
 
+def test_advice_names_what_else_to_try(template: Catalog) -> None:
+    """“Try others.” could mean other adapters, or other answers."""
+    assert not [message.id for message in template if "Try others" in str(message.id)]
+
+
 def test_every_example_has_words() -> None:
     assert [example.bucket for example in load_examples()] == list(EXAMPLE_BUCKETS)
 

@@ -125,11 +125,11 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     "imprinted": (
         N_("Imprinted with your instruction"),
-        N_("Fitted to how the model answers your prompts with the instruction. Try others."),
+        N_("Fitted to how the model answers your prompts with the instruction. Try other prompts."),
     ),
     "refined": (
         N_("Taught on your prompts"),
-        N_("It was taught to answer them without the instruction. Try others."),
+        N_("It was taught to answer them without the instruction. Try other prompts."),
     ),
     "refined_alike": (
         N_("Learnt one answer for all"),
@@ -140,11 +140,11 @@ _VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     "trained_labels": (
         N_("Trained on your rows"),
-        N_("It learnt their labels. Try others."),
+        N_("It learnt their labels. Try other prompts."),
     ),
     "trained_person": (
         N_("Trained on corrected answers"),
-        N_("It learnt the answers that a person gave to some prompts. Try others."),
+        N_("It learnt the answers that a person gave to some prompts. Try other prompts."),
     ),
     "trained_teacher": (
         N_("Trained on a better model's answers"),
