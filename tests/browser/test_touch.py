@@ -28,6 +28,12 @@ def test_synthesize_is_in_reach_above_its_place_and_covers_nothing_below(visits:
     expect(synthesize).not_to_be_in_viewport()
 
 
+def test_a_finger_is_asked_to_tap_and_a_mouse_to_drop_or_click(visits: Visits) -> None:
+    for touch, asked in ((True, "Tap to choose"), (False, "Drop prompt files here, or click")):
+        zone = visits(size=PHONE, has_touch=touch).page.get_by_role("button", name=asked)
+        expect(zone.locator("strong:visible")).to_have_count(1)
+
+
 def test_nothing_to_press_is_lower_than_40_px_on_a_phone(visits: Visits) -> None:
     visit = visits(size=PHONE, has_touch=True)
     page = visit.page
