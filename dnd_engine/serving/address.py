@@ -58,6 +58,11 @@ def check_encrypted(url: str) -> None:
         )
 
 
+def reason(error: Exception) -> str:
+    """Return what a network error says, without the system's number in front."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+
+
 def _split(url: str) -> SplitResult:
     """Parse an address; errors do not quote parts that may be a password or a key."""
     if not url.strip():
@@ -85,7 +90,7 @@ def _addresses(hostname: str) -> list[_Address]:
         found = socket.getaddrinfo(hostname, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise RemoteError(
-            f"no server is called `{hostname}` ({error}). Check the address."
+            f"no server is called `{hostname}` ({reason(error)}). Check the address."
         ) from error
     # A link-local IPv6 address may name its interface, as in `fe80::1%eth0`.
     return [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]

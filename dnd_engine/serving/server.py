@@ -16,7 +16,7 @@ import httpx
 from dnd_engine.errors import PublishError, RemoteError
 from dnd_engine.limits import FIXED
 from dnd_engine.prompts.words import one_line
-from dnd_engine.serving.address import base_url, check_encrypted
+from dnd_engine.serving.address import base_url, check_encrypted, reason
 
 ANSWER_TOKENS = 24
 """Maximum tokens of an answer that is only compared."""
@@ -230,8 +230,8 @@ class Server:
             raise self._late() from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RemoteError(
-                f"no server answers at `{self.url}` ({error or type(error).__name__}). Start it, "
-                "or check the address."
+                f"no server answers at `{self.url}` ({reason(error)}). Start it, or check "
+                "the address."
             ) from error
 
     def _bounded(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:

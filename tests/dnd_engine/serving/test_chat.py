@@ -279,8 +279,17 @@ def test_a_name_in_other_letters_goes_as_dns_has_it() -> None:
 
 def test_a_server_that_is_not_there_is_named() -> None:
     there = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(RemoteError, match=f"no server answers at .*{there}"):
+    with pytest.raises(RemoteError, match=rf"answers at `{there}` \(Connection refused\)"):
         ask(there, "small", MESSAGES)
+
+
+def test_a_name_that_nobody_has_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_args: Any, **_options: Any) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(RemoteError, match=r"is called `nobody` \(Name or service not known\)"):
+        ask("http://nobody", "small", MESSAGES, "key")
 
 
 def test_a_key_or_a_model_that_is_none_is_refused() -> None:
