@@ -561,6 +561,18 @@ def test_too_few_prompts_are_told_and_the_adapter_stays(
     assert session.made is before
 
 
+def test_a_failure_goes_once_another_teacher_is_chosen(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
+    assert "stages" not in on.teach.choose(session, "better"), "nothing failed yet"
+    assert "Teaching failed" in refine(on, session, request_of("s"))[-1]["stages"]
+    chosen = on.teach.choose(session, "mine")
+    assert "Teaching failed" not in chosen["stages"]
+    assert "How it was made" in chosen["stages"]
+
+
 def test_an_unforeseen_error_puts_the_buttons_back(
     on: Handlers, arrange: Arrange, request_of: RequestOf
 ) -> None:

@@ -18,7 +18,7 @@ from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
 from ui.state import Made, Proposed, Run, Session
 from ui.tabs.workbench.adapter.events import AdapterEvents, answers_asked
-from ui.tabs.workbench.runs.events import RunEvents
+from ui.tabs.workbench.runs.events import RunEvents, shown_stages
 from ui.tabs.workbench.teach.view import NUM_ROWS, Door, Place
 from ui.text import _, number, size
 
@@ -44,9 +44,15 @@ class TeachEvents:
         """Hide the panel."""
         return {"teach_box": gr.Column(visible=False)}
 
-    def choose(self, door: Door) -> Updates:
-        """Show the fields that a teacher needs."""
+    def choose(self, session: Session, door: Door) -> Updates:
+        """Show the fields that a teacher needs, without the failure of an earlier one."""
+        shown: Updates = {}
+        run = session.run
+        if run is not None and run.kind == "refinement" and run.stages.ended == "failed":
+            session.run = None
+            shown["stages"] = shown_stages(session)
         return {
+            **shown,
             "teach_itself": gr.Column(visible=door == "itself"),
             "teach_better": gr.Column(visible=door == "better"),
             "teach_mine": gr.Column(visible=door == "mine"),

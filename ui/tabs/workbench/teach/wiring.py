@@ -30,7 +30,9 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
     opened.then(fn=None, js=_FOLLOW, **AT_ONCE)
     panel.later.click(**page.does(on.close, "teach_box"), **AT_ONCE)
     chosen = page.does(
-        on.choose, "teach_itself teach_better teach_mine teach_told", inputs=panel.door
+        on.choose,
+        "stages teach_itself teach_better teach_mine teach_told",
+        inputs=[session, panel.door],
     )
     panel.door.input(**chosen, **AT_ONCE)
     placed = page.does(
