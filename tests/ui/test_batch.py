@@ -80,6 +80,21 @@ def test_before_an_adapter_the_base_answers_alone(ask: Ask, engine: FakeEngine) 
     assert "same answer" not in table
 
 
+def test_the_table_names_who_answered_when_another_adapter_of_the_name_is_chosen(
+    on: Handlers, arrange: Arrange, made: Session, ask: Ask, request_here: gr.Request
+) -> None:
+    answering = made.made
+    assert answering is not None
+    ask(made, "one")
+    others = texts("Say it in French.", "four", "five")
+    make_of(on, made, arrange(French={"b.txt": others}), request_here)
+    updates = on.batch.put_back(made, request_here)
+    head = f"{answering.adapter.name} {answering.key[:8]}"
+    assert f"<th scope='col'>{head}</th>" in updates["batch_table"]
+    with Path(updates["batch_file"].value["path"]).open(encoding="utf-8", newline="") as file:
+        assert next(csv.reader(file)) == ["input", "Base", head]
+
+
 def test_only_the_left_model_reads_the_instruction_where_only_it_is_told(
     made: Session, ask: Ask, engine: FakeEngine
 ) -> None:

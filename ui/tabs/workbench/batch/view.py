@@ -13,7 +13,7 @@ from dnd_engine.prompts.words import cut
 from dnd_engine.tables import cell
 from ui.fields import Textbox
 from ui.markup import error_notice, esc, unfenced
-from ui.state import Batch
+from ui.state import Batch, Made
 from ui.text import _, drawn, number
 
 if TYPE_CHECKING:
@@ -115,11 +115,16 @@ def write_batch(batch: Batch, path: Path) -> Path:
 
 def _names(batch: Batch) -> tuple[str, str]:
     """Name the models, and say which of them read the instruction."""
-    left = batch.left.adapter.name if batch.left else _("Base")
-    right = batch.right.adapter.name if batch.right else ""
+    left = _name(batch.left) if batch.left else _("Base")
+    right = _name(batch.right) if batch.right else ""
     if batch.mode == "told" and batch.instruction:
         left = _("{model}, with the instruction", model=left)
     return left, right
+
+
+def _name(made: Made) -> str:
+    """Name an adapter, with the hash that the bar shows: the table stays when another is chosen."""
+    return f"{made.adapter.name} {made.key[:8]}"
 
 
 def _told(batch: Batch) -> str:
