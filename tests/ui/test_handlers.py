@@ -553,7 +553,7 @@ def test_teaching_that_harms_other_answers_is_no_plain_success() -> None:
     learnt = Learnt(4, 0.0, 0.75, by_itself=True)
     told = judgement_html(found, taught="refined", learnt=learnt)
     assert "2 of 60 unrelated questions right, where the base has 20" in told
-    assert "0 % answered as its teacher does before, 75 % after" in told
+    assert "0 % answered as its teacher does before, 75 % after the last step" in told
     assert "dnd-icon-check" not in told
 
 

@@ -312,7 +312,9 @@ def test_answers_are_proposed_corrected_and_learnt(
     done = on.runs.show_run(session)
     assert engine.taught == [{f"Say yes.\n\ngood {n}": "no" for n in range(8)}]
     assert "then taught by you in 12 s" in done["adapter_facts"]
-    assert "4 held-back prompts: 25 % right before, 75 % after" in done["adapter_facts"]
+    assert (
+        "4 held-back prompts: 25 % right before, 75 % after the last step" in done["adapter_facts"]
+    )
     assert done["teach_rows"].visible is True
     assert done["keep_texts"].visible is False
     make(on, session, arrange(SQL={"b.jsonl": prompts(9, "other")}), request_of("s"))

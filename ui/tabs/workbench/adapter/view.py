@@ -220,11 +220,15 @@ class Learnt:
     @property
     def words(self) -> str:
         """Describe both scores."""
-        words = N_("{count} held-back prompts: {before:.0f} % right before, {now:.0f} % after")
+        # The last state is kept, even if an earlier one did better on these few prompts.
+        words = N_(
+            "{count} held-back prompts: {before:.0f} % right before, {now:.0f} % after the last "
+            "step"
+        )
         if self.by_itself:
             words = N_(
                 "{count} held-back prompts: {before:.0f} % answered as its teacher does before, "
-                "{now:.0f} % after"
+                "{now:.0f} % after the last step"
             )
         return _(
             words,
