@@ -12,7 +12,7 @@ import gradio as gr
 import pytest
 
 from dnd_engine.checks.verdict import Agreement, judge
-from dnd_engine.config import EngineConfig
+from dnd_engine.config import EngineConfig, RefineConfig
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits
 from dnd_engine.tasks.folder import Example
@@ -474,6 +474,17 @@ def test_only_the_page_of_a_computers_user_offers_its_models(shared: bool) -> No
     assert panel.place.visible is not shared
     assert panel.place.value == "server"
     assert panel.local.visible is False
+
+
+def test_teaching_is_said_to_take_as_long_as_was_measured() -> None:
+    results = (Path(__file__).parents[2] / "docs/results.md").read_text(encoding="utf-8")
+    measured = re.search(rf"^\| \| \| {RefineConfig().steps} \| (\d+) \|", results, re.MULTILINE)
+    assert measured is not None
+    assert 60 <= int(measured[1]) <= 120
+    with gr.Blocks() as page:
+        teach_panel(shared=False, teachers=(), stop_keeps=True)
+    (words,) = (b.value for b in page.blocks.values() if b.elem_id == "dnd-teach-words")
+    assert "one to two minutes on a CPU" in words
 
 
 def own(on: Handlers, url: str) -> None:
