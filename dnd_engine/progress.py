@@ -99,7 +99,7 @@ _ENGLISH: Mapping[Doing, str] = {
     "wrong": "Wrong prompts",
     "compare_adapters": "On {num_prompts} prompts",
     "run_checks": "Comparing its answers with those of the base",
-    "ask": "Asking the teacher",
+    "ask": "Asking the teacher: {done} of {total} prompts",
     "measure_ordinary": "Once per base model: measuring its ordinary answers",
     "ask_with_instruction": "Asking with the instruction: {done} of {total} prompts",
     "fit_layer": "Layer {done} of {total}",

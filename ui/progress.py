@@ -20,7 +20,7 @@ _DOING: Mapping[Doing, str] = {
     "wrong": N_("wrong prompts"),
     "compare_adapters": N_("on {num_prompts} prompts"),
     "run_checks": N_("Checking"),
-    "ask": N_("Asking the teacher"),
+    "ask": N_("Asking the teacher: {done} of {total} prompts"),
     "train": N_("Loss {loss}"),
     "answered": N_("“{answer}” to {same} of {total} prompts"),
     "measure_ordinary": N_("Once per base model: measuring its ordinary answers"),

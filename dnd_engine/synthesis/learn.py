@@ -149,8 +149,9 @@ def propose_answers(
     for number, answers in enumerate(proposed, start=1):
         found |= {next(rest).prompt: answer or "" for answer in answers}
         # The last batch may be smaller.
-        share = min(1.0, number * ASKED_TOGETHER / len(unknown))
-        yield Progress("ask", share, time.monotonic() - started, "ask")
+        done, total = min(number * ASKED_TOGETHER, len(unknown)), len(unknown)
+        elapsed = time.monotonic() - started
+        yield Progress("ask", done / total, elapsed, "ask", done=done, total=total)
     return found
 
 
@@ -183,11 +184,15 @@ def _train(
 
     def words(step: RefineStep) -> Progress:
         asking: Doing = "answered" if step.answers else "ask"
+        asks = step.stage == "ask"
         return Progress(
             step.stage,
             step.done / step.total,
             time.monotonic() - started,
-            asking if step.stage == "ask" else "train",
+            asking if asks else "train",
+            # Prompts are answered in batches: a share would stay at 0 % and then jump.
+            done=step.done if asks else None,
+            total=step.total if asks else None,
             loss=step.loss,
             seconds_left=step.seconds_left,
             answers=_counted(step.answers) if step.answers else None,

@@ -1110,6 +1110,18 @@ def test_what_the_teacher_answers_is_told(
     assert first.by_itself
 
 
+def test_the_teacher_s_answers_are_counted_while_it_is_asked(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = (RefineStep("ask", done, 20, answers=("no",) * done) for done in (0, 16))
+    monkeypatch.setattr("dnd_engine.synthesis.learn.refine", lambda *_, **_more: steps)
+    start = engine.generate([bucket("letters", WORDS)])
+    progress = engine.refine(start, [bucket("letters", WORDS)])
+    asking = next(progress)
+    assert in_english(asking) == "Asking the teacher: 0 of 20 prompts"
+    assert (next(progress).done, asking.total) == (16, 20)
+
+
 def test_a_refined_adapter_remembers_all_that_it_met(engine: Engine) -> None:
     """Also what it was refined on before, with labels or without."""
     config = RefineConfig(steps=1, batch_size=4, labels=True, least_prompts=3)

@@ -335,7 +335,7 @@ class FakeEngine(FakeMeasuring):
         prompts = {p.text: p for bucket in buckets for p in bucket.prompts}.values()
         if not (split := [p for p in prompts if split_prompt(p.text).input is not None]):
             raise TrainingError("teaching needs 1 or more different prompts; got 0.")
-        yield Progress("ask", 1.0, 0.1, "ask")
+        yield Progress("ask", 1.0, 0.1, "ask", done=len(split), total=len(split))
         return {p.text: p.label or "yes." for p in split[:limit]}
 
     def _learn(
@@ -362,10 +362,13 @@ class FakeEngine(FakeMeasuring):
         scores: dict[str, Any] = {"score": 0.75, "score_before": 0.25, "num_held_back": 4}
         try:
             if not config.labels:
-                for done in (0.0, 0.5):
-                    yield Progress("ask", done, time.perf_counter() - start, "ask")
+                for done in (0, usable // 2):
+                    elapsed = time.perf_counter() - start
+                    yield Progress("ask", done / usable, elapsed, "ask", done=done, total=usable)
                 asked = time.perf_counter() - start
-                yield Progress("ask", 1.0, asked, "answered", answers=ANSWERS)
+                yield Progress(
+                    "ask", 1.0, asked, "answered", answers=ANSWERS, done=usable, total=usable
+                )
             ended = enough or bool
             while not (ended() or self.pace.goes_on("refine", 0, 0.1)):
                 pass  # before the first step a refinement has nothing to say

@@ -213,8 +213,13 @@ STEPS: Mapping[Doing, tuple[dict[str, Any], str, str]] = {
         "Loss 0.512",
         "Verlust 0,512",
     ),
+    "ask": (
+        {"done": 16, "total": 1200},
+        "Asking the teacher: 16 of 1,200 prompts",
+        "Der Lehrer wird gefragt: 16 von 1.200 Prompts",
+    ),
     "answered": (
-        {"answers": AnswerCounts("3.5 times", 9, 26, 3)},
+        {"answers": AnswerCounts("3.5 times", 9, 26, 3), "done": 26, "total": 30},
         "“3.5 times” to 9 of 26 prompts, 3 different answers",
         "„3.5 times“ auf 9 von 26 Prompts, 3 verschiedene Antworten",
     ),
