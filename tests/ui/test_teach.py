@@ -190,6 +190,26 @@ def test_undo_goes_back_at_once_with_all_that_was_known(
     assert len(engine.calls) == 1
 
 
+def test_adapters_of_one_name_are_told_apart_by_who_taught_them(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session, request = Session(), request_of("s")
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9, label="x")}), request)
+    refine(on, session, request)
+    on.teach.undo(session)
+    done = refine(on, session, request, labels=True)[-1]
+    names = [name for name, _key in done["right_choice"].choices]
+    assert names == ["sql-taught, with labels", "sql-taught, by the model itself", "sql"]
+    on.teach.undo(session)
+    answers = on.teach.propose(session)
+    while session.proposed is None:
+        next(answers)
+    begin(on, session, request, "mine", *["yes"] * 9)
+    list(on.teach.teach(session, request))
+    done = on.runs.show_run(session)
+    assert done["right_choice"].choices[0][0] == "sql-taught, by hand"
+
+
 def test_a_new_synthesis_clears_undo(on: Handlers, arrange: Arrange, request_of: RequestOf) -> None:
     session = Session()
     arrangement = arrange(SQL={"a.jsonl": prompts(9)})

@@ -6,8 +6,18 @@ from collections.abc import Mapping
 import gradio as gr
 
 from ui.shared import Updates
-from ui.state import Made, Session
-from ui.text import _
+from ui.state import Made, Session, Taught
+from ui.text import N_, _
+
+_CHANGED: Mapping[Taught, str] = {
+    "imprinted": N_("{name}, imprinted"),
+    "refined": N_("{name}, by the model itself"),
+    "refined_alike": N_("{name}, by the model itself"),
+    "trained_labels": N_("{name}, with labels"),
+    "trained_person": N_("{name}, by hand"),
+    "trained_teacher": N_("{name}, by a better model"),
+}
+"""What tells adapters of one name apart."""
 
 
 def choosers(session: Session) -> Updates:
@@ -58,8 +68,17 @@ def _names(session: Session) -> Mapping[str, str]:
     names = {key: name_of(session, mine[key]) if key in mine else kept[key] for key in keys}
     repeated = Counter(names.values())
     for key, name in names.items():
-        # An imprinted adapter has the name of the one it was made from.
-        if repeated[name] > 1 and key in mine and mine[key].taught == "imprinted":
-            names[key] = _("{name}, imprinted", name=name)
+        # An imprinted adapter has the name of the one it was made from, and all that were taught
+        # from one adapter have the same name.
+        if repeated[name] > 1 and key in mine:
+            names[key] = _told_apart(mine[key], name)
     repeated = Counter(names.values())
     return {k: f"{name} {k[:8]}" if repeated[name] > 1 else name for k, name in names.items()}
+
+
+def _told_apart(made: Made, name: str) -> str:
+    """Add to the name of an adapter how it was changed; nothing if it was not."""
+    refined = made.adapter.provenance.get("refined")
+    if made.taught == "refined" and isinstance(refined, Mapping) and refined.get("labels"):
+        return _(_CHANGED["trained_labels"], name=name)
+    return _(_CHANGED[made.taught], name=name) if made.taught else name
