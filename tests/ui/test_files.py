@@ -16,7 +16,7 @@ from ui.markup import faults, prose
 from ui.state import Session, SessionFiles
 from ui.tabs.workbench.prompts.events import buckets_on
 
-TABLE = "id,ask,body\n1,Name it.,a dog\n2,Name it.,a cat\n3,Name it.,a cow\n"
+TABLE = "id,ask,body\n1,Name the animal.,a dog\n2,Name it.,a cat\n3,Name it.,a cow\n"
 MAIL = "From: Ann\nTo: Bob\nSubject: Lunch\n\nShall we?\n"
 
 Arrange = Callable[..., Arrangement]
@@ -53,12 +53,12 @@ def test_columns_that_were_chosen_are_read_and_kept_in_the_recipe(
 ) -> None:
     session, laid = Session(), arrange(SQL={"t.csv": TABLE})
     assert read(on, laid, session)["version"] == 0
-    assert texts(laid, session)[0] == "Name it."  # the longest
+    assert texts(laid, session)[0] == "Name the animal."  # the longest
     choices = Choices(text="body", instruction="ask")
     laid = chosen(laid, choices=choices)
     told = read(on, laid, session)
     assert (told["version"], told["num_prompts"]) == (1, 3)
-    assert texts(laid, session)[0] == "Name it.\n\na dog"
+    assert texts(laid, session)[0] == "Name the animal.\n\na dog"
     make(on, session, laid, request_of("files"))
     assert session.made is not None
     (bucket,) = session.made.buckets
