@@ -231,7 +231,7 @@ class GuardedBlocks(gr.Blocks):
                 raise
             # The fault may also be ours, or come with another version of Gradio.
             kind = type(error.__cause__ or error).__name__
-            logger.warning("%s got a value that does not fit: %s", _name_of(block_fn), kind)
+            logger.warning("refused values of %s: %s", _name_of(block_fn), kind)
         words = _(
             "`{name}` got a value that does not fit. Reload the page, or see docs/api.md for calls "
             "that work.",
