@@ -107,7 +107,7 @@ let due = false;
 new MutationObserver(() => {
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); });
+  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); });
 }).observe(document.body, { childList: true, subtree: true });
 
 // ---------------------------------------------------------------- radio buttons
@@ -118,6 +118,23 @@ function group() {
   for (const set of document.querySelectorAll("fieldset")) {
     const [first, ...others] = set.querySelectorAll("input[type=radio]");
     for (const button of others) if (button.name !== first.name) button.name = first.name;
+  }
+}
+
+// ---------------------------------------------------------------- the names above the chat
+
+// The chosen name comes into view when it, or the names around it, change; and only then, since who
+// scrolls looks for another.
+const seen = new WeakMap();
+function showChosen() {
+  for (const line of document.querySelectorAll(".dnd-choice .wrap")) {
+    const chosen = line.querySelector("label.selected");
+    const state = `${line.clientWidth} ${chosen?.textContent} ${line.textContent}`;
+    if (!chosen || seen.get(line) === state) continue;
+    seen.set(line, state);
+    const [name, box] = [chosen, line].map((node) => node.getBoundingClientRect());
+    const edge = 10; // where app.css fades the line
+    line.scrollLeft += Math.min(0, name.left - box.left - edge) + Math.max(0, name.right - box.right + edge);
   }
 }
 

@@ -17,6 +17,10 @@ pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
 
 QUESTION = "Answer with SQL.\n\nQuestion: How many cars are red?"
+IS_IN_LINE = """name => {
+  const [box, line] = [name, name.parentElement].map(node => node.getBoundingClientRect());
+  return box.left >= line.left && box.right <= line.right;
+}"""
 
 
 def with_adapter(visit: Visit) -> Visit:
@@ -206,16 +210,41 @@ def kept(visit: Visit, kind: str) -> Download:
     return download.value
 
 
+def adapter_called(name: str) -> FakeAdapter:
+    """Make an adapter with weights of its own."""
+    weights = digest(name)
+    return FakeAdapter(name=name, sha256=weights, num_prompts=9, provenance={"root": weights})
+
+
+def test_the_chosen_name_stays_in_view_when_the_names_around_it_change(
+    visits: Visits, serve: Serve, write: Write, tmp_path: Path
+) -> None:
+    owner = Owner(Library(tmp_path / "library"))
+    for name in (f"Tone of voice {number}" for number in range(6)):
+        owner.library.add(adapter_called(name), name)
+    visit = visits(serve(handle_of(FakeEngine()), owner=owner), owner)
+    names = visit.page.locator("#dnd-choice-right")
+    names.get_by_text("Tone of voice 0").click()
+    chosen = names.locator("label.selected")
+    expect(chosen).to_have_text("Tone of voice 0")
+    visit.until(lambda: chosen.evaluate(IS_IN_LINE))
+    visit.add_first(write("new.txt", "One\nTwo\n"))
+    visit.synthesize()
+    expect(chosen).to_have_text("new")
+    visit.until(lambda: chosen.evaluate(IS_IN_LINE))
+    # Who scrolls looks for another name.
+    names.locator(".wrap:has(label)").evaluate("line => line.scrollLeft = line.scrollWidth")
+    visit.ask("Meanwhile")
+    visit.idle()
+    assert not chosen.evaluate(IS_IN_LINE)
+
+
 def test_any_two_adapters_of_the_library_are_two_clicks_away(
     visits: Visits, serve: Serve, tmp_path: Path
 ) -> None:
     owner = Owner(Library(tmp_path / "library"))
     for name in ("SQL", "Tone of voice", "Colours"):
-        weights = digest(name)
-        adapter = FakeAdapter(
-            name=name, sha256=weights, num_prompts=9, provenance={"root": weights}
-        )
-        owner.library.add(adapter, name)
+        owner.library.add(adapter_called(name), name)
     visit = visits(serve(handle_of(FakeEngine()), owner=owner), owner)
     left, right = (visit.page.locator(f"#dnd-choice-{side}") for side in ("left", "right"))
     names = visit.page.locator(".dnd-side-head .dnd-facts")
