@@ -28,6 +28,10 @@ docs:
 sbom:
     cyclonedx-py environment .venv --pyproject pyproject.toml --output-file bom.json
 
+# Send generated requests to all routes of `dnd serve --schema` (`pip install schemathesis`)
+requests url="http://127.0.0.1:7860":
+    st run {{url}}/openapi.json --checks not_a_server_error --phases fuzzing
+
 # Rewrite docs/licences.md (`pip install pip-licenses`)
 licences:
     (printf '# Licences of the packages that the app installs\n\nWritten by `just licences`. [NOTICE.md](../NOTICE.md) lists what is embedded.\n\n' \
