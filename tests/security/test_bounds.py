@@ -177,6 +177,18 @@ def post_chat(client: httpx.Client, address: int, *, message: str = "What?") -> 
     return f"{path}/{answer.json()['event_id']}"
 
 
+@contextmanager
+def held_chats(limits: ServerLimits | None = None) -> Iterator[tuple[FakeEngine, httpx.Client]]:
+    """Serve an engine whose chats end only when somebody ends them, or with the block."""
+    engine = FakeEngine()
+    with (
+        serving(handle_of(engine), server=limits or ServerLimits()) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+        engine.pace.held("chat"),
+    ):
+        yield engine, client
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Calls]:
     """Return the calls of each server that is started, behind a proxy that says whose they are."""
@@ -205,13 +217,8 @@ def await_sweeps(calls: list[Calls], number: int) -> None:
 @pytest.mark.parametrize("by", ["the API", "a page"])
 def test_a_call_that_nobody_listens_to_gives_up_its_place(by: str, calls: list[Calls]) -> None:
     """Eight such calls held all places of the chat until their natural end."""
-    engine = FakeEngine()
     places = LANES["chat"]["concurrency_limit"]
-    with (
-        serving(handle_of(engine)) as url,
-        httpx.Client(base_url=url, timeout=120) as client,
-        engine.pace.held("chat"),  # only who ends it ends it
-    ):
+    with held_chats() as (engine, client):
         chat = event_named(client, "chat")
         left = []
         for number in range(places + 2):
@@ -331,12 +338,7 @@ def test_one_session_keeps_few_answers_too(calls: list[Calls]) -> None:
 
 def test_nothing_stays_of_a_page_that_left_during_a_call(calls: list[Calls]) -> None:
     """Gradio kept its session and the id of the call that ran for ever."""
-    engine = FakeEngine()
-    with (
-        serving(handle_of(engine)) as url,
-        httpx.Client(base_url=url, timeout=120) as client,
-        engine.pace.held("chat"),
-    ):
+    with held_chats() as (engine, client):
         chat, queue = event_named(client, "chat"), calls[0]._queue
         assert join(client, chat, "gone", *CHAT).status_code == 200
         with client.stream("GET", "/gradio_api/queue/data?session_hash=gone") as stream:
@@ -348,14 +350,9 @@ def test_nothing_stays_of_a_page_that_left_during_a_call(calls: list[Calls]) -> 
 
 def test_addresses_take_turns(calls: list[Calls]) -> None:
     """A call of an address that has few goes before the tenth of one that has many."""
-    engine = FakeEngine()
     places = LANES["chat"]["concurrency_limit"]
     many = ServerLimits(queued_calls_per_visitor=places + 3)
-    with (
-        serving(handle_of(engine), server=many) as url,
-        httpx.Client(base_url=url, timeout=120) as client,
-        engine.pace.held("chat"),
-    ):
+    with held_chats(many) as (engine, client):
         for number in range(places):
             post_chat(client, 1, message=f"first {number}")
             until(lambda: len(engine.asked) == number + 1)  # noqa: B023 - called at once
@@ -438,12 +435,7 @@ def test_a_session_without_a_name_stops_nobody(calls: list[Calls]) -> None:
 
 def test_thousands_of_sessions_end_neither_the_queue_nor_its_sweeps(calls: list[Calls]) -> None:
     """Gradio keeps the messages of 2,000, and dropped those of calls that ran or waited."""
-    engine = FakeEngine()
-    with (
-        serving(handle_of(engine)) as url,
-        httpx.Client(base_url=url, timeout=120) as client,
-        engine.pace.held("chat"),
-    ):
+    with held_chats() as (engine, client):
         queue = calls[0]._queue
         slow = post_chat(client, 1)
         until(lambda: len(engine.asked) == 1)
@@ -580,12 +572,7 @@ def test_the_bodies_of_calls_count_until_these_end(calls: list[Calls]) -> None:
 
 
 def test_a_call_keeps_nothing_that_nobody_reads(calls: list[Calls]) -> None:
-    engine = FakeEngine()
-    with (
-        serving(handle_of(engine)) as url,
-        httpx.Client(base_url=url, timeout=120) as client,
-        engine.pace.held("chat"),
-    ):
+    with held_chats() as (_, client):
         chat = event_named(client, "chat")
         body = {"data": [*CHAT], "fn_index": chat, "session_hash": "a", "event_data": ["junk"]}
         assert client.post("/gradio_api/queue/join", json=body).status_code == 200
