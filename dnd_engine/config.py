@@ -100,6 +100,9 @@ class ImprintConfig:
     """Weight of prompts with their instruction. Bare inputs have weight 1."""
     max_prompts: int = 128
     """Number of prompts to fit, sampled by seed and divided among the buckets."""
+    max_bucket_prompts: int = 64
+    """Number of prompts of one bucket to fit. Beyond that the score does not rise, and the time
+    does."""
     max_tokens: int = 384
     """Longer prompts are skipped."""
     max_answer_tokens: int = 24
@@ -123,7 +126,7 @@ class ImprintConfig:
         check_between(self, 1e-6, 1e3, "ridge")
         check_between(self, 1e-4, 1e6, "ordinary_change")
         check_between(self, 0, 10, "full_weight")
-        check_between(self, 1, 1024, "max_prompts")
+        check_between(self, 1, 1024, "max_prompts", "max_bucket_prompts")
         check_between(self, 8, 4096, "max_tokens")
         check_between(self, 1, 256, "max_answer_tokens")
         check_between(self, 0, 1, "own_share")

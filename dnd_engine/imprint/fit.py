@@ -239,7 +239,7 @@ def _chosen(
     ids = [(base.chat_ids(full), base.chat_ids(bare)) for full, bare in source.prompts]
     short = [pair for pair in ids if len(pair[0]) <= config.max_tokens]
     # Buckets share the limit evenly, so that a large one cannot crowd out the others.
-    share = max(1, config.max_prompts // num_sources)
+    share = min(config.max_bucket_prompts, max(1, config.max_prompts // num_sources))
     if len(short) > share:
         short = random.Random(config.seed).sample(short, share)
     return short

@@ -163,6 +163,8 @@ class Imprinting(ImprintConfig):
     """SHA-256 of the trained teacher; empty if it was not used."""
     own_share: float = 1.0
     """See `ImprintConfig`; 1 for recipes that precede it."""
+    max_bucket_prompts: int = 1024
+    """See `ImprintConfig`; no limit for recipes that precede it."""
     ordinary_change: float = 1e6
     """See `ImprintConfig`; no limit for recipes that precede it."""
     left_out_share: float = 0.0

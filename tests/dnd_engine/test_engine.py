@@ -881,13 +881,13 @@ def test_a_damaged_teacher_is_refused_when_the_engine_loads(
 def test_an_imprint_of_an_earlier_version_comes_again_from_its_recipe(
     quiet_engine: Engine,
 ) -> None:
-    """It left no prompts out, and its teacher was all the generator's own."""
+    """It left no prompts out, fitted all of a bucket, and its teacher was the generator's own."""
     letters = bucket("letters", LETTERS)
     start = quiet_engine.generate([letters], imprinted=False)
-    earlier = ImprintConfig(left_out_share=0, own_share=1)
+    earlier = ImprintConfig(left_out_share=0, own_share=1, max_bucket_prompts=1024)
     made = finish(quiet_engine.imprint(start, [letters], earlier))
     written = made.recipe.to_json()
-    for name in ("left_out_share", "left_out", "own_share"):
+    for name in ("left_out_share", "left_out", "own_share", "max_bucket_prompts"):
         del written["imprint"][name]
     recipe = Recipe.from_json(written).with_texts(letters.files)
     assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256

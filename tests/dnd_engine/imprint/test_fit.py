@@ -194,6 +194,26 @@ def test_more_prompts_than_allowed_are_drawn_by_seed(
     assert not tokens(0).equal(tokens(1))
 
 
+@pytest.mark.parametrize(
+    ("max_prompts", "max_bucket_prompts", "fitted"), [(6, 4, 3 + 3), (8, 3, 3 + 3), (16, 5, 5 + 4)]
+)
+def test_a_bucket_has_a_share_of_all_prompts_and_a_limit_of_its_own(
+    max_prompts: int,
+    max_bucket_prompts: int,
+    fitted: int,
+    runtime: Runtime,
+    metrics: Mapping[int, Metric],
+) -> None:
+    config = ImprintConfig(
+        first_layer_share=0,
+        max_answer_tokens=4,
+        max_prompts=max_prompts,
+        max_bucket_prompts=max_bucket_prompts,
+    )
+    sources = [source("Say X.", INPUTS[:8]), source("Count them!", INPUTS[8:12])]
+    assert finish(imprint(runtime, sources, metrics, config)).num_prompts == fitted
+
+
 def test_layers_below_the_first_stay_zero(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
     config = ImprintConfig(r=8, first_layer_share=0.5, ridge=1e-3, max_answer_tokens=4)
     assert first_layer(2, config) == 1
@@ -221,7 +241,9 @@ def test_prompts_that_are_all_too_long_are_refused_in_words(
         finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, config))
 
 
-@pytest.mark.parametrize("field", ["r", "ridge", "max_prompts", "max_answer_tokens"])
+@pytest.mark.parametrize(
+    "field", ["r", "ridge", "max_prompts", "max_bucket_prompts", "max_answer_tokens"]
+)
 def test_settings_out_of_bounds_are_refused_by_name(field: str) -> None:
     values: dict[str, Any] = {field: 0}
     with pytest.raises(ConfigError, match=f"`{field}` must be between"):
