@@ -36,6 +36,11 @@ class Refining:
     labels: bool = False
     """Train on the prompts' labels instead of a teacher's answers."""
 
+    @property
+    def from_labels_alone(self) -> bool:
+        """Whether the adapter knows nothing but the labels."""
+        return self.labels and self.start == "scratch"
+
 
 REFINED: Mapping[str, Refining] = {
     "generator_refined_15": Refining("generator", 15),

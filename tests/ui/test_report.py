@@ -321,6 +321,16 @@ def test_a_report_card_opens_with_what_a_layman_understands() -> None:
         return lead(replace(whole, rows=rows), "heldout")
 
     assert "LoRA" not in without("oracle_lora")
+    oracle = next(r for r in whole.rows if r.row == "oracle_lora" and r.mode == "bare")
+
+    def labelled(**changes: Any) -> str:
+        rows = [r for r in whole.rows if r.row != "oracle_lora"]
+        rows += [replace(oracle, row="labelled_10", score=0.5)]
+        rows += [replace(oracle, row="labelled_20", **changes)]
+        return lead(replace(whole, rows=tuple(rows)), "heldout")
+
+    assert "trained on the right answers to the same prompts: 83." in labelled()
+    assert "LoRA" not in labelled(n_tasks=5), "fewer tasks have another mean"
     assert "base model" not in without("base")
     assert without("generator") == ""
     full = tuple(r for r in whole.rows if r.mode == "full")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from dnd_engine.generator.report import Report
+from dnd_engine.generator.report import Report, ReportRow
 from dnd_engine.scoring.scores import REFINED, made_row
 from ui.text import N_, _, number
 
@@ -57,12 +57,23 @@ def lead(report: Report, split: str, holdout: str = "") -> str:
         if oracle.n_tasks != own.n_tasks:
             words = N_("A LoRA trained on labels of the task, on {some} of {all} tasks: {lora}.")
         said.append(_(words, lora=_times(oracle.score), some=oracle.n_tasks, all=own.n_tasks))
+    elif (labelled := _trained_longest(bare)) is not None and labelled.n_tasks == own.n_tasks:
+        words = N_("A LoRA trained on the right answers to the same prompts: {lora}.")
+        said.append(_(words, lora=_times(labelled.score)))
     said.append(_("A longer answer counts by how much of its wording is as expected."))
     if own.row in REFINED and (holdout or split != "refine"):
         said.append(_("That is after teaching it on the prompts of the task."))
     if own.row == "generator":
         said.append(_("That is before the imprint, which this report did not measure."))
     return " ".join(said)
+
+
+def _trained_longest(rows: Mapping[str, ReportRow]) -> ReportRow | None:
+    """Return the row that was trained on labels of the same prompts, for most steps."""
+    labelled = [
+        row for row in rows.values() if row.row in REFINED and REFINED[row.row].from_labels_alone
+    ]
+    return max(labelled, key=lambda row: REFINED[row.row].steps or 0, default=None)
 
 
 def _times(score: float) -> str:
