@@ -39,9 +39,9 @@ class Processes:
         for name, option in _UNSUPPORTED.items():
             if environment.get(name, "").lower() in ("1", "true", "yes", "y", "on", "t"):
                 raise TrainingError(
-                    f"`{option}` of `accelerate launch` ({name}) splits a model over cards, which "
-                    "training cannot do. Only data parallelism is supported: each process holds "
-                    "the whole base and computes a share of a step's tasks. Start without it."
+                    f"`{option}` of `accelerate launch` ({name}) splits a model over cards in a "
+                    "way that training does not support. Start without it. If the base does not "
+                    "fit one card, set `shard_base: true` in the recipe."
                 )
         self._state: Any = None
         # torchrun and accelerate both set it.
@@ -66,13 +66,20 @@ class Processes:
         """Whether this one watches, logs and writes."""
         return self.rank == 0
 
-    def check(self, objective: str, tasks_per_step: int) -> None:
+    def check(self, objective: str, tasks_per_step: int, *, shard_base: bool = False) -> None:
         """Refuse what cannot be shared.
 
         Raises:
-            TrainingError: If tasks would not go round, or the objective needs all of them at once.
+            TrainingError: If tasks would not go round, the objective needs all of them at once, or
+                one process should split the base with others.
         """
         if self.count == 1:
+            if shard_base:
+                raise TrainingError(
+                    "`shard_base` splits the base over several processes, and one was started. "
+                    "Start `dnd train` with `accelerate launch` or `torchrun`, or set `shard_base: "
+                    "false`."
+                )
             return
         if objective != "task_loss":
             raise TrainingError(

@@ -27,6 +27,7 @@ _MAY_CHANGE = (
     "threads",
     "accumulate",
     "recompute",
+    "shard_base",
 )
 """Settings that a resumed run may have changed: they do not touch what a step computes, or by no
 more than rounding, except that the learning rate's cosine ends at `steps`."""
@@ -104,6 +105,9 @@ class TrainRecipe:
     recompute: bool = False
     """Whether the base's blocks are computed again for the gradient, instead of kept: half as
     much work again, and memory for one block instead of all."""
+    shard_base: bool = False
+    """Whether each of several processes keeps only its share of the base's blocks, and gathers a
+    block when it computes: for bases that do not fit one card."""
     examples_per_task: int = 8
     """Most examples of a task in one step."""
     row_tokens: int = 320

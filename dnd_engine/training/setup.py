@@ -92,7 +92,10 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
         torch.set_num_threads(recipe.threads)
     device = best_device()
     dtype = best_dtype(device)
-    base = load_base(resolve_base(recipe.base, device, dtype), device, dtype)
+    # A base that will be sharded is read into main memory, since no device need hold all of it.
+    place = torch.device("cpu") if recipe.shard_base else device
+    base = load_base(resolve_base(recipe.base, place, dtype), place, dtype)
+    base = replace(base, device=device)
     encoder = resolve(recipe.encoder, ENCODERS)
     reader = PromptEncoder(encoder.path, device, dtype)
     _check_first_stage(recipe, reader, encoder.hub_id)

@@ -36,6 +36,7 @@ from dnd_engine.generator.folder import (
     save_generator,
     save_teacher,
 )
+from dnd_engine.models.sharding import shard_base
 from dnd_engine.tasks.folder import TaskInfo
 from dnd_engine.training.batches import Batch, Role, Sampler
 from dnd_engine.training.checkpoint import (
@@ -140,7 +141,7 @@ class _Run:
                 "into another folder."
             )
         self.processes = Processes()
-        self.processes.check(recipe.objective, recipe.tasks_per_step)
+        self.processes.check(recipe.objective, recipe.tasks_per_step, shard_base=recipe.shard_base)
         # The first encodes prompts into the cache, and the others read them there.
         with self.processes.first_goes_first():
             self.prepared = prepare(recipe, self.checkpoint)
@@ -148,6 +149,8 @@ class _Run:
         if recipe.recompute:
             self.runtime.host.recompute()
         self.base = self.runtime.base
+        if recipe.shard_base:
+            shard_base(self.base, self.processes.count)
         self.generator, self.pools = self.prepared.generator, self.prepared.pools
         self.objective = self.prepared.objective
         self.sampler = Sampler(self.pools, self.prepared.conditions, self.base.tokenizer, recipe)
@@ -187,9 +190,10 @@ class _Run:
                 last = step + 1 == recipe.steps
                 validates = last or (step + 1) % recipe.validate_every == 0
                 watched = time.monotonic()
-                if first and (last or (step + 1) % recipe.monitor_every == 0):
+                # In every process: all must agree on the best step, a sharded base runs in all of
+                # them together, and it takes no longer.
+                if last or (step + 1) % recipe.monitor_every == 0:
                     values |= self._monitor(step + 1)
-                # In every process: all must agree on the best step, and it takes no longer.
                 if validates:
                     values |= self._validate(step + 1)
                 values["watch_seconds"] = round(time.monotonic() - watched, 3)
@@ -218,7 +222,7 @@ class _Run:
         # From the step alone, so that there is no scheduler whose state a resumed run would need.
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * _schedule(step, recipe)
-        batches = self._draw(step)
+        batches = self._draw(step, self.processes.rank)
         # A part's mean counts as much as it has examples, so that the sum is the mean of all.
         total = self.processes.sum(sum(batch.num_examples for batch in batches))
         self.optimizer.zero_grad(set_to_none=True)
@@ -229,6 +233,8 @@ class _Run:
             # Part by part, which frees the activations of one before the next begins.
             loss.backward()
             value += loss.item()
+        for batch in self._draw_idle(step, len(batches)):
+            (0 * self._loss(batch)).backward()
         self.processes.sum_gradients(self._parameters())
         # After the sum, so that every process clips by the norm of the whole gradient.
         norm = nn.utils.clip_grad_norm_(self._parameters(), recipe.clip_norm).item()
@@ -248,9 +254,9 @@ class _Run:
             "seconds": round(time.monotonic() - started, 3),
         }
 
-    def _draw(self, step: int) -> list[Batch]:
-        """Draw this process's tasks of a step, in parts."""
-        rank, parts = self.processes.rank, self.recipe.accumulate
+    def _draw(self, step: int, rank: int) -> list[Batch]:
+        """Draw a process's tasks of a step, in parts."""
+        parts = self.recipe.accumulate
         drawn = self.sampler.draw_shares(
             step,
             range(rank * parts, (rank + 1) * parts),
@@ -259,6 +265,15 @@ class _Run:
         )
         # There may be more parts than tasks. A process without any still joins in the sums.
         return [batch for batch in drawn if batch.tasks]
+
+    def _draw_idle(self, step: int, done: int) -> list[Batch]:
+        """Draw parts that this process computes for no gradient, after `done` parts of its own.
+
+        All processes run a sharded base together, and the first has the most parts.
+        """
+        if not self.recipe.shard_base or done == self.recipe.accumulate:
+            return []
+        return self._draw(step, rank=0)[done:]
 
     def _loss(self, batch: Batch) -> Tensor:
         return self.objective.loss(batch, self._tokens(batch.prompts, batch.mask))
@@ -312,14 +327,16 @@ class _Run:
         # Adapters begin equal, so during the warm-up this says nothing.
         if step > self.recipe.warmup_steps and weights.between_share < COLLAPSED_SHARE:
             values["warning"] = "collapsed"
-            logger.warning(
-                "COLLAPSED at step %d: adapters of different tasks differ by %.1e of their squared "
-                "norm (least %.0e), so the prompts make no difference. Stop the run: look at the "
-                "condition's channels first (outliers, statistics), then at the learning rates.",
-                step,
-                weights.between_share,
-                COLLAPSED_SHARE,
-            )
+            if self.processes.is_first:
+                logger.warning(
+                    "COLLAPSED at step %d: adapters of different tasks differ by %.1e of their "
+                    "squared norm (least %.0e), so the prompts make no difference. Stop the run: "
+                    "look at the condition's channels first (outliers, statistics), then at the "
+                    "learning rates.",
+                    step,
+                    weights.between_share,
+                    COLLAPSED_SHARE,
+                )
         return values
 
     def _validate(self, step: int) -> dict[str, float]:

@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from dnd_engine.errors import TrainingError
 from dnd_engine.training.processes import _UNSUPPORTED, Processes
 from dnd_engine.training.recipe import TrainRecipe
+from tests.dnd_engine.tiny import save_tiny, tiny_llama
+from tests.dnd_engine.training.two_processes import HELD
 
 ROOT = Path(__file__).parents[3]
 LAUNCHERS = {
@@ -84,6 +86,38 @@ def test_two_processes_train_what_one_trains(recipe: TrainRecipe, tmp_path: Path
         assert (both / "generator" / "config.json").is_file()
 
 
+@pytest.mark.real
+@pytest.mark.slow
+def test_processes_with_a_share_of_the_base_each_train_the_same(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """In float32 losses and weights to 1e-4, with blocks that are recomputed."""
+    base = save_tiny(tmp_path / "base", num_hidden_layers=4)
+    layers = tiny_llama(num_hidden_layers=4).model.layers
+    blocks = sum(weight.nbytes for weight in layers.parameters())
+    changes = {"base": str(base), "tasks_per_step": 3, "monitor_every": 2, "recompute": True}
+    # One task a part in both runs: two parts in the first process, and one in the second.
+    alone = run(recipe, tmp_path / "alone", **changes, accumulate=3)
+    changes |= {"shard_base": True, "accumulate": 2}
+    both = run(recipe, tmp_path / "both", *LAUNCHERS["torchrun"], **changes)
+    for left, right in zip(log(alone), log(both), strict=True):
+        assert right.keys() == left.keys()
+        for name in left.keys() - {"grad_norm", "tokens", "seconds", "watch_seconds"}:
+            assert right[name] == pytest.approx(left[name], abs=1e-4), name
+    whole, shared = (load_file(out / "best.safetensors") for out in (alone, both))
+    for key, weight in whole.items():
+        torch.testing.assert_close(shared[key], weight, rtol=0, atol=1e-4)
+    assert (both / "generator" / "config.json").is_file()
+    (held,) = held_bytes(alone)
+    saved = [held - other for other in held_bytes(both)]
+    assert saved == pytest.approx([blocks / 2] * 2, rel=0.02), "each holds half of the blocks"
+
+
+def held_bytes(out: Path) -> list[int]:
+    """Return the most that each process of a run held in tensors between two steps."""
+    return [max(map(int, file.read_text().split())) for file in sorted(out.glob(f"{HELD}.*"))]
+
+
 def test_a_run_without_a_launcher_is_alone() -> None:
     alone = Processes({})
     assert (alone.count, alone.rank, alone.is_first) == (1, 0, True)
@@ -92,6 +126,8 @@ def test_a_run_without_a_launcher_is_alone() -> None:
     alone.sum_gradients([parameter])
     assert parameter.grad is None
     alone.check("reconstruction", 1)
+    with pytest.raises(TrainingError, match=r"`shard_base` splits the base .* one was started"):
+        alone.check("task_loss", 2, shard_base=True)
 
 
 class Several(Processes):
@@ -109,7 +145,7 @@ class Several(Processes):
 )
 def test_what_cannot_be_shared_is_refused(objective: str, tasks: int, message: str) -> None:
     several = Several({})
-    several.check("task_loss", 4)
+    several.check("task_loss", 4, shard_base=True)
     with pytest.raises(TrainingError, match=message):
         several.check(objective, tasks)
 
@@ -119,7 +155,7 @@ def test_what_cannot_be_shared_is_refused(objective: str, tasks: int, message: s
 )
 def test_a_launcher_that_splits_the_model_is_refused(option: str) -> None:
     name = f"ACCELERATE_{option.upper()}"
-    said = rf"`--{option}` .* \({name}\) splits a model .* Only data parallelism is supported"
+    said = rf"`--{option}` .* \({name}\) splits a model .* set `shard_base: true`"
     with pytest.raises(TrainingError, match=said):
         Processes({name: "true"})
     assert Processes({name: "false"}).count == 1
