@@ -109,8 +109,8 @@ class Plan:
             "hardware": asdict(self.hardware),
             "workload": asdict(self.workload),
             "figures": [asdict(figure) for figure in self.figures],
-            # Our trainer loads the whole base in every process.
-            "trainable_here": self["training_cards"] == 1,
+            # Our trainer splits a base over as many processes as a step has tasks.
+            "trainable_here": (self["training_cards"] or 0) <= self.workload.tasks_per_step,
         }
 
 
@@ -288,7 +288,8 @@ class _Costs:
         self, key: str, title: str, flops: float, seconds: float, memory_gb: float
     ) -> Iterator[Figure]:
         cards = max(1, math.ceil(memory_gb / (_USABLE * self.hardware.memory_gb)))
-        note = "" if cards == 1 else f"if {cards} split the model, which this program cannot do"
+        how = "as `shard_base` does" if key == "training" else "which this program cannot do"
+        note = "" if cards == 1 else f"if {cards} split the model, {how}"
         # Cards are assumed to share work without loss: several take less time, and cost as much.
         values = (
             ("flops", "operations", flops, "FLOP", ""),

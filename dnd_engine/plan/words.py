@@ -11,8 +11,8 @@ ASSUMPTIONS = (
     "Assumed: the shares of peak speed that GPUs reach, prices, the same recipe for every size "
     "(whether a large base needs more steps is not known), and machines that share work without "
     "loss. Not counted: encoding prompts, failed runs, people. Figures for several machines are "
-    "what it would cost to split the base between them. This program cannot split it: each process "
-    "holds the whole base."
+    "what it would cost to split the base between them. This program splits it in training "
+    "alone, with `shard_base` in the recipe, which was never tried on GPUs."
 )
 
 

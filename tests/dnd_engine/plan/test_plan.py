@@ -264,14 +264,18 @@ def test_what_does_not_fit_one_card_is_spread_over_several() -> None:
     assert plan["training_cards"] == 3
     alone = planned("Qwen2.5-7B-Instruct", "h100")
     assert alone["training_cards"] == 1
-    assert (plan.to_json()["trainable_here"], alone.to_json()["trainable_here"]) == (False, True)
+    small_cards = planned("Llama-3.3-70B-Instruct", "l4")
+    assert float(small_cards["training_cards"] or 0) > small_cards.workload.tasks_per_step
+    trainable = [p.to_json()["trainable_here"] for p in (alone, plan, small_cards)]
+    assert trainable == [True, True, False]
 
 
-def test_a_plan_for_several_cards_says_that_this_trainer_cannot_use_them() -> None:
+def test_a_plan_for_several_cards_says_that_only_training_can_use_them() -> None:
     listed = invoke("--base", "Llama-3.3-70B-Instruct", "--hardware", "h200")
     assert "if 2 split the model, which this program cannot do" in listed.stdout
+    assert "if 2 split the model, as `shard_base` does" in listed.stdout
     for made in (listed, invoke()):
-        assert "This program cannot split it: each process holds the whole base." in made.stdout
+        assert "This program splits it in training alone, with `shard_base`" in made.stdout
     assert "cannot do" not in invoke("--base", SMOLLM).stdout
 
 
@@ -387,7 +391,7 @@ def test_the_command_prints_tables_and_json_and_draws(tmp_path: Path) -> None:
     made = invoke("--base", SMOLLM, "--base", QWEN, "--hardware", HERE, "--plot", path, "--json")
     assert made.exit_code == 0, made.output
     plans = json.loads(made.stdout)["plans"]
-    assert "holds the whole base" in json.loads(made.stdout)["assumptions"]
+    assert "splits it in training alone" in json.loads(made.stdout)["assumptions"]
     assert [one["base"].split("/")[1] for one in plans] == [
         "SmolLM2-135M-Instruct",
         "Qwen2.5-0.5B-Instruct",
