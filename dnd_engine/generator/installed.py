@@ -25,6 +25,7 @@ from dnd_engine.models.sources import (
     BASES,
     DEFAULT_ENCODER,
     ENCODERS,
+    HUB_COPIES,
     HUB_FILES,
     WEIGHTS,
     cache_folder,
@@ -199,10 +200,15 @@ def _on_hub(base: str) -> Availability:
             f"`{base}` is neither here nor does the Hub say what it is: {first_line(error)}"
         ) from error
     sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
-    weights = sum(size for name, size in sizes.items() if fnmatch.fnmatch(name, WEIGHTS))
+    wanted = [
+        name
+        for name in sizes
+        if any(fnmatch.fnmatch(name, glob) for glob in HUB_FILES)
+        and not fnmatch.fnmatch(name, HUB_COPIES)
+    ]
+    weights = sum(sizes[name] for name in wanted if fnmatch.fnmatch(name, WEIGHTS))
     if not weights:
         raise AssetError(f"`{base}` has no .safetensors weights on the Hub; others are not loaded.")
-    wanted = [name for name in sizes if any(fnmatch.fnmatch(name, glob) for glob in HUB_FILES)]
     return Availability(num_bytes=weights, download_bytes=sum(sizes[name] for name in wanted))
 
 

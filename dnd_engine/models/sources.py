@@ -37,6 +37,9 @@ WEIGHTS = "*.safetensors"
 HUB_FILES = ("*.json", WEIGHTS, "*.txt", "*.model", "*.jinja")
 """Files to download from a Hub repository."""
 
+HUB_COPIES = "consolidated*.safetensors"
+"""Mistral's second copy of the weights, in a layout of its own; it is not downloaded."""
+
 OnFraction = Callable[[Doing, str, float | None], None]
 """Called with the current operation, its object, and the fraction done."""
 
@@ -164,7 +167,9 @@ def resolve(
     if check:
         _check_on_hub(name, check)
     try:
-        path = Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+        path = Path(
+            snapshot_download(name, allow_patterns=list(HUB_FILES), ignore_patterns=HUB_COPIES)
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         known = ", ".join(registry)
         raise AssetError(

@@ -171,11 +171,12 @@ def test_the_hub_is_asked_only_if_it_may_be(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(AssetError, match="neither here nor does the Hub say"):
         availability("somebody/something", ask_hub=True)
     sizes = {"model.safetensors": 100, "config.json": 7, "pytorch_model.bin": 900, "a.png": 50}
+    sizes["consolidated.safetensors"] = 100
     files = [{"rfilename": name, "size": size} for name, size in sizes.items()]
     made: Any = ModelInfo  # its constructor has no types
     monkeypatch.setattr(HfApi, "model_info", lambda self, name, **_: made(id=name, siblings=files))
     found = availability("somebody/something", ask_hub=True)
     assert (found.num_bytes, found.download_bytes) == (100, 107), "what would be fetched"
-    del files[0]
+    del files[0], files[-1]
     with pytest.raises(AssetError, match=r"no \.safetensors weights"):
         availability("somebody/something", ask_hub=True)

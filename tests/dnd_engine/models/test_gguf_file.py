@@ -14,6 +14,7 @@ import torch
 from gguf.quants import dequantize, quantize
 from huggingface_hub import HfApi, ModelInfo
 from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # public, not typed
 
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
@@ -499,7 +500,7 @@ def test_a_base_of_the_hub_that_does_not_fit_is_refused_before_it_is_downloaded(
         resolve_base("somebody/large", CPU, torch.bfloat16)
 
 
-def test_a_base_of_the_hub_that_fits_is_downloaded(
+def test_what_is_loaded_of_a_base_of_the_hub_that_fits_is_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = save_tiny(tmp_path / "base")
@@ -508,8 +509,18 @@ def test_a_base_of_the_hub_that_fits_is_downloaded(
     described = made(id="somebody/small", siblings=files)
     monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: described)
     monkeypatch.setattr(sources, "hf_hub_download", lambda name, file: str(folder / file))
-    monkeypatch.setattr(sources, "snapshot_download", lambda *_, **__: str(folder))
+    asked = {}
+
+    def download(name: str, **patterns: Any) -> str:
+        asked.update(patterns)
+        return str(folder)
+
+    monkeypatch.setattr(sources, "snapshot_download", download)
     assert resolve_base("somebody/small", CPU, torch.float32).path == folder
+    loaded = ["config.json", "model-00001-of-00002.safetensors", "tokenizer.model"]
+    others = ["pytorch_model.bin", "model.gguf", "tf_model.h5", "onnx/model.onnx"]
+    others += ["consolidated.safetensors", "consolidated-00001-of-00002.safetensors"]
+    assert list(filter_repo_objects([*loaded, *others], **asked)) == loaded
 
 
 def test_a_model_that_nobody_checks_is_not_asked_about_first(
