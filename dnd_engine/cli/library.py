@@ -180,13 +180,18 @@ def import_adapter(
 
 def _reader(base: str, cache_dir: Path | None) -> "Callable[[Path], Adapter]":
     """Return a reader that checks files against the base's config, without loading its weights."""
+    from dnd_engine.lora.layout import architecture_of
     from dnd_engine.lora.reader import read_adapter
     from dnd_engine.models.base import read_config
     from dnd_engine.models.sources import BASES, known_name, resolve
 
+    def check(folder: Path, _name: str, _num_bytes: int | None) -> None:
+        # Its memory is not asked about, because the base is not loaded.
+        architecture_of(read_config(folder))
+
     # Adapters refer to the embedded base by its Hub id, not by its name here.
-    weights = resolve(known_name(base, BASES), BASES, cache_dir)
-    config = read_config(weights)
+    weights = resolve(known_name(base, BASES), BASES, cache_dir, check=check)
+    config = read_config(weights.path)
     return lambda path: read_adapter(path, config, weights.hub_id)
 
 

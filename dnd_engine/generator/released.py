@@ -28,10 +28,15 @@ from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.generator.stage import Stage
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import BORDER, LoRALayout, LoRASpec
-from dnd_engine.models.base import best_dtype, fingerprint, load_base, read_config
+from dnd_engine.models.base import (
+    best_dtype,
+    fingerprint,
+    load_base,
+    read_config,
+    resolve_base,
+)
 from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.models.sources import (
-    BASES,
     ENCODERS,
     ResolvedWeights,
     first_line,
@@ -102,7 +107,8 @@ def convert(
     Raises:
         GeneratorError: If the file is not such a decoder, or `out` exists or cannot be written.
         BaseMismatchError: If the decoder does not fit this base or encoder.
-        AssetError: If base or encoder is unavailable.
+        AssetError: If base or encoder is unavailable, or the base does not fit into memory.
+        LayoutError: If the base's architecture is not supported.
     """
     if out.exists():
         raise GeneratorError(f"`{out}` exists. Choose a new folder.")
@@ -110,8 +116,8 @@ def convert(
     decoder = read_released(path)
     read_with = resolve(known_name(encoder, ENCODERS), ENCODERS)
     _check_encoder(decoder, PromptEncoder(read_with.path, _CPU, torch.float32), encoder)
-    weights = resolve(base, BASES, cache_dir)
-    layout = _layout(decoder, read_config(weights), base)
+    weights = resolve_base(base, _CPU, best_dtype(_CPU), cache_dir)
+    layout = _layout(decoder, read_config(weights.path), base)
     config = GeneratorConfig(
         features=decoder.features,
         kernel_size=decoder.kernel_size,

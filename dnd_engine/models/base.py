@@ -108,20 +108,20 @@ def best_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def read_config(weights: ResolvedWeights) -> dict[str, Any]:
-    """Read the Hugging Face config of a base, without its weights.
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the Hugging Face config in a base's folder, without its weights.
 
     Raises:
         AssetError: If the folder has no readable config.
     """
     try:
         config: Any = AutoConfig.from_pretrained(
-            weights.path, local_files_only=True, trust_remote_code=False
+            folder, local_files_only=True, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
-        refuse_own_code(weights.path, error)
+        refuse_own_code(folder, error)
         raise AssetError(
-            f"`{weights.path}` has no config that can be read: {first_line(error)}"
+            f"`{folder}` has no config that can be read: {first_line(error)}"
         ) from error
     values: dict[str, Any] = config.to_dict()
     return values

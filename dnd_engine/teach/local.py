@@ -79,7 +79,7 @@ class LocalTeacher:
         from dnd_engine.lora.layout import architecture_of
         from dnd_engine.models.base import read_config
 
-        architecture_of(read_config(self.weights))
+        architecture_of(read_config(self.weights.path))
 
     def answers(self, examples: Sequence[Example]) -> Steps[Sequence[str | None], None, None]:
         """Load the base, and answer whole prompts greedily, a batch at a time.

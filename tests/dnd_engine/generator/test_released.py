@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import HfApi, ModelInfo
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, GPT2Config
 from typer.testing import CliRunner
 
 from dnd_engine import engine as engine_module
@@ -29,9 +30,10 @@ from dnd_engine.generator.released import convert, read_released
 from dnd_engine.generator.stage import Stage
 from dnd_engine.lora.layout import LoRALayout, LoRASpec, Target
 from dnd_engine.lora.weight_tokens import destandardise, detokenize
+from dnd_engine.models import sources
 from dnd_engine.models.sources import ENCODERS, resolve
 from dnd_engine.plan.shapes import shipped_shapes
-from tests.dnd_engine.tiny import CPU, bucket
+from tests.dnd_engine.tiny import CPU, bucket, make_adapter
 
 DATA = Path(__file__).parents[2] / "data"
 ENCODER = "all-minilm-l6-v2"
@@ -316,6 +318,29 @@ def test_another_base_or_encoder_is_refused(
     torch.save(state(stages, 1), tmp_path / "a.pth")
     with pytest.raises(BaseMismatchError, match=message):
         convert(tmp_path / "a.pth", tmp_path / "made", base=str(tiny_folder), encoder=ENCODER)
+
+
+@pytest.mark.parametrize("command", ["convert", "import"])
+def test_a_base_of_the_hub_that_is_not_supported_is_refused_before_it_is_downloaded(
+    command: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GPT2Config(n_layer=1, n_embd=8, n_head=1).save_pretrained(tmp_path / "base")
+    made: Any = ModelInfo  # its constructor has no types
+    files = [{"rfilename": "model.safetensors", "size": 10**9}]
+    monkeypatch.setattr(HfApi, "model_info", lambda api, name, **_: made(id=name, siblings=files))
+    monkeypatch.setattr(
+        sources, "hf_hub_download", lambda name, file: str(tmp_path / "base" / file)
+    )
+    monkeypatch.setattr(
+        sources, "snapshot_download", lambda *_, **__: pytest.fail("it was downloaded")
+    )
+    arguments = {
+        "convert": [file, "--out", tmp_path / "made", "--encoder", ENCODER],
+        "import": [make_adapter().save(tmp_path / "a.zip"), "--library", tmp_path / "library"],
+    }[command]
+    done = CliRunner().invoke(app, [command, *map(str, arguments), "--base", "somebody/gpt"])
+    assert done.exit_code == 1
+    assert "architecture 'gpt2' is not supported" in done.stderr
 
 
 def test_a_place_that_is_taken_or_closed_is_refused(

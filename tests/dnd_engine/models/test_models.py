@@ -445,7 +445,7 @@ def test_a_base_that_needs_its_own_code_is_refused_and_the_code_not_run(
         load_base(weights, CPU, torch.float32)
     if file == "config.json":
         with pytest.raises(AssetError, match=told):
-            read_config(weights)
+            read_config(weights.path)
     assert not (folder / "ran").exists()
 
 
