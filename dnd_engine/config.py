@@ -28,6 +28,10 @@ AGREEMENT_BANDS = ((0.0, 0.12), (0.12, 0.49), (0.49, 1.0))
 Reports group gains by band, and the page chooses its verdict by band. With eight prompts the bands
 are none, one to three, and four or more."""
 
+Degree = Literal["works", "in_part", "does_not"]
+"""Band of the verdict on an adapter without its instruction: it works, works for some prompts only,
+or for few at best. Reports group scores by it."""
+
 SURENESS_BANDS = ((0.0, 0.3), (0.3, 0.6), (0.6, 1.0))
 """Bands of sureness: the mean probability that the instructed model gives its own answers.
 

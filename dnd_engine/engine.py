@@ -19,6 +19,7 @@ from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
 from dnd_engine.checks.registry import as_checks, recall, run_checks
 from dnd_engine.checks.results import Conditioning, Forecast, Inspection
 from dnd_engine.checks.subject import Subject
+from dnd_engine.checks.verdict import AdapterVerdict
 from dnd_engine.config import (
     EngineConfig,
     ImprintConfig,
@@ -596,28 +597,44 @@ class Engine:
             adapter: Any adapter that fits the base.
             buckets: Prompts to measure on: 16 of them, chosen by `measured_prompts`.
         """
-        chosen = measured_prompts(buckets)
-        report = self.reports.get("heldout")
-        subject = Subject(
-            adapter=adapter,
-            runtime=self._loaded.runtime,
-            fitted=self._loaded.fit(adapter),
-            prompts=chosen,
-            labels={p.text: p.label for bucket in buckets for p in bucket.prompts if p.label},
-            # Another generator's tasks say nothing about the report of this one.
-            nearest=adapter.nearest_tasks if self._loaded.wrote(adapter) else (),
-            report=report,
-            lessons=lambda: lessons(self._loaded, adapter, buckets),
-            base_answers=self._loaded.ordinary.answers,
-        )
+        subject = self._subject(adapter, buckets)
         with patient():
             found = run_checks(subject)
         return Inspection.of(
             found,
             relative_norms=relative_norms(adapter, self._norms),
             nearest_tasks=adapter.nearest_tasks,
-            num_prompts=len(chosen),
-            strongest=report.strongest_effect if report else None,
+            num_prompts=len(subject.prompts),
+            strongest=subject.report.strongest_effect if subject.report else None,
+        )
+
+    def verdict(self, adapter: Adapter, buckets: Sequence[Bucket]) -> AdapterVerdict | None:
+        """Return the verdict of `inspect`, at the cost of it alone.
+
+        Args:
+            adapter: Any adapter that fits the base.
+            buckets: Prompts to judge it on; labels decide where there are some.
+
+        Returns:
+            The verdict; None without suitable prompts, or if the adapter was trained.
+        """
+        with patient():
+            found = run_checks(self._subject(adapter, buckets), ("agreement", "verdict"))
+        verdict: AdapterVerdict | None = found.get("verdict")
+        return verdict
+
+    def _subject(self, adapter: Adapter, buckets: Sequence[Bucket]) -> Subject:
+        return Subject(
+            adapter=adapter,
+            runtime=self._loaded.runtime,
+            fitted=self._loaded.fit(adapter),
+            prompts=measured_prompts(buckets),
+            labels={p.text: p.label for bucket in buckets for p in bucket.prompts if p.label},
+            # Another generator's tasks say nothing about the report of this one.
+            nearest=adapter.nearest_tasks if self._loaded.wrote(adapter) else (),
+            report=self.reports.get("heldout"),
+            lessons=lambda: lessons(self._loaded, adapter, buckets),
+            base_answers=self._loaded.ordinary.answers,
         )
 
     def relative_norms(self, adapter: Adapter) -> Mapping[str, tuple[float, ...]]:

@@ -4,7 +4,7 @@ Running a check, its JSON and its words each have one place. `Engine.inspect`, c
 line, the API and the page go through `CHECKS`. Imports no torch until a check runs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,18 @@ class Check:
     """Describes the result, for cards, the command line and the page."""
 
 
-def run_checks(subject: "Subject") -> dict[str, Any]:
-    """Run all checks and omit those that do not apply."""
+def run_checks(subject: "Subject", only: Collection[str] | None = None) -> dict[str, Any]:
+    """Run all checks and omit those that do not apply.
+
+    Args:
+        subject: Adapter to check.
+        only: Names of the checks to run, with those whose results they need; None for all.
+    """
     found: dict[str, Any] = {}
     for name, check in CHECKS.items():
-        if check.run is not None and (result := check.run(subject, found)) is not None:
+        if check.run is None or (only is not None and name not in only):
+            continue
+        if (result := check.run(subject, found)) is not None:
             found[name] = result
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dnd_engine.checks.wording import Sentence
-from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS
+from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS, Degree
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.wording import N_
 
@@ -157,6 +157,13 @@ class AdapterVerdict(Agreement):
         """Return whether it works, but for so few prompts that the numbers must be stated."""
         counts = self._counts
         return self.outcome == "works" and counts["same"] < MOSTLY * counts["number"]
+
+    @property
+    def degree(self) -> Degree:
+        """Return the band of the verdict, by which a report says how often it is right."""
+        if self.outcome != "works":
+            return "does_not"
+        return "in_part" if self.works_partly else "works"
 
     @property
     def head(self) -> Sentence:

@@ -43,6 +43,7 @@ from tqdm import tqdm
 
 from dnd_engine.checks.ablation import shuffle_words
 from dnd_engine.checks.results import Forecast, Inspection
+from dnd_engine.checks.verdict import AdapterVerdict, imprinting_of
 from dnd_engine.config import ImprintConfig, RefineConfig, Teacher
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
@@ -87,6 +88,8 @@ class Setup:
     """What imprinting it took on top."""
     refine_seconds: float | None = None
     """What refining it took on top."""
+    imprinted: Adapter | None = None
+    """The adapter with its provenance, where an imprint made it: what a verdict is given on."""
 
 
 class _Missing(Exception):
@@ -274,6 +277,18 @@ class Baselines:
             return None
         return self.engine.inspect(self._generate(task, texts, 0), [_bucket("examined", texts)])
 
+    def verdict(self, task: Task, imprinted: Adapter) -> AdapterVerdict | None:
+        """What users are told of the imprint of a task's first prompt draw.
+
+        None where that is not about left-out prompts: few are all fitted to.
+        """
+        imprinting = imprinting_of(imprinted)
+        if imprinting is None or not imprinting.left_out:
+            return None
+        bucket = _bucket("examined", self._conditions(task, task, 0))
+        verdict = self.engine.verdict(imprinted, [bucket])
+        return verdict if verdict is not None and verdict.left_out else None
+
     def forecast(self, task: Task) -> Forecast | None:
         """Forecast from a task's first prompt draw; None without prompts, or a trained teacher."""
         try:
@@ -354,7 +369,8 @@ class Baselines:
         self, source: Task, task: Task, draw: int, teacher: Teacher = "generator"
     ) -> Setup:
         """What `Engine.generate` gives of a source's prompts, if it could imprint them."""
-        return _setup_of(self._imprint(task, self._conditions(source, task, draw), draw, teacher))
+        made = self._imprint(task, self._conditions(source, task, draw), draw, teacher)
+        return replace(_setup_of(made), imprinted=made)
 
     def _imprint(
         self, task: Task, texts: Sequence[str], draw: int, teacher: Teacher = "generator"

@@ -81,7 +81,7 @@ class EvalPass:
     def fill(self, rows: Sequence[str], modes: Sequence[Mode]) -> None:
         """Measure what the store lacks: scores, and what is found without labels."""
         self._measure(rows, modes)
-        self._check_all_side_effects(rows)
+        self._check_unchecked(rows)
         if FORECAST_ROW in rows:
             self._forecast()
         if "generator" in rows:
@@ -108,17 +108,36 @@ class EvalPass:
                 for chunk in chunks(all_items):
                     self._chunk(row, draw, chunk, wanted, bar)
 
-    def _check_all_side_effects(self, rows: Sequence[str]) -> None:
+    def _check_unchecked(self, rows: Sequence[str]) -> None:
         """Check the adapters that were scored and not checked; they are made again.
 
         A killed run leaves some, and a run of an earlier version, which checked less.
         """
         for row in [row for row in rows if row in DRAWN]:
             for task in [of_task.task for of_task in self.all_items]:
-                if not self.store.has_side_effects(row, task.info.slug):
+                if not self._is_checked(row, task.info.slug):
                     # Task by task, because each is written before the next is made.
-                    setups = {task.info.slug: self.baselines.setup(row, task, 0)}
-                    self._check_side_effects(row, setups)
+                    self._check(row, {task.info.slug: self.baselines.setup(row, task, 0)})
+
+    def _is_checked(self, row: str, slug: str) -> bool:
+        judged = row != FORECAST_ROW or slug in self.store.found.adapter_verdicts
+        return judged and self.store.has_side_effects(row, slug)
+
+    def _check(self, row: str, setups: Mapping[str, Setup | None]) -> None:
+        """Check the first adapters of a row as the page does, where the store lacks that."""
+        self._check_side_effects(row, setups)
+        if row == FORECAST_ROW:
+            self._judge(setups)
+
+    def _judge(self, setups: Mapping[str, Setup | None]) -> None:
+        """Keep the verdict that users get on each adapter, which its scores put to the test."""
+        for task in [of_task.task for of_task in self.all_items]:
+            slug = task.info.slug
+            setup = setups.get(slug)
+            if setup is None or slug in self.store.found.adapter_verdicts:
+                continue
+            assert setup.imprinted is not None
+            self.store.keep_verdict(slug, self.baselines.verdict(task, setup.imprinted))
 
     def _check_side_effects(self, row: str, setups: Mapping[str, Setup | None]) -> None:
         """Check what the first adapters of a row do to answers that are not about their task.
@@ -198,7 +217,7 @@ class EvalPass:
         self.store.add(scores, row, time.monotonic() - started)
         # After `add`, which stops the row's clock: these checks are no part of its cost.
         if draw == 0:
-            self._check_side_effects(row, setups)
+            self._check(row, setups)
 
     def _answer(
         self,

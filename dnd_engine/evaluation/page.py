@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from dnd_engine.config import Degree
 from dnd_engine.generator.report import (
     AgreementGauge,
     EqualScore,
@@ -20,6 +21,7 @@ from dnd_engine.generator.report import (
     SimilarityGauge,
     SkillShare,
     Verdict,
+    VerdictGauge,
 )
 from dnd_engine.scoring.scores import FORECAST_ROW, made_row
 from dnd_engine.scoring.statistics import MIN_UNITS
@@ -94,6 +96,7 @@ def report_markdown(report: Report) -> str:
         *_refine_lines(report.refine),
         *_equal_score_lines(report.equal_score),
         *_facts(report),
+        *_verdicts_in_short(report.adapter_verdicts),
         "",
         f"Made by `{report.command}`, seed {report.seed}, generator "
         f"`{report.generator_sha256[:12]}`.",
@@ -146,6 +149,10 @@ def full_page(report: Report, pictures: Mapping[str, str]) -> str:
         *section(
             "By how sure the instructed model is",
             *(_forecast_lines(report.forecast) if report.forecast else ()),
+        ),
+        *section(
+            "By the verdict on the adapter",
+            *(_verdict_gauge_lines(report.adapter_verdicts) if report.adapter_verdicts else ()),
         ),
         # Without the empty line at its end, which a section adds.
         *section("Refine", *_refine_lines(report.refine)[:-1], picture="refine"),
@@ -403,6 +410,53 @@ def _forecast_lines(found: ForecastGauge) -> list[str]:
             f"{number(predicts.rank_correlation)} ({span(predicts)}).",
         ]
     return lines
+
+
+_DEGREES: Mapping[Degree, str] = {
+    "works": "works",
+    "in_part": "works in part",
+    "does_not": "does not work",
+}
+"""Verdicts on an adapter without its instruction."""
+
+
+def _verdict_gauge_lines(found: VerdictGauge) -> list[str]:
+    """What the page says of an adapter once it is made, and how often that was right here."""
+    lines = [
+        "An imprint leaves up to eight of its prompts out. On these the page judges it, without "
+        "labels: does the adapter answer the bare input as the instructed model answers the whole "
+        f"prompt? Score of the same adapters, those of the first prompt draw of the row "
+        f"{row_label(FORECAST_ROW)}, on bare inputs:",
+        "",
+        *markdown_table(
+            "verdict | score: | interval: | tasks:",
+            ((_DEGREES[b.verdict], number(b.score), span(b), str(b.n_tasks)) for b in found.bands),
+        ),
+    ]
+    return lines + (["", _verdicts_predict(predicts)] if (predicts := found.predicts_score) else [])
+
+
+def _verdicts_in_short(found: VerdictGauge | None) -> list[str]:
+    """The same in one line."""
+    if found is None:
+        return []
+    told = "; ".join(
+        f"it {_DEGREES[b.verdict]}, {number(b.score)} ({span(b)}, {_count(b.n_tasks, 'task')})"
+        for b in found.bands
+    )
+    predicts = f" {_verdicts_predict(found.predicts_score)}" if found.predicts_score else ""
+    return [
+        "- Score on bare inputs by the verdict on the adapter, which is without labels and on "
+        f"prompts left out of its imprint: {told}.{predicts}"
+    ]
+
+
+def _verdicts_predict(found: Prediction) -> str:
+    return (
+        f"Over {found.n_tasks} tasks, the share of these prompts that are answered as with the "
+        f"instruction and the score have a rank correlation of {number(found.rank_correlation)} "
+        f"({span(found)})."
+    )
 
 
 def _refine_lines(found: RefineCurve | None) -> list[str]:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS
+from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS, Degree
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page
 from dnd_engine.evaluation.pictures import draw_pictures
-from dnd_engine.evaluation.result_store import Findings
+from dnd_engine.evaluation.result_store import Findings, KeptVerdict
 from dnd_engine.evaluation.verdicts import judge
 from dnd_engine.files import write_whole, written_aside
 from dnd_engine.generator.report import (
@@ -49,6 +49,9 @@ from dnd_engine.generator.report import (
     Teacher,
     TeachStart,
     TercileScore,
+    VerdictBand,
+    VerdictGauge,
+    VerdictTask,
     within,
 )
 from dnd_engine.scoring.scores import (
@@ -184,6 +187,7 @@ def build_report(
         similarity=_similarity(table, found.similarities),
         agreement=_agreement(table, found.checks),
         forecast=_forecast(table, found.sureness),
+        adapter_verdicts=_adapter_verdicts(table, found.adapter_verdicts),
         strongest_effect=max(effects, default=None),
         cosine=meta.cosine,
         distances=meta.distances,
@@ -640,6 +644,33 @@ def _forecast(table: _Measured, sureness: Mapping[str, float | None]) -> Forecas
         tasks=tuple(
             ForecastTask(slug=slug, sureness=_round(value), score=scores[slug])
             for slug, value in sorted(known.items(), key=lambda pair: (pair[1], pair[0]))
+        ),
+    )
+
+
+def _adapter_verdicts(
+    table: _Measured, verdicts: Mapping[str, KeptVerdict | None]
+) -> VerdictGauge | None:
+    """Scores of imprinted adapters by the verdict that users get on them."""
+    # Of the first prompt draw alone, whose adapters the verdicts are on.
+    items = (score for score in table.items(FORECAST_ROW, "bare") if score.draw == 0)
+    found = cells(items, _VALUES["score"])
+    scores = _per_task(found)
+    known = {s: v for s, v in verdicts.items() if s in scores and v is not None}
+    if not known:
+        return None
+    shares = {slug: v["same"] / v["num_prompts"] for slug, v in known.items()}
+    return VerdictGauge(
+        teacher_sha256=table.meta.teacher_sha256,
+        bands=tuple(
+            VerdictBand(verdict=name, n_tasks=_count(mine), **_level(mine, table.meta.seed))
+            for name in get_args(Degree)
+            if (mine := _of_tasks(found, [s for s, v in known.items() if v["verdict"] == name]))
+        ),
+        predicts_score=_prediction(found, shares, table.meta.seed),
+        tasks=tuple(
+            VerdictTask(slug=slug, score=scores[slug], **known[slug])
+            for slug in sorted(known, key=lambda slug: (shares[slug], slug))
         ),
     )
 

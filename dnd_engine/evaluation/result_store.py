@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from dnd_engine.checks.results import Skills
+from dnd_engine.checks.verdict import AdapterVerdict
+from dnd_engine.config import Degree
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.items import EvalItems
 from dnd_engine.files import write_whole
@@ -29,6 +31,15 @@ _SOURCES = {
 
 _Key = tuple[str, str, int, str]
 """Row, mode, draw and task."""
+
+
+class KeptVerdict(TypedDict):
+    """What is kept of the verdict on an imprinted adapter, which is about left-out prompts."""
+
+    same: int
+    """Left-out prompts that it answers as the instructed model does."""
+    num_prompts: int
+    verdict: Degree
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +66,8 @@ class Findings:
     skills: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """Row to task to how many unrelated questions are answered right `before` and `after` its first
     adapter, of how many (`num_questions`)."""
+    adapter_verdicts: dict[str, KeptVerdict | None] = field(default_factory=dict)
+    """Task to the verdict on the first adapter of `FORECAST_ROW`; None without left-out prompts."""
     scores: list[ItemScore] = field(default_factory=list)
 
 
@@ -192,6 +205,7 @@ class ResultStore:
             sureness=_only(found.sureness, slugs),
             ordinary={row: _only(shares, slugs) for row, shares in found.ordinary.items()},
             skills={row: _only(counts, slugs) for row, counts in found.skills.items()},
+            adapter_verdicts=_only(found.adapter_verdicts, slugs),
             # The store that absorbs them must have agreed on every row's source.
             scores=[s for s in found.scores if s.slug in slugs and s.row in self.agreed],
         )
@@ -211,6 +225,7 @@ class ResultStore:
         ours.similarities |= found.similarities
         ours.checks |= found.checks
         ours.sureness |= found.sureness
+        ours.adapter_verdicts |= found.adapter_verdicts
         for row, shares in found.ordinary.items():
             ours.ordinary.setdefault(row, {}).update(shares)
         for row, counts in found.skills.items():
@@ -230,6 +245,17 @@ class ResultStore:
     def keep_sureness(self, slug: str, sureness: float | None) -> None:
         """Keep how sure the instructed model is of its answers to a task's prompts."""
         self.found.sureness[slug] = None if sureness is None else round(sureness, 4)
+        self._write_head()
+
+    def keep_verdict(self, slug: str, verdict: AdapterVerdict | None) -> None:
+        """Keep what users are told of a task's imprinted adapter."""
+        self.found.adapter_verdicts[slug] = (
+            None
+            if verdict is None
+            else KeptVerdict(
+                same=verdict.same, num_prompts=verdict.num_prompts, verdict=verdict.degree
+            )
+        )
         self._write_head()
 
     def has_side_effects(self, row: str, slug: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from dnd_engine.config import Degree
 from dnd_engine.errors import GeneratorError
 from dnd_engine.recipe_file import validation_words
 from dnd_engine.tasks.folder import Mode
@@ -326,6 +327,44 @@ class ForecastGauge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictTask:
+    """A task, the verdict on its first imprinted adapter, and that adapter's score."""
+
+    slug: str
+    same: Count
+    """Left-out prompts that the adapter answers as the instructed model does."""
+    num_prompts: Annotated[int, Field(gt=0)]
+    """Number of left-out prompts asked."""
+    verdict: Degree
+    score: Known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictBand(Ends):
+    """Mean score of the adapters with one verdict."""
+
+    verdict: Degree
+    score: Known
+    n_tasks: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictGauge:
+    """Scores of imprinted adapters on bare inputs, by the verdict on prompts left out of them."""
+
+    teacher_sha256: str
+    """The model that was asked; verdicts by another one may turn out otherwise."""
+    bands: tuple[VerdictBand, ...]
+    predicts_score: Prediction | None
+    """Of the share of prompts answered as the instructed model does."""
+    tasks: tuple[VerdictTask, ...]
+
+    def band_of(self, verdict: Degree) -> VerdictBand | None:
+        """Return the band of a verdict; None if no task had it."""
+        return next((band for band in self.bands if band.verdict == verdict), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cosine:
     """Mean cosines of ΔW between generated adapters; centred ones subtract the mean first.
 
@@ -430,6 +469,9 @@ class Report:
     agreement: AgreementGauge | None
     forecast: ForecastGauge | None = None
     """None in reports that precede forecasts, or have no imprinted row."""
+    adapter_verdicts: VerdictGauge | None = None
+    """How the verdicts that users get turned out; None as `forecast`, or without left-out prompts.
+    Not `verdicts`, which are about the generator."""
     strongest_effect: Maybe
     """Largest effect of an evaluated adapter on its own prompts, in nats."""
     cosine: Cosine

@@ -20,6 +20,8 @@ from dnd_engine.generator.report import (
     Report,
     SkillShare,
     TeachStart,
+    VerdictBand,
+    VerdictGauge,
 )
 from dnd_engine.wording import CATEGORIES
 from tests.present import present
@@ -137,6 +139,21 @@ def test_a_report_says_how_forecasts_before_synthesize_turned_out() -> None:
     written = shipped("written")
     drawn = whole_report(written, Group("written", ""), "score", written.generator_sha256)
     assert "where it is sure, " in drawn, "the card of the shipped generator has it"
+
+
+def test_a_report_says_how_verdicts_on_left_out_prompts_turned_out() -> None:
+    low = VerdictBand(verdict="does_not", score=0.05, low=0.0, high=0.1, n_tasks=1)
+    high = VerdictBand(verdict="works", score=0.75, low=0.6, high=0.9, n_tasks=7)
+    ranked = Prediction(rank_correlation=0.62, low=0.2, high=0.9, n_tasks=8)
+    gauge = VerdictGauge(teacher_sha256="", bands=(high, low), predicts_score=ranked, tasks=())
+    found = replace(shipped("heldout"), forecast=None, adapter_verdicts=gauge)
+    told = forecast_html(found)
+    assert "where it says that the adapter works, .75 (7 tasks); where" in told
+    assert "does not work without the instruction, .05 (1 task)." in told
+    assert "some prompts only" not in told, "no task has that verdict"
+    assert "with the instruction, and score: rank correlation +.62 (.20 to .90) over 8" in told
+    assert "check after Synthesize" not in told, "that is of adapters before their imprint"
+    assert Report.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_a_report_says_what_else_adapters_change_and_nothing_where_that_was_not_measured() -> None:

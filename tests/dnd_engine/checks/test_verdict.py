@@ -61,6 +61,23 @@ def test_an_adapter_works_alone_or_with_the_instruction_or_not(
     assert (found.outcome, found.warns) == (outcome, warns)
 
 
+@pytest.mark.parametrize(
+    ("found", "degree"),
+    [
+        (verdict(8), "works"),
+        (verdict(6), "works"),
+        (verdict(5), "in_part"),
+        (verdict(4), "in_part"),
+        (verdict(3), "does_not"),
+        (verdict(0), "does_not"),
+        (verdict(8, repeated=5), "does_not"),
+        (verdict(0, labels=Labels(5, 5, 8)), "in_part"),
+    ],
+)
+def test_a_report_groups_verdicts_as_their_words_do(found: AdapterVerdict, degree: str) -> None:
+    assert found.degree == degree
+
+
 def test_the_numbers_behind_it_are_told_in_words() -> None:
     found = verdict(3, wavering=6, teaching=teaching(commonest_share=0.95, unfinished=7))
     assert [str(words) for words in (found.head, *found.reasons)] == [

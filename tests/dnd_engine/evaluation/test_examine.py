@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 from dnd_engine.checks import agreement as agreement_module
 from dnd_engine.checks.ordinary import BaseAnswers, ordinary_share
 from dnd_engine.checks.results import Forecast, Inspection, Ordinary, Skills
-from dnd_engine.checks.verdict import Agreement
+from dnd_engine.checks.verdict import AdapterVerdict, Agreement, judge
 from dnd_engine.cli import app
 from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig, Teacher
@@ -53,7 +53,7 @@ from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.generator.report import Report
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.lora.provenance import NearestTask
+from dnd_engine.lora.provenance import Imprinting, NearestTask
 from dnd_engine.models.base import fingerprint
 from dnd_engine.models.encoder import PromptEncoder, PromptMemory
 from dnd_engine.models.runtime import Runtime
@@ -944,7 +944,9 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
     assert report.strongest_effect == len(asked)
 
 
-def imprinting(asked: list[tuple[str, str]]) -> Callable[..., Steps[Progress, None, Adapter]]:
+def imprinting(
+    asked: list[tuple[str, str]], left_out: tuple[str, ...] = ()
+) -> Callable[..., Steps[Progress, None, Adapter]]:
     """Imprint in a moment, and note each teacher and instruction."""
 
     def imprint(
@@ -957,10 +959,21 @@ def imprinting(asked: list[tuple[str, str]]) -> Callable[..., Steps[Progress, No
     ) -> Steps[Progress, None, Adapter]:
         yield Progress("ask", 0.0, 0.0, "ask_with_instruction")
         asked.append((teacher, buckets[0].prompts[0].text.partition(".")[0]))
+        found = Imprinting.of(
+            settings,
+            teacher=teacher,
+            left_out=left_out,
+            from_sha256="",
+            num_prompts=24,
+            num_answers=1,
+            commonest_share=0.5,
+            unfinished=0,
+            layers=(0.5,),
+        )
         return replace(
             adapter,
             tokens=-adapter.tokens,
-            provenance={**adapter.provenance, "imprint": {}},
+            provenance={**adapter.provenance, "imprint": found.to_json()},
             seconds={**adapter.seconds, "imprint": 1.5},
         )
 
@@ -1073,6 +1086,80 @@ def test_every_task_is_forecast_once_by_the_teacher_of_its_imprint(
     monkeypatch.setattr(engine, "info", other)
     with pytest.raises(ConfigError, match="generator_imprint made with another teacher"):
         examine(engine, unseen, config)
+
+
+def test_the_verdict_that_users_get_is_kept_for_every_first_imprint(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On the prompts it was made from; a folder of an earlier version gets what it lacks."""
+    asked: list[set[str]] = []
+
+    def verdict(adapter: Adapter, buckets: Sequence[Bucket]) -> AdapterVerdict | None:
+        assert adapter.is_imprinted
+        asked.append({prompt.text for prompt in buckets[0].prompts})
+        same = len(asked) - 1
+        return None if same > 6 else judge(Agreement(same, 6, left_out=same < 6))
+
+    monkeypatch.setattr(engine, "imprint", imprinting([], left_out=("a digest",)))
+    monkeypatch.setattr(engine, "verdict", verdict)
+    config = replace(config, rows=("generator_imprint",))
+    found = present(examine(engine, unseen, config).adapter_verdicts)
+    baselines = Baselines(engine, unseen, config)
+    assert asked == [set(baselines._conditions(task, task, 0)) for task in unseen]
+    assert [(t.same, t.num_prompts, t.verdict) for t in found.tasks] == [
+        *((0, 6, "does_not"), (1, 6, "does_not"), (2, 6, "does_not")),
+        *((3, 6, "in_part"), (4, 6, "in_part"), (5, 6, "works")),
+    ], "only of left-out prompts"
+    assert {band.verdict: band.n_tasks for band in found.bands} == {
+        **{"works": 1, "in_part": 2, "does_not": 3}
+    }
+    assert examine(engine, unseen, config).adapter_verdicts == found
+    assert len(asked) == len(UNSEEN), "kept with the scores"
+    head = json.loads((config.out / "examination.json").read_text())
+    assert set(head.pop("adapter_verdicts")) == set(UNSEEN)
+    (config.out / "examination.json").write_text(json.dumps(head))
+    asked.clear()
+    before = (config.out / "scores.jsonl").read_text()
+    assert examine(engine, unseen, config).adapter_verdicts == found
+    assert (config.out / "scores.jsonl").read_text() == before
+    assert len(asked) == len(UNSEEN)
+
+
+def test_verdicts_are_not_asked_where_no_prompt_was_left_out(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def verdict(adapter: Adapter, buckets: Sequence[Bucket]) -> AdapterVerdict:
+        raise AssertionError
+
+    monkeypatch.setattr(engine, "imprint", imprinting([]))
+    monkeypatch.setattr(engine, "verdict", verdict)
+    config = replace(config, rows=("imprint", "generator_imprint"))
+    assert examine(engine, unseen[:1], config).adapter_verdicts is None
+
+
+@pytest.mark.slow
+def test_the_kept_verdict_is_the_one_that_an_inspection_gives(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    """Of a real imprint: the check is the same, and no other check runs."""
+    task = unseen[0]
+    report = examine(engine, [task], replace(config, rows=("generator_imprint",)))
+    (kept,) = present(report.adapter_verdicts).tasks
+    texts = Baselines(engine, [task], config)._conditions(task, task, 0)
+    bucket = baselines_module._bucket("examined", texts)
+    made = engine.generate([bucket], seed=config.seed, imprinted=True)
+    told = present(engine.inspect(made, [bucket]).verdict)
+    assert told.left_out
+    assert (kept.same, kept.num_prompts, kept.verdict) == (
+        *(told.same, told.num_prompts, told.degree),
+    )
+    assert engine.verdict(made, [bucket]) == told
 
 
 def test_what_teaching_adds_to_an_imprint_starts_from_it_and_counts_its_seconds(

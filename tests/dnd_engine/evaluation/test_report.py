@@ -14,7 +14,7 @@ from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.report import build_report, write_report
-from dnd_engine.evaluation.result_store import Findings
+from dnd_engine.evaluation.result_store import Findings, KeptVerdict
 from dnd_engine.generator.report import Cosine, Cost, Distances, Report, ReportRow
 from dnd_engine.scoring.scores import DRAWN, ROWS, ItemScore
 from tests.dnd_engine.synthetic import COSINE, DISTANCES, checks, meta, scores, similarities, tasks
@@ -399,6 +399,50 @@ def test_scores_are_told_by_how_sure_the_instructed_model_is() -> None:
     assert build_report(SCORES, meta(), found=Findings(sureness=sureness)).forecast is None, (
         "nothing imprinted"
     )
+
+
+def test_scores_are_told_by_the_verdict_that_users_get_on_the_same_adapter() -> None:
+    slugs = ["a", "b", "c", "d", "e"]
+    parts = [("generator_imprint", slug, 0, 0, float(n > 1)) for n, slug in enumerate(slugs)]
+    # The verdict is on the first draw's adapter, so the others' scores do not count.
+    others = [("generator_imprint", slug, 0, 1, 0.0) for slug in slugs]
+    verdicts: dict[str, KeptVerdict | None] = {
+        "a": {"same": 0, "num_prompts": 8, "verdict": "does_not"},
+        "b": {"same": 7, "num_prompts": 8, "verdict": "does_not"},  # by a poor teacher
+        "c": {"same": 5, "num_prompts": 8, "verdict": "in_part"},
+        "d": {"same": 8, "num_prompts": 8, "verdict": "works"},
+        "e": None,
+        "unknown": {"same": 8, "num_prompts": 8, "verdict": "works"},
+    }
+    about = replace(meta(), teacher_sha256="t" * 64)
+    found = build_report(
+        handmade(*parts, *others), about, found=Findings(adapter_verdicts=verdicts)
+    )
+    gauge = present(found.adapter_verdicts)
+    assert gauge.teacher_sha256 == "t" * 64
+    assert [(b.verdict, b.score, b.n_tasks) for b in gauge.bands] == [
+        ("works", 1, 1),
+        ("in_part", 1, 1),
+        ("does_not", 0, 2),
+    ]
+    assert present(gauge.band_of("does_not")).n_tasks == 2
+    assert [(t.slug, t.same, t.score) for t in gauge.tasks] == [
+        *(("a", 0, 0), ("c", 5, 1), ("b", 7, 0), ("d", 8, 1)),
+    ]
+    ranked = present(gauge.predicts_score)
+    assert ranked.rank_correlation == pytest.approx(0.4472, abs=1e-4)
+    assert Report.from_json(found.to_json()).adapter_verdicts == gauge
+    told = "Over 4 tasks, the share of these prompts that are answered as with the instruction"
+    assert told in full_page(found, {})
+    assert "| does not work | 0 |" in full_page(found, {})
+    short = report_markdown(found)
+    assert "it works, 1.00 (1.00 to 1.00, 1 task); it works in part, 1.00" in short
+    assert told in short
+    before = Report.from_json({**found.to_json(), "adapter_verdicts": None})
+    assert "By the verdict" not in full_page(before, {})
+    assert "by the verdict" not in report_markdown(before)
+    nothing_imprinted = build_report(SCORES[:0] + handmade(("base", "a", 0, 0, 1.0)), meta())
+    assert nothing_imprinted.adapter_verdicts is None
 
 
 def test_failures_are_wrong_items_drawn_by_seed(report: Report) -> None:

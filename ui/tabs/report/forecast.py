@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from dnd_engine.checks.verdict import Sure, sure_of
-from dnd_engine.config import AGREEMENT_BANDS
-from dnd_engine.generator.report import ForecastGauge, Prediction, Report
+from dnd_engine.config import AGREEMENT_BANDS, Degree
+from dnd_engine.generator.report import ForecastGauge, Prediction, Report, VerdictGauge
 from ui.markup import why
 from ui.text import N_, _, ngettext, score_number
 
@@ -20,14 +20,21 @@ def forecast_html(report: Report) -> str:
         HTML; empty if the report lacks gains by task.
     """
     agreement, similarity, gauge = report.agreement, report.similarity, report.forecast
+    verdicts = report.adapter_verdicts
     lines, reasons = [], []
+    if gauge or verdicts:
+        agreement = None  # of adapters before their imprint, which these are not about
     if gauge:
-        agreement = None  # of adapters before their imprint, which the forecast is not about
         lines.append(_turned_out(gauge))
         if gauge.predicts_score:
             reasons.append(
                 _correlation(_("How sure the model is, and score"), gauge.predicts_score)
             )
+    if verdicts:
+        lines.append(_hit_rate(verdicts))
+        if verdicts.predicts_score:
+            what = _("Answers to left-out prompts as with the instruction, and score")
+            reasons.append(_correlation(what, verdicts.predicts_score))
     tasks = agreement.tasks if agreement else ()
     gained = {t.slug: gain > 0 for t in tasks if (gain := t.gain.get("bare")) is not None}
     before = similarity.predicts_gain.get("bare") if similarity and agreement else None
@@ -65,6 +72,27 @@ def _turned_out(found: ForecastGauge) -> str:
     )
     return _(
         "From the forecast before Synthesize, mean score of adapters: {parts}.",
+        parts="; ".join(parts),
+    )
+
+
+_HIT_RATE: Mapping[Degree, str] = {
+    "works": N_("where it says that the adapter works, {score}"),
+    "in_part": N_("where it says that it works for some prompts only, {score}"),
+    "does_not": N_("where it says that it does not work without the instruction, {score}"),
+}
+
+
+def _hit_rate(found: VerdictGauge) -> str:
+    """Describe how adapters did, by what the page says of them once they are made."""
+    parts = (
+        _(_HIT_RATE[band.verdict], score=score_number(band.score))
+        + ngettext(" ({number} task)", " ({number} tasks)", band.n_tasks)
+        for band in found.bands
+    )
+    return _(
+        "From the verdict after the imprint, which tries the adapter on prompts left out of it, "
+        "mean score of adapters: {parts}.",
         parts="; ".join(parts),
     )
 
