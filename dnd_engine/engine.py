@@ -40,7 +40,7 @@ from dnd_engine.files import expanded
 from dnd_engine.generator.folder import GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator.info import EngineInfo
 from dnd_engine.generator.installed import encoder_name, generator_path
-from dnd_engine.generator.report import Report
+from dnd_engine.generator.report import Report, VerdictGauge
 from dnd_engine.generator.resident import ResidentGenerator
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA, LoRAHost
@@ -624,18 +624,26 @@ class Engine:
         return verdict
 
     def _subject(self, adapter: Adapter, buckets: Sequence[Bucket]) -> Subject:
+        # Another generator's tasks and verdicts say nothing about the reports of this one.
+        ours = self._loaded.wrote(adapter)
         return Subject(
             adapter=adapter,
             runtime=self._loaded.runtime,
             fitted=self._loaded.fit(adapter),
             prompts=measured_prompts(buckets),
             labels={p.text: p.label for bucket in buckets for p in bucket.prompts if p.label},
-            # Another generator's tasks say nothing about the report of this one.
-            nearest=adapter.nearest_tasks if self._loaded.wrote(adapter) else (),
+            nearest=adapter.nearest_tasks if ours else (),
             report=self.reports.get("heldout"),
+            verdict_gauge=self._verdict_gauge() if ours else None,
             lessons=lambda: lessons(self._loaded, adapter, buckets),
             base_answers=self._loaded.ordinary.answers,
         )
+
+    def _verdict_gauge(self) -> VerdictGauge | None:
+        # Written tasks first, by which forecasts go too: nothing like them was trained on.
+        reports = [self.reports.get(split) for split in ("written", "heldout")]
+        gauges = [report.adapter_verdicts for report in reports if report is not None]
+        return next((gauge for gauge in gauges if gauge is not None), None)
 
     def relative_norms(self, adapter: Adapter) -> Mapping[str, tuple[float, ...]]:
         """Measure the size of an adapter's update by layer; a cheap part of `inspect`."""

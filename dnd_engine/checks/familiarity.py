@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dnd_engine.checks.results import Familiarity, Outlook
-from dnd_engine.checks.verdict import Agreement
+from dnd_engine.checks.results import Familiarity, Outlook, Precedent
+from dnd_engine.checks.verdict import AdapterVerdict, Agreement
 from dnd_engine.generator.folder import TaskCentroid
-from dnd_engine.generator.report import Report
+from dnd_engine.generator.report import Report, VerdictGauge
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.tasks.folder import Mode
 
@@ -39,6 +39,8 @@ def nearest_tasks(
 def outlook(found: Agreement | None, report: Report | None) -> Outlook | None:
     """Compare an adapter with those of the unseen tasks that its generator was evaluated on.
 
+    These are as the generator made them, before any imprint.
+
     Args:
         found: Agreement of the adapter with the instructed model.
         report: Evaluation of the generator on held-out tasks.
@@ -57,6 +59,25 @@ def outlook(found: Agreement | None, report: Report | None) -> Outlook | None:
         high=band.high,
         rank_correlation=ranked.rank_correlation if ranked else None,
     )
+
+
+def precedent(verdict: AdapterVerdict | None, gauge: VerdictGauge | None) -> Precedent | None:
+    """Compare an imprinted adapter with evaluated ones that got the same verdict.
+
+    Args:
+        verdict: Verdict on the adapter.
+        gauge: How verdicts on imprints by the same teacher turned out.
+
+    Returns:
+        Their scores; None for a verdict of another kind: by labels, on fitted prompts or on a mix.
+    """
+    if verdict is None or gauge is None:
+        return None
+    if verdict.by_labels or not verdict.left_out or verdict.by_bucket:
+        return None
+    if (band := gauge.band_of(verdict.degree)) is None:
+        return None
+    return Precedent(n_tasks=band.n_tasks, score=band.score, low=band.low, high=band.high)
 
 
 def familiarity(

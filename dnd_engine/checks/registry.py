@@ -16,6 +16,7 @@ from dnd_engine.checks.results import (
     Inspection,
     Ordinary,
     Outlook,
+    Precedent,
     Skills,
 )
 from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Teaching, imprinting_of, judge
@@ -112,6 +113,10 @@ def recall(
     if "effect" not in kept:
         return None, None
     proof = kept.pop("conditioning", None)
+    verdict = kept.get("verdict")
+    if verdict is not None and verdict.teaching is not None:
+        # Earlier versions kept one of imprints, too, though it is about adapters before theirs.
+        kept.pop("outlook", None)
     return Inspection.of(kept, nearest_tasks=tuple(nearest), strongest=strongest), proof
 
 
@@ -175,7 +180,22 @@ def _verdict(subject: "Subject", found: Mapping[str, Any]) -> AdapterVerdict | N
 def _outlook(subject: "Subject", found: Mapping[str, Any]) -> Outlook | None:
     from dnd_engine.checks.familiarity import outlook
 
+    # The evaluated agreement and gain are those of adapters before their imprint.
+    if subject.adapter.is_imprinted:
+        return None
     return outlook(found.get("agreement"), subject.report)
+
+
+def _precedent(subject: "Subject", found: Mapping[str, Any]) -> Precedent | None:
+    from dnd_engine.checks.familiarity import precedent
+
+    imprinting, gauge = imprinting_of(subject.adapter), subject.verdict_gauge
+    if imprinting is None or gauge is None:
+        return None
+    # What was measured of one teacher does not hold for another.
+    if imprinting.teacher == "base" or imprinting.teacher_sha256 != gauge.teacher_sha256:
+        return None
+    return precedent(found.get("verdict"), gauge)
 
 
 def _ordinary(subject: "Subject", found: Mapping[str, Any]) -> Ordinary:  # noqa: ARG001  # all take it
@@ -202,6 +222,7 @@ CHECKS: dict[str, Check] = {
     "agreement": Check(result=Agreement, run=_agreement, words=lambda found: ()),
     "verdict": Check(result=AdapterVerdict, run=_verdict, words=lambda found: found.sentences),
     "outlook": Check(result=Outlook, run=_outlook, words=lambda found: (found.sentence,)),
+    "precedent": Check(result=Precedent, run=_precedent, words=lambda found: (found.sentence,)),
     "ordinary": Check(result=Ordinary, run=_ordinary, words=lambda found: (found.sentence,)),
     "skills": Check(result=Skills, run=_skills, words=lambda found: (found.sentence,)),
     "familiarity": Check(

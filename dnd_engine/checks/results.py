@@ -228,6 +228,29 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
+class Precedent:
+    """Scores of imprinted adapters that got the same verdict in the generator's evaluation."""
+
+    n_tasks: int
+    """Number of evaluated tasks, unseen in training, whose adapters got it."""
+    score: float
+    """Mean score of their adapters on inputs without instruction."""
+    low: float
+    high: float
+    """`low` and `high` are the 95 % interval of `score`."""
+
+    @property
+    def sentence(self) -> Sentence:
+        """Describe what to expect."""
+        message = N_(
+            "On the unseen tasks with this verdict ({n_tasks}), imprinted adapters of this "
+            "generator scored {score:.2f} ({low:.2f} to {high:.2f}) without the instruction."
+        )
+        values = {"score": self.score, "low": self.low, "high": self.high}
+        return Sentence(message, {"n_tasks": self.n_tasks, **values})
+
+
+@dataclass(frozen=True, slots=True)
 class Familiarity:
     """How near prompts are to training, compared with the generator's evaluated unseen tasks.
 
@@ -292,7 +315,8 @@ class Inspection:
     """Whether the adapter carries the instruction. None without suitable prompts, or if it was
     refined and so trained on these very answers."""
     outlook: Outlook | None = None
-    """Expected gain. None without `agreement`, or if no evaluated adapter has similar agreement."""
+    """Expected gain of an adapter that is not imprinted. None without `agreement`, or if no
+    evaluated adapter has similar agreement."""
     strongest: float | None = None
     """Largest effect of an adapter in the generator's evaluation, in nats; None without one."""
     familiarity: Familiarity | None = None
@@ -303,6 +327,8 @@ class Inspection:
     """Whether it works without the instruction; None without `agreement`."""
     skills: Skills | None = None
     """Whether unrelated answers stay right; None if not measured."""
+    precedent: Precedent | None = None
+    """Expected score of an imprinted adapter; None if no evaluated one got its verdict."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Results of registered checks that have no field here, by name."""
 
@@ -332,5 +358,8 @@ class Inspection:
         return getattr(self, name) if name in _OWN else self.more.get(name)
 
 
-_OWN = ("effect", "agreement", "outlook", "familiarity", "ordinary", "verdict", "skills")
+_OWN = (
+    *("effect", "agreement", "outlook", "familiarity", "ordinary", "verdict", "skills"),
+    "precedent",
+)
 """Checks whose results have a field."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dnd_engine.checks.ordinary import BaseAnswers
-from dnd_engine.generator.report import Report
+from dnd_engine.generator.report import Report, VerdictGauge
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.provenance import NearestTask
@@ -31,6 +31,8 @@ class Subject:
     """Training tasks most similar to its prompts; empty if another generator made it."""
     report: Report | None
     """Evaluation of the generator on unseen tasks, if it has one."""
+    verdict_gauge: VerdictGauge | None
+    """How verdicts on the generator's imprints turned out; None if another generator made it."""
     lessons: Callable[[], Iterator[tuple[bool, Lessons]]]
     """Teachers of the adapter, or those it would have: lessons to try in order, each with whether
     the imprint was not fitted to these prompts."""

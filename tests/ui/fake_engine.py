@@ -27,6 +27,7 @@ from dnd_engine.checks.results import (
     Inspection,
     Ordinary,
     Outlook,
+    Precedent,
     Skills,
 )
 from dnd_engine.checks.verdict import Agreement, judge
@@ -65,6 +66,7 @@ MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 
 
 GAINED = Outlook(n_tasks=12, gain=0.43, low=0.22, high=0.61, rank_correlation=0.57)
+FOUND_TO_WORK = Precedent(n_tasks=17, score=0.46, low=0.29, high=0.63)
 IDLE = Outlook(n_tasks=44, gain=0.02, low=-0.01, high=0.05, rank_correlation=0.57)
 
 
@@ -506,7 +508,10 @@ class FakeEngine(FakeMeasuring):
         if "refined" in adapter.provenance:
             return found
         verdict = judge(agrees)
-        return replace(found, agreement=agrees, outlook=worth, verdict=verdict)
+        found = replace(found, agreement=agrees, verdict=verdict)
+        if adapter.is_imprinted:
+            return replace(found, precedent=FOUND_TO_WORK)
+        return replace(found, outlook=worth)
 
     def relative_norms(self, adapter: "Adapter") -> Mapping[str, tuple[float, ...]]:
         return self.inspect(adapter).relative_norms

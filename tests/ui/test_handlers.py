@@ -26,7 +26,7 @@ from dnd_engine.errors import AdapterError, AssetError, DndError, LibraryError
 from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.prompts.examples import load_examples
-from tests.ui.fake_engine import GAINED, IDLE, FakeEngine, Loading, familiarity
+from tests.ui.fake_engine import FOUND_TO_WORK, GAINED, IDLE, FakeEngine, Loading, familiarity
 from tests.ui.listed import events
 from tests.ui.orders import SAMPLING, answered, chat, last, make, synthesized, visitor
 from tests.until import until
@@ -746,6 +746,10 @@ def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_know
     assert "unseen task" not in unknown
     unranked = replace(known, outlook=replace(GAINED, rank_correlation=None))
     assert "Rank" not in checks_html("done", unranked)
+    imprinted = replace(known, outlook=None, precedent=FOUND_TO_WORK)
+    html = checks_html("done", imprinted, taught="imprinted")
+    assert "unseen tasks with this verdict (17), imprinted adapters of this generator" in html
+    assert "scored 0.46 (0.29 to 0.63) without the instruction" in html
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,15 @@
 import json
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from dnd_engine.checks.effect import kl_to_base
-from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook
+from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook, precedent
 from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
-from dnd_engine.checks.registry import as_checks, recall, words
+from dnd_engine.checks.registry import CHECKS, as_checks, recall, words
 from dnd_engine.checks.results import (
     Conditioning,
     Control,
@@ -18,9 +19,19 @@ from dnd_engine.checks.results import (
     Inspection,
     Ordinary,
     Outlook,
+    Precedent,
     Skills,
 )
-from dnd_engine.checks.verdict import Agreement, BucketShare, Teaching, judge
+from dnd_engine.checks.subject import Subject
+from dnd_engine.checks.verdict import (
+    AdapterVerdict,
+    Agreement,
+    BucketShare,
+    Labels,
+    Teaching,
+    judge,
+)
+from dnd_engine.config import ImprintConfig, Teacher
 from dnd_engine.errors import AdapterError
 from dnd_engine.generator.folder import TaskCentroid
 from dnd_engine.generator.report import (
@@ -30,8 +41,11 @@ from dnd_engine.generator.report import (
     Report,
     Similar,
     SimilarityGauge,
+    VerdictBand,
+    VerdictGauge,
 )
-from dnd_engine.lora.provenance import NearestTask
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.provenance import Imprinting, NearestTask
 from dnd_engine.models.base import BaseModel
 from dnd_engine.tasks.folder import Mode
 from tests.dnd_engine.tiny import LAYOUT, delta, make_adapter
@@ -137,6 +151,95 @@ def test_without_an_examination_or_prompts_nothing_is_said_of_the_outlook() -> N
     assert found.rank_correlation is None
 
 
+TAUGHT = Teaching(num_prompts=24, commonest_share=0.5, unfinished=0, explained=0.6)
+
+GAUGE = VerdictGauge(
+    teacher_sha256="t" * 64,
+    bands=(
+        VerdictBand(verdict="works", score=0.7, low=0.6, high=0.8, n_tasks=9),
+        VerdictBand(verdict="does_not", score=0.1, low=0.0, high=0.2, n_tasks=30),
+    ),
+    predicts_score=None,
+    tasks=(),
+)
+
+
+def on_left_out(same: int, **changes: Any) -> AdapterVerdict:
+    return judge(Agreement(same, 8, **{"left_out": True, **changes}), TAUGHT)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        (on_left_out(8), Precedent(9, 0.7, 0.6, 0.8)),
+        (on_left_out(0), Precedent(30, 0.1, 0.0, 0.2)),
+        (on_left_out(5), None),  # no evaluated adapter got it
+        (on_left_out(8, left_out=False), None),
+        (on_left_out(8, labels=Labels(8, 8, 8)), None),
+        (on_left_out(8, by_bucket=(BucketShare("a", 4, 4), BucketShare("b", 4, 4))), None),
+        (None, None),
+    ],
+)
+def test_an_imprint_is_expected_to_score_as_evaluated_ones_with_its_verdict(
+    verdict: AdapterVerdict | None, expected: Precedent | None
+) -> None:
+    assert precedent(verdict, GAUGE) == expected
+    assert precedent(verdict, None) is None
+
+
+def imprinted(teacher: Teacher = "generator", teacher_sha256: str = "t" * 64) -> Adapter:
+    made = make_adapter()
+    found = Imprinting.of(
+        ImprintConfig(),
+        teacher=teacher,
+        teacher_sha256=teacher_sha256,
+        from_sha256="",
+        num_prompts=24,
+        num_answers=1,
+        commonest_share=0.5,
+        unfinished=0,
+        layers=(0.5,),
+    )
+    return replace(made, provenance={**made.provenance, "imprint": found.to_json()})
+
+
+@pytest.mark.parametrize(
+    ("adapter", "told"),
+    [
+        (make_adapter(), "outlook"),
+        (imprinted(), "precedent"),
+        (imprinted("base", ""), None),
+        (imprinted(teacher_sha256="f" * 64), None),
+    ],
+)
+def test_nothing_is_told_of_an_imprint_that_was_measured_before_one(
+    adapter: Adapter, told: str | None
+) -> None:
+    """Nor of an imprint by another teacher than the evaluated one, in results and words alike."""
+    subject = Mock(spec=Subject, adapter=adapter, report=examined(), verdict_gauge=GAUGE)
+    verdict = on_left_out(8)
+    known = {"agreement": Agreement(8, 8, left_out=True), "verdict": verdict}
+    found = {}
+    for name in ("outlook", "precedent"):
+        run = CHECKS[name].run
+        assert run is not None
+        if (result := run(subject, known)) is not None:
+            found[name] = result
+    assert [*found] == ([told] if told else [])
+    said = " ".join(map(str, words(Inspection.of(found))))
+    assert ("changed the score by" in said) == (told == "outlook")
+    assert ("verdict (9), imprinted adapters of this generator scored 0.70" in said) == (
+        told == "precedent"
+    )
+
+
+def test_what_earlier_versions_kept_of_imprints_is_not_told_again() -> None:
+    worth = Outlook(12, 0.4, 0.2, 0.6, None)
+    kept = Inspection(0.5, {}, (), 0, outlook=worth, verdict=on_left_out(8))
+    found, _proof = recall(as_checks(imprinted(), kept, None), (), None)
+    assert found == replace(kept, outlook=None)
+
+
 NEAREST = (NearestTask("a", "", 0.3), NearestTask("b", "", 0.6))
 
 
@@ -165,16 +268,16 @@ def test_without_an_examination_or_training_tasks_nothing_is_said_of_nearness() 
     assert familiarity(NEAREST, 16, None) is familiarity(NEAREST, 16, report()) is None
 
 
-def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> None:
-    worth = Outlook(12, 0.4, 0.2, 0.6, None)
+@pytest.mark.parametrize("is_imprinted", [False, True])
+def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter(is_imprinted: bool) -> None:
+    worth = None if is_imprinted else Outlook(12, 0.4, 0.2, 0.6, None)
+    likely = Precedent(9, 0.7, 0.6, 0.8) if is_imprinted else None
     near = Familiarity(0.5, 9, 0.4, 0.9, 80, -0.2, -0.4, 0.1)
     parts = (BucketShare("legal", 3, 4), BucketShare("SQL", 0, 4))
     agrees, ordinary = Agreement(3, 8, True, 1, parts), Ordinary(60, 64, 0.5)
-    verdict = judge(
-        agrees, Teaching(num_prompts=24, commonest_share=0.5, unfinished=0, explained=0.6)
-    )
+    verdict = judge(agrees, TAUGHT if is_imprinted else None)
     skills = Skills(20, 13, 8, 24)
-    found = Inspection(0.5, {}, (), 0, agrees, worth, 7.0, near, ordinary, verdict, skills)
+    found = Inspection(0.5, {}, (), 0, agrees, worth, 7.0, near, ordinary, verdict, skills, likely)
     proof = Conditioning(1.2, 9, (Control("wrong", 1.5, 0.3, 0.1, 0.5),), ("legal",))
     checks = json.loads(json.dumps(as_checks(make_adapter(), found, proof)))
     assert recall(checks, (), 7.0) == (found, proof)
@@ -182,7 +285,7 @@ def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> Non
     assert recall({}, (), 7.0) == (None, None)
     card = replace(make_adapter(), checks=checks).files()["README.md"].decode()
     said = [str(sentence) for sentence in words(found, proof)]
-    assert len(said) == 13
+    assert len(said) == (13 if is_imprinted else 12)
     assert [line[2:] for line in card.splitlines() if line.startswith("- ")][-len(said) :] == said
 
 
@@ -192,6 +295,7 @@ def test_what_was_measured_comes_back_from_the_checks_of_a_kept_adapter() -> Non
         {"effect": "much"},
         {"effect": 1, "agreement": {"same": 1}},
         {"effect": 1, "outlook": 3},
+        {"effect": 1, "precedent": {"score": 0.5}},
         {"effect": 1, "familiarity": {"similarity": 0.5}},
         {"effect": 1, "familiarity": []},
         {

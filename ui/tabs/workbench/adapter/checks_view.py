@@ -362,10 +362,9 @@ def checks_html(
             )
             body = f"<p class='dnd-sub'>{unknown}</p>"
         body += _verdicts_html(inspection, taught)
-        # The evaluated adapters were generated, and neither imprinted nor taught afterwards.
-        outlook = "" if taught else _outlook(inspection)
-        outlook = f"<p class='dnd-facts'>{outlook}</p>" if outlook else ""
-        evidence = f"{outlook}{_effect_html(inspection.effect)}{_nearest_html(inspection)}"
+        expected = _expectation(inspection)
+        expected = f"<p class='dnd-facts'>{expected}</p>" if expected else ""
+        evidence = f"{expected}{_effect_html(inspection.effect)}{_nearest_html(inspection)}"
         body += why(evidence)
     return (
         f"<section class='dnd-panel dnd-checks' aria-live='polite'><div class='dnd-row'>"
@@ -600,8 +599,10 @@ def _verdicts_html(inspection: "Inspection", taught: Taught) -> str:
     return f"<ul class='dnd-verdicts'>{''.join(lines)}</ul>"
 
 
-def _outlook(inspection: "Inspection") -> str:
-    """Describe what similar adapters gained in the generator's evaluation on unseen tasks."""
+def _expectation(inspection: "Inspection") -> str:
+    """Describe how similar adapters did in the generator's evaluation on unseen tasks."""
+    if (precedent := inspection.precedent) is not None:
+        return _spoken(precedent.sentence)
     found = inspection.outlook
     if found is None:
         return ""
