@@ -11,26 +11,27 @@ from dnd_engine.training.watch import RunFolder
 from ui.api import Endpoints, add_endpoints
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.frame.models_view import models_panel
-from ui.frame.view import frame_panel
-from ui.frame.visit_view import visit_panel
+from ui.frame.models_view import ModelsPanel
+from ui.frame.view import Frame
+from ui.frame.visit_view import VisitPanel
 from ui.frame.wiring import wire_language, wire_loading, wire_models, wire_visit
 from ui.gradio_private import calm_queue, delete_uploads_alone, receive_uploads_whole
 from ui.handlers import Handlers
 from ui.language import SpokenBlocks
 from ui.owner import Owner
-from ui.page import Page, slots_of
+from ui.page import Page
+from ui.panel import slots_of
 from ui.shared import App
 from ui.state import Session, SessionFiles
-from ui.tabs.library.view import library_panel
+from ui.tabs.library.view import LibraryPanel
 from ui.tabs.library.wiring import wire_library
-from ui.tabs.measure.view import measure_panel
+from ui.tabs.measure.view import MeasurePanel
 from ui.tabs.measure.wiring import wire_measure
-from ui.tabs.report.view import report_panel
+from ui.tabs.report.view import ReportPanel
 from ui.tabs.report.wiring import wire_report
-from ui.tabs.training.view import watch_panel
+from ui.tabs.training.view import WatchPanel
 from ui.tabs.training.wiring import wire_training
-from ui.tabs.workbench.view import workbench_panel
+from ui.tabs.workbench.view import Workbench
 from ui.tabs.workbench.wiring import wire_workbench
 from ui.text import _
 
@@ -72,27 +73,27 @@ def build_ui(
         calls = EngineCalls(handle)
         add_endpoints(demo, Endpoints(calls, limits, files, cache, server))
         session = gr.State(Session())  # `ui.visits` determines its lifetime
-        frame = frame_panel()
-        models = None if shared else models_panel()
+        frame = Frame()
+        models = None if shared else ModelsPanel()
         with gr.Tabs(elem_id="dnd-tabs") as tabs:
             with gr.Tab(_("Workbench"), id="workbench"):
-                workbench = workbench_panel(
+                workbench = Workbench(
                     limits,
                     shared=shared,
                     teachers=server.teacher_servers,
                     stop_keeps=calls.stop_keeps,
                 )
             with gr.Tab(_("Library"), id="library") as library_tab:
-                library = library_panel(shared=shared)
+                library = LibraryPanel(shared=shared)
             with gr.Tab(_("Measure"), id="measure") as measure_tab:
-                measure = measure_panel(shared=shared)
+                measure = MeasurePanel(shared=shared)
             with gr.Tab(_("Report card"), id="report") as report_tab:
-                report = report_panel()
+                report = ReportPanel()
             training = None
             if runs:
                 with gr.Tab(_("Training"), id="training") as training_tab:
-                    training = watch_panel([run.name for run in runs])
-        foot = visit_panel()
+                    training = WatchPanel([run.name for run in runs])
+        foot = VisitPanel()
 
         panels = (
             frame,

@@ -1,10 +1,5 @@
-"""Connects components to handlers by slot names.
+"""Connects components to handlers by the names of their slots; see `ui.panel`."""
 
-A panel is a frozen dataclass of components. Its field names are the slot names that handlers use,
-so that each component is named once.
-"""
-
-import dataclasses
 import functools
 import inspect
 import time
@@ -18,6 +13,7 @@ from gradio.blocks import Block
 from gradio.components import Component
 
 from ui.handlers import Handlers
+from ui.panel import SlotError
 from ui.shared import Updates
 from ui.state import Session
 from ui.text import _, speaking
@@ -30,10 +26,6 @@ ORDERED: Mapping[str, Any] = {**QUIET, "trigger_mode": "always_last"}
 """A request right after Stop waits until the earlier work ends, and is not dropped."""
 AFTERWARDS: Mapping[str, Any] = {**AT_ONCE, "trigger_mode": "multiple"}
 """Runs each time that work has ended."""
-
-
-class SlotError(Exception):
-    """The names of components are inconsistent: a bug."""
 
 
 class UnlistedSlotError(SlotError):
@@ -64,43 +56,6 @@ class Page:
             "inputs": [self.session, *taken],
             "outputs": list(chosen.values()),
         }
-
-
-def slots_of(*panels: Any) -> dict[str, Block]:
-    """Return the components of panels by the names of their fields.
-
-    A field with several components gives one slot each: `take` with the keys `a` and `b` gives
-    `take_a` and `take_b`, a sequence `take_0` and `take_1`. Nested panels give their own slots. A
-    class variable `PREFIX` is prepended to the names of its panel.
-
-    Raises:
-        SlotError: If two components would have the same name, or a field contains something else.
-    """
-    slots: dict[str, Block] = {}
-    for name, block in (named for panel in panels for named in _named(panel)):
-        if name in slots:
-            raise SlotError(f"Two components are named `{name}`: rename a field of their panels.")
-        slots[name] = block
-    return slots
-
-
-def _named(panel: Any) -> Iterator[tuple[str, Block]]:
-    prefix = getattr(panel, "PREFIX", "")
-    for field in dataclasses.fields(panel):
-        name, value = f"{prefix}{field.name}", getattr(panel, field.name)
-        if isinstance(value, Block):
-            yield name, value
-        elif dataclasses.is_dataclass(value):
-            yield from _named(value)
-        elif isinstance(value, Mapping):
-            yield from ((f"{name}_{key}", block) for key, block in value.items())
-        elif isinstance(value, tuple):
-            yield from ((f"{name}_{index}", block) for index, block in enumerate(value))
-        else:
-            raise SlotError(
-                f"`{type(panel).__name__}.{field.name}`: expected a component, a mapping or tuple "
-                f"of components, or a panel, got {type(value).__name__}."
-            )
 
 
 def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:

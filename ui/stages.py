@@ -10,6 +10,7 @@ import gradio as gr
 
 from dnd_engine.files import asset_path
 from ui.markup import RING, error_notice, esc, icon, prose
+from ui.panel import Panel
 from ui.text import N_, _, drawn, number, said
 
 RunKind = Literal[
@@ -100,20 +101,15 @@ _LONG: frozenset[RunKind] = frozenset(
 """Runs that take long enough to offer a notification."""
 
 
-@dataclass(frozen=True, slots=True)
-class StagesPanel:
-    """Components of the stages panel."""
+class StagesPanel(Panel):
+    """The stages of the last run, empty before the first synthesis."""
 
-    stages: gr.HTML
-    stop_imprint: gr.Button
-    """Stops the imprint, which has no panel of its own."""
-
-
-def stages_panel() -> StagesPanel:
-    """Lay out the panel, empty before the first synthesis."""
-    view = stages_view("dnd-stages")
-    stop = gr.Button(_("Stop"), size="md", visible=False, elem_id="dnd-imprint-stop")
-    return StagesPanel(stages=view, stop_imprint=stop)
+    def __init__(self) -> None:
+        self.stages = stages_view("dnd-stages")
+        # Stops the imprint, which has no panel of its own.
+        self.stop_imprint = gr.Button(
+            _("Stop"), size="md", visible=False, elem_id="dnd-imprint-stop"
+        )
 
 
 def stages_view(elem_id: str) -> gr.HTML:

@@ -23,7 +23,7 @@ from ui.handlers import Handlers
 from ui.owner import Owner
 from ui.shared import App, Updates
 from ui.state import Session, SessionFiles
-from ui.tabs.workbench.take.view import take_panel
+from ui.tabs.workbench.take.view import TakePanel
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -151,7 +151,7 @@ def test_a_registered_export_is_on_the_page(
 ) -> None:
     monkeypatch.setitem(EXPORTS, "other", replace(EXPORTS["gguf"], title="Other", note="Mind it."))
     with gr.Blocks():
-        choices = take_panel(shared=True).export_format.choices
+        choices = TakePanel(shared=True).export_format.choices
     assert ("Other", "other") in choices
     assert "merged" not in [name for _title, name in choices]
     done = export(at_home, "other")[-1]

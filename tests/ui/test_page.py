@@ -3,10 +3,8 @@
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gradio as gr
 import pytest
@@ -15,7 +13,8 @@ from dnd_engine.limits import PromptLimits
 from tests.present import present
 from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
-from ui.page import SlotError, UnlistedSlotError, slots_of
+from ui.page import UnlistedSlotError
+from ui.panel import Panel, SlotError, slots_of
 from ui.serve import launch_options
 from ui.shared import Updates
 from ui.state import Session
@@ -90,25 +89,24 @@ def open_too_much(self: TeachEvents) -> Updates:
     return {"teach_box": gr.Row(visible=True), "take_box": gr.Row(visible=True)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Inner:
-    PREFIX: ClassVar[str] = "inner_"
+class _Inner(Panel):
+    PREFIX = "inner_"
 
-    start: gr.Button
-    keep: Mapping[str, gr.Button]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Outer:
-    start: gr.Button
-    tries: tuple[gr.Button, ...]
-    inner: _Inner
+    def __init__(self) -> None:
+        self.start = gr.Button("b")
+        self.keep = {"json": gr.Button("c")}
 
 
-def test_slots_are_named_by_the_fields_of_panels() -> None:
+class _Outer(Panel):
+    def __init__(self) -> None:
+        self.start = gr.Button("a")
+        self.tries = (gr.Button("d"), gr.Button("e"))
+        self.inner = _Inner()
+
+
+def test_slots_are_named_by_the_attributes_of_panels() -> None:
     with gr.Blocks():
-        inner = _Inner(start=gr.Button("b"), keep={"json": gr.Button("c")})
-        outer = _Outer(start=gr.Button("a"), tries=(gr.Button("d"), gr.Button("e")), inner=inner)
+        outer = _Outer()
     assert {name: getattr(slot, "value", None) for name, slot in slots_of(outer).items()} == {
         **{"start": "a", "tries_0": "d", "tries_1": "e"},
         **{"inner_start": "b", "inner_keep_json": "c"},
@@ -117,15 +115,16 @@ def test_slots_are_named_by_the_fields_of_panels() -> None:
 
 def test_two_components_of_one_name_are_refused() -> None:
     with gr.Blocks():
-        inner = _Inner(start=gr.Button(), keep={})
+        inner = _Inner()
     with pytest.raises(SlotError, match="Two components are named `inner_start`"):
         slots_of(inner, inner)
 
 
-def test_a_field_of_a_panel_that_is_no_component_is_refused() -> None:
+def test_an_attribute_of_a_panel_that_is_no_component_is_refused() -> None:
     with gr.Blocks():
-        no_component: Any = "no component"
-        inner = _Inner(start=no_component, keep={})
+        inner = _Inner()
+    no_component: Any = "no component"
+    inner.start = no_component
     with pytest.raises(SlotError, match=r"`_Inner.start`: expected a component, .* got str"):
         slots_of(inner)
 

@@ -32,7 +32,7 @@ from ui.shared import App, Updates
 from ui.state import Made, Session, SessionFiles
 from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.teach.events import rows
-from ui.tabs.workbench.teach.view import NUM_ROWS, Door, Place, teach_panel
+from ui.tabs.workbench.teach.view import NUM_ROWS, Door, Place, TeachPanel
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -490,7 +490,7 @@ def test_others_cannot_name_a_model_of_this_computer(
 @pytest.mark.parametrize("shared", [True, False])
 def test_only_the_page_of_a_computers_user_offers_its_models(shared: bool) -> None:
     with gr.Blocks():
-        panel = teach_panel(shared=shared, teachers=["https://a"], stop_keeps=True)
+        panel = TeachPanel(shared=shared, teachers=["https://a"], stop_keeps=True)
     assert panel.place.visible is not shared
     assert panel.place.value == "server"
     assert panel.local.visible is False
@@ -502,7 +502,7 @@ def test_teaching_is_said_to_take_as_long_as_was_measured() -> None:
     assert measured is not None
     assert 60 <= int(measured[1]) <= 120
     with gr.Blocks() as page:
-        teach_panel(shared=False, teachers=(), stop_keeps=True)
+        TeachPanel(shared=False, teachers=(), stop_keeps=True)
     (words,) = (b.value for b in page.blocks.values() if b.elem_id == "dnd-teach-words")
     assert "one to two minutes on a CPU" in words
 

@@ -1,13 +1,13 @@
 """The model chooser: base and generator, their sizes and downloads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from ui.fields import Textbox
 from ui.markup import esc
+from ui.panel import Panel
 from ui.text import _, drawn
 from ui.text.numbers import size
 
@@ -18,46 +18,29 @@ OTHER = ""
 """Choice of a typed base."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelsPanel:
-    """Components of the chooser; hidden until the owner opens it."""
+class ModelsPanel(Panel):
+    """The chooser under the header, hidden until the owner opens it."""
 
-    models_box: gr.Column
-    models_choice: gr.Radio
-    models_base: gr.Textbox
-    """Name of an unlisted base."""
-    models_told: gr.HTML
-    models_looked_up: gr.State
-    """Base whose size was looked up on the Hub."""
-    models_load: gr.Button
-    models_close: gr.Button
+    PREFIX = "models_"
 
-
-def models_panel() -> ModelsPanel:
-    """Lay out the chooser under the header."""
-    with gr.Column(elem_id="dnd-models", elem_classes="dnd-panel", visible=False) as box:
-        gr.HTML(drawn(_head_html), padding=False)
-        choice = gr.Radio([], label=_("Base and generator"), elem_id="dnd-models-choice")
-        base = Textbox(
-            label=_("Hub id, folder or GGUF file"),
-            visible=False,
-            elem_id="dnd-models-base",
-        )
-        told = gr.HTML(padding=False, elem_id="dnd-models-told")
-        with gr.Row():
-            load = gr.Button(
-                _("Load"), variant="primary", size="md", scale=0, elem_id="dnd-models-load"
+    def __init__(self) -> None:
+        with gr.Column(elem_id="dnd-models", elem_classes="dnd-panel", visible=False) as self.box:
+            gr.HTML(drawn(_head_html), padding=False)
+            self.choice = gr.Radio([], label=_("Base and generator"), elem_id="dnd-models-choice")
+            # Name of an unlisted base.
+            self.base = Textbox(
+                label=_("Hub id, folder or GGUF file"),
+                visible=False,
+                elem_id="dnd-models-base",
             )
-            close = gr.Button(_("Close"), size="md", scale=0, elem_id="dnd-models-close")
-    return ModelsPanel(
-        models_box=box,
-        models_choice=choice,
-        models_base=base,
-        models_told=told,
-        models_looked_up=gr.State(""),
-        models_load=load,
-        models_close=close,
-    )
+            self.told = gr.HTML(padding=False, elem_id="dnd-models-told")
+            with gr.Row():
+                self.load = gr.Button(
+                    _("Load"), variant="primary", size="md", scale=0, elem_id="dnd-models-load"
+                )
+                self.close = gr.Button(_("Close"), size="md", scale=0, elem_id="dnd-models-close")
+        # The base whose size was looked up on the Hub.
+        self.looked_up = gr.State("")
 
 
 def _head_html() -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -11,6 +10,7 @@ from ui.engine_handle import LoadState
 from ui.fields import Textbox
 from ui.frame.keys_view import keys_panel
 from ui.markup import RING, error_notice, esc
+from ui.panel import Panel
 from ui.progress import step_words
 from ui.text import N_, _, drawn, language, languages
 
@@ -42,42 +42,23 @@ _LOGO = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Components of the header, and invisible ones of the page."""
+class Frame(Panel):
+    """The header above the tabs, and invisible components of the page."""
 
-    language: gr.Textbox
-    """Language of the page as it was served, which the visit continues in."""
-    header: gr.HTML
-    load_box: gr.Row
-    load: gr.HTML
-    retry: gr.Button
-    timer: gr.Timer
-    keys: gr.HTML
-    """Shortcuts, and the event of the language switch."""
-
-
-def frame_panel() -> Frame:
-    """Lay out the header above the tabs."""
-    # Drawn like a text, so that the configuration of each language brings its own code.
-    came_in = Textbox(drawn(lambda: language().code), visible=False)
-    title = gr.HTML(
-        drawn(header_html, LoadState("idle"), None), elem_id="dnd-header", padding=False
-    )
-    with gr.Row(elem_id="dnd-load", visible=False) as load_box:
-        load = gr.HTML(padding=False, elem_id="dnd-load-text")
-        retry = gr.Button(_("Retry"), visible=False, size="sm", elem_id="dnd-retry")
-    # Ticks until the engine is ready; `refresh_load` then stops it for good.
-    timer = gr.Timer(0.7)
-    return Frame(
-        language=came_in,
-        header=title,
-        load_box=load_box,
-        load=load,
-        retry=retry,
-        timer=timer,
-        keys=keys_panel(),
-    )
+    def __init__(self) -> None:
+        # The language of the page as it was served, which the visit continues in. Drawn like a
+        # text, so that the configuration of each language brings its own code.
+        self.language = Textbox(drawn(lambda: language().code), visible=False)
+        self.header = gr.HTML(
+            drawn(header_html, LoadState("idle"), None), elem_id="dnd-header", padding=False
+        )
+        with gr.Row(elem_id="dnd-load", visible=False) as self.load_box:
+            self.load = gr.HTML(padding=False, elem_id="dnd-load-text")
+            self.retry = gr.Button(_("Retry"), visible=False, size="sm", elem_id="dnd-retry")
+        # Ticks until the engine is ready; `refresh_load` then stops it for good.
+        self.timer = gr.Timer(0.7)
+        # Shortcuts, and the event of the language switch.
+        self.keys = keys_panel()
 
 
 def header_html(state: LoadState, info: "EngineInfo | None", *, can_choose: bool = False) -> str:

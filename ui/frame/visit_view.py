@@ -1,12 +1,11 @@
 """The foot of the page: what happens to a visit's files, and the script that restores it."""
 
-from dataclasses import dataclass
-
 import gradio as gr
 
 from dnd_engine.files import asset_path
 from ui.fields import Textbox
 from ui.markup import esc
+from ui.panel import Panel
 from ui.text import _, drawn
 
 BRING_KEY = """(...inputs) => {
@@ -17,29 +16,22 @@ BRING_KEY = """(...inputs) => {
 """Puts the key stored by this browser into the last input of the page's opening event."""
 
 
-@dataclass(frozen=True, slots=True)
-class VisitPanel:
-    """Components that restore a visit."""
+class VisitPanel(Panel):
+    """The foot of the page, with the components that restore a visit."""
 
-    brought: gr.Textbox
-    """Key stored by the browser, sent when the page opens; never shown."""
-    visit: gr.HTML
-    """Stores the key; sends `forget` when the visitor deletes the visit."""
-
-
-def visit_panel() -> VisitPanel:
-    """Lay out the foot of the page."""
-    brought = Textbox(visible=False)
-    visit = gr.HTML(
-        drawn(_html),
-        visit_key="",
-        outcome="",
-        js_on_load=asset_path("visit.js").read_text(encoding="utf-8"),
-        apply_default_css=False,
-        elem_id="dnd-visit",
-        padding=False,
-    )
-    return VisitPanel(brought=brought, visit=visit)
+    def __init__(self) -> None:
+        # Key stored by the browser, sent when the page opens; never shown.
+        self.brought = Textbox(visible=False)
+        # Stores the key; sends `forget` when the visitor deletes the visit.
+        self.visit = gr.HTML(
+            drawn(_html),
+            visit_key="",
+            outcome="",
+            js_on_load=asset_path("visit.js").read_text(encoding="utf-8"),
+            apply_default_css=False,
+            elem_id="dnd-visit",
+            padding=False,
+        )
 
 
 def _html() -> str:

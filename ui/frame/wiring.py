@@ -46,18 +46,18 @@ def wire_models(page: Page, frame: Frame, panel: ModelsPanel) -> None:
     opened = page.does(on.open, f"models_box models_choice models_base {said}")
     # Gradio knows an event for each name that the component's script triggers.
     frame.keys.models(**opened, **AT_ONCE)
-    panel.models_close.click(**page.does(on.close, "models_box"), **AT_ONCE)
-    chosen = [panel.models_choice, panel.models_base]
+    panel.close.click(**page.does(on.close, "models_box"), **AT_ONCE)
+    chosen = [panel.choice, panel.base]
     told = page.does(on.choose, f"models_base {said}", inputs=chosen)
-    panel.models_choice.input(**told, **AT_ONCE)
+    panel.choice.input(**told, **AT_ONCE)
     # By default Gradio drops what is typed while an answer is on its way.
-    panel.models_base.input(**told, trigger_mode="always_last", **AT_ONCE)
+    panel.base.input(**told, trigger_mode="always_last", **AT_ONCE)
     loaded = page.does(
         on.load,
         f"models_box models_looked_up {said} {_LOAD}",
-        inputs=[*chosen, panel.models_looked_up, session],
+        inputs=[*chosen, panel.looked_up, session],
     )
-    switched = gr.on([panel.models_load.click, panel.models_base.submit], **loaded, **QUIET)
+    switched = gr.on([panel.load.click, panel.base.submit], **loaded, **QUIET)
     forecast_at(page, switched.then)
 
 

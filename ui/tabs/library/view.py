@@ -1,8 +1,7 @@
 """The library tab: stored adapters and their actions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -12,6 +11,7 @@ from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.measure.kept import Scores
 from ui.fields import Textbox
 from ui.markup import heading, none_yet
+from ui.panel import Panel
 from ui.state import TRAINED, Taught
 from ui.tabs.measure.view import mode_words
 from ui.tabs.workbench.adapter.checks_view import judgement_words, verdicts
@@ -32,90 +32,70 @@ _VOTE_OUTCOMES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryPanel:
-    """Components of the tab."""
-
-    PREFIX: ClassVar[str] = "library_"
-
-    head: gr.HTML
-    """Says how long adapters are kept, which depends on the visitor."""
-    bring: gr.UploadButton
-    told: gr.HTML
-    empty: gr.HTML
-    kept: gr.Radio
-    """The adapters; actions apply to the selected one."""
-    actions: gr.Row
-    load: gr.Button
-    name: gr.Textbox
-    rename: gr.Button
-    duplicate: gr.Button
-    recipe: gr.DownloadButton
-    delete: gr.Button
-    undo: gr.Button
-
-
-def library_panel(*, shared: bool) -> LibraryPanel:
-    """Lay out the tab.
+class LibraryPanel(Panel):
+    """The tab.
 
     Args:
         shared: Whether the page serves others.
     """
-    nothing = _("Nothing kept yet. Make an adapter on the Workbench and press Keep or export.")
-    with gr.Column(elem_id="dnd-library", elem_classes="dnd-panel", min_width=0):
-        with gr.Row(elem_id="dnd-library-head"):
-            head = gr.HTML(drawn(library_head_html, ends=shared), padding=False, min_width=0)
-            bring = gr.UploadButton(
-                _("Import"),
-                file_types=[".zip", ".json"],
-                size="md",
-                min_width=0,
-                elem_id="dnd-import",
+
+    PREFIX = "library_"
+
+    def __init__(self, *, shared: bool) -> None:
+        nothing = _("Nothing kept yet. Make an adapter on the Workbench and press Keep or export.")
+        with gr.Column(elem_id="dnd-library", elem_classes="dnd-panel", min_width=0):
+            with gr.Row(elem_id="dnd-library-head"):
+                # Says how long adapters are kept, which depends on the visitor.
+                self.head = gr.HTML(
+                    drawn(library_head_html, ends=shared), padding=False, min_width=0
+                )
+                self.bring = gr.UploadButton(
+                    _("Import"),
+                    file_types=[".zip", ".json"],
+                    size="md",
+                    min_width=0,
+                    elem_id="dnd-import",
+                )
+            self.told = gr.HTML("", padding=False, elem_id="dnd-library-told")
+            self.empty = gr.HTML(
+                drawn(none_yet, nothing),
+                padding=False,
+                visible=False,
+                elem_id="dnd-library-empty",
             )
-        told = gr.HTML("", padding=False, elem_id="dnd-library-told")
-        empty = gr.HTML(
-            drawn(none_yet, nothing),
-            padding=False,
-            visible=False,
-            elem_id="dnd-library-empty",
-        )
-        kept = gr.Radio(
-            [], label=_("Adapters kept"), visible=False, elem_id="dnd-kept", show_label=False
-        )
-        with gr.Row(visible=False, elem_id="dnd-library-actions") as actions:
-            load = gr.Button(
-                _("Load into the workbench"),
-                variant="primary",
-                size="md",
-                min_width=0,
-                elem_id="dnd-kept-load",
+            # The adapters; actions apply to the selected one.
+            self.kept = gr.Radio(
+                [], label=_("Adapters kept"), visible=False, elem_id="dnd-kept", show_label=False
             )
-            name = Textbox(
-                label=_("Name"),
-                max_lines=1,
-                max_length=FIXED.max_name_chars,
-                elem_id="dnd-kept-name",
+            with gr.Row(visible=False, elem_id="dnd-library-actions") as self.actions:
+                self.load = gr.Button(
+                    _("Load into the workbench"),
+                    variant="primary",
+                    size="md",
+                    min_width=0,
+                    elem_id="dnd-kept-load",
+                )
+                self.name = Textbox(
+                    label=_("Name"),
+                    max_lines=1,
+                    max_length=FIXED.max_name_chars,
+                    elem_id="dnd-kept-name",
+                )
+                self.rename = gr.Button(
+                    _("Rename"), size="md", min_width=0, elem_id="dnd-kept-rename"
+                )
+                self.duplicate = gr.Button(
+                    _("Duplicate"), size="md", min_width=0, elem_id="dnd-kept-copy"
+                )
+                self.recipe = gr.DownloadButton(
+                    _("Recipe, JSON"), size="md", elem_id="dnd-kept-recipe"
+                )
+                self.delete = gr.Button(
+                    _("Delete"), size="md", min_width=0, elem_id="dnd-kept-delete"
+                )
+            self.undo = gr.Button(
+                "", visible=False, size="md", min_width=0, elem_id="dnd-kept-undo"
             )
-            rename = gr.Button(_("Rename"), size="md", min_width=0, elem_id="dnd-kept-rename")
-            duplicate = gr.Button(_("Duplicate"), size="md", min_width=0, elem_id="dnd-kept-copy")
-            recipe = gr.DownloadButton(_("Recipe, JSON"), size="md", elem_id="dnd-kept-recipe")
-            delete = gr.Button(_("Delete"), size="md", min_width=0, elem_id="dnd-kept-delete")
-        undo = gr.Button("", visible=False, size="md", min_width=0, elem_id="dnd-kept-undo")
-    return LibraryPanel(
-        head=head,
-        bring=bring,
-        told=told,
-        empty=empty,
-        kept=kept,
-        actions=actions,
-        load=load,
-        name=name,
-        rename=rename,
-        duplicate=duplicate,
-        recipe=recipe,
-        delete=delete,
-        undo=undo,
-    )
 
 
 def library_head_html(*, ends: bool) -> str:

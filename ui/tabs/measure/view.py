@@ -6,8 +6,7 @@ come first, so their scores are too high.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 
@@ -18,6 +17,7 @@ from dnd_engine.prompts.words import cut
 from dnd_engine.wording import LINES, NOT_TOLD, inputs_label, row_label
 from ui.fields import Slider
 from ui.markup import TIMES, esc, facts, icon, label_html, none_yet, panel, prose
+from ui.panel import Panel
 from ui.stages import stages_view
 from ui.text import N_, _, clock_words, drawn, number, score_number
 
@@ -78,37 +78,128 @@ _TRAIN_TAKE: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class MeasurePanel:
-    """Components of the tab."""
+class MeasurePanel(Panel):
+    """The tab.
 
-    PREFIX: ClassVar[str] = "measure_"
+    Args:
+        shared: Whether the page serves others.
+    """
 
-    empty: gr.HTML
-    order: gr.Row
-    """Buttons, shown once there is an adapter."""
-    of: gr.HTML
-    file: gr.File
-    told: gr.HTML
-    limit: gr.Slider
-    seen: gr.Checkbox
-    start: gr.Button
-    stop: gr.Button
-    steps: gr.Slider
-    warm: gr.Checkbox
-    train_of: gr.HTML
-    """Names the adapter and rows that Train would use."""
-    train: gr.Button
-    train_stop: gr.Button
-    stages: gr.HTML
-    found: gr.HTML
-    notes_box: gr.Accordion
-    notes: gr.HTML
-    take_row: gr.Row
-    take: Mapping[TrainedRow, gr.Button]
-    take_told: gr.HTML
-    keep_row: gr.Row
-    keep: Mapping[str, gr.DownloadButton]
+    PREFIX = "measure_"
+
+    def __init__(self, *, shared: bool) -> None:
+        nothing = _(
+            "No adapter yet. Make one on the Workbench, or load one from the Library. Then "
+            "drop rows with labels here, and compare it with the base and with a LoRA trained"
+            " on them."
+        )
+        rows = _(
+            "A file of prompts ({formats}), each with its label in a column named label, answer or "
+            "response.",
+            formats=", ".join(labelled_suffixes()),
+        )
+        gr.HTML(drawn(_about_html), padding=False)
+        self.empty = gr.HTML(drawn(none_yet, nothing), padding=False, elem_id="dnd-measure-empty")
+        # Buttons, shown once there is an adapter.
+        with gr.Row(
+            elem_id="dnd-measure", elem_classes="dnd-panel", visible=False, equal_height=False
+        ) as self.order:
+            with gr.Column(elem_id="dnd-measure-rows", min_width=0):
+                self.of = gr.HTML("", padding=False, elem_id="dnd-measure-of")
+                self.file = gr.File(
+                    label=_("Rows with labels"),
+                    file_types=[f".{suffix}" for suffix in labelled_suffixes()],
+                    height=148,
+                    elem_id="dnd-measure-file",
+                )
+                gr.HTML(drawn(facts, rows), padding=False)
+                self.told = gr.HTML("", padding=False, elem_id="dnd-measure-told")
+                self.limit = Slider(
+                    1,
+                    most_measured(shared=shared),
+                    value=_DEFAULT_ROWS,
+                    step=1,
+                    label=_("Rows to score, at most"),
+                    info=_("Never more than half of all: the others are left to learn from."),
+                    buttons=[],
+                    elem_id="dnd-measure-limit",
+                )
+                self.seen = gr.Checkbox(
+                    False,
+                    label=_("Score prompts it was made from too"),
+                    info=_(
+                        "It has not read their labels, but may do better on them than on new ones."
+                    ),
+                    elem_id="dnd-measure-seen",
+                )
+                self.start = gr.Button(
+                    _("Measure"),
+                    variant="primary",
+                    size="md",
+                    min_width=0,
+                    interactive=False,
+                    elem_id="dnd-measure-start",
+                )
+                self.stop = gr.Button(
+                    _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-measure-stop"
+                )
+            with gr.Column(elem_id="dnd-measure-train", min_width=0):
+                gr.HTML(drawn(_training_html), padding=False, min_width=0)
+                self.steps = Slider(
+                    1,
+                    most_measured(shared=shared),
+                    value=_DEFAULT_STEPS,
+                    step=1,
+                    label=_("Steps"),
+                    info=_("Each learns from eight rows."),
+                    buttons=[],
+                    elem_id="dnd-train-steps",
+                )
+                self.warm = gr.Checkbox(
+                    False,
+                    label=_("Start from this adapter"),
+                    info=_("Off, it starts from scratch."),
+                    elem_id="dnd-train-warm",
+                )
+                # Names the adapter and rows that Train would use.
+                self.train_of = gr.HTML(
+                    drawn(train_of_html, None), padding=False, elem_id="dnd-train-of"
+                )
+                self.train = gr.Button(
+                    _("Train"),
+                    size="md",
+                    min_width=0,
+                    interactive=False,
+                    elem_id="dnd-train-start",
+                )
+                self.train_stop = gr.Button(
+                    _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-train-stop"
+                )
+        self.stages = stages_view("dnd-measure-stages")
+        with gr.Row(visible=False, elem_id="dnd-measure-take") as self.take_row:
+            gr.HTML(drawn(label_html, _("Trained here:")), padding=False, min_width=0)
+            self.take = {
+                row: gr.Button(
+                    _(_TRAIN_TAKE[row]), size="md", min_width=0, elem_id=f"dnd-take-{row}"
+                )
+                for row in TRAINED
+            }
+        self.take_told = gr.HTML("", padding=False, elem_id="dnd-measure-take-told")
+        self.found = gr.HTML("", padding=False, elem_id="dnd-measured")
+        # A component of its own, because `found` is drawn again at each step, which would fold it.
+        with gr.Accordion(
+            _("How it was measured, in detail"),
+            open=False,
+            visible=False,
+            elem_id="dnd-measured-notes",
+        ) as self.notes_box:
+            self.notes = gr.HTML("", padding=False)
+        with gr.Row(visible=False, elem_id="dnd-measure-keep") as self.keep_row:
+            gr.HTML(drawn(label_html, _("Keep the result:")), padding=False, min_width=0)
+            self.keep = {
+                name: gr.DownloadButton(_(words), size="sm", elem_id=f"dnd-measured-{name}")
+                for name, words in _MEASURE_KEEPS.items()
+            }
 
 
 def most_measured(*, shared: bool) -> int:
@@ -118,143 +209,6 @@ def most_measured(*, shared: bool) -> int:
         shared: Whether the page serves others.
     """
     return _MAX_SHARED_ROWS if shared else _MAX_ROWS
-
-
-def measure_panel(*, shared: bool) -> MeasurePanel:
-    """Lay out the tab.
-
-    Args:
-        shared: Whether the page serves others.
-    """
-    nothing = _(
-        "No adapter yet. Make one on the Workbench, or load one from the Library. Then "
-        "drop rows with labels here, and compare it with the base and with a LoRA trained"
-        " on them."
-    )
-    rows = _(
-        "A file of prompts ({formats}), each with its label in a column named label, answer or "
-        "response.",
-        formats=", ".join(labelled_suffixes()),
-    )
-    gr.HTML(drawn(_about_html), padding=False)
-    empty = gr.HTML(drawn(none_yet, nothing), padding=False, elem_id="dnd-measure-empty")
-    with gr.Row(
-        elem_id="dnd-measure", elem_classes="dnd-panel", visible=False, equal_height=False
-    ) as order:
-        with gr.Column(elem_id="dnd-measure-rows", min_width=0):
-            of = gr.HTML("", padding=False, elem_id="dnd-measure-of")
-            file = gr.File(
-                label=_("Rows with labels"),
-                file_types=[f".{suffix}" for suffix in labelled_suffixes()],
-                height=148,
-                elem_id="dnd-measure-file",
-            )
-            gr.HTML(drawn(facts, rows), padding=False)
-            told = gr.HTML("", padding=False, elem_id="dnd-measure-told")
-            limit = Slider(
-                1,
-                most_measured(shared=shared),
-                value=_DEFAULT_ROWS,
-                step=1,
-                label=_("Rows to score, at most"),
-                info=_("Never more than half of all: the others are left to learn from."),
-                buttons=[],
-                elem_id="dnd-measure-limit",
-            )
-            seen = gr.Checkbox(
-                False,
-                label=_("Score prompts it was made from too"),
-                info=_("It has not read their labels, but may do better on them than on new ones."),
-                elem_id="dnd-measure-seen",
-            )
-            start = gr.Button(
-                _("Measure"),
-                variant="primary",
-                size="md",
-                min_width=0,
-                interactive=False,
-                elem_id="dnd-measure-start",
-            )
-            stop = gr.Button(
-                _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-measure-stop"
-            )
-        with gr.Column(elem_id="dnd-measure-train", min_width=0):
-            gr.HTML(drawn(_training_html), padding=False, min_width=0)
-            steps = Slider(
-                1,
-                most_measured(shared=shared),
-                value=_DEFAULT_STEPS,
-                step=1,
-                label=_("Steps"),
-                info=_("Each learns from eight rows."),
-                buttons=[],
-                elem_id="dnd-train-steps",
-            )
-            warm = gr.Checkbox(
-                False,
-                label=_("Start from this adapter"),
-                info=_("Off, it starts from scratch."),
-                elem_id="dnd-train-warm",
-            )
-            train_of = gr.HTML(drawn(train_of_html, None), padding=False, elem_id="dnd-train-of")
-            train = gr.Button(
-                _("Train"),
-                size="md",
-                min_width=0,
-                interactive=False,
-                elem_id="dnd-train-start",
-            )
-            train_stop = gr.Button(
-                _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-train-stop"
-            )
-    stages = stages_view("dnd-measure-stages")
-    with gr.Row(visible=False, elem_id="dnd-measure-take") as take_row:
-        gr.HTML(drawn(label_html, _("Trained here:")), padding=False, min_width=0)
-        take = {
-            row: gr.Button(_(_TRAIN_TAKE[row]), size="md", min_width=0, elem_id=f"dnd-take-{row}")
-            for row in TRAINED
-        }
-    take_told = gr.HTML("", padding=False, elem_id="dnd-measure-take-told")
-    found = gr.HTML("", padding=False, elem_id="dnd-measured")
-    # A component of its own, because `found` is drawn again at each step, which would fold it.
-    with gr.Accordion(
-        _("How it was measured, in detail"),
-        open=False,
-        visible=False,
-        elem_id="dnd-measured-notes",
-    ) as notes_box:
-        notes = gr.HTML("", padding=False)
-    with gr.Row(visible=False, elem_id="dnd-measure-keep") as keep_row:
-        gr.HTML(drawn(label_html, _("Keep the result:")), padding=False, min_width=0)
-        keep = {
-            name: gr.DownloadButton(_(words), size="sm", elem_id=f"dnd-measured-{name}")
-            for name, words in _MEASURE_KEEPS.items()
-        }
-    return MeasurePanel(
-        empty=empty,
-        order=order,
-        of=of,
-        file=file,
-        told=told,
-        limit=limit,
-        seen=seen,
-        start=start,
-        stop=stop,
-        steps=steps,
-        warm=warm,
-        train_of=train_of,
-        train=train,
-        train_stop=train_stop,
-        stages=stages,
-        found=found,
-        notes_box=notes_box,
-        notes=notes,
-        take_row=take_row,
-        take=take,
-        take_told=take_told,
-        keep_row=keep_row,
-        keep=keep,
-    )
 
 
 def _about_html() -> str:

@@ -30,6 +30,7 @@ from dnd_engine.wording import (
     section_label,
 )
 from ui.markup import esc, icon, none_yet, panel, prose
+from ui.panel import Panel
 from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.side_effects import side_effects_html
@@ -61,18 +62,32 @@ _METRIC_NOTES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ReportPanel:
-    """Components of the report card."""
+class ReportPanel(Panel):
+    """The tab."""
 
-    report: gr.HTML
-    """The sentence and the first chart, which a newcomer should see before any choice."""
-    report_controls: gr.Row
-    report_metric: gr.Radio
-    report_group: gr.Radio
-    report_more: gr.HTML
-    report_all: gr.Accordion
-    report_card: gr.Markdown
+    def __init__(self) -> None:
+        # The sentence and the first chart, which a newcomer should see before any choice.
+        self.report = gr.HTML("", elem_id="dnd-report", elem_classes="dnd-report", padding=False)
+        with gr.Row(elem_id="dnd-report-controls", visible=False) as self.report_controls:
+            self.report_metric = gr.Radio(
+                label=_("Metric"),
+                choices=[(_(label), name) for name, label in METRICS.items()],
+                value="score",
+                elem_id="dnd-report-metric",
+            )
+            self.report_group = gr.Radio(
+                label=_("Other reports"), choices=[], elem_id="dnd-report-group"
+            )
+        self.report_more = gr.HTML(
+            "", elem_id="dnd-report-more", elem_classes="dnd-report", padding=False
+        )
+        # Open by default if there are no charts to look at first.
+        with gr.Accordion(_("All numbers"), elem_id="dnd-report-all") as self.report_all:
+            self.report_card = gr.Markdown(
+                _("### Not loaded yet\nThe report card appears when the generator is loaded."),
+                elem_id="dnd-report-card",
+                padding=False,
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +110,6 @@ class Group:
             return split
         part = _(holdout_label(self.holdout))
         return part if self.split == "heldout" else f"{split}: {part}"
-
-
-def report_panel() -> ReportPanel:
-    """Lay out the tab."""
-    view = gr.HTML("", elem_id="dnd-report", elem_classes="dnd-report", padding=False)
-    with gr.Row(elem_id="dnd-report-controls", visible=False) as controls:
-        metric = gr.Radio(
-            label=_("Metric"),
-            choices=[(_(label), name) for name, label in METRICS.items()],
-            value="score",
-            elem_id="dnd-report-metric",
-        )
-        group = gr.Radio(label=_("Other reports"), choices=[], elem_id="dnd-report-group")
-    more = gr.HTML("", elem_id="dnd-report-more", elem_classes="dnd-report", padding=False)
-    # Open by default if there are no charts to look at first.
-    with gr.Accordion(_("All numbers"), elem_id="dnd-report-all") as all_numbers:
-        card = gr.Markdown(
-            _("### Not loaded yet\nThe report card appears when the generator is loaded."),
-            elem_id="dnd-report-card",
-            padding=False,
-        )
-    return ReportPanel(view, controls, metric, group, more, all_numbers, card)
 
 
 def card_markdown(card: str) -> str:

@@ -6,7 +6,6 @@ escaped.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +18,7 @@ from dnd_engine.training.pictures import curve_chart, training_charts
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import Collecting, Training, Watched
 from ui.markup import RING, esc, icon, panel, prose
+from ui.panel import Panel
 from ui.text import N_, _, day, duration, number, short_number
 
 _REFRESH_SECONDS = 3.0
@@ -124,37 +124,29 @@ _WATCH_NUMBERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class WatchPanel:
-    """Components of the tab."""
-
-    watch_run: gr.Radio
-    watch: gr.HTML
-    watch_all_box: gr.Accordion
-    watch_all: gr.HTML
-    watch_timer: gr.Timer
-
-
-def watch_panel(names: Sequence[str]) -> WatchPanel:
-    """Lay out the tab.
+class WatchPanel(Panel):
+    """The tab.
 
     Args:
         names: Names of the runs, which can be chosen from if there are several.
     """
-    run = gr.Radio(
-        label=_("Run"),
-        choices=[(name, index) for index, name in enumerate(names)],
-        value=0,
-        visible=len(names) > 1,
-        elem_id="dnd-watch-run",
-    )
-    view = gr.HTML("", elem_id="dnd-watch", padding=False)
-    # A component of its own, drawn when it is opened, because there are many numbers.
-    with gr.Accordion(_("All numbers"), open=False, elem_id="dnd-watch-all") as all_box:
-        all_numbers = gr.HTML("", padding=False)
-    # Ticks only while the tab is open.
-    timer = gr.Timer(_REFRESH_SECONDS, active=False)
-    return WatchPanel(run, view, all_box, all_numbers, timer)
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.watch_run = gr.Radio(
+            label=_("Run"),
+            choices=[(name, index) for index, name in enumerate(names)],
+            value=0,
+            visible=len(names) > 1,
+            elem_id="dnd-watch-run",
+        )
+        self.watch = gr.HTML("", elem_id="dnd-watch", padding=False)
+        # A component of its own, drawn when it is opened, because there are many numbers.
+        with gr.Accordion(
+            _("All numbers"), open=False, elem_id="dnd-watch-all"
+        ) as self.watch_all_box:
+            self.watch_all = gr.HTML("", padding=False)
+        # Ticks only while the tab is open.
+        self.watch_timer = gr.Timer(_REFRESH_SECONDS, active=False)
 
 
 def watch_html(seen: Training | Collecting) -> str:

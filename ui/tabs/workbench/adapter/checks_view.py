@@ -12,6 +12,7 @@ from dnd_engine.checks.verdict import MOSTLY, WORKS
 from dnd_engine.config import AGREEMENT_BANDS
 from dnd_engine.wording import CONTROLS
 from ui.markup import RING, error_notice, esc, icon, presses, why
+from ui.panel import Panel
 from ui.state import Taught
 from ui.text import N_, _, count_prompts, drawn, ngettext, number
 
@@ -223,26 +224,17 @@ class CheckLine:
         return self.mark == "warn"
 
 
-@dataclass(frozen=True, slots=True)
-class ChecksPanel:
-    """Components of the checks panel."""
+class ChecksPanel(Panel):
+    """The checks, and the ablation below them."""
 
-    checks: gr.HTML
-    proof_box: gr.Column
-    """Hidden until there is an adapter."""
-    proof: gr.HTML
-    prove: gr.Button
-
-
-def checks_panel() -> ChecksPanel:
-    """Lay out the panel."""
-    view = gr.HTML(drawn(checks_html, "none"), elem_id="dnd-checks", padding=False)
-    with gr.Column(
-        elem_id="dnd-proof", elem_classes="dnd-panel", visible=False, min_width=0
-    ) as proof_box:
-        proof = gr.HTML(drawn(proof_html, None), padding=False, min_width=0)
-        prove = gr.Button(_("Find out"), size="md", min_width=0, elem_id="dnd-prove")
-    return ChecksPanel(checks=view, proof_box=proof_box, proof=proof, prove=prove)
+    def __init__(self) -> None:
+        self.checks = gr.HTML(drawn(checks_html, "none"), elem_id="dnd-checks", padding=False)
+        # Hidden until there is an adapter.
+        with gr.Column(
+            elem_id="dnd-proof", elem_classes="dnd-panel", visible=False, min_width=0
+        ) as self.proof_box:
+            self.proof = gr.HTML(drawn(proof_html, None), padding=False, min_width=0)
+            self.prove = gr.Button(_("Find out"), size="md", min_width=0, elem_id="dnd-prove")
 
 
 def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[CheckLine]:

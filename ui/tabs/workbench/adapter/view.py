@@ -10,6 +10,7 @@ import gradio as gr
 from dnd_engine.checks.verdict import MOSTLY, WORKS
 from ui.fields import Slider
 from ui.markup import esc, icon, prose
+from ui.panel import Panel
 from ui.text import N_, _, count_files, count_prompts, ngettext, number, size
 
 if TYPE_CHECKING:
@@ -19,74 +20,56 @@ _STEPS = 4
 """Number of shades in the picture, not counting the lightest."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterBar:
-    """Components of the adapter bar."""
+class AdapterBar(Panel):
+    """The bar, hidden until there is an adapter."""
 
-    adapter_box: gr.Row
-    adapter_facts: gr.HTML
-    strength: gr.Slider
-    download: gr.DownloadButton
-    take_open: gr.Button
-    """Opens the panel of `workbench.take`."""
-    imprint_now: gr.Button
-    """Imprints an adapter whose imprint was stopped, undone or switched off."""
-    teach_open: gr.Button
-    """Opens the panel of `workbench.teach`."""
-    undo: gr.Button
-    warning: gr.HTML
-    check_again: gr.Button
-    """Shown below a warning that the checks could not be finished."""
-
-
-def adapter_bar() -> AdapterBar:
-    """Lay out the bar; hidden until there is an adapter."""
-    with gr.Row(
-        elem_id="dnd-adapter", elem_classes="dnd-panel", visible=False, equal_height=False
-    ) as box:
-        facts = gr.HTML(elem_id="dnd-adapter-facts", padding=False, min_width=0)
-        strength = Slider(
-            -0.5,
-            2.0,
-            value=1.0,
-            step=0.05,
-            label=_("Strength"),
-            info=_("0 is base. Acts on the next word."),
-            buttons=[],
-            elem_id="dnd-strength",
+    def __init__(self) -> None:
+        with gr.Row(
+            elem_id="dnd-adapter", elem_classes="dnd-panel", visible=False, equal_height=False
+        ) as self.adapter_box:
+            self.adapter_facts = gr.HTML(elem_id="dnd-adapter-facts", padding=False, min_width=0)
+            self.strength = Slider(
+                -0.5,
+                2.0,
+                value=1.0,
+                step=0.05,
+                label=_("Strength"),
+                info=_("0 is base. Acts on the next word."),
+                buttons=[],
+                elem_id="dnd-strength",
+            )
+            with gr.Row(elem_classes="dnd-buttons"):
+                self.download = gr.DownloadButton(
+                    _("Preparing the zip"),
+                    interactive=False,
+                    variant="primary",
+                    size="md",
+                    elem_id="dnd-download",
+                )
+                # Opens the panel of `workbench.take`.
+                self.take_open = gr.Button(
+                    _("Keep or export"), size="md", min_width=0, elem_id="dnd-take-open"
+                )
+                # Imprints an adapter whose imprint was stopped, undone or switched off.
+                self.imprint_now = gr.Button(
+                    _("Imprint"), size="md", min_width=0, visible=False, elem_id="dnd-imprint-now"
+                )
+                # Opens the panel of `workbench.teach`.
+                self.teach_open = gr.Button(
+                    _("Teach"), size="md", min_width=0, elem_id="dnd-teach-open"
+                )
+                self.undo = gr.Button(
+                    _("Undo teaching"), size="md", min_width=0, visible=False, elem_id="dnd-undo"
+                )
+        self.warning = gr.HTML("", elem_id="dnd-warning", padding=False)
+        # Shown below a warning that the checks could not be finished.
+        self.check_again = gr.Button(
+            _("Run the checks again"),
+            size="md",
+            min_width=0,
+            visible=False,
+            elem_id="dnd-check-again",
         )
-        with gr.Row(elem_classes="dnd-buttons"):
-            download = gr.DownloadButton(
-                _("Preparing the zip"),
-                interactive=False,
-                variant="primary",
-                size="md",
-                elem_id="dnd-download",
-            )
-            take = gr.Button(_("Keep or export"), size="md", min_width=0, elem_id="dnd-take-open")
-            imprint = gr.Button(
-                _("Imprint"), size="md", min_width=0, visible=False, elem_id="dnd-imprint-now"
-            )
-            teach = gr.Button(_("Teach"), size="md", min_width=0, elem_id="dnd-teach-open")
-            undo = gr.Button(
-                _("Undo teaching"), size="md", min_width=0, visible=False, elem_id="dnd-undo"
-            )
-    warning = gr.HTML("", elem_id="dnd-warning", padding=False)
-    check_again = gr.Button(
-        _("Run the checks again"), size="md", min_width=0, visible=False, elem_id="dnd-check-again"
-    )
-    return AdapterBar(
-        adapter_box=box,
-        adapter_facts=facts,
-        strength=strength,
-        download=download,
-        take_open=take,
-        imprint_now=imprint,
-        teach_open=teach,
-        undo=undo,
-        warning=warning,
-        check_again=check_again,
-    )
 
 
 def adapter_html(

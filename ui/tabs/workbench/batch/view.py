@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from dnd_engine.prompts.words import cut
 from dnd_engine.tables import cell
 from ui.fields import Textbox
 from ui.markup import error_notice, esc, unfenced
+from ui.panel import Panel
 from ui.state import Batch, Made
 from ui.text import _, drawn, number
 
@@ -23,54 +23,46 @@ _SHOWN_CHARACTERS = 400
 """Maximum characters of an answer in the table; the CSV file has all."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchPanel:
-    """Components of the table."""
+class BatchPanel(Panel):
+    """The table, initially collapsed."""
 
-    batch_inputs: gr.Textbox
-    batch_start: gr.Button
-    batch_stop: gr.Button
-    batch_table: gr.HTML
-    batch_file: gr.DownloadButton
+    PREFIX = "batch_"
 
-
-def batch_panel() -> BatchPanel:
-    """Lay out the table, initially collapsed."""
-    with gr.Accordion(
-        _("Ask many at once"), open=False, elem_id="dnd-batch", elem_classes="dnd-panel"
-    ):
-        inputs = Textbox(
-            label=_("Inputs, one per line"),
-            info=_(
-                "Up to {number} new inputs. The two models of this app chosen above answer each, "
-                "sent as chosen there.",
-                number=FIXED.max_batch_inputs,
-            ),
-            lines=4,
-            max_lines=12,
-            max_length=FIXED.max_batch_inputs * FIXED.max_batch_chars,
-            elem_id="dnd-batch-inputs",
-        )
-        with gr.Row():
-            start = gr.Button(
-                _("Answer all"), variant="primary", size="md", scale=0, elem_id="dnd-batch-start"
+    def __init__(self) -> None:
+        with gr.Accordion(
+            _("Ask many at once"), open=False, elem_id="dnd-batch", elem_classes="dnd-panel"
+        ):
+            self.inputs = Textbox(
+                label=_("Inputs, one per line"),
+                info=_(
+                    "Up to {number} new inputs. The two models of this app chosen above answer "
+                    "each, sent as chosen there.",
+                    number=FIXED.max_batch_inputs,
+                ),
+                lines=4,
+                max_lines=12,
+                max_length=FIXED.max_batch_inputs * FIXED.max_batch_chars,
+                elem_id="dnd-batch-inputs",
             )
-            stop = gr.Button(_("Stop"), size="md", scale=0, visible=False, elem_id="dnd-batch-stop")
-            file = gr.DownloadButton(
-                _("Download as CSV"),
-                size="md",
-                scale=0,
-                visible=False,
-                elem_id="dnd-batch-file",
-            )
-        table = gr.HTML(drawn(batch_html, None), elem_id="dnd-batch-table", padding=False)
-    return BatchPanel(
-        batch_inputs=inputs,
-        batch_start=start,
-        batch_stop=stop,
-        batch_table=table,
-        batch_file=file,
-    )
+            with gr.Row():
+                self.start = gr.Button(
+                    _("Answer all"),
+                    variant="primary",
+                    size="md",
+                    scale=0,
+                    elem_id="dnd-batch-start",
+                )
+                self.stop = gr.Button(
+                    _("Stop"), size="md", scale=0, visible=False, elem_id="dnd-batch-stop"
+                )
+                self.file = gr.DownloadButton(
+                    _("Download as CSV"),
+                    size="md",
+                    scale=0,
+                    visible=False,
+                    elem_id="dnd-batch-file",
+                )
+            self.table = gr.HTML(drawn(batch_html, None), elem_id="dnd-batch-table", padding=False)
 
 
 def batch_html(batch: Batch | None) -> str:

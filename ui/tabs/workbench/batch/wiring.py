@@ -11,11 +11,11 @@ _BUTTONS = "batch_start batch_stop batch_file"
 def wire_batch(page: Page, panel: BatchPanel, chat: ComparePanel) -> None:
     """Wire answering all inputs with the chat's settings."""
     on, session = page.on.batch, page.session
-    ordered = panel.batch_start.click(
+    ordered = panel.start.click(
         **page.does(
             on.begin,
             f"batch_table {_BUTTONS}",
-            inputs=[panel.batch_inputs, chat.mode, chat.told_with, session],
+            inputs=[panel.inputs, chat.mode, chat.told_with, session],
         ),
         **AT_ONCE,
     )
@@ -28,4 +28,4 @@ def wire_batch(page: Page, panel: BatchPanel, chat: ComparePanel) -> None:
     answered.failure(**broken, **AT_ONCE)
     # A separate event, as in the chat: see `CompareEvents.answered`.
     answered.then(**page.does(on.answered, _BUTTONS, inputs=session), **AFTERWARDS)
-    panel.batch_stop.click(**page.does(on.stop, "batch_table", inputs=session), **AT_ONCE)
+    panel.stop.click(**page.does(on.stop, "batch_table", inputs=session), **AT_ONCE)

@@ -1,75 +1,57 @@
 """The server chooser: its address and the two models to compare."""
 
-from dataclasses import dataclass
-
 import gradio as gr
 
 from ui.fields import Textbox
 from ui.markup import esc, notice
+from ui.panel import Panel
 from ui.state import RemoteSide
 from ui.text import _, drawn
 
 
-@dataclass(frozen=True, slots=True)
-class RemotePanel:
-    """Components of the server chooser."""
+class RemotePanel(Panel):
+    """The chooser, initially closed; not offered on a page that serves others."""
 
-    remote_url: gr.Textbox
-    remote_key: gr.Textbox
-    remote_find: gr.Button
-    remote_base: gr.Dropdown
-    remote_adapter: gr.Dropdown
-    remote_use: gr.Button
-    remote_leave: gr.Button
-    remote_told: gr.HTML
+    PREFIX = "remote_"
 
-
-def remote_panel(*, shared: bool) -> RemotePanel:
-    """Lay out the chooser, initially closed; not offered on a page that serves others."""
-    with gr.Accordion(
-        _("Compare models of a server"),
-        open=False,
-        # Only hidden: `RemoteEvents` refuses everybody but the owner.
-        visible=not shared,
-        elem_id="dnd-remote",
-        elem_classes="dnd-panel",
-    ):
-        gr.HTML(drawn(_about_html), padding=False)
-        with gr.Row():
-            url = Textbox(
-                label=_("Address, such as http://localhost:8000/v1"),
-                elem_id="dnd-remote-url",
-            )
-            key = Textbox(
-                label=_("Key, if it wants one"),
-                type="password",
-                elem_id="dnd-remote-key",
-            )
-        with gr.Row():
-            base = gr.Dropdown(
-                [], label=_("Left: the base"), allow_custom_value=True, elem_id="dnd-remote-base"
-            )
-            adapter = gr.Dropdown(
-                [],
-                label=_("Right: the adapter"),
-                allow_custom_value=True,
-                elem_id="dnd-remote-adapter",
-            )
-        with gr.Row():
-            find = _button(_("List models"), "find")
-            use = _button(_("Compare these"), "use")
-            leave = _button(_("Back to this app's models"), "leave", visible=False)
-        told = gr.HTML(padding=False, elem_id="dnd-remote-told")
-    return RemotePanel(
-        remote_url=url,
-        remote_key=key,
-        remote_find=find,
-        remote_base=base,
-        remote_adapter=adapter,
-        remote_use=use,
-        remote_leave=leave,
-        remote_told=told,
-    )
+    def __init__(self, *, shared: bool) -> None:
+        with gr.Accordion(
+            _("Compare models of a server"),
+            open=False,
+            # Only hidden: `RemoteEvents` refuses everybody but the owner.
+            visible=not shared,
+            elem_id="dnd-remote",
+            elem_classes="dnd-panel",
+        ):
+            gr.HTML(drawn(_about_html), padding=False)
+            with gr.Row():
+                self.url = Textbox(
+                    label=_("Address, such as http://localhost:8000/v1"),
+                    elem_id="dnd-remote-url",
+                )
+                self.key = Textbox(
+                    label=_("Key, if it wants one"),
+                    type="password",
+                    elem_id="dnd-remote-key",
+                )
+            with gr.Row():
+                self.base = gr.Dropdown(
+                    [],
+                    label=_("Left: the base"),
+                    allow_custom_value=True,
+                    elem_id="dnd-remote-base",
+                )
+                self.adapter = gr.Dropdown(
+                    [],
+                    label=_("Right: the adapter"),
+                    allow_custom_value=True,
+                    elem_id="dnd-remote-adapter",
+                )
+            with gr.Row():
+                self.find = _button(_("List models"), "find")
+                self.use = _button(_("Compare these"), "use")
+                self.leave = _button(_("Back to this app's models"), "leave", visible=False)
+            self.told = gr.HTML(padding=False, elem_id="dnd-remote-told")
 
 
 def _button(words: str, name: str, *, visible: bool = True) -> gr.Button:

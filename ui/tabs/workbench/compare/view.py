@@ -12,6 +12,7 @@ from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
 from ui.fields import Number, Slider, Textbox
 from ui.markup import code_blocks, error_notice, esc, icon, label_html, unfenced
+from ui.panel import Panel
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.sent import is_told, sent
@@ -53,37 +54,129 @@ _Who = Made | RemoteSide | None
 """Model on a side; None is the base."""
 
 
-@dataclass(frozen=True, slots=True)
-class ComparePanel:
-    """Components of the chat."""
+class ComparePanel(Panel):
+    """The chat."""
 
-    compare_head: gr.HTML
-    left_choice: gr.Radio
-    right_choice: gr.Radio
-    differences: gr.Checkbox
-    blind: gr.Checkbox
-    left_pane: gr.HTML
-    right_pane: gr.HTML
-    vote_row: gr.Row
-    vote: Mapping[str, gr.Button]
-    """One button per entry of `_VOTES`."""
-    edit_row: gr.Row
-    """Shown while the last question is in the box for editing, with a way to cancel."""
-    cancel_edit: gr.Button
-    box: gr.Textbox
-    send: gr.Button
-    stop_chat: gr.Button
-    again: gr.Button
-    clear: gr.Button
-    mode: gr.Radio
-    told_with: gr.Dropdown
-    """Instruction for the instructed side."""
-    suggestion: tuple[gr.Button, ...]
-    suggestions_row: gr.Row
-    settings: Mapping[str, Component]
-    """The sampling controls, in the order of the handlers' arguments."""
-    keep_row: gr.Row
-    keep: Mapping[str, gr.DownloadButton]
+    def __init__(self) -> None:
+        with gr.Column(elem_id="dnd-compare", elem_classes="dnd-panel", min_width=0):
+            with gr.Row(elem_id="dnd-compare-bar", equal_height=False):
+                self.compare_head = gr.HTML(
+                    drawn(head_html, has_adapter=False), elem_id="dnd-compare-head", padding=False
+                )
+                self.differences = gr.Checkbox(
+                    False,
+                    label=_("Differences"),
+                    visible=False,
+                    scale=0,
+                    min_width=0,
+                    elem_id="dnd-differences",
+                )
+                self.blind = gr.Checkbox(
+                    False,
+                    label=_("Blind"),
+                    visible=False,
+                    scale=0,
+                    min_width=0,
+                    elem_id="dnd-blind",
+                )
+            with gr.Row(elem_id="dnd-panes", equal_height=True):
+                with gr.Column(min_width=0):
+                    self.left_choice = _choice(_("Compare with"), "left")
+                    self.left_pane = _pane("left")
+                with gr.Column(min_width=0):
+                    self.right_choice = _choice(_("Adapter"), "right")
+                    self.right_pane = _pane("right")
+            with gr.Row(elem_id="dnd-votes", visible=False) as self.vote_row:
+                # One button per entry of `_VOTES`.
+                self.vote = {
+                    name: gr.Button(_(words), size="md", min_width=0, elem_id=f"dnd-vote-{name}")
+                    for name, words in _VOTES.items()
+                }
+            # Shown while the last question is in the box for editing, with a way to cancel.
+            with gr.Row(elem_id="dnd-editing", visible=False) as self.edit_row:
+                gr.HTML(
+                    drawn(
+                        label_html, _("Editing the last question. Its answers stay until you send.")
+                    ),
+                    min_width=0,
+                    padding=False,
+                )
+                self.cancel_edit = gr.Button(
+                    _("Cancel edit"), size="sm", scale=0, min_width=0, elem_id="dnd-cancel-edit"
+                )
+            # Instruction for the instructed side.
+            self.told_with = gr.Dropdown(
+                [],
+                label=_("Instruction for the base model"),
+                info=_("It comes before inputs that bring no instruction of their own."),
+                visible=False,
+                elem_id="dnd-told-with",
+            )
+            with gr.Row(elem_id="dnd-ask", equal_height=True):
+                self.box = Textbox(
+                    placeholder=_("Ask both models"),
+                    label=_("Ask both models"),
+                    show_label=False,
+                    lines=1,
+                    max_lines=6,
+                    max_length=FIXED.max_question_chars,
+                    submit_btn=False,
+                    scale=1,
+                    min_width=0,
+                    elem_id="dnd-box",
+                )
+                self.send = gr.Button(
+                    _("Send"),
+                    variant="primary",
+                    size="md",
+                    scale=0,
+                    min_width=72,
+                    elem_id="dnd-send",
+                )
+                self.stop_chat = gr.Button(
+                    _("Stop"),
+                    size="md",
+                    scale=0,
+                    min_width=72,
+                    visible=False,
+                    elem_id="dnd-stop-chat",
+                )
+                self.again = gr.Button(
+                    _("Ask again"),
+                    size="md",
+                    scale=0,
+                    min_width=72,
+                    visible=False,
+                    elem_id="dnd-again",
+                )
+                self.clear = gr.Button(
+                    _("Clear"), size="md", scale=0, min_width=72, elem_id="dnd-clear-chat"
+                )
+            with gr.Row(elem_id="dnd-suggestions", visible=False) as self.suggestions_row:
+                gr.HTML(drawn(label_html, _("Try:")), min_width=0)
+                self.suggestion = tuple(
+                    gr.Button(
+                        "", size="sm", min_width=0, visible=False, elem_classes="dnd-suggestion"
+                    )
+                    for _number in range(NUM_SUGGESTIONS)
+                )
+            self.mode = gr.Radio(
+                [(_(words), name) for name, words in _ASK_MODES.items()],
+                value="written",
+                label=_("What is sent"),
+                info=_("The instruction is the text before the first blank line."),
+                elem_id="dnd-mode",
+            )
+            # The sampling controls, in the order of the handlers' arguments.
+            self.settings = _sampling()
+            with gr.Row(elem_id="dnd-keep", visible=False) as self.keep_row:
+                gr.HTML(drawn(label_html, _("Keep the conversation:")), min_width=0)
+                self.keep = {
+                    name: gr.DownloadButton(
+                        _(words), size="sm", min_width=0, elem_id=f"dnd-keep-{name}"
+                    )
+                    for name, words in _KEEPS.items()
+                }
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,126 +195,6 @@ class View:
     """Whether there are adapters to choose from."""
     differences: bool = False
     blind: bool = False
-
-
-def compare_panel() -> ComparePanel:
-    """Lay out the chat."""
-    with gr.Column(elem_id="dnd-compare", elem_classes="dnd-panel", min_width=0):
-        with gr.Row(elem_id="dnd-compare-bar", equal_height=False):
-            head = gr.HTML(
-                drawn(head_html, has_adapter=False), elem_id="dnd-compare-head", padding=False
-            )
-            differences = gr.Checkbox(
-                False,
-                label=_("Differences"),
-                visible=False,
-                scale=0,
-                min_width=0,
-                elem_id="dnd-differences",
-            )
-            blind = gr.Checkbox(
-                False, label=_("Blind"), visible=False, scale=0, min_width=0, elem_id="dnd-blind"
-            )
-        with gr.Row(elem_id="dnd-panes", equal_height=True):
-            with gr.Column(min_width=0):
-                left_choice = _choice(_("Compare with"), "left")
-                left = _pane("left")
-            with gr.Column(min_width=0):
-                right_choice = _choice(_("Adapter"), "right")
-                right = _pane("right")
-        with gr.Row(elem_id="dnd-votes", visible=False) as vote_row:
-            vote = {
-                name: gr.Button(_(words), size="md", min_width=0, elem_id=f"dnd-vote-{name}")
-                for name, words in _VOTES.items()
-            }
-        with gr.Row(elem_id="dnd-editing", visible=False) as edit_row:
-            gr.HTML(
-                drawn(label_html, _("Editing the last question. Its answers stay until you send.")),
-                min_width=0,
-                padding=False,
-            )
-            cancel_edit = gr.Button(
-                _("Cancel edit"), size="sm", scale=0, min_width=0, elem_id="dnd-cancel-edit"
-            )
-        told_with = gr.Dropdown(
-            [],
-            label=_("Instruction for the base model"),
-            info=_("It comes before inputs that bring no instruction of their own."),
-            visible=False,
-            elem_id="dnd-told-with",
-        )
-        with gr.Row(elem_id="dnd-ask", equal_height=True):
-            box = Textbox(
-                placeholder=_("Ask both models"),
-                label=_("Ask both models"),
-                show_label=False,
-                lines=1,
-                max_lines=6,
-                max_length=FIXED.max_question_chars,
-                submit_btn=False,
-                scale=1,
-                min_width=0,
-                elem_id="dnd-box",
-            )
-            send = gr.Button(
-                _("Send"), variant="primary", size="md", scale=0, min_width=72, elem_id="dnd-send"
-            )
-            stop = gr.Button(
-                _("Stop"), size="md", scale=0, min_width=72, visible=False, elem_id="dnd-stop-chat"
-            )
-            again = gr.Button(
-                _("Ask again"), size="md", scale=0, min_width=72, visible=False, elem_id="dnd-again"
-            )
-            clear = gr.Button(
-                _("Clear"), size="md", scale=0, min_width=72, elem_id="dnd-clear-chat"
-            )
-        with gr.Row(elem_id="dnd-suggestions", visible=False) as suggestions_row:
-            gr.HTML(drawn(label_html, _("Try:")), min_width=0)
-            suggestions = tuple(
-                gr.Button("", size="sm", min_width=0, visible=False, elem_classes="dnd-suggestion")
-                for _number in range(NUM_SUGGESTIONS)
-            )
-        mode = gr.Radio(
-            [(_(words), name) for name, words in _ASK_MODES.items()],
-            value="written",
-            label=_("What is sent"),
-            info=_("The instruction is the text before the first blank line."),
-            elem_id="dnd-mode",
-        )
-        settings = _sampling()
-        with gr.Row(elem_id="dnd-keep", visible=False) as keep_row:
-            gr.HTML(drawn(label_html, _("Keep the conversation:")), min_width=0)
-            keep = {
-                name: gr.DownloadButton(
-                    _(words), size="sm", min_width=0, elem_id=f"dnd-keep-{name}"
-                )
-                for name, words in _KEEPS.items()
-            }
-    return ComparePanel(
-        compare_head=head,
-        left_choice=left_choice,
-        right_choice=right_choice,
-        differences=differences,
-        blind=blind,
-        left_pane=left,
-        right_pane=right,
-        vote_row=vote_row,
-        vote=vote,
-        edit_row=edit_row,
-        cancel_edit=cancel_edit,
-        box=box,
-        send=send,
-        stop_chat=stop,
-        again=again,
-        clear=clear,
-        mode=mode,
-        told_with=told_with,
-        suggestion=suggestions,
-        suggestions_row=suggestions_row,
-        settings=settings,
-        keep_row=keep_row,
-        keep=keep,
-    )
 
 
 def _choice(label: str, place: Place) -> gr.Radio:

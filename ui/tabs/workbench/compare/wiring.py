@@ -89,15 +89,15 @@ def wire_sides(page: Page, panel: ComparePanel) -> None:
 def wire_remote(page: Page, panel: RemotePanel) -> None:
     """Wire switching to a server's models and back."""
     on, session = page.on.remote, page.session
-    server = [panel.remote_url, panel.remote_key]
+    server = [panel.url, panel.key]
     found = page.does(on.find, "remote_base remote_adapter remote_told", inputs=server)
     # In the queue, unlike the others, because it waits for the network.
-    gr.on([panel.remote_find.click, panel.remote_url.submit], **found, **QUIET)
-    chosen = [*server, panel.remote_base, panel.remote_adapter, session]
+    gr.on([panel.find.click, panel.url.submit], **found, **QUIET)
+    chosen = [*server, panel.base, panel.adapter, session]
     used = page.does(on.use, f"remote_told remote_leave {SIDES}", inputs=chosen)
-    panel.remote_use.click(**used, **AT_ONCE)
+    panel.use.click(**used, **AT_ONCE)
     left = page.does(on.leave, f"remote_told remote_key remote_leave {SIDES}", inputs=session)
-    panel.remote_leave.click(**left, **AT_ONCE)
+    panel.leave.click(**left, **AT_ONCE)
 
 
 def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:

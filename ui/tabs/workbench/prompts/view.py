@@ -1,7 +1,6 @@
 """The canvas, the examples beside it, and the action bar below."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import gradio as gr
 
@@ -12,6 +11,7 @@ from dnd_engine.prompts.examples import ExampleBucket, load_examples, measured_t
 from ui.canvas import Inbox, PromptCanvas
 from ui.fields import Number, Textbox
 from ui.markup import esc, heading, icon, prose
+from ui.panel import Panel
 from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 
 # The names in `assets/examples/examples.json`, a file from which no messages are extracted.
@@ -31,113 +31,109 @@ _FORECASTS: Mapping[Sure, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PromptsPanel:
-    """Components of the prompts panel."""
+class PromptsPanel(Panel):
+    """Canvas, examples and action bar."""
 
-    canvas: PromptCanvas
-    inbox: Inbox
-    forecast: gr.HTML
-    show: gr.Button
-    """The shortest way: makes an adapter from the first example and asks both models its
-    question."""
-    examples: Mapping[str, gr.Button]
-    """Buttons by example id."""
-    load_all: gr.Button
-    mix: gr.Radio
-    seed: gr.Number
-    instruction: gr.Textbox
-    imprint: gr.Checkbox
-    synthesize: gr.Button
-    stop_synthesis: gr.Button
-    hint: gr.HTML
+    def __init__(self, limits: PromptLimits) -> None:
+        gr.HTML(drawn(_hero_html), elem_id="dnd-hero")
+        first = load_examples()[0]
+        with gr.Row(elem_id="dnd-show"):
+            # The shortest way: makes an adapter from the first example and asks both models its
+            # question.
+            self.show = gr.Button(_("Show me"), variant="primary", size="lg", elem_id="dnd-show-me")
+            gr.HTML(drawn(_show_html, first), padding=False, min_width=0)
+        self.inbox = Inbox(elem_id="dnd-inbox")
+        with gr.Row(elem_id="dnd-bench", equal_height=False):
+            with gr.Column(elem_id="dnd-canvas-box", elem_classes="dnd-panel", min_width=0):
+                self.canvas = PromptCanvas(
+                    words=drawn(script_words, *EXAMPLE_BUCKETS), limits=limits, elem_id="dnd-canvas"
+                )
+            with gr.Column(elem_id="dnd-examples", elem_classes="dnd-panel", min_width=0):
+                self._lay_out_examples()
+        self.forecast = gr.HTML(elem_id="dnd-forecast", padding=False)
+        with gr.Row(elem_id="dnd-action", elem_classes="dnd-panel"):
+            with gr.Accordion(_("Advanced"), open=False, elem_id="dnd-advanced"):
+                self._lay_out_advanced()
+            with gr.Column(elem_id="dnd-go", min_width=0):
+                self.synthesize = gr.Button(
+                    _("Synthesize"),
+                    variant="primary",
+                    size="lg",
+                    interactive=False,
+                    elem_id="dnd-synthesize",
+                )
+                self.stop_synthesis = gr.Button(
+                    _("Stop"), size="lg", visible=False, elem_id="dnd-stop-synthesis"
+                )
+                self.hint = gr.HTML(
+                    drawn(hint_html, _("Drop prompt files first.")), elem_id="dnd-hint"
+                )
 
+    def _lay_out_examples(self) -> None:
+        more = _(
+            "Each example puts its files in a bucket and says what we measured. Your own task may "
+            "turn out better or worse."
+        )
+        gr.HTML(drawn(heading, _("No files at hand?"), more), elem_classes="dnd-examples-head")
+        self.examples: dict[str, gr.Button] = {}
+        for example in load_examples():
+            with gr.Row(elem_classes="dnd-example"):
+                gr.HTML(drawn(example_html, example), min_width=0)
+                self.examples[example.id] = gr.Button(
+                    _("Load {bucket}", bucket=_(example.bucket)),
+                    size="sm",
+                    min_width=0,
+                    elem_id=f"dnd-example-{example.id}",
+                )
+        with gr.Row(elem_classes="dnd-example"):
+            together = measured_result(measured_together())
+            gr.HTML(drawn(_together_html, together), min_width=0)
+            self.load_all = gr.Button(
+                _("Load all three"), size="sm", min_width=0, elem_id="dnd-example-all"
+            )
 
-def prompts_panel(limits: PromptLimits) -> PromptsPanel:
-    """Lay out canvas, examples and action bar."""
-    gr.HTML(drawn(_hero_html), elem_id="dnd-hero")
-    first = load_examples()[0]
-    with gr.Row(elem_id="dnd-show"):
-        show = gr.Button(_("Show me"), variant="primary", size="lg", elem_id="dnd-show-me")
-        gr.HTML(drawn(_show_html, first), padding=False, min_width=0)
-    inbox = Inbox(elem_id="dnd-inbox")
-    with gr.Row(elem_id="dnd-bench", equal_height=False):
-        with gr.Column(elem_id="dnd-canvas-box", elem_classes="dnd-panel", min_width=0):
-            canvas = PromptCanvas(
-                words=drawn(script_words, *EXAMPLE_BUCKETS), limits=limits, elem_id="dnd-canvas"
-            )
-        with gr.Column(elem_id="dnd-examples", elem_classes="dnd-panel", min_width=0):
-            examples, load_all = _examples()
-    forecast = gr.HTML(elem_id="dnd-forecast", padding=False)
-    with gr.Row(elem_id="dnd-action", elem_classes="dnd-panel"):
-        with gr.Accordion(_("Advanced"), open=False, elem_id="dnd-advanced"):
-            # 2**31 - 1 is the largest seed that `Sampling` and `ImprintConfig` accept.
-            seed = Number(
-                0,
-                label=_("Seed"),
-                info=_(
-                    "Decides which prompts are drawn. The same prompts and seed give the same "
-                    "adapter."
-                ),
-                precision=0,
-                minimum=0,
-                maximum=2**31 - 1,
-            )
-            instruction = Textbox(
-                label=_("Instruction for prompts that have none"),
-                info=_(
-                    "Put above every prompt that has no instruction of its own. Kept in the "
-                    "adapter's recipe."
-                ),
-                max_length=FIXED.max_instruction_chars,
-                elem_id="dnd-instruction",
-            )
-            imprint = gr.Checkbox(
-                True,
-                label=_("Imprint the instruction"),
-                info=_(
-                    "After synthesis, also writes your instruction into the weights, so that the "
-                    "adapter follows it when you send the input alone."
-                ),
-                elem_id="dnd-imprint",
-            )
-            # An imprint replaces the generator's mix, so few visitors need this choice.
-            mix = gr.Radio(
-                [(_("Pool prompts"), "pool"), (_("Sum adapters"), "sum")],
-                value="pool",
-                label=_("Mix without imprint"),
-                info=_(
-                    "An imprint fits all buckets together, by weight. Without it, Pool makes one "
-                    "adapter from all prompts, drawn by weight; Sum makes one for each bucket and "
-                    "adds them by weight."
-                ),
-                elem_id="dnd-mix",
-            )
-        with gr.Column(elem_id="dnd-go", min_width=0):
-            synthesize = gr.Button(
-                _("Synthesize"),
-                variant="primary",
-                size="lg",
-                interactive=False,
-                elem_id="dnd-synthesize",
-            )
-            stop = gr.Button(_("Stop"), size="lg", visible=False, elem_id="dnd-stop-synthesis")
-            hint = gr.HTML(drawn(hint_html, _("Drop prompt files first.")), elem_id="dnd-hint")
-    return PromptsPanel(
-        canvas=canvas,
-        inbox=inbox,
-        forecast=forecast,
-        show=show,
-        examples=examples,
-        load_all=load_all,
-        mix=mix,
-        seed=seed,
-        instruction=instruction,
-        imprint=imprint,
-        synthesize=synthesize,
-        stop_synthesis=stop,
-        hint=hint,
-    )
+    def _lay_out_advanced(self) -> None:
+        # 2**31 - 1 is the largest seed that `Sampling` and `ImprintConfig` accept.
+        self.seed = Number(
+            0,
+            label=_("Seed"),
+            info=_(
+                "Decides which prompts are drawn. The same prompts and seed give the same adapter."
+            ),
+            precision=0,
+            minimum=0,
+            maximum=2**31 - 1,
+        )
+        self.instruction = Textbox(
+            label=_("Instruction for prompts that have none"),
+            info=_(
+                "Put above every prompt that has no instruction of its own. Kept in the "
+                "adapter's recipe."
+            ),
+            max_length=FIXED.max_instruction_chars,
+            elem_id="dnd-instruction",
+        )
+        self.imprint = gr.Checkbox(
+            True,
+            label=_("Imprint the instruction"),
+            info=_(
+                "After synthesis, also writes your instruction into the weights, so that the "
+                "adapter follows it when you send the input alone."
+            ),
+            elem_id="dnd-imprint",
+        )
+        # An imprint replaces the generator's mix, so few visitors need this choice.
+        self.mix = gr.Radio(
+            [(_("Pool prompts"), "pool"), (_("Sum adapters"), "sum")],
+            value="pool",
+            label=_("Mix without imprint"),
+            info=_(
+                "An imprint fits all buckets together, by weight. Without it, Pool makes one "
+                "adapter from all prompts, drawn by weight; Sum makes one for each bucket and "
+                "adds them by weight."
+            ),
+            elem_id="dnd-mix",
+        )
 
 
 def _show_html(example: ExampleBucket) -> str:
@@ -149,29 +145,6 @@ def _show_html(example: ExampleBucket) -> str:
         question=f"<q>{esc(example.question)}</q>",
     )
     return f"<p class='dnd-sub'>{words}</p>"
-
-
-def _examples() -> tuple[dict[str, gr.Button], gr.Button]:
-    more = _(
-        "Each example puts its files in a bucket and says what we measured. Your own task may turn "
-        "out better or worse."
-    )
-    gr.HTML(drawn(heading, _("No files at hand?"), more), elem_classes="dnd-examples-head")
-    buttons: dict[str, gr.Button] = {}
-    for example in load_examples():
-        with gr.Row(elem_classes="dnd-example"):
-            gr.HTML(drawn(example_html, example), min_width=0)
-            buttons[example.id] = gr.Button(
-                _("Load {bucket}", bucket=_(example.bucket)),
-                size="sm",
-                min_width=0,
-                elem_id=f"dnd-example-{example.id}",
-            )
-    with gr.Row(elem_classes="dnd-example"):
-        together = measured_result(measured_together())
-        gr.HTML(drawn(_together_html, together), min_width=0)
-        load_all = gr.Button(_("Load all three"), size="sm", min_width=0, elem_id="dnd-example-all")
-    return buttons, load_all
 
 
 def _hero_html() -> str:

@@ -1,148 +1,115 @@
 """The panel to store the adapter in the bar, export it for another tool, or push it."""
 
-from dataclasses import dataclass
-
 import gradio as gr
 
 from dnd_engine.export.registry import EXPORTS
 from dnd_engine.limits import FIXED
 from ui.fields import Textbox
 from ui.markup import heading
+from ui.panel import Panel
 from ui.text import _, drawn
 
 HUB = "hub"
 """Pushes the PEFT files to the Hub; offered with the engine's export targets."""
 
 
-@dataclass(frozen=True, slots=True)
-class TakePanel:
-    """Components of the panel."""
-
-    take_box: gr.Row
-    keep_head: gr.HTML
-    """Says how long adapters are kept, which depends on the visitor."""
-    keep_name: gr.Textbox
-    keep_texts: gr.Checkbox
-    keep: gr.Button
-    keep_told: gr.HTML
-    export_format: gr.Radio
-    hub: gr.Column
-    """Additional fields for a push."""
-    hub_repo: gr.Textbox
-    hub_private: gr.Checkbox
-    hub_token: gr.Textbox
-    export: gr.Button
-    export_told: gr.HTML
-    export_usage: gr.Textbox
-    export_file: gr.DownloadButton
-    take_close: gr.Button
-
-
-def take_panel(*, shared: bool) -> TakePanel:
-    """Lay out the panel, hidden until it is opened.
+class TakePanel(Panel):
+    """The panel, hidden until it is opened.
 
     Args:
         shared: Whether the page serves others: then whole models are not exported, and this
             machine's login is not used.
     """
-    # The PEFT zip has its own button in the bar.
-    # Whole models are only hidden here; `ExportEvents` is what refuses them.
-    formats = [
-        (_(target.title), name)
-        for name, target in EXPORTS.items()
-        if name != "peft" and not (shared and target.whole_model)
-    ]
-    formats.append((_("Hugging Face Hub"), HUB))
-    with gr.Row(
-        elem_id="dnd-take", elem_classes="dnd-panel", visible=False, equal_height=False
-    ) as box:
-        with gr.Column(elem_id="dnd-take-keep", min_width=0):
-            head = gr.HTML(drawn(keep_head_html, ends=shared), padding=False, min_width=0)
-            name = Textbox(
-                label=_("Name"),
-                max_lines=1,
-                max_length=FIXED.max_name_chars,
-                elem_id="dnd-keep-name",
-            )
-            texts = gr.Checkbox(
-                False,
-                label=_("Keep the prompt texts too"),
-                info=_("Off, only names, counts and hashes of the files are kept."),
-                elem_id="dnd-keep-texts",
-            )
-            keep = gr.Button(_("Keep this adapter"), size="md", min_width=0, elem_id="dnd-keep-now")
-            keep_told = gr.HTML("", padding=False, elem_id="dnd-keep-told")
-        with gr.Column(elem_id="dnd-take-export", min_width=0):
-            more = [_("For other tools, at the strength that is set now.")]
-            _heading(_("Export"), *more, *([no_merging()] if shared else []))
-            chosen = gr.Radio(
-                formats, value=formats[0][1], label=_("Format"), elem_id="dnd-export-format"
-            )
-            with gr.Column(visible=False, elem_id="dnd-hub", min_width=0) as hub:
-                repo = Textbox(
-                    label=_("Repository"),
-                    placeholder=_("user/name"),
+
+    def __init__(self, *, shared: bool) -> None:
+        # The PEFT zip has its own button in the bar.
+        # Whole models are only hidden here; `ExportEvents` is what refuses them.
+        formats = [
+            (_(target.title), name)
+            for name, target in EXPORTS.items()
+            if name != "peft" and not (shared and target.whole_model)
+        ]
+        formats.append((_("Hugging Face Hub"), HUB))
+        with gr.Row(
+            elem_id="dnd-take", elem_classes="dnd-panel", visible=False, equal_height=False
+        ) as self.take_box:
+            with gr.Column(elem_id="dnd-take-keep", min_width=0):
+                # Says how long adapters are kept, which depends on the visitor.
+                self.keep_head = gr.HTML(
+                    drawn(keep_head_html, ends=shared), padding=False, min_width=0
+                )
+                self.keep_name = Textbox(
+                    label=_("Name"),
                     max_lines=1,
-                    elem_id="dnd-hub-repo",
+                    max_length=FIXED.max_name_chars,
+                    elem_id="dnd-keep-name",
                 )
-                private = gr.Checkbox(
-                    True,
-                    label=_("Private"),
-                    info=_("The upload contains names, counts and hashes, never prompt text."),
-                    elem_id="dnd-hub-private",
+                self.keep_texts = gr.Checkbox(
+                    False,
+                    label=_("Keep the prompt texts too"),
+                    info=_("Off, only names, counts and hashes of the files are kept."),
+                    elem_id="dnd-keep-texts",
                 )
-                token = Textbox(
-                    label=_("Token"),
-                    info=_("Your own, with write access. Used once and not kept.")
-                    if shared
-                    else _(
-                        "With write access. Used once and not kept. Left empty, the login of this "
-                        "computer is used."
-                    ),
-                    type="password",
-                    # A browser should neither store nor fill in a token.
-                    html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
-                    elem_id="dnd-hub-token",
+                self.keep = gr.Button(
+                    _("Keep this adapter"), size="md", min_width=0, elem_id="dnd-keep-now"
                 )
-            export = gr.Button(
-                export_do(formats[0][1]), size="md", min_width=0, elem_id="dnd-export"
+                self.keep_told = gr.HTML("", padding=False, elem_id="dnd-keep-told")
+            with gr.Column(elem_id="dnd-take-export", min_width=0):
+                more = [_("For other tools, at the strength that is set now.")]
+                _heading(_("Export"), *more, *([no_merging()] if shared else []))
+                self.export_format = gr.Radio(
+                    formats, value=formats[0][1], label=_("Format"), elem_id="dnd-export-format"
+                )
+                # Additional fields for a push.
+                with gr.Column(visible=False, elem_id="dnd-hub", min_width=0) as self.hub:
+                    self.hub_repo = Textbox(
+                        label=_("Repository"),
+                        placeholder=_("user/name"),
+                        max_lines=1,
+                        elem_id="dnd-hub-repo",
+                    )
+                    self.hub_private = gr.Checkbox(
+                        True,
+                        label=_("Private"),
+                        info=_("The upload contains names, counts and hashes, never prompt text."),
+                        elem_id="dnd-hub-private",
+                    )
+                    self.hub_token = Textbox(
+                        label=_("Token"),
+                        info=_("Your own, with write access. Used once and not kept.")
+                        if shared
+                        else _(
+                            "With write access. Used once and not kept. Left empty, the login of "
+                            "this computer is used."
+                        ),
+                        type="password",
+                        # A browser should neither store nor fill in a token.
+                        html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
+                        elem_id="dnd-hub-token",
+                    )
+                self.export = gr.Button(
+                    export_do(formats[0][1]), size="md", min_width=0, elem_id="dnd-export"
+                )
+                self.export_told = gr.HTML("", padding=False, elem_id="dnd-export-told")
+                self.export_file = gr.DownloadButton(
+                    _("Download the file"),
+                    visible=False,
+                    variant="primary",
+                    size="md",
+                    elem_id="dnd-export-file",
+                )
+                self.export_usage = Textbox(
+                    label=_("How to use it"),
+                    visible=False,
+                    interactive=False,
+                    lines=1,
+                    max_lines=16,
+                    buttons=["copy"],
+                    elem_id="dnd-export-usage",
+                )
+            self.take_close = gr.Button(
+                _("Close"), size="md", min_width=0, elem_id="dnd-take-close"
             )
-            export_told = gr.HTML("", padding=False, elem_id="dnd-export-told")
-            file = gr.DownloadButton(
-                _("Download the file"),
-                visible=False,
-                variant="primary",
-                size="md",
-                elem_id="dnd-export-file",
-            )
-            usage = Textbox(
-                label=_("How to use it"),
-                visible=False,
-                interactive=False,
-                lines=1,
-                max_lines=16,
-                buttons=["copy"],
-                elem_id="dnd-export-usage",
-            )
-        close = gr.Button(_("Close"), size="md", min_width=0, elem_id="dnd-take-close")
-    return TakePanel(
-        take_box=box,
-        keep_head=head,
-        keep_name=name,
-        keep_texts=texts,
-        keep=keep,
-        keep_told=keep_told,
-        export_format=chosen,
-        hub=hub,
-        hub_repo=repo,
-        hub_private=private,
-        hub_token=token,
-        export=export,
-        export_told=export_told,
-        export_usage=usage,
-        export_file=file,
-        take_close=close,
-    )
 
 
 def export_do(target: str) -> str:

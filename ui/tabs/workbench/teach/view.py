@@ -1,14 +1,14 @@
 """The panel that teaches an adapter: by the model itself, a better model or the visitor."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import gradio as gr
 
 from dnd_engine.limits import FIXED
 from ui.fields import Textbox
 from ui.markup import esc, facts, heading
+from ui.panel import Panel
 from ui.text import N_, _, drawn
 
 NUM_ROWS = 16
@@ -43,130 +43,125 @@ _DOES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TeachPanel:
-    """Components of the panel."""
-
-    PREFIX: ClassVar[str] = "teach_"
-
-    box: gr.Column
-    doors: gr.Column
-    """All fields of a request; hidden during a run, which is drawn below."""
-    door: gr.Radio
-    itself: gr.Column
-    better: gr.Column
-    """Fields for a better model."""
-    place: gr.Radio
-    """Where it is; hidden on a page for others, who name no files of this computer."""
-    server: gr.Column
-    url: gr.Textbox
-    model: gr.Textbox
-    key: gr.Textbox
-    local: gr.Column
-    base: gr.Textbox
-    """Name of a base on this computer."""
-    mine: gr.Column
-    labels: gr.Checkbox
-    propose: gr.Button
-    rows: gr.Column
-    answers: tuple[gr.Textbox, ...]
-    told: gr.HTML
-    start: gr.Button
-    stop: gr.Button
-    later: gr.Button
-
-
-def teach_panel(*, shared: bool, teachers: Sequence[str], stop_keeps: bool) -> TeachPanel:
-    """Lay out the panel, hidden until it is opened, also by a warning.
+class TeachPanel(Panel):
+    """The panel, hidden until it is opened, also by a warning.
 
     Args:
         shared: Whether the page serves others.
         teachers: Servers that visitors may then use.
         stop_keeps: Whether a stopped training can keep its result.
     """
-    choices = [
-        (_("The model itself"), "itself"),
-        (_("A better model"), "better"),
-        (_("I do"), "mine"),
-    ]
-    # Visitors may only use servers on the operator's list.
-    if shared and not teachers:
-        del choices[1]
-    with gr.Column(elem_id="dnd-teach", elem_classes="dnd-panel", visible=False) as box:
-        words = drawn(_offer_html, stop_keeps)
-        gr.HTML(words, elem_id="dnd-teach-words", padding=False, min_width=0)
-        with gr.Column(min_width=0, elem_id="dnd-teach-doors") as doors:
-            door = gr.Radio(
-                choices, value="itself", label=_("Who teaches?"), elem_id="dnd-teach-door"
-            )
-            with gr.Column(min_width=0) as itself:
-                _does("itself")
-            with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-better") as better:
-                place = gr.Radio(
-                    [(_("On a server"), "server"), (_("On this computer"), "local")],
-                    value="server",
-                    label=_("Where is it?"),
-                    visible=not shared,
-                    elem_id="dnd-teach-place",
+
+    PREFIX = "teach_"
+
+    def __init__(self, *, shared: bool, teachers: Sequence[str], stop_keeps: bool) -> None:
+        choices = [
+            (_("The model itself"), "itself"),
+            (_("A better model"), "better"),
+            (_("I do"), "mine"),
+        ]
+        # Visitors may only use servers on the operator's list.
+        if shared and not teachers:
+            del choices[1]
+        with gr.Column(elem_id="dnd-teach", elem_classes="dnd-panel", visible=False) as self.box:
+            words = drawn(_offer_html, stop_keeps)
+            gr.HTML(words, elem_id="dnd-teach-words", padding=False, min_width=0)
+            # All fields of a request; hidden during a run, which is drawn below.
+            with gr.Column(min_width=0, elem_id="dnd-teach-doors") as self.doors:
+                self.door = gr.Radio(
+                    choices, value="itself", label=_("Who teaches?"), elem_id="dnd-teach-door"
                 )
-                with gr.Column(min_width=0, elem_id="dnd-teach-server") as server:
-                    _does("better")
-                    url, model, key = _server(teachers if shared else ())
-                with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-local") as local:
-                    _does("local")
-                    base = Textbox(
-                        "",  # a hidden field without a value would give None
-                        label=_("Hub id, folder or GGUF file"),
-                        max_lines=1,
-                        elem_id="dnd-teach-base",
+                with gr.Column(min_width=0) as self.itself:
+                    _does("itself")
+                # Fields for a better model.
+                with gr.Column(
+                    visible=False, min_width=0, elem_id="dnd-teach-better"
+                ) as self.better:
+                    # Where it is; hidden on a page for others, who name no files of this
+                    # computer.
+                    self.place = gr.Radio(
+                        [(_("On a server"), "server"), (_("On this computer"), "local")],
+                        value="server",
+                        label=_("Where is it?"),
+                        visible=not shared,
+                        elem_id="dnd-teach-place",
                     )
-            with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-mine") as mine:
-                _does("mine")
-                labels = gr.Checkbox(
-                    False,
-                    label=_("Learn from the labels"),
-                    info=_("Your files have some. If off, you correct answers here."),
-                    visible=False,
-                    elem_id="dnd-teach-labels",
+                    with gr.Column(min_width=0, elem_id="dnd-teach-server") as self.server:
+                        _does("better")
+                        self._lay_out_server(teachers if shared else ())
+                    with gr.Column(
+                        visible=False, min_width=0, elem_id="dnd-teach-local"
+                    ) as self.local:
+                        _does("local")
+                        # Name of a base on this computer.
+                        self.base = Textbox(
+                            "",  # a hidden field without a value would give None
+                            label=_("Hub id, folder or GGUF file"),
+                            max_lines=1,
+                            elem_id="dnd-teach-base",
+                        )
+                with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-mine") as self.mine:
+                    _does("mine")
+                    self.labels = gr.Checkbox(
+                        False,
+                        label=_("Learn from the labels"),
+                        info=_("Your files have some. If off, you correct answers here."),
+                        visible=False,
+                        elem_id="dnd-teach-labels",
+                    )
+                    self.propose = gr.Button(
+                        _("Propose answers"), size="md", min_width=0, elem_id="dnd-teach-propose"
+                    )
+                    with gr.Column(
+                        visible=False, min_width=0, elem_id="dnd-teach-rows"
+                    ) as self.rows:
+                        gr.HTML(drawn(_correct_html), padding=False)
+                        self.answers = tuple(_row(number) for number in range(NUM_ROWS))
+                self.told = gr.HTML("", padding=False, elem_id="dnd-teach-told")
+            with gr.Row(elem_classes="dnd-buttons"):
+                self.start = gr.Button(
+                    _("Start"), variant="primary", size="md", min_width=0, elem_id="dnd-teach-start"
                 )
-                propose = gr.Button(
-                    _("Propose answers"), size="md", min_width=0, elem_id="dnd-teach-propose"
+                self.stop = gr.Button(
+                    _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-teach-stop"
                 )
-                with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-rows") as rows:
-                    gr.HTML(drawn(_correct_html), padding=False)
-                    answers = tuple(_row(number) for number in range(NUM_ROWS))
-            told = gr.HTML("", padding=False, elem_id="dnd-teach-told")
-        with gr.Row(elem_classes="dnd-buttons"):
-            start = gr.Button(
-                _("Start"), variant="primary", size="md", min_width=0, elem_id="dnd-teach-start"
+                self.later = gr.Button(
+                    _("Not now"), size="md", min_width=0, elem_id="dnd-teach-later"
+                )
+
+    def _lay_out_server(self, teachers: Sequence[str]) -> None:
+        """Lay out the fields of a server; the allowed one is preselected."""
+        info = _("Any server with the OpenAI protocol: llama-server, Ollama, vLLM or a hosted one.")
+        if teachers:
+            info = _("This page may ask: {servers}", servers=", ".join(teachers))
+        with gr.Row():
+            self.url = Textbox(
+                f"{teachers[0]}/v1" if teachers else "",
+                label=_("Address"),
+                info=info,
+                placeholder=_("such as http://localhost:11434/v1"),
+                max_lines=1,
+                min_width=260,
+                scale=2,
+                elem_id="dnd-teach-url",
             )
-            stop = gr.Button(
-                _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-teach-stop"
+            self.model = Textbox(
+                label=_("Model"),
+                info=_("As the server calls it."),
+                max_lines=1,
+                max_length=200,
+                min_width=160,
+                elem_id="dnd-teach-model",
             )
-            later = gr.Button(_("Not now"), size="md", min_width=0, elem_id="dnd-teach-later")
-    return TeachPanel(
-        box=box,
-        doors=doors,
-        door=door,
-        itself=itself,
-        better=better,
-        place=place,
-        server=server,
-        url=url,
-        model=model,
-        key=key,
-        local=local,
-        base=base,
-        mine=mine,
-        labels=labels,
-        propose=propose,
-        rows=rows,
-        answers=answers,
-        told=told,
-        start=start,
-        stop=stop,
-        later=later,
-    )
+            self.key = Textbox(
+                label=_("Key"),
+                info=_("If it needs one. Used once and not kept."),
+                type="password",
+                min_width=160,
+                # A browser should neither store nor fill in a key.
+                html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
+                elem_id="dnd-teach-key",
+            )
 
 
 def _does(teacher: Door | Literal["local"]) -> None:
@@ -190,42 +185,6 @@ def _offer_html(stop_keeps: bool) -> str:
     # The 8 is `RefineConfig.least_prompts`.
     needs = _("It needs 8 prompts or more with an instruction and an input.")
     return heading(_("Teach"), more) + facts(needs)
-
-
-def _server(teachers: Sequence[str]) -> tuple[gr.Textbox, gr.Textbox, gr.Textbox]:
-    """Lay out the fields of a server; the allowed one is preselected."""
-    info = _("Any server with the OpenAI protocol: llama-server, Ollama, vLLM or a hosted one.")
-    if teachers:
-        info = _("This page may ask: {servers}", servers=", ".join(teachers))
-    with gr.Row():
-        url = Textbox(
-            f"{teachers[0]}/v1" if teachers else "",
-            label=_("Address"),
-            info=info,
-            placeholder=_("such as http://localhost:11434/v1"),
-            max_lines=1,
-            min_width=260,
-            scale=2,
-            elem_id="dnd-teach-url",
-        )
-        model = Textbox(
-            label=_("Model"),
-            info=_("As the server calls it."),
-            max_lines=1,
-            max_length=200,
-            min_width=160,
-            elem_id="dnd-teach-model",
-        )
-        key = Textbox(
-            label=_("Key"),
-            info=_("If it needs one. Used once and not kept."),
-            type="password",
-            min_width=160,
-            # A browser should neither store nor fill in a key.
-            html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
-            elem_id="dnd-teach-key",
-        )
-    return url, model, key
 
 
 def _row(number: int) -> gr.Textbox:
