@@ -12,6 +12,7 @@ import gradio as gr
 from gradio.blocks import Block
 from gradio.components import Component
 
+from ui.engine_calls import LANES
 from ui.handlers import Handlers
 from ui.panel import SlotError
 from ui.shared import Updates
@@ -19,13 +20,14 @@ from ui.state import Session
 from ui.text import _, speaking
 
 # Gradio would dim all outputs while an event runs.
-QUIET: Mapping[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-# Outside of the queue, so that Stop is answered while a run has its lane.
-AT_ONCE: Mapping[str, Any] = {**QUIET, "queue": False}
-ORDERED: Mapping[str, Any] = {**QUIET, "trigger_mode": "always_last"}
-"""A request right after Stop waits until the earlier work ends, and is not dropped."""
-AFTERWARDS: Mapping[str, Any] = {**AT_ONCE, "trigger_mode": "multiple"}
-"""Runs each time that work has ended."""
+_QUIET: Mapping[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+AT_ONCE: Mapping[str, Any] = {**_QUIET, "queue": False}
+"""Outside of the queue, so that Stop is answered while a run has its lane."""
+
+_Event = Callable[..., Any] | Sequence[Callable[..., Any]]
+"""What starts a handler, such as `button.click` or `work.then`, or any of several."""
+_Handler = Callable[..., Any]
+_Inputs = Component | Sequence[Component]
 
 
 class UnlistedSlotError(SlotError):
@@ -42,20 +44,62 @@ class Page:
     slots: Mapping[str, Block]
     """Components that handlers can update, by name."""
 
-    def does(
-        self, handler: Callable[..., Any], names: str, inputs: Component | Sequence[Component] = ()
-    ) -> dict[str, Any]:
-        """Return `fn`, `inputs` and `outputs` of an event, for a handler that updates these slots.
+    def at_once(
+        self, event: _Event, handler: _Handler, slots: str, inputs: _Inputs = (), **how: Any
+    ) -> Any:
+        """Run a handler as soon as an event happens, outside of the queue.
 
-        Handlers run in the visit's language, so the visit is an input of every event.
+        Args:
+            event: What starts it.
+            handler: Takes the values of the inputs, and returns new values by slot.
+            slots: Names of the slots that it may update, separated by spaces.
+            inputs: Components whose values it takes.
+            how: More arguments of Gradio's event.
         """
-        chosen = {name: self.slots[name] for name in names.split()}  # removes duplicates
+        return self._wire(event, handler, slots, inputs, **AT_ONCE, **how)
+
+    def then_at_once(self, work: Any, handler: _Handler, slots: str, inputs: _Inputs = ()) -> Any:
+        """Run a handler outside of the queue each time that work has ended."""
+        return self.at_once(work.then, handler, slots, inputs, trigger_mode="multiple")
+
+    def queued(
+        self,
+        event: _Event,
+        handler: _Handler,
+        slots: str,
+        inputs: _Inputs = (),
+        *,
+        lane: str = "",
+        **how: Any,
+    ) -> Any:
+        """Run a handler in the queue, in a lane of `engine_calls.LANES` if it needs one."""
+        lanes = LANES[lane] if lane else {}
+        return self._wire(event, handler, slots, inputs, **_QUIET, **lanes, **how)
+
+    def then_queued(
+        self, order: Any, handler: _Handler, slots: str, inputs: _Inputs, *, lane: str
+    ) -> Any:
+        """Carry out in the queue what was ordered.
+
+        An order right after Stop waits until the earlier work ends, and is not dropped.
+        """
+        return self.queued(
+            order.then, handler, slots, inputs, lane=lane, trigger_mode="always_last"
+        )
+
+    def _wire(
+        self, event: _Event, handler: _Handler, slots: str, inputs: _Inputs, **how: Any
+    ) -> Any:
+        chosen = {name: self.slots[name] for name in slots.split()}  # removes duplicates
         taken = [inputs] if isinstance(inputs, Component) else inputs
-        return {
-            "fn": by_slot(handler, chosen),
-            "inputs": [self.session, *taken],
-            "outputs": list(chosen.values()),
-        }
+        start = functools.partial(gr.on, event) if isinstance(event, Sequence) else event
+        return start(
+            fn=by_slot(handler, chosen),
+            # Handlers run in the visit's language, so the visit is an input of every event.
+            inputs=[self.session, *taken],
+            outputs=list(chosen.values()),
+            **how,
+        )
 
 
 def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:

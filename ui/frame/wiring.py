@@ -12,7 +12,7 @@ from ui.frame.models_view import ModelsPanel
 from ui.frame.view import Frame
 from ui.frame.visit_view import BRING_KEY, VisitPanel
 from ui.language import said_of, say_again
-from ui.page import AT_ONCE, QUIET, Page, by_slot
+from ui.page import AT_ONCE, Page, by_slot
 from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.library.view import LibraryPanel
@@ -33,8 +33,8 @@ _LOAD = "header load_box load retry timer left_pane"
 def wire_loading(page: Page, frame: Frame) -> None:
     """Load the engine while the page is already usable."""
     on = page.on.page
-    frame.timer.tick(**page.does(on.refresh_load, _LOAD, inputs=page.session), **AT_ONCE)
-    again = frame.retry.click(**page.does(on.retry_load, _LOAD, inputs=page.session), **AT_ONCE)
+    page.at_once(frame.timer.tick, on.refresh_load, _LOAD, page.session)
+    again = page.at_once(frame.retry.click, on.retry_load, _LOAD, page.session)
     # Forecasts belong to the models that gave them.
     forecast_at(page, again.then)
 
@@ -42,22 +42,21 @@ def wire_loading(page: Page, frame: Frame) -> None:
 def wire_models(page: Page, frame: Frame, panel: ModelsPanel) -> None:
     """Let the owner switch the models without a restart."""
     on, session = page.on.models, page.session
-    said = "models_told models_load"
-    opened = page.does(on.open, f"models_box models_choice models_base {said}")
+    said, chosen = "models_told models_load", [panel.choice, panel.base]
     # Gradio knows an event for each name that the component's script triggers.
-    frame.keys.models(**opened, **AT_ONCE)
-    panel.close.click(**page.does(on.close, "models_box"), **AT_ONCE)
-    chosen = [panel.choice, panel.base]
-    told = page.does(on.choose, f"models_base {said}", inputs=chosen)
-    panel.choice.input(**told, **AT_ONCE)
+    page.at_once(frame.keys.models, on.open, f"models_box models_choice models_base {said}")
+    page.at_once(panel.close.click, on.close, "models_box")
+    page.at_once(panel.choice.input, on.choose, f"models_base {said}", chosen)
     # By default Gradio drops what is typed while an answer is on its way.
-    panel.base.input(**told, trigger_mode="always_last", **AT_ONCE)
-    loaded = page.does(
+    page.at_once(
+        panel.base.input, on.choose, f"models_base {said}", chosen, trigger_mode="always_last"
+    )
+    switched = page.queued(
+        [panel.load.click, panel.base.submit],
         on.load,
         f"models_box models_looked_up {said} {_LOAD}",
-        inputs=[*chosen, panel.looked_up, session],
+        [*chosen, panel.looked_up, session],
     )
-    switched = gr.on([panel.load.click, panel.base.submit], **loaded, **QUIET)
     forecast_at(page, switched.then)
 
 
@@ -73,35 +72,29 @@ def wire_visit(
         "imprint": prompts.imprint,
         **{f"settings_{name}": control for name, control in compare.settings.items()},
     }
-    opened = page.demo.load(
-        **page.does(
-            on.open,
-            f"session visit instruction inbox strength measure_told {_LOAD} {OPENED} {SHOWN} "
-            "keep_head library_head "
-            f"batch_table batch_inputs batch_start batch_stop batch_file {ROWS} "
-            f"{measured(measure)} {' '.join(controls)}",
-            inputs=[session, frame.language, foot.brought],
-        ),
+    opened = page.at_once(
+        page.demo.load,
+        on.open,
+        f"session visit instruction inbox strength measure_told {_LOAD} {OPENED} {SHOWN} "
+        "keep_head library_head "
+        f"batch_table batch_inputs batch_start batch_stop batch_file {ROWS} "
+        f"{measured(measure)} {' '.join(controls)}",
+        [session, frame.language, foot.brought],
         js=BRING_KEY,
-        **AT_ONCE,
     )
     # The page may have been left before the checks and the zip were done.
     check_and_zip(page, opened)
-    blind = page.does(page.on.compare.stay_blind, BLIND, inputs=session)
     # Last, because the events before draw what a blind page must not tell.
-    opened.then(**blind, **AT_ONCE)
-    gr.on(
+    page.at_once(opened.then, page.on.compare.stay_blind, BLIND, session)
+    page.at_once(
         # A text is sent once typing ends, everything else at once.
         [getattr(c, "blur" if isinstance(c, gr.Textbox) else "input") for c in controls.values()],
-        **page.does(
-            functools.partial(on.remember, tuple(controls)),
-            "visit",
-            inputs=[session, *controls.values()],
-        ),
+        functools.partial(on.remember, tuple(controls)),
+        "visit",
+        [session, *controls.values()],
         trigger_mode="always_last",
-        **AT_ONCE,
     )
-    foot.visit.forget(**page.does(on.forget, "visit"), **AT_ONCE)
+    page.at_once(foot.visit.forget, on.forget, "visit")
     page.demo.unload(on.leave)
 
 
@@ -152,7 +145,6 @@ def wire_language(
         **AT_ONCE,
     )
     # A tick of the loading clock that was under way would put the head back in the old language.
-    spoken.then(**page.does(on.page.refresh_load, _LOAD, inputs=page.session), **AT_ONCE)
+    page.at_once(spoken.then, on.page.refresh_load, _LOAD, page.session)
     if training is not None:
-        redraw = page.does(on.watch.draw_run, "watch", inputs=training.watch_run)
-        spoken.then(**redraw, **AT_ONCE)
+        page.at_once(spoken.then, on.watch.draw_run, "watch", training.watch_run)

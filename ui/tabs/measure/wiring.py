@@ -4,8 +4,7 @@ import functools
 
 import gradio as gr
 
-from ui.engine_calls import LANES
-from ui.page import AFTERWARDS, AT_ONCE, ORDERED, QUIET, Page
+from ui.page import Page
 from ui.tabs.measure.view import MeasurePanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 
@@ -19,37 +18,37 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
     worth = f"{_READY} {found}"
     ended = measured(panel)
     opened = f"measure_empty measure_order measure_of {worth}"
-    tab.select(**page.does(on.open_measure, opened, inputs=session), **AT_ONCE)
-    # Not `change`, which also fires when the tab is opened again.
-    gr.on(
+    page.at_once(tab.select, on.open_measure, opened, session)
+    page.queued(
+        # Not `change`, which also fires when the tab is opened again.
         [panel.file.upload, panel.file.clear],
-        **page.does(on.read_labelled, f"measure_told {_READY}", inputs=[session, panel.file]),
+        on.read_labelled,
+        f"measure_told {_READY}",
+        [session, panel.file],
+        lane="read",
         trigger_mode="always_last",
-        **LANES["read"],
-        **QUIET,
     )
     for order, begin, settings in (
         (panel.start.click, on.begin_measure, [panel.limit, panel.seen]),
         (panel.train.click, on.begin_training, [panel.steps, panel.warm]),
     ):
-        event = order(**page.does(begin, worth, inputs=[session, *settings]), **AT_ONCE).then(
-            **page.does(on.measure, f"{found} left_choice right_choice", inputs=session),
-            **LANES["measure"],
-            **ORDERED,
+        work = page.then_queued(
+            page.at_once(order, begin, worth, [session, *settings]),
+            on.measure,
+            f"{found} left_choice right_choice",
+            session,
+            lane="measure",
         )
-        event.failure(**page.does(on.measure_broke, ended, inputs=session), **AT_ONCE)
-        event.then(**page.does(on.show_measured, ended, inputs=session), **AFTERWARDS)
-    panel.stages.waits(**page.does(on.still_waits, "measure_stages", inputs=session), **AT_ONCE)
+        page.at_once(work.failure, on.measure_broke, ended, session)
+        page.then_at_once(work, on.show_measured, ended, session)
+    page.at_once(panel.stages.waits, on.still_waits, "measure_stages", session)
     for stop in (panel.stop, panel.train_stop):
-        stop.click(**page.does(on.stop_measure, ended, inputs=session), **AT_ONCE)
+        page.at_once(stop.click, on.stop_measure, ended, session)
     for row, button in panel.take.items():
         take = functools.partial(on.take_trained, row)
-        taken = button.click(
-            **page.does(take, f"tabs measure_take_told {SHOWN}", inputs=session),
-            **LANES["engine"],
-            **QUIET,
-        )
-        taken.failure(**page.does(on.take_broke, "measure_take_told"), **AT_ONCE)
+        shown = f"tabs measure_take_told {SHOWN}"
+        taken = page.queued(button.click, take, shown, session, lane="engine")
+        page.at_once(taken.failure, on.take_broke, "measure_take_told")
         check_and_zip(page, taken)
 
 

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from ui.page import AT_ONCE, Page
+from ui.page import Page
 from ui.tabs.report.view import ReportPanel
 
 
@@ -10,6 +10,6 @@ def wire_report(page: Page, panel: ReportPanel, tab: gr.Tab) -> None:
     """Draw the report card when its tab opens, and when the visitor changes the selection."""
     on, chosen = page.on.report, [panel.report_group, panel.report_metric]
     drawn = "report_controls report_group report report_more report_all report_card"
-    tab.select(**page.does(on.report, drawn, inputs=[page.session, *chosen]), **AT_ONCE)
+    page.at_once(tab.select, on.report, drawn, [page.session, *chosen])
     for choice in chosen:
-        choice.input(**page.does(on.draw_report, "report report_more", inputs=chosen), **AT_ONCE)
+        page.at_once(choice.input, on.draw_report, "report report_more", chosen)

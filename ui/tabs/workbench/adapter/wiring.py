@@ -2,10 +2,7 @@
 
 from typing import Any
 
-import gradio as gr
-
-from ui.engine_calls import LANES
-from ui.page import AT_ONCE, ORDERED, QUIET, Page
+from ui.page import Page
 from ui.tabs.workbench.adapter.checks_view import ChecksPanel
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
@@ -28,41 +25,35 @@ SHOWN = (
 def wire_adapter(page: Page, bar: AdapterBar, checks: ChecksPanel) -> None:
     """Wire strength and checks of the visit's adapter."""
     on, session = page.on.adapter, page.session
-    # Not `change`, which a slider also sends, without a value, when its tab opens again. `release`
-    # also fires after typing.
-    scaled = gr.on(
+    scaled = page.at_once(
+        # Not `change`, which a slider also sends, without a value, when its tab opens again.
+        # `release` also fires after typing.
         [bar.strength.input, bar.strength.release],
-        **page.does(
-            on.set_strength,
-            f"adapter_facts download {EXPORTED}",
-            inputs=[session, bar.strength],
-        ),
+        on.set_strength,
+        f"adapter_facts download {EXPORTED}",
+        [session, bar.strength],
         trigger_mode="always_last",
-        **AT_ONCE,
     )
-    proved = checks.prove.click(
-        **page.does(on.prove, "proof prove download", inputs=session), **LANES["check"], **QUIET
+    proved = page.queued(
+        checks.prove.click, on.prove, "proof prove download", session, lane="check"
     )
     for event in (scaled, proved):
         _zip(page, event)
-    again = page.does(on.check_again, _CHECKED, inputs=session)
-    check_and_zip(page, bar.check_again.click(**again, **AT_ONCE))
+    again = page.at_once(bar.check_again.click, on.check_again, _CHECKED, session)
+    check_and_zip(page, again)
 
 
 def check_and_zip(page: Page, event: Any) -> None:
     """Check the adapter in the bar if needed, and write its zip."""
-    checked = event.then(
-        **page.does(page.on.adapter.check, _CHECKED, inputs=page.session),
-        **LANES["check"],
-        **ORDERED,  # wait even while the previous adapter is still being checked
-    )
-    checked.failure(
-        **page.does(page.on.adapter.check_broke, _CHECKED, inputs=page.session), **AT_ONCE
-    )
+    on, session = page.on.adapter, page.session
+    # They wait even while the previous adapter is still being checked.
+    checked = page.then_queued(event, on.check, _CHECKED, session, lane="check")
+    page.at_once(checked.failure, on.check_broke, _CHECKED, session)
     # After the checks, because the card in the zip quotes their results.
     _zip(page, checked)
 
 
 def _zip(page: Page, event: Any) -> None:
-    written = page.does(page.on.adapter.prepare_download, "download warning", inputs=page.session)
-    event.then(**written, **LANES["check"], **ORDERED)
+    page.then_queued(
+        event, page.on.adapter.prepare_download, "download warning", page.session, lane="check"
+    )

@@ -5,8 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui.engine_calls import LANES
-from ui.page import AFTERWARDS, AT_ONCE, ORDERED, QUIET, Page
+from ui.page import Page
 from ui.state import Place
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.compare.remote_view import RemotePanel
@@ -35,30 +34,24 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
     for order in _orders(page, panel, shown):
         _answer(page, panel, order)
     on, session = page.on.compare, page.session
-    panel.stop_chat.click(**page.does(on.stop_chat, _STATE, inputs=session), **AT_ONCE)
-    cleared = page.does(on.clear_chat, f"{_STATE} votes keep_row", inputs=session)
-    panel.clear.click(**cleared, **AT_ONCE)
-    edited = page.does(on.edit, f"box mode {_STATE}", inputs=[session, panel.box, panel.mode])
-    panel.left_pane.edit(**edited, **AT_ONCE)
-    cancelled = page.does(on.cancel_edit, f"box mode {_STATE}", inputs=session)
-    panel.cancel_edit.click(**cancelled, **AT_ONCE)
-    for control, handler, names in (
-        (panel.differences, on.mark_differences, _PANES),
-        (panel.blind, on.go_blind, BLIND),
-    ):
-        control.input(**page.does(handler, names, inputs=[session, control]), **AT_ONCE)
+    page.at_once(panel.stop_chat.click, on.stop_chat, _STATE, session)
+    page.at_once(panel.clear.click, on.clear_chat, f"{_STATE} votes keep_row", session)
+    edited = f"box mode {_STATE}"
+    page.at_once(panel.left_pane.edit, on.edit, edited, [session, panel.box, panel.mode])
+    page.at_once(panel.cancel_edit.click, on.cancel_edit, edited, session)
+    marked = [session, panel.differences]
+    page.at_once(panel.differences.input, on.mark_differences, _PANES, marked)
+    page.at_once(panel.blind.input, on.go_blind, BLIND, [session, panel.blind])
     for name, button in panel.vote.items():
         vote = functools.partial(on.vote, name)
-        button.click(**page.does(vote, f"{_STATE} votes {_KEPT}", inputs=session), **AT_ONCE)
+        page.at_once(button.click, vote, f"{_STATE} votes {_KEPT}", session)
     for index, button in enumerate(panel.suggestion):
         suggest = functools.partial(on.suggest, index)
-        button.click(**page.does(suggest, "box told_with", inputs=session), **AT_ONCE)
-    compared = page.does(
-        on.choose_mode, "mode told_with compare_head", inputs=[session, panel.mode]
-    )
-    panel.mode.input(**compared, **AT_ONCE)
-    told = page.does(on.choose_instruction, "told_with", inputs=[session, panel.told_with])
-    panel.told_with.input(**told, **AT_ONCE)
+        page.at_once(button.click, suggest, "box told_with", session)
+    compared = "mode told_with compare_head"
+    page.at_once(panel.mode.input, on.choose_mode, compared, [session, panel.mode])
+    told = [session, panel.told_with]
+    page.at_once(panel.told_with.input, on.choose_instruction, "told_with", told)
 
 
 def wire_sides(page: Page, panel: ComparePanel) -> None:
@@ -68,19 +61,15 @@ def wire_sides(page: Page, panel: ComparePanel) -> None:
         ("left", panel.left_choice, on.compare.stand_beside, SIDES),
         ("right", panel.right_choice, on.adapter.choose, SHOWN),
     )
-    for place, choice, choose, names in sides:
+    for place, choice, choose, slots in sides:
         inputs = [session, choice]
         # Arrow keys may pass several. `bring` loads none but the last, see `Session.choose`.
-        chosen = choice.input(
-            **page.does(choose, names, inputs=inputs), trigger_mode="always_last", **AT_ONCE
-        )
+        chosen = page.at_once(choice.input, choose, slots, inputs, trigger_mode="always_last")
         # In the queue, since it reads weights, unlike the choice among those that are loaded.
-        brought = chosen.then(
-            **page.does(functools.partial(on.library.bring, place), SHOWN, inputs=inputs),
-            **LANES["engine"],
-            **ORDERED,
+        brought = page.then_queued(
+            chosen, functools.partial(on.library.bring, place), SHOWN, inputs, lane="engine"
         )
-        brought.failure(**page.does(on.library.bring_broke, SIDES, inputs=session), **AT_ONCE)
+        page.at_once(brought.failure, on.library.bring_broke, SIDES, session)
         if place == "right":
             for event in (chosen, brought):
                 check_and_zip(page, event)
@@ -90,24 +79,27 @@ def wire_remote(page: Page, panel: RemotePanel) -> None:
     """Wire switching to a server's models and back."""
     on, session = page.on.remote, page.session
     server = [panel.url, panel.key]
-    found = page.does(on.find, "remote_base remote_adapter remote_told", inputs=server)
     # In the queue, unlike the others, because it waits for the network.
-    gr.on([panel.find.click, panel.url.submit], **found, **QUIET)
+    page.queued(
+        [panel.find.click, panel.url.submit],
+        on.find,
+        "remote_base remote_adapter remote_told",
+        server,
+    )
     chosen = [*server, panel.base, panel.adapter, session]
-    used = page.does(on.use, f"remote_told remote_leave {SIDES}", inputs=chosen)
-    panel.use.click(**used, **AT_ONCE)
-    left = page.does(on.leave, f"remote_told remote_key remote_leave {SIDES}", inputs=session)
-    panel.leave.click(**left, **AT_ONCE)
+    page.at_once(panel.use.click, on.use, f"remote_told remote_leave {SIDES}", chosen)
+    left = f"remote_told remote_key remote_leave {SIDES}"
+    page.at_once(panel.leave.click, on.leave, left, session)
 
 
 def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:
     """Return the events that submit a question."""
     on, session = page.on.compare, page.session
     # After the whole run of Show me, imprint included.
-    orders = [shown.success(**page.does(on.ask_shown, _STATE, inputs=session), **AT_ONCE)]
-    questions = [panel.box, panel.mode, session]
+    orders = [page.at_once(shown.success, on.ask_shown, _STATE, session)]
+    question = [panel.box, panel.mode, session]
     orders += [
-        ask(**page.does(on.ask, f"box {_STATE}", inputs=questions), **AT_ONCE)
+        page.at_once(ask, on.ask, f"box {_STATE}", question)
         for ask in (panel.send.click, panel.box.submit)
     ]
     places: tuple[tuple[Any, Place | None], ...] = (
@@ -117,18 +109,16 @@ def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:
     )
     for again, place in places:
         ask_again = functools.partial(on.ask_again, place=place)
-        orders.append(again(**page.does(ask_again, _STATE, inputs=session), **AT_ONCE))
+        orders.append(page.at_once(again, ask_again, _STATE, session))
     return orders
 
 
 def _answer(page: Page, panel: ComparePanel, order: Any) -> None:
     """Answer the question that an event has submitted."""
     on, session = page.on.compare, page.session
-    answered = order.then(
-        **page.does(on.answer, _PANES, inputs=[session, *panel.settings.values()]),
-        **LANES["chat"],
-        **ORDERED,
+    answered = page.then_queued(
+        order, on.answer, _PANES, [session, *panel.settings.values()], lane="chat"
     )
-    answered.failure(**page.does(on.chat_broke, _STATE, inputs=session), **AT_ONCE)
+    page.at_once(answered.failure, on.chat_broke, _STATE, session)
     # A separate event: see `CompareEvents.answered`.
-    answered.then(**page.does(on.answered, f"{_STATE} {_KEPT}", inputs=session), **AFTERWARDS)
+    page.then_at_once(answered, on.answered, f"{_STATE} {_KEPT}", session)

@@ -4,8 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ui.engine_calls import LANES
-from ui.page import AFTERWARDS, AT_ONCE, ORDERED, Page
+from ui.page import Page
 from ui.stages import StagesPanel
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
@@ -32,14 +31,10 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
         carry_out(
             page,
             # A weight may change faster than the page is answered, and the last change counts.
-            order(
-                **page.does(begin, OVER, inputs=[prompts.canvas, session]),
-                **AT_ONCE,
-                trigger_mode="always_last",
-            ),
+            page.at_once(order, begin, OVER, [prompts.canvas, session], trigger_mode="always_last"),
             on.synthesis.synthesize,
             [session, prompts.mix, prompts.seed],
-            **LANES["engine"],
+            "engine",
         )
         for order, begin in (
             (prompts.synthesize.click, on.synthesis.begin_synthesis),
@@ -48,48 +43,37 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
             (prompts.canvas.read, on.synthesis.begin_shown),
         )
     ]
-    ordered_alone = bar.imprint_now.click(
-        **page.does(on.imprint.order, OVER, inputs=session), **AT_ONCE
-    )
+    ordered_alone = page.at_once(bar.imprint_now.click, on.imprint.order, OVER, session)
     following = [
-        event.then(
-            **page.does(
-                on.imprint.begin_imprint,
-                f"{OVER} checks warning",
-                inputs=[session, prompts.imprint],
-            ),
-            **AFTERWARDS,
+        page.then_at_once(
+            event, on.imprint.begin_imprint, f"{OVER} checks warning", [session, prompts.imprint]
         )
         for event in made
     ]
     for ordered in (ordered_alone, *following):
-        imprinted = carry_out(page, ordered, on.imprint.imprint, session, **LANES["imprint"])
+        imprinted = carry_out(page, ordered, on.imprint.imprint, session, "imprint")
         # Also if nothing is imprinted: its event then ends at once, and the checks begin.
         check_and_zip(page, imprinted)
     # The last one follows Show me's synthesis.
     shown = imprinted
-    stages.stages.waits(**page.does(on.runs.still_waits, "stages", inputs=session), **AT_ONCE)
+    page.at_once(stages.stages.waits, on.runs.still_waits, "stages", session)
     for stop in (stages.stop_imprint, prompts.stop_synthesis):
-        stop.click(**page.does(on.runs.stop_run, OVER, inputs=session), **AT_ONCE)
+        page.at_once(stop.click, on.runs.stop_run, OVER, session)
     return shown
 
 
-def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, **lane: Any) -> Any:
+def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, lane: str) -> Any:
     """Carry out a request while drawing its stages, then show the resulting adapter.
 
     Returns:
         The last event.
     """
     on, session = page.on.runs, page.session
-    work = order.then(
-        **page.does(handler, "stages adapter_box adapter_facts strength download", inputs=inputs),
-        **lane,
-        **ORDERED,
+    work = page.then_queued(
+        order, handler, "stages adapter_box adapter_facts strength download", inputs, lane=lane
     )
-    work.failure(**page.does(on.run_broke, OVER, inputs=session), **AT_ONCE)
+    page.at_once(work.failure, on.run_broke, OVER, session)
     # It ended a forecast of the canvas.
     forecast_at(page, work.then)
     # A separate event: see `RunEvents.show_run`.
-    return work.then(
-        **page.does(on.show_run, f"{OVER} {SHOWN} inbox", inputs=session), **AFTERWARDS
-    )
+    return page.then_at_once(work, on.show_run, f"{OVER} {SHOWN} inbox", session)
