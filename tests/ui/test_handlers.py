@@ -38,15 +38,12 @@ from ui.handlers import Handlers
 from ui.shared import App
 from ui.stages import Stages
 from ui.state import Session, SessionFiles
-from ui.tabs.workbench.adapter.checks_view import (
-    checks_html,
-    is_doubtful,
-    is_warned,
-    judgement_html,
-    norms_html,
-    proof_html,
-)
-from ui.tabs.workbench.adapter.view import Learnt, fingerprint
+from ui.tabs.workbench.adapter.checks_view import checks_html
+from ui.tabs.workbench.adapter.judgement_view import Judgement
+from ui.tabs.workbench.adapter.learnt import Learnt
+from ui.tabs.workbench.adapter.norms_view import norms_html
+from ui.tabs.workbench.adapter.proof_view import proof_html
+from ui.tabs.workbench.adapter.view import fingerprint
 from ui.text import speaking
 
 Arrange = Callable[..., Arrangement]
@@ -518,11 +515,11 @@ def test_checks_that_failed_say_so_above_the_chat_and_can_be_run_again(
 
 
 def test_without_an_instruction_nobody_can_tell_and_the_way_out_is_named() -> None:
-    told = judgement_html(Inspection(0.4, {}, (), 16))
+    told = Judgement(Inspection(0.4, {}, (), 16)).html()
     assert "Nobody can tell yet whether it works." in told
     assert "type it under Advanced" in told
     assert "is-warn" not in told
-    assert judgement_html(Inspection(None, {}, (), 0)) == "", "its prompts are unknown"
+    assert Judgement(Inspection(None, {}, (), 0)).html() == "", "its prompts are unknown"
 
 
 @pytest.mark.parametrize(
@@ -540,18 +537,18 @@ def test_after_teaching_the_held_back_prompts_are_the_verdict(
 ) -> None:
     found = Inspection(0.4, {}, (), 16)
     learnt = Learnt(4, before, now, by_itself=False)
-    told = judgement_html(found, taught="trained_person", learnt=learnt)
+    told = Judgement(found, taught="trained_person", learnt=learnt).html()
     assert f"<b>{head}" in told
     assert f"{brought} 4 held-back prompts: {before:.0%}".replace("%", " %") in told
     assert f"dnd-icon-{mark}" in told
-    warned = is_warned(found, taught="trained_person", learnt=learnt)
+    warned = Judgement(found, taught="trained_person", learnt=learnt).warns
     assert ("is-warn" in told) == ("You can undo" in told) == warned == (mark == "warn")
 
 
 def test_teaching_that_harms_other_answers_is_no_plain_success() -> None:
     found = Inspection(0.4, {}, (), 16, skills=Skills(20, 2, 18, 60))
     learnt = Learnt(4, 0.0, 0.75, by_itself=True)
-    told = judgement_html(found, taught="refined", learnt=learnt)
+    told = Judgement(found, taught="refined", learnt=learnt).html()
     assert "2 of 60 unrelated questions right, where the base has 20" in told
     assert "0 % answered as its teacher does before, 75 % after the last step" in told
     assert "dnd-icon-check" not in told
@@ -560,14 +557,14 @@ def test_teaching_that_harms_other_answers_is_no_plain_success() -> None:
 def test_who_gave_enough_prompts_is_not_asked_for_more() -> None:
     agrees = Agreement(0, 8, left_out=True, wavering=8)
     found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
-    assert "16 or more work best" in judgement_html(found, num_prompts=12)
-    assert "16 or more" not in judgement_html(found, num_prompts=20)
+    assert "16 or more work best" in Judgement(found, num_prompts=12).html()
+    assert "16 or more" not in Judgement(found, num_prompts=20).html()
 
 
 def test_an_instruction_that_is_not_imprinted_is_said_to_be_the_cause() -> None:
     agrees = Agreement(1, 8)
     found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
-    told = judgement_html(found, num_prompts=20, imprintable=True)
+    told = Judgement(found, num_prompts=20, imprintable=True).html()
     assert "press Imprint above" in told
     assert "teach" not in told
 
@@ -575,7 +572,7 @@ def test_an_instruction_that_is_not_imprinted_is_said_to_be_the_cause() -> None:
 def test_a_bucket_behind_a_verdict_is_named_as_plain_text() -> None:
     parts = (BucketShare("<b>Notes", 1, 4), BucketShare("Bills", 7, 8))
     agrees = Agreement(8, 12, left_out=True, by_bucket=parts)
-    told = judgement_html(Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees)))
+    told = Judgement(Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))).html()
     assert "&lt;b&gt;Notes: 1 of 4. Bills: 7 of 8." in told.partition("<details>")[2]
 
 
@@ -583,11 +580,11 @@ def test_a_bucket_that_a_favourable_verdict_hides_is_named_beside_it() -> None:
     parts = (BucketShare("<b>Notes", 2, 4), BucketShare("Bills", 4, 4))
     agrees = Agreement(6, 8, left_out=True, by_bucket=parts)
     found = Inspection(0.4, {}, (), 16, agrees, verdict=(verdict := judge(agrees)))
-    told = judgement_html(found)
+    told = Judgement(found).html()
     assert "works without the instruction. Least for &lt;b&gt;Notes: 2 of 4.</b>" in told
     assert "dnd-icon-check" not in told
     parts = (BucketShare("Notes", 3, 4), BucketShare("Bills", 4, 4))
-    told = judgement_html(replace(found, verdict=replace(verdict, same=7, by_bucket=parts)))
+    told = Judgement(replace(found, verdict=replace(verdict, same=7, by_bucket=parts))).html()
     assert "<b>It works without the instruction.</b>" in told
     assert "dnd-icon-check" in told
 
@@ -595,8 +592,8 @@ def test_a_bucket_that_a_favourable_verdict_hides_is_named_beside_it() -> None:
 def test_instructions_that_are_needed_can_be_sent() -> None:
     agrees = Agreement(2, 8, left_out=True)
     found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
-    assert "Send the instruction with your input, or teach the adapter." in judgement_html(found)
-    told = judgement_html(found, teachable=True)
+    assert "Send the instruction with your input, or teach the adapter." in Judgement(found).html()
+    told = Judgement(found, teachable=True).html()
     assert "data-presses='#dnd-teach-open'>teach the adapter</button>." in told
 
 
@@ -620,7 +617,7 @@ def test_checks_tell_whether_the_instruction_is_carried_and_doubt_with_reason(
     assert f"<b>{title}</b>" in html
     assert f"{agreement.same} of {agreement.num_prompts}" in html
     assert ("is-doubt" in html) == doubt
-    assert ("does not carry your instruction" in judgement_html(found)) == (agreement.same == 0)
+    assert ("does not carry your instruction" in Judgement(found).html()) == (agreement.same == 0)
 
 
 @pytest.mark.parametrize(
@@ -637,7 +634,7 @@ def test_where_prompts_have_labels_these_decide(
 ) -> None:
     agrees = Agreement(8, 8, left_out=True, labels=Labels(right, told, 8))
     found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
-    html, lines = judgement_html(found), checks_html("done", found)
+    html, lines = Judgement(found).html(), checks_html("done", found)
     assert f"<b>{head}</b>" in html
     assert "only you can tell" not in html
     assert f"By your labels, {right} of 8 answers are right without the instruction" in html
@@ -645,7 +642,7 @@ def test_where_prompts_have_labels_these_decide(
     assert f"<b>{line}" in lines
     assert f"dnd-icon-{mark}" in html
     assert "Carries the instruction" not in lines
-    assert ("teach it below" in html) == is_warned(found) == (mark == "warn")
+    assert ("teach it below" in html) == Judgement(found).warns == (mark == "warn")
 
 
 @pytest.mark.parametrize(
@@ -665,14 +662,14 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
 ) -> None:
     agrees = Agreement(same, 8, left_out=True, wavering=wavering)
     found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
-    html = judgement_html(found)
+    html = Judgement(found).html()
     assert f"<b>{head}</b>" in html
     assert html.count("<b>") == 1
     assert f"it answers {same} of 8 prompts that it was not fitted to" in html
     assert f"dnd-icon-{mark}" in html
     assert ("is-warn" in html) == (mark == "warn")
-    assert is_warned(found) == (mark == "warn")
-    assert ("teach it below" in html) == is_doubtful(found) == (doubt or same == 0)
+    assert Judgement(found).warns == (mark == "warn")
+    assert ("teach it below" in html) == Judgement(found).is_doubtful == (doubt or same == 0)
     lines = checks_html("done", found)
     assert ("is-doubt" in lines) == (mark == "warn")
     assert ("The model does not know" in lines) == doubt
@@ -681,7 +678,7 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
     assert ("only you can tell" in visible) == (mark in ("check", "info"))
     assert ("unsure of its answer to 5 of 8 prompts" in visible) == doubt
     with speaking("de"):
-        german = judgement_html(found)
+        german = Judgement(found).html()
         assert head not in german
         assert "Ohne die Anweisung" in german
 
@@ -706,8 +703,8 @@ def test_checks_tell_whether_other_questions_are_left_alone(
     html = checks_html("done", found)
     assert f"<b>{title}</b>" in html
     assert f">{counted} of 64<" in html
-    assert ("is-doubt" in html) == is_warned(found) == doubt
-    judged = judgement_html(replace(found, agreement=None))
+    assert ("is-doubt" in html) == Judgement(found).warns == doubt
+    judged = Judgement(replace(found, agreement=None)).html()
     assert ("changes answers that it should leave alone" in judged) == doubt
     assert ("is-warn" in judged) == doubt
 
@@ -728,7 +725,7 @@ def test_checks_tell_whether_unrelated_answers_stay_right(
     assert f"<b>{title}</b>" in html
     assert html.count(f">{counted}<") == 1
     assert "unrelated questions" not in html  # one row
-    assert ("is-doubt" in html) == is_warned(found) == doubt
+    assert ("is-doubt" in html) == Judgement(found).warns == doubt
 
 
 def test_few_prompts_earn_no_tick() -> None:
@@ -760,10 +757,10 @@ def test_an_adapter_is_called_too_strong_beside_examined_ones_or_a_plain_bound(
 ) -> None:
     found = Inspection(effect, {}, (), 16, Agreement(8, 8), None, strongest)
     assert ("unusually much" in checks_html("done", found)) == told
-    warning = judgement_html(found)
+    warning = Judgement(found).html()
     assert ("may garble answers" in warning) == told
     assert "teach it below" not in warning
-    assert not is_doubtful(found)
+    assert not Judgement(found).is_doubtful
 
 
 @pytest.mark.parametrize(("similarity", "unlike"), [(0.42, True), (0.43, False), (0.9, False)])
@@ -776,15 +773,15 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
     assert ("Far from the generator" in html) == unlike
     assert "The generator was evaluated on 80 unseen tasks, at 0.43 to 0.97." in html
     assert "Rank correlation of that and the gain: -0.22 (-0.44 to +0.05)." in html
-    warning = judgement_html(found)
+    warning = Judgement(found).html()
     assert ("are far from what" in warning) == ("teach it below" in warning) == unlike
     assert "strength" not in warning
-    assert is_doubtful(found) == is_warned(found) == unlike
+    assert Judgement(found).is_doubtful == Judgement(found).warns == unlike
     imprinted = checks_html("done", found, taught="imprinted")
     assert ("Far from the generator" in imprinted) == unlike
     assert "is-doubt" not in imprinted
-    assert not is_warned(found, taught="imprinted")
-    assert not is_doubtful(found, taught="imprinted")
+    assert not Judgement(found, taught="imprinted").warns
+    assert not Judgement(found, taught="imprinted").is_doubtful
     refined = checks_html("done", found, taught="refined")
     assert "Far from the generator" not in refined
     unexamined = checks_html("done", replace(found, familiarity=None))
@@ -793,17 +790,17 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
 
 def test_more_strength_is_not_advised_where_it_is_too_strong() -> None:
     found = Inspection(13.0, {}, (), 16, Agreement(0, 8), IDLE, 12.0)
-    warning = judgement_html(found)
+    warning = Judgement(found).html()
     assert "try a lower strength" in warning
     assert "teach it below" in warning
     assert "More strength" not in warning
     weak = replace(found, effect=0.5)
-    assert "More strength" in judgement_html(weak)
+    assert "More strength" in Judgement(weak).html()
 
 
 def test_what_speaks_twice_against_an_adapter_is_said_under_one_head() -> None:
     found = Inspection(0.001, {}, (), 16, Agreement(0, 8), IDLE)
-    warning = judgement_html(found)
+    warning = Judgement(found).html()
     assert warning.count("unlikely to help") == 1
     assert "as it was. It does not carry your instruction." in warning
 
@@ -811,7 +808,7 @@ def test_what_speaks_twice_against_an_adapter_is_said_under_one_head() -> None:
 def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
     found = Inspection(0.4, {}, (), 16)
     assert "No instruction to leave out" in checks_html("done", found)
-    assert not is_doubtful(found)
+    assert not Judgement(found).is_doubtful
 
 
 def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
@@ -819,7 +816,7 @@ def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
     html = checks_html("done", found, taught="refined")
     assert "Taught on your prompts" in html
     assert "instruction to leave out" not in html
-    assert judgement_html(found, taught="refined") == ""
+    assert Judgement(found, taught="refined").html() == ""
 
 
 def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(

@@ -12,8 +12,8 @@ from ui.state import Session
 from ui.tabs.library.events import LibraryEvents
 from ui.tabs.measure.events import MeasureEvents
 from ui.tabs.report.events import ReportEvents
-from ui.tabs.workbench.adapter.checks_view import norms_html
 from ui.tabs.workbench.adapter.events import checked, download, facts_of, undo_words
+from ui.tabs.workbench.adapter.norms_view import norms_html
 from ui.tabs.workbench.batch.view import batch_html
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.sides import choosers

@@ -14,7 +14,8 @@ from ui.markup import heading, none_yet
 from ui.panel import Panel
 from ui.state import TRAINED, Taught
 from ui.tabs.measure.view import mode_words
-from ui.tabs.workbench.adapter.checks_view import judgement_words, verdicts
+from ui.tabs.workbench.adapter.judgement_view import Judgement
+from ui.tabs.workbench.adapter.verdicts import verdicts
 from ui.tabs.workbench.take.view import where_words
 from ui.text import N_, _, count_prompts, day, drawn, score_number, size
 
@@ -145,7 +146,7 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
         [
             entry.name,
             " · ".join([_prompts(entry), *facts]),
-            *([verdict] if (verdict := found and judgement_words(found, taught=taught)) else []),
+            *([verdict] if (verdict := found and Judgement(found, taught).words()) else []),
             " · ".join([*(judged or [_("Not measured")]), *votes]),
             *(_scored(entry, file, scores) for file, scores in entry.scores.items()),
         ]

@@ -15,15 +15,12 @@ from ui.markup import brief, busy, error_notice, sentence
 from ui.progress import step_words
 from ui.shared import App, Updates, broke
 from ui.state import Made, Session
-from ui.tabs.workbench.adapter.checks_view import (
-    checks_html,
-    is_doubtful,
-    is_warned,
-    judgement_html,
-    norms_html,
-    proof_html,
-)
-from ui.tabs.workbench.adapter.view import Learnt, adapter_html, learnt
+from ui.tabs.workbench.adapter.checks_view import checks_html
+from ui.tabs.workbench.adapter.judgement_view import Judgement
+from ui.tabs.workbench.adapter.learnt import Learnt, learnt
+from ui.tabs.workbench.adapter.norms_view import norms_html
+from ui.tabs.workbench.adapter.proof_view import proof_html
+from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.sides import choosers
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
@@ -31,6 +28,7 @@ from ui.tabs.workbench.teach.view import Door
 from ui.text import N_, _
 
 if TYPE_CHECKING:
+    from dnd_engine.checks.results import Inspection
     from dnd_engine.lora.adapter import Adapter
 
 _MIN_LABELS = RefineConfig().least_prompts
@@ -287,25 +285,30 @@ def checked(made: Made) -> Updates:
             told = error_notice(made.check_failed, head)
         again = gr.Button(visible=bool(made.check_failed))
         return {"checks": state, "warning": told, "check_again": again, **proof}
+    judged = _judgement(made, made.inspection)
     updates: Updates = {
         **proof,
         "check_again": gr.Button(visible=False),
         "checks": checks_html("done", made.inspection, taught=made.taught),
-        "warning": judgement_html(
-            made.inspection,
-            taught=made.taught,
-            learnt=_learnt(made),
-            num_prompts=made.adapter.num_prompts,
-            imprintable=made.can_be_imprinted,
-            teachable=bool(made.buckets),
-            known_why=bool(made.original.not_imprinted),
-        ),
+        "warning": judged.html(),
     }
-    if made.buckets and not made.refined and is_doubtful(made.inspection, taught=made.taught):
+    if made.buckets and not made.refined and judged.is_doubtful:
         updates["teach_box"] = gr.Column(visible=True)
         if (verdict := made.inspection.verdict) is not None and verdict.outcome == "fails":
             updates |= _teacher("mine")  # the model itself does not know better
     return updates
+
+
+def _judgement(made: Made, inspection: "Inspection") -> Judgement:
+    return Judgement(
+        inspection,
+        taught=made.taught,
+        learnt=_learnt(made),
+        num_prompts=made.adapter.num_prompts,
+        imprintable=made.can_be_imprinted,
+        teachable=bool(made.buckets),
+        known_why=bool(made.original.not_imprinted),
+    )
 
 
 def _learnt(made: Made) -> Learnt | None:
@@ -400,9 +403,7 @@ def download(made: Made) -> gr.DownloadButton:
     """Offer the zip once it is written; less prominently for a doubtful adapter."""
     if not _is_written(made):
         return gr.DownloadButton(_("Preparing the zip"), value=None, interactive=False)
-    doubtful = made.inspection and is_warned(
-        made.inspection, taught=made.taught, learnt=_learnt(made)
-    )
+    doubtful = made.inspection is not None and _judgement(made, made.inspection).warns
     return gr.DownloadButton(
         _("Download anyway") if doubtful else _("Download PEFT zip"),
         value=str(made.archive),

@@ -12,6 +12,7 @@ from ui.canvas import Inbox, PromptCanvas
 from ui.fields import Number, Textbox
 from ui.markup import esc, heading, icon, prose
 from ui.panel import Panel
+from ui.tabs.workbench.adapter.verdicts import harm_words, spoken
 from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 
 # The names in `assets/examples/examples.json`, a file from which no messages are extracted.
@@ -174,21 +175,13 @@ def _measured_html(found: ExampleResult) -> str:
     """Say what to expect of an example, in the words of its later forecast and verdict."""
     verdict, skills = found.verdict, found.skills
     said = [
-        _(verdict.head.message, **verdict.head.values),
+        spoken(verdict.head),
         _("Measured: {same} of {number} prompts.", same=verdict.same, number=verdict.num_prompts),
     ]
     if found.forecast is not None:
         said.append(_("Forecast: {sure}.", sure=_(_FORECASTS[found.forecast.sure])))
     if not skills.enough:
-        said.append(
-            _(
-                "It harms other answers: {after} of {number} unrelated questions right, where the "
-                "base has {before}.",
-                after=skills.after,
-                number=skills.num_questions,
-                before=skills.before,
-            )
-        )
+        said.append(harm_words(skills))
     warns = verdict.warns or not skills.enough
     mark = icon("check" if found.works else "warn" if warns else "info")
     return f"<span class='dnd-example-found'>{mark} {' '.join(said)}</span>"

@@ -1,0 +1,263 @@
+"""The judgement above the chat: whether an adapter works, why to doubt it, and what to do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dnd_engine.checks.verdict import MOSTLY
+from ui.markup import esc, icon, presses
+from ui.state import Taught
+from ui.tabs.workbench.adapter.learnt import Learnt
+from ui.tabs.workbench.adapter.verdicts import (
+    CheckLine,
+    harm_words,
+    is_trained,
+    is_untold,
+    spoken,
+    verdicts,
+)
+from ui.text import N_, _
+
+if TYPE_CHECKING:
+    from dnd_engine.checks.results import Inspection
+    from dnd_engine.checks.verdict import AdapterVerdict, BucketShare
+
+_CURED_BY_PROMPTS = {"nothing", "carries_none", "wrong", "fails", "unlike"}
+"""Doubts that more prompts, or refining on them, may resolve."""
+_CURED_BY_STRENGTH = {"nothing", "carries_none"}
+"""Doubts that more strength may resolve."""
+_OF_THE_VERDICT = {"carries_none", "wrong", "fails"}
+"""Doubts that the verdict's own sentence covers, so that there is only one heading."""
+_WELL = 16
+"""Number of prompts that works well; with as many, no more are suggested."""
+
+_UNTOLD = N_(
+    "No prompt has both an instruction and a short input. If yours have no instruction, type it "
+    "under Advanced and press Synthesize again."
+)
+# They are stated in this order, and those of one heading together.
+_WARNINGS: Mapping[str, tuple[str, str]] = {
+    "nothing": (
+        N_("This adapter is unlikely to help."),
+        N_("It leaves the model as it was."),
+    ),
+    "carries_none": (
+        N_("This adapter is unlikely to help."),
+        N_("It does not carry your instruction."),
+    ),
+    "wrong": (
+        N_("This adapter is unlikely to help."),
+        N_("It answers most of your labelled prompts wrongly."),
+    ),
+    "fails": (
+        N_("This adapter is unlikely to help."),
+        N_("Even with your instruction, the model does not know the task."),
+    ),
+    "unlike": (
+        N_("Your prompts are far from what the generator was trained on."),
+        N_("It may not know your task; an imprint does not depend on that."),
+    ),
+    "changes_others": (
+        N_("This adapter changes answers that it should leave alone."),
+        N_(
+            "Most ordinary messages, which have nothing to do with your task, are answered in "
+            "another style; a lower strength may help."
+        ),
+    ),
+    "strongest": (
+        N_("This adapter may garble answers."),
+        N_("It changes the model unusually much; try a lower strength."),
+    ),
+    "refined_alike": (
+        N_("This adapter learnt one and the same answer for nearly all of your prompts."),
+        N_(
+            "If that answer is right, so is the adapter. If not, the model that taught it"
+            " does not know the task: go back to the previous adapter, and teach "
+            "it yourself, or from more specific prompts."
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict on an adapter, the reasons to doubt it, and what to do about them."""
+
+    inspection: "Inspection"
+    taught: Taught = ""
+    """How the adapter was changed after generation."""
+    learnt: Learnt | None = None
+    """Scores on validation prompts before and after teaching."""
+    num_prompts: int = 0
+    """Number of prompts it was made from."""
+    imprintable: bool = False
+    """Whether its instruction can still be imprinted."""
+    teachable: bool = False
+    """Whether Teach is offered in the adapter's bar."""
+    known_why: bool = False
+    """Whether the reason why nobody can tell is shown elsewhere."""
+
+    @property
+    def warns(self) -> bool:
+        """Return whether to warn before the adapter is used."""
+        judged = self.inspection.verdict if self.learnt is None else self.learnt
+        return bool(self._doubtful_lines) or (judged is not None and judged.warns)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Return whether refining or more prompts may resolve the doubts."""
+        return bool(self._doubts & _CURED_BY_PROMPTS)
+
+    def words(self) -> str:
+        """Say the verdict in plain text, for a list; what warns comes in its place."""
+        # Agreement proves nothing once it was trained for.
+        verdict = None if is_trained(self.taught) else self.inspection.verdict
+        head = "" if verdict is None else spoken(verdict.head)
+        told = _OF_THE_VERDICT if verdict is not None else ()
+        reasons = [line.title for line in self._doubtful_lines if line.name not in told]
+        if verdict is not None and verdict.warns:
+            reasons.insert(0, head.rstrip("."))
+        return _("Warning: {reasons}.", reasons="; ".join(reasons)) if reasons else head
+
+    def html(self) -> str:
+        """Draw everything as one notice, with the numbers folded away; empty if nothing is said."""
+        said = [*self._verdict(), *self._reasons(), *self._actions(), *self._harm()]
+        if not said:
+            return ""
+        mark = "warn" if self.warns else "check" if self._works else "info"
+        numbers = " ".join(self._numbers())
+        folded = f" <details><summary>{_('Why?')}</summary>{numbers}</details>" if numbers else ""
+        return (
+            f"<div class='dnd-notice dnd-verdict{' is-warn' if self.warns else ''}' "
+            f"role='{'alert' if self.warns else 'status'}'>{icon(mark)}"
+            f"<div>{' '.join(said)}{folded}</div></div>"
+        )
+
+    def _verdict(self) -> list[str]:
+        verdict = self.inspection.verdict
+        # Agreement proves nothing once it was trained for: scores on held-back prompts replace it.
+        if (learnt := self.learnt) is not None:
+            return [f"<b>{learnt.head}</b>", f"{learnt.brought} {learnt.words}."]
+        if "nothing" in self._doubts:
+            return []
+        if verdict is not None:
+            more = [spoken(one) for one in (verdict.caution, *verdict.causes) if one]
+            return [f"<b>{spoken(verdict.head)}{_weakest_words(verdict)}</b>", *more]
+        if not is_untold(self.inspection, self.taught):
+            return []
+        untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
+        # If the imprint failed, its own reason is shown with the adapter, and may differ.
+        return [untold if self.known_why else f"{untold} {_(_UNTOLD)}"]
+
+    def _reasons(self) -> list[str]:
+        """Name the doubts; those with the same heading share it."""
+        told = () if self.inspection.verdict is None else _OF_THE_VERDICT
+        reasons: dict[str, list[str]] = {}
+        for name, (head, reason) in _WARNINGS.items():
+            if name in self._doubts and name not in told:
+                reasons.setdefault(_(head), []).append(_(reason))
+        return [f"<b>{head}</b> {' '.join(words)}" for head, words in reasons.items()]
+
+    def _actions(self) -> list[str]:
+        """Suggest what to do about an adapter that may not help."""
+        verdict, doubts = self.inspection.verdict, self._doubts
+        needs_it = verdict is not None and verdict.outcome == "with_instruction"
+        # The missing imprint explains these, so neither teaching nor more prompts is advised.
+        if self.imprintable and (needs_it or "carries_none" in doubts):
+            return [_("Its instruction is not imprinted: press Imprint above.")]
+        ways = []
+        if self.is_doubtful:
+            ways.append(self._teach_or_undo())
+        # Where a warning asks for less, asking for more would contradict it.
+        if doubts & _CURED_BY_STRENGTH and not doubts & {"strongest", "changes_others"}:
+            ways.append(_("More strength may help too."))
+        if self.learnt is not None and self.learnt.warns and "refined_alike" not in doubts:
+            ways.append(_("You can undo, or correct its answers yourself under Teach."))
+        if needs_it and self.learnt is None and not self.is_doubtful:
+            teach: str = _("teach the adapter")
+            if self.teachable:
+                teach = presses(teach, "#dnd-teach-open")
+            ways.append(_("Send the instruction with your input, or {teach}.", teach=teach))
+        return ways
+
+    def _teach_or_undo(self) -> str:
+        undo = is_trained(self.taught)
+        # Whole sentences, because a translation cannot be put together from parts.
+        if self.num_prompts >= _WELL:
+            words = N_("You can undo. Your files are fine.")
+            if not undo:
+                words = N_("You can teach it below. Your files are fine.")
+        else:
+            words = N_("You can undo, or add prompts (16 or more work best). Your files are fine.")
+            if not undo:
+                words = N_(
+                    "You can teach it below, or add prompts (16 or more work best). Your files"
+                    " are fine."
+                )
+        return _(words)
+
+    def _harm(self) -> list[str]:
+        skills = self.inspection.skills
+        return [] if skills is None or skills.enough else [harm_words(skills)]
+
+    def _numbers(self) -> list[str]:
+        """Return the numbers behind the verdict."""
+        if (verdict := self.inspection.verdict) is None:
+            return []
+        # Escaped, because a reason may name a bucket.
+        why = [esc(spoken(reason)) for reason in verdict.reasons if reason not in verdict.causes]
+        if why and self.taught == "imprinted":
+            why.append(
+                _(
+                    "“The model with the instruction” is the one that answered your prompts for "
+                    "the imprint. It follows instructions better than the base in the left pane."
+                )
+            )
+        return why
+
+    @property
+    def _works(self) -> bool:
+        """Return whether it works without reservation."""
+        if self._harm():
+            return False
+        if self.learnt is not None:
+            return self.learnt.works
+        verdict = self.inspection.verdict
+        return (
+            verdict is not None
+            and verdict.outcome == "works"
+            and not verdict.works_partly
+            and _weakest(verdict) is None
+        )
+
+    @property
+    def _doubtful_lines(self) -> list[CheckLine]:
+        return [line for line in verdicts(self.inspection, taught=self.taught) if line.doubt]
+
+    @property
+    def _doubts(self) -> set[str]:
+        """Return the names of lines that deserve a warning above the chat."""
+        return {line.name for line in self._doubtful_lines} & _WARNINGS.keys()
+
+
+def _weakest(verdict: "AdapterVerdict") -> "BucketShare | None":
+    """Return the bucket of a mix that it works for least, if the verdict on all would hide that."""
+    parts = [part for part in verdict.by_bucket if part.num_prompts]
+    # Labels decide on all buckets together.
+    if verdict.outcome != "works" or verdict.by_labels or not parts:
+        return None
+    weakest = min(parts, key=lambda part: part.same / part.num_prompts)
+    return weakest if weakest.same < MOSTLY * weakest.num_prompts else None
+
+
+def _weakest_words(verdict: "AdapterVerdict") -> str:
+    weakest = _weakest(verdict)
+    if weakest is None:
+        return ""
+    words = _(
+        "Least for {bucket}: {same} of {number}.",
+        bucket=esc(weakest.bucket),
+        same=weakest.same,
+        number=weakest.num_prompts,
+    )
+    return f" {words}"

@@ -1,0 +1,102 @@
+"""What teaching brought an adapter, by the scores in its provenance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
+
+from dnd_engine.checks.verdict import MOSTLY, WORKS
+from ui.text import N_, _, number
+
+if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """Scores on validation prompts before and after teaching."""
+
+    count: int
+    before: float
+    now: float
+    by_itself: bool
+    """Whether the reference is the model's own answers, right or wrong."""
+    from_poor: bool = False
+    """Whether these answers are known to be poor."""
+
+    @property
+    def is_better(self) -> bool:
+        """Return whether teaching helped."""
+        return self.now > self.before
+
+    @property
+    def is_worse(self) -> bool:
+        """Return whether teaching did harm."""
+        return self.now < self.before
+
+    @property
+    def works(self) -> bool:
+        """Return whether it now needs no instruction, by the threshold of the verdict."""
+        return not self.from_poor and self.now >= MOSTLY
+
+    @property
+    def warns(self) -> bool:
+        """Return whether to warn before use, by the threshold of the verdict."""
+        return self.from_poor or self.is_worse or self.now < WORKS
+
+    @property
+    def head(self) -> str:
+        """Judge the adapter by what it is now, whatever teaching brought."""
+        if self.from_poor:
+            return _("It does not work: the model that taught it does not know the task.")
+        if self.works:
+            return _("It works without the instruction.")
+        # In degrees rather than counts: the score may be that of longer texts.
+        if self.now >= WORKS:
+            return _("It works in part without the instruction.")
+        return _("It works poorly without the instruction.")
+
+    @property
+    def brought(self) -> str:
+        """Say whether teaching helped."""
+        if self.is_better:
+            return _("Teaching helped.")
+        if not self.is_worse:
+            return _("Teaching did not raise the score.")
+        return _("Teaching made it worse.")
+
+    @property
+    def words(self) -> str:
+        """Describe both scores."""
+        # The last state is kept, even if an earlier one did better on these few prompts.
+        words = N_(
+            "{count} held-back prompts: {before:.0f} % right before, {now:.0f} % after the last "
+            "step"
+        )
+        if self.by_itself:
+            words = N_(
+                "{count} held-back prompts: {before:.0f} % answered as its teacher does before, "
+                "{now:.0f} % after the last step"
+            )
+        return _(
+            words,
+            before=100 * self.before,
+            now=100 * self.now,
+            count=number(self.count),
+        )
+
+
+def learnt(adapter: "Adapter") -> Learnt | None:
+    """Return the scores of teaching; None if it was not taught, or a file has invalid numbers."""
+    # The provenance may be from a stranger's file, so nothing in it is taken on trust.
+    taught = adapter.provenance.get("trained") or adapter.provenance.get("refined")
+    if not isinstance(taught, Mapping):
+        return None
+    count, before, now = (taught.get(k) for k in ("num_held_back", "score_before", "score"))
+    if not (isinstance(count, int) and 0 < count < 1000 and _is_share(before) and _is_share(now)):
+        return None
+    by_itself = "trained" not in adapter.provenance and not taught.get("labels")
+    return Learnt(count, before, now, by_itself)
+
+
+def _is_share(value: object) -> TypeGuard[float]:
+    return isinstance(value, float) and 0 <= value <= 1  # JSON files may contain NaN and infinity
