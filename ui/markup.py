@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Iterable
 
 from dnd_engine.prompts.words import cut, one_line
 from ui.text import _
@@ -53,7 +54,17 @@ def presses(words: str, selector: str) -> str:
 
 def heading(title: str, *more: str) -> str:
     """Draw a heading with details; all arguments are HTML."""
-    return f"<h2 class='dnd-heading'>{title}</h2><p class='dnd-sub'>{' '.join(more)}</p>"
+    return f"<h2 class='dnd-heading'>{title}</h2>{quiet(' '.join(more))}"
+
+
+def tab_heading(title: str, more: str) -> str:
+    """Draw the heading of a whole tab; both arguments are HTML."""
+    return f"<header class='dnd-report-head'><h2>{title}</h2>{more}</header>"
+
+
+def quiet(words: str) -> str:
+    """Draw a paragraph that explains, less prominent than what it is about; `words` are HTML."""
+    return f"<p class='dnd-sub'>{words}</p>"
 
 
 def facts(words: str) -> str:
@@ -80,6 +91,43 @@ def panel(name: str, title: str, body: str, aside: str = "") -> str:
         f"<section class='dnd-panel dnd-{name}'><div class='dnd-row'>"
         f"<h3 class='dnd-heading'>{title}</h3>{small}</div>{body}</section>"
     )
+
+
+def section(title: str, body: str, name: str = "") -> str:
+    """Draw a panel with nothing beside its heading; see `panel`."""
+    kind = f" dnd-{name}" if name else ""
+    return f"<section class='dnd-panel{kind}'><h3 class='dnd-heading'>{title}</h3>{body}</section>"
+
+
+def evidence(title: str, body: str) -> str:
+    """Draw a part of a panel; both arguments are HTML."""
+    return f"<div class='dnd-evidence'><h3>{title}</h3>{body}</div>"
+
+
+def table(head: Iterable[str], *bodies: str) -> str:
+    """Draw a table of one or more groups of rows; all arguments are HTML.
+
+    Args:
+        head: Heads of the columns; empty for one without.
+        bodies: Rows of each group.
+    """
+    cells = "".join(f"<th scope='col'>{words}</th>" if words else "<td></td>" for words in head)
+    groups = "".join(f"<tbody>{rows}</tbody>" for rows in bodies)
+    return f"<table><thead><tr>{cells}</tr></thead>{groups}</table>"
+
+
+def scrolling(title: str, drawn: str, name: str = "") -> str:
+    """Draw a table that may be wider than a phone.
+
+    Args:
+        title: What it is called, as text.
+        drawn: The table, as HTML.
+        name: Its further CSS class, without `dnd-`.
+    """
+    kind = f" dnd-{name}" if name else ""
+    # A scrolling area must be reachable by keyboard.
+    focus = f"tabindex='0' role='region' aria-label='{esc(title)}'"
+    return f"<div class='dnd-table{kind}' {focus}>{drawn}</div>"
 
 
 def none_yet(words: str) -> str:

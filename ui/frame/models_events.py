@@ -8,7 +8,7 @@ import gradio as gr
 from dnd_engine.errors import DndError
 from ui.frame.events import PageEvents
 from ui.frame.models_view import OTHER, choice_words, load_words, told_html
-from ui.markup import faults
+from ui.markup import faults, quiet
 from ui.shared import App, Updates, locked_words
 from ui.state import Session
 from ui.text import _
@@ -50,7 +50,7 @@ class ModelsEvents:
         choice = self._chosen(key, typed)
         if choice is None:
             words = _("Imprint makes adapters for any supported base. Name one.")
-            told = {"models_told": f"<p class='dnd-sub'>{words}</p>"}
+            told = {"models_told": quiet(words)}
             return {**shown, **told, "models_load": gr.Button(load_words(None), interactive=False)}
         return {**shown, **self._describe(choice)}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from ui.fields import Textbox
-from ui.markup import esc
+from ui.markup import esc, heading, quiet
 from ui.panel import Panel
 from ui.text import _, drawn
 from ui.text.numbers import size
@@ -45,10 +45,7 @@ class ModelsPanel(Panel):
 
 def _head_html() -> str:
     more = _("Loading others ends what is running. Adapters work only with their own base.")
-    return (
-        f"<div class='dnd-row'><h2 class='dnd-heading'>{_('Models')}</h2>"
-        f"<p class='dnd-sub'>{more}</p></div>"
-    )
+    return f"<div class='dnd-row'>{heading(_('Models'), more)}</div>"
 
 
 def choice_words(choice: "Choice", choices: "Sequence[Choice]") -> str:
@@ -89,7 +86,4 @@ def told_html(choice: "Choice", found: "Availability") -> str:
     else:
         here = _("Nothing to download.")
     sizes = f"{', '.join(held)}. " if held else ""
-    return (
-        f"<p class='dnd-sub'>{parts}</p>"
-        f"<p class='dnd-sub'><code>{esc(choice.base)}</code>: {sizes}{here}</p>"
-    )
+    return quiet(parts) + quiet(f"<code>{esc(choice.base)}</code>: {sizes}{here}")

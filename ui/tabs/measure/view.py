@@ -16,7 +16,20 @@ from dnd_engine.prompts.files import labelled_suffixes
 from dnd_engine.prompts.words import cut
 from dnd_engine.wording import LINES, NOT_TOLD, inputs_label, row_label
 from ui.fields import Slider
-from ui.markup import TIMES, esc, facts, icon, label_html, none_yet, panel, prose
+from ui.markup import (
+    TIMES,
+    esc,
+    facts,
+    icon,
+    label_html,
+    none_yet,
+    panel,
+    prose,
+    quiet,
+    scrolling,
+    tab_heading,
+    table,
+)
 from ui.panel import Panel
 from ui.stages import stages_view
 from ui.text import N_, _, clock_words, drawn, number, score_number
@@ -216,10 +229,7 @@ def _about_html() -> str:
         "Some rows are answered by the base, by a few-shot prompt, by what all adapters share and "
         "by the adapter on the Workbench, and scored. The others can be learnt by a LoRA, as usual."
     )
-    return (
-        f"<header class='dnd-report-head'><h2>{_('What is it worth on your own rows?')}</h2>"
-        f"<p class='dnd-sub'>{more}</p></header>"
-    )
+    return tab_heading(_("What is it worth on your own rows?"), quiet(more))
 
 
 def _training_html() -> str:
@@ -227,10 +237,8 @@ def _training_html() -> str:
         "It uses the labels that the adapter does without. It is scored after 5, 10, 20, "
         "40 steps and so on, so you see how long training takes to get as far."
     )
-    return (
-        f"<h3 class='dnd-heading'>{_('Train a real LoRA on the other rows')}</h3>"
-        f"<p class='dnd-sub'>{more}</p>"
-    )
+    title = _("Train a real LoRA on the other rows")
+    return f"<h3 class='dnd-heading'>{title}</h3>{quiet(more)}"
 
 
 def of_html(made: "Made") -> str:
@@ -298,9 +306,9 @@ def measured_html(found: "Found", now: "Made | None") -> str:
     )
     named = f"{title} <code>{esc(measured.adapter_sha256[:8])}</code>"
     told = f"<div aria-live='polite'>{_verdicts_html(found)}</div>"
-    table = _table_html(measured, modes)
+    body = f"{other}{told}{_table_html(measured, modes)}"
     race = f"<div class='dnd-race-modes'>{curves}</div>{axis}"
-    scores = panel("measured", named, f"{other}{told}{table}", "; ".join(about))
+    scores = panel("measured", named, body, "; ".join(about))
     return scores + panel("race", _("Score over the time it takes to get there"), race)
 
 
@@ -404,22 +412,17 @@ def _table_html(measured: "Measurement", modes: Sequence["Mode"]) -> str:
     """Draw the table of rows, trained ones at their last point, with right-aligned numbers."""
     options = bool(measured.sides.options)
     columns = [c for c in _MEASURE_HEAD if c != "choice" or options]
-    head = "".join(f"<th scope='col'>{_(_MEASURE_HEAD[c])}</th>" for c in columns)
     bodies = []
     for mode in modes:
         # The dict keeps the last of several.
         rows = {row.row: row for row in measured.rows if row.mode == mode}
         lines = "".join(_row_html(measured, row, columns) for row in rows.values())
         bodies.append(
-            f"<tbody><tr><th class='dnd-mode' scope='rowgroup' colspan='{len(columns)}'>"
-            f"{mode_words(measured.sides.sent(mode))}</th></tr>{lines}</tbody>"
+            f"<tr><th class='dnd-mode' scope='rowgroup' colspan='{len(columns)}'>"
+            f"{mode_words(measured.sides.sent(mode))}</th></tr>{lines}"
         )
-    title = esc(_("What is it worth on your own rows?"))
-    # It may be wider than a phone, and a scrolling area must be reachable by keyboard.
-    return (
-        f"<div class='dnd-table' role='region' tabindex='0' aria-label='{title}'>"
-        f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table></div>"
-    )
+    head = [_(_MEASURE_HEAD[column]) for column in columns]
+    return scrolling(_("What is it worth on your own rows?"), table(head, *bodies))
 
 
 def _row_html(measured: "Measurement", row: "RowResult", columns: Sequence[str]) -> str:

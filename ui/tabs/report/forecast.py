@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dnd_engine.checks.verdict import Sure, sure_of
 from dnd_engine.config import AGREEMENT_BANDS, Degree
 from dnd_engine.generator.report import ForecastGauge, Prediction, Report, VerdictGauge
-from ui.markup import why
+from ui.markup import quiet, section, why
 from ui.text import N_, _, ngettext, score_number
 
 _PARTLY, _CARRIES = (low for low, _high in AGREEMENT_BANDS[1:])
@@ -49,11 +49,8 @@ def forecast_html(report: Report) -> str:
         reasons.append(_correlation(_("Agreement with the instructed model, and gain"), after))
     if not lines:
         return ""
-    told = "".join(f"<p class='dnd-sub'>{line}</p>" for line in lines)
-    return (
-        f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('Can you tell beforehand?')}</h3>"
-        f"{told}{why(' '.join(reasons))}</section>"
-    )
+    told = "".join(map(quiet, lines))
+    return section(_("Can you tell beforehand?"), f"{told}{why(' '.join(reasons))}")
 
 
 _TURNED_OUT: Mapping[Sure, str] = {

@@ -3,7 +3,7 @@
 from dnd_engine.generator.report import Report
 from dnd_engine.scoring.scores import made_row
 from dnd_engine.wording import percent, row_label
-from ui.markup import esc
+from ui.markup import esc, section
 from ui.text import _
 
 
@@ -21,10 +21,7 @@ def side_effects_html(report: Report) -> str:
     )
     if not lines:
         return ""
-    return (
-        f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('What else does it change?')}</h3>"
-        f"<dl class='dnd-doors'>{lines}</dl></section>"
-    )
+    return section(_("What else does it change?"), f"<dl class='dnd-doors'>{lines}</dl>")
 
 
 def _told(report: Report, row: str) -> str:

@@ -3,6 +3,7 @@
 from dnd_engine.evaluation.pictures import refine_chart
 from dnd_engine.generator.report import EqualScore, RefineCurve, RefinePoint, Report, TeachStart
 from dnd_engine.wording import WAYS
+from ui.markup import quiet, section
 from ui.text import N_, _, clock_words, score_number
 
 
@@ -29,10 +30,8 @@ def teaching_html(report: Report) -> str:
         _("I do"): _mine(report.refine, report.equal_score),
     }
     listed = "".join(f"<dt>{who}</dt><dd>{what}</dd>" for who, what in doors.items())
-    return (
-        f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('What teaching brings')}</h3>"
-        f"<p class='dnd-sub'>{more}</p>{chart.html()}<dl class='dnd-doors'>{listed}</dl></section>"
-    )
+    body = f"{quiet(more)}{chart.html()}<dl class='dnd-doors'>{listed}</dl>"
+    return section(_("What teaching brings"), body)
 
 
 def _itself(found: RefineCurve) -> str:

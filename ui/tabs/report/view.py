@@ -29,7 +29,18 @@ from dnd_engine.wording import (
     row_label,
     section_label,
 )
-from ui.markup import esc, icon, none_yet, panel, prose
+from ui.markup import (
+    esc,
+    facts,
+    icon,
+    label_html,
+    none_yet,
+    panel,
+    prose,
+    quiet,
+    tab_heading,
+    table,
+)
 from ui.panel import Panel
 from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
@@ -171,13 +182,13 @@ def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> tu
 def _head_html(group: Group, rows: Sequence[ReportRow], sha256: str, first: str) -> str:
     made = made_row({r.row for r in rows})
     mine = [r for r in rows if r.row == made] or rows
-    facts = [f"{_('Generator')} <code>{esc(sha256[:6])}</code>"]
+    counts = [f"{_('Generator')} <code>{esc(sha256[:6])}</code>"]
     if mine:
         tasks, items = max(r.n_tasks for r in mine), max(r.n_items for r in mine)
-        facts.append(ngettext("{number} task", "{number} tasks", tasks))
-        facts.append(ngettext("{number} item", "{number} items", items))
+        counts.append(ngettext("{number} task", "{number} tasks", tasks))
+        counts.append(ngettext("{number} item", "{number} items", items))
         draws = max(r.draws for r in mine)
-        facts.append(
+        counts.append(
             ngettext("{number} set of prompts per task", "{number} sets of prompts per task", draws)
         )
     title = _(_TITLES.get(group.split, group.label()))
@@ -185,10 +196,8 @@ def _head_html(group: Group, rows: Sequence[ReportRow], sha256: str, first: str)
         title = f"{title} {group.label()}"
     about = _("This report is about the generator; the Workbench checks your own prompts.")
     opening = f"<p class='dnd-lead'>{esc(first)}</p>" if first else ""
-    return (
-        f"<header class='dnd-report-head'><h2>{esc(title)}</h2>{opening}"
-        f"<p class='dnd-sub'>{', '.join(facts)}. {about}</p></header>"
-    )
+    below = quiet(f"{', '.join(counts)}. {about}")
+    return tab_heading(esc(title), f"{opening}{below}")
 
 
 def _verdicts_html(verdicts: Sequence[Verdict], made: str) -> str:
@@ -202,8 +211,8 @@ def _verdicts_html(verdicts: Sequence[Verdict], made: str) -> str:
         mark = icon(_MARKS[verdict.good])
         # Where the page is about more than the generator's own adapter, each card says its row.
         row = f"<span lang='{language().code}'>{esc(_(row_label(verdict.row)))}</span>"
-        about = f"<p class='dnd-facts'>{row}</p>" if made != "generator" else ""
-        numbers = f"<p class='dnd-sub'>{esc(rest)}</p>"
+        about = facts(row) if made != "generator" else ""
+        numbers = quiet(esc(rest))
         if " nats " in rest:  # a unit that most people would have to look up
             why = f"<summary lang='{language().code}'>{_('Why?')}</summary>"
             numbers = f"<details class='dnd-fold'>{why}{numbers}</details>"
@@ -215,7 +224,7 @@ def _verdicts_html(verdicts: Sequence[Verdict], made: str) -> str:
     if not cards:
         return ""
     modes = _("Bare: only the input is sent. Full: the instruction is sent too.")
-    return f"<p class='dnd-facts'>{modes}</p><div class='dnd-verdict-cards'>{''.join(cards)}</div>"
+    return f"{facts(modes)}<div class='dnd-verdict-cards'>{''.join(cards)}</div>"
 
 
 def _plot_html(
@@ -235,10 +244,7 @@ def _plot_html(
     has_ceiling = any(r.row == "oracle_lora" for r in rows)
     title = _("Baselines, controls and a ceiling") if has_ceiling else _("Baselines and controls")
     gap = _("Gap from base to own LoRA closed, on tasks that have one")
-    body = (
-        f"<div class='dnd-forest-modes'>{columns}</div>"
-        f"<p class='dnd-facts'>{_(_METRIC_NOTES[metric])}</p>"
-    )
+    body = f"<div class='dnd-forest-modes'>{columns}</div>{facts(_(_METRIC_NOTES[metric]))}"
     return panel("forest", title, body, f"{gap}: {closed}" if closed else "")
 
 
@@ -265,8 +271,8 @@ def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, scale: Scal
     summary = f"{title}: {'; '.join(row.told for row in drawn)}"
     chart = row_chart(drawn, scale, summary).html() if drawn else ""
     return (
-        f"<div class='dnd-forest-mode'><p><b>{title}</b> <span class='dnd-facts'>{note}</span>"
-        f"</p>{chart or none_yet(_('Not measured for these tasks.'))}</div>"
+        f"<div class='dnd-forest-mode'><p><b>{title}</b> {label_html(note)}</p>"
+        f"{chart or none_yet(_('Not measured for these tasks.'))}</div>"
     )
 
 
@@ -305,11 +311,9 @@ def _failures_html(report: Report) -> str:
         if left_out
         else _("No wrong answer was recorded.")
     )
-    body = f"<p class='dnd-sub'>{prose(nothing)}</p>"
+    body = quiet(prose(nothing))
     if lines:
-        head = (_("Asked for"), _("Wanted"), _("Got"))
-        cells = "".join(f"<th scope='col'>{word}</th>" for word in head)
-        body = f"<table><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table>"
+        body = table((_("Asked for"), _("Wanted"), _("Got")), lines)
     return panel("failures", _("Where it goes wrong"), body, note)
 
 
@@ -318,14 +322,14 @@ def _foot_html(report: Report) -> str:
         "Operation gain: nats per token that the right prompts save over others; one nat makes "
         "each token 2.7 times as likely"
     )
-    facts = [
+    told = [
         f"{saved}, {esc(_mode(mode))}: <b>{score_number(gain.mean, signed=True)}</b> "
         + _("({low} to {high})", low=score_number(gain.low), high=score_number(gain.high))
         for mode, gain in report.operation_gain.items()
     ]
     same, different = report.cosine.same_task, report.cosine.different_task
     if same is not None and different is not None:
-        facts.append(
+        told.append(
             _(
                 "Cosine of weight changes: same task <b>{same}</b>, different tasks "
                 "<b>{different}</b>",
@@ -334,11 +338,10 @@ def _foot_html(report: Report) -> str:
                 different=short_number(different),
             )
         )
-    lines = "".join(f"<p class='dnd-facts'>{fact}</p>" for fact in facts)
+    told.append(f"{_('Made by')} <code>{esc(report.command)}</code>")
     return (
         f"<details class='dnd-panel dnd-report-foot'><summary>{_('How it was measured')}</summary>"
-        f"{lines}<p class='dnd-facts'>{_('Made by')} <code>{esc(report.command)}</code></p>"
-        "</details>"
+        f"{''.join(map(facts, told))}</details>"
     )
 
 

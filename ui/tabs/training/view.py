@@ -17,7 +17,19 @@ from dnd_engine.training.collection_files import Run
 from dnd_engine.training.pictures import curve_chart, training_charts
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import Collecting, Training, Watched
-from ui.markup import RING, esc, icon, panel, prose
+from ui.markup import (
+    RING,
+    esc,
+    facts,
+    icon,
+    panel,
+    prose,
+    quiet,
+    scrolling,
+    section,
+    tab_heading,
+    table,
+)
 from ui.panel import Panel
 from ui.text import N_, _, day, duration, number, short_number
 
@@ -163,30 +175,22 @@ def all_numbers_html(seen: Training | Collecting) -> str:
     """Draw the table of all numbers, by their names in the files."""
     rows = _log_rows(seen) if isinstance(seen, Training) else _run_rows(seen.runs)
     if not rows:
-        return f"<p class='dnd-sub'>{_('Nothing was measured yet.')}</p>"
+        return quiet(_("Nothing was measured yet."))
     names = list(dict.fromkeys(name for row in rows for name in row))
-    head = "".join(f"<th scope='col'>{esc(name)}</th>" for name in names)
     body = "".join(
         f"<tr>{''.join(f'<td>{_cell(row.get(name))}</td>' for name in names)}</tr>" for row in rows
     )
-    title = esc(_("All numbers"))
-    return (
-        f"<div class='dnd-table' tabindex='0' role='region' aria-label='{title}'>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return scrolling(_("All numbers"), table(map(esc, names), body))
 
 
 def _head_html(seen: Watched) -> str:
     basics = [
         f"{esc(name)} <b>{esc(seen.recipe[name])}</b>" for name in _BASICS if name in seen.recipe
     ]
-    facts = [_(_WATCH_KINDS[seen.kind]), *basics]
+    told = [_(_WATCH_KINDS[seen.kind]), *basics]
     if seen.kind != "collection" and not seen.recipe:
-        facts.append(_("there is no recipe.json in its folder, so its settings are not known"))
-    return (
-        f"<header class='dnd-report-head'><h2>{esc(seen.name)}</h2>"
-        f"<p class='dnd-sub'>{' · '.join(facts)}</p></header>"
-    )
+        told.append(_("there is no recipe.json in its folder, so its settings are not known"))
+    return tab_heading(esc(seen.name), quiet(" · ".join(told)))
 
 
 def _state_html(seen: Training | Collecting) -> str:
@@ -196,21 +200,21 @@ def _state_html(seen: Training | Collecting) -> str:
         ago=duration(seen.idle_seconds),
         day=day(datetime.fromtimestamp(seen.moved, UTC).astimezone()),
     )
-    facts = {"done": _of_all(seen)}
+    shown = {"done": _of_all(seen)}
     if seen.seconds_left is not None:
         left = duration(seen.seconds_left)
-        facts["left"] = _("about {duration}", duration=left)
+        shown["left"] = _("about {duration}", duration=left)
     if isinstance(seen, Training):
         if seen.stopped_early:
             early = _("It stopped early: validations brought nothing better.")
             words = f"{words} {early}"
         if seen.seconds_per_step is not None:
-            facts["pace"] = f"{number(seen.seconds_per_step, '.2g')} s"
+            shown["pace"] = f"{number(seen.seconds_per_step, '.2g')} s"
         if seen.tokens_per_second is not None:
-            facts["tokens"] = number(seen.tokens_per_second, ",.0f")
+            shown["tokens"] = number(seen.tokens_per_second, ",.0f")
     names = {key: _(name) for key, name in _WATCH_FACTS.items()}
     names["done"] = _("LoRAs") if isinstance(seen, Collecting) else _("Steps")
-    shown = "".join(f"<div><dt>{names[k]}</dt><dd>{v}</dd></div>" for k, v in facts.items())
+    lines = "".join(f"<div><dt>{names[k]}</dt><dd>{v}</dd></div>" for k, v in shown.items())
     mark = {
         "starting": icon("dot"),
         "running": RING,
@@ -223,7 +227,7 @@ def _state_html(seen: Training | Collecting) -> str:
         bar = f"<progress max='1' value='{share:.4f}' aria-label='{esc(names['done'])}'></progress>"
     return (
         f"<section class='dnd-panel dnd-run is-{seen.state}'><p class='dnd-run-state'>{mark}"
-        f"<b>{_(title)}</b> <span>{words}</span></p>{bar}<dl>{shown}</dl></section>"
+        f"<b>{_(title)}</b> <span>{words}</span></p>{bar}<dl>{lines}</dl></section>"
     )
 
 
@@ -269,7 +273,7 @@ def _plots_html(seen: Training) -> str:
             if known
             else _("No validation yet.")
         )
-    note = f"<p class='dnd-facts'>{' '.join(notes)}</p>" if notes else ""
+    note = facts(" ".join(notes)) if notes else ""
     return f"<div class='dnd-plots'>{plots}</div>{note}"
 
 
@@ -295,12 +299,7 @@ def _numbers_html(seen: Training) -> str:
     if not lines:
         return ""
     columns = (_("What, and how it looks in a healthy run"), _("Now"), _("Step"))
-    head = "".join(f"<th scope='col'>{word}</th>" for word in columns)
-    return (
-        "<section class='dnd-panel dnd-numbers'>"
-        f"<h3 class='dnd-heading'>{_('Current values')}</h3>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></section>"
-    )
+    return section(_("Current values"), table(columns, "".join(lines)), "numbers")
 
 
 def _log_rows(seen: Training) -> list[dict[str, Any]]:
@@ -338,14 +337,12 @@ def _loras_html(seen: Collecting) -> str:
     chart = row_chart(rows, Scale.nice(0, top, short_number), f"{title}. {told}")
     more = ""
     if len(seen.runs) > len(rows):
-        words = _("{number} more under All numbers.", number=len(seen.runs) - len(rows))
-        more = f"<p class='dnd-facts'>{words}</p>"
+        more = facts(_("{number} more under All numbers.", number=len(seen.runs) - len(rows)))
     healthy = _(
         "Ring: the base. Disc: with the LoRA of the task, after its last step. A disc that stays "
         "at its ring has learned nothing: too few steps, or labels that cannot be learned."
     )
-    body = f"<p class='dnd-sub'>{healthy}</p>{chart.html()}{more}"
-    return panel("loras", title, body, unit)
+    return panel("loras", title, f"{quiet(healthy)}{chart.html()}{more}", unit)
 
 
 def _lora_row(run: Run) -> Row:
@@ -363,10 +360,7 @@ def _left_out(seen: Collecting) -> str:
         f"<li><b>{esc(slug)}</b> <span lang='en'>{prose(why)}</span></li>"
         for slug, why in seen.left_out.items()
     )
-    return (
-        f"<section class='dnd-panel'><h3 class='dnd-heading'>{_('Left out')}</h3>"
-        f"<ul class='dnd-faults'>{lines}</ul></section>"
-    )
+    return section(_("Left out"), f"<ul class='dnd-faults'>{lines}</ul>")
 
 
 def _run_rows(runs: Iterable[Run]) -> list[dict[str, Any]]:

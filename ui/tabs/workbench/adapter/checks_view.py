@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.checks.registry import CHECKS
-from ui.markup import RING, error_notice, esc, icon, why
+from ui.markup import RING, error_notice, esc, evidence, facts, icon, label_html, quiet, why
 from ui.panel import Panel
 from ui.state import Taught
 from ui.tabs.workbench.adapter.proof_view import proof_html
@@ -44,29 +44,28 @@ def checks_html(
             "No adapter yet. Here you will see whether it changes the model, whether it carries "
             "your instruction, and where the weights changed."
         )
-        body = f"<p class='dnd-sub'>{none}</p>"
+        body = quiet(none)
     elif state == "waiting":
-        soon = _("Measured as soon as the instruction is imprinted. You can chat meanwhile.")
-        body = f"<p class='dnd-sub'>{soon}</p>"
+        body = quiet(_("Measured as soon as the instruction is imprinted. You can chat meanwhile."))
     elif state == "running":
         now = _("Measuring on your prompts. You can chat meanwhile.")
-        body = f"<p class='dnd-sub'>{RING} {now}</p>"
+        body = quiet(f"{RING} {now}")
     elif state == "failed":
         body = error_notice(message, _("Could not be measured."))
     elif inspection is not None:
         on = _("on {prompts} of yours", prompts=count_prompts(inspection.num_prompts))
-        head = f"<span class='dnd-facts'>{on if inspection.num_prompts else ''}</span>"
+        head = label_html(on if inspection.num_prompts else "")
         if inspection.effect is None:
             unknown = _(
                 "It came without its prompts, and it was not measured before. Chat to see"
                 " what it does."
             )
-            body = f"<p class='dnd-sub'>{unknown}</p>"
+            body = quiet(unknown)
         body += _verdicts_html(inspection, taught)
         expected = _expectation(inspection)
-        expected = f"<p class='dnd-facts'>{expected}</p>" if expected else ""
-        evidence = f"{expected}{_effect_html(inspection.effect)}{_nearest_html(inspection)}"
-        body += why(evidence)
+        expected = facts(expected) if expected else ""
+        found = f"{expected}{_effect_html(inspection.effect)}{_nearest_html(inspection)}"
+        body += why(found)
     return (
         f"<section class='dnd-panel dnd-checks' aria-live='polite'><div class='dnd-row'>"
         f"<h2 class='dnd-heading'>{_('Checks')}</h2>{head}</div>{body}</section>"
@@ -90,7 +89,7 @@ def _verdicts_html(inspection: "Inspection", taught: Taught) -> str:
 def _expectation(inspection: "Inspection") -> str:
     """Describe how similar adapters did in the generator's evaluation on unseen tasks."""
     if (precedent := inspection.precedent) is not None:
-        return _spoken(precedent.sentence)
+        return spoken(precedent.sentence)
     found = inspection.outlook
     if found is None:
         return ""
@@ -128,17 +127,16 @@ def _effect_html(effect: float | None) -> str:
         for tick in (0.001, 0.01, 0.1, 1, 10, 100)
     )
     more = _("KL from base to adapted, nats on the next token of your own prompts.")
-    return (
-        f"<div class='dnd-evidence'><h3>{_('Effect on the model')}</h3>"
-        f"<p class='dnd-facts'>{more}</p>"
+    scale = (
         f"<div class='dnd-scale' role='img' "
         f"aria-label='{esc(_('Effect {effect:.3g} nats', effect=effect))}'>"
         f"<i class='dnd-noise' style='width:{place(NO_EFFECT):.1f}%'></i>"
         f"<i class='dnd-here' style='left:{place(effect):.1f}%'></i></div>"
         f"<div class='dnd-ticks' aria-hidden='true'>{ticks}</div>"
         f"<div class='dnd-ends' aria-hidden='true'><span>{_('no effect')}</span>"
-        f"<span>{_('strong')}</span></div></div>"
+        f"<span>{_('strong')}</span></div>"
     )
+    return evidence(_("Effect on the model"), f"{facts(more)}{scale}")
 
 
 def _nearest_html(inspection: "Inspection") -> str:
@@ -167,8 +165,6 @@ def _nearest_html(inspection: "Inspection") -> str:
                 low=near.low,
                 high=near.high,
             )
-        told = f"<p class='dnd-facts'>{told}</p>"
-    return (
-        f"<div class='dnd-evidence'><h3>{_('Nearest training tasks, cosine')}</h3>"
-        f"<ul class='dnd-nearest'>{rows}</ul>{told}</div>"
-    )
+        told = facts(told)
+    nearest = f"<ul class='dnd-nearest'>{rows}</ul>{told}"
+    return evidence(_("Nearest training tasks, cosine"), nearest)

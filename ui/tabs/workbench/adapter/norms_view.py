@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ui.markup import esc
+from ui.markup import esc, facts, scrolling, table
 from ui.text import _, number
 
 # The style sheet has a colour for each, `.h0` to `.h4`.
@@ -31,13 +31,13 @@ def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
         "</span>"
         for layer in range(num_layers)
     )
-    head = "".join(f"<th scope='col'>{layer}</th>" for layer in range(num_layers))
-    table = "".join(
+    rows = "".join(
         f"<tr><th scope='row'>{esc(name)}</th>"
         + "".join(f"<td>{number(100 * value, '.2f')}</td>" for value in layers)
         + "</tr>"
         for name, layers in norms.items()
     )
+    numbers = table(("", *map(str, range(num_layers))), rows)
     ends = [number(100 * end, ".2g") for end in (low, high)]
     title = _("Where the weights changed")
     told = _(
@@ -52,13 +52,11 @@ def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
     ramp = "".join(f"<i class='h{level}'></i>" for level in range(_RAMP_STEPS))
     return (
         f"<details class='dnd-panel dnd-norms'><summary>{title}</summary>"
-        f"<p class='dnd-facts'>{more}</p>"
+        f"{facts(more)}"
         f"<div class='dnd-heat' style='--layers:{num_layers}' role='img' "
         f"aria-label='{esc(told)}'>{heat}{axis}</div>"
         f"<p class='dnd-ramp'><span>{_('layer')}</span><span class='dnd-ramp-scale'>"
         f"{ends[0]} % {ramp} {ends[1]} %</span></p>"
         f"<details><summary>{_('All numbers, in per cent')}</summary>"
-        f"<div class='dnd-table' tabindex='0' role='region' aria-label='{esc(title)}'>"
-        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{table}</tbody></table></div>"
-        "</details></details>"
+        f"{scrolling(title, numbers)}</details></details>"
     )

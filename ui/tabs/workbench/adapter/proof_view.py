@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dnd_engine.wording import CONTROLS
-from ui.markup import RING, error_notice, esc, icon, why
+from ui.markup import RING, error_notice, esc, facts, icon, quiet, why
 from ui.text import N_, _, count_prompts, number
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def proof_html(
         )
         if done:
             more = _("This needs two prompts that have an instruction and an input.")
-        body = f"<p class='dnd-sub'>{more}</p>"
+        body = quiet(more)
     else:
         body = _controls_html(proof)
     return f"<h2 class='dnd-heading'>{_('Does it read your prompts?')}</h2>{body}"
@@ -104,5 +104,5 @@ def _controls_html(proof: "Conditioning") -> str:
     )
     return (
         f"<p class='dnd-told'>{icon('info' if doubts else 'check')}<span>{told}</span></p>"
-        f"<ul class='dnd-controls'>{rows}</ul>" + why(f"<p class='dnd-facts'>{measure}</p>")
+        f"<ul class='dnd-controls'>{rows}</ul>" + why(facts(measure))
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from ui.fields import Slider
-from ui.markup import esc, icon, prose
+from ui.markup import esc, facts, icon, prose
 from ui.panel import Panel
 from ui.tabs.workbench.adapter.learnt import learnt
 from ui.text import N_, _, count_files, count_prompts, ngettext, number, size
@@ -82,7 +82,7 @@ def adapter_html(
     prompts = count_prompts(adapter.num_prompts)
     if num_files:
         prompts = _("{prompts} from {files}", prompts=prompts, files=count_files(num_files))
-    facts = [
+    told = [
         prompts if adapter.num_prompts else _("prompts unknown"),
         *([took] if (took := _took(adapter)) else []),
         *([] if (found := learnt(adapter)) is None else [found.words]),
@@ -122,7 +122,7 @@ def adapter_html(
         f"<div class='dnd-adapter'>{fingerprint(thumbprint)}<div>"
         f"<h2 class='dnd-heading'>{esc(adapter.name)} "
         f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
-        f"<p class='dnd-facts'>{' · '.join(facts)}</p>{lines}"
+        f"{facts(' · '.join(told))}{lines}"
         f"<details class='dnd-fold'><summary>{_('Details')}</summary>"
         f"{' · '.join(size_facts)}</details></div></div>"
     )

@@ -11,7 +11,7 @@ from dnd_engine.limits import FIXED
 from dnd_engine.prompts.words import cut
 from dnd_engine.tables import cell
 from ui.fields import Textbox
-from ui.markup import error_notice, esc, unfenced
+from ui.markup import error_notice, esc, scrolling, table, unfenced
 from ui.panel import Panel
 from ui.state import Batch, Made
 from ui.text import _, drawn, number
@@ -73,19 +73,14 @@ def batch_html(batch: Batch | None) -> str:
         return error_notice(batch.error)
     left, right = _names(batch)
     heads = [_("Input"), left, *([right] if batch.compares else [])]
-    cells = "".join(f"<th scope='col'>{esc(head)}</th>" for head in heads)
     rows = "".join(
         f"<tr><th scope='row'>{esc(given)}</th>"
         + "".join(f"<td>{_answer_html(reply)}</td>" for reply in replies)
         + "</tr>"
         for given, replies in zip(batch.inputs, batch.replies, strict=True)
     )
-    return (
-        f"<p class='dnd-sub' role='status'>{_told(batch)}</p>"
-        f"<div class='dnd-table dnd-answers' tabindex='0' role='region' "
-        f"aria-label='{esc(_('Answers'))}'><table><thead><tr>{cells}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    answers = scrolling(_("Answers"), table(map(esc, heads), rows), "answers")
+    return f"<p class='dnd-sub' role='status'>{_told(batch)}</p>{answers}"
 
 
 def write_batch(batch: Batch, path: Path) -> Path:

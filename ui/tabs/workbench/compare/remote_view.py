@@ -3,7 +3,7 @@
 import gradio as gr
 
 from ui.fields import Textbox
-from ui.markup import esc, notice
+from ui.markup import esc, notice, quiet
 from ui.panel import Panel
 from ui.state import RemoteSide
 from ui.text import _, drawn
@@ -65,7 +65,7 @@ def _about_html() -> str:
         "Any OpenAI-compatible server answers: vLLM, SGLang, Ollama, a provider. Your questions go "
         "to it. The key stays in memory and ends with this visit."
     )
-    return f"<p class='dnd-sub'>{words}</p>"
+    return quiet(words)
 
 
 def remote_words(sides: "tuple[RemoteSide, RemoteSide]") -> str:

@@ -11,7 +11,7 @@ from dnd_engine.files import asset_path
 from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
 from ui.fields import Number, Slider, Textbox
-from ui.markup import code_blocks, error_notice, esc, icon, label_html, unfenced
+from ui.markup import code_blocks, error_notice, esc, heading, icon, label_html, unfenced
 from ui.panel import Panel
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
@@ -321,10 +321,7 @@ def head_html(
             "You can chat with the base model now. The adapted answer appears beside it after "
             "Synthesize."
         )
-    return (
-        f"<div class='dnd-row'><h2 class='dnd-heading'>{_('Compare')}</h2>"
-        f"<p class='dnd-sub'>{more}</p></div>"
-    )
+    return f"<div class='dnd-row'>{heading(_('Compare'), more)}</div>"
 
 
 def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:

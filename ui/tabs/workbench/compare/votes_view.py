@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from scipy.stats import binomtest
 
-from ui.markup import esc
+from ui.markup import esc, evidence, quiet
 from ui.state import Turn, Vote
 from ui.tabs.workbench.compare.view import label_words
 from ui.text import N_, _
@@ -48,8 +48,7 @@ def votes_html(turns: Sequence[Turn]) -> str:
     )
     return (
         f"<section class='dnd-panel dnd-tally' aria-live='polite'><div class='dnd-row'>"
-        f"<h2 class='dnd-heading'>{_('Votes')}</h2></div>"
-        f"<p class='dnd-sub'>{more}</p>{body}</section>"
+        f"<h2 class='dnd-heading'>{_('Votes')}</h2></div>{quiet(more)}{body}</section>"
     )
 
 
@@ -73,8 +72,5 @@ def _pair_html(left: str, right: str, votes: Sequence[Vote]) -> str:
         )
         if low <= 0.5 <= high:
             told += f" {_('Too few votes to tell.')}"
-    return (
-        f"<div class='dnd-evidence'><h3><code>{esc(right)}</code> {_('against')} "
-        f"<code>{esc(left)}</code></h3><ul class='dnd-counts'>{cells}</ul>"
-        f"<p class='dnd-sub'>{told}</p></div>"
-    )
+    title = f"<code>{esc(right)}</code> {_('against')} <code>{esc(left)}</code>"
+    return evidence(title, f"<ul class='dnd-counts'>{cells}</ul>{quiet(told)}")

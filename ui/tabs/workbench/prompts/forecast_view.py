@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ui.markup import esc, icon, presses, why
+from ui.markup import esc, icon, presses, section, why
 from ui.text import N_, _, ngettext, number
 
 if TYPE_CHECKING:
@@ -50,10 +50,8 @@ def forecast_html(
             f"<span>{expected}</span></div>"
         )
         reasons.append(f"<p>{f'{name}: ' if of else ''}{_why(forecast, gauge)}</p>")
-    return (
-        f"<section class='dnd-panel dnd-forecast'><h3 class='dnd-heading'>{_('Forecast')}</h3>"
-        f"<ul>{''.join(lines)}</ul>{why(''.join(reasons))}</section>"
-    )
+    body = f"<ul>{''.join(lines)}</ul>{why(''.join(reasons))}"
+    return section(_("Forecast"), body, "forecast")
 
 
 def _lacking(bucket: "Bucket") -> str:

@@ -10,7 +10,7 @@ from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.examples import ExampleBucket, load_examples, measured_together
 from ui.canvas import Inbox, PromptCanvas
 from ui.fields import Number, Textbox
-from ui.markup import esc, heading, icon, prose
+from ui.markup import esc, heading, icon, label_html, prose, quiet
 from ui.panel import Panel
 from ui.tabs.workbench.adapter.verdicts import harm_words, spoken
 from ui.text import N_, _, count_files, count_prompts, drawn, script_words
@@ -145,7 +145,7 @@ def _show_html(example: ExampleBucket) -> str:
         prompts=count_prompts(example.num_prompts),
         question=f"<q>{esc(example.question)}</q>",
     )
-    return f"<p class='dnd-sub'>{words}</p>"
+    return quiet(words)
 
 
 def _hero_html() -> str:
@@ -161,9 +161,9 @@ def _hero_html() -> str:
 def example_html(example: ExampleBucket) -> str:
     """Describe an example, and say how it turned out."""
     title, about = map(_, _EXAMPLE_WORDS[example.id])
-    facts = f"{count_files(len(example.files))}, {count_prompts(example.num_prompts)}"
+    size = f"{count_files(len(example.files))}, {count_prompts(example.num_prompts)}"
     found = _measured_html(measured_result(example.measured))
-    return f"<b>{title}</b><span class='dnd-facts'>{facts}</span><span>{about}</span>{found}"
+    return f"<b>{title}</b>{label_html(size)}<span>{about}</span>{found}"
 
 
 def _together_html(found: ExampleResult) -> str:

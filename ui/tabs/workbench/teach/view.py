@@ -7,7 +7,7 @@ import gradio as gr
 
 from dnd_engine.limits import FIXED
 from ui.fields import Textbox
-from ui.markup import esc, facts, heading
+from ui.markup import esc, facts, heading, quiet
 from ui.panel import Panel
 from ui.text import N_, _, drawn
 
@@ -166,12 +166,11 @@ class TeachPanel(Panel):
 
 def _does(teacher: Door | Literal["local"]) -> None:
     """Describe a teacher."""
-    gr.HTML(drawn(lambda: f"<p class='dnd-sub'>{esc(_(_DOES[teacher]))}</p>"), padding=False)
+    gr.HTML(drawn(lambda: quiet(esc(_(_DOES[teacher])))), padding=False)
 
 
 def _correct_html() -> str:
-    words = _("Correct what is wrong. An answer that you empty is left out.")
-    return f"<p class='dnd-sub'>{esc(words)}</p>"
+    return quiet(esc(_("Correct what is wrong. An answer that you empty is left out.")))
 
 
 def _offer_html(stop_keeps: bool) -> str:
