@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+import gradio as gr
 from gradio.blocks import Block
 
 
@@ -19,6 +20,11 @@ class Panel:
 
     PREFIX: ClassVar[str] = ""
     """Comes before the names of its slots."""
+
+
+def button(words: str, elem_id: str, **look: Any) -> gr.Button:
+    """Lay out a button that is as wide as its words, unless `look` says otherwise."""
+    return gr.Button(words, elem_id=elem_id, **{"size": "md", "min_width": 0, **look})
 
 
 def slots_of(*panels: Panel) -> dict[str, Block]:

@@ -11,7 +11,7 @@ from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.measure.kept import Scores
 from ui.fields import Textbox
 from ui.markup import heading, none_yet
-from ui.panel import Panel
+from ui.panel import Panel, button
 from ui.state import TRAINED, Taught
 from ui.tabs.measure.view import mode_words
 from ui.tabs.workbench.adapter.judgement_view import Judgement
@@ -69,34 +69,20 @@ class LibraryPanel(Panel):
                 [], label=_("Adapters kept"), visible=False, elem_id="dnd-kept", show_label=False
             )
             with gr.Row(visible=False, elem_id="dnd-library-actions") as self.actions:
-                self.load = gr.Button(
-                    _("Load into the workbench"),
-                    variant="primary",
-                    size="md",
-                    min_width=0,
-                    elem_id="dnd-kept-load",
-                )
+                self.load = button(_("Load into the workbench"), "dnd-kept-load", variant="primary")
                 self.name = Textbox(
                     label=_("Name"),
                     max_lines=1,
                     max_length=FIXED.max_name_chars,
                     elem_id="dnd-kept-name",
                 )
-                self.rename = gr.Button(
-                    _("Rename"), size="md", min_width=0, elem_id="dnd-kept-rename"
-                )
-                self.duplicate = gr.Button(
-                    _("Duplicate"), size="md", min_width=0, elem_id="dnd-kept-copy"
-                )
+                self.rename = button(_("Rename"), "dnd-kept-rename")
+                self.duplicate = button(_("Duplicate"), "dnd-kept-copy")
                 self.recipe = gr.DownloadButton(
                     _("Recipe, JSON"), size="md", elem_id="dnd-kept-recipe"
                 )
-                self.delete = gr.Button(
-                    _("Delete"), size="md", min_width=0, elem_id="dnd-kept-delete"
-                )
-            self.undo = gr.Button(
-                "", visible=False, size="md", min_width=0, elem_id="dnd-kept-undo"
-            )
+                self.delete = button(_("Delete"), "dnd-kept-delete")
+            self.undo = button("", "dnd-kept-undo", visible=False)
 
 
 def library_head_html(*, ends: bool) -> str:

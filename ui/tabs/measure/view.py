@@ -30,7 +30,7 @@ from ui.markup import (
     tab_heading,
     table,
 )
-from ui.panel import Panel
+from ui.panel import Panel, button
 from ui.stages import stages_view
 from ui.text import N_, _, clock_words, drawn, number, score_number
 
@@ -145,17 +145,10 @@ class MeasurePanel(Panel):
                     ),
                     elem_id="dnd-measure-seen",
                 )
-                self.start = gr.Button(
-                    _("Measure"),
-                    variant="primary",
-                    size="md",
-                    min_width=0,
-                    interactive=False,
-                    elem_id="dnd-measure-start",
+                self.start = button(
+                    _("Measure"), "dnd-measure-start", variant="primary", interactive=False
                 )
-                self.stop = gr.Button(
-                    _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-measure-stop"
-                )
+                self.stop = button(_("Stop"), "dnd-measure-stop", visible=False)
             with gr.Column(elem_id="dnd-measure-train", min_width=0):
                 gr.HTML(drawn(_training_html), padding=False, min_width=0)
                 self.steps = Slider(
@@ -178,25 +171,12 @@ class MeasurePanel(Panel):
                 self.train_of = gr.HTML(
                     drawn(train_of_html, None), padding=False, elem_id="dnd-train-of"
                 )
-                self.train = gr.Button(
-                    _("Train"),
-                    size="md",
-                    min_width=0,
-                    interactive=False,
-                    elem_id="dnd-train-start",
-                )
-                self.train_stop = gr.Button(
-                    _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-train-stop"
-                )
+                self.train = button(_("Train"), "dnd-train-start", interactive=False)
+                self.train_stop = button(_("Stop"), "dnd-train-stop", visible=False)
         self.stages = stages_view("dnd-measure-stages")
         with gr.Row(visible=False, elem_id="dnd-measure-take") as self.take_row:
             gr.HTML(drawn(label_html, _("Trained here:")), padding=False, min_width=0)
-            self.take = {
-                row: gr.Button(
-                    _(_TRAIN_TAKE[row]), size="md", min_width=0, elem_id=f"dnd-take-{row}"
-                )
-                for row in TRAINED
-            }
+            self.take = {row: button(_(_TRAIN_TAKE[row]), f"dnd-take-{row}") for row in TRAINED}
         self.take_told = gr.HTML("", padding=False, elem_id="dnd-measure-take-told")
         self.found = gr.HTML("", padding=False, elem_id="dnd-measured")
         # A component of its own, because `found` is drawn again at each step, which would fold it.

@@ -7,7 +7,7 @@ import gradio as gr
 
 from dnd_engine.checks.registry import CHECKS
 from ui.markup import RING, error_notice, esc, evidence, facts, icon, label_html, quiet, why
-from ui.panel import Panel
+from ui.panel import Panel, button
 from ui.state import Taught
 from ui.tabs.workbench.adapter.proof_view import proof_html
 from ui.tabs.workbench.adapter.verdicts import NO_EFFECT, spoken, verdicts
@@ -27,7 +27,7 @@ class ChecksPanel(Panel):
             elem_id="dnd-proof", elem_classes="dnd-panel", visible=False, min_width=0
         ) as self.proof_box:
             self.proof = gr.HTML(drawn(proof_html, None), padding=False, min_width=0)
-            self.prove = gr.Button(_("Find out"), size="md", min_width=0, elem_id="dnd-prove")
+            self.prove = button(_("Find out"), "dnd-prove")
 
 
 def checks_html(

@@ -8,7 +8,7 @@ import gradio as gr
 
 from ui.fields import Slider
 from ui.markup import esc, facts, icon, prose
-from ui.panel import Panel
+from ui.panel import Panel, button
 from ui.tabs.workbench.adapter.learnt import learnt
 from ui.text import N_, _, count_files, count_prompts, ngettext, number, size
 
@@ -46,29 +46,15 @@ class AdapterBar(Panel):
                     elem_id="dnd-download",
                 )
                 # Opens the panel of `workbench.take`.
-                self.take_open = gr.Button(
-                    _("Keep or export"), size="md", min_width=0, elem_id="dnd-take-open"
-                )
+                self.take_open = button(_("Keep or export"), "dnd-take-open")
                 # Imprints an adapter whose imprint was stopped, undone or switched off.
-                self.imprint_now = gr.Button(
-                    _("Imprint"), size="md", min_width=0, visible=False, elem_id="dnd-imprint-now"
-                )
+                self.imprint_now = button(_("Imprint"), "dnd-imprint-now", visible=False)
                 # Opens the panel of `workbench.teach`.
-                self.teach_open = gr.Button(
-                    _("Teach"), size="md", min_width=0, elem_id="dnd-teach-open"
-                )
-                self.undo = gr.Button(
-                    _("Undo teaching"), size="md", min_width=0, visible=False, elem_id="dnd-undo"
-                )
+                self.teach_open = button(_("Teach"), "dnd-teach-open")
+                self.undo = button(_("Undo teaching"), "dnd-undo", visible=False)
         self.warning = gr.HTML("", elem_id="dnd-warning", padding=False)
         # Shown below a warning that the checks could not be finished.
-        self.check_again = gr.Button(
-            _("Run the checks again"),
-            size="md",
-            min_width=0,
-            visible=False,
-            elem_id="dnd-check-again",
-        )
+        self.check_again = button(_("Run the checks again"), "dnd-check-again", visible=False)
 
 
 def adapter_html(

@@ -4,7 +4,7 @@ import gradio as gr
 
 from ui.fields import Textbox
 from ui.markup import esc, notice, quiet
-from ui.panel import Panel
+from ui.panel import Panel, button
 from ui.state import RemoteSide
 from ui.text import _, drawn
 
@@ -55,9 +55,7 @@ class RemotePanel(Panel):
 
 
 def _button(words: str, name: str, *, visible: bool = True) -> gr.Button:
-    return gr.Button(
-        words, size="md", scale=0, min_width=230, visible=visible, elem_id=f"dnd-remote-{name}"
-    )
+    return button(words, f"dnd-remote-{name}", scale=0, min_width=230, visible=visible)
 
 
 def _about_html() -> str:

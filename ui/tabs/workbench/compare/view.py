@@ -12,7 +12,7 @@ from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
 from ui.fields import Number, Slider, Textbox
 from ui.markup import code_blocks, error_notice, esc, heading, icon, label_html, unfenced
-from ui.panel import Panel
+from ui.panel import Panel, button
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.sent import is_told, sent
@@ -89,8 +89,7 @@ class ComparePanel(Panel):
             with gr.Row(elem_id="dnd-votes", visible=False) as self.vote_row:
                 # One button per entry of `_VOTES`.
                 self.vote = {
-                    name: gr.Button(_(words), size="md", min_width=0, elem_id=f"dnd-vote-{name}")
-                    for name, words in _VOTES.items()
+                    name: button(_(words), f"dnd-vote-{name}") for name, words in _VOTES.items()
                 }
             # Shown while the last question is in the box for editing, with a way to cancel.
             with gr.Row(elem_id="dnd-editing", visible=False) as self.edit_row:
@@ -125,33 +124,14 @@ class ComparePanel(Panel):
                     min_width=0,
                     elem_id="dnd-box",
                 )
-                self.send = gr.Button(
-                    _("Send"),
-                    variant="primary",
-                    size="md",
-                    scale=0,
-                    min_width=72,
-                    elem_id="dnd-send",
+                self.send = button(_("Send"), "dnd-send", variant="primary", scale=0, min_width=72)
+                self.stop_chat = button(
+                    _("Stop"), "dnd-stop-chat", scale=0, min_width=72, visible=False
                 )
-                self.stop_chat = gr.Button(
-                    _("Stop"),
-                    size="md",
-                    scale=0,
-                    min_width=72,
-                    visible=False,
-                    elem_id="dnd-stop-chat",
+                self.again = button(
+                    _("Ask again"), "dnd-again", scale=0, min_width=72, visible=False
                 )
-                self.again = gr.Button(
-                    _("Ask again"),
-                    size="md",
-                    scale=0,
-                    min_width=72,
-                    visible=False,
-                    elem_id="dnd-again",
-                )
-                self.clear = gr.Button(
-                    _("Clear"), size="md", scale=0, min_width=72, elem_id="dnd-clear-chat"
-                )
+                self.clear = button(_("Clear"), "dnd-clear-chat", scale=0, min_width=72)
             with gr.Row(elem_id="dnd-suggestions", visible=False) as self.suggestions_row:
                 gr.HTML(drawn(label_html, _("Try:")), min_width=0)
                 self.suggestion = tuple(

@@ -6,7 +6,7 @@ from dnd_engine.export.registry import EXPORTS
 from dnd_engine.limits import FIXED
 from ui.fields import Textbox
 from ui.markup import heading
-from ui.panel import Panel
+from ui.panel import Panel, button
 from ui.text import _, drawn
 
 HUB = "hub"
@@ -50,9 +50,7 @@ class TakePanel(Panel):
                     info=_("Off, only names, counts and hashes of the files are kept."),
                     elem_id="dnd-keep-texts",
                 )
-                self.keep = gr.Button(
-                    _("Keep this adapter"), size="md", min_width=0, elem_id="dnd-keep-now"
-                )
+                self.keep = button(_("Keep this adapter"), "dnd-keep-now")
                 self.keep_told = gr.HTML("", padding=False, elem_id="dnd-keep-told")
             with gr.Column(elem_id="dnd-take-export", min_width=0):
                 more = [_("For other tools, at the strength that is set now.")]
@@ -87,9 +85,7 @@ class TakePanel(Panel):
                         html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
                         elem_id="dnd-hub-token",
                     )
-                self.export = gr.Button(
-                    export_do(formats[0][1]), size="md", min_width=0, elem_id="dnd-export"
-                )
+                self.export = button(export_do(formats[0][1]), "dnd-export")
                 self.export_told = gr.HTML("", padding=False, elem_id="dnd-export-told")
                 self.export_file = gr.DownloadButton(
                     _("Download the file"),
@@ -107,9 +103,7 @@ class TakePanel(Panel):
                     buttons=["copy"],
                     elem_id="dnd-export-usage",
                 )
-            self.take_close = gr.Button(
-                _("Close"), size="md", min_width=0, elem_id="dnd-take-close"
-            )
+            self.take_close = button(_("Close"), "dnd-take-close")
 
 
 def export_do(target: str) -> str:

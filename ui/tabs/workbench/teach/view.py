@@ -8,7 +8,7 @@ import gradio as gr
 from dnd_engine.limits import FIXED
 from ui.fields import Textbox
 from ui.markup import esc, facts, heading, quiet
-from ui.panel import Panel
+from ui.panel import Panel, button
 from ui.text import N_, _, drawn
 
 NUM_ROWS = 16
@@ -109,9 +109,7 @@ class TeachPanel(Panel):
                         visible=False,
                         elem_id="dnd-teach-labels",
                     )
-                    self.propose = gr.Button(
-                        _("Propose answers"), size="md", min_width=0, elem_id="dnd-teach-propose"
-                    )
+                    self.propose = button(_("Propose answers"), "dnd-teach-propose")
                     with gr.Column(
                         visible=False, min_width=0, elem_id="dnd-teach-rows"
                     ) as self.rows:
@@ -119,15 +117,9 @@ class TeachPanel(Panel):
                         self.answers = tuple(_row(number) for number in range(NUM_ROWS))
                 self.told = gr.HTML("", padding=False, elem_id="dnd-teach-told")
             with gr.Row(elem_classes="dnd-buttons"):
-                self.start = gr.Button(
-                    _("Start"), variant="primary", size="md", min_width=0, elem_id="dnd-teach-start"
-                )
-                self.stop = gr.Button(
-                    _("Stop"), size="md", min_width=0, visible=False, elem_id="dnd-teach-stop"
-                )
-                self.later = gr.Button(
-                    _("Not now"), size="md", min_width=0, elem_id="dnd-teach-later"
-                )
+                self.start = button(_("Start"), "dnd-teach-start", variant="primary")
+                self.stop = button(_("Stop"), "dnd-teach-stop", visible=False)
+                self.later = button(_("Not now"), "dnd-teach-later")
 
     def _lay_out_server(self, teachers: Sequence[str]) -> None:
         """Lay out the fields of a server; the allowed one is preselected."""
