@@ -4,7 +4,7 @@ They call the engine as handlers do, in the same lane of the queue. An adapter m
 unguessable id. A Gradio session cannot hold it: over MCP, all visitors share the session of
 Gradio's own client, which calls the app for them and keeps no state between calls. So the id alone
 gives access to the adapter, until the session ends, if there is one, or the id was unused for an
-hour.
+hour (see `ui.api_shelf`).
 """
 
 import functools
@@ -12,13 +12,10 @@ import inspect
 import json
 import reprlib
 import secrets
-import threading
-import time
-from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import gradio as gr
 from gradio.data_classes import FileData
@@ -40,15 +37,12 @@ from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
 from dnd_engine.prompts.buckets import Bucket, check_buckets, memory_faults
 from dnd_engine.prompts.files import PromptFile, from_texts, read_prompt_file
 from dnd_engine.prompts.words import display_name
+from ui.api_shelf import Kept, Shelf, memory_bytes
 from ui.engine_calls import LANES, EngineCalls
 from ui.faults import public_words
 from ui.gradio_private import caller_left
 from ui.state import SessionFiles
 from ui.traffic import sender_of
-
-if TYPE_CHECKING:
-    from dnd_engine.checks.results import Inspection
-    from dnd_engine.lora.adapter import Adapter
 
 
 def _as_file(value: Any) -> Any:
@@ -81,115 +75,6 @@ class BucketSpec(TypedDict, total=False):
     files: Annotated[list[Annotated[FileData, BeforeValidator(_as_file)]], _FIRST_FAULT]
     prompts: Annotated[list[str], _FIRST_FAULT]
     instruction: str
-
-
-@dataclass(slots=True)
-class _Kept:
-    """An adapter made through the API, with its results."""
-
-    adapter: "Adapter"
-    buckets: tuple[Bucket, ...]
-    inspection: "Inspection"
-    archive: Path
-    session: str
-    """Gradio session that made it; empty for calls without a session of their own."""
-    visitor: str
-    """Address of the visitor who made it."""
-    key: str
-    used: float = field(default_factory=time.monotonic)
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of its weights and prompts."""
-        return self.adapter.num_bytes + _memory_bytes(self.buckets)
-
-
-class _Shelf:
-    """Adapters by id, limited in number and age.
-
-    Args:
-        limits: Limits on number and age.
-        forget: Called with the id of each dropped adapter.
-    """
-
-    def __init__(self, limits: ServerLimits, forget: Callable[[str], None]) -> None:
-        self._limits = limits
-        self._forget = forget
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
-
-    def add(self, kept: _Kept) -> None:
-        """Add an adapter, dropping others if there are too many."""
-        with self._lock:
-            self._drop_unused()
-            self._kept[kept.key] = kept
-            if kept.session:
-                mine = [one.key for one in self._kept.values() if one.session == kept.session]
-                self._drop(mine[: -self._limits.adapters_per_session])
-            while len(self._kept) > self._limits.adapters:
-                self._drop_one_of_most(lambda one: 1)
-            # The new one stays: its id is about to be returned.
-            while len(self._kept) > 1 and self._num_bytes > self._limits.adapters_bytes:
-                self._drop_one_of_most(lambda one: one.num_bytes)
-
-    @property
-    def _num_bytes(self) -> int:
-        return sum(one.num_bytes for one in self._kept.values())
-
-    def _drop_one_of_most(self, weigh: Callable[[_Kept], int]) -> None:
-        """Drop the longest unused adapter of the address that has the most, except the newest.
-
-        So nobody displaces other people's adapters. A client may start a session with each call,
-        but has one address.
-        """
-        *others, _newest = all_kept = [*self._kept.values()]
-        held: Counter[tuple[str, ...]] = Counter()
-        for one in all_kept:
-            held[(one.visitor,)] += weigh(one)
-            held[one.visitor, one.session] += weigh(one)
-        most = max(others, key=lambda o: (held[(o.visitor,)], held[o.visitor, o.session]))
-        self._drop([most.key])
-
-    def get(self, key: str) -> _Kept:
-        """Return an adapter and mark it as used.
-
-        Raises:
-            AdapterError: If there is no adapter with that id.
-        """
-        with self._lock:
-            self._drop_unused()
-            kept = self._kept.get(key)
-            if kept is None:
-                raise AdapterError(
-                    f"Adapter id {key[:40]!r}: expected one that `make_adapter` gave, got one that "
-                    f"is not known. Ids are forgotten when their session ends, after "
-                    f"{self._limits.adapter_seconds // 60} minutes unused, or when newer ones need "
-                    "the room. Make the adapter again."
-                )
-            kept.used = time.monotonic()
-            # The dict is in order of use, so the first one of several goes first.
-            self._kept.move_to_end(key)
-            return kept
-
-    def of(self, session: str) -> list[_Kept]:
-        """Return the adapters of a session, the last used one at the end."""
-        with self._lock:
-            self._drop_unused()
-            return [kept for kept in self._kept.values() if session and kept.session == session]
-
-    def end(self, session: str) -> None:
-        """Drop the adapters of a session."""
-        with self._lock:
-            self._drop([k.key for k in self._kept.values() if session and k.session == session])
-
-    def _drop_unused(self) -> None:
-        since = time.monotonic() - self._limits.adapter_seconds
-        self._drop([kept.key for kept in self._kept.values() if kept.used < since])
-
-    def _drop(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            if self._kept.pop(key, None) is not None:
-                self._forget(key)
 
 
 def _endpoint(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -269,7 +154,7 @@ class Endpoints:
         self._limits = limits
         self._files = files
         self._cache = cache
-        self._shelf = _Shelf(self._server, files.remove)
+        self._shelf = Shelf(self._server, files.remove)
 
     @_endpoint
     def make_adapter(
@@ -330,7 +215,7 @@ class Endpoints:
         # In a folder by id and not by session, so that it is removed with the adapter.
         archive = self._calls.save(adapter, self._files.archive(adapter, key))
         who = sender_of(request)
-        kept = _Kept(adapter, counting, found, archive, _session(request), who, key)
+        kept = Kept(adapter, counting, found, archive, _session(request), who, key)
         self._shelf.add(kept)
         notes = [
             f"{file.name}: {note}"
@@ -339,7 +224,7 @@ class Endpoints:
             for note in (file.doubt, *file.notes)
             if note
         ]
-        return {**_facts(kept), "notes": notes}
+        return {**kept.facts(), "notes": notes}
 
     @_endpoint
     def chat(
@@ -417,7 +302,7 @@ class Endpoints:
             steps = self._calls.prove(original, kept.buckets, engine.new_memory())
             _, proof = self._calls.last(steps, caller_left())
         return {
-            **_facts(kept),
+            **kept.facts(),
             "relative_norms": kept.inspection.relative_norms,
             "nearest_tasks": [asdict(task) for task in kept.inspection.nearest_tasks],
             "provenance": dict(kept.adapter.provenance),
@@ -447,8 +332,8 @@ class Endpoints:
             )
         if adapter_ids is not None:
             # Bounded, because a caller may repeat one id any number of times.
-            return [_facts(self._shelf.get(key)) for key in adapter_ids[: self._server.adapters]]
-        return [_facts(kept) for kept in self._shelf.of(session)]
+            return [self._shelf.get(key).facts() for key in adapter_ids[: self._server.adapters]]
+        return [kept.facts() for kept in self._shelf.of(session)]
 
     @_endpoint
     def download(self, request: gr.Request, adapter_id: str) -> FileData:
@@ -489,7 +374,7 @@ class Endpoints:
             name = spec.get("name", f"Bucket {number}")
             for upload in spec.get("files", ()):
                 # Before the next one: together they could take gigabytes.
-                num_bytes = _memory_bytes(buckets) + sum(file.memory_bytes for file in files)
+                num_bytes = memory_bytes(buckets) + sum(file.memory_bytes for file in files)
                 if too_much := memory_faults(num_bytes, self._limits):
                     raise BucketError(too_much[0])
                 try:
@@ -521,30 +406,6 @@ class Endpoints:
                 "(`gradio_client.handle_file` does), or send its texts as `prompts`."
             )
         return read_prompt_file(path, name=name, limits=self._limits)
-
-
-def _memory_bytes(buckets: Sequence[Bucket]) -> int:
-    return sum(file.memory_bytes for bucket in buckets for file in bucket.files)
-
-
-def _facts(kept: _Kept) -> dict[str, Any]:
-    adapter = kept.adapter
-    return {
-        "adapter_id": kept.key,
-        "name": adapter.name,
-        "sha256": adapter.sha256,
-        "buckets": {bucket.name: bucket.weight for bucket in kept.buckets},
-        "strength": adapter.strength,
-        "num_prompts": adapter.num_prompts,
-        "r": adapter.r,
-        "num_parameters": adapter.num_parameters,
-        "num_bytes": adapter.num_bytes,
-        "imprinted": adapter.is_imprinted,
-        "not_imprinted": adapter.not_imprinted,
-        "seconds": dict(adapter.seconds),
-        "kept_energy": adapter.kept_energy,
-        "checks": dict(adapter.checks),
-    }
 
 
 def add_endpoints(demo: gr.Blocks, endpoints: Endpoints) -> None:

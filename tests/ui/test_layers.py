@@ -68,14 +68,14 @@ def test_only_the_calls_of_the_engine_know_threads_and_gpu_marks(name: str) -> N
         return
     known = {"threading", "concurrent.futures", "queue", "ui.engine_thread", "spaces"}
     known |= {"ui.spaces.gpu", "ui.spaces.borrows_gpu"}
-    if name in ("ui.api", "ui.line", "ui.visits"):
+    if name in ("ui.api_shelf", "ui.line", "ui.visits"):
         known -= {"threading"}  # what requests share has a lock
     if name == "ui.spaces":
         known -= {"spaces"}  # it makes the mark
     assert not imported(MODULES[name]) & known
 
 
-@pytest.mark.parametrize("name", [*EVENTS, "ui.handlers", "ui.api"])
+@pytest.mark.parametrize("name", [*EVENTS, "ui.handlers", "ui.api", "ui.api_shelf"])
 def test_handlers_are_composed_and_inherit_nothing(name: str) -> None:
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.ClassDef):
