@@ -15,12 +15,12 @@ from ui.frame.models_view import ModelsPanel
 from ui.frame.view import Frame
 from ui.frame.visit_view import VisitPanel
 from ui.frame.wiring import wire_language, wire_loading, wire_models, wire_visit
-from ui.gradio_private import calm_queue, delete_uploads_alone, receive_uploads_whole
 from ui.handlers import Handlers
 from ui.language import SpokenBlocks
 from ui.owner import Owner
 from ui.page import Page
 from ui.panel import slots_of
+from ui.server.gradio_private import calm_queue, delete_uploads_alone, receive_uploads_whole
 from ui.shared import App
 from ui.state import Session, SessionFiles
 from ui.tabs.library.view import LibraryPanel

@@ -71,9 +71,9 @@ def launch_options(
     from starlette.middleware import Middleware
 
     from ui.first_script import FirstScript
-    from ui.gate import gated
-    from ui.gradio_private import launch_settings
     from ui.language import LanguageChoice
+    from ui.server.gate import gated
+    from ui.server.gradio_private import launch_settings
     from ui.theme import make_theme, variables
 
     return {

@@ -29,10 +29,10 @@ from tests.test_docs import ROOT
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.until import until
 from ui import serve
-from ui.bodies import BodyMemory, HeldBytes
 from ui.build import build_ui
 from ui.engine_calls import LANES
-from ui.gradio_private import Calls, Page, Pages
+from ui.server.bodies import BodyMemory, HeldBytes
+from ui.server.gradio_private import Calls, Page, Pages
 from ui.state import Answer, Session, SessionFiles, Turn
 from ui.visits import Visits
 
@@ -199,7 +199,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Calls]:
         made.append(Calls(*arguments))
         return made[-1]
 
-    monkeypatch.setattr("ui.gate.Calls", make)
+    monkeypatch.setattr("ui.server.gate.Calls", make)
     return made
 
 

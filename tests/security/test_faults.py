@@ -39,9 +39,9 @@ from tests.ui.orders import make
 from ui.canvas import Arrangement, CanvasBucket, CanvasCard
 from ui.engine_calls import EngineCalls
 from ui.faults import GuardedBlocks, fault_words, public_words
-from ui.gate import Gate
 from ui.handlers import Handlers
 from ui.owner import Owner
+from ui.server.gate import Gate
 from ui.shared import App
 from ui.state import Session, SessionFiles
 

@@ -23,10 +23,10 @@ from tests.security.conftest import SMALL
 from tests.serving import free_port, serving
 from tests.ui.fake_engine import handle_of
 from tests.until import until
-from ui.bodies import MIN_CHARGED, ChargedFiles
 from ui.owner import Owner
 from ui.serve import asked_limits, asked_login
-from ui.traffic import SlidingSum, visitor_of
+from ui.server.bodies import MIN_CHARGED, ChargedFiles
+from ui.server.visitors import SlidingSum, visitor_of
 
 EVIL = "https://evil.example"
 UPLOAD = "/gradio_api/upload"
@@ -125,7 +125,7 @@ def test_names_that_clients_choose_are_short(client: httpx.Client) -> None:
 def test_the_progress_of_an_upload_is_forgotten(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ui.gate._FORGET_SECONDS", 0.05)
+    monkeypatch.setattr("ui.server.gate._FORGET_SECONDS", 0.05)
     client.post(UPLOAD, params={"upload_id": "mine"}, files=file_of(10))
     client.get(f"{UPLOAD}_progress", params={"upload_id": "nobodys"})
     until(lambda: not {"mine", "nobodys"} & {*progress._statuses, *progress._signals})
@@ -392,7 +392,7 @@ def test_a_body_of_brackets_is_refused_before_it_is_read(client: httpx.Client) -
     for part, most in ((b"[],", 60_000), (b"0,", 90_000)):
         with pytest.MonkeyPatch.context() as patch:
             few = replace(FIXED, max_json_brackets=50_000, max_json_commas=80_000)
-            patch.setattr("ui.bodies.FIXED", few)
+            patch.setattr("ui.server.bodies.FIXED", few)
             body = b'{"data": [' + part * most + b"0]}"
             answer = client.post("/gradio_api/queue/join", content=body)
         assert answer.status_code == 413

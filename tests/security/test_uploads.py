@@ -61,7 +61,7 @@ def test_nothing_stays_of_an_upload_that_brought_no_whole_files(
 def test_nothing_stays_of_an_upload_whose_client_left_and_that_is_no_fault(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("ui.gate._FORGET_SECONDS", 0)
+    monkeypatch.setattr("ui.server.gate._FORGET_SECONDS", 0)
     address = urlsplit(url)
     head = (
         f"POST {UPLOAD}?upload_id=left HTTP/1.1\r\nHost: {address.netloc}\r\n"

@@ -24,9 +24,9 @@ from dnd_engine.server_log import (
 )
 from tests.serving import serving
 from tests.ui.fake_engine import handle_of
-from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
 from ui.serve import launch_options
+from ui.server.watch import Counters, FaultCounter
 
 SECRET = "a visitor's secret"
 
@@ -113,11 +113,11 @@ def test_the_log_has_places_and_no_values_and_stays_small(tmp_path: Path) -> Non
 def test_what_was_logged_before_a_rotation_is_found(tmp_path: Path) -> None:
     path = tmp_path / "serve.jsonl"
     with logging_to(path):
-        log_numbers(logging.getLogger("ui.gate"), SERVER_LIMITS, {"sessions": 7})
-        logging.getLogger("ui.gate").error("a")
+        log_numbers(logging.getLogger("ui.server.gate"), SERVER_LIMITS, {"sessions": 7})
+        logging.getLogger("ui.server.gate").error("a")
         for _ in range(6):
             logging.getLogger("dnd_engine").info("x" * 500_000)
-        logging.getLogger("ui.gate").error("b")
+        logging.getLogger("ui.server.gate").error("b")
     assert "sessions" not in path.read_text()
     assert last_numbers(path, SERVER_LIMITS)["sessions"] == 7
     assert [line["message"] for line in last_lines(path)] == ["a", "b"]
@@ -252,7 +252,7 @@ def test_the_doctor_tells_versions_limits_and_errors_and_nothing_private(tmp_pat
     log = home / "state" / "drag-and-drop-llms" / "log" / "serve.jsonl"
     log.parent.mkdir(parents=True)
     with logging_to(log):
-        logger = logging.getLogger("ui.gate")
+        logger = logging.getLogger("ui.server.gate")
         log_numbers(logger, SERVER_COUNTERS, {"faults": 1})
         log_numbers(logger, SERVER_COUNTERS, {"faults": 2})
         logger.error("fault 1234 in chat: no model at `%s`", home / "models")
@@ -293,8 +293,8 @@ def test_the_doctor_names_no_folder_of_a_log(logged: str, told: str) -> None:
 @pytest.mark.parametrize(
     "logged",
     [
-        "fault 1234 in /gradio_api/upload: OSError at ui.gate:12 a < ui.gate:34 b",
-        "fault 1234 in /: KeyError at ui.gate:12 a",
+        "fault 1234 in /gradio_api/upload: OSError at ui.server.gate:12 a < ui.server.gate:34 b",
+        "fault 1234 in /: KeyError at ui.server.gate:12 a",
         "warning at starlette/routing:12",
         "https://example.org/a/b answered 404",
         "`HuggingFaceTB/SmolLM2-135M-Instruct` has no generator",

@@ -1,4 +1,4 @@
-"""`ui.gradio_private` is needed for as long as these pass."""
+"""`ui.server.gradio_private` is needed for as long as these pass."""
 
 import ast
 import inspect
@@ -14,7 +14,7 @@ from dnd_engine.limits import PromptLimits
 from tests.serving import serving
 from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
-from ui.gradio_private import LAUNCH_SETTINGS, QUEUE_SETTINGS, launch_settings
+from ui.server.gradio_private import LAUNCH_SETTINGS, QUEUE_SETTINGS, launch_settings
 
 UI = Path(__file__).parents[2] / "ui"
 
@@ -58,7 +58,7 @@ def test_gradio_has_no_public_name_for_them_yet() -> None:
         "default_concurrency_limit",
     }
     new = set(inspect.signature(gr.Blocks.queue).parameters) - known
-    assert not new, f"See whether {new} can take the place of `ui.gradio_private`."
+    assert not new, f"See whether {new} can take the place of `ui.server.gradio_private`."
 
 
 def test_a_server_starts_on_a_machine_too_busy_to_answer_gradio_in_time(

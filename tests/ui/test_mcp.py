@@ -16,7 +16,7 @@ from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.until import until
 from ui import serve
-from ui.traffic import sender_of
+from ui.server.visitors import sender_of
 
 BUCKETS = {"buckets": [{"name": "SQL", "prompts": ["Write SQL.\n\nCars?", "Write SQL.\n\nWho?"]}]}
 
@@ -106,7 +106,7 @@ def test_a_tool_s_call_counts_for_its_client_s_address(monkeypatch: pytest.Monke
         seen.append(sender_of(request))
         return seen[-1]
 
-    monkeypatch.setattr("ui.gradio_private.sender_of", sender)
+    monkeypatch.setattr("ui.server.gradio_private.sender_of", sender)
 
     async def make(session: Any) -> Any:
         return await session.call_tool("make_adapter", BUCKETS)

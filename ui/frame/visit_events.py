@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ui.frame.events import PageEvents
+from ui.server.visitors import sender_of
 from ui.shared import App, Updates
 from ui.state import Session
 from ui.tabs.library.events import LibraryEvents
@@ -18,7 +19,6 @@ from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.runs.events import shown_stages
 from ui.tabs.workbench.teach.events import rows
 from ui.text import ENGLISH, languages, speaking
-from ui.traffic import sender_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,10 +28,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dnd_engine.limits import FIXED, ServerLimits
 from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, log_numbers
-from ui.bodies import HELD, MIN_CHARGED, BodyMemory, BoundedBody, ChargedFiles, HeldBytes
-from ui.counters import Counters, FaultCounter
 from ui.faults import report_fault
-from ui.gradio_private import (
+from ui.language import language_of
+from ui.owner import Owner
+from ui.server.bodies import HELD, MIN_CHARGED, BodyMemory, BoundedBody, ChargedFiles, HeldBytes
+from ui.server.gradio_private import (
     CALL,
     MAX_ID_CHARS,
     UNKNOWN_EVENT,
@@ -43,11 +44,10 @@ from ui.gradio_private import (
     open_call,
     unfit_id,
 )
-from ui.language import language_of
-from ui.owner import Owner
+from ui.server.visitors import SlidingSum, address_of, sender_of
+from ui.server.watch import Counters, FaultCounter
 from ui.spaces import on_space, public_address
 from ui.text import _, speaking
-from ui.traffic import SlidingSum, address_of, sender_of
 
 logger = logging.getLogger(__name__)
 

@@ -26,11 +26,11 @@ from gradio.state_holder import SessionState, StateHolder
 from gradio.utils import error_payload
 
 from dnd_engine.limits import ServerLimits
-from ui.bodies import HELD, HeldBytes
 from ui.faults import report_fault
 from ui.language import language_of
+from ui.server.bodies import HELD, HeldBytes
+from ui.server.visitors import sender_of
 from ui.text import _, speaking
-from ui.traffic import sender_of
 
 MAX_ID_CHARS = 100
 """Maximum length of a client's name for its session or upload: Gradio stores thousands of them. Its
