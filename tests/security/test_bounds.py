@@ -31,8 +31,8 @@ from tests.until import until
 from ui import serve
 from ui.build import build_ui
 from ui.engine_calls import LANES
-from ui.server.bodies import BodyMemory, HeldBytes
 from ui.server.gradio_private import Calls, Page, Pages
+from ui.server.shares import HeldBytes, Share
 from ui.state import Answer, Session, SessionFiles, Turn
 from ui.visits import Visits
 
@@ -539,7 +539,7 @@ def test_bodies_that_do_not_end_leave_room_for_others(calls: list[Calls]) -> Non
 
 
 def test_a_body_that_has_ended_counts_nothing_any_more() -> None:
-    memory = BodyMemory(100_000, 100_000)
+    memory = Share(100_000, 100_000)
     held = HeldBytes(memory, "somebody")
     assert held.grow(150_000)
     held.release()

@@ -1,21 +1,16 @@
-"""Limits on request bodies: size, structure and number of files, memory of all, and time."""
+"""Limits on request bodies: size, structure, number of files, memory and time."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 
 from python_multipart.multipart import parse_options_header
 from starlette.types import Message, Receive
 
 from dnd_engine.limits import FIXED
+from ui.server.shares import HeldBytes
 
 MIN_CHARGED = 64_000
 """Minimum bytes charged per uploaded file: small files take more disk space than their size."""
-_FREE = 64_000
-"""Bytes of each body that count for nothing, so that small requests pass while others are large.
-The server buffers that much of any request."""
-HELD = "dnd.held"
-"""Key of a request's `HeldBytes` in its scope."""
 
 
 class ChargedFiles:
@@ -44,63 +39,6 @@ class ChargedFiles:
             return False
         self._paid += max(owed, 0)
         return True
-
-
-class BodyMemory:
-    """Bytes of bodies in memory, by visitor. Not thread-safe: for the server's event loop.
-
-    Args:
-        most_each: Maximum per visitor.
-        most: Maximum of all visitors.
-    """
-
-    def __init__(self, most_each: int, most: int) -> None:
-        self._most_each, self._most = most_each, most
-        self._held: Counter[str] = Counter()
-
-    def take(self, visitor: str, num_bytes: int) -> bool:
-        """Count bytes and return True, or count nothing and return False."""
-        mine, total = self._held[visitor] + num_bytes, self._held.total() + num_bytes
-        if mine > self._most_each or total > self._most:
-            return False
-        self._held[visitor] = mine
-        return True
-
-    def give_back(self, visitor: str, num_bytes: int) -> None:
-        """Count bytes no longer."""
-        self._held[visitor] -= num_bytes
-        self._held += Counter()  # drop entries of 0
-
-
-class HeldBytes:
-    """The bytes of one body, which count until it is released.
-
-    Args:
-        memory: Memory that they take.
-        visitor: Who sent them.
-    """
-
-    def __init__(self, memory: BodyMemory, visitor: str) -> None:
-        self._memory, self._visitor, self._num_bytes = memory, visitor, 0
-        self._released = False
-        self.is_handed_over = False
-        """Whether a call in the queue keeps the body when its request ends."""
-
-    def grow(self, num_bytes: int) -> bool:
-        """Count a body that has this many bytes by now; return False if there is no room."""
-        more = max(0, num_bytes - _FREE) - self._num_bytes
-        if self._released or more <= 0:
-            return True
-        if not self._memory.take(self._visitor, more):
-            return False
-        self._num_bytes += more
-        return True
-
-    def release(self) -> None:
-        """Count nothing any more, whatever still arrives."""
-        self._released = True
-        self._memory.give_back(self._visitor, self._num_bytes)
-        self._num_bytes = 0
 
 
 class BoundedBody:

@@ -10,7 +10,6 @@ import errno
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -31,7 +30,7 @@ from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, log_numbers
 from ui.faults import report_fault
 from ui.language import language_of
 from ui.owner import Owner
-from ui.server.bodies import HELD, MIN_CHARGED, BodyMemory, BoundedBody, ChargedFiles, HeldBytes
+from ui.server.bodies import MIN_CHARGED, BoundedBody, ChargedFiles
 from ui.server.gradio_private import (
     CALL,
     MAX_ID_CHARS,
@@ -44,7 +43,8 @@ from ui.server.gradio_private import (
     open_call,
     unfit_id,
 )
-from ui.server.visitors import SlidingSum, address_of, sender_of
+from ui.server.shares import HELD, HeldBytes, Share, SlidingShare
+from ui.server.visitors import address_of, sender_of
 from ui.server.watch import Counters, FaultCounter
 from ui.spaces import on_space, public_address
 from ui.text import _, speaking
@@ -130,18 +130,18 @@ class Gate:
         self._pages = pages
         self._calls = calls
         self._watch = watch
-        self._connected: Counter[str] = Counter()
+        self._connected = Share(limits.sessions_per_visitor)
         self._limits = limits
         self._owner = owner
         self._closed = tuple(path for path in _CLOSED if not (schema and path in _SCHEMAS))
         self._headers = _safe_headers()
-        self._uploads = SlidingSum(
+        self._uploads = SlidingShare(
             limits.upload_seconds, limits.uploads_per_visitor_bytes, limits.uploads_bytes
         )
         # One of the largest fits, also if an operator raises that limit alone.
         each = max(limits.bodies_per_visitor_bytes, limits.request_bytes)
-        self._bodies = BodyMemory(each, max(limits.bodies_bytes, each))
-        self._logins = SlidingSum(60, limits.logins_per_minute)
+        self._bodies = Share(each, max(limits.bodies_bytes, each))
+        self._logins = SlidingShare(60, limits.logins_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reject a request, answer it, or pass it on."""
@@ -287,17 +287,15 @@ class Gate:
             yield True
             return
         page, visitor = path.removeprefix(_HEARTBEAT), sender_of(request)
-        if self._connected[visitor] >= self._limits.sessions_per_visitor:
+        if not self._connected.take(visitor):
             yield False
             return
-        self._connected[visitor] += 1
         if is_page and self._pages is not None:
             self._pages.attend(page)
         try:
             yield True
         finally:
-            self._connected[visitor] -= 1
-            self._connected += Counter()  # drop entries of 0
+            self._connected.give_back(visitor)
             if is_page and self._pages is not None:
                 self._pages.abandon(page)
 

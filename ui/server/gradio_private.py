@@ -28,7 +28,7 @@ from gradio.utils import error_payload
 from dnd_engine.limits import ServerLimits
 from ui.faults import report_fault
 from ui.language import language_of
-from ui.server.bodies import HELD, HeldBytes
+from ui.server.shares import HELD, HeldBytes
 from ui.server.visitors import sender_of
 from ui.text import _, speaking
 

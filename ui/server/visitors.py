@@ -1,9 +1,7 @@
-"""Recent usage by each visitor: sums over a sliding window, by address."""
+"""Who a request counts for: its address, or the network that one customer has."""
 
 import ipaddress
-import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ui.spaces import on_space
@@ -59,52 +57,3 @@ def _network_of(address: str) -> str:
         return address
     # A customer may use any of 2**64 addresses, and each would have a share of its own.
     return str(ipaddress.ip_network((found, 64), strict=False))
-
-
-class SlidingSum:
-    """Amounts per visitor within a sliding window. Not thread-safe: for the server's event loop.
-
-    Args:
-        seconds: Length of the window.
-        most_each: Maximum per visitor.
-        most: Maximum of all visitors; None for no limit.
-        clock: Clock in seconds.
-    """
-
-    def __init__(
-        self,
-        seconds: float,
-        most_each: int,
-        most: int | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._seconds, self._most_each, self._most = seconds, most_each, most
-        self._clock = clock
-        self._taken: deque[tuple[float, str, int]] = deque()
-        self._by_visitor: dict[str, int] = {}
-        self._total = 0
-
-    def take(self, visitor: str, amount: int = 1) -> bool:
-        """Count an amount and return True, or count nothing and return False."""
-        self._forget()
-        mine = self._by_visitor.get(visitor, 0) + amount
-        if mine > self._most_each:
-            return False
-        if self._most is not None and self._total + amount > self._most:
-            return False
-        self._taken.append((self._clock(), visitor, amount))
-        self._by_visitor[visitor] = mine
-        self._total += amount
-        return True
-
-    def _forget(self) -> None:
-        since = self._clock() - self._seconds
-        while self._taken and self._taken[0][0] <= since:
-            _, visitor, amount = self._taken.popleft()
-            self._total -= amount
-            left = self._by_visitor[visitor] - amount
-            # Entries of 0 go, or the table would grow with every address.
-            if left:
-                self._by_visitor[visitor] = left
-            else:
-                del self._by_visitor[visitor]

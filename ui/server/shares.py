@@ -1,0 +1,109 @@
+"""How much of the server each visitor may take, and all together.
+
+Whatever is counted by visitor is counted here: uploads and logins of late, bodies in memory, open
+connections. Not thread-safe: for the server's event loop.
+"""
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+
+HELD = "dnd.held"
+"""Key of a request's `HeldBytes` in its scope."""
+_FREE = 64_000
+"""Bytes of each body that count for nothing, so that small requests pass while others are large.
+The server buffers that much of any request."""
+
+
+class Share:
+    """Amounts that visitors hold until they give them back.
+
+    Args:
+        most_each: Maximum per visitor.
+        most: Maximum of all visitors; by default no limit.
+    """
+
+    def __init__(self, most_each: int, most: float = math.inf) -> None:
+        self._most_each, self._most = most_each, most
+        self._held: Counter[str] = Counter()
+        self._total = 0
+
+    def take(self, visitor: str, amount: int = 1) -> bool:
+        """Count an amount and return True, or count nothing and return False."""
+        mine, total = self._held[visitor] + amount, self._total + amount
+        if mine > self._most_each or total > self._most:
+            return False
+        self._held[visitor], self._total = mine, total
+        return True
+
+    def give_back(self, visitor: str, amount: int = 1) -> None:
+        """Count an amount no longer."""
+        self._total -= amount
+        self._held[visitor] -= amount
+        if not self._held[visitor]:
+            del self._held[visitor]  # or the table would grow with every address
+
+
+class SlidingShare(Share):
+    """Amounts that count for some time after they were taken.
+
+    Args:
+        seconds: How long.
+        most_each: Maximum per visitor.
+        most: Maximum of all visitors; by default no limit.
+        clock: Clock in seconds.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        most_each: int,
+        most: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(most_each, most)
+        self._seconds, self._clock = seconds, clock
+        self._taken: deque[tuple[float, str, int]] = deque()
+
+    def take(self, visitor: str, amount: int = 1) -> bool:
+        """Count an amount and return True, or count nothing and return False."""
+        now = self._clock()
+        while self._taken and self._taken[0][0] <= now - self._seconds:
+            _, earlier, given_back = self._taken.popleft()
+            self.give_back(earlier, given_back)
+        if not super().take(visitor, amount):
+            return False
+        self._taken.append((now, visitor, amount))
+        return True
+
+
+class HeldBytes:
+    """The bytes of one body, which count until it is released.
+
+    Args:
+        share: Share of memory that they take.
+        visitor: Who sent them.
+    """
+
+    def __init__(self, share: Share, visitor: str) -> None:
+        self._share, self._visitor, self._num_bytes = share, visitor, 0
+        self._released = False
+        self.is_handed_over = False
+        """Whether a call in the queue keeps the body when its request ends."""
+
+    def grow(self, num_bytes: int) -> bool:
+        """Count a body that has this many bytes by now; return False if there is no room."""
+        more = max(0, num_bytes - _FREE) - self._num_bytes
+        if self._released or more <= 0:
+            return True
+        if not self._share.take(self._visitor, more):
+            return False
+        self._num_bytes += more
+        return True
+
+    def release(self) -> None:
+        """Count nothing any more, whatever still arrives."""
+        self._released = True
+        self._share.give_back(self._visitor, self._num_bytes)
+        self._num_bytes = 0
