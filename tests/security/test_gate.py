@@ -15,6 +15,7 @@ import pytest
 from gradio.routes import file_upload_statuses as progress
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.library import Library
@@ -27,7 +28,7 @@ from ui.owner import Owner
 from ui.serve import asked_limits, asked_login
 from ui.server.bodies import MIN_CHARGED, ChargedFiles
 from ui.server.shares import SlidingShare
-from ui.server.visitors import visitor_of
+from ui.server.visitors import sender_of
 
 EVIL = "https://evil.example"
 UPLOAD = "/gradio_api/upload"
@@ -133,10 +134,13 @@ def test_the_progress_of_an_upload_is_forgotten(
 
 
 def test_who_has_a_network_has_one_share() -> None:
-    one, two = (visitor_of(f"2001:db8:1:2::{n}", {}) for n in (1, 2))
-    assert one == two != visitor_of("2001:db8:1:3::1", {})
-    assert visitor_of("203.0.113.7", {}) == "203.0.113.7"
-    assert visitor_of("testclient", {}) == "testclient"
+    def visitor_at(address: str) -> str:
+        return sender_of(Request({"type": "http", "headers": [], "client": (address, 0)}))
+
+    one, two = (visitor_at(f"2001:db8:1:2::{n}") for n in (1, 2))
+    assert one == two != visitor_at("2001:db8:1:3::1")
+    assert visitor_at("203.0.113.7") == "203.0.113.7"
+    assert visitor_at("testclient") == "testclient"
 
 
 def guesses(client: httpx.Client, forwarded: list[str]) -> list[int]:

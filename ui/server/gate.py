@@ -32,19 +32,16 @@ from ui.language import language_of
 from ui.owner import Owner
 from ui.server.bodies import MIN_CHARGED, BoundedBody, ChargedFiles
 from ui.server.gradio_private import (
-    CALL,
     MAX_ID_CHARS,
     UNKNOWN_EVENT,
     Calls,
     Pages,
-    caller_of,
     forget_upload,
     name_unknown_events,
-    open_call,
     unfit_id,
 )
 from ui.server.shares import HELD, HeldBytes, Share, SlidingShare
-from ui.server.visitors import address_of, sender_of
+from ui.server.visitors import CALL, address_of, caller_of, open_call, sender_of
 from ui.server.watch import Counters, FaultCounter
 from ui.spaces import on_space, public_address
 from ui.text import _, speaking

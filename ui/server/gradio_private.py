@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import secrets
 import sys
 import time
 from collections import Counter, defaultdict
@@ -29,7 +28,7 @@ from dnd_engine.limits import ServerLimits
 from ui.faults import report_fault
 from ui.language import language_of
 from ui.server.shares import HELD, HeldBytes
-from ui.server.visitors import sender_of
+from ui.server.visitors import mcp_client_left, sender_of
 from ui.text import _, speaking
 
 MAX_ID_CHARS = 100
@@ -274,9 +273,10 @@ class Calls:
             if event is None:
                 call.release()
             if event is not None:
-                # Gradio's own client listens for MCP clients that left, so those count as well.
                 late = not is_attended and now - call.came > self._limits.unattended_seconds
-                if event.alive and (late or (_left_mcp(event) and self._waits(event))):
+                # Gradio's own client listens for MCP clients that left.
+                left = mcp_client_left(event.request) and self._waits(event)
+                if event.alive and (late or left):
                     self._end(event)
             elif event_id not in self._queue.pending_event_ids_session.get(call.session, ()):
                 del self._calls[event_id]  # its answer was fetched
@@ -526,31 +526,6 @@ def forget_upload(upload_id: str) -> None:
     file_upload_statuses._signals.pop(upload_id, None)
 
 
-CALL = "x-dnd-call"
-"""Header by which an event knows the MCP request that it is for."""
-_open_calls: dict[str, str] = {}
-"""Addresses of the clients of MCP requests, by name of the request."""
-
-
-@contextmanager
-def open_call(address: str) -> Iterator[str]:
-    """Name an MCP request from an address until it was answered or its client disconnected.
-
-    Gradio's own client, which never leaves, calls the queue for it and passes on its headers.
-    """
-    name = secrets.token_hex(16)
-    _open_calls[name] = address
-    try:
-        yield name
-    finally:
-        del _open_calls[name]
-
-
-def caller_of(headers: Mapping[str, str]) -> str | None:
-    """Return the address of the MCP client that a request is for; None for other requests."""
-    return _open_calls.get(headers.get(CALL, ""))
-
-
 def caller_left() -> Callable[[], bool]:
     """Return a function that tells whether the caller of the current event has disconnected.
 
@@ -563,15 +538,9 @@ def caller_left() -> Callable[[], bool]:
 
     def left() -> bool:
         event = events.get(event_id)
-        return event is None or not event.alive or _left_mcp(event)
+        return event is None or not event.alive or mcp_client_left(event.request)
 
     return left
-
-
-def _left_mcp(event: Event) -> bool:
-    """Return whether an event is for an MCP request whose client disconnected."""
-    call = event.request.headers.get(CALL)
-    return call is not None and call not in _open_calls
 
 
 class Page(SessionState):

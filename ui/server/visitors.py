@@ -1,53 +1,25 @@
 """Who a request counts for: its address, or the network that one customer has."""
 
 import ipaddress
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ui.spaces import on_space
 
-
-def visitor_of(address: str, headers: Mapping[str, str]) -> str:
-    """Return the address that identifies the visitor of a request.
-
-    On a Space every request comes from the Hub's proxy, which appends the address it saw to
-    X-Forwarded-For. Elsewhere that header is an unverified claim, so it counts only from a proxy
-    that the operator named (see `ui.serve.trusted_proxies`).
-
-    Args:
-        address: Address of the connection.
-        headers: Headers of the request, by lower-case name.
-    """
-    return _network_of(_address_behind(address, headers))
+CALL = "x-dnd-call"
+"""Header by which an event knows the MCP request that it is for."""
+_open_calls: dict[str, str] = {}
+"""Addresses of the clients of MCP requests, by name of the request."""
 
 
 def sender_of(request: Any) -> str:
-    """Return the visitor who sent a request of Starlette or Gradio."""
-    return _network_of(address_of(request))
+    """Return the visitor who sent a request of Starlette or Gradio.
 
-
-def address_of(request: Any) -> str:
-    """Return the address of a request, as `visitor_of` finds it."""
-    client = getattr(request, "client", None)  # Gradio's request of a direct call has no client
-    return _address_behind(client.host if client else "", getattr(request, "headers", {}))
-
-
-def _address_behind(address: str, headers: Mapping[str, str]) -> str:
-    # Elsewhere uvicorn reads the header by itself, and only from a proxy that is trusted.
-    if on_space():
-        # From the right, because the left is whatever the client sent. Private addresses are
-        # those of inner proxies.
-        for entry in reversed(headers.get("x-forwarded-for", "").split(",")):
-            try:
-                if (seen := ipaddress.ip_address(entry.strip())).is_global:
-                    return str(seen)
-            except ValueError:
-                continue
-    return address
-
-
-def _network_of(address: str) -> str:
-    """Return an IPv4 address, or the /64 network of an IPv6 one, which belongs to one customer."""
+    That is an IPv4 address, or the /64 network of an IPv6 one, which belongs to one customer.
+    """
+    address = address_of(request)
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -57,3 +29,49 @@ def _network_of(address: str) -> str:
         return address
     # A customer may use any of 2**64 addresses, and each would have a share of its own.
     return str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def address_of(request: Any) -> str:
+    """Return the address that a request came from.
+
+    On a Space every request comes from the Hub's proxy, which appends the address it saw to
+    X-Forwarded-For. Elsewhere that header is an unverified claim, so it counts only from a proxy
+    that the operator named (see `ui.serve.trusted_proxies`); uvicorn then reads it by itself.
+    """
+    if on_space():
+        # From the right, because the left is whatever the client sent. Private addresses are
+        # those of inner proxies.
+        headers = getattr(request, "headers", {})
+        for entry in reversed(headers.get("x-forwarded-for", "").split(",")):
+            try:
+                if (seen := ipaddress.ip_address(entry.strip())).is_global:
+                    return str(seen)
+            except ValueError:
+                continue
+    client = getattr(request, "client", None)  # Gradio's request of a direct call has no client
+    return str(client.host) if client else ""
+
+
+@contextmanager
+def open_call(address: str) -> Iterator[str]:
+    """Name an MCP request from an address until it was answered or its client disconnected.
+
+    Gradio's own client, which never leaves, calls the queue for it and passes on its headers.
+    """
+    name = secrets.token_hex(16)
+    _open_calls[name] = address
+    try:
+        yield name
+    finally:
+        del _open_calls[name]
+
+
+def caller_of(headers: Mapping[str, str]) -> str | None:
+    """Return the address of the MCP client that a request is for; None for other requests."""
+    return _open_calls.get(headers.get(CALL, ""))
+
+
+def mcp_client_left(request: Any) -> bool:
+    """Return whether a request is for an MCP client that disconnected."""
+    call = request.headers.get(CALL)
+    return call is not None and call not in _open_calls
