@@ -10,9 +10,9 @@ import errno
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,11 +22,11 @@ from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dnd_engine.limits import FIXED, ServerLimits
-from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, log_numbers
+from dnd_engine.server_log import SERVER_LIMITS, log_numbers
 from ui.faults import report_fault
 from ui.language import language_of
 from ui.owner import Owner
@@ -42,7 +42,7 @@ from ui.server.gradio_private import (
 )
 from ui.server.shares import HELD, HeldBytes, Share, SlidingShare
 from ui.server.visitors import CALL, address_of, caller_of, open_call, sender_of
-from ui.server.watch import Counters, FaultCounter
+from ui.server.watch import Watch
 from ui.spaces import on_space, public_address
 from ui.text import _, speaking
 
@@ -55,7 +55,6 @@ _HEARTBEAT = f"{_API}/heartbeat/"
 _UPLOAD = f"{_API}/upload"
 _MCP = f"{_API}/mcp"
 _ROUTE = re.compile(rf"({_API})?/[a-z_]*")
-_LOG_SECONDS = 300.0
 
 _CLOSED = (
     "/openapi.json",
@@ -120,7 +119,7 @@ class Gate:
         *,
         pages: Pages | None = None,
         calls: Calls | None = None,
-        watch: "Watch | None" = None,
+        watch: Watch | None = None,
         schema: bool = False,
     ) -> None:
         self._app = app
@@ -360,47 +359,6 @@ class Gate:
         return self._limits.upload_bytes + 100_000 if upload else self._limits.request_bytes
 
 
-@dataclass(frozen=True)
-class Watch:
-    """Health and metrics for the server's operator."""
-
-    status: Callable[[], str]
-    """Returns the engine's state: idle, loading, ready or failed."""
-    gauges: Callable[[], Mapping[str, float]]
-    metrics: bool = False
-    """Whether to serve `/metrics`."""
-    counters: Counters = field(default_factory=Counters)
-
-    async def log(self) -> None:
-        """Log the counters every few minutes until cancelled, and once more at the end."""
-        try:
-            while True:
-                await asyncio.sleep(_LOG_SECONDS)
-                self._log()
-        finally:
-            self._log()
-
-    def _log(self) -> None:
-        log_numbers(logger, SERVER_COUNTERS, {**self.counters.numbers(), **self.gauges()})
-
-    def answer(self, path: str) -> Response | None:
-        """Return the response for a path; None for other paths."""
-        if path == "/health/live":
-            return JSONResponse({"status": "live"})
-        if path == "/health/ready":
-            # Report a lost device as a failure, so that a supervisor restarts the process.
-            status = "failed" if self.counters.lost_device else self.status()
-            ready = status == "ready"
-            return JSONResponse(
-                {"status": status}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-            )
-        if path == "/metrics" and self.metrics:
-            return PlainTextResponse(
-                self.counters.text(self.gauges()), media_type="text/plain; version=0.0.4"
-            )
-        return None
-
-
 class _Answer:
     """The app's response, held back if it may have to be replaced.
 
@@ -464,8 +422,6 @@ def gated(
             lambda: {**pages.gauges(), **calls.gauges()},
             metrics,
         )
-        faults = FaultCounter(watch.counters)
-        logging.getLogger("ui.faults").addHandler(faults)
         # Before the stack is built, which takes over the handlers.
         app.add_exception_handler(RequestValidationError, _unfit)
         app.middleware_stack = Gate(
@@ -479,16 +435,16 @@ def gated(
         )
         numbers = {name: n for name, n in asdict(limits).items() if isinstance(n, int)}
         log_numbers(logger, SERVER_LIMITS, numbers)
-        watching = [asyncio.create_task(work) for work in (watch.log(), calls.watch())]
-        try:
-            yield
-        finally:
-            for task in watching:
-                task.cancel()
-                # One logs once more before it ends, so wait for it.
-                with suppress(asyncio.CancelledError):
-                    await task
-            logging.getLogger("ui.faults").removeHandler(faults)
+        with watch.counting_faults():
+            watching = [asyncio.create_task(work) for work in (watch.log(), calls.watch())]
+            try:
+                yield
+            finally:
+                for task in watching:
+                    task.cancel()
+                    # One logs once more before it ends, so wait for it.
+                    with suppress(asyncio.CancelledError):
+                        await task
 
     return lifespan
 
