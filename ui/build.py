@@ -21,6 +21,7 @@ from ui.owner import Owner
 from ui.page import Page
 from ui.panel import slots_of
 from ui.server.gradio_private import calm_queue, delete_uploads_alone, receive_uploads_whole
+from ui.server.values import GuardedBlocks
 from ui.shared import App
 from ui.state import Session, SessionFiles
 from ui.tabs.library.view import LibraryPanel
@@ -34,6 +35,10 @@ from ui.tabs.training.wiring import wire_training
 from ui.tabs.workbench.view import Workbench
 from ui.tabs.workbench.wiring import wire_workbench
 from ui.text import _
+
+
+class _Blocks(SpokenBlocks, GuardedBlocks):
+    """The page's blocks."""
 
 
 def build_ui(
@@ -64,7 +69,7 @@ def build_ui(
     upload_seconds = max(1, server.upload_seconds - sweep_seconds)
 
     demo: gr.Blocks
-    with SpokenBlocks(
+    with _Blocks(
         title=_("Drag-and-Drop LLMs"),
         analytics_enabled=False,
         delete_cache=(sweep_seconds, upload_seconds),

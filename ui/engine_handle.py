@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError, DndError
 from ui.engine_thread import EngineThread
+from ui.faults import report_fault
 from ui.spaces import borrows_gpu
 
 if TYPE_CHECKING:
@@ -189,6 +190,4 @@ def _loader(config: EngineConfig) -> _Load:
 
 def _reported(error: Exception) -> DndError:
     """Log an error, and return a message with its reference."""
-    from ui.faults import report_fault  # imports Gradio, which `dnd --help` must not
-
     return DndError(report_fault(error, "load"))

@@ -17,7 +17,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.faults import GuardedBlocks
 from ui.text import ENGLISH, language, languages, said, speaking
 
 _COOKIE = "dnd-language"
@@ -42,7 +41,7 @@ def say_again(block: Block, drawn: Any = None) -> Any:
     return gr.update(**said_of(block) if drawn is None else {**said_of(block), "value": drawn})
 
 
-class SpokenBlocks(GuardedBlocks):
+class SpokenBlocks(gr.Blocks):
     """Blocks whose initial configuration is in the current language.
 
     Otherwise a page would start in English and switch a moment later.

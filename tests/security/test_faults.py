@@ -38,10 +38,11 @@ from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.ui.orders import make
 from ui.canvas import Arrangement, CanvasBucket, CanvasCard
 from ui.engine_calls import EngineCalls
-from ui.faults import GuardedBlocks, fault_words, public_words
+from ui.faults import fault_words, public_words
 from ui.handlers import Handlers
 from ui.owner import Owner
 from ui.server.gate import Gate
+from ui.server.values import GuardedBlocks
 from ui.shared import App
 from ui.state import Session, SessionFiles
 
