@@ -27,6 +27,7 @@ from tests.until import until
 from ui.owner import Owner
 from ui.serve import asked_limits, asked_login
 from ui.server.bodies import MIN_CHARGED, ChargedFiles
+from ui.server.refusals import Refusal, not_served
 from ui.server.shares import SlidingShare
 from ui.server.visitors import sender_of
 
@@ -449,16 +450,16 @@ def test_a_flood_of_uploads_is_told_when_to_go_on(owner: Owner) -> None:
 def test_each_file_of_an_upload_counts_however_it_is_cut() -> None:
     charged: list[int] = []
 
-    def charge(owed: int) -> bool:
+    def charge(owed: int) -> Refusal | None:
         charged.append(owed)
-        return len(charged) < 3
+        return None if len(charged) < 3 else not_served()
 
     files = ChargedFiles("multipart/form-data; boundary=b", charge, MIN_CHARGED)
     part = b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n"
-    passed = [files.take(bytes([byte])) for byte in part * 3 + b"--b"]
+    refused = [files.take(bytes([byte])) for byte in part * 3 + b"--b"]
     assert charged == [MIN_CHARGED] * 2
-    assert all(passed)
-    assert not files.take(b"\r\n\r\n--b")
+    assert not any(refused)
+    assert files.take(b"\r\n\r\n--b")
 
 
 def test_a_login_is_asked_for_and_cannot_be_guessed_fast() -> None:

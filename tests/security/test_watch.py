@@ -26,7 +26,7 @@ from tests.serving import serving
 from tests.ui.fake_engine import handle_of
 from ui.faults import report_fault
 from ui.serve import launch_options
-from ui.server.watch import Watch
+from ui.server.watch import Counters
 
 SECRET = "a visitor's secret"
 
@@ -193,12 +193,15 @@ def test_a_request_over_mcp_prints_nothing_of_what_it_says(
 def test_equal_faults_are_logged_once_a_minute_with_one_reference_and_all_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = tmp_path / "serve.jsonl"
-    watch = Watch(lambda: "ready", dict)
-    with watch.counting_faults(), logging_to(log):
-        told = {report_fault(ValueError(f"{SECRET} {n}"), "a test") for n in range(3)}
-        other = report_fault(ValueError(SECRET), "another test")
-    assert watch.counters.faults == 4
+    log, counters = tmp_path / "serve.jsonl", Counters()
+    logging.getLogger("ui.faults").addHandler(counters)
+    try:
+        with logging_to(log):
+            told = {report_fault(ValueError(f"{SECRET} {n}"), "a test") for n in range(3)}
+            other = report_fault(ValueError(SECRET), "another test")
+    finally:
+        logging.getLogger("ui.faults").removeHandler(counters)
+    assert counters.faults == 4
     (words,) = told
     assert words != other
     lines = log.read_text().splitlines()

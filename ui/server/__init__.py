@@ -1,1 +1,14 @@
-"""What every request passes before the page answers it."""
+"""What every request passes before the page answers it, and where it is refused.
+
+`gate` has the order. Each limit is in `dnd_engine.limits`, and each refusal beside what counts it:
+
+- `checks`: closed routes, long names, other sites, frequent logins
+- `bodies`: sizes, structure, time and memory of requests; uploads of late
+- `gate`: connected pages and MCP clients
+- `gradio_private`: calls that wait, answers that nobody fetches, open pages
+- `values`: values that an event cannot take
+- `ui.visits`: what visits keep in memory and on disk
+- `ui.api`: adapters of the API
+
+`shares` counts by visitor, `visitors` says who that is, and `refusals` how they are told.
+"""

@@ -150,16 +150,11 @@ class _Call:
     visitor: str
     turn: int
     came: float
-    held: HeldBytes | None
+    held: HeldBytes
     """Bytes of its body."""
     ended: float | None = None
     num_bytes: int = 0
     """Memory of its messages, roughly."""
-
-    def release(self) -> None:
-        """Count the bytes of its body no longer."""
-        if self.held is not None:
-            self.held.release()
 
 
 @dataclass(slots=True)
@@ -271,7 +266,7 @@ class Calls:
             event = self._queue.event_ids_to_events.get(event_id)
             is_attended = self._is_attended(event_id)
             if event is None:
-                call.release()
+                call.held.release()
             if event is not None:
                 late = not is_attended and now - call.came > self._limits.unattended_seconds
                 # Gradio's own client listens for MCP clients that left.
@@ -445,9 +440,8 @@ class Calls:
         begun = max((call.turn for call in self._of(running)), default=first)
         mine = self._of((*running, *lane.queue), visitor)
         turn = max(begun, max((call.turn for call in mine), default=-1) + 1)
-        held: HeldBytes | None = event.request.scope.get(HELD)
-        if held is not None:
-            held.is_handed_over = True
+        held: HeldBytes = event.request.scope[HELD]
+        held.is_handed_over = True
         self._calls[event._id] = _Call(event.session_hash, visitor, turn, self._clock(), held)
         before = list(lane.queue)
         lane.queue.sort(key=lambda one: self._calls[one._id].turn if one._id in self._calls else 0)
@@ -481,7 +475,7 @@ class Calls:
     def _drop(self, event_id: str) -> None:
         """Forget a call with the messages that nobody fetched."""
         call = self._calls.pop(event_id)
-        call.release()
+        call.held.release()
         self._queue.pending_event_ids_session.get(call.session, set()).discard(event_id)
         messages = self._queue.pending_messages_per_session.get(call.session)
         if messages is None:

@@ -46,14 +46,7 @@ class Share:
 
 
 class SlidingShare(Share):
-    """Amounts that count for some time after they were taken.
-
-    Args:
-        seconds: How long.
-        most_each: Maximum per visitor.
-        most: Maximum of all visitors; by default no limit.
-        clock: Clock in seconds.
-    """
+    """Amounts that count for some seconds after they were taken."""
 
     def __init__(
         self,

@@ -3,15 +3,16 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from dnd_engine.server_log import SERVER_COUNTERS, log_numbers
 from ui.faults import LOST_DEVICE
+from ui.server.routes import READING, path_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,16 +73,6 @@ class Watch:
     """Whether to serve `/metrics`."""
     counters: Counters = field(default_factory=Counters)
 
-    @contextmanager
-    def counting_faults(self) -> Iterator[None]:
-        """Count the errors that are reported inside the `with` block."""
-        faults = logging.getLogger("ui.faults")
-        faults.addHandler(self.counters)
-        try:
-            yield
-        finally:
-            faults.removeHandler(self.counters)
-
     async def log(self) -> None:
         """Log the counters every few minutes until cancelled, and once more at the end."""
         try:
@@ -94,8 +85,9 @@ class Watch:
     def _log(self) -> None:
         log_numbers(logger, SERVER_COUNTERS, {**self.counters.numbers(), **self.gauges()})
 
-    def answer(self, path: str) -> Response | None:
-        """Return the response for a path; None for other paths."""
+    def answer(self, request: Request) -> Response | None:
+        """Return the response to a request for health or metrics; None for others."""
+        path = path_of(request) if request.method in READING else ""
         if path == "/health/live":
             return JSONResponse({"status": "live"})
         if path == "/health/ready":
