@@ -3,14 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from dnd_engine.errors import DndError, LibraryError, NoRoomError
+from dnd_engine.errors import DndError, LibraryError
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.prompts.buckets import Bucket
@@ -21,7 +20,7 @@ from ui.line import Line
 from ui.markup import TIMES, esc, sentence
 from ui.owner import Owner
 from ui.state import Made, Session, SessionFiles
-from ui.text import _, count_files, count_prompts, size
+from ui.text import _, count_files, count_prompts
 from ui.visits import Visits
 
 Updates = dict[str, Any]
@@ -70,62 +69,6 @@ class App:
         # The visit must know its folder, so that the folder is removed with the visit.
         session.folder = self.files.folder(request.session_hash or "")
         return Library(session.folder / "library")
-
-    def check_reading(self, session: Session, session_hash: str, num_bytes: int) -> None:
-        """Check that a visit may read this much more; see also `check_writing`.
-
-        Raises:
-            NoRoomError: If this visit, its address or all visits have read as much as they may.
-        """
-        most = self.server.readings_per_visit_bytes
-        if num_bytes + self.files.reading_bytes(session_hash) > most:
-            raise NoRoomError(
-                _(
-                    "The files of this visit would take more than {number} MB of memory, which is "
-                    "the limit; removed ones count, since Undo brings them back. Delete this "
-                    "visit, at the foot of the page, to start over.",
-                    number=most // 1_000_000,
-                )
-            )
-        # Last, because it may drop other visits to make room.
-        if not self.visits.make_room(num_bytes, session.visitor):
-            raise NoRoomError(
-                _("The server holds too many files of other visits. Try again later.")
-            )
-
-    def check_writing(self, session: Session, session_hash: str, num_bytes: int) -> None:
-        """Check that a visit may write this many more bytes to disk, and count them from now on.
-
-        Deleted adapters of its library are purged if there is no room otherwise.
-
-        Raises:
-            NoRoomError: If the files of this visit, its address or all visits take as much as they
-                may.
-        """
-        if session.own:
-            return  # on their own computer, the disk is the limit
-        most = self.server.files_per_visit_bytes
-        if self.files.measure(session_hash) + num_bytes > most:
-            place = self.files.folder(session_hash) / "library"
-            if place.is_dir():
-                # If it cannot be purged, what follows says what to do.
-                with suppress(LibraryError):
-                    Library(place).empty_trash()
-            if self.files.measure(session_hash) + num_bytes > most:
-                raise NoRoomError(
-                    _(
-                        "The files of this visit would take more than {size} on disk, which is the "
-                        "limit. Delete adapters in the Library, or delete this visit, at the foot "
-                        "of the page, to start over.",
-                        size=size(most),
-                    )
-                )
-        # Last, because it may drop other visits to make room.
-        if not self.visits.make_disk_room(num_bytes, session.visitor):
-            raise NoRoomError(
-                _("The server holds too many files of other visits. Try again later.")
-            )
-        self.files.expect(session_hash, num_bytes)
 
     def error_words(self, session: Session, error: DndError, doing: str) -> str:
         """Return an error's message for the page of a visit; see `ui.faults.public_words`.

@@ -12,10 +12,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
+from dnd_engine.errors import LibraryError, NoRoomError
+from dnd_engine.library import Library
 from dnd_engine.limits import ServerLimits
 from ui.state import Session, SessionFiles
+from ui.text import _, size
 
 _SWEEP_SECONDS = 600.0
 _MAX_KEY_CHARS = 100
@@ -106,28 +110,67 @@ class Visits:
         with self._lock:
             self._drop(self._pages.get(page, b""))
 
-    def make_room(self, num_bytes: int, visitor: str = "") -> bool:
-        """Return whether a visitor may read this many more bytes of prompts.
+    def check_reading(self, session: Session, page: str, num_bytes: int) -> None:
+        """Check that a visit may read this much more; see also `check_writing`.
+
+        Raises:
+            NoRoomError: If this visit, its address or all visits have read as much as they may.
+        """
+        limits, most = self._limits, self._limits.readings_per_visit_bytes
+        if num_bytes + self._files.reading_bytes(page) > most:
+            raise NoRoomError(
+                _(
+                    "The files of this visit would take more than {number} MB of memory, which is "
+                    "the limit; removed ones count, since Undo brings them back. Delete this "
+                    "visit, at the foot of the page, to start over.",
+                    number=most // 1_000_000,
+                )
+            )
+        # Last, because it may drop other visits to make room.
+        share, total = limits.readings_per_visitor_bytes, limits.readings_bytes
+        self._make_room(num_bytes, session.visitor, self._files.reading_bytes, share, total)
+
+    def check_writing(self, session: Session, page: str, num_bytes: int) -> None:
+        """Check that a visit may write this many more bytes to disk, and count them from now on.
+
+        Deleted adapters of its library are purged if there is no room otherwise.
+
+        Raises:
+            NoRoomError: If the files of this visit, its address or all visits take as much as they
+                may.
+        """
+        if session.own:
+            return  # on their own computer, the disk is the limit
+        limits, most = self._limits, self._limits.files_per_visit_bytes
+        if self._files.measure(page) + num_bytes > most:
+            place = self._files.folder(page) / "library"
+            if place.is_dir():
+                # If it cannot be purged, what follows says what to do.
+                with suppress(LibraryError):
+                    Library(place).empty_trash()
+            if self._files.measure(page) + num_bytes > most:
+                raise NoRoomError(
+                    _(
+                        "The files of this visit would take more than {size} on disk, which is the "
+                        "limit. Delete adapters in the Library, or delete this visit, at the foot "
+                        "of the page, to start over.",
+                        size=size(most),
+                    )
+                )
+        # Last, because it may drop other visits to make room.
+        share, total = limits.files_per_visitor_bytes, limits.files_bytes
+        self._make_room(num_bytes, session.visitor, self._files.measured_bytes, share, total)
+        self._files.expect(page, num_bytes)
+
+    def _make_room(
+        self, num_bytes: int, visitor: str, used: Callable[[str | None], int], share: int, most: int
+    ) -> None:
+        """Check the room of an address and of all; see `check_reading`.
 
         Visits without a page are dropped to make room, oldest first: the visitor's own for the
         limit per visitor, anybody's for the total.
         """
-        share, most = self._limits.readings_per_visitor_bytes, self._limits.readings_bytes
-        return self._make_room(num_bytes, visitor, self._files.reading_bytes, share, most)
 
-    def make_disk_room(self, num_bytes: int, visitor: str = "") -> bool:
-        """Return whether a visitor may write this many more bytes of files; see `make_room`."""
-        share, most = self._limits.files_per_visitor_bytes, self._limits.files_bytes
-        return self._make_room(num_bytes, visitor, self._files.measured_bytes, share, most)
-
-    def _make_room(
-        self,
-        num_bytes: int,
-        visitor: str,
-        used: Callable[[str | None], int],
-        share: int,
-        most: int,
-    ) -> bool:
         def used_by_visitor() -> int:
             mine = [visit.key for visit in self._visits.values() if visit.visitor == visitor]
             return sum(map(used, mine))
@@ -135,9 +178,12 @@ class Visits:
         with self._lock:
             # A visitor beyond their share displaces nobody but themselves.
             own = [d for d in self._left() if self._visits[d].visitor == visitor]
-            if not self._made(own, lambda: used_by_visitor() + num_bytes <= share):
-                return False
-            return self._made(self._left(), lambda: used(None) + num_bytes <= most)
+            if not (
+                self._made(own, lambda: used_by_visitor() + num_bytes <= share)
+                and self._made(self._left(), lambda: used(None) + num_bytes <= most)
+            ):
+                words = _("The server holds too many files of other visits. Try again later.")
+                raise NoRoomError(words)
 
     def _made(self, digests: Sequence[bytes], fits: Callable[[], bool]) -> bool:
         """Drop visits until the condition holds; return whether it does."""

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from dnd_engine.errors import NoRoomError
 from dnd_engine.library import Library
 from dnd_engine.limits import ServerLimits
 from dnd_engine.prompts.files import read_prompt_file
@@ -231,6 +232,22 @@ def test_weights_of_visits_without_a_page_are_bounded_the_oldest_go_first(
     assert opened.over == ""
 
 
+def may_read(visits: Visits, num_bytes: int, visitor: str = "") -> bool:
+    try:
+        visits.check_reading(Session(visitor=visitor), "new", num_bytes)
+    except NoRoomError:
+        return False
+    return True
+
+
+def may_write(visits: Visits, num_bytes: int, visitor: str) -> bool:
+    try:
+        visits.check_writing(Session(visitor=visitor), "new", num_bytes)
+    except NoRoomError:
+        return False
+    return True
+
+
 def test_visits_without_a_page_are_counted_and_make_room_for_new_files(
     files: SessionFiles, clock: Clock
 ) -> None:
@@ -243,9 +260,9 @@ def test_visits_without_a_page_are_counted_and_make_room_for_new_files(
         visits.leave(page)
     assert [visit.over for visit in left] == ["ended", "", ""]
     opened = begun(visits, files, "d")
-    assert not visits.make_room(5)
+    assert not may_read(visits, 5)
     assert [visit.over for visit in (*left, opened)] == ["ended", "ended", "ended", ""]
-    assert visits.make_room(4)
+    assert may_read(visits, 4)
 
 
 def test_one_address_cannot_take_the_room_of_the_others(files: SessionFiles, clock: Clock) -> None:
@@ -254,8 +271,8 @@ def test_one_address_cannot_take_the_room_of_the_others(files: SessionFiles, clo
     )
     visits = Visits(files, limits, clock)
     flood = [begun(visits, files, page, "flood") for page in "ab"]  # three bytes each
-    assert not visits.make_room(1, "flood")
-    assert visits.make_room(6, "other")
+    assert not may_read(visits, 1, "flood")
+    assert may_read(visits, 6, "other")
     mine = begun(visits, files, "mine", "other")
     for page in "cdefg":
         clock.now += 1
@@ -273,15 +290,15 @@ def test_files_on_disk_are_bounded_for_an_address_and_in_all(
     begun(visits, files, "c", "other")
     for page in "abc":
         files.measure(page)
-    assert not visits.make_disk_room(1, "flood")
-    assert visits.make_disk_room(1, "other")
-    assert not visits.make_disk_room(2, "other"), "the total"
+    assert not may_write(visits, 1, "flood")
+    assert may_write(visits, 1, "other")
+    assert not may_write(visits, 2, "other"), "the total"
     clock.now += 1
     flood[1].used = clock.now
     visits.leave("b")
-    assert visits.make_disk_room(2, "other")
+    assert may_write(visits, 2, "other")
     assert [visit.over for visit in flood] == ["", "ended"], "without a page"
-    assert visits.make_disk_room(3, "flood")
+    assert may_write(visits, 3, "flood")
 
 
 def test_an_empty_visit_is_forgotten_with_its_page(visits: Visits) -> None:

@@ -344,7 +344,7 @@ class LibraryEvents:
                         number=most,
                     )
                 )
-            self._app.check_writing(session, request.session_hash or "", num_bytes)
+            self._app.visits.check_writing(session, request.session_hash or "", num_bytes)
 
     def listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
         """Draw the list; by default the newest is selected."""

@@ -199,7 +199,7 @@ class MeasureEvents:
         name = display_name(path.name)
         try:
             file = read_prompt_file(path, name=name, limits=self._app.limits)
-            self._app.check_reading(session, page, file.memory_bytes)
+            self._app.visits.check_reading(session, page, file.memory_bytes)
             # The visit must know its folder, so that what it holds is forgotten with it.
             session.folder = self._app.files.folder(page)
             self._app.files.hold(page, LABELLED, file.memory_bytes)

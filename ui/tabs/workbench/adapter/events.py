@@ -215,7 +215,7 @@ class AdapterEvents:
     def _zip(self, session: Session, made: Made, adapter: "Adapter", request: gr.Request) -> Path:
         """Write and verify the zip of an adapter at some strength, in place of an earlier one."""
         session_hash = request.session_hash or ""
-        self._app.check_writing(session, session_hash, adapter.num_bytes)
+        self._app.visits.check_writing(session, session_hash, adapter.num_bytes)
         place = self._app.files.archive(adapter, session_hash, made.key)
         archive = self._app.calls.save(adapter, place)
         self._app.files.supersede(archive)

@@ -185,8 +185,8 @@ class PromptEvents:
                     raise PromptFileError(_("The upload is gone. Drop the file again."))
                 self._check_number(session)
                 size = card.upload.stat().st_size
-                self._app.check_reading(session, session_hash, size)
-                self._app.check_writing(session, session_hash, size)
+                self._app.visits.check_reading(session, session_hash, size)
+                self._app.visits.check_writing(session, session_hash, size)
                 # The visit's own copy, because uploads are shared by content and removed by age.
                 copy = files.folder(session_hash) / f"{PROMPTS}{len(session.readings)}"
                 copy = copy.with_suffix(card.upload.suffix)
@@ -202,7 +202,7 @@ class PromptEvents:
                 limits=self._app.limits,
             )
             more = whole.memory_bytes - copy.stat().st_size
-            self._app.check_reading(session, session_hash, max(0, more))
+            self._app.visits.check_reading(session, session_hash, max(0, more))
             files.hold(session_hash, copy.name, whole.memory_bytes)
             # Before `without`, which fails if nothing is left: the dialog must open even then, so
             # that prompts can be brought back.

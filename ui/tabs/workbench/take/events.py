@@ -129,7 +129,7 @@ class ExportEvents:
         if target.whole_model and not self._app.is_own(request):
             words = no_merging()
             raise ExportError(f"{words} {locked_words()}" if self._app.own else words)
-        self._app.check_writing(session, session_hash, adapter.num_bytes)
+        self._app.visits.check_writing(session, session_hash, adapter.num_bytes)
         place = self._app.files.archive(adapter, session_hash, made.key, format)
         # Formats without a suffix are folders, and a browser downloads one file.
         if suffix := target.suffixes[0]:
