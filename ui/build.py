@@ -1,10 +1,8 @@
 """Assembles the page. Each part lays itself out and wires itself."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.training.watch import RunFolder
@@ -20,7 +18,12 @@ from ui.language import SpokenBlocks
 from ui.owner import Owner
 from ui.page import Page
 from ui.panel import slots_of
-from ui.server.gradio_private import calm_queue, delete_uploads_alone, receive_uploads_whole
+from ui.server.gradio_private import (
+    calm_queue,
+    delete_uploads_alone,
+    receive_uploads_whole,
+    upload_cache,
+)
 from ui.server.values import GuardedBlocks
 from ui.shared import App
 from ui.state import Session, SessionFiles
@@ -61,7 +64,7 @@ def build_ui(
             is hidden.
         server: Limits per visitor and server.
     """
-    cache = Path(get_upload_folder())
+    cache = upload_cache()
     files = SessionFiles(cache)
     shared, server = own is None, server or ServerLimits()
     # Gradio's copies of uploads may expire soon, because a visit copies them when it reads them.

@@ -19,8 +19,8 @@ from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.files import FORMATS
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import one_line
+from ui.server.gradio_private import WithoutStub
 from ui.text import _, script_words
-from ui.without_stub import WithoutStub
 
 _NAME = Field(default=None, max_length=200)
 _ID = Field(max_length=200)

@@ -12,8 +12,8 @@ import gradio as gr
 from gradio.blocks import Block
 
 from dnd_engine.limits import FIXED
+from ui.server.gradio_private import WithoutStub
 from ui.text import _
-from ui.without_stub import WithoutStub
 
 
 class Textbox(gr.Textbox, metaclass=WithoutStub):

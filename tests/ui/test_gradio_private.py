@@ -82,5 +82,43 @@ def test_private_parts_of_others_are_touched_in_that_module_alone(path: Path) ->
     assert path.name == "gradio_private.py" or not touched
 
 
+PUBLIC = {"blocks", "components", "data_classes", "events", "exceptions"}
+"""Modules of Gradio whose names its guides use, or that `gr` itself hands on."""
+
+
+@pytest.mark.parametrize("path", sorted(UI.rglob("*.py")), ids=lambda p: str(p.relative_to(UI)))
+def test_modules_of_gradio_without_a_guide_are_imported_there_alone(path: Path) -> None:
+    modules = {
+        module
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for module in imports_of(node)
+        if module.split(".")[0] == "gradio"
+    }
+    known = {"gradio", *(f"gradio.{name}" for name in PUBLIC)}
+    assert path.name == "gradio_private.py" or modules <= known
+
+
+def imports_of(node: ast.AST) -> set[str]:
+    """Return the modules that a statement imports, with those that it takes from `gradio`."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module == "gradio":
+        return {f"gradio.{alias.name}" for alias in node.names}
+    return {node.module or ""} if isinstance(node, ast.ImportFrom) else set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from gradio.utils import get_upload_folder", {"gradio.utils"}),
+        ("from gradio import routes", {"gradio.routes"}),
+        ("import gradio.queueing as q", {"gradio.queueing"}),
+        ("import gradio as gr", {"gradio"}),
+    ],
+)
+def test_an_import_is_found_however_it_is_written(source: str, found: set[str]) -> None:
+    assert imports_of(ast.parse(source).body[0]) == found
+
+
 def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")

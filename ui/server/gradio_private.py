@@ -1,4 +1,4 @@
-"""Private parts of Gradio's queue and sessions; no other module touches them."""
+"""Private parts of Gradio; no other module touches them."""
 
 import asyncio
 import inspect
@@ -12,17 +12,19 @@ from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import gradio as gr
 from fastapi import HTTPException
-from gradio import routes
+from gradio import component_meta, routes
 from gradio.context import LocalContext
+from gradio.processing_utils import save_file_to_cache
 from gradio.queueing import Event
 from gradio.route_utils import API_PREFIX, FnIndexInferError, upload_fn
 from gradio.routes import file_upload_statuses
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState, StateHolder
-from gradio.utils import error_payload
+from gradio.utils import error_payload, get_upload_folder
 
 from dnd_engine.limits import ServerLimits
 from ui.faults import report_fault
@@ -93,6 +95,26 @@ def name_unknown_events(demo: gr.Blocks) -> None:
     Gradio raises a plain KeyError, which could have any cause.
     """
     demo.default_config.fns = _Events(demo.default_config.fns)
+
+
+class WithoutStub(component_meta.ComponentMeta):
+    """Stops Gradio from writing a `.pyi` beside a component, where type checkers would find it."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
+        """Make the class."""
+        # Gradio has no switch for this, and calls the writer while it makes the class.
+        with mock.patch.object(component_meta, "create_or_modify_pyi"):
+            return super().__new__(cls, name, bases, attrs)  # type: ignore[no-untyped-call]  # Gradio's
+
+
+def upload_cache() -> Path:
+    """Return the folder where Gradio keeps uploads."""
+    return Path(get_upload_folder())
+
+
+def copied_to_cache(file: Path, cache: Path) -> str:
+    """Copy a file into such a folder as if it was uploaded, and return its path there."""
+    return str(save_file_to_cache(file, cache_dir=str(cache)))
 
 
 def delete_uploads_alone(demo: gr.Blocks) -> None:

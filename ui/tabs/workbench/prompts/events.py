@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
-from gradio.processing_utils import save_file_to_cache
 
 from dnd_engine.errors import (
     BrokenItemsError,
@@ -29,6 +28,7 @@ from dnd_engine.prompts.files import read_prompt_file, without
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import display_name
 from ui.canvas import Arrangement, CanvasCard
+from ui.server.gradio_private import copied_to_cache
 from ui.shared import App, Updates, fingerprint, used_words, without_name
 from ui.state import PROMPTS, CardReading, Session
 from ui.tabs.workbench.adapter.events import facts_of
@@ -245,7 +245,7 @@ class PromptEvents:
             for name in example.files:
                 source = asset_path("examples", example.id, name)
                 # The canvas may only refer to files of the cache.
-                cached = save_file_to_cache(source, cache_dir=str(self._app.cache))
+                cached = copied_to_cache(source, self._app.cache)
                 size = source.stat().st_size
                 data = {"path": cached, "orig_name": name, "size": size}
                 files.append({"name": name, "size": size, "file": data})
