@@ -18,12 +18,7 @@ from ui.language import SpokenBlocks
 from ui.owner import Owner
 from ui.page import Page
 from ui.panel import slots_of
-from ui.server.gradio_private import (
-    calm_queue,
-    delete_uploads_alone,
-    receive_uploads_whole,
-    upload_cache,
-)
+from ui.server.gradio_private import calm_queue, keep_whole_uploads, upload_cache
 from ui.server.values import GuardedBlocks
 from ui.shared import App
 from ui.state import Session, SessionFiles
@@ -131,8 +126,7 @@ def build_ui(
             wire_training(page, training, training_tab, tabs)
         # Last, because it translates every component that exists by then.
         wire_language(page, frame, workbench, library, report, training)
-    delete_uploads_alone(demo)
-    receive_uploads_whole()
+    keep_whole_uploads(demo)
     # Close the API except for the queue: other routes would bypass its lanes and limits.
     demo.queue(default_concurrency_limit=4, api_open=False)
     calm_queue(demo)

@@ -604,7 +604,7 @@ def demo() -> gr.Blocks:
 
 def test_pages_are_few_and_those_in_use_stay(demo: gr.Blocks) -> None:
     pages = Pages(demo, ServerLimits(sessions=4), Clock())
-    pages.attend("visitor")
+    pages.attended.take("visitor")
     pages["visitor"], pages["closed"], pages["old"]
     pages["closed"].is_closed = True
     for number in range(20):  # a flood of sessions without a browser
@@ -612,7 +612,7 @@ def test_pages_are_few_and_those_in_use_stay(demo: gr.Blocks) -> None:
         assert len(pages.session_data) <= 4
     assert "visitor" in pages
     assert "closed" not in pages
-    pages.abandon("visitor")
+    pages.attended.give_back("visitor")
     for number in range(4):
         pages[f"more-{number}"]
     assert "visitor" not in pages

@@ -21,11 +21,7 @@ _DISCONNECT: Message = {"type": "http.disconnect"}
 
 
 class Bodies:
-    """The bodies of all requests: what their visitors may send.
-
-    Args:
-        limits: Limits on sizes, memory, time and uploads.
-    """
+    """The bodies of all requests: what their visitors may send at once and of late."""
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
@@ -45,8 +41,7 @@ class Bodies:
         except ValueError:
             length = -1
         if length < 0:
-            words = _("Content-Length: expected a number of bytes.")
-            return Refusal(HTTPStatus.BAD_REQUEST, words)
+            return Refusal(HTTPStatus.BAD_REQUEST, _("Content-Length: expected a number of bytes."))
         if length > (most := self._most_bytes(request)):
             return _too_large(most)
         if not path_of(request).startswith(UPLOAD):
@@ -87,16 +82,14 @@ class ChargedFiles:
     """Counts the files of an upload, because Gradio accepts a thousand per request.
 
     Args:
-        content_type: Content-Type header, which contains the boundary between files.
+        kind: Content-Type header, which contains the boundary between files.
         charge: Charges a number of bytes, or refuses them.
         paid: Bytes charged already.
     """
 
-    def __init__(
-        self, content_type: str, charge: Callable[[int], Refusal | None], paid: int
-    ) -> None:
+    def __init__(self, kind: str, charge: Callable[[int], Refusal | None], paid: int) -> None:
         # Parse the header as Gradio does, or a crafted one could give each of us another boundary.
-        boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+        boundary = parse_options_header(kind)[1].get(b"boundary", b"")
         self._mark = b"\r\n--" + boundary  # one follows each part
         self._charge, self._paid = charge, paid
         self._files, self._rest = 0, b""

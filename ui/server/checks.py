@@ -82,8 +82,7 @@ def frequent_logins(logins: SlidingShare, request: Request) -> Refusal | None:
     # Per address and not per name, or anybody could lock others out.
     if logins.take(sender_of(request)):
         return None
-    words = _("Too many attempts to log in. Wait a minute.")
-    return Refusal(HTTPStatus.TOO_MANY_REQUESTS, words)
+    return Refusal(HTTPStatus.TOO_MANY_REQUESTS, _("Too many attempts to log in. Wait a minute."))
 
 
 def owners_key(owner: Owner, request: Request) -> RedirectResponse | None:

@@ -125,8 +125,8 @@ class Gate:
         connection.callback(self._connected.give_back, visitor)
         if is_page and self._pages is not None:
             page = path.removeprefix(HEARTBEAT)
-            self._pages.attend(page)
-            connection.callback(self._pages.abandon, page)
+            self._pages.attended.take(page)
+            connection.callback(self._pages.attended.give_back, page)
         return None
 
     async def _pass_on(self, request: Request, receive: Receive, send: Send) -> None:

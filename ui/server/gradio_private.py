@@ -5,7 +5,7 @@ import inspect
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -29,7 +29,7 @@ from gradio.utils import error_payload, get_upload_folder
 from dnd_engine.limits import ServerLimits
 from ui.faults import report_fault
 from ui.language import language_of
-from ui.server.shares import HELD, HeldBytes
+from ui.server.shares import HELD, HeldBytes, Share
 from ui.server.visitors import mcp_client_left, sender_of
 from ui.text import _, speaking
 
@@ -46,7 +46,6 @@ QUEUE_SETTINGS: dict[str, Any] = {
     # After every event Gradio aggregates all of them with pandas, for a page that is closed here.
     "ANAYLTICS_CACHE_FREQUENCY": 1_000_000,  # Gradio's spelling
 }
-
 
 LAUNCH_SETTINGS: dict[str, Any] = {
     # Gradio requests its own page once at launch, and fails if that takes more than three seconds,
@@ -67,7 +66,6 @@ def launch_settings() -> dict[str, Any]:
 
 _STREAM, _CALL = f"{API_PREFIX}/queue/data", f"{API_PREFIX}/call/"
 """Routes by which callers listen: all calls of a page, and one call of the API."""
-
 
 _HELD = "held"
 """Id of a call that never was, for which the stream of a page stays open."""
@@ -117,22 +115,16 @@ def copied_to_cache(file: Path, cache: Path) -> str:
     return str(save_file_to_cache(file, cache_dir=str(cache)))
 
 
-def delete_uploads_alone(demo: gr.Blocks) -> None:
-    """Let `delete_cache` delete old uploads alone; call it once all components exist.
-
-    Gradio counts what a button offers for download among its own copies, and deletes it minutes
-    after it was written. These files belong to visits, which end later and remove them.
-    """
-    demo.temp_file_sets = [demo.upload_file_set]
-
-
-def receive_uploads_whole() -> None:
-    """Let nothing stay of uploads but their whole files, in every app of this process.
+def keep_whole_uploads(demo: gr.Blocks) -> None:
+    """Keep whole uploads until `delete_cache` deletes those; call it once all components exist.
 
     Gradio leaves the parts that it has written wherever a client disconnects, a body ends too early
-    or a field is none of its own, and `delete_cache` deletes only the files of whole uploads.
+    or a field is none of its own. It counts what a button offers for download among its own copies,
+    too, and deletes it minutes after it was written; but these files belong to visits, which end
+    later and remove them.
     """
-    routes.upload_fn = _receive_whole  # type: ignore[attr-defined]  # imported there
+    routes.upload_fn = _receive_whole  # type: ignore[attr-defined]  # imported there, in every app
+    demo.temp_file_sets = [demo.upload_file_set]
 
 
 async def _receive_whole(
@@ -215,14 +207,18 @@ class Calls:
         self._queue = queue = demo._queue
         self._calls: dict[str, _Call] = {}
         """By event id, the oldest first."""
-        self._listeners: Counter[str] = Counter()
+        self._listeners = Share()
+        """Open streams, by session."""
         self._used: dict[str, _Use] = {}
         """The sessions that clients named and used of late."""
         self._num_arriving = 0
         self.num_sweeps = 0
         queue.max_size = None  # limited here instead, with our own message
+        self._events, self._lanes = queue.event_ids_to_events, queue.event_queue_per_concurrency_id
+        self._pending = queue.pending_event_ids_session
+        self._messages = queue.pending_messages_per_session
         # Beyond this number, Gradio would drop a session that still waits for its answers.
-        queue.pending_messages_per_session.max_size = sys.maxsize
+        self._messages.max_size = sys.maxsize
         self._push, self._clean = queue.push, queue.clean_events
         self._send = queue.send_message
         # This queue alone.
@@ -232,11 +228,9 @@ class Calls:
 
     @contextmanager
     def listening(self, path: str, session: str | None) -> Iterator[None]:
-        """Record that a request listens to a session for as long as it is open.
+        """Record that a request of a stream listens to a session for as long as it is open.
 
-        Args:
-            path: Path of the request; others than those of streams count as nothing.
-            session: `session_hash` among its parameters.
+        The path says whose: the `session` among its parameters, or that of one call.
         """
         if path.startswith(_CALL):
             # The stream has the messages of all calls of the session, not only of the named one.
@@ -247,12 +241,11 @@ class Calls:
         if session is None:
             yield
             return
-        self._listeners[session] += 1
+        self._listeners.take(session)
         try:
             yield
         finally:
-            self._listeners[session] -= 1
-            self._listeners += Counter()  # drop entries of 0
+            self._listeners.give_back(session)
 
     def gauges(self) -> dict[str, float]:
         """Return the numbers of waiting and running calls, and of answers that wait."""
@@ -285,7 +278,7 @@ class Calls:
     def _sweep_calls(self) -> None:
         now, answers = self._clock(), defaultdict[str, list[str]](list)
         for event_id, call in list(self._calls.items()):
-            event = self._queue.event_ids_to_events.get(event_id)
+            event = self._events.get(event_id)
             is_attended = self._is_attended(event_id)
             if event is None:
                 call.held.release()
@@ -295,7 +288,7 @@ class Calls:
                 left = mcp_client_left(event.request) and self._waits(event)
                 if event.alive and (late or left):
                     self._end(event)
-            elif event_id not in self._queue.pending_event_ids_session.get(call.session, ()):
+            elif event_id not in self._pending.get(call.session, ()):
                 del self._calls[event_id]  # its answer was fetched
             else:
                 call.ended = now if call.ended is None else call.ended
@@ -311,25 +304,21 @@ class Calls:
             visitor: [event_id for event_id in mine if not self._is_attended(event_id)]
             for visitor, mine in answers.items()
         }
-        most_each, most = limits.answers_per_visitor_bytes, limits.answers_bytes
-        self._drop_beyond(unheard, self._memory_of, most_each, most)
+        each, most = limits.answers_per_visitor_bytes, limits.answers_bytes
+        self._drop_beyond(unheard, self._memory_of, each, most)
 
     def _is_attended(self, event_id: str) -> bool:
-        return self._listeners[self._calls[event_id].session] > 0
+        return self._calls[event_id].session in self._listeners.held
 
-    def _memory_of(self, event_ids: Sequence[str]) -> int:
+    def _memory_of(self, event_ids: list[str]) -> int:
         return sum(self._calls[event_id].num_bytes for event_id in event_ids)
 
     def _drop_beyond(
-        self,
-        answers: Mapping[str, list[str]],
-        size: Callable[[Sequence[str]], int],
-        most_each: int,
-        most: int,
+        self, answers: dict[str, list[str]], size: Callable[[list[str]], int], each: int, most: int
     ) -> None:
         """Drop the oldest answers of visitors beyond a limit on each one's and on all."""
         for mine in answers.values():
-            while size(mine) > most_each:
+            while size(mine) > each:
                 self._drop(mine.pop(0))
         while sum(map(size, answers.values())) > most:
             self._drop(max(answers.values(), key=size).pop(0))
@@ -357,11 +346,8 @@ class Calls:
         # is on its way into the queue before that call is among ours.
         if self._num_arriving:
             return
-        used_sessions = called | self._listeners.keys() | self._used.keys()
-        for held in (
-            self._queue.pending_event_ids_session,
-            self._queue.pending_messages_per_session,
-        ):
+        used_sessions = called | self._listeners.held.keys() | self._used.keys()
+        for held in (self._pending, self._messages):
             for session in held.keys() - used_sessions:
                 del held[session]
 
@@ -375,13 +361,13 @@ class Calls:
         self._num_arriving += 1
         try:
             pushed = await self._push(body=body, request=request, username=username)
-            event = self._queue.event_ids_to_events.get(str(pushed[1]))
+            event = self._events.get(str(pushed[1]))
             if event is not None:
                 self._line_up(event, visitor)
                 if is_named:
                     self._used[event.session_hash] = _Use(visitor, self._clock())
                     if _by_page(request):
-                        self._queue.pending_event_ids_session[event.session_hash].add(_HELD)
+                        self._pending[event.session_hash].add(_HELD)
         finally:
             self._num_arriving -= 1
         return pushed
@@ -396,11 +382,11 @@ class Calls:
                 self._drop(key)
         if session_hash is not None:
             self._used.pop(session_hash, None)
-            self._queue.pending_event_ids_session.get(session_hash, set()).discard(_HELD)
+            self._pending.get(session_hash, set()).discard(_HELD)
 
     def _send_if_kept(self, event: Event, event_message: Any) -> None:
         # Where Gradio raises, its queue stops for everybody.
-        if event.session_hash in self._queue.pending_messages_per_session:
+        if event.session_hash in self._messages:
             if (call := self._calls.get(event._id)) is not None:
                 call.num_bytes += _num_bytes(getattr(event_message, "output", None))
             self._send(event, event_message)
@@ -413,7 +399,7 @@ class Calls:
         if body.fn_index not in self._demo.fns:
             raise _UnknownEventError(body.fn_index)
         # All lanes together: each has a queue of its own.
-        lanes = self._queue.event_queue_per_concurrency_id.values()
+        lanes = self._lanes.values()
         waiting = [event for lane in lanes for event in lane.queue]
         if len(waiting) >= self._limits.queued_calls:
             words = _(
@@ -447,7 +433,7 @@ class Calls:
         return [call for call in calls if visitor in (None, call.visitor)]
 
     def _waits(self, event: Event) -> bool:
-        return event in self._queue.event_queue_per_concurrency_id[event.concurrency_id].queue
+        return event in self._lanes[event.concurrency_id].queue
 
     def _line_up(self, event: Event, visitor: str) -> None:
         """Record a new call, and let addresses take turns in its lane.
@@ -456,7 +442,7 @@ class Calls:
         began last, if this is later. So an address with ten calls waits after one with a single
         call, and nobody waits for ever.
         """
-        lane = self._queue.event_queue_per_concurrency_id[event.concurrency_id]
+        lane = self._lanes[event.concurrency_id]
         running = [one for one in self._running() if one.concurrency_id == event.concurrency_id]
         first = min((call.turn for call in self._of(lane.queue)), default=0)
         begun = max((call.turn for call in self._of(running)), default=first)
@@ -482,14 +468,14 @@ class Calls:
         self._queue.send_message(event, ProcessCompletedMessage(output=output, success=False))
         event.alive = False
         if self._waits(event):
-            self._queue.event_queue_per_concurrency_id[event.concurrency_id].queue.remove(event)
-            self._queue.event_ids_to_events.pop(event._id, None)
+            self._lanes[event.concurrency_id].queue.remove(event)
+            self._events.pop(event._id, None)
 
     def _end_stream(self, session: str) -> None:
         """Let the stream of a page end once no calls are left."""
-        ids = self._queue.pending_event_ids_session.get(session, set())
-        messages = self._queue.pending_messages_per_session.get(session)
-        if _HELD in ids and messages is not None and self._listeners[session]:
+        ids = self._pending.get(session, set())
+        messages = self._messages.get(session)
+        if _HELD in ids and messages is not None and session in self._listeners.held:
             last = ProcessCompletedMessage(event_id=_HELD, output={}, success=True)
             messages.put_nowait(last)
         ids.discard(_HELD)
@@ -498,8 +484,8 @@ class Calls:
         """Forget a call with the messages that nobody fetched."""
         call = self._calls.pop(event_id)
         call.held.release()
-        self._queue.pending_event_ids_session.get(call.session, set()).discard(event_id)
-        messages = self._queue.pending_messages_per_session.get(call.session)
+        self._pending.get(call.session, set()).discard(event_id)
+        messages = self._messages.get(call.session)
         if messages is None:
             return
         for message in [messages.get_nowait() for _one in range(messages.qsize())]:
@@ -527,8 +513,7 @@ def _num_bytes(value: Any) -> int:
 
 def _by_page(request: Any) -> bool:
     """Return whether Gradio's own page sent a call."""
-    sender: str | None = request.headers.get("x-gradio-user")
-    return sender == "app"
+    return bool(request.headers.get("x-gradio-user") == "app")
 
 
 def unfit_id() -> str:
@@ -611,7 +596,8 @@ class Pages(StateHolder):
         super().__init__()  # type: ignore[no-untyped-call]  # Gradio's
         self.set_blocks(blocks)
         self._limits, self._clock = limits, clock
-        self._attended: Counter[str] = Counter()
+        self.attended = Share()
+        """Connections of browsers, by page."""
 
     def __getitem__(self, session_id: str) -> SessionState:
         """Return the page of a session; a new one may replace the least recently used."""
@@ -629,16 +615,7 @@ class Pages(StateHolder):
 
     def gauges(self) -> dict[str, float]:
         """Return the numbers of pages, and of connected ones."""
-        return {"pages": len(self.session_data), "pages_connected": len(self._attended)}
-
-    def attend(self, session_id: str) -> None:
-        """Record that a browser connected to a page."""
-        self._attended[session_id] += 1
-
-    def abandon(self, session_id: str) -> None:
-        """Record that one of its connections ended."""
-        self._attended[session_id] -= 1
-        self._attended += Counter()  # drop entries of 0
+        return {"pages": len(self.session_data), "pages_connected": len(self.attended.held)}
 
     def delete_all_expired_state(self) -> None:
         """Drop pages that were closed or unused for long. Gradio calls this every second."""
@@ -654,7 +631,7 @@ class Pages(StateHolder):
         """Sort key of dropping pages: disconnected ones first, then the least recently used."""
         page = self.session_data[session_id]
         assert isinstance(page, Page)
-        return self._attended[session_id] > 0 and not page.is_closed, page.used
+        return session_id in self.attended.held and not page.is_closed, page.used
 
     def _drop(self, session_id: str) -> None:
         self.delete_state(session_id)  # also removes its files

@@ -20,29 +20,30 @@ class Share:
     """Amounts that visitors hold until they give them back.
 
     Args:
-        most_each: Maximum per visitor.
+        most_each: Maximum per visitor; by default no limit, only a count.
         most: Maximum of all visitors; by default no limit.
     """
 
-    def __init__(self, most_each: int, most: float = math.inf) -> None:
+    def __init__(self, most_each: float = math.inf, most: float = math.inf) -> None:
         self._most_each, self._most = most_each, most
-        self._held: Counter[str] = Counter()
+        self.held: Counter[str] = Counter()
+        """Amount by visitor, of those who hold any."""
         self._total = 0
 
     def take(self, visitor: str, amount: int = 1) -> bool:
         """Count an amount and return True, or count nothing and return False."""
-        mine, total = self._held[visitor] + amount, self._total + amount
+        mine, total = self.held[visitor] + amount, self._total + amount
         if mine > self._most_each or total > self._most:
             return False
-        self._held[visitor], self._total = mine, total
+        self.held[visitor], self._total = mine, total
         return True
 
     def give_back(self, visitor: str, amount: int = 1) -> None:
         """Count an amount no longer."""
         self._total -= amount
-        self._held[visitor] -= amount
-        if not self._held[visitor]:
-            del self._held[visitor]  # or the table would grow with every address
+        self.held[visitor] -= amount
+        if not self.held[visitor]:
+            del self.held[visitor]  # or the table would grow with every address
 
 
 class SlidingShare(Share):
@@ -51,7 +52,7 @@ class SlidingShare(Share):
     def __init__(
         self,
         seconds: float,
-        most_each: int,
+        most_each: float,
         most: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,8 +64,7 @@ class SlidingShare(Share):
         """Count an amount and return True, or count nothing and return False."""
         now = self._clock()
         while self._taken and self._taken[0][0] <= now - self._seconds:
-            _, earlier, given_back = self._taken.popleft()
-            self.give_back(earlier, given_back)
+            self.give_back(*self._taken.popleft()[1:])
         if not super().take(visitor, amount):
             return False
         self._taken.append((now, visitor, amount))
