@@ -75,6 +75,16 @@ def test_only_the_calls_of_the_engine_know_threads_and_gpu_marks(name: str) -> N
     assert not imported(MODULES[name]) & known
 
 
+def test_what_every_request_passes_knows_no_part_of_the_page_and_is_in_no_circle() -> None:
+    below = {"ui.faults", "ui.language", "ui.owner", "ui.spaces"}
+    server = {name for name in MODULES if name.startswith("ui.server.")}
+    for name in server:
+        found = imported(MODULES[name]) & {*MODULES}
+        assert {one for one in found if not one.startswith("ui.text")} <= below | server, name
+    for name in below:
+        assert not imported(MODULES[name]) & server, name
+
+
 @pytest.mark.parametrize("name", [*EVENTS, "ui.handlers", "ui.api", "ui.api_shelf"])
 def test_handlers_are_composed_and_inherit_nothing(name: str) -> None:
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
