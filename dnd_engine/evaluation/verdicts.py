@@ -105,7 +105,7 @@ def judge(
                 evidence.verdict(f"{name}{suffix}", bad=name in _BAD, finding=rule(evidence))
                 for name, rule in rules.items()
                 # Not every row has a control with another task's prompts.
-                if rule is not _depends_on_prompts or f"{row}_wrong" in ROWS
+                if rule not in (_depends_on_prompts, _ignores_prompts) or f"{row}_wrong" in ROWS
             ]
         )
     if len(verdicts) < 2:
@@ -370,17 +370,18 @@ def _matches_oracle(e: _Evidence) -> _Finding:
 
 def _ignores_prompts(e: _Evidence) -> _Finding:
     question = "the prompts are ignored"
-    if missing := e.missing("generator", "generator_wrong"):
+    wrong = f"{e.row}_wrong"
+    if missing := e.missing(e.row, wrong):
         return _open(question, missing)
     # Before any interval: equal item by item, it needs no test.
-    if e.identical("generator", "generator_wrong"):
+    if e.identical(e.row, wrong):
         return _Finding(
             True,
             "the prompts are ignored",
             "Every item scores the same with the right prompts and with another task's.",
         )
-    points = e.difference("generator", "generator_wrong")
-    losses = e.difference("generator_wrong", "generator", "nll")
+    points = e.difference(e.row, wrong)
+    losses = e.difference(wrong, e.row, "nll")
     if points is None or losses is None:
         return _unknown(question, "No items are shared.")
     numbers = (
@@ -389,10 +390,10 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
     )
     if few := _too_few(question, numbers, points, losses):
         return few
-    if not e.equal("generator", "generator_wrong"):
+    if not e.equal(e.row, wrong):
         return _Finding(False, "the prompts are not ignored", numbers)
-    # Adapters that differ may still score alike.
-    alike, told = _alike(e.cosine)
+    # Adapters that differ may still score alike. Cosines are of the generator's own adapters.
+    alike, told = _alike(e.cosine if e.row == "generator" else Cosine())
     if alike is None:
         return _unknown(question, f"{numbers} {told}")
     if alike:
@@ -471,9 +472,13 @@ _MADE_RULES: Mapping[str, Callable[[_Evidence], _Finding]] = {
     "made_depends_on_prompts": _depends_on_prompts,
     "made_beats_base": _RULES["beats_base"],
     "made_beats_generator": partial(_beats, "generator", "the generator alone"),
+    "made_beats_imprint": partial(_beats, "imprint", "an imprint without the generator"),
+    "made_beats_steering_vector": partial(_beats, "steering_vector", "a steering vector"),
+    "made_beats_few_shot": partial(_beats, "few_shot", "labelled examples in the prompt"),
     "made_beats_multi_task_lora": _RULES["beats_multi_task_lora"],
     "made_matches_oracle": _matches_oracle,
+    "made_ignores_prompts": _ignores_prompts,
 }
 """For what is made of the generator's adapter: imprinted or taught."""
 
-_BAD = ("ignores_prompts", "retrieves_nearest")
+_BAD = ("ignores_prompts", "retrieves_nearest", "made_ignores_prompts")

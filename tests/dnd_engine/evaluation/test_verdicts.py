@@ -77,7 +77,56 @@ def test_what_is_made_of_an_adapter_is_judged_by_its_own_row() -> None:
     assert "Imprinted, wrong prompts .0" in imprinted["made_depends_on_prompts"].words
     taught = named(planted, row="generator_refined")
     assert taught["made_beats_generator"].words.startswith("Bare: better than the generator alone.")
-    assert "made_depends_on_prompts" not in taught, "no row has another task's prompts"
+    assert not {"made_depends_on_prompts", "made_ignores_prompts"} & set(taught), (
+        "no row has another task's prompts"
+    )
+
+
+def imprints(copies: Mapping[str, str] | None = None, /, **chances: float) -> dict[str, Verdict]:
+    planted = scores(bare(**chances), of=TASKS, copies=copies, draws=1)
+    return named(planted, row="generator_imprint")
+
+
+def test_an_imprint_that_carries_its_task_beats_whatever_does_not() -> None:
+    found = imprints(imprint=0.2)
+    assert held(found) == {
+        "made_depends_on_prompts",
+        *(f"made_beats_{row}" for row in ("base", "generator", "imprint", "multi_task_lora")),
+        *("made_beats_steering_vector", "made_beats_few_shot"),
+    }
+    assert found["made_ignores_prompts"].good, "a bad thing that does not hold"
+    assert "Imprint, without the generator .1" in found["made_beats_imprint"].words
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        ("imprint", "an imprint without the generator"),
+        ("steering_vector", "a steering vector"),
+        ("few_shot", "labelled examples in the prompt"),
+        ("base", "the base"),
+        ("generator", "the generator alone"),
+    ],
+)
+def test_an_imprint_that_gives_no_more_than_another_row_is_told_so(other: str, name: str) -> None:
+    found = imprints({other: "generator_imprint"})[f"made_beats_{other}"]
+    assert (found.holds, found.good) == (False, False)
+    assert found.words.startswith(f"Bare: no clear gain over {name}. Generator, imprinted .4")
+    worse = imprints(**{other: 0.9})[f"made_beats_{other}"]
+    assert worse.words.startswith(f"Bare: clearly worse than {name}. ")
+
+
+def test_an_imprint_that_is_the_same_for_any_prompts_ignores_them() -> None:
+    found = imprints({"generator_imprint_wrong": "generator_imprint"})
+    assert found["made_ignores_prompts"].holds
+    assert found["made_ignores_prompts"].good is False
+    assert found["made_depends_on_prompts"].holds is False
+    # The cosine is that of the generator's own adapters, so it says nothing of imprints.
+    level = imprints(generator_imprint_wrong=0.4)["made_ignores_prompts"]
+    assert level.holds is None
+    assert "The cosine of ΔW was not measured." in level.words
+    without = [s for s in scores(bare(), of=TASKS) if s.row != "generator_imprint_wrong"]
+    assert named(without, row="generator_imprint")["made_ignores_prompts"].holds is None
 
 
 def test_a_generator_that_gives_the_same_for_any_prompt_ignores_them() -> None:
