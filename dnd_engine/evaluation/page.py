@@ -68,7 +68,8 @@ def report_markdown(report: Report) -> str:
     }
     lines = [
         f"{report.data} Score: {report.metric}. Intervals: 95 %, bootstrap over "
-        f"{_count(report.n_families, 'family', 'families')}. {_CAUTION}{_few_families(report)}",
+        f"{_count(report.n_families, 'family', 'families')}. {_CAUTION}{_few_families(report)}"
+        f"{_draws(report)}",
         "",
         # Those of the first mode, and whether one shared LoRA does as well on full prompts.
         *(
@@ -191,7 +192,7 @@ def _asked(report: Report) -> list[str]:
         "were scored. Conditions are prompts of a task's train side, scores are of its test side. "
         "*Full* sends instruction and input, *bare* the input alone: only there must the adapter "
         f"carry the task. Score: {report.metric}, as a mean over tasks. Intervals are 95 %, by a "
-        f"bootstrap whose unit is the family. {_CAUTION}{_few_families(report)}",
+        f"bootstrap whose unit is the family. {_CAUTION}{_few_families(report)}{_draws(report)}",
     ]
     if known := report.trained_families_among_them:
         shown = ", ".join(known[:8]) + (" and more" if len(known) > 8 else "")
@@ -224,6 +225,15 @@ def _few_families(report: Report) -> str:
         f" With fewer than {MIN_UNITS}, luck alone can put one clear of zero, so no difference "
         "decides a verdict here."
     )
+
+
+def _draws(report: Report) -> str:
+    """Say which rows are means over several prompt draws: a difference may be that of one draw."""
+    several = report.several_draws
+    if not several:
+        return ""
+    told = ", ".join(f"{row_label(row)} {draws}" for row, draws in several.items())
+    return f" Prompt draws of a task: {told}; one for every other row."
 
 
 def _rows_table(report: Report, holdout: str) -> list[str]:

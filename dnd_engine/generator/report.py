@@ -503,6 +503,11 @@ class Report:
         imprinted = any(row.row == "generator_imprint" for row in self.rows)
         return self.failures_row or ("generator_imprint" if imprinted else "generator")
 
+    @property
+    def several_draws(self) -> dict[str, int]:
+        """Return the prompt draws per task of the rows that have more than one."""
+        return {row.row: row.draws for row in self.rows_of() if row.draws > 1}
+
     def rows_of(self, holdout: str = "") -> list[ReportRow]:
         """Return the rows over all tasks, or over one kind of novelty."""
         return [row for row in self.rows if row.holdout == holdout]

@@ -310,6 +310,7 @@ def test_a_report_is_drawn_with_every_row_and_its_words_escaped() -> None:
     assert "17 %</b> bare" in html
     assert "+.80</b> (.30 to 1.20)" in html
     assert "same task <b>.999</b>, different tasks <b>.79</b>" in html
+    assert "Sets of prompts per task: Generator, right prompts 3; one for every other row." in html
     assert "Baselines, controls and a ceiling" in html
     assert "the prompts carry the task" in html
     assert "&lt;b&gt;blue&lt;/b&gt;-door" in html

@@ -445,6 +445,15 @@ def test_scores_are_told_by_the_verdict_that_users_get_on_the_same_adapter() -> 
     assert nothing_imprinted.adapter_verdicts is None
 
 
+def test_rows_of_several_prompt_draws_are_told_from_those_of_one(report: Report) -> None:
+    assert report.several_draws == dict.fromkeys(DRAWN, 2)
+    told = "Prompt draws of a task: Generator, right prompts 2, Generator, imprinted 2; one for"
+    for text in (report_markdown(report), full_page(report, {})):
+        assert told in text
+    once = build_report([s for s in SCORES if s.draw == 0], meta())
+    assert "Prompt draws" not in report_markdown(once)
+
+
 def test_failures_are_wrong_items_drawn_by_seed(report: Report) -> None:
     assert len(report.failures) == 20
     made = [s for s in SCORES if s.row == "generator_refined" and not s.draw]

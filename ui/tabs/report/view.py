@@ -327,6 +327,14 @@ def _foot_html(report: Report) -> str:
         + _("({low} to {high})", low=score_number(gain.low), high=score_number(gain.high))
         for mode, gain in report.operation_gain.items()
     ]
+    if report.several_draws:
+        drawn = (f"{_(row_label(row))} {number}" for row, number in report.several_draws.items())
+        facts.append(
+            _(
+                "Sets of prompts per task: {rows}; one for every other row.",
+                rows=esc(", ".join(drawn)),
+            )
+        )
     same, different = report.cosine.same_task, report.cosine.different_task
     if same is not None and different is not None:
         told.append(
