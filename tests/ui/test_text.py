@@ -272,7 +272,7 @@ OF_DEVELOPERS = {"SlotError", "UnlistedSlotError"}
 """Raised for a mistake in the code, so no visitor reads it."""
 # One engine serves visitors of every language: what its thread tells and logs is English, and so is
 # what programs are told, and the command line.
-OF_THE_ENGINE = {"api.py", "engine_handle.py", "engine_thread.py", "serve.py"}
+OF_THE_ENGINE = {"api.py", "api_shelf.py", "engine_handle.py", "engine_thread.py", "serve.py"}
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
