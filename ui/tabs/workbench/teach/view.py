@@ -12,8 +12,11 @@ from ui.panel import Panel, button
 from ui.text import N_, _, drawn
 
 NUM_ROWS = 16
-"""Number of proposed answers: 10 to 20 right ones suffice, and this many can be read in a
-minute."""
+"""Number of proposed answers: as many as can be read in a minute.
+
+Five everyday tasks went from .53 to .63 with this many on a busy machine (docs/LOG.md), which does
+not show that they suffice; the .70 of docs/results.md took 64.
+"""
 
 Door = Literal["itself", "better", "mine"]
 """The teacher."""
@@ -25,7 +28,8 @@ _DOES = {
     "itself": N_(
         "The model reads each of your prompts with the instruction, and the adapter learns to give "
         "the same answers without it. Where the model is wrong even with the instruction, the "
-        "adapter learns that mistake."
+        "adapter learns that mistake. With the shipped model, this improved adapters without an "
+        "imprint; it added nothing that we could measure to imprinted ones."
     ),
     "better": N_(
         "A better model answers your prompts, and the adapter learns its answers. Your prompts are "
