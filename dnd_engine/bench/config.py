@@ -8,7 +8,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.limits import check_least
 from dnd_engine.training.recipe import TrainRecipe
 
-SECTIONS = ("synthesis", "imprint", "chat", "training", "contended")
+SECTIONS = ("synthesis", "imprint", "crowd", "chat", "training", "contended")
 """All sections of the bench."""
 
 LORA_STEPS = 40
@@ -54,6 +54,8 @@ class BenchConfig:
     """Prompts per synthesis, all as long as the encoder reads."""
     imprinted_prompts: tuple[int, int] = (16, 128)
     """Prompts in the smaller and the larger imprinted bucket."""
+    visitors: int = 6
+    """Number of visitors who synthesize at once, each from the smaller number of prompts."""
     chat_tokens: int = 32
     """Maximum number of tokens per answer."""
     tasks_per_step: int = 0
@@ -83,7 +85,7 @@ class BenchConfig:
         counts = ("rounds", "lora_steps", "lora_examples", "num_prompts")
         check_least(self, 1, *counts, "answer_tokens", "copy_megabytes")
         check_least(self, 0, *STEP_SIZES)
-        check_least(self, 2, "chat_tokens")
+        check_least(self, 2, "chat_tokens", "visitors")
         shortest = min(self.own_tokens[0], self.example_tokens - 1)
         if shortest <= self.answer_tokens or self.own_tokens[1] < self.own_tokens[0]:
             raise ConfigError(

@@ -4,9 +4,11 @@ import itertools
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -26,8 +28,10 @@ from dnd_engine.engine import Engine
 from dnd_engine.errors import ChatError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.encoder import PromptMemory
 from dnd_engine.models.forward import HookedForward, PackedForward
 from dnd_engine.progress import finish
+from dnd_engine.prompts.buckets import Bucket
 
 
 def bytes_per_token(model: nn.Module) -> int:
@@ -82,13 +86,53 @@ def imprint(engine: Engine, config: BenchConfig, number: int) -> dict[str, float
     for size, num_prompts in zip(("small", "large"), config.imprinted_prompts, strict=True):
         bucket, memory = instructed_bucket(num_prompts, config.seed), engine.new_memory()
         with timed(device) as written:
-            made = engine.generate([bucket], seed=number + 1, imprinted=False, memory=memory)
-            # Part of the wait, because chat begins when stock PEFT has read the files back.
-            engine.verify(made, made.files())
+            made = _hand_over(engine, bucket, number, memory)
         with timed(device) as imprinted:
             finish(engine.imprint(made, [bucket], ImprintConfig(seed=number + 1), memory=memory))
         found |= {f"handed_over_{size}": written[0], f"imprint_{size}": imprinted[0]}
     return found
+
+
+def _hand_over(
+    engine: Engine, bucket: Bucket, number: int, memory: PromptMemory | None = None
+) -> Adapter:
+    """Make an adapter and verify its files: chat begins when stock PEFT has read them back."""
+    made = engine.generate([bucket], seed=number + 1, imprinted=False, memory=memory)
+    engine.verify(made, made.files())
+    return made
+
+
+def crowd(engine: Engine, config: BenchConfig, number: int) -> dict[str, float]:
+    """Hand adapters over to visitors one by one, then to all who ask at once.
+
+    As on the page, weights are written for one visitor after the other. Beside that, what was
+    handed over is imprinted, also one after the other.
+    """
+    device, size = torch.device(engine.info.device), config.imprinted_prompts[0]
+    names = [f"visitor {visitor}" for visitor in range(config.visitors)]
+    buckets = [instructed_bucket(size, config.seed, name) for name in names]
+    with timed(device) as alone:
+        for bucket in buckets:
+            _hand_over(engine, bucket, number)
+    served = threading.Event()
+
+    def imprint_until_served(made: Adapter, bucket: Bucket) -> None:
+        with closing(engine.imprint(made, [bucket], ImprintConfig(seed=number + 1))) as steps:
+            for _ in steps:
+                if served.is_set():
+                    return
+
+    with ThreadPoolExecutor(1) as writing, ThreadPoolExecutor(1) as imprinting:
+        with timed(device) as at_once:
+            waiting = [writing.submit(_hand_over, engine, bucket, number) for bucket in buckets]
+            begun = [
+                imprinting.submit(imprint_until_served, asked.result(), bucket)
+                for asked, bucket in zip(waiting, buckets, strict=True)
+            ]
+        served.set()
+        for run in begun:
+            run.result()
+    return {"crowd_alone": alone[0], "crowd_at_once": at_once[0]}
 
 
 class Chat:

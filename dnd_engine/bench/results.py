@@ -138,6 +138,13 @@ def summarise(
             "`handed_over` is what comes before: prompts read, weights written, the files read "
             "back by stock PEFT. Then chat may begin."
         )
+    if "crowd" in config.only:
+        ratios["crowd_over_alone"] = median(r["crowd_at_once"] / r["crowd_alone"] for r in rounds)
+        notes.append(
+            f"Crowd is {config.visitors} visitors with {config.imprinted_prompts[0]} short prompts "
+            "each: until the last one has an adapter to chat with, one by one (alone), and all at "
+            "once, while the adapters of those before are imprinted."
+        )
     if "chat" in config.only:
         ratios["twin_over_single"] = median(r["chat_twin"] / r["chat_single"] for r in rounds)
         ratios["turned_over_twin"] = median(r["chat_turned"] / r["chat_twin"] for r in rounds)

@@ -11,6 +11,7 @@ from dnd_engine.bench.engine_costs import (
     Contended,
     Copy,
     bytes_per_token,
+    crowd,
     imprint,
     synthesis,
     synthesis_flops,
@@ -90,6 +91,8 @@ def _resident(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Meas
         found.append(partial(synthesis, engine, config))
     if "imprint" in config.only:
         found.append(partial(imprint, engine, config))
+    if "crowd" in config.only:
+        found.append(partial(crowd, engine, config))
     if "chat" in config.only:
         found += [Chat(engine, config), Copy(base, config)]
     return found

@@ -35,6 +35,7 @@ _MEANINGS = {
     "contended_over_alone_training": "and a training step",
     "imprint_over_handed_over": "imprint takes this many times as long as what precedes it",
     "imprint_large_over_small": "imprinting 128 prompts takes this many times as long as 16",
+    "crowd_over_alone": "the last of six visitors at once waits this many times all their times",
     "turned_over_twin": "and this many times as long again if the strength changes at every token",
     "remix_over_synthesis": "remixing takes this share of the time of the first synthesis",
     "bandwidth_share": "share of memory bandwidth used by one chat",
@@ -52,7 +53,7 @@ def bench(
     ] = False,
     only: Annotated[
         str | None,
-        typer.Option(help="Any of synthesis,imprint,chat,training,contended; default: all."),
+        typer.Option(help="Any of synthesis,imprint,crowd,chat,training,contended; default: all."),
     ] = None,
     growing: Annotated[
         bool,

@@ -38,6 +38,7 @@ SMALL = BenchConfig(
     example_tokens=12,
     num_prompts=4,
     imprinted_prompts=(1, 1),
+    visitors=2,
     chat_tokens=6,
     tasks_per_step=2,
     examples_per_task=2,
@@ -85,6 +86,7 @@ def test_everything_is_measured_and_is_json(result: BenchResult) -> None:
         "contended_over_alone_training",
         "imprint_over_handed_over",
         "imprint_large_over_small",
+        "crowd_over_alone",
         "bandwidth_share",
         "train_over_lora_throughput",
     }
@@ -122,6 +124,7 @@ def test_ready_is_synthesis_and_what_the_page_does_besides(engine: Engine) -> No
             "imprint",
             {"handed_over_small", "handed_over_large", "imprint_small", "imprint_large"},
         ),
+        ("crowd", {"crowd_alone", "crowd_at_once"}),
         ("training", {"train_step", "lora_packed_step", "lora_rows_step"}),
     ],
 )
@@ -174,6 +177,8 @@ def rounds(**changes: float) -> list[dict[str, float]]:
         "handed_over_large": 0.6,
         "imprint_small": 2.0,
         "imprint_large": 8.0,
+        "crowd_alone": 3.0,
+        "crowd_at_once": 3.6,
         "copy": 0.02,
         "train_step": 4.0,
         "lora_packed_step": 3.0,
@@ -198,6 +203,7 @@ def test_ratios_compare_within_a_round() -> None:
     assert found.ratios["contended_over_alone_training"] == pytest.approx(1.5)
     assert found.ratios["imprint_over_handed_over"] == pytest.approx(4)
     assert found.ratios["imprint_large_over_small"] == pytest.approx(4)
+    assert found.ratios["crowd_over_alone"] == pytest.approx(1.2)
     # 300 MB in 0.1 s, against 2 x 100 MB in 0.02 s.
     assert found.ratios["bandwidth_share"] == pytest.approx(3 / 10)
     # 250 tokens/s, against 480 on rows: the faster of the two baselines counts.
@@ -340,11 +346,12 @@ def test_a_picture_has_a_chart_for_each_kind_of_work(points: list[GrowthPoint]) 
     [
         (
             {"only": ()},
-            r"`only` must be some of synthesis, imprint, chat, training, contended, got none\.",
+            r"`only` must be some of synthesis, imprint, crowd, chat, .*, contended, got none\.",
         ),
         ({"only": ("speed",)}, r"`only` must be some of .*, got speed\."),
         ({"rounds": 0}, r"`rounds` must be at least 1, got 0\."),
         ({"chat_tokens": 1}, r"`chat_tokens` must be at least 2, got 1\."),
+        ({"visitors": 1}, r"`visitors` must be at least 2, got 1\."),
         ({"own_tokens": (9, 8)}, r"examples of 9 to 8 and of 64 tokens must have room for an "),
         ({"answer_tokens": 30}, r"examples of 30 to 70 .* must have room for an answer of 30\."),
     ],
