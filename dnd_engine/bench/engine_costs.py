@@ -20,6 +20,7 @@ from dnd_engine.bench.measurement import (
     instructed_bucket,
     prompt_bucket,
     seconds_per_token,
+    story_question,
     timed,
 )
 from dnd_engine.bench.training_costs import GeneratorStep
@@ -170,7 +171,7 @@ class Chat:
     ) -> float:
         # Some questions are answered with one token, which leaves nothing to time: ask others.
         for attempt in range(10):
-            question = f"Tell me a long story about {number + 2 + 100 * attempt} dragons."
+            question = story_question(number + 2 + 100 * attempt)
             # Alternating, so that the adapter is fitted again at every token.
             strengths = itertools.cycle((0.9, 1.1)).__next__ if turned else None
             steps = self._engine.compare(

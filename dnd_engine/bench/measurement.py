@@ -76,6 +76,11 @@ def instructed_bucket(num_prompts: int, seed: int, name: str = "bench") -> Bucke
     return Bucket(name, 1.0, (from_texts(texts, name=name),))
 
 
+def story_question(number: int) -> str:
+    """Return a question whose answer is long."""
+    return f"Tell me a long story about {number} dragons."
+
+
 def token_ids(base: BaseModel, count: int, rng: random.Random) -> list[int]:
     """Draw token ids at random."""
     return rng.choices(range(base.config["vocab_size"]), k=count)

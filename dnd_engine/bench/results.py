@@ -165,6 +165,18 @@ def summarise(
                 "`chat_modules` is the same twin through transformers' own modules, as bases run "
                 "whose weights cannot be packed."
             )
+        if "chat_llama_cpp" in rounds[0]:
+            ratios["single_over_llama_cpp"] = median(
+                r["chat_single"] / r["chat_llama_cpp"] for r in rounds
+            )
+            ratios["twin_over_llama_cpp"] = median(
+                r["chat_twin"] / (r["chat_llama_cpp"] + r["chat_llama_cpp_lora"]) for r in rounds
+            )
+            notes.append(
+                "`chat_llama_cpp` is llama.cpp with the same base in float16, prompts and number "
+                "of threads, `chat_llama_cpp_lora` the same with the adapter. It computes both in "
+                "turn where a twin computes them together."
+            )
     if "contended" in config.only:
         for name in ("twin", "synthesis", "training"):
             ratios[f"contended_over_alone_{name}"] = median(

@@ -16,6 +16,7 @@ from dnd_engine.bench.engine_costs import (
     synthesis,
     synthesis_flops,
 )
+from dnd_engine.bench.llama_cpp import LlamaCpp
 from dnd_engine.bench.measurement import (
     Measurement,
     machine_of,
@@ -103,6 +104,8 @@ def _trains(
 ) -> list[Measurement]:
     """Return the selected measurements that keep gradients or need a second copy of the base."""
     found: list[Measurement] = []
+    if "chat" in config.only and (llama_cpp := LlamaCpp.where_possible(engine, config)):
+        found.append(llama_cpp)
     if stock and "synthesis" in config.only:
         found.append(partial(lora_run, stock, config))
     if stock and "training" in config.only:

@@ -1,5 +1,6 @@
 """The bench measures what it says and divides the right numbers; how fast is not for a test."""
 
+import importlib.util
 import json
 import math
 import random
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from dnd_engine.bench.config import SECTIONS, BenchConfig
 from dnd_engine.bench.engine_costs import bytes_per_token
 from dnd_engine.bench.growth import GrowthConfig, GrowthPoint, _text_of, growth, growth_svg
+from dnd_engine.bench.llama_cpp import LlamaCpp
 from dnd_engine.bench.results import BenchResult, account, summarise
 from dnd_engine.bench.run import _equal_steps, bench
 from dnd_engine.bench.training_costs import _made_up_groups
@@ -29,7 +31,12 @@ from dnd_engine.generator.report import EqualScore
 from dnd_engine.models.base import fingerprint
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import LAYOUT, tiny_base, tiny_llama
+from tests.present import present
 from tests.reports import report
+
+BESIDE_LLAMA_CPP = importlib.util.find_spec("llama_cpp_py_sync") is not None
+"""Whether there is a wheel of llama.cpp for this machine."""
+LLAMA_CPP_RATIOS = {"single_over_llama_cpp", "twin_over_llama_cpp"} if BESIDE_LLAMA_CPP else set()
 
 SMALL = BenchConfig(
     rounds=2,
@@ -89,6 +96,7 @@ def test_everything_is_measured_and_is_json(result: BenchResult) -> None:
         "crowd_over_alone",
         "bandwidth_share",
         "train_over_lora_throughput",
+        *LLAMA_CPP_RATIOS,
     }
     assert set(values["memory_mb"]) == {"idle", "peak", "peak_training"}
     groups = ("seconds", "ratios", "flops", "tokens_per_second", "ready_parts", "memory_mb")
@@ -128,7 +136,10 @@ def test_ready_is_synthesis_and_what_the_page_does_besides(engine: Engine) -> No
         ("training", {"train_step", "lora_packed_step", "lora_rows_step"}),
     ],
 )
-def test_a_section_can_be_measured_alone(engine: Engine, only: str, seconds: set[str]) -> None:
+def test_a_section_can_be_measured_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, only: str, seconds: set[str]
+) -> None:
+    monkeypatch.setattr(LlamaCpp, "where_possible", lambda engine, config: None)
     before = set(psutil.Process().children())  # other tests of this process may have some
     found = bench(engine, replace(SMALL, rounds=1, only=(only,)))
     assert set(found.seconds) == seconds
@@ -140,6 +151,20 @@ def test_the_base_is_packed_again_after_its_modules_were_measured(engine: Engine
     before = engine.runtime.forward
     bench(engine, replace(SMALL, rounds=1, only=("chat",)))
     assert engine.runtime.forward is before
+
+
+@pytest.mark.skipif(not BESIDE_LLAMA_CPP, reason="there is no llama.cpp wheel for this machine")
+def test_llama_cpp_is_measured_with_and_without_the_adapter(engine: Engine) -> None:
+    beside = present(LlamaCpp.where_possible(engine, SMALL))
+    assert set(beside(0)) == {"chat_llama_cpp", "chat_llama_cpp_lora"}
+    assert all(seconds > 0 for seconds in beside(1).values())
+
+
+def test_llama_cpp_is_left_out_where_it_is_not_installed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dnd_engine.bench.llama_cpp._PACKAGE", "no_such_package")
+    assert LlamaCpp.where_possible(engine, SMALL) is None
 
 
 def test_the_engines_base_and_generator_are_left_as_they_were(engine: Engine) -> None:
@@ -179,6 +204,8 @@ def rounds(**changes: float) -> list[dict[str, float]]:
         "imprint_large": 8.0,
         "crowd_alone": 3.0,
         "crowd_at_once": 3.6,
+        "chat_llama_cpp": 0.05,
+        "chat_llama_cpp_lora": 0.1,
         "copy": 0.02,
         "train_step": 4.0,
         "lora_packed_step": 3.0,
@@ -198,6 +225,8 @@ def test_ratios_compare_within_a_round() -> None:
     found = summary(rounds())
     assert found.ratios["twin_over_single"] == pytest.approx(1.2)
     assert found.ratios["twin_over_modules"] == pytest.approx(0.4)
+    assert found.ratios["single_over_llama_cpp"] == pytest.approx(2)
+    assert found.ratios["twin_over_llama_cpp"] == pytest.approx(0.8)
     assert found.ratios["contended_over_alone_twin"] == pytest.approx(1.5)
     assert found.ratios["contended_over_alone_synthesis"] == pytest.approx(2)
     assert found.ratios["contended_over_alone_training"] == pytest.approx(1.5)
@@ -390,6 +419,7 @@ def test_the_command_prints_one_json_object(run: tuple[CliRunner, typer.Typer]) 
         "twin_over_modules",
         "turned_over_twin",
         "bandwidth_share",
+        *LLAMA_CPP_RATIOS,
     }
 
 
