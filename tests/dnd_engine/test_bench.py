@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from dnd_engine.bench.config import SECTIONS, BenchConfig
 from dnd_engine.bench.engine_costs import bytes_per_token
 from dnd_engine.bench.growth import GrowthConfig, GrowthPoint, _text_of, growth, growth_svg
 from dnd_engine.bench.llama_cpp import LlamaCpp
+from dnd_engine.bench.measurement import prompt_bucket
+from dnd_engine.bench.mixes import MixConfig, draw_groups, measure_mixes, score_bare
 from dnd_engine.bench.results import BenchResult, account, summarise
 from dnd_engine.bench.run import _equal_steps, bench
 from dnd_engine.bench.training_costs import _made_up_groups
@@ -28,7 +31,10 @@ from dnd_engine.errors import ChatError, ConfigError
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, save_generator
 from dnd_engine.generator.report import EqualScore
+from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import fingerprint
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.tasks.folder import Example, Task, TaskInfo
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import LAYOUT, tiny_base, tiny_llama
 from tests.present import present
@@ -365,6 +371,77 @@ def test_a_picture_has_a_chart_for_each_kind_of_work(points: list[GrowthPoint]) 
     drawn = growth_svg(points)
     assert drawn.count("class='strong'") == len({point.work for point in points})
     assert "Twin chats at once" in drawn
+
+
+# Mixes
+
+
+def _tasks(count: int) -> list[Task]:
+    return [
+        Task(
+            TaskInfo(
+                slug=f"task-{number}",
+                family="words",
+                category="format",
+                metric="exact",
+                licence="CC0-1.0",
+                licence_class="open",
+                description="Repeats a word",
+                split="train",
+            ),
+            train=tuple(Example(f"Repeat word {number}.\n\n{word}", word) for word in "abcd"),
+            test=tuple(Example(f"Repeat word {number}.\n\n{word}", word) for word in "efgh"),
+        )
+        for number in range(count)
+    ]
+
+
+def test_each_task_is_in_one_group_at_most() -> None:
+    tasks = _tasks(9)
+    groups = draw_groups(tasks, 4, 0)
+    drawn = [task.info.slug for group in groups for task in group]
+    assert [len(group) for group in groups] == [4, 4]
+    assert len(set(drawn)) == 8
+    assert draw_groups(tasks, 4, 0) == groups != draw_groups(tasks, 4, 1)
+
+
+def test_a_mix_is_compared_with_its_own_tasks_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, task n scores n; in a mix, half of it. Of three tasks, one is in no pair."""
+    made: list[set[str]] = []
+
+    def generate(_: Engine, buckets: Sequence[Bucket], *, seed: int) -> Adapter:
+        made.append({bucket.name for bucket in buckets})
+        assert all(bucket.num_prompts == 2 for bucket in buckets)
+        return adapter
+
+    def score(_: object, __: object, task: Task, num_items: int) -> float:
+        assert num_items == 3
+        return float(task.info.slug[-1]) / len(made[-1])
+
+    adapter = engine.generate([prompt_bucket(2, 0)], imprinted=False)
+    monkeypatch.setattr(Engine, "generate", generate)
+    monkeypatch.setattr("dnd_engine.bench.mixes.score_bare", score)
+    monkeypatch.setattr("dnd_engine.bench.mixes.check_messages", lambda: ("Hello",))
+    tasks = _tasks(3)
+    (found,) = measure_mixes(engine, tasks, MixConfig(sizes=(2,), num_prompts=2, num_items=3))
+    (pair,) = draw_groups(tasks, 2, 0)
+    names = {task.info.slug for task in pair}
+    assert made[0] == names
+    assert made[1:] == [{task.info.slug} for task in pair]
+    assert found.alone == sum(int(name[-1]) for name in names) / 2 == 2 * found.score
+    assert (found.size, found.num_mixes) == (2, 1)
+
+
+def test_a_task_is_scored_on_greedy_answers_to_bare_inputs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = engine.generate([prompt_bucket(2, 0)], imprinted=False)
+    fitted = engine.runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
+    monkeypatch.setattr("dnd_engine.bench.mixes.text_of", lambda tokenizer, answer: "e")
+    assert score_bare(engine.runtime, fitted, _tasks(1)[0], 4) == 0.25
+    assert score_bare(engine.runtime, fitted, _tasks(1)[0], 1) == 1.0
 
 
 # What cannot be measured
