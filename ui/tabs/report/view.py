@@ -329,7 +329,7 @@ def _foot_html(report: Report) -> str:
     ]
     if report.several_draws:
         drawn = (f"{_(row_label(row))} {number}" for row, number in report.several_draws.items())
-        facts.append(
+        told.append(
             _(
                 "Sets of prompts per task: {rows}; one for every other row.",
                 rows=esc(", ".join(drawn)),
