@@ -199,6 +199,7 @@ def multi(folder: Path, tiny_folder: Path, collection: Path) -> Path:
 
 
 Plant = Callable[[Sequence[Bucket], Adapter], Tensor]
+ImprintPlant = Callable[[Sequence[Bucket], Adapter, Teacher], Tensor]
 
 
 class PlantedEngine(Engine):
@@ -358,6 +359,64 @@ def test_a_planted_generator_is_called_by_its_name(
     assert {row.row for row in report.rows} == {*rows} - {"trained_teacher"}  # none was trained
     scores = {row.row: row.score for row in report.rows if not row.holdout}
     assert (scores["oracle_lora"], scores["base"], scores["mean_lora"]) == (1, 0, 0)
+
+
+def of_own_task(collection: Collection) -> ImprintPlant:
+    """Carries the task, with the teacher's answers alone."""
+    own = own_of_task(collection)
+    return lambda buckets, made, teacher: (
+        torch.zeros_like(made.tokens) if teacher == "base" else own(buckets, made)
+    )
+
+
+def without_the_teacher(collection: Collection) -> ImprintPlant:
+    """As good where the base itself answers: the generator adds nothing."""
+    own = own_of_task(collection)
+    return lambda buckets, made, teacher: own(buckets, made)
+
+
+def whatever_the_prompts(collection: Collection) -> ImprintPlant:
+    mean = collection.mean()
+    return lambda buckets, made, teacher: mean
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plant", "held"),
+    [
+        (
+            of_own_task,
+            {"depends_on_prompts", "beats_base", "beats_generator", "beats_imprint"}
+            | {"beats_few_shot", "beats_multi_task_lora", "matches_oracle"},
+        ),
+        (
+            without_the_teacher,
+            {"depends_on_prompts", "beats_base", "beats_generator"}
+            | {"beats_few_shot", "beats_multi_task_lora", "matches_oracle"},
+        ),
+        (whatever_the_prompts, {"ignores_prompts"}),
+    ],
+)
+def test_a_planted_imprint_is_called_by_its_name(
+    plant: Callable[[Collection], ImprintPlant],
+    held: set[str],
+    engine: PlantedEngine,
+    collection: Path,
+    multi: Path,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And by no other."""
+    planted = plant(Collection.open(collection))
+    monkeypatch.setattr(engine, "imprint", imprinting([], plant=planted))
+    rows = ("base", "few_shot", "multi_task_lora", "generator", *IMPRINTED, "oracle_lora")
+    config = replace(config, rows=rows, adapters=collection, multi_task_lora=multi)
+    report = examine(engine, unseen, config)
+    made = {v.name: v.holds for v in report.verdicts if v.row == "generator_imprint"}
+    assert made.pop("made_beats_steering_vector") is None, "not measured"
+    assert {name.removeprefix("made_") for name, holds in made.items() if holds} == held
+    assert None not in made.values()
 
 
 @pytest.mark.slow
@@ -945,7 +1004,9 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
 
 
 def imprinting(
-    asked: list[tuple[str, str]], left_out: tuple[str, ...] = ()
+    asked: list[tuple[str, str]],
+    left_out: tuple[str, ...] = (),
+    plant: ImprintPlant = lambda buckets, made, teacher: -made.tokens,
 ) -> Callable[..., Steps[Progress, None, Adapter]]:
     """Imprint in a moment, and note each teacher and instruction."""
 
@@ -972,7 +1033,7 @@ def imprinting(
         )
         return replace(
             adapter,
-            tokens=-adapter.tokens,
+            tokens=plant(buckets, adapter, teacher).to(torch.bfloat16),
             provenance={**adapter.provenance, "imprint": found.to_json()},
             seconds={**adapter.seconds, "imprint": 1.5},
         )
