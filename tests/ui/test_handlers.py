@@ -37,7 +37,7 @@ from ui.faults import public_words
 from ui.handlers import Handlers
 from ui.shared import App
 from ui.stages import Stages
-from ui.state import Session, SessionFiles
+from ui.state import Session, SessionFiles, Taught
 from ui.tabs.workbench.adapter.checks_view import checks_html
 from ui.tabs.workbench.adapter.judgement_view import Judgement
 from ui.tabs.workbench.adapter.learnt import Learnt
@@ -747,6 +747,14 @@ def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_know
     html = checks_html("done", imprinted, taught="imprinted")
     assert "unseen tasks with this verdict (17), imprinted adapters of this generator" in html
     assert "scored 0.46 (0.29 to 0.63) without the instruction" in html
+
+
+@pytest.mark.parametrize("taught", ["imprinted", "refined"])
+def test_what_adapters_gained_before_an_imprint_is_not_told_of_later_ones(taught: Taught) -> None:
+    """Earlier versions kept an outlook with them, and not always a verdict to tell it by."""
+    kept = Inspection(0.4, {}, (), 0, Agreement(8, 8), GAINED)
+    assert "changed the score by" in checks_html("done", kept)
+    assert "changed the score by" not in checks_html("done", kept, taught=taught)
 
 
 @pytest.mark.parametrize(

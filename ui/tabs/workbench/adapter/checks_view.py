@@ -62,7 +62,7 @@ def checks_html(
             )
             body = quiet(unknown)
         body += _verdicts_html(inspection, taught)
-        expected = _expectation(inspection)
+        expected = _expectation(inspection, taught)
         expected = facts(expected) if expected else ""
         found = f"{expected}{_effect_html(inspection.effect)}{_nearest_html(inspection)}"
         body += why(found)
@@ -86,12 +86,13 @@ def _verdicts_html(inspection: "Inspection", taught: Taught) -> str:
     return f"<ul class='dnd-verdicts'>{''.join(lines)}</ul>"
 
 
-def _expectation(inspection: "Inspection") -> str:
+def _expectation(inspection: "Inspection", taught: Taught) -> str:
     """Describe how similar adapters did in the generator's evaluation on unseen tasks."""
     if (precedent := inspection.precedent) is not None:
         return spoken(precedent.sentence)
     found = inspection.outlook
-    if found is None:
+    # An outlook is of adapters before any imprint, but earlier versions kept one of others, too.
+    if found is None or taught:
         return ""
     words = _(
         "On {n_tasks} with about as much agreement, adapters changed the score by "
