@@ -28,7 +28,7 @@ from ui.owner import Owner
 from ui.serve import asked_limits, asked_login
 from ui.server.bodies import MIN_CHARGED, ChargedFiles
 from ui.server.refusals import Refusal, not_served
-from ui.server.shares import SlidingShare
+from ui.server.shares import Share, SlidingShare
 from ui.server.visitors import sender_of
 
 EVIL = "https://evil.example"
@@ -423,14 +423,15 @@ def test_an_oversized_multipart_header_is_refused_and_the_app_lives(client: http
 
 def test_one_address_may_upload_so_much_and_others_still_may() -> None:
     now = [0.0]
-    uploads = SlidingShare(60, most_each=100, most=150, clock=lambda: now[0])
+    share = Share(most_each=100, most=150)
+    uploads = SlidingShare(share, 60, clock=lambda: now[0])
     assert uploads.take("a", 60)
     assert not uploads.take("a", 60)
     assert uploads.take("b", 60)
     assert not uploads.take("c", 60), "the server is full"
     now[0] = 61
     assert uploads.take("c", 60)
-    assert not uploads.held.keys() - {"c"}, "what counts no longer is forgotten"
+    assert not share.held.keys() - {"c"}, "what counts no longer is forgotten"
 
 
 def test_a_flood_of_uploads_is_told_when_to_go_on(owner: Owner) -> None:

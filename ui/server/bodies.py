@@ -28,9 +28,8 @@ class Bodies:
         # One of the largest fits, also if an operator raises that limit alone.
         each = max(limits.bodies_per_visitor_bytes, limits.request_bytes)
         self._memory = Share(each, max(limits.bodies_bytes, each))
-        self._uploads = SlidingShare(
-            limits.upload_seconds, limits.uploads_per_visitor_bytes, limits.uploads_bytes
-        )
+        uploads = Share(limits.uploads_per_visitor_bytes, limits.uploads_bytes)
+        self._uploads = SlidingShare(uploads, limits.upload_seconds)
 
     def check(self, request: Request) -> Refusal | None:
         """Refuse a body by the length that it states, and an upload by those of late."""

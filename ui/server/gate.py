@@ -72,7 +72,7 @@ class Gate:
             long_names,
             other_sites,
             self._bodies.check,
-            partial(frequent_logins, SlidingShare(60, limits.logins_per_minute)),
+            partial(frequent_logins, SlidingShare(Share(limits.logins_per_minute), 60)),
             *([watch.answer] if watch is not None else []),
             *([partial(owners_key, owner)] if owner is not None else []),
         ]

@@ -1,7 +1,7 @@
-"""How much of the server each visitor may take, and all together.
+"""How much of the server each visitor may take, and all of them together.
 
-Whatever is counted by visitor is counted here: uploads and logins of late, bodies in memory, open
-connections. Not thread-safe: for the server's event loop.
+Counts recent uploads and logins, bodies in memory, and open connections and streams. Not
+thread-safe: for the server's event loop.
 """
 
 import math
@@ -17,55 +17,56 @@ The server buffers that much of any request."""
 
 
 class Share:
-    """Amounts that visitors hold until they give them back.
+    """Amounts that visitors, pages or sessions hold until they give them back.
 
     Args:
-        most_each: Maximum per visitor; by default no limit, only a count.
-        most: Maximum of all visitors; by default no limit.
+        most_each: Maximum per holder; by default no limit, only a count.
+        most: Maximum of all holders; by default no limit.
     """
 
     def __init__(self, most_each: float = math.inf, most: float = math.inf) -> None:
         self._most_each, self._most = most_each, most
         self.held: Counter[str] = Counter()
-        """Amount by visitor, of those who hold any."""
+        """Amount by holder, of those who hold any."""
         self._total = 0
 
-    def take(self, visitor: str, amount: int = 1) -> bool:
+    def take(self, holder: str, amount: int = 1) -> bool:
         """Count an amount and return True, or count nothing and return False."""
-        mine, total = self.held[visitor] + amount, self._total + amount
+        mine, total = self.held[holder] + amount, self._total + amount
         if mine > self._most_each or total > self._most:
             return False
-        self.held[visitor], self._total = mine, total
+        self.held[holder], self._total = mine, total
         return True
 
-    def give_back(self, visitor: str, amount: int = 1) -> None:
+    def give_back(self, holder: str, amount: int = 1) -> None:
         """Count an amount no longer."""
         self._total -= amount
-        self.held[visitor] -= amount
-        if not self.held[visitor]:
-            del self.held[visitor]  # or the table would grow with every address
+        self.held[holder] -= amount
+        if not self.held[holder]:
+            del self.held[holder]  # or the table would grow with every address
 
 
-class SlidingShare(Share):
-    """Amounts that count for some seconds after they were taken."""
+class SlidingShare:
+    """Amounts that count for some seconds after visitors took them.
+
+    Args:
+        share: Counts them; nothing else takes from it.
+        seconds: For how long each counts.
+        clock: Clock in seconds.
+    """
 
     def __init__(
-        self,
-        seconds: float,
-        most_each: float,
-        most: float = math.inf,
-        clock: Callable[[], float] = time.monotonic,
+        self, share: Share, seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__(most_each, most)
-        self._seconds, self._clock = seconds, clock
+        self._share, self._seconds, self._clock = share, seconds, clock
         self._taken: deque[tuple[float, str, int]] = deque()
 
     def take(self, visitor: str, amount: int = 1) -> bool:
         """Count an amount and return True, or count nothing and return False."""
         now = self._clock()
         while self._taken and self._taken[0][0] <= now - self._seconds:
-            self.give_back(*self._taken.popleft()[1:])
-        if not super().take(visitor, amount):
+            self._share.give_back(*self._taken.popleft()[1:])
+        if not self._share.take(visitor, amount):
             return False
         self._taken.append((now, visitor, amount))
         return True
