@@ -431,7 +431,7 @@ def test_one_address_may_upload_so_much_and_others_still_may() -> None:
     assert not uploads.take("c", 60), "the server is full"
     now[0] = 61
     assert uploads.take("c", 60)
-    assert not share.held.keys() - {"c"}, "what counts no longer is forgotten"
+    assert not share.amounts.keys() - {"c"}, "what counts no longer is forgotten"
 
 
 def test_a_flood_of_uploads_is_told_when_to_go_on(owner: Owner) -> None:

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive
 from dnd_engine.limits import FIXED, ServerLimits
 from ui.server.refusals import Refusal
 from ui.server.routes import READING, UPLOAD, path_of
-from ui.server.shares import HELD, HeldBytes, Share, SlidingShare
+from ui.server.shares import BODY_KEY, HeldBytes, Share, SlidingShare
 from ui.server.visitors import sender_of
 from ui.text import _
 
@@ -52,7 +52,7 @@ class Bodies:
     def receive(self, request: Request, receive: Receive) -> "BoundedBody":
         """Return the body of a request that `check` let pass."""
         visitor, files = sender_of(request), None
-        held = request.scope[HELD] = HeldBytes(self._memory, visitor)
+        held = request.scope[BODY_KEY] = HeldBytes(self._memory, visitor)
         if request.method not in READING and path_of(request).startswith(UPLOAD):
             # A number by now, which is charged already.
             paid = max(int(request.headers.get("content-length", "0")), MIN_CHARGED)

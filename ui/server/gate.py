@@ -169,7 +169,7 @@ class Gate:
 
 
 class _Answer:
-    """The app's response, held back if it may have to be replaced.
+    """The app's response, deferred if it may have to be replaced.
 
     Starlette answers an uncaught error with "Internal Server Error" and then raises it. A body that
     was cut off looks to it like a disconnected client.
@@ -177,7 +177,7 @@ class _Answer:
 
     def __init__(self, send: Send, body: BoundedBody) -> None:
         self._send, self._body = send, body
-        self._held: list[Message] = []
+        self._deferred: list[Message] = []
         self._streams = False
         """Whether it is an event stream, which reports its own end."""
         self.begun = False
@@ -188,16 +188,16 @@ class _Answer:
             kind = Headers(raw=message.get("headers", [])).get("content-type", "")
             self._streams = kind.startswith("text/event-stream")
         failed = message.get("status") == HTTPStatus.INTERNAL_SERVER_ERROR
-        # Once one part is held, all that follow must wait behind it.
-        if self._held or failed or (self._body.refusal and not self.begun):
-            self._held.append(message)
+        # Once one part is deferred, all that follow must wait behind it.
+        if self._deferred or failed or (self._body.refusal and not self.begun):
+            self._deferred.append(message)
             return
         self.begun = True
         await self._send(message)
 
     async def release(self) -> None:
-        """Send the response that was held back."""
-        for message in self._held:
+        """Send the response that was deferred."""
+        for message in self._deferred:
             await self._send(message)
 
     async def break_off(self) -> None:

@@ -29,7 +29,7 @@ from gradio.utils import error_payload, get_upload_folder
 from dnd_engine.limits import ServerLimits
 from ui.faults import report_fault
 from ui.language import language_of
-from ui.server.shares import HELD, HeldBytes, Share
+from ui.server.shares import BODY_KEY, HeldBytes, Share
 from ui.server.visitors import mcp_client_left, sender_of
 from ui.text import _, speaking
 
@@ -67,9 +67,9 @@ def launch_settings() -> dict[str, Any]:
 _STREAM, _CALL = f"{API_PREFIX}/queue/data", f"{API_PREFIX}/call/"
 """Routes by which callers listen: all calls of a page, and one call of the API."""
 
-_HELD = "held"
+_STREAM_HOLD = "held"
 """Id of a call that never was, for which the stream of a page stays open."""
-_HELD_SECONDS = 3
+_STREAM_HOLD_SECONDS = 3
 """How long it stays open after the page's last call. A browser opens only six connections to a
 host, so it cannot stay for good."""
 
@@ -164,8 +164,7 @@ class _Call:
     visitor: str
     turn: int
     came: float
-    held: HeldBytes
-    """Bytes of its body."""
+    body: HeldBytes
     ended: float | None = None
     num_bytes: int = 0
     """Memory of its messages, roughly."""
@@ -281,7 +280,7 @@ class Calls:
             event = self._events.get(event_id)
             is_attended = self._is_attended(event_id)
             if event is None:
-                call.held.release()
+                call.body.release()
             if event is not None:
                 late = not is_attended and now - call.came > self._limits.unattended_seconds
                 # Gradio's own client listens for MCP clients that left.
@@ -308,7 +307,7 @@ class Calls:
         self._drop_beyond(unheard, self._memory_of, each, most)
 
     def _is_attended(self, event_id: str) -> bool:
-        return self._calls[event_id].session in self._listeners.held
+        return self._calls[event_id].session in self._listeners.amounts
 
     def _memory_of(self, event_ids: list[str]) -> int:
         return sum(self._calls[event_id].num_bytes for event_id in event_ids)
@@ -330,7 +329,7 @@ class Calls:
         for session, use in list(self._used.items()):
             if session in called:
                 use.last = now
-            elif now - use.last > _HELD_SECONDS:
+            elif now - use.last > _STREAM_HOLD_SECONDS:
                 self._end_stream(session)
                 idle.append(session)
         # A client may open a stream after an earlier one has brought it all answers.
@@ -346,10 +345,10 @@ class Calls:
         # is on its way into the queue before that call is among ours.
         if self._num_arriving:
             return
-        used_sessions = called | self._listeners.held.keys() | self._used.keys()
-        for held in (self._pending, self._messages):
-            for session in held.keys() - used_sessions:
-                del held[session]
+        used_sessions = called | self._listeners.amounts.keys() | self._used.keys()
+        for table in (self._pending, self._messages):
+            for session in table.keys() - used_sessions:
+                del table[session]
 
     async def _push_within_limits(self, body: Any, request: Any, username: str | None) -> Any:
         visitor = sender_of(request)
@@ -367,7 +366,7 @@ class Calls:
                 if is_named:
                     self._used[event.session_hash] = _Use(visitor, self._clock())
                     if _by_page(request):
-                        self._pending[event.session_hash].add(_HELD)
+                        self._pending[event.session_hash].add(_STREAM_HOLD)
         finally:
             self._num_arriving -= 1
         return pushed
@@ -382,7 +381,7 @@ class Calls:
                 self._drop(key)
         if session_hash is not None:
             self._used.pop(session_hash, None)
-            self._pending.get(session_hash, set()).discard(_HELD)
+            self._pending.get(session_hash, set()).discard(_STREAM_HOLD)
 
     def _send_if_kept(self, event: Event, event_message: Any) -> None:
         # Where Gradio raises, its queue stops for everybody.
@@ -448,7 +447,7 @@ class Calls:
         begun = max((call.turn for call in self._of(running)), default=first)
         mine = self._of((*running, *lane.queue), visitor)
         turn = max(begun, max((call.turn for call in mine), default=-1) + 1)
-        held: HeldBytes = event.request.scope[HELD]
+        held: HeldBytes = event.request.scope[BODY_KEY]
         held.is_handed_over = True
         self._calls[event._id] = _Call(event.session_hash, visitor, turn, self._clock(), held)
         before = list(lane.queue)
@@ -475,15 +474,15 @@ class Calls:
         """Let the stream of a page end once no calls are left."""
         ids = self._pending.get(session, set())
         messages = self._messages.get(session)
-        if _HELD in ids and messages is not None and session in self._listeners.held:
-            last = ProcessCompletedMessage(event_id=_HELD, output={}, success=True)
+        if _STREAM_HOLD in ids and messages is not None and session in self._listeners.amounts:
+            last = ProcessCompletedMessage(event_id=_STREAM_HOLD, output={}, success=True)
             messages.put_nowait(last)
-        ids.discard(_HELD)
+        ids.discard(_STREAM_HOLD)
 
     def _drop(self, event_id: str) -> None:
         """Forget a call with the messages that nobody fetched."""
         call = self._calls.pop(event_id)
-        call.held.release()
+        call.body.release()
         self._pending.get(call.session, set()).discard(event_id)
         messages = self._messages.get(call.session)
         if messages is None:
@@ -615,7 +614,7 @@ class Pages(StateHolder):
 
     def gauges(self) -> dict[str, float]:
         """Return the numbers of pages, and of connected ones."""
-        return {"pages": len(self.session_data), "pages_connected": len(self.attended.held)}
+        return {"pages": len(self.session_data), "pages_connected": len(self.attended.amounts)}
 
     def delete_all_expired_state(self) -> None:
         """Drop pages that were closed or unused for long. Gradio calls this every second."""
@@ -631,7 +630,7 @@ class Pages(StateHolder):
         """Sort key of dropping pages: disconnected ones first, then the least recently used."""
         page = self.session_data[session_id]
         assert isinstance(page, Page)
-        return session_id in self.attended.held and not page.is_closed, page.used
+        return session_id in self.attended.amounts and not page.is_closed, page.used
 
     def _drop(self, session_id: str) -> None:
         self.delete_state(session_id)  # also removes its files

@@ -9,7 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-HELD = "dnd.held"
+BODY_KEY = "dnd.body"
 """Key of a request's `HeldBytes` in its scope."""
 _FREE = 64_000
 """Bytes of each body that count for nothing, so that small requests pass while others are large.
@@ -26,24 +26,24 @@ class Share:
 
     def __init__(self, most_each: float = math.inf, most: float = math.inf) -> None:
         self._most_each, self._most = most_each, most
-        self.held: Counter[str] = Counter()
+        self.amounts: Counter[str] = Counter()
         """Amount by holder, of those who hold any."""
         self._total = 0
 
     def take(self, holder: str, amount: int = 1) -> bool:
         """Count an amount and return True, or count nothing and return False."""
-        mine, total = self.held[holder] + amount, self._total + amount
+        mine, total = self.amounts[holder] + amount, self._total + amount
         if mine > self._most_each or total > self._most:
             return False
-        self.held[holder], self._total = mine, total
+        self.amounts[holder], self._total = mine, total
         return True
 
     def give_back(self, holder: str, amount: int = 1) -> None:
         """Count an amount no longer."""
         self._total -= amount
-        self.held[holder] -= amount
-        if not self.held[holder]:
-            del self.held[holder]  # or the table would grow with every address
+        self.amounts[holder] -= amount
+        if not self.amounts[holder]:
+            del self.amounts[holder]  # or the table would grow with every address
 
 
 class SlidingShare:
