@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 from urllib.parse import urlsplit
 
 import gradio as gr
@@ -32,12 +33,14 @@ from ui import serve
 from ui.build import build_ui
 from ui.engine_calls import LANES
 from ui.server.gradio_private import Calls, Page, Pages
-from ui.server.shares import HeldBytes, Share
+from ui.server.shares import BODY_KEY, HeldBytes, Share
 from ui.state import Answer, Session, SessionFiles, Turn
 from ui.visits import Visits
 
 PAGE = {"x-gradio-user": "app"}
 """Headers by which Gradio's page says that a call is its own."""
+BARE_SCOPE = {"type": "http", "headers": [], "query_string": b"", "client": ("", 1)}
+"""Scope of a request that did not pass the gate."""
 
 
 def join(client: httpx.Client, event: int, session: str, *data: Any) -> httpx.Response:
@@ -363,12 +366,22 @@ def test_addresses_take_turns(calls: list[Calls]) -> None:
         assert order == ["D", "F", "A", "E", "B", "C"]
 
 
+def test_a_call_that_did_not_pass_the_gate_is_not_queued(demo: gr.Blocks) -> None:
+    """Nobody would know of it, nor of the memory of its body."""
+    calls, queue = Calls(demo, ServerLimits()), demo._queue
+    calls._push = push = AsyncMock()  # in place of Gradio's own
+    body = SimpleNamespace(session_hash="page", fn_index=next(iter(demo.fns)))
+    with pytest.raises(KeyError, match=BODY_KEY):
+        run(queue.push(body, Request(BARE_SCOPE), None))  # type: ignore[arg-type]
+    push.assert_not_called()
+
+
 def test_a_call_on_its_way_into_the_queue_keeps_its_stream(demo: gr.Blocks) -> None:
     """A sweep just then had forgotten the session, and its page was answered 404."""
     calls = Calls(demo, ServerLimits())
     queue = demo._queue
     body = SimpleNamespace(session_hash="page", fn_index=next(iter(demo.fns)))
-    request = Request({"type": "http", "headers": [], "query_string": b"", "client": ("", 1)})
+    request = Request({**BARE_SCOPE, BODY_KEY: HeldBytes(Share(), "")})
 
     async def push(**_arguments: Any) -> tuple[bool, str, str]:
         queue.pending_messages_per_session["page"] = asyncio.Queue()

@@ -355,6 +355,8 @@ class Calls:
         with speaking(language_of(request)):
             self._refuse_beyond_limits(body, request, visitor)
         _slim(body, request, self._demo.fns[body.fn_index].collects_event_data)
+        # Before the call is in the queue, which would run it even if this failed.
+        held: HeldBytes = request.scope[BODY_KEY]
         # Gradio names the others by their only call, whose answer is fetched once.
         is_named = bool(body.session_hash)
         self._num_arriving += 1
@@ -362,7 +364,7 @@ class Calls:
             pushed = await self._push(body=body, request=request, username=username)
             event = self._events.get(str(pushed[1]))
             if event is not None:
-                self._line_up(event, visitor)
+                self._line_up(event, visitor, held)
                 if is_named:
                     self._used[event.session_hash] = _Use(visitor, self._clock())
                     if _by_page(request):
@@ -434,7 +436,7 @@ class Calls:
     def _waits(self, event: Event) -> bool:
         return event in self._lanes[event.concurrency_id].queue
 
-    def _line_up(self, event: Event, visitor: str) -> None:
+    def _line_up(self, event: Event, visitor: str, held: HeldBytes) -> None:
         """Record a new call, and let addresses take turns in its lane.
 
         The turn of a call is one after that of its address's latest call, or that of the call which
@@ -447,7 +449,6 @@ class Calls:
         begun = max((call.turn for call in self._of(running)), default=first)
         mine = self._of((*running, *lane.queue), visitor)
         turn = max(begun, max((call.turn for call in mine), default=-1) + 1)
-        held: HeldBytes = event.request.scope[BODY_KEY]
         held.is_handed_over = True
         self._calls[event._id] = _Call(event.session_hash, visitor, turn, self._clock(), held)
         before = list(lane.queue)
