@@ -152,9 +152,9 @@ class Judgement:
     def _reasons(self) -> list[str]:
         """Name the doubts; those with the same heading share it."""
         told = () if self.inspection.verdict is None else _OF_THE_VERDICT
-        reasons: dict[str, list[str]] = {}
+        doubts, reasons = self._doubts, dict[str, list[str]]()
         for name, (head, reason) in _WARNINGS.items():
-            if name in self._doubts and name not in told:
+            if name in doubts and name not in told:
                 reasons.setdefault(_(head), []).append(_(reason))
         return [f"<b>{head}</b> {' '.join(words)}" for head, words in reasons.items()]
 
