@@ -77,26 +77,20 @@ def label_html(words: str) -> str:
     return f"<span class='dnd-facts'>{words}</span>"
 
 
-def panel(name: str, title: str, body: str, aside: str = "") -> str:
+def section(title: str, body: str, name: str = "", aside: str = "") -> str:
     """Draw a panel; all arguments are HTML.
 
     Args:
-        name: Its CSS class, without `dnd-`.
         title: Its heading.
         body: What is below.
+        name: Its further CSS class, without `dnd-`; may be empty.
         aside: Small print beside the heading; may be empty.
     """
-    small = label_html(aside) if aside else ""
-    return (
-        f"<section class='dnd-panel dnd-{name}'><div class='dnd-row'>"
-        f"<h3 class='dnd-heading'>{title}</h3>{small}</div>{body}</section>"
-    )
-
-
-def section(title: str, body: str, name: str = "") -> str:
-    """Draw a panel with nothing beside its heading; see `panel`."""
     kind = f" dnd-{name}" if name else ""
-    return f"<section class='dnd-panel{kind}'><h3 class='dnd-heading'>{title}</h3>{body}</section>"
+    head = f"<h3 class='dnd-heading'>{title}</h3>"
+    if aside:
+        head = f"<div class='dnd-row'>{head}{label_html(aside)}</div>"
+    return f"<section class='dnd-panel{kind}'>{head}{body}</section>"
 
 
 def evidence(title: str, body: str) -> str:

@@ -23,10 +23,10 @@ from ui.markup import (
     icon,
     label_html,
     none_yet,
-    panel,
     prose,
     quiet,
     scrolling,
+    section,
     tab_heading,
     table,
 )
@@ -288,8 +288,8 @@ def measured_html(found: "Found", now: "Made | None") -> str:
     told = f"<div aria-live='polite'>{_verdicts_html(found)}</div>"
     body = f"{other}{told}{_table_html(measured, modes)}"
     race = f"<div class='dnd-race-modes'>{curves}</div>{axis}"
-    scores = panel("measured", named, body, "; ".join(about))
-    return scores + panel("race", _("Score over the time it takes to get there"), race)
+    scores = section(named, body, "measured", "; ".join(about))
+    return scores + section(_("Score over the time it takes to get there"), race, "race")
 
 
 def notes_html(measured: "Measurement") -> str:

@@ -35,9 +35,9 @@ from ui.markup import (
     icon,
     label_html,
     none_yet,
-    panel,
     prose,
     quiet,
+    section,
     tab_heading,
     table,
 )
@@ -245,7 +245,7 @@ def _plot_html(
     title = _("Baselines, controls and a ceiling") if has_ceiling else _("Baselines and controls")
     gap = _("Gap from base to own LoRA closed, on tasks that have one")
     body = f"<div class='dnd-forest-modes'>{columns}</div>{facts(_(_METRIC_NOTES[metric]))}"
-    return panel("forest", title, body, f"{gap}: {closed}" if closed else "")
+    return section(title, body, "forest", f"{gap}: {closed}" if closed else "")
 
 
 def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, scale: Scale) -> str:
@@ -292,7 +292,7 @@ def _categories_html(rows: Sequence[ReportRow]) -> str:
     note = f"{_(row_label(made))}, {_(inputs_label(mode))}, {_('score')}"
     if any(row.bar for row in drawn):
         note += f"; {_('diamond: own LoRA')}"
-    return panel("forest", title, chart.html(), note)
+    return section(title, chart.html(), "forest", note)
 
 
 def _failures_html(report: Report) -> str:
@@ -314,7 +314,7 @@ def _failures_html(report: Report) -> str:
     body = quiet(prose(nothing))
     if lines:
         body = table((_("Asked for"), _("Wanted"), _("Got")), lines)
-    return panel("failures", _("Where it goes wrong"), body, note)
+    return section(_("Where it goes wrong"), body, "failures", note)
 
 
 def _foot_html(report: Report) -> str:

@@ -22,7 +22,6 @@ from ui.markup import (
     esc,
     facts,
     icon,
-    panel,
     prose,
     quiet,
     scrolling,
@@ -278,7 +277,7 @@ def _plots_html(seen: Training) -> str:
 
 
 def _plot_html(chart: Chart) -> str:
-    return panel("plot", chart.title, chart.html(), chart.note)
+    return section(chart.title, chart.html(), "plot", chart.note)
 
 
 def _numbers_html(seen: Training) -> str:
@@ -342,7 +341,7 @@ def _loras_html(seen: Collecting) -> str:
         "Ring: the base. Disc: with the LoRA of the task, after its last step. A disc that stays "
         "at its ring has learned nothing: too few steps, or labels that cannot be learned."
     )
-    return panel("loras", title, f"{quiet(healthy)}{chart.html()}{more}", unit)
+    return section(title, f"{quiet(healthy)}{chart.html()}{more}", "loras", unit)
 
 
 def _lora_row(run: Run) -> Row:
