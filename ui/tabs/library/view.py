@@ -14,8 +14,8 @@ from ui.markup import heading, none_yet
 from ui.panel import Panel, button
 from ui.state import TRAINED, Taught
 from ui.tabs.measure.view import mode_words
+from ui.tabs.workbench.adapter.check_lines import check_lines
 from ui.tabs.workbench.adapter.judgement_view import Judgement
-from ui.tabs.workbench.adapter.verdicts import verdicts
 from ui.tabs.workbench.take.view import where_words
 from ui.text import N_, _, count_prompts, day, drawn, score_number, size
 
@@ -120,9 +120,8 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
         size(entry.num_bytes),
         *([_("imported")] if entry.imported else []),
     ]
-    judged = [
-        f"{v.title} {v.value}".strip() for v in (verdicts(found, taught=taught) if found else [])
-    ]
+    lines = check_lines(found, taught=taught) if found else []
+    judged = [f"{line.title} {line.value}".strip() for line in lines]
     votes = [
         f"{entry.votes[name]} {_(words)}"
         for name, words in _VOTE_OUTCOMES.items()

@@ -1,4 +1,4 @@
-"""The checks panel: whether to trust the adapter, verdicts first, then the evidence."""
+"""The checks panel: whether to trust the adapter, lines of the checks first, then the evidence."""
 
 import math
 from typing import TYPE_CHECKING, Literal
@@ -9,8 +9,8 @@ from dnd_engine.checks.registry import CHECKS
 from ui.markup import RING, error_notice, esc, evidence, facts, icon, label_html, quiet, why
 from ui.panel import Panel, button
 from ui.state import Taught
+from ui.tabs.workbench.adapter.check_lines import NO_EFFECT, check_lines, spoken
 from ui.tabs.workbench.adapter.proof_view import proof_html
-from ui.tabs.workbench.adapter.verdicts import NO_EFFECT, spoken, verdicts
 from ui.text import _, count_prompts, drawn, ngettext, number
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def checks_html(
                 " what it does."
             )
             body = quiet(unknown)
-        body += _verdicts_html(inspection, taught)
+        body += _lines_html(inspection, taught)
         expected = _expectation(inspection, taught)
         expected = facts(expected) if expected else ""
         found = f"{expected}{_effect_html(inspection.effect)}{_nearest_html(inspection)}"
@@ -72,9 +72,9 @@ def checks_html(
     )
 
 
-def _verdicts_html(inspection: "Inspection", taught: Taught) -> str:
+def _lines_html(inspection: "Inspection", taught: Taught) -> str:
     lines = []
-    for line in verdicts(inspection, taught=taught):
+    for line in check_lines(inspection, taught=taught):
         kind = " class='is-doubt'" if line.doubt else ""
         lines.append(
             f"<li{kind}>{icon(line.mark)}<div><b>{line.title}</b><span>{line.more}</span></div>"

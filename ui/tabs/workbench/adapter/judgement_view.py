@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from dnd_engine.checks.verdict import MOSTLY
 from ui.markup import esc, icon, presses
 from ui.state import Taught
-from ui.tabs.workbench.adapter.learnt import Learnt
-from ui.tabs.workbench.adapter.verdicts import (
+from ui.tabs.workbench.adapter.check_lines import (
     CheckLine,
+    check_lines,
     harm_words,
     is_trained,
     is_untold,
     spoken,
-    verdicts,
 )
+from ui.tabs.workbench.adapter.learnt import Learnt
 from ui.text import N_, _
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class Judgement:
 
     @property
     def _doubtful_lines(self) -> list[CheckLine]:
-        return [line for line in verdicts(self.inspection, taught=self.taught) if line.doubt]
+        return [line for line in check_lines(self.inspection, taught=self.taught) if line.doubt]
 
     @property
     def _doubts(self) -> set[str]:

@@ -12,7 +12,7 @@ from ui.canvas import Inbox, PromptCanvas
 from ui.fields import Number, Textbox
 from ui.markup import esc, heading, icon, label_html, prose, quiet
 from ui.panel import Panel
-from ui.tabs.workbench.adapter.verdicts import harm_words, spoken
+from ui.tabs.workbench.adapter.check_lines import harm_words, spoken
 from ui.text import N_, _, count_files, count_prompts, drawn, script_words
 
 # The names in `assets/examples/examples.json`, a file from which no messages are extracted.

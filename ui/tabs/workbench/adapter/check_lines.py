@@ -23,7 +23,7 @@ _CARRIES_SOME = AGREEMENT_BANDS[1][0]
 _ENOUGH_PROMPTS = 4
 """Minimum number of prompts for a favourable verdict."""
 
-_VERDICTS: Mapping[str, tuple[str, str]] = {
+_WORDS: Mapping[str, tuple[str, str]] = {
     "changes": (
         N_("Changes the model"),
         N_("Answers to prompts like yours will differ from base."),
@@ -144,12 +144,12 @@ class CheckLine:
     @property
     def title(self) -> str:
         """Return the short title."""
-        return _(_VERDICTS[self.name][0])
+        return _(_WORDS[self.name][0])
 
     @property
     def more(self) -> str:
         """Return a sentence on what the title means."""
-        return _(_VERDICTS[self.name][1])
+        return _(_WORDS[self.name][1])
 
     @property
     def doubt(self) -> bool:
@@ -157,7 +157,7 @@ class CheckLine:
         return self.mark == "warn"
 
 
-def verdicts(inspection: "Inspection", *, taught: Taught = "") -> list[CheckLine]:
+def check_lines(inspection: "Inspection", *, taught: Taught = "") -> list[CheckLine]:
     """Judge an inspection, relative to the evaluated adapters if there are any."""
     lines = (
         _effect(inspection),
