@@ -2,13 +2,13 @@
 
 `gate` has the order. Each limit is in `dnd_engine.limits`, and each refusal beside what counts it:
 
-- `checks`: closed routes, long names, other sites, frequent logins
+- `checks`: closed routes, long names, other sites, frequent logins; it also takes the owner's key
 - `bodies`: sizes, structure, time and memory of requests; uploads of late
 - `gate`: connected pages and MCP clients
 - `gradio_private`: calls that wait, answers that nobody fetches, open pages
 - `values`: values that an event cannot take
 - `ui.visits`: what visits keep in memory and on disk
-- `ui.api`: adapters of the API
+- `ui.api_shelf`: adapters of the API
 
 `shares` counts by visitor, `visitors` says who that is, and `refusals` how they are told.
 """
