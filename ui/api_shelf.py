@@ -38,7 +38,7 @@ class Kept:
         return self.adapter.num_bytes + memory_bytes(self.buckets)
 
     def facts(self) -> dict[str, Any]:
-        """Return what callers are told of it."""
+        """Return its properties and check results, for callers."""
         adapter = self.adapter
         return {
             "adapter_id": self.key,
@@ -62,7 +62,7 @@ class Shelf:
     """Adapters by id, limited in number, memory and age.
 
     Args:
-        limits: Limits on number and age.
+        limits: Limits on number, memory and age.
         forget: Called with the id of each dropped adapter.
     """
 

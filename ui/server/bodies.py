@@ -21,7 +21,7 @@ _DISCONNECT: Message = {"type": "http.disconnect"}
 
 
 class Bodies:
-    """The bodies of all requests: what their visitors may send at once and of late."""
+    """The bodies of all requests that arrive, and the size of recent uploads."""
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
@@ -32,7 +32,7 @@ class Bodies:
         self._uploads = SlidingShare(uploads, limits.upload_seconds)
 
     def check(self, request: Request) -> Refusal | None:
-        """Refuse a body by the length that it states, and an upload by those of late."""
+        """Refuse a body by the length that it states, and an upload also by recent ones."""
         if request.method in READING:
             return None
         try:

@@ -76,7 +76,7 @@ def _is_foreign(request: Request) -> bool:
 
 
 def frequent_logins(logins: SlidingShare, request: Request) -> Refusal | None:
-    """Refuse logins of an address that tried too many of late."""
+    """Refuse logins from an address with too many recent attempts."""
     if request.method in READING or not path_of(request).startswith("/login"):
         return None
     # Per address and not per name, or anybody could lock others out.

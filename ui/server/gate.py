@@ -76,7 +76,7 @@ class Gate:
             *([watch.answer] if watch is not None else []),
             *([partial(owners_key, owner)] if owner is not None else []),
         ]
-        """In order."""
+        """In the order in which they run; the first answer is sent."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request, answer it, or pass it on."""

@@ -209,7 +209,7 @@ class Calls:
         self._listeners = Share()
         """Open streams, by session."""
         self._used: dict[str, _Use] = {}
-        """The sessions that clients named and used of late."""
+        """The sessions that clients named and used recently."""
         self._num_arriving = 0
         self.num_sweeps = 0
         queue.max_size = None  # limited here instead, with our own message

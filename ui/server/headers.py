@@ -20,7 +20,7 @@ _POLICY = {
 
 
 def safe_headers() -> dict[str, str]:
-    """Return them by name."""
+    """Return the headers of every answer, by name."""
     # The Hub embeds a Space in a frame of its own page.
     frames = "'self' https://huggingface.co" if on_space() else "'self'"
     policy = "; ".join(

@@ -39,7 +39,7 @@ class Refusal:
 
 
 def not_served() -> Refusal:
-    """Return the answer to a request for what there is not."""
+    """Return the answer to a request for something that this page does not serve."""
     return Refusal(HTTPStatus.NOT_FOUND, _("This page does not serve that."))
 
 

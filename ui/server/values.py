@@ -1,4 +1,4 @@
-"""Which values of a call are refused, and what its caller is told if it fails.
+"""Which values of a call are refused, and the message to its caller if it fails.
 
 Gradio would quote the values, fetch files from the web and print what nobody foresaw.
 """
