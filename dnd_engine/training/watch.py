@@ -68,7 +68,7 @@ class Watched:
     idle_seconds: float
     """How long ago that was."""
     seconds_left: float | None
-    """At the pace of late; None if nothing is known of it, or nothing is left."""
+    """At the recent pace; None if nothing is known of it, or nothing is left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
