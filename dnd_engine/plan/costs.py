@@ -23,6 +23,10 @@ _STATES = 16
 """Bytes per trained parameter: value, gradient and AdamW's two moments in float32."""
 _USABLE = 0.9
 """Share of a card's memory that a run may use."""
+_MAX_CARDS = 1024
+"""Up to how many cards are tried for a training step."""
+_GATHERED = 2
+"""Blocks that `models.sharding`, which imports torch, makes whole at the same time."""
 _EIGEN = 9
 """Operations of a symmetric eigendecomposition, divided by the cube of its size (Golub & Van
 Loan)."""
@@ -103,6 +107,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that `dnd plan --json` prints."""
+        cards = self["training_cards"]
         return {
             "base": self.shape.name,
             "r": self.shape.layout.spec.r,
@@ -110,7 +115,7 @@ class Plan:
             "workload": asdict(self.workload),
             "figures": [asdict(figure) for figure in self.figures],
             # Our trainer splits a base over as many processes as a step has tasks.
-            "trainable_here": (self["training_cards"] or 0) <= self.workload.tasks_per_step,
+            "trainable_here": cards is not None and cards <= self.workload.tasks_per_step,
         }
 
 
@@ -210,14 +215,11 @@ class _Costs:
         layers = self.shape.num_layers
         lora_seconds = self.hardware.seconds(lora_flops, work.lora_steps * layers, trains=True)
         step_flops = training_step_flops(self.shape, work)
-        ours = our_decoder(self.shape.layout)
         paper, _ = papers_decoder(self.papers)
         training = self.hardware.seconds(work.steps * step_flops, work.steps * layers, trains=True)
-        # What all adapters share is trained beside the decoder.
-        trained = self.shape.layout.num_parameters + ours.parameters
         memory = {
             "lora": self._memory(lora_tokens, self.shape.layout.num_parameters),
-            "training": self._memory(_step_tokens(work), trained),
+            "training": self._memory(_row_tokens(work, work.tasks_per_step), self._trained),
         }
         yield from self._phase("lora", "One LoRA run", lora_flops, lora_seconds, memory["lora"])
         yield from self._phase(
@@ -255,7 +257,7 @@ class _Costs:
             synthesis_flops,
             synthesis,
             # The encoder has 22.7 million parameters, embeddings included.
-            (self.shape.parameters + trained + 22_700_000) * _BF16 / 1e9,
+            (self.shape.parameters + self._trained + 22_700_000) * _BF16 / 1e9,
         )
         imprint_flops = self._imprint_flops()
         # One pass for each token of an answer, and two readings.
@@ -287,21 +289,49 @@ class _Costs:
     def _phase(
         self, key: str, title: str, flops: float, seconds: float, memory_gb: float
     ) -> Iterator[Figure]:
-        cards = max(1, math.ceil(memory_gb / (_USABLE * self.hardware.memory_gb)))
-        how = "as `shard_base` does" if key == "training" else "which this program cannot do"
-        note = "" if cards == 1 else f"if {cards} split the model, {how}"
+        cards: int | None = max(1, math.ceil(memory_gb / self._room_gb))
+        how = "which this program cannot do"
+        if key == "training":
+            cards = self._training_cards(memory_gb)
+            if cards and cards <= self.work.tasks_per_step:
+                how = "as `shard_base` does"
+        note = "" if cards in (1, None) else f"if {cards} split the model, {how}"
         # Cards are assumed to share work without loss: several take less time, and cost as much.
         values = (
             ("flops", "operations", flops, "FLOP", ""),
             ("memory_gb", "memory", memory_gb, "GB", ""),
             ("cards", "machines that hold it", cards, "machines", ""),
-            ("seconds", "wall time", seconds / cards, "s", note),
+            ("seconds", "wall time", seconds / cards if cards else None, "s", note),
             ("dollars", "money", seconds / 3600 * self.hardware.dollars_per_hour, "$", ""),
         )
         for name, words, value, unit, more in values:
             yield Figure(
                 key=f"{key}_{name}", title=f"{title}: {words}", value=value, unit=unit, note=more
             )
+
+    @property
+    def _room_gb(self) -> float:
+        return _USABLE * self.hardware.memory_gb
+
+    @property
+    def _trained(self) -> int:
+        """Trained parameters of a generator: the decoder, and what all adapters share."""
+        return our_decoder(self.shape.layout).parameters + self.shape.layout.num_parameters
+
+    def _training_cards(self, memory_gb: float) -> int | None:
+        """Return how many cards hold a training step; None if even very many do not.
+
+        Each holds its part of the base, the whole training state, and what its own tasks store.
+        """
+        if memory_gb <= self._room_gb:
+            return 1
+        tasks = self.work.tasks_per_step
+        for cards in range(2, _MAX_CARDS + 1):
+            tokens = _row_tokens(self.work, math.ceil(tasks / cards))
+            own = self._trained * _STATES + saved_bytes(self.shape, tokens)
+            if (shard_bytes(self.shape, cards) + own) / 1e9 <= self._room_gb:
+                return cards
+        return None
 
     def _pays(self, key: str, title: str, invested: float, lora_seconds: float) -> Figure:
         saved = lora_seconds - self._synthesis_seconds()
@@ -405,14 +435,25 @@ def _backed_flops(shape: BaseShape, tokens: int, answers: int) -> float:
 
 def training_step_flops(shape: BaseShape, work: Workload) -> float:
     """Count the operations of one end-to-end step: base, LoRAs, and the decoder per task."""
-    tokens = _step_tokens(work)
+    tokens = _row_tokens(work, work.tasks_per_step)
     answers = tokens * work.answer_tokens // work.example_tokens
     decoder = 3 * our_decoder(shape.layout).forward_flops * work.tasks_per_step
     return _backed_flops(shape, tokens, answers) + decoder
 
 
-def _step_tokens(work: Workload) -> int:
-    return round(work.tasks_per_step * work.row_tokens * _ROW_FILL)
+def _row_tokens(work: Workload, tasks: int) -> int:
+    """Return the tokens in the training rows of some tasks."""
+    return round(tasks * work.row_tokens * _ROW_FILL)
+
+
+def shard_bytes(shape: BaseShape, cards: int) -> int:
+    """Return the bytes of weights in bfloat16 that each card holds with `shard_base`.
+
+    A share of all blocks, the gathered ones, and everything outside the blocks.
+    """
+    blocks = _BF16 * (shape.parameters - shape.outer_parameters)
+    gathered = _GATHERED * blocks // shape.num_layers
+    return _BF16 * shape.outer_parameters + blocks // cards + gathered
 
 
 def saved_bytes(shape: BaseShape, tokens: int) -> int:

@@ -42,6 +42,8 @@ class BaseShape:
     """Weights of the linear layers in all blocks, which every token is multiplied with."""
     head_parameters: int
     """Weights of the output layer, which only predicted tokens reach."""
+    outer_parameters: int
+    """Parameters outside the blocks: embeddings, output layer and the norm before it."""
     parameters: int
     """All parameters as a model card counts them: tied embeddings once."""
 
@@ -63,6 +65,7 @@ class BaseShape:
         head = vocabulary * hidden
         tied = config.get("tie_word_embeddings", config.get("model_type") in _TIED)
         num_layers = int(config["num_hidden_layers"])
+        outer = head * (1 if tied else 2) + hidden
         return cls(
             name=name,
             layout=layout,
@@ -72,10 +75,8 @@ class BaseShape:
             key_value_size=_key_value_size(config),
             block_parameters=blocks,
             head_parameters=head,
-            parameters=blocks
-            + head * (1 if tied else 2)
-            + num_layers * _norms_and_biases(config)
-            + hidden,  # the norm before the output layer
+            outer_parameters=outer,
+            parameters=blocks + num_layers * _norms_and_biases(config) + outer,
         )
 
 

@@ -14,7 +14,7 @@ import yaml
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from dnd_engine.charts import short
@@ -25,7 +25,8 @@ from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.imprint import ordinary, solve
 from dnd_engine.lora.layout import ARCHITECTURES, LoRALayout, LoRASpec
-from dnd_engine.models.base import last_hidden, output_layer
+from dnd_engine.models import sharding
+from dnd_engine.models.base import BaseModel, last_hidden, output_layer
 from dnd_engine.plan import costs
 from dnd_engine.plan.costs import Plan, Workload, make_plan, saved_bytes, training_step_flops
 from dnd_engine.plan.decoders import our_decoder, papers_decoder, papers_spec, size_of
@@ -261,13 +262,40 @@ def test_cost_grows_with_the_base_and_no_faster() -> None:
 
 def test_what_does_not_fit_one_card_is_spread_over_several() -> None:
     plan = planned("Llama-3.3-70B-Instruct", "h100")
-    assert plan["training_cards"] == 3
+    assert plan["training_cards"] == 4
     alone = planned("Qwen2.5-7B-Instruct", "h100")
     assert alone["training_cards"] == 1
     small_cards = planned("Llama-3.3-70B-Instruct", "l4")
     assert float(small_cards["training_cards"] or 0) > small_cards.workload.tasks_per_step
-    trainable = [p.to_json()["trainable_here"] for p in (alone, plan, small_cards)]
-    assert trainable == [True, True, False]
+    # A card's gathered blocks, embeddings and training state alone are more than it has.
+    too_small = planned("Llama-3.3-70B-Instruct")
+    assert too_small["training_cards"] is too_small["training_seconds"] is None
+    plans = (alone, plan, small_cards, too_small)
+    assert [p.to_json()["trainable_here"] for p in plans] == [True, True, False, False]
+    listed = invoke("--base", "Llama-3.3-70B-Instruct", "--hardware", "l4").stdout
+    assert "as `shard_base` does" not in listed, "it gives each card a task at least"
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("cards", [2, 3])
+def test_a_cards_share_of_the_base_is_what_training_counts(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, cards: int, tied: bool
+) -> None:
+    config = CONFIG | {"num_hidden_layers": 5, "tie_word_embeddings": tied}
+    model = LlamaForCausalLM(LlamaConfig(**config, pad_token_id=0)).bfloat16()
+
+    class CountedError(Exception):
+        """Stops before the base is split, which takes several processes."""
+
+    def count(needed: int, *_: object) -> None:
+        raise CountedError(needed)
+
+    monkeypatch.setattr(sharding, "check_memory", count)
+    with pytest.raises(CountedError) as counted:
+        sharding.shard_base(replace(base, model=model), cards)
+    shape = BaseShape.from_config("tiny", config, LoRASpec())
+    assert counted.value.args == (costs.shard_bytes(shape, cards),)
+    assert costs._GATHERED == sharding._GATHERED
 
 
 def test_a_plan_for_several_cards_says_that_only_training_can_use_them() -> None:
