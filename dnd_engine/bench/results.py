@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from dnd_engine.bench.config import BUSY, LORA_STEPS, BenchConfig
+from dnd_engine.config import ImprintConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,8 @@ def summarise(
             r["imprint_large"] / r["imprint_small"] for r in rounds
         )
         notes.append(
-            f"Imprint has {small} short prompts (small) or {large} (large), answers included; "
+            f"Imprint has a bucket of {small} short prompts (small) or {large} (large), answers "
+            f"included; at most {ImprintConfig().max_bucket_prompts} are fitted; "
             "`handed_over` is what comes before: prompts read, weights written, the files read "
             "back by stock PEFT. Then chat may begin."
         )

@@ -16,7 +16,7 @@ from dnd_engine.cli.common import (
     show,
     write_text,
 )
-from dnd_engine.config import EngineConfig
+from dnd_engine.config import EngineConfig, ImprintConfig
 from dnd_engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,8 +36,10 @@ _MEANINGS = {
     "contended_over_alone_synthesis": "and so does a synthesis",
     "contended_over_alone_training": "and a training step",
     "imprint_over_handed_over": "imprint takes this many times as long as what precedes it",
-    "imprint_large_over_small": "imprinting 128 prompts takes this many times as long as 16",
-    "crowd_over_alone": "the last of six visitors at once waits this many times all their times",
+    "imprint_large_over_small": "imprinting a bucket of 128 prompts, of which "
+    f"{ImprintConfig().max_bucket_prompts} are fitted, takes this many times as long as one of 16",
+    "crowd_over_alone": "the last of six visitors at once waits this many times as long as all six "
+    "take one by one",
     "turned_over_twin": "and this many times as long again if the strength changes at every token",
     "remix_over_synthesis": "remixing takes this share of the time of the first synthesis",
     "bandwidth_share": "share of memory bandwidth used by one chat",
