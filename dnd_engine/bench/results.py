@@ -33,7 +33,7 @@ class BenchResult:
     training tasks; writing the zip and reloading it in stock PEFT; norms by layer."""
     memory_mb: dict[str, float] = field(default_factory=dict)
     """Resident memory of the process: `idle` with all models loaded, `peak` after synthesis and
-    chat, `peak_training` at the end."""
+    chat, `peak_training` after training. llama.cpp is loaded later."""
     machine: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """Caveats for reading the numbers."""

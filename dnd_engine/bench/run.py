@@ -66,7 +66,13 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     trains = _trains(engine, base, stock, config)
     for measurement in trains:
         measurement(-1)
-    measurements = [*resident, *trains]
+    if trains:
+        memory["peak_training"] = peak_megabytes()
+    # Another program's model, which no peak of this one may count.
+    others = _others(engine, config)
+    for measurement in others:
+        measurement(-1)
+    measurements = [*resident, *trains, *others]
     flops: dict[str, float] = {}
     if stock and "synthesis" in config.only:
         # Not within a round, because torch's counter slows what it counts.
@@ -79,8 +85,6 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
         rounds.append({})
         for measurement in order:
             rounds[-1] |= measurement(number)
-    if trains:
-        memory["peak_training"] = peak_megabytes()
     result = summarise(rounds, config, bytes_per_token(base.model), memory, machine)
     return account(result, flops, equal_steps, steps)
 
@@ -104,8 +108,6 @@ def _trains(
 ) -> list[Measurement]:
     """Return the selected measurements that keep gradients or need a second copy of the base."""
     found: list[Measurement] = []
-    if "chat" in config.only and (llama_cpp := LlamaCpp.where_possible(engine, config)):
-        found.append(llama_cpp)
     if stock and "synthesis" in config.only:
         found.append(partial(lora_run, stock, config))
     if stock and "training" in config.only:
@@ -113,6 +115,12 @@ def _trains(
     if "contended" in config.only:
         found.append(Contended(engine, base, config))
     return found
+
+
+def _others(engine: Engine, config: BenchConfig) -> list[Measurement]:
+    """Return the selected measurements of other programs."""
+    llama_cpp = LlamaCpp.where_possible(engine, config) if "chat" in config.only else None
+    return [llama_cpp] if llama_cpp else []
 
 
 def _equal_steps(reports: Mapping[str, Report]) -> int | None:

@@ -19,7 +19,7 @@ from dnd_engine.bench.config import SECTIONS, BenchConfig
 from dnd_engine.bench.engine_costs import bytes_per_token
 from dnd_engine.bench.growth import GrowthConfig, GrowthPoint, _text_of, growth, growth_svg
 from dnd_engine.bench.llama_cpp import LlamaCpp
-from dnd_engine.bench.measurement import prompt_bucket
+from dnd_engine.bench.measurement import Measurement, prompt_bucket
 from dnd_engine.bench.mixes import MixConfig, draw_groups, measure_mixes, score_bare
 from dnd_engine.bench.results import BenchResult, account, summarise
 from dnd_engine.bench.run import _equal_steps, bench
@@ -164,6 +164,28 @@ def test_llama_cpp_is_measured_with_and_without_the_adapter(engine: Engine) -> N
     beside = present(LlamaCpp.where_possible(engine, SMALL))
     assert set(beside(0)) == {"chat_llama_cpp", "chat_llama_cpp_lora"}
     assert all(seconds > 0 for seconds in beside(1).values())
+
+
+def test_no_peak_counts_the_model_of_llama_cpp(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    def peak() -> float:
+        events.append("peak")
+        return 1.0
+
+    def load(*_: object) -> Measurement:
+        events.append("llama.cpp")
+        return lambda number: {"chat_llama_cpp": 1.0, "chat_llama_cpp_lora": 1.0}
+
+    monkeypatch.setattr("dnd_engine.bench.run.peak_megabytes", peak)
+    monkeypatch.setattr(LlamaCpp, "where_possible", load)
+    chat = bench(engine, replace(SMALL, rounds=1, only=("chat",)))
+    assert set(chat.memory_mb) == {"idle", "peak"}, "nothing is trained"
+    trained = bench(engine, replace(SMALL, rounds=1, only=("chat", "training")))
+    assert set(trained.memory_mb) == {"idle", "peak", "peak_training"}
+    assert events == ["peak", "llama.cpp", "peak", "peak", "llama.cpp"]
 
 
 def test_llama_cpp_is_left_out_where_it_is_not_installed(
