@@ -74,6 +74,10 @@ class ExportError(DndError, ValueError):
     """An adapter cannot be written in the requested format."""
 
 
+class LlamaCppError(DndError, RuntimeError):
+    """llama.cpp, which chat is compared with, does not do what it is asked to."""
+
+
 class HubError(DndError, OSError):
     """The Hugging Face Hub cannot be reached, or it refused an upload."""
 

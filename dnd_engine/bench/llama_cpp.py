@@ -19,7 +19,7 @@ import torch
 from dnd_engine.bench.config import BenchConfig
 from dnd_engine.bench.measurement import prompt_bucket, story_question, timed
 from dnd_engine.engine import Engine
-from dnd_engine.errors import ExportError
+from dnd_engine.errors import ExportError, LlamaCppError
 
 _PACKAGE = "llama_cpp_py_sync"
 """From `pip install llama-cpp-py-sync`; a test dependency."""
@@ -35,11 +35,19 @@ def _bindings() -> tuple[Any, Any, Any]:
     return lib, ffi, silent
 
 
+def _check(done: bool, what: str) -> None:
+    if not done:
+        raise LlamaCppError(
+            f"llama.cpp cannot {what}. Leave it out: uninstall `llama-cpp-py-sync`, or install a "
+            "version whose llama.cpp does."
+        )
+
+
 class LlamaCpp:
     """Seconds per token of llama.cpp, alone and with an adapter.
 
-    Both models are in 16 bits on the CPU. llama.cpp applies an adapter to all sequences of a
-    context, so a twin would be two contexts in turn.
+    Its base is in float16; ours is in the CPU's `best_dtype`. llama.cpp applies an adapter to all
+    sequences of a context, so a twin would be two contexts in turn.
 
     Args:
         engine: Provides the base and makes the adapter.
@@ -76,7 +84,11 @@ class LlamaCpp:
             return None
 
     def __call__(self, number: int) -> dict[str, float]:
-        """Time one answer of the base, and one with the adapter."""
+        """Time one answer of the base, and one with the adapter.
+
+        Raises:
+            LlamaCppError: If llama.cpp fails.
+        """
         ids = self._engine.base.chat_ids(story_question(number + 2))
         with self._model() as (model, lora):
             return {
@@ -90,10 +102,10 @@ class LlamaCpp:
         model = lib.llama_model_load_from_file(
             str(self._base).encode(), lib.llama_model_default_params()
         )
-        assert model != ffi.NULL, "llama.cpp does not load the base that was written for it"
+        _check(model != ffi.NULL, "load the base that was written for it")
         try:
             lora = lib.llama_adapter_lora_init(model, str(self._lora).encode())
-            assert lora != ffi.NULL, "llama.cpp does not load the adapter that was written for it"
+            _check(lora != ffi.NULL, "load the adapter that was written for it")
             yield model, lora
         finally:
             lib.llama_model_free(model)
@@ -105,13 +117,13 @@ class LlamaCpp:
         params.n_ctx = params.n_batch = len(ids) + self._num_tokens
         params.n_threads = params.n_threads_batch = torch.get_num_threads()
         context = lib.llama_init_from_model(model, params)
-        assert context != ffi.NULL
+        _check(context != ffi.NULL, f"make a context of {params.n_ctx} tokens")
         width = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
 
         def likeliest_after(tokens: Sequence[int]) -> int:
             held = ffi.new("llama_token[]", list(tokens))  # the batch only points to it
             batch = lib.llama_batch_get_one(held, len(tokens))
-            assert lib.llama_decode(context, batch) == 0
+            _check(lib.llama_decode(context, batch) == 0, f"read {len(tokens)} tokens")
             logits = ffi.buffer(lib.llama_get_logits_ith(context, -1), 4 * width)
             return int(np.frombuffer(logits, dtype=np.float32).argmax())
 
@@ -119,7 +131,8 @@ class LlamaCpp:
             if lora is not None:
                 loras = ffi.new("struct llama_adapter_lora *[]", [lora])
                 scales = ffi.new("float[]", [1.0])
-                assert lib.llama_set_adapters_lora(context, loras, 1, scales) == 0
+                applied = lib.llama_set_adapters_lora(context, loras, 1, scales) == 0
+                _check(applied, "apply the adapter that it loaded")
             token = likeliest_after(ids)
             with timed(torch.device("cpu")) as spent:
                 for _ in range(self._num_tokens - 1):

@@ -175,9 +175,9 @@ def summarise(
                 r["chat_twin"] / (r["chat_llama_cpp"] + r["chat_llama_cpp_lora"]) for r in rounds
             )
             notes.append(
-                "`chat_llama_cpp` is llama.cpp with the same base in float16, prompts and number "
-                "of threads, `chat_llama_cpp_lora` the same with the adapter. It computes both in "
-                "turn where a twin computes them together."
+                "`chat_llama_cpp` is llama.cpp with the same base, prompts and number of threads, "
+                "`chat_llama_cpp_lora` the same with the adapter. It computes both in turn where a "
+                f"twin computes them together. Its base is in float16, ours in {machine['dtype']}."
             )
     if "contended" in config.only:
         for name in ("twin", "synthesis", "training"):

@@ -27,7 +27,7 @@ from dnd_engine.bench.training_costs import _made_up_groups
 from dnd_engine.cli import bench as bench_command
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
-from dnd_engine.errors import ChatError, ConfigError
+from dnd_engine.errors import ChatError, ConfigError, LlamaCppError
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, save_generator
 from dnd_engine.generator.report import EqualScore
@@ -188,6 +188,14 @@ def test_no_peak_counts_the_model_of_llama_cpp(
     assert events == ["peak", "llama.cpp", "peak", "peak", "llama.cpp"]
 
 
+@pytest.mark.skipif(not BESIDE_LLAMA_CPP, reason="there is no llama.cpp wheel for this machine")
+def test_a_model_that_llama_cpp_does_not_load_is_a_message(engine: Engine) -> None:
+    beside = present(LlamaCpp.where_possible(engine, SMALL))
+    beside._base.write_bytes(b"no model")
+    with pytest.raises(LlamaCppError, match=r"cannot load the base .* Leave it out: uninstall"):
+        beside(0)
+
+
 def test_llama_cpp_is_left_out_where_it_is_not_installed(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +254,7 @@ def rounds(**changes: float) -> list[dict[str, float]]:
 
 def summary(found: list[dict[str, float]], **fields: Any) -> BenchResult:
     config = replace(BenchConfig(rounds=len(found), copy_megabytes=100), **fields)
-    return summarise(found, config, 300_000_000, {}, {})
+    return summarise(found, config, 300_000_000, {}, {"dtype": "bfloat16"})
 
 
 def test_ratios_compare_within_a_round() -> None:
