@@ -15,7 +15,9 @@ from statistics import fmean
 
 from dnd_engine.checks.ordinary import base_answers, check_messages, ordinary_share
 from dnd_engine.engine import Engine
+from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path
+from dnd_engine.limits import check_least
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.prompts.buckets import Bucket
@@ -40,6 +42,11 @@ class MixConfig:
     num_items: int = 8
     """Bare inputs that each task is scored on."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_least(self, 1, "num_prompts", "num_items")
+        if not self.sizes or min(self.sizes) < 1:
+            raise ConfigError(f"`sizes` must be one or more numbers from 1, got {self.sizes}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +82,16 @@ def measure_mixes(
 
     Yields:
         One result a size.
+
+    Raises:
+        ConfigError: If there are fewer tasks than the largest mix has.
     """
     config = config or MixConfig()
+    if (largest := max(config.sizes)) > len(tasks):
+        raise ConfigError(
+            f"a mix of {largest} tasks needs as many, got {len(tasks)}. Give more tasks, or "
+            "smaller `sizes`."
+        )
     runtime = engine.runtime
     before = base_answers(runtime, check_messages())
     by_slug = {task.info.slug: task for task in tasks}

@@ -464,6 +464,22 @@ def test_a_mix_is_compared_with_its_own_tasks_alone(
     assert (found.size, found.num_mixes) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sizes": ()}, r"`sizes` must be one or more numbers from 1, got \(\)\."),
+        ({"sizes": (4, 0)}, r"`sizes` must be one or more numbers from 1, got \(4, 0\)\."),
+        ({"num_items": 0}, r"`num_items` must be at least 1, got 0\."),
+        ({"sizes": (2, 4)}, r"a mix of 4 tasks needs as many, got 3\. Give more tasks, or smaller"),
+    ],
+)
+def test_mixes_that_cannot_be_made_are_refused_first(
+    engine: Engine, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        next(measure_mixes(engine, _tasks(3), MixConfig(**fields)))
+
+
 def test_a_task_is_scored_on_greedy_answers_to_bare_inputs(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
