@@ -4,7 +4,8 @@ import importlib.util
 import json
 import math
 import random
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import psutil
 import pytest
 import torch
 import typer
+from transformers import PreTrainedTokenizerBase
 from typer.testing import CliRunner
 
+from dnd_engine.bench import engine_costs
 from dnd_engine.bench.config import SECTIONS, BenchConfig
 from dnd_engine.bench.engine_costs import bytes_per_token
 from dnd_engine.bench.growth import GrowthConfig, GrowthPoint, _text_of, growth, growth_svg
@@ -24,6 +27,7 @@ from dnd_engine.bench.mixes import MixConfig, draw_groups, measure_mixes, score_
 from dnd_engine.bench.results import BenchResult, account, summarise
 from dnd_engine.bench.run import _equal_steps, bench
 from dnd_engine.bench.training_costs import _made_up_groups
+from dnd_engine.checks.results import Ordinary
 from dnd_engine.cli import bench as bench_command
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
@@ -34,7 +38,8 @@ from dnd_engine.generator.report import EqualScore
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import fingerprint
 from dnd_engine.prompts.buckets import Bucket
-from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.scoring.questions import Question, ask
+from dnd_engine.tasks.folder import Example, Mode, Task, TaskInfo
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import LAYOUT, tiny_base, tiny_llama
 from tests.present import present
@@ -80,13 +85,9 @@ def engine(tiny_folder: Path, folder: Path) -> Engine:
     return Engine.load(EngineConfig(base=str(tiny_folder), generator=folder, device="cpu"))
 
 
-@pytest.fixture(scope="module")
-def result(engine: Engine) -> BenchResult:
-    return bench(engine, SMALL)
-
-
-def test_everything_is_measured_and_is_json(result: BenchResult) -> None:
-    values = json.loads(json.dumps(result.to_json()))
+@pytest.mark.slow  # for the processor time of what it contends with
+def test_everything_is_measured_and_is_json(engine: Engine) -> None:
+    values = json.loads(json.dumps(bench(engine, SMALL).to_json()))
     assert set(values["ratios"]) == {
         "lora_over_synthesis",
         "lora_over_synthesis_flops",
@@ -157,6 +158,31 @@ def test_the_base_is_packed_again_after_its_modules_were_measured(engine: Engine
     before = engine.runtime.forward
     bench(engine, replace(SMALL, rounds=1, only=("chat",)))
     assert engine.runtime.forward is before
+
+
+def test_a_crowd_waits_while_adapters_of_those_before_are_imprinted(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imprinting = threading.Event()
+    imprint, hand_over = Engine.imprint, engine_costs._hand_over
+    handed_over = 0
+
+    def imprinted(*args: Any) -> Iterator[object]:
+        for step in imprint(*args):
+            imprinting.set()
+            yield step
+
+    def last_waits(*args: Any) -> Adapter:
+        nonlocal handed_over
+        handed_over += 1
+        if handed_over == 2 * SMALL.visitors:
+            assert imprinting.wait(60), "the last visitor's turn came before any imprint"
+        return hand_over(*args)
+
+    monkeypatch.setattr(Engine, "imprint", imprinted)
+    monkeypatch.setattr(engine_costs, "_hand_over", last_waits)
+    engine_costs.crowd(engine, SMALL, 0)
+    assert handed_over == 2 * SMALL.visitors
 
 
 @pytest.mark.skipif(not BESIDE_LLAMA_CPP, reason="there is no llama.cpp wheel for this machine")
@@ -450,10 +476,14 @@ def test_a_mix_is_compared_with_its_own_tasks_alone(
         assert num_items == 3
         return float(task.info.slug[-1]) / len(made[-1])
 
+    def share(*_: object) -> Ordinary:
+        return Ordinary(len(made[-1]), 4, 0.1)
+
     adapter = engine.generate([prompt_bucket(2, 0)], imprinted=False)
     monkeypatch.setattr(Engine, "generate", generate)
     monkeypatch.setattr("dnd_engine.bench.mixes.score_bare", score)
     monkeypatch.setattr("dnd_engine.bench.mixes.check_messages", lambda: ("Hello",))
+    monkeypatch.setattr("dnd_engine.bench.mixes.ordinary_share", share)
     tasks = _tasks(3)
     (found,) = measure_mixes(engine, tasks, MixConfig(sizes=(2,), num_prompts=2, num_items=3))
     (pair,) = draw_groups(tasks, 2, 0)
@@ -461,6 +491,7 @@ def test_a_mix_is_compared_with_its_own_tasks_alone(
     assert made[0] == names
     assert made[1:] == [{task.info.slug} for task in pair]
     assert found.alone == sum(int(name[-1]) for name in names) / 2 == 2 * found.score
+    assert (found.ordinary, found.ordinary_alone) == (0.5, 0.25)
     assert (found.size, found.num_mixes) == (2, 1)
 
 
@@ -480,14 +511,24 @@ def test_mixes_that_cannot_be_made_are_refused_first(
         next(measure_mixes(engine, _tasks(3), MixConfig(**fields)))
 
 
-def test_a_task_is_scored_on_greedy_answers_to_bare_inputs(
+def test_a_task_is_scored_on_its_first_bare_inputs(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = engine.generate([prompt_bucket(2, 0)], imprinted=False)
     fitted = engine.runtime.host.fit(adapter.scaled_tokens[None], adapter.layout)
+    asked: list[tuple[str, Mode]] = []
+
+    def heard(
+        tokenizer: PreTrainedTokenizerBase, item: Example, mode: Mode, *, max_new_tokens: int
+    ) -> Question:
+        asked.append((item.response, mode))
+        return ask(tokenizer, item, mode, max_new_tokens=max_new_tokens)
+
+    monkeypatch.setattr("dnd_engine.bench.mixes.ask", heard)
     monkeypatch.setattr("dnd_engine.bench.mixes.text_of", lambda tokenizer, answer: "e")
     assert score_bare(engine.runtime, fitted, _tasks(1)[0], 4) == 0.25
     assert score_bare(engine.runtime, fitted, _tasks(1)[0], 1) == 1.0
+    assert asked == [(word, "bare") for word in "efghe"]
 
 
 # What cannot be measured
@@ -547,8 +588,13 @@ def test_the_command_prints_one_json_object(run: tuple[CliRunner, typer.Typer]) 
 
 
 def test_the_command_says_in_words_what_each_ratio_means(
-    run: tuple[CliRunner, typer.Typer], result: BenchResult, monkeypatch: pytest.MonkeyPatch
+    run: tuple[CliRunner, typer.Typer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    result = replace(
+        summary(rounds()),
+        memory_mb={"peak_training": 1.0},
+        machine={"versions": {"torch": "2.0"}},
+    )
     monkeypatch.setattr("dnd_engine.bench.run.bench", lambda engine, config: result)
     shown = run[0].invoke(run[1], ["--quick"]).stdout
     for words in (

@@ -56,5 +56,6 @@ if __name__ == "__main__":
                 for sharded in (False, True)
             )
             for found, expected in zip(sharded, whole, strict=True):
-                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4, msg=folder.name)
+                said = f"{folder.name}: {{}}".format
+                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4, msg=said)
     destroy_process_group()
