@@ -431,7 +431,7 @@ _DEGREES: Mapping[Degree, str] = {
 
 
 def _verdict_gauge_lines(found: VerdictGauge) -> list[str]:
-    """What the page says of an adapter once it is made, and how often that was right here."""
+    """Explain the verdict on a finished adapter, and tabulate scores by it."""
     lines = [
         "An imprint leaves up to eight of its prompts out. On these the page judges it, without "
         "labels: does the adapter answer the bare input as the instructed model answers the whole "
@@ -447,7 +447,7 @@ def _verdict_gauge_lines(found: VerdictGauge) -> list[str]:
 
 
 def _verdicts_in_short(found: VerdictGauge | None) -> list[str]:
-    """The same in one line."""
+    """Say in one line what adapters score by the verdict on them; nothing if it is not known."""
     if found is None:
         return []
     told = "; ".join(
