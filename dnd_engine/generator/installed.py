@@ -25,10 +25,9 @@ from dnd_engine.models.sources import (
     BASES,
     DEFAULT_ENCODER,
     ENCODERS,
-    HUB_COPIES,
-    HUB_FILES,
     WEIGHTS,
     cache_folder,
+    downloaded_files,
     first_line,
     known_name,
 )
@@ -200,12 +199,7 @@ def _on_hub(base: str) -> Availability:
             f"`{base}` is neither here nor does the Hub say what it is: {first_line(error)}"
         ) from error
     sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
-    wanted = [
-        name
-        for name in sizes
-        if any(fnmatch.fnmatch(name, glob) for glob in HUB_FILES)
-        and not fnmatch.fnmatch(name, HUB_COPIES)
-    ]
+    wanted = downloaded_files(sizes)
     weights = sum(sizes[name] for name in wanted if fnmatch.fnmatch(name, WEIGHTS))
     if not weights:
         raise AssetError(f"`{base}` has no .safetensors weights on the Hub; others are not loaded.")

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,6 +22,9 @@ from filelock import FileLock
 from httpx import HTTPError
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but not typed as such
+    filter_repo_objects,
+)
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
 
@@ -34,10 +37,10 @@ from dnd_engine.progress import Doing
 WEIGHTS = "*.safetensors"
 """Weights of a model; other formats are not loaded."""
 
-HUB_FILES = ("*.json", WEIGHTS, "*.txt", "*.model", "*.jinja")
+_HUB_FILES = ["*.json", WEIGHTS, "*.txt", "*.model", "*.jinja"]
 """Files to download from a Hub repository."""
 
-HUB_COPIES = "consolidated*.safetensors"
+_HUB_COPIES = "consolidated*.safetensors"
 """Mistral's second copy of the weights, in a layout of its own; it is not downloaded."""
 
 OnFraction = Callable[[Doing, str, float | None], None]
@@ -167,9 +170,7 @@ def resolve(
     if check:
         _check_on_hub(name, check)
     try:
-        path = Path(
-            snapshot_download(name, allow_patterns=list(HUB_FILES), ignore_patterns=HUB_COPIES)
-        )
+        path = Path(snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_COPIES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         known = ", ".join(registry)
         raise AssetError(
@@ -177,6 +178,11 @@ def resolve(
             f"did not give it: {first_line(error)}"
         ) from error
     return _checked(name, path, check)
+
+
+def downloaded_files(names: Iterable[str]) -> list[str]:
+    """Select the files of a Hub repository that `resolve` downloads."""
+    return list(filter_repo_objects(names, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_COPIES))
 
 
 def _checked(name: str, folder: Path, check: CheckBase | None) -> ResolvedWeights:
