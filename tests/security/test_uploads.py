@@ -1,7 +1,9 @@
 """What stays on the server's disk of an upload."""
 
+import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,8 +34,14 @@ def part(field: str, file: str, contents: bytes) -> bytes:
 
 def stored(contents: bytes) -> set[Path]:
     """Files in Gradio's cache that begin with these bytes."""
-    files = [path for path in Path(get_upload_folder()).rglob("*") if path.is_file()]
-    return {path for path in files if path.read_bytes().startswith(contents)}
+    found = set()
+    # `os.walk` passes over folders that are deleted while they are listed; `rglob` fails.
+    for folder, _, names in os.walk(get_upload_folder()):
+        for path in (Path(folder) / name for name in names):
+            with suppress(FileNotFoundError):
+                if path.read_bytes().startswith(contents):
+                    found.add(path)
+    return found
 
 
 WHOLE = part("files", "a.txt", b"left")
