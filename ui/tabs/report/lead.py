@@ -60,6 +60,9 @@ def lead(report: Report, split: str, holdout: str = "") -> str:
     elif (labelled := _trained_longest(bare)) is not None and labelled.n_tasks == own.n_tasks:
         words = N_("A LoRA trained on the right answers to the same prompts: {lora}.")
         said.append(_(words, lora=_times(labelled.score)))
+    elif (shown := bare.get("few_shot")) is not None and shown.n_tasks == own.n_tasks:
+        words = N_("The base model with a few right answers in its prompt: {shown}.")
+        said.append(_(words, shown=_times(shown.score)))
     said.append(_("A longer answer counts by how much of its wording is as expected."))
     if own.row in REFINED and (holdout or split != "refine"):
         said.append(_("That is after teaching it on the prompts of the task."))
