@@ -278,9 +278,9 @@ class Baselines:
         return self.engine.inspect(self._generate(task, texts, 0), [_bucket("examined", texts)])
 
     def verdict(self, task: Task, imprinted: Adapter) -> AdapterVerdict | None:
-        """What users are told of the imprint of a task's first prompt draw.
+        """Return the verdict that users see on the imprint of a task's first prompt draw.
 
-        None where that is not about left-out prompts: few are all fitted to.
+        None if no prompt was left out of the imprint.
         """
         imprinting = imprinting_of(imprinted)
         if imprinting is None or not imprinting.left_out:

@@ -248,7 +248,7 @@ class ResultStore:
         self._write_head()
 
     def keep_verdict(self, slug: str, verdict: AdapterVerdict | None) -> None:
-        """Keep what users are told of a task's imprinted adapter."""
+        """Keep the verdict that users see on a task's imprinted adapter."""
         self.found.adapter_verdicts[slug] = (
             None
             if verdict is None

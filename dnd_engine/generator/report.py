@@ -356,7 +356,8 @@ class VerdictGauge:
     """The model that was asked; verdicts by another one may turn out otherwise."""
     bands: tuple[VerdictBand, ...]
     predicts_score: Prediction | None
-    """Of the share of prompts answered as the instructed model does."""
+    """Rank correlation between the score and the share of prompts that the adapter answers as the
+    instructed model does."""
     tasks: tuple[VerdictTask, ...]
 
     def band_of(self, verdict: Degree) -> VerdictBand | None:

@@ -31,7 +31,7 @@ from dnd_engine.checks.verdict import (
     Teaching,
     judge,
 )
-from dnd_engine.config import ImprintConfig, Teacher
+from dnd_engine.config import Teacher
 from dnd_engine.errors import AdapterError
 from dnd_engine.generator.folder import TaskCentroid
 from dnd_engine.generator.report import (
@@ -45,10 +45,11 @@ from dnd_engine.generator.report import (
     VerdictGauge,
 )
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.lora.provenance import Imprinting, NearestTask
+from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.models.base import BaseModel
 from dnd_engine.tasks.folder import Mode
 from tests.dnd_engine.tiny import LAYOUT, delta, make_adapter
+from tests.imprints import recorded_imprint
 from tests.reports import report
 
 
@@ -189,17 +190,7 @@ def test_an_imprint_is_expected_to_score_as_evaluated_ones_with_its_verdict(
 
 def imprinted(teacher: Teacher = "generator", teacher_sha256: str = "t" * 64) -> Adapter:
     made = make_adapter()
-    found = Imprinting.of(
-        ImprintConfig(),
-        teacher=teacher,
-        teacher_sha256=teacher_sha256,
-        from_sha256="",
-        num_prompts=24,
-        num_answers=1,
-        commonest_share=0.5,
-        unfinished=0,
-        layers=(0.5,),
-    )
+    found = recorded_imprint(teacher=teacher, teacher_sha256=teacher_sha256)
     return replace(made, provenance={**made.provenance, "imprint": found.to_json()})
 
 

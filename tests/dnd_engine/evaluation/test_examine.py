@@ -53,7 +53,7 @@ from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.generator.report import Report
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.lora.provenance import Imprinting, NearestTask
+from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.models.base import fingerprint
 from dnd_engine.models.encoder import PromptEncoder, PromptMemory
 from dnd_engine.models.runtime import Runtime
@@ -74,6 +74,7 @@ from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train
 from tests.dnd_engine.tiny import CPU, LAYOUT, make_adapter, random_tokens, tiny_base
+from tests.imprints import recorded_imprint
 from tests.present import present
 
 ANSWERS = {
@@ -1020,17 +1021,7 @@ def imprinting(
     ) -> Steps[Progress, None, Adapter]:
         yield Progress("ask", 0.0, 0.0, "ask_with_instruction")
         asked.append((teacher, buckets[0].prompts[0].text.partition(".")[0]))
-        found = Imprinting.of(
-            settings,
-            teacher=teacher,
-            left_out=left_out,
-            from_sha256="",
-            num_prompts=24,
-            num_answers=1,
-            commonest_share=0.5,
-            unfinished=0,
-            layers=(0.5,),
-        )
+        found = recorded_imprint(settings, teacher=teacher, left_out=left_out)
         return replace(
             adapter,
             tokens=plant(buckets, adapter, teacher).to(torch.bfloat16),
@@ -1210,7 +1201,7 @@ def test_verdicts_are_not_asked_where_no_prompt_was_left_out(
 def test_the_kept_verdict_is_the_one_that_an_inspection_gives(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:
-    """Of a real imprint: the check is the same, and no other check runs."""
+    """A real imprint gets the product's own check, and no other check runs."""
     task = unseen[0]
     report = examine(engine, [task], replace(config, rows=("generator_imprint",)))
     (kept,) = present(report.adapter_verdicts).tasks
