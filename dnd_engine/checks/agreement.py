@@ -7,12 +7,12 @@ adapter's gain (a report says how well). Where prompts have labels, it also coun
 Knows token ids and adapters; gives no verdict.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 
+from dnd_engine.checks.subject import Lesson
 from dnd_engine.checks.verdict import Agreement, BucketShare, Labels
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
@@ -21,6 +21,7 @@ from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.answers import answer_batch
 from dnd_engine.scoring.metrics import exact_match
 from dnd_engine.scoring.questions import Answer, Question, open_question, text_of
+from dnd_engine.tasks.folder import Example
 
 _MAX_PROMPTS = 8
 """Two batches of this many answers take one to two seconds on two CPU cores."""
@@ -35,7 +36,7 @@ _UNSURE = 0.7
 def agreement(
     runtime: Runtime,
     adapter: FittedLoRA,
-    lessons: Sequence[tuple[str, FittedLoRA | None, Sequence[str]]],
+    lessons: Sequence[Lesson],
     *,
     left_out: bool = False,
     labels: Mapping[str, str] | None = None,
@@ -45,9 +46,7 @@ def agreement(
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
         adapter: Adapter that answers bare inputs.
-        lessons: Names of buckets with their teachers and prompts, each an instruction, a blank
-            line and an input. A teacher of None is the base. The limit on prompts is shared among
-            them.
+        lessons: Buckets with their teachers and prompts. The limit on prompts is shared among them.
         left_out: Whether an imprint was fitted to other prompts.
         labels: Right answers by prompt; not every prompt needs one.
 
@@ -58,20 +57,21 @@ def agreement(
     most = max(1, _MAX_PROMPTS // max(1, len(lessons)))
     pairs: list[_Pair] = []
     parts: list[BucketShare] = []
-    for bucket, teacher, prompts in lessons:
-        of_bucket = _ask(runtime, adapter, teacher, prompts, most)
+    for lesson in lessons:
+        of_bucket = _ask(runtime, adapter, lesson, most)
         if of_bucket:
             same = sum(pair.mine.ids == pair.told.ids for pair in of_bucket)
-            parts.append(BucketShare(bucket, same, len(of_bucket)))
+            parts.append(BucketShare(lesson.bucket, same, len(of_bucket)))
             pairs += of_bucket
     if not pairs:
         return None
-    sure = [pair.sureness for pair in pairs if pair.sureness is not None]
+    # The base's sureness of its answers was never compared with scores.
+    sure = [pair.told.sureness for pair in pairs if not pair.by_base]
     return Agreement(
         same=sum(part.same for part in parts),
         num_prompts=len(pairs),
         left_out=left_out,
-        wavering=sum(pair.told_nll > _UNSURE for pair in pairs),
+        wavering=sum(pair.wavers for pair in pairs),
         by_bucket=tuple(parts) if len(parts) > 1 else (),
         repeated=sum(_repeats(runtime.base, pair) for pair in pairs),
         sureness=fmean(sure) if len(sure) == len(pairs) else None,
@@ -86,30 +86,28 @@ class _Pair:
     prompt: str
     mine: Answer
     told: Answer
-    told_nll: float
-    """Loss of the teacher's answer under the teacher itself, in nats per token."""
-    sureness: float | None
-    """Probability that the teacher gives this answer; None for the base as the teacher."""
+    by_base: bool
+    """Whether the base is the teacher."""
+
+    @property
+    def wavers(self) -> bool:
+        """Return whether the teacher is unsure of its own answer, by the token."""
+        assert self.told.log_prob is not None
+        # An answer that was cut off lacks its end of turn.
+        length = min(len(self.told.ids) + 1, _MAX_NEW_TOKENS)
+        return -self.told.log_prob / length > _UNSURE
 
 
-def _ask(
-    runtime: Runtime,
-    adapter: FittedLoRA,
-    teacher: FittedLoRA | None,
-    prompts: Sequence[str],
-    most: int,
-) -> list[_Pair]:
-    told = answers_when_told(runtime, teacher, prompts, most=most)
+def _ask(runtime: Runtime, adapter: FittedLoRA, lesson: Lesson, most: int) -> list[_Pair]:
+    told = answers_when_told(runtime, lesson.teacher, lesson.prompts, most=most, shots=lesson.shots)
     if not told:
         return []
-    asked = [prompts[number] for number in told]
+    asked = [lesson.prompts[number] for number in told]
     mine = answer_batch(runtime, bare_questions(runtime.base, asked), adapter)
-    # Score the teacher's answers under the teacher itself: it may be unsure of some.
-    again = full_questions(runtime.base, asked, [*told.values()])
-    weighed = answer_batch(runtime, again, teacher)
-    sure = [None] * len(again) if teacher is None else sureness(again, weighed)
-    nlls = [found.nll for found in weighed]
-    return [_Pair(*one) for one in zip(asked, mine, told.values(), nlls, sure, strict=True)]
+    return [
+        _Pair(*one, by_base=lesson.teacher is None)
+        for one in zip(asked, mine, told.values(), strict=True)
+    ]
 
 
 def _repeats(base: BaseModel, pair: _Pair) -> bool:
@@ -150,12 +148,13 @@ def answers_when_told(
     teacher: FittedLoRA | None,
     prompts: Sequence[str],
     most: int | None = None,
+    shots: Sequence[Example] = (),
 ) -> dict[int, Answer]:
-    """Answer whole prompts greedily.
+    """Answer whole prompts greedily, after a few examples if there are any.
 
     Returns:
-        Answers by index of the prompt, for the first `most` prompts that are short enough and have
-        a blank line.
+        Answers by index of the prompt, with their probability, for the first `most` prompts that
+        are short enough and have a blank line.
     """
     asked = (
         (number, _question(runtime.base, prompt))
@@ -167,24 +166,12 @@ def answers_when_told(
     chosen = dict(islice(short, most))
     if not chosen:
         return {}
-    answers = answer_batch(runtime, [*chosen.values()], teacher)
-    return dict(zip(chosen, answers, strict=True))
-
-
-def sureness(questions: Sequence[Question], weighed: Sequence[Answer]) -> list[float]:
-    """Return how probable a model finds whole answers of its own.
-
-    Of the whole answer: a long one has more places where the model could go another way. Over 43
-    written tasks, the rank correlation with scores is .62 by answer and .36 by token.
-
-    Args:
-        questions: From `full_questions`, with the answers.
-        weighed: Their losses.
-    """
-    return [
-        math.exp(-found.nll * len(question.reference))
-        for found, question in zip(weighed, questions, strict=True)
+    questions = [
+        _question(runtime.base, prompts[number], shots) if shots else question
+        for number, question in chosen.items()
     ]
+    answers = answer_batch(runtime, questions, teacher, log_probs=True)
+    return dict(zip(chosen, answers, strict=True))
 
 
 def bare_questions(
@@ -199,19 +186,10 @@ def bare_questions(
             meaningless.
     """
     questions = [_question(base, split_prompt(prompt).bare) for prompt in prompts]
-    return questions if references is None else _weighing(questions, references)
-
-
-def full_questions(
-    base: BaseModel, prompts: Sequence[str], references: Sequence[Answer]
-) -> list[Question]:
-    """Build questions that score given answers to whole prompts, without generating."""
-    return _weighing([_question(base, prompt) for prompt in prompts], references)
-
-
-def _weighing(questions: Sequence[Question], references: Sequence[Answer]) -> list[Question]:
+    if references is None:
+        return questions
     return [one.weighing(given) for one, given in zip(questions, references, strict=True)]
 
 
-def _question(base: BaseModel, text: str) -> Question:
-    return open_question(base.tokenizer, text, _MAX_NEW_TOKENS)
+def _question(base: BaseModel, text: str, shots: Sequence[Example] = ()) -> Question:
+    return open_question(base.tokenizer, text, _MAX_NEW_TOKENS, shots=shots)

@@ -8,11 +8,10 @@ many. It takes no labels and no adapter. Knows token ids and adapters; gives no 
 from collections.abc import Sequence
 from statistics import fmean
 
-from dnd_engine.checks.agreement import answers_when_told, full_questions, sureness
+from dnd_engine.checks.agreement import answers_when_told
 from dnd_engine.checks.results import Forecast
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.scoring.answers import answer_batch
 
 _MAX_PROMPTS = 8
 """A second or two on two CPU cores."""
@@ -35,6 +34,6 @@ def forecast(
     told = answers_when_told(runtime, teacher, prompts, most=_MAX_PROMPTS)
     if not told:
         return None
-    again = full_questions(runtime.base, [prompts[number] for number in told], [*told.values()])
-    sure = sureness(again, answer_batch(runtime, again, teacher))
-    return Forecast(sureness=fmean(sure), num_prompts=len(sure))
+    return Forecast(
+        sureness=fmean(answer.sureness for answer in told.values()), num_prompts=len(told)
+    )

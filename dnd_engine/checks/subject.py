@@ -9,10 +9,21 @@ from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.tasks.folder import Example
 
-Lessons = Sequence[tuple[str, FittedLoRA | None, Sequence[str]]]
-"""Names of buckets, each with its teacher and the prompts that it answers with their instruction. A
-teacher of None is the base; the name is empty for prompts of all buckets."""
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What an adapter of one bucket should do: answer as its teacher does with the instruction."""
+
+    bucket: str
+    """Name; empty for prompts of all buckets."""
+    teacher: FittedLoRA | None
+    """Adapter that answers whole prompts; None is the base."""
+    prompts: Sequence[str]
+    """Each an instruction, a blank line and an input."""
+    shots: Sequence[Example] = ()
+    """The teacher's own answers that it sees before it answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +44,7 @@ class Subject:
     """Evaluation of the generator on unseen tasks, if it has one."""
     verdict_gauge: VerdictGauge | None
     """How verdicts on the generator's imprints turned out; None if another generator made it."""
-    lessons: Callable[[], Iterator[tuple[bool, Lessons]]]
+    lessons: Callable[[], Iterator[tuple[bool, Sequence[Lesson]]]]
     """Teachers of the adapter, or those it would have: lessons to try in order, each with whether
     the imprint was not fitted to these prompts."""
     base_answers: Callable[[], BaseAnswers]

@@ -142,10 +142,13 @@ def answer_batch(
     active: FittedLoRA | None,
     *,
     watch_from: int | None = None,
+    log_probs: bool = False,
 ) -> list[Answer]:
     """Answer questions under one adapter in one batch, with the runtime's lock held."""
     with runtime.lock:
-        (answers,) = answer(runtime, [questions], active, watch_from=watch_from)
+        (answers,) = answer(
+            runtime, [questions], active, watch_from=watch_from, log_probs=log_probs
+        )
     return answers
 
 
@@ -156,6 +159,7 @@ def answer(
     active: FittedLoRA | None,
     *,
     watch_from: int | None = None,
+    log_probs: bool = False,
 ) -> list[list[Answer]]:
     """Answer every question of a batch.
 
@@ -164,6 +168,7 @@ def answer(
         groups: Questions, one non-empty group per adapter.
         active: One adapter per group, or None for the bare base.
         watch_from: Lowest block whose outputs to return with the answers; None returns none.
+        log_probs: Whether to return how probable the generated answers are.
 
     Returns:
         Answers in the order of the questions.
@@ -199,7 +204,7 @@ def answer(
     limits = [
         group[q].max_new_tokens if q < len(group) else 0 for group in groups for q in range(width)
     ]
-    written, states = everyone.write(torch.cat(firsts)[index], limits)
+    written, states, likely = everyone.write(torch.cat(firsts)[index], limits, log_probs=log_probs)
     return [
         [
             Answer(
@@ -207,6 +212,7 @@ def answer(
                 tuple(losses[g, q][option] for option in question.options),
                 written[g * width + q],
                 states[g * width + q],
+                likely[g * width + q],
             )
             for q, question in enumerate(group)
         ]
@@ -345,28 +351,39 @@ class _Rows:
         return first, found
 
     def write(
-        self, first: Float[Tensor, "rows width"], limits: Sequence[int]
-    ) -> tuple[list[tuple[int, ...]], list[Float[Tensor, "blocks answered width"] | None]]:
+        self, first: Float[Tensor, "rows width"], limits: Sequence[int], *, log_probs: bool
+    ) -> tuple[
+        list[tuple[int, ...]],
+        list[Float[Tensor, "blocks answered width"] | None],
+        list[float] | list[None],
+    ]:
         """Generate every row's answer greedily, to its end of turn or limit. Consumes the cache.
 
         Rows with limit 0 only keep the groups equal in size.
 
         Returns:
-            Every row's tokens, and the watched states that predicted them.
+            Every row's tokens, the watched states that predicted them, and with `log_probs` their
+            log-probability.
         """
         ends = end_tokens(self.runtime.base)
         written: list[list[int]] = [[] for _ in limits]
         states: list[list[Tensor]] = [[] for _ in limits]
+        likely = [0.0] * len(limits)
         ended = {row for row, limit in enumerate(limits) if limit == 0}
         # Row index at each place of the batch, group by group.
         groups = 1 if self.active is None else self.active.num_groups
         places = torch.arange(len(limits)).view(groups, -1).tolist()
         hidden = first
         while True:
-            tokens = self.forward.logits(hidden).argmax(dim=-1).tolist()
+            logits = self.forward.logits(hidden)
+            tokens = logits.argmax(dim=-1).tolist()
+            # Of the likeliest token, which is the one chosen.
+            steps = logits.float().log_softmax(dim=-1).amax(dim=-1).tolist() if log_probs else None
             for place, (row, token) in enumerate(zip(_flat(places), tokens, strict=True)):
                 if row not in ended:
                     written[row].append(token)
+                    if steps is not None:
+                        likely[row] += steps[place]
                     if self.outputs is not None:
                         states[row].append(self.outputs[:, place])
                     if token in ends or len(written[row]) >= limits[row]:
@@ -375,6 +392,7 @@ class _Rows:
                 return (
                     [tuple(t for t in ids if t not in ends) for ids in written],
                     [torch.stack(seen, dim=1) if seen else None for seen in states],
+                    likely if log_probs else [None] * len(limits),
                 )
             places = self._drop(places, ended)
             # Rows of limit 0 have written nothing, and read any token to stay in the batch.

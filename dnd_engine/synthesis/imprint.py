@@ -6,8 +6,9 @@ The regression itself is `dnd_engine.imprint`.
 import time
 from collections.abc import Generator as Steps
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from dnd_engine.checks.subject import Lessons
+from dnd_engine.checks.subject import Lesson
 from dnd_engine.checks.verdict import imprinting_of
 from dnd_engine.config import ImprintConfig, Mix, Teacher
 from dnd_engine.errors import ImprintError
@@ -15,14 +16,14 @@ from dnd_engine.imprint.fit import Imprinted, Source, imprint
 from dnd_engine.imprint.left_out import leave_out
 from dnd_engine.imprint.results import ImprintStep
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.provenance import Imprinting
-from dnd_engine.lora.seen import Seen, digests, with_met
+from dnd_engine.lora.seen import Seen, digest, digests, with_met
 from dnd_engine.models.encoder import PromptMemory
 from dnd_engine.models.turns import urgently
 from dnd_engine.progress import Progress, each_as
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
+from dnd_engine.scoring.own_shots import answers_again
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.synthesis.write import blank
 from dnd_engine.wording import N_
@@ -56,6 +57,9 @@ def imprint_adapter(
                 "then the input; or give all of them one instruction."
             )
         )
+    teacher_sha256 = "" if teacher == "base" else loaded.teacher_sha256(config)
+    if not teacher_sha256:
+        config = replace(config, num_shots=0)
     parts = [leave_out(pairs, config, len(counting)) for _, pairs in counting]
     sources = [
         Source(
@@ -70,7 +74,7 @@ def imprint_adapter(
     found = Imprinting.of(
         config,
         teacher=teacher,
-        teacher_sha256="" if teacher == "base" else loaded.teacher_sha256(config),
+        teacher_sha256=teacher_sha256,
         left_out=tuple(sorted(digests(left_out))),
         # A recipe sets the strength at its end, so it imprints at strength 1.
         from_sha256=adapter.with_strength(1).sha256,
@@ -79,6 +83,7 @@ def imprint_adapter(
         commonest_share=made.commonest_share,
         unfinished=made.unfinished,
         layers=made.layers,
+        shown=tuple(map(digest, made.shown)),
     )
     # Left-out prompts count as seen too: the generator reads them, and later the checks.
     read = {text for _, pairs in counting for text, _ in pairs}
@@ -137,33 +142,33 @@ def imprint_alone(
 
 def lessons(
     loaded: Loaded, adapter: Adapter, buckets: Sequence[Bucket]
-) -> Iterator[tuple[bool, Lessons]]:
+) -> Iterator[tuple[bool, Sequence[Lesson]]]:
     """Return the adapter's teachers with prompts, first with prompts it was not fitted to."""
     if (found := imprinting_of(adapter)) is None:
-        yield False, [("", loaded.fit_shared(), measured_prompts(buckets))]
+        yield False, [Lesson("", loaded.fit_shared(), measured_prompts(buckets))]
         return
-    counting = [bucket for bucket in buckets if _imprintable(bucket)]
-    teachers: dict[str, FittedLoRA | None] = {}
-    for bucket in counting:
-        base_taught = found.teacher == "base"
-        teachers[bucket.name] = None if base_taught else loaded.fit_teacher(bucket, found)
+    taught: list[Lesson] = []
+    for bucket in buckets:
+        if _imprintable(bucket):
+            prompts = measured_prompts([bucket], most=None)
+            teacher = None if found.teacher == "base" else loaded.fit_teacher(bucket, found)
+            known = {digest(prompt): prompt for prompt in prompts} if found.shown else {}
+            shown = [known[one] for one in found.shown if one in known]
+            shots = answers_again(loaded.runtime, teacher, shown, found.max_answer_tokens)
+            taught.append(Lesson(bucket.name, teacher, prompts, shots))
     # Prompts that it never read test it just as left-out ones do, so only fitted ones are excluded.
     fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
     for left_out in (True, False):
-        yield (
-            left_out,
-            [
-                (bucket.name, teachers[bucket.name], texts)
-                for bucket in counting
-                if (
-                    texts := [
-                        text
-                        for text in measured_prompts([bucket], most=None)
-                        if not (left_out and digests([text]) <= fitted)
-                    ]
-                )
-            ],
-        )
+        lessons = [
+            replace(lesson, prompts=texts)
+            for lesson in taught
+            if (
+                texts := [
+                    text for text in lesson.prompts if not (left_out and digests([text]) <= fitted)
+                ]
+            )
+        ]
+        yield left_out, lessons
 
 
 def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:

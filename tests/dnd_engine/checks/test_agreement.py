@@ -1,15 +1,15 @@
 """Agreement compares what two adapters write, one without and one with the instruction."""
 
-import math
-
 import pytest
 
-from dnd_engine.checks.agreement import agreement, sureness
+from dnd_engine.checks.agreement import agreement, answers_when_told
+from dnd_engine.checks.subject import Lesson
 from dnd_engine.checks.verdict import Labels
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.chat_format import chat_ids
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.scoring.questions import Answer, Question
+from dnd_engine.tasks.folder import Example
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, stock_answer
 from tests.present import present
 
@@ -46,7 +46,7 @@ def test_it_counts_equal_greedy_answers(
         written(runtime, adapter, prompt.partition("\n\n")[2]) == written(runtime, teacher, prompt)
         for prompt in PROMPTS
     )
-    found = agreement(runtime, adapter, [("a", teacher, PROMPTS)])
+    found = agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS)])
     assert found is not None
     assert (found.same, found.num_prompts) == (expected, 3) == (same, 3)
     assert found.share == expected / 3
@@ -56,9 +56,12 @@ def test_teachers_share_the_prompts_and_the_base_can_be_one(runtime: Runtime) ->
     """Nothing is fitted, so the base's own bare answers are what the adapter is compared with."""
     silent = fitted(runtime, 1, size=0)
     teacher = fitted(runtime, 2)
-    alone = agreement(runtime, silent, [("a", None, PROMPTS)])
+    alone = agreement(runtime, silent, [Lesson("a", None, PROMPTS)])
     both = agreement(
-        runtime, silent, [("a", None, PROMPTS), ("b", teacher, PROMPTS * 4)], left_out=True
+        runtime,
+        silent,
+        [Lesson("a", None, PROMPTS), Lesson("b", teacher, PROMPTS * 4)],
+        left_out=True,
     )
     assert alone is not None
     assert both is not None
@@ -73,8 +76,8 @@ def test_teachers_share_the_prompts_and_the_base_can_be_one(runtime: Runtime) ->
 
 def test_an_answer_that_the_teacher_itself_finds_unlikely_wavers(runtime: Runtime) -> None:
     """Every answer of a random base is unlikely; a strong adapter is sure of a word."""
-    unsure = agreement(runtime, fitted(runtime, 1), [("a", None, PROMPTS)])
-    sure = agreement(runtime, fitted(runtime, 1), [("a", fitted(runtime, 3, 3.0), PROMPTS)])
+    unsure = agreement(runtime, fitted(runtime, 1), [Lesson("a", None, PROMPTS)])
+    sure = agreement(runtime, fitted(runtime, 1), [Lesson("a", fitted(runtime, 3, 3.0), PROMPTS)])
     assert unsure is not None
     assert sure is not None
     assert (unsure.wavering, sure.wavering) == (3, 0)
@@ -83,8 +86,8 @@ def test_an_answer_that_the_teacher_itself_finds_unlikely_wavers(runtime: Runtim
 def test_prompts_that_cannot_be_asked_without_instruction_are_left_out(runtime: Runtime) -> None:
     active = fitted(runtime, 1)
     others = ["No blank line", "Ends there\n\n", f"Too long\n\n{'x' * 500}"]
-    assert agreement(runtime, active, [("a", active, others)]) is None
-    found = agreement(runtime, active, [("a", active, [*others, *PROMPTS * 4])])
+    assert agreement(runtime, active, [Lesson("a", active, others)]) is None
+    found = agreement(runtime, active, [Lesson("a", active, [*others, *PROMPTS * 4])])
     assert found is not None
     assert found.num_prompts == 8
     assert not runtime.lock.locked()
@@ -96,18 +99,32 @@ def test_labels_say_how_many_answers_are_right(
     adapter, teacher = fitted(runtime, 1), fitted(runtime, 3, 3.0)
     told = str(runtime.base.tokenizer.decode(written(runtime, teacher, PROMPTS[0])))
     labels = {PROMPTS[0]: told, "Of another bucket.": "x"}
-    found = present(agreement(runtime, adapter, [("a", teacher, PROMPTS[:1])], labels=labels))
+    found = present(agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS[:1])], labels=labels))
     assert found.labels == Labels(right=0, right_when_told=1, number=1)
     assert 0 < present(found.sureness) < 1
     monkeypatch.setattr("dnd_engine.checks.agreement._text", lambda base, answered: "two")
     # The last one has more tokens than are compared.
     labels = {PROMPTS[0]: "TWO", PROMPTS[1]: "three", PROMPTS[2]: "two " * 30}
-    found = present(agreement(runtime, adapter, [("a", teacher, PROMPTS)], labels=labels))
+    found = present(agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS)], labels=labels))
     assert found.labels == Labels(right=1, right_when_told=1, number=2)
     assert found.repeated == 1, "the teacher repeats the second prompt's input"
 
 
-def test_a_model_is_sure_of_whole_answers() -> None:
-    asked = [Question((1,), reference, (), 24) for reference in ((5, 6, 7), (5,))]
-    weighed = [Answer(0.5, (), ()), Answer(0.5, (), ())]
-    assert sureness(asked, weighed) == [math.exp(-1.5), math.exp(-0.5)]
+def test_a_teacher_answers_after_its_own_examples(runtime: Runtime) -> None:
+    """As a chat of earlier turns, which the adapter does not see."""
+    adapter, teacher = fitted(runtime, 1), fitted(runtime, 3, 3.0)
+    shots = (Example(PROMPTS[1], "two"), Example(PROMPTS[2], "three"))
+    turns = [
+        {"role": role, "content": text}
+        for shot in shots
+        for role, text in (("user", shot.prompt), ("assistant", shot.response))
+    ]
+    prompt = chat_ids(runtime.base.tokenizer, [*turns, {"role": "user", "content": PROMPTS[0]}])
+    with runtime.host.applying(teacher):
+        told = stock_answer(runtime.base.model, [*prompt], max_new_tokens=24)
+    answers = answers_when_told(runtime, teacher, PROMPTS[:1], shots=shots)
+    assert [*answers[0].ids] == told
+    found = agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS[:1], shots)])
+    assert present(found).sureness == pytest.approx(answers[0].sureness)
+    found = agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS[:1])])
+    assert present(found).sureness != pytest.approx(answers[0].sureness)

@@ -1,5 +1,6 @@
 """Batched scoring gives what a plain loop over single items gives."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from dnd_engine.scoring.questions import Answer, Question, ask
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import EncodedExample, pack, response_losses
 from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens, stock_answer
+from tests.present import present
 
 END = byte_tokenizer().eos_token_id
 assert isinstance(END, int)
@@ -224,6 +226,25 @@ def test_an_answer_that_is_scored_has_an_end_unless_it_was_cut_off() -> None:
     whole, cut_off = Answer(0.0, (), (5, 6)), Answer(0.0, (), (5, 6, 7))
     assert asked.weighing(whole) == Question((1, 2), (5, 6, 9), (), 0)
     assert asked.weighing(cut_off) == Question((1, 2), (5, 6, 7), (), 0)
+
+
+def test_how_probable_an_answer_is_includes_its_end(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compared with answers that are read at once, some with and some without an end of turn."""
+    active = runtime.host.fit(random_tokens(seed=1)[None])
+    group = random_questions(6, 8)
+    end = answer(runtime, [group], active)[0][0].ids[2]
+    monkeypatch.setattr(scoring, "end_tokens", lambda _: frozenset({end}))
+    group = [replace(asked, reference=(end,)) for asked in group]
+    (found,) = answer(runtime, [group], active, log_probs=True)
+    again = [asked.weighing(one) for asked, one in zip(group, found, strict=True)]
+    (weighed,) = answer(runtime, [again], active)
+    assert {asked.reference[-1] == end for asked in again} == {True, False}
+    for asked, one, read in zip(again, found, weighed, strict=True):
+        assert one.log_prob == pytest.approx(-read.nll * len(asked.reference), rel=1e-4)
+        assert one.sureness == pytest.approx(math.exp(present(one.log_prob)))
+    assert answer(runtime, [group], active)[0][0].log_prob is None
 
 
 def test_the_likeliest_option_is_that_of_the_smallest_loss() -> None:
