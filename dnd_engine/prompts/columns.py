@@ -61,7 +61,7 @@ class _Chosen:
 def prompt_keys(present: Collection[str]) -> list[str]:
     """Return the keys that form the prompt: one, instruction and input, or none."""
     if "prompt" not in present and "instruction" in present:
-        below = [key for key in ("input", "question") if key in present]
+        below = [key for key in ("input", "question", "text") if key in present]
         if below:
             return ["instruction", below[0]]
     return [key for key in PROMPT_KEYS if key in present][:1]

@@ -12,7 +12,8 @@ from dnd_engine.prompts.words import count
 
 PROMPT_KEYS = ("prompt", "text", "question", "instruction", "input")
 """Columns and keys of the prompt; the first one present is used. Without `prompt`, `instruction`
-together with `input` or `question` comes first: in Alpaca files, `text` contains the answer."""
+comes first, with `input`, `question` or `text` below it, in this order: in Alpaca files, which have
+an `input` too, `text` contains the answer."""
 LABEL_KEYS = frozenset(
     ["label", "labels", "answer", "answers", "response", "output", "target", "completion", "gold"]
 )

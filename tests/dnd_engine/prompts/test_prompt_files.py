@@ -217,6 +217,7 @@ def test_a_table_is_read_by_its_column_at_physical_lines(
         ("other,output,input", "input"),
         ("text,instruction,input", "instruction + input"),
         ("question,instruction,answer", "instruction + question"),
+        ("number,Instruction,Text,owner", "Instruction + Text"),
         ("prompt,instruction,input", "prompt"),
         ("summary,notes,count", "summary"),
     ],
@@ -426,13 +427,16 @@ def test_json_lines_may_be_strings_objects_and_chats(write: Write) -> None:
         {"Prompt": "p", "response": "r", "input": "i"},
         {"instruction": "Do.", "input": "it", "output": "o"},
         {"instruction": "Do.", "input": None},
+        {"instruction": "Do.", "text": "this"},
         {"messages": turns},
     ]
     file = read_prompt_file(write("a.jsonl", "\n\n".join(map(json.dumps, items))))
-    assert found(file) == [(1, "plain"), (3, "p"), (5, "Do.\n\nit"), (7, "Do."), (9, "last")]
+    read = ["plain", "p", "Do.\n\nit", "Do.", "Do.\n\nthis", "last"]
+    assert found(file) == list(zip(range(1, 12, 2), read, strict=True))
     assert (file.split, file.column) == ("objects", None)
     assert file.notes == (
-        "Read keys `instruction`, `instruction + input`, `messages`, `prompt`.",
+        "Read keys `instruction`, `instruction + input`, `instruction + text`, `messages`, "
+        "`prompt`.",
         "From each chat, the last user turn was read below its system message; the reply to it is "
         "its label.",
         "Label keys `output`, `response` left out of the prompts; teaching can learn from it.",
