@@ -3,8 +3,8 @@
 On some of its own prompts without their instruction, the adapter is compared with controls from the
 same generator: one made from another task's prompts, one made from its own prompts with shuffled
 words, the part that all adapters share, and no adapter. The score is the loss on the instructed
-model's answers. If a control scores as well, the prompts made no difference. Takes no labels and
-gives no verdict.
+model's answers: those of the imprint's teacher, else of the shared part. If a control scores as
+well, the prompts made no difference. Takes no labels and gives no verdict.
 """
 
 import random
@@ -18,12 +18,14 @@ from scipy.stats import ttest_1samp
 
 from dnd_engine.checks.agreement import answers_when_told, bare_questions
 from dnd_engine.checks.results import CONTROLS, Conditioning, Control, ControlName
+from dnd_engine.checks.subject import Lesson
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.answers import answer_batch
+from dnd_engine.scoring.questions import Answer
 
 MAX_PROMPTS = 16
 """Each prompt is answered once and read by five models: a few seconds on two CPU cores."""
@@ -36,24 +38,28 @@ has a wrong adapter of its own."""
 
 def compare_conditions(
     runtime: Runtime,
-    teacher: FittedLoRA | None,
+    lessons: Sequence[Lesson],
     candidates: Sequence[Candidate],
-    prompts: Sequence[str],
     wrong_from: Sequence[str],
 ) -> Conditioning | None:
-    """Score all candidates on the teacher's answers to the instructed prompts.
+    """Score all candidates on their teachers' answers to the instructed prompts.
 
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
-        teacher: Adapter that answers whole prompts; None is the base.
-        candidates: Conditions, one of them `adapter`. Those of one name cover all `prompts`.
-        prompts: Instruction, blank line and input.
+        lessons: Each bucket's teacher and prompts, which are an instruction, a blank line and an
+            input. Candidates count the prompts of all buckets, one after the other.
+        candidates: Conditions, one of them `adapter`. Those of one name cover all prompts.
         wrong_from: Names of the buckets behind the wrong adapters.
 
     Returns:
         The comparison; None with fewer than two short prompts that have a blank line.
     """
-    told = answers_when_told(runtime, teacher, prompts)
+    prompts: list[str] = []
+    told: dict[int, Answer] = {}
+    for lesson in lessons:
+        answers = answers_when_told(runtime, lesson.teacher, lesson.prompts, shots=lesson.shots)
+        told |= {len(prompts) + number: answer for number, answer in answers.items()}
+        prompts += lesson.prompts
     if len(told) < 2:
         return None
     # By condition and prompt: the wrong adapters of several buckets make up one control.
@@ -65,8 +71,8 @@ def compare_conditions(
         questions = bare_questions(
             runtime.base, [prompts[n] for n in mine], [told[n] for n in mine]
         )
-        answers = answer_batch(runtime, questions, active)
-        found.setdefault(name, {}).update((n, a.nll) for n, a in zip(mine, answers, strict=True))
+        scored = answer_batch(runtime, questions, active)
+        found.setdefault(name, {}).update((n, a.nll) for n, a in zip(mine, scored, strict=True))
     nlls = {name: np.array([losses[n] for n in told]) for name, losses in found.items()}
     own = nlls["adapter"]
     controls = tuple(

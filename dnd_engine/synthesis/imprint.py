@@ -140,6 +140,31 @@ def imprint_alone(
     return made.with_strength(strength)
 
 
+def lesson_of(
+    loaded: Loaded,
+    bucket: Bucket,
+    found: Imprinting | None,
+    prompts: Sequence[str],
+    memory: PromptMemory | None = None,
+) -> Lesson:
+    """Return the teacher whose answers an adapter is held against, as it was when it answered.
+
+    Args:
+        loaded: The loaded models.
+        bucket: A bucket that the adapter was made from.
+        found: How it was imprinted; None if it was not, and is held against the shared part.
+        prompts: Prompts of the bucket to hold it against.
+        memory: Conditions of prompts that were encoded before.
+    """
+    if found is None:
+        return Lesson(bucket.name, loaded.fit_shared(), prompts)
+    teacher = None if found.teacher == "base" else loaded.fit_teacher(bucket, found, memory)
+    known = {digest(p.text): p.text for p in bucket.prompts} if found.shown else {}
+    shown = [known[one] for one in found.shown if one in known]
+    shots = answers_again(loaded.runtime, teacher, shown, found.max_answer_tokens)
+    return Lesson(bucket.name, teacher, prompts, shots)
+
+
 def lessons(
     loaded: Loaded, adapter: Adapter, buckets: Sequence[Bucket]
 ) -> Iterator[tuple[bool, Sequence[Lesson]]]:
@@ -147,15 +172,11 @@ def lessons(
     if (found := imprinting_of(adapter)) is None:
         yield False, [Lesson("", loaded.fit_shared(), measured_prompts(buckets))]
         return
-    taught: list[Lesson] = []
-    for bucket in buckets:
-        if _imprintable(bucket):
-            prompts = measured_prompts([bucket], most=None)
-            teacher = None if found.teacher == "base" else loaded.fit_teacher(bucket, found)
-            known = {digest(prompt): prompt for prompt in prompts} if found.shown else {}
-            shown = [known[one] for one in found.shown if one in known]
-            shots = answers_again(loaded.runtime, teacher, shown, found.max_answer_tokens)
-            taught.append(Lesson(bucket.name, teacher, prompts, shots))
+    taught = [
+        lesson_of(loaded, bucket, found, measured_prompts([bucket], most=None))
+        for bucket in buckets
+        if _imprintable(bucket)
+    ]
     # Prompts that it never read test it just as left-out ones do, so only fitted ones are excluded.
     fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
     for left_out in (True, False):

@@ -25,6 +25,7 @@ from dnd_engine.models.turns import patient
 from dnd_engine.progress import Doing, Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.examples import load_examples
+from dnd_engine.synthesis.imprint import lesson_of
 from dnd_engine.synthesis.loaded import Loaded
 
 
@@ -53,9 +54,8 @@ def prove(
     elsewhere = () if len(counting) > 1 else (_unlike(loaded, counting[0], seed, memory),)
     pairs = others(counting, elsewhere)
     measured = [some_prompts(mine, MAX_PROMPTS // len(pairs) or 1) for mine, _ in pairs]
-    prompts = [prompt for part in measured for prompt in part]
     ends = list(itertools.accumulate(map(len, measured)))
-    everyone = range(len(prompts))
+    everyone = range(ends[-1])
     candidates: list[Candidate] = [("adapter", loaded.fit(adapter), everyone)]
     if shared is not None:
         candidates.append(("mean", shared, everyone))
@@ -98,9 +98,14 @@ def prove(
             break
         wrong_from |= dict.fromkeys(bucket.name for bucket in wrong)
     seconds = time.monotonic() - started
-    yield Progress("check", None, seconds, "compare_adapters", num_prompts=len(prompts))
+    yield Progress("check", None, seconds, "compare_adapters", num_prompts=len(everyone))
+    # The shared part would win on answers of its own, so an imprint is judged by its teacher's.
+    lessons = [
+        lesson_of(loaded, _alone(mine), imprint, part, memory)
+        for (mine, _), part in zip(pairs, measured, strict=True)
+    ]
     with patient():
-        return compare_conditions(loaded.runtime, shared, candidates, prompts, [*wrong_from])
+        return compare_conditions(loaded.runtime, lessons, candidates, [*wrong_from])
 
 
 def _unlike(loaded: Loaded, bucket: Bucket, seed: int, memory: PromptMemory) -> Bucket:
@@ -110,7 +115,11 @@ def _unlike(loaded: Loaded, bucket: Bucket, seed: int, memory: PromptMemory) -> 
         nn.functional.normalize(
             loaded.encode(loaded.draw([one], seed), memory).pooled.mean(dim=0), dim=0
         )
-        # In a sum, a bucket's weight may be negative, and a draw refuses such a weight.
-        for one in (replace(bucket, weight=1.0), *examples)
+        for one in (_alone(bucket), *examples)
     )
     return min(zip(there, examples, strict=True), key=lambda pair: float(pair[0] @ here))[1]
+
+
+def _alone(bucket: Bucket) -> Bucket:
+    """Return a bucket to draw from: in a sum its weight may be negative, which a draw refuses."""
+    return replace(bucket, weight=1.0)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load, save, save_file
 
+from dnd_engine.checks.subject import Lesson
 from dnd_engine.config import (
     MIXES,
     EngineConfig,
@@ -47,12 +48,14 @@ from dnd_engine.generator.folder import (
 )
 from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.adapter import Adapter, write_files
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.lora.provenance import Imprinting, Recipe, Refinement, read_recipe
 from dnd_engine.lora.seen import Seen, digest, digests, with_inputs
 from dnd_engine.models.base import fingerprint
 from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.replies import Reply
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ENCODERS, resolve
 from dnd_engine.progress import Progress, finish, in_english
 from dnd_engine.prompts.buckets import Bucket
@@ -589,6 +592,34 @@ def test_a_bucket_that_is_alone_is_compared_with_the_example_least_like_it(engin
     assert found is not None
     assert found.wrong_from != (buckets[0].name,)
     assert len(found.wrong_from) == 1
+
+
+def test_an_imprint_is_held_against_the_answers_of_its_own_teacher(
+    quiet_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Sequence[Lesson]] = []
+
+    def watch(runtime: Runtime, lessons: Sequence[Lesson], *rest: Any) -> None:
+        held.append(lessons)
+
+    monkeypatch.setattr("dnd_engine.synthesis.prove.compare_conditions", watch)
+    letters = bucket("letters", LETTERS)
+    for adapter in (
+        quiet_engine.generate([letters], imprinted=False),
+        quiet_engine.generate([letters]),
+        quiet_engine.generate([letters], teacher="base"),
+    ):
+        finish(quiet_engine.prove(adapter, [letters]))
+    shared, own, base = (lesson.teacher for (lesson,) in held)
+    # The shared part is a control, and would win on answers of its own.
+    assert _same_weights(shared, quiet_engine._loaded.fit_shared())
+    assert not _same_weights(shared, own)
+    assert base is None
+
+
+def _same_weights(one: FittedLoRA | None, other: FittedLoRA | None) -> bool:
+    ups = ([up for _, up in present(fitted).factors.values()] for fitted in (one, other))
+    return all(map(torch.equal, *ups))
 
 
 def test_a_refined_adapter_is_not_compared_with_others_that_were_not(engine: Engine) -> None:
