@@ -550,6 +550,7 @@ class FakeEngine(FakeMeasuring):
     ) -> FakeAdapter:
         assert isinstance(adapter, FakeAdapter)
         checks = {
+            "strength": adapter.strength,
             "effect": found.effect,
             "agreement": found.agreement and asdict(found.agreement),
             "proved": proof is not None,

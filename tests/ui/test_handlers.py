@@ -211,6 +211,19 @@ def test_strength_scales_without_synthesis_and_asks_for_a_new_zip(
     assert len(engine.calls) == 1
 
 
+def test_the_facts_say_at_which_strength_the_checks_were_made(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    measured = "measured at strength 1, not at this one"
+    assert measured not in on.adapter.set_strength(session, 0.5)["adapter_facts"]
+    # They are made as the adapter was, whatever the slider says by then.
+    assert measured in on.adapter.check(session)["adapter_facts"]
+    assert measured in on.adapter.set_strength(session, 0)["adapter_facts"]
+    assert measured not in on.adapter.set_strength(session, 1)["adapter_facts"]
+
+
 def test_a_useless_adapter_is_offered_with_a_warning(
     on: Handlers, arrange: Arrange, request_of: RequestOf
 ) -> None:

@@ -64,7 +64,8 @@ class AdapterEvents:
                 self._put_on_card(session, made)
             updates = {**checked(made), "download": download(made)}
         # If another adapter was selected meanwhile, the results stay with this one, unshown.
-        return updates if session.made is made else {}
+        # The strength may have been moved meanwhile, too; the facts say so.
+        return {**updates, "adapter_facts": facts_of(session)} if session.made is made else {}
 
     def check_again(self, session: Session) -> Updates:
         """Say that the checks run once more."""

@@ -98,6 +98,14 @@ def adapter_html(
         )
     if adapter.strength > 1.5:
         notes.append(_("Strong: answers may turn to garble."))
+    measured = adapter.checks.get("strength")  # of any type, in a file from elsewhere
+    if isinstance(measured, int | float) and abs(measured - adapter.strength) > 1e-9:
+        notes.append(
+            _(
+                "Verdict and checks were measured at strength {measured}, not at this one.",
+                measured=number(measured, "g"),
+            )
+        )
     if stale:
         notes.append(_("Made from earlier prompts."))
     lines = "".join(
