@@ -556,6 +556,19 @@ def test_after_teaching_the_held_back_prompts_are_the_verdict(
     assert f"dnd-icon-{mark}" in told
     warned = Judgement(found, taught="trained_person", learnt=learnt).warns
     assert ("is-warn" in told) == ("You can undo" in told) == warned == (mark == "warn")
+    assert ("Only the expected wording counts." in told) == (now < 0.5)
+    # Whoever corrected them is not advised to.
+    assert "correct its answers yourself" not in told
+    told = Judgement(found, taught="trained_teacher", learnt=learnt).html()
+    assert ("correct its answers yourself" in told) == warned
+
+
+def test_to_come_closer_to_poor_answers_is_no_help() -> None:
+    learnt = Learnt(4, 0.0, 0.75, by_itself=True, from_poor=True)
+    told = Judgement(Inspection(0.4, {}, (), 16), taught="refined", learnt=learnt).html()
+    assert "the model that taught it does not know the task" in told
+    assert "It came closer to that model" in told
+    assert "Teaching helped" not in told
 
 
 def test_teaching_that_harms_other_answers_is_no_plain_success() -> None:

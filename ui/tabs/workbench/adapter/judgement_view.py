@@ -137,7 +137,8 @@ class Judgement:
         verdict = self.inspection.verdict
         # Agreement proves nothing once it was trained for: scores on held-back prompts replace it.
         if (learnt := self.learnt) is not None:
-            return [f"<b>{learnt.head}</b>", f"{learnt.brought} {learnt.words}."]
+            said = [f"<b>{learnt.head}</b>", f"{learnt.brought} {learnt.words}.", learnt.caution]
+            return [*filter(None, said)]
         if "nothing" in self._doubts:
             return []
         if verdict is not None:
@@ -172,7 +173,11 @@ class Judgement:
         if doubts & _CURED_BY_STRENGTH and not doubts & {"strongest", "changes_others"}:
             ways.append(_("More strength may help too."))
         if self.learnt is not None and self.learnt.warns and "refined_alike" not in doubts:
-            ways.append(_("You can undo, or correct its answers yourself under Teach."))
+            ways.append(
+                _("You can undo.")
+                if self.taught == "trained_person"
+                else _("You can undo, or correct its answers yourself under Teach.")
+            )
         if needs_it and self.learnt is None and not self.is_doubtful:
             teach: str = _("teach the adapter")
             if self.teachable:

@@ -58,11 +58,23 @@ class Learnt:
     @property
     def brought(self) -> str:
         """Say whether teaching helped."""
+        if self.is_better and self.from_poor:
+            return _("It came closer to that model's answers.")
         if self.is_better:
             return _("Teaching helped.")
         if not self.is_worse:
             return _("Teaching did not raise the score.")
         return _("Teaching made it worse.")
+
+    @property
+    def caution(self) -> str:
+        """Say what a low score leaves open; empty for a good one."""
+        if self.by_itself or self.now >= WORKS:
+            return ""
+        return _(
+            "Only the expected wording counts. Where others are right too, as in titles, read some "
+            "answers."
+        )
 
     @property
     def words(self) -> str:
