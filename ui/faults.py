@@ -14,7 +14,7 @@ from filelock import Timeout
 from safetensors import SafetensorError
 
 from dnd_engine.errors import DndError, HubError, RemoteError
-from ui.text import _
+from ui.text import _, drawn, note_words
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,9 @@ def public_words(error: DndError, doing: str, redact: Callable[[str], str]) -> s
         redact: Removes secret folders from a message.
     """
     refused = refused_by_system(error)
-    return redact(str(error)) if refused is None else report_fault(refused, doing)
+    if refused is not None:
+        return report_fault(refused, doing)
+    return drawn(lambda note: redact(note_words(note)), str(error))
 
 
 def refused_by_system(error: BaseException) -> BaseException | None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 from dnd_engine.prompts.words import cut, one_line
-from ui.text import _
+from ui.text import _, drawn
 
 TIMES = "\u00d7"
 """Separates an adapter's name and its strength."""
@@ -193,4 +193,4 @@ def brief(text: str, limit: int) -> str:
 
 def sentence(message: str) -> str:
     """Capitalise a message: the engine's begin in lower case, to be embedded in others."""
-    return message[:1].upper() + message[1:]
+    return drawn(lambda text: text[:1].upper() + text[1:], message)

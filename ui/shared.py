@@ -20,7 +20,7 @@ from ui.line import Line
 from ui.markup import TIMES, esc, sentence
 from ui.owner import Owner
 from ui.state import Made, Session, SessionFiles
-from ui.text import _, count_files, count_prompts
+from ui.text import _, count_files, count_prompts, drawn, note_words
 from ui.visits import Visits
 
 Updates = dict[str, Any]
@@ -79,7 +79,9 @@ class App:
             doing: Name of what failed, for the log.
         """
         # To the owner, the folder and the advice are of use.
-        return str(error) if session.own else public_words(error, doing, self.files.redacted)
+        if session.own:
+            return drawn(note_words, str(error))
+        return public_words(error, doing, self.files.redacted)
 
     def note(self, session: Session, made: Made, **found: Any) -> None:
         """Store new results in an adapter's library entry, if it has one; see `Library.update`."""
@@ -147,10 +149,14 @@ def fingerprint(buckets: Sequence[Bucket]) -> str:
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
-def without_name(message: str, name: str) -> str:
-    """Remove the file's name from its faults: the card beside them shows it."""
+def file_faults(error: DndError, name: str) -> str:
+    """Return a file's faults without its name: the card beside them shows it."""
+    return drawn(_without_name, str(error), name)
+
+
+def _without_name(message: str, name: str) -> str:
     lines = []
-    for line in message.split("\n"):
+    for line in note_words(message).split("\n"):
         bare = line.removeprefix(f"{name}: ").removeprefix(f"{name}, ")
         lines.append(sentence(bare))
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dnd_engine.errors import BucketError, ConfigError
 from dnd_engine.limits import FIXED, PromptLimits
+from dnd_engine.notes import Note, joined, noted
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.prompts.split import close_blank_lines, split_prompt
 from dnd_engine.prompts.words import megabytes, one_line, shorten
@@ -48,17 +49,25 @@ class Bucket:
     def __post_init__(self) -> None:
         name = one_line(self.name)
         if not 1 <= len(name) <= FIXED.max_name_chars:
-            got = f"{len(name):,} ({shorten(name, 40)})" if name else "none"
             raise BucketError(
-                f"Bucket name: expected 1 to {FIXED.max_name_chars} characters, got {got}. "
-                "Give the bucket a short name."
+                noted(
+                    "Bucket name: expected 1 to {most} characters, got {found}. Give the bucket a "
+                    "short name.",
+                    most=FIXED.max_name_chars,
+                    found=f"{len(name):,} ({shorten(name, 40)})" if name else noted("none"),
+                )
             )
         object.__setattr__(self, "name", name)
         instruction = close_blank_lines(self.instruction)
         if len(instruction) > FIXED.max_instruction_chars:
             raise BucketError(
-                f"Bucket `{name}`: expected an instruction of at most "
-                f"{FIXED.max_instruction_chars:,} characters, got {len(instruction):,}. Shorten it."
+                noted(
+                    "Bucket `{bucket}`: expected an instruction of at most {most} characters, got "
+                    "{found}. Shorten it.",
+                    bucket=name,
+                    most=FIXED.max_instruction_chars,
+                    found=len(instruction),
+                )
             )
         object.__setattr__(self, "instruction", instruction)
 
@@ -126,53 +135,75 @@ def check_buckets(buckets: Sequence[Bucket], limits: PromptLimits) -> tuple[Buck
         BucketError: With every fault of the buckets, also if none is left.
     """
     faults = [
-        f"Bucket `{bucket.name}`: expected a weight between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g}, "
-        f"got {bucket.weight}. Choose one in between."
+        noted(
+            "Bucket `{bucket}`: expected a weight between {least:g} and {most:g}, got {weight}. "
+            "Choose one in between.",
+            bucket=bucket.name,
+            least=-MAX_WEIGHT,
+            most=MAX_WEIGHT,
+            weight=bucket.weight,
+        )
         for bucket in buckets
         if not abs(bucket.weight) <= MAX_WEIGHT  # also catches NaN
     ]
     # Cards, provenance and an imprint's teachers know a bucket by its name alone.
     names = Counter(bucket.name for bucket in buckets)
     faults += [
-        f"Bucket `{name}`: expected one bucket of that name, got {count}. Rename the others."
+        noted(
+            "Bucket `{bucket}`: expected one bucket of that name, got {found}. Rename the others.",
+            bucket=name,
+            found=count,
+        )
         for name, count in names.items()
         if count > 1
     ]
     files = [file for bucket in buckets for file in bucket.files]
     if len(files) > limits.max_files:
         faults.append(
-            f"Expected at most {limits.max_files:,} files in all buckets, got {len(files):,}. "
-            "Remove some, or join small ones."
+            noted(
+                "Expected at most {most} files in all buckets, got {found}. Remove some, or join "
+                "small ones.",
+                most=limits.max_files,
+                found=len(files),
+            )
         )
     num_bytes = sum(file.num_bytes for file in files)
     if num_bytes > limits.max_total_bytes:
         faults.append(
-            f"The files of all buckets hold {megabytes(num_bytes)}; the limit is "
-            f"{limits.max_total_bytes / 1e6:g} MB. Remove some, or keep a sample of each."
+            noted(
+                "The files of all buckets hold {size:,g} MB; the limit is {most:g} MB. Remove "
+                "some, or keep a sample of each.",
+                size=megabytes(num_bytes),
+                most=limits.max_total_bytes / 1e6,
+            )
         )
     faults += memory_faults(sum(bucket.memory_bytes for bucket in buckets), limits)
     filled = [bucket for bucket in buckets if bucket.num_prompts]
     if not buckets:
         faults.append(
-            "Expected a bucket with prompts, got no bucket. Make one and drop files on it."
+            noted("Expected a bucket with prompts, got no bucket. Make one and drop files on it.")
         )
     elif not filled:
-        faults.append("Expected prompts in a bucket, found none. Drop prompt files on one.")
+        faults.append(noted("Expected prompts in a bucket, found none. Drop prompt files on one."))
     elif all(bucket.weight == 0 for bucket in filled):
-        faults.append("Every bucket with prompts has weight 0. Raise the weight of one.")
+        faults.append(noted("Every bucket with prompts has weight 0. Raise the weight of one."))
     if faults:
-        raise BucketError("\n".join(faults))
+        raise BucketError(joined(faults, "\n"))
     return tuple(bucket for bucket in filled if bucket.weight != 0)
 
 
-def memory_faults(num_bytes: int, limits: PromptLimits) -> list[str]:
+def memory_faults(num_bytes: int, limits: PromptLimits) -> list[Note]:
     """Return a sentence if the prompts of all buckets take too much memory."""
     if num_bytes <= limits.max_total_memory_bytes:
         return []
     return [
-        f"The prompts of all buckets take {megabytes(num_bytes)} of memory; the limit is "
-        f"{limits.max_total_memory_bytes / 1e6:g} MB, and an instruction counts for each of its "
-        "prompts. Remove some files, or keep a sample of each."
+        noted(
+            "The prompts of all buckets take {size:,g} MB of memory; the limit is {most:g} MB, and "
+            "an instruction counts for each of its prompts. Remove some files, or keep a sample "
+            "of each.",
+            size=megabytes(num_bytes),
+            most=limits.max_total_memory_bytes / 1e6,
+        )
     ]
 
 
@@ -230,8 +261,12 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
     for bucket in buckets:
         if not 0 <= bucket.weight < math.inf:
             raise BucketError(
-                f"Bucket `{bucket.name}`: expected a weight of at least 0 in a pool, "
-                f"got {bucket.weight}. Raise it, or mix by sum."
+                noted(
+                    "Bucket `{bucket}`: expected a weight of at least 0 in a pool, got {weight}. "
+                    "Raise it, or mix by sum.",
+                    bucket=bucket.name,
+                    weight=bucket.weight,
+                )
             )
         pool: list[Prompt] = []
         if bucket.weight > 0:
@@ -247,8 +282,10 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
             weights.append(Fraction(bucket.weight))
     if not pools:
         raise BucketError(
-            "Expected a bucket with prompts and a weight above 0, got none. "
-            "Drop prompt files on one, or raise its weight."
+            noted(
+                "Expected a bucket with prompts and a weight above 0, got none. Drop prompt files "
+                "on one, or raise its weight."
+            )
         )
     # A test pins this draw. Recipes repeat it to make the same adapter again, byte for byte.
     chance = random.Random(seed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dnd_engine.errors import NoTextColumnError
 from dnd_engine.limits import FIXED
-from dnd_engine.prompts.notes import Note, noted
+from dnd_engine.notes import Note, noted
 from dnd_engine.prompts.reading import (
     LABEL_KEYS,
     PROMPT_KEYS,
@@ -19,7 +19,13 @@ from dnd_engine.prompts.reading import (
 )
 from dnd_engine.prompts.split import close_blank_lines
 from dnd_engine.prompts.words import Thing, cut, named, one_line, quoted, shown_column
+from dnd_engine.wording import N_
 
+_A_THING: Mapping[Thing, str] = {"column": N_("a column"), "key": N_("a key")}
+_NAME_IT: Mapping[Thing, str] = {
+    "column": N_("Name the column of prompts `prompt`."),
+    "key": N_("Name the key of prompts `prompt`."),
+}
 _SAMPLE_ROWS = 3
 _SAMPLE_CHARS = 60
 
@@ -133,8 +139,13 @@ def _find(table: Table, wanted: str, name: str) -> int:
             if same(column) == same(wanted):
                 return index
     raise NoTextColumnError(
-        f"{name}: expected a {table.thing} {quoted([wanted])}, found "
-        f"{named(table.thing, table.header)}. Choose one of these.",
+        noted(
+            "{name}: expected {thing} {wanted}, found {columns}. Choose one of these.",
+            name=name,
+            thing=noted(_A_THING[table.thing]),
+            wanted=quoted([wanted]),
+            columns=named(table.thing, table.header),
+        ),
         describe(table, {}),
     )
 
@@ -193,9 +204,14 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
         return [best] if below is None else [best, below]
     if table.rows:
         raise NoTextColumnError(
-            f"{asked.name}: expected a {table.thing} of text, found only "
-            f"{named(table.thing, header)}, which hold numbers, labels or nothing. Name the "
-            f"{table.thing} of prompts `prompt`.",
+            noted(
+                "{name}: expected {thing} of text, found only {columns}, which hold numbers, "
+                "labels or nothing. {way_out}",
+                name=asked.name,
+                thing=noted(_A_THING[table.thing]),
+                columns=named(table.thing, header),
+                way_out=noted(_NAME_IT[table.thing]),
+            ),
             describe(table, {}),
         )
     # A header without rows. `_clean` says that there are column names alone.

@@ -7,7 +7,7 @@ only for signs that a list of prompts does not show.
 import re
 from collections.abc import Callable
 
-from dnd_engine.prompts.notes import noted
+from dnd_engine.notes import noted
 from dnd_engine.wording import N_
 
 _LOOKED_AT = 20_000

@@ -19,7 +19,7 @@ from typing import get_args
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import PromptLimits
-from dnd_engine.prompts.notes import Note, counted, noted
+from dnd_engine.notes import Note, counted, noted
 from dnd_engine.prompts.readers.archive import read_zip
 from dnd_engine.prompts.readers.decoding import of_text
 from dnd_engine.prompts.readers.delimited import read_csv, read_tsv
@@ -42,7 +42,7 @@ from dnd_engine.prompts.reading import (
     text_bytes,
 )
 from dnd_engine.prompts.split import shared_head
-from dnd_engine.prompts.words import display_name, megabytes, one_line
+from dnd_engine.prompts.words import display_name, megabytes, one_line, use_formats
 
 FORMATS: dict[str, Format] = {
     ".txt": Format(read=of_text(read_text), has_labels=False, splits=True),
@@ -142,17 +142,25 @@ def read_prompt_file(
     shown = display_name(path.name if name is None else name)
     suffix = PurePosixPath(shown).suffix.lower()
     if suffix not in FORMATS:
-        kind = suffix[1:].upper() or "a name without a suffix"
+        kind = suffix[1:].upper() or noted("a name without a suffix")
         # Unlike `Path.is_dir`, this does not raise for an inaccessible path.
-        kind = "a folder" if os.path.isdir(path) else kind  # noqa: PTH112
-        *others, last = (suffix[1:] for suffix in FORMATS)
+        kind = noted("a folder") if os.path.isdir(path) else kind  # noqa: PTH112
         raise PromptFileError(
-            f"{shown}: {kind} is not a prompt file. Use {', '.join(others)} or {last}."
+            noted(
+                "{name}: {kind} is not a prompt file. {use}",
+                name=shown,
+                kind=kind,
+                use=use_formats(FORMATS),
+            )
         )
     data = _read_bytes(path, shown, limits)
     if not data:
         raise PromptFileError(
-            f"{shown}: expected at least one prompt, got an empty file. Write one prompt per line."
+            noted(
+                "{name}: expected at least one prompt, got an empty file. Write one prompt per "
+                "line.",
+                name=shown,
+            )
         )
     asked = Asked(name=shown, split=split, limits=limits, choices=choices, formats=FORMATS)
     reading = FORMATS[suffix].read(data, asked)
@@ -200,8 +208,11 @@ def without(file: PromptFile, places: Sequence[int]) -> PromptFile:
         return file
     if len(gone) == len(file.prompts):
         raise PromptFileError(
-            f"{file.name}: expected at least one prompt, got none, since all were removed. "
-            "Bring some back, or remove the file."
+            noted(
+                "{name}: expected at least one prompt, got none, since all were removed. Bring "
+                "some back, or remove the file.",
+                name=file.name,
+            )
         )
     kept = tuple(prompt for place, prompt in enumerate(file.prompts) if place not in gone)
     note = counted(
@@ -276,16 +287,26 @@ def _read_bytes(path: Path, name: str, limits: PromptLimits) -> bytes:
             size = len(data)
     except FileNotFoundError:
         raise PromptFileError(
-            f"{name}: expected a file, found nothing there. Check the path."
+            noted("{name}: expected a file, found nothing there. Check the path.", name=name)
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a valid path"
         raise PromptFileError(
-            f"{name}: expected a readable file, got an error ({reason}). Check the path."
+            noted(
+                "{name}: expected a readable file, got an error ({reason}). Check the path.",
+                name=name,
+                reason=reason,
+            )
         ) from error
     if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
-        raise PromptFileError(f"{name}: expected a file, got {kind}. Name the files one by one.")
+        is_folder = stat.S_ISDIR(status.st_mode)
+        raise PromptFileError(
+            noted(
+                "{name}: expected a file, got {kind}. Name the files one by one.",
+                name=name,
+                kind=noted("a folder") if is_folder else noted("a pipe or device"),
+            )
+        )
     _check_size(size, name, limits)
     return data
 
@@ -293,8 +314,13 @@ def _read_bytes(path: Path, name: str, limits: PromptLimits) -> bytes:
 def _check_size(num_bytes: int, name: str, limits: PromptLimits) -> None:
     if num_bytes > limits.max_file_bytes:
         raise PromptFileError(
-            f"{name}: {megabytes(num_bytes)}; the limit is {limits.max_file_bytes / 1e6:g} MB a "
-            "file. Split it, or keep a sample of it."
+            noted(
+                "{name}: {size:,g} MB; the limit is {most:g} MB a file. Split it, or keep a sample "
+                "of it.",
+                name=name,
+                size=megabytes(num_bytes),
+                most=limits.max_file_bytes / 1e6,
+            )
         )
 
 
@@ -314,8 +340,14 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
             duplicates += 1
         elif len(prompts) == limits.max_prompts:
             raise PromptFileError(
-                f"{name}, {reading.unit} {place}: expected at most {limits.max_prompts:,} prompts, "
-                "got one more. Split the file, or keep a sample of it."
+                noted(
+                    "{name}, {unit} {place}: expected at most {most} prompts, got one more. Split "
+                    "the file, or keep a sample of it.",
+                    name=name,
+                    unit=noted(reading.unit),
+                    place=place,
+                    most=limits.max_prompts,
+                )
             )
         else:
             cut += len(text) > limits.max_prompt_chars
@@ -334,9 +366,15 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
             check_memory(num_bytes, name, limits)
     if not prompts:
         only_header = reading.split == "rows" and not reading.entries
-        finding = "column names alone" if only_header else "none that holds text"
         raise PromptFileError(
-            f"{name}: expected at least one prompt, got {finding}. Add prompts, or remove the file."
+            noted(
+                "{name}: expected at least one prompt, got {finding}. Add prompts, or remove the "
+                "file.",
+                name=name,
+                finding=noted("column names alone")
+                if only_header
+                else noted("none that holds text"),
+            )
         )
     if empty:
         reading.notes.append(

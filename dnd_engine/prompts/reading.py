@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 
 from dnd_engine.errors import BrokenItemsError, PromptFileError
 from dnd_engine.limits import PromptLimits
-from dnd_engine.prompts.notes import Note, counted, noted
-from dnd_engine.prompts.words import count
+from dnd_engine.notes import Note, counted, joined, noted
+from dnd_engine.wording import N_
 
 PROMPT_KEYS = ("prompt", "text", "question", "instruction", "input")
 """Columns and keys of the prompt; the first one present is used. Without `prompt`, `instruction`
@@ -35,6 +35,9 @@ SplitMode = Literal[
 """Way in which a file was split."""
 Role = Literal["text", "instruction", "label", ""]
 """Role of a column; empty if unused."""
+
+_UNITS = (N_("cell"), N_("item"), N_("line"), N_("prompt"), N_("row"), N_("text"))
+"""Units of positions, as messages name them."""
 
 _TOLD_FAULTS = 5
 _TOLD_PLACES = 4
@@ -90,16 +93,25 @@ class Asked:
     formats: "Mapping[str, Format]"
     """Formats of files inside an archive."""
 
-    def bound(self, num_rows: int, unit: str) -> None:
+    def bound(self, num_rows: int, units: str) -> None:
         """Check the number of rows; call it before processing each row.
+
+        Args:
+            num_rows: Rows so far.
+            units: What they are, as several.
 
         Raises:
             PromptFileError: If there are more rows than a file may have.
         """
         if num_rows > self.limits.max_rows:
             raise PromptFileError(
-                f"{self.name}: expected at most {self.limits.max_rows:,} {unit}s that hold "
-                "something, got more. Split the file, or keep a sample of it."
+                noted(
+                    "{name}: expected at most {most} {units} that hold something, got more. "
+                    "Split the file, or keep a sample of it.",
+                    name=self.name,
+                    most=self.limits.max_rows,
+                    units=noted(units),
+                )
             )
 
     def fit(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -131,9 +143,13 @@ def check_memory(num_bytes: int, name: str, limits: PromptLimits) -> None:
     """Raise if the texts of a file take more memory than they may."""
     if num_bytes > limits.max_memory_bytes:
         raise PromptFileError(
-            f"{name}: its prompts take more than {limits.max_memory_bytes / 1e6:g} MB of memory, "
-            "which is the limit; a long text that many of them repeat counts each time. Split the "
-            "file, or keep a sample of it."
+            noted(
+                "{name}: its prompts take more than {most:g} MB of memory, which is the limit; a "
+                "long text that many of them repeat counts each time. Split the file, or keep a "
+                "sample of it.",
+                name=name,
+                most=limits.max_memory_bytes / 1e6,
+            )
         )
 
 
@@ -144,7 +160,7 @@ class Reading:
     entries: list[Entry]
     split: SplitMode
     unit: str
-    """Unit of positions: `line`, `item` or `row`."""
+    """Unit of positions, one of `_UNITS`."""
     column: str | None = None
     columns: tuple[Column, ...] = ()
     """Selectable columns; may be empty."""
@@ -168,7 +184,7 @@ class Format:
 
 
 class Finding(Exception):
-    """Something other than a prompt was found where one was expected."""
+    """Something other than a prompt was found where one was expected; its message names it."""
 
 
 class Faults:
@@ -197,20 +213,29 @@ class Faults:
             return [noted("Skipped {places}, which cannot be read.", places=where)]
         in_order = sorted(self.places.items(), key=lambda found: found[1][0])
         told = [
-            f"{self.name}, {self._where(places)}: {fault}."
+            noted(
+                "{name}, {places}: {fault}.",
+                name=self.name,
+                places=self._where(places),
+                fault=fault,
+            )
             for fault, places in in_order[:_TOLD_FAULTS]
         ]
         if (rest := len(self.places) - _TOLD_FAULTS) > 0:
-            told.append(f"And {count(rest, 'more kind')} of fault.")
-        message = "\n".join(told) + f" {way_out}"
+            told.append(
+                counted(
+                    "And {number} more kind of fault.", "And {number} more kinds of fault.", rest
+                )
+            )
+        message = joined([joined(told, "\n"), way_out], " ")
         raise BrokenItemsError(message, num_good) if num_good else PromptFileError(message)
 
     def _where(self, places: list[int]) -> Note:
         shown = [f"{place:,}" for place in places[:_TOLD_PLACES]]
         *first, last = shown
-        joined = noted("{places} and {last}", places=", ".join(first), last=last) if first else last
+        listed = noted("{places} and {last}", places=", ".join(first), last=last) if first else last
         if (rest := len(places) - _TOLD_PLACES) > 0:
-            joined = noted("{names} and {number} more", names=", ".join(shown), number=rest)
+            listed = noted("{names} and {number} more", names=", ".join(shown), number=rest)
         if self.unit == "item":
-            return counted("item {places}", "items {places}", len(places), places=joined)
-        return counted("line {places}", "lines {places}", len(places), places=joined)
+            return counted("item {places}", "items {places}", len(places), places=listed)
+        return counted("line {places}", "lines {places}", len(places), places=listed)

@@ -3,10 +3,10 @@
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from dnd_engine.prompts.notes import Note, counted, noted
+from dnd_engine.notes import Note, counted, noted
 
 Thing = Literal["column", "key"]
 """Where the texts of a row are, in messages."""
@@ -48,9 +48,9 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def megabytes(num_bytes: int) -> str:
+def megabytes(num_bytes: int) -> float:
     """Return a size in MB, rounded up, so that a file over the limit never reads as the limit."""
-    return f"{math.ceil(num_bytes / 1e5) / 10:,g} MB"
+    return math.ceil(num_bytes / 1e5) / 10
 
 
 def count(number: int, thing: str) -> str:
@@ -73,6 +73,12 @@ def named(thing: Thing, names: Sequence[str]) -> Note:
     if thing == "key":
         return counted("key {names}", "keys {names}", len(names), names=listed)
     return counted("column {names}", "columns {names}", len(names), names=listed)
+
+
+def use_formats(suffixes: Iterable[str]) -> Note:
+    """Say which formats to use, by their suffixes."""
+    *others, last = (suffix.removeprefix(".") for suffix in suffixes)
+    return noted("Use {names} or {last}.", names=", ".join(others), last=last)
 
 
 def shown_column(name: str) -> str:

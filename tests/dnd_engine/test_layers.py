@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "dnd_engine").rglob("*.py"))
 
 ORDER = [
+    "notes",
     "errors",
     "limits",
     "config",

@@ -31,8 +31,8 @@ from dnd_engine.generator.folder import GeneratorFolder
 from dnd_engine.generator.heads import HEADS, Head, HeadSettings
 from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.models.base import BaseModel
+from dnd_engine.notes import noted
 from dnd_engine.prompts.files import FORMATS, read_prompt_file
-from dnd_engine.prompts.notes import noted
 from dnd_engine.prompts.reading import Asked, Entry, Format, Reading
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.trainer import train

@@ -73,6 +73,23 @@ def test_files_are_read_once_and_each_card_gets_its_answer(
     assert again["inbox"]["readings"]["SQL/a.txt"]["num_prompts"] == 2
 
 
+def test_the_faults_of_a_file_and_of_buckets_are_said_in_the_language_of_the_page(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    arrangement = arrange(SQL={"bad.jsonl": '{"prompt": 1}\n"two"\n', "a.txt": "one\ntwo\n"})
+    muted = replace(arrangement, buckets=(replace(arrangement.buckets[0], weight=0.0),))
+    with speaking("de"):
+        updates = on.prompts.update_prompts(muted, session, request_of("s"))
+    assert updates["inbox"]["readings"]["SQL/bad.jsonl"]["error"] == (
+        'Zeile 1: erwartet wird ein Objekt mit einer Zeichenkette "prompt", gefunden: eine Zahl '
+        "unter `prompt`. Ein JSON-Objekt je Zeile schreiben."
+    )
+    assert "Jede Gruppe mit Prompts hat das Gewicht 0." in updates["hint"]
+    again = on.prompts.readings_again(muted, session)["inbox"]["readings"]
+    assert again["SQL/bad.jsonl"]["error"].startswith("Line 1: expected an object")
+
+
 def test_a_lost_upload_is_told_on_its_card(
     on: Handlers, arrange: Arrange, request_of: RequestOf
 ) -> None:

@@ -12,6 +12,8 @@ from typing import Any, get_args
 import pytest
 from babel.messages.catalog import Catalog
 
+from dnd_engine.errors import AssetError
+from dnd_engine.notes import counted, joined, noted
 from dnd_engine.progress import AnswerCounts, Doing, Progress, in_english
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import read_prompt_file
@@ -409,3 +411,15 @@ def test_notes_on_a_file_are_said_in_the_language_of_the_page(
     assert all(note in said for note in german), said
     assert all(type(note_words(note)) is str for note in file.notes), "Gradio's JSON takes no other"
     assert note_words("A plugin's own note.") == "A plugin's own note."
+
+
+def test_what_a_note_was_made_of_is_translated_too() -> None:
+    inner = counted("line {places}", "lines {places}", 2, places="1, 2")
+    faults = [noted("{name}, {places}: {fault}.", name="{a}.csv", places=inner, fault="x"), "y"]
+    error = AssetError(joined(faults, "\n"))
+    assert f"{error}" == "{a}.csv, lines 1, 2: x.\ny"
+    assert f"{note_words(str(error))}" == f"{error}"
+    with speaking("de"):
+        assert note_words(str(error)) == "{a}.csv, Zeilen 1, 2: x.\ny"
+        assert note_words(noted("{size:,g} MB", size=1234.5)) == "1.234,5 MB", "in no catalogue"
+        assert note_words(str(AssetError("Nobody marked this."))) == "Nobody marked this."

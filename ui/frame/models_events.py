@@ -11,7 +11,7 @@ from ui.frame.models_view import OTHER, choice_words, load_words, told_html
 from ui.markup import faults, quiet
 from ui.shared import App, Updates, locked_words
 from ui.state import Session
-from ui.text import _
+from ui.text import _, note_words
 
 if TYPE_CHECKING:
     from dnd_engine.generator.installed import Availability, Choice
@@ -106,4 +106,4 @@ def _described(choice: "Choice", found: "Availability") -> Updates:
 
 
 def _refused(error: DndError) -> str:
-    return faults(_("These models cannot be loaded."), str(error))
+    return faults(_("These models cannot be loaded."), note_words(str(error)))

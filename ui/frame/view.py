@@ -12,7 +12,7 @@ from ui.frame.keys_view import keys_panel
 from ui.markup import RING, error_notice, esc
 from ui.panel import Panel
 from ui.progress import step_words
-from ui.text import N_, _, drawn, language, languages
+from ui.text import N_, _, drawn, language, languages, note_words
 
 if TYPE_CHECKING:
     from dnd_engine.generator.info import EngineInfo
@@ -141,7 +141,7 @@ def load_html(state: LoadState) -> str:
     if state.status == "ready":
         return ""
     if state.status == "failed":
-        return error_notice(state.message, _("The base model did not load."))
+        return error_notice(note_words(state.message), _("The base model did not load."))
     fraction = state.progress.fraction if state.progress else None
     bar, label = "", esc(_("Loading the base model"))
     if fraction is not None:

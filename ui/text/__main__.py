@@ -24,17 +24,8 @@ from ui.text.extract import KEYWORDS
 
 ROOT = Path(__file__).parents[2]
 _METHODS = [
-    ("dnd_engine/wording.py", "ui.text.extract:python"),
+    ("dnd_engine/**.py", "ui.text.extract:python"),
     ("ui/**.py", "ui.text.extract:python"),
-    ("dnd_engine/export/registry.py", "ui.text.extract:python"),
-    ("dnd_engine/training/pictures.py", "ui.text.extract:python"),
-    # Reasons why nothing was imprinted, which stay in the adapter's bar.
-    ("dnd_engine/imprint/fit.py", "ui.text.extract:python"),
-    ("dnd_engine/synthesis/imprint.py", "ui.text.extract:python"),
-    # The engine's descriptions of check results are in this one module.
-    ("dnd_engine/checks/**.py", "ui.text.extract:python"),
-    # Notes on how files were read, which stay on their cards.
-    ("dnd_engine/prompts/**.py", "ui.text.extract:python"),
     ("assets/*.js", "javascript"),
     ("assets/*.html", "ui.text.extract:template"),
 ]

@@ -15,7 +15,7 @@ KEYWORDS: Mapping[str, tuple[int, ...] | None] = {
     "_": None,
     "N_": None,
     "ngettext": (1, 2),
-    # Notes of the engine, see `prompts.notes`.
+    # Notes of the engine, see `dnd_engine.notes`.
     "noted": None,
     "counted": (1, 2),
 }

@@ -12,7 +12,7 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dnd_engine.prompts.notes import Note
+from dnd_engine.notes import Note, Value
 from ui.text.catalogue import language
 from ui.text.numbers import number
 
@@ -62,19 +62,23 @@ def N_(message: str) -> str:
 
 
 def note_words(note: str) -> str:
-    """Translate a note of the engine on how a file was read; any other text stays as it is."""
+    """Translate a note of the engine, such as an error's message; other texts stay as they are."""
     if not isinstance(note, Note):
         return note
-    values = {
-        name: number(value) if isinstance(value, int) else note_words(value)
-        for name, value in note.values.items()
-    }
+    values = {name: _value(value) for name, value in note.values.items()}
     if len(note.messages) == 1:
         return _fill(_translated(note.messages[0]), values)
     one, other = note.messages
     count = note.values["number"]
     assert isinstance(count, int)
     return _fill(language().messages.ngettext(one, other, count), values)
+
+
+def _value(value: Value) -> Value:
+    if isinstance(value, str):
+        return note_words(value)
+    # Not a float, whose format is in the message.
+    return number(value) if isinstance(value, int) else value
 
 
 def drawn(draw: Callable[..., str], *args: Any, **kwargs: Any) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from dnd_engine.errors import BrokenItemsError, PromptFileError
-from dnd_engine.prompts.notes import Note, counted, noted
+from dnd_engine.notes import Note, counted, joined, noted
 from dnd_engine.prompts.readers.zips import Members, open_zip
 from dnd_engine.prompts.reading import (
     Asked,
@@ -15,7 +15,8 @@ from dnd_engine.prompts.reading import (
     check_memory,
     text_bytes,
 )
-from dnd_engine.prompts.words import display_name, quoted
+from dnd_engine.prompts.words import display_name, quoted, use_formats
+from dnd_engine.wording import N_
 
 _ZIP = ".zip"
 _NOTED_FILES = 3
@@ -35,21 +36,28 @@ class _Found:
 
 def read_zip(data: bytes, asked: Asked) -> Reading:
     """Read every prompt file in an archive; skip and list other files and nested archives."""
-    members = open_zip(data, asked, "a zip archive")
+    members = open_zip(data, asked, noted("a zip archive"))
     visible = [name for name in members.names if not _hidden(name)]
     known = asked.formats.keys() - {_ZIP}
     wanted = [name for name in visible if _suffix(name) in known]
     strange = [name for name in visible if _suffix(name) not in known]
     if not wanted:
-        *others, last = (suffix[1:] for suffix in asked.formats if suffix != _ZIP)
         raise PromptFileError(
-            f"{asked.name}: expected prompt files in it, found {_listed(strange) or 'none'}. "
-            f"Use {', '.join(others)} or {last}."
+            noted(
+                "{name}: expected prompt files in it, found {files}. {use}",
+                name=asked.name,
+                files=_listed(strange) or noted("none"),
+                use=use_formats(suffix for suffix in asked.formats if suffix != _ZIP),
+            )
         )
     if len(wanted) > asked.limits.max_files:
         raise PromptFileError(
-            f"{asked.name}: expected at most {asked.limits.max_files:,} prompt files in it, got "
-            f"{len(wanted):,}. Split it."
+            noted(
+                "{name}: expected at most {most} prompt files in it, got {found}. Split it.",
+                name=asked.name,
+                most=asked.limits.max_files,
+                found=len(wanted),
+            )
         )
     found = _read_members(members, wanted, asked)
     notes = _settle_faults(found, asked)
@@ -93,7 +101,9 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
         content = b""
         try:
             if not (content := members.read(name)):
-                raise PromptFileError(f"{inner.name}: the file is empty. Remove it.")
+                raise PromptFileError(
+                    noted("{name}: the file is empty. Remove it.", name=inner.name)
+                )
             reading = format.read(content, inner)
         except PromptFileError as error:
             # The number of prompts is unknown, but at most the number of separators.
@@ -105,7 +115,7 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
             num_rows += len(reading.entries)
             num_bytes += text_bytes(text for e in reading.entries for text in (e.text, e.label))
             (found.doubtful if reading.doubt else found.read)[name] = reading
-        asked.bound(num_rows, "row")
+        asked.bound(num_rows, N_("rows"))
         check_memory(num_bytes, asked.name, asked.limits)
     return found
 
@@ -118,7 +128,7 @@ def _settle_faults(found: _Found, asked: Asked) -> list[Note]:
     if asked.choices.skip_broken and num_good:
         left_out = _listed([*found.faults])
         return [noted("Left out {files}, which cannot be read.", files=left_out)]
-    message = "\n".join(found.faults.values())
+    message = joined([*found.faults.values()], "\n")
     raise BrokenItemsError(message, num_good) if num_good else PromptFileError(message)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dnd_engine.notes import noted
 from dnd_engine.prompts.reading import Finding
 from dnd_engine.prompts.split import close_blank_lines
 
@@ -44,7 +45,7 @@ def read_chat(turns: Sequence[object], system: str = "") -> Chat:
     said = [turn for turn in map(_turn, turns) if turn is not None]
     users = [place for place, (role, text) in enumerate(said) if role == "user" and text.strip()]
     if not users:
-        raise Finding("no user turn of text")
+        raise Finding(noted("no user turn of text"))
     last = users[-1]
     told = [text for role, text in said[:last] if role == "system" and text.strip()]
     instruction = close_blank_lines(told[-1] if told else system)

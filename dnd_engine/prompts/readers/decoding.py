@@ -7,21 +7,23 @@ from collections.abc import Callable
 from charset_normalizer import from_bytes
 
 from dnd_engine.errors import PromptFileError
-from dnd_engine.prompts.notes import Note, noted
+from dnd_engine.notes import Note, noted
 from dnd_engine.prompts.reading import Asked, Reading
+from dnd_engine.prompts.words import use_formats
+from dnd_engine.wording import N_
 
 _MAGIC = {
-    b"%PDF-": "a PDF",
-    b"PK\x03\x04": "a zip archive, or a docx or xlsx",
-    b"\xd0\xcf\x11\xe0": "an old Office document",
-    b"{\\rtf": "an RTF document",
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"GIF87a": "a GIF image",
-    b"GIF89a": "a GIF image",
-    b"\x1f\x8b": "a gzip archive",
-    b"PAR1": "a parquet table",
-    b"SQLite format 3": "an SQLite database",
+    b"%PDF-": N_("a PDF"),
+    b"PK\x03\x04": N_("a zip archive, or a docx or xlsx"),
+    b"\xd0\xcf\x11\xe0": N_("an old Office document"),
+    b"{\\rtf": N_("an RTF document"),
+    b"\x89PNG": N_("a PNG image"),
+    b"\xff\xd8\xff": N_("a JPEG image"),
+    b"GIF87a": N_("a GIF image"),
+    b"GIF89a": N_("a GIF image"),
+    b"\x1f\x8b": N_("a gzip archive"),
+    b"PAR1": N_("a parquet table"),
+    b"SQLite format 3": N_("an SQLite database"),
 }
 _LEGACY = {
     "cp1252": "Windows-1252 (Western European)",
@@ -50,8 +52,11 @@ def of_text(read: Callable[[str, Asked], Reading]) -> Callable[[bytes, Asked], R
         text, notes = decode(data, asked)
         if not text.strip():
             raise PromptFileError(
-                f"{asked.name}: expected at least one prompt, got only white space. Write one "
-                "prompt per line."
+                noted(
+                    "{name}: expected at least one prompt, got only white space. Write one prompt "
+                    "per line.",
+                    name=asked.name,
+                )
             )
         reading = read(text, asked)
         reading.notes.extend(notes)
@@ -69,10 +74,13 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[Note]]:
     # Before decoding, because RTF is plain ASCII, and a PDF may be.
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
-            *others, last = (suffix[1:] for suffix in asked.formats)
             raise PromptFileError(
-                f"{asked.name}: expected text, got what looks like {kind}. "
-                f"Use {', '.join(others)} or {last}."
+                noted(
+                    "{name}: expected text, got what looks like {kind}. {use}",
+                    name=asked.name,
+                    kind=noted(kind),
+                    use=use_formats(asked.formats),
+                )
             )
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding, shown = ("utf-16", "UTF-16") if utf16 else ("utf-8-sig", "UTF-8")
@@ -81,20 +89,26 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[Note]]:
         text = data.decode(encoding)
         # NUL is valid Unicode, but a sign of binary data, UTF-32, or UTF-16 without its mark.
         fault = text.find("\0")
-        finding = "a NUL byte"
+        finding = noted("a NUL byte")
     except UnicodeDecodeError as error:
         legacy = None if utf16 else _decode_legacy(data, error.start)
         if legacy is not None:
-            text, notes, fault, finding = *legacy, -1, ""
+            text, notes, fault = *legacy, -1
         else:
             text = data[: error.start].decode(encoding, "replace")
             fault = len(text)
-            finding = f"the byte 0x{data[error.start]:02X}"
+            finding = noted("the byte {byte}", byte=f"0x{data[error.start]:02X}")
     if fault >= 0:
         line = text.count("\n", 0, fault) + 1
         raise PromptFileError(
-            f"{asked.name}, line {line}: expected {shown} text, got {finding}. "
-            "If it is text, save it as UTF-8."
+            noted(
+                "{name}, line {line}: expected {encoding} text, got {finding}. If it is text, "
+                "save it as UTF-8.",
+                name=asked.name,
+                line=line,
+                encoding=shown,
+                finding=finding,
+            )
         )
     return text.replace("\r\n", "\n").replace("\r", "\n"), notes
 

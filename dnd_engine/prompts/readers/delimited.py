@@ -5,11 +5,15 @@ import io
 import re
 
 from dnd_engine.errors import PromptFileError
+from dnd_engine.notes import counted, noted
 from dnd_engine.prompts.columns import Row, Table, read_table
 from dnd_engine.prompts.reading import Asked, Faults, Reading
-from dnd_engine.prompts.words import count, one_line
+from dnd_engine.prompts.words import one_line
+from dnd_engine.wording import N_
 
-_WAY_OUT = 'Put fields that hold delimiters or quotes in "quotes", and double the quotes within.'
+_WAY_OUT = noted(
+    'Put fields that hold delimiters or quotes in "quotes", and double the quotes within.'
+)
 
 
 def read_csv(text: str, asked: Asked) -> Reading:
@@ -44,19 +48,32 @@ def _read(text: str, asked: Asked, delimiter: str) -> Reading:
             # `line_num` counts a record's last line; quoted fields may span several.
             place, start = start, reader.line_num + 1
             if record:
-                asked.bound(num_rows := num_rows + 1, "row")
+                asked.bound(num_rows := num_rows + 1, N_("rows"))
             if header is None:
                 header = record if any(cell.strip() for cell in record) else None
             elif any(cell.strip() for cell in record[len(header) :]):
                 # Probably an unquoted comma in a prompt, which would be cut short there.
-                faults.add(place, f"expected {count(len(header), 'field')}, got {len(record):,}")
+                faults.add(
+                    place,
+                    counted(
+                        "expected {number} field, got {found}",
+                        "expected {number} fields, got {found}",
+                        len(header),
+                        found=len(record),
+                    ),
+                )
             elif any(cell.strip() for cell in record):
                 rows.append((place, record))
     except csv.Error as error:
         # The start of the next record is unknown, so only the rows so far are usable.
         raise PromptFileError(
-            f"{asked.name}, line {start}: expected a CSV record, got an error "
-            f"({one_line(str(error))}). {_WAY_OUT}"
+            noted(
+                "{name}, line {line}: expected a CSV record, got an error ({reason}). {way_out}",
+                name=asked.name,
+                line=start,
+                reason=one_line(str(error)),
+                way_out=_WAY_OUT,
+            )
         ) from None
     notes = faults.settle(_WAY_OUT, num_good=len(rows), skip=asked.choices.skip_broken)
     reading = read_table(Table(header=header or [], rows=rows, unit="line"), asked)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dnd_engine.errors import PromptFileError
+from dnd_engine.notes import noted
 from dnd_engine.prompts.readers.text import read_text
 from dnd_engine.prompts.readers.zips import open_zip
 from dnd_engine.prompts.reading import Asked, Reading
@@ -26,11 +27,15 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
 
-    members = open_zip(data, asked, "a Word document")
+    members = open_zip(data, asked, noted("a Word document"))
     if _BODY not in members.names:
         raise PromptFileError(
-            f"{asked.name}: expected a Word document, got an archive without `{_BODY}`. Save it "
-            "as docx again."
+            noted(
+                "{name}: expected a Word document, got an archive without `{part}`. Save it as "
+                "docx again.",
+                name=asked.name,
+                part=_BODY,
+            )
         )
     try:
         # Strict: Word never declares entities, which could unpack to gigabytes.
@@ -38,13 +43,19 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
         text = "\n".join(_paragraphs(body))
     except (ParseError, DefusedXmlException, RecursionError, ValueError) as error:
         raise PromptFileError(
-            f"{asked.name}: expected a Word document, got XML that does not read. Save it as "
-            "docx again."
+            noted(
+                "{name}: expected a Word document, got XML that does not read. Save it as docx "
+                "again.",
+                name=asked.name,
+            )
         ) from error
     if not text.strip():
         raise PromptFileError(
-            f"{asked.name}: expected at least one prompt, got a document without text. Pictures "
-            "are not read."
+            noted(
+                "{name}: expected at least one prompt, got a document without text. Pictures are "
+                "not read.",
+                name=asked.name,
+            )
         )
     return read_text(text, asked)
 

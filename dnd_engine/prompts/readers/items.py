@@ -1,10 +1,11 @@
 """Reads JSON: strings, objects with a prompt, and chats."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dnd_engine.errors import PromptFileError
+from dnd_engine.notes import Note, Value, counted, noted
 from dnd_engine.prompts.columns import (
     Row,
     Table,
@@ -13,7 +14,6 @@ from dnd_engine.prompts.columns import (
     prompt_keys,
     read_table,
 )
-from dnd_engine.prompts.notes import noted
 from dnd_engine.prompts.readers.chats import CHAT_KEYS, read_chat
 from dnd_engine.prompts.reading import (
     LABEL_KEYS,
@@ -26,7 +26,8 @@ from dnd_engine.prompts.reading import (
     Reading,
     Role,
 )
-from dnd_engine.prompts.words import count, named
+from dnd_engine.prompts.words import named
+from dnd_engine.wording import N_
 
 _DESCRIBED = 50
 """Number of items whose keys are offered for selection."""
@@ -48,12 +49,16 @@ def read_json(text: str, asked: Asked) -> Reading:
         items = list(enumerate(_array(parse_json(text)), 1))
     except Finding as finding:
         raise PromptFileError(
-            f"{asked.name}: expected an array of prompts, or an object with one array, "
-            f"got {finding}. Name the file .jsonl if it holds one JSON object per line."
+            noted(
+                "{name}: expected an array of prompts, or an object with one array, got {finding}. "
+                "Name the file .jsonl if it holds one JSON object per line.",
+                name=asked.name,
+                finding=str(finding),
+            )
         ) from None
-    asked.bound(len(items), "item")
+    asked.bound(len(items), N_("items"))
     faults = Faults(asked.name, "item")
-    return _read_items(items, faults, asked, 'Write strings, or objects with a "prompt".')
+    return _read_items(items, faults, asked, noted('Write strings, or objects with a "prompt".'))
 
 
 def read_jsonl(text: str, asked: Asked) -> Reading:
@@ -64,12 +69,12 @@ def read_jsonl(text: str, asked: Asked) -> Reading:
     # Not `splitlines`: it also splits at U+2028, which a JSON string may contain as it is.
     for place, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            asked.bound(num_lines := num_lines + 1, "line")
+            asked.bound(num_lines := num_lines + 1, N_("lines"))
             try:
                 items.append((place, parse_json(line)))
             except Finding as finding:
                 faults.add(place, _expected(finding))
-    return _read_items(items, faults, asked, "Write one JSON object per line.")
+    return _read_items(items, faults, asked, noted("Write one JSON object per line."))
 
 
 def parse_json(text: str) -> object:
@@ -81,12 +86,16 @@ def parse_json(text: str) -> object:
     try:
         parsed: object = json.loads(text)
     except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if "\n" in text else ""
-        raise Finding(f"broken JSON ({error.msg}, {line}column {error.colno})") from None
+        place: dict[str, Value] = {"fault": error.msg, "line": error.lineno, "column": error.colno}
+        if "\n" in text:
+            finding = noted("broken JSON ({fault}, line {line}, column {column})", **place)
+        else:
+            finding = noted("broken JSON ({fault}, column {column})", **place)
+        raise Finding(finding) from None
     except RecursionError:
-        raise Finding("JSON that is nested too deeply") from None
+        raise Finding(noted("JSON that is nested too deeply")) from None
     except ValueError:  # Python rejects integers of more than 4,300 digits
-        raise Finding("a number with too many digits") from None
+        raise Finding(noted("a number with too many digits")) from None
     return parsed
 
 
@@ -102,7 +111,11 @@ def _array(document: object) -> list[object]:
     except Finding:
         arrays = [value for value in document.values() if isinstance(value, list)]
         if len(arrays) != 1:
-            raise Finding(f"an object with {count(len(arrays), 'array')}") from None
+            raise Finding(
+                counted(
+                    "an object with {number} array", "an object with {number} arrays", len(arrays)
+                )
+            ) from None
         return arrays[0]
     return [document]
 
@@ -192,7 +205,7 @@ def _as_table(items: list[Item], faults: Faults, asked: Asked, way_out: str) -> 
     header, rows = _rows(items)
     for place, item in items:
         if not isinstance(item, dict):
-            faults.add(place, f"expected an object, got {_kind(item)}")
+            faults.add(place, noted("expected an object, got {finding}", finding=_kind(item)))
     notes = faults.settle(way_out, num_good=len(rows), skip=asked.choices.skip_broken)
     table = Table(header=header, rows=rows, unit=faults.unit, thing="key", split="objects")
     reading = read_table(table, asked)
@@ -263,18 +276,27 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
             except Finding as finding:
                 if key in PROMPT_KEYS:  # a list that is not a chat
                     break
-                raise Finding(f"`{key}` without a user turn of text") from finding
+                raise Finding(noted("`{key}` without a user turn of text", key=key)) from finding
             return chat.prompt, key, labels or {_REPLY: chat.reply}
     for key in PROMPT_KEYS:
         if key in fields:
-            raise Finding(f"{_kind(fields[key])} under `{key}`")
-    raise _NoKey(f"an object with {named('key', list(item))}")
+            raise Finding(noted("{finding} under `{key}`", finding=_kind(fields[key]), key=key))
+    raise _NoKey(noted("an object with {keys}", keys=named("key", list(item))))
 
 
-def _expected(finding: Finding) -> str:
-    return f'expected an object with a string "prompt", got {finding}'
+def _expected(finding: Finding) -> Note:
+    return noted('expected an object with a string "prompt", got {finding}', finding=str(finding))
+
+
+_KINDS: Mapping[type, str] = {
+    dict: N_("an object"),
+    list: N_("a list"),
+    str: N_("a string"),
+    bool: N_("a boolean"),
+    int: N_("a number"),
+    float: N_("a number"),
+}
 
 
 def _kind(value: object) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
-    return "null" if value is None else kinds.get(type(value), "a number")
+    return "null" if value is None else noted(_KINDS[type(value)])

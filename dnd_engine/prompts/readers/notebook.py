@@ -1,10 +1,10 @@
 """Reads Jupyter notebooks: each Markdown cell is a prompt."""
 
 from dnd_engine.errors import PromptFileError
-from dnd_engine.prompts.notes import Note, counted, noted
+from dnd_engine.notes import Note, counted, noted
 from dnd_engine.prompts.readers.items import parse_json
 from dnd_engine.prompts.reading import Asked, Entry, Finding, Reading
-from dnd_engine.prompts.words import count
+from dnd_engine.wording import N_
 
 
 def read_notebook(text: str, asked: Asked) -> Reading:
@@ -13,12 +13,16 @@ def read_notebook(text: str, asked: Asked) -> Reading:
         document = parse_json(text)
         cells = document.get("cells") if isinstance(document, dict) else None
         if not isinstance(cells, list):
-            raise Finding("JSON without a list of cells")
+            raise Finding(noted("JSON without a list of cells"))
     except Finding as finding:
         raise PromptFileError(
-            f"{asked.name}: expected a Jupyter notebook, got {finding}. Save it again in Jupyter."
+            noted(
+                "{name}: expected a Jupyter notebook, got {finding}. Save it again in Jupyter.",
+                name=asked.name,
+                finding=str(finding),
+            )
         ) from None
-    asked.bound(len(cells), "cell")
+    asked.bound(len(cells), N_("cells"))
     entries = []
     for place, cell in enumerate(cells, 1):
         if isinstance(cell, dict) and cell.get("cell_type") == "markdown":
@@ -30,8 +34,14 @@ def read_notebook(text: str, asked: Asked) -> Reading:
             )
     if not entries:
         raise PromptFileError(
-            f"{asked.name}: expected Markdown cells, found {count(len(cells), 'cell')} of other "
-            "kinds. Write the prompts in Markdown cells."
+            counted(
+                "{name}: expected Markdown cells, found {number} cell of other kinds. Write the "
+                "prompts in Markdown cells.",
+                "{name}: expected Markdown cells, found {number} cells of other kinds. Write the "
+                "prompts in Markdown cells.",
+                len(cells),
+                name=asked.name,
+            )
         )
     others = len(cells) - len(entries)
     notes: list[Note] = [noted("Read each Markdown cell as a prompt.")]

@@ -6,9 +6,10 @@ from typing import Any
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import FIXED
+from dnd_engine.notes import noted
 from dnd_engine.prompts.columns import Row, Table, read_table
+from dnd_engine.prompts.readers.zips import unpacks_to
 from dnd_engine.prompts.reading import Asked, Reading
-from dnd_engine.prompts.words import megabytes
 
 
 def read_parquet(data: bytes, asked: Asked) -> Reading:
@@ -32,14 +33,16 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
         # before unpacking, and keep repeated cells as references to one string.
         if num_rows > limits.max_prompts:
             raise PromptFileError(
-                f"{name}: expected at most {limits.max_prompts:,} rows, got {num_rows:,}. "
-                "Split the file, or keep a sample of it."
+                noted(
+                    "{name}: expected at most {most} rows, got {found}. Split the file, or keep a "
+                    "sample of it.",
+                    name=name,
+                    most=limits.max_prompts,
+                    found=num_rows,
+                )
             )
         if unpacked > limits.max_total_bytes:
-            raise PromptFileError(
-                f"{name}: {megabytes(unpacked)} when unpacked; the limit is "
-                f"{limits.max_total_bytes / 1e6:g} MB. Split it, or keep a sample of it."
-            )
+            raise PromptFileError(unpacks_to(unpacked, name, limits))
         wanted = [*text, *numbers][: FIXED.max_columns]
         wanted = [column for column in kinds if column in set(wanted)]
         # Opened again, because `read_dictionary` needs the names, which only the footer tells.
@@ -52,8 +55,11 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
         cells = [_cells(column, 2 * limits.max_prompt_chars) for column in table.columns]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PromptFileError(
-            f"{name}: expected a parquet table, got something that does not read as one. "
-            "Write it again, or save it as jsonl."
+            noted(
+                "{name}: expected a parquet table, got something that does not read as one. Write "
+                "it again, or save it as jsonl.",
+                name=name,
+            )
         ) from error
     # Columns that were not read have no cells, but messages name them.
     header = [*table.column_names, *(c for c in kinds if c not in set(table.column_names))]

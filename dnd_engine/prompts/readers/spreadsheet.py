@@ -7,8 +7,8 @@ from typing import Any
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import FIXED
+from dnd_engine.notes import noted
 from dnd_engine.prompts.columns import Row, Table, read_table
-from dnd_engine.prompts.notes import noted
 from dnd_engine.prompts.readers.zips import open_zip
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import one_line, quoted
@@ -24,10 +24,13 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     import openpyxl
 
     name = asked.name
-    members = open_zip(data, asked, "an Excel workbook")
+    members = open_zip(data, asked, noted("an Excel workbook"))
     if "xl/workbook.xml" not in members.names:
         raise PromptFileError(
-            f"{name}: expected an Excel workbook, got another archive. Save it as xlsx again."
+            noted(
+                "{name}: expected an Excel workbook, got another archive. Save it as xlsx again.",
+                name=name,
+            )
         )
     for member in members.names:
         members.read(member)  # openpyxl unpacks everything and trusts the stated sizes
@@ -43,8 +46,11 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     # Hostile XML makes openpyxl raise its own errors, lxml's, or any other.
     except Exception as error:
         raise PromptFileError(
-            f"{name}: expected an Excel workbook, got something that does not read as one. Save "
-            "it again, or save the sheet as csv."
+            noted(
+                "{name}: expected an Excel workbook, got something that does not read as one. "
+                "Save it again, or save the sheet as csv.",
+                name=name,
+            )
         ) from error
     (_, header), *rows = records
     # A row may have cells beyond the last name, such as a remark.
@@ -74,8 +80,11 @@ def _first_filled(book: Any, asked: Asked) -> tuple[list[str], list[tuple[int, l
         if left <= 0:
             break
     raise PromptFileError(
-        f"{asked.name}: expected at least one prompt, got a workbook without text. Write one "
-        "prompt per row."
+        noted(
+            "{name}: expected at least one prompt, got a workbook without text. Write one prompt "
+            "per row.",
+            name=asked.name,
+        )
     )
 
 
@@ -107,8 +116,13 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
         # `>` and not `>=`, because the first record is the header.
         if len(records) > asked.limits.max_prompts:
             raise PromptFileError(
-                f"{asked.name}, row {place:,}: expected at most {asked.limits.max_prompts:,} rows, "
-                "got one more. Split the file, or keep a sample of it."
+                noted(
+                    "{name}, row {row}: expected at most {most} rows, got one more. Split the "
+                    "file, or keep a sample of it.",
+                    name=asked.name,
+                    row=place,
+                    most=asked.limits.max_prompts,
+                )
             )
         records.append((place, cells))
     return records, place

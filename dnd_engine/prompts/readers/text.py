@@ -4,9 +4,10 @@ import itertools
 import re
 from collections.abc import Sequence
 
+from dnd_engine.notes import noted
 from dnd_engine.prompts.doubts import doubt
-from dnd_engine.prompts.notes import noted
 from dnd_engine.prompts.reading import Asked, Entry, Reading, SplitMode
+from dnd_engine.wording import N_
 
 _SEPARATOR = "---"
 
@@ -44,7 +45,7 @@ def read_text(text: str, asked: Asked) -> Reading:
         )
     gap = _SEPARATOR if mode == "separator" else ""
     # Pieces outnumber prompts only if some are empty.
-    asked.bound(len(bare) - bare.count("") if mode == "lines" else _runs(bare, gap), "prompt")
+    asked.bound(len(bare) - bare.count("") if mode == "lines" else _runs(bare, gap), N_("prompts"))
     entries = _cut(lines, bare, mode)
     if split == "auto" and mode == "paragraphs" and _takes_turns([e.text for e in entries]):
         mode = "pairs"
@@ -61,7 +62,7 @@ def read_text(text: str, asked: Asked) -> Reading:
         head, block = entries
         inputs = block.text.split("\n")
         # The check above counted the whole paragraph as one prompt.
-        asked.bound(len(inputs), "prompt")
+        asked.bound(len(inputs), N_("prompts"))
         # Every line repeats the instruction, which may be as long as the file.
         entries = asked.fit(
             Entry(place, f"{head.text}\n\n{line}", None)

@@ -6,7 +6,8 @@ import zlib
 from pathlib import PurePosixPath
 
 from dnd_engine.errors import PromptFileError
-from dnd_engine.limits import FIXED
+from dnd_engine.limits import FIXED, PromptLimits
+from dnd_engine.notes import Note, noted
 from dnd_engine.prompts.reading import Asked
 from dnd_engine.prompts.words import display_name, megabytes
 
@@ -51,7 +52,11 @@ class Members:
             return unpack(self._archive, info)
         except _DAMAGED as error:
             raise PromptFileError(
-                f"{self._name}: `{display_name(member)}` in it is damaged. Pack it again."
+                noted(
+                    "{name}: `{file}` in it is damaged. Pack it again.",
+                    name=self._name,
+                    file=display_name(member),
+                )
             ) from error
 
 
@@ -67,7 +72,7 @@ def unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         return file.read(info.file_size + 1)
 
 
-def open_zip(data: bytes, asked: Asked, what: str) -> Members:
+def open_zip(data: bytes, asked: Asked, what: Note) -> Members:
     """List the files of an archive.
 
     Args:
@@ -83,50 +88,79 @@ def open_zip(data: bytes, asked: Asked, what: str) -> Members:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except _DAMAGED as error:
         raise PromptFileError(
-            f"{name}: expected {what}, got something that does not read as one. Save it again."
+            noted(
+                "{name}: expected {what}, got something that does not read as one. Save it again.",
+                name=name,
+                what=what,
+            )
         ) from error
     # Not `is_dir`, which fails on an empty name in Python 3.11.
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     if len(infos) > FIXED.max_zip_members:
         raise PromptFileError(
-            f"{name}: expected at most {FIXED.max_zip_members:,} files in it, got {len(infos):,}. "
-            "Split it."
+            noted(
+                "{name}: expected at most {most} files in it, got {found}. Split it.",
+                name=name,
+                most=FIXED.max_zip_members,
+                found=len(infos),
+            )
         )
     # The sizes are the archive's own claim, but `unpack` unpacks no more than that.
     unpacked = sum(info.file_size for info in infos)
     if unpacked > limits.max_total_bytes:
-        raise PromptFileError(
-            f"{name}: {megabytes(unpacked)} when unpacked; the limit is "
-            f"{limits.max_total_bytes / 1e6:g} MB. Split it, or keep a sample of it."
-        )
+        raise PromptFileError(unpacks_to(unpacked, name, limits))
     for info in infos:
         _check(info, name)
     # `Members` finds files by name, so the last would hide the others.
     if len({info.filename for info in infos}) < len(infos):
-        raise PromptFileError(f"{name}: two files in it have the same name. Pack it again.")
+        raise PromptFileError(
+            noted("{name}: two files in it have the same name. Pack it again.", name=name)
+        )
     return Members(archive, infos, name)
 
 
+def unpacks_to(num_bytes: int, name: str, limits: PromptLimits) -> Note:
+    """Say that a file is too large once it is unpacked."""
+    return noted(
+        "{name}: {size:,g} MB when unpacked; the limit is {most:g} MB. Split it, or keep a sample "
+        "of it.",
+        name=name,
+        size=megabytes(num_bytes),
+        most=limits.max_total_bytes / 1e6,
+    )
+
+
 def _check(info: zipfile.ZipInfo, name: str) -> None:
-    inside = display_name(info.filename)
+    values = {"name": name, "file": display_name(info.filename)}
     # To Windows a backslash separates folders, and `C:` is a drive.
     path = PurePosixPath(info.filename.replace("\\", "/"))
     if not path.parts:
-        raise PromptFileError(f"{name}: a file in it has no name. Pack it again.")
+        raise PromptFileError(noted("{name}: a file in it has no name. Pack it again.", **values))
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise PromptFileError(
-            f"{name}: the path of `{inside}` leads out of the archive. Pack it again with plain "
-            "names."
+            noted(
+                "{name}: the path of `{file}` leads out of the archive. Pack it again with plain "
+                "names.",
+                **values,
+            )
         )
     if info.flag_bits & 0x1:
-        raise PromptFileError(f"{name}: `{inside}` in it is encrypted. Pack it without a password.")
+        raise PromptFileError(
+            noted("{name}: `{file}` in it is encrypted. Pack it without a password.", **values)
+        )
     if info.compress_type not in METHODS:
         raise PromptFileError(
-            f"{name}: `{inside}` in it is compressed in a way that is not read. Pack it with "
-            "Deflate, which is the default of most programs."
+            noted(
+                "{name}: `{file}` in it is compressed in a way that is not read. Pack it with "
+                "Deflate, which is the default of most programs.",
+                **values,
+            )
         )
     if is_bomb(info, FIXED.max_zip_ratio):
         raise PromptFileError(
-            f"{name}: `{inside}` unpacks to more than {FIXED.max_zip_ratio} times its size. Leave "
-            "it out."
+            noted(
+                "{name}: `{file}` unpacks to more than {ratio} times its size. Leave it out.",
+                **values,
+                ratio=FIXED.max_zip_ratio,
+            )
         )

@@ -22,7 +22,7 @@ from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.runs.events import RunEvents
 from ui.tabs.workbench.take.view import keep_head_html
-from ui.text import _
+from ui.text import _, note_words
 
 
 class LibraryEvents:
@@ -382,7 +382,7 @@ class LibraryEvents:
             try:
                 found, _proof = engine.recall(entry.checks)
             except DndError as error:
-                return f"{entry.name}\n{error}"
+                return f"{entry.name}\n{note_words(str(error))}"
         return entry_words(entry, found)
 
     def _actions(

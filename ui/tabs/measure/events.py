@@ -15,7 +15,7 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.words import display_name, shorten
 from ui.markup import busy, esc, faults, notice, sentence
-from ui.shared import App, Updates, broke, without_name
+from ui.shared import App, Updates, broke, file_faults
 from ui.stages import Stages
 from ui.state import LABELLED, Found, Made, MeasureRun, Session
 from ui.tabs.measure.view import (
@@ -207,7 +207,7 @@ class MeasureEvents:
         except DndError as error:
             return None, faults(
                 _("<b>{name}</b> cannot be measured on.", name=esc(name)),
-                without_name(str(error), name),
+                file_faults(error, name),
             )
 
     def again(self, session: Session) -> Updates:

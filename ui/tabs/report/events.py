@@ -8,7 +8,7 @@ from ui.faults import report_fault
 from ui.shared import App, Updates
 from ui.state import Session
 from ui.tabs.report.view import card_markdown, groups, report_html, unreadable_html
-from ui.text import _
+from ui.text import _, note_words
 
 
 class ReportEvents:
@@ -30,7 +30,7 @@ class ReportEvents:
                 "report_controls": gr.Row(visible=False),
                 "report": unreadable_html(
                     # It names the folder of the generator.
-                    str(error) if session.own else report_fault(error, "report")
+                    note_words(str(error)) if session.own else report_fault(error, "report")
                 ),
                 "report_more": "",
                 "report_all": gr.Accordion(open=True),

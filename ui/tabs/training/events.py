@@ -7,7 +7,7 @@ from ui.markup import faults
 from ui.shared import App, Updates
 from ui.state import Session
 from ui.tabs.training.view import all_numbers_html, watch_html
-from ui.text import _
+from ui.text import _, note_words
 
 
 class WatchEvents:
@@ -59,5 +59,5 @@ class WatchEvents:
             seen = self._app.runs[index].look()
         except DndError as error:
             # Not finished: a file that is just being written can be read next time.
-            return faults(_("The run cannot be read."), str(error)), False
+            return faults(_("The run cannot be read."), note_words(str(error))), False
         return watch_html(seen), seen.state == "finished"

@@ -25,7 +25,7 @@ from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.sides import choosers
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 from ui.tabs.workbench.teach.view import Door
-from ui.text import N_, _
+from ui.text import N_, _, said
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
@@ -281,9 +281,9 @@ def checked(made: Made) -> Updates:
     if made.inspection is None:
         state, told = checks_html("running"), busy(_(_CHECKING))
         if made.check_failed:
-            state = checks_html("failed", message=made.check_failed)
+            state = checks_html("failed", message=said(made.check_failed))
             head = _("The checks could not be finished, so nobody can tell yet whether it works.")
-            told = error_notice(made.check_failed, head)
+            told = error_notice(said(made.check_failed), head)
         again = gr.Button(visible=bool(made.check_failed))
         return {"checks": state, "warning": told, "check_again": again, **proof}
     judged = _judgement(made, made.inspection)

@@ -10,7 +10,7 @@ from ui.fields import Slider
 from ui.markup import esc, facts, icon, prose
 from ui.panel import Panel, button
 from ui.tabs.workbench.adapter.learnt import learnt
-from ui.text import N_, _, count_files, count_prompts, ngettext, number, size
+from ui.text import N_, _, count_files, count_prompts, ngettext, note_words, number, size
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -88,7 +88,7 @@ def adapter_html(
             )
         )
     if adapter.not_imprinted:
-        notes.append(_("Not imprinted: {why}", why=_(adapter.not_imprinted)))
+        notes.append(_("Not imprinted: {why}", why=note_words(adapter.not_imprinted)))
     if lost := _lost(adapter):
         notes.append(
             _(

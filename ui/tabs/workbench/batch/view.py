@@ -14,7 +14,7 @@ from ui.fields import Textbox
 from ui.markup import error_notice, esc, scrolling, table, unfenced
 from ui.panel import Panel
 from ui.state import Batch, Made
-from ui.text import _, drawn, number
+from ui.text import _, drawn, number, said
 
 if TYPE_CHECKING:
     from dnd_engine.models.replies import Reply
@@ -70,7 +70,7 @@ def batch_html(batch: Batch | None) -> str:
     if batch is None:
         return ""
     if batch.error:
-        return error_notice(batch.error)
+        return error_notice(said(batch.error))
     left, right = _names(batch)
     heads = [_("Input"), left, *([right] if batch.compares else [])]
     rows = "".join(

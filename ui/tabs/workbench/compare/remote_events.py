@@ -9,7 +9,7 @@ from ui.shared import App, Updates, locked_words
 from ui.state import RemoteSide, Session
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.remote_view import remote_words
-from ui.text import _
+from ui.text import _, note_words
 
 
 class RemoteEvents:
@@ -73,4 +73,4 @@ class RemoteEvents:
 
 
 def _refused(error: DndError) -> str:
-    return faults(_("The server's models cannot be listed."), str(error))
+    return faults(_("The server's models cannot be listed."), note_words(str(error)))

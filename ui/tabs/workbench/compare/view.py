@@ -16,7 +16,7 @@ from ui.panel import Panel, button
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.sent import is_told, sent
-from ui.text import N_, _, drawn, number
+from ui.text import N_, _, drawn, number, said
 
 NUM_SUGGESTIONS = 3
 
@@ -415,7 +415,7 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
     question = _question_html(turn, place, blind=view.blind, editable=editable)
     # An error is of the whole turn, so it is shown once.
     if turn.error:
-        return question + (error_notice(turn.error) if place == "left" else "")
+        return question + (error_notice(said(turn.error)) if place == "left" else "")
     # While blind, either model may be on this side.
     swapped = view.blind and turn.swapped
     mine: Place = place if not swapped else "right" if place == "left" else "left"

@@ -29,13 +29,13 @@ from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import display_name
 from ui.canvas import Arrangement, CanvasCard
 from ui.server.gradio_private import copied_to_cache
-from ui.shared import App, Updates, fingerprint, used_words, without_name
+from ui.shared import App, Updates, file_faults, fingerprint, used_words
 from ui.state import PROMPTS, CardReading, Session
 from ui.tabs.workbench.adapter.events import facts_of
 from ui.tabs.workbench.prompts.file_info import look, reading_info
 from ui.tabs.workbench.prompts.forecast_view import forecast_html
 from ui.tabs.workbench.prompts.view import hint_html
-from ui.text import _, languages, speaking
+from ui.text import _, languages, note_words, speaking
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
@@ -209,13 +209,13 @@ class PromptEvents:
             read = replace(read, copy=copy, whole=whole)
             used = without(whole, card.choices.without)
         except BrokenItemsError as error:
-            told = without_name(str(error), name)
+            told = file_faults(error, name)
             return replace(read, copy=copy or Path(), error=told, num_good=error.num_good)
         except NoTextColumnError as error:
-            told = without_name(str(error), name)
+            told = file_faults(error, name)
             return replace(read, copy=copy or Path(), error=told, columns=error.columns)
         except (PromptFileError, NoRoomError) as error:
-            return replace(read, copy=copy or Path(), error=without_name(str(error), name))
+            return replace(read, copy=copy or Path(), error=file_faults(error, name))
         # A doubtful file is shown, but not used until the visitor confirms it.
         return read if whole.doubt and not card.accepted else replace(read, file=used)
 
@@ -290,7 +290,7 @@ class PromptEvents:
             try:
                 used = check_buckets(buckets, self._app.limits)
             except BucketError as error:
-                hint = str(error)
+                hint = note_words(str(error))
             else:
                 ready = True
                 hint = used_words(used, len(cards) - len(files))

@@ -10,7 +10,7 @@ from dnd_engine.prompts.words import cut
 from ui.canvas import Arrangement, CanvasCard
 from ui.markup import brief
 from ui.state import CardReading, Session
-from ui.text import note_words
+from ui.text import note_words, said
 
 _MAX_SHOWN_CHARS = 2_000
 """Maximum characters of a prompt in the dialog."""
@@ -23,7 +23,7 @@ def reading_info(reading: CardReading, card: CanvasCard) -> dict[str, Any]:
     info: dict[str, Any] = {
         # The canvas ignores an answer to options that have changed since.
         "version": card.version,
-        "error": reading.error,
+        "error": said(reading.error),
         "num_good": reading.num_good,
         "opens": reading.opens,
         "num_prompts": 0,

@@ -20,7 +20,7 @@ from ui.state import Made, Proposed, Run, Session
 from ui.tabs.workbench.adapter.events import AdapterEvents, answers_asked
 from ui.tabs.workbench.runs.events import RunEvents, shown_stages
 from ui.tabs.workbench.teach.view import NUM_ROWS, Door, Place
-from ui.text import _, number, size
+from ui.text import _, note_words, number, size
 
 _MIN_PROMPTS = RefineConfig().least_prompts
 
@@ -154,7 +154,7 @@ class TeachEvents:
                 self.keep_answers(session, *answers)
                 run.answers = _corrected(session)
         except DndError as error:
-            return {**cleared, "teach_told": faults(_("Not started."), str(error))}
+            return {**cleared, "teach_told": faults(_("Not started."), note_words(str(error)))}
         run.labels = door == "mine" and labels
         # These answers are at hand, so nobody is asked.
         if run.labels or run.answers is not None:
@@ -198,7 +198,7 @@ class TeachEvents:
             )
         except DndError as error:
             if self._app.is_locked_out(request):
-                raise DndError(f"{error} {locked_words()}") from error
+                raise DndError(f"{note_words(str(error))} {locked_words()}") from error
             raise
 
     def _local(self, base: str, request: gr.Request) -> tuple[LocalTeacher, int | None]:
@@ -219,7 +219,7 @@ class TeachEvents:
         try:
             teacher, num_bytes = self._local(base, request)
         except DndError as error:
-            return faults(_("This model cannot teach."), str(error))
+            return faults(_("This model cannot teach."), note_words(str(error)))
         found = _("{base}: {size} on disk.", base=teacher.model, size=size(num_bytes or 0))
         return facts(esc(found))
 

@@ -1,0 +1,51 @@
+"""Sentences of the engine that the page translates: notes on files, and messages of errors.
+
+A note is its English text, which the command line prints. It keeps message and values apart, too,
+so that the page can translate it: its catalogues include every message given to these functions.
+"""
+
+from collections.abc import Mapping, Sequence
+
+Value = str | int | float
+"""What a placeholder stands for. Whole numbers get their thousands separated."""
+
+
+class Note(str):
+    """An English sentence, or a part of one, that remembers how it was made."""
+
+    __slots__ = ("messages", "values")
+
+    messages: tuple[str, ...]
+    """The message with named placeholders; two, for one thing and for several, if it counts."""
+    values: Mapping[str, Value]
+    """Values of the placeholders; some are notes themselves. A message that counts has `number`."""
+
+    def __str__(self) -> str:
+        return self  # `str` of an error with a note returns the note, not a plain copy of its text
+
+
+def noted(message: str, /, **values: Value) -> Note:
+    """Return a note; messages of direct calls are found for the page's catalogues."""
+    return _made(message, (message,), values)
+
+
+def counted(one: str, other: str, number: int, /, **values: Value) -> Note:
+    """Return a note about one or several things, whose `number` its messages may name."""
+    values = {"number": number, **values}
+    return _made(one if number == 1 else other, (one, other), values)
+
+
+def joined(parts: Sequence[str], between: str) -> Note:
+    """Join notes and plain texts, such as the faults of a file, one a line."""
+    values = {f"part_{place}": part for place, part in enumerate(parts)}
+    # In no catalogue: only its parts have words.
+    message = between.join(f"{{{name}}}" for name in values)
+    return _made(message, (message,), values)
+
+
+def _made(message: str, messages: tuple[str, ...], values: Mapping[str, Value]) -> Note:
+    shown = {name: f"{v:,}" if isinstance(v, int) else v for name, v in values.items()}
+    # Names in files are values, so braces in them are not taken for placeholders.
+    note = Note(message.format(**shown))
+    note.messages, note.values = messages, values
+    return note
