@@ -34,6 +34,7 @@ from dnd_engine.lora.provenance import (
     read_recipe,
 )
 from dnd_engine.measure.kept import Scores
+from dnd_engine.notes import noted
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.words import one_line, shorten
 from dnd_engine.recipe_file import validation_words
@@ -155,16 +156,19 @@ def check_name(name: str) -> str:
     """
     cleaned = one_line(name)
     if not cleaned:
-        raise LibraryError("an adapter needs a name. Type one.")
+        raise LibraryError(noted("an adapter needs a name. Type one."))
     if (
         len(cleaned) > FIXED.max_name_chars
         or cleaned[0] in ".-~"
         or any(char in "/\\:" for char in cleaned)
     ):
         raise LibraryError(
-            f"`{shorten(cleaned, 80)}` is not a valid name for an adapter: expected 1 to "
-            f"{FIXED.max_name_chars} characters without `/`, `\\` and `:`, "
-            "not beginning with `.`, `-` or `~`."
+            noted(
+                "`{name}` is not a valid name for an adapter: expected 1 to {most} characters "
+                "without `/`, `\\` and `:`, not beginning with `.`, `-` or `~`.",
+                name=shorten(cleaned, 80),
+                most=FIXED.max_name_chars,
+            )
         )
     return cleaned
 
@@ -216,8 +220,12 @@ class Library:
         found = self._find(name)
         if isinstance(found, DamagedEntry):
             raise LibraryError(
-                f"the adapter `{found.key}` in the library is damaged: {found.reason} "
-                f"Remove it with `dnd library delete {found.key}`."
+                noted(
+                    "the adapter `{key}` in the library is damaged: {reason} Remove it with "
+                    "`dnd library delete {key}`.",
+                    key=found.key,
+                    reason=found.reason,
+                )
             )
         return found
 
@@ -246,9 +254,13 @@ class Library:
         adapter = read(self._kept / entry.key)
         if adapter.sha256 != entry.sha256:
             raise LibraryError(
-                f"the weights of `{entry.name}` in the library were changed: SHA-256 "
-                f"{adapter.sha256[:12]}…, expected {entry.sha256[:12]}…. Import it again, or "
-                "delete it."
+                noted(
+                    "the weights of `{adapter}` in the library were changed: SHA-256 {found}…, "
+                    "expected {expected}…. Import it again, or delete it.",
+                    adapter=entry.name,
+                    found=adapter.sha256[:12],
+                    expected=entry.sha256[:12],
+                )
             )
         return replace(
             adapter,
@@ -453,13 +465,21 @@ class Library:
                 yield
         except Timeout as error:
             raise LibraryError(
-                f"the library `{self.root}` is in use by another process for over {_PATIENCE:.0f} "
-                "seconds. Try again."
+                noted(
+                    "the library `{folder}` is in use by another process for over {seconds:.0f} "
+                    "seconds. Try again.",
+                    folder=str(self.root),
+                    seconds=_PATIENCE,
+                )
             ) from error
         except OSError as error:
             raise LibraryError(
-                f"the library `{self.root}` cannot be changed: {error.strerror or error}. Nothing "
-                "was lost. Free some space, or choose another folder."
+                noted(
+                    "the library `{folder}` cannot be changed: {reason}. Nothing was lost. Free "
+                    "some space, or choose another folder.",
+                    folder=str(self.root),
+                    reason=error.strerror or str(error),
+                )
             ) from error
 
     def _find(self, name: str) -> "Entry | DamagedEntry":
@@ -476,8 +496,12 @@ class Library:
         names = [e.name for e in entries if isinstance(e, Entry)]
         known = ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
         raise LibraryError(
-            f"no adapter `{shorten(one_line(name), 80)}` in the library `{self.root}`; it holds "
-            f"{known or 'none'}."
+            noted(
+                "no adapter `{adapter}` in the library `{folder}`; it holds {known}.",
+                adapter=shorten(one_line(name), 80),
+                folder=str(self.root),
+                known=known or noted("none"),
+            )
         )
 
     def _names(self) -> dict[str, str]:
@@ -487,7 +511,11 @@ class Library:
     def _refuse_taken(self, name: str, but: str | None = None) -> None:
         if self._names().get(name.casefold(), but) != but:
             raise LibraryError(
-                f"the library has an adapter `{name}`. Choose another name, or rename that one."
+                noted(
+                    "the library has an adapter `{adapter}`. Choose another name, or rename that "
+                    "one.",
+                    adapter=name,
+                )
             )
 
     def _free_name(self, name: str) -> str:
@@ -535,7 +563,11 @@ def _folders(place: Path) -> list[Path]:
         folders = list(place.iterdir()) if place.is_dir() else []
     except OSError as error:
         raise LibraryError(
-            f"the library `{place}` cannot be read: {error.strerror or error}. Name another folder."
+            noted(
+                "the library `{folder}` cannot be read: {reason}. Name another folder.",
+                folder=str(place),
+                reason=error.strerror or str(error),
+            )
         ) from error
     # Anything else is not an adapter of the library.
     return [folder for folder in folders if _KEY.fullmatch(folder.name)]

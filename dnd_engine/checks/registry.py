@@ -23,6 +23,7 @@ from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Teaching, impri
 from dnd_engine.checks.wording import Sentence
 from dnd_engine.errors import AdapterError
 from dnd_engine.lora.provenance import NearestTask
+from dnd_engine.notes import noted
 from dnd_engine.recipe_file import validation_words
 from dnd_engine.wording import N_
 
@@ -125,8 +126,12 @@ def _read(name: str, check: Check, value: Any) -> Any:
         return TypeAdapter(check.result).validate_python(value)
     except ValidationError as error:
         raise AdapterError(
-            f"the checks that are kept with the adapter are damaged: `{name}`: "
-            f"{validation_words(error)}. Measure it again."
+            noted(
+                "the checks that are kept with the adapter are damaged: `{name}`: {faults}. "
+                "Measure it again.",
+                name=name,
+                faults=validation_words(error),
+            )
         ) from error
 
 

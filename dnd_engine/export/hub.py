@@ -15,6 +15,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but
 )
 
 from dnd_engine.errors import HubError
+from dnd_engine.notes import noted
 
 _TOKENS = "https://huggingface.co/settings/tokens"
 _TOKEN_LETTERS = {chr(code) for code in range(33, 127)}
@@ -39,8 +40,11 @@ def check_repo_id(repo_id: str) -> None:
             raise HFValidationError("no user")
     except HFValidationError as error:
         raise HubError(
-            f"`{repo_id}` cannot be a repository: expected `user/name`, of letters, digits, `-`, "
-            "`_` and `.`, 96 at most."
+            noted(
+                "`{repo}` cannot be a repository: expected `user/name`, of letters, digits, `-`, "
+                "`_` and `.`, 96 at most.",
+                repo=repo_id,
+            )
         ) from error
 
 
@@ -53,12 +57,20 @@ def find_token(token: str | None) -> str:
     found = (token or "").strip() or get_token()
     if not found:
         raise HubError(
-            "no token for the Hugging Face Hub. Log in with `hf auth login`, set HF_TOKEN, or give "
-            f"one with write access ({_TOKENS})."
+            noted(
+                "no token for the Hugging Face Hub. Log in with `hf auth login`, set HF_TOKEN, or "
+                "give one with write access ({page}).",
+                page=_TOKENS,
+            )
         )
     # The HTTP library would reject a malformed token too, but quote it in its message.
     if not set(found) <= _TOKEN_LETTERS:
-        raise HubError(f"the token holds letters that no token has. Copy it again from {_TOKENS}.")
+        raise HubError(
+            noted(
+                "the token holds letters that no token has. Copy it again from {page}.",
+                page=_TOKENS,
+            )
+        )
     return found
 
 
@@ -98,8 +110,11 @@ def push_files(
     # Outside of `_in_words`: a HubError is an OSError, which it would take for a network failure.
     if private and not is_private:
         raise HubError(
-            f"`{url.repo_id}` exists and is public, so nothing was uploaded. Choose another name, "
-            "or upload it as public (at the command line: --public)."
+            noted(
+                "`{repo}` exists and is public, so nothing was uploaded. Choose another name, or "
+                "upload it as public (at the command line: --public).",
+                repo=url.repo_id,
+            )
         )
     with _in_words(repo_id, api.endpoint):
         api.create_commit(
@@ -120,12 +135,24 @@ def _in_words(repo_id: str, endpoint: str) -> Iterator[None]:
         # First, because it is an `HTTPError` and an `OSError` too.
         status = error.response.status_code
         reason = _STATUS.get(status, f"it answered {status}, {error.server_message or 'no reason'}")
-        raise HubError(f"the Hub refused `{repo_id}`: {reason}.") from error
+        raise HubError(
+            noted("the Hub refused `{repo}`: {reason}.", repo=repo_id, reason=reason)
+        ) from error
     except (httpx.HTTPError, OSError) as error:
         raise HubError(
-            f"{endpoint} could not be reached: {error}. Check the network, and that HF_HUB_OFFLINE "
-            "is not set. Pushing again completes what was begun."
+            noted(
+                "{server} could not be reached: {reason}. Check the network, and that "
+                "HF_HUB_OFFLINE is not set. Pushing again completes what was begun.",
+                server=endpoint,
+                reason=str(error),
+            )
         ) from error
     # huggingface_hub raises this for a card that the Hub rejects, and for a failed weights upload.
     except (ValueError, RuntimeError) as error:
-        raise HubError(f"`{repo_id}` was not uploaded: {' '.join(str(error).split())}") from error
+        raise HubError(
+            noted(
+                "`{repo}` was not uploaded: {reason}",
+                repo=repo_id,
+                reason=" ".join(str(error).split()),
+            )
+        ) from error

@@ -16,6 +16,7 @@ from dnd_engine.lora.adapter import Adapter, put_files
 from dnd_engine.models.base import load_base
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ResolvedWeights
+from dnd_engine.notes import noted
 
 _TOLERANCE = 0.25
 """Largest difference allowed between stock PEFT's logits and ours, relative to the largest logit:
@@ -62,8 +63,12 @@ class Verifier:
             strays = [key for key in strays if "lora_" in key]
             if strays:
                 raise VerificationError(
-                    f"verify failed: {len(strays)} keys missing or unexpected after reload "
-                    f"({', '.join(strays[:3])}). Nothing was saved."
+                    noted(
+                        "verify failed: {number} keys missing or unexpected after reload ({keys}). "
+                        "Nothing was saved.",
+                        number=len(strays),
+                        keys=", ".join(strays[:3]),
+                    )
                 )
             # PEFT puts the adapter's name into its keys; files do not have it.
             read = {k.replace(".default.", "."): v for k, v in model.named_parameters()}
@@ -73,8 +78,12 @@ class Verifier:
             ]
             if changed:
                 raise VerificationError(
-                    f"verify failed: {len(changed)} tensors differ after reload "
-                    f"({', '.join(changed[:3])}). Nothing was saved."
+                    noted(
+                        "verify failed: {number} tensors differ after reload ({keys}). Nothing was "
+                        "saved.",
+                        number=len(changed),
+                        keys=", ".join(changed[:3]),
+                    )
                 )
             return self.compare(adapter, model)
 
@@ -118,7 +127,11 @@ class Verifier:
         # Written as a negation, so that NaN fails too.
         if not difference <= _TOLERANCE:
             raise VerificationError(
-                f"verify failed: the reloaded model's logits differ by {difference:.1%} of the "
-                f"largest, allowed {_TOLERANCE:.0%}. Nothing was saved."
+                noted(
+                    "verify failed: the reloaded model's logits differ by {difference:.1%} of the "
+                    "largest, allowed {allowed:.0%}. Nothing was saved.",
+                    difference=difference,
+                    allowed=_TOLERANCE,
+                )
             )
         return difference

@@ -33,10 +33,10 @@ from dnd_engine.lora.weight_tokens import tokenize
 from dnd_engine.models.base import BaseModel, end_tokens
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.notes import noted
 from dnd_engine.scoring.answers import answer_in_batches
 from dnd_engine.scoring.own_shots import first_answers
 from dnd_engine.scoring.questions import open_question
-from dnd_engine.wording import N_
 
 _BATCH_TOKENS = 384
 """Tokens per batch of one block: attention and its mask grow with their square, while a prefix that
@@ -180,7 +180,7 @@ def imprint(
         yield ImprintStep(stage="imprint", done=layer + 1, total=base.num_layers)
     if not any(explained) and len(rows) > 1:
         raise ImprintError(
-            N_(
+            noted(
                 "no layer predicts what the instruction does to a prompt that it was not fitted "
                 "to. Add prompts of the same kind, or use one instruction for all of them."
             )
@@ -216,8 +216,12 @@ def _ask(
     total = sum(map(len, asked))
     if not total:
         raise ImprintError(
-            f"every prompt has {config.max_tokens} tokens or more, and imprint reads shorter ones "
-            f"only: up to about {config.max_tokens * 3 // 4} words. Shorten some."
+            noted(
+                "every prompt has {least} tokens or more, and imprint reads shorter ones only: up "
+                "to about {words} words. Shorten some.",
+                least=config.max_tokens,
+                words=config.max_tokens * 3 // 4,
+            )
         )
     # Each token is matched twice, bare and full.
     share, rng = max(1, _MAX_ROWS // (2 * total)), random.Random(config.seed)
@@ -259,7 +263,7 @@ def _ask(
             rows.append(_Row(number, full, bare, answered, offsets, taught))
     if not rows:
         raise ImprintError(
-            N_(
+            noted(
                 "the model answers nothing to these prompts, even with their instruction. Word the "
                 "instruction so that it asks for an answer."
             )

@@ -29,6 +29,7 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.provenance import FILES, NearestTask, Recipe, answered_by, taught_alike
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
+from dnd_engine.notes import noted
 
 _MAX_WEIGHT = 1e4
 """Upper bound on the size of a weight; real LoRAs stay below 10. Beyond it the forward pass
@@ -72,8 +73,12 @@ class Adapter:
         check_strength(self.strength)
         if fault := exploded(self.tokens):
             raise AdapterError(
-                f"adapter `{self.name}` {fault} Whatever made it is broken: a damaged file or "
-                "generator, or a training that diverged. Make it again, or use another one."
+                noted(
+                    "adapter `{adapter}` {fault} Whatever made it is broken: a damaged file or "
+                    "generator, or a training that diverged. Make it again, or use another one.",
+                    adapter=self.name,
+                    fault=fault,
+                )
             )
 
     @property
@@ -239,9 +244,16 @@ def exploded(weights: Tensor) -> str:
     if largest <= _MAX_WEIGHT:
         return ""
     if math.isfinite(largest):
-        return f"has weights as large as {largest:.3g}; those of a LoRA stay far below 10,000."
-    broken = int((~weights.isfinite()).sum())
-    return f"has {broken:,} of {weights.numel():,} weights that are NaN or infinite."
+        return noted(
+            "has weights as large as {largest:.3g}; those of a LoRA stay far below {limit}.",
+            largest=largest,
+            limit=10_000,
+        )
+    return noted(
+        "has {broken} of {total} weights that are NaN or infinite.",
+        broken=int((~weights.isfinite()).sum()),
+        total=weights.numel(),
+    )
 
 
 def sum_adapters(

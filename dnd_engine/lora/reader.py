@@ -36,6 +36,7 @@ from dnd_engine.lora.adapter import Adapter, exploded
 from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
 from dnd_engine.lora.provenance import FILES, Recipe
 from dnd_engine.lora.weight_tokens import check_state, tokenize
+from dnd_engine.notes import joined, noted
 from dnd_engine.prompts.readers.zips import METHODS, is_bomb, unpack
 from dnd_engine.prompts.words import one_line, shorten
 
@@ -50,7 +51,7 @@ _MAX_ALPHA = 1_000_000
 _TOLD = 3
 """Maximum number of names of one kind in a message."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-_PICKLE_WORDS = (
+_PICKLE_WORDS = noted(
     "which can run code when it is read; it was not opened. Save it again with PEFT, which writes "
     "safetensors."
 )
@@ -78,15 +79,15 @@ class _Faults:
         """Mismatches with this base; the adapter may fit another one."""
 
     def add(self, fault: str) -> None:
-        self.own.append(f"`{self.path}` {fault}")
+        self.own.append(joined([f"`{self.path}`", fault], " "))
 
     def misfit(self, fault: str) -> None:
-        self.base.append(f"`{self.path}` {fault}")
+        self.base.append(joined([f"`{self.path}`", fault], " "))
 
     def raise_any(self) -> None:
         kind = AdapterError if self.own else BaseMismatchError
         if told := self.own + self.base:
-            raise kind("\n".join(told))
+            raise kind(joined(told, "\n"))
 
 
 def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Adapter:
@@ -153,25 +154,38 @@ def _read_files(path: Path, faults: _Faults) -> dict[str, bytes]:
         found, others = _read_folder(path, faults)
     # By the name, before zipfile looks at it: what torch saves is a zip with a pickle inside.
     elif path.is_file() and path.suffix.lower() in _PICKLES:
-        faults.add(f"is a pickle, {_PICKLE_WORDS}")
+        faults.add(noted("is a pickle, {why}", why=_PICKLE_WORDS))
         return {}
     elif path.is_file() and path.suffix.lower() == ".safetensors":
-        faults.add(f"lacks its `{_CONFIG}`. Name the folder that holds both, or a zip of that.")
+        faults.add(
+            noted(
+                "lacks its `{file}`. Name the folder that holds both, or a zip of that.",
+                file=_CONFIG,
+            )
+        )
         return {}
     elif path.is_file():
         try:
             found, others = _read_zip(path, faults)
         except (*_ZIP_ERRORS, OSError, RuntimeError, EOFError, ValueError) as error:
-            faults.add(f"is no readable zip: {_short(error)}")
+            faults.add(noted("is no readable zip: {reason}", reason=_short(error)))
             return {}
     else:
-        raise AdapterError(f"no adapter at `{path}`. Expected a PEFT folder or zip.")
+        raise AdapterError(
+            noted("no adapter at `{path}`. Expected a PEFT folder or zip.", path=str(path))
+        )
     missing = [name for name in (_CONFIG, _WEIGHTS) if name not in found]
     pickles = [name for name in others if PurePosixPath(name).suffix.lower() in _PICKLES]
     if missing:
-        faults.add(f"is no PEFT adapter: {', '.join(missing)} missing.")
+        faults.add(noted("is no PEFT adapter: {files} missing.", files=", ".join(missing)))
     if _WEIGHTS in missing and pickles:
-        faults.add(f"has its weights in a pickle ({_told(pickles)}), {_PICKLE_WORDS}")
+        faults.add(
+            noted(
+                "has its weights in a pickle ({files}), {why}",
+                files=_told(pickles),
+                why=_PICKLE_WORDS,
+            )
+        )
     return {name: data for name, data in found.items() if data is not None}
 
 
@@ -189,8 +203,11 @@ def _read_folder(path: Path, faults: _Faults) -> _Found:
             # Before `is_file`, which follows a link to any file of this computer.
             if (path / name).is_symlink():
                 faults.add(
-                    f"holds `{name}` as a link, which is not followed. Copy the folder with the "
-                    "files themselves (`cp -rL`)."
+                    noted(
+                        "holds `{file}` as a link, which is not followed. Copy the folder with the "
+                        "files themselves (`cp -rL`).",
+                        file=name,
+                    )
                 )
             elif (path / name).is_file():
                 size = (path / name).stat().st_size
@@ -198,9 +215,9 @@ def _read_folder(path: Path, faults: _Faults) -> _Found:
                     found[name] = (path / name).read_bytes()
             elif name in names:
                 # A folder, device or pipe; reading a pipe may never end.
-                faults.add(f"holds `{name}`, which is no file. Export it again.")
+                faults.add(noted("holds `{file}`, which is no file. Export it again.", file=name))
     except OSError as error:
-        faults.add(f"cannot be read: {error.strerror or error}.")
+        faults.add(noted("cannot be read: {reason}.", reason=error.strerror or str(error)))
         return dict.fromkeys(_LIMITS), []
     return found, [name for name in names if name not in _LIMITS]
 
@@ -210,22 +227,29 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
     found: dict[str, bytes | None] = {}
     # Before opening it: zipfile reads the list of all entries into memory.
     if path.stat().st_size > sum(_LIMITS.values()):
-        faults.add(f"is over {sum(_LIMITS.values()) // 1_000_000} MB, too large for an adapter.")
+        most = sum(_LIMITS.values()) // 1_000_000
+        faults.add(noted("is over {most} MB, too large for an adapter.", most=most))
         return dict.fromkeys(_LIMITS), []
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
         if len(entries) > FIXED.max_adapter_members:
             faults.add(
-                f"holds {len(entries):,} entries, allowed {FIXED.max_adapter_members:,}. Pack the "
-                "adapter alone."
+                noted(
+                    "holds {number} entries, allowed {most}. Pack the adapter alone.",
+                    number=len(entries),
+                    most=FIXED.max_adapter_members,
+                )
             )
             return dict.fromkeys(_LIMITS), []
         # Nothing is extracted here, but such names are made to harm whoever extracts them.
         if strays := [name for name in names if _climbs(name)]:
             faults.add(
-                f"holds entries that would land outside of its folder ({_told(strays)}). Nothing "
-                "was extracted. Do not trust it, or pack the folder again."
+                noted(
+                    "holds entries that would land outside of its folder ({entries}). Nothing was "
+                    "extracted. Do not trust it, or pack the folder again.",
+                    entries=_told(strays),
+                )
             )
         folder = _only_folder(names, faults)
         known = {folder + name: (name, limit) for name, limit in _LIMITS.items()}
@@ -238,16 +262,23 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
             found[name] = None
             if counts[entry.filename] > 1:
                 # Other readers may take the other one of the two.
-                faults.add(f"holds `{name}` twice. Export it again.")
+                faults.add(noted("holds `{file}` twice. Export it again.", file=name))
             elif entry.compress_type not in METHODS:
-                faults.add(f"holds `{name}` packed in a way that is not read. Use Deflate.")
+                faults.add(
+                    noted(
+                        "holds `{file}` packed in a way that is not read. Use Deflate.", file=name
+                    )
+                )
             # Zips made on Unix hold the file's mode in the upper 16 bits.
             elif stat.S_ISLNK(entry.external_attr >> 16):
-                faults.add(f"holds `{name}` as a link. Pack the files themselves.")
+                faults.add(noted("holds `{file}` as a link. Pack the files themselves.", file=name))
             elif entry.file_size <= limit and is_bomb(entry, FIXED.max_adapter_ratio):
                 faults.add(
-                    f"holds `{name}` packed to less than 1 % of its size, as a zip bomb is; "
-                    "weights barely compress. It was not unpacked."
+                    noted(
+                        "holds `{file}` packed to less than 1 % of its size, as a zip bomb is; "
+                        "weights barely compress. It was not unpacked.",
+                        file=name,
+                    )
                 )
             elif _fits(name, entry.file_size, limit, faults):
                 found[name] = unpack(archive, entry)
@@ -272,15 +303,21 @@ def _only_folder(names: Sequence[str], faults: _Faults) -> str:
     if "" in folders or not folders:
         return ""
     if len(folders) > 1:
-        faults.add(f"holds several adapters ({_told(folders)}). Pack one alone.")
+        faults.add(
+            noted("holds several adapters ({folders}). Pack one alone.", folders=_told(folders))
+        )
     return folders[0]
 
 
 def _fits(name: str, size: int, limit: int, faults: _Faults) -> bool:
     if size > limit:
         faults.own.append(
-            f"`{name}` in `{faults.path}` is over {limit // 1_000_000} MB, too large for a LoRA "
-            "adapter."
+            noted(
+                "`{file}` in `{path}` is over {most} MB, too large for a LoRA adapter.",
+                file=name,
+                path=str(faults.path),
+                most=limit // 1_000_000,
+            )
         )
     return size <= limit
 
@@ -291,7 +328,7 @@ def _parse(data: bytes, name: str, faults: _Faults) -> Any:
         value = json.loads(data)
         return {} if value is None else _encodable(value)
     except (ValueError, RecursionError) as error:
-        faults.add(f"is damaged: {_short(error)} (`{name}`)")
+        faults.add(noted("is damaged: {reason} (`{file}`)", reason=_short(error), file=name))
         return None
 
 
@@ -308,7 +345,7 @@ def _encodable(value: Any) -> Any:
 def _plain_spec(config: Any, modules: Sequence[str], faults: _Faults) -> LoRASpec | None:
     """Return the LoRA that a config describes, or None with every setting beyond plain LoRA."""
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        faults.add("is no LoRA: `peft_type` must be LORA.")
+        faults.add(noted("is no LoRA: `peft_type` must be LORA."))
         return None
     before = len(faults.own)
     defaults = LoraConfig().to_dict()
@@ -321,26 +358,40 @@ def _plain_spec(config: Any, modules: Sequence[str], faults: _Faults) -> LoRASpe
     )
     if special:
         faults.add(
-            f"is not plain LoRA: it sets {_told(special, 8, quote='')}. "
-            "Only one r and one alpha for all layers can be used."
+            noted(
+                "is not plain LoRA: it sets {settings}. Only one r and one alpha for all layers "
+                "can be used.",
+                settings=_told(special, 8, quote=""),
+            )
         )
     targets = config.get("target_modules")
     if not isinstance(targets, list):
         faults.add(
-            f"lists no layers: `target_modules` must be a list of names, got {_short(targets)}."
+            noted(
+                "lists no layers: `target_modules` must be a list of names, got {found}.",
+                found=_short(targets),
+            )
         )
     elif not targets or not all(isinstance(t, str) and t in modules for t in targets):
         names = ", ".join(shorten(one_line(str(target)), 40) for target in targets[:10])
         faults.add(
-            f"adapts other layers: `target_modules` must be some of {', '.join(modules)}, "
-            f"got {names or 'none'}."
+            noted(
+                "adapts other layers: `target_modules` must be some of {known}, got {found}.",
+                known=", ".join(modules),
+                found=names or noted("none"),
+            )
         )
     for name, most in (("r", FIXED.max_adapter_r), ("lora_alpha", _MAX_ALPHA)):
         value = config.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             faults.add(
-                f"is no LoRA of one size: `{name}` must be a whole number from 1 to {most:,}, got "
-                f"{_short(value)}."
+                noted(
+                    "is no LoRA of one size: `{name}` must be a whole number from 1 to {most}, got "
+                    "{found}.",
+                    name=name,
+                    most=most,
+                    found=_short(value),
+                )
             )
     if len(faults.own) > before:
         return None
@@ -356,8 +407,13 @@ def _check_base(config: Any, base_id: str, faults: _Faults) -> None:
     if named and named != base_id:
         name = shorten(one_line(str(named)), 100)
         faults.misfit(
-            f"was made for {name}. It cannot run on {base_id}. If they are the same model, write "
-            f"{base_id} as `base_model_name_or_path` in its `{_CONFIG}`."
+            noted(
+                "was made for {named}. It cannot run on {base}. If they are the same model, write "
+                "{base} as `base_model_name_or_path` in its `{file}`.",
+                named=name,
+                base=base_id,
+                file=_CONFIG,
+            )
         )
 
 
@@ -367,18 +423,25 @@ def _read_tokens(
     """Return weight tokens in bfloat16, or None with the faults of the weights."""
     if (number := _num_tensors(data)) > FIXED.max_adapter_tensors:
         faults.add(
-            f"holds {number:,} tensors in `{_WEIGHTS}`, allowed {FIXED.max_adapter_tensors:,}. A "
-            "LoRA has two for each layer that it adapts; export it alone."
+            noted(
+                "holds {number} tensors in `{file}`, allowed {most}. A LoRA has two for each layer "
+                "that it adapts; export it alone.",
+                number=number,
+                file=_WEIGHTS,
+                most=FIXED.max_adapter_tensors,
+            )
         )
         return None
     try:
         state = load(data)
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        faults.add(f"is damaged: {_short(error)} (`{_WEIGHTS}`)")
+        faults.add(noted("is damaged: {reason} (`{file}`)", reason=_short(error), file=_WEIGHTS))
         return None
     dtypes = {str(value.dtype) for value in state.values()} - set(map(str, _FLOATS))
     if dtypes:
-        faults.add(f"holds {', '.join(sorted(dtypes))}; expected plain floats.")
+        faults.add(
+            noted("holds {dtypes}; expected plain floats.", dtypes=", ".join(sorted(dtypes)))
+        )
     # Check after conversion to bfloat16, where a large float32 becomes infinite.
     bad = [
         key
@@ -387,11 +450,20 @@ def _read_tokens(
     ]
     if bad:
         faults.add(
-            f"holds weights that are not finite numbers, in {_told(sorted(bad))}. Export it again."
+            noted(
+                "holds weights that are not finite numbers, in {keys}. Export it again.",
+                keys=_told(sorted(bad)),
+            )
         )
     for key, value in state.items():
         if value.dtype in _FLOATS and key not in bad and (fault := exploded(value)):
-            faults.add(f"{fault} The first is `{shorten(key, 80)}`. Export a sound checkpoint.")
+            faults.add(
+                noted(
+                    "{fault} The first is `{key}`. Export a sound checkpoint.",
+                    fault=fault,
+                    key=shorten(key, 80),
+                )
+            )
             break
     if layout is None:
         return None
@@ -400,7 +472,7 @@ def _read_tokens(
         # Some dtypes cannot be concatenated.
         return None if dtypes else tokenize(state, layout).to(torch.bfloat16)
     except LayoutMismatchError as error:
-        faults.misfit(f"does not fit {base_id}: {error}")
+        faults.misfit(noted("does not fit {base}: {reason}", base=base_id, reason=str(error)))
         return None
 
 
@@ -464,7 +536,9 @@ def _are_buckets(value: Any) -> bool:
 def _told(names: Sequence[str], most: int = _TOLD, quote: str = "`") -> str:
     """Shorten untrusted names to a list on one line."""
     shown = ", ".join(f"{quote}{shorten(one_line(n), 60)}{quote}" for n in names[:most])
-    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
+    if len(names) <= most:
+        return shown
+    return noted("{names} and {number} more", names=shown, number=len(names) - most)
 
 
 def _short(value: Any) -> str:

@@ -20,6 +20,7 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.seen import with_met
 from dnd_engine.measure.results import EvalPass, ItemResult, Measurement, MeasureStep, Row
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.notes import noted
 from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import Answer, ask, choose_shots, text_of
@@ -105,8 +106,11 @@ def train(
     """
     if measured.adapter_sha256 != adapter.sha256:
         raise MeasureError(
-            f"`{adapter.name}` is not the adapter that was measured ({measured.adapter}). Measure "
-            "it first."
+            noted(
+                "`{adapter}` is not the adapter that was measured ({measured}). Measure it first.",
+                adapter=adapter.name,
+                measured=measured.adapter,
+            )
         )
     base = runtime.base
     sides = measured.sides

@@ -16,7 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from dnd_engine.config import MeasureConfig
 from dnd_engine.errors import MeasureError
 from dnd_engine.lora.seen import Seen, digests, with_inputs
+from dnd_engine.notes import Note, noted
 from dnd_engine.prompts.files import FORMATS, Prompt, PromptFile, labelled_suffixes
+from dnd_engine.prompts.words import use_formats
 from dnd_engine.scoring.questions import ask, free_metric
 from dnd_engine.tasks.audit import bare_identifies, unscored
 from dnd_engine.tasks.folder import Example, Mode
@@ -130,15 +132,23 @@ def labelled_rows(file: PromptFile) -> list[Prompt]:
     found = [prompt for prompt in file.prompts if prompt.label]
     suffix = PurePosixPath(file.name).suffix.lower()
     if not found and suffix in FORMATS and not FORMATS[suffix].has_labels:
-        *others, last = labelled_suffixes()
         raise MeasureError(
-            f"{file.name}: expected a label beside each prompt, but {suffix[1:]} files have no "
-            f"columns. Use {', '.join(others)} or {last}."
+            noted(
+                "{name}: expected a label beside each prompt, but {kind} files have no columns. "
+                "{use}",
+                name=file.name,
+                kind=suffix[1:],
+                use=use_formats(labelled_suffixes()),
+            )
         )
     if not found:
         raise MeasureError(
-            f"{file.name}: expected a label beside each prompt, got none for {len(file.prompts)} "
-            "prompts. Name a column of text `label`, `answer` or `response`."
+            noted(
+                "{name}: expected a label beside each prompt, got none for {number} prompts. Name "
+                "a column of text `label`, `answer` or `response`.",
+                name=file.name,
+                number=len(file.prompts),
+            )
         )
     return found
 
@@ -191,8 +201,11 @@ def split(
     modes = tuple(m for m in config.modes if m == "full" or can_leave_out)
     if not modes:
         raise MeasureError(
-            f"{file.name}: no scored prompt is an instruction, a blank line and an input, so none "
-            "can be asked without its instruction. Ask in mode `full`."
+            noted(
+                "{name}: no scored prompt is an instruction, a blank line and an input, so none "
+                "can be asked without its instruction. Ask in mode `full`.",
+                name=file.name,
+            )
         )
     longest = max(sizes[text][1] for text in short)
     known = seen.read | seen.learnt
@@ -246,8 +259,14 @@ def _metric(
 ) -> Metric:
     if config.metric == "choice" and not options:
         raise MeasureError(
-            f"{file.name}: the metric `choice` needs 2 to {_MAX_OPTIONS} distinct labels that "
-            f"repeat, got {len(Counter(labels))} among {len(labels)} rows. Take `exact` or `rouge`."
+            noted(
+                "{name}: the metric `choice` needs 2 to {most} distinct labels that repeat, got "
+                "{found} among {total} rows. Take `exact` or `rouge`.",
+                name=file.name,
+                most=_MAX_OPTIONS,
+                found=len(Counter(labels)),
+                total=len(labels),
+            )
         )
     if config.metric != "auto":
         return config.metric
@@ -258,18 +277,29 @@ def _metric(
 
 def _nothing_left(
     file: PromptFile, labelled: int, short: int, fresh: int, config: MeasureConfig
-) -> str:
+) -> Note:
     if short < 2:
-        return (
-            f"{file.name}: expected two or more labelled rows of at most {config.max_tokens} "
-            f"tokens, got {short} of {labelled}. Add rows, or shorten them."
+        return noted(
+            "{name}: expected two or more labelled rows of at most {most} tokens, got {found} of "
+            "{total}. Add rows, or shorten them.",
+            name=file.name,
+            most=config.max_tokens,
+            found=short,
+            total=labelled,
         )
     # With two rows or more, at least one may be drawn; none was, so none is fresh.
     assert fresh == 0
-    way_out = "Give rows that it has not seen, or make an adapter from part of them"
-    if not config.allow_seen:
-        way_out += ", or allow seen prompts, whose labels it has not read"
-    return (
-        f"{file.name}: the adapter was made from the prompts or inputs of all {short} labelled "
-        f"rows, so none is left to score. {way_out}."
+    if config.allow_seen:
+        way_out = noted("Give rows that it has not seen, or make an adapter from part of them.")
+    else:
+        way_out = noted(
+            "Give rows that it has not seen, or make an adapter from part of them, or allow seen "
+            "prompts, whose labels it has not read."
+        )
+    return noted(
+        "{name}: the adapter was made from the prompts or inputs of all {number} labelled rows, so "
+        "none is left to score. {way_out}",
+        name=file.name,
+        number=short,
+        way_out=way_out,
     )

@@ -31,6 +31,7 @@ from dnd_engine.models.new_tokens import NewTokens, left_padded
 from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient, urgently
+from dnd_engine.notes import noted
 
 _MAX_CHARS_PER_TOKEN = 100
 """Upper bound: English has about four, and the longest tokens are runs of blanks."""
@@ -75,8 +76,12 @@ def _decode(
     longest = max(map(len, prompts))
     if longest > room:
         raise ChatError(
-            f"the conversation is {longest} tokens long; this base reads {room}. "
-            "Clear the chat, or shorten the message."
+            noted(
+                "the conversation is {longest} tokens long; this base reads {room}. Clear the "
+                "chat, or shorten the message.",
+                longest=longest,
+                room=room,
+            )
         )
     rows = [_Row(base, prompt, sampling) for prompt in prompts]
     ids, real = left_padded(prompts, base.device, base.tokenizer.pad_token_id or 0)
@@ -218,9 +223,11 @@ class _Row:
 def _check_finite(scores: Float[Tensor, "*shape"]) -> None:
     if not scores.isfinite().all():
         raise ChatError(
-            "the answer cannot go on: the scores of the next token are NaN or infinite. The "
-            "adapter's weights or its strength are too large for this base. Lower the "
-            "strength, or use another adapter."
+            noted(
+                "the answer cannot go on: the scores of the next token are NaN or infinite. The "
+                "adapter's weights or its strength are too large for this base. Lower the "
+                "strength, or use another adapter."
+            )
         )
 
 
@@ -230,8 +237,13 @@ def _check_length(conversations: Sequence[Sequence[Message]], positions: int) ->
     most = positions * _MAX_CHARS_PER_TOKEN
     if longest > most:
         raise ChatError(
-            f"the conversation is {longest:,} characters long; this base reads {positions:,} "
-            f"tokens, so at most {most:,} characters. Clear the chat, or shorten the message."
+            noted(
+                "the conversation is {longest} characters long; this base reads {positions} "
+                "tokens, so at most {most} characters. Clear the chat, or shorten the message.",
+                longest=longest,
+                positions=positions,
+                most=most,
+            )
         )
 
 
@@ -244,7 +256,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> 
                 f"unknown role {message.get('role')!r}; expected system, user or assistant."
             )
     if not messages[-1].get("content", "").strip():
-        raise ChatError("the message is empty. Write one first.")
+        raise ChatError(noted("the message is empty. Write one first."))
     return chat_ids(tokenizer, messages)
 
 

@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from dnd_engine.errors import AssetError
+from dnd_engine.notes import noted
 
 _GROUP = Path("/sys/fs/cgroup")
 """Linux's limits of a container; psutil only knows the whole machine."""
@@ -64,9 +65,14 @@ def check_memory(needed: int, what: str, device: torch.device | None = None) -> 
     needed, free = int(_ROOM * needed), free_bytes(device)
     if needed > free:
         raise AssetError(
-            f"{what} needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free "
-            f"on {device or 'this machine'}. Choose a smaller model, close other programs, or use "
-            "a larger machine."
+            noted(
+                "{what} needs about {needed:.1f} GB of memory, and {free:.1f} GB are free on "
+                "{device}. Choose a smaller model, close other programs, or use a larger machine.",
+                what=what,
+                needed=needed / 1e9,
+                free=free / 1e9,
+                device=str(device) if device else noted("this machine"),
+            )
         )
 
 

@@ -7,6 +7,7 @@ runs whatever Python the model's folder brings.
 from pathlib import Path
 
 from dnd_engine.errors import AssetError
+from dnd_engine.notes import noted
 
 
 def refuse_own_code(folder: Path, error: Exception) -> None:
@@ -24,9 +25,13 @@ def refuse_own_code(folder: Path, error: Exception) -> None:
         return
     asking = [file.name for file in sorted(folder.glob("*.json")) if _asks_for_code(file)]
     raise AssetError(
-        f"`{folder}` needs Python code of its own ({', '.join(asking) or 'one of its files'} asks "
-        "for it), and code that comes with a model is never run here. Choose a model that "
-        "transformers loads without such code."
+        noted(
+            "`{folder}` needs Python code of its own ({files} asks for it), and code that comes "
+            "with a model is never run here. Choose a model that transformers loads without such "
+            "code.",
+            folder=str(folder),
+            files=", ".join(asking) or noted("one of its files"),
+        )
     ) from error
 
 

@@ -11,9 +11,10 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import httpx
 
 from dnd_engine.errors import RemoteError
+from dnd_engine.notes import noted
 
 _CHAT = "/chat/completions"
-_EXPECTED = "Expected http://HOST:PORT or https://HOST"
+_EXPECTED = noted("Expected http://HOST:PORT or https://HOST.")
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -54,7 +55,9 @@ def check_encrypted(url: str) -> None:
     # One public address is enough, because the connection may use any that the name has.
     if parts.scheme == "http" and any(one.is_global for one in _addresses(parts.hostname)):
         raise RemoteError(
-            f"`{url}` would carry the key unencrypted. Use https, or leave the key out."
+            noted(
+                "`{url}` would carry the key unencrypted. Use https, or leave the key out.", url=url
+            )
         )
 
 
@@ -66,7 +69,7 @@ def reason(error: Exception) -> str:
 def _split(url: str) -> SplitResult:
     """Parse an address; errors do not quote parts that may be a password or a key."""
     if not url.strip():
-        raise RemoteError(f"the address is empty. {_EXPECTED}.")
+        raise RemoteError(noted("the address is empty. {expected}", expected=_EXPECTED))
     shown = re.split(r"[?#]", url.strip())[0]
     try:
         parts = urlsplit(url.strip())
@@ -77,11 +80,22 @@ def _split(url: str) -> SplitResult:
         parts, netloc = None, ""
     # In an address that could not be parsed, any `@` may end a password.
     if "@" in (url if parts is None or not parts.netloc else parts.netloc):
-        raise RemoteError(f"the address holds a name or a password. {_EXPECTED}, and give the key.")
+        raise RemoteError(
+            noted(
+                "the address holds a name or a password. Expected http://HOST:PORT or "
+                "https://HOST, and give the key."
+            )
+        )
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RemoteError(f"`{shown}` is no address. {_EXPECTED}.")
+        raise RemoteError(noted("`{url}` is no address. {expected}", url=shown, expected=_EXPECTED))
     if parts.query or parts.fragment:
-        raise RemoteError(f"`{shown}` has a `?` or `#`. {_EXPECTED}, without them.")
+        raise RemoteError(
+            noted(
+                "`{url}` has a `?` or `#`. Expected http://HOST:PORT or https://HOST, without "
+                "them.",
+                url=shown,
+            )
+        )
     return parts._replace(netloc=netloc)
 
 
@@ -90,7 +104,11 @@ def _addresses(hostname: str) -> list[_Address]:
         found = socket.getaddrinfo(hostname, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise RemoteError(
-            f"no server is called `{hostname}` ({reason(error)}). Check the address."
+            noted(
+                "no server is called `{name}` ({reason}). Check the address.",
+                name=hostname,
+                reason=reason(error),
+            )
         ) from error
     # A link-local IPv6 address may name its interface, as in `fe80::1%eth0`.
     return [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]

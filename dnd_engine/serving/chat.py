@@ -12,8 +12,10 @@ from typing import Any
 from dnd_engine.errors import RemoteError
 from dnd_engine.limits import FIXED
 from dnd_engine.models.replies import Message
+from dnd_engine.notes import noted
 from dnd_engine.serving.address import chat_path
 from dnd_engine.serving.server import Reply, Server, cleaned
+from dnd_engine.wording import N_
 
 _DONE = "[DONE]"
 _LIST_SECONDS = 10.0
@@ -118,8 +120,12 @@ def stream(
     # A cut connection and a stream without `[DONE]` look alike; the finish reason tells them apart.
     if not reason:
         raise RemoteError(
-            f"`{server.url}` ended its answer as `{model}` in the middle. Ask again, or look into "
-            "the server's log."
+            noted(
+                "`{server}` ended its answer as `{model}` in the middle. Ask again, or look into "
+                "the server's log.",
+                server=server.url,
+                model=model,
+            )
         )
     yield Remote(text, reason)
 
@@ -142,7 +148,9 @@ def _request(
     extra: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     if not model.strip():
-        raise RemoteError("the server is asked by a model's name. Give one of its /v1/models.")
+        raise RemoteError(
+            noted("the server is asked by a model's name. Give one of its /v1/models.")
+        )
     heat = {} if temperature is None else {"temperature": temperature}
     values = {"model": model, "messages": list(messages), "max_tokens": max_tokens, **heat}
     return {**values, **(extra or {})}
@@ -184,19 +192,28 @@ def _piece(data: str, reason: str, server: Server, model: str) -> tuple[str, str
     return "", reason
 
 
+_WAYS: Mapping[int, str] = {
+    401: N_("Check the key."),
+    403: N_("Check the key, and what it may use."),
+    404: N_("Check the address, and the model's name against /v1/models."),
+    429: N_("It has had too many requests, or the account is empty. Wait, or ask less."),
+}
+"""What to do about a status."""
+
+
 def _refusal(reply: Reply, server: Server, model: str) -> RemoteError:
-    out = {
-        401: "Check the key.",
-        403: "Check the key, and what it may use.",
-        404: "Check the address, and the model's name against /v1/models.",
-        429: "It has had too many requests, or the account is empty. Wait, or ask less.",
-    }
-    way = out.get(reply.status, "Expected the answer of an OpenAI-compatible server.")
+    way = _WAYS.get(reply.status, N_("Expected the answer of an OpenAI-compatible server."))
     if 300 <= reply.status < 400:
-        way = "Redirects are not followed: give the address that it leads to."
+        way = N_("Redirects are not followed: give the address that it leads to.")
     return RemoteError(
-        f"`{server.url}` was asked as model `{model}` and answered {reply.status}: "
-        f"{reply.message or 'nothing'}. {way}",
+        noted(
+            "`{server}` was asked as model `{model}` and answered {status}: {reply}. {way_out}",
+            server=server.url,
+            model=model,
+            status=reply.status,
+            reply=reply.message or noted("nothing"),
+            way_out=noted(way),
+        ),
         status=reply.status,
         retry_after=reply.retry_after,
     )

@@ -15,6 +15,7 @@ import httpx
 
 from dnd_engine.errors import PublishError, RemoteError
 from dnd_engine.limits import FIXED
+from dnd_engine.notes import noted
 from dnd_engine.prompts.words import one_line
 from dnd_engine.serving.address import base_url, check_encrypted, reason
 
@@ -89,7 +90,7 @@ class Server:
         key = key.strip()
         # Keys are printable ASCII without blanks; a line break would begin another header.
         if not key.isascii() or not key.isprintable() or " " in key:
-            raise RemoteError("the key holds letters that no key has. Copy it again.")
+            raise RemoteError(noted("the key holds letters that no key has. Copy it again."))
         self._key = key
 
     def get(self, path: str) -> Reply:
@@ -117,11 +118,19 @@ class Server:
         reply = self.get("/v1/models")
         data = reply.body.get("data") if isinstance(reply.body, dict) else None
         if reply.status != 200 or not isinstance(data, list):
-            way = "Expected the list of an OpenAI-compatible server; check the address and the port"
+            way = noted(
+                "Expected the list of an OpenAI-compatible server; check the address and the port."
+            )
             if reply.status in KEY_REFUSED:
-                way = "Give the server's key, or check the one you gave"
+                way = noted("Give the server's key, or check the one you gave.")
             raise RemoteError(
-                f"`{self.url}/v1/models` answered {reply.status}: {reply.message}. {way}.",
+                noted(
+                    "`{server}` answered {status}: {reply}. {way_out}",
+                    server=f"{self.url}/v1/models",
+                    status=reply.status,
+                    reply=reply.message,
+                    way_out=way,
+                ),
                 status=reply.status,
             )
         return [model for model in data if isinstance(model, dict) and "id" in model]
@@ -230,8 +239,11 @@ class Server:
             raise self._late() from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RemoteError(
-                f"no server answers at `{self.url}` ({reason(error)}). Start it, or check "
-                "the address."
+                noted(
+                    "no server answers at `{server}` ({reason}). Start it, or check the address.",
+                    server=self.url,
+                    reason=reason(error),
+                )
             ) from error
 
     def _bounded(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
@@ -239,8 +251,12 @@ class Server:
         coding = answer.headers.get("content-encoding", "").strip()
         if coding.lower() not in ("", "identity"):
             raise RemoteError(
-                f"`{self.url}` compresses its answer with `{coding[:_SHOWN]}`, although it was "
-                "asked not to. Turn compression off there, or in the proxy before it."
+                noted(
+                    "`{server}` compresses its answer with `{coding}`, although it was asked not "
+                    "to. Turn compression off there, or in the proxy before it.",
+                    server=self.url,
+                    coding=coding[:_SHOWN],
+                )
             )
         size = 0
         for chunk in answer.iter_raw():
@@ -250,15 +266,23 @@ class Server:
             size += len(chunk)
             if size > FIXED.max_reply_bytes:
                 raise RemoteError(
-                    f"`{self.url}` answers with more than {FIXED.max_reply_bytes // 1_000_000} MB, "
-                    "which no answer of a model takes. Check the address."
+                    noted(
+                        "`{server}` answers with more than {most} MB, which no answer of a model "
+                        "takes. Check the address.",
+                        server=self.url,
+                        most=FIXED.max_reply_bytes // 1_000_000,
+                    )
                 )
             yield chunk
 
     def _late(self) -> RemoteError:
         return RemoteError(
-            f"`{self.url}` did not finish its answer in {self._timeout:g} seconds. Ask for a "
-            "shorter one, or look into the server's log."
+            noted(
+                "`{server}` did not finish its answer in {seconds:g} seconds. Ask for a shorter "
+                "one, or look into the server's log.",
+                server=self.url,
+                seconds=self._timeout,
+            )
         )
 
 

@@ -20,13 +20,13 @@ from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.lora.seen import Seen, digest, digests, with_met
 from dnd_engine.models.encoder import PromptMemory
 from dnd_engine.models.turns import urgently
+from dnd_engine.notes import noted
 from dnd_engine.progress import Progress, each_as
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.own_shots import answers_again
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.synthesis.write import blank
-from dnd_engine.wording import N_
 
 
 def imprint_adapter(
@@ -44,15 +44,18 @@ def imprint_adapter(
         teacher = "base"
     if adapter.was_trained:
         raise ImprintError(
-            f"`{adapter.name}` was trained after it was generated, and an imprint would "
-            "replace what it learnt. Imprint the adapter it was trained from."
+            noted(
+                "`{adapter}` was trained after it was generated, and an imprint would replace what "
+                "it learnt. Imprint the adapter it was trained from.",
+                adapter=adapter.name,
+            )
         )
     started = time.monotonic()
     checked = check_buckets(buckets, loaded.config.limits)
     counting = [(bucket, pairs) for bucket in checked if (pairs := _imprintable(bucket))]
     if not counting:
         raise ImprintError(
-            N_(
+            noted(
                 "no prompt has an instruction and an input. Write the instruction, a blank line, "
                 "then the input; or give all of them one instruction."
             )

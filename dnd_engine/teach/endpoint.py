@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from dnd_engine.errors import RemoteError
 from dnd_engine.limits import check_between
+from dnd_engine.notes import noted
 from dnd_engine.serving.address import base_url
 from dnd_engine.serving.chat import Remote, ask
 from dnd_engine.tasks.folder import Example
@@ -61,13 +62,18 @@ class Endpoint:
         # machines that only it can reach.
         found = origin(self.url)
         if self.allowed is not None and found not in {origin(one) for one in self.allowed}:
-            known = ", ".join(sorted(self.allowed)) or "none"
             raise RemoteError(
-                f"`{found}` may not be asked from this server. Allowed: {known}. Run the app on "
-                "your own computer to use any teacher."
+                noted(
+                    "`{server}` may not be asked from this server. Allowed: {known}. Run the app "
+                    "on your own computer to use any teacher.",
+                    server=found,
+                    known=", ".join(sorted(self.allowed)) or noted("none"),
+                )
             )
         if not self.model.strip():
-            raise RemoteError("the teacher needs the name of a model, as its server lists it.")
+            raise RemoteError(
+                noted("the teacher needs the name of a model, as its server lists it.")
+            )
 
     @property
     def sha256(self) -> str:

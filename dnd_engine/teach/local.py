@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from dnd_engine.config import RefineConfig
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import existing
+from dnd_engine.notes import noted
 from dnd_engine.tasks.folder import Example
 from dnd_engine.teach.endpoint import Endpoint
 
@@ -40,7 +41,9 @@ class LocalTeacher:
 
     def __post_init__(self) -> None:
         if not self.base.strip():
-            raise ConfigError("the teacher needs the name of a base, such as a Hub id or a folder.")
+            raise ConfigError(
+                noted("the teacher needs the name of a base, such as a Hub id or a folder.")
+            )
 
     @property
     def model(self) -> str:

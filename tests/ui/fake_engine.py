@@ -47,6 +47,7 @@ from dnd_engine.generator.report import Report
 from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import BucketSource, Imprinting, NearestTask, Recipe
 from dnd_engine.models.replies import Message, Reply
+from dnd_engine.notes import noted
 from dnd_engine.progress import AnswerCounts, Doing, Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
@@ -244,8 +245,10 @@ class FakeEngine(FakeMeasuring):
         self.imprints.append({"from": adapter.sha256, "seed": seed, "memory": memory, "steps": 0})
         if not any("IMPRINT" in text for text in texts):
             raise ImprintError(
-                "no prompt has an instruction and an input. Write the instruction, a blank line, "
-                "then the input; or give all of them one instruction."
+                noted(
+                    "no prompt has an instruction and an input. Write the instruction, a blank "
+                    "line, then the input; or give all of them one instruction."
+                )
             )
         asked, layers = len(texts), 30
         steps: list[tuple[str, Doing, int, int]] = [

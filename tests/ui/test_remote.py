@@ -102,6 +102,21 @@ def test_names_of_a_servers_models_are_in_no_language(own: Handlers, request_of:
         assert f"### `{name}`" in written
 
 
+def test_what_goes_wrong_with_a_server_is_said_in_the_language_of_the_page(
+    own: Handlers, request_of: RequestOf
+) -> None:
+    session, request = Session(), request_of("a")
+    with speaking("de"):
+        found = own.remote.find("nonsense", "", request)["remote_told"]
+        own.remote.use("http://127.0.0.1:9", "", "small", "tuned", session, request)
+        asked(own, session, "how many?")
+        pane = own.compare.panes(session)["left_pane"]
+    assert "<code>nonsense</code> ist keine Adresse. Erwartet wird http://HOST:PORT" in found
+    assert "Unter <code>http://127.0.0.1:9</code> antwortet kein Server" in pane
+    again = own.compare.panes(session)["left_pane"]
+    assert "no server answers at <code>http://127.0.0.1:9</code>" in again, "kept, and said again"
+
+
 def test_an_adapter_that_was_compared_gives_a_server_no_title(
     own: Handlers, arrange: Callable[..., Arrangement], request_of: RequestOf
 ) -> None:

@@ -4,6 +4,7 @@ import ast
 import copy
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, get_args
 import pytest
 from babel.messages.catalog import Catalog
 
-from dnd_engine.errors import AssetError
+from dnd_engine.errors import AdapterError, AssetError
+from dnd_engine.lora.reader import read_files
 from dnd_engine.notes import counted, joined, noted
 from dnd_engine.progress import AnswerCounts, Doing, Progress, in_english
 from dnd_engine.prompts.examples import load_examples
@@ -411,6 +413,19 @@ def test_notes_on_a_file_are_said_in_the_language_of_the_page(
     assert all(note in said for note in german), said
     assert all(type(note_words(note)) is str for note in file.notes), "Gradio's JSON takes no other"
     assert note_words("A plugin's own note.") == "A plugin's own note."
+
+
+def test_the_faults_of_an_adapter_are_said_in_the_language_of_the_page(tmp_path: Path) -> None:
+    path = tmp_path / "{x}.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("adapter_model.bin", b"")
+    with pytest.raises(AdapterError) as caught:
+        read_files(path)
+    with speaking("de"):
+        told = note_words(str(caught.value))
+    missing = "Es fehlt adapter_config.json, adapter_model.safetensors."
+    assert f"`{path}` ist kein PEFT-Adapter: {missing}\n" in told
+    assert f"`{path}` hat seine Gewichte in einem Pickle (`adapter_model.bin`), das" in told
 
 
 def test_what_a_note_was_made_of_is_translated_too() -> None:

@@ -21,6 +21,7 @@ from dnd_engine.errors import TrainingError
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.notes import noted
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import (
     EncodedExample,
@@ -107,10 +108,21 @@ def draw_labelled(
     most = max(config.steps * config.batch_size, config.least_examples)
     chosen, long = short_enough(base, order, most=most, max_tokens=config.max_tokens)
     if len(chosen) < config.least_examples:
-        why = f", and {long} of more than {config.max_tokens} tokens" if long else ""
+        found: str = f"{len(chosen)}"
+        if long:
+            found = noted(
+                "{found}, and {number} of more than {most} tokens",
+                found=len(chosen),
+                number=long,
+                most=config.max_tokens,
+            )
         raise TrainingError(
-            f"training needs {config.least_examples} or more labelled rows besides those that are "
-            f"scored; got {len(chosen)}{why}. Add rows, or score fewer."
+            noted(
+                "training needs {least} or more labelled rows besides those that are scored; got "
+                "{found}. Add rows, or score fewer.",
+                least=config.least_examples,
+                found=found,
+            )
         )
     return [Lesson.of(base, example) for example in chosen]
 
@@ -189,8 +201,15 @@ def train_on_lessons(
         # The sum is finite only if both are. Before the update, which would spoil the tokens.
         if not math.isfinite(found + norm):
             raise TrainingError(
-                f"{name}, step {step + 1}: loss {found}, gradient norm {norm}. Lower the learning "
-                f"rate (here {rate:g}), or start from another adapter."
+                noted(
+                    "{name}, step {step}: loss {loss}, gradient norm {norm}. Lower the learning "
+                    "rate (here {rate:g}), or start from another adapter.",
+                    name=name,
+                    step=step + 1,
+                    loss=found,
+                    norm=norm,
+                    rate=rate,
+                )
             )
         optimizer.step()
         seconds = time.monotonic() - started

@@ -29,6 +29,7 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.notes import joined, noted
 from dnd_engine.scoring.own_shots import first_answers
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import (
@@ -306,14 +307,26 @@ def _ask_first(answered: _Answered, config: RefineConfig, *, outside: bool) -> I
     if answered.are_too_few(least):
         count = len(answered.answers)
         raise TrainingError(
-            f"teaching: the better model gave answers that can be learnt to {count} of {total} "
-            f"prompts, {least} are needed. The others were empty, cut off, or longer than "
-            f"{config.max_tokens} tokens with their prompt. Give prompts that ask for short "
-            "answers, or choose another model."
+            noted(
+                "teaching: the better model gave answers that can be learnt to {count} of {total} "
+                "prompts, {least} are needed. The others were empty, cut off, or longer than "
+                "{most} tokens with their prompt. Give prompts that ask for short answers, or "
+                "choose another model.",
+                count=count,
+                total=total,
+                least=least,
+                most=config.max_tokens,
+            )
             if outside
-            else f"teaching: the teacher ended its answer within {config.max_answer_tokens} tokens "
-            f"for {count} of {total} prompts, {least} are needed. "
-            "Give prompts that ask for short answers, or labelled ones."
+            else noted(
+                "teaching: the teacher ended its answer within {most} tokens for {count} of "
+                "{total} prompts, {least} are needed. Give prompts that ask for short answers, or "
+                "labelled ones.",
+                most=config.max_answer_tokens,
+                count=count,
+                total=total,
+                least=least,
+            )
         )
     if not config.labels:
         asked = answered.num_asked
@@ -405,17 +418,30 @@ def choose(
         base, drawn, most=config.max_prompts, max_tokens=config.max_tokens
     )
     if len(chosen) < config.least_prompts:
+        unlabelled, unsplit = len(distinct) - len(learnable), len(learnable) - len(split)
         unusable = [
-            (len(distinct) - len(learnable), "without a label"),
-            (len(learnable) - len(split), "without a blank line"),
-            (too_long, f"of more than {config.max_tokens} tokens"),
+            (unlabelled, noted("{number} without a label", number=unlabelled)),
+            (unsplit, noted("{number} without a blank line", number=unsplit)),
+            (
+                too_long,
+                noted(
+                    "{number} of more than {most} tokens", number=too_long, most=config.max_tokens
+                ),
+            ),
         ]
-        told = ", ".join(f"{count} {why}" for count, why in unusable if count)
+        found = noted("{number} of {total}", number=len(chosen), total=len(distinct))
+        if reasons := joined([words for count, words in unusable if count], ", "):
+            found = noted("{found} ({reasons})", found=found, reasons=reasons)
         raise TrainingError(
-            f"teaching needs {config.least_prompts} or more different prompts that are an "
-            f"instruction, a blank line and an input{', labelled' if config.labels else ''}; got "
-            f"{len(chosen)} of {len(distinct)}{f' ({told})' if told else ''}. Add prompts, or fix "
-            "those that do not fit."
+            noted(
+                "teaching needs {least} or more different prompts that are {kind}; got {found}. "
+                "Add prompts, or fix those that do not fit.",
+                least=config.least_prompts,
+                kind=noted("an instruction, a blank line and an input, labelled")
+                if config.labels
+                else noted("an instruction, a blank line and an input"),
+                found=found,
+            )
         )
     return chosen
 
