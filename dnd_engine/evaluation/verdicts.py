@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from dnd_engine.generator.report import Cosine, Distances, Verdict
+from dnd_engine.notes import Note, noted
 from dnd_engine.scoring.scores import ItemScore
 from dnd_engine.scoring.statistics import (
     MIN_UNITS,
@@ -28,6 +29,7 @@ from dnd_engine.scoring.statistics import (
 )
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
+    N_,
     ROWS,
     holdout_label,
     listed,
@@ -64,8 +66,47 @@ that is only too wide to tell is no match."""
 SOLVED_SHARE = 0.5
 """Share of the gap between base and oracle from which unseen tasks count as solved."""
 
-_NEW = {"family": "new families", "primitive": "new operations"}
+_OTHERS: Mapping[str, Note] = {
+    "base": noted("the base"),
+    "generator": noted("the generator alone"),
+    "imprint": noted("an imprint without the generator"),
+    "steering_vector": noted("a steering vector"),
+    "few_shot": noted("labelled examples in the prompt"),
+    "multi_task_lora": noted("one LoRA for all tasks"),
+    "nearest_lora": noted("the nearest training task's LoRA"),
+}
+"""Rows that the judged one is compared with, in words."""
+_BETTER = N_("better than {other}")
+_WORSE = N_("clearly worse than {other}")
+_NEITHER = N_("no clear gain over {other}")
+
+_NEW: Mapping[str, Note] = {
+    "family": noted("new families"),
+    "primitive": noted("new operations"),
+}
 """Holdouts in which nothing about the operation was seen, in words."""
+_SOLVED = N_("it solves {tasks}")
+_IN_PART = N_("{tasks} are learnt in part")
+_FAILED = N_("it fails on {tasks}")
+
+
+def _listed(notes: Sequence[Note]) -> Note:
+    return noted("{first} and {last}", first=notes[0], last=notes[1]) if notes[1:] else notes[0]
+
+
+COMPOSED: Mapping[str, Note] = {
+    note: note
+    for note in (
+        *(noted(m, other=other) for m in (_BETTER, _WORSE, _NEITHER) for other in _OTHERS.values()),
+        *(
+            noted(m, tasks=tasks)
+            for m in (_SOLVED, _IN_PART, _FAILED)
+            for tasks in (*_NEW.values(), _listed([*_NEW.values()]))
+        ),
+    )
+}
+"""Findings that are made of parts, by their English text, which is all that a report keeps. The
+page translates them by these, and the others by their whole text."""
 
 
 def judge(
@@ -234,23 +275,28 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
         return few
     if all(found is not None and found.above_zero for found in points):
         told = listed([_difference(found) for found in points if found is not None])
-        what = "carry the task" if e.mode == "bare" else "help"
         small = any(found is not None and found.mean < SMALL_GAIN for found in points)
-        title = f"the prompts {'barely ' if small else ''}{what}"
+        clear, barely = (
+            (N_("the prompts carry the task"), N_("the prompts barely carry the task"))
+            if e.mode == "bare"
+            else (N_("the prompts help"), N_("the prompts barely help"))
+        )
+        title = barely if small else clear
         return _Finding(True, title, f"{numbers} Differences {told}.", barely=small)
     if all(found is not None and found.above_zero for found in losses):
         told = listed([_difference(found) for found in losses if found is not None])
         return _Finding(
             False,
-            "the prompts make right answers likelier, but no more of them come out",
+            N_("the prompts make right answers likelier, but no more of them come out"),
             f"{numbers} The reference is likelier with the right prompts, by {told} nats a token, "
             "but no more answers come out right.",
         )
-    return _Finding(False, "no sign that the prompts matter", numbers)
+    return _Finding(False, N_("no sign that the prompts matter"), numbers)
 
 
-def _beats(other: str, name: str, e: _Evidence) -> _Finding:
-    """Compare the row that is judged with another, called `name`."""
+def _beats(other: str, e: _Evidence) -> _Finding:
+    """Compare the row that is judged with another."""
+    name = _OTHERS[other]
     question = f"it beats {name}"
     if missing := e.missing(e.row, other):
         return _open(question, missing)
@@ -265,8 +311,8 @@ def _beats(other: str, name: str, e: _Evidence) -> _Finding:
     if few := _too_few(question, numbers, found):
         return few
     if found.above_zero:
-        return _Finding(True, f"better than {name}", numbers)
-    title = f"clearly worse than {name}" if found.below_zero else f"no clear gain over {name}"
+        return _Finding(True, noted(_BETTER, other=name), numbers)
+    title = noted(_WORSE if found.below_zero else _NEITHER, other=name)
     return _Finding(False, title, numbers)
 
 
@@ -293,9 +339,9 @@ def _gain_on_unseen(e: _Evidence) -> _Finding:
     if few := _too_few(question, numbers, found):
         return few
     if found.above_zero:
-        return _Finding(True, "the right prompts help on unseen tasks", numbers)
-    title = "no clear gain from the right prompts on unseen tasks"
-    return _Finding(False, "the right prompts hurt" if found.below_zero else title, numbers)
+        return _Finding(True, N_("the right prompts help on unseen tasks"), numbers)
+    title = N_("no clear gain from the right prompts on unseen tasks")
+    return _Finding(False, N_("the right prompts hurt") if found.below_zero else title, numbers)
 
 
 def _solves_unseen(e: _Evidence) -> _Finding:
@@ -322,7 +368,7 @@ def _solves_unseen(e: _Evidence) -> _Finding:
         return _unknown(
             question, "There is no clear gap between the base and a LoRA trained on labels."
         )
-    what = listed([words for holdout, words in _NEW.items() if holdout in trained])
+    tasks = _listed([words for holdout, words in _NEW.items() if holdout in trained])
     formats = [s for s in new if s.row == "generator" and s.mode == e.mode]
     asked = [s for s in formats if s.format_ok is not None]
     numbers = (
@@ -334,9 +380,8 @@ def _solves_unseen(e: _Evidence) -> _Finding:
         right = sum(bool(s.format_ok) for s in asked) / len(asked)
         numbers += f" The answer format is right in {percent(right)}."
     if gap.mean >= SOLVED_SHARE and gap.low > 0:
-        return _Finding(True, f"it solves {what}", numbers)
-    failed = f"{what} are learnt in part" if gap.low > 0 else f"it fails on {what}"
-    return _Finding(False, failed, numbers)
+        return _Finding(True, noted(_SOLVED, tasks=tasks), numbers)
+    return _Finding(False, noted(_IN_PART if gap.low > 0 else _FAILED, tasks=tasks), numbers)
 
 
 def _matches_oracle(e: _Evidence) -> _Finding:
@@ -356,13 +401,13 @@ def _matches_oracle(e: _Evidence) -> _Finding:
     # A test of non-inferiority: with few tasks, "no clear difference" would hold for any adapter.
     reaches = short.low >= -ORACLE_SHORTFALL
     if reaches and lead.above_zero:
-        return _Finding(True, "as good as a LoRA trained on labels", numbers)
+        return _Finding(True, N_("as good as a LoRA trained on labels"), numbers)
     # Level, but so is an adapter that reads no prompts.
     if reaches:
-        title = "level with a LoRA trained on labels, and so is one LoRA for all tasks"
+        title = N_("level with a LoRA trained on labels, and so is one LoRA for all tasks")
         return _Finding(False, title, numbers)
     if short.below_zero:
-        return _Finding(False, "below a LoRA trained on labels", numbers)
+        return _Finding(False, N_("below a LoRA trained on labels"), numbers)
     return _unknown(
         question, f"{numbers} A match has its whole interval above {signed(-ORACLE_SHORTFALL)}."
     )
@@ -377,7 +422,7 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
     if e.identical(e.row, wrong):
         return _Finding(
             True,
-            "the prompts are ignored",
+            N_("the prompts are ignored"),
             "Every item scores the same with the right prompts and with another task's.",
         )
     points = e.difference(e.row, wrong)
@@ -391,14 +436,14 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
     if few := _too_few(question, numbers, points, losses):
         return few
     if not e.equal(e.row, wrong):
-        return _Finding(False, "the prompts are not ignored", numbers)
+        return _Finding(False, N_("the prompts are not ignored"), numbers)
     # Adapters that differ may still score alike. Cosines are of the generator's own adapters.
     alike, told = _alike(e.cosine if e.row == "generator" else Cosine())
     if alike is None:
         return _unknown(question, f"{numbers} {told}")
     if alike:
-        return _Finding(True, "the prompts are ignored", f"{numbers} {told}")
-    title = "the prompts change the adapter, not what it does"
+        return _Finding(True, N_("the prompts are ignored"), f"{numbers} {told}")
+    title = N_("the prompts change the adapter, not what it does")
     return _Finding(False, title, f"{numbers} {told}")
 
 
@@ -423,7 +468,7 @@ def _retrieves_nearest(e: _Evidence) -> _Finding:
     if e.identical("generator", "nearest_lora"):
         return _Finding(
             True,
-            "it retrieves the nearest training adapter",
+            N_("it retrieves the nearest training adapter"),
             "Every item scores as with the nearest training task's LoRA.",
         )
     points = e.difference("generator", "nearest_lora")
@@ -437,7 +482,7 @@ def _retrieves_nearest(e: _Evidence) -> _Finding:
     if few := _too_few(question, numbers, points, losses):
         return few
     if not e.equal("generator", "nearest_lora"):
-        return _Finding(False, "it does not merely retrieve", numbers)
+        return _Finding(False, N_("it does not merely retrieve"), numbers)
     nearest = e.distances.nearest
     if nearest is None or nearest.ratio is None:
         return _unknown(question, f"{numbers} The distance of ΔW to training was not measured.")
@@ -446,8 +491,9 @@ def _retrieves_nearest(e: _Evidence) -> _Finding:
         "training tasks are from each other."
     )
     if nearest.ratio < NEAR_TRAINING:
-        return _Finding(True, "it retrieves the nearest training adapter", numbers)
-    return _Finding(False, "as good as the nearest training LoRA, but not a copy of it", numbers)
+        return _Finding(True, N_("it retrieves the nearest training adapter"), numbers)
+    title = N_("as good as the nearest training LoRA, but not a copy of it")
+    return _Finding(False, title, numbers)
 
 
 def _difference(found: Interval) -> str:
@@ -457,12 +503,12 @@ def _difference(found: Interval) -> str:
 
 _RULES: Mapping[str, Callable[[_Evidence], _Finding]] = {
     "depends_on_prompts": _depends_on_prompts,
-    "beats_multi_task_lora": partial(_beats, "multi_task_lora", "one LoRA for all tasks"),
+    "beats_multi_task_lora": partial(_beats, "multi_task_lora"),
     "gain_on_unseen": _gain_on_unseen,
     "solves_unseen": _solves_unseen,
-    "better_than_nearest": partial(_beats, "nearest_lora", "the nearest training task's LoRA"),
+    "better_than_nearest": partial(_beats, "nearest_lora"),
     "matches_oracle": _matches_oracle,
-    "beats_base": partial(_beats, "base", "the base"),
+    "beats_base": partial(_beats, "base"),
     "ignores_prompts": _ignores_prompts,
     "retrieves_nearest": _retrieves_nearest,
 }
@@ -471,10 +517,10 @@ _RULES: Mapping[str, Callable[[_Evidence], _Finding]] = {
 _MADE_RULES: Mapping[str, Callable[[_Evidence], _Finding]] = {
     "made_depends_on_prompts": _depends_on_prompts,
     "made_beats_base": _RULES["beats_base"],
-    "made_beats_generator": partial(_beats, "generator", "the generator alone"),
-    "made_beats_imprint": partial(_beats, "imprint", "an imprint without the generator"),
-    "made_beats_steering_vector": partial(_beats, "steering_vector", "a steering vector"),
-    "made_beats_few_shot": partial(_beats, "few_shot", "labelled examples in the prompt"),
+    "made_beats_generator": partial(_beats, "generator"),
+    "made_beats_imprint": partial(_beats, "imprint"),
+    "made_beats_steering_vector": partial(_beats, "steering_vector"),
+    "made_beats_few_shot": partial(_beats, "few_shot"),
     "made_beats_multi_task_lora": _RULES["beats_multi_task_lora"],
     "made_matches_oracle": _matches_oracle,
     "made_ignores_prompts": _ignores_prompts,

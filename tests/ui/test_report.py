@@ -206,8 +206,8 @@ def test_a_report_emphasises_what_the_page_makes() -> None:
 @pytest.mark.parametrize(
     ("name", "first"),
     [
-        ("written", "<p class='dnd-facts'><span lang='en'>Generator, imprinted</span></p>"),
-        ("refine", "<p class='dnd-facts'><span lang='en'>Generator, refined</span></p>"),
+        ("written", "<p class='dnd-facts'>Generator, imprinted</p>"),
+        ("refine", "<p class='dnd-facts'>Generator, refined</p>"),
         ("train", "<b>"),
     ],
 )
@@ -216,13 +216,31 @@ def test_verdicts_begin_with_what_the_page_is_about_and_name_their_row(
 ) -> None:
     found = shipped(name)
     drawn = whole_report(found, Group(name, ""), "score", found.generator_sha256)
-    cards = drawn.split("dnd-verdict-card' lang='en'>")[1:]
+    cards = drawn.split("dnd-verdict-card'>")[1:]
     assert cards[0].split("</svg><div>")[1].startswith(first)
     if name == "refine":
-        assert any("<span lang='en'>Generator, right prompts</span>" in card for card in cards)
+        assert any("<p class='dnd-facts'>Generator, right prompts</p>" in card for card in cards)
     for card in cards:
         if "barely" in card:
             assert "dnd-icon-info" in card, "neither good nor bad news"
+
+
+@pytest.mark.parametrize("name", ["written", "heldout", "train", "refine"])
+def test_what_a_verdict_found_is_said_in_the_language_of_the_page(name: str) -> None:
+    found = shipped(name)
+    with speaking("de"):
+        drawn = whole_report(found, Group(name, ""), "score", found.generator_sha256)
+    findings = re.findall(r"</svg><div>(?:<p class='dnd-facts'>[^<]+</p>)?<b>([^<]+)</b>", drawn)
+    assert findings
+    english = {esc(v.words.partition(". ")[0].partition(": ")[2]) for v in found.verdicts}
+    for finding in findings:
+        mode, _colon, words = finding.partition(": ")
+        assert mode in ("Nur Eingabe", "Voll")
+        assert words not in english
+    strange = replace(found.verdicts[0], holds=True, words="Bare: of {another} version. 1.")
+    newer = replace(found, verdicts=(strange,))
+    other = whole_report(newer, Group(name, ""), "score", found.generator_sha256)
+    assert "<b>Bare: of {another} version</b>" in other
 
 
 def test_wrong_answers_are_never_called_another_rows() -> None:

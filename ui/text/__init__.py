@@ -4,9 +4,9 @@ Sentences are in the code, in English: `_("Drop files first.")`. Each other lang
 catalogue in `ui/locale`. `python -m ui.text` updates the catalogues from the code and lists missing
 translations, which fall back to English.
 
-Messages of the engine (faults of files, errors) and of a generator's report stay English: one
-process serves all visitors, and the command line shows the same. Only those that stay on the page
-are translated, such as notes on what was read, verdicts and why nothing was imprinted.
+The engine speaks English, because one process serves all visitors, and the command line shows the
+same. What it says to a visitor keeps message and values apart (`dnd_engine.notes`), so that
+`note_words` can translate it. Errors that only a developer meets are plain English strings.
 """
 
 from dnd_engine.progress import duration

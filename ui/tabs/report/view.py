@@ -12,6 +12,7 @@ import gradio as gr
 
 from dnd_engine.charts import Scale, row_chart
 from dnd_engine.evaluation.pictures import Metric, category_rows, score_row
+from dnd_engine.evaluation.verdicts import COMPOSED
 from dnd_engine.generator.report import Report, ReportRow, Verdict
 from dnd_engine.scoring.scores import made_row
 from dnd_engine.tasks.folder import Mode
@@ -40,13 +41,14 @@ from ui.markup import (
     section,
     tab_heading,
     table,
+    why,
 )
 from ui.panel import Panel
 from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.side_effects import side_effects_html
 from ui.tabs.report.teaching import teaching_html
-from ui.text import N_, _, language, ngettext, score_number, short_number
+from ui.text import N_, _, ngettext, note_words, score_number, short_number
 
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _VERDICTS_SHOWN = 6
@@ -210,21 +212,28 @@ def _verdicts_html(verdicts: Sequence[Verdict], made: str) -> str:
         title, _dot, rest = verdict.words.partition(". ")
         mark = icon(_MARKS[verdict.good])
         # Where the page is about more than the generator's own adapter, each card says its row.
-        row = f"<span lang='{language().code}'>{esc(_(row_label(verdict.row)))}</span>"
-        about = facts(row) if made != "generator" else ""
-        numbers = quiet(esc(rest))
+        about = facts(esc(_(row_label(verdict.row)))) if made != "generator" else ""
+        # The report's own text, which is English on every page.
+        numbers = f"<div lang='en'>{quiet(esc(rest))}</div>"
         if " nats " in rest:  # a unit that most people would have to look up
-            why = f"<summary lang='{language().code}'>{_('Why?')}</summary>"
-            numbers = f"<details class='dnd-fold'>{why}{numbers}</details>"
+            numbers = why(numbers)
         cards.append(
-            # Verdicts are texts of the report, which are English on every page.
-            f"<div class='dnd-panel dnd-verdict-card' lang='en'>{mark}"
-            f"<div>{about}<b>{esc(title.rstrip('.'))}</b>{numbers}</div></div>"
+            f"<div class='dnd-panel dnd-verdict-card'>{mark}"
+            f"<div>{about}<b>{esc(_finding_words(title, verdict.mode))}</b>{numbers}</div></div>"
         )
     if not cards:
         return ""
     modes = _("Bare: only the input is sent. Full: the instruction is sent too.")
     return f"{facts(modes)}<div class='dnd-verdict-cards'>{''.join(cards)}</div>"
+
+
+def _finding_words(title: str, mode: Mode) -> str:
+    """Translate what a verdict found, which a report holds in English, behind its mode."""
+    label = mode_label(mode)
+    finding = title.rstrip(".").removeprefix(f"{label}: ")
+    composed = COMPOSED.get(finding)
+    # Those of another version may be in no catalogue; they stay English.
+    return f"{_(label)}: {_(finding) if composed is None else note_words(composed)}"
 
 
 def _plot_html(
