@@ -26,7 +26,7 @@ _CURED_BY_PROMPTS = {"nothing", "carries_none", "wrong", "fails", "unlike"}
 """Doubts that more prompts, or refining on them, may resolve."""
 _CURED_BY_STRENGTH = {"nothing", "carries_none"}
 """Doubts that more strength may resolve."""
-_OF_THE_VERDICT = {"carries_none", "wrong", "fails"}
+_OF_THE_VERDICT = {"carries_none", "carries_some", "wrong", "fails"}
 """Doubts that the verdict's own sentence covers, so that there is only one heading."""
 _WELL = 16
 """Number of prompts that works well; with as many, no more are suggested."""
