@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -551,10 +552,12 @@ class Page(SessionState):
         self._clock = clock
         self.used = clock()
         self.closed: float | None = None
-        super().__init__(blocks)
-        # Gradio copies the whole page's configuration, .7 MB per visitor, for links that restore a
-        # page. The gate closes those.
-        self.config_values = _Nothing()
+        # Gradio copies the configuration of every component, and again when one changes: .7 MB per
+        # visitor and most of the time of a page. It is for links that restore a page, and the gate
+        # closes those.
+        none = SimpleNamespace(default_config=blocks.default_config, blocks={})
+        super().__init__(none)  # type: ignore[arg-type]
+        self.blocks_config.config_for_block = lambda *_: {}  # type: ignore[method-assign]
 
     @property
     def is_closed(self) -> bool:
@@ -564,16 +567,6 @@ class Page(SessionState):
     @is_closed.setter
     def is_closed(self, closed: bool) -> None:  # set by Gradio
         self.closed = self._clock() if closed else None
-
-
-class _Nothing(dict[Any, Any]):
-    """A dict that stores nothing and returns an empty dict for every key."""
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def __missing__(self, key: Any) -> dict[Any, Any]:
-        return {}
 
 
 class Pages(StateHolder):
