@@ -7,6 +7,7 @@ arrangement, and answers come back through the `Inbox`. So no answer can undo a 
 import math
 import secrets
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -233,7 +234,12 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
 
     def api_info(self) -> dict[str, Any]:
         """Return the schema of the value."""
-        return CanvasData.model_json_schema()
+        return _schema(CanvasData)
+
+
+@cache  # Gradio asks for it thirty times while it builds a page
+def _schema(value: type[GradioModel]) -> dict[str, Any]:
+    return value.model_json_schema()
 
 
 def _validated(card: CardData) -> CanvasCard:
@@ -312,4 +318,4 @@ class Inbox(gr.HTML, metaclass=WithoutStub):
 
     def api_info(self) -> dict[str, Any]:
         """Return the schema of the value."""
-        return Message.model_json_schema()
+        return _schema(Message)
