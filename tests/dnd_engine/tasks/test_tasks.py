@@ -1106,9 +1106,9 @@ def test_list_takes_several_folders(tmp_path: Path) -> None:
     assert [(r["slug"], r["operation"]) for r in rows["tasks"]] == [("one", ""), ("two", "sort")]
 
 
-@pytest.mark.slow
 def test_make_writes_a_folder_that_passes_the_check(tmp_path: Path) -> None:
-    arguments = ("make", tmp_path / "new", "--train", 40, "--test", 10, "--json")
+    size = ("--operations", 60, "--train", 40, "--test", 10)  # all: `test_families.py`
+    arguments = ("make", tmp_path / "new", *size, "--json")
     made = dnd("tasks", *arguments)
     assert made.exit_code == 0, made.output
     values = json.loads(made.stdout)
