@@ -1783,6 +1783,7 @@ def test_a_folder_without_tasks_is_told_before_models_load(tmp_path: Path) -> No
 
 
 @pytest.mark.real
+@pytest.mark.usefixtures("resident", "few_questions")
 def test_the_shipped_generator_is_examined(folder: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", "--tasks", folder, "--out", tmp_path / "report", "--modes", "bare"]
     arguments += [
