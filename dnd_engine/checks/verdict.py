@@ -241,7 +241,7 @@ class AdapterVerdict(Agreement):
 
     @property
     def causes(self) -> tuple[Sentence, ...]:
-        """Return those reasons for which it fails: the instructed model's answers are poor."""
+        """Return why it fails: the instructed model's answers are poor, or it is unsure of them."""
         if self.outcome != "fails":
             return ()
         found = [] if self.labels is None else [self.labels.sentence]
@@ -279,7 +279,22 @@ class AdapterVerdict(Agreement):
                     {"share": self.teaching.commonest_share},
                 )
             )
+        if self.is_only_unsure:
+            found.append(
+                Sentence(
+                    N_(
+                        "Where many answers are right, as for a title, it may be unsure and still "
+                        "right: read some."
+                    )
+                )
+            )
         return tuple(found)
+
+    @property
+    def is_only_unsure(self) -> bool:
+        """Return whether it fails for the instructed model's doubts alone, not for its answers."""
+        one_answer = self.teaching is not None and _one_answer(self.teaching)
+        return self.outcome == "fails" and not (self.by_labels or self._repeats or one_answer)
 
     @property
     def is_poorly_taught(self) -> bool:

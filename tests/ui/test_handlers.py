@@ -715,7 +715,9 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
     assert ("teach it below" in html) == Judgement(found).is_doubtful == (doubt or same == 0)
     lines = checks_html("done", found)
     assert ("is-doubt" in lines) == (mark == "warn")
-    assert ("The model does not know" in lines) == doubt
+    # Nothing says that its answers are poor.
+    assert ("The model is unsure of the task" in lines) == doubt
+    assert "The model does not know" not in lines
     assert ("Carries the instruction" in lines) == (not doubt and same > 0)
     (visible, _folded) = html.split("<details>")
     assert ("only you can tell" in visible) == (mark in ("check", "info"))

@@ -120,9 +120,16 @@ def test_a_model_that_repeats_the_input_or_is_unsure_is_said_to() -> None:
     assert [str(cause) for cause in verdict(8, repeated=5).causes] == [
         "Even with the instruction, the model repeats the input of 5 of 8 prompts."
     ]
-    assert [str(cause) for cause in verdict(1, sureness=0.1).causes] == [
-        "Even with the instruction, the model is unsure of its answers."
+    unsure = verdict(1, sureness=0.1)
+    assert [str(cause) for cause in unsure.causes] == [
+        "Even with the instruction, the model is unsure of its answers.",
+        "Where many answers are right, as for a title, it may be unsure and still right: read "
+        "some.",
     ]
+    assert unsure.is_only_unsure
+    # These answers are poor, whatever the task.
+    for poor in (verdict(1, wavering=6, repeated=5), verdict(8, labels=Labels(1, 1, 8))):
+        assert not poor.is_only_unsure
 
 
 def test_a_mix_says_the_share_of_each_bucket() -> None:

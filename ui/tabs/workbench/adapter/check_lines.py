@@ -63,6 +63,10 @@ _WORDS: Mapping[str, tuple[str, str]] = {
         N_("The model does not know the task"),
         N_("Its answers are poor even with the instruction, and those are what was imprinted."),
     ),
+    "unsure": (
+        N_("The model is unsure of the task"),
+        N_("It doubts its answers even with the instruction, and those are what was imprinted."),
+    ),
     "leaves_alone": (
         N_("Other answers keep their style"),
         N_("Ordinary messages are answered in the base's style, whether or not that is right."),
@@ -217,7 +221,7 @@ def _task(inspection: "Inspection", taught: Taught) -> CheckLine | None:
     verdict, trained = inspection.verdict, is_trained(taught)
     # Agreeing with poor answers is no success, so they are all that is said.
     if verdict is not None and verdict.outcome == "fails":
-        return CheckLine("fails", "warn")
+        return CheckLine("unsure" if verdict.is_only_unsure else "fails", "warn")
     if not trained and verdict is not None and verdict.labels is not None and verdict.by_labels:
         return _right(verdict.labels)
     # Agreement is what training aims at; an imprint is judged by it just as a generated adapter is.

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
     from dnd_engine.checks.verdict import AdapterVerdict, BucketShare
 
-_CURED_BY_PROMPTS = {"nothing", "carries_none", "wrong", "fails", "unlike"}
+_CURED_BY_PROMPTS = {"nothing", "carries_none", "wrong", "fails", "unsure", "unlike"}
 """Doubts that more prompts, or refining on them, may resolve."""
 _CURED_BY_STRENGTH = {"nothing", "carries_none"}
 """Doubts that more strength may resolve."""
-_OF_THE_VERDICT = {"carries_none", "carries_some", "wrong", "fails"}
+_OF_THE_VERDICT = {"carries_none", "carries_some", "wrong", "fails", "unsure"}
 """Doubts that the verdict's own sentence covers, so that there is only one heading."""
 _WELL = 16
 """Number of prompts that works well; with as many, no more are suggested."""
@@ -52,6 +52,10 @@ _WARNINGS: Mapping[str, tuple[str, str]] = {
     "fails": (
         N_("This adapter is unlikely to help."),
         N_("Even with your instruction, the model does not know the task."),
+    ),
+    "unsure": (
+        N_("This adapter is unlikely to help."),
+        N_("Even with your instruction, the model is unsure of its answers."),
     ),
     "unlike": (
         N_("Your prompts are far from what the generator was trained on."),
