@@ -37,7 +37,7 @@ Role = Literal["text", "instruction", "label", ""]
 """Role of a column; empty if unused."""
 
 _UNITS = (N_("cell"), N_("item"), N_("line"), N_("prompt"), N_("row"), N_("text"))
-"""Units of positions, as messages name them."""
+"""Units of positions. Marked here, because messages take them as values."""
 
 _TOLD_FAULTS = 5
 _TOLD_PLACES = 4

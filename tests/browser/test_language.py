@@ -32,6 +32,19 @@ def test_the_browser_s_language_is_the_page_s_until_another_is_chosen(visits: Vi
     expect(german).to_be_visible()
 
 
+def test_faults_of_files_are_in_the_visitors_language_and_follow_a_switch(
+    visits: Visits, write: Write
+) -> None:
+    visit = visits(locale="de-DE")
+    path, zone = write("bad.jsonl", '{"prompt": 1}\n'), visit.page.locator(".dnd-zone")
+    visit.drop_on(zone, [path], visit.page.locator(".dnd-canvas"))
+    card = visit.card("bad.jsonl")
+    expect(card).to_contain_text("Zeile 1: erwartet wird ein Objekt mit einer Zeichenkette")
+    expect(card).to_contain_text("gefunden: eine Zahl unter prompt.")
+    visit.page.get_by_role("link", name="English").click()
+    expect(card).to_contain_text("Line 1: expected an object with a string")
+
+
 def test_english_can_be_chosen_where_no_cookie_is_kept(visits: Visits) -> None:
     """As in a frame of another site: the choice is in the address then."""
     visit = visits(locale="de-DE")
