@@ -553,7 +553,8 @@ function bucketNode(bucket) {
 
 function drawBucket(box, bucket) {
   const title = $(".dnd-title", box);
-  if (document.activeElement !== title) title.value = bucket.name;
+  // Never under somebody's typing; a new bucket has the focus before its first file names it.
+  if (document.activeElement !== title || title.value === title.defaultValue) title.value = title.defaultValue = bucket.name;
   $(".dnd-weight-name", box).textContent = _("Weight");
   $(".dnd-drop", box).textContent = _("Drop files here");
   title.setAttribute("aria-label", _("Bucket name, {bucket}", { bucket: bucket.name }));

@@ -257,6 +257,17 @@ def test_buckets_are_renamed_added_weighted_removed_and_brought_back(
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
 
 
+def test_a_new_bucket_shows_the_name_that_its_first_file_gives_it(
+    visit: Visit, write: Write
+) -> None:
+    visit.drop([write("a.txt", "one\n")], "SQL")
+    visit.page.get_by_role("button", name="Add bucket").click()
+    title = visit.page.locator(".dnd-title").last
+    expect(title).to_be_focused()
+    visit.drop_on(visit.bucket("New bucket"), [write("bills.txt", "two\n")])
+    expect(title).to_have_value("bills")
+
+
 def test_ctrl_z_takes_back_what_was_done_on_the_canvas(visit: Visit, write: Write) -> None:
     keyboard = visit.page.keyboard
     first, other = "SQL", "Legal"
