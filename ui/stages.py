@@ -287,7 +287,10 @@ class Stages:
         }[row.status]
         seconds = self._seconds(end - row.begin) if row.status != "waiting" else ""
         state = _(_STAGE_STATES[row.status])
-        share = "" if row.fraction is None else f" · {100 * row.fraction:.0f} %"
+        # In words: the detail may end in a score, which is a share of something else.
+        share = ""
+        if row.fraction is not None:
+            share = " · " + _("{share} % done", share=number(100 * row.fraction, ".0f"))
         bar = ""
         if row.status != "waiting":
             left, width = 100 * row.begin / scale, 100 * max(end - row.begin, 0) / scale
