@@ -5,7 +5,7 @@ synthesis never reloads the base, and a change of strength needs no new synthesi
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Generator as Steps
 from contextlib import contextmanager
 from dataclasses import replace
@@ -588,7 +588,13 @@ class Engine:
         with patient():
             return forecast(self._loaded.runtime, teacher, prompts)
 
-    def inspect(self, adapter: Adapter, buckets: Sequence[Bucket] = ()) -> Inspection:
+    def inspect(
+        self,
+        adapter: Adapter,
+        buckets: Sequence[Bucket] = (),
+        *,
+        only: Collection[str] | None = None,
+    ) -> Inspection:
         """Run the registered checks; effect, agreement and verdict need prompts.
 
         Where these have labels, the verdict goes by them. Chats and syntheses take priority from
@@ -597,10 +603,11 @@ class Engine:
         Args:
             adapter: Any adapter that fits the base.
             buckets: Prompts to measure on: 16 of them, chosen by `measured_prompts`.
+            only: Names of the checks to run, with those whose results they need; None for all.
         """
         subject = self._subject(adapter, buckets)
         with patient():
-            found = run_checks(subject)
+            found = run_checks(subject, only)
         return Inspection.of(
             found,
             relative_norms=relative_norms(adapter, self._norms),

@@ -270,12 +270,17 @@ class Baselines:
         return made
 
     def inspect(self, task: Task) -> Inspection | None:
-        """What the adapter of a task's first prompt draw does to these; None without prompts."""
+        """What the adapter of a task's first prompt draw does to these; None without prompts.
+
+        Only what a report keeps is checked. What the adapter does to other answers is measured
+        beside its scores.
+        """
         try:
             texts = self._conditions(task, task, 0)
         except _Missing:
             return None
-        return self.engine.inspect(self._generate(task, texts, 0), [_bucket("examined", texts)])
+        made, bucket = self._generate(task, texts, 0), _bucket("examined", texts)
+        return self.engine.inspect(made, [bucket], only=("effect", "agreement"))
 
     def verdict(self, task: Task, imprinted: Adapter) -> AdapterVerdict | None:
         """Return the verdict that users see on the imprint of a task's first prompt draw.

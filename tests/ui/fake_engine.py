@@ -11,7 +11,7 @@ import json
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -473,7 +473,14 @@ class FakeEngine(FakeMeasuring):
         sure = (0.1, 0.45, 0.8)[len(bucket.name) % 3]
         return Forecast(sureness=sure, num_prompts=min(8, len(prompts))) if prompts else None
 
-    def inspect(self, adapter: "Adapter", buckets: Sequence[Bucket] = ()) -> Inspection:
+    def inspect(
+        self,
+        adapter: "Adapter",
+        buckets: Sequence[Bucket] = (),
+        *,
+        only: Collection[str] | None = None,
+    ) -> Inspection:
+        assert only is None, "the page shows all checks"
         prompts = measured_prompts(buckets)
         self.threads.add(threading.get_ident())
         useless = adapter.provenance["useless"]

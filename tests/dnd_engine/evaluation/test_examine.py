@@ -986,7 +986,9 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
 ) -> None:
     asked: list[int] = []
 
-    def inspect(adapter: Adapter, buckets: Sequence[Bucket]) -> Inspection:
+    def inspect(
+        adapter: Adapter, buckets: Sequence[Bucket], *, only: tuple[str, ...]
+    ) -> Inspection:
         asked.append(len(buckets))
         if len(asked) == 2:
             raise KeyboardInterrupt
@@ -1002,6 +1004,16 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
     assert {t.agreement for t in found.tasks} == {0.25}
     assert [b.n_tasks for b in found.bands] == [len(unseen)]
     assert report.strongest_effect == len(asked)
+
+
+def test_an_inspection_checks_only_what_the_report_keeps(
+    engine: PlantedEngine, unseen: tuple[Task, ...]
+) -> None:
+    found = present(baselines_of(engine, unseen).inspect(unseen[0]))
+    assert present(found.effect) > 0
+    assert present(found.agreement).num_prompts > 0
+    left = (found.verdict, found.ordinary, found.skills)
+    assert left == (None, None, None), "not kept, or measured beside the scores"
 
 
 def imprinting(
