@@ -8,7 +8,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.limits import check_least
 from dnd_engine.training.recipe import TrainRecipe
 
-SECTIONS = ("synthesis", "imprint", "crowd", "chat", "training", "contended")
+SECTIONS = ("synthesis", "imprint", "crowd", "chat", "examination", "training", "contended")
 """All sections of the bench."""
 
 LORA_STEPS = 40
@@ -58,6 +58,8 @@ class BenchConfig:
     """Number of visitors who synthesize at once, each from the smaller number of prompts."""
     chat_tokens: int = 32
     """Maximum number of tokens per answer."""
+    examined_items: tuple[int, int] = (4, 16)
+    """Tasks of an examination, and items of each."""
     tasks_per_step: int = 0
     examples_per_task: int = 0
     """Maximum number of examples per task."""
@@ -86,6 +88,10 @@ class BenchConfig:
         check_least(self, 1, *counts, "answer_tokens", "copy_megabytes")
         check_least(self, 0, *STEP_SIZES)
         check_least(self, 2, "chat_tokens", "visitors")
+        if min(self.examined_items) < 1:
+            raise ConfigError(
+                f"`examined_items` must be at least 1 task and 1 item, got {self.examined_items}."
+            )
         shortest = min(self.own_tokens[0], self.example_tokens - 1)
         if shortest <= self.answer_tokens or self.own_tokens[1] < self.own_tokens[0]:
             raise ConfigError(

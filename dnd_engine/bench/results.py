@@ -15,9 +15,9 @@ class BenchResult:
     """Measured costs; `to_json` is what `dnd bench --json` prints."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    """Medians. Chat is per token, training per step. `lora_run` covers all LoRA steps, `lora_equal`
-    the steps that the generator's report says a LoRA needs to score as much, and
-    `generator_training` the steps that the loaded generator was trained."""
+    """Medians. Chat is per token, an examination per item, training per step. `lora_run` covers all
+    LoRA steps, `lora_equal` the steps that the generator's report says a LoRA needs to score as
+    much, and `generator_training` the steps that the loaded generator was trained."""
     ratios: dict[str, float] = field(default_factory=dict)
     """Medians over rounds of each round's ratio. Exception: `lora_over_synthesis` divides the LoRA
     run's mean by the median synthesis, because a run pays for its slow steps too."""
@@ -179,6 +179,17 @@ def summarise(
                 "`chat_llama_cpp_lora` the same with the adapter. It computes both in turn where a "
                 f"twin computes them together. Its base is in float16, ours in {machine['dtype']}."
             )
+    if "examination" in config.only:
+        ratios["examination_over_loop"] = median(
+            r["examination"] / r["examination_loop"] for r in rounds
+        )
+        tasks, items = config.examined_items
+        notes.append(
+            f"Examination is seconds per item: {tasks} tasks of {items} items, an adapter for "
+            "each task, in the batches of `dnd evaluate`; the loop answers one item after the "
+            "other through transformers' own modules. An item is the loss of four options and a "
+            "greedy answer."
+        )
     if "contended" in config.only:
         for name in ("twin", "synthesis", "training"):
             ratios[f"contended_over_alone_{name}"] = median(

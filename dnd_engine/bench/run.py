@@ -16,6 +16,7 @@ from dnd_engine.bench.engine_costs import (
     synthesis,
     synthesis_flops,
 )
+from dnd_engine.bench.examination import Examination
 from dnd_engine.bench.llama_cpp import LlamaCpp
 from dnd_engine.bench.measurement import (
     Measurement,
@@ -100,6 +101,8 @@ def _resident(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Meas
         found.append(partial(crowd, engine, config))
     if "chat" in config.only:
         found += [Chat(engine, config), Copy(base, config)]
+    if "examination" in config.only:
+        found.append(Examination(engine, config))
     return found
 
 

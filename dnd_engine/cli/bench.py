@@ -32,6 +32,7 @@ _MEANINGS = {
     "twin_over_modules": "and this share of the time that transformers' own modules take",
     "single_over_llama_cpp": "one answer takes this many times as long per token as in llama.cpp",
     "twin_over_llama_cpp": "and two at once as one with and one without adapter there, in turn",
+    "examination_over_loop": "an evaluation takes this share of a plain loop's time per item",
     "contended_over_alone_twin": "a twin token takes this many times as long beside busy processes",
     "contended_over_alone_synthesis": "and so does a synthesis",
     "contended_over_alone_training": "and a training step",
@@ -57,7 +58,9 @@ def bench(
     ] = False,
     only: Annotated[
         str | None,
-        typer.Option(help="Any of synthesis,imprint,crowd,chat,training,contended; default: all."),
+        typer.Option(
+            help="Any of synthesis,imprint,crowd,chat,examination,training,contended; default: all."
+        ),
     ] = None,
     growing: Annotated[
         bool,

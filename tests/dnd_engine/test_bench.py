@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from dnd_engine.bench import engine_costs
 from dnd_engine.bench.config import SECTIONS, BenchConfig
 from dnd_engine.bench.engine_costs import bytes_per_token
+from dnd_engine.bench.examination import Examination
 from dnd_engine.bench.growth import GrowthConfig, GrowthPoint, _text_of, growth, growth_svg
 from dnd_engine.bench.llama_cpp import LlamaCpp
 from dnd_engine.bench.measurement import Measurement, prompt_bucket
@@ -36,7 +37,10 @@ from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, save_generator
 from dnd_engine.generator.report import EqualScore
 from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import fingerprint
+from dnd_engine.models.forward import HookedForward
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.scoring.questions import Question, ask
 from dnd_engine.tasks.folder import Example, Mode, Task, TaskInfo
@@ -58,6 +62,7 @@ SMALL = BenchConfig(
     imprinted_prompts=(1, 1),
     visitors=2,
     chat_tokens=6,
+    examined_items=(2, 3),
     tasks_per_step=2,
     examples_per_task=2,
     own_tokens=(6, 9),
@@ -101,6 +106,7 @@ def test_everything_is_measured_and_is_json(engine: Engine) -> None:
         "imprint_over_handed_over",
         "imprint_large_over_small",
         "crowd_over_alone",
+        "examination_over_loop",
         "bandwidth_share",
         "train_over_lora_throughput",
         *LLAMA_CPP_RATIOS,
@@ -140,6 +146,7 @@ def test_ready_is_synthesis_and_what_the_page_does_besides(engine: Engine) -> No
             {"handed_over_small", "handed_over_large", "imprint_small", "imprint_large"},
         ),
         ("crowd", {"crowd_alone", "crowd_at_once"}),
+        ("examination", {"examination", "examination_loop"}),
         ("training", {"train_step", "lora_packed_step", "lora_rows_step"}),
     ],
 )
@@ -183,6 +190,22 @@ def test_a_crowd_waits_while_adapters_of_those_before_are_imprinted(
     monkeypatch.setattr(engine_costs, "_hand_over", last_waits)
     engine_costs.crowd(engine, SMALL, 0)
     assert handed_over == 2 * SMALL.visitors
+
+
+def test_an_examination_is_compared_with_its_items_one_at_a_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[list[int], bool]] = []
+
+    def noted(runtime: Runtime, asked: Sequence[Sequence[Question]], active: FittedLoRA) -> None:
+        assert active.num_groups == len(asked), "each task has its adapter"
+        seen.append(([len(group) for group in asked], isinstance(runtime.forward, HookedForward)))
+
+    monkeypatch.setattr("dnd_engine.bench.examination.answer", noted)
+    before = engine.runtime.forward
+    Examination(engine, SMALL)(4)
+    assert seen == [([3, 3], False), ([1], True), ([1], True)]
+    assert engine.runtime.forward is before
 
 
 @pytest.mark.skipif(not BESIDE_LLAMA_CPP, reason="there is no llama.cpp wheel for this machine")
@@ -266,6 +289,8 @@ def rounds(**changes: float) -> list[dict[str, float]]:
         "imprint_large": 8.0,
         "crowd_alone": 3.0,
         "crowd_at_once": 3.6,
+        "examination": 0.05,
+        "examination_loop": 0.4,
         "chat_llama_cpp": 0.05,
         "chat_llama_cpp_lora": 0.1,
         "copy": 0.02,
@@ -295,6 +320,7 @@ def test_ratios_compare_within_a_round() -> None:
     assert found.ratios["imprint_over_handed_over"] == pytest.approx(4)
     assert found.ratios["imprint_large_over_small"] == pytest.approx(4)
     assert found.ratios["crowd_over_alone"] == pytest.approx(1.2)
+    assert found.ratios["examination_over_loop"] == pytest.approx(1 / 8)
     # 300 MB in 0.1 s, against 2 x 100 MB in 0.02 s.
     assert found.ratios["bandwidth_share"] == pytest.approx(3 / 10)
     # 250 tokens/s, against 480 on rows: the faster of the two baselines counts.
@@ -545,6 +571,7 @@ def test_a_task_is_scored_on_its_first_bare_inputs(
         ({"rounds": 0}, r"`rounds` must be at least 1, got 0\."),
         ({"chat_tokens": 1}, r"`chat_tokens` must be at least 2, got 1\."),
         ({"visitors": 1}, r"`visitors` must be at least 2, got 1\."),
+        ({"examined_items": (4, 0)}, r"at least 1 task and 1 item, got \(4, 0\)\."),
         ({"own_tokens": (9, 8)}, r"examples of 9 to 8 and of 64 tokens must have room for an "),
         ({"answer_tokens": 30}, r"examples of 30 to 70 .* must have room for an answer of 30\."),
     ],
