@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import is_leftover
+from dnd_engine.notes import noted
 from dnd_engine.training.collection_files import (
     MANIFEST,
     LossRow,
@@ -168,13 +169,21 @@ class RunFolder:
             return self._look_at_training()
         except OSError as error:
             raise TrainingError(
-                f"the folder of the run `{self.name}` cannot be read: {error.strerror}. Put it "
-                "back where it was."
+                noted(
+                    "the folder of the run `{run}` cannot be read: {reason}. Put it back where it "
+                    "was.",
+                    run=self.name,
+                    reason=str(error.strerror),
+                )
             ) from error
         except ArithmeticError as error:
             raise TrainingError(
-                f"the folder of the run `{self.name}` holds a number that is too large ({error}). "
-                "Bring back the files that the run wrote."
+                noted(
+                    "the folder of the run `{run}` holds a number that is too large ({reason}). "
+                    "Bring back the files that the run wrote.",
+                    run=self.name,
+                    reason=str(error),
+                )
             ) from error
 
     def _look_at_training(self) -> Training:
@@ -222,7 +231,13 @@ class RunFolder:
     def _look_at_collection(self) -> Collecting:
         manifest: Manifest | None = self._parsed(Path(MANIFEST), Manifest.parse)
         if manifest is None:
-            raise TrainingError(f"`{MANIFEST}` is gone: expected a run in `{self._path}`.")
+            raise TrainingError(
+                noted(
+                    "`{file}` is gone: expected a run in `{folder}`.",
+                    file=MANIFEST,
+                    folder=str(self._path),
+                )
+            )
         runs, recipe, total = manifest.runs, manifest.recipe, _count(manifest.planned)
         curves = self._curves({run.folder for run in runs})
         written = [run_folder(*key) / "losses.csv" for key in curves]
@@ -267,7 +282,9 @@ class RunFolder:
             return read_losses(self._path / folder)
         except TrainingError as error:
             name = (folder / "losses.csv").as_posix()
-            raise TrainingError(f"`{name}` cannot be read, or is damaged.") from error
+            raise TrainingError(
+                noted("`{file}` cannot be read, or is damaged.", file=str(name))
+            ) from error
 
     def _curves(self, finished: set[Path]) -> dict[tuple[str, int], tuple[LossRow, ...]]:
         """Curves of LoRAs still in training, which the manifest does not list yet."""
@@ -295,7 +312,9 @@ class RunFolder:
             return None
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise TrainingError(f"`{name.as_posix()}` cannot be read: {reason}") from error
+            raise TrainingError(
+                noted("`{file}` cannot be read: {reason}", file=name.as_posix(), reason=str(reason))
+            ) from error
 
     def _moved(self, paths: Iterable[Path]) -> float:
         """When the newest of some files was written; of none, when the folder changed."""
