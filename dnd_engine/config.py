@@ -113,10 +113,6 @@ class ImprintConfig:
     """Longer answers are cut, because the beginning of an answer carries the instruction."""
     trained_teacher: bool = True
     """Whether the generator's trained teacher answers whole prompts, if it has one."""
-    num_shots: int = 4
-    """Number of its own surest answers that a trained teacher sees before it answers others."""
-    shots_below: float = 0.6
-    """Mean probability of a trained teacher's first answers from which on it sees none of them."""
     own_share: float = 0.5
     """Without a trained teacher, the share of the generated adapter's own part while it answers;
     the rest is the part that all adapters share. Half follows unseen instructions better than all
@@ -137,8 +133,7 @@ class ImprintConfig:
         check_between(self, 1, 1024, "max_prompts", "max_bucket_prompts")
         check_between(self, 8, 4096, "max_tokens")
         check_between(self, 1, 256, "max_answer_tokens")
-        check_between(self, 0, 16, "num_shots")
-        check_between(self, 0, 1, "shots_below", "own_share")
+        check_between(self, 0, 1, "own_share")
         check_between(self, 0, 0.5, "left_out_share")
         check_between(self, 0, 2**31 - 1, "seed")
 
@@ -169,10 +164,6 @@ class RefineConfig:
     trained_teacher: bool = True
     """Whether the generator's trained teacher answers, if it has one. Otherwise the part that all
     of the generator's adapters share does."""
-    num_shots: int = 4
-    """See `ImprintConfig`."""
-    shots_below: float = 0.6
-    """See `ImprintConfig`."""
     held_back_share: float = 0.25
     """Share of the prompts that are not trained on, so that scores on them show progress: 2 to 8
     prompts."""
@@ -193,8 +184,6 @@ class RefineConfig:
         # Upper bounds matter: these values may come from a stranger's recipe.
         check_between(self, 1, 1000, *counts, "max_tokens", "max_answer_tokens")
         check_between(self, 0, 1000, "ask_every")
-        check_between(self, 0, 16, "num_shots")
-        check_between(self, 0, 1, "shots_below")
         check_between(self, 0, 0.5, "held_back_share")
         if self.stop_after is not None:
             check_between(self, 1, self.steps, "stop_after")

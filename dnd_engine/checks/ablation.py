@@ -57,7 +57,7 @@ def compare_conditions(
     prompts: list[str] = []
     told: dict[int, Answer] = {}
     for lesson in lessons:
-        answers = answers_when_told(runtime, lesson.teacher, lesson.prompts, shots=lesson.shots)
+        answers = answers_when_told(runtime, lesson.teacher, lesson.prompts)
         told |= {len(prompts) + number: answer for number, answer in answers.items()}
         prompts += lesson.prompts
     if len(told) < 2:

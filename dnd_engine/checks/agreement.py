@@ -21,7 +21,6 @@ from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.answers import answer_batch
 from dnd_engine.scoring.metrics import exact_match
 from dnd_engine.scoring.questions import Answer, Question, open_question, text_of
-from dnd_engine.tasks.folder import Example
 
 _MAX_PROMPTS = 8
 """Two batches of this many answers take one to two seconds on two CPU cores."""
@@ -99,7 +98,7 @@ class _Pair:
 
 
 def _ask(runtime: Runtime, adapter: FittedLoRA, lesson: Lesson, most: int) -> list[_Pair]:
-    told = answers_when_told(runtime, lesson.teacher, lesson.prompts, most=most, shots=lesson.shots)
+    told = answers_when_told(runtime, lesson.teacher, lesson.prompts, most=most)
     if not told:
         return []
     asked = [lesson.prompts[number] for number in told]
@@ -148,9 +147,8 @@ def answers_when_told(
     teacher: FittedLoRA | None,
     prompts: Sequence[str],
     most: int | None = None,
-    shots: Sequence[Example] = (),
 ) -> dict[int, Answer]:
-    """Answer whole prompts greedily, after a few examples if there are any.
+    """Answer whole prompts greedily.
 
     Returns:
         Answers by index of the prompt, with their probability, for the first `most` prompts that
@@ -166,11 +164,7 @@ def answers_when_told(
     chosen = dict(islice(short, most))
     if not chosen:
         return {}
-    questions = [
-        _question(runtime.base, prompts[number], shots) if shots else question
-        for number, question in chosen.items()
-    ]
-    answers = answer_batch(runtime, questions, teacher, log_probs=True)
+    answers = answer_batch(runtime, [*chosen.values()], teacher, log_probs=True)
     return dict(zip(chosen, answers, strict=True))
 
 
@@ -191,5 +185,5 @@ def bare_questions(
     return [one.weighing(given) for one, given in zip(questions, references, strict=True)]
 
 
-def _question(base: BaseModel, text: str, shots: Sequence[Example] = ()) -> Question:
-    return open_question(base.tokenizer, text, _MAX_NEW_TOKENS, shots=shots)
+def _question(base: BaseModel, text: str) -> Question:
+    return open_question(base.tokenizer, text, _MAX_NEW_TOKENS)

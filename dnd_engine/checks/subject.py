@@ -9,7 +9,6 @@ from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.tasks.folder import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +21,6 @@ class Lesson:
     """Adapter that answers whole prompts; None is the base."""
     prompts: Sequence[str]
     """Each an instruction, a blank line and an input."""
-    shots: Sequence[Example] = ()
-    """The teacher's own answers that it sees before it answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

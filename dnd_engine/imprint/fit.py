@@ -2,8 +2,8 @@
 
 Each prompt is read three ways, with the same answer behind it:
 
-- *taught*: instruction and input, with the teacher's adapter active, after some answers of its own
-if it is unsure (`scoring.own_shots`). Its states are the target, and are kept while it answers.
+- *taught*: instruction and input, with the teacher's adapter active. Its states are the target, and
+are kept while it answers.
 - *bare*: the input alone, no adapter. This is what the imprint changes.
 - *full*: instruction and input, no adapter. Fitted too, with less weight, so that the adapter also
 does the task when the instruction is given.
@@ -35,8 +35,7 @@ from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.notes import noted
 from dnd_engine.scoring.answers import answer_in_batches
-from dnd_engine.scoring.own_shots import first_answers
-from dnd_engine.scoring.questions import open_question
+from dnd_engine.scoring.questions import Question
 
 _BATCH_TOKENS = 384
 """Tokens per batch of one block: attention and its mask grow with their square, while a prefix that
@@ -80,20 +79,9 @@ class Imprinted:
     """Share of the prompts with the most common answer."""
     unfinished: int
     """Number of truncated answers."""
-    shown: tuple[str, ...]
-    """Whole prompts that teachers saw with their own answers, before they answered others."""
     layers: tuple[float, ...]
     """Share of the wanted change that each layer predicts for left-out prompts; 0 for an unchanged
     layer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Prompt:
-    """A prompt to fit, as text, and as token ids with and without its instruction."""
-
-    text: str
-    full: tuple[int, ...]
-    bare: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +140,7 @@ def imprint(
     """
     base = runtime.base
     first = first_layer(base.num_layers, config)
-    rows, shown = yield from _ask(runtime, sources, config, first)
+    rows = yield from _ask(runtime, sources, config, first)
     explained: list[float] = []
     layout = imprint_layout(base.config, config)
     state: dict[str, Tensor] = {}
@@ -193,7 +181,6 @@ def imprint(
         num_answers=len(answers),
         commonest_share=max(answers.values()) / len(rows),
         unfinished=sum(row.answered[-1] not in end_tokens(base) for row in rows),
-        shown=shown,
         layers=tuple(round(share, 3) for share in explained),
     )
 
@@ -205,13 +192,10 @@ def _stored(weight: Tensor) -> Tensor:
 
 def _ask(
     runtime: Runtime, sources: Sequence[Source], config: ImprintConfig, first: int
-) -> Generator[ImprintStep, None, tuple[list[_Row], tuple[str, ...]]]:
-    """Let each source's teacher answer its whole prompts greedily; keep states from `first` up.
-
-    Returns:
-        The rows, and the prompts that were shown with their answers.
-    """
-    base, limit = runtime.base, config.max_answer_tokens
+) -> Generator[ImprintStep, None, list[_Row]]:
+    """Let each source's teacher answer its whole prompts greedily; keep states from `first` up."""
+    base = runtime.base
+    end = base.turn_end
     asked = [_chosen(base, source, config, len(sources)) for source in sources]
     total = sum(map(len, asked))
     if not total:
@@ -226,41 +210,22 @@ def _ask(
     # Each token is matched twice, bare and full.
     share, rng = max(1, _MAX_ROWS // (2 * total)), random.Random(config.seed)
     rows: list[_Row] = []
-    shown: list[str] = []
     yield ImprintStep(stage="ask", done=0, total=total)
     done = 0
     for number, (source, prompts) in enumerate(zip(sources, asked, strict=True)):
-        opening = first_answers(
-            runtime,
-            source.teacher,
-            [prompt.text for prompt in prompts],
-            num_shots=config.num_shots,
-            shots_below=config.shots_below,
-            max_new_tokens=limit,
-            seed=config.seed,
-            watch_from=first,
-        )
-        shown += [shot.prompt for shot in opening.shots]
-        if found := dict(opening.final):
-            yield ImprintStep(stage="ask", done=done + len(found), total=total)
-        rest = [n for n in range(len(prompts)) if n not in found]
-        questions = [
-            open_question(base.tokenizer, prompts[n].text, limit, shots=opening.shots) for n in rest
-        ]
+        questions = [Question(full, (end,), (), config.max_answer_tokens) for full, _ in prompts]
         for batch in answer_in_batches(runtime, questions, source.teacher, watch_from=first):
-            found |= {rest[at]: answer for at, answer in batch}
-            yield ImprintStep(stage="ask", done=done + len(found), total=total)
-        done += len(found)
-        for n, answer in found.items():
-            if not answer.ids:
-                continue  # an empty answer says nothing about the instruction
-            cut_off = len(answer.ids) == limit
-            answered = answer.ids if cut_off else (*answer.ids, base.turn_end)
-            offsets = _matched(len(answered), share, rng)
-            assert answer.states is not None
-            taught = answer.states[:, list(offsets)]
-            full, bare = prompts[n].full, prompts[n].bare
-            rows.append(_Row(number, full, bare, answered, offsets, taught))
+            for n, one in batch:
+                if not one.ids:
+                    continue  # an empty answer says nothing about the instruction
+                answered = questions[n].answered(one)
+                offsets = _matched(len(answered), share, rng)
+                assert one.states is not None
+                rows.append(
+                    _Row(number, *prompts[n], answered, offsets, one.states[:, list(offsets)])
+                )
+            done += len(batch)
+            yield ImprintStep(stage="ask", done=done, total=total)
     if not rows:
         raise ImprintError(
             noted(
@@ -268,17 +233,15 @@ def _ask(
                 "instruction so that it asks for an answer."
             )
         )
-    return rows, tuple(shown)
+    return rows
 
 
 def _chosen(
     base: BaseModel, source: Source, config: ImprintConfig, num_sources: int
-) -> list[_Prompt]:
-    """Return the prompts to fit, sampled if there are too many."""
-    prompts = [
-        _Prompt(full, base.chat_ids(full), base.chat_ids(bare)) for full, bare in source.prompts
-    ]
-    short = [prompt for prompt in prompts if len(prompt.full) <= config.max_tokens]
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return token ids of the prompts to fit, whole and bare, sampled if there are too many."""
+    ids = [(base.chat_ids(full), base.chat_ids(bare)) for full, bare in source.prompts]
+    short = [pair for pair in ids if len(pair[0]) <= config.max_tokens]
     # Buckets share the limit evenly, so that a large one cannot crowd out the others.
     share = min(config.max_bucket_prompts, max(1, config.max_prompts // num_sources))
     if len(short) > share:

@@ -162,10 +162,6 @@ class Imprinting(ImprintConfig):
     """See `ImprintConfig`; False for recipes that precede trained teachers."""
     teacher_sha256: str = ""
     """SHA-256 of the trained teacher; empty if it was not used."""
-    num_shots: int = 0
-    """See `ImprintConfig`; 0 for recipes that precede it."""
-    shown: tuple[str, ...] = ()
-    """Digests of the prompts whose answers the teacher saw before others (see `lora.seen`)."""
     own_share: float = 1.0
     """See `ImprintConfig`; 1 for recipes that precede it."""
     max_bucket_prompts: int = 1024
@@ -239,8 +235,6 @@ class Refinement(RefineConfig):
     """See `RefineConfig`; False for recipes that precede trained teachers."""
     teacher_sha256: str = ""
     """SHA-256 of the trained teacher; empty if it was not used."""
-    num_shots: int = 0
-    """See `RefineConfig`; 0 for recipes that precede it."""
     from_sha256: str
     """SHA-256 of the adapter before refinement."""
     num_prompts: int

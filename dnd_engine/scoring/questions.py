@@ -6,7 +6,7 @@ Knows tokenizers and chat templates; knows no models and no adapters.
 import math
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Literal
@@ -109,31 +109,14 @@ def choose_shots(
     Returns:
         Sampled examples; empty if none is short enough.
     """
-    # More than are shown, because long ones are skipped; not all, because each is tokenised.
-    drawn = rng.sample(pool, min(4 * _MAX_SHOTS, len(pool)))
-    return short_shots(tokenizer, drawn, room, most=_MAX_SHOTS)
-
-
-def short_shots(
-    tokenizer: PreTrainedTokenizerBase, candidates: Iterable[Example], room: int, *, most: int
-) -> tuple[Example, ...]:
-    """Take the first few examples that are short enough together.
-
-    Args:
-        tokenizer: Tokenizer of the base.
-        candidates: Answered examples, the best first.
-        room: Maximum positions of the base.
-        most: Maximum number to take.
-    """
     # Most of the base's positions stay for the item and its answer.
     left = min(_SHOT_TOKENS, room // 4)
     shots: list[Example] = []
-    for example in candidates:
-        if len(shots) == most:
-            break
+    # More than are shown, because long ones are skipped; not all, because each is tokenised.
+    for example in rng.sample(pool, min(4 * _MAX_SHOTS, len(pool))):
         text = f"{example.prompt}\n{example.response}"
         size = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        if size <= left:
+        if size <= left and len(shots) < _MAX_SHOTS:
             shots.append(example)
             left -= size
     return tuple(shots)
@@ -156,8 +139,15 @@ def ask(
         shots: Few-shot examples.
         max_new_tokens: Maximum length of the generated answer.
     """
+    turns: list[dict[str, str]] = []
+    for shot in shots:
+        shown = _content(shot, mode)
+        if shown is not None:
+            turns.append({"role": "user", "content": shown})
+            turns.append({"role": "assistant", "content": shot.response})
     content = _content(example, mode)
     assert content is not None
+    turns.append({"role": "user", "content": content})
     end = turn_end(tokenizer)
 
     # Prompt and answer are tokenised apart, as in training, so that no token spans both.
@@ -165,45 +155,18 @@ def ask(
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     return Question(
-        prompt=_prompt(tokenizer, content, shots, mode),
+        prompt=tuple(chat_ids(tokenizer, turns)),
         reference=(*ids(example.response), end),
         options=tuple((*ids(option), end) for option in example.options),
         max_new_tokens=max_new_tokens,
     )
 
 
-def open_question(
-    tokenizer: PreTrainedTokenizerBase,
-    text: str,
-    max_new_tokens: int,
-    *,
-    shots: Sequence[Example] = (),
-) -> Question:
-    """Ask a message whose right answer is not known, so that its loss means nothing.
-
-    Args:
-        tokenizer: Tokenizer of the base.
-        text: The message.
-        max_new_tokens: Maximum length of the answer.
-        shots: Examples to show before it, with their instruction.
-    """
+def open_question(tokenizer: PreTrainedTokenizerBase, text: str, max_new_tokens: int) -> Question:
+    """Ask a message whose right answer is not known, so that its loss means nothing."""
     # Every question needs a reference. This one lends its end of turn to `answered`.
-    prompt = _prompt(tokenizer, text, shots, "full")
+    prompt = tuple(chat_ids(tokenizer, [{"role": "user", "content": text}]))
     return Question(prompt, (turn_end(tokenizer),), (), max_new_tokens)
-
-
-def _prompt(
-    tokenizer: PreTrainedTokenizerBase, content: str, shots: Sequence[Example], mode: Mode
-) -> tuple[int, ...]:
-    """Tokenise a message after its few-shot examples, up to the start of the answer."""
-    turns: list[dict[str, str]] = []
-    for shot in shots:
-        shown = _content(shot, mode)
-        if shown is not None:
-            turns.append({"role": "user", "content": shown})
-            turns.append({"role": "assistant", "content": shot.response})
-    turns.append({"role": "user", "content": content})
-    return tuple(chat_ids(tokenizer, turns))
 
 
 def free_metric(labels: Sequence[str]) -> Literal["exact", "rouge"]:

@@ -17,14 +17,13 @@ from dnd_engine.imprint.left_out import leave_out
 from dnd_engine.imprint.results import ImprintStep
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.provenance import Imprinting
-from dnd_engine.lora.seen import Seen, digest, digests, with_met
+from dnd_engine.lora.seen import Seen, digests, with_met
 from dnd_engine.models.encoder import PromptMemory
 from dnd_engine.models.turns import urgently
 from dnd_engine.notes import noted
 from dnd_engine.progress import Progress, each_as
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
-from dnd_engine.scoring.own_shots import answers_again
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.synthesis.write import blank
 
@@ -61,8 +60,6 @@ def imprint_adapter(
             )
         )
     teacher_sha256 = "" if teacher == "base" else loaded.teacher_sha256(config)
-    if not teacher_sha256:
-        config = replace(config, num_shots=0)
     parts = [leave_out(pairs, config, len(counting)) for _, pairs in counting]
     sources = [
         Source(
@@ -86,7 +83,6 @@ def imprint_adapter(
         commonest_share=made.commonest_share,
         unfinished=made.unfinished,
         layers=made.layers,
-        shown=tuple(map(digest, made.shown)),
     )
     # Left-out prompts count as seen too: the generator reads them, and later the checks.
     read = {text for _, pairs in counting for text, _ in pairs}
@@ -150,7 +146,7 @@ def lesson_of(
     prompts: Sequence[str],
     memory: PromptMemory | None = None,
 ) -> Lesson:
-    """Return the teacher whose answers an adapter is held against, as it was when it answered.
+    """Return the teacher whose answers to prompts of a bucket an adapter is held against.
 
     Args:
         loaded: The loaded models.
@@ -162,10 +158,7 @@ def lesson_of(
     if found is None:
         return Lesson(bucket.name, loaded.fit_shared(), prompts)
     teacher = None if found.teacher == "base" else loaded.fit_teacher(bucket, found, memory)
-    known = {digest(p.text): p.text for p in bucket.prompts} if found.shown else {}
-    shown = [known[one] for one in found.shown if one in known]
-    shots = answers_again(loaded.runtime, teacher, shown, found.max_answer_tokens)
-    return Lesson(bucket.name, teacher, prompts, shots)
+    return Lesson(bucket.name, teacher, prompts)
 
 
 def lessons(

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Generator as Steps
 from dataclasses import replace
 from functools import partial
@@ -46,18 +46,13 @@ def refine_adapter(
     """Train an adapter on prompts of its own task; see `Engine.refine`."""
     started = time.monotonic()
     counting = _counting(loaded, buckets)
-    teacher_sha256 = "" if config.labels else loaded.teacher_sha256(config)
-    if not teacher_sha256:
-        config = replace(config, num_shots=0)
-    made = yield from _train(
-        loaded, adapter, _examples(counting), config, _texts(counting), None, enough
-    )
+    made = yield from _train(loaded, adapter, _examples(counting), config, None, enough)
     refined = Refinement.of(
         # An early end belongs to the recipe; the learning rate still follows the schedule of all
         # steps.
         replace(config, stop_after=made.steps if made.steps < config.steps else None),
         from_sha256=adapter.sha256,
-        teacher_sha256=teacher_sha256,
+        teacher_sha256="" if config.labels else loaded.teacher_sha256(config),
         num_prompts=len(made.prompts),
         commonest_share=made.commonest_share,
         score=made.score,
@@ -101,7 +96,7 @@ def teach_adapter(
     else:
         examples, asked = _examples(_counting(loaded, buckets)), answers.answers
     config = replace(config, labels=asked is None)
-    made = yield from _train(loaded, adapter, examples, config, (), asked, enough)
+    made = yield from _train(loaded, adapter, examples, config, asked, enough)
     trained: dict[str, Any] = {
         **_whose(answers),
         "labels": True,
@@ -144,21 +139,13 @@ def propose_answers(
     """Let the base answer some prompts, for a person to correct; see `Engine.propose`."""
     started = time.monotonic()
     config = RefineConfig(max_prompts=limit, least_prompts=1, seed=seed)
-    counting = _counting(loaded, buckets)
-    examples = _examples(counting)
+    examples = _examples(_counting(loaded, buckets))
     # Kept apart, because `choose` drops responses unless it is to train on labels.
     labels = {example.prompt: example.response for example in examples}
     found = {one.prompt: labels[one.prompt] for one in choose(examples, loaded.base, config)}
     unknown = [Example(prompt, "") for prompt, label in found.items() if not label]
     rest = iter(unknown)
-    trained = bool(loaded.teacher_sha256(config))
-    proposed = propose(
-        loaded.runtime,
-        unknown,
-        loaded.fit_asked(config),
-        config,
-        _texts(counting) if trained else (),
-    )
+    proposed = propose(loaded.runtime, unknown, loaded.fit_asked(config), config)
     for number, answers in enumerate(proposed, start=1):
         found |= {next(rest).prompt: answer or "" for answer in answers}
         # The last batch may be smaller.
@@ -173,7 +160,6 @@ def _train(
     adapter: Adapter,
     examples: Sequence[Example],
     config: RefineConfig,
-    buckets: Sequence[Collection[str]],
     answers: AnswersOf | None,
     enough: Callable[[], bool] | None,
 ) -> Steps[Progress, None, Refined]:
@@ -190,7 +176,6 @@ def _train(
         examples,
         loaded.fit_asked(config),
         config,
-        buckets=buckets,
         answers=answers,
         score=partial(score_bare, loaded.runtime, adapter.layout),
         unfitted=_unfitted(adapter, examples, config),
@@ -238,11 +223,6 @@ def _unfitted(
 def _counting(loaded: Loaded, buckets: Sequence[Bucket]) -> list[Bucket]:
     """Return the buckets to train on, those of positive weight, all with equal weight."""
     return [b for b in check_buckets(buckets, loaded.config.limits) if b.weight > 0]
-
-
-def _texts(buckets: Sequence[Bucket]) -> list[frozenset[str]]:
-    """Return the whole prompts of each bucket."""
-    return [frozenset(prompt.text for prompt in bucket.prompts) for bucket in buckets]
 
 
 def _examples(buckets: Sequence[Bucket]) -> list[Example]:

@@ -2,13 +2,12 @@
 
 The teacher reads *full* prompts. What it says of each answer token is kept once, as its 16
 likeliest next tokens and the rest of the mass, so that a student on *bare* inputs can be compared
-with it at every step for nothing. A trained teacher may see answers of its own first, as for an
-imprint (`scoring.own_shots`).
+with it at every step for nothing.
 
 Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from jaxtyping import Float
@@ -16,9 +15,8 @@ from torch import Tensor
 
 from dnd_engine.models.base import BaseModel, end_tokens
 from dnd_engine.models.new_tokens import left_padded
-from dnd_engine.scoring.questions import ask, open_question
 from dnd_engine.tasks.folder import Example
-from dnd_engine.training.examples import EncodedExample, answer_logits, pack
+from dnd_engine.training.examples import answer_logits, encode_example, pack
 
 TOP = 16
 """Next tokens that are kept of each position. Source: Doc-to-LoRA keeps as many."""
@@ -53,23 +51,13 @@ def teacher_divergence(
     return kept + rest.exp() * (rest - our_rest)
 
 
-def listen(
-    examples: Sequence[Example], base: BaseModel, shots: Mapping[str, Sequence[Example]]
-) -> list[Said]:
+def listen(examples: Sequence[Example], base: BaseModel) -> list[Said]:
     """Return what the model, in its current state, predicts at the answer tokens of full prompts.
 
     Nobody else may use the base meanwhile; call it in inference mode.
-
-    Args:
-        examples: With the answers.
-        base: The model.
-        shots: By prompt, the few-shot examples before it, if any.
     """
-    asked = [
-        ask(base.tokenizer, one, "full", shots=shots.get(one.prompt, ()), max_new_tokens=0)
-        for one in examples
-    ]
-    encoded = [EncodedExample((*q.prompt, *q.reference), len(q.prompt)) for q in asked]
+    found = (encode_example(base.tokenizer, example, "full") for example in examples)
+    encoded = [example for example in found if example is not None]
     said: list[Said] = []
     for first in range(0, len(encoded), _ROW_EXAMPLES):
         row = encoded[first : first + _ROW_EXAMPLES]
@@ -83,30 +71,17 @@ def listen(
 
 
 def greedy_answers(
-    examples: Sequence[Example],
-    base: BaseModel,
-    max_new_tokens: int,
-    shots: Mapping[str, Sequence[Example]],
+    examples: Sequence[Example], base: BaseModel, max_new_tokens: int
 ) -> list[str | None]:
     """The model's own greedy answers to full prompts, in one batch.
 
     Nobody else may use the base meanwhile; call it in inference mode.
 
-    Args:
-        examples: Prompts to answer.
-        base: The model.
-        max_new_tokens: Maximum length of an answer.
-        shots: By prompt, the few-shot examples before it, if any.
-
     Returns:
         One each; None where the answer is empty or does not end within `max_new_tokens`.
     """
     tokenizer, ends = base.tokenizer, end_tokens(base)
-    asked = [
-        open_question(tokenizer, e.prompt, max_new_tokens, shots=shots.get(e.prompt, ()))
-        for e in examples
-    ]
-    ids, real = left_padded([question.prompt for question in asked], base.device)
+    ids, real = left_padded([base.chat_ids(e.prompt) for e in examples], base.device)
     out = base.model.generate(  # type: ignore[operator]  # a method; torch's types say tensor
         input_ids=ids,
         attention_mask=real.long(),

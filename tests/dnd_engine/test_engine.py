@@ -62,7 +62,6 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import read_prompt_file
 from dnd_engine.prompts.split import split_prompt
-from dnd_engine.synthesis.imprint import lessons
 from dnd_engine.tasks.folder import Example
 from dnd_engine.teach.endpoint import Endpoint
 from dnd_engine.teach.local import LocalTeacher
@@ -72,7 +71,6 @@ from tests.dnd_engine.tiny import (
     CONFIG,
     CPU,
     LAYOUT,
-    MANY_ENDS,
     bucket,
     delta,
     make_adapter,
@@ -746,8 +744,7 @@ def test_what_is_generated_is_imprinted_where_prompts_have_an_instruction(
     assert made.r == ImprintConfig().r
     assert made.layout.spec.target_modules == ("down_proj",)
     found = Imprinting.from_json(made.provenance["imprint"])
-    # Nobody who is unsure: the generator has no trained teacher.
-    assert found.config == replace(ImprintConfig(), num_shots=0)
+    assert found.config == ImprintConfig()
     assert found.from_sha256 == plain.sha256
     assert (found.num_prompts, len(found.left_out)) == (18, 6)
     assert set(found.left_out) < digests(LETTERS) <= Seen.by(made.provenance).read
@@ -842,33 +839,10 @@ def test_a_trained_teacher_answers_in_place_of_the_generators_adapters(
         finish(quiet_engine.regenerate(recipe))
     # A recipe from before the teacher is made again as it was.
     written = without.recipe.to_json()
-    for name in ("trained_teacher", "teacher_sha256", "num_shots", "shots_below", "shown"):
+    for name in ("trained_teacher", "teacher_sha256"):
         del written["imprint"][name]
     earlier = Recipe.from_json(written).with_texts(letters.files)
     assert finish(engine.regenerate(earlier)).sha256 == without.sha256
-
-
-def test_an_imprint_is_checked_with_the_answers_that_its_teacher_saw(
-    quiet_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only digests of their prompts are kept, so the teacher answers these again."""
-    monkeypatch.setattr("dnd_engine.scoring.answers.end_tokens", lambda _: MANY_ENDS)
-    letters = bucket("letters", [f"Say it.\n\n{a}{b}" for a in "abcde" for b in "xyz"])
-    save_teacher(quiet_engine.generator, tmp_path, random_tokens(seed=3, size=0.3), {})
-    engine = Engine.load(replace(quiet_engine.config, generator=tmp_path))
-    made = engine.generate([letters])
-    found = present(made.recipe.imprint)
-    assert 1 <= len(found.shown) <= found.num_shots == 4
-    (fresh, untouched), (other, every) = lessons(engine._loaded, made, [letters])
-    assert (fresh, other) == (True, False)
-    assert untouched[0].shots == every[0].shots
-    assert tuple(digest(shot.prompt) for shot in every[0].shots) == found.shown
-    recipe = made.recipe.with_texts(letters.files)
-    assert finish(engine.regenerate(recipe)).sha256 == made.sha256
-    fewer = replace(letters, files=bucket("letters", ["Say it.\n\nother"]).files)
-    assert [
-        lesson.shots for _, part in lessons(engine._loaded, made, [fewer]) for lesson in part
-    ] == [(), ()]
 
 
 def test_a_teacher_of_a_higher_rank_imprints_and_forecasts(

@@ -94,10 +94,6 @@ def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], **options: b
     return text
 
 
-MANY_ENDS = frozenset({2, *range(3, CONFIG["vocab_size"], 4)})
-"""A quarter of all tokens. An untrained base rarely writes the one that ends a turn."""
-
-
 def save_tiny(folder: Path, seed: int = 0, **sizes: int) -> Path:
     """A model folder, as transformers writes it."""
     tiny_llama(seed, **sizes).save_pretrained(folder)
@@ -108,7 +104,7 @@ def save_tiny(folder: Path, seed: int = 0, **sizes: int) -> Path:
 def save_larger(folder: Path) -> Path:
     """A base with other weights and more layers, whose answers are short: many tokens end them."""
     model = tiny_llama(seed=5, num_hidden_layers=3)
-    model.generation_config.eos_token_id = [*MANY_ENDS]
+    model.generation_config.eos_token_id = [2, *range(3, CONFIG["vocab_size"], 4)]
     model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder

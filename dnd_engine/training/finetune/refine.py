@@ -12,7 +12,7 @@ Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Generator as Steps
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -30,7 +30,6 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.notes import joined, noted
-from dnd_engine.scoring.own_shots import first_answers
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import (
     PackedExamples,
@@ -61,9 +60,6 @@ AnswersOf = Callable[[Sequence[Example]], Steps[Sequence[str | None], None, None
 
 ScoreOf = Callable[[Float[Tensor, "tokens rows cols"], Sequence[Example]], float]
 """Score of weight tokens on the bare inputs of examples, 0 to 1."""
-
-Buckets = Sequence[Collection[str]]
-"""Whole prompts, by bucket."""
 
 _Taken = tuple[Lesson, Example, Said | None]
 """What can be learnt of one answer."""
@@ -173,7 +169,6 @@ def refine(
     teacher: FittedLoRA | None,
     config: RefineConfig,
     *,
-    buckets: Buckets = (),
     answers: AnswersOf | None = None,
     score: ScoreOf | None = None,
     unfitted: Collection[str] = (),
@@ -189,7 +184,6 @@ def refine(
             `config.labels`, and then those without one are left out.
         teacher: The adapter applied while the base answers full prompts; unused if others do.
         config: How long and how fast.
-        buckets: Prompts of each bucket, within which the teacher sees answers of its own.
         answers: Who answers instead of the base.
         score: Scores the prompts that are held back; without it, none is.
         unfitted: Prompts that the start was not fitted to, if it was fitted to others: the first
@@ -205,7 +199,7 @@ def refine(
     """
     chosen = choose(examples, runtime.base, config, first=unfitted)
     # Closed however the training ends, so that the teacher's server gets no more requests.
-    with closing(_batches(runtime, chosen, teacher, buckets, answers, config)) as batches:
+    with closing(_batches(runtime, chosen, teacher, answers, config)) as batches:
         held_back = 0 if score is None else _num_held_back(chosen, config, unfitted)
         answered = _Answered(chosen, held_back, batches)
         yield from _ask_first(answered, config, outside=answers is not None)
@@ -275,22 +269,17 @@ def _train(
 
 
 def propose(
-    runtime: Runtime,
-    examples: Sequence[Example],
-    teacher: FittedLoRA | None,
-    config: RefineConfig,
-    buckets: Buckets = (),
+    runtime: Runtime, examples: Sequence[Example], teacher: FittedLoRA | None, config: RefineConfig
 ) -> Iterator[list[str | None]]:
-    """Let the base answer full prompts, a batch at a time; for `buckets` see `refine`.
+    """Let the base answer full prompts, a batch at a time.
 
     Yields:
         One answer each; None where it is empty or does not end.
     """
-    shots = _own_shots(runtime, teacher, examples, buckets, config)
     for first in range(0, len(examples), ASKED_TOGETHER):
         part = examples[first : first + ASKED_TOGETHER]
         with runtime.lock, runtime.host.applying(teacher), torch.inference_mode():
-            texts = greedy_answers(part, runtime.base, config.max_answer_tokens, shots)
+            texts = greedy_answers(part, runtime.base, config.max_answer_tokens)
         # After the lock is given back, because the caller may take any time.
         yield texts
 
@@ -337,7 +326,6 @@ def _batches(
     runtime: Runtime,
     chosen: Sequence[Example],
     teacher: FittedLoRA | None,
-    buckets: Buckets,
     answers: AnswersOf | None,
     config: RefineConfig,
 ) -> Steps[Sequence[_Taken | None], None, None]:
@@ -346,11 +334,10 @@ def _batches(
     if config.labels:
         yield [(Lesson.of(base, example), example, None) for example in chosen]
     elif answers is None:
-        shots = _own_shots(runtime, teacher, chosen, buckets, config)
         for first in range(0, len(chosen), ASKED_TOGETHER):
             part = chosen[first : first + ASKED_TOGETHER]
             with runtime.lock, runtime.host.applying(teacher), torch.inference_mode():
-                asked = _ask(part, base, config, shots)
+                asked = _ask(part, base, config)
             # Without the lock, as in `propose`.
             yield asked
     else:
@@ -446,45 +433,16 @@ def choose(
     return chosen
 
 
-def _own_shots(
-    runtime: Runtime,
-    teacher: FittedLoRA | None,
-    examples: Sequence[Example],
-    buckets: Buckets,
-    config: RefineConfig,
-) -> dict[str, tuple[Example, ...]]:
-    """Return the answers of its own that the teacher sees before it answers a prompt, by prompt."""
-    shots: dict[str, tuple[Example, ...]] = {}
-    for bucket in buckets:
-        prompts = [example.prompt for example in examples if example.prompt in bucket]
-        found = first_answers(
-            runtime,
-            teacher,
-            prompts,
-            num_shots=config.num_shots if prompts else 0,
-            shots_below=config.shots_below,
-            max_new_tokens=config.max_answer_tokens,
-            seed=config.seed,
-        )
-        if found.shots:
-            shown = {shot.prompt for shot in found.shots}
-            shots |= {prompt: found.shots for prompt in prompts if prompt not in shown}
-    return shots
-
-
 def _ask(
-    examples: Sequence[Example],
-    base: BaseModel,
-    config: RefineConfig,
-    shots: Mapping[str, Sequence[Example]],
+    examples: Sequence[Example], base: BaseModel, config: RefineConfig
 ) -> list[tuple[Lesson, Example, Said] | None]:
     """Return what the base says of full prompts; None where no answer ends within the limit."""
-    texts = greedy_answers(examples, base, config.max_answer_tokens, shots)
+    texts = greedy_answers(examples, base, config.max_answer_tokens)
     answered = [replace(e, response=t) if t else None for e, t in zip(examples, texts, strict=True)]
     ended = [example for example in answered if example is not None]
     # Answers are stripped and tokenised again, so what the teacher says of each token is read again
     # and not taken from the generation.
-    said = iter(listen(ended, base, shots))
+    said = iter(listen(ended, base))
     return [None if e is None else (Lesson.of(base, e), e, next(said)) for e in answered]
 
 

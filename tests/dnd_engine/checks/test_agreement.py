@@ -2,14 +2,12 @@
 
 import pytest
 
-from dnd_engine.checks.agreement import agreement, answers_when_told
+from dnd_engine.checks.agreement import agreement
 from dnd_engine.checks.subject import Lesson
 from dnd_engine.checks.verdict import Labels
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
-from dnd_engine.models.chat_format import chat_ids
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.tasks.folder import Example
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, stock_answer
 from tests.present import present
 
@@ -108,23 +106,3 @@ def test_labels_say_how_many_answers_are_right(
     found = present(agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS)], labels=labels))
     assert found.labels == Labels(right=1, right_when_told=1, number=2)
     assert found.repeated == 1, "the teacher repeats the second prompt's input"
-
-
-def test_a_teacher_answers_after_its_own_examples(runtime: Runtime) -> None:
-    """As a chat of earlier turns, which the adapter does not see."""
-    adapter, teacher = fitted(runtime, 1), fitted(runtime, 3, 3.0)
-    shots = (Example(PROMPTS[1], "two"), Example(PROMPTS[2], "three"))
-    turns = [
-        {"role": role, "content": text}
-        for shot in shots
-        for role, text in (("user", shot.prompt), ("assistant", shot.response))
-    ]
-    prompt = chat_ids(runtime.base.tokenizer, [*turns, {"role": "user", "content": PROMPTS[0]}])
-    with runtime.host.applying(teacher):
-        told = stock_answer(runtime.base.model, [*prompt], max_new_tokens=24)
-    answers = answers_when_told(runtime, teacher, PROMPTS[:1], shots=shots)
-    assert [*answers[0].ids] == told
-    found = agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS[:1], shots)])
-    assert present(found).sureness == pytest.approx(answers[0].sureness)
-    found = agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS[:1])])
-    assert present(found).sureness != pytest.approx(answers[0].sureness)

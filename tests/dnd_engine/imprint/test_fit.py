@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,9 @@ from dnd_engine.models.base import block, last_hidden
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.progress import finish
-from dnd_engine.scoring.answers import answer_batch
-from dnd_engine.scoring.own_shots import answers_again
-from dnd_engine.scoring.questions import open_question, text_of
-from tests.dnd_engine.tiny import LAYOUT, MANY_ENDS, random_tokens, tiny_base
+from tests.dnd_engine.tiny import LAYOUT, random_tokens, tiny_base
 
-CONFIG = ImprintConfig(r=8, first_layer_share=0, ridge=1e-3, max_answer_tokens=4, num_shots=0)
+CONFIG = ImprintConfig(r=8, first_layer_share=0, ridge=1e-3, max_answer_tokens=4)
 INPUTS = [a + b for a, b in itertools.product("abcd", "wxyz")]
 MESSAGES = ("Good morning.", "What is rain?", "Name a fruit.")
 
@@ -166,34 +162,6 @@ def test_the_teacher_answers_with_its_adapter_and_the_imprint_starts_without(
     assert (hidden(runtime, "ab", made) - wanted).norm() < (hidden(runtime, "ab") - wanted).norm()
 
 
-def test_what_an_unsure_teacher_does_after_its_own_answers_is_imprinted(
-    runtime: Runtime, metrics: Mapping[int, Metric], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A random base is unsure. Those that it sees keep the answers that it gave before."""
-    monkeypatch.setattr("dnd_engine.scoring.answers.end_tokens", lambda _: MANY_ENDS)
-    asked = source("Say X.", INPUTS)
-    config = replace(CONFIG, num_shots=2)
-    seen: list[ImprintStep] = []
-    made = finish(imprint(runtime, [asked], metrics, config), seen.append)
-    assert [(s.done, s.total) for s in seen if s.stage == "ask"] == [(0, 16), (2, 16), (16, 16)]
-    assert len(made.shown) == 2
-    tokenizer = runtime.base.tokenizer
-    shots = answers_again(runtime, None, made.shown, 4)
-    wanted = {shot.response for shot in shots}
-    for prompt, _ in asked.prompts:
-        if prompt not in made.shown:
-            question = open_question(tokenizer, prompt, 4, shots=shots)
-            (answer,) = answer_batch(runtime, [question], None)
-            wanted.add(text_of(tokenizer, answer))
-    assert made.num_answers == len(wanted - {""})
-    plain = finish(imprint(runtime, [asked], metrics, CONFIG))
-    assert plain.shown == ()
-    assert not plain.tokens.equal(made.tokens)
-    sure = finish(imprint(runtime, [asked], metrics, replace(config, shots_below=0)))
-    assert sure.shown == ()
-    torch.testing.assert_close(sure.tokens, plain.tokens)
-
-
 def test_sources_are_fitted_together_and_a_heavier_one_better(
     runtime: Runtime, metrics: Mapping[int, Metric]
 ) -> None:
@@ -201,7 +169,7 @@ def test_sources_are_fitted_together_and_a_heavier_one_better(
 
     def missed(weight: float) -> float:
         sources = [source("Say X.", INPUTS[:8], weight), source("Count them!", INPUTS[8:])]
-        config = replace(CONFIG, r=1)
+        config = ImprintConfig(r=1, first_layer_share=0, ridge=1e-3, max_answer_tokens=4)
         made = finish(imprint(runtime, sources, metrics, config))
         return sum(
             float((hidden(runtime, i, made) - hidden(runtime, f"Say X.\n\n{i}")).norm())
@@ -215,7 +183,9 @@ def test_more_prompts_than_allowed_are_drawn_by_seed(
     runtime: Runtime, metrics: Mapping[int, Metric]
 ) -> None:
     def tokens(seed: int) -> Tensor:
-        config = replace(CONFIG, max_prompts=6, seed=seed)
+        config = ImprintConfig(
+            r=8, first_layer_share=0, ridge=1e-3, max_answer_tokens=4, max_prompts=6, seed=seed
+        )
         made = finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, config))
         assert made.num_prompts == 6
         return made.tokens
@@ -245,7 +215,7 @@ def test_a_bucket_has_a_share_of_all_prompts_and_a_limit_of_its_own(
 
 
 def test_layers_below_the_first_stay_zero(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
-    config = replace(CONFIG, first_layer_share=0.5)
+    config = ImprintConfig(r=8, first_layer_share=0.5, ridge=1e-3, max_answer_tokens=4)
     assert first_layer(2, config) == 1
     made = finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, config))
     assert made.layers[0] == 0

@@ -36,7 +36,7 @@ def test_all_prompts_get_its_own_greedy_answers_in_their_order(larger: Path, exa
     parts = list(LocalTeacher(base=str(larger), device="cpu").answers(EXAMPLES))
     assert [len(part) for part in parts] == [16, 4]
     with torch.inference_mode():
-        wanted = greedy_answers(EXAMPLES, tiny_base(larger), 192, {})
+        wanted = greedy_answers(EXAMPLES, tiny_base(larger), 192)
     assert [text for part in parts for text in part] == wanted
     assert len(set(wanted)) > 5
 

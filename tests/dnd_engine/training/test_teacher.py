@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from dnd_engine.models.base import BaseModel
-from dnd_engine.scoring.questions import ask
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training import teacher
 from dnd_engine.training.examples import encode_example
@@ -31,7 +30,7 @@ def test_greedy_answers_end_at_any_end_token_and_hold_no_special_ones(
     monkeypatch.setattr(teacher, "end_tokens", lambda base: {2, other})
     monkeypatch.setattr(base.model, "generate", generate)
     examples = [Example(f"Say.\n\n{n}", "x") for n in range(3)]
-    assert teacher.greedy_answers(examples, base, 5, {}) == ["ab", "cd", None]
+    assert teacher.greedy_answers(examples, base, 5) == ["ab", "cd", None]
     assert given["eos_token_id"] == sorted({2, other})
 
 
@@ -56,7 +55,7 @@ def test_a_students_divergence_counts_the_rest_as_one_token() -> None:
 def test_the_teachers_tokens_are_those_of_full_prompts(base: BaseModel) -> None:
     """Against a forward pass over one example alone."""
     examples = [Example(f"Say it twice.\n\n{text}", 2 * text) for text in ("ab", "c", "def")]
-    said = teacher.listen(examples, base, {})
+    said = teacher.listen(examples, base)
     for (tokens, log_probs, rests), example in zip(said, examples, strict=True):
         encoded = encode_example(base.tokenizer, example, "full")
         assert encoded is not None
@@ -67,30 +66,3 @@ def test_the_teachers_tokens_are_those_of_full_prompts(base: BaseModel) -> None:
         torch.testing.assert_close(log_probs, top.values, atol=1e-3, rtol=0)
         rest = (1 - top.values.exp().sum(dim=1)).clamp(min=1e-6).log()
         torch.testing.assert_close(rests, rest, atol=1e-2, rtol=1e-2)
-
-
-def test_examples_before_a_prompt_are_earlier_turns(
-    base: BaseModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of answers as of their tokens; a prompt without examples is asked alone."""
-    shot = Example("Say it twice.\n\nx", "xx")
-    one, other = (Example(f"Say it twice.\n\n{text}", 2 * text) for text in ("ab", "c"))
-    shots = {one.prompt: [shot]}
-    said = teacher.listen([one, other], base, shots)
-    plain = teacher.listen([one, other], base, {})
-    torch.testing.assert_close(said[1], plain[1], atol=1e-3, rtol=1e-2)
-    asked = ask(base.tokenizer, one, "full", shots=[shot], max_new_tokens=4)
-    ids = torch.tensor([[*asked.prompt, *asked.reference]])
-    logits = base.model(input_ids=ids).logits[0, len(asked.prompt) - 1 : -1]
-    expected = logits.log_softmax(dim=-1).topk(16).values
-    torch.testing.assert_close(said[0][1], expected, atol=1e-3, rtol=0)
-    assert not torch.allclose(plain[0][1], expected, atol=1e-2)
-    read: list[torch.Tensor] = []
-
-    def generate(input_ids: torch.Tensor, **_more: Any) -> torch.Tensor:
-        read.append(input_ids)
-        return torch.cat([input_ids, input_ids[:, -1:]], dim=1)
-
-    monkeypatch.setattr(base.model, "generate", generate)
-    teacher.greedy_answers([one], base, 1, shots)
-    assert read[0].tolist() == [[*asked.prompt]]

@@ -1,7 +1,7 @@
 """Refine: an adapter learns on bare inputs what a teacher says to full prompts."""
 
 from collections.abc import Generator as Steps
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +18,9 @@ from dnd_engine.models.turns import TurnLock
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import encode_example, pack, response_losses
 from dnd_engine.training.finetune.lessons import Lesson, train_on_lessons
-from dnd_engine.training.finetune.refine import Buckets, Refined, RefineStep, choose, refine
+from dnd_engine.training.finetune.refine import Refined, RefineStep, choose, refine
 from dnd_engine.training.finetune.steps import draw_lessons
-from dnd_engine.training.teacher import Said, listen
-from tests.dnd_engine.tiny import LAYOUT, MANY_ENDS, random_tokens
+from tests.dnd_engine.tiny import LAYOUT, random_tokens
 
 EXAMPLES = tuple(
     Example(f"Say it.\n\n{word}", word[0])
@@ -44,11 +43,10 @@ def refining(
     config: RefineConfig,
     examples: tuple[Example, ...] = EXAMPLES,
     lock: Any = None,
-    buckets: Buckets = (),
 ) -> Steps[RefineStep, None, Refined]:
     host = LoRAHost(base.model, LAYOUT)
     runtime = Runtime(base, host, lock or TurnLock())
-    return refine(runtime, start(), LAYOUT, examples, None, config, buckets=buckets)
+    return refine(runtime, start(), LAYOUT, examples, None, config)
 
 
 def finish(steps: Steps[RefineStep, None, Refined]) -> tuple[list[RefineStep], Refined]:
@@ -128,7 +126,7 @@ def test_without_labels_the_student_comes_to_agree_with_the_teacher(
     """The answers are given, as a random base never ends its own; what it says of them is its."""
     monkeypatch.setattr(
         "dnd_engine.training.finetune.refine.greedy_answers",
-        lambda examples, _base, _most, _shots: [e.bare for e in examples],
+        lambda examples, _base, _most: [e.bare for e in examples],
     )
     config = RefineConfig(steps=40, batch_size=4, learning_rate=1e-2, full_share=0)
     seen, _ = finish(refining(base, config))
@@ -145,9 +143,7 @@ def test_how_many_got_the_commonest_answer_is_told(
 ) -> None:
     monkeypatch.setattr(
         "dnd_engine.training.finetune.refine.greedy_answers",
-        lambda examples, _base, _most, _shots: [
-            "x\n x" if e.bare != "ab" else "y" for e in examples
-        ],
+        lambda examples, _base, _most: ["x\n x" if e.bare != "ab" else "y" for e in examples],
     )
     seen, made = finish(refining(base, RefineConfig(steps=1, batch_size=4)))
     assert sorted(seen[1].answers) == ["x x"] * 7 + ["y"]
@@ -159,9 +155,7 @@ def test_references_do_not_leak_into_a_refinement_without_labels(
 ) -> None:
     asked: list[Example] = []
 
-    def answers(
-        examples: Sequence[Example], _base: BaseModel, _most: int, _shots: object
-    ) -> list[str]:
+    def answers(examples: Sequence[Example], _base: BaseModel, _most: int) -> list[str]:
         asked.extend(examples)
         return ["x"] * len(examples)
 
@@ -170,44 +164,6 @@ def test_references_do_not_leak_into_a_refinement_without_labels(
     next(steps)
     assert len(asked) == len(EXAMPLES)
     assert {e.response for e in asked} == {""}
-
-
-def test_an_unsure_teacher_sees_its_surest_answers_of_the_same_bucket(
-    base: BaseModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A random base is unsure of all; what it sees is also how its tokens are read."""
-    monkeypatch.setattr("dnd_engine.scoring.answers.end_tokens", lambda _: MANY_ENDS)
-    seen: list[Mapping[str, Sequence[Example]]] = []
-
-    def answers(
-        examples: Sequence[Example],
-        _base: BaseModel,
-        _most: int,
-        shots: Mapping[str, Sequence[Example]],
-    ) -> list[str]:
-        seen.append(shots)
-        return ["x"] * len(examples)
-
-    def listening(*asked: Any) -> list[Said]:
-        seen.append(asked[2])
-        return listen(*asked)
-
-    monkeypatch.setattr("dnd_engine.training.finetune.refine.greedy_answers", answers)
-    monkeypatch.setattr("dnd_engine.training.finetune.refine.listen", listening)
-    prompts = [example.prompt for example in EXAMPLES]
-    buckets = [frozenset(prompts[:5]), frozenset(prompts[5:]), frozenset({"Elsewhere."})]
-    config = RefineConfig(steps=1, batch_size=4, max_answer_tokens=6, num_shots=2)
-    finish(refining(base, config, buckets=buckets))
-    asked, listened = seen
-    assert asked == listened
-    for bucket in buckets[:2]:
-        (shots,) = {asked[prompt] for prompt in bucket if prompt in asked}
-        assert {shot.prompt for shot in shots} == bucket - set(asked)
-        assert 1 <= len(shots) <= 2
-    seen.clear()
-    finish(refining(base, replace(config, num_shots=0), buckets=buckets))
-    finish(refining(base, config))
-    assert seen == [{}] * 4
 
 
 def test_the_lock_is_free_between_steps_and_closing_cancels(base: BaseModel) -> None:
