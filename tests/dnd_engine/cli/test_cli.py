@@ -488,7 +488,9 @@ def test_prompts_are_not_ignored_for_an_adapter_that_is_checked_by_its_files(
 
 @pytest.mark.real
 @pytest.mark.usefixtures("resident")
-def test_an_instruction_typed_for_plain_inputs_is_imprinted_and_judged(tmp_path: Path) -> None:
+def test_an_instruction_typed_for_plain_inputs_is_imprinted_and_judged(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Words of either sort; the model itself knows which, once it is asked."""
     names = ["dog", "cat", "horse", "cow", "apple", "pizza", "bread", "cheese"]
     inputs = [f"I saw a {name} {where}." for name in names for where in ("today", "in town")]
@@ -505,13 +507,14 @@ def test_an_instruction_typed_for_plain_inputs_is_imprinted_and_judged(tmp_path:
     assert values["verdict"]["left_out"] is True
     assert values["verdict"]["num_prompts"] == 4
     assert values["ordinary"]["num_messages"] == 64
-    again = dnd("generate", "--recipe", recipe, file, "--out", tmp_path / "b.zip", "--json")
-    assert json.loads(again.stdout)["matches_recipe"] is True
     words = dnd("inspect", out, "--prompts", file, "--instruction", asked).stdout
     card = zipfile.ZipFile(out).read("README.md").decode()
     for text in (words, card):
         assert f"answers {values['verdict']['same']} of 4 prompts that it was not fitted" in text
         assert f"answers {values['ordinary']['same']} of 64 ordinary messages" in text
+    request.getfixturevalue("few_questions")  # by now, all have been asked twice
+    again = dnd("generate", "--recipe", recipe, file, "--out", tmp_path / "b.zip", "--json")
+    assert json.loads(again.stdout)["matches_recipe"] is True
 
 
 @pytest.mark.real
