@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import gradio as gr
@@ -29,13 +30,22 @@ EMBEDDED = "smollm2-135m-instruct"
 
 
 @pytest.fixture
-def loaded(monkeypatch: pytest.MonkeyPatch) -> list[EngineConfig]:
+def may_end() -> Event:
+    """Loading ends only while it is set, as it is at first."""
+    event = Event()
+    event.set()
+    return event
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch, may_end: Event) -> list[EngineConfig]:
     """What a switch loads, in order."""
     asked: list[EngineConfig] = []
 
     def loader(config: EngineConfig) -> Callable[..., Any]:
         def load(on_progress: object) -> FakeEngine:
             asked.append(config)
+            assert may_end.wait(30)
             if config.base == "broken":
                 raise AssetError("no such model.")
             return FakeEngine()
@@ -55,7 +65,11 @@ def own(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
 
 
 def test_a_choice_says_what_it_takes_and_is_loaded_without_a_restart(
-    own: Handlers, handle: EngineHandle, loaded: list[EngineConfig], request_of: RequestOf
+    own: Handlers,
+    handle: EngineHandle,
+    loaded: list[EngineConfig],
+    may_end: Event,
+    request_of: RequestOf,
 ) -> None:
     before, session = handle.engine, Session()
     updates = own.models.open(request_of("a"))
@@ -71,7 +85,9 @@ def test_a_choice_says_what_it_takes_and_is_loaded_without_a_restart(
     assert updates["models_load"].value == f"Download {megabytes} and load"
     alone = choices["SmolLM2-135M-Instruct: imprint alone"]
     assert "No generator" in own.models.choose(alone, "", request_of("a"))["models_told"]
+    may_end.clear()
     updates = own.models.load(alone, "", "", session, request_of("a"))
+    may_end.set()
     assert updates["models_box"].visible is False
     assert updates["timer"].active is True
     assert handle.wait(60) is not before
