@@ -4,10 +4,13 @@ A note is its English text, which the command line prints. It keeps message and 
 so that the page can translate it: its catalogues include every message given to these functions.
 """
 
+import string
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 Value = str | int | float
-"""What a placeholder stands for. Whole numbers get their thousands separated."""
+"""What a placeholder stands for. Whole numbers get their thousands separated, so the number of a
+line or a version is given as text."""
 
 
 class Note(str):
@@ -44,8 +47,13 @@ def joined(parts: Sequence[str], between: str) -> Note:
 
 
 def _made(message: str, messages: tuple[str, ...], values: Mapping[str, Value]) -> Note:
-    shown = {name: f"{v:,}" if isinstance(v, int) else v for name, v in values.items()}
     # Names in files are values, so braces in them are not taken for placeholders.
-    note = Note(message.format(**shown))
+    note = Note(_English().vformat(message, (), values))
     note.messages, note.values = messages, values
     return note
+
+
+class _English(string.Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        # A message may give a format for a float, which a caller may write as a whole number.
+        return format(value, format_spec or ("," if isinstance(value, int) else ""))

@@ -438,3 +438,10 @@ def test_what_a_note_was_made_of_is_translated_too() -> None:
         assert note_words(str(error)) == "{a}.csv, Zeilen 1, 2: x.\ny"
         assert note_words(noted("{size:,g} MB", size=1234.5)) == "1.234,5 MB", "in no catalogue"
         assert note_words(str(AssetError("Nobody marked this."))) == "Nobody marked this."
+
+
+def test_a_note_takes_a_whole_number_where_it_formats_a_float() -> None:
+    late = noted("{seconds:g} seconds for {number} rows", seconds=60, number=1200)
+    assert late == "60 seconds for 1,200 rows"
+    with speaking("de"):
+        assert note_words(late) == "60 seconds for 1.200 rows"
