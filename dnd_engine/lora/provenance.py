@@ -310,7 +310,7 @@ class Recipe:
                 noted(
                     "expected a recipe of format {format}, got format {found}. Adapters of other "
                     "tools have no recipe, nor have those of earlier versions.",
-                    format=FORMAT,
+                    format=str(FORMAT),
                     found=str(values["format"]) if "format" in values else noted("none"),
                 )
             )

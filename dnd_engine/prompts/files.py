@@ -345,7 +345,7 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
                     "the file, or keep a sample of it.",
                     name=name,
                     unit=noted(reading.unit),
-                    place=place,
+                    place=str(place),
                     most=limits.max_prompts,
                 )
             )

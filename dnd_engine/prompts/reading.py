@@ -231,7 +231,7 @@ class Faults:
         raise BrokenItemsError(message, num_good) if num_good else PromptFileError(message)
 
     def _where(self, places: list[int]) -> Note:
-        shown = [f"{place:,}" for place in places[:_TOLD_PLACES]]
+        shown = [*map(str, places[:_TOLD_PLACES])]
         *first, last = shown
         listed = noted("{places} and {last}", places=", ".join(first), last=last) if first else last
         if (rest := len(places) - _TOLD_PLACES) > 0:

@@ -105,7 +105,7 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[Note]]:
                 "{name}, line {line}: expected {encoding} text, got {finding}. If it is text, "
                 "save it as UTF-8.",
                 name=asked.name,
-                line=line,
+                line=str(line),
                 encoding=shown,
                 finding=finding,
             )

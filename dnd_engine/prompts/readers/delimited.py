@@ -70,7 +70,7 @@ def _read(text: str, asked: Asked, delimiter: str) -> Reading:
             noted(
                 "{name}, line {line}: expected a CSV record, got an error ({reason}). {way_out}",
                 name=asked.name,
-                line=start,
+                line=str(start),
                 reason=one_line(str(error)),
                 way_out=_WAY_OUT,
             )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dnd_engine.errors import PromptFileError
-from dnd_engine.notes import Note, Value, counted, noted
+from dnd_engine.notes import Note, counted, noted
 from dnd_engine.prompts.columns import (
     Row,
     Table,
@@ -86,11 +86,11 @@ def parse_json(text: str) -> object:
     try:
         parsed: object = json.loads(text)
     except json.JSONDecodeError as error:
-        place: dict[str, Value] = {"fault": error.msg, "line": error.lineno, "column": error.colno}
+        values = {"fault": error.msg, "line": str(error.lineno), "column": str(error.colno)}
         if "\n" in text:
-            finding = noted("broken JSON ({fault}, line {line}, column {column})", **place)
+            finding = noted("broken JSON ({fault}, line {line}, column {column})", **values)
         else:
-            finding = noted("broken JSON ({fault}, column {column})", **place)
+            finding = noted("broken JSON ({fault}, column {column})", **values)
         raise Finding(finding) from None
     except RecursionError:
         raise Finding(noted("JSON that is nested too deeply")) from None

@@ -120,7 +120,7 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
                     "{name}, row {row}: expected at most {most} rows, got one more. Split the "
                     "file, or keep a sample of it.",
                     name=asked.name,
-                    row=place,
+                    row=str(place),
                     most=asked.limits.max_prompts,
                 )
             )

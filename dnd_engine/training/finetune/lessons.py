@@ -205,7 +205,7 @@ def train_on_lessons(
                     "{name}, step {step}: loss {loss}, gradient norm {norm}. Lower the learning "
                     "rate (here {rate:g}), or start from another adapter.",
                     name=name,
-                    step=step + 1,
+                    step=str(step + 1),
                     loss=found,
                     norm=norm,
                     rate=rate,

@@ -522,6 +522,21 @@ def test_equal_faults_are_told_once_with_their_places(write: Write) -> None:
     assert error.value.num_good == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '"fine"\n' * 1200 + "1\n"),
+        ("a.txt", "fine\n" * 1200 + "b\0"),
+        ("a.csv", "prompt\n" + "fine\n" * 1199 + '"a"b\n'),
+    ],
+)
+def test_the_number_of_a_line_is_written_as_in_an_editor(
+    write: Write, name: str, text: str
+) -> None:
+    with pytest.raises(PromptFileError, match=rf"{name}, line 1201: expected"):
+        read_prompt_file(write(name, text))
+
+
 def test_five_kinds_of_fault_are_told_and_the_others_counted(write: Write) -> None:
     lines = [*(f'{{"x{n}": 1}}' for n in range(7)), "1"]
     with pytest.raises(
