@@ -434,8 +434,17 @@ class Library:
             found = [e for e in self.deleted() if key in (None, e.key)]
             if not found:
                 raise LibraryError(
-                    "nothing to restore: no adapter was deleted in the last "
-                    f"{KEEP_DAYS} days{f' with the key `{key}`' if key else ''}."
+                    noted(
+                        "nothing to restore: no adapter was deleted in the last {days} days with "
+                        "the key `{key}`.",
+                        days=KEEP_DAYS,
+                        key=key,
+                    )
+                    if key
+                    else noted(
+                        "nothing to restore: no adapter was deleted in the last {days} days.",
+                        days=KEEP_DAYS,
+                    )
                 )
             back = found[0]
             if isinstance(back, Entry):
@@ -494,7 +503,9 @@ class Library:
             if entry.key == wanted:
                 return entry
         names = [e.name for e in entries if isinstance(e, Entry)]
-        known = ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
+        known = ", ".join(names[:8])
+        if len(names) > 8:
+            known = noted("{names} and {number} more", names=known, number=len(names) - 8)
         raise LibraryError(
             noted(
                 "no adapter `{adapter}` in the library `{folder}`; it holds {known}.",

@@ -16,9 +16,13 @@ from torch import Tensor
 from dnd_engine.errors import ExportError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import ARCHITECTURES
+from dnd_engine.notes import noted
 
 BY_NAME = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
 """Architectures by llama.cpp's names."""
+CONVERT_MERGED = noted(
+    "Export `merged` instead, and convert that with llama.cpp's convert_hf_to_gguf.py."
+)
 
 
 def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
@@ -36,9 +40,14 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
     if known is None or known.gguf is None:
         can = ", ".join(name for name, one in ARCHITECTURES.items() if one.gguf)
         raise ExportError(
-            f"GGUF adapters can be written for {can} bases; "
-            f"{adapter.base_id} is {config.get('model_type')!r}. Export `merged` instead, and "
-            "convert that with llama.cpp's convert_hf_to_gguf.py."
+            noted(
+                "GGUF adapters can be written for {known} bases; {model} is {architecture}. "
+                "{way_out}",
+                known=can,
+                model=adapter.base_id,
+                architecture=repr(config.get("model_type")),
+                way_out=CONVERT_MERGED,
+            )
         )
     architecture = BY_NAME[known.gguf]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])

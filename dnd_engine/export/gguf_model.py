@@ -16,8 +16,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.errors import ExportError
-from dnd_engine.export.gguf import BY_NAME, interleave, write_out
+from dnd_engine.export.gguf import BY_NAME, CONVERT_MERGED, interleave, write_out
 from dnd_engine.lora.layout import ARCHITECTURES
+from dnd_engine.notes import noted
 
 Precision = Literal["f16", "q8_0"]
 
@@ -27,7 +28,6 @@ _TYPES = {
 }
 _WHOLE = ("llama", "qwen2", "qwen3")
 """Architectures, by llama.cpp's names, that it runs without settings beyond those written here."""
-_CONVERTER = "Export `merged` instead, and convert that with llama.cpp's convert_hf_to_gguf.py."
 _NUMBER = r"\p{N}"
 """A digit in a pre-tokenizer's pattern."""
 
@@ -70,7 +70,14 @@ def write_model(
         if found == "output" and tied:
             continue  # llama.cpp falls back to the embeddings
         if found is None:
-            raise ExportError(f"llama.cpp has no tensor for `{key}` of {name}. {_CONVERTER}")
+            raise ExportError(
+                noted(
+                    "llama.cpp has no tensor for `{key}` of {model}. {way_out}",
+                    key=key,
+                    model=name,
+                    way_out=CONVERT_MERGED,
+                )
+            )
         module, value = place.rpartition(".")[2], tensor.float()
         if ARCHITECTURES[str(config["model_type"])].gguf_pairs and module in heads:
             # A bias is reordered like a matrix of one column.
@@ -84,14 +91,25 @@ def _architecture(config: Mapping[str, Any], name: str) -> gguf.MODEL_ARCH:
     if known is None or known.gguf not in _WHOLE:
         can = ", ".join(key for key, one in ARCHITECTURES.items() if one.gguf in _WHOLE)
         raise ExportError(
-            f"whole models can be written as GGUF for {can} bases; {name} is "
-            f"{config.get('model_type')!r}. {_CONVERTER}"
+            noted(
+                "whole models can be written as GGUF for {known} bases; {model} is {architecture}. "
+                "{way_out}",
+                known=can,
+                model=name,
+                architecture=repr(config.get("model_type")),
+                way_out=CONVERT_MERGED,
+            )
         )
     rope = config.get("rope_parameters") or {}
     if rope.get("rope_type", "default") != "default":
         raise ExportError(
-            f"{name} stretches its positions ({rope['rope_type']}), which cannot be written as "
-            f"GGUF here. {_CONVERTER}"
+            noted(
+                "{model} stretches its positions ({way}), which cannot be written as GGUF here. "
+                "{way_out}",
+                model=name,
+                way=str(rope["rope_type"]),
+                way_out=CONVERT_MERGED,
+            )
         )
     return BY_NAME[known.gguf]
 
@@ -124,8 +142,12 @@ def _write_tokenizer(
     split = _split_name(saved.get("pre_tokenizer"))
     if model.get("type") != "BPE" or split is None:
         raise ExportError(
-            f"{name} cuts texts into tokens in a way that is not known here, so its tokenizer "
-            f"cannot be written as GGUF. {_CONVERTER}"
+            noted(
+                "{model} cuts texts into tokens in a way that is not known here, so its tokenizer "
+                "cannot be written as GGUF. {way_out}",
+                model=name,
+                way_out=CONVERT_MERGED,
+            )
         )
     # A base may have more embeddings than tokens, and llama.cpp needs a name for each.
     tokens = [f"[PAD{number}]" for number in range(size)]

@@ -15,16 +15,21 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but
 )
 
 from dnd_engine.errors import HubError
-from dnd_engine.notes import noted
+from dnd_engine.notes import Note, noted
 
 _TOKENS = "https://huggingface.co/settings/tokens"
 _TOKEN_LETTERS = {chr(code) for code in range(33, 127)}
-_STATUS = {
-    401: f"the token is not valid. Make one with write access at {_TOKENS}",
-    403: "the token may not write there. Check the name before the slash, and that the token has "
-    f"write access ({_TOKENS})",
-    404: "there is no such place, or the token may not see it. Check the name before the slash",
-    429: "too many requests. Wait some minutes, and try again",
+_STATUS: Mapping[int, Note] = {
+    401: noted("the token is not valid. Make one with write access at {page}", page=_TOKENS),
+    403: noted(
+        "the token may not write there. Check the name before the slash, and that the token has "
+        "write access ({page})",
+        page=_TOKENS,
+    ),
+    404: noted(
+        "there is no such place, or the token may not see it. Check the name before the slash"
+    ),
+    429: noted("too many requests. Wait some minutes, and try again"),
 }
 
 
@@ -134,7 +139,12 @@ def _in_words(repo_id: str, endpoint: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         # First, because it is an `HTTPError` and an `OSError` too.
         status = error.response.status_code
-        reason = _STATUS.get(status, f"it answered {status}, {error.server_message or 'no reason'}")
+        said = noted(
+            "it answered {status}, {reply}",
+            status=status,
+            reply=error.server_message or noted("no reason"),
+        )
+        reason = _STATUS.get(status, said)
         raise HubError(
             noted("the Hub refused `{repo}`: {reason}.", repo=repo_id, reason=reason)
         ) from error

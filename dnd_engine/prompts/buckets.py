@@ -54,7 +54,9 @@ class Bucket:
                     "Bucket name: expected 1 to {most} characters, got {found}. Give the bucket a "
                     "short name.",
                     most=FIXED.max_name_chars,
-                    found=f"{len(name):,} ({shorten(name, 40)})" if name else noted("none"),
+                    found=noted("{number} ({name})", number=len(name), name=shorten(name, 40))
+                    if name
+                    else noted("none"),
                 )
             )
         object.__setattr__(self, "name", name)
