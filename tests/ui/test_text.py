@@ -423,7 +423,7 @@ def test_the_faults_of_an_adapter_are_said_in_the_language_of_the_page(tmp_path:
         read_files(path)
     with speaking("de"):
         told = note_words(str(caught.value))
-    missing = "Es fehlt adapter_config.json, adapter_model.safetensors."
+    missing = "Es fehlt: adapter_config.json, adapter_model.safetensors."
     assert f"`{path}` ist kein PEFT-Adapter: {missing}\n" in told
     assert f"`{path}` hat seine Gewichte in einem Pickle (`adapter_model.bin`), das" in told
 
