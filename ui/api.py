@@ -34,6 +34,7 @@ from dnd_engine.errors import (
     ImprintError,
 )
 from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
+from dnd_engine.notes import joined
 from dnd_engine.prompts.buckets import Bucket, check_buckets, memory_faults
 from dnd_engine.prompts.files import PromptFile, from_texts, read_prompt_file
 from dnd_engine.prompts.words import display_name
@@ -393,7 +394,7 @@ class Endpoints:
             except BucketError as error:
                 faults.append(str(error))
         if faults:
-            raise BucketError("\n".join(faults))
+            raise BucketError(joined(faults, "\n"))
         return buckets
 
     def _read_upload(self, upload: FileData) -> PromptFile:

@@ -22,6 +22,7 @@ from ui.api import Endpoints
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.state import SessionFiles
+from ui.text import speaking
 
 PROMPTS = [{"name": "SQL", "prompts": ["Write SQL.\n\nHow many cars?", "Write SQL.\n\nWho won?"]}]
 Requests = Callable[[str], gr.Request]
@@ -298,6 +299,17 @@ def test_the_memory_of_all_adapters_is_bounded_with_their_prompts(
         files_of.append({"path": str(path)})
     with pytest.raises(gr.Error, match=r"take 6\.\d MB of memory; the limit is 5 MB, and"):
         endpoints.make_adapter(flood, [{"files": files_of}])
+
+
+def test_faults_are_said_in_the_language_of_the_caller(
+    endpoints: Endpoints, request_of: Requests
+) -> None:
+    buckets = [{"name": "a" * 200, "prompts": ["one"]}, {"prompts": []}]
+    with speaking("de"), pytest.raises(gr.Error) as caught:
+        endpoints.make_adapter(request_of("a"), buckets)
+    name, prompts = str(caught.value.message).split("\n")
+    assert name.startswith("Name der Gruppe: erwartet werden 1 bis 60 Zeichen, gefunden: 200 (aaa")
+    assert prompts.startswith("prompts-2.jsonl: erwartet wird mindestens ein Prompt")
 
 
 def test_a_client_without_a_session_cannot_push_out_what_others_made(
