@@ -59,7 +59,6 @@ def imprint_adapter(
                 "then the input; or give all of them one instruction."
             )
         )
-    teacher_sha256 = "" if teacher == "base" else loaded.teacher_sha256(config)
     parts = [leave_out(pairs, config, len(counting)) for _, pairs in counting]
     sources = [
         Source(
@@ -74,7 +73,7 @@ def imprint_adapter(
     found = Imprinting.of(
         config,
         teacher=teacher,
-        teacher_sha256=teacher_sha256,
+        teacher_sha256="" if teacher == "base" else loaded.teacher_sha256(config),
         left_out=tuple(sorted(digests(left_out))),
         # A recipe sets the strength at its end, so it imprints at strength 1.
         from_sha256=adapter.with_strength(1).sha256,
@@ -176,7 +175,7 @@ def lessons(
     # Prompts that it never read test it just as left-out ones do, so only fitted ones are excluded.
     fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
     for left_out in (True, False):
-        lessons = [
+        kept = [
             replace(lesson, prompts=texts)
             for lesson in taught
             if (
@@ -185,7 +184,7 @@ def lessons(
                 ]
             )
         ]
-        yield left_out, lessons
+        yield left_out, kept
 
 
 def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:
