@@ -173,7 +173,7 @@ class RunFolder:
                     "the folder of the run `{run}` cannot be read: {reason}. Put it back where it "
                     "was.",
                     run=self.name,
-                    reason=str(error.strerror),
+                    reason=error.strerror or str(error),
                 )
             ) from error
         except ArithmeticError as error:
@@ -283,7 +283,7 @@ class RunFolder:
         except TrainingError as error:
             name = (folder / "losses.csv").as_posix()
             raise TrainingError(
-                noted("`{file}` cannot be read, or is damaged.", file=str(name))
+                noted("`{file}` cannot be read, or is damaged.", file=name)
             ) from error
 
     def _curves(self, finished: set[Path]) -> dict[tuple[str, int], tuple[LossRow, ...]]:
@@ -311,9 +311,10 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
+            told = error.strerror if isinstance(error, OSError) else None
+            reason = told or str(error)
             raise TrainingError(
-                noted("`{file}` cannot be read: {reason}", file=name.as_posix(), reason=str(reason))
+                noted("`{file}` cannot be read: {reason}", file=name.as_posix(), reason=reason)
             ) from error
 
     def _moved(self, paths: Iterable[Path]) -> float:

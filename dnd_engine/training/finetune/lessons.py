@@ -21,7 +21,7 @@ from dnd_engine.errors import TrainingError
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.notes import noted
+from dnd_engine.notes import Value, noted
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import (
     EncodedExample,
@@ -108,7 +108,7 @@ def draw_labelled(
     most = max(config.steps * config.batch_size, config.least_examples)
     chosen, long = short_enough(base, order, most=most, max_tokens=config.max_tokens)
     if len(chosen) < config.least_examples:
-        found: str = f"{len(chosen)}"
+        found: Value = len(chosen)
         if long:
             found = noted(
                 "{found}, and {number} of more than {most} tokens",
