@@ -238,8 +238,8 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
 
 
 @cache  # Gradio asks for it thirty times while it builds a page
-def _schema(value: type[GradioModel]) -> dict[str, Any]:
-    return value.model_json_schema()
+def _schema(model: type[GradioModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def _validated(card: CardData) -> CanvasCard:

@@ -552,9 +552,9 @@ class Page(SessionState):
         self._clock = clock
         self.used = clock()
         self.closed: float | None = None
-        # Gradio copies the configuration of every component, and again when one changes: .7 MB per
-        # visitor and most of the time of a page. It is for links that restore a page, and the gate
-        # closes those.
+        # Gradio copies the configuration of every component, .7 MB per visitor, and that of one
+        # again whenever it changes. The copies are for links that restore a page, and the gate
+        # closes those. So the first are of no component here, and the others are empty.
         none = SimpleNamespace(default_config=blocks.default_config, blocks={})
         super().__init__(none)  # type: ignore[arg-type]
         self.blocks_config.config_for_block = lambda *_: {}  # type: ignore[method-assign]
