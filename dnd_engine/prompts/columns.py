@@ -19,12 +19,11 @@ from dnd_engine.prompts.reading import (
 )
 from dnd_engine.prompts.split import close_blank_lines
 from dnd_engine.prompts.words import Thing, cut, named, one_line, quoted, shown_column
-from dnd_engine.wording import N_
 
-_A_THING: Mapping[Thing, str] = {"column": N_("a column"), "key": N_("a key")}
-_NAME_IT: Mapping[Thing, str] = {
-    "column": N_("Name the column of prompts `prompt`."),
-    "key": N_("Name the key of prompts `prompt`."),
+_A_THING: Mapping[Thing, Note] = {"column": noted("a column"), "key": noted("a key")}
+_NAME_IT: Mapping[Thing, Note] = {
+    "column": noted("Name the column of prompts `prompt`."),
+    "key": noted("Name the key of prompts `prompt`."),
 }
 _SAMPLE_ROWS = 3
 _SAMPLE_CHARS = 60
@@ -142,7 +141,7 @@ def _find(table: Table, wanted: str, name: str) -> int:
         noted(
             "{name}: expected {thing} {wanted}, found {columns}. Choose one of these.",
             name=name,
-            thing=noted(_A_THING[table.thing]),
+            thing=_A_THING[table.thing],
             wanted=quoted([wanted]),
             columns=named(table.thing, table.header),
         ),
@@ -208,9 +207,9 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
                 "{name}: expected {thing} of text, found only {columns}, which hold numbers, "
                 "labels or nothing. {way_out}",
                 name=asked.name,
-                thing=noted(_A_THING[table.thing]),
+                thing=_A_THING[table.thing],
                 columns=named(table.thing, header),
-                way_out=noted(_NAME_IT[table.thing]),
+                way_out=_NAME_IT[table.thing],
             ),
             describe(table, {}),
         )

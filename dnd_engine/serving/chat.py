@@ -12,10 +12,9 @@ from typing import Any
 from dnd_engine.errors import RemoteError
 from dnd_engine.limits import FIXED
 from dnd_engine.models.replies import Message
-from dnd_engine.notes import noted
+from dnd_engine.notes import Note, noted
 from dnd_engine.serving.address import chat_path
 from dnd_engine.serving.server import Reply, Server, cleaned
-from dnd_engine.wording import N_
 
 _DONE = "[DONE]"
 _LIST_SECONDS = 10.0
@@ -192,19 +191,19 @@ def _piece(data: str, reason: str, server: Server, model: str) -> tuple[str, str
     return "", reason
 
 
-_WAYS: Mapping[int, str] = {
-    401: N_("Check the key."),
-    403: N_("Check the key, and what it may use."),
-    404: N_("Check the address, and the model's name against /v1/models."),
-    429: N_("It has had too many requests, or the account is empty. Wait, or ask less."),
+_WAYS: Mapping[int, Note] = {
+    401: noted("Check the key."),
+    403: noted("Check the key, and what it may use."),
+    404: noted("Check the address, and the model's name against /v1/models."),
+    429: noted("It has had too many requests, or the account is empty. Wait, or ask less."),
 }
 """What to do about a status."""
 
 
 def _refusal(reply: Reply, server: Server, model: str) -> RemoteError:
-    way = _WAYS.get(reply.status, N_("Expected the answer of an OpenAI-compatible server."))
+    way = _WAYS.get(reply.status, noted("Expected the answer of an OpenAI-compatible server."))
     if 300 <= reply.status < 400:
-        way = N_("Redirects are not followed: give the address that it leads to.")
+        way = noted("Redirects are not followed: give the address that it leads to.")
     return RemoteError(
         noted(
             "`{server}` was asked as model `{model}` and answered {status}: {reply}. {way_out}",
@@ -212,7 +211,7 @@ def _refusal(reply: Reply, server: Server, model: str) -> RemoteError:
             model=model,
             status=reply.status,
             reply=reply.message or noted("nothing"),
-            way_out=noted(way),
+            way_out=way,
         ),
         status=reply.status,
         retry_after=reply.retry_after,

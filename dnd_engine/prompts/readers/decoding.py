@@ -10,20 +10,19 @@ from dnd_engine.errors import PromptFileError
 from dnd_engine.notes import Note, noted
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import use_formats
-from dnd_engine.wording import N_
 
 _MAGIC = {
-    b"%PDF-": N_("a PDF"),
-    b"PK\x03\x04": N_("a zip archive, or a docx or xlsx"),
-    b"\xd0\xcf\x11\xe0": N_("an old Office document"),
-    b"{\\rtf": N_("an RTF document"),
-    b"\x89PNG": N_("a PNG image"),
-    b"\xff\xd8\xff": N_("a JPEG image"),
-    b"GIF87a": N_("a GIF image"),
-    b"GIF89a": N_("a GIF image"),
-    b"\x1f\x8b": N_("a gzip archive"),
-    b"PAR1": N_("a parquet table"),
-    b"SQLite format 3": N_("an SQLite database"),
+    b"%PDF-": noted("a PDF"),
+    b"PK\x03\x04": noted("a zip archive, or a docx or xlsx"),
+    b"\xd0\xcf\x11\xe0": noted("an old Office document"),
+    b"{\\rtf": noted("an RTF document"),
+    b"\x89PNG": noted("a PNG image"),
+    b"\xff\xd8\xff": noted("a JPEG image"),
+    b"GIF87a": noted("a GIF image"),
+    b"GIF89a": noted("a GIF image"),
+    b"\x1f\x8b": noted("a gzip archive"),
+    b"PAR1": noted("a parquet table"),
+    b"SQLite format 3": noted("an SQLite database"),
 }
 _LEGACY = {
     "cp1252": "Windows-1252 (Western European)",
@@ -78,7 +77,7 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[Note]]:
                 noted(
                     "{name}: expected text, got what looks like {kind}. {use}",
                     name=asked.name,
-                    kind=noted(kind),
+                    kind=kind,
                     use=use_formats(asked.formats),
                 )
             )

@@ -288,15 +288,15 @@ def _expected(finding: Finding) -> Note:
     return noted('expected an object with a string "prompt", got {finding}', finding=str(finding))
 
 
-_KINDS: Mapping[type, str] = {
-    dict: N_("an object"),
-    list: N_("a list"),
-    str: N_("a string"),
-    bool: N_("a boolean"),
-    int: N_("a number"),
-    float: N_("a number"),
+_KINDS: Mapping[type, Note] = {
+    dict: noted("an object"),
+    list: noted("a list"),
+    str: noted("a string"),
+    bool: noted("a boolean"),
+    int: noted("a number"),
+    float: noted("a number"),
 }
 
 
 def _kind(value: object) -> str:
-    return "null" if value is None else noted(_KINDS[type(value)])
+    return "null" if value is None else _KINDS[type(value)]
