@@ -265,6 +265,9 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
         if key in LABEL_KEYS
     }
     texts = {key: value for key, value in fields.items() if isinstance(value, str)}
+    # An Alpaca item without an input: its `text` contains the answer.
+    if "instruction" in texts and fields.get("input", "") is None:
+        texts.pop("text", None)
     if chosen := prompt_keys(texts):
         text = "\n\n".join(texts[key] for key in chosen if texts[key].strip())
         return text, " + ".join(chosen), labels

@@ -426,7 +426,7 @@ def test_json_lines_may_be_strings_objects_and_chats(write: Write) -> None:
         "plain",
         {"Prompt": "p", "response": "r", "input": "i"},
         {"instruction": "Do.", "input": "it", "output": "o"},
-        {"instruction": "Do.", "input": None},
+        {"instruction": "Do.", "input": None, "text": "Do. Done.", "output": "Done."},
         {"instruction": "Do.", "text": "this"},
         {"messages": turns},
     ]
