@@ -102,8 +102,8 @@ def adapter_html(
     if isinstance(measured, int | float) and abs(measured - adapter.strength) > 1e-9:
         notes.append(
             _(
-                "Verdict and checks were measured at strength {measured}, not at this one.",
-                measured=number(measured, "g"),
+                "Verdict and checks were measured at strength {measured:g}, not at this one.",
+                measured=measured,
             )
         )
     if stale:
