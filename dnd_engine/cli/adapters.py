@@ -38,7 +38,6 @@ from dnd_engine.prompts.buckets import (
 )
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices
-from dnd_engine.prompts.words import count
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
@@ -237,8 +236,8 @@ def _imprint_words(adapter: "Adapter") -> str:
     alone = "" if "generator" in adapter.provenance else " without a generator"
     return (
         f" Imprinted{alone} in {adapter.seconds.get('imprint', 0):.1f} s: "
-        f"{count(imprinting.num_answers, 'different answer')} to "
-        f"{count(imprinting.num_prompts, 'prompt')}."
+        f"{_count(imprinting.num_answers, 'different answer')} to "
+        f"{_count(imprinting.num_prompts, 'prompt')}."
     )
 
 
@@ -483,7 +482,7 @@ def read_buckets(
             try:
                 read.append(read_prompt_file(path, choices=choices, limits=config.limits))
             except BrokenItemsError as error:
-                good = count(error.num_good, "good prompt")
+                good = _count(error.num_good, "good prompt")
                 faults.append(f"{error} Or use the {good} with --skip-broken.")
             except PromptFileError as error:
                 faults.append(str(error))
@@ -496,6 +495,10 @@ def read_buckets(
         for note in prompt_file.notes:
             typer.echo(f"{prompt_file.name}: {note}", err=True)
     return buckets
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def _mix(value: str) -> Mix:

@@ -53,11 +53,6 @@ def megabytes(num_bytes: int) -> float:
     return math.ceil(num_bytes / 1e5) / 10
 
 
-def count(number: int, thing: str) -> str:
-    """Return "1 file" or "2 files"."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
-
-
 def quoted(names: Sequence[str]) -> str:
     """List the first eight names, each on one line and at most 40 characters long."""
     shown = [f"`{shorten(one_line(name), 40)}`" for name in names[:8]]
