@@ -436,6 +436,8 @@ def test_what_a_note_was_made_of_is_translated_too() -> None:
     assert f"{note_words(str(error))}" == f"{error}"
     with speaking("de"):
         assert note_words(str(error)) == "{a}.csv, Zeilen 1, 2: x.\ny"
+        elsewhere = pickle.loads(pickle.dumps(error))  # from the worker of a Space
+        assert note_words(str(elsewhere)) == note_words(str(error))
         assert note_words(noted("{size:,g} MB", size=1234.5)) == "1.234,5 MB", "in no catalogue"
         assert note_words(str(AssetError("Nobody marked this."))) == "Nobody marked this."
 
