@@ -20,12 +20,10 @@ from dnd_engine.checks.results import (
     Skills,
 )
 from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Teaching, imprinting_of, judge
-from dnd_engine.checks.wording import Sentence
 from dnd_engine.errors import AdapterError
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.notes import noted
 from dnd_engine.recipe_file import validation_words
-from dnd_engine.wording import N_
 
 if TYPE_CHECKING:
     from dnd_engine.checks.subject import Subject
@@ -42,8 +40,9 @@ class Check:
     run: "Callable[[Subject, Mapping[str, Any]], Any] | None"
     """Measures, given the results of earlier checks; returns None if it does not apply. None for a
     slow check that runs only on request."""
-    words: Callable[[Any], Sequence[Sentence]]
-    """Describes the result, for cards, the command line and the page."""
+    words: Callable[[Any], Sequence[str]]
+    """Describes the result for cards and the command line. The page shows this of checks that it
+    does not draw itself, and translates what are notes."""
 
 
 def run_checks(subject: "Subject", only: Collection[str] | None = None) -> dict[str, Any]:
@@ -70,7 +69,7 @@ def inspected(found: Inspection, proof: Conditioning | None = None) -> dict[str,
     }
 
 
-def words(found: Inspection, proof: Conditioning | None = None) -> list[Sentence]:
+def words(found: Inspection, proof: Conditioning | None = None) -> list[str]:
     """Describe all results in words, check by check."""
     return [said for _, check, result in _results(found, proof) for said in check.words(result)]
 
@@ -84,7 +83,7 @@ def as_checks(adapter: "Adapter", found: Inspection, proof: Conditioning | None)
     """Convert the results of an adapter's checks to plain values, for `Adapter.checks`."""
     measured = {"strength": adapter.strength, **inspected(found, proof)}
     # Include the words, because the card is written by code that knows no checks.
-    if said := [str(sentence) for sentence in words(found, proof)]:
+    if said := words(found, proof):
         measured["words"] = said
     return measured
 
@@ -143,9 +142,8 @@ def _effect(subject: "Subject", found: Mapping[str, Any]) -> float | None:  # no
     return effect(subject.runtime, subject.fitted, subject.adapter.strength, subject.prompts)
 
 
-def _effect_words(effect: float) -> list[Sentence]:
-    message = N_("Effect: {effect:.3g} nats (KL from the base, first token of the answer).")
-    return [Sentence(message, {"effect": effect})]
+def _effect_words(effect: float) -> list[str]:
+    return [f"Effect: {effect:.3g} nats (KL from the base, first token of the answer)."]
 
 
 def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None:  # noqa: ARG001  # all take it

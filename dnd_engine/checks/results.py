@@ -1,7 +1,7 @@
 """Results of an adapter's checks, as plain values and in words.
 
-`checks.registry` converts them to JSON and back. Imports no torch, so that code that only shows
-results does not wait for it.
+`checks.registry` converts them to JSON and back. Sentences that the page shows are notes; it draws
+other results itself. Imports no torch, so that code that only shows results does not wait for it.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Sure, sure_of
-from dnd_engine.checks.wording import Sentence
 from dnd_engine.lora.provenance import NearestTask
-from dnd_engine.wording import CONTROLS_AS_SUBJECTS, N_
+from dnd_engine.notes import Note, noted
+from dnd_engine.wording import CONTROLS_AS_SUBJECTS
 
 _ENOUGH_PROMPTS = 4
 """The mean of fewer prompts is farther from everything. Of 60 evaluated tasks, one prompt put 8
@@ -74,12 +74,9 @@ class Ordinary:
         return self.share < _MOST_ORDINARY
 
     @property
-    def sentence(self) -> Sentence:
+    def sentence(self) -> str:
         """Describe the result."""
-        return Sentence(
-            N_("It answers {same} of {number} ordinary messages as the base does."),
-            {"same": self.same, "number": self.num_messages},
-        )
+        return f"It answers {self.same} of {self.num_messages} ordinary messages as the base does."
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +102,12 @@ class Skills:
         return self.after >= _ENOUGH_SKILLS * self.before
 
     @property
-    def sentence(self) -> Sentence:
+    def sentence(self) -> str:
         """Describe the result."""
-        return Sentence(
-            N_(
-                "It answers {after} of {number} unrelated questions right (sums, plurals, facts); "
-                "the base answers {before}. Right before and wrong now: {lost}."
-            ),
-            {
-                "after": self.after,
-                "number": self.num_questions,
-                "before": self.before,
-                "lost": self.lost,
-            },
+        return (
+            f"It answers {self.after} of {self.num_questions} unrelated questions right (sums, "
+            f"plurals, facts); the base answers {self.before}. Right before and wrong now: "
+            f"{self.lost}."
         )
 
 
@@ -159,31 +149,26 @@ class Conditioning:
         return min(lows, default=0) > 0
 
     @property
-    def sentences(self) -> tuple[Sentence, ...]:
+    def sentences(self) -> tuple[str, ...]:
         """Describe the result, with one sentence per control."""
-        head = N_("It depends on the {number} prompts that it was compared on.")
+        head = f"It depends on the {self.num_prompts} prompts that it was compared on."
         if not self.depends:
-            head = N_("No evidence, on {number} prompts, that it depends on them.")
+            head = f"No evidence, on {self.num_prompts} prompts, that it depends on them."
         return (
-            Sentence(head, {"number": self.num_prompts}),
+            head,
             *(self._beside(control) for control in self.controls),
-            Sentence("One nat per token makes each token of the answers 2.7 times as likely."),
+            "One nat per token makes each token of the answers 2.7 times as likely.",
         )
 
-    def _beside(self, control: Control) -> Sentence:
+    def _beside(self, control: Control) -> str:
         """Compare with one control."""
         other = CONTROLS_AS_SUBJECTS[control.name].format(names=", ".join(self.wrong_from))
-        low, high = control.low, control.high
+        by, low, high = abs(control.saved), control.low, control.high
         if low > 0:
-            message = "{other} does worse, by {by:.2f} nats per token ({low:.2f} to {high:.2f})."
-        elif high < 0:
-            low, high = -high, -low
-            message = "{other} does better, by {by:.2f} nats per token ({low:.2f} to {high:.2f})."
-        else:
-            message = "{other} does about as well ({low:+.2f} to {high:+.2f} nats per token)."
-        return Sentence(
-            message, {"other": other, "by": abs(control.saved), "low": low, "high": high}
-        )
+            return f"{other} does worse, by {by:.2f} nats per token ({low:.2f} to {high:.2f})."
+        if high < 0:
+            return f"{other} does better, by {by:.2f} nats per token ({-high:.2f} to {-low:.2f})."
+        return f"{other} does about as well ({low:+.2f} to {high:+.2f} nats per token)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +202,13 @@ class Outlook:
     not predict gain. None if it could not be measured."""
 
     @property
-    def sentence(self) -> Sentence:
+    def sentence(self) -> str:
         """Describe what to expect."""
-        message = N_(
-            "On {n_tasks} unseen tasks with about as much agreement, adapters of this generator "
-            "changed the score by {gain:+.2f} ({low:+.2f} to {high:+.2f}) without the instruction."
+        return (
+            f"On {self.n_tasks} unseen tasks with about as much agreement, adapters of this "
+            f"generator changed the score by {self.gain:+.2f} ({self.low:+.2f} to "
+            f"{self.high:+.2f}) without the instruction."
         )
-        values = {"gain": self.gain, "low": self.low, "high": self.high}
-        return Sentence(message, {"n_tasks": self.n_tasks, **values})
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,14 +224,16 @@ class Precedent:
     """`low` and `high` are the 95 % interval of `score`."""
 
     @property
-    def sentence(self) -> Sentence:
+    def sentence(self) -> Note:
         """Describe what to expect."""
-        message = N_(
+        return noted(
             "On the unseen tasks with this verdict ({n_tasks}), imprinted adapters of this "
-            "generator scored {score:.2f} ({low:.2f} to {high:.2f}) without the instruction."
+            "generator scored {score:.2f} ({low:.2f} to {high:.2f}) without the instruction.",
+            n_tasks=self.n_tasks,
+            score=self.score,
+            low=self.low,
+            high=self.high,
         )
-        values = {"score": self.score, "low": self.low, "high": self.high}
-        return Sentence(message, {"n_tasks": self.n_tasks, **values})
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,24 +264,13 @@ class Familiarity:
         return self.num_prompts >= _ENOUGH_PROMPTS and self.similarity < self.lowest
 
     @property
-    def sentence(self) -> Sentence:
+    def sentence(self) -> str:
         """Describe how near the prompts are."""
-        message = N_(
-            "The nearest training task is at cosine {similarity:.2f}; the {n_tasks} unseen tasks "
-            "of the generator's evaluation were at {lowest:.2f} to {highest:.2f}."
-        )
-        if self.is_unlike:
-            message = N_(
-                "The nearest training task is at cosine {similarity:.2f}; the {n_tasks} unseen "
-                "tasks of the generator's evaluation were at {lowest:.2f} to {highest:.2f}, so "
-                "their results may not hold here."
-            )
-        return Sentence(
-            message,
-            {
-                **{"similarity": self.similarity, "n_tasks": self.n_tasks},
-                **{"lowest": self.lowest, "highest": self.highest},
-            },
+        doubt = ", so their results may not hold here" if self.is_unlike else ""
+        return (
+            f"The nearest training task is at cosine {self.similarity:.2f}; the {self.n_tasks} "
+            f"unseen tasks of the generator's evaluation were at {self.lowest:.2f} to "
+            f"{self.highest:.2f}{doubt}."
         )
 
 

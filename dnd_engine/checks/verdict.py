@@ -8,10 +8,9 @@ that model, and says so where its answers are poor. Imports no torch.
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from dnd_engine.checks.wording import Sentence
 from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS, Degree
 from dnd_engine.lora.provenance import Imprinting
-from dnd_engine.wording import N_
+from dnd_engine.notes import Note, noted
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -38,15 +37,11 @@ _ALIKE = 0.9
 _ENOUGH = 4
 """Minimum number of answers; fewer may be equal by chance."""
 
-_HEADS: dict[Outcome, str] = {
-    "works": N_("It works without the instruction."),
-    "with_instruction": N_("It works at best with the instruction."),
-    "fails": N_("It does not work: teach it."),
+_HEADS: dict[Outcome, Note] = {
+    "works": noted("It works without the instruction."),
+    "with_instruction": noted("It works at best with the instruction."),
+    "fails": noted("It does not work: teach it."),
 }
-_ONLY_TOLD = N_("It works only with the instruction.")
-"""By labels. Without any, nobody knows whether it works with the instruction."""
-_PARTLY = N_("It works without the instruction for some prompts only: {same} of {number}.")
-_RARELY = N_("It rarely works without the instruction: for {same} of {number} prompts.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +81,14 @@ class Labels:
         return "with_instruction" if self.right_when_told >= WORKS * self.number else "fails"
 
     @property
-    def sentence(self) -> Sentence:
+    def sentence(self) -> Note:
         """Describe the result."""
-        return Sentence(
-            N_(
-                "By your labels, {right} of {number} answers are right without the instruction, "
-                "and {told} with it."
-            ),
-            {"right": self.right, "number": self.number, "told": self.right_when_told},
+        return noted(
+            "By your labels, {right} of {number} answers are right without the instruction, and "
+            "{told} with it.",
+            right=self.right,
+            number=self.number,
+            told=self.right_when_told,
         )
 
 
@@ -166,126 +161,130 @@ class AdapterVerdict(Agreement):
         return "in_part" if self.works_partly else "works"
 
     @property
-    def head(self) -> Sentence:
+    def head(self) -> Note:
         """Return the verdict itself."""
         if self.works_partly:
-            return Sentence(_PARTLY, self._counts)
+            return noted(
+                "It works without the instruction for some prompts only: {same} of {number}.",
+                **self._counts,
+            )
         if self.outcome == "with_instruction":
             if self._counts["same"]:
-                return Sentence(_RARELY, self._counts)
+                return noted(
+                    "It rarely works without the instruction: for {same} of {number} prompts.",
+                    **self._counts,
+                )
+            # Without labels, nobody knows whether it works with the instruction.
             if self.by_labels:
-                return Sentence(_ONLY_TOLD)
-        return Sentence(_HEADS[self.outcome])
+                return noted("It works only with the instruction.")
+        return _HEADS[self.outcome]
 
     @property
-    def caution(self) -> Sentence | None:
+    def caution(self) -> Note | None:
         """Return what a favourable verdict leaves open; None if nothing."""
         if self.outcome != "works" or self.by_labels:
             return None
-        return Sentence(N_("Whether its answers are right, only you can tell."))
+        return noted("Whether its answers are right, only you can tell.")
 
     @property
-    def sentences(self) -> tuple[Sentence, ...]:
+    def sentences(self) -> tuple[Note, ...]:
         """Return everything that there is to say, the verdict first."""
         return (self.head, *([self.caution] if self.caution else []), *self.reasons)
 
     @property
-    def reasons(self) -> tuple[Sentence, ...]:
+    def reasons(self) -> tuple[Note, ...]:
         """Return the numbers behind the verdict."""
-        if self.left_out:
-            told = N_(
-                "Without the instruction it answers {same} of {number} prompts that it was not "
-                "fitted to as the model does with it."
-            )
-        elif self.teaching is not None:
-            told = N_(
-                "Without the instruction it answers {same} of {number} prompts as the model does "
-                "with it. It was fitted to these prompts: 8 or more leave some out for this check."
-            )
-        else:
-            told = N_(
-                "Without the instruction it answers {same} of {number} prompts as the model does "
-                "with it."
-            )
-        counts = {"same": self.same, "number": self.num_prompts}
-        found = [Sentence(told, counts)]
+        found = [self._agreement_words()]
         if self.labels is not None and self.outcome != "fails":
             found.insert(0, self.labels.sentence)
-        for part in self.by_bucket:
-            of_part = {"same": part.same, "number": part.num_prompts}
-            found.append(
-                Sentence(N_("{bucket}: {same} of {number}."), {"bucket": part.bucket, **of_part})
+        found += (
+            noted(
+                "{bucket}: {same} of {number}.",
+                bucket=part.bucket,
+                same=part.same,
+                number=part.num_prompts,
             )
+            for part in self.by_bucket
+        )
         found += self.causes
         if (teaching := self.teaching) is not None:
             if teaching.unfinished:
                 found.append(
-                    Sentence(
-                        N_(
-                            "With the instruction, {unfinished} of {number} answers were cut off "
-                            "before their end."
-                        ),
-                        {"unfinished": teaching.unfinished, "number": teaching.num_prompts},
+                    noted(
+                        "With the instruction, {unfinished} of {number} answers were cut off "
+                        "before their end.",
+                        unfinished=teaching.unfinished,
+                        number=teaching.num_prompts,
                     )
                 )
             if teaching.explained > 0:
                 found.append(
-                    Sentence(
-                        N_(
-                            "The fit predicts {share:.0%} of the change for prompts left out of it."
-                        ),
-                        {"share": teaching.explained},
+                    noted(
+                        "The fit predicts {share:.0%} of the change for prompts left out of it.",
+                        share=teaching.explained,
                     )
                 )
         return tuple(found)
 
+    def _agreement_words(self) -> Note:
+        counts = {"same": self.same, "number": self.num_prompts}
+        if self.left_out:
+            return noted(
+                "Without the instruction it answers {same} of {number} prompts that it was not "
+                "fitted to as the model does with it.",
+                **counts,
+            )
+        if self.teaching is not None:
+            return noted(
+                "Without the instruction it answers {same} of {number} prompts as the model does "
+                "with it. It was fitted to these prompts: 8 or more leave some out for this check.",
+                **counts,
+            )
+        return noted(
+            "Without the instruction it answers {same} of {number} prompts as the model does with "
+            "it.",
+            **counts,
+        )
+
     @property
-    def causes(self) -> tuple[Sentence, ...]:
+    def causes(self) -> tuple[Note, ...]:
         """Return why it fails: the instructed model's answers are poor, or it is unsure of them."""
         if self.outcome != "fails":
             return ()
         found = [] if self.labels is None else [self.labels.sentence]
         if self._wavers:
             found.append(
-                Sentence(
-                    N_(
-                        "Even with the instruction, the model is unsure of its answer to "
-                        "{wavering} of {number} prompts."
-                    ),
-                    {"wavering": self.wavering, "number": self.num_prompts},
+                noted(
+                    "Even with the instruction, the model is unsure of its answer to {wavering} of "
+                    "{number} prompts.",
+                    wavering=self.wavering,
+                    number=self.num_prompts,
                 )
             )
         elif self._is_unsure:
-            found.append(
-                Sentence(N_("Even with the instruction, the model is unsure of its answers."))
-            )
+            found.append(noted("Even with the instruction, the model is unsure of its answers."))
         if self._repeats:
             found.append(
-                Sentence(
-                    N_(
-                        "Even with the instruction, the model repeats the input of {repeated} of "
-                        "{number} prompts."
-                    ),
-                    {"repeated": self.repeated, "number": self.num_prompts},
+                noted(
+                    "Even with the instruction, the model repeats the input of {repeated} of "
+                    "{number} prompts.",
+                    repeated=self.repeated,
+                    number=self.num_prompts,
                 )
             )
         if self.teaching is not None and _one_answer(self.teaching):
             found.append(
-                Sentence(
-                    N_(
-                        "Even with the instruction, the model gives one and the same answer to "
-                        "{share:.0%} of the prompts."
-                    ),
-                    {"share": self.teaching.commonest_share},
+                noted(
+                    "Even with the instruction, the model gives one and the same answer to "
+                    "{share:.0%} of the prompts.",
+                    share=self.teaching.commonest_share,
                 )
             )
         if self.is_only_unsure:
             found.append(
-                Sentence(
-                    N_(
-                        "Where many answers are right, as for a title, it may be unsure and still "
-                        "right: read some."
-                    )
+                noted(
+                    "Where many answers are right, as for a title, it may be unsure and still "
+                    "right: read some."
                 )
             )
         return tuple(found)

@@ -369,7 +369,7 @@ def inspect(
                 f"{adapter}: rank {read.r}, {read.num_parameters:,} parameters, SHA-256 "
                 f"{read.sha256[:12]}",
                 *([] if found.num_prompts else ["Effect: not measured (no --prompts)"]),
-                *map(str, words(found)),
+                *words(found),
                 "Mean relative weight change:",
                 *(f"  {name:10} {value:.2%}" for name, value in means.items()),
             ]

@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 from dnd_engine.checks.registry import CHECKS, Check, inspected, recall
 from dnd_engine.checks.results import Inspection
 from dnd_engine.checks.subject import Subject
-from dnd_engine.checks.wording import Sentence
 from dnd_engine.cli import app
 from dnd_engine.errors import PromptFileError
 from dnd_engine.export.registry import EXPORTS, ExportTarget
@@ -196,9 +195,7 @@ def run_longest(subject: Subject, found: Mapping[str, Any]) -> Longest | None:
 LONGEST = Check(
     result=Longest,
     run=run_longest,
-    words=lambda found: [
-        Sentence("Its longest prompt has {n} characters.", {"n": found.characters})
-    ],
+    words=lambda found: [noted("Its longest prompt has {n} characters.", n=found.characters)],
 )
 
 

@@ -12,7 +12,6 @@ from ui.text import N_, _
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection, Ordinary, Skills
     from dnd_engine.checks.verdict import Agreement, Labels
-    from dnd_engine.checks.wording import Sentence
 
 NO_EFFECT = 0.01
 """Nats of KL on the next token, below which answers almost never differ."""
@@ -183,11 +182,6 @@ def is_untold(inspection: "Inspection", taught: Taught) -> bool:
     """Return whether none of its prompts has a removable instruction."""
     untold = inspection.agreement is None and inspection.num_prompts > 0
     return untold and not is_trained(taught)
-
-
-def spoken(sentence: "Sentence") -> str:
-    """Translate a sentence of the engine to the page's language."""
-    return _(sentence.message, **sentence.values)
 
 
 def harm_words(skills: "Skills") -> str:

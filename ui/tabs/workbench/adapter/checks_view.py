@@ -9,9 +9,9 @@ from dnd_engine.checks.registry import CHECKS
 from ui.markup import RING, error_notice, esc, evidence, facts, icon, label_html, quiet, why
 from ui.panel import Panel, button
 from ui.state import Taught
-from ui.tabs.workbench.adapter.check_lines import NO_EFFECT, check_lines, spoken
+from ui.tabs.workbench.adapter.check_lines import NO_EFFECT, check_lines
 from ui.tabs.workbench.adapter.proof_view import proof_html
-from ui.text import _, count_prompts, drawn, ngettext, number
+from ui.text import _, count_prompts, drawn, ngettext, note_words, number
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
@@ -81,7 +81,7 @@ def _lines_html(inspection: "Inspection", taught: Taught) -> str:
             f"<b class='dnd-num'>{line.value}</b></li>"
         )
     for name, result in inspection.more.items():
-        said = " ".join(spoken(sentence) for sentence in CHECKS[name].words(result))
+        said = " ".join(map(note_words, CHECKS[name].words(result)))
         lines.append(f"<li>{icon('info')}<div><b>{esc(said)}</b></div></li>")
     return f"<ul class='dnd-verdicts'>{''.join(lines)}</ul>"
 
@@ -89,7 +89,7 @@ def _lines_html(inspection: "Inspection", taught: Taught) -> str:
 def _expectation(inspection: "Inspection", taught: Taught) -> str:
     """Describe how similar adapters did in the generator's evaluation on unseen tasks."""
     if (precedent := inspection.precedent) is not None:
-        return spoken(precedent.sentence)
+        return note_words(precedent.sentence)
     found = inspection.outlook
     # An outlook is of adapters before any imprint, but earlier versions kept one of others, too.
     if found is None or taught:

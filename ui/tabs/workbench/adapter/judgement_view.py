@@ -13,10 +13,9 @@ from ui.tabs.workbench.adapter.check_lines import (
     harm_words,
     is_trained,
     is_untold,
-    spoken,
 )
 from ui.tabs.workbench.adapter.learnt import Learnt
-from ui.text import N_, _
+from ui.text import N_, _, note_words
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
@@ -116,7 +115,7 @@ class Judgement:
         """Say the verdict in plain text, for a list; what warns comes in its place."""
         # Agreement proves nothing once it was trained for.
         verdict = None if is_trained(self.taught) else self.inspection.verdict
-        head = "" if verdict is None else spoken(verdict.head)
+        head = "" if verdict is None else note_words(verdict.head)
         told = _OF_THE_VERDICT if verdict is not None else ()
         reasons = [line.title for line in self._doubtful_lines if line.name not in told]
         if verdict is not None and verdict.warns:
@@ -146,8 +145,8 @@ class Judgement:
         if "nothing" in self._doubts:
             return []
         if verdict is not None:
-            more = [spoken(one) for one in (verdict.caution, *verdict.causes) if one]
-            return [f"<b>{spoken(verdict.head)}{_weakest_words(verdict)}</b>", *more]
+            more = [note_words(one) for one in (verdict.caution, *verdict.causes) if one]
+            return [f"<b>{note_words(verdict.head)}{_weakest_words(verdict)}</b>", *more]
         if not is_untold(self.inspection, self.taught):
             return []
         untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
@@ -214,7 +213,7 @@ class Judgement:
         if (verdict := self.inspection.verdict) is None:
             return []
         # Escaped, because a reason may name a bucket.
-        why = [esc(spoken(reason)) for reason in verdict.reasons if reason not in verdict.causes]
+        why = [esc(note_words(one)) for one in verdict.reasons if one not in verdict.causes]
         if why and self.taught == "imprinted":
             why.append(
                 _(

@@ -12,8 +12,8 @@ from ui.canvas import Inbox, PromptCanvas
 from ui.fields import Number, Textbox
 from ui.markup import esc, heading, icon, label_html, prose, quiet
 from ui.panel import Panel
-from ui.tabs.workbench.adapter.check_lines import harm_words, spoken
-from ui.text import N_, _, count_files, count_prompts, drawn, script_words
+from ui.tabs.workbench.adapter.check_lines import harm_words
+from ui.text import N_, _, count_files, count_prompts, drawn, note_words, script_words
 
 # The names in `assets/examples/examples.json`, a file from which no messages are extracted.
 EXAMPLE_BUCKETS = (N_("SQL"), N_("Legal"), N_("Tone of voice"))
@@ -175,7 +175,7 @@ def _measured_html(found: ExampleResult) -> str:
     """Say what to expect of an example, in the words of its later forecast and verdict."""
     verdict, skills = found.verdict, found.skills
     said = [
-        spoken(verdict.head),
+        note_words(verdict.head),
         _("Measured: {same} of {number} prompts.", same=verdict.same, number=verdict.num_prompts),
     ]
     if found.forecast is not None:
