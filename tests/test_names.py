@@ -43,7 +43,7 @@ def test_everything_that_has_a_name_has_it_there(table: Mapping[str, str], known
 
 def words(node: ast.AST) -> str | None:
     """A string, or one that is marked for translation."""
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("_", "N_") and node.args:
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("_", "N_", "noted") and node.args:
         node = node.args[0]
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
@@ -79,7 +79,7 @@ def test_no_other_table_names_them_again() -> None:
     ("source", "found"),
     [
         ('T = {"base": "Base model", "few_shot": "Some examples"}', True),
-        ('T = {"bare": N_("Inputs alone"), "full": N_("All")}', True),
+        ('T = {"bare": N_("Inputs alone"), "full": noted("All")}', True),
         ('T = {"base": "base", "few_shot": "other"}', False),
         ('T = {"base": "Base model"}', False),
     ],

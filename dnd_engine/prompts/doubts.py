@@ -7,8 +7,7 @@ only for signs that a list of prompts does not show.
 import re
 from collections.abc import Callable
 
-from dnd_engine.notes import noted
-from dnd_engine.wording import N_
+from dnd_engine.notes import Note, noted
 
 _LOOKED_AT = 20_000
 """Number of characters to examine: the beginning shows what a text is."""
@@ -63,7 +62,7 @@ def doubt(text: str) -> str:
     lines = [line.strip() for line in beginning.splitlines() if line.strip()]
     for kind, looks_so in _KINDS.items():
         if looks_so(lines):
-            return noted("This looks like {kind}, not like a list of prompts.", kind=noted(kind))
+            return noted("This looks like {kind}, not like a list of prompts.", kind=kind)
     return ""
 
 
@@ -104,11 +103,11 @@ def _is_code(lines: list[str]) -> bool:
 
 
 # The first that fits is named: an e-mail may read like a letter too.
-_KINDS: dict[str, Callable[[list[str]], bool]] = {
-    N_("an e-mail"): _is_mail,
-    N_("the minutes of a meeting"): _is_minutes,
-    N_("a README or other documentation"): _is_documentation,
-    N_("a letter"): _is_letter,
-    N_("a log"): _is_log,
-    N_("program code"): _is_code,
+_KINDS: dict[Note, Callable[[list[str]], bool]] = {
+    noted("an e-mail"): _is_mail,
+    noted("the minutes of a meeting"): _is_minutes,
+    noted("a README or other documentation"): _is_documentation,
+    noted("a letter"): _is_letter,
+    noted("a log"): _is_log,
+    noted("program code"): _is_code,
 }

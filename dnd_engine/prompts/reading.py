@@ -36,8 +36,12 @@ SplitMode = Literal[
 Role = Literal["text", "instruction", "label", ""]
 """Role of a column; empty if unused."""
 
-_UNITS = (N_("cell"), N_("item"), N_("line"), N_("prompt"), N_("row"), N_("text"))
-"""Units of positions. Marked here, because messages take them as values."""
+_UNITS = (
+    *(N_("cell"), N_("item"), N_("line"), N_("prompt"), N_("row"), N_("text")),
+    *(N_("cells"), N_("items"), N_("lines"), N_("prompts"), N_("rows")),
+)
+"""Units of positions, and what a file has several of. Marked here, because messages take them as
+values."""
 
 _TOLD_FAULTS = 5
 _TOLD_PLACES = 4
@@ -98,7 +102,7 @@ class Asked:
 
         Args:
             num_rows: Rows so far.
-            units: What they are, as several.
+            units: What they are, as several; one of `_UNITS`.
 
         Raises:
             PromptFileError: If there are more rows than a file may have.

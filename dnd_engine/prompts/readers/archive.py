@@ -16,7 +16,6 @@ from dnd_engine.prompts.reading import (
     text_bytes,
 )
 from dnd_engine.prompts.words import display_name, quoted, use_formats
-from dnd_engine.wording import N_
 
 _ZIP = ".zip"
 _NOTED_FILES = 3
@@ -115,7 +114,7 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
             num_rows += len(reading.entries)
             num_bytes += text_bytes(text for e in reading.entries for text in (e.text, e.label))
             (found.doubtful if reading.doubt else found.read)[name] = reading
-        asked.bound(num_rows, N_("rows"))
+        asked.bound(num_rows, "rows")
         check_memory(num_bytes, asked.name, asked.limits)
     return found
 

@@ -9,7 +9,6 @@ from dnd_engine.notes import counted, noted
 from dnd_engine.prompts.columns import Row, Table, read_table
 from dnd_engine.prompts.reading import Asked, Faults, Reading
 from dnd_engine.prompts.words import one_line
-from dnd_engine.wording import N_
 
 _WAY_OUT = noted(
     'Put fields that hold delimiters or quotes in "quotes", and double the quotes within.'
@@ -48,7 +47,7 @@ def _read(text: str, asked: Asked, delimiter: str) -> Reading:
             # `line_num` counts a record's last line; quoted fields may span several.
             place, start = start, reader.line_num + 1
             if record:
-                asked.bound(num_rows := num_rows + 1, N_("rows"))
+                asked.bound(num_rows := num_rows + 1, "rows")
             if header is None:
                 header = record if any(cell.strip() for cell in record) else None
             elif any(cell.strip() for cell in record[len(header) :]):

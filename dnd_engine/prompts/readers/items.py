@@ -27,7 +27,6 @@ from dnd_engine.prompts.reading import (
     Role,
 )
 from dnd_engine.prompts.words import named
-from dnd_engine.wording import N_
 
 _DESCRIBED = 50
 """Number of items whose keys are offered for selection."""
@@ -56,7 +55,7 @@ def read_json(text: str, asked: Asked) -> Reading:
                 finding=str(finding),
             )
         ) from None
-    asked.bound(len(items), N_("items"))
+    asked.bound(len(items), "items")
     faults = Faults(asked.name, "item")
     return _read_items(items, faults, asked, noted('Write strings, or objects with a "prompt".'))
 
@@ -69,7 +68,7 @@ def read_jsonl(text: str, asked: Asked) -> Reading:
     # Not `splitlines`: it also splits at U+2028, which a JSON string may contain as it is.
     for place, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            asked.bound(num_lines := num_lines + 1, N_("lines"))
+            asked.bound(num_lines := num_lines + 1, "lines")
             try:
                 items.append((place, parse_json(line)))
             except Finding as finding:

@@ -4,7 +4,6 @@ from dnd_engine.errors import PromptFileError
 from dnd_engine.notes import Note, counted, noted
 from dnd_engine.prompts.readers.items import parse_json
 from dnd_engine.prompts.reading import Asked, Entry, Finding, Reading
-from dnd_engine.wording import N_
 
 
 def read_notebook(text: str, asked: Asked) -> Reading:
@@ -22,7 +21,7 @@ def read_notebook(text: str, asked: Asked) -> Reading:
                 finding=str(finding),
             )
         ) from None
-    asked.bound(len(cells), N_("cells"))
+    asked.bound(len(cells), "cells")
     entries = []
     for place, cell in enumerate(cells, 1):
         if isinstance(cell, dict) and cell.get("cell_type") == "markdown":

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dnd_engine.notes import noted
 from dnd_engine.prompts.doubts import doubt
 from dnd_engine.prompts.reading import Asked, Entry, Reading, SplitMode
-from dnd_engine.wording import N_
 
 _SEPARATOR = "---"
 
@@ -45,7 +44,7 @@ def read_text(text: str, asked: Asked) -> Reading:
         )
     gap = _SEPARATOR if mode == "separator" else ""
     # Pieces outnumber prompts only if some are empty.
-    asked.bound(len(bare) - bare.count("") if mode == "lines" else _runs(bare, gap), N_("prompts"))
+    asked.bound(len(bare) - bare.count("") if mode == "lines" else _runs(bare, gap), "prompts")
     entries = _cut(lines, bare, mode)
     if split == "auto" and mode == "paragraphs" and _takes_turns([e.text for e in entries]):
         mode = "pairs"
@@ -62,7 +61,7 @@ def read_text(text: str, asked: Asked) -> Reading:
         head, block = entries
         inputs = block.text.split("\n")
         # The check above counted the whole paragraph as one prompt.
-        asked.bound(len(inputs), N_("prompts"))
+        asked.bound(len(inputs), "prompts")
         # Every line repeats the instruction, which may be as long as the file.
         entries = asked.fit(
             Entry(place, f"{head.text}\n\n{line}", None)
