@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 
-# The engine cannot import `ui.text`, which has the same mark: extraction goes by its name alone.
 def N_(message: str) -> str:
-    """Mark a name for the page's catalogues."""
+    """Mark a message in a table for the page's catalogues; it is translated when it is drawn."""
     return message
 
 

@@ -10,10 +10,11 @@ same. What it says to a visitor keeps message and values apart (`dnd_engine.note
 """
 
 from dnd_engine.progress import duration
+from dnd_engine.wording import N_
 from ui.text.catalogue import ENGLISH, language, languages, speaking
 from ui.text.counts import count_files, count_prompts
 from ui.text.numbers import clock_words, day, localized, number, score_number, short_number, size
-from ui.text.words import N_, Words, _, drawn, ngettext, note_words, said, script_words
+from ui.text.words import Words, _, drawn, ngettext, note_words, said, script_words
 
 __all__ = [
     "ENGLISH",

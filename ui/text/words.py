@@ -56,11 +56,6 @@ def ngettext(one: str, other: str, count: int, /, **values: Any) -> str:
     return Words(make)
 
 
-def N_(message: str) -> str:
-    """Mark a message in a table for the catalogues; `_` translates it when it is drawn."""
-    return message
-
-
 def note_words(note: str) -> str:
     """Translate a note of the engine, such as an error's message; other texts stay as they are."""
     if not isinstance(note, Note):
