@@ -4,8 +4,10 @@ Reports, cards, the command line and the page use these names. `N_` marks those 
 translates (see `ui.text`); elsewhere they are English.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
+
+from dnd_engine.notes import joined, noted
 
 
 def N_(message: str) -> str:
@@ -227,6 +229,7 @@ def percent(share: float) -> str:
     return f"{round(100 * share)} %"
 
 
-def listed(parts: list[str]) -> str:
-    """Join parts with commas and a final "and"."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+def listed(parts: Sequence[str]) -> str:
+    """Join one or more parts with commas and a final "and"."""
+    *first, last = parts
+    return noted("{names} and {last}", names=joined(first, ", "), last=last) if first else last

@@ -89,11 +89,6 @@ _SOLVED = N_("it solves {tasks}")
 _IN_PART = N_("{tasks} are learnt in part")
 _FAILED = N_("it fails on {tasks}")
 
-
-def _listed(notes: Sequence[Note]) -> Note:
-    return noted("{first} and {last}", first=notes[0], last=notes[1]) if notes[1:] else notes[0]
-
-
 COMPOSED: Mapping[str, Note] = {
     note: note
     for note in (
@@ -101,7 +96,7 @@ COMPOSED: Mapping[str, Note] = {
         *(
             noted(m, tasks=tasks)
             for m in (_SOLVED, _IN_PART, _FAILED)
-            for tasks in (*_NEW.values(), _listed([*_NEW.values()]))
+            for tasks in (*_NEW.values(), listed([*_NEW.values()]))
         ),
     )
 }
@@ -368,7 +363,7 @@ def _solves_unseen(e: _Evidence) -> _Finding:
         return _unknown(
             question, "There is no clear gap between the base and a LoRA trained on labels."
         )
-    tasks = _listed([words for holdout, words in _NEW.items() if holdout in trained])
+    tasks = listed([words for holdout, words in _NEW.items() if holdout in trained])
     formats = [s for s in new if s.row == "generator" and s.mode == e.mode]
     asked = [s for s in formats if s.format_ok is not None]
     numbers = (

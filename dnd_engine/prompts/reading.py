@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from dnd_engine.errors import BrokenItemsError, PromptFileError
 from dnd_engine.limits import PromptLimits
 from dnd_engine.notes import Note, counted, joined, noted
-from dnd_engine.wording import N_
+from dnd_engine.wording import N_, listed
 
 PROMPT_KEYS = ("prompt", "text", "question", "instruction", "input")
 """Columns and keys of the prompt; the first one present is used. Without `prompt`, `instruction`
@@ -236,10 +236,9 @@ class Faults:
 
     def _where(self, places: list[int]) -> Note:
         shown = [*map(str, places[:_TOLD_PLACES])]
-        *first, last = shown
-        listed = noted("{places} and {last}", places=", ".join(first), last=last) if first else last
+        told = listed(shown)
         if (rest := len(places) - _TOLD_PLACES) > 0:
-            listed = noted("{names} and {number} more", names=", ".join(shown), number=rest)
+            told = noted("{names} and {number} more", names=", ".join(shown), number=rest)
         if self.unit == "item":
-            return counted("item {places}", "items {places}", len(places), places=listed)
-        return counted("line {places}", "lines {places}", len(places), places=listed)
+            return counted("item {places}", "items {places}", len(places), places=told)
+        return counted("line {places}", "lines {places}", len(places), places=told)
