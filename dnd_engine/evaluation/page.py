@@ -545,7 +545,7 @@ def _equal_score_lines(found: EqualScore | None) -> list[str]:
     if found.shortest_steps is None:
         words += "None of these runs reaches the generator."
     else:
-        words += f"The shortest run that is as good has {found.shortest_steps} steps"
+        words += f"Of these runs the shortest that is as good has {found.shortest_steps} steps"
         if found.over_synthesis is not None:
             words += f" and takes {number(found.over_synthesis)} times as long as a synthesis"
         words += "."
