@@ -367,8 +367,12 @@ def test_a_report_card_opens_with_what_a_layman_understands() -> None:
 
     assert "trained on the right answers to the same prompts: 83." in labelled()
     assert "LoRA" not in labelled(n_tasks=5), "fewer tasks have another mean"
+    written = shipped("written")
+    trained = "alone: 0. A LoRA trained on the right answers to the same prompts: 70."
+    assert trained in lead(written, "written")
+    rows = tuple(row for row in written.rows if row.row != "labelled_20")
     examples = "alone: 0. The base model with a few right answers in its prompt: 47."
-    assert examples in lead(shipped("written"), "written")
+    assert examples in lead(replace(written, rows=rows), "written")
     assert "base model" not in without("base")
     assert without("generator") == ""
     full = tuple(r for r in whole.rows if r.mode == "full")
