@@ -56,6 +56,11 @@ class Teaching:
     explained: float
     """Share of the wanted change that the lowest fitted layer predicts for left-out prompts."""
 
+    @property
+    def has_one_answer(self) -> bool:
+        """Return whether nearly all prompts got the same answer."""
+        return self.num_prompts >= _ENOUGH and self.commonest_share >= _ALIKE
+
 
 @dataclass(frozen=True, slots=True)
 class Labels:
@@ -272,7 +277,7 @@ class AdapterVerdict(Agreement):
                     number=self.num_prompts,
                 )
             )
-        if self.teaching is not None and _one_answer(self.teaching):
+        if self.teaching is not None and self.teaching.has_one_answer:
             found.append(
                 noted(
                     "Even with the instruction, the model gives one and the same answer to "
@@ -292,8 +297,8 @@ class AdapterVerdict(Agreement):
     @property
     def is_only_unsure(self) -> bool:
         """Return whether it fails for the instructed model's doubts alone, not for its answers."""
-        one_answer = self.teaching is not None and _one_answer(self.teaching)
-        return self.outcome == "fails" and not (self.by_labels or self._repeats or one_answer)
+        poor = self._repeats or self._has_one_answer
+        return self.outcome == "fails" and not (self.by_labels or poor)
 
     @property
     def is_poorly_taught(self) -> bool:
@@ -301,8 +306,11 @@ class AdapterVerdict(Agreement):
 
         `unfinished` answers do not count: tasks with long ones would always fail.
         """
-        one_answer = self.teaching is not None and _one_answer(self.teaching)
-        return self._is_unsure or self._wavers or self._repeats or one_answer
+        return self._is_unsure or self._wavers or self._repeats or self._has_one_answer
+
+    @property
+    def _has_one_answer(self) -> bool:
+        return self.teaching is not None and self.teaching.has_one_answer
 
     @property
     def _counts(self) -> dict[str, Any]:
@@ -357,7 +365,3 @@ def sure_of(sureness: float) -> Sure:
     if sureness < partly:
         return "unsure"
     return "partly" if sureness < sure else "sure"
-
-
-def _one_answer(teaching: Teaching) -> bool:
-    return teaching.num_prompts >= _ENOUGH and teaching.commonest_share >= _ALIKE

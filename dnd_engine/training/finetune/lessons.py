@@ -118,8 +118,8 @@ def draw_labelled(
             )
         raise TrainingError(
             noted(
-                "training needs {least} or more labelled rows besides those that are scored; got "
-                "{found}. Add rows, or score fewer.",
+                "training needs at least {least} labelled rows that are not scored; got {found}. "
+                "Add rows, or score fewer.",
                 least=config.least_examples,
                 found=found,
             )

@@ -751,7 +751,7 @@ def test_another_adapter_or_too_few_rows_are_refused(base: BaseModel) -> None:
             )
         )
     strict = replace(TRAINING, max_tokens=10)
-    told = r"8 or more labelled rows besides those that are scored; got 0, and 28 of more than 10"
+    told = r"at least 8 labelled rows that are not scored; got 0, and 28 of more than 10"
     with pytest.raises(TrainingError, match=told):
         next(run.train(*(runtime, adapter, before, strict), warm_start=False, origin={}))
 
