@@ -1,6 +1,16 @@
 """The app's edge: settings, then the page. `python app.py` serves it; Spaces runs this file."""
 
 import os
+from argparse import ArgumentParser
+
+# Before the slow imports, so that --help answers at once.
+if __name__ == "__main__":
+    ArgumentParser(
+        description="Serve the app. There are no options: environment variables set "
+        "the address (GRADIO_SERVER_NAME), the port (GRADIO_SERVER_PORT), a login (DND_AUTH) and "
+        "limits (DND_LIMITS).",
+        epilog="`dnd serve` serves the same app and takes options: see `dnd serve --help`.",
+    ).parse_args()
 
 # Before Gradio is imported: it reads this once. No telemetry.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -33,6 +33,22 @@ def test_the_readme_python_runs_as_printed(tmp_path: Path) -> None:
     assert (tmp_path / "sql.zip").is_file()
 
 
+def test_the_app_tells_how_it_is_set_and_refuses_options() -> None:
+    """It has no options, and --help once started the server."""
+
+    def start(option: str) -> subprocess.CompletedProcess[str]:
+        run = [sys.executable, "app.py", option]
+        return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    told = start("--help")
+    assert told.returncode == 0, told.stderr
+    assert "GRADIO_SERVER_PORT" in told.stdout
+    assert "dnd serve --help" in told.stdout
+    refused = start("--port=80")
+    assert refused.returncode == 2
+    assert "unrecognized arguments: --port=80" in refused.stderr
+
+
 @pytest.mark.real
 def test_the_app_starts_where_a_space_expects_it(tmp_path: Path) -> None:
     port = free_port()
