@@ -25,6 +25,7 @@ let undoOffered = false; // until files are added: "removed" beside them would b
 const sortables = new Map(); // bucket id -> Sortable
 let dragging = false;
 let folded = false;
+let foldable = false; // once an adapter was made of the prompts
 let tellWhenRead = false; // an example was loaded to be shown: go on once its files are read
 let remixing = false;
 let attempt = 0; // differs when the same arrangement is sent again
@@ -463,9 +464,11 @@ function receive(message) {
 
 function setFolded(value) {
   folded = value;
+  foldable ||= folded;
   $(".dnd-strip").hidden = !folded;
   $(".dnd-open").hidden = folded;
   stage.toggleAttribute("data-dnd-folded", folded);
+  drawFoot();
 }
 
 // ---------------------------------------------------------------- drawing
@@ -772,6 +775,7 @@ function drawFoot() {
   stage.toggleAttribute("data-dnd-mixing", buckets.length > 1);
   $(".dnd-keys").hidden = states.length === 0;
   $(".dnd-clear").hidden = states.length === 0;
+  $(".dnd-fold-away").hidden = !foldable || states.length === 0;
   const last = undoable.at(-1);
   $(".dnd-toast").hidden = !last || !undoOffered;
   $(".dnd-toast-text").textContent = last?.told() ?? "";
@@ -1014,6 +1018,7 @@ $(".dnd-add").addEventListener("click", addBucket);
 $(".dnd-clear").addEventListener("click", () => { clearAll(); $(".dnd-undo").focus(); });
 $(".dnd-undo").addEventListener("click", () => { undo(); if (!undoable.length) $(".dnd-browse").focus(); });
 $(".dnd-edit").addEventListener("click", () => { setFolded(false); $(".dnd-browse").focus(); });
+$(".dnd-fold-away").addEventListener("click", () => { setFolded(true); $(".dnd-edit").focus(); });
 
 board.addEventListener("keydown", (event) => {
   if (!event.target.classList.contains("dnd-card") || event.altKey || event.ctrlKey || event.metaKey) return;

@@ -45,10 +45,15 @@ def test_synthesize_shows_its_stages_and_what_was_made(visit: Visit, engine: Fak
     expect(visit.page.locator("#dnd-synthesize")).to_be_visible()
     visit.card("replies.txt").locator(".dnd-x").click()
     expect(bar).to_contain_text("Made from earlier prompts.")
+    visit.page.get_by_role("button", name="Fold away").click()
+    expect(visit.page.locator(".dnd-edit")).to_be_focused()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_hidden()
     assert engine.calls[-1]["mix"] == "pool"
 
 
 def test_mix_and_seed_reach_the_engine(visit: Visit, engine: FakeEngine) -> None:
+    # Before there is an adapter, nothing is folded away.
+    expect(visit.page.locator(".dnd-fold-away")).to_be_hidden()
     visit.page.locator("#dnd-advanced").get_by_text("Advanced").click()
     expect(visit.page.get_by_text("Sum adapters")).to_be_hidden()
     visit.page.locator("#dnd-example-all").click()
