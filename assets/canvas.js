@@ -21,6 +21,7 @@ let buckets = []; // [{id, name, preset, auto, weight, cards: [card id]}]; an ex
 let cards = new Map(); // card id -> {id, name, size, split, choices, accepted, version, file, reading, state}
 const muted = new Map(); // bucket id -> its weight before
 const undoable = []; // what Undo takes back, newest last: {told, back}
+let refused = { faults: [], total: 0 }; // the files of the last drop that were not added, and how many it had
 let undoOffered = false; // until files are added: "removed" beside them would be puzzling
 const sortables = new Map(); // bucket id -> Sortable
 let dragging = false;
@@ -288,18 +289,21 @@ function clearAll() {
 
 // ---------------------------------------------------------------- files
 
+// Why a file is refused, as a function, so that another language can say it again; null if it is not.
 function refusal(file) {
   const dot = file.name.lastIndexOf(".");
   const suffix = dot > 0 ? file.name.slice(dot).toLowerCase() : "";
   if (!suffixes.includes(suffix)) {
-    const kind = suffix ? suffix.slice(1).toUpperCase() : _("A name without a suffix");
-    return _("{kind} is not a prompt file. Use {kinds}.", { kind, kinds: suffixList() });
+    return () => {
+      const kind = suffix ? suffix.slice(1).toUpperCase() : _("A name without a suffix");
+      return _("{kind} is not a prompt file. Use {kinds}.", { kind, kinds: suffixList() });
+    };
   }
   if (file.size > maxFileBytes) {
-    return _("{size}; the limit is {limit} MB a file. Keep a sample: a few hundred prompts are plenty.", { size: megabytes(file.size), limit: maxFileBytes / 1e6 });
+    return () => _("{size}; the limit is {limit} MB a file. Keep a sample: a few hundred prompts are plenty.", { size: megabytes(file.size), limit: maxFileBytes / 1e6 });
   }
   if (buckets.reduce((sum, bucket) => sum + bucket.cards.length, 0) >= maxFiles) {
-    return _("The canvas holds {number} files already. Remove some first.", { number: maxFiles });
+    return () => _("The canvas holds {number} files already. Remove some first.", { number: maxFiles });
   }
   return null;
 }
@@ -307,11 +311,11 @@ function refusal(file) {
 // Without a bucket, they go to the one in use.
 async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) {
   undoOffered = false;
-  const faults = folders.map((name) => ({ name, text: _("This is a folder. Drop the files in it instead.") }));
+  const faults = folders.map((name) => ({ name, why: () => _("This is a folder. Drop the files in it instead.") }));
   const uploads = [];
   for (const file of files) {
     const why = refusal(file);
-    if (why) { faults.push({ name: file.name, text: why }); continue; }
+    if (why) { faults.push({ name: file.name, why }); continue; }
     const card = newCard({ name: file.name, size: file.size, state: "uploading", pasted });
     const bucket = bucketById(bucketId) ?? bucketInUse(pasted ? _("My prompts") : stemOf(file.name));
     lastBucket = bucket.id;
@@ -332,7 +336,7 @@ async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) 
     } catch (error) {
       console.warn("upload failed", error);
       drop(card.id);
-      faults.push({ name: file.name, text: _("The upload failed. Check the connection and drop it again.") });
+      faults.push({ name: file.name, why: () => _("The upload failed. Check the connection and drop it again.") });
     }
   }));
   if (faults.length) showErrors(faults, total);
@@ -357,6 +361,13 @@ function forgetErrors() {
 }
 
 function showErrors(faults, total) {
+  refused = { faults, total };
+  drawErrors();
+  if (faults.length) reveal(".dnd-errors");
+}
+
+function drawErrors() {
+  const { faults, total } = refused;
   const box = $(".dnd-errors");
   box.replaceChildren();
   box.hidden = faults.length === 0;
@@ -366,12 +377,12 @@ function showErrors(faults, total) {
   const title = total === 1 ? _("The file was not added.") : ngettext("{number} of {files} was not added.", "{number} of {files} were not added.", faults.length, { files: countFiles(total) });
   const rest = kept === 0 ? _("Everything you had is still there.") : ngettext("The other one is on the canvas, and everything you had is still there.", "The other {number} are on the canvas, and everything you had is still there.", kept);
   head.append(make("strong", "", title), make("span", "", ` ${rest}`));
-  const close = button("dnd-x", undefined, _("Close the error list"), () => { box.hidden = true; box.replaceChildren(); });
+  const close = button("dnd-x", undefined, _("Close the error list"), () => showErrors([], 0));
   close.append(icon("close"));
   const list = make("ul");
   // One message for one fault, however many files have it.
-  for (const text of new Set(faults.map((fault) => fault.text))) {
-    const same = faults.filter((fault) => fault.text === text);
+  for (const text of new Set(faults.map(({ why }) => why()))) {
+    const same = faults.filter(({ why }) => why() === text);
     const item = make("li");
     const lines = make("div");
     lines.append(make("span", "dnd-error-name", same.map(({ name }) => name).join(", ")), make("span", "", text));
@@ -379,7 +390,6 @@ function showErrors(faults, total) {
     list.append(item);
   }
   box.append(head, close, list);
-  reveal(".dnd-errors");
 }
 
 // Files may be let go far from the canvas, or on another tab, which opens with the next frame. What is
@@ -1072,6 +1082,8 @@ render();
 watch("words", () => {
   speak(props.words);
   sayTemplate(element);
+  $(".dnd-live").textContent = ""; // said in the earlier language
+  drawErrors();
   // A bucket that holds files may have given its name to an adapter, so it keeps it.
   const fresh = buckets.filter(({ preset, cards: ids }) => preset && !ids.length);
   for (const bucket of fresh) bucket.name = "";

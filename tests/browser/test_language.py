@@ -41,8 +41,15 @@ def test_faults_of_files_are_in_the_visitors_language_and_follow_a_switch(
     card = visit.card("bad.jsonl")
     expect(card).to_contain_text("Zeile 1: erwartet wird ein Objekt mit einer Zeichenkette")
     expect(card).to_contain_text("gefunden: eine Zahl unter prompt.")
+    refused, live = visit.page.locator(".dnd-errors"), visit.page.locator(".dnd-live")
+    visit.drop_on(card, [write("photo.png", b"")], visit.page.locator(".dnd-bucket"))
+    expect(refused).to_contain_text("PNG ist keine Prompt-Datei.")
+    expect(live).to_contain_text("bad.jsonl wird nicht verwendet")
     visit.page.get_by_role("link", name="English").click()
     expect(card).to_contain_text("Line 1: expected an object with a string")
+    expect(refused).to_contain_text("PNG is not a prompt file.")
+    # What was announced is over, and is not said again.
+    expect(live).to_be_empty()
 
 
 def test_english_can_be_chosen_where_no_cookie_is_kept(visits: Visits) -> None:
