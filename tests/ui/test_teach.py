@@ -487,6 +487,27 @@ def test_others_cannot_name_a_model_of_this_computer(
     assert engine.taught == []
 
 
+def test_without_the_key_a_better_model_is_said_to_be_closed_before_start(
+    owned: Handlers, on: Handlers, request_of: RequestOf
+) -> None:
+    stranger = gr.Request(session_hash="s", headers={"host": "127.0.0.1:7860"})
+    shown = owned.teach.choose(Session(), "better", stranger)
+    assert "Only the owner of this computer" in shown["teach_told"]
+    assert "the address that the app printed" in shown["teach_told"]
+    assert not any(shown[f"teach_{name}"].visible for name in ("place", "server", "local"))
+    # Servers that the operator allows are open to everybody.
+    own(owned, "https://a")
+    shown = owned.teach.choose(Session(), "better", stranger)
+    assert "This page may ask: https://a" in shown["teach_told"]
+    assert shown["teach_server"].visible is True
+    assert shown["teach_place"].visible is False
+    # The owner, and visitors of a server for others, see what the layout offers.
+    for handlers in (owned, on):
+        shown = handlers.teach.choose(Session(), "better", request_of("s"))
+        assert shown["teach_told"] == ""
+        assert "teach_place" not in shown
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_only_the_page_of_a_computers_user_offers_its_models(shared: bool) -> None:
     with gr.Blocks():
@@ -599,9 +620,10 @@ def test_a_failure_goes_once_another_teacher_is_chosen(
 ) -> None:
     session = Session()
     make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
-    assert "stages" not in on.teach.choose(session, "better"), "nothing failed yet"
-    assert "Teaching failed" in refine(on, session, request_of("s"))[-1]["stages"]
-    chosen = on.teach.choose(session, "mine")
+    request = request_of("s")
+    assert "stages" not in on.teach.choose(session, "better", request), "nothing failed yet"
+    assert "Teaching failed" in refine(on, session, request)[-1]["stages"]
+    chosen = on.teach.choose(session, "mine", request)
     assert "Teaching failed" not in chosen["stages"]
     assert "How it was made" in chosen["stages"]
 

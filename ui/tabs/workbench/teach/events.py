@@ -13,7 +13,7 @@ from dnd_engine.prompts.words import cut
 from dnd_engine.teach.endpoint import Endpoint
 from dnd_engine.teach.local import LocalTeacher
 from ui.engine_calls import Answers
-from ui.markup import busy, esc, facts, faults
+from ui.markup import busy, esc, facts, faults, remark
 from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
 from ui.state import Made, Proposed, Run, Session
@@ -44,7 +44,7 @@ class TeachEvents:
         """Hide the panel."""
         return {"teach_box": gr.Column(visible=False)}
 
-    def choose(self, session: Session, door: Door) -> Updates:
+    def choose(self, session: Session, door: Door, request: gr.Request) -> Updates:
         """Show the fields that a teacher needs, without the failure of an earlier one."""
         shown: Updates = {}
         run = session.run
@@ -57,6 +57,7 @@ class TeachEvents:
             "teach_better": gr.Column(visible=door == "better"),
             "teach_mine": gr.Column(visible=door == "mine"),
             "teach_told": "",
+            **(self._locked(request) if door == "better" else {}),
         }
 
     def choose_place(self, place: Place, base: str, request: gr.Request) -> Updates:
@@ -184,6 +185,21 @@ class TeachEvents:
             return {}
         session.put_in_bar(made.before)
         return self._adapter.show(session)
+
+    def _locked(self, request: gr.Request) -> Updates:
+        """Offer a page without the owner's key no model that it may not ask, and say why."""
+        if not self._app.is_locked_out(request):
+            return {}
+        servers = self._app.server.teacher_servers
+        words = _("Only the owner of this computer may let a better model answer here.")
+        if servers:
+            words = _("This page may ask: {servers}", servers=", ".join(servers))
+        return {
+            "teach_place": gr.Radio(visible=False),
+            "teach_server": gr.Column(visible=bool(servers)),
+            "teach_local": gr.Column(visible=False),
+            "teach_told": remark(esc(f"{words} {locked_words()}")),
+        }
 
     def _endpoint(self, url: str, model: str, key: str, request: gr.Request) -> Endpoint:
         """Return the teacher's endpoint; visitors may use only servers that are allowed."""

@@ -29,7 +29,8 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
     page.at_once(
         panel.door.input,
         on.choose,
-        "stages teach_itself teach_better teach_mine teach_told",
+        "stages teach_itself teach_better teach_mine teach_place teach_server teach_local "
+        "teach_told",
         [session, panel.door],
     )
     page.at_once(
