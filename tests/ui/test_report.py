@@ -237,6 +237,8 @@ def test_what_a_verdict_found_is_said_in_the_language_of_the_page(name: str) -> 
         mode, _colon, words = finding.partition(": ")
         assert mode in ("Nur Eingabe", "Voll")
         assert words not in english
+    for card in drawn.split("dnd-verdict-card'>")[1:]:
+        assert "lang='en'" not in card.split("<summary>Warum?</summary>")[0], "folded: statistics"
     strange = replace(found.verdicts[0], holds=True, words="Bare: of {another} version. 1.")
     newer = replace(found, verdicts=(strange,))
     other = whole_report(newer, Group(name, ""), "score", found.generator_sha256)

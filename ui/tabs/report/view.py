@@ -214,9 +214,7 @@ def _verdicts_html(verdicts: Sequence[Verdict], made: str) -> str:
         # Where the page is about more than the generator's own adapter, each card says its row.
         about = facts(esc(_(row_label(verdict.row)))) if made != "generator" else ""
         # The report's own text, which is English on every page.
-        numbers = f"<div lang='en'>{quiet(esc(rest))}</div>"
-        if " nats " in rest:  # a unit that most people would have to look up
-            numbers = why(numbers)
+        numbers = why(f"<div lang='en'>{quiet(esc(rest))}</div>" if rest else "")
         cards.append(
             f"<div class='dnd-panel dnd-verdict-card'>{mark}"
             f"<div>{about}<b>{esc(_finding_words(title, verdict.mode))}</b>{numbers}</div></div>"
