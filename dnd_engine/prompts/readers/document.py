@@ -1,9 +1,12 @@
-"""Reads Word documents: paragraphs are treated as lines of a text file."""
+"""Reads Word documents: paragraphs are treated as lines of a text file, without its headings."""
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Container
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from dnd_engine.errors import PromptFileError
-from dnd_engine.notes import noted
+from dnd_engine.notes import counted, noted
 from dnd_engine.prompts.readers.text import read_text
 from dnd_engine.prompts.readers.zips import open_zip
 from dnd_engine.prompts.reading import Asked, Reading
@@ -11,7 +14,7 @@ from dnd_engine.prompts.reading import Asked, Reading
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-_BODY = "word/document.xml"
+_BODY, _STYLES = "word/document.xml", "word/styles.xml"
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 # Word's “Strict Open XML Document” has its own namespaces.
 _STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}"
@@ -19,6 +22,13 @@ _STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}"
 # written once for Word 2010 and later, and once more for older programs.
 _VARIANTS = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
 _WHITE = {"tab": "\t", "br": "\n", "cr": "\n"}
+# Word names its own styles in English, whatever its language.
+_HEADING = re.compile(r"(toc )?heading( \d)?|title|subtitle", re.IGNORECASE)
+
+
+class _Paragraph(NamedTuple):
+    text: str
+    is_heading: bool
 
 
 def read_docx(data: bytes, asked: Asked) -> Reading:
@@ -40,7 +50,10 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
     try:
         # Strict: Word never declares entities, which could unpack to gigabytes.
         body: Element = fromstring(members.read(_BODY), forbid_dtd=True)
-        text = "\n".join(_paragraphs(body))
+        headings = set[str]()
+        if _STYLES in members.names:
+            headings = _heading_styles(fromstring(members.read(_STYLES), forbid_dtd=True))
+        paragraphs = _paragraphs(body, headings)
     except (ParseError, DefusedXmlException, RecursionError, ValueError) as error:
         raise PromptFileError(
             noted(
@@ -49,6 +62,7 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
                 name=asked.name,
             )
         ) from error
+    text = "\n".join(paragraph.text for paragraph in paragraphs)
     if not text.strip():
         raise PromptFileError(
             noted(
@@ -57,12 +71,39 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
                 name=asked.name,
             )
         )
-    return read_text(text, asked)
+    return _without_headings(read_text(text, asked), paragraphs, asked)
 
 
-def _paragraphs(body: "Element") -> list[str]:
-    """Return the texts of paragraphs. Nested paragraphs, as in text boxes, are separate lines."""
-    found: list[list[str]] = []
+def _without_headings(reading: Reading, paragraphs: list[_Paragraph], asked: Asked) -> Reading:
+    """Read the paragraphs again without headings, if these would be prompts of their own."""
+    num_headings = sum(p.is_heading and bool(p.text.strip()) for p in paragraphs)
+    text = "\n".join(p.text for p in paragraphs if not p.is_heading)
+    # Elsewhere a heading is a part of a prompt, such as the instruction above a list.
+    alone = asked.split == "auto" and reading.split in ("lines", "paragraphs")
+    if not (alone and num_headings and text.strip()):
+        return reading
+    note = counted(
+        "One heading was left out. To read it as a prompt, choose how to split the file.",
+        "{number} headings were left out. To read them as prompts, choose how to split the file.",
+        num_headings,
+    )
+    found = read_text(text, asked)
+    # Headings show what a text is, minutes for example.
+    return replace(found, doubt=reading.doubt, notes=[*found.notes, note])
+
+
+def _heading_styles(styles: "Element") -> set[str]:
+    """Return the ids of styles for headings; ids are in the language of the program."""
+    return {
+        _value(style, "styleId")
+        for style in styles
+        if any(_name(part) == "name" and _HEADING.fullmatch(_value(part)) for part in style)
+    }
+
+
+def _paragraphs(body: "Element", headings: Container[str]) -> list[_Paragraph]:
+    """Return the paragraphs. Nested ones, as in text boxes, are separate lines."""
+    found: list[tuple[list[str], bool]] = []
     # A single walk without recursion, because a hostile file may nest thousands.
     left: list[tuple[Element, list[str] | None]] = [(body, None)]
     while left:
@@ -70,14 +111,27 @@ def _paragraphs(body: "Element") -> list[str]:
         name = _name(node)
         if name == "p":
             inside = []
-            found.append(inside)
+            found.append((inside, _style(node) in headings))
         elif inside is not None:
             # Deleted text is in `delText` and field codes are in `instrText`, so both are left out.
             inside.append(node.text or "" if name == "t" else _WHITE.get(name, ""))
         # Reversed, because the last one is popped first.
         children = node[:1] if node.tag == _VARIANTS else node[:]
         left.extend((child, inside) for child in reversed(children))
-    return ["".join(parts) for parts in found]
+    return [_Paragraph("".join(parts), is_heading) for parts, is_heading in found]
+
+
+def _style(paragraph: "Element") -> str:
+    """Return the id of a paragraph's style; empty without one."""
+    for properties in paragraph[:1]:  # Word writes them first
+        for part in properties:
+            if _name(properties) == "pPr" and _name(part) == "pStyle":
+                return _value(part)
+    return ""
+
+
+def _value(node: "Element", name: str = "val") -> str:
+    return node.get(f"{_WORD}{name}") or node.get(f"{_STRICT}{name}") or ""
 
 
 def _name(node: "Element") -> str:

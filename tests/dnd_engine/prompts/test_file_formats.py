@@ -407,13 +407,23 @@ def test_another_archive_is_no_workbook_and_no_document(write: Write) -> None:
 NAMESPACE = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
 
-def document(body: str, head: str = "") -> bytes:
+def document(body: str, head: str = "", styles: str = "") -> bytes:
     xml = f"{head}<w:document {NAMESPACE}><w:body>{body}</w:body></w:document>"
-    return zipped({"word/document.xml": xml})
+    more = {"word/styles.xml": f"<w:styles {NAMESPACE}>{styles}</w:styles>"} if styles else {}
+    return zipped({"word/document.xml": xml, **more})
 
 
-def paragraph(text: str) -> str:
-    return f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>"
+def paragraph(text: str, style: str = "") -> str:
+    properties = f'<w:pPr><w:pStyle w:val="{style}"/></w:pPr>' if style else ""
+    return f"<w:p>{properties}<w:r><w:t>{text}</w:t></w:r></w:p>"
+
+
+# As German Word writes it.
+HEADINGS = (
+    '<w:style w:type="paragraph" w:styleId="berschrift1"><w:name w:val="heading 1"/></w:style>'
+    '<w:style w:type="paragraph" w:styleId="Titel"><w:name w:val="Title"/></w:style>'
+    '<w:style w:type="paragraph" w:styleId="Liste"><w:name w:val="List Paragraph"/></w:style>'
+)
 
 
 def test_a_word_document_is_read_as_its_lines(write: Write) -> None:
@@ -424,6 +434,37 @@ def test_a_word_document_is_read_as_its_lines(write: Write) -> None:
     assert file.split == "separator"
     by_line = read_prompt_file(write("a.docx", document(body)), split="lines")
     assert len(by_line.prompts) == 4
+
+
+def test_headings_of_a_word_document_are_no_prompts(write: Write) -> None:
+    asked = [paragraph(text, "Liste") for text in ("Where is it?", "Is it warm?", "Why?")]
+    body = paragraph("Questions", "Titel") + paragraph("Weather", "berschrift1") + "".join(asked)
+    path = write("a.docx", document(body, styles=HEADINGS))
+    file = read_prompt_file(path)
+    assert texts(file) == ["Where is it?", "Is it warm?", "Why?"]
+    assert "2 headings were left out." in " ".join(file.notes)
+    # Whoever chooses how to split has seen them.
+    assert texts(read_prompt_file(path, split="lines"))[0] == "Questions"
+    # A document of nothing else is read as it is, and so is one without named styles.
+    path = write("b.docx", document(paragraph("Questions", "Titel"), styles=HEADINGS))
+    assert texts(read_prompt_file(path)) == ["Questions"]
+    assert len(read_prompt_file(write("c.docx", document(body))).prompts) == 5
+
+
+def test_a_heading_above_a_list_of_inputs_stays_their_instruction(write: Write) -> None:
+    inputs = ("Good soup.", "Cold soup.", "No soup.", "Hot soup.")
+    body = paragraph("Does the customer like it?", "berschrift1") + paragraph("")
+    body += "".join(map(paragraph, inputs))
+    file = read_prompt_file(write("a.docx", document(body, styles=HEADINGS)))
+    assert texts(file)[1] == "Does the customer like it?\n\nCold soup."
+    assert len(file.prompts) == 4
+
+
+def test_headings_tell_that_a_word_document_is_no_list_of_prompts(write: Write) -> None:
+    heads = ("Attendees", "Agenda", "Action items")
+    body = "".join(paragraph(head, "berschrift1") + paragraph("Ann") for head in heads)
+    file = read_prompt_file(write("a.docx", document(body, styles=HEADINGS)))
+    assert "the minutes of a meeting" in file.doubt
 
 
 def test_breaks_tabs_and_tables_are_read_and_deleted_text_is_not(write: Write) -> None:
