@@ -128,6 +128,14 @@ def test_messages_are_plain(template: Catalog) -> None:
                     assert not re.search(r"[<>&]", TAG.sub("", form)), form
 
 
+def test_german_advice_is_in_one_form() -> None:
+    """“Datei neu speichern.”, as in most of it, and not “Speichern Sie die Datei neu.”."""
+    ordered = re.compile(r"(?:^|[.:;] |(?:und|oder) )\w+n Sie\b")
+    told = [message.string or "" for message in catalogue.read_catalogue("de")]
+    forms = [form for words in told for form in ([words] if isinstance(words, str) else words)]
+    assert not [form for form in forms if ordered.search(form)]
+
+
 def test_advice_names_what_else_to_try(template: Catalog) -> None:
     """“Try others.” could mean other adapters, or other answers."""
     assert not [message.id for message in template if "Try others" in str(message.id)]
