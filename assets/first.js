@@ -1,4 +1,12 @@
-// Runs before anything else on the page. `assets/visit.js` says whether leaving loses something.
+// Runs before anything else on the page.
+
+// Gradio's own words, such as those on an upload field, are in the language that the browser names.
+{
+  const { lang } = document.currentScript.dataset;
+  Object.defineProperty(navigator, "language", { get: () => lang });
+}
+
+// `assets/visit.js` says whether leaving loses something.
 window.addEventListener("beforeunload", (event) => {
   if (!window.dndLeavingLoses?.()) return;
   event.preventDefault();

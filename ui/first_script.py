@@ -1,8 +1,8 @@
 """Inserts a script that runs before Gradio's own.
 
 Gradio closes its connections as soon as the browser asks whether to leave the page, so a visitor
-who stays has a dead page. Only a listener registered earlier can prevent that, and Gradio has no
-hook for such a script.
+who stays has a dead page. And it says its own words in the browser's language, whatever the page's.
+Only a script that runs earlier can prevent either, and Gradio has no hook for one.
 """
 
 from starlette.datastructures import MutableHeaders
@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dnd_engine.files import asset_path
 from ui.language import is_front_page
+from ui.text import language
 
 _HEAD = b"<head>"
 
@@ -20,8 +21,7 @@ class FirstScript:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        script = asset_path("first.js").read_bytes()
-        self._insert = _HEAD + b"<script>" + script + b"</script>"
+        self._script = asset_path("first.js").read_text(encoding="utf-8")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and insert the script into the response."""
@@ -41,7 +41,8 @@ class FirstScript:
             body.extend(message.get("body", b""))
             if message.get("more_body"):
                 return
-            page = bytes(body).replace(_HEAD, self._insert, 1)
+            script = f"<script data-lang='{language().code}'>{self._script}</script>"
+            page = bytes(body).replace(_HEAD, _HEAD + script.encode(), 1)
             MutableHeaders(scope=started[0])["content-length"] = str(len(page))
             await send(started[0])
             await send({"type": "http.response.body", "body": page})

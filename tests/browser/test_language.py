@@ -32,6 +32,19 @@ def test_the_browser_s_language_is_the_page_s_until_another_is_chosen(visits: Vi
     expect(german).to_be_visible()
 
 
+def test_gradios_own_words_are_in_the_language_of_the_page(visits: Visits, write: Write) -> None:
+    visit = visits(locale="fr-FR")
+    page, field = visit.page, visit.page.locator("#dnd-measure-file")
+    visit.drop([write("mine.txt", "one\ntwo\nthree\n")], "SQL")
+    visit.ready("mine.txt")
+    visit.synthesize()
+    page.get_by_role("tab", name="Measure").click()
+    expect(field).to_contain_text("Drop File Here")
+    visit.revisit("?lang=de")
+    page.get_by_role("tab", name="Messen").click()
+    expect(field).to_contain_text("Datei hier ablegen")
+
+
 def test_faults_of_files_are_in_the_visitors_language_and_follow_a_switch(
     visits: Visits, write: Write
 ) -> None:
