@@ -115,10 +115,29 @@ def test_what_was_exported_goes_when_the_strength_changes(
     assert updates["export_usage"].visible is False
 
 
-def test_the_format_asks_for_what_it_needs(on: Handlers) -> None:
-    assert on.export.choose_format("hub")["hub"].visible is True
-    assert on.export.choose_format("hub")["export"].value == "Push to the Hub"
-    assert on.export.choose_format("gguf")["hub"].visible is False
+def test_the_format_asks_for_what_it_needs(on: Handlers, request_of: RequestOf) -> None:
+    def chosen(target: str) -> Updates:
+        return on.export.choose_format(target, request_of("s"))
+
+    assert chosen("hub")["hub"].visible is True
+    assert chosen("hub")["export"].value == "Push to the Hub"
+    assert chosen("gguf")["hub"].visible is False
+
+
+def test_what_a_page_without_the_key_lacks_is_said_before_the_export(
+    on: Handlers, at_home: Handlers, request_of: RequestOf
+) -> None:
+    stranger = gr.Request(session_hash="s", headers={"host": "127.0.0.1:7860"})
+    for target, lacks in {
+        "merged": "only where the app runs on your own",
+        "hub": "a token",
+    }.items():
+        told = at_home.export.choose_format(target, stranger)["export_told"]
+        assert lacks in told
+        assert "the address that the app printed" in told
+        for handlers in (on, at_home):
+            assert not handlers.export.choose_format(target, request_of("s"))["export_told"]
+    assert not at_home.export.choose_format("gguf", stranger)["export_told"]
 
 
 def test_a_token_is_passed_on_cleared_at_once_and_kept_nowhere(

@@ -15,7 +15,7 @@ import gradio as gr
 
 from dnd_engine.errors import DndError, ExportError, HubError
 from dnd_engine.export.registry import export_target
-from ui.markup import busy, esc, faults, notice
+from ui.markup import busy, esc, faults, notice, remark
 from ui.shared import App, Updates, broke, locked_words
 from ui.state import Made, Session
 from ui.tabs.workbench.adapter.events import nothing_exported
@@ -40,12 +40,15 @@ class ExportEvents:
         """Hide the panel."""
         return {"take_box": gr.Row(visible=False)}
 
-    def choose_format(self, target: str) -> Updates:
-        """Show the fields that the format needs."""
+    def choose_format(self, target: str, request: gr.Request) -> Updates:
+        """Show the fields that the format needs, and what a page without the key lacks for it."""
+        # On a server for others, the layout leaves out what nobody has there.
+        missing = self._missing(target, request) if self._app.is_locked_out(request) else ""
         return {
             "hub": gr.Column(visible=target == HUB),
             "export": gr.Button(export_do(target)),
             **nothing_exported(),
+            **({"export_told": remark(esc(missing))} if missing else {}),
         }
 
     def export(
@@ -90,6 +93,18 @@ class ExportEvents:
         told = faults(_("Nothing was exported"), broke())
         return {"export": gr.Button(interactive=True), "export_told": told}
 
+    def _missing(self, target: str, request: gr.Request) -> str:
+        """Say what a visitor who is not the owner needs for a format; empty if nothing."""
+        if self._app.is_own(request):
+            return ""
+        if target == HUB:
+            words = _("You need a token of your own here, with write access.")
+        elif export_target(target).whole_model:
+            words = no_merging()
+        else:
+            return ""
+        return f"{words} {locked_words()}" if self._app.own else words
+
     def _once(
         self,
         session: Session,
@@ -111,9 +126,8 @@ class ExportEvents:
     ) -> Updates:
         token = token.strip()
         # Never use this machine's login for a visitor; the engine would, without a token.
-        if not token and not self._app.is_own(request):
-            words = _("You need a token of your own here, with write access.")
-            raise HubError(f"{words} {locked_words()}" if self._app.own else words)
+        if not token and (missing := self._missing(HUB, request)):
+            raise HubError(missing)
         url, is_private, usage = self._app.calls.push(adapter, repo.strip(), token or None, private)
         words = N_("Pushed, private: {url}") if is_private else N_("Pushed, public: {url}")
         link = f"<a href='{esc(url)}' target='_blank' rel='noopener'>{esc(url)}</a>"
@@ -125,10 +139,9 @@ class ExportEvents:
     def _written(self, session: Session, made: Made, format: str, request: gr.Request) -> Updates:
         engine, target = self._app.calls.ready(), export_target(format)
         adapter, session_hash = made.adapter, request.session_hash or ""
-        # The page hides these formats from visitors, but a program can still name them.
-        if target.whole_model and not self._app.is_own(request):
-            words = no_merging()
-            raise ExportError(f"{words} {locked_words()}" if self._app.own else words)
+        # The page may hide a format from visitors, but a program can still name it.
+        if missing := self._missing(format, request):
+            raise ExportError(missing)
         self._app.visits.check_writing(session, session_hash, adapter.num_bytes)
         place = self._app.files.archive(adapter, session_hash, made.key, format)
         # Formats without a suffix are folders, and a browser downloads one file.
