@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.measure.sides import Sides
+from dnd_engine.notes import Note, noted
 from dnd_engine.scoring.statistics import Cell, Interval, interval, paired
 from dnd_engine.tables import cell, markdown_table
 from dnd_engine.tasks.folder import Mode
@@ -282,20 +283,35 @@ class Measurement:
         return told
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Note, ...]:
         """Return sentences to show under a table."""
         told = [*self.sides.notes]
-        told += [f"{row_label(row)} was not measured: {why}" for row, why in self.left_out.items()]
+        told += [
+            noted("{row} was not measured: {why}", row=noted(row_label(row)), why=why)
+            for row, why in self.left_out.items()
+        ]
         for row, recipe in self.recipes.items():
             told.append(
-                f"{row_label(row)}: AdamW, learning rate {recipe['learning_rate']:g} held after "
-                f"{recipe['warmup_steps']} steps, batches of {recipe['batch_size']} of "
-                f"{recipe['num_examples']} labelled rows, the adapter's own layout."
+                noted(
+                    "{row}: AdamW, learning rate {learning_rate:g} held after {warmup_steps} "
+                    "steps, batches of {batch_size} of {num_examples} labelled rows, the adapter's "
+                    "own layout.",
+                    row=noted(row_label(row)),
+                    learning_rate=recipe["learning_rate"],
+                    warmup_steps=recipe["warmup_steps"],
+                    batch_size=recipe["batch_size"],
+                    num_examples=recipe["num_examples"],
+                )
             )
-        told.append("Intervals are 95 %, by a bootstrap over items; leads are paired by item.")
+        told.append(
+            noted("Intervals are 95 %, by a bootstrap over items; leads are paired by item.")
+        )
         if any(r.score.low == r.score.high for r in self.rows):
             told.append(
-                "An interval without width means that no scored item differed, not that none could."
+                noted(
+                    "An interval without width means that no scored item differed, not that none "
+                    "could."
+                )
             )
         return tuple(told)
 

@@ -62,9 +62,11 @@ def measure(
     ]
     left_out: dict[Row, str] = {}
     if shared is None:
-        left_out["shared_lora"] = "the base has no generator, whose adapters could share a part."
+        left_out["shared_lora"] = noted(
+            "the base has no generator, whose adapters could share a part."
+        )
     if not shots:
-        left_out["few_shot"] = "no row is left that is short enough to be shown."
+        left_out["few_shot"] = noted("no row is left that is short enough to be shown.")
     setups = [setup for setup in setups if setup[0] not in left_out]
     measured = replace(measured, left_out=left_out)
     passes = [

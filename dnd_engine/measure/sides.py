@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from dnd_engine.config import MeasureConfig
 from dnd_engine.errors import MeasureError
 from dnd_engine.lora.seen import Seen, digests, with_inputs
-from dnd_engine.notes import Note, noted
+from dnd_engine.notes import Note, joined, noted
 from dnd_engine.prompts.files import FORMATS, Prompt, PromptFile, labelled_suffixes
 from dnd_engine.prompts.words import use_formats
 from dnd_engine.scoring.questions import ask, free_metric
@@ -33,10 +33,14 @@ _MARGIN = 8
 """Tokens by which an answer may exceed the longest label."""
 
 _METRICS = {
-    "choice": "the share of answers that begin with the right label, case aside",
-    "exact": "the share of answers that are the label, up to white space, the value of numbers, a "
-    "final punctuation mark, and the order of lists",
-    "rouge": "ROUGE-L of the answer against the label, the mean of F measures",
+    "choice": noted(
+        "The score is the share of answers that begin with the right label, case aside."
+    ),
+    "exact": noted(
+        "The score is the share of answers that are the label, up to white space, the value of "
+        "numbers, a final punctuation mark, and the order of lists."
+    ),
+    "rouge": noted("The score is ROUGE-L of the answer against the label, the mean of F measures."),
 }
 
 
@@ -85,40 +89,57 @@ class Sides:
         return mode if self.has_instructions else "plain"
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[Note, ...]:
         """Return sentences to show: how rows were chosen, and caveats."""
         told = [
-            f"{len(self.test)} of {self.num_rows} rows of {self.file} are scored, "
-            f"{len(self.train)} are left to show and to train on.",
-            f"The score is {_METRICS[self.metric]}.",
+            noted(
+                "{scored} of {total} rows of {file} are scored, {rest} are left to show and to "
+                "train on.",
+                scored=len(self.test),
+                total=self.num_rows,
+                file=self.file,
+                rest=len(self.train),
+            ),
+            _METRICS[self.metric],
         ]
         if self.options:
             told.append(
-                f"`Right label likeliest` is how often the right one of {len(self.options)} labels "
-                "is the likeliest, per token, before anything is written. The score counts what is "
-                "written, so the two can differ."
+                noted(
+                    "`Right label likeliest` is how often the right one of {number} labels is the "
+                    "likeliest, per token, before anything is written. The score counts what is "
+                    "written, so the two can differ.",
+                    number=len(self.options),
+                )
             )
         left_out = (
-            (self.num_unlabelled, "without a label"),
-            (self.num_too_long, "too long"),
-            (self.num_repeated, "repeated"),
+            (self.num_unlabelled, noted("{number} without a label", number=self.num_unlabelled)),
+            (self.num_too_long, noted("{number} too long", number=self.num_too_long)),
+            (self.num_repeated, noted("{number} repeated", number=self.num_repeated)),
         )
-        if parts := [f"{count} {why}" for count, why in left_out if count]:
-            told.append(f"Left out: {', '.join(parts)}.")
+        if parts := [words for count, words in left_out if count]:
+            told.append(noted("Left out: {parts}.", parts=joined(parts, ", ")))
         if self.num_seen_scored:
             told.append(
-                f"The adapter was made from the prompts or inputs of {self.num_seen_scored} scored "
-                "rows. It has not read their labels, but other prompts of the task may do worse."
+                noted(
+                    "The adapter was made from the prompts or inputs of {number} scored rows. It "
+                    "has not read their labels, but other prompts of the task may do worse.",
+                    number=self.num_seen_scored,
+                )
             )
         elif self.num_seen:
             told.append(
-                f"{self.num_seen} rows are not scored, as the adapter has seen their prompts or "
-                "inputs."
+                noted(
+                    "{number} rows are not scored, as the adapter has seen their prompts or "
+                    "inputs.",
+                    number=self.num_seen,
+                )
             )
         if not self.seen_known:
             told.append(
-                "The adapter does not say which prompts it was made from: scored rows may be among "
-                "them."
+                noted(
+                    "The adapter does not say which prompts it was made from: scored rows may be "
+                    "among them."
+                )
             )
         return tuple(told)
 

@@ -202,6 +202,19 @@ def test_details_are_apart_from_what_each_step_draws_again(
     assert done["measure_notes_box"].visible is True
 
 
+def test_how_it_was_measured_is_said_in_the_language_of_the_page(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    done = measure(on, session, rows(), request_of("s"))[-1]
+    english = done["measure_notes"]
+    with speaking("de"):
+        german = on.measure.again(session)["measure_notes"]
+    lines = [re.findall("<li>(.*?)</li>", drawn) for drawn in (english, german)]
+    assert len(lines[0]) == len(lines[1]) >= 3
+    assert not {*lines[0]} & {*lines[1]}
+    assert "Intervalle zu 95 %" in german
+
+
 def test_rows_without_an_instruction_are_named_and_qualify_the_verdict(
     on: Handlers, session: Session, rows: Rows, request_of: RequestOf
 ) -> None:

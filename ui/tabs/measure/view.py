@@ -32,7 +32,7 @@ from ui.markup import (
 )
 from ui.panel import Panel, button
 from ui.stages import stages_view
-from ui.text import N_, _, clock_words, drawn, number, score_number
+from ui.text import N_, _, clock_words, drawn, note_words, number, score_number
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -294,8 +294,8 @@ def measured_html(found: "Found", now: "Made | None") -> str:
 
 def notes_html(measured: "Measurement") -> str:
     """List how it was measured, apart from the results."""
-    notes = "".join(f"<li>{prose(note)}</li>" for note in measured.notes)
-    return f"<ul class='dnd-faults' lang='en'>{notes}</ul>"
+    notes = "".join(f"<li>{prose(note_words(note))}</li>" for note in measured.notes)
+    return f"<ul class='dnd-faults'>{notes}</ul>"
 
 
 def mode_words(mode: str) -> str:
