@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from dnd_engine.errors import ExportError
 from dnd_engine.export.gguf import BY_NAME, CONVERT_MERGED, interleave, write_out
 from dnd_engine.lora.layout import ARCHITECTURES
+from dnd_engine.models.llama3_positions import FACTORS, LLAMA3, factors_of
 from dnd_engine.notes import noted
 
 Precision = Literal["f16", "q8_0"]
@@ -83,6 +84,8 @@ def write_model(
             # A bias is reordered like a matrix of one column.
             value = interleave(value.reshape(len(value), -1), heads[module]).reshape(value.shape)
         _add(writer, f"{found}.{kind}", value.contiguous().numpy(), matrices)
+    if _rope_type(config) == LLAMA3:
+        writer.add_tensor(FACTORS, factors_of(model.config).numpy())
     write_out(writer)
 
 
@@ -100,18 +103,23 @@ def _architecture(config: Mapping[str, Any], name: str) -> gguf.MODEL_ARCH:
                 way_out=CONVERT_MERGED,
             )
         )
-    rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
+    way = _rope_type(config)
+    if way != "default" and (config["model_type"], way) != ("llama", LLAMA3):
         raise ExportError(
             noted(
                 "{model} stretches its positions ({way}), which cannot be written as GGUF here. "
                 "{way_out}",
                 model=name,
-                way=str(rope["rope_type"]),
+                way=way,
                 way_out=CONVERT_MERGED,
             )
         )
     return BY_NAME[known.gguf]
+
+
+def _rope_type(config: Mapping[str, Any]) -> str:
+    """Return transformers' name for how positions are stretched; `default` if they are not."""
+    return str((config.get("rope_parameters") or {}).get("rope_type", "default"))
 
 
 def _write_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from dnd_engine.export.stock_peft import StockPEFT
 from dnd_engine.files import scratch_folder
 from dnd_engine.lora.adapter import Adapter, put_files
 from dnd_engine.models.base import load_base
+from dnd_engine.models.gguf_file import config_of, read_header
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ResolvedWeights
 from dnd_engine.notes import noted
@@ -100,6 +101,7 @@ class Verifier:
         model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
+            config=config_of(path, read_header(path)),
             dtype=next(base.model.parameters()).dtype,
             quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
             trust_remote_code=False,

@@ -17,10 +17,12 @@ from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 from dnd_engine.errors import AssetError
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import ARCHITECTURES
+from dnd_engine.models.llama3_positions import FACTORS, stretch
 from dnd_engine.models.memory import check_memory
 
 _MAGIC = b"GGUF"
 
+_SPLIT = "tokenizer.ggml.pre"
 _REPOSITORY = "general.source.huggingface.repository"
 _READ = {
     "general.architecture",
@@ -28,6 +30,7 @@ _READ = {
     _REPOSITORY,
     "split.count",
     "tokenizer.ggml.model",
+    _SPLIT,
 }
 """Fields that are read; the many words of the tokenizer, for one, are not decoded."""
 
@@ -51,6 +54,16 @@ _WIDTHS: dict[int, int] = {
 
 _CUT = "its header goes on past the end of the file"
 
+_WHOLE_WORDS = (
+    *("llama3", "llama-v3", "llama-bpe", "tekken", "falcon3", "falcon-h1", "pixtral", "midm-2.0"),
+    *("lfm2", "jina-v5-nano"),
+)
+"""Ways to split texts after which a known word is one token, whatever the merges. Source:
+llama.cpp's `llama-vocab.cpp`, and `ignore_merges` in the models' own `tokenizer.json`."""
+
+_MAX_FACTORS = 1024
+"""Half the width of a head, for which a file may hold factors; no head is as wide."""
+
 _COPIES = 2
 """Dequantised copies in memory during conversion: one read, one to write."""
 
@@ -66,6 +79,10 @@ class GGUFHeader:
     num_parameters: int
     hub_id: str | None
     """Hub id of the original model; None if not stated."""
+    keeps_words: bool = False
+    """Whether a known word is one token, whatever the merges."""
+    position_factors: tuple[float, ...] = ()
+    """Factors of `llama3_positions`; empty if there are none."""
 
 
 def read_header(path: Path) -> GGUFHeader:
@@ -111,7 +128,17 @@ def read_header(path: Path) -> GGUFHeader:
         tensors=frozenset(tensor.name for tensor in reader.tensors),
         num_parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
         hub_id=hub_id if isinstance(hub_id, str) else None,
+        keeps_words=told.get(_SPLIT) in _WHOLE_WORDS,
+        position_factors=_position_factors(reader),
     )
+
+
+def _position_factors(reader: Any) -> tuple[float, ...]:
+    for tensor in reader.tensors:
+        is_float = tensor.tensor_type == gguf.GGMLQuantizationType.F32
+        if tensor.name == FACTORS and is_float and tensor.n_elements <= _MAX_FACTORS:
+            return tuple(tensor.data.ravel().tolist())
+    return ()
 
 
 def _damaged(path: Path, error: Exception) -> AssetError:
@@ -236,6 +263,28 @@ def _short(value: object) -> str:
     return repr(value)[:60]
 
 
+def config_of(path: Path, header: GGUFHeader) -> Any:
+    """Return transformers' config of a GGUF file, with the positions that transformers leaves out.
+
+    Raises:
+        AssetError: If a Llama's positions are stretched in an unknown way.
+    """
+    # The file's folder may hold the code of something else.
+    config: Any = AutoConfig.from_pretrained(
+        path.parent, gguf_file=path.name, trust_remote_code=False
+    )
+    # `_check_tensors` refuses the factors of other architectures.
+    if header.position_factors and config.model_type == "llama":
+        try:
+            stretch(config, torch.tensor(header.position_factors))
+        except ValueError as error:
+            raise AssetError(
+                f"`{path}` stretches its positions (`{FACTORS}`) in another way than Llama 3 does, "
+                "which cannot be read from a GGUF file. Name the model's Hub id or folder instead."
+            ) from error
+    return config
+
+
 def convert(path: Path, folder: Path, header: GGUFHeader) -> None:
     """Write a GGUF file as a transformers folder in bfloat16, with its tokenizer.
 
@@ -251,10 +300,7 @@ def convert(path: Path, folder: Path, header: GGUFHeader) -> None:
     needed = _COPIES * header.num_parameters * torch.bfloat16.itemsize
     check_memory(needed, f"converting `{path.name}`")
     try:
-        # The file's folder may hold the code of something else.
-        config: Any = AutoConfig.from_pretrained(
-            path.parent, gguf_file=path.name, trust_remote_code=False
-        )
+        config = config_of(path, header)
         with torch.device("meta"):
             shapes = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         _check_tensors(path, header, shapes)
@@ -290,6 +336,9 @@ def convert(path: Path, folder: Path, header: GGUFHeader) -> None:
     plain.load_state_dict(model.state_dict())
     plain.generation_config = model.generation_config
     plain.save_pretrained(folder)
+    if header.keeps_words:
+        # transformers leaves it out.
+        tokenizer.backend_tokenizer.model.ignore_merges = True
     tokenizer.save_pretrained(folder)
 
 
@@ -297,7 +346,7 @@ def _check_tensors(path: Path, header: GGUFHeader, model: Any) -> None:
     """Compare a file's tensors with those of a model of its config.
 
     transformers fills missing weights with random numbers, and leaves out those that it does not
-    know, such as `rope_freqs.weight`, which scales the positions of Llama 3. Either way the base
+    know, such as `rope_factors_long.weight`, which scales the positions of Phi. Either way the base
     would be another model.
     """
     (kind,) = (kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == header.architecture)
@@ -308,6 +357,9 @@ def _check_tensors(path: Path, header: GGUFHeader, model: Any) -> None:
     }
     if model.config.tie_word_embeddings:
         needed.discard("output.weight")
+    # In transformers, they are no weights, but part of the config.
+    if header.position_factors and model.config.model_type == "llama":
+        needed.add(FACTORS)
     if missing := sorted(needed - header.tensors):
         raise _lacking(path, missing)
     if surplus := sorted(header.tensors - needed):
@@ -316,7 +368,7 @@ def _check_tensors(path: Path, header: GGUFHeader, model: Any) -> None:
             f"{_few(surplus)}), and the base would be another model. Name the model's Hub id or "
             "folder instead."
         )
-    expected = sum(weight.numel() for weight in model.parameters())
+    expected = sum(weight.numel() for weight in model.parameters()) + len(header.position_factors)
     if expected != header.num_parameters:
         raise AssetError(
             f"`{path}` holds {header.num_parameters:,} parameters, expected {expected:,} for the "

@@ -75,6 +75,25 @@ def tiny_llama(seed: int = 0, **sizes: int) -> LlamaForCausalLM:
     return model
 
 
+def tiny_llama3(**sizes: int) -> LlamaForCausalLM:
+    """Positions stretched as those of Llama 3.2, and the weights of `tiny_llama`."""
+    plain = tiny_llama(**sizes)
+    config = plain.config
+    config.max_position_embeddings = 131_072
+    config.rope_parameters = {
+        "rope_type": "llama3",
+        "rope_theta": 500_000.0,
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    model = LlamaForCausalLM(config)
+    model.load_state_dict(plain.state_dict())
+    model.requires_grad_(False).eval()
+    return model
+
+
 def stock_answer(model: nn.Module, prompt: Sequence[int], **options: Any) -> list[int]:
     """New tokens of transformers' own greedy generation, which ours is held to."""
     assert isinstance(model, GenerationMixin)

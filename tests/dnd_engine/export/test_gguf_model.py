@@ -27,7 +27,13 @@ from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from tests.dnd_engine.export.test_export import ANSWER, PROMPT, following, tiny_qwen
 from tests.dnd_engine.llama_cpp import llama_cpp
 from tests.dnd_engine.test_engine import write_generator
-from tests.dnd_engine.tiny import CONFIG, byte_tokenizer, make_adapter, tiny_llama
+from tests.dnd_engine.tiny import (
+    CONFIG,
+    byte_tokenizer,
+    make_adapter,
+    tiny_llama,
+    tiny_llama3,
+)
 
 TEXTS = ("hello there", "<|im_start|>user\nIt's 2026, naïve…<|im_end|>\n", "  two  spaces\t\n\n")
 
@@ -64,6 +70,21 @@ def test_llama_cpp_computes_what_the_model_does(
             byte_tokenizer()(text)["input_ids"] for text in TEXTS
         ]
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+def test_llama_cpp_stretches_positions_as_llama_3_does(tmp_path: Path) -> None:
+    """Seen far from the beginning: the stretched pairs turn once in thousands of tokens."""
+    far, model = PROMPT * 40, tiny_llama3()
+    expected = following(model, far, ANSWER)
+    write_model(model, byte_tokenizer(), "tiny", tmp_path / "stretched.gguf", "f16")
+    model.config.rope_parameters = {"rope_type": "default", "rope_theta": 500_000.0}
+    write_model(model, byte_tokenizer(), "tiny", tmp_path / "plain.gguf", "f16")
+    found = {}
+    for name in ("stretched", "plain"):
+        with llama_cpp(tmp_path / f"{name}.gguf") as llama:
+            found[name] = llama.logits(far, ANSWER)
+    torch.testing.assert_close(found["stretched"], expected, rtol=0, atol=0.05)
+    assert (found["plain"] - expected).abs().max() > 1
 
 
 def test_quantised_files_are_smaller_and_say_what_they_are(tmp_path: Path) -> None:

@@ -15,16 +15,29 @@ from gguf.quants import dequantize, quantize
 from huggingface_hub import HfApi, ModelInfo
 from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # public, not typed
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import AssetError
+from dnd_engine.export import gguf_model
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models import gguf_file, memory, sources
 from dnd_engine.models.base import load_base, resolve_base
 from dnd_engine.models.gguf_file import GGUFHeader, read_header
+from dnd_engine.models.llama3_positions import factors_of
 from dnd_engine.models.sources import BASES, ENCODERS, resolve
-from tests.dnd_engine.tiny import CPU, byte_tokenizer, make_adapter, save_tiny, user
+from tests.dnd_engine.llama_cpp import llama_cpp
+from tests.dnd_engine.tiny import (
+    CPU,
+    byte_tokenizer,
+    make_adapter,
+    save_tiny,
+    tiny_llama,
+    tiny_llama3,
+    user,
+)
 
 WIDTH, LAYERS = 256, 2
 """A block of k-quants holds 256 weights."""
@@ -197,6 +210,76 @@ def test_a_gguf_file_is_a_base_like_any_other(tmp_path: Path) -> None:
     assert step.adapted.text != step.base.text
     engine.save(made, tmp_path / "made.zip")
     assert engine.read_adapter(tmp_path / "made.zip").sha256 == made.sha256
+
+
+# Llama's tokens
+
+
+def merging_tokenizer() -> PreTrainedTokenizerFast:
+    """The byte tokenizer with one merge, and a word that no merge makes."""
+    tokenizer = byte_tokenizer()
+    saved = json.loads(tokenizer.backend_tokenizer.to_str())
+    saved["model"]["vocab"] |= {"ab": len(tokenizer), "cab": len(tokenizer) + 1}
+    saved["model"]["merges"] = [["a", "b"]]
+    merging = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(saved)))
+    merging.chat_template = tokenizer.chat_template
+    return merging
+
+
+@pytest.mark.parametrize("split", ["llama-bpe", "tekken", "smollm", "gpt-2", "phi-2"])
+def test_texts_are_cut_into_tokens_as_llama_cpp_cuts_them(
+    split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_model, "_split_name", lambda pre_tokenizer: split)
+    path, tokenizer = tmp_path / "x.gguf", merging_tokenizer()
+    gguf_model.write_model(tiny_llama(vocab_size=261), tokenizer, "tiny", path, "f16")
+    found = AutoTokenizer.from_pretrained(resolve(str(path), BASES, tmp_path / "cache").path)
+    with llama_cpp(path) as llama:
+        for text in ("cab", "cabs, 12345 and it's   3.\n\n", "<|im_start|>tab ABAB"):
+            assert found(text, add_special_tokens=False)["input_ids"] == llama.tokenize(text)
+    takes_words_whole = found("cab", add_special_tokens=False)["input_ids"] == [260]
+    assert takes_words_whole == (split in ("llama-bpe", "tekken"))
+
+
+# Llama 3's positions
+
+
+def rounded(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    """With weights that a base holds exactly."""
+    for weight in model.parameters():
+        weight.copy_(weight.bfloat16())
+    return model
+
+
+def llama3(path: Path, change: float = 1.0) -> Path:
+    """A tiny Llama 3 as a whole file, its factors multiplied."""
+    model = rounded(tiny_llama3(vocab_size=261))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf_model, "factors_of", lambda config: change * factors_of(config))
+        gguf_model.write_model(model, merging_tokenizer(), "tiny", path, "f16")
+    return path
+
+
+def test_a_file_of_llama_3_is_read_with_its_stretched_positions(tmp_path: Path) -> None:
+    weights = resolve(str(llama3(tmp_path / "x.gguf")), BASES, tmp_path / "cache")
+    base = load_base(weights, CPU, torch.float32)
+    model = rounded(tiny_llama3(vocab_size=261))
+    assert base.config["rope_parameters"] == model.config.rope_parameters
+    ids = torch.arange(500)[None] % 256 + 3
+    expected = model(input_ids=ids).logits
+    found = base.model(input_ids=ids).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.05)
+    plain = rounded(tiny_llama(vocab_size=261))
+    assert (plain(input_ids=ids).logits - expected).abs().max() > 1
+
+
+def test_positions_stretched_in_another_way_are_refused(tmp_path: Path) -> None:
+    path = llama3(tmp_path / "x.gguf", change=1.01)
+    told = (
+        r"x\.gguf` stretches its positions \(`rope_freqs\.weight`\) in another way than Llama 3 d"
+    )
+    with pytest.raises(AssetError, match=told):
+        resolve(str(path), BASES, tmp_path / "cache")
 
 
 # Files that are no base
