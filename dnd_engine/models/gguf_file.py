@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from dnd_engine.errors import AssetError
 from dnd_engine.limits import FIXED
@@ -53,6 +54,10 @@ _WIDTHS: dict[int, int] = {
 """Bytes of a number or a truth value, by its type."""
 
 _CUT = "its header goes on past the end of the file"
+
+_LIKE_GPT2 = ("gpt-2", "phi-2", "smollm")
+"""Ways to split texts before merges that transformers does not list, and does as GPT-2 does.
+SmolLM2 splits digits, too, which its merges never join."""
 
 _WHOLE_WORDS = (
     *("llama3", "llama-v3", "llama-bpe", "tekken", "falcon3", "falcon-h1", "pixtral", "midm-2.0"),
@@ -231,6 +236,12 @@ def _check_kind(path: Path, told: dict[str, Any]) -> None:
         )
     if told.get("tokenizer.ggml.model", "none") == "none":
         raise AssetError(f"`{path}` holds no tokenizer. Take a file that llama.cpp can chat with.")
+    split = told.get(_SPLIT)
+    if split is not None and split not in (*GGUF_PRE_TOKENIZER_SPLITS, *_LIKE_GPT2):
+        raise AssetError(
+            f"`{path}` splits texts in a way that transformers does not know ({_short(split)}), "
+            "and would read other tokens. Name the model's Hub id or folder instead."
+        )
 
 
 def _check_layers(path: Path, layers: object, num_tensors: int) -> None:

@@ -102,7 +102,7 @@ def write_model(
     pieces = [*tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))), "ab"]
     writer.add_vocab_size(len(pieces))
     writer.add_tokenizer_model(str(fields.pop("tokenizer", "gpt2")))
-    writer.add_tokenizer_pre("qwen2")
+    writer.add_tokenizer_pre(str(fields.pop("split", "qwen2")))
     writer.add_token_list(pieces)
     special = [gguf.TokenType.CONTROL] * 3
     writer.add_token_types([*special, *[gguf.TokenType.NORMAL] * (len(pieces) - 3)])
@@ -394,8 +394,15 @@ def test_a_file_without_weights_is_refused(tmp_path: Path) -> None:
             r"is one of 3 parts\. Join them with llama\.cpp's `llama-gguf-split --merge`",
         ),
         (lambda path: write_model(path, tokenizer="none"), r"holds no tokenizer\. Take a file"),
+        (
+            lambda path: write_model(path, split="chatglm-bpe"),
+            r"splits texts in a way that transformers does not know \('chatglm-bpe'\), and would",
+        ),
     ],
-    ids=["zip", "cut", "cut header", "text", "architecture", "adapter", "part", "no tokenizer"],
+    ids=[
+        *("zip", "cut", "cut header", "text", "architecture", "adapter", "part"),
+        *("no tokenizer", "split"),
+    ],
 )
 def test_a_wrong_file_is_refused_and_nothing_kept(
     make: Callable[[Path], Any], told: str, tmp_path: Path
