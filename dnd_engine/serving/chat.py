@@ -14,10 +14,11 @@ from dnd_engine.limits import FIXED
 from dnd_engine.models.replies import Message
 from dnd_engine.notes import Note, noted
 from dnd_engine.serving.address import chat_path
+from dnd_engine.serving.llama_server import adapter_names
 from dnd_engine.serving.server import Reply, Server, cleaned
 
 _DONE = "[DONE]"
-_LIST_SECONDS = 10.0
+LIST_SECONDS = 10.0
 """Timeout for a list of models: somebody is waiting to choose one."""
 _OTHER_NAME = "max_completion_tokens"
 """OpenAI's newer models use this name and reject `max_tokens`."""
@@ -130,13 +131,16 @@ def stream(
 
 
 def list_models(url: str, key: str = "") -> tuple[str, ...]:
-    """Return the names of a server's models.
+    """Return the names of a server's models, and of a llama-server's adapters.
 
     Raises:
         RemoteError: If there is no such list.
     """
-    server = Server(url, _LIST_SECONDS, key=key)
-    return tuple(cleaned(str(model["id"])) for model in server.models())
+    server = Server(url, LIST_SECONDS, key=key)
+    models = [cleaned(str(model["id"])) for model in server.models()]
+    # A llama-server has one model.
+    adapters = adapter_names(server, models[0]) if len(models) == 1 else []
+    return (*models, *map(cleaned, adapters))
 
 
 def _request(

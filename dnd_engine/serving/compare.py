@@ -9,7 +9,9 @@ from typing import Any
 
 from dnd_engine.config import Sampling
 from dnd_engine.models.replies import Message, Reply, StopReason
-from dnd_engine.serving.chat import Remote, stream
+from dnd_engine.serving.chat import LIST_SECONDS, Remote, stream
+from dnd_engine.serving.llama_server import requests
+from dnd_engine.serving.server import Server
 
 
 def compare_remote(
@@ -20,7 +22,8 @@ def compare_remote(
     Args:
         url: Address of the server.
         key: Bearer token, as in `serving.chat.ask`.
-        rows: Pairs of model name and conversation.
+        rows: Pairs of model name and conversation. A name may be one of a llama-server's adapters
+            (see `serving.llama_server`).
         sampling: Sampling settings, shared by all. Default values are not sent.
 
     Yields:
@@ -30,11 +33,12 @@ def compare_remote(
     Raises:
         RemoteError: If a model does not answer.
     """
+    asked = requests(Server(url, LIST_SECONDS, key=key), [model for model, _ in rows])
     out: queue.SimpleQueue[tuple[int, Remote | Exception | None]] = queue.SimpleQueue()
     left = threading.Event()
 
     def read(number: int) -> None:
-        model, messages = rows[number]
+        (model, fields), (_, messages) = asked[number], rows[number]
         try:
             steps = stream(
                 url,
@@ -43,7 +47,7 @@ def compare_remote(
                 key,
                 max_tokens=sampling.max_new_tokens,
                 temperature=sampling.temperature,
-                extra=_extra(sampling),
+                extra={**_extra(sampling), **fields},
             )
             with closing(steps):
                 for step in steps:

@@ -14,6 +14,7 @@ from typing import Any
 
 from dnd_engine.errors import ConfigError, PublishError
 from dnd_engine.prompts.words import one_line
+from dnd_engine.serving.llama_server import ADAPTERS, adapter_paths, chosen
 from dnd_engine.serving.server import KEY_REFUSED, Reply, Server, difference
 
 QUESTION = "Summarize in one word: The delivery was late, and the box was broken."
@@ -161,22 +162,19 @@ def _sglang(server: Server, offer: Offer) -> Published:
 def _llama_server(server: Server, offer: Offer) -> Published:
     file = shlex.quote(str(offer.place))
     start = f"llama-server -m base.gguf --lora {file} --lora-init-without-apply"
-    reply = server.get("/lora-adapters")
+    reply = server.get(ADAPTERS)
     if reply.status != 200 or not isinstance(reply.body, list):
         raise PublishError(
-            f"`{server.url}/lora-adapters` answered {reply.status}: {reply.message}. Expected a "
+            f"`{server.url}{ADAPTERS}` answered {reply.status}: {reply.message}. Expected a "
             f"llama-server; start it with `{start}`."
         )
-    paths: dict[int, str] = {}
-    for one in reply.body:
-        number = one.get("id") if isinstance(one, dict) else None
-        # `type`, because JSON's `true` becomes a bool, which is an int in Python.
-        if type(number) is not int:
-            raise PublishError(
-                f"`{server.url}/lora-adapters` does not list adapters as llama-server does, each "
-                f"with a number as its `id`: {reply.message}. Check the address and the port."
-            )
-        paths[number] = str(one.get("path", ""))
+    try:
+        paths = adapter_paths(reply.body)
+    except ValueError as error:
+        raise PublishError(
+            f"`{server.url}{ADAPTERS}` does not list adapters as llama-server does, each with a "
+            f"number as its `id`: {reply.message}. Check the address and the port."
+        ) from error
     # The server may use another working directory or a container, so only file names are
     # comparable.
     found = [number for number, path in paths.items() if Path(path).name == offer.place.name]
@@ -195,17 +193,15 @@ def _llama_server(server: Server, offer: Offer) -> Published:
         )
     # llama-server has one base, whatever name it lists.
     model = str((server.models() or [{"id": offer.base_id}])[0]["id"])
-    every = [{"id": number, "scale": 0.0} for number in paths]
-    ours = [{"id": number, "scale": float(number == found[0])} for number in paths]
     return _proven(
         server,
         "llama-server",
         model,
         model,
-        {"lora": ours},
+        chosen(paths, found[0]),
         offer.question,
         # The server may have started with its adapters applied.
-        base_extra={"lora": every},
+        base_extra=chosen(paths, None),
     )
 
 

@@ -89,6 +89,45 @@ def test_both_models_of_a_server_answer_side_by_side(own: Handlers, request_of: 
     assert "From here on" in own.compare.panes(session)["left_pane"]
 
 
+def test_adapters_of_a_llama_server_are_compared_with_its_base(
+    own: Handlers, request_of: RequestOf
+) -> None:
+    """It has no model names for them; left is the base without what the server applies itself."""
+    session, request = Session(), request_of("a")
+    with running_chat() as there:
+        there.models = ["base"]
+        there.adapters = [
+            {"id": number, "path": path, "scale": 1.0}
+            for number, path in enumerate(("/a/sql.gguf", "/a/tone.gguf", "/b/tone.gguf"))
+        ]
+        found = own.remote.find(there.url, "", request)
+        assert (found["remote_base"].value, found["remote_adapter"].value) == (
+            "base",
+            "base + sql.gguf",
+        )
+        names = [name for name, _ in found["remote_base"].choices]
+        assert names[2:] == ["base + /a/tone.gguf", "base + /b/tone.gguf"]
+        own.remote.use(there.url, "", "base", "base + /b/tone.gguf", session, request)
+        asked(own, session, "how many?")
+        sent = {tuple(one["scale"] for one in row["lora"]): row["model"] for row in there.asked}
+        assert sent == {(0, 0, 0): "base", (0, 0, 1): "base"}
+        assert session.turns[0].complete
+        own.remote.use(there.url, "", "base", "base + old.gguf", session, request)
+        asked(own, session, "how many?")
+        told = "has not loaded the adapter `old.gguf`; it has sql.gguf, /a/tone.gguf, /b/tone.gguf."
+        assert told in session.turns[1].error
+        there.adapters, there.models = None, ["small", "small + tuned"]
+        there.listed.clear()
+        own.remote.use(there.url, "", "small", "small + tuned", session, request)
+        asked(own, session, "how many?")
+        assert there.asked[-1].keys() & {"lora"} == set()
+        assert {row["model"] for row in there.asked[2:]} == {"small", "small + tuned"}
+        assert there.listed == ["/lora-adapters"]
+        own.remote.use(there.url, "", "small", "small", session, request)
+        asked(own, session, "how many?")
+        assert len(there.listed) == 1, "names without a file need no question"
+
+
 def test_names_of_a_servers_models_are_in_no_language(own: Handlers, request_of: RequestOf) -> None:
     session, request = Session(), request_of("a")
     with running_chat() as there, speaking("de"):

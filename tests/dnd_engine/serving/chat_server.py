@@ -23,6 +23,10 @@ class ChatServer(ThreadingHTTPServer):
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.models = ["small", "tuned"]
+        self.adapters: list[dict[str, Any]] | None = None
+        """Those of a llama-server; None for another server."""
+        self.listed: list[str] = []
+        """Paths of GET requests."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -31,9 +35,13 @@ class Handler(BaseHTTPRequestHandler):
     server: ChatServer
 
     def do_GET(self) -> None:
-        """List the models."""
+        """List the models, or the adapters of a llama-server."""
+        self.server.listed.append(self.path)
+        if self.path == "/lora-adapters" and self.server.adapters is not None:
+            return self.say(200, self.server.adapters)
         found = self.path == f"{self.server.prefix}/models"
-        self.say(200 if found else 404, {"data": [{"id": model} for model in self.server.models]})
+        data = [{"id": model} for model in self.server.models]
+        return self.say(200 if found else 404, {"data": data})
 
     def do_POST(self) -> None:
         """Answer."""

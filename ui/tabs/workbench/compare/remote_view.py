@@ -60,8 +60,8 @@ def _button(words: str, name: str, *, visible: bool = True) -> gr.Button:
 
 def _about_html() -> str:
     words = _(
-        "Any OpenAI-compatible server answers: vLLM, SGLang, Ollama, a provider. Your questions go "
-        "to it. The key stays in memory and ends with this visit."
+        "Any OpenAI-compatible server answers: vLLM, SGLang, llama-server, Ollama, a provider. "
+        "Your questions go to it. The key stays in memory and ends with this visit."
     )
     return quiet(words)
 
