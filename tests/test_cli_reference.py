@@ -1,6 +1,8 @@
 """`docs/cli.md` is what the code says of itself; `python -m tests.test_cli_reference` writes it."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,15 @@ from typer.testing import CliRunner
 
 from dnd_engine.cli import add_commands, app
 
-PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "cli.md"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(path for path in (ROOT / "docs").glob("*.md") if path.name != "LOG.md"),
+]
+"""Pages about the commands of today."""
+_NAME = r"(?:dnd|[^`\n]*-m dnd_engine\.cli)"
+_COMMAND = re.compile(rf"`{_NAME} ([^`]+)`|^(?:\w+=\S+ )*{_NAME} ([^`\n]+)$", re.MULTILINE)
 
 INTRODUCTION = """\
 # The command line
@@ -73,6 +83,28 @@ def named(param: Any) -> str:
 def test_the_page_is_what_the_code_says() -> None:
     written = PAGE.read_text(encoding="utf-8")
     assert written == rendered(), "write it again: python -m tests.test_cli_reference"
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """What follows `dnd` in sentences and in all blocks, also those that no test can run."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for within, line in _COMMAND.findall(text):
+        yield shlex.split(within or line, comments=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_exists_with_its_options(page: Path) -> None:
+    add_commands()
+    for words in commands(page):
+        command: Any = typer.main.get_command(app)
+        left = list(words)
+        while left and left[0] in getattr(command, "commands", {}):
+            command = command.commands[left.pop(0)]
+        is_group = hasattr(command, "commands")
+        assert not is_group or not left or left[0].startswith("-"), f"no `dnd {' '.join(words)}`"
+        known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
+        given = {word.partition("=")[0] for word in left if word.startswith("--")}
+        assert given <= known, f"`dnd {' '.join(words)}`: {given - known}"
 
 
 def dnd(*arguments: str, **environment: str) -> str:
