@@ -47,7 +47,7 @@ _COUNTS = (
     "monitor_every",
 )
 
-_PATHS = ("collection", "warm_start")
+_PATHS = ("collection", "warm_start", "wordings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,9 @@ class TrainRecipe:
     """Additional answer formats for each short-answer task; 0 adds none."""
     label_variants: int = 0
     """Additional label sets for each classification task; 0 adds none."""
+    wordings: Path | None = None
+    """File of further wordings of the tasks' instructions (see `tasks.wordings`): each training
+    example asks in one of them, or in its own."""
     validation_families: tuple[str, ...] | float = ()
     """Families taken out of training whole, for early stopping: their names, or a share."""
     r: int = 4

@@ -36,6 +36,7 @@ from dnd_engine.models.sources import ENCODERS, ResolvedWeights, resolve
 from dnd_engine.tasks.folder import Task, load_tasks
 from dnd_engine.tasks.formats import expand
 from dnd_engine.tasks.label_names import relabelled_tasks
+from dnd_engine.tasks.wordings import read_wordings, reworded
 from dnd_engine.training.batches import (
     ConditionPool,
     TaskPool,
@@ -268,6 +269,9 @@ def _read_tasks(recipe: TrainRecipe, hashes: dict[str, str]) -> tuple[Task, ...]
         split="train",
         without_licence_classes=recipe.without_licence_classes,
     )
+    if recipe.wordings is not None:
+        wordings = read_wordings(recipe.wordings)
+        tasks = tuple(reworded(task, wordings, recipe.seed) for task in tasks)
     renamed = relabelled_tasks(tasks, per_task=recipe.label_variants, seed=recipe.seed)
     # Other labels are made of the tasks as they are, so they come in no other format.
     tasks = (*expand(tasks, per_task=recipe.format_variants, seed=recipe.seed), *renamed)

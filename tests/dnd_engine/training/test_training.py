@@ -31,7 +31,9 @@ from dnd_engine.models.base import BaseModel, fingerprint
 from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder
 from dnd_engine.plan.decoders import size_of
 from dnd_engine.plan.shapes import shipped_shapes
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example, Mode, load_tasks
+from dnd_engine.tasks.wordings import instruction_digest
 from dnd_engine.training import setup, trainer
 from dnd_engine.training.batches import (
     Batch,
@@ -963,6 +965,31 @@ def test_classification_tasks_are_trained_with_other_labels_too(
     training = GeneratorFolder.open(run.finish().generator).config.training
     assert [row["task"] for row in training["data"]] == ["upper", "vowel"]
     assert training["variants"] == slugs[2:]
+
+
+@pytest.mark.usefixtures("quick")
+def test_examples_ask_in_other_wordings_too(recipe: TrainRecipe, tmp_path: Path) -> None:
+    folder = write_tasks(tmp_path / "worded", ("upper", "vowel"))
+    task = next(t for t in load_tasks(folder) if t.info.slug == "upper")
+    own = split_prompt(task.train[0].prompt).instruction
+    row = {
+        "slug": "upper",
+        "instruction_sha256": instruction_digest(own),
+        "wordings": ["In capitals:"],
+    }
+    wordings = tmp_path / "wordings.jsonl"
+    wordings.write_text(json.dumps(row))
+    plain = replace(recipe, tasks=(folder,), steps=1)
+    worded = replace(plain, wordings=wordings, out=tmp_path / "other")
+
+    before, run = (trainer._Run(r, resume=False) for r in (plain, worded))
+
+    asked = {split_prompt(e.prompt).instruction for e in run.pools[0].examples}
+    assert asked == {own, "In capitals:"}
+    assert run.pools[1].examples == before.pools[1].examples
+    # Other contents are another run; a path is none.
+    assert run.prepared.hashes["tasks"] != before.prepared.hashes["tasks"]
+    assert worded.to_json()["wordings"] == "wordings.jsonl"
 
 
 @pytest.mark.real
