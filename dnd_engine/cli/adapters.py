@@ -344,7 +344,7 @@ def inspect(
                 f"`{adapter}` is checked by its files alone, so nothing can be measured on "
                 f"`{prompts}`. Leave out --prompts, or name the adapter's base with --base."
             )
-        return inspect_files(Path(adapter), as_json)
+        return inspect_files(Path(adapter), config.base, as_json)
     find = find_adapter(adapter, library)
     engine = load_engine(config)
     read = find(engine)

@@ -1,7 +1,7 @@
 """The file checks of `dnd inspect`, for adapters of other bases or tools."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,10 +33,16 @@ def is_foreign(path: Path, base: str) -> bool:
     return isinstance(named, str) and bool(named) and named not in known
 
 
-def inspect_files(path: Path, as_json: bool) -> None:
+def inspect_files(path: Path, base: str, as_json: bool) -> None:
     """Print an adapter's structure and what does nothing; exit code 1 if anything is wrong.
 
     What only engines refuse is printed too, and is not wrong: PEFT applies it.
+
+    Args:
+        path: The adapter.
+        base: Base that the user named. If it is a folder, its layers are compared with; else those
+            of the base that the adapter names, if they are known here.
+        as_json: Whether to print JSON.
     """
     from dnd_engine.lora.reader import read_files
     from dnd_engine.lora.structure import read_structure
@@ -45,8 +51,9 @@ def inspect_files(path: Path, as_json: bool) -> None:
     check_exists(path)
     # The first reading finds the name of the base, the second compares with its layers.
     found = read_structure(path)
-    if (layout := _layout(found.base)) is not None:
-        found = read_structure(path, layout)
+    name, place = (base, base) if _is_folder(base) else (found.base, _known_here(found.base))
+    if place and (layout := _layout(place)) is not None:
+        found = replace(read_structure(path, layout), checked_against=name)
     served = check_files(read_files(path))
     show(
         {
@@ -62,12 +69,43 @@ def inspect_files(path: Path, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _layout(base: str) -> "LoRALayout | None":
-    """Return the layout of all layers of a base whose config is shipped; None for other bases."""
-    from dnd_engine.lora.layout import LoRASpec
-    from dnd_engine.plan.shapes import read_shape, shipped_shapes
+def _is_folder(base: str) -> bool:
+    from dnd_engine.files import existing
+    from dnd_engine.models.sources import BASES
 
-    return read_shape(base, LoRASpec()).layout if base in shipped_shapes() else None
+    folder = None if base in BASES else existing(base)
+    return folder is not None and folder.is_dir()
+
+
+def _known_here(base: str) -> str | None:
+    """Return where to read the sizes of a base that an adapter names; None if nowhere.
+
+    Not from a folder of that name: a stranger wrote it, and it may be any path.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    from dnd_engine.plan.shapes import shipped_shapes
+
+    if base in shipped_shapes():
+        return base
+    try:
+        found = try_to_load_from_cache(base, "config.json")
+    except HFValidationError:
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _layout(base: str) -> "LoRALayout | None":
+    """Return the layout of all layers of a base; None if it is not supported."""
+    from dnd_engine.errors import ConfigError, LayoutError
+    from dnd_engine.lora.layout import LoRASpec
+    from dnd_engine.plan.shapes import read_shape
+
+    try:
+        return read_shape(base, LoRASpec()).layout
+    except (ConfigError, LayoutError):
+        return None
 
 
 def _words(path: Path, found: "AdapterStructure", served: "Contract") -> list[str]:

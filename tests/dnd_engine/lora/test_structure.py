@@ -416,6 +416,29 @@ def test_inspect_compares_with_a_base_whose_sizes_are_shipped(foreign: Path) -> 
     assert "Wrong: 4 layers of another size than the base's" in shown.output
 
 
+def test_inspect_compares_with_a_base_that_is_here(
+    foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the user's folder or the Hub's cache; a folder that the adapter names is a stranger's."""
+    wide = {**CONFIG, "hidden_size": 128}
+    for name, values in (("same", CONFIG), ("wide", wide), ("gpt2", {"model_type": "gpt2"})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(values))
+    fits = inspect(foreign, "--base", tmp_path / "same")
+    assert fits.exit_code == 0, fits.output
+    assert f"compared with the layers of {tmp_path / 'same'}" in fits.output
+    wrong = inspect(foreign, "--base", tmp_path / "wide", "--files")
+    assert wrong.exit_code == 1
+    assert "Wrong: 4 layers of another size than the base's" in wrong.output
+    assert "not compared" in inspect(foreign, "--base", tmp_path / "gpt2").output
+    config = str(tmp_path / "wide" / "config.json")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda base, file: config)
+    assert "compared with the layers of someone/llama" in inspect(foreign).output
+    monkeypatch.undo()
+    change(foreign, settings={"base_model_name_or_path": str(tmp_path / "wide")})
+    assert "not compared" in inspect(foreign).output
+
+
 def test_files_of_a_zip_can_be_checked_alone(tmp_path: Path) -> None:
     path = make_adapter().save(tmp_path / "ours.zip")
     shown = inspect(path, "--files")
