@@ -186,7 +186,7 @@ class Row:
     bar: tuple[float, float] | None = None
     marks: Sequence[tuple[float, Look]] = ()
     strong: bool = False
-    told: str = ""
+    tooltip: str = ""
     """Tooltip text."""
 
 
@@ -241,7 +241,7 @@ def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -
     for number, row in enumerate(rows):
         middle = _ROW * number + _ROW // 2
         strong = " strong" if row.strong else ""
-        told = f"<title>{escape(row.told)}</title>" if row.told else ""
+        tooltip = f"<title>{escape(row.tooltip)}</title>" if row.tooltip else ""
         # SVG paints in order, so the highlight comes first. It stays out of the rail, which app.css
         # moves on narrow screens, and its part behind the name is apart, to be hidden there.
         marks = [
@@ -261,8 +261,9 @@ def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -
         marks += [_mark(look, scale.place(at), middle) for at, look in row.marks]
         parts.append(
             # Text is placed by its baseline: 4 pixels lower, it is centred.
-            f"<g class='row'>{told}{marks[0]}<text class='name{strong}' x='-10' y='{middle + 4}' "
-            f"text-anchor='end'>{escape(row.label)}</text><g class='rail'>{''.join(marks[1:])}</g>"
+            f"<g class='row'>{tooltip}{marks[0]}"
+            f"<text class='name{strong}' x='-10' y='{middle + 4}' text-anchor='end'>"
+            f"{escape(row.label)}</text><g class='rail'>{''.join(marks[1:])}</g>"
             f"<text class='value{strong}' x='100%' dx='10' y='{middle + 4}'>{escape(row.value)}"
             "</text></g>"
         )
@@ -363,13 +364,13 @@ def svg_file(charts: Sequence[Chart], heading: str = "") -> str:
             x += chart.left + _PLOT + max(chart.right, _GAP) + _GAP
         width, top = max(width, x), top + _TOP + max(c.height for c in line) + _AXIS
     head = f"<text class='strong' x='8' y='24'>{escape(heading)}</text>" if heading else ""
-    told = escape(" ".join(chart.summary for chart in charts))
+    summaries = escape(" ".join(chart.summary for chart in charts))
     return (
         # A media query also works in a file shown as an image, so one file serves light and dark
         # pages.
         f"<svg xmlns='http://www.w3.org/2000/svg' class='dnd-chart' role='img' width='{width}' "
         f"height='{top + 4}' viewBox='0 0 {width} {top + 4}'>"
-        f"<title>{escape(heading or charts[0].title)}</title><desc>{told}</desc>"
+        f"<title>{escape(heading or charts[0].title)}</title><desc>{summaries}</desc>"
         f"<style>{_coloured(0)}@media (prefers-color-scheme: dark) {{ {_coloured(1)}}}</style>"
         "<rect class='paper' width='100%' height='100%'/>"
         f"{head}{''.join(parts)}</svg>\n"

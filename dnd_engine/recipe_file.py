@@ -223,11 +223,11 @@ def validation_words(error: ValidationError, depth: int | None = None) -> str:
     # A value that is of none of the allowed types has a fault for each. One is enough: the deepest,
     # because its type fits best.
     faults.sort(key=lambda fault: len(fault["loc"]))
-    told = {}
+    words = {}
     for fault in faults:
         names = [*fault["loc"][:depth]]
         if depth is not None:
             names += [part for part in fault["loc"][depth:] if isinstance(part, int)]
         place = ".".join(map(str, names))
-        told[fault["loc"][:depth]] = f"`{place}`: {fault['msg']}" if place else fault["msg"]
-    return "; ".join([*told.values()][:_MAX_FAULTS])
+        words[fault["loc"][:depth]] = f"`{place}`: {fault['msg']}" if place else fault["msg"]
+    return "; ".join([*words.values()][:_MAX_FAULTS])

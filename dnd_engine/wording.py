@@ -80,7 +80,7 @@ _INPUTS: Mapping[str, str] = {
     "full": N_("Full prompts"),
     "plain": _PLAIN,
 }
-NOT_TOLD = N_("Your rows have no instruction, so the base was not told the task.")
+NO_INSTRUCTIONS = N_("Your rows have no instruction, so the base was not told the task.")
 """Caveat of a measurement on rows without an instruction."""
 MODE_NOTES: Mapping[str, str] = {
     "bare": N_("only the input is sent: “The film was a delight.”"),

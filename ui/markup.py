@@ -162,10 +162,10 @@ def why(evidence: str) -> str:
 def faults(title: str, message: str) -> str:
     """Draw an error with its faults, one per line of the message; `title` is HTML."""
     lines = [prose(line.strip()) for line in message.splitlines() if line.strip()]
-    told = "".join(f"<li>{line[:1].upper()}{line[1:]}</li>" for line in lines)
+    items = "".join(f"<li>{line[:1].upper()}{line[1:]}</li>" for line in lines)
     return (
         f"<div class='dnd-notice is-error' role='alert'>{icon('error')}<div><b>{title}</b>"
-        f"<ul class='dnd-faults'>{told}</ul></div></div>"
+        f"<ul class='dnd-faults'>{items}</ul></div></div>"
     )
 
 

@@ -56,10 +56,10 @@ def step_words(progress: Progress) -> str:
                 "{now} % of {count} held-back prompts answered as the teacher does, "
                 "{before} % before"
             )
-    if (told := progress.answers) is not None:
-        counts = {"same": told.count, "total": told.total, "different": told.distinct}
+    if (answers := progress.answers) is not None:
+        counts = {"same": answers.count, "total": answers.total, "different": answers.distinct}
         values |= {name: number(count) for name, count in counts.items()}
-        values["answer"] = told.commonest
-        if told.distinct > 1:
+        values["answer"] = answers.commonest
+        if answers.distinct > 1:
             words = N_("“{answer}” to {same} of {total} prompts, {different} different answers")
     return _(words, **values)

@@ -266,8 +266,8 @@ class Stages:
         if self.ended == "failed":
             notice = error_notice(said(self.message), words["failed"])
         elif self.ended:
-            told = prose(said(self.message)) or words["stopped"]
-            notice = f"<div class='dnd-notice' role='alert'>{icon('info')}{told}</div>"
+            reason = prose(said(self.message)) or words["stopped"]
+            notice = f"<div class='dnd-notice' role='alert'>{icon('info')}{reason}</div>"
         long = " is-long" if self.kind in _LONG else ""
         left = f"<span class='dnd-facts'>{esc(said(self.left))}</span>" if not self.ended else ""
         return (

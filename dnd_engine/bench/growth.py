@@ -195,10 +195,10 @@ def _chart(work: str, points: Sequence[GrowthPoint]) -> Chart:
     # A logarithmic axis has no place for 0.
     amounts, seconds = [p.amount for p in points], [max(p.seconds, 1e-4) for p in points]
     x, y = Scale.log(amounts[0], amounts[-1]), Scale.log(min(seconds), max(seconds), clock)
-    told = ", ".join(f"{a:,}: {clock(s)}" for a, s in zip(amounts, seconds, strict=True))
+    values = ", ".join(f"{a:,}: {clock(s)}" for a, s in zip(amounts, seconds, strict=True))
     line = Line(list(zip(amounts, seconds, strict=True)), "own", style="marked")
     unit = points[0].unit
-    return line_chart([line], x, y, f"{work}, by {unit}. {told}", axis=unit).titled(
+    return line_chart([line], x, y, f"{work}, by {unit}. {values}", axis=unit).titled(
         work.capitalize(), "seconds"
     )
 

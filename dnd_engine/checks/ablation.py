@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import ttest_1samp
 
-from dnd_engine.checks.agreement import answers_when_told, bare_questions
+from dnd_engine.checks.agreement import bare_questions, instructed_answers
 from dnd_engine.checks.results import CONTROLS, Conditioning, Control, ControlName
 from dnd_engine.checks.subject import Lesson
 from dnd_engine.lora.apply import FittedLoRA
@@ -55,32 +55,32 @@ def compare_conditions(
         The comparison; None with fewer than two short prompts that have a blank line.
     """
     prompts: list[str] = []
-    told: dict[int, Answer] = {}
+    instructed: dict[int, Answer] = {}
     for lesson in lessons:
-        answers = answers_when_told(runtime, lesson.teacher, lesson.prompts)
-        told |= {len(prompts) + number: answer for number, answer in answers.items()}
+        answers = instructed_answers(runtime, lesson.teacher, lesson.prompts)
+        instructed |= {len(prompts) + number: answer for number, answer in answers.items()}
         prompts += lesson.prompts
-    if len(told) < 2:
+    if len(instructed) < 2:
         return None
     # By condition and prompt: the wrong adapters of several buckets make up one control.
     found: dict[str, dict[int, float]] = {}
     for name, active, numbers in candidates:
-        mine = [number for number in numbers if number in told]
+        mine = [number for number in numbers if number in instructed]
         if not mine:
             continue
         questions = bare_questions(
-            runtime.base, [prompts[n] for n in mine], [told[n] for n in mine]
+            runtime.base, [prompts[n] for n in mine], [instructed[n] for n in mine]
         )
         scored = answer_batch(runtime, questions, active)
         found.setdefault(name, {}).update((n, a.nll) for n, a in zip(mine, scored, strict=True))
-    nlls = {name: np.array([losses[n] for n in told]) for name, losses in found.items()}
+    nlls = {name: np.array([losses[n] for n in instructed]) for name, losses in found.items()}
     own = nlls["adapter"]
     controls = tuple(
         Control(name, float(nlls[name].mean()), *_saved(nlls[name] - own))
         for name in CONTROLS
         if name in nlls
     )
-    return Conditioning(float(own.mean()), len(told), controls, tuple(wrong_from))
+    return Conditioning(float(own.mean()), len(instructed), controls, tuple(wrong_from))
 
 
 def _saved(differences: "np.ndarray[Any, np.dtype[np.float64]]") -> tuple[float, float, float]:

@@ -59,13 +59,13 @@ def agreement(
     for lesson in lessons:
         of_bucket = _ask(runtime, adapter, lesson, most)
         if of_bucket:
-            same = sum(pair.mine.ids == pair.told.ids for pair in of_bucket)
+            same = sum(pair.mine.ids == pair.instructed.ids for pair in of_bucket)
             parts.append(BucketShare(lesson.bucket, same, len(of_bucket)))
             pairs += of_bucket
     if not pairs:
         return None
     # The base's sureness of its answers was never compared with scores.
-    sure = [pair.told.sureness for pair in pairs if not pair.by_base]
+    sure = [pair.instructed.sureness for pair in pairs if not pair.by_base]
     return Agreement(
         same=sum(part.same for part in parts),
         num_prompts=len(pairs),
@@ -84,35 +84,35 @@ class _Pair:
 
     prompt: str
     mine: Answer
-    told: Answer
+    instructed: Answer
     by_base: bool
     """Whether the base is the teacher."""
 
     @property
     def wavers(self) -> bool:
         """Return whether the teacher is unsure of its own answer, by the token."""
-        assert self.told.log_prob is not None
+        assert self.instructed.log_prob is not None
         # An answer that was cut off lacks its end of turn.
-        length = min(len(self.told.ids) + 1, _MAX_NEW_TOKENS)
-        return -self.told.log_prob / length > _UNSURE
+        length = min(len(self.instructed.ids) + 1, _MAX_NEW_TOKENS)
+        return -self.instructed.log_prob / length > _UNSURE
 
 
 def _ask(runtime: Runtime, adapter: FittedLoRA, lesson: Lesson, most: int) -> list[_Pair]:
-    told = answers_when_told(runtime, lesson.teacher, lesson.prompts, most=most)
-    if not told:
+    instructed = instructed_answers(runtime, lesson.teacher, lesson.prompts, most=most)
+    if not instructed:
         return []
-    asked = [lesson.prompts[number] for number in told]
+    asked = [lesson.prompts[number] for number in instructed]
     mine = answer_batch(runtime, bare_questions(runtime.base, asked), adapter)
     return [
         _Pair(*one, by_base=lesson.teacher is None)
-        for one in zip(asked, mine, told.values(), strict=True)
+        for one in zip(asked, mine, instructed.values(), strict=True)
     ]
 
 
 def _repeats(base: BaseModel, pair: _Pair) -> bool:
     """Return whether the teacher only repeats the input."""
     given = split_prompt(pair.prompt).bare.casefold().strip()
-    return _text(base, pair.told).rstrip(".!?") == given.rstrip(".!?")
+    return _text(base, pair.instructed).rstrip(".!?") == given.rstrip(".!?")
 
 
 def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str]) -> Labels | None:
@@ -132,7 +132,7 @@ def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str
 
     return Labels(
         right=sum(right(pair.mine, label, pair) for pair, label in known),
-        right_when_told=sum(right(pair.told, label, pair) for pair, label in known),
+        right_when_told=sum(right(pair.instructed, label, pair) for pair, label in known),
         number=len(known),
     )
 
@@ -142,7 +142,7 @@ def _text(base: BaseModel, answered: Answer) -> str:
     return text_of(base.tokenizer, answered).casefold().strip()
 
 
-def answers_when_told(
+def instructed_answers(
     runtime: Runtime,
     teacher: FittedLoRA | None,
     prompts: Sequence[str],

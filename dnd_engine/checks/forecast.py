@@ -8,7 +8,7 @@ many. It takes no labels and no adapter. Knows token ids and adapters; gives no 
 from collections.abc import Sequence
 from statistics import fmean
 
-from dnd_engine.checks.agreement import answers_when_told
+from dnd_engine.checks.agreement import instructed_answers
 from dnd_engine.checks.results import Forecast
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
@@ -31,9 +31,9 @@ def forecast(
     Returns:
         The forecast; None if no prompt is short enough and has a blank line.
     """
-    told = answers_when_told(runtime, teacher, prompts, most=_MAX_PROMPTS)
-    if not told:
+    answers = instructed_answers(runtime, teacher, prompts, most=_MAX_PROMPTS)
+    if not answers:
         return None
     return Forecast(
-        sureness=fmean(answer.sureness for answer in told.values()), num_prompts=len(told)
+        sureness=fmean(answer.sureness for answer in answers.values()), num_prompts=len(answers)
     )

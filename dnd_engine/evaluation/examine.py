@@ -68,10 +68,10 @@ def examine(
         )
     # None without runs: a cost that is not known is not zero.
     steps = [step for run in config.runs for step in read_log(run)] or None
-    told = [data] if data else [f"{len(tasks)} tasks."]
+    notes = [data] if data else [f"{len(tasks)} tasks."]
     whole = trained_steps(generator.config.training)
     if steps and whole and len(steps) != whole:
-        told.append(
+        notes.append(
             f"The runs named hold {len(steps)} of the generator's {whole} steps; "
             "the cost is of those alone."
         )
@@ -87,7 +87,7 @@ def examine(
     ]
     all_items = [of_task for of_task in all_items if of_task.items]
     if len(all_items) < len(tasks):
-        told.append(
+        notes.append(
             f"{len(tasks) - len(all_items)} of them have no item of at most {MAX_TOKENS} tokens."
         )
     if not all_items:
@@ -127,7 +127,7 @@ def examine(
         base=engine.info.base_id,
         rows=rows,
         modes=config.modes,
-        data=" ".join([*told, *baselines.gaps(len(all_items))]),
+        data=" ".join([*notes, *baselines.gaps(len(all_items))]),
         left_out=reasons,
         cosine=cosine,
         distances=between,

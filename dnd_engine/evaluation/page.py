@@ -232,8 +232,8 @@ def _draws(report: Report) -> str:
     several = report.several_draws
     if not several:
         return ""
-    told = ", ".join(f"{row_label(row)} {draws}" for row, draws in several.items())
-    return f" Prompt draws of a task: {told}; one for every other row."
+    counts = ", ".join(f"{row_label(row)} {draws}" for row, draws in several.items())
+    return f" Prompt draws of a task: {counts}; one for every other row."
 
 
 def _rows_table(report: Report, holdout: str) -> list[str]:
@@ -450,14 +450,14 @@ def _verdicts_in_short(found: VerdictGauge | None) -> list[str]:
     """Say in one line what adapters score by the verdict on them; nothing if it is not known."""
     if found is None:
         return []
-    told = "; ".join(
+    scores = "; ".join(
         f"it {_DEGREES[b.verdict]}, {number(b.score)} ({span(b)}, {_count(b.n_tasks, 'task')})"
         for b in found.bands
     )
     predicts = f" {_verdicts_predict(found.predicts_score)}" if found.predicts_score else ""
     return [
         "- Score on bare inputs by the verdict on the adapter, which is without labels and on "
-        f"prompts left out of its imprint: {told}.{predicts}"
+        f"prompts left out of its imprint: {scores}.{predicts}"
     ]
 
 

@@ -161,7 +161,7 @@ def refine_chart(
         for way, points in ways.items()
     }
     longest = max(seconds for points in places.values() for seconds, _ in points)
-    lines, bands, told = [], [], []
+    lines, bands, parts = [], [], []
     looks: Mapping[str, Look] = {
         "scratch": "other",
         "generator": "own",
@@ -173,15 +173,15 @@ def refine_chart(
         if points:
             lines.append(Line(points, looks[way], names[way], "marked"))
             steps = ", ".join(f"{write(score)} ({time(seconds)})" for seconds, score in points)
-            told.append(f"{names[way]}: {steps}")
+            parts.append(f"{names[way]}: {steps}")
     if teacher := found.teacher:
         bands.append(Band(teacher.low, teacher.high, "base"))
         level = [(x, teacher.score) for x in (0.0, longest)]
         # The first line is drawn behind all others.
         lines.insert(0, Line(level, "base", names["teacher"], "thin"))
-        told.append(f"{names['teacher']}: {write(teacher.score)}")
+        parts.append(f"{names['teacher']}: {write(teacher.score)}")
     x, y = Scale.nice(0, longest), Scale.share(lambda tick: _without_zeros(write(tick)))
-    return line_chart(lines, x, y, "; ".join(told), bands=bands, axis=axis)
+    return line_chart(lines, x, y, "; ".join(parts), bands=bands, axis=axis)
 
 
 def _rows(report: Report) -> Picture | None:
@@ -201,9 +201,9 @@ def _rows(report: Report) -> Picture | None:
             or Row(labels[name], "-", "base")
             for name in names
         ]
-        told = "; ".join(f"{row_label(n)} {number(r.score)}" for n, r in found.items())
+        scores = "; ".join(f"{row_label(n)} {number(r.score)}" for n, r in found.items())
         axis = "score: means over tasks, 95 % intervals"
-        chart = row_chart(lines, Scale.share(), f"{inputs_label(mode)}: {told}.", axis)
+        chart = row_chart(lines, Scale.share(), f"{inputs_label(mode)}: {scores}.", axis)
         charts.append(chart.titled(mode_label(mode), MODE_NOTES[mode]))
     return "Scores of every row", charts
 
@@ -216,9 +216,9 @@ def _categories(report: Report) -> Picture | None:
     )
     if not lines:
         return None
-    told = "; ".join(f"{row.label} {row.value}" for row in lines)
+    scores = "; ".join(f"{row.label} {row.value}" for row in lines)
     name = row_label(made)
-    summary = f"Score of “{name}”, and of a LoRA on labels: {told}."
+    summary = f"Score of “{name}”, and of a LoRA on labels: {scores}."
     chart = row_chart(lines, Scale.share(), summary, "score")
     note = f"{inputs_label(mode).lower()}; disc: {name}, diamond: own LoRA"
     return "", [chart.titled("By kind of task", note)]

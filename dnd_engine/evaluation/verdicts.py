@@ -199,7 +199,7 @@ class _Evidence:
     def level(self, row: str) -> Interval:
         return interval(self.cells(row), seed=self.seed)
 
-    def told(self, row: str) -> str:
+    def level_words(self, row: str) -> str:
         found = self.level(row)
         return f"{row_label(row)} {number(found.mean)} ({span(found)})"
 
@@ -259,7 +259,7 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
     if missing := e.missing(e.row, wrong):
         return _open("the prompts matter", missing)
     controls = [c for c in (wrong, constant) if not e.missing(c)]
-    numbers = f"{e.told(e.row)}; {listed([e.told(c) for c in controls])}."
+    numbers = f"{e.level_words(e.row)}; {listed([e.level_words(c) for c in controls])}."
     missing_rows = [row_label(row) for row in e.missing(constant) if row in ROWS]
     numbers += "".join(f" Not measured: {row}." for row in missing_rows)
     # Against both: wrong prompts may do harm, so a lead over them alone does not show that right
@@ -269,7 +269,7 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
     if few := _too_few("the prompts matter", numbers, *points):
         return few
     if all(found is not None and found.above_zero for found in points):
-        told = listed([_difference(found) for found in points if found is not None])
+        differences = listed([_difference(found) for found in points if found is not None])
         small = any(found is not None and found.mean < SMALL_GAIN for found in points)
         clear, barely = (
             (N_("the prompts carry the task"), N_("the prompts barely carry the task"))
@@ -277,14 +277,14 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
             else (N_("the prompts help"), N_("the prompts barely help"))
         )
         title = barely if small else clear
-        return _Finding(True, title, f"{numbers} Differences {told}.", barely=small)
+        return _Finding(True, title, f"{numbers} Differences {differences}.", barely=small)
     if all(found is not None and found.above_zero for found in losses):
-        told = listed([_difference(found) for found in losses if found is not None])
+        differences = listed([_difference(found) for found in losses if found is not None])
         return _Finding(
             False,
             N_("the prompts make right answers likelier, but no more of them come out"),
-            f"{numbers} The reference is likelier with the right prompts, by {told} nats a token, "
-            "but no more answers come out right.",
+            f"{numbers} The reference is likelier with the right prompts, by {differences} nats a "
+            "token, but no more answers come out right.",
         )
     return _Finding(False, N_("no sign that the prompts matter"), numbers)
 
@@ -367,8 +367,8 @@ def _solves_unseen(e: _Evidence) -> _Finding:
     formats = [s for s in new if s.row == "generator" and s.mode == e.mode]
     asked = [s for s in formats if s.format_ok is not None]
     numbers = (
-        f"{part.told('generator')} against {number(part.level('oracle_lora').mean)} for a LoRA "
-        f"trained on labels: {percent(gap.mean)} of the gap ({percent(gap.low)} to "
+        f"{part.level_words('generator')} against {number(part.level('oracle_lora').mean)} for a "
+        f"LoRA trained on labels: {percent(gap.mean)} of the gap ({percent(gap.low)} to "
         f"{percent(gap.high)})."
     )
     if asked:
@@ -388,7 +388,7 @@ def _matches_oracle(e: _Evidence) -> _Finding:
     if short is None or lead is None:
         return _unknown(question, "No items are shared.")
     numbers = (
-        f"{e.told(e.row)}; {e.told('oracle_lora')}; difference {_difference(short)}. "
+        f"{e.level_words(e.row)}; {e.level_words('oracle_lora')}; difference {_difference(short)}. "
         f"Over {row_label('multi_task_lora')} {_difference(lead)}."
     )
     if few := _too_few(question, numbers, short, lead):
@@ -433,13 +433,13 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
     if not e.equal(e.row, wrong):
         return _Finding(False, N_("the prompts are not ignored"), numbers)
     # Adapters that differ may still score alike. Cosines are of the generator's own adapters.
-    alike, told = _alike(e.cosine if e.row == "generator" else Cosine())
+    alike, cosines = _alike(e.cosine if e.row == "generator" else Cosine())
     if alike is None:
-        return _unknown(question, f"{numbers} {told}")
+        return _unknown(question, f"{numbers} {cosines}")
     if alike:
-        return _Finding(True, N_("the prompts are ignored"), f"{numbers} {told}")
+        return _Finding(True, N_("the prompts are ignored"), f"{numbers} {cosines}")
     title = N_("the prompts change the adapter, not what it does")
-    return _Finding(False, title, f"{numbers} {told}")
+    return _Finding(False, title, f"{numbers} {cosines}")
 
 
 def _alike(cosine: Cosine) -> tuple[bool | None, str]:
@@ -452,8 +452,8 @@ def _alike(cosine: Cosine) -> tuple[bool | None, str]:
     if cosine.same_task_centred is None:
         return None, "One prompt draw per task: nothing to compare the cosine of ΔW with."
     same, other = cosine.same_task_centred, cosine.different_task_centred
-    told = f"Centred cosine of ΔW: same task {number(same)}, different tasks {number(other)}."
-    return same - other <= ALIKE_COSINE, told
+    words = f"Centred cosine of ΔW: same task {number(same)}, different tasks {number(other)}."
+    return same - other <= ALIKE_COSINE, words
 
 
 def _retrieves_nearest(e: _Evidence) -> _Finding:

@@ -51,7 +51,7 @@ _NOT_DECODER = "criterion_weight"
 """Weights of the training loss, saved beside the decoder but not needed."""
 _PROJECTIONS = ("down_proj.", "gate_proj.")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-_TOLD = 10
+_MAX_NAMED = 10
 """Maximum number of names of one kind in a message."""
 
 
@@ -303,6 +303,6 @@ def _kind(value: object) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
-    shown = ", ".join(cut(one_line(name), 100) for name in names[:_TOLD])
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    shown = ", ".join(cut(one_line(name), 100) for name in names[:_MAX_NAMED])
     return f"{shown or 'none'}{more}"

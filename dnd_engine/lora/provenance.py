@@ -37,7 +37,7 @@ adapter."""
 _ALIKE = 0.9
 """Share of identical answers from which on an adapter was taught that answer, not a task."""
 
-_MAX_TOLD = 10
+_MAX_NAMED = 10
 """Maximum number of missing files in a message."""
 
 AnsweredBy = Literal["labels", "person", "teacher"]
@@ -452,14 +452,14 @@ class Recipe:
             if source.prompts is None and source.prompts_sha256 not in read
         }
         if missing:
-            told = [*list(missing)[:_MAX_TOLD], *(["…"] if len(missing) > _MAX_TOLD else [])]
+            named = [*list(missing)[:_MAX_NAMED], *(["…"] if len(missing) > _MAX_NAMED else [])]
             raise RecipeError(
                 noted(
                     "{number} prompt file(s) that the adapter was made from are missing, or read "
                     "otherwise with these limits or this version:\n{files}\nName them, or a folder "
                     "that holds them; they may have other names now.",
                     number=len(missing),
-                    files="\n".join(f"  {words}" for words in told),
+                    files="\n".join(f"  {words}" for words in named),
                 )
             )
         return self._with_sources(

@@ -48,7 +48,7 @@ _LIMITS = {
 }
 """Maximum bytes of each file to read. READMEs are not read."""
 _MAX_ALPHA = 1_000_000
-_TOLD = 3
+_MAX_NAMED = 3
 """Maximum number of names of one kind in a message."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _PICKLE_WORDS = noted(
@@ -86,8 +86,8 @@ class _Faults:
 
     def raise_any(self) -> None:
         kind = AdapterError if self.own else BaseMismatchError
-        if told := self.own + self.base:
-            raise kind(joined(told, "\n"))
+        if faults := self.own + self.base:
+            raise kind(joined(faults, "\n"))
 
 
 def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Adapter:
@@ -182,7 +182,7 @@ def _read_files(path: Path, faults: _Faults) -> dict[str, bytes]:
         faults.add(
             noted(
                 "has its weights in a pickle ({files}), {why}",
-                files=_told(pickles),
+                files=_quoted(pickles),
                 why=_PICKLE_WORDS,
             )
         )
@@ -248,7 +248,7 @@ def _read_zip(path: Path, faults: _Faults) -> _Found:
                 noted(
                     "holds entries that would land outside of its folder ({entries}). Nothing was "
                     "extracted. Do not trust it, or pack the folder again.",
-                    entries=_told(strays),
+                    entries=_quoted(strays),
                 )
             )
         folder = _only_folder(names, faults)
@@ -304,7 +304,7 @@ def _only_folder(names: Sequence[str], faults: _Faults) -> str:
         return ""
     if len(folders) > 1:
         faults.add(
-            noted("holds several adapters ({folders}). Pack one alone.", folders=_told(folders))
+            noted("holds several adapters ({folders}). Pack one alone.", folders=_quoted(folders))
         )
     return folders[0]
 
@@ -361,7 +361,7 @@ def _plain_spec(config: Any, modules: Sequence[str], faults: _Faults) -> LoRASpe
             noted(
                 "is not plain LoRA: it sets {settings}. Only one r and one alpha for all layers "
                 "can be used.",
-                settings=_told(special, 8, quote=""),
+                settings=_quoted(special, 8, quote=""),
             )
         )
     targets = config.get("target_modules")
@@ -452,7 +452,7 @@ def _read_tokens(
         faults.add(
             noted(
                 "holds weights that are not finite numbers, in {keys}. Export it again.",
-                keys=_told(sorted(bad)),
+                keys=_quoted(sorted(bad)),
             )
         )
     for key, value in state.items():
@@ -533,7 +533,7 @@ def _are_buckets(value: Any) -> bool:
     )
 
 
-def _told(names: Sequence[str], most: int = _TOLD, quote: str = "`") -> str:
+def _quoted(names: Sequence[str], most: int = _MAX_NAMED, quote: str = "`") -> str:
     """Shorten untrusted names to a list on one line."""
     shown = ", ".join(f"{quote}{shorten(one_line(n), 60)}{quote}" for n in names[:most])
     if len(names) <= most:

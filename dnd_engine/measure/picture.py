@@ -39,13 +39,13 @@ def race_charts(
     charts = []
     for mode in measured.sides.modes:
         last = {row.row: row for row in whole if row.mode == mode}
-        lines, bands, told = [], [], []
+        lines, bands, parts = [], [], []
         for name, look in _LEVELS.items():
             if row := last.get(name):
                 label = f"{names[name]} {write(row.score.mean)}"
                 level = [(x.low, row.score.mean), (x.high, row.score.mean)]
                 lines.append(Line(level, look, label, "thin"))
-                told.append(f"{label} ({time(took)})" if look == "own" and took else label)
+                parts.append(f"{label} ({time(took)})" if look == "own" and took else label)
         if base := last.get("base"):
             bands.append(Band(base.score.low, base.score.high, "base"))
         if (own := last.get("adapter")) and took:
@@ -60,10 +60,10 @@ def race_charts(
                 label = f"{names[name]} {write(points[-1][1])}"
                 lines.append(Line(points, look, label, "marked", whiskers))
                 steps = ", ".join(f"{write(score)} ({time(at)})" for at, score in points)
-                told.append(f"{label}: {steps}")
+                parts.append(f"{label}: {steps}")
         if lines:
             title = mode_words(measured.sides.sent(mode))
-            summary = f"{title}: {'; '.join(told)}"
+            summary = f"{title}: {'; '.join(parts)}"
             chart = line_chart(lines, x, Scale.share(write), summary, bands=bands, axis=axis)
             charts.append(chart.titled(title))
     return charts

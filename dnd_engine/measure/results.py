@@ -19,7 +19,7 @@ from dnd_engine.scoring.statistics import Cell, Interval, interval, paired
 from dnd_engine.tables import cell, markdown_table
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
-    NOT_TOLD,
+    NO_INSTRUCTIONS,
     inputs_label,
     listed,
     mode_label,
@@ -256,7 +256,7 @@ class Measurement:
     @property
     def verdicts(self) -> tuple[str, ...]:
         """Return a sentence per mode that compares the adapter with the completed rows."""
-        told = []
+        sentences = []
         for mode in self.sides.modes:
             own = self.row("adapter", mode)
             beside = self.beside(mode)
@@ -266,32 +266,32 @@ class Measurement:
                     for verdict, rows in beside.items()
                 ]
                 words += self._doubts(mode)
-                told.append(
+                sentences.append(
                     f"{inputs_label(self.sides.sent(mode))}: this adapter scores "
                     f"{number(own.score.mean)} ({span(own.score)}). {' '.join(words)}"
                 )
-        return tuple(told)
+        return tuple(sentences)
 
     def _doubts(self, mode: Mode) -> list[str]:
         """Return caveats about what the scores can show."""
-        told = [] if self.sides.has_instructions else [NOT_TOLD]
+        doubts = [] if self.sides.has_instructions else [NO_INSTRUCTIONS]
         if (known := self.commonest(mode)) is not None and not self.beats_commonest(mode):
             label, share = known
-            told.append(f"Answering always `{label}` would score {number(share)}.")
+            doubts.append(f"Answering always `{label}` would score {number(share)}.")
         if (always := self.always_answers(mode)) is not None:
-            told.append(f"It gives every row the same answer: `{always}`.")
-        return told
+            doubts.append(f"It gives every row the same answer: `{always}`.")
+        return doubts
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """Return sentences to show under a table."""
-        told = [*self.sides.notes]
-        told += [
+        notes = [*self.sides.notes]
+        notes += [
             noted("{row} was not measured: {why}", row=noted(row_label(row)), why=why)
             for row, why in self.left_out.items()
         ]
         for row, recipe in self.recipes.items():
-            told.append(
+            notes.append(
                 noted(
                     "{row}: AdamW, learning rate {learning_rate:g} held after {warmup_steps} "
                     "steps, batches of {batch_size} of {num_examples} labelled rows, the adapter's "
@@ -303,17 +303,17 @@ class Measurement:
                     num_examples=recipe["num_examples"],
                 )
             )
-        told.append(
+        notes.append(
             noted("Intervals are 95 %, by a bootstrap over items; leads are paired by item.")
         )
         if any(r.score.low == r.score.high for r in self.rows):
-            told.append(
+            notes.append(
                 noted(
                     "An interval without width means that no scored item differed, not that none "
                     "could."
                 )
             )
-        return tuple(told)
+        return tuple(notes)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON, without items; see `items_csv`."""
@@ -383,8 +383,8 @@ class Measurement:
                 for r in self.rows
             ),
         )
-        told = "\n".join(f"- {note}" for note in self.notes)
-        return "\n\n".join(["\n".join(table), *self.verdicts, told]) + "\n"
+        notes = "\n".join(f"- {note}" for note in self.notes)
+        return "\n\n".join(["\n".join(table), *self.verdicts, notes]) + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,9 +406,9 @@ class MeasureStep:
     @property
     def detail(self) -> str:
         """Describe the progress in words."""
-        told = row_label(self.row) + ("" if self.loss is None else f", loss {self.loss:.3f}")
+        words = row_label(self.row) + ("" if self.loss is None else f", loss {self.loss:.3f}")
         left = "" if self.seconds_left is None else f", {self.seconds_left:.0f} s left"
-        return f"{told}{left}"
+        return f"{words}{left}"
 
 
 _WORDS: Mapping[Verdict, str] = {

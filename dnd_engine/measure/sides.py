@@ -91,7 +91,7 @@ class Sides:
     @property
     def notes(self) -> tuple[Note, ...]:
         """Return sentences to show: how rows were chosen, and caveats."""
-        told = [
+        notes = [
             noted(
                 "{scored} of {total} rows of {file} are scored, {rest} are left to show and to "
                 "train on.",
@@ -103,7 +103,7 @@ class Sides:
             _METRICS[self.metric],
         ]
         if self.options:
-            told.append(
+            notes.append(
                 noted(
                     "`Right label likeliest` is how often the right one of {number} labels is the "
                     "likeliest, per token, before anything is written. The score counts what is "
@@ -117,9 +117,9 @@ class Sides:
             (self.num_repeated, noted("{number} repeated", number=self.num_repeated)),
         )
         if parts := [words for count, words in left_out if count]:
-            told.append(noted("Left out: {parts}.", parts=joined(parts, ", ")))
+            notes.append(noted("Left out: {parts}.", parts=joined(parts, ", ")))
         if self.num_seen_scored:
-            told.append(
+            notes.append(
                 noted(
                     "The adapter was made from the prompts or inputs of {number} scored rows. It "
                     "has not read their labels, but other prompts of the task may do worse.",
@@ -127,7 +127,7 @@ class Sides:
                 )
             )
         elif self.num_seen:
-            told.append(
+            notes.append(
                 noted(
                     "{number} rows are not scored, as the adapter has seen their prompts or "
                     "inputs.",
@@ -135,13 +135,13 @@ class Sides:
                 )
             )
         if not self.seen_known:
-            told.append(
+            notes.append(
                 noted(
                     "The adapter does not say which prompts it was made from: scored rows may be "
                     "among them."
                 )
             )
-        return tuple(told)
+        return tuple(notes)
 
 
 def labelled_rows(file: PromptFile) -> list[Prompt]:

@@ -110,7 +110,7 @@ def read_header(path: Path) -> GGUFHeader:
     try:
         # The reader validates little: a bad header ends in whatever error its parsing meets.
         reader: Any = gguf.GGUFReader(path)
-        told = {
+        metadata = {
             name: field.contents()
             for name, field in reader.fields.items()
             if name in _READ or name.endswith(_READ_OF_ARCHITECTURE)
@@ -121,19 +121,19 @@ def read_header(path: Path) -> GGUFHeader:
     # The header comes first, so a download that was cut off may have all of it.
     if any(tensor.data_offset + tensor.n_bytes > size for tensor in reader.tensors):
         raise AssetError(f"`{path}` ends before its weights do. Download it again.")
-    _check_kind(path, told)
+    _check_kind(path, metadata)
     if not reader.tensors:
         raise AssetError(f"`{path}` holds no weights. Download it again.")
-    hub_id = told.get(_REPOSITORY)
-    architecture = str(told["general.architecture"])
-    _check_layers(path, told.get(f"{architecture}.{_LAYERS}"), len(reader.tensors))
-    _check_positions(path, architecture, told)
+    hub_id = metadata.get(_REPOSITORY)
+    architecture = str(metadata["general.architecture"])
+    _check_layers(path, metadata.get(f"{architecture}.{_LAYERS}"), len(reader.tensors))
+    _check_positions(path, architecture, metadata)
     return GGUFHeader(
         architecture=architecture,
         tensors=frozenset(tensor.name for tensor in reader.tensors),
         num_parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
         hub_id=hub_id if isinstance(hub_id, str) else None,
-        keeps_words=told.get(_SPLIT) in _WHOLE_WORDS,
+        keeps_words=metadata.get(_SPLIT) in _WHOLE_WORDS,
         position_factors=_position_factors(reader),
     )
 
@@ -214,29 +214,29 @@ class _LengthCheck:
             raise ValueError(f"a value in it has the unknown type {kind}")
 
 
-def _check_kind(path: Path, told: dict[str, Any]) -> None:
+def _check_kind(path: Path, metadata: dict[str, Any]) -> None:
     """Reject anything but a single-file language model that transformers reads and we support."""
-    if (kind := told.get("general.type", "model")) != "model":
+    if (kind := metadata.get("general.type", "model")) != "model":
         raise AssetError(
             f"`{path}` holds a GGUF of the type {_short(kind)}, expected a model. Name the base's "
             "file."
         )
     # `llama-gguf-split --merge` sets it to 0.
-    if (parts := told.get("split.count", 1)) not in (0, 1):
+    if (parts := metadata.get("split.count", 1)) not in (0, 1):
         raise AssetError(
             f"`{path}` is one of {_short(parts)} parts. Join them with llama.cpp's "
             "`llama-gguf-split --merge`, and name the result."
         )
     ours = {known.gguf for known in ARCHITECTURES.values() if known.gguf}
     can = sorted(ours & set(GGUF_CONFIG_MAPPING))
-    if (architecture := told.get("general.architecture")) not in can:
+    if (architecture := metadata.get("general.architecture")) not in can:
         raise AssetError(
             f"`{path}` is a GGUF of the architecture {_short(architecture)}; those that can be "
             f"read are {', '.join(can)}. Name the model's Hub id or folder instead."
         )
-    if told.get("tokenizer.ggml.model", "none") == "none":
+    if metadata.get("tokenizer.ggml.model", "none") == "none":
         raise AssetError(f"`{path}` holds no tokenizer. Take a file that llama.cpp can chat with.")
-    split = told.get(_SPLIT)
+    split = metadata.get(_SPLIT)
     if split is not None and split not in (*GGUF_PRE_TOKENIZER_SPLITS, *_LIKE_GPT2):
         raise AssetError(
             f"`{path}` splits texts in a way that transformers does not know ({_short(split)}), "
@@ -254,13 +254,15 @@ def _check_layers(path: Path, layers: object, num_tensors: int) -> None:
         )
 
 
-def _check_positions(path: Path, architecture: str, told: dict[str, Any]) -> None:
+def _check_positions(path: Path, architecture: str, metadata: dict[str, Any]) -> None:
     """Reject scaled positions, which transformers reads from no GGUF of a supported architecture.
 
     As in llama.cpp, a factor without a type scales linearly, and 0 is no factor.
     """
-    named = [told[key] for name in _SCALING_FACTORS if (key := f"{architecture}.{name}") in told]
-    kind, factor = told.get(f"{architecture}.{_SCALING}", "linear"), next(iter(named), 1)
+    named = [
+        metadata[key] for name in _SCALING_FACTORS if (key := f"{architecture}.{name}") in metadata
+    ]
+    kind, factor = metadata.get(f"{architecture}.{_SCALING}", "linear"), next(iter(named), 1)
     if kind == "none" or (kind == "linear" and factor in (0, 1)):
         return
     raise AssetError(

@@ -104,7 +104,7 @@ def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
                 if length > _MAX_HEADER_BYTES:
                     continue
                 header = json.loads(file.read(length))
-            shapes = [told["shape"] for key, told in header.items() if key != "__metadata__"]
+            shapes = [entry["shape"] for key, entry in header.items() if key != "__metadata__"]
             total += int(sum(math.prod(shape) for shape in shapes)) * dtype.itemsize
         # What is no header may be any JSON: of another type, with infinite numbers, or nested.
         except (

@@ -417,8 +417,8 @@ def _hash_files(files: Sequence[Path]) -> str:
 
 def _explain_os_error(error: OSError | SafetensorError, folder: Path, needed: int) -> str:
     # safetensors writes in Rust, and gives the error number only in its message.
-    told = re.search(r"os error (\d+)", str(error))
-    number = int(told[1]) if told else getattr(error, "errno", None)
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"the disk is full: `{folder}` needs about {needed // 1_000_000} MB for the base "

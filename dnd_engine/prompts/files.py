@@ -290,12 +290,12 @@ def _read_bytes(path: Path, name: str, limits: PromptLimits) -> bytes:
             noted("{name}: expected a file, found nothing there. Check the path.", name=name)
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
-        told = error.strerror if isinstance(error, OSError) else None
+        words = error.strerror if isinstance(error, OSError) else None
         raise PromptFileError(
             noted(
                 "{name}: expected a readable file, got an error ({reason}). Check the path.",
                 name=name,
-                reason=told or noted("not a valid path"),
+                reason=words or noted("not a valid path"),
             )
         ) from error
     if not stat.S_ISREG(status.st_mode):

@@ -43,8 +43,8 @@ _UNITS = (
 """Units of positions, and what a file has several of. Marked here, because messages take them as
 values."""
 
-_TOLD_FAULTS = 5
-_TOLD_PLACES = 4
+_MAX_FAULTS = 5
+_MAX_PLACES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,29 +216,29 @@ class Faults:
             where = self._where(places)
             return [noted("Skipped {places}, which cannot be read.", places=where)]
         in_order = sorted(self.places.items(), key=lambda found: found[1][0])
-        told = [
+        lines = [
             noted(
                 "{name}, {places}: {fault}.",
                 name=self.name,
                 places=self._where(places),
                 fault=fault,
             )
-            for fault, places in in_order[:_TOLD_FAULTS]
+            for fault, places in in_order[:_MAX_FAULTS]
         ]
-        if (rest := len(self.places) - _TOLD_FAULTS) > 0:
-            told.append(
+        if (rest := len(self.places) - _MAX_FAULTS) > 0:
+            lines.append(
                 counted(
                     "And {number} more kind of fault.", "And {number} more kinds of fault.", rest
                 )
             )
-        message = joined([joined(told, "\n"), way_out], " ")
+        message = joined([joined(lines, "\n"), way_out], " ")
         raise BrokenItemsError(message, num_good) if num_good else PromptFileError(message)
 
     def _where(self, places: list[int]) -> Note:
-        shown = [*map(str, places[:_TOLD_PLACES])]
-        told = listed(shown)
-        if (rest := len(places) - _TOLD_PLACES) > 0:
-            told = noted("{names} and {number} more", names=", ".join(shown), number=rest)
+        shown = [*map(str, places[:_MAX_PLACES])]
+        names = listed(shown)
+        if (rest := len(places) - _MAX_PLACES) > 0:
+            names = noted("{names} and {number} more", names=", ".join(shown), number=rest)
         if self.unit == "item":
-            return counted("item {places}", "items {places}", len(places), places=told)
-        return counted("line {places}", "lines {places}", len(places), places=told)
+            return counted("item {places}", "items {places}", len(places), places=names)
+        return counted("line {places}", "lines {places}", len(places), places=names)

@@ -156,8 +156,8 @@ class Server:
                 raise KeyError(reply.status)
             choice = reply.body["choices"][0]
             text = cleaned(str(choice["message"]["content"]))
-            told = (choice.get("logprobs") or {}).get("content") or []
-            rivals = told[0]["top_logprobs"] if told else []
+            log_probs = (choice.get("logprobs") or {}).get("content") or []
+            rivals = log_probs[0]["top_logprobs"] if log_probs else []
             # In this order, `max` takes the bound for NaN too.
             first = {str(one["token"]): max(_LEAST, float(one["logprob"])) for one in rivals}
             return Said(text, first)

@@ -140,8 +140,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
             )
     except (SafetensorError, OSError) as error:
         # Safetensors writes in Rust, and tells what the system said in its message only.
-        told = re.search(r"(?:I/O error|IoError)[(: ]+(.+?) \(os error", str(error))
-        reason = told[1] if told else str(error)
+        found = re.search(r"(?:I/O error|IoError)[(: ]+(.+?) \(os error", str(error))
+        reason = found[1] if found else str(error)
         raise TrainingError(
             f"`{path}` cannot be written: {reason}. What was written before is whole: make room "
             "and continue with --resume."

@@ -110,7 +110,7 @@ def curve_chart(
         return None
     top = max(value for line in lines for _, value in line.points)
     title, unit = map(say, _TITLES[key])
-    told = [
+    parts = [
         say(
             _IN_WORDS,
             label=line.label or title,
@@ -124,7 +124,7 @@ def curve_chart(
     ]
     x = Scale(0, end, (0, round(end / 2), end), write)
     y = y or Scale.nice(0, top, write)
-    return line_chart(lines, x, y, f"{title}, {unit}: {'; '.join(told)}").titled(title, unit)
+    return line_chart(lines, x, y, f"{title}, {unit}: {'; '.join(parts)}").titled(title, unit)
 
 
 def _right_and_wrong(seen: Training, say: Say, whole: str, few: str) -> list[Line]:

@@ -311,8 +311,8 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
-            told = error.strerror if isinstance(error, OSError) else None
-            reason = told or str(error)
+            words = error.strerror if isinstance(error, OSError) else None
+            reason = words or str(error)
             raise TrainingError(
                 noted("`{file}` cannot be read: {reason}", file=name.as_posix(), reason=reason)
             ) from error

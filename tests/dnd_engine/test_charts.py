@@ -89,7 +89,7 @@ def test_many_whiskers_are_all_there() -> None:
 
 def test_words_are_escaped_in_files_and_on_pages() -> None:
     evil = "<img src=x onerror=alert('1')>&"
-    row = Row(evil, evil, "own", marks=[(0.5, "own")], told=evil)
+    row = Row(evil, evil, "own", marks=[(0.5, "own")], tooltip=evil)
     rows = row_chart([row], Scale.share(), evil, axis=evil).titled(evil, evil)
     lines = line_chart([Line([(0, 1)], "own", evil)], Scale.share(), Scale.share(), evil)
     for drawn in (svg_file([rows, lines], heading=evil), rows.html(), lines.html()):

@@ -50,8 +50,12 @@ class ModelsEvents:
         choice = self._chosen(key, typed)
         if choice is None:
             words = _("Imprint makes adapters for any supported base. Name one.")
-            told = {"models_told": quiet(words)}
-            return {**shown, **told, "models_load": gr.Button(load_words(None), interactive=False)}
+            updates = {"models_told": quiet(words)}
+            return {
+                **shown,
+                **updates,
+                "models_load": gr.Button(load_words(None), interactive=False),
+            }
         return {**shown, **self._describe(choice)}
 
     def load(

@@ -79,6 +79,6 @@ def unfit_body(_request: Request, error: Exception) -> Refusal:
     assert isinstance(error, RequestValidationError)
     # Never `fault["input"]`, which is the body.
     faults = [(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors()[:3]]
-    told = "; ".join(f"`{place[:60]}`: {message[:120]}" for place, message in faults)
-    words = _("The request has another shape than expected ({faults}).", faults=told)
+    shown = "; ".join(f"`{place[:60]}`: {message[:120]}" for place, message in faults)
+    words = _("The request has another shape than expected ({faults}).", faults=shown)
     return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, words)

@@ -47,8 +47,8 @@ def read_chat(turns: Sequence[object], system: str = "") -> Chat:
     if not users:
         raise Finding(noted("no user turn of text"))
     last = users[-1]
-    told = [text for role, text in said[:last] if role == "system" and text.strip()]
-    instruction = close_blank_lines(told[-1] if told else system)
+    systems = [text for role, text in said[:last] if role == "system" and text.strip()]
+    instruction = close_blank_lines(systems[-1] if systems else system)
     question = said[last][1]
     # Turns of other roles, such as a tool's, may come between question and answer.
     replies = [text for role, text in said[last + 1 :] if role == "assistant"]

@@ -300,8 +300,8 @@ def _draw_losses(collection: Collection) -> None:
         lines.append(Line([points[run.start - 1]], look))
     end = max(line.points[-1][0] for line in lines)
     top = max(loss for line in lines for _, loss in line.points)
-    told = f"Training losses of {len(collection.runs)} LoRAs over {end} steps."
+    summary = f"Training losses of {len(collection.runs)} LoRAs over {end} steps."
     axis = "step (mark: first snapshot)"
-    chart = line_chart(lines, Scale.nice(0, end), Scale.nice(0, top), told, axis=axis)
+    chart = line_chart(lines, Scale.nice(0, end), Scale.nice(0, top), summary, axis=axis)
     drawn = svg_file([chart.titled("Training loss", "nats per answer token")])
     write_whole(collection.path / "losses.svg", drawn)

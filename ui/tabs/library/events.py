@@ -88,8 +88,8 @@ class LibraryEvents:
 
     def open_library(self, session: Session, chosen: str | None, request: gr.Request) -> Updates:
         """List the stored adapters afresh: another process may have changed them."""
-        told = remark(locked_words()) if self._app.is_locked_out(request) else ""
-        return {"library_told": told, **self.listed(session, request, chosen)}
+        message = remark(locked_words()) if self._app.is_locked_out(request) else ""
+        return {"library_told": message, **self.listed(session, request, chosen)}
 
     def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Offer the actions for the selected adapter."""

@@ -22,7 +22,7 @@ from ui.text import N_, _, count_prompts, day, drawn, score_number, size
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
 
-_BUCKETS_TOLD = 4
+_MAX_BUCKETS = 4
 
 
 _VOTE_OUTCOMES: Mapping[str, str] = {
@@ -140,21 +140,21 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
 
 def _scored(entry: Entry, file: str, scores: Scores) -> str:
     """Describe scores on labelled rows, beside the base's, and their strength if it differs."""
-    told = []
+    parts = []
     for mode, own, base in scores.brief:
         score = f"{mode_words(mode)} {score_number(own)}"
         if base is not None:
             score = _("{score} (base {base})", score=score, base=score_number(base))
-        told.append(score)
+        parts.append(score)
     if scores.strength != entry.strength:
         file = _("{file}, at strength {strength:.2f}", file=file, strength=scores.strength)
-    return f"{file}: {', '.join(told)}"
+    return f"{file}: {', '.join(parts)}"
 
 
 def _prompts(entry: Entry) -> str:
     buckets: Sequence[tuple[str, float, int]] = entry.buckets
     if not buckets:
         return count_prompts(entry.num_prompts) if entry.num_prompts else _("prompts unknown")
-    told = [f"{name} {count}" for name, _weight, count in buckets[:_BUCKETS_TOLD]]
-    more = ["…"] if len(buckets) > _BUCKETS_TOLD else []
-    return f"{count_prompts(entry.num_prompts)} ({', '.join([*told, *more])})"
+    named = [f"{name} {count}" for name, _weight, count in buckets[:_MAX_BUCKETS]]
+    more = ["…"] if len(buckets) > _MAX_BUCKETS else []
+    return f"{count_prompts(entry.num_prompts)} ({', '.join([*named, *more])})"

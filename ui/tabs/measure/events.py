@@ -57,7 +57,7 @@ class MeasureEvents:
         """Restore the rows and results of a page that was left."""
         file = session.labelled
         return {
-            **({} if file is None else {"measure_told": _rows_told(file)}),
+            **({} if file is None else {"measure_told": _file_words(file)}),
             **self._measure_buttons(session),
             **self.show_measured(session, request),
         }
@@ -203,7 +203,7 @@ class MeasureEvents:
             # The visit must know its folder, so that what it holds is forgotten with it.
             session.folder = self._app.files.folder(page)
             self._app.files.hold(page, LABELLED, file.memory_bytes)
-            return file, _rows_told(file)
+            return file, _file_words(file)
         except DndError as error:
             return None, faults(
                 _("<b>{name}</b> cannot be measured on.", name=esc(name)),
@@ -215,7 +215,7 @@ class MeasureEvents:
         made, run, file = session.made, session.measuring, session.labelled
         return {
             "measure_of": "" if made is None else of_html(made),
-            **({} if file is None else {"measure_told": _rows_told(file)}),
+            **({} if file is None else {"measure_told": _file_words(file)}),
             "measure_stages": "" if run is None else run.stages.html(),
             "measure_train_of": train_of_html(_as_shown(session)),
             **self._drawn(session),
@@ -265,13 +265,13 @@ class MeasureEvents:
             names.append(f"<b>{esc(lora.name)}</b> <code>{esc(lora.sha256[:8])}</code>")
         if not names:
             return {}
-        told = notice(
+        message = notice(
             _(
                 "Trained before, and still among the adapters of this visit: {names}.",
                 names=", ".join(names),
             )
         )
-        return {"measure_take_told": told, **choosers(session)}
+        return {"measure_take_told": message, **choosers(session)}
 
     def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
         """Show the progress; scoring during training has no known end."""
@@ -352,7 +352,7 @@ class MeasureEvents:
         }
 
 
-def _rows_told(file: PromptFile) -> str:
+def _file_words(file: PromptFile) -> str:
     """Describe the contents of a file of rows.
 
     Raises:

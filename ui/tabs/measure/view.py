@@ -14,7 +14,7 @@ from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.prompts.files import labelled_suffixes
 from dnd_engine.prompts.words import cut
-from dnd_engine.wording import LINES, NOT_TOLD, inputs_label, row_label
+from dnd_engine.wording import LINES, NO_INSTRUCTIONS, inputs_label, row_label
 from ui.fields import Slider
 from ui.markup import (
     TIMES,
@@ -285,8 +285,8 @@ def measured_html(found: "Found", now: "Made | None") -> str:
         for chart in charts
     )
     named = f"{title} <code>{esc(measured.adapter_sha256[:8])}</code>"
-    told = f"<div aria-live='polite'>{_verdicts_html(found)}</div>"
-    body = f"{other}{told}{_table_html(measured, modes)}"
+    verdicts = f"<div aria-live='polite'>{_verdicts_html(found)}</div>"
+    body = f"{other}{verdicts}{_table_html(measured, modes)}"
     race = f"<div class='dnd-race-modes'>{curves}</div>{axis}"
     scores = section(named, body, "measured", "; ".join(about))
     return scores + section(_("Score over the time it takes to get there"), race, "race")
@@ -321,7 +321,7 @@ def _verdicts_html(found: "Found") -> str:
             mode=mode_words(measured.sides.sent(mode)),
             **_interval(own.score),
         )
-        told = ""
+        verdicts = ""
         for verdict, rows in measured.beside(mode).items():
             mark = _MARKS.get(verdict, "info")
             leads = "; ".join(
@@ -329,11 +329,11 @@ def _verdicts_html(found: "Found") -> str:
                 for row, lead in rows
             )
             words = _(_MEASURE_VERDICTS[verdict], rows=leads)
-            told += f"<span class='is-{mark}'>{icon(mark)}<span>{words}</span></span>"
-        told += _doubts_html(measured, mode)
+            verdicts += f"<span class='is-{mark}'>{icon(mark)}<span>{words}</span></span>"
+        verdicts += _doubts_html(measured, mode)
         points = [r for r in measured.rows if (r.row, r.mode) == ("trained_lora", mode)]
         raced = _race(own, [p for p in points if p.steps and measured.is_whole(p)])
-        lines.append(f"<li><p>{score}</p>{told}{raced}</li>")
+        lines.append(f"<li><p>{score}</p>{verdicts}{raced}</li>")
     if not lines:
         return ""
     took, note = measured.synthesis_seconds, ""
@@ -346,10 +346,10 @@ def _verdicts_html(found: "Found") -> str:
 
 def _doubts_html(measured: "Measurement", mode: "Mode") -> str:
     """Describe caveats about what the scores can show."""
-    told = [] if measured.sides.has_instructions else [_(NOT_TOLD)]
+    doubts = [] if measured.sides.has_instructions else [_(NO_INSTRUCTIONS)]
     if (known := measured.commonest(mode)) is not None and not measured.beats_commonest(mode):
         label, share = known
-        told.append(
+        doubts.append(
             _(
                 "Always answering “{label}” would score {score}.",
                 label=esc(cut(label, 60)),
@@ -357,11 +357,11 @@ def _doubts_html(measured: "Measurement", mode: "Mode") -> str:
             )
         )
     if (always := measured.always_answers(mode)) is not None:
-        told.append(
+        doubts.append(
             _("It gives every row the same answer: “{answer}”.", answer=esc(cut(always, 60)))
         )
     return "".join(
-        f"<span class='is-warn'>{icon('warn')}<span>{words}</span></span>" for words in told
+        f"<span class='is-warn'>{icon('warn')}<span>{words}</span></span>" for words in doubts
     )
 
 
@@ -384,8 +384,8 @@ def _race(own: "RowResult", points: Sequence["RowResult"]) -> str:
             "Training from scratch scored as much after {seconds:.1f} s of training, in {steps} "
             "steps."
         )
-    told = _(words, seconds=at.train_seconds, steps=at.steps)
-    return f"<span>{icon('info')}<span>{told}</span></span>"
+    sentence = _(words, seconds=at.train_seconds, steps=at.steps)
+    return f"<span>{icon('info')}<span>{sentence}</span></span>"
 
 
 def _table_html(measured: "Measurement", modes: Sequence["Mode"]) -> str:
@@ -420,8 +420,8 @@ def _row_html(measured: "Measurement", row: "RowResult", columns: Sequence[str])
         "items": items,
         "train": f"{number(row.train_seconds, '.1f')} s" if row.train_seconds else "",
     }
-    told = "".join(f"<td>{cells[c]}</td>" for c in columns if c != "row")
-    return f"<tr class='is-{row.row}'><th scope='row'>{_label(row)}</th>{told}</tr>"
+    values = "".join(f"<td>{cells[c]}</td>" for c in columns if c != "row")
+    return f"<tr class='is-{row.row}'><th scope='row'>{_label(row)}</th>{values}</tr>"
 
 
 def _label(row: "RowResult") -> str:

@@ -49,8 +49,8 @@ def forecast_html(report: Report) -> str:
         reasons.append(_correlation(_("Agreement with the instructed model, and gain"), after))
     if not lines:
         return ""
-    told = "".join(map(quiet, lines))
-    return section(_("Can you tell beforehand?"), f"{told}{why(' '.join(reasons))}")
+    sentences = "".join(map(quiet, lines))
+    return section(_("Can you tell beforehand?"), f"{sentences}{why(' '.join(reasons))}")
 
 
 _TURNED_OUT: Mapping[Sure, str] = {

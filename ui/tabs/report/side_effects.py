@@ -17,17 +17,17 @@ def side_effects_html(report: Report) -> str:
     # First what the page is about.
     rows = sorted({*report.ordinary, *report.skills}, key=lambda row: (row != made, row))
     lines = "".join(
-        f"<dt>{esc(_(row_label(row)))}</dt><dd>{_told(report, row)}</dd>" for row in rows
+        f"<dt>{esc(_(row_label(row)))}</dt><dd>{_sentences(report, row)}</dd>" for row in rows
     )
     if not lines:
         return ""
     return section(_("What else does it change?"), f"<dl class='dnd-doors'>{lines}</dl>")
 
 
-def _told(report: Report, row: str) -> str:
-    told = []
+def _sentences(report: Report, row: str) -> str:
+    sentences = []
     if (alone := report.ordinary.get(row)) is not None:
-        told.append(
+        sentences.append(
             _(
                 "{share} of ordinary messages are answered as the base does ({low} to {high}).",
                 share=percent(alone.share),
@@ -36,7 +36,7 @@ def _told(report: Report, row: str) -> str:
             )
         )
     if (right := report.skills.get(row)) is not None:
-        told.append(
+        sentences.append(
             _(
                 "{share} of unrelated questions (sums, plurals, facts) are answered right ({low} "
                 "to {high}); the base alone: {base}.",
@@ -46,4 +46,4 @@ def _told(report: Report, row: str) -> str:
                 base=percent(right.base),
             )
         )
-    return " ".join(told)
+    return " ".join(sentences)

@@ -36,30 +36,30 @@ def teaching_html(report: Report) -> str:
 
 def _itself(found: RefineCurve) -> str:
     """Describe teaching by the model itself, from an adapter and from scratch."""
-    told = [
+    sentences = [
         _way(N_("From the generated adapter: {course}."), found, "generator"),
         _way(N_("Imprinted first: {course}."), found, "imprint"),
         _way(N_("From nothing: {course}."), found, "scratch"),
     ]
     if found.teacher is not None:
         words = N_("With the instruction, the model that teaches scores {score} itself.")
-        told.append(_(words, score=score_number(found.teacher.score)))
+        sentences.append(_(words, score=score_number(found.teacher.score)))
     if not _course(found, "imprint"):
-        told.append(
+        sentences.append(
             _(
                 "Teaching after an imprint is not in this report; docs/results.md has it for the "
                 "shipped generator."
             )
         )
-    return " ".join(filter(None, told))
+    return " ".join(filter(None, sentences))
 
 
 def _mine(found: RefineCurve, labels: EqualScore | None) -> str:
     """Describe teaching by right answers to the same prompts, from an adapter and from scratch."""
-    told = []
+    sentences = []
     if labels is not None and labels.points:
         best = max(labels.points, key=lambda point: point.score)
-        told.append(
+        sentences.append(
             _(
                 "From nothing, on right answers: up to {score} in {seconds:.0f} s.",
                 score=score_number(best.score),
@@ -67,7 +67,7 @@ def _mine(found: RefineCurve, labels: EqualScore | None) -> str:
             )
         )
         if labels.shortest_steps and labels.over_synthesis:
-            told.append(
+            sentences.append(
                 _(
                     "{steps:d} steps score as much as the adapter, and take {times:.0f} times as "
                     "long as making it.",
@@ -78,8 +78,8 @@ def _mine(found: RefineCurve, labels: EqualScore | None) -> str:
     warm = _way(
         N_("From the imprinted adapter, as Teach does it: {course}."), found, "imprint_labels"
     )
-    told.append(warm or _("From the imprinted adapter, as Teach does it: not in this report."))
-    return " ".join(told)
+    sentences.append(warm or _("From the imprinted adapter, as Teach does it: not in this report."))
+    return " ".join(sentences)
 
 
 def _way(words: str, found: RefineCurve, start: TeachStart) -> str:

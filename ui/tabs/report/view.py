@@ -265,17 +265,17 @@ def _mode_html(rows: Sequence[ReportRow], mode: str, metric: Metric, scale: Scal
         bar = score_row(row, label, made=made, metric=metric, write=score_number)
         if bar is None:
             continue
-        told = f"{label}: {bar.value}"
+        tooltip = f"{label}: {bar.value}"
         if metric == "score":
-            told = _(
+            tooltip = _(
                 "{label}: {value}, 95 % interval {low} to {high}",
                 label=label,
                 value=bar.value,
                 low=score_number(row.low),
                 high=score_number(row.high),
             )
-        drawn.append(replace(bar, told=told))
-    summary = f"{title}: {'; '.join(row.told for row in drawn)}"
+        drawn.append(replace(bar, tooltip=tooltip))
+    summary = f"{title}: {'; '.join(row.tooltip for row in drawn)}"
     chart = row_chart(drawn, scale, summary).html() if drawn else ""
     return (
         f"<div class='dnd-forest-mode'><p><b>{title}</b> {label_html(note)}</p>"
@@ -294,8 +294,8 @@ def _categories_html(rows: Sequence[ReportRow]) -> str:
     if not drawn:
         return ""
     title = _("By kind of task")
-    told = "; ".join(f"{row.label} {row.value}" for row in drawn)
-    chart = row_chart(drawn, Scale.share(short_number), f"{title}: {told}")
+    values = "; ".join(f"{row.label} {row.value}" for row in drawn)
+    chart = row_chart(drawn, Scale.share(short_number), f"{title}: {values}")
     note = f"{_(row_label(made))}, {_(inputs_label(mode))}, {_('score')}"
     if any(row.bar for row in drawn):
         note += f"; {_('diamond: own LoRA')}"
@@ -329,14 +329,14 @@ def _foot_html(report: Report) -> str:
         "Operation gain: nats per token that the right prompts save over others; one nat makes "
         "each token 2.7 times as likely"
     )
-    told = [
+    sentences = [
         f"{saved}, {esc(_mode(mode))}: <b>{score_number(gain.mean, signed=True)}</b> "
         + _("({low} to {high})", low=score_number(gain.low), high=score_number(gain.high))
         for mode, gain in report.operation_gain.items()
     ]
     if report.several_draws:
         drawn = (f"{_(row_label(row))} {number}" for row, number in report.several_draws.items())
-        told.append(
+        sentences.append(
             _(
                 "Sets of prompts per task: {rows}; one for every other row.",
                 rows=esc(", ".join(drawn)),
@@ -344,7 +344,7 @@ def _foot_html(report: Report) -> str:
         )
     same, different = report.cosine.same_task, report.cosine.different_task
     if same is not None and different is not None:
-        told.append(
+        sentences.append(
             _(
                 "Cosine of weight changes: same task <b>{same}</b>, different tasks "
                 "<b>{different}</b>",
@@ -353,10 +353,10 @@ def _foot_html(report: Report) -> str:
                 different=short_number(different),
             )
         )
-    told.append(f"{_('Made by')} <code>{esc(report.command)}</code>")
+    sentences.append(f"{_('Made by')} <code>{esc(report.command)}</code>")
     return (
         f"<details class='dnd-panel dnd-report-foot'><summary>{_('How it was measured')}</summary>"
-        f"{''.join(map(facts, told))}</details>"
+        f"{''.join(map(facts, sentences))}</details>"
     )
 
 

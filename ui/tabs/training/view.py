@@ -186,10 +186,10 @@ def _head_html(seen: Watched) -> str:
     basics = [
         f"{esc(name)} <b>{esc(seen.recipe[name])}</b>" for name in _BASICS if name in seen.recipe
     ]
-    told = [_(_WATCH_KINDS[seen.kind]), *basics]
+    parts = [_(_WATCH_KINDS[seen.kind]), *basics]
     if seen.kind != "collection" and not seen.recipe:
-        told.append(_("there is no recipe.json in its folder, so its settings are not known"))
-    return tab_heading(esc(seen.name), quiet(" · ".join(told)))
+        parts.append(_("there is no recipe.json in its folder, so its settings are not known"))
+    return tab_heading(esc(seen.name), quiet(" · ".join(parts)))
 
 
 def _state_html(seen: Training | Collecting) -> str:
@@ -332,8 +332,8 @@ def _loras_html(seen: Collecting) -> str:
     rows = [_lora_row(run) for run in seen.runs[:_LORAS_SHOWN]]
     top = max(value for row in rows for value, _look in row.marks)
     title, unit = _("Loss before and after"), _("nats per answer token, held-back examples")
-    told = "; ".join(row.told for row in rows)
-    chart = row_chart(rows, Scale.nice(0, top, short_number), f"{title}. {told}")
+    summary = "; ".join(row.tooltip for row in rows)
+    chart = row_chart(rows, Scale.nice(0, top, short_number), f"{title}. {summary}")
     more = ""
     if len(seen.runs) > len(rows):
         more = facts(_("{number} more under All numbers.", number=len(seen.runs) - len(rows)))
@@ -348,8 +348,8 @@ def _lora_row(run: Run) -> Row:
     before, after = run.first_validation_loss, run.last_validation_loss
     value: str = _("{after:.2f}, was {before:.2f}", after=after, before=before)
     marks: list[tuple[float, Look]] = [(before, "base"), (after, "own")]
-    told = f"{run.slug}: {value}"
-    return Row(run.slug, value, "own", (after, before), marks=marks, told=told)
+    tooltip = f"{run.slug}: {value}"
+    return Row(run.slug, value, "own", (after, before), marks=marks, tooltip=tooltip)
 
 
 def _left_out(seen: Collecting) -> str:

@@ -20,9 +20,9 @@ def _headline(rng: random.Random, vocab: Vocabulary) -> Item:
     topic, time = rng.choice(sorted(events)), rng.choice(sorted(_WHEN))
     who, base, past = rng.choice(vocab.part(events[topic])).split(" / ")
     city = rng.choice(vocab.cities)
-    told = {"past": f"{who} {past} in {city}", "future": f"{who} will {base} in {city}"}
-    text = f"{told[time]} {rng.choice(_WHEN[time])}" if rng.random() < 0.5 else told[time]
-    return Item(f"{text}.", {"topic": topic, "time": time, "city": city, "who": who, **told})
+    headlines = {"past": f"{who} {past} in {city}", "future": f"{who} will {base} in {city}"}
+    text = f"{headlines[time]} {rng.choice(_WHEN[time])}" if rng.random() < 0.5 else headlines[time]
+    return Item(f"{text}.", {"topic": topic, "time": time, "city": city, "who": who, **headlines})
 
 
 INPUTS: Mapping[str, Make] = {"headline": _headline}

@@ -234,24 +234,24 @@ def _nearness(inspection: "Inspection", taught: Taught) -> CheckLine | None:
 
 def _right(labels: "Labels") -> CheckLine:
     """Judge the share of right answers without the instruction."""
-    told = _("{right} of {number}", right=labels.right, number=labels.number)
+    count = _("{right} of {number}", right=labels.right, number=labels.number)
     if labels.outcome != "works":
-        return CheckLine("wrong", "warn", told)
-    return CheckLine("right", "check" if labels.right >= MOSTLY * labels.number else "info", told)
+        return CheckLine("wrong", "warn", count)
+    return CheckLine("right", "check" if labels.right >= MOSTLY * labels.number else "info", count)
 
 
 def _carrying(agreement: "Agreement") -> CheckLine:
     """Judge how often the instruction is not needed."""
-    told = _("{same} of {number}", same=agreement.same, number=agreement.num_prompts)
+    count = _("{same} of {number}", same=agreement.same, number=agreement.num_prompts)
     if agreement.share >= MOSTLY:
         # A few answers may be equal by chance.
         enough = agreement.num_prompts >= _ENOUGH_PROMPTS
-        return CheckLine("carries", "check" if enough else "info", told)
+        return CheckLine("carries", "check" if enough else "info", count)
     if agreement.share >= _CARRIES_SOME:
         # In step with the verdict, which says at the same share that it rarely works.
         rarely = agreement.share < WORKS
-        return CheckLine("carries_some", "warn" if rarely else "info", told)
-    return CheckLine("carries_none", "warn", told)
+        return CheckLine("carries_some", "warn" if rarely else "info", count)
+    return CheckLine("carries_none", "warn", count)
 
 
 def _style(ordinary: "Ordinary") -> CheckLine:

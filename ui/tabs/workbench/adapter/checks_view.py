@@ -150,22 +150,22 @@ def _nearest_html(inspection: "Inspection") -> str:
         f"<span class='dnd-num'>{number(task.similarity, '.2f')}</span></li>"
         for task in inspection.nearest_tasks[:5]
     )
-    told: str = ""
+    words: str = ""
     if (near := inspection.familiarity) is not None:
-        told = _(
+        words = _(
             "The generator was evaluated on {n_tasks}, at {lowest:.2f} to {highest:.2f}.",
             n_tasks=_unseen_tasks(near.n_tasks),
             lowest=near.lowest,
             highest=near.highest,
         )
         if near.rank_correlation is not None:
-            told += " " + _(
+            words += " " + _(
                 "Rank correlation of that and the gain: {correlation:+.2f} ({low:+.2f} to "
                 "{high:+.2f}).",
                 correlation=near.rank_correlation,
                 low=near.low,
                 high=near.high,
             )
-        told = facts(told)
-    nearest = f"<ul class='dnd-nearest'>{rows}</ul>{told}"
+        words = facts(words)
+    nearest = f"<ul class='dnd-nearest'>{rows}</ul>{words}"
     return evidence(_("Nearest training tasks, cosine"), nearest)

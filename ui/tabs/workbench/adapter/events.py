@@ -279,13 +279,13 @@ def checked(made: Made) -> Updates:
         "prove": gr.Button(_("Find out") if made.proof is None else _("Measure again")),
     }
     if made.inspection is None:
-        state, told = checks_html("running"), busy(_(_CHECKING))
+        state, message = checks_html("running"), busy(_(_CHECKING))
         if made.check_failed:
             state = checks_html("failed", message=said(made.check_failed))
             head = _("The checks could not be finished, so nobody can tell yet whether it works.")
-            told = error_notice(said(made.check_failed), head)
+            message = error_notice(said(made.check_failed), head)
         again = gr.Button(visible=bool(made.check_failed))
-        return {"checks": state, "warning": told, "check_again": again, **proof}
+        return {"checks": state, "warning": message, "check_again": again, **proof}
     judged = _judgement(made, made.inspection)
     updates: Updates = {
         **proof,

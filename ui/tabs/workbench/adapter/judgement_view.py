@@ -116,8 +116,8 @@ class Judgement:
         # Agreement proves nothing once it was trained for.
         verdict = None if is_trained(self.taught) else self.inspection.verdict
         head = "" if verdict is None else note_words(verdict.head)
-        told = _OF_THE_VERDICT if verdict is not None else ()
-        reasons = [line.title for line in self._doubtful_lines if line.name not in told]
+        said = _OF_THE_VERDICT if verdict is not None else ()
+        reasons = [line.title for line in self._doubtful_lines if line.name not in said]
         if verdict is not None and verdict.warns:
             reasons.insert(0, head.rstrip("."))
         return _("Warning: {reasons}.", reasons="; ".join(reasons)) if reasons else head
@@ -155,10 +155,10 @@ class Judgement:
 
     def _reasons(self) -> list[str]:
         """Name the doubts; those with the same heading share it."""
-        told = () if self.inspection.verdict is None else _OF_THE_VERDICT
+        said = () if self.inspection.verdict is None else _OF_THE_VERDICT
         doubts, reasons = self._doubts, dict[str, list[str]]()
         for name, (head, reason) in _WARNINGS.items():
-            if name in doubts and name not in told:
+            if name in doubts and name not in said:
                 reasons.setdefault(_(head), []).append(_(reason))
         return [f"<b>{head}</b> {' '.join(words)}" for head, words in reasons.items()]
 

@@ -40,7 +40,7 @@ def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
     numbers = table(("", *map(str, range(num_layers))), rows)
     ends = [number(100 * end, ".2g") for end in (low, high)]
     title = _("Where the weights changed")
-    told = _(
+    label = _(
         "Relative weight change: from {low:.2g} to {high:.2g} per cent",
         low=100 * low,
         high=100 * high,
@@ -54,7 +54,7 @@ def norms_html(norms: Mapping[str, Sequence[float]]) -> str:
         f"<details class='dnd-panel dnd-norms'><summary>{title}</summary>"
         f"{facts(more)}"
         f"<div class='dnd-heat' style='--layers:{num_layers}' role='img' "
-        f"aria-label='{esc(told)}'>{heat}{axis}</div>"
+        f"aria-label='{esc(label)}'>{heat}{axis}</div>"
         f"<p class='dnd-ramp'><span>{_('layer')}</span><span class='dnd-ramp-scale'>"
         f"{ends[0]} % {ramp} {ends[1]} %</span></p>"
         f"<details><summary>{_('All numbers, in per cent')}</summary>"

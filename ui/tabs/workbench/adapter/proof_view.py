@@ -71,12 +71,12 @@ def _controls_html(proof: "Conditioning") -> str:
     yes = _("Yes. Other prompts do clearly worse.")
     if "mean" in controls:
         yes = _("Yes. Other prompts, and what all adapters share, do clearly worse.")
-    told = "".join(f"<span>{why}</span>" for why in doubts) or yes
+    sentences = "".join(f"<span>{why}</span>" for why in doubts) or yes
     if proof.depends and "shuffled" in controls and controls["shuffled"].low <= 0:
         only = N_("Word order barely matters: shuffled words do about as well.")
         if controls["shuffled"].high < 0:
             only = N_("Word order does not help: shuffled words do better.")
-        told += f" {_(only)}"
+        sentences += f" {_(only)}"
     names = ", ".join(_(name) for name in proof.wrong_from)
     # The axis contains 0 and .1, so that it always has a width.
     low = min(0.0, *(control.low for control in proof.controls))
@@ -103,6 +103,6 @@ def _controls_html(proof: "Conditioning") -> str:
         prompts=count_prompts(proof.num_prompts),
     )
     return (
-        f"<p class='dnd-told'>{icon('info' if doubts else 'check')}<span>{told}</span></p>"
+        f"<p class='dnd-told'>{icon('info' if doubts else 'check')}<span>{sentences}</span></p>"
         f"<ul class='dnd-controls'>{rows}</ul>" + why(facts(measure))
     )

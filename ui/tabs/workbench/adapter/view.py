@@ -68,7 +68,7 @@ def adapter_html(
     prompts = count_prompts(adapter.num_prompts)
     if num_files:
         prompts = _("{prompts} from {files}", prompts=prompts, files=count_files(num_files))
-    told = [
+    parts = [
         prompts if adapter.num_prompts else _("prompts unknown"),
         *([took] if (took := _took(adapter)) else []),
         *([] if (found := learnt(adapter)) is None else [found.words]),
@@ -116,7 +116,7 @@ def adapter_html(
         f"<div class='dnd-adapter'>{fingerprint(thumbprint)}<div>"
         f"<h2 class='dnd-heading'>{esc(adapter.name)} "
         f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
-        f"{facts(' · '.join(told))}{lines}"
+        f"{facts(' · '.join(parts))}{lines}"
         f"<details class='dnd-fold'><summary>{_('Details')}</summary>"
         f"{' · '.join(size_facts)}</details></div></div>"
     )

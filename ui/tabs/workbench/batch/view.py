@@ -80,7 +80,7 @@ def batch_html(batch: Batch | None) -> str:
         for given, replies in zip(batch.inputs, batch.replies, strict=True)
     )
     answers = scrolling(_("Answers"), table(map(esc, heads), rows), "answers")
-    return f"<p class='dnd-sub' role='status'>{_told(batch)}</p>{answers}"
+    return f"<p class='dnd-sub' role='status'>{_progress_words(batch)}</p>{answers}"
 
 
 def write_batch(batch: Batch, path: Path) -> Path:
@@ -114,7 +114,7 @@ def _name(made: Made) -> str:
     return f"{made.adapter.name} {made.key[:8]}"
 
 
-def _told(batch: Batch) -> str:
+def _progress_words(batch: Batch) -> str:
     """Count the answers, and how many of them differ."""
     done = sum(all(r is not None and r.finished for r in row) for row in batch.replies)
     words = _("{done} of {total} inputs answered.", done=done, total=len(batch.inputs))

@@ -60,10 +60,10 @@ def _pair_html(left: str, right: str, votes: Sequence[Vote]) -> str:
     )
     rate = win_rate(votes)
     if rate is None:
-        told = _("No vote for either yet.")
+        words = _("No vote for either yet.")
     else:
         share, low, high = rate
-        told = _(
+        words = _(
             "Won {share:.0f} % of the votes that chose one (95 % interval {low:.0f} to "
             "{high:.0f}).",
             share=100 * share,
@@ -71,6 +71,6 @@ def _pair_html(left: str, right: str, votes: Sequence[Vote]) -> str:
             high=100 * high,
         )
         if low <= 0.5 <= high:
-            told += f" {_('Too few votes to tell.')}"
+            words += f" {_('Too few votes to tell.')}"
     title = f"<code>{esc(right)}</code> {_('against')} <code>{esc(left)}</code>"
-    return evidence(title, f"<ul class='dnd-counts'>{cells}</ul>{quiet(told)}")
+    return evidence(title, f"<ul class='dnd-counts'>{cells}</ul>{quiet(words)}")

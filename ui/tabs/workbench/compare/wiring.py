@@ -50,8 +50,8 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
         page.at_once(button.click, suggest, "box told_with", session)
     compared = "mode told_with compare_head"
     page.at_once(panel.mode.input, on.choose_mode, compared, [session, panel.mode])
-    told = [session, panel.told_with]
-    page.at_once(panel.told_with.input, on.choose_instruction, "told_with", told)
+    inputs = [session, panel.told_with]
+    page.at_once(panel.told_with.input, on.choose_instruction, "told_with", inputs)
 
 
 def wire_sides(page: Page, panel: ComparePanel) -> None:

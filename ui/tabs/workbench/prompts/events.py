@@ -70,10 +70,10 @@ class PromptEvents:
         session.arrangement = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
         # Answer waiting cards again: the first answer may have been lost.
-        told = {card.id: card for card in arrangement.cards if card.waiting or card.id in fresh}
+        shown = {card.id: card for card in arrangement.cards if card.waiting or card.id in fresh}
         looked = look(arrangement, session)
-        if told or looked:
-            readings = {key: reading_info(session.readings[key], told[key]) for key in told}
+        if shown or looked:
+            readings = {key: reading_info(session.readings[key], shown[key]) for key in shown}
             updates["inbox"] = {"op": "readings", "readings": readings, "looked": looked}
         # A remix will fit the adapter to the canvas at once, so it is not called outdated before.
         if session.made is not None and not arrangement.remixing:
@@ -209,11 +209,11 @@ class PromptEvents:
             read = replace(read, copy=copy, whole=whole)
             used = without(whole, card.choices.without)
         except BrokenItemsError as error:
-            told = file_faults(error, name)
-            return replace(read, copy=copy or Path(), error=told, num_good=error.num_good)
+            faults = file_faults(error, name)
+            return replace(read, copy=copy or Path(), error=faults, num_good=error.num_good)
         except NoTextColumnError as error:
-            told = file_faults(error, name)
-            return replace(read, copy=copy or Path(), error=told, columns=error.columns)
+            faults = file_faults(error, name)
+            return replace(read, copy=copy or Path(), error=faults, columns=error.columns)
         except (PromptFileError, NoRoomError) as error:
             return replace(read, copy=copy or Path(), error=file_faults(error, name))
         # A doubtful file is shown, but not used until the visitor confirms it.

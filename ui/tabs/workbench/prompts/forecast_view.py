@@ -60,16 +60,16 @@ def _lacking(bucket: "Bucket") -> str:
     # Once it is open, pressing it again would close it.
     way = presses(_("Type one under Advanced"), "#dnd-advanced > .label-wrap:not(.open)")
     if bare == total:
-        told = _("No instruction found.")
+        words = _("No instruction found.")
         more = _("{way}; without it, this bucket is not imprinted.", way=way)
     else:
-        told = _(
+        words = _(
             "No instruction in {number} of {total} prompts.",
             number=number(bare),
             total=number(total),
         )
         more = _("{way}; without it, they are not imprinted.", way=way)
-    return f"<b>{told}</b> <span>{more}</span>"
+    return f"<b>{words}</b> <span>{more}</span>"
 
 
 def _expected(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:

@@ -90,8 +90,8 @@ class ExportEvents:
 
     def export_broke(self) -> Updates:
         """Restore the button after an unexpected error."""
-        told = faults(_("Nothing was exported"), broke())
-        return {"export": gr.Button(interactive=True), "export_told": told}
+        message = faults(_("Nothing was exported"), broke())
+        return {"export": gr.Button(interactive=True), "export_told": message}
 
     def _missing(self, target: str, request: gr.Request) -> str:
         """Say what a visitor who is not the owner needs for a format; empty if nothing."""
