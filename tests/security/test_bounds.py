@@ -97,7 +97,7 @@ def test_a_full_queue_says_what_to_do() -> None:
         page = {**PAGE, "accept-language": "de"}
         told = client.post("/gradio_api/call/chat", json=body, headers=page)
         assert told.status_code == 429, "or the page would show Gradio's own words"
-        assert "in einer Minute" in told.json()["detail"]
+        assert "In einer Minute" in told.json()["detail"]
 
 
 def test_an_event_that_does_not_exist_is_no_crash(
