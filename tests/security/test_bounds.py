@@ -351,6 +351,26 @@ def test_nothing_stays_of_a_page_that_left_during_a_call(calls: list[Calls]) -> 
         assert not queue.pending_messages_per_session
 
 
+def test_a_stream_that_closes_leaves_another_of_its_page_alone(calls: list[Calls]) -> None:
+    """A page may open one while it closes the other, and was told 404."""
+    address = "/gradio_api/queue/data?session_hash=page"
+    engine = FakeEngine()
+    with (
+        serving(handle_of(engine), server=ServerLimits()) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+        ExitStack() as streams,
+    ):
+        with engine.pace.held("chat"):
+            assert join(client, event_named(client, "chat"), "page", *CHAT).status_code == 200
+            second = streams.enter_context(client.stream("GET", address))
+            with client.stream("GET", address):
+                until(lambda: calls[0]._listeners.amounts["page"] == 2)
+            until(lambda: calls[0]._listeners.amounts["page"] == 1)
+        lines = list(second.iter_lines())
+    assert any("process_completed" in line for line in lines)
+    assert not any("unexpected_error" in line for line in lines)
+
+
 def test_addresses_take_turns(calls: list[Calls]) -> None:
     """A call of an address that has few goes before the tenth of one that has many."""
     places = LANES["chat"]["concurrency_limit"]

@@ -25,7 +25,7 @@ from gradio.route_utils import API_PREFIX, FnIndexInferError, upload_fn
 from gradio.routes import file_upload_statuses
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState, StateHolder
-from gradio.utils import error_payload, get_upload_folder
+from gradio.utils import LRUCache, error_payload, get_upload_folder
 
 from dnd_engine.limits import ServerLimits
 from ui.faults import report_fault
@@ -157,6 +157,26 @@ def calm_queue(demo: gr.Blocks) -> None:
             setattr(queue, name, value)
 
 
+class _Messages(LRUCache[str, Any]):
+    """Messages by session, without Gradio's limit on their number.
+
+    A stream that breaks off deletes its session's. A page that opens a stream while it closes
+    another was then told 404.
+
+    Args:
+        is_shared: Whether several streams listen to a session.
+    """
+
+    def __init__(self, is_shared: Callable[[str], bool]) -> None:
+        # Beyond a number, Gradio would drop a session that still waits for its answers.
+        super().__init__(sys.maxsize)
+        self._is_shared = is_shared
+
+    def __delitem__(self, session: str) -> None:
+        if not self._is_shared(session):
+            super().__delitem__(session)
+
+
 @dataclass(slots=True)
 class _Call:
     """A call, from when it came until its answer was fetched."""
@@ -216,9 +236,7 @@ class Calls:
         queue.max_size = None  # limited here instead, with our own message
         self._events, self._lanes = queue.event_ids_to_events, queue.event_queue_per_concurrency_id
         self._pending = queue.pending_event_ids_session
-        self._messages = queue.pending_messages_per_session
-        # Beyond this number, Gradio would drop a session that still waits for its answers.
-        self._messages.max_size = sys.maxsize
+        self._messages = queue.pending_messages_per_session = _Messages(self._is_shared)
         self._push, self._clean = queue.push, queue.clean_events
         self._send = queue.send_message
         # This queue alone.
@@ -374,9 +392,15 @@ class Calls:
             self._num_arriving -= 1
         return pushed
 
+    def _is_shared(self, session: str) -> bool:
+        return self._listeners.amounts[session] > 1
+
     async def _clean_all(
         self, *, session_hash: str | None = None, event_id: str | None = None
     ) -> None:
+        # Asked for by a stream that broke off, which still counts as open.
+        if session_hash is not None and self._is_shared(session_hash):
+            return
         await self._clean(session_hash=session_hash, event_id=event_id)
         # Gradio forgets the calls that wait, and keeps the ids of those that run for ever.
         for key, call in list(self._calls.items()):
