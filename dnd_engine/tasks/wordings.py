@@ -52,7 +52,7 @@ def reworded(task: Task, wordings: Wordings, seed: int) -> Task:
     Args:
         task: The task; it stays as it is.
         wordings: Of this and other tasks.
-        seed: Draws a wording for each example, whatever the others are.
+        seed: Draws the wordings; the draws of one task do not depend on other tasks.
     """
     rng = random.Random(f"{seed}:wordings:{task.info.slug}")
     return replace(
