@@ -495,9 +495,12 @@ def test_without_the_key_a_better_model_is_said_to_be_closed_before_start(
     assert "Only the owner of this computer" in shown["teach_told"]
     assert "the address that the app printed" in shown["teach_told"]
     assert not any(shown[f"teach_{name}"].visible for name in ("place", "server", "local"))
+    assert not shown["teach_start"].interactive
+    assert owned.teach.choose(Session(), "itself", stranger)["teach_start"].interactive
     # Servers that the operator allows are open to everybody.
     own(owned, "https://a")
     shown = owned.teach.choose(Session(), "better", stranger)
+    assert shown["teach_start"].interactive
     assert "This page may ask: https://a" in shown["teach_told"]
     assert shown["teach_server"].visible is True
     assert shown["teach_place"].visible is False

@@ -57,6 +57,7 @@ class TeachEvents:
             "teach_better": gr.Column(visible=door == "better"),
             "teach_mine": gr.Column(visible=door == "mine"),
             "teach_told": "",
+            "teach_start": gr.Button(interactive=True),
             **(self._locked(request) if door == "better" else {}),
         }
 
@@ -198,6 +199,7 @@ class TeachEvents:
             "teach_place": gr.Radio(visible=False),
             "teach_server": gr.Column(visible=bool(servers)),
             "teach_local": gr.Column(visible=False),
+            "teach_start": gr.Button(interactive=bool(servers)),
             "teach_told": remark(esc(f"{words} {locked_words()}")),
         }
 

@@ -30,7 +30,7 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         panel.door.input,
         on.choose,
         "stages teach_itself teach_better teach_mine teach_place teach_server teach_local "
-        "teach_told",
+        "teach_told teach_start",
         [session, panel.door],
     )
     page.at_once(
