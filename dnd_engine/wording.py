@@ -38,11 +38,13 @@ ROWS: Mapping[str, str] = {
     "scratch_refined_30": N_("From scratch, 30 steps"),
     "scratch_refined": N_("Refined from scratch"),
     "imprint_refined_15": N_("Imprinted, then refined, 15 steps"),
+    "imprint_taught_20": N_("Imprinted, then a better model's answers, 20 steps"),
     "labelled_5": N_("Own LoRA, 5 steps"),
     "labelled_10": N_("Own LoRA, 10 steps"),
     "labelled_20": N_("Own LoRA, 20 steps"),
     "labelled_40": N_("Own LoRA, 40 steps"),
     "imprint_labelled_20": N_("Imprinted, then on labels, 20 steps"),
+    "imprint_labelled_40": N_("Imprinted, then on labels, 40 steps"),
     "oracle_lora": N_("Own LoRA, trained on labels"),
 }
 """Every row of an evaluation, in report order. `evaluation.baselines` defines their adapters."""
@@ -67,6 +69,7 @@ WAYS: Mapping[str, str] = {
     "imprint": N_("Imprinted first"),
     "scratch": N_("From nothing"),
     "labels": N_("On labels"),
+    "imprint_better": N_("Imprinted, a better model's answers"),
     "imprint_labels": N_("Imprinted, on labels"),
     "teacher": N_("Teacher"),
 }

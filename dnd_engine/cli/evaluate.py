@@ -19,6 +19,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig
+from dnd_engine.teach.local import LocalTeacher
 
 
 @plain_errors
@@ -63,6 +64,14 @@ def evaluate(
     adapters: Annotated[
         Path | None, typer.Option(help="Collection of trained LoRAs, for the rows that use one.")
     ] = None,
+    teacher_base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE",
+            help="Larger base that answers for the row imprint_taught_20: embedded name, Hub id, "
+            "folder or GGUF file.",
+        ),
+    ] = None,
     multi_task_lora: Annotated[
         Path | None, typer.Option(help="Folder of the multi-task LoRA, for the row of that name.")
     ] = None,
@@ -104,6 +113,9 @@ def evaluate(
             f"must be lowercase letters, digits and dashes, and needs --card; got {section!r}.",
             param_hint="'--section'",
         )
+    better: LocalTeacher | None = None
+    if teacher_base is not None:
+        better = LocalTeacher(base=teacher_base, cache_dir=models.cache_dir, device=models.device)
     config = ExaminationConfig(
         out=out,
         rows=DEFAULT_ROWS if rows is None else _known("rows", rows, ROWS),
@@ -114,12 +126,15 @@ def evaluate(
         draws=draws,
         condition_prompts=prompts,
         adapters=adapters,
+        teacher=better,
         multi_task_lora=multi_task_lora,
         runs=tuple(run or ()),
         seed=seed,
     )
     for folder in tasks:
         read_index(folder)  # reject a wrong folder before models load
+    if better:
+        better.check()  # likewise a missing base
     engine = load_engine(models)
     learnt = [row["task"] for row in engine.generator.seen("data")]
     chosen = choose_tasks(

@@ -19,9 +19,10 @@
 | steering_vector | no adapter; what the instruction changes on average, added at one layer |
 | generator_refined | the generator's, refined on these prompts; `_15` and `_30` stop early |
 | imprint_refined_15 | the imprinted adapter, refined on these prompts |
+| imprint_taught_20 | likewise, on a better model's answers to them |
 | scratch_refined | as these, but from a LoRA that changes nothing yet |
 | labelled_N | a LoRA trained for N steps on the same prompts and their labels |
-| imprint_labelled_20 | likewise, from the imprinted adapter |
+| imprint_labelled_N | likewise, from the imprinted adapter |
 | oracle_lora | a LoRA trained on the task's own labelled examples |
 
 Prompts come from train sides only, and what the scored side repeats is taken out. A row whose
@@ -165,6 +166,8 @@ class Baselines:
                 return "the collection holds no LoRA of a training task"
         if row == "multi_task_lora" and self.multi is None:
             return "needs its folder: name it with --multi-task-lora"
+        if row in REFINED and REFINED[row].answers == "better" and self.config.teacher is None:
+            return "needs a better model: name one with --teacher-base"
         needs_teacher = row in ("trained_teacher", "steering_vector")
         if needs_teacher and not self.engine.info.teacher_sha256:
             return "the generator has no trained teacher"
@@ -198,10 +201,12 @@ class Baselines:
         if row == "steering_vector":
             return f"{DEPTH} {teacher}"
         if row in REFINED:
-            config = self._refine_config(REFINED[row], 0)
-            # Training on labels asks nobody, but the imprint that it may start from does.
-            asks = not config.labels or REFINED[row].start == "imprint"
-            return f"{config!r} {teacher if asks else ''}".strip()
+            how = REFINED[row]
+            # Labels and a better model spare the teacher, but the imprint before them asks it.
+            asked = [teacher] if how.answers == "own" or how.start == "imprint" else []
+            if how.answers == "better" and self.config.teacher is not None:
+                asked.append(self.config.teacher.sha256)
+            return " ".join(filter(None, [repr(self._refine_config(how, 0)), *asked]))
         return ""
 
     def setup(self, row: str, task: Task, draw: int) -> Setup | None:
@@ -437,15 +442,19 @@ class Baselines:
     def _refined(self, how: Refining, task: Task, draw: int) -> Setup:
         """Trained on the very prompts that the adapter was made from."""
         texts = self._conditions(task, task, draw)
-        labels = {e.prompt: e.response for e in task.train} if how.labels else {}
+        labels = {e.prompt: e.response for e in task.train} if how.answers == "labels" else {}
         # An adapter is made even to start from scratch: `refine` needs its layout and provenance.
         make = self._imprint if how.start == "imprint" else self._generate
         adapter = make(task, texts, draw)
         if how.start == "scratch":
             tokens = shared_start(adapter.layout, self.seed).to(adapter.tokens)
             adapter = replace(adapter, tokens=tokens, strength=1.0)
-        steps = self.engine.refine(
-            adapter, [_bucket("examined", texts, labels)], self._refine_config(how, draw)
+        buckets, config = [_bucket("examined", texts, labels)], self._refine_config(how, draw)
+        better = self.config.teacher if how.answers == "better" else None
+        steps = (
+            self.engine.teach(adapter, better, buckets, config)
+            if better
+            else self.engine.refine(adapter, buckets, config)
         )
         try:
             refined = finish(steps)
@@ -455,14 +464,14 @@ class Baselines:
             refined.scaled_tokens,
             refined.layout,
             imprint_seconds=adapter.seconds.get("imprint"),
-            refine_seconds=refined.seconds["refine"],
+            refine_seconds=refined.seconds["train" if better else "refine"],
         )
 
     def _refine_config(self, how: Refining, draw: int) -> RefineConfig:
         # A report's rows are scored on items of the task itself, so nothing is held back.
         usual = RefineConfig(held_back_share=0, ask_every=0)
         config = replace(usual, seed=self.seed + draw, steps=how.steps or usual.steps)
-        if how.labels:
+        if how.answers == "labels":
             # As short a run as can be: it is what a synthesis is compared with.
             config = replace(config, labels=True, full_share=0.0, warmup_steps=1)
         return config

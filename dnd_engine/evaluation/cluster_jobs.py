@@ -23,6 +23,7 @@ from dnd_engine.evaluation.result_store import Findings, ResultStore
 from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.files import scratch_folder
 from dnd_engine.tasks.folder import Task
+from dnd_engine.teach.local import LocalTeacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def measure_elsewhere(
             config,
             adapters=_absolute(config.adapters),
             multi_task_lora=_absolute(config.multi_task_lora),
+            teacher=_anywhere(config.teacher),
             # What training cost is computed by the caller, so nodes need not see its logs.
             runs=(),
         ),
@@ -115,6 +117,14 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
 
 def _weights(engine: Engine) -> tuple[str, str, str]:
     return engine.generator.sha256, engine.info.teacher_sha256, engine.info.base_sha256
+
+
+def _anywhere(teacher: LocalTeacher | None) -> LocalTeacher | None:
+    if teacher is None:
+        return None
+    return replace(
+        teacher, base=named_anywhere(teacher.base), cache_dir=_absolute(teacher.cache_dir)
+    )
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -17,7 +17,7 @@ from dnd_engine.charts import (
     svg_file,
 )
 from dnd_engine.files import write_whole
-from dnd_engine.generator.report import EqualRun, RefinePoint, Report, ReportRow
+from dnd_engine.generator.report import EqualRun, RefinePoint, Report, ReportRow, TeachStart
 from dnd_engine.scoring.scores import made_row
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
@@ -154,8 +154,10 @@ def refine_chart(
     # Runs on labels begin at points that are measured as starts of other ways.
     if report.equal_score:
         ways["labels"] = [*ways["scratch"][:1], *report.equal_score.points]
-    if warm := [p for p in found.points if p.start == "imprint_labels"]:
-        ways["imprint_labels"] = [*ways["imprint"][:1], *warm]
+    taught: tuple[TeachStart, ...] = ("imprint_better", "imprint_labels")
+    for end in taught:
+        if after := [p for p in found.points if p.start == end]:
+            ways[end] = [*ways["imprint"][:1], *after]
     places = {
         way: sorted((p.seconds, p.score) for p in points if p.seconds is not None)
         for way, points in ways.items()
@@ -167,6 +169,7 @@ def refine_chart(
         "generator": "own",
         "imprint": "also",
         "labels": "labels",
+        "imprint_better": "also",
         "imprint_labels": "labels",
     }
     for way, points in places.items():

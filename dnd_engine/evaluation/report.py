@@ -61,6 +61,7 @@ from dnd_engine.scoring.scores import (
     REFINED,
     ROWS,
     ItemScore,
+    Refining,
     ReportMeta,
     made_row,
 )
@@ -441,7 +442,7 @@ def _refine(table: _Measured) -> RefineCurve | None:
     two points differ in nothing else.
     """
     starts: Mapping[TeachStart, str] = {"generator": "generator", "scratch": "base"}
-    trained = [row for row, how in REFINED.items() if not how.labels or how.start == "imprint"]
+    trained = [row for row, how in REFINED.items() if not how.from_labels_alone]
     # The imprint counts only where rows start from it: tasks that cannot be imprinted would be lost
     # to all points for nothing.
     if any(table.cells(row, "bare") for row in trained if REFINED[row].start == "imprint"):
@@ -459,10 +460,7 @@ def _refine(table: _Measured) -> RefineCurve | None:
     cost = table.meta.cost
     planned: list[tuple[str, TeachStart, int | None]]
     planned = [(row, start, 0) for start, row in starts.items()]
-    planned += [
-        (row, "imprint_labels" if REFINED[row].labels else REFINED[row].start, REFINED[row].steps)
-        for row in trained
-    ]
+    planned += [(row, _way(REFINED[row]), REFINED[row].steps) for row in trained]
     points = [
         RefinePoint(
             row=row,
@@ -485,6 +483,13 @@ def _refine(table: _Measured) -> RefineCurve | None:
     )
 
 
+def _way(how: Refining) -> TeachStart:
+    if how.start != "imprint":
+        return how.start
+    ways: Mapping[str, TeachStart] = {"better": "imprint_better", "labels": "imprint_labels"}
+    return ways.get(how.answers, "imprint")
+
+
 def _spent(cost: Cost, row: str, steps: int | None) -> float | None:
     """Return the seconds of refining and of imprinting before it; None if either is not known."""
     parts: list[float | None] = [0.0 if steps == 0 else cost.refine_seconds.get(row)]
@@ -502,7 +507,7 @@ def _equal_score(table: _Measured) -> EqualScore | None:
     runs = {
         row: mine
         for row, how in REFINED.items()
-        if how.labels and how.start == "scratch" and (mine := table.cells(row, "bare"))
+        if how.from_labels_alone and (mine := table.cells(row, "bare"))
     }
     both = _common(table.cells("generator", "bare"), *runs.values())
     if not runs or both is None:

@@ -8,6 +8,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.limits import check_least
 from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ROWS
 from dnd_engine.tasks.folder import SPLITS, Mode
+from dnd_engine.teach.local import LocalTeacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,8 @@ class ExaminationConfig:
     """Prompts of the train side that a condition is drawn from."""
     adapters: Path | None = None
     """Collection of trained LoRAs; the rows that need one are left out without."""
+    teacher: LocalTeacher | None = None
+    """Better model of the row `imprint_taught_20`, which is left out without one."""
     multi_task_lora: Path | None = None
     """Generator folder of kind `multi_task_lora`; its row is left out without one."""
     runs: tuple[Path, ...] = ()

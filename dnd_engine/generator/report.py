@@ -153,9 +153,10 @@ class SkillShare(Ends):
     per_task: dict[str, Known]
 
 
-TeachStart = Literal["generator", "imprint", "scratch", "imprint_labels"]
-"""Starting point of teaching: the generated adapter, the imprinted one, or an empty LoRA. With
-labels, only the imprinted one: label runs from an empty LoRA are `EqualRun`s."""
+TeachStart = Literal["generator", "imprint", "scratch", "imprint_better", "imprint_labels"]
+"""Starting point of teaching: the generated adapter, the imprinted one, or an empty LoRA. With a
+better model's answers or labels, only the imprinted one: label runs from an empty LoRA are
+`EqualRun`s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,13 +33,14 @@ class Refining:
     yet."""
     steps: int | None = None
     """Number of steps; None means Refine's default."""
-    labels: bool = False
-    """Train on the prompts' labels instead of a teacher's answers."""
+    answers: Literal["own", "better", "labels"] = "own"
+    """Whose answers it is trained on: those of the generator's own teacher, those of a better
+    model, or the prompts' labels."""
 
     @property
     def from_labels_alone(self) -> bool:
         """Whether the adapter knows nothing but the labels."""
-        return self.labels and self.start == "scratch"
+        return self.answers == "labels" and self.start == "scratch"
 
 
 REFINED: Mapping[str, Refining] = {
@@ -50,11 +51,13 @@ REFINED: Mapping[str, Refining] = {
     "scratch_refined_30": Refining("scratch", 30),
     "scratch_refined": Refining("scratch"),
     "imprint_refined_15": Refining("imprint", 15),
-    "labelled_5": Refining("scratch", 5, labels=True),
-    "labelled_10": Refining("scratch", 10, labels=True),
-    "labelled_20": Refining("scratch", 20, labels=True),
-    "labelled_40": Refining("scratch", 40, labels=True),
-    "imprint_labelled_20": Refining("imprint", 20, labels=True),
+    "imprint_taught_20": Refining("imprint", 20, answers="better"),
+    "labelled_5": Refining("scratch", 5, answers="labels"),
+    "labelled_10": Refining("scratch", 10, answers="labels"),
+    "labelled_20": Refining("scratch", 20, answers="labels"),
+    "labelled_40": Refining("scratch", 40, answers="labels"),
+    "imprint_labelled_20": Refining("imprint", 20, answers="labels"),
+    "imprint_labelled_40": Refining("imprint", 40, answers="labels"),
 }
 """Rows that train on the prompts of the condition."""
 

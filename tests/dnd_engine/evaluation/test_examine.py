@@ -66,6 +66,7 @@ from dnd_engine.scoring.questions import ask
 from dnd_engine.scoring.scores import DEFAULT_ROWS, IMPRINTED, MODES, REFINED, ROWS, ItemScore
 from dnd_engine.tasks.folder import Example, Task, TaskInfo, load_tasks, write_tasks
 from dnd_engine.tasks.formats import FORMATS, formatted
+from dnd_engine.teach.local import LocalTeacher
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.collection_files import LossRow, write_losses
 from dnd_engine.training.finetune import collect_runs
@@ -1244,18 +1245,45 @@ def test_what_teaching_adds_to_an_imprint_starts_from_it_and_counts_its_seconds(
         yield Progress("ask", 0.0, 0.0, "ask")
         return replace(adapter, seconds={**adapter.seconds, "refine": 2.0})
 
+    def teach(
+        adapter: Adapter,
+        answers: LocalTeacher,
+        buckets: Sequence[Bucket],
+        settings: RefineConfig,
+    ) -> Steps[Progress, None, Adapter]:
+        assert adapter.is_imprinted
+        assert answers is better
+        assert not settings.held_back_share, "scored on items of the task itself"
+        labelled[settings.steps] |= {p.label is not None for p in buckets[0].prompts}
+        yield Progress("ask", 0.0, 0.0, "ask")
+        return replace(adapter, seconds={**adapter.seconds, "train": 6.0})
+
+    better = LocalTeacher(base="smollm2-135m-instruct", device="cpu")
     monkeypatch.setattr(engine, "imprint", imprinting([]))
     monkeypatch.setattr(engine, "refine", refine)
-    rows = ("generator_imprint", "imprint_refined_15", "imprint_labelled_20")
-    report = examine(engine, unseen[:2], replace(config, rows=rows, modes=("bare",), draws=1))
-    assert labelled == {15: {False}, 20: {True}}
+    monkeypatch.setattr(engine, "teach", teach)
+    rows = ("generator_imprint", "imprint_refined_15", "imprint_taught_20", "imprint_labelled_40")
+    config = replace(config, rows=rows, modes=("bare",), draws=1)
+    report = examine(engine, unseen[:2], replace(config, teacher=better))
+    assert labelled == {15: {False}, 20: {False}, 40: {True}}
     points = present(report.refine).points
     assert [(p.start, p.steps, p.seconds) for p in points] == [
         ("imprint", 0, 1.5),
         ("imprint", 15, 3.5),
-        ("imprint_labels", 20, 3.5),
+        ("imprint_better", 20, 7.5),
+        ("imprint_labels", 40, 3.5),
     ]
     assert report.equal_score is None, "it compares runs from nothing"
+    source = Baselines(engine, unseen[:1], replace(config, teacher=better)).source
+    assert better.sha256 in source("imprint_taught_20")
+    assert better.sha256 not in source("imprint_labelled_40")
+
+
+def test_a_row_of_a_better_model_is_left_out_without_one(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    report = examine(engine, unseen[:1], replace(config, rows=("base", "imprint_taught_20")))
+    assert "--teacher-base" in report.not_measured["imprint_taught_20"]
 
 
 def test_a_task_that_cannot_be_imprinted_is_missing_with_the_reason(

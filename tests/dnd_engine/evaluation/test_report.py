@@ -278,7 +278,9 @@ def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
         ("scratch", 30, 26.5),
         ("scratch", None, 45.5),
         ("imprint", 15, 23.5),
+        ("imprint_better", 20, 31.5),
         ("imprint_labels", 20, 25.5),
+        ("imprint_labels", 40, 43.5),
     ]
     assert [p.score for p in found.points] == [row(report, p.row).score for p in found.points]
     teacher = row(report, "shared_lora", "full").score

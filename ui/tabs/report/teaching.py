@@ -24,9 +24,7 @@ def teaching_html(report: Report) -> str:
     )
     doors = {
         _("The model itself"): _itself(report.refine),
-        _("A better model"): _(
-            "Not measured. It depends on the model that you ask: the adapter learns its answers."
-        ),
+        _("A better model"): _better(report.refine),
         _("I do"): _mine(report.refine, report.equal_score),
     }
     listed = "".join(f"<dt>{who}</dt><dd>{what}</dd>" for who, what in doors.items())
@@ -52,6 +50,13 @@ def _itself(found: RefineCurve) -> str:
             )
         )
     return " ".join(filter(None, sentences))
+
+
+def _better(found: RefineCurve) -> str:
+    """Describe teaching by the answers of another model."""
+    measured = _way(N_("From the imprinted adapter: {course}."), found, "imprint_better")
+    limit = _("It depends on the model that you ask: the adapter learns its answers.")
+    return " ".join((measured or _("Not measured."), limit))
 
 
 def _mine(found: RefineCurve, labels: EqualScore | None) -> str:
