@@ -1,11 +1,13 @@
 """The lock of a resident base, which prefers visitors to checks that can wait.
 
 The lock is held for one step at a time. With equal priority, a chat beside a check would get only a
-few tokens a second. So urgent work announces itself, and patient work takes no step meanwhile.
-Knows no models.
+few tokens a second. So urgent work announces itself, and patient work takes no step meanwhile. A
+visitor who waits for a first adapter goes even before the imprints of those who have one. Knows no
+models.
 """
 
 import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
@@ -14,6 +16,13 @@ from typing import TypeVar
 _PATIENCE_SECONDS = 20.0
 """Maximum wait of patient work for a step. Otherwise a check would never end on a server where
 somebody always chats."""
+
+_COURTESY_SECONDS = 2.0
+"""Maximum wait of an imprint for a step. Otherwise visitors who come one after another would keep
+it from ending."""
+
+_NEXT_SECONDS = 0.05
+"""How soon after one visitor the next of a queue begins."""
 
 _patient: ContextVar[bool] = ContextVar("patient", default=False)
 
@@ -28,6 +37,8 @@ class TurnLock:
         self._lock = threading.Lock()
         self._changed = threading.Condition()
         self._num_urgent = 0
+        self._num_awaited = 0
+        self._last_awaited = float("-inf")
 
     def __enter__(self) -> None:
         # Before the lock: with it, this thread would block what it waits for.
@@ -58,6 +69,33 @@ class TurnLock:
             with self._changed:
                 self._num_urgent -= count
                 self._changed.notify_all()
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Make imprints wait inside the `with` block: a visitor waits for a first adapter."""
+        with self._changed:
+            self._num_awaited += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_awaited -= 1
+                self._last_awaited = time.monotonic()
+                self._changed.notify_all()
+
+    def wait_for_awaited(self) -> None:
+        """Wait until no visitor waits for a first adapter, or courtesy ends.
+
+        Call it without the lock.
+        """
+        end = time.monotonic() + _COURTESY_SECONDS
+        with self._changed:
+            while (now := time.monotonic()) < end:
+                # The next of a queue begins a moment after the last.
+                free_from = self._last_awaited + _NEXT_SECONDS
+                if not self._num_awaited and now >= free_from:
+                    return
+                self._changed.wait((end if self._num_awaited else min(end, free_from)) - now)
 
     def give_way(self) -> None:
         """Let urgent work run while this thread holds the lock and no adapter is active.

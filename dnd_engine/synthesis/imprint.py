@@ -101,7 +101,7 @@ def imprint_adapter(
 def _solve(
     loaded: Loaded, sources: Sequence[Source], config: ImprintConfig, started: float
 ) -> Steps[Progress, None, Imprinted]:
-    """Query the teachers and fit the layers, as urgent work."""
+    """Query the teachers and fit the layers, as urgent work that lets first adapters go before."""
 
     def measuring(share: float) -> Progress:
         return Progress("ask", share, time.monotonic() - started, "measure_ordinary")
@@ -109,9 +109,11 @@ def _solve(
     # The metrics come before the work counts as urgent: patient work may be taking a step of the
     # same measurement, and takes none while anything is urgent.
     metrics = yield from each_as(loaded.ordinary.metrics(config), measuring)
-    steps = urgently(loaded.runtime.lock, imprint(loaded.runtime, sources, metrics, config))
+    lock = loaded.runtime.lock
+    steps = urgently(lock, imprint(loaded.runtime, sources, metrics, config))
 
     def words(step: ImprintStep) -> Progress:
+        lock.wait_for_awaited()
         return Progress(
             step.stage,
             step.done / step.total,

@@ -30,6 +30,8 @@ def synthesize(
     if loaded.generator is None:
         config = ImprintConfig(seed=seed)
         return (yield from imprint_alone(loaded, buckets, config, mix=mix, strength=strength))
+    lock = loaded.runtime.lock
     steps = write(loaded, buckets, mix=mix, strength=strength, seed=seed, memory=memory)
     # The imprint alone, above, becomes urgent by itself once it has the metrics.
-    return (yield from urgently(loaded.runtime.lock, steps))
+    with lock.awaited():
+        return (yield from urgently(lock, steps))

@@ -52,6 +52,7 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.lora.provenance import Imprinting, Recipe, Refinement, read_recipe
 from dnd_engine.lora.seen import Seen, digest, digests, with_inputs
+from dnd_engine.models import turns
 from dnd_engine.models.base import fingerprint
 from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.replies import Reply
@@ -753,6 +754,30 @@ def test_what_is_generated_is_imprinted_where_prompts_have_an_instruction(
     assert quiet_engine.generate([bucket("letters", LETTERS[::-1])], strength=0.5).sha256 == (
         made.sha256
     )
+
+
+def test_an_imprint_lets_those_go_first_who_have_no_adapter_yet(
+    quiet_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_COURTESY_SECONDS", 120.0)
+    letters = bucket("letters", LETTERS[:12])
+    plain = quiet_engine.generate([letters], imprinted=False)
+    for _ in quiet_engine.measure_ordinary():
+        pass  # or else the first imprint does so, without waiting
+    begun = threading.Event()
+
+    def imprint() -> None:
+        for _ in quiet_engine.imprint(plain, [letters]):
+            begun.set()
+
+    waiting = quiet_engine.synthesize([letters])
+    next(waiting)
+    imprinting = threading.Thread(target=imprint)
+    imprinting.start()
+    assert not begun.wait(0.5)
+    finish(waiting)
+    assert begun.wait(60)
+    imprinting.join(60)
 
 
 def test_an_instruction_typed_once_is_imprinted_like_one_in_every_prompt(

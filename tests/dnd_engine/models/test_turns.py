@@ -107,3 +107,32 @@ def test_a_check_takes_a_step_now_and_then_where_somebody_always_chats(
     lock = TurnLock()
     with lock.urgent(), patient(), lock:
         assert lock.locked()
+
+
+def test_an_imprint_waits_for_a_first_adapter_and_a_moment_for_the_next_in_the_queue(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "_COURTESY_SECONDS", 120.0)
+    monkeypatch.setattr(turns, "_NEXT_SECONDS", 0.5)
+    lock = TurnLock()
+    waited = threading.Event()
+
+    def imprint() -> None:
+        lock.wait_for_awaited()
+        waited.set()
+
+    with lock.awaited(), lock.awaited():
+        pass
+    with beside(imprint):
+        assert not waited.wait(0.05), "the next may begin"
+        with lock.awaited():
+            assert not waited.wait(0.6)
+
+
+def test_an_imprint_goes_on_where_visitors_come_one_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "_COURTESY_SECONDS", 0.01)
+    lock = TurnLock()
+    with lock.awaited():
+        lock.wait_for_awaited()
