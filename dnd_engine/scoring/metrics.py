@@ -17,9 +17,6 @@ from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
-import sacrebleu
-from rouge_score.rouge_scorer import RougeScorer
-
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import FORMATS, AnswerFormat
 
@@ -128,11 +125,16 @@ def chosen_option(text: str, options: list[str]) -> str | None:
 
 def rouge(text: str, reference: str) -> float:
     """Return the ROUGE-L F measure."""
+    # Its first use, not every start: it imports nltk, which imports scikit-learn and pandas.
+    from rouge_score.rouge_scorer import RougeScorer
+
     return float(RougeScorer(["rougeL"]).score(reference, text)["rougeL"].fmeasure)
 
 
 def bleu(text: str, reference: str) -> float:
     """Return the sentence BLEU, 0 to 1, with the n-gram orders that a short text has."""
+    import sacrebleu  # here for the same reason
+
     # Equal texts may score slightly above 100, by rounding.
     return min(1.0, float(sacrebleu.sentence_bleu(text, [reference]).score) / 100)
 
