@@ -364,7 +364,8 @@ def _add_low_rank(x: Tensor, y: Tensor, down: Tensor, up: Tensor, bare: int, few
     # One adapted token, as in every step of a chat: a plain vector product is enough.
     if x.shape[0] == bare + 1:
         low = torch.mv(down[0], x[bare].float())
-        y[bare].add_(torch.mv(up[0], low).to(y.dtype))
+        # Added in float32 and rounded once, without a copy in the dtype of `y`.
+        y[bare].add_(torch.mv(up[0], low))
         return
     groups = down.shape[0]
     x = x[bare:].reshape(groups, -1, x.shape[1])
