@@ -146,6 +146,10 @@ class Chat:
         self._adapter = engine.generate(
             [prompt_bucket(config.num_prompts, config.seed)], imprinted=False
         )
+        # What the page chats with in the end: fewer layers change.
+        self._imprinted = engine.generate(
+            [instructed_bucket(config.imprinted_prompts[0], config.seed)]
+        )
 
     def __call__(self, number: int) -> dict[str, float]:
         """Time one answer, two, and two whose strength changes."""
@@ -155,6 +159,9 @@ class Chat:
             "chat_twin": self.twin(number),
             "chat_turned": self._per_token([None, self._adapter], number, turned=True),
         }
+        # Where a base answers nothing, `generate` returns the generator's own adapter.
+        if self._imprinted.is_imprinted:
+            found["chat_imprinted"] = self._per_token([None, self._imprinted], number)
         # Otherwise the twin above ran through the modules already.
         if isinstance(runtime.forward, PackedForward):
             modules = HookedForward(runtime.base, runtime.host.applying, "the bench compares both")

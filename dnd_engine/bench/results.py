@@ -149,6 +149,10 @@ def summarise(
         )
     if "chat" in config.only:
         ratios["twin_over_single"] = median(r["chat_twin"] / r["chat_single"] for r in rounds)
+        if all("chat_imprinted" in r for r in rounds):
+            ratios["imprinted_over_single"] = median(
+                r["chat_imprinted"] / r["chat_single"] for r in rounds
+            )
         ratios["turned_over_twin"] = median(r["chat_turned"] / r["chat_twin"] for r in rounds)
         # A copy reads and writes each byte.
         copied = 2 * config.copy_megabytes * 1_000_000
@@ -157,9 +161,9 @@ def summarise(
         )
         notes.append(
             f"Chat is greedy, seconds per token after the first, both answers of a twin counting "
-            f"as one token; turned is a twin whose strength changes at every token. A token reads "
-            f"{token_bytes / 1e6:.0f} MB of weights; bandwidth is "
-            f"that of a {config.copy_megabytes} MB copy, read and write counted."
+            f"as one token; turned is a twin whose strength changes at every token, imprinted one "
+            f"with an imprinted adapter. A token reads {token_bytes / 1e6:.0f} MB of weights; "
+            f"bandwidth is that of a {config.copy_megabytes} MB copy, read and write counted."
         )
         if "chat_modules" in rounds[0]:
             ratios["twin_over_modules"] = median(r["chat_twin"] / r["chat_modules"] for r in rounds)

@@ -30,6 +30,7 @@ _MEANINGS = {
     "tasks_to_pay_off_lora_equal": "the same for the shortest LoRA runs with an equal score",
     "twin_over_single": "two answers at once take this many times as long per token as one",
     "twin_over_modules": "and this share of the time that transformers' own modules take",
+    "imprinted_over_single": "with an imprinted adapter, two take this many times as long as one",
     "single_over_llama_cpp": "one answer takes this many times as long per token as in llama.cpp",
     "twin_over_llama_cpp": "and two at once as one with and one without adapter there, in turn",
     "examination_over_loop": "an evaluation takes this share of a plain loop's time per item",

@@ -99,6 +99,7 @@ def test_everything_is_measured_and_is_json(engine: Engine) -> None:
         "remix_over_synthesis",
         "turned_over_twin",
         "twin_over_single",
+        "imprinted_over_single",
         "twin_over_modules",
         "contended_over_alone_twin",
         "contended_over_alone_synthesis",
@@ -131,7 +132,10 @@ def test_ready_is_synthesis_and_what_the_page_does_besides(engine: Engine) -> No
     ("only", "seconds"),
     [
         ("synthesis", {"synthesis", "remix", "ready", "lora_step", "lora_run"}),
-        ("chat", {"chat_single", "chat_twin", "chat_turned", "chat_modules", "copy"}),
+        (
+            "chat",
+            {"chat_single", "chat_twin", "chat_turned", "chat_imprinted", "chat_modules", "copy"},
+        ),
         pytest.param(
             "contended",
             {
@@ -275,6 +279,7 @@ def rounds(**changes: float) -> list[dict[str, float]]:
         "lora_step": 1.0,
         "chat_single": 0.1,
         "chat_twin": 0.12,
+        "chat_imprinted": 0.11,
         "chat_turned": 0.15,
         "chat_modules": 0.3,
         "twin_alone": 0.12,
@@ -311,6 +316,7 @@ def summary(found: list[dict[str, float]], **fields: Any) -> BenchResult:
 def test_ratios_compare_within_a_round() -> None:
     found = summary(rounds())
     assert found.ratios["twin_over_single"] == pytest.approx(1.2)
+    assert found.ratios["imprinted_over_single"] == pytest.approx(1.1)
     assert found.ratios["twin_over_modules"] == pytest.approx(0.4)
     assert found.ratios["single_over_llama_cpp"] == pytest.approx(2)
     assert found.ratios["twin_over_llama_cpp"] == pytest.approx(0.8)
@@ -607,6 +613,7 @@ def test_the_command_prints_one_json_object(run: tuple[CliRunner, typer.Typer]) 
     assert shown.exit_code == 0
     assert set(json.loads(shown.stdout)["ratios"]) == {
         "twin_over_single",
+        "imprinted_over_single",
         "twin_over_modules",
         "turned_over_twin",
         "bandwidth_share",
