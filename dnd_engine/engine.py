@@ -152,6 +152,14 @@ class Engine:
         """
         return self._loaded.resident().folder
 
+    def seen(self, name: str) -> list[Any]:
+        """Return tasks that the generator's training saw; none without a generator.
+
+        Args:
+            name: `data`, `validation_data` or `variants`.
+        """
+        return self.generator.seen(name) if self.info.has_generator else []
+
     @property
     def card(self) -> str:
         """The generator's model card, Markdown with front matter; may be empty."""

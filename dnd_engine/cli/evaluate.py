@@ -91,7 +91,10 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a generator with its base, controls and wrong prompts."""
+    """Compare a generator with its base, controls and wrong prompts.
+
+    Without a generator, imprint alone is compared with the base.
+    """
     from dnd_engine.evaluation.examine import examine
     from dnd_engine.evaluation.page import report_markdown
     from dnd_engine.evaluation.selection import choose_tasks
@@ -136,11 +139,16 @@ def evaluate(
     if better:
         better.check()  # likewise a missing base
     engine = load_engine(models)
-    learnt = [row["task"] for row in engine.generator.seen("data")]
+    if card and not engine.info.has_generator:
+        raise typer.BadParameter(
+            f"writes into a generator's folder, and {engine.info.base_id} has none.",
+            param_hint="'--card'",
+        )
+    learnt = [row["task"] for row in engine.seen("data")]
     chosen = choose_tasks(
         tasks,
         learnt,
-        variants=engine.generator.seen("variants"),
+        variants=engine.seen("variants"),
         split=split,
         holdouts=holdouts,
         limit=limit_tasks,
@@ -154,7 +162,9 @@ def evaluate(
     )
     command = shlex.join(["dnd", *typed_arguments()])
     trained: list[Task] = []
-    if "generator" in config.rows:  # its adapters are needed for the comparison
+    if (
+        "generator" in config.rows and engine.info.has_generator
+    ):  # its adapters are needed for the comparison
         trained = [task for task in load_tasks(tasks) if task.info.slug in learnt]
     report = examine(
         engine, chosen, config, trained=trained, command=command, data=data, cluster=cluster

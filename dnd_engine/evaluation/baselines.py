@@ -68,6 +68,9 @@ from dnd_engine.training.finetune.steps import shared_start
 NEUTRAL_PROMPT = "Please answer."
 """The only prompt of `generator_constant`: says nothing of any task."""
 
+_WITHOUT_GENERATOR = ("base", "few_shot", "mean_lora", "multi_task_lora", "imprint", "oracle_lora")
+"""Rows of a base that has no generator."""
+
 _MAX_TRAINED = 256
 """Training tasks that adapters are made of: a minute or two."""
 
@@ -168,6 +171,8 @@ class Baselines:
             return "needs its folder: name it with --multi-task-lora"
         if row in REFINED and REFINED[row].answers == "better" and self.config.teacher is None:
             return "needs a better model: name one with --teacher-base"
+        if row not in _WITHOUT_GENERATOR and not self.engine.info.has_generator:
+            return "needs a generator"
         needs_teacher = row in ("trained_teacher", "steering_vector")
         if needs_teacher and not self.engine.info.teacher_sha256:
             return "the generator has no trained teacher"

@@ -116,7 +116,7 @@ def _measure(shared: _Examination, job: _Job) -> Findings:
 
 
 def _weights(engine: Engine) -> tuple[str, str, str]:
-    return engine.generator.sha256, engine.info.teacher_sha256, engine.info.base_sha256
+    return engine.info.generator_sha256 or "", engine.info.teacher_sha256, engine.info.base_sha256
 
 
 def _anywhere(teacher: LocalTeacher | None) -> LocalTeacher | None:

@@ -46,7 +46,9 @@ def cost_of(
     if collection is not None:
         runs, recipe = collection.runs, collection.manifest.recipe
         taken = [collection.seconds(run) for run in runs]
-        training = engine.generator.config.training.get("recipe", {})
+        training = {}
+        if engine.info.has_generator:
+            training = engine.generator.config.training.get("recipe", {})
         if training.get("objective") in OBJECTIVES_ON_WEIGHTS:
             of_training = zip(runs, taken, strict=True)
             collection_seconds = round(sum(s for r, s in of_training if r.split == "train"), 1)

@@ -24,7 +24,7 @@ from dnd_engine.evaluation.selection import refuse_trained
 from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.report import Cosine, Distances, Report
-from dnd_engine.scoring.scores import ROWS, ReportMeta
+from dnd_engine.scoring.scores import IMPRINT_ALONE, ROWS, ReportMeta
 from dnd_engine.tasks.folder import Task
 
 
@@ -58,18 +58,18 @@ def examine(
     started = time.monotonic()
     if not tasks:
         raise ConfigError("no tasks to examine.")
-    generator = engine.generator
+    generator = engine.generator if engine.info.has_generator else None
     if config.split == "heldout":
         refuse_trained(
             tasks,
-            {row["task"] for row in generator.seen("data")},
-            set(generator.seen("variants")),
-            {row["task"] for row in generator.seen("validation_data")},
+            {row["task"] for row in engine.seen("data")},
+            set(engine.seen("variants")),
+            {row["task"] for row in engine.seen("validation_data")},
         )
     # None without runs: a cost that is not known is not zero.
     steps = [step for run in config.runs for step in read_log(run)] or None
     notes = [data] if data else [f"{len(tasks)} tasks."]
-    whole = trained_steps(generator.config.training)
+    whole = trained_steps(generator.config.training) if generator else None
     if steps and whole and len(steps) != whole:
         notes.append(
             f"The runs named hold {len(steps)} of the generator's {whole} steps; "
@@ -121,8 +121,8 @@ def examine(
         command=command,
         seed=config.seed,
         split=config.split,
-        generator=generator.name,
-        generator_sha256=generator.sha256,
+        generator=generator.name if generator else IMPRINT_ALONE,
+        generator_sha256=generator.sha256 if generator else "",
         teacher_sha256=engine.info.teacher_sha256,
         base=engine.info.base_id,
         rows=rows,
@@ -132,7 +132,7 @@ def examine(
         cosine=cosine,
         distances=between,
         cost=cost_of(engine, baselines.collection, store, steps),
-        trained_families=tuple(sorted({row["family"] for row in generator.seen("data")})),
+        trained_families=tuple(sorted({row["family"] for row in engine.seen("data")})),
     )
     report = build_report(
         wanted,
@@ -158,7 +158,7 @@ def _hash(engine: Engine, config: ExaminationConfig, all_items: Sequence[EvalIte
     """
     digest = hashlib.sha256()
     values = (
-        engine.generator.sha256,
+        engine.info.generator_sha256 or "",
         engine.info.base_sha256,
         config.condition_prompts,
         config.seed,

@@ -100,7 +100,7 @@ def report_markdown(report: Report) -> str:
         *_verdicts_in_short(report.adapter_verdicts),
         "",
         f"Made by `{report.command}`, seed {report.seed}, generator "
-        f"`{report.generator_sha256[:12]}`.",
+        f"`{report.generator_sha256[:12] or report.generator}`.",
         "",
     ]
     return "\n".join(lines)
@@ -172,9 +172,9 @@ def full_page(report: Report, pictures: Mapping[str, str]) -> str:
         *section(
             "How to repeat it",
             *("```", report.command, "```", ""),
-            f"Seed {report.seed}. Generator {report.generator}, SHA-256 "
-            f"`{report.generator_sha256}`. Base `{report.base}`. `report.json` holds every number "
-            "above, `report.csv` the means of every task, `items.csv` every answer.",
+            f"Seed {report.seed}. {_generator_words(report)}. Base `{report.base}`. "
+            "`report.json` holds every number above, `report.csv` the means of every task, "
+            "`items.csv` every answer.",
         ),
     ]
     return "\n".join(lines)
@@ -206,6 +206,12 @@ def _answer(report: Report) -> list[str]:
     if not known:
         return ["Too little was measured for an answer. Every verdict below says what it needs."]
     return [f"{n}. {_verdict_words(report, v)}" for n, v in enumerate(known, start=1)]
+
+
+def _generator_words(report: Report) -> str:
+    if not report.generator_sha256:
+        return "No generator: imprint alone"
+    return f"Generator {report.generator}, SHA-256 `{report.generator_sha256}`"
 
 
 def _verdict_words(report: Report, verdict: Verdict) -> str:

@@ -141,7 +141,8 @@ def build_report(
     groups = _groups(scores)
     families = {s.family for s in scores}
     made = made_row({s.row for s in scores})
-    judged = dict.fromkeys((made, "generator"))  # once, where they are the same
+    # Once, where they are the same; without a generator, there is nothing to say of it.
+    judged = dict.fromkeys((made, "generator") if meta.generator_sha256 else (made,))
     found = found or Findings()
     effects = [v for check in found.checks.values() if (v := check["effect"]) is not None]
     return Report(

@@ -11,6 +11,9 @@ from dnd_engine import wording
 from dnd_engine.generator.report import Cosine, Cost, Distances
 from dnd_engine.tasks.folder import Mode
 
+IMPRINT_ALONE = "imprint alone"
+"""Stands for the generator's name in reports on a base that has none."""
+
 ROWS = tuple(wording.ROWS)
 """Every row of an evaluation, in report order."""
 
@@ -77,6 +80,8 @@ _MADE = (
     "generator_refined_15",
     "generator_imprint",
     "generator",
+    # Only a report on a base without a generator has this row and none of the above.
+    "imprint",
 )
 """Rows that a report may be about, the most finished adapter first."""
 

@@ -12,10 +12,14 @@ from dnd_engine.cli import app
 from dnd_engine.config import NO_GENERATOR, EngineConfig, ImprintConfig, MeasureConfig, Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import GeneratorError, ImprintError, RecipeError
+from dnd_engine.evaluation.examine import examine
+from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.lora.provenance import Imprinting, Recipe, read_recipe
 from dnd_engine.lora.seen import Seen, with_inputs
 from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.files import from_texts
+from dnd_engine.scoring.scores import DEFAULT_ROWS
+from dnd_engine.tasks.folder import load_tasks
 from tests.dnd_engine.test_engine import LETTERS, write_generator
 from tests.dnd_engine.tiny import bucket, user
 from tests.present import present
@@ -99,6 +103,34 @@ def test_chat_checks_download_and_recipe_work(alone: Engine, tmp_path: Path) -> 
     assert finish(alone.regenerate(recipe)).sha256 == made.sha256
     assert Seen.by(made.provenance).read == with_inputs(LETTERS)
     assert Seen.by(made.provenance).known
+
+
+def test_it_is_evaluated_by_imprint_alone(
+    alone: Engine, tasks_folder: Path, tmp_path: Path
+) -> None:
+    # All tasks are unseen where nothing was trained.
+    tasks = load_tasks([tasks_folder])[:2]
+    settings = ExaminationConfig(
+        out=tmp_path, rows=DEFAULT_ROWS, modes=("bare",), limit_items=2, draws=1
+    )
+    report = examine(alone, tasks, settings)
+    assert {row.row for row in report.rows} == {"base", "few_shot", "imprint"}
+    assert report.not_measured["generator"] == "needs a generator"
+    assert (report.generator, report.generator_sha256) == ("imprint alone", "")
+    assert {verdict.row for verdict in report.verdicts} == {"imprint"}
+    page = (tmp_path / "REPORT.md").read_text()
+    assert "No generator: imprint alone." in page
+
+
+def test_a_report_cannot_be_kept_beside_no_generator(
+    alone: Engine, tasks_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "load", lambda *_, **__: alone)
+    command = ["evaluate", "--tasks", str(tasks_folder), "--out", str(tmp_path), "--card"]
+    shown = CliRunner().invoke(app, [*command, "--generator", "none"])
+    assert shown.exit_code == 2
+    assert "has none" in shown.output
+    assert not list(tmp_path.iterdir()), "before anything is measured"
 
 
 @pytest.mark.parametrize(
