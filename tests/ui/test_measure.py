@@ -1,5 +1,6 @@
 """Measure and Train as plain functions, with an engine without models."""
 
+import copy
 import csv
 import json
 import re
@@ -14,6 +15,7 @@ import pytest
 from dnd_engine.config import MeasureConfig
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits, ServerLimits
+from dnd_engine.measure.results import MeasureStep
 from tests.present import present
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
@@ -325,6 +327,27 @@ def test_a_training_draws_its_curve_and_says_when_it_got_as_far(
     done = train(on, session, request_of("s"), 5, warm=True)[-1]
     assert done["measure_take_warm_lora"].visible is True
     assert "LoRA trained from this adapter, 5 steps" in done["measure_found"]
+
+
+def test_a_training_in_another_process_draws_no_more_than_one_in_this(
+    on: Handlers,
+    session: Session,
+    rows: Rows,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On ZeroGPU a step without a new result brings a copy of those before."""
+    plain = FakeEngine.train_lora
+
+    def copied(*args: Any, **options: Any) -> Iterator[MeasureStep]:
+        yield from map(copy.deepcopy, plain(*args, **options))
+
+    monkeypatch.setattr(FakeEngine, "train_lora", copied)
+    measure(on, session, rows(), request_of("s"))
+    _begun, *steps, _done = train(on, session, request_of("s"))
+    drawn = ["measure_found" in updates for updates in steps]
+    assert sum(drawn) == 8, "at the start and the end, and twice each after 5, 10 and 20 steps"
+    assert len(drawn) > 20
 
 
 def test_a_trained_lora_takes_the_bar_and_is_kept_with_its_score(

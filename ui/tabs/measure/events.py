@@ -32,7 +32,7 @@ from ui.tabs.workbench.compare.sides import choosers
 from ui.text import _, count_prompts, duration
 
 if TYPE_CHECKING:
-    from dnd_engine.measure.results import Measurement, MeasureStep
+    from dnd_engine.measure.results import EvalPass, Measurement, MeasureStep
 
 
 class MeasureEvents:
@@ -103,6 +103,7 @@ class MeasureEvents:
         run = session.measuring
         if run is None or run.stages.ended:
             return
+        drawn: tuple[EvalPass, ...] = ()
         try:
             steps = self._app.calls.measure(
                 run.adapter, run.file, run.config, run.measured, run.warm_start, run.stop
@@ -111,9 +112,9 @@ class MeasureEvents:
                 updates: Updates = {}
                 if step is not None and not run.stop.is_set():
                     self._tell_step(run, step)
-                    before = session.found
-                    # A step without a new result carries the same object: draw nothing again.
-                    if before is None or before.measured is not step.measured:
+                    # Compared by value: from ZeroGPU's worker each step brings a copy.
+                    if step.measured.passes != drawn:
+                        before, drawn = session.found, step.measured.passes
                         session.found = Found(run.made, run.adapter, run.file, step.measured)
                         # At the first result, because the new measurement has none of these LoRAs.
                         if before is not None and not run.scored:
