@@ -88,23 +88,28 @@ TONE = [f"Please reply kindly to complaint {i}" for i in range(3)]
 
 
 def write_generator(
-    tiny_folder: Path, folder: Path, centroid_width: int = 384, size: float = 2, **fields: Any
+    tiny_folder: Path,
+    folder: Path,
+    centroid_width: int = 384,
+    size: float = 2,
+    layout: LoRALayout = LAYOUT,
+    **fields: Any,
 ) -> Path:
-    """A random generator for the tiny base, by default loud enough to change every answer."""
+    """A random generator for a tiny base, by default loud enough to change every answer."""
     encoder = resolve("all-minilm-l6-v2", ENCODERS)
     base = tiny_base(tiny_folder)
     torch.manual_seed(0)
     given: dict[str, Any] = {
-        "features": ((4, 8, 384), (16, 6, 32), (64, 4, 32)),
+        "features": ((4, 8, 384), (16, 6, 32), layout.grid()),
         "kernel_size": 3,
-        "layout": LAYOUT,
+        "layout": layout,
         "base": {"id": "tiny", "fingerprint": fingerprint(base)},
         "encoder": {"id": encoder.hub_id, "sha256": encoder.sha256},
         "training": {"data": [{"task": "a", "family": "f", "licence": "MIT", "category": "c"}]},
     }
     generator = Generator(GeneratorConfig(**(given | fields)))
     with torch.no_grad():
-        generator.shared.copy_(random_tokens(size=0.1))
+        generator.shared.copy_(random_tokens(layout, size=0.1))
         for name, parameter in generator.decoder.named_parameters():
             # Weights that start at zero are those that make the weight tokens.
             if name.endswith("weight") and not parameter.any():

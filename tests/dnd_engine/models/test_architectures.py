@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -37,7 +38,7 @@ from dnd_engine.scoring.questions import Question
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import answer_logits, encode_example, pack, response_losses
 from tests.dnd_engine.architectures import CONFIGS, HELIUM, save_base
-from tests.dnd_engine.test_engine import LETTERS
+from tests.dnd_engine.test_engine import LETTERS, write_generator
 from tests.dnd_engine.tiny import (
     BASE_ID,
     CPU,
@@ -50,6 +51,7 @@ from tests.dnd_engine.tiny import (
     text_of,
     user,
 )
+from tests.present import present
 
 BaseOf = Callable[[str], BaseModel]
 EVERY = pytest.mark.parametrize("kind", CONFIGS)
@@ -260,6 +262,40 @@ def test_an_adapter_is_imprinted_saved_read_by_peft_and_chatted_with(
     engine.export(whole, "merged", tmp_path / "merged")
     write_gguf(whole, engine.base.config, tmp_path / "whole.gguf")
     assert (tmp_path / "whole.gguf").stat().st_size > 4 * whole.num_parameters
+
+
+@EVERY
+def test_a_generator_writes_an_adapter_with_which_stock_peft_answers_as_our_chat(
+    folder_of: Callable[[str], Path],
+    base_of: BaseOf,
+    kind: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A small random decoder of this architecture's layout, saved as a generator and loaded."""
+    monkeypatch.setattr("dnd_engine.engine.best_dtype", lambda device: torch.float32)
+    layout = layout_of(base_of(kind))
+    generator = write_generator(folder_of(kind), tmp_path / "generator", layout=layout)
+    config = EngineConfig(base=str(folder_of(kind)), generator=generator, device="cpu")
+    engine = Engine.load(config)
+    made = engine.generate([bucket("letters", LETTERS)], imprinted=False)
+    assert made.layout == layout
+    sampling = Sampling(max_new_tokens=8)
+    *_, said = engine.chat(user("ab"), adapter=made, sampling=sampling)
+    folder = engine.export(made, "peft", tmp_path / "peft").path
+    plain = AutoModelForCausalLM.from_pretrained(folder_of(kind), dtype=torch.float32)
+    before = plain(input_ids=IDS).logits
+    stock = PeftModel.from_pretrained(plain, str(folder)).eval()
+    fitted = engine.runtime.host.fit(made.scaled_tokens[None], layout)
+    with torch.inference_mode(), engine.runtime.host.applying(fitted):
+        ours = engine.base.model(input_ids=IDS).logits
+    torch.testing.assert_close(stock(input_ids=IDS).logits, ours, atol=1e-3, rtol=1e-3)
+    assert (ours - before).abs().max() > 0.1
+    ids = stock_answer(
+        stock.get_base_model(), engine.base.chat_ids("ab"), max_new_tokens=8, pad_token_id=0
+    )
+    theirs = text_of(engine.base.tokenizer, ids, skip_special_tokens=True)
+    assert present(said.adapted).text.rstrip("\ufffd") == theirs.rstrip("\ufffd")
 
 
 # What is registered, and what is not
