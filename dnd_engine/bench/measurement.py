@@ -86,10 +86,33 @@ def token_ids(base: BaseModel, count: int, rng: random.Random) -> list[int]:
     return rng.choices(range(base.config["vocab_size"]), k=count)
 
 
+def idle_memory(device: torch.device) -> dict[str, float]:
+    """Return the memory in use, and measure the card's peaks from here on.
+
+    Returns:
+        Megabytes as in `BenchResult.memory_mb`: `idle`, and `cuda_idle` on a CUDA device.
+    """
+    memory = {"idle": resident_megabytes()}
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        memory["cuda_idle"] = _megabytes(torch.cuda.memory_allocated(device))
+    return memory
+
+
+def peak_memory(device: torch.device, name: str = "peak") -> dict[str, float]:
+    """Return the peaks since `idle_memory` under `name`, and the card's under `cuda_` and `name`.
+
+    The process's own peak counts from its start.
+    """
+    memory = {name: peak_megabytes()}
+    if device.type == "cuda":
+        memory[f"cuda_{name}"] = _megabytes(torch.cuda.max_memory_allocated(device))
+    return memory
+
+
 def resident_megabytes() -> float:
     """Return the process's current resident memory."""
-    resident: int = psutil.Process().memory_info().rss
-    return round(resident / 1e6, 1)
+    return _megabytes(psutil.Process().memory_info().rss)
 
 
 def peak_megabytes() -> float:
@@ -102,7 +125,11 @@ def peak_megabytes() -> float:
         # `ru_maxrss` is in kilobytes, except on macOS, where it is in bytes.
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return round(peak / 1e6, 1)
+    return _megabytes(peak)
+
+
+def _megabytes(num_bytes: int) -> float:
+    return round(num_bytes / 1e6, 1)
 
 
 def machine_of(base: BaseModel) -> dict[str, Any]:

@@ -33,7 +33,8 @@ class BenchResult:
     training tasks; writing the zip and reloading it in stock PEFT; norms by layer."""
     memory_mb: dict[str, float] = field(default_factory=dict)
     """Resident memory of the process: `idle` with all models loaded, `peak` after synthesis and
-    chat, `peak_training` after training. llama.cpp is loaded later."""
+    chat, `peak_training` after training. llama.cpp is loaded later. On a CUDA device also what
+    torch has allocated on the card, as `cuda_idle`, `cuda_peak` and `cuda_peak_training`."""
     machine: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """Caveats for reading the numbers."""
@@ -104,7 +105,7 @@ def summarise(
         rounds: Measured values by name, one mapping per round (see `Measurement.__call__`).
         config: Measured sections and their sizes.
         token_bytes: Bytes of weights that the base reads per token.
-        memory: Resident memory, as in `BenchResult.memory_mb`.
+        memory: Megabytes, as in `BenchResult.memory_mb`.
         machine: Machine description, as in `BenchResult.machine`.
     """
     names = [name for name in rounds[0] if "." not in name]
@@ -217,6 +218,12 @@ def summarise(
             "targets, the same loss and AdamW: on the same packed batch "
             f"(lora_packed), and on ordinary rows of {config.example_tokens} tokens with as many "
             "positions (lora_rows); the ratio is to the faster one in each round."
+        )
+    if any(name.startswith("cuda_") for name in memory):
+        notes.append(
+            "Memory under `cuda_` is what torch allocated on the card, the peaks by its "
+            "`max_memory_allocated` since all models were loaded; the driver and the kernels take "
+            "more. The rest is the process's own resident memory."
         )
 
     ready = [name for name in rounds[0] if name.startswith("ready.")]

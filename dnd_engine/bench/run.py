@@ -20,9 +20,9 @@ from dnd_engine.bench.examination import Examination
 from dnd_engine.bench.llama_cpp import LlamaCpp
 from dnd_engine.bench.measurement import (
     Measurement,
+    idle_memory,
     machine_of,
-    peak_megabytes,
-    resident_megabytes,
+    peak_memory,
 )
 from dnd_engine.bench.results import BenchResult, account, summarise
 from dnd_engine.bench.training_costs import (
@@ -56,19 +56,19 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     with engine.exclusive() as (base, _):
         # After the block, only properties of `base` that never change are read.
         machine = machine_of(base)
-    memory = {"idle": resident_megabytes()}
+    memory = idle_memory(base.device)
     resident = _resident(engine, base, config)
     for measurement in resident:
         measurement(-1)
     if resident:
         # Before anything is trained, because the peak of a process never falls.
-        memory["peak"] = peak_megabytes()
+        memory |= peak_memory(base.device)
     stock = StockLoRA(engine, base) if {"synthesis", "training"} & set(config.only) else None
     trains = _trains(engine, base, stock, config)
     for measurement in trains:
         measurement(-1)
     if trains:
-        memory["peak_training"] = peak_megabytes()
+        memory |= peak_memory(base.device, "peak_training")
     # Another program's model, which no peak of this one may count.
     others = _others(engine, config)
     for measurement in others:

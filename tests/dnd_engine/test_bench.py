@@ -23,7 +23,7 @@ from dnd_engine.bench.engine_costs import bytes_per_token
 from dnd_engine.bench.examination import Examination
 from dnd_engine.bench.growth import GrowthConfig, GrowthPoint, _text_of, growth, growth_svg
 from dnd_engine.bench.llama_cpp import LlamaCpp
-from dnd_engine.bench.measurement import Measurement, prompt_bucket
+from dnd_engine.bench.measurement import Measurement, idle_memory, peak_memory, prompt_bucket
 from dnd_engine.bench.mixes import MixConfig, draw_groups, measure_mixes, score_bare
 from dnd_engine.bench.results import BenchResult, account, summarise
 from dnd_engine.bench.run import _equal_steps, bench
@@ -45,7 +45,7 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.scoring.questions import Question, ask
 from dnd_engine.tasks.folder import Example, Mode, Task, TaskInfo
 from dnd_engine.training.recipe import TrainRecipe
-from tests.dnd_engine.tiny import LAYOUT, tiny_base, tiny_llama
+from tests.dnd_engine.tiny import CPU, LAYOUT, tiny_base, tiny_llama
 from tests.present import present
 from tests.reports import report
 
@@ -224,21 +224,44 @@ def test_no_peak_counts_the_model_of_llama_cpp(
 ) -> None:
     events: list[str] = []
 
-    def peak() -> float:
+    def peak(device: torch.device, name: str = "peak") -> dict[str, float]:
         events.append("peak")
-        return 1.0
+        return {name: 1.0}
 
     def load(*_: object) -> Measurement:
         events.append("llama.cpp")
         return lambda number: {"chat_llama_cpp": 1.0, "chat_llama_cpp_lora": 1.0}
 
-    monkeypatch.setattr("dnd_engine.bench.run.peak_megabytes", peak)
+    monkeypatch.setattr("dnd_engine.bench.run.peak_memory", peak)
     monkeypatch.setattr(LlamaCpp, "where_possible", load)
     chat = bench(engine, replace(SMALL, rounds=1, only=("chat",)))
     assert set(chat.memory_mb) == {"idle", "peak"}, "nothing is trained"
     trained = bench(engine, replace(SMALL, rounds=1, only=("chat", "training")))
     assert set(trained.memory_mb) == {"idle", "peak", "peak_training"}
     assert events == ["peak", "llama.cpp", "peak", "peak", "llama.cpp"]
+
+
+def test_a_cards_memory_is_measured_beside_that_of_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its peak counts from when all models are loaded: loading may have taken more for a moment."""
+    assert set(idle_memory(CPU) | peak_memory(CPU)) == {"idle", "peak"}
+    peak = 9_000_000_000
+
+    def reset(device: torch.device) -> None:
+        nonlocal peak
+        peak = 2_500_000_000
+
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300_000_000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
+    card = torch.device("cuda")
+    found = idle_memory(card) | peak_memory(card, "peak_training")
+    assert (found["cuda_idle"], found["cuda_peak_training"]) == (300.0, 2500.0)
+    assert set(found) == {"idle", "cuda_idle", "peak_training", "cuda_peak_training"}
+    notes = summarise(rounds(), BenchConfig(), 1, found, {"dtype": "bfloat16"}).notes
+    assert "Memory under `cuda_` is what torch allocated on the card" in notes[-1]
+    assert not any("`cuda_`" in note for note in summary(rounds()).notes)
 
 
 @pytest.mark.skipif(not BESIDE_LLAMA_CPP, reason="there is no llama.cpp wheel for this machine")
@@ -626,7 +649,7 @@ def test_the_command_says_in_words_what_each_ratio_means(
 ) -> None:
     result = replace(
         summary(rounds()),
-        memory_mb={"peak_training": 1.0},
+        memory_mb={"peak_training": 1.0, "cuda_peak_training": 2.0},
         machine={"versions": {"torch": "2.0"}},
     )
     monkeypatch.setattr("dnd_engine.bench.run.bench", lambda engine, config: result)
@@ -635,7 +658,8 @@ def test_the_command_says_in_words_what_each_ratio_means(
         "lora_over_synthesis: a short LoRA run takes",
         "twin_over_single: two answers at once",
         "as a share of a plain LoRA's",
-        "peak_training",
+        "  peak_training                 1 MB",
+        "  cuda_peak_training            2 MB",
         "torch ",
     ):
         assert words in shown
