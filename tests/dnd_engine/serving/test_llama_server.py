@@ -11,9 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from dnd_engine.cli import app
+from dnd_engine.config import Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.lora.adapter import put_files
 from dnd_engine.prompts.examples import load_examples
+from dnd_engine.serving.chat import list_models
+from dnd_engine.serving.compare import compare_remote
 from tests.present import present
 from tests.serving import free_port, until_healthy
 
@@ -46,7 +49,10 @@ def llama_server(*arguments: object) -> Iterator[str]:
 def test_a_real_llama_server_answers_with_a_published_adapter(
     real_engine: Engine, resident: None, tmp_path: Path
 ) -> None:
-    """Base and adapter are files of ours; the tokenizer and the template inside are tested too."""
+    """Base and adapter are files of ours; the tokenizer and the template inside are tested too.
+
+    Compare asks for both by the names that it lists.
+    """
     sql = next(example for example in load_examples() if example.id == "sql")
     adapter = real_engine.generate([sql.read()], imprinted=False)
     put_files(adapter.files(), tmp_path / "sql")
@@ -76,6 +82,12 @@ def test_a_real_llama_server_answers_with_a_published_adapter(
             last = step
         assert said.split()[:3] == present(last.adapted).text.split()[:3]
         assert said.split()[:3] != last.base.text.split()[:3]
+        named, adapted = list_models(url)
+        assert adapted == f"{named} + sql.gguf"
+        rows = [(name, [{"role": "user", "content": question}]) for name in (named, adapted)]
+        *_, sides = compare_remote(url, "", rows, Sampling(max_new_tokens=24))
+        assert sides[0].text.split()[:3] == last.base.text.split()[:3]
+        assert sides[1].text == said
         silent = dnd("--strength", 0, "--to", lora, "--engine", "vllm", url)
         assert silent.exit_code == 1
         assert "vLLM reads a folder" in silent.output
