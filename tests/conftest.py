@@ -68,11 +68,16 @@ cores that share their units with another worker: such a machine must not fail a
 MAY_BE_SLOW = frozenset({"real", "browser", "slow", "soak"})
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that the workers end together.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave `soak` out unless `-m` names it, and begin with the files that take longest.
 
-    Each file stays in one worker. A marked test counts as fifty others.
+    So the workers end together: each file stays in one. A marked test counts as fifty others.
     """
+    # Not `-m "not soak"` among the default options, which any other `-m` would replace.
+    if "soak" not in config.getoption("markexpr"):
+        soak = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=soak)
+        items[:] = [item for item in items if not item.get_closest_marker("soak")]
     weights: Counter[Path] = Counter()
     for item in items:
         marked = MAY_BE_SLOW & {mark.name for mark in item.iter_markers()}
