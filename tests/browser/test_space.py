@@ -1,13 +1,15 @@
 """The app much as a Space starts it: the files of the upload, its packages alone, its own home.
 
-Unlike on a Space, files and packages are links to those here, the port is a free one instead of
-7860, and models come from the cache.
+Unlike on a Space, files are links to those here, and models come from the cache. Packages are links
+too, because an installation takes minutes and up to some gigabytes; with `-m soak` there is one.
 """
 
 import os
+import socket
 import subprocess
 import venv
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from tests.test_packaging import PROJECT, needed
 pytestmark = [pytest.mark.browser, pytest.mark.real]
 
 APP = "drag-and-drop-llms"
+SPACE_PORT = 7860
+"""Where a Space expects its app, which is not told."""
 
 
 @pytest.fixture(scope="module")
@@ -44,24 +48,51 @@ def uploaded(space: Path) -> set[Path]:
     return set(space.rglob("*"))
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(
+    scope="module", params=["linked", pytest.param("installed", marks=pytest.mark.soak)]
+)
+def python(
+    request: pytest.FixtureRequest, space: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """An interpreter that sees what requirements.txt brings, and nothing else installed here."""
     folder = tmp_path_factory.mktemp("venv")
-    venv.create(folder, symlinks=True)
-    (packages,) = folder.glob("lib/python*/site-packages")
+    python = str(folder / "bin" / "python")
+    if request.param == "installed":
+        venv.create(folder, symlinks=True, with_pip=True)
+        listed = str(space / "requirements.txt")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", listed], check=True)
+    else:
+        venv.create(folder, symlinks=True)
+        (packages,) = folder.glob("lib/python*/site-packages")
+        link_packages(packages)
+    return python
+
+
+def link_packages(folder: Path) -> None:
+    """Link what pyproject.toml asks for, and what that needs, as it is installed here."""
     for name in needed(map(Requirement, PROJECT["dependencies"])):
         installed = distribution(name)
         tops = {Path(str(file)).parts[0] for file in installed.files or ()}
         for top in tops - {"..", "__pycache__"}:
-            if not (packages / top).exists():  # a namespace is shared by packages
-                (packages / top).symlink_to(str(installed.locate_file(top)))
-    return str(folder / "bin" / "python")
+            if not (folder / top).exists():  # a namespace is shared by packages
+                (folder / top).symlink_to(str(installed.locate_file(top)))
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """The environment of a Space whose models are downloaded."""
+def port() -> int:
+    """That of a Space, unless something listens there."""
+    with socket.socket() as wanted, suppress(OSError):
+        wanted.bind(("0.0.0.0", SPACE_PORT))
+        return SPACE_PORT
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def settings(port: int, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """The environment of a Space whose models are downloaded.
+
+    Source: what Dockerfiles for Gradio on Spaces set, such as that of reach-vb/gradio-oauth.
+    """
     resolve("smollm2-135m-instruct", BASES)
     resolve("all-minilm-l6-v2", ENCODERS)
     home = tmp_path_factory.mktemp("home")
@@ -75,17 +106,23 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
         "TMPDIR": str(home / "tmp"),
         "SYSTEM": "spaces",
         "SPACE_ID": "someone/drag-and-drop",
+        "GRADIO_ALLOW_FLAGGING": "never",
+        "GRADIO_NUM_PORTS": "1",
+        "GRADIO_SERVER_NAME": "0.0.0.0",
+        "GRADIO_THEME": "huggingface",
+        "PYTHONUNBUFFERED": "1",
+        # Not of a Space: without these, tests would ask the Hub, and write beside the linked files.
         "HF_HUB_OFFLINE": "1",
-        "GRADIO_SERVER_PORT": str(free_port()),
         "PYTHONDONTWRITEBYTECODE": "1",
+        **({} if port == SPACE_PORT else {"GRADIO_SERVER_PORT": str(port)}),
     }
 
 
 @pytest.fixture(scope="module")
 def url(
-    space: Path, uploaded: set[Path], python: str, settings: Mapping[str, str]
+    space: Path, uploaded: set[Path], python: str, port: int, settings: Mapping[str, str]
 ) -> Iterator[str]:
-    address = f"http://127.0.0.1:{settings['GRADIO_SERVER_PORT']}"
+    address = f"http://127.0.0.1:{port}"
     said = Path(settings["HOME"]) / "said"
     with (
         said.open("w") as output,
