@@ -18,6 +18,8 @@ from dnd_engine.plan.shapes import BaseShape, read_shape
 
 _ENCODER_PARAMETERS = 10_646_784
 """Parameters of the linear layers of all-MiniLM-L6-v2, without its embeddings."""
+_WHOLE_ENCODER = 22_700_000
+"""All its parameters."""
 _BF16, _FP32 = 2, 4
 _STATES = 16
 """Bytes per trained parameter: value, gradient and AdamW's two moments in float32."""
@@ -41,8 +43,6 @@ _ROW_FILL = 0.87
 """Measured fill of training rows: of 256 tokens, 222 are used before no other example fits."""
 
 _IMPRINT = ImprintConfig()
-_ANSWER = _IMPRINT.max_answer_tokens // 3
-"""Average tokens of an imprinted answer: most end long before the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +67,13 @@ class Workload:
     prompts: int = 128
     """Prompts per synthesis."""
     imprint_prompts: int = 16
-    imprint_tokens: int = 64
-    """Tokens per prompt with its instruction, chat template included."""
+    """Prompts that are fitted, without those left out to test it."""
+    imprint_tokens: int = 48
+    """Tokens per prompt with its instruction, chat template included, as in the everyday tasks."""
+    imprint_shared_tokens: int = 32
+    """How many of them are the same in all prompts: the template's beginning, the instruction."""
+    imprint_answer_tokens: int = _IMPRINT.max_answer_tokens // 3
+    """Average tokens of an answer: most end long before the limit."""
     ordinary_tokens: int = 5000
     """Tokens of the shipped ordinary messages and their answers, read once per base."""
 
@@ -256,18 +261,17 @@ class _Costs:
             f"Synthesis, {work.prompts} prompts",
             synthesis_flops,
             synthesis,
-            # The encoder has 22.7 million parameters, embeddings included.
-            (self.shape.parameters + self._trained + 22_700_000) * _BF16 / 1e9,
+            (self.shape.parameters + self._trained + _WHOLE_ENCODER) * _BF16 / 1e9,
         )
         imprint_flops = self._imprint_flops()
         # One pass for each token of an answer, and two readings.
-        passes = layers * (_ANSWER + 2)
+        passes = layers * (work.imprint_answer_tokens + 2)
         yield from self._phase(
             "imprint",
             f"Imprint, {work.imprint_prompts} prompts",
             imprint_flops,
             self.hardware.seconds(imprint_flops, passes, trains=False),
-            (self.shape.parameters * _BF16 + self._kept_bytes()) / 1e9,
+            self._imprint_bytes() / 1e9,
         )
         once = self._ordinary_flops()
         yield from self._phase(
@@ -275,7 +279,7 @@ class _Costs:
             "Measuring ordinary activity, once",
             once,
             self.hardware.seconds(once, passes, trains=False),
-            (self.shape.parameters * _BF16 + self._kept_bytes() + self._penalty_bytes()) / 1e9,
+            (self._imprint_bytes() + self._penalty_bytes()) / 1e9,
         )
         yield self._pays("break_even", "Tasks until our training pays", training, lora_seconds)
         yield self._pays(
@@ -356,14 +360,16 @@ class _Costs:
 
     def _imprint_flops(self) -> float:
         """Count the operations of answers, two more readings per prompt, and regressions."""
-        shape, count = self.shape, self.work.imprint_prompts
-        asked = count * (
-            2 * shape.block_parameters * (self.work.imprint_tokens + _ANSWER)
-            + 2 * shape.head_parameters * _ANSWER
-        )
-        read = count * 2 * (self.work.imprint_tokens + _ANSWER) * 2 * shape.block_parameters
+        shape, work = self.shape, self.work
+        count, shared = work.imprint_prompts, work.imprint_shared_tokens
+        answer = work.imprint_answer_tokens
+        # What prompts share is computed once. Without the instruction it is less, but a batch of
+        # many prompts computes it again.
+        tokens = shared + count * (work.imprint_tokens - shared + answer)
+        read = 3 * 2 * shape.block_parameters * tokens
+        asked = 2 * shape.head_parameters * count * answer
         # Bare and full readings are both fitted, a row for each token of the answer.
-        rows, wide, out = 2 * count * _ANSWER, shape.intermediate_size, shape.hidden_size
+        rows, wide, out = 2 * count * answer, shape.intermediate_size, shape.hidden_size
         # `solve` looks for eigenvectors in the smaller space.
         least = min(rows, out)
         regression = (
@@ -374,7 +380,7 @@ class _Costs:
             + 4 * rows * least * out  # the cut to a rank, with the next term
             + _EIGEN * least**3
         )
-        return float(asked + read + self._fitted_layers() * regression)
+        return float(read + asked + self._fitted_layers() * regression)
 
     def _ordinary_flops(self) -> float:
         wide, tokens = self.shape.intermediate_size, self.work.ordinary_tokens
@@ -386,9 +392,17 @@ class _Costs:
         first = int(self.shape.num_layers * _IMPRINT.first_layer_share)
         return self.shape.num_layers - first
 
-    def _kept_bytes(self) -> float:
-        """Return the bytes of the cached penalty: the leading directions of every fitted layer."""
-        return self._fitted_layers() * _DIRECTIONS * self.shape.intermediate_size * _FP32
+    def _imprint_bytes(self) -> float:
+        """Return the bytes of base, packed copy, encoder, and the penalty of every fitted layer."""
+        weights = (self.shape.parameters + _WHOLE_ENCODER) * _BF16
+        penalty = self._fitted_layers() * _DIRECTIONS * self.shape.intermediate_size * _FP32
+        return weights + self._packed_bytes() + penalty
+
+    def _packed_bytes(self) -> int:
+        """Return the bytes of the packed copy of linear layers; see `models.forward`."""
+        copy = (self.shape.block_parameters + self.shape.head_parameters) * _BF16
+        free = self.hardware.memory_gb * 1e9 - self.shape.parameters * _BF16
+        return copy if self.hardware.packs_weights and 2 * copy <= free else 0
 
     def _penalty_bytes(self) -> float:
         """Return the bytes of computing one layer's penalty: inputs, scaled inputs, directions."""

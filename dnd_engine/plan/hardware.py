@@ -34,6 +34,9 @@ class Hardware:
     launches."""
     memory_gb: _Positive
     dollars_per_hour: _NotNegative
+    packs_weights: bool = False
+    """Whether answers come from a packed copy of the linear layers, as on a CPU for all bases
+    without sliding windows that are built like Llama."""
 
     def seconds(self, flops: float, layer_passes: float, *, trains: bool) -> float:
         """Return the time that work takes on this machine.

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from dnd_engine.charts import short
 from dnd_engine.cli import app
+from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, LayoutError
 from dnd_engine.files import asset_path
 from dnd_engine.generator.config import GeneratorConfig
@@ -37,6 +38,7 @@ from dnd_engine.plan.words import amount, table_rows
 from dnd_engine.tables import markdown_table
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import CONFIG, random_tokens, tiny_llama
+from tests.imprint_costs import BUCKET, counted
 
 HERE = "cpu-2-cores"
 SMOLLM = "smollm2-135m-instruct"
@@ -229,6 +231,31 @@ def test_operations_of_a_wide_layers_penalty_are_those_that_torch_counts() -> No
         solve._ROUNDS,
     )
     assert costs._DIRECTIONS == ordinary._DIRECTIONS
+
+
+@pytest.mark.real
+def test_operations_of_an_imprint_are_those_that_torch_counts(real_engine: Engine) -> None:
+    """Counted here .97, and at 0.5 B .98 of what is planned (`python -m tests.imprint_costs`)."""
+    flops, work = counted(real_engine, BUCKET)
+    plan = make_plan(SMOLLM, LoRASpec(), read_hardware()[HERE], work)
+    assert plan["imprint_flops"] == pytest.approx(flops, rel=0.1)
+
+
+def test_an_imprint_takes_memory_for_packed_weights_where_there_is_room() -> None:
+    values = dict(shipped_shapes()[QWEN])
+    del values["parameters"]
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values))
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    copy = sum(2 * module.weight.numel() for module in linear) / 1e9
+    cpu = read_hardware()[HERE]
+
+    def planned_gb(**changes: Any) -> float:
+        plan = make_plan(QWEN, LoRASpec(), replace(cpu, **changes), Workload())
+        return float(plan["imprint_memory_gb"] or 0)
+
+    assert planned_gb() - planned_gb(packs_weights=False) == pytest.approx(copy)
+    assert planned_gb(memory_gb=2.5) == planned_gb(packs_weights=False)
 
 
 def test_measured_runs_are_within_a_fifth_of_what_is_derived() -> None:
