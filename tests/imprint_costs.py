@@ -1,13 +1,16 @@
 """Compare an imprint of any base, which needs no generator, with what `dnd plan` says of it.
 
-    python -m tests.imprint_costs BASE CONFIG
+    python -m tests.imprint_costs BASE TFLOPS REACHED
 
-BASE is a base as `--base` names it, CONFIG its `config.json`. Processor time is what an imprint
+BASE is a base as `--base` names it. TFLOPS is the fastest bfloat16 product of a core of this
+machine, and REACHED the share of it that a synthesis reaches. Measured is processor time: what it
 takes on a core of its own, even if it has none.
 """
 
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +22,7 @@ from dnd_engine.bench.measurement import instructed_bucket, peak_megabytes, resi
 from dnd_engine.config import NO_GENERATOR, EngineConfig, ImprintConfig
 from dnd_engine.engine import Engine
 from dnd_engine.imprint import fit
+from dnd_engine.imprint.ordinary import measure_ordinary, ordinary_messages
 from dnd_engine.lora.layout import LoRASpec
 from dnd_engine.models.forward import HookedForward
 from dnd_engine.models.new_tokens import shared_length
@@ -67,29 +71,36 @@ def counted(engine: Engine, bucket: Bucket) -> tuple[int, Workload]:
     return counter.get_total_flops(), work
 
 
-def main(base: str, config: str) -> None:
-    """Print what was measured, and what is planned for two CPU cores with AMX."""
+def processor_seconds(run: Callable[[], object]) -> float:
+    """Return the processor time of a call."""
+    started = time.process_time()
+    run()
+    return time.process_time() - started
+
+
+def main(base: str, tflops: float, reached: float) -> None:
+    """Print what was measured beside what is planned."""
     torch.set_num_threads(1)
     before = resident_megabytes()
     engine = Engine.load(EngineConfig(base=base, generator=NO_GENERATOR, device="cpu"))
     # The first one measures ordinary activity too, unless the cache has it.
     imprint(engine, BUCKET)
-    seconds = []
-    for _ in range(3):
-        started = time.process_time()
-        imprint(engine, BUCKET)
-        seconds.append(time.process_time() - started)
-    memory = peak_megabytes() - before
-    flops, work = counted(engine, BUCKET)
-    plan = make_plan(config, LoRASpec(), read_hardware()["cpu-2-cores"], work)
-    print(work)  # noqa: T201 - what it is for
-    for key, value in (
-        ("imprint_flops", flops),
-        ("imprint_memory_gb", memory / 1000),
-        ("imprint_seconds", min(seconds)),
-    ):
+    measured = {
+        "imprint_seconds": min(processor_seconds(lambda: imprint(engine, BUCKET)) for _ in "123"),
+        "imprint_memory_gb": (peak_megabytes() - before) / 1000,
+    }
+    steps = measure_ordinary(
+        engine.runtime,
+        ordinary_messages(),
+        fit.first_layer(engine.base.num_layers, ImprintConfig()),
+    )
+    measured["ordinary_seconds"] = processor_seconds(lambda: finish(steps))
+    measured["imprint_flops"], work = counted(engine, BUCKET)
+    core = replace(read_hardware()["cpu-2-cores"], tflops=tflops, reached_forward=reached)
+    plan = make_plan(str(engine.info.base_path), LoRASpec(), core, work)
+    for key, value in measured.items():
         print(f"{key}: measured {value:.4g}, planned {plan[key]:.4g}")  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))

@@ -263,22 +263,22 @@ class _Costs:
             synthesis,
             (self.shape.parameters + self._trained + _WHOLE_ENCODER) * _BF16 / 1e9,
         )
-        imprint_flops = self._imprint_flops()
+        readings, regressions = self._reading_flops(), self._regression_flops()
         # One pass for each token of an answer, and two readings.
         passes = layers * (work.imprint_answer_tokens + 2)
         yield from self._phase(
             "imprint",
             f"Imprint, {work.imprint_prompts} prompts",
-            imprint_flops,
-            self.hardware.seconds(imprint_flops, passes, trains=False),
+            readings + regressions,
+            self.hardware.seconds(readings, passes, trains=False, float32_flops=regressions),
             self._imprint_bytes() / 1e9,
         )
-        once = self._ordinary_flops()
+        messages, penalties = self._message_flops(), self._penalty_flops()
         yield from self._phase(
             "ordinary",
             "Measuring ordinary activity, once",
-            once,
-            self.hardware.seconds(once, passes, trains=False),
+            messages + penalties,
+            self.hardware.seconds(messages, passes, trains=False, float32_flops=penalties),
             (self._imprint_bytes() + self._penalty_bytes()) / 1e9,
         )
         yield self._pays("break_even", "Tasks until our training pays", training, lora_seconds)
@@ -358,8 +358,8 @@ class _Costs:
         read = 2 * _ENCODER_PARAMETERS * length * self.work.prompts
         return float(read + batches * our_decoder(self.shape.layout).forward_flops)
 
-    def _imprint_flops(self) -> float:
-        """Count the operations of answers, two more readings per prompt, and regressions."""
+    def _reading_flops(self) -> float:
+        """Count the operations of an imprint's answers, and of two more readings per prompt."""
         shape, work = self.shape, self.work
         count, shared = work.imprint_prompts, work.imprint_shared_tokens
         answer = work.imprint_answer_tokens
@@ -368,8 +368,13 @@ class _Costs:
         tokens = shared + count * (work.imprint_tokens - shared + answer)
         read = 3 * 2 * shape.block_parameters * tokens
         asked = 2 * shape.head_parameters * count * answer
+        return float(read + asked)
+
+    def _regression_flops(self) -> float:
+        """Count the operations of an imprint's regressions, which are in float32."""
+        wide, out = self.shape.intermediate_size, self.shape.hidden_size
         # Bare and full readings are both fitted, a row for each token of the answer.
-        rows, wide, out = 2 * count * answer, shape.intermediate_size, shape.hidden_size
+        rows = 2 * self.work.imprint_prompts * self.work.imprint_answer_tokens
         # `solve` looks for eigenvectors in the smaller space.
         least = min(rows, out)
         regression = (
@@ -380,13 +385,17 @@ class _Costs:
             + 4 * rows * least * out  # the cut to a rank, with the next term
             + _EIGEN * least**3
         )
-        return float(read + asked + self._fitted_layers() * regression)
+        return float(self._fitted_layers() * regression)
 
-    def _ordinary_flops(self) -> float:
-        wide, tokens = self.shape.intermediate_size, self.work.ordinary_tokens
+    def _message_flops(self) -> float:
+        """Count the operations of ordinary messages and their answers."""
         # Twice: while the base answers, and again layer by layer.
-        read = 2 * self.shape.block_parameters * tokens * 2
-        return float(read + self._fitted_layers() * penalty_flops(wide, tokens))
+        return float(2 * self.shape.block_parameters * self.work.ordinary_tokens * 2)
+
+    def _penalty_flops(self) -> float:
+        """Count the operations of the penalties of ordinary activity, which are in float32."""
+        wide, tokens = self.shape.intermediate_size, self.work.ordinary_tokens
+        return float(self._fitted_layers() * penalty_flops(wide, tokens))
 
     def _fitted_layers(self) -> int:
         first = int(self.shape.num_layers * _IMPRINT.first_layer_share)

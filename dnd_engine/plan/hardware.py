@@ -29,6 +29,9 @@ class Hardware:
     """Share of the peak reached in training steps."""
     reached_forward: _Share
     """Share of the peak reached in synthesis and imprint."""
+    float32_tflops: _Positive | None = None
+    """Peak of float32, in which an imprint's regressions are computed; None is a quarter of
+    `tflops`, as measured on CPUs without matrix units."""
     layer_milliseconds: _NotNegative = 0.0
     """Minimum time of a layer's forward and backward pass: small layers wait for kernel
     launches."""
@@ -38,17 +41,21 @@ class Hardware:
     """Whether answers come from a packed copy of the linear layers, as on a CPU for all bases
     without sliding windows that are built like Llama."""
 
-    def seconds(self, flops: float, layer_passes: float, *, trains: bool) -> float:
+    def seconds(
+        self, flops: float, layer_passes: float, *, trains: bool, float32_flops: float = 0.0
+    ) -> float:
         """Return the time that work takes on this machine.
 
         Args:
-            flops: Operations of the work.
+            flops: Operations of the work in bfloat16.
             layer_passes: Number of layer passes, for their minimum time.
             trains: Whether there is a backward pass, which takes twice as long as a forward one.
+            float32_flops: Operations besides, in float32 and outside of the layers.
         """
         speed = self.tflops * 1e12 * (self.reached_training if trains else self.reached_forward)
         least = layer_passes * self.layer_milliseconds / 1000 * (1 if trains else 1 / 3)
-        return max(flops / speed, least)
+        float32_speed = 1e12 * (self.float32_tflops or self.tflops / 4)
+        return max(flops / speed, least) + float32_flops / float32_speed
 
 
 _TABLE = TypeAdapter(dict[str, Hardware])

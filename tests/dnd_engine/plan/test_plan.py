@@ -258,6 +258,22 @@ def test_an_imprint_takes_memory_for_packed_weights_where_there_is_room() -> Non
     assert planned_gb(memory_gb=2.5) == planned_gb(packs_weights=False)
 
 
+@pytest.mark.parametrize("key", ["imprint", "ordinary"])
+def test_regressions_take_as_long_as_float32_does(key: str) -> None:
+    """A quarter of the peak in bfloat16, unless the table says something else."""
+    cpu = read_hardware()[HERE]
+
+    def seconds(**changes: Any) -> float:
+        machine = replace(cpu, **changes)
+        return float(make_plan(QWEN, LoRASpec(), machine, Workload())[f"{key}_seconds"] or 0)
+
+    assert seconds() == seconds(float32_tflops=cpu.tflops / 4)
+    without = seconds(float32_tflops=1e9)
+    slow = seconds(float32_tflops=cpu.tflops / 8)
+    assert slow - without == pytest.approx(2 * (seconds() - without), rel=1e-3)
+    assert without < seconds()
+
+
 def test_measured_runs_are_within_a_fifth_of_what_is_derived() -> None:
     """Operations of a training step: torch's count for the shipped recipe, 1,776 positions."""
     runs = yaml.safe_load(asset_path("plan", "measured.yaml").read_text(encoding="utf-8"))
