@@ -4,6 +4,7 @@
 synthesis never reloads the base, and a change of strength needs no new synthesis.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Generator as Steps
@@ -868,12 +869,14 @@ class Engine:
 
         Raises:
             BaseMismatchError: If the format contains the base, and the adapter is for another.
-            ExportError: If `path` does not suit this format or cannot be written to, or the base's
-                conversion for llama.cpp is not supported.
+            ExportError: If `path` does not suit this format or cannot be written to, the base's
+                conversion for llama.cpp is not supported, or the format needs a tool that is
+                missing or fails.
             VerificationError: If the written files compute something else than the adapter. Nothing
                 is kept then.
         """
         path, target = Path(path), export_target(format)
+        target.check_installed()
         if target.whole_model:
             # A different base of the same shapes would pass verification, so compare the ids.
             self._loaded.check_made_here(adapter)
@@ -883,6 +886,10 @@ class Engine:
             if target.verify is not None:
                 # Before the block ends: a file that fails never takes its place.
                 difference = target.verify(self._verifier, adapter, aside)
+            if target.quantise is not None:
+                # Last: beside the rounding of four bits, a wrong file would not stand out.
+                target.quantise(aside)
+                difference = self._verifier.gguf_model(adapter, aside, tolerance=math.inf)
         parts = [path] if path.is_file() else [*path.iterdir()]
         return Exported(
             path=path,

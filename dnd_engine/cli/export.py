@@ -47,6 +47,7 @@ def export(
     from dnd_engine.export.place import check_place
 
     target = export_target(format)
+    target.check_installed()
     check_place(out, target)
     find = find_adapter(adapter, library)
     engine = load_engine(config)

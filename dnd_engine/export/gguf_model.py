@@ -1,7 +1,7 @@
 """A whole model as one GGUF file: the base, or the base with an adapter merged in.
 
-For llama.cpp and Ollama. Weights are float16 or Q8_0; llama.cpp's `llama-quantize` makes 4-bit
-files from float16. Knows tensors, names and tokenizers; knows no adapter.
+For llama.cpp and Ollama. Weights are float16 or Q8_0; `quantise` makes 4-bit files from float16.
+Knows tensors, names and tokenizers; knows no adapter.
 """
 
 import json

@@ -4,12 +4,13 @@ Imports no torch until something is written, so that a page or a command can lis
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dnd_engine.errors import ConfigError
+from dnd_engine.errors import ConfigError, ExportError
 from dnd_engine.export import mlx, ollama
+from dnd_engine.export.quantise import missing, quantise
 from dnd_engine.lora.provenance import FILES
 from dnd_engine.lora.usage import (
     gguf_model_usage,
@@ -19,6 +20,7 @@ from dnd_engine.lora.usage import (
     ollama_usage,
     peft_usage,
 )
+from dnd_engine.notes import Note
 from dnd_engine.wording import N_
 
 if TYPE_CHECKING:
@@ -43,6 +45,10 @@ class ExportTarget:
     verify: "Callable[[Verifier, Adapter, Path], float] | None" = None
     """Lets the other tool read the export, and returns the largest difference of logits; raises
     `VerificationError`. None if no such tool is available."""
+    quantise: "Callable[[Path], None] | None" = None
+    """Replaces a verified GGUF file by one of fewer bits, whose logits may differ by any amount."""
+    missing: "Callable[[], Note | None]" = lambda: None
+    """Returns what has to be installed first; None if nothing."""
     own_files: frozenset[str] = frozenset()
     """File names of an export; a folder with no other files may be overwritten."""
     whole_model: bool = False
@@ -50,6 +56,15 @@ class ExportTarget:
     computer."""
     note: str = ""
     """Caveat to show with the usage."""
+
+    def check_installed(self) -> None:
+        """Check that all is installed that this format needs.
+
+        Raises:
+            ExportError: If something is missing.
+        """
+        if (words := self.missing()) is not None:
+            raise ExportError(words)
 
 
 def export_target(name: str) -> ExportTarget:
@@ -135,6 +150,10 @@ def _whole_gguf(
     )
 
 
+_FOR_OLLAMA = N_(
+    "For Ollama, export “Merged model for Ollama” (`ollama`): it brings the chat template."
+)
+
 EXPORTS: dict[str, ExportTarget] = {
     "peft": ExportTarget(
         title=N_("PEFT adapter"),
@@ -182,17 +201,22 @@ EXPORTS: dict[str, ExportTarget] = {
     "merged-gguf": _whole_gguf(
         N_("Merged model as GGUF, 16 bits"),
         _gguf_model("f16"),
-        note=N_(
-            "For four bits: llama-quantize FILE.gguf SMALL.gguf Q4_K_M, from llama.cpp. For "
-            "Ollama, export “Merged model for Ollama” (`ollama`): it brings the chat template."
-        ),
+        note=_FOR_OLLAMA,
     ),
     "merged-gguf-q8": _whole_gguf(
-        N_("Merged model as GGUF, 8 bits"),
-        _gguf_model("q8_0"),
-        note=N_(
-            "For Ollama, export “Merged model for Ollama” (`ollama`): it brings the chat template."
+        N_("Merged model as GGUF, 8 bits"), _gguf_model("q8_0"), note=_FOR_OLLAMA
+    ),
+    "merged-gguf-q4_k_m": replace(
+        _whole_gguf(
+            N_("Merged model as GGUF, 4 bits (Q4_K_M)"),
+            _gguf_model("f16"),
+            note=N_(
+                "Four bits change answers more than eight. Matrices that do not fit llama.cpp's "
+                "blocks of 256 keep 5 or 8 bits, so small models shrink less."
+            ),
         ),
+        quantise=quantise,
+        missing=missing,
     ),
     "ollama": ExportTarget(
         title=N_("Merged model for Ollama"),

@@ -95,8 +95,14 @@ class Verifier:
         weights = ResolvedWeights(adapter.base_id, folder, "")
         return self.compare(adapter, load_base(weights, base.device, dtype).model)
 
-    def gguf_model(self, adapter: Adapter, path: Path) -> float:
-        """Load a whole model from GGUF with transformers and compare; see `peft`."""
+    def gguf_model(self, adapter: Adapter, path: Path, *, tolerance: float = _TOLERANCE) -> float:
+        """Load a whole model from GGUF with transformers and compare; see `peft`.
+
+        Args:
+            adapter: The adapter merged into the file.
+            path: The file.
+            tolerance: Largest difference allowed.
+        """
         base = self._runtime.base
         model: Any = AutoModelForCausalLM.from_pretrained(
             path.parent,
@@ -106,10 +112,10 @@ class Verifier:
             quantization_config=GgufConfig(gguf_file=path.name, dequantize=True),
             trust_remote_code=False,
         )
-        return self.compare(adapter, model.to(base.device).eval())
+        return self.compare(adapter, model.to(base.device).eval(), tolerance)
 
     @torch.inference_mode()
-    def compare(self, adapter: Adapter, model: nn.Module) -> float:
+    def compare(self, adapter: Adapter, model: nn.Module, tolerance: float = _TOLERANCE) -> float:
         """Compare another model's logits with those of the adapted resident base.
 
         Returns:
@@ -127,13 +133,13 @@ class Verifier:
         theirs = model(input_ids=ids, use_cache=False).logits.float()
         difference = float((ours - theirs).abs().max() / ours.abs().max())
         # Written as a negation, so that NaN fails too.
-        if not difference <= _TOLERANCE:
+        if not difference <= tolerance:
             raise VerificationError(
                 noted(
                     "verify failed: the reloaded model's logits differ by {difference:.1%} of the "
                     "largest, allowed {allowed:.0%}. Nothing was saved.",
                     difference=difference,
-                    allowed=_TOLERANCE,
+                    allowed=tolerance,
                 )
             )
         return difference

@@ -12,6 +12,7 @@ import pytest
 from dnd_engine.export.registry import EXPORTS
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits
+from dnd_engine.notes import noted
 from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.listed import listed
@@ -138,6 +139,19 @@ def test_what_a_page_without_the_key_lacks_is_said_before_the_export(
         for handlers in (on, at_home):
             assert not handlers.export.choose_format(target, request_of("s"))["export_told"]
     assert not at_home.export.choose_format("gguf", stranger)["export_told"]
+
+
+def test_what_this_computer_lacks_is_said_before_the_export(
+    at_home: Handlers, export: Export, engine: FakeEngine, request_of: RequestOf, monkeypatch: Any
+) -> None:
+    lacking = replace(EXPORTS["merged-gguf"], missing=lambda: noted("Run `pip install it`."))
+    monkeypatch.setitem(EXPORTS, "four", lacking)
+    told = at_home.export.choose_format("four", request_of("s"))["export_told"]
+    assert "Run <code>pip install it</code>." in told
+    refused = export(at_home, "four")[-1]["export_told"]
+    assert "Not exported." in refused
+    assert "Run <code>pip install it</code>." in refused
+    assert engine.exports == []
 
 
 def test_a_token_is_passed_on_cleared_at_once_and_kept_nowhere(

@@ -17,6 +17,7 @@ from dnd_engine.cli.adapters import _show_growing, read_buckets
 from dnd_engine.cli.common import plain_errors, progress_bar
 from dnd_engine.cli.refine import _score_words
 from dnd_engine.config import EngineConfig
+from dnd_engine.export import llama_quantize
 from dnd_engine.files import sha256_of
 from dnd_engine.library import Library
 from dnd_engine.lora.adapter import write_files
@@ -113,6 +114,16 @@ def test_a_failure_is_its_message_alone_with_exit_code_1(
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+def test_four_bits_without_a_quantiser_are_refused_before_anything_loads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(llama_quantize, "PACKAGE", "no_such_package")
+    monkeypatch.setenv("PATH", "")
+    result = dnd("export", "a.zip", "--format", "merged-gguf-q4_k_m", "--out", "a.gguf")
+    assert result.exit_code == 1
+    assert "pip install llama-cpp-py-sync" in result.stderr
 
 
 def test_a_push_without_a_token_is_refused_before_anything_loads(logged_out: None) -> None:

@@ -323,13 +323,20 @@ def test_the_command_that_comes_with_a_gguf_names_the_file(engine: Engine, tmp_p
     assert exported.usage == f"llama-cli -m base.gguf --lora '{tmp_path}/my sql.gguf'"
 
 
-@pytest.mark.parametrize("name", ["merged-gguf", "merged-gguf-q8"])
-def test_a_whole_model_as_gguf_says_how_each_tool_takes_it(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("merged-gguf", "For Ollama, export"),
+        ("merged-gguf-q8", "For Ollama, export"),
+        ("merged-gguf-q4_k_m", "Four bits change answers"),
+    ],
+)
+def test_a_whole_model_as_gguf_says_how_each_tool_takes_it(name: str, note: str) -> None:
     target = EXPORTS[name]
     commands = target.usage(make_adapter(), "my sql.gguf").splitlines()
     assert "llama-cli -m 'my sql.gguf'" in commands
     assert "lms import 'my sql.gguf'" in commands
-    assert "For Ollama, export" in target.note
+    assert note in target.note
 
 
 # Push
@@ -451,3 +458,23 @@ def test_a_real_merged_folder_answers_as_peft_does(
         found = following(model, ids, answer[:-1])
         assert (found - expected).abs().max() / expected.abs().max() < 0.02
         assert found.argmax(dim=-1).tolist() == answer
+
+
+@pytest.mark.real
+def test_a_real_model_in_four_bits_answers_much_as_peft_does(
+    real_engine: Engine,
+    exported: Path,
+    plain_and_adapted: tuple[Answers, Answers],
+    tmp_path: Path,
+) -> None:
+    """Logits differ by .07 to .16 of their norm; by .34 to .54 from those without the adapter."""
+    adapter = real_engine.read_adapter(exported / "sql")
+    made = real_engine.export(adapter, "merged-gguf-q4_k_m", tmp_path / "small.gguf")
+    # Rows of 576 numbers fit no blocks of 256, so most matrices have 5 bits or 8.
+    assert 100e6 < made.num_bytes < 110e6
+    plain, adapted = plain_and_adapted
+    with llama_cpp(made.path) as llama:
+        for told, low, high in ((plain, 0.28, 1.0), (adapted, 0.0, 0.22)):
+            for ids, answer, expected in told:
+                found = llama.logits(ids, answer[:-1])
+                assert low < (found - expected).norm() / expected.norm() < high

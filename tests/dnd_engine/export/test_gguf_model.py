@@ -20,7 +20,7 @@ from transformers import (
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ExportError, VerificationError
-from dnd_engine.export import gguf_model
+from dnd_engine.export import gguf_model, llama_quantize
 from dnd_engine.export.gguf_model import write_model
 from dnd_engine.export.ollama import modelfile
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
@@ -117,6 +117,39 @@ def test_a_merged_file_holds_base_and_adapter(format: str, engine: Engine, tmp_p
     with llama_cpp(file) as llama:
         found = llama.logits(PROMPT, ANSWER)
     assert (found - expected).abs().max() < 0.3 * (plain - expected).abs().max()
+
+
+def test_four_bits_hold_base_and_adapter_and_are_verified_before(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounded to four bits, a wrong file would not stand out."""
+    adapter = make_adapter(base_id=engine.info.base_id, strength=1.5)
+    whole = engine.export(adapter, "merged-gguf", tmp_path / "whole.gguf")
+    path = tmp_path / "folder" / "small.gguf"
+    exported = engine.export(adapter, "merged-gguf-q4_k_m", path)
+    assert whole.difference is not None
+    assert exported.difference is not None
+    assert exported.difference > 10 * whole.difference
+    assert exported.num_bytes == path.stat().st_size < 0.5 * whole.num_bytes
+    with llama_cpp(path) as llama, llama_cpp(whole.path) as exact:
+        found, expected = llama.logits(PROMPT), exact.logits(PROMPT)
+    assert (found - expected).norm() < 0.5 * expected.norm()
+    monkeypatch.setattr(gguf_model, "interleave", lambda rows, heads: rows)
+    path.unlink()
+    with pytest.raises(VerificationError, match="verify failed: the reloaded model"):
+        engine.export(adapter, "merged-gguf-q4_k_m", path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_four_bits_without_a_quantiser_are_refused_before_anything_is_written(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama_quantize, "PACKAGE", "no_such_package")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(gguf_model, "write_model", pytest.fail)
+    adapter = make_adapter(base_id=engine.info.base_id)
+    with pytest.raises(ExportError, match="pip install llama-cpp-py-sync"):
+        engine.export(adapter, "merged-gguf-q4_k_m", tmp_path / "small.gguf")
 
 
 def test_the_base_file_takes_the_adapter_file(engine: Engine, tmp_path: Path) -> None:

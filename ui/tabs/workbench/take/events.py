@@ -15,12 +15,12 @@ import gradio as gr
 
 from dnd_engine.errors import DndError, ExportError, HubError
 from dnd_engine.export.registry import export_target
-from ui.markup import busy, esc, faults, notice, remark
+from ui.markup import busy, esc, faults, notice, prose, remark
 from ui.shared import App, Updates, broke, locked_words
 from ui.state import Made, Session
 from ui.tabs.workbench.adapter.events import nothing_exported
 from ui.tabs.workbench.take.view import HUB, export_do, no_merging
-from ui.text import N_, _, number, size
+from ui.text import N_, _, note_words, number, size
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -41,14 +41,14 @@ class ExportEvents:
         return {"take_box": gr.Row(visible=False)}
 
     def choose_format(self, target: str, request: gr.Request) -> Updates:
-        """Show the fields that the format needs, and what a page without the key lacks for it."""
+        """Show the fields that the format needs, and say what is missing for it."""
         # On a server for others, the layout leaves out what nobody has there.
-        missing = self._missing(target, request) if self._app.is_locked_out(request) else ""
+        missing = self._missing(target, request) if self._app.own else ""
         return {
             "hub": gr.Column(visible=target == HUB),
             "export": gr.Button(export_do(target)),
             **nothing_exported(),
-            **({"export_told": remark(esc(missing))} if missing else {}),
+            **({"export_told": remark(prose(missing))} if missing else {}),
         }
 
     def export(
@@ -94,9 +94,9 @@ class ExportEvents:
         return {"export": gr.Button(interactive=True), "export_told": message}
 
     def _missing(self, target: str, request: gr.Request) -> str:
-        """Say what a visitor who is not the owner needs for a format; empty if nothing."""
+        """Say what a format needs that the visitor or this computer lacks; empty if nothing."""
         if self._app.is_own(request):
-            return ""
+            return "" if target == HUB else note_words(export_target(target).missing() or "")
         if target == HUB:
             words = _("You need a token of your own here, with write access.")
         elif export_target(target).whole_model:
