@@ -200,6 +200,8 @@ def test_details_are_apart_from_what_each_step_draws_again(
     done = measure(on, session, rows(), request_of("s"))[-1]
     assert "<details" not in done["measure_found"]
     assert "Intervals are 95 %" in done["measure_notes"]
+    assert "nats per token" in done["measure_notes"]
+    assert "nats" not in done["measure_found"]
     assert "open" not in done["measure_notes_box"].constructor_args
     assert done["measure_notes_box"].visible is True
 

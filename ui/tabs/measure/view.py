@@ -77,8 +77,8 @@ _MEASURE_HEAD: Mapping[str, str] = {
     "lead": N_("Lead of this adapter"),
     "items": N_("Rows answered"),
     "train": N_("Trained for"),
-    # Last, because few know it.
-    "nll": N_("Surprise at the label, nats per token (less is better)"),
+    # Last, because few know it; its unit is among the notes.
+    "nll": N_("Surprise at the label (less is better)"),
 }
 _MEASURE_KEEPS: Mapping[str, str] = {
     "items": N_("Answers, CSV"),
@@ -294,8 +294,13 @@ def measured_html(found: "Found", now: "Made | None") -> str:
 
 def notes_html(measured: "Measurement") -> str:
     """List how it was measured, apart from the results."""
-    notes = "".join(f"<li>{prose(note_words(note))}</li>" for note in measured.notes)
-    return f"<ul class='dnd-faults'>{notes}</ul>"
+    surprise = _(
+        "Surprise at the label is in nats per token; one more makes each token 2.7 times less "
+        "likely."
+    )
+    notes = [surprise, *map(note_words, measured.notes)]
+    items = "".join(f"<li>{prose(note)}</li>" for note in notes)
+    return f"<ul class='dnd-faults'>{items}</ul>"
 
 
 def mode_words(mode: str) -> str:
