@@ -1,9 +1,9 @@
-"""What a finger presses on a phone is large enough to hit."""
+"""On a phone: what a finger presses is large enough to hit, and rules for narrow screens hold."""
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import PHONE, Visits
+from tests.browser.conftest import PHONE, Visit, Visits
 
 pytestmark = pytest.mark.browser
 
@@ -49,3 +49,30 @@ def test_nothing_to_press_is_lower_than_40_px_on_a_phone(visits: Visits) -> None
     visit.until(lambda: page.evaluate(SMALL) == [])
     visit.shot("touch")
     visit.check_accessible()
+
+
+_UNDONE = """() => {
+    const rules = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules]);
+    const plain = (rule) => rule instanceof CSSStyleRule;
+    const undone = [];
+    rules.forEach((media, place) => {
+        if (!(media instanceof CSSMediaRule) || !media.conditionText.includes("max-width")) return;
+        for (const narrow of [...media.cssRules].filter(plain)) {
+            for (const later of rules.slice(place + 1).filter(plain)) {
+                if (later.selectorText !== narrow.selectorText) continue;
+                for (const name of narrow.style) {
+                    const wins = narrow.style.getPropertyPriority(name) === "important";
+                    if (!wins && later.style.getPropertyValue(name)) {
+                        undone.push(`${narrow.selectorText}: ${name}`);
+                    }
+                }
+            }
+        }
+    });
+    return undone.filter((one) => one.includes("dnd-"));
+}"""
+
+
+def test_no_later_rule_undoes_one_for_narrow_screens(visit: Visit) -> None:
+    """Of two rules as specific, the later one wins, whatever the screen."""
+    assert visit.page.evaluate(_UNDONE) == []
