@@ -70,11 +70,20 @@ document.addEventListener("keydown", (event) => {
 
 // ---------------------------------------------------------------- advised
 
-// Advice to press something presses it.
+// Advice to press something presses it, and leads into the field that this shows.
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("[data-presses]");
-  if (link) document.querySelector(link.dataset.presses)?.click();
+  if (!link) return;
+  document.querySelector(link.dataset.presses)?.click();
+  if (link.dataset.focuses) lead(link.dataset.focuses);
 });
+
+// Gradio takes some frames to unfold what it has not shown before.
+function lead(selector, frames = 60) {
+  const field = document.querySelector(selector);
+  if (field?.checkVisibility()) field.focus();
+  else if (frames) requestAnimationFrame(() => lead(selector, frames - 1));
+}
 
 // ---------------------------------------------------------------- told
 

@@ -47,9 +47,18 @@ def icon(name: str) -> str:
     )
 
 
-def presses(words: str, selector: str) -> str:
-    """Draw words of ours as a link that presses another button of the page; see `page.js`."""
-    return f"<button type='button' class='dnd-link' data-presses='{selector}'>{words}</button>"
+def presses(words: str, selector: str, *, field: str = "") -> str:
+    """Draw words of ours as a link that presses another button of the page; see `page.js`.
+
+    Args:
+        words: The words, HTML.
+        selector: The button.
+        field: Field that the button shows, to type into at once; empty if there is none.
+    """
+    then = f" data-focuses='{field}'" if field else ""
+    return (
+        f"<button type='button' class='dnd-link' data-presses='{selector}'{then}>{words}</button>"
+    )
 
 
 def heading(title: str, *more: str) -> str:

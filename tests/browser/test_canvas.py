@@ -552,6 +552,7 @@ def test_each_bucket_has_a_forecast_before_synthesize(visit: Visit, write: Write
     for _ in range(2):  # what is open stays so
         lines.first.get_by_role("button", name="Type one under Advanced").click()
         expect(seed).to_be_visible()
+        expect(visit.page.locator("#dnd-instruction textarea")).to_be_focused()
     expect(lines.last).to_contain_text("Given your instruction, the model is sure of its answers.")
     forecast.get_by_text("Why?").click()
     expect(forecast).to_contain_text("a probability of 0.80, the mean of 2 prompts")

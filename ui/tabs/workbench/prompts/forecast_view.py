@@ -58,7 +58,11 @@ def _lacking(bucket: "Bucket") -> str:
     """Say how many prompts have no instruction, and what to do."""
     bare, total = bucket.num_without_instruction, bucket.num_prompts
     # Once it is open, pressing it again would close it.
-    way = presses(_("Type one under Advanced"), "#dnd-advanced > .label-wrap:not(.open)")
+    way = presses(
+        _("Type one under Advanced"),
+        "#dnd-advanced > .label-wrap:not(.open)",
+        field="#dnd-instruction textarea",
+    )
     if bare == total:
         words = _("No instruction found.")
         more = _("{way}; without it, this bucket is not imprinted.", way=way)
