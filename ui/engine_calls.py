@@ -186,8 +186,8 @@ class EngineCalls:
         if found.download_bytes != 0:
             raise DndError(
                 _(
-                    "`{base}` is not on this computer. Load it once under Models, which downloads "
-                    "it, or name a folder or a GGUF file.",
+                    "`{base}` is not on this computer. Load it once with “Change models” above, "
+                    "which downloads it, or name a folder or a GGUF file.",
                     base=base,
                 )
             )

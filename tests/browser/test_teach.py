@@ -166,7 +166,7 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     with running_chat(lambda server, body: server.answer(body, "wise")) as server:
         address, key = (page.locator(f"#dnd-teach-{name} input") for name in ("url", "key"))
         page.locator("#dnd-teach-place").get_by_label("On this computer").check()
-        expect(page.locator("#dnd-teach-told")).to_contain_text("Listed under Models")
+        expect(page.locator("#dnd-teach-told")).to_contain_text("Change models")
         expect(address).to_be_hidden()
         base = page.locator("#dnd-teach-base input")
         visit.enter(base, str(tmp_path / "none"))

@@ -437,17 +437,20 @@ def test_a_model_on_this_computer_is_asked_by_its_owner(
 
 
 def test_the_owner_reads_which_models_are_here_and_how_large_one_is(
-    owned: Handlers, request_of: RequestOf, larger: Path
+    owned: Handlers, request_of: RequestOf, larger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(base: str) -> str:
         shown = owned.teach.choose_place("local", base, request_of("s"))
         assert (shown["teach_server"].visible, shown["teach_local"].visible) == (False, True)
         return str(shown["teach_told"])
 
-    assert "Listed under Models: smollm2-135m-instruct, a/base." in told(" ")
+    # Without the base in use, which is no better model.
+    assert "Listed under “Change models”: a/base." in told(" ")
     assert "larger: 1.5 MB on disk." in told(str(larger))
     assert "No model at" in told("/no/such")
-    assert "is not on this computer. Load it once under Models" in told("no/such")
+    assert "is not on this computer. Load it once with “Change models” above" in told("no/such")
+    monkeypatch.setattr("dnd_engine.generator.installed._cached_bases", lambda: iter([]))
+    assert "No other model is known yet." in told("")
     back = owned.teach.choose_place("server", "/no/such", request_of("s"))
     assert (back["teach_server"].visible, back["teach_local"].visible) == (True, False)
     assert back["teach_told"] == ""

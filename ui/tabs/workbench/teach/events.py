@@ -229,11 +229,14 @@ class TeachEvents:
         return self._app.calls.local_teacher(base.strip())
 
     def _local_words(self, base: str, request: gr.Request) -> str:
-        """Say how large a base is; while none is named, which are known."""
+        """Say how large a base is; while none is named, which others are known."""
         if not base.strip() and self._app.is_own(request):
-            choices, _now = self._app.calls.choices()
-            listed = ", ".join(dict.fromkeys(choice.base for choice in choices))
-            return facts(esc(_("Listed under Models: {bases}.", bases=listed)))
+            choices, now = self._app.calls.choices()
+            others = dict.fromkeys(choice.base for choice in choices if choice.base != now.base)
+            words = _("No other model is known yet. “Change models” above can download one.")
+            if others:
+                words = _("Listed under “Change models”: {bases}.", bases=", ".join(others))
+            return facts(esc(words))
         try:
             teacher, num_bytes = self._local(base, request)
         except DndError as error:
