@@ -647,7 +647,8 @@ function cardNode(card, bucket) {
     uploading: _("uploading"), reading: _("reading"), error: kilobytes(card.size), doubt: _("not used yet"),
     ready: reading && (bucket.weight === 0 ? _("{prompts}, not used", { prompts: countPrompts(reading.num_prompts) }) : countPrompts(reading.num_prompts)),
   }[card.state];
-  const see = opens(card) && button("dnd-link dnd-see", _("See prompts"), about(_("See prompts"), card), () => openLook(card));
+  const look = reading?.has_columns ? _("See prompts and columns") : _("See prompts");
+  const see = opens(card) && button("dnd-link dnd-see", look, about(look, card), () => openLook(card));
   bottom.append(make("span", "dnd-facts", facts));
   if (see) bottom.append(see);
   if (reading?.splits) bottom.append(splitSelect(card));

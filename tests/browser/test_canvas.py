@@ -464,7 +464,7 @@ def test_a_card_opens_its_prompts_which_are_searched_and_removed(
 def test_columns_are_chosen_beside_their_first_rows(visit: Visit, write: Write) -> None:
     rows = "id,ticket,team,ask\n1,My screen is black.,hardware,Name the team.\n"
     visit.drop([write("t.csv", rows + "2,I forgot my word.,accounts,Name the team.\n")], "SQL")
-    visit.ready("t.csv").get_by_role("button", name="See prompts: t.csv").click()
+    visit.ready("t.csv").get_by_role("button", name="See prompts and columns: t.csv").click()
     dialog = visit.page.get_by_role("dialog", name="t.csv")
     expect(dialog.get_by_label("Prompt or input")).to_have_value("ticket")
     expect(dialog.locator("td").first).to_have_text("My screen is black.")
@@ -486,7 +486,7 @@ def test_a_file_that_could_not_be_used_still_opens(visit: Visit, write: Write) -
     visit.drop([write("t.csv", "label,answer\nyes,A dog.\nno,A cat.\n")], "SQL")
     card = visit.card("t.csv")
     expect(card).to_contain_text("expected a column of text", ignore_case=True)
-    card.get_by_role("button", name="See prompts: t.csv").click()
+    card.get_by_role("button", name="See prompts and columns: t.csv").click()
     dialog = visit.page.get_by_role("dialog", name="t.csv")
     dialog.get_by_label("Prompt or input").select_option("answer")
     items = dialog.locator(".dnd-look-list li")
@@ -495,7 +495,7 @@ def test_a_file_that_could_not_be_used_still_opens(visit: Visit, write: Write) -
         dialog.get_by_role("button", name=f"Remove prompt {number}").click()
     expect(dialog.locator(".dnd-look-fault")).to_contain_text("Bring some back")
     dialog.get_by_role("button", name="Close the prompts").click()
-    card.get_by_role("button", name="See prompts: t.csv").click()
+    card.get_by_role("button", name="See prompts and columns: t.csv").click()
     dialog.get_by_role("button", name="Bring back prompt 1").click()
     expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 1 prompt")
 

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dnd_engine.prompts.files import FORMATS, Prompt, PromptFile
+from dnd_engine.prompts.reading import Column
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import cut
 from ui.canvas import Arrangement, CanvasCard
@@ -26,6 +27,7 @@ def reading_info(reading: CardReading, card: CanvasCard) -> dict[str, Any]:
         "error": said(reading.error),
         "num_good": reading.num_good,
         "opens": reading.opens,
+        "has_columns": len(_columns(reading)) > 1,
         "num_prompts": 0,
         "notes": [],
     }
@@ -55,7 +57,6 @@ def look(arrangement: Arrangement, session: Session) -> dict[str, Any] | None:
     whole, words = reading.whole, looking.query.casefold().split()
     # If no column could be read as prompts, the dialog offers the columns alone.
     prompts = () if whole is None else whole.prompts
-    columns = reading.columns if whole is None else whole.columns
     found = [(place, prompt) for place, prompt in enumerate(prompts) if _holds(prompt, words)]
     return {
         "card": looking.card,
@@ -63,9 +64,13 @@ def look(arrangement: Arrangement, session: Session) -> dict[str, Any] | None:
         "notes": [] if whole is None else [note_words(note) for note in whole.notes],
         "num_prompts": len(prompts),
         "num_found": len(found),
-        "columns": [asdict(column) for column in columns],
+        "columns": [asdict(column) for column in _columns(reading)],
         "prompts": [_shown(place, prompt) for place, prompt in found[: looking.most]],
     }
+
+
+def _columns(reading: CardReading) -> tuple[Column, ...]:
+    return reading.columns if reading.whole is None else reading.whole.columns
 
 
 def _holds(prompt: Prompt, words: list[str]) -> bool:
