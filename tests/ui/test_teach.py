@@ -664,6 +664,17 @@ def test_labels_teach_unless_somebody_chooses_otherwise(
     assert updates["teach_door"].value == ("itself" if labelled else "mine")
 
 
+def test_labels_teach_again_after_a_reload(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    visit = on.visit.open(Session(), "en", "", request_of("a"))["session"]
+    make(on, visit, arrange(SQL={"a.jsonl": prompts(9, label="x")}), request_of("a"))
+    on.visit.leave(request_of("a"))
+    back = on.visit.open(Session(), "en", visit.key, request_of("b"))
+    assert back["teach_door"].value == "mine"
+    assert back["teach_labels"].value is True
+
+
 def test_labels_are_offered_only_where_enough_prompts_have_one(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
