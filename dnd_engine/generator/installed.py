@@ -8,7 +8,7 @@ import fnmatch
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +34,13 @@ from dnd_engine.models.sources import (
 from dnd_engine.notes import noted
 
 logger = logging.getLogger(__name__)
+
+SHIPPED: Mapping[str, str] = {
+    **{name: name for name in BASES},
+    # Its base is no part of this package, and is downloaded when it is chosen.
+    "Qwen/Qwen2.5-Coder-0.5B-Instruct": "qwen2.5-coder-0.5b-instruct",
+}
+"""Folders of the shipped generators, by the names of their bases."""
 
 _HUB_SECONDS = 15
 _SHOWN_CHARACTERS = 200
@@ -66,6 +73,8 @@ class Choice:
     generator: Path | None = None
     """Folder of the generator; None means imprint alone."""
     generator_bytes: int = 0
+    is_lora: bool = False
+    """Whether the generator is one LoRA for all tasks, which reads no prompts."""
     encoder: str = ""
     """Hub id of the generator's encoder; empty if it is embedded."""
 
@@ -86,7 +95,7 @@ def generator_path(config: EngineConfig) -> Path | None:
     if config.generator is not None:
         return None if config.generator == NO_GENERATOR else config.generator
     name = known_name(config.base, BASES)
-    return asset_path("generators", name) if name in BASES else None
+    return asset_path("generators", SHIPPED[name]) if name in SHIPPED else None
 
 
 def encoder_name(config: EngineConfig, folder: GeneratorFolder | None) -> str:
@@ -120,6 +129,7 @@ def loaded_choice(config: EngineConfig) -> Choice:
         # The page names choices by their folders, and the path `.` has no name.
         generator=path.absolute() if path else None,
         generator_bytes=num_bytes,
+        is_lora=path is not None and _is_lora(GeneratorFolder.open(path)),
     )
 
 
@@ -130,7 +140,7 @@ def installed(loaded: EngineConfig | None = None) -> list[Choice]:
         loaded: Configuration loaded now; its generator may be in any folder.
     """
     now = loaded_choice(loaded) if loaded else None
-    places = [asset_path("generators", name) for name in BASES]
+    places = [asset_path("generators", name) for name in SHIPPED.values()]
     if (own := user_folder("generators")).is_dir():
         places += sorted(path for path in own.iterdir() if path.is_dir())
     written = [one for one in _written(places) if now is None or one.generator != now.generator]
@@ -232,8 +242,13 @@ def _written(places: Sequence[Path]) -> Iterator[Choice]:
             base=known_name(str(opened.config.base.get("id", "")), BASES),
             generator=place,
             generator_bytes=_weights(place),
+            is_lora=_is_lora(opened),
             encoder="" if encoder in ENCODERS else encoder,
         )
+
+
+def _is_lora(folder: GeneratorFolder) -> bool:
+    return folder.config.training.get("kind") == "multi_task_lora"
 
 
 def _cached_bases() -> Iterator[str]:

@@ -77,12 +77,18 @@ def test_a_choice_says_what_it_takes_and_is_loaded_without_a_restart(
     choices = dict(updates["models_choice"].choices)
     assert list(choices) == [
         "SmolLM2-135M-Instruct: generator and imprint",
+        "Qwen2.5-Coder-0.5B-Instruct: one LoRA for all tasks, and imprint",
         "SmolLM2-135M-Instruct: imprint alone",
+        "Qwen2.5-Coder-0.5B-Instruct: imprint alone",
         "Another base",
     ]
     megabytes = f"{BASES[EMBEDDED].download_bytes / 1e6:.1f} MB"
     assert f"{megabytes} must be downloaded first" in updates["models_told"]
     assert updates["models_load"].value == f"Download {megabytes} and load"
+    lora = choices["Qwen2.5-Coder-0.5B-Instruct: one LoRA for all tasks, and imprint"]
+    said = own.models.choose(lora, "", request_of("a"))["models_told"]
+    assert "trained to follow instructions" in said
+    assert "LoRA 19.1 MB. Not all of it is on this computer." in said
     alone = choices["SmolLM2-135M-Instruct: imprint alone"]
     assert "No generator" in own.models.choose(alone, "", request_of("a"))["models_told"]
     may_end.clear()

@@ -445,11 +445,13 @@ def test_the_owner_reads_which_models_are_here_and_how_large_one_is(
         return str(shown["teach_told"])
 
     # Without the base in use, which is no better model.
-    assert "Listed under “Change models”: a/base." in told(" ")
+    listed = told(" ")
+    assert "Listed under “Change models”: Qwen/Qwen2.5-Coder-0.5B-Instruct, a/base." in listed
     assert "larger: 1.5 MB on disk." in told(str(larger))
     assert "No model at" in told("/no/such")
     assert "is not on this computer. Load it once with “Change models” above" in told("no/such")
     monkeypatch.setattr("dnd_engine.generator.installed._cached_bases", lambda: iter([]))
+    monkeypatch.setattr("dnd_engine.generator.installed.SHIPPED", {})
     assert "No other model is known yet." in told("")
     back = owned.teach.choose_place("server", "/no/such", request_of("s"))
     assert (back["teach_server"].visible, back["teach_local"].visible) == (True, False)

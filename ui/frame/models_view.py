@@ -8,7 +8,7 @@ import gradio as gr
 from ui.fields import Textbox
 from ui.markup import esc, heading, quiet
 from ui.panel import Panel
-from ui.text import _, drawn
+from ui.text import N_, _, drawn
 from ui.text.numbers import size
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def choice_words(choice: "Choice", choices: "Sequence[Choice]") -> str:
         return _("{base}: imprint alone", base=choice.base_name)
     rivals = [other for other in choices if other.generator and other.base == choice.base]
     name = f" {choice.generator.name}" if len(rivals) > 1 else ""
-    return _("{base}: generator{name} and imprint", base=choice.base_name, name=name)
+    words = N_("{base}: generator{name} and imprint")
+    if choice.is_lora:
+        words = N_("{base}: one LoRA for all tasks{name}, and imprint")
+    return _(words, base=choice.base_name, name=name)
 
 
 def load_words(found: "Availability | None") -> str:
@@ -68,7 +71,13 @@ def load_words(found: "Availability | None") -> str:
 
 def told_html(choice: "Choice", found: "Availability") -> str:
     """Describe a choice: generator, size and download."""
-    if choice.generator is not None:
+    if choice.is_lora:
+        parts = _(
+            "A LoRA that was trained to follow instructions answers your prompts, and the "
+            "instruction is imprinted from its answers."
+        )
+        held = [_("LoRA {size}", size=size(choice.generator_bytes))]
+    elif choice.generator is not None:
         parts = _("A generator writes the adapter, then the instruction is imprinted into it.")
         held = [_("generator {size}", size=size(choice.generator_bytes))]
     else:

@@ -22,6 +22,9 @@ from tests.dnd_engine.test_engine import write_generator
 
 EMBEDDED = "smollm2-135m-instruct"
 
+CODER = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+"""Its generator is shipped, its weights are not."""
+
 
 @pytest.fixture(autouse=True)
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -50,8 +53,10 @@ def test_what_is_shipped_comes_first_and_every_base_goes_alone_too(
     assert [(one.base, one.generator and one.generator.name) for one in found] == [
         (str(tiny_folder), "tiny"),
         (EMBEDDED, EMBEDDED),
+        (CODER, "qwen2.5-coder-0.5b-instruct"),
         (str(tiny_folder), None),
         (EMBEDDED, None),
+        (CODER, None),
     ], "the loaded one by the name that it was loaded by"
     assert found[1].base_name == "SmolLM2-135M-Instruct"
     assert found[0].generator_bytes == (written / "model.safetensors").stat().st_size
@@ -59,7 +64,8 @@ def test_what_is_shipped_comes_first_and_every_base_goes_alone_too(
     assert loaded_choice(config).key == found[0].key
     assert loaded_choice(EngineConfig()).key == found[1].key
     alone = EngineConfig(base=BASES[EMBEDDED].hub_id, generator=NO_GENERATOR)
-    assert loaded_choice(alone).key == found[3].key
+    assert loaded_choice(alone).key == found[4].key
+    assert [one.is_lora for one in found] == [False, False, True, False, False, False]
 
 
 def test_the_generators_encoder_is_loaded_unless_another_is_asked_for(
@@ -129,7 +135,7 @@ def test_models_that_the_hub_left_here_are_listed_if_they_are_supported(hub_cach
         (folder / "config.json").write_text(told)
         (folder / "model.safetensors").write_bytes(b"x" * 100)
     bases = [one.base for one in installed()]
-    assert bases == [EMBEDDED, EMBEDDED, "a/llama"]
+    assert bases == [EMBEDDED, CODER, EMBEDDED, CODER, "a/llama"]
 
 
 def test_sizes_are_those_of_the_files(tiny_folder: Path, tmp_path: Path) -> None:
