@@ -72,7 +72,14 @@ class TurnLock:
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """Make imprints wait inside the `with` block: a visitor waits for a first adapter."""
+        """Make imprints wait inside the `with` block: a visitor waits for a first adapter.
+
+        Does nothing in patient work. It may wait for an imprint, and the two would wait for each
+        other until patience ends.
+        """
+        if _patient.get():
+            yield
+            return
         with self._changed:
             self._num_awaited += 1
         try:

@@ -112,8 +112,8 @@ def test_a_check_takes_a_step_now_and_then_where_somebody_always_chats(
 def test_an_imprint_waits_for_a_first_adapter_and_a_moment_for_the_next_in_the_queue(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(turns, "_COURTESY_SECONDS", 120.0)
-    monkeypatch.setattr(turns, "_NEXT_SECONDS", 0.5)
+    for limit in ("_COURTESY_SECONDS", "_NEXT_SECONDS"):
+        monkeypatch.setattr(turns, limit, 240.0)
     lock = TurnLock()
     waited = threading.Event()
 
@@ -124,9 +124,10 @@ def test_an_imprint_waits_for_a_first_adapter_and_a_moment_for_the_next_in_the_q
     with lock.awaited(), lock.awaited():
         pass
     with beside(imprint):
-        assert not waited.wait(0.05), "the next may begin"
+        assert not waited.wait(0.1), "the next may begin"
         with lock.awaited():
-            assert not waited.wait(0.6)
+            monkeypatch.setattr(turns, "_NEXT_SECONDS", 0.0)
+            assert not waited.wait(0.1)
 
 
 def test_an_imprint_goes_on_where_visitors_come_one_after_another(
@@ -134,5 +135,15 @@ def test_an_imprint_goes_on_where_visitors_come_one_after_another(
 ) -> None:
     monkeypatch.setattr(turns, "_COURTESY_SECONDS", 0.01)
     lock = TurnLock()
-    with lock.awaited():
-        lock.wait_for_awaited()
+    with lock.awaited(), beside(lock.wait_for_awaited):
+        pass
+
+
+def test_an_imprint_waits_for_no_control_of_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("_COURTESY_SECONDS", "_NEXT_SECONDS"):
+        monkeypatch.setattr(turns, limit, 240.0)
+    lock = TurnLock()
+    with patient(), lock.awaited(), beside(lock.wait_for_awaited):
+        pass
+    with beside(lock.wait_for_awaited):
+        pass
