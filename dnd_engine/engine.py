@@ -943,6 +943,4 @@ class Engine:
         Raises:
             VerificationError: If the reloaded adapter differs from the original.
         """
-        # On the page, the last step before a first chat.
-        with self._loaded.runtime.lock.awaited():
-            return self._verifier.peft_files(adapter, files)
+        return self._verifier.peft_files(adapter, files)

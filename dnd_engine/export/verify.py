@@ -59,7 +59,9 @@ class Verifier:
                 # Our own zip, just written, so its paths can be trusted.
                 shutil.unpack_archive(path, folder)
                 return self.peft(adapter, folder)
-        with self._stock_peft.reading(path) as (model, loaded):
+        # The page's last step before a first chat.
+        awaited = self._runtime.lock.awaited()
+        with awaited, self._stock_peft.reading(path) as (model, loaded):
             strays = [*loaded.missing_keys, *loaded.unexpected_keys]
             strays = [key for key in strays if "lora_" in key]
             if strays:

@@ -113,7 +113,7 @@ def _solve(
     steps = urgently(lock, imprint(loaded.runtime, sources, metrics, config))
 
     def words(step: ImprintStep) -> Progress:
-        lock.wait_for_awaited()
+        lock.wait_for_awaited()  # between two steps, so without holding the lock
         return Progress(
             step.stage,
             step.done / step.total,
