@@ -162,9 +162,8 @@ def evaluate(
     )
     command = shlex.join(["dnd", *typed_arguments()])
     trained: list[Task] = []
-    if (
-        "generator" in config.rows and engine.info.has_generator
-    ):  # its adapters are needed for the comparison
+    # The generator's adapters for trained tasks are compared with those for unseen ones.
+    if "generator" in config.rows and engine.info.has_generator:
         trained = [task for task in load_tasks(tasks) if task.info.slug in learnt]
     report = examine(
         engine, chosen, config, trained=trained, command=command, data=data, cluster=cluster

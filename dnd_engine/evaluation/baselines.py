@@ -169,10 +169,11 @@ class Baselines:
                 return "the collection holds no LoRA of a training task"
         if row == "multi_task_lora" and self.multi is None:
             return "needs its folder: name it with --multi-task-lora"
-        if row in REFINED and REFINED[row].answers == "better" and self.config.teacher is None:
-            return "needs a better model: name one with --teacher-base"
+        # Before what an option could name: without a generator, that would not be enough.
         if row not in _WITHOUT_GENERATOR and not self.engine.info.has_generator:
             return "needs a generator"
+        if row in REFINED and REFINED[row].answers == "better" and self.config.teacher is None:
+            return "needs a better model: name one with --teacher-base"
         needs_teacher = row in ("trained_teacher", "steering_vector")
         if needs_teacher and not self.engine.info.teacher_sha256:
             return "the generator has no trained teacher"

@@ -66,6 +66,8 @@ def report_markdown(report: Report) -> str:
         for c in report.contrasts
         if not c.holdout
     }
+    digest = report.generator_sha256
+    generator = f"generator `{digest[:12]}`" if digest else "no generator"
     lines = [
         f"{report.data} Score: {report.metric}. Intervals: 95 %, bootstrap over "
         f"{_count(report.n_families, 'family', 'families')}. {_CAUTION}{_few_families(report)}"
@@ -99,8 +101,7 @@ def report_markdown(report: Report) -> str:
         *_facts(report),
         *_verdicts_in_short(report.adapter_verdicts),
         "",
-        f"Made by `{report.command}`, seed {report.seed}, generator "
-        f"`{report.generator_sha256[:12] or report.generator}`.",
+        f"Made by `{report.command}`, seed {report.seed}, {generator}.",
         "",
     ]
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from dnd_engine.generator.report import Cosine, Cost, Distances
 from dnd_engine.tasks.folder import Mode
 
 IMPRINT_ALONE = "imprint alone"
-"""Stands for the generator's name in reports on a base that has none."""
+"""Replaces the generator's name in reports on a base that has none."""
 
 ROWS = tuple(wording.ROWS)
 """Every row of an evaluation, in report order."""

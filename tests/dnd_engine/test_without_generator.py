@@ -12,7 +12,9 @@ from dnd_engine.cli import app
 from dnd_engine.config import NO_GENERATOR, EngineConfig, ImprintConfig, MeasureConfig, Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import GeneratorError, ImprintError, RecipeError
+from dnd_engine.evaluation.baselines import Baselines
 from dnd_engine.evaluation.examine import examine
+from dnd_engine.evaluation.page import report_markdown
 from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.lora.provenance import Imprinting, Recipe, read_recipe
 from dnd_engine.lora.seen import Seen, with_inputs
@@ -116,6 +118,8 @@ def test_it_is_evaluated_by_imprint_alone(
     report = examine(alone, tasks, settings)
     assert {row.row for row in report.rows} == {"base", "few_shot", "imprint"}
     assert report.not_measured["generator"] == "needs a generator"
+    assert Baselines(alone, tasks, settings).why_not("imprint_taught_20") == "needs a generator"
+    assert "seed 0, no generator." in report_markdown(report)
     assert (report.generator, report.generator_sha256) == ("imprint alone", "")
     assert {verdict.row for verdict in report.verdicts} == {"imprint"}
     page = (tmp_path / "REPORT.md").read_text()
