@@ -71,7 +71,8 @@ MAY_BE_SLOW = frozenset({"real", "browser", "slow", "soak"})
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave `soak` out unless `-m` names it, and begin with the files that take longest.
 
-    So the workers end together: each file stays in one. A marked test counts as fifty others.
+    Each file stays in one worker, and with this order the workers end together. A marked test
+    counts as fifty others.
     """
     # Not `-m "not soak"` among the default options, which any other `-m` would replace.
     if "soak" not in config.getoption("markexpr"):

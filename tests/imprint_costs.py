@@ -3,8 +3,8 @@
     python -m tests.imprint_costs BASE TFLOPS REACHED
 
 BASE is a base as `--base` names it. TFLOPS is the fastest bfloat16 product of a core of this
-machine, and REACHED the share of it that a synthesis reaches. Measured is processor time: what it
-takes on a core of its own, even if it has none.
+machine, and REACHED the share of it that a synthesis reaches. Processor time is measured, so other
+work on the machine counts little.
 """
 
 import sys
@@ -86,7 +86,9 @@ def main(base: str, tflops: float, reached: float) -> None:
     # The first one measures ordinary activity too, unless the cache has it.
     imprint(engine, BUCKET)
     measured = {
-        "imprint_seconds": min(processor_seconds(lambda: imprint(engine, BUCKET)) for _ in "123"),
+        "imprint_seconds": min(
+            processor_seconds(lambda: imprint(engine, BUCKET)) for _ in range(3)
+        ),
         "imprint_memory_gb": (peak_megabytes() - before) / 1000,
     }
     steps = measure_ordinary(

@@ -2,7 +2,7 @@
 # The test command of the README: installs what the tests need, then runs every check.
 # Works on a fresh machine; on a prepared one it goes straight to the checks.
 #
-#   bash tests/run.sh             everything, as CI runs it
+#   bash tests/run.sh             everything but soak tests
 #   bash tests/run.sh --quick     no real models, no browser, no long training; fewer examples
 #   bash tests/run.sh -m browser  a selection: all arguments go to pytest, and only tests run
 set -euo pipefail

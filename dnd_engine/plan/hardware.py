@@ -50,7 +50,7 @@ class Hardware:
             flops: Operations of the work in bfloat16.
             layer_passes: Number of layer passes, for their minimum time.
             trains: Whether there is a backward pass, which takes twice as long as a forward one.
-            float32_flops: Operations besides, in float32 and outside of the layers.
+            float32_flops: Further operations, in float32 and outside the layers.
         """
         speed = self.tflops * 1e12 * (self.reached_training if trains else self.reached_forward)
         least = layer_passes * self.layer_milliseconds / 1000 * (1 if trains else 1 / 3)

@@ -125,7 +125,7 @@ def chosen_option(text: str, options: list[str]) -> str | None:
 
 def rouge(text: str, reference: str) -> float:
     """Return the ROUGE-L F measure."""
-    # Its first use, not every start: it imports nltk, which imports scikit-learn and pandas.
+    # Imported on first use, because it imports nltk, and that scikit-learn and pandas.
     from rouge_score.rouge_scorer import RougeScorer
 
     return float(RougeScorer(["rougeL"]).score(reference, text)["rougeL"].fmeasure)
@@ -133,7 +133,7 @@ def rouge(text: str, reference: str) -> float:
 
 def bleu(text: str, reference: str) -> float:
     """Return the sentence BLEU, 0 to 1, with the n-gram orders that a short text has."""
-    import sacrebleu  # here for the same reason
+    import sacrebleu  # on first use, too: most engines score no long answers
 
     # Equal texts may score slightly above 100, by rounding.
     return min(1.0, float(sacrebleu.sentence_bleu(text, [reference]).score) / 100)

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.real]
 
 APP = "drag-and-drop-llms"
 SPACE_PORT = 7860
-"""Where a Space expects its app, which is not told."""
+"""Port on which a Space expects its app, without a setting that says so."""
 
 
 @pytest.fixture(scope="module")
