@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from dnd_engine.errors import PromptFileError
-from dnd_engine.notes import counted, noted
-from dnd_engine.prompts.readers.text import read_text
+from dnd_engine.notes import noted
+from dnd_engine.prompts.readers.text import headings_left_out, read_text
 from dnd_engine.prompts.readers.zips import open_zip
 from dnd_engine.prompts.reading import Asked, Reading
 
@@ -82,14 +82,11 @@ def _without_headings(reading: Reading, paragraphs: list[_Paragraph], asked: Ask
     alone = asked.split == "auto" and reading.split in ("lines", "paragraphs")
     if not (alone and num_headings and text.strip()):
         return reading
-    note = counted(
-        "One heading was left out. To read it as a prompt, choose how to split the file.",
-        "{number} headings were left out. To read them as prompts, choose how to split the file.",
-        num_headings,
-    )
     found = read_text(text, asked)
     # Headings show what a text is, minutes for example.
-    return replace(found, doubt=reading.doubt, notes=[*found.notes, note])
+    return replace(
+        found, doubt=reading.doubt, notes=[*found.notes, headings_left_out(num_headings)]
+    )
 
 
 def _heading_styles(styles: "Element") -> set[str]:

@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from dnd_engine.notes import noted
+from dnd_engine.notes import Note, counted, noted
 from dnd_engine.prompts.doubts import doubt
 from dnd_engine.prompts.reading import Asked, Entry, Reading, SplitMode
 
@@ -46,6 +46,9 @@ def read_text(text: str, asked: Asked) -> Reading:
     # Pieces outnumber prompts only if some are empty.
     asked.bound(len(bare) - bare.count("") if mode == "lines" else _runs(bare, gap), "prompts")
     entries = _cut(lines, bare, mode)
+    titled = split == "auto" and mode == "paragraphs" and _is_titled([e.text for e in entries])
+    if titled:
+        entries = entries[1:]
     if split == "auto" and mode == "paragraphs" and _takes_turns([e.text for e in entries]):
         mode = "pairs"
         note = noted(
@@ -84,8 +87,17 @@ def read_text(text: str, asked: Asked) -> Reading:
         entries=entries,
         split=mode,
         unit="line",
-        notes=[note],
+        notes=[note, headings_left_out(1)] if titled else [note],
         doubt=doubt(body) if body.strip() else "",
+    )
+
+
+def headings_left_out(count: int) -> Note:
+    """Return the note that headings were not read as prompts."""
+    return counted(
+        "One heading was left out. To read it as a prompt, choose how to split the file.",
+        "{number} headings were left out. To read them as prompts, choose how to split the file.",
+        count,
     )
 
 
@@ -134,3 +146,10 @@ def _takes_turns(paragraphs: Sequence[str]) -> bool:
     heads = {text.strip() for text in paragraphs[::2]}
     rests = {text.strip() for text in paragraphs[1::2]}
     return len(heads) == 1 and len(paragraphs) % 2 == 0 and len(rests) >= 2 and not heads & rests
+
+
+def _is_titled(paragraphs: Sequence[str]) -> bool:
+    """Return whether a title precedes instructions and inputs in turns: one line, no sentence."""
+    title = paragraphs[0].strip() if paragraphs else ""
+    sentence = "\n" in title or title.endswith((":", ".", "?", "!"))
+    return not sentence and title not in paragraphs[1:] and _takes_turns(paragraphs[1:])

@@ -78,6 +78,20 @@ def test_an_instruction_above_every_input_is_read_with_it(write: Write) -> None:
         assert "one prompt per paragraph" in read_prompt_file(write("b.txt", other)).notes[0]
 
 
+def test_a_title_above_instructions_and_inputs_in_turns_is_left_out(write: Write) -> None:
+    turns = "Name the city.\n\nParis is big.\n\nName the city.\n\nI like Rome.\n"
+    file = read_prompt_file(write("a.txt", f"Cities of May\n\n{turns}"))
+    assert [(prompt.line, prompt.text) for prompt in file.prompts] == [
+        (3, "Name the city.\n\nParis is big."),
+        (7, "Name the city.\n\nI like Rome."),
+    ]
+    assert file.notes[1] == (
+        "One heading was left out. To read it as a prompt, choose how to split the file."
+    )
+    for first in ("I like Oslo.", "Two\nlines", "Name the city."):
+        assert read_prompt_file(write("b.txt", f"{first}\n\n{turns}")).split == "paragraphs"
+
+
 @pytest.mark.parametrize(
     ("text", "instruction"),
     [
