@@ -225,8 +225,8 @@ class AdapterVerdict(Agreement):
             if teaching.explained > 0:
                 found.append(
                     noted(
-                        "The fit predicts {share:.0%} of the change for prompts left out of it.",
-                        share=teaching.explained,
+                        "The fit predicts {share:.0f} % of the change for prompts left out of it.",
+                        share=100 * teaching.explained,
                     )
                 )
         return tuple(found)
@@ -281,8 +281,8 @@ class AdapterVerdict(Agreement):
             found.append(
                 noted(
                     "Even with the instruction, the model gives one and the same answer to "
-                    "{share:.0%} of the prompts.",
-                    share=self.teaching.commonest_share,
+                    "{share:.0f} % of the prompts.",
+                    share=100 * self.teaching.commonest_share,
                 )
             )
         if self.is_only_unsure:

@@ -85,9 +85,10 @@ def test_the_numbers_behind_it_are_told_in_words() -> None:
         "Without the instruction it answers 3 of 8 prompts that it was not fitted to as the model "
         "does with it.",
         "Even with the instruction, the model is unsure of its answer to 6 of 8 prompts.",
-        "Even with the instruction, the model gives one and the same answer to 95% of the prompts.",
+        "Even with the instruction, the model gives one and the same answer to 95 % of the "
+        "prompts.",
         "With the instruction, 7 of 12 answers were cut off before their end.",
-        "The fit predicts 60% of the change for prompts left out of it.",
+        "The fit predicts 60 % of the change for prompts left out of it.",
     ]
     assert found.causes == found.reasons[1:3]
     assert verdict(3).causes == ()
