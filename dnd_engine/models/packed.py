@@ -361,19 +361,17 @@ def _rms_norm(x: Tensor, twice: Tensor, eps: float) -> Tensor:
 def _add_low_rank(x: Tensor, y: Tensor, down: Tensor, up: Tensor, bare: int, few: int) -> None:
     if down.numel() == 0:
         return
-    # The float32 sum is rounded once, into `y`: without a copy in its dtype, and in the same way
-    # for one row and for several, or their answers would differ.
     # One adapted token, as in every step of a chat: a plain vector product is enough.
     if x.shape[0] == bare + 1:
         low = torch.mv(down[0], x[bare].float())
-        y[bare].add_(torch.mv(up[0], low))
+        y[bare].add_(torch.mv(up[0], low).to(y.dtype))
         return
     groups = down.shape[0]
     x = x[bare:].reshape(groups, -1, x.shape[1])
     # `view` and not `reshape`, which may copy: the sum must reach the caller's tensor.
     y = y[bare:].view(groups, -1, y.shape[1])
     if x.shape[1] <= few:
-        y.add_(torch.bmm(torch.bmm(x.float(), down.mT), up.mT))
+        y.add_(torch.bmm(torch.bmm(x.float(), down.mT), up.mT).to(y.dtype))
     else:
         y.baddbmm_(torch.bmm(x, down.to(x.dtype).mT), up.to(x.dtype).mT)
 
