@@ -180,7 +180,7 @@ def test_a_better_model_teaches_from_a_server_or_from_this_computer(
     moods: Bucket,
     tmp_path: Path,
 ) -> None:
-    """Both are told to the worker, which asks or loads them itself."""
+    """The worker gets only the names of both, and asks or loads them itself."""
     local = LocalTeacher(base=str(save_larger(tmp_path / "larger")), device="cpu")
     by_a_base = taught_by(real_calls, written, moods, local)
     with running_chat(lambda handler, values: handler.answer(values, "glad")) as server:

@@ -74,5 +74,5 @@ _UNDONE = """() => {
 
 
 def test_no_later_rule_undoes_one_for_narrow_screens(visit: Visit) -> None:
-    """Of two rules as specific, the later one wins, whatever the screen."""
+    """A later rule for wide screens must not undo the one for narrow screens."""
     assert visit.page.evaluate(_UNDONE) == []
