@@ -68,7 +68,11 @@ from dnd_engine.training.finetune.steps import shared_start
 NEUTRAL_PROMPT = "Please answer."
 """The only prompt of `generator_constant`: says nothing of any task."""
 
-_WITHOUT_GENERATOR = ("base", "few_shot", "mean_lora", "multi_task_lora", "imprint", "oracle_lora")
+_WITHOUT_GENERATOR = frozenset(
+    {"base", "few_shot", "mean_lora", "multi_task_lora", "imprint", "oracle_lora"}
+    # Training on others' answers can start from what the base imprints of its own.
+    | {row for row, how in REFINED.items() if how.start == "imprint" and how.answers != "own"}
+)
 """Rows of a base that has no generator."""
 
 _MAX_TRAINED = 256

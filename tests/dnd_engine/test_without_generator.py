@@ -118,12 +118,27 @@ def test_it_is_evaluated_by_imprint_alone(
     report = examine(alone, tasks, settings)
     assert {row.row for row in report.rows} == {"base", "few_shot", "imprint"}
     assert report.not_measured["generator"] == "needs a generator"
-    assert Baselines(alone, tasks, settings).why_not("imprint_taught_20") == "needs a generator"
     assert "seed 0, no generator." in report_markdown(report)
     assert (report.generator, report.generator_sha256) == ("imprint alone", "")
     assert {verdict.row for verdict in report.verdicts} == {"imprint"}
     page = (tmp_path / "REPORT.md").read_text()
     assert "No generator: imprint alone." in page
+
+
+def test_rows_that_train_an_imprint_need_no_generator_but_others_answers(
+    alone: Engine, tasks_folder: Path, tmp_path: Path
+) -> None:
+    tasks = load_tasks([tasks_folder])[:1]
+    settings = ExaminationConfig(
+        out=tmp_path, rows=("imprint_labelled_20",), modes=("bare",), limit_items=2, draws=1
+    )
+    report = examine(alone, tasks, settings)
+    assert [row.row for row in report.rows] == ["imprint_labelled_20"]
+    assert report.cost.refine_seconds["imprint_labelled_20"] > 0
+    why_not = Baselines(alone, tasks, settings).why_not
+    assert why_not("imprint_taught_20") == "needs a better model: name one with --teacher-base"
+    assert why_not("imprint_refined_15") == "needs a generator"
+    assert why_not("labelled_20") == "needs a generator"
 
 
 def test_a_report_cannot_be_kept_beside_no_generator(
