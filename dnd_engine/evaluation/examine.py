@@ -109,13 +109,16 @@ def examine(
         and score.mode in config.modes
         and score.draw < baselines.draws(score.row)
     ]
+    lacking = baselines.reasons()
     if not wanted:
+        words = "".join(f" {row} lacks {reason}" for row, reason in lacking.items())
         raise ConfigError(
             f"no item could be scored in mode {', '.join(config.modes)} under {', '.join(rows)}."
+            f"{words}"
         )
     found = {score.row for score in wanted}
     # A row that lacks only some tasks has its place in the report; `gaps` tells of it.
-    reasons |= {row: why for row, why in baselines.reasons().items() if row not in found}
+    reasons |= {row: why for row, why in lacking.items() if row not in found}
     cosine, between = eval_pass.distances() if "generator" in rows else (Cosine(), Distances())
     meta = ReportMeta(
         command=command,

@@ -1796,6 +1796,27 @@ def test_evaluate_writes_a_report_continues_it_and_keeps_it_with_the_generator(
     assert "holds scores of other settings" in other.stderr
 
 
+def test_the_command_names_the_base_that_teaches(
+    folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """On a base without a generator, where the same base may as well be the better one."""
+    arguments = ["evaluate", "--tasks", folder, "--base", tiny_folder, "--generator", "none"]
+    arguments += ["--out", tmp_path / "report", "--limit-items", 1, "--limit-tasks", 1]
+    arguments += ["--rows", "imprint_taught_20", "--modes", "bare", "--prompts", 8, "--json"]
+    without = dnd(*arguments)
+    assert without.exit_code == 1
+    assert "name one with --teacher-base" in without.stderr
+    missing = dnd(*arguments, "--teacher-base", tmp_path / "nowhere")
+    assert missing.exit_code == 1
+    assert "nowhere" in missing.stderr
+    assert "Loading" not in missing.stderr
+    # A base of random weights never ends an answer, so none of its answers can be trained on.
+    useless = dnd(*arguments, "--teacher-base", tiny_folder)
+    assert useless.exit_code == 1
+    assert "under imprint_taught_20. imprint_taught_20 lacks `" in useless.stderr
+    assert "longer than 192 tokens with their prompt" in useless.stderr
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
