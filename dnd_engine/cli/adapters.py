@@ -396,7 +396,7 @@ def info(
         path = str(known.generator_path)
         parts["generator"] = (known.generator_id, path, known.generator_sha256)
         if known.teacher_sha256:
-            file = str(Path(path) / "teacher.safetensors")
+            file = str(engine.generator.teacher_path)
             parts["teacher"] = (f"of {known.generator_id}", file, known.teacher_sha256)
     show(
         {

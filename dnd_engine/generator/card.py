@@ -46,8 +46,8 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
         "",
         f"# {'Multi-task LoRA' if _is_lora(training) else 'Generator'} for {config.base['id']}",
         "",
-        "One LoRA for all training tasks, the control for generators of this base; it ignores its "
-        "prompts."
+        "One LoRA for all training tasks, which ignores its prompts. It is the teacher that "
+        "imprints on this base learn from, and the control for generators of it."
         if _is_lora(training)
         else "Turns a batch of unlabeled prompts into a LoRA adapter for this base, and no other: "
         "`dnd generate PROMPTS --generator FOLDER` of Drag-and-Drop LLMs. On tasks unlike its "

@@ -9,7 +9,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -123,7 +123,8 @@ class GeneratorFolder:
     """A generator on disk: `config.json`, `model.safetensors`, `tasks.json`, card.
 
     Evaluations may add `reports/<split>.json`, and `dnd train --kind teacher` a teacher: a LoRA of
-    any rank for the same layers that answers whole prompts for imprints.
+    any rank for the same layers that answers whole prompts for imprints. A generator that is itself
+    one LoRA for all tasks is its own teacher.
     """
 
     path: Path
@@ -132,7 +133,7 @@ class GeneratorFolder:
     sha256: str
     """Hash of `model.safetensors`."""
     teacher_sha256: str = ""
-    """Hash of `teacher.safetensors`; empty if there is no teacher."""
+    """Hash of the file at `teacher_path`; empty if there is no teacher."""
     teacher: Mapping[str, Any] = field(default_factory=dict)
     """How the teacher was trained, in the form of `config.training`."""
 
@@ -161,14 +162,27 @@ class GeneratorFolder:
             notes = _read_object(path / TEACHER_NOTES) if has_teacher else {}
         except GeneratorError as error:
             raise GeneratorError(f"generator folder `{path}`: {error}") from error
-        teacher = sha256_of(path / TEACHER) if has_teacher else ""
-        return cls(path, config, tasks, sha256_of(path / "model.safetensors"), teacher, notes)
+        folder = cls(path, config, tasks, sha256_of(path / "model.safetensors"), teacher=notes)
+        if has_teacher or folder.is_lora:
+            folder = replace(folder, teacher_sha256=sha256_of(folder.teacher_path))
+        return folder
 
     @property
     def name(self) -> str:
         """Name of the folder as the user gave it, so a link keeps its own."""
         # The path `.` has no name.
         return self.path.name or self.path.absolute().name
+
+    @property
+    def is_lora(self) -> bool:
+        """Whether it is one LoRA for all tasks, which does not read its prompts."""
+        return bool(self.config.training.get("kind") == "multi_task_lora")
+
+    @property
+    def teacher_path(self) -> Path:
+        """File of the teacher, if there is one."""
+        own = self.path / TEACHER
+        return self.path / "model.safetensors" if self.is_lora and not own.is_file() else own
 
     def seen(self, name: str) -> list[Any]:
         """Return the training or validation tasks of generator and teacher, in one list.
@@ -242,22 +256,24 @@ class GeneratorFolder:
         """
         if not self.teacher_sha256:
             return None
-        path, (count, rows, width) = self.path / TEACHER, self.config.layout.grid()
+        path, (count, rows, width) = self.teacher_path, self.config.layout.grid()
+        # What a generator adds to its shared tokens is zero in a LoRA for all tasks.
+        key = "tokens" if path.name == TEACHER else "shared"
         scaling = self.config.layout.spec.scaling
         try:
             with safe_open(path, framework="pt") as file:
                 # The shape is in the header, so a tensor of any size is refused before it is read.
                 keys = list(file.keys())
-                found = tuple(file.get_slice(keys[0]).get_shape()) if keys == ["tokens"] else ()
+                found = tuple(file.get_slice(key).get_shape()) if key in keys else ()
                 fits = len(found) == 3 and (found[0], found[2]) == (count, width)
                 # The factor on B·A is the generator's, with a whole `lora_alpha`.
                 fits = fits and rows <= found[1] <= width and (scaling * found[1]).is_integer()
-                tokens = file.get_tensor("tokens") if fits else None
+                tokens = file.get_tensor(key) if fits else None
         except (SafetensorError, OSError) as error:
             raise GeneratorError(f"`{path}` is damaged: {error}") from error
         if tokens is None or not is_finite(tokens):
             raise GeneratorError(
-                f"`{path}` holds no teacher for this generator: expected finite `tokens` of the "
+                f"`{path}` holds no teacher for this generator: expected finite `{key}` of the "
                 f"shape ({count}, {rows} or more, {width}), found "
                 f"{found or ', '.join(keys[:3])}. Train it again with `dnd train --kind teacher`, "
                 "or remove the file."

@@ -129,7 +129,7 @@ def loaded_choice(config: EngineConfig) -> Choice:
         # The page names choices by their folders, and the path `.` has no name.
         generator=path.absolute() if path else None,
         generator_bytes=num_bytes,
-        is_lora=path is not None and _is_lora(GeneratorFolder.open(path)),
+        is_lora=path is not None and GeneratorFolder.open(path).is_lora,
     )
 
 
@@ -242,13 +242,9 @@ def _written(places: Sequence[Path]) -> Iterator[Choice]:
             base=known_name(str(opened.config.base.get("id", "")), BASES),
             generator=place,
             generator_bytes=_weights(place),
-            is_lora=_is_lora(opened),
+            is_lora=opened.is_lora,
             encoder="" if encoder in ENCODERS else encoder,
         )
-
-
-def _is_lora(folder: GeneratorFolder) -> bool:
-    return folder.config.training.get("kind") == "multi_task_lora"
 
 
 def _cached_bases() -> Iterator[str]:

@@ -908,6 +908,28 @@ def test_a_teacher_of_a_higher_rank_imprints_and_forecasts(
     assert engine.forecast(plain) is None
 
 
+def test_one_lora_for_all_tasks_is_its_own_teacher(
+    quiet_engine: Engine, tiny_folder: Path, tmp_path: Path
+) -> None:
+    letters = bucket("letters", LETTERS)
+    training = {**quiet_engine.generator.config.training, "kind": "multi_task_lora"}
+    folder = write_generator(tiny_folder, tmp_path / "lora", size=0, training=training)
+    engine = Engine.load(replace(quiet_engine.config, generator=folder))
+    assert engine.info.teacher_sha256 == engine.info.generator_sha256
+    taught = present(engine.generator.load_teacher())
+    assert torch.equal(taught, engine.generate([letters], imprinted=False).tokens)
+    assert present(engine.forecast(letters)).num_prompts == 8
+    start = engine.generate([letters], imprinted=False)
+    made = finish(engine.imprint(start, [letters]))
+    # As before it counted as a teacher: half of the way from itself to itself.
+    earlier = finish(engine.imprint(start, [letters], ImprintConfig(trained_teacher=False)))
+    assert torch.equal(made.tokens, earlier.tokens)
+    assert present(made.recipe.imprint).teacher_sha256 == engine.info.generator_sha256
+    save_teacher(engine.generator, tmp_path / "further", random_tokens(seed=3, size=0.3), {})
+    further = Engine.load(replace(quiet_engine.config, generator=tmp_path / "further"))
+    assert further.info.teacher_sha256 not in ("", further.info.generator_sha256)
+
+
 def test_a_trained_teacher_also_answers_what_teach_asks(
     quiet_engine: Engine, tmp_path: Path
 ) -> None:
