@@ -238,6 +238,7 @@ def _imprint_words(adapter: "Adapter") -> str:
         f" Imprinted{alone} in {adapter.seconds.get('imprint', 0):.1f} s: "
         f"{_count(imprinting.num_answers, 'different answer')} to "
         f"{_count(imprinting.num_prompts, 'prompt')}."
+        + "".join(f" {why}" for why in adapter.skipped_buckets)
     )
 
 

@@ -71,8 +71,8 @@ class Imprinted:
 
     tokens: Float[Tensor, "tokens rows cols"]
     layout: LoRALayout
-    num_prompts: int
-    """Number of fitted prompts."""
+    num_by_source: tuple[int, ...]
+    """Number of fitted prompts of each source."""
     num_answers: int
     """Number of distinct answers."""
     commonest_share: float
@@ -82,6 +82,11 @@ class Imprinted:
     layers: tuple[float, ...]
     """Share of the wanted change that each layer predicts for left-out prompts; 0 for an unchanged
     layer."""
+
+    @property
+    def num_prompts(self) -> int:
+        """Return the number of fitted prompts."""
+        return sum(self.num_by_source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +179,11 @@ def imprint(
             )
         )
     answers = Counter(row.answered for row in rows)
+    by_source = Counter(row.source for row in rows)
     return Imprinted(
         tokens=tokenize(state, layout).to(torch.bfloat16),
         layout=layout,
-        num_prompts=len(rows),
+        num_by_source=tuple(by_source[number] for number in range(len(sources))),
         num_answers=len(answers),
         commonest_share=max(answers.values()) / len(rows),
         unfinished=sum(row.answered[-1] not in end_tokens(base) for row in rows),

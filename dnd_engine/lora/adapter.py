@@ -66,6 +66,8 @@ class Adapter:
     """Check results, for its card; see `checks.registry.as_checks`."""
     not_imprinted: str = ""
     """Why a requested imprint failed; empty otherwise."""
+    skipped_buckets: tuple[str, ...] = ()
+    """Sentences that name each bucket that the imprint left out, and why."""
     kept_energy: float | None = None
     """Share of the squared ΔW norm that remains after a sum was cut to rank r; None when pooled."""
 

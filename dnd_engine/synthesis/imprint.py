@@ -20,7 +20,7 @@ from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.lora.seen import Seen, digests, with_met
 from dnd_engine.models.encoder import PromptMemory
 from dnd_engine.models.turns import urgently
-from dnd_engine.notes import noted
+from dnd_engine.notes import Note, noted
 from dnd_engine.progress import Progress, each_as
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
@@ -70,6 +70,8 @@ def imprint_adapter(
     ]
     left_out = {text for _, others in parts for text, _ in others}
     made = yield from _solve(loaded, sources, config, started)
+    fitted = {b.name: num for (b, _), num in zip(counting, made.num_by_source, strict=True)}
+    skipped = [_skipped(bucket, config) for bucket in checked if not fitted.get(bucket.name)]
     found = Imprinting.of(
         config,
         teacher=teacher,
@@ -95,6 +97,7 @@ def imprint_adapter(
         | ({} if adapter.is_generated else {"total": took}),
         # An earlier imprint may have failed, on other prompts.
         not_imprinted="",
+        skipped_buckets=tuple(skipped),
     )
 
 
@@ -198,3 +201,24 @@ def _imprintable(bucket: Bucket) -> list[tuple[str, str]]:
         return []
     split = ((p.text, split_prompt(p.text).input) for p in bucket.prompts)
     return sorted((text, given) for text, given in split if given is not None)
+
+
+def _skipped(bucket: Bucket, config: ImprintConfig) -> Note:
+    """Say why a bucket was left out, beside others that were imprinted."""
+    if bucket.weight < 0:
+        return noted(
+            "Bucket `{bucket}` was not imprinted: its weight is negative, and an instruction has "
+            "no opposite.",
+            bucket=bucket.name,
+        )
+    if bucket.num_without_instruction == bucket.num_prompts:
+        return noted(
+            "Bucket `{bucket}` was not imprinted: none of its prompts has an instruction.",
+            bucket=bucket.name,
+        )
+    return noted(
+        "Bucket `{bucket}` was not imprinted: its prompts are too long (the limit is about {words} "
+        "words), or the model answers nothing to them.",
+        bucket=bucket.name,
+        words=config.max_tokens * 3 // 4,
+    )

@@ -1044,6 +1044,24 @@ def test_where_nothing_can_be_imprinted_the_adapter_says_why(quiet_engine: Engin
         finish(quiet_engine.imprint(made, [bucket("letters", LETTERS, -1), bucket("sql", SQL)]))
 
 
+def test_each_bucket_that_an_imprint_left_out_is_named_with_its_reason(
+    quiet_engine: Engine,
+) -> None:
+    letters = bucket("letters", LETTERS)
+    long = bucket("long", [f"Say X.\n\n{'word ' * 400}{number}" for number in range(3)])
+    others = [bucket("sql", SQL), bucket("less", LETTERS, -1), long]
+    start = quiet_engine.generate([letters], imprinted=False)
+    made = finish(quiet_engine.imprint(start, [letters, *others]))
+    assert made.skipped_buckets == (
+        "Bucket `sql` was not imprinted: none of its prompts has an instruction.",
+        "Bucket `less` was not imprinted: its weight is negative, and an instruction has no "
+        "opposite.",
+        "Bucket `long` was not imprinted: its prompts are too long (the limit is about 288 words), "
+        "or the model answers nothing to them.",
+    )
+    assert finish(quiet_engine.imprint(made, [letters])).skipped_buckets == ()
+
+
 def test_what_was_trained_is_not_imprinted_over(quiet_engine: Engine) -> None:
     letters = bucket("letters", LETTERS)
     made = replace(quiet_engine.generate([letters], imprinted=False), provenance={"refined": {}})

@@ -47,6 +47,7 @@ class FakeAdapter(Adapter):
     kept_energy: float | None = None
     checks: Mapping[str, Any] = field(default_factory=dict)
     not_imprinted: str = ""
+    skipped_buckets: tuple[str, ...] = ()
 
     @property
     def is_imprinted(self) -> bool:

@@ -282,6 +282,14 @@ class FakeEngine(FakeMeasuring):
             provenance={**adapter.provenance, "root": root, "imprint": found.to_json()},
             seconds={**adapter.seconds, "imprint": 3.2},
             kept_energy=None,
+            skipped_buckets=tuple(
+                noted(
+                    "Bucket `{bucket}` was not imprinted: none of its prompts has an instruction.",
+                    bucket=bucket.name,
+                )
+                for bucket in buckets
+                if bucket.num_without_instruction == bucket.num_prompts
+            ),
         ).with_strength(adapter.strength)
 
     def refine(

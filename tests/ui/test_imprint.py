@@ -225,6 +225,31 @@ def test_an_adapter_from_the_library_can_have_nothing_to_imprint_either(
     assert session.made is loaded
 
 
+def test_a_bucket_that_was_not_imprinted_is_named_above_the_chat_with_the_way_out(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session, request = Session(), request_of("s")
+    both = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}, Tone={"b.txt": "one\ntwo\n"})
+    before = synthesized(on, session, both, request)
+    assert "was not imprinted" not in str(on.adapter.check(session)["warning"])
+    before.inspection = None
+    follow(on, session, request)
+    judged = on.adapter.check(session)["warning"]
+    assert "Bucket <code>Tone</code> was not imprinted: none of its prompts has" in judged
+    assert "Type one under Advanced</button>, and press Synthesize again." in judged
+    assert "data-focuses='#dnd-instruction textarea'" in judged
+    assert "dnd-icon-check" not in judged, "that is no plain success"
+    with speaking("de"):
+        shown = on.adapter.show(session)["warning"]
+        assert "Die Gruppe <code>Tone</code> wurde nicht eingeprägt" in str(shown)
+    refine(on, session, request)
+    assert "was not imprinted" not in str(on.adapter.check(session)["warning"]), "taught since"
+    on.prompts.set_instruction("IMPRINT this.", session)
+    synthesized(on, session, both, request)
+    follow(on, session, request)
+    assert "was not imprinted" not in str(on.adapter.check(session)["warning"])
+
+
 def test_another_error_is_shown_as_one(
     on: Handlers, arrange: Arrange, request_of: RequestOf
 ) -> None:

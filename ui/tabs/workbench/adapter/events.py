@@ -309,6 +309,8 @@ def _judgement(made: Made, inspection: "Inspection") -> Judgement:
         imprintable=made.can_be_imprinted,
         teachable=bool(made.buckets),
         known_why=bool(made.original.not_imprinted),
+        skipped_buckets=made.original.skipped_buckets,
+        lacks_instruction=any(b.num_without_instruction == b.num_prompts for b in made.buckets),
     )
 
 

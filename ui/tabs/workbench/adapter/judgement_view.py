@@ -1,11 +1,11 @@
 """The judgement above the chat: whether an adapter works, why to doubt it, and what to do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dnd_engine.checks.verdict import MOSTLY
-from ui.markup import esc, icon, presses
+from ui.markup import esc, icon, presses, prose
 from ui.state import Taught
 from ui.tabs.workbench.adapter.check_lines import (
     CheckLine,
@@ -15,6 +15,7 @@ from ui.tabs.workbench.adapter.check_lines import (
     is_untold,
 )
 from ui.tabs.workbench.adapter.learnt import Learnt
+from ui.tabs.workbench.prompts.forecast_view import type_instruction
 from ui.text import N_, _, note_words
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ class Judgement:
     """Whether Teach is offered in the adapter's bar."""
     known_why: bool = False
     """Whether the reason why nobody can tell is shown elsewhere."""
+    skipped_buckets: Sequence[str] = ()
+    """Sentences that name each bucket that its imprint left out."""
+    lacks_instruction: bool = False
+    """Whether one of its buckets has no instruction at all."""
 
     @property
     def warns(self) -> bool:
@@ -124,7 +129,8 @@ class Judgement:
 
     def html(self) -> str:
         """Draw everything as one notice, with the numbers folded away; empty if nothing is said."""
-        said = [*self._verdict(), *self._reasons(), *self._actions(), *self._harm()]
+        parts = (self._verdict, self._skipped, self._reasons, self._actions, self._harm)
+        said = [words for part in parts for words in part()]
         if not said:
             return ""
         mark = "warn" if self.warns else "check" if self._works else "info"
@@ -152,6 +158,15 @@ class Judgement:
         untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
         # If the imprint failed, its own reason is shown with the adapter, and may differ.
         return [untold if self.known_why else f"{untold} {_(_UNTOLD)}"]
+
+    def _skipped(self) -> list[str]:
+        """Name the buckets that were not imprinted, with the step that helps."""
+        if not self.skipped_buckets or self.taught != "imprinted":
+            return []
+        said = [prose(note_words(why)) for why in self.skipped_buckets]
+        if self.lacks_instruction:
+            said.append(_("{way}, and press Synthesize again.", way=type_instruction()))
+        return said
 
     def _reasons(self) -> list[str]:
         """Name the doubts; those with the same heading share it."""
@@ -226,7 +241,7 @@ class Judgement:
     @property
     def _works(self) -> bool:
         """Return whether it works without reservation."""
-        if self._harm():
+        if self._harm() or self._skipped():
             return False
         if self.learnt is not None:
             return self.learnt.works

@@ -54,15 +54,20 @@ def forecast_html(
     return section(_("Forecast"), body, "forecast")
 
 
-def _lacking(bucket: "Bucket") -> str:
-    """Say how many prompts have no instruction, and what to do."""
-    bare, total = bucket.num_without_instruction, bucket.num_prompts
-    # Once it is open, pressing it again would close it.
-    way = presses(
+def type_instruction() -> str:
+    """Draw the advice to type an instruction as a link to its field."""
+    return presses(
         _("Type one under Advanced"),
+        # Once it is open, pressing it again would close it.
         "#dnd-advanced > .label-wrap:not(.open)",
         field="#dnd-instruction textarea",
     )
+
+
+def _lacking(bucket: "Bucket") -> str:
+    """Say how many prompts have no instruction, and what to do."""
+    bare, total = bucket.num_without_instruction, bucket.num_prompts
+    way = type_instruction()
     if bare == total:
         words = _("No instruction found.")
         more = _("{way}; without it, this bucket is not imprinted.", way=way)
