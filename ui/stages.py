@@ -22,6 +22,14 @@ rows beside a measurement."""
 _WORTH_TELLING = 0.3
 """Seconds of waiting in the queue below which no row is shown."""
 
+_BESIDE: Mapping[str, str] = {
+    "wait": N_("{seconds} s waiting for others"),
+    "download": N_("{seconds} s downloading"),
+    "load": N_("{seconds} s loading models"),
+    "check": N_("{seconds} s verifying the file"),
+}
+"""Stages whose time an adapter does not count as its own."""
+
 _Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
 
@@ -252,8 +260,8 @@ class Stages:
         doing = "" if self.ended else f" data-doing='{'waiting' if self.waits else self.kind}'"
         if self.ended == "done":
             return (
-                f"<details class='dnd-panel dnd-made'><summary>{words['done']} {clock}</summary>"
-                f"{table}</details>"
+                f"<details class='dnd-panel dnd-made'><summary>{words['done']} {clock}"
+                f"{self._beside_html()}</summary>{table}</details>"
             )
         if self.kind == "remix" and not self.ended:
             # A short run that is repeated often: draw one line, so that the page does not jump.
@@ -275,6 +283,18 @@ class Stages:
             f"<h2 class='dnd-heading'>{words['running']}</h2><span>{left}{clock}</span></div>"
             f"{notice}{table}</section>"
         )
+
+    def _beside_html(self) -> str:
+        """Account for what the clock has beyond the times in the adapter's facts."""
+        took = {key: row.end - row.begin for key, row in self._rows.items() if row.status == "done"}
+        parts = [
+            _(words, seconds=number(round(took[key])))
+            for key, words in _BESIDE.items()
+            if round(took.get(key, 0))
+        ]
+        if not parts:
+            return ""
+        return f"<span class='dnd-facts'>, {_('of which {parts}', parts=', '.join(parts))}</span>"
 
     def _row_html(self, key: str, row: _Row, now: float, scale: float) -> str:
         end = now if row.status == "running" else row.end

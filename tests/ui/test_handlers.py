@@ -501,6 +501,28 @@ def test_stages_draw_real_times_on_one_clock() -> None:
     assert "&lt;b&gt;no" in stages.html()
 
 
+def test_the_clock_of_a_run_that_waited_adds_up_with_the_times_of_its_adapter() -> None:
+    now = [0.0]
+    stages = Stages(("wait", "ask", "imprint", "check"), "imprint", lambda: now[0])
+    for key, begin in (("wait", 0.0), ("ask", 60.0), ("imprint", 100.0), ("check", 188.0)):
+        now[0] = begin
+        stages.enter(key)
+    now[0] = 220.0
+    assert "of which" not in stages.html(), "the rows say so while it runs"
+    stages.finish("done")
+    told = stages.html().partition("</summary>")[0]
+    assert ">220.00 s</span>" in told
+    assert "of which 60 s waiting for others, 32 s verifying the file" in told
+    with speaking("de"):
+        assert "davon 60 s auf andere gewartet, 32 s die Datei geprüft" in stages.html()
+    quick = Stages(("read", "check"), clock=lambda: now[0])
+    quick.enter("read")
+    quick.enter("check")
+    now[0] += 0.4
+    quick.finish("done")
+    assert "of which" not in quick.html()
+
+
 def test_a_fingerprint_uses_the_whole_ramp_and_shows_what_did_not_change() -> None:
     drawn = fingerprint(((0.0, -1.0, 0.5), (0.0, 2.0, 0.1)))
     assert re.findall('class="h(.)"', drawn) == ["0", "1", "3", "0", "4", "2"]
