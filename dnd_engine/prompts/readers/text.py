@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dnd_engine.notes import Note, counted, noted
 from dnd_engine.prompts.doubts import doubt
 from dnd_engine.prompts.reading import Asked, Entry, Reading, SplitMode
+from dnd_engine.prompts.split import shared_head
 
 _SEPARATOR = "---"
 
@@ -45,10 +46,10 @@ def read_text(text: str, asked: Asked) -> Reading:
     gap = _SEPARATOR if mode == "separator" else ""
     # Pieces outnumber prompts only if some are empty.
     asked.bound(len(bare) - bare.count("") if mode == "lines" else _runs(bare, gap), "prompts")
-    entries = _cut(lines, bare, mode)
-    titled = split == "auto" and mode == "paragraphs" and _is_titled([e.text for e in entries])
-    if titled:
-        entries = entries[1:]
+    entries = cut = _cut(lines, bare, mode)
+    if split == "auto" and mode == "paragraphs":
+        entries = _without_title(cut)
+    titled = entries is not cut
     if split == "auto" and mode == "paragraphs" and _takes_turns([e.text for e in entries]):
         mode = "pairs"
         note = noted(
@@ -148,8 +149,20 @@ def _takes_turns(paragraphs: Sequence[str]) -> bool:
     return len(heads) == 1 and len(paragraphs) % 2 == 0 and len(rests) >= 2 and not heads & rests
 
 
-def _is_titled(paragraphs: Sequence[str]) -> bool:
-    """Return whether a title precedes instructions and inputs in turns: one line, no sentence."""
-    title = paragraphs[0].strip() if paragraphs else ""
-    sentence = "\n" in title or title.endswith((":", ".", "?", "!"))
-    return not sentence and title not in paragraphs[1:] and _takes_turns(paragraphs[1:])
+def _without_title(entries: list[Entry]) -> list[Entry]:
+    """Remove a title, on a line of its own or directly above the first instruction.
+
+    A title is one line that is no sentence. It may as well begin a prompt, so it goes only where
+    all prompts then have the same instruction: in turns with inputs, or as their first line.
+    """
+    first, *others = entries
+    title, _, rest = first.text.strip().partition("\n")
+    if title.rstrip().endswith((":", ".", "?", "!")):
+        return entries
+    texts = [entry.text.strip() for entry in others]
+    if not rest:
+        return others if title not in texts and _takes_turns(texts) else entries
+    whole = [rest.strip(), *texts]
+    if _takes_turns(whole) or shared_head(whole) == whole[0].partition("\n")[0]:
+        return [Entry(first.place + 1, rest, None), *others]
+    return entries

@@ -92,6 +92,39 @@ def test_a_title_above_instructions_and_inputs_in_turns_is_left_out(write: Write
         assert read_prompt_file(write("b.txt", f"{first}\n\n{turns}")).split == "paragraphs"
 
 
+@pytest.mark.parametrize("gap", ["\n\n", "\n"])
+def test_a_title_directly_above_the_first_instruction_is_left_out(write: Write, gap: str) -> None:
+    """The other prompts show where the instruction begins."""
+    inputs = ("Paris is big.", "I like Rome.", "Oslo, too.")
+    text = "\n\n".join(f"Name the city.{gap}{given}" for given in inputs)
+    file = read_prompt_file(write("a.txt", f"Cities of May\n{text}\n"))
+    assert [p.text for p in file.prompts] == [f"Name the city.\n\n{given}" for given in inputs]
+    assert file.prompts[0].line == 2
+    assert any("One heading was left out." in note for note in file.notes)
+    assert file.split != "paragraphs", "a recipe would ask for that, and read the title again"
+    as_it_is = read_prompt_file(write("b.txt", f"Cities of May\n{text}\n"), split="paragraphs")
+    assert as_it_is.prompts[0].text.startswith("Cities of May\nName the city.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # A sentence belongs to the instruction.
+        "Be brief.\nName it.\n\nParis.\n\nName it.\n\nRome.",
+        # Without a second prompt that begins alike, nobody can tell.
+        "Cities\nName it.\n\nParis.\n\nRome.",
+        "Cities\nName it.\nParis.\n\nName it.\nRome.",
+        # Every prompt has the line.
+        "Name it\nin a word.\n\nParis.\n\nName it\nin a word.\n\nRome.",
+        "Urgent\nReply to this mail: A\n\nReply to this mail: B\n\nReply to this mail: C",
+    ],
+)
+def test_a_line_that_may_begin_a_prompt_stays(write: Write, text: str) -> None:
+    file = read_prompt_file(write("a.txt", text))
+    assert file.prompts[0].text.startswith(text.partition("\n")[0])
+    assert not any("heading" in note for note in file.notes)
+
+
 @pytest.mark.parametrize(
     ("text", "instruction"),
     [
