@@ -471,8 +471,6 @@ class Session:
     """Question for Show me's run, until the example is read."""
     instruction: str = ""
     """Instruction typed for buckets whose prompts have none."""
-    by_labels: bool = False
-    """Whether *Teach* was opened for the labels of the last new adapter."""
     arrangement: str = ""
     """Fingerprint of the canvas."""
     forecasts: "dict[tuple[str, str], Forecast | None]" = field(default_factory=dict)

@@ -236,6 +236,7 @@ def test_doubt_refine_and_a_proof_that_fails(
     page.locator("#dnd-prove").click()
     expect(page.locator("#dnd-proof .is-error")).to_be_visible()
     sight.see("18-warning-and-proof-failed")
+    page.locator("#dnd-teach-door input[value=itself]").check()
     page.locator("#dnd-teach-start").click()
     expect(page.locator("#dnd-stages li.is-failed")).to_be_visible()
     sight.see("19-teach-failed")

@@ -54,6 +54,7 @@ def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
     expect(page.locator("#dnd-download")).to_be_enabled()
     before = page.locator("#dnd-adapter code").inner_text()
     page.locator("#dnd-teach-open").click()
+    page.locator("#dnd-teach-door").get_by_label("The model itself").check()
     offer = page.locator("#dnd-teach")
     expect(offer).to_contain_text("learns to give the same answers without it")
     page.locator("#dnd-teach-start").click()
@@ -96,6 +97,7 @@ def test_the_chat_goes_on_meanwhile_and_stop_keeps_the_adapter(
     page = visit.page
     before = made(visit, write("a.jsonl", prompts(9)))
     page.locator("#dnd-teach-open").click()
+    page.locator("#dnd-teach-door").get_by_label("The model itself").check()
     with engine.pace.held("refine"):
         page.locator("#dnd-teach-start").click()
         running = page.locator("#dnd-stages li.is-running")
@@ -125,6 +127,7 @@ def test_an_adapter_that_does_nothing_is_offered_a_way_out(visit: Visit, write: 
     page.locator("#dnd-teach-later").click()
     expect(page.locator("#dnd-teach")).to_be_hidden()
     page.locator("#dnd-teach-open").click()
+    page.locator("#dnd-teach-door").get_by_label("The model itself").check()
     page.locator("#dnd-teach-start").click()
     refined(visit)
     expect(page.locator("#dnd-checks")).to_contain_text("Taught on your prompts")
@@ -139,6 +142,7 @@ def test_too_few_prompts_are_told_and_nothing_is_lost(visit: Visit, write: Write
     page = visit.page
     before = made(visit, write("short.txt", "one\ntwo\nthree\n"))
     page.locator("#dnd-teach-open").click()
+    page.locator("#dnd-teach-door").get_by_label("The model itself").check()
     page.locator("#dnd-teach-start").click()
     stages = page.locator("#dnd-stages")
     expect(stages).to_contain_text("Teaching failed; the adapter is unchanged.")
@@ -207,7 +211,6 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     visit.until(lambda: bool(kept) and (kept[-1][0], kept[-1][8]) == ("no", ""))
     visit.reload()
     page.locator("#dnd-teach-open").click()
-    page.locator("#dnd-teach-door").get_by_label("I do").check()
     expect(first).to_have_value("no")
     page.locator("#dnd-teach-start").click()
     expect(page.locator("#dnd-adapter")).to_contain_text("then taught by you in 12 s")
@@ -229,7 +232,6 @@ def test_the_progress_stays_on_the_screen_when_the_form_folds(
     visit.ask("Hi")
     visit.idle()
     page.locator("#dnd-teach-open").click()
-    page.locator("#dnd-teach-door").get_by_label("I do").check()
     page.get_by_role("button", name="Propose answers").click()
     expect(page.locator("#dnd-teach-answer-15")).to_be_visible()
     with engine.pace.held("refine"):
@@ -290,6 +292,7 @@ def test_two_visitors_refine_their_own(visits: Visits, write: Write) -> None:
     before = made(one, path)
     assert made(two, path) == before
     one.page.locator("#dnd-teach-open").click()
+    one.page.locator("#dnd-teach-door").get_by_label("The model itself").check()
     one.page.locator("#dnd-teach-start").click()
     refined(one)
     expect(two.page.locator("#dnd-adapter code")).to_have_text(before)

@@ -285,6 +285,7 @@ def test_the_end_of_a_long_run_is_told_to_who_looks_elsewhere(
     visit.synthesize()
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
     page.locator("#dnd-teach-open").click()
+    page.locator("#dnd-teach-door").get_by_label("The model itself").check()
     with engine.pace.held("refine"):
         page.locator("#dnd-teach-start").click()
         expect(page).to_have_title(f"Teaching the adapter · {usual}")

@@ -648,22 +648,14 @@ def test_an_unforeseen_error_puts_the_buttons_back(
     assert on.runs.run_broke(Session()) == {}
 
 
-@pytest.mark.parametrize("labelled", [False, True])
-def test_labels_teach_unless_somebody_chooses_otherwise(
-    on: Handlers, arrange: Arrange, request_of: RequestOf, labelled: bool
-) -> None:
-    session, others = Session(), {"label": "x"}
-    for count in (8, 9):
-        files = {f"{count}.jsonl": prompts(count, **(others if labelled else {}))}
-        updates = make(on, session, arrange(SQL=files), request_of("s"))
-        assert ("teach_door" in updates) is (labelled and count == 8)
-        if "teach_door" in updates:
-            assert updates["teach_door"].value == "mine"
-            assert updates["teach_mine"].visible is True
-            assert updates["teach_itself"].visible is updates["teach_better"].visible is False
-    files = {"other.jsonl": prompts(8, **({} if labelled else others))}
-    updates = make(on, session, arrange(SQL=files), request_of("s"))
-    assert updates["teach_door"].value == ("itself" if labelled else "mine")
+def test_the_visitor_is_the_teacher_unless_somebody_else_is_chosen() -> None:
+    """Gradient steps on the model's own answers add nothing to an imprint."""
+    with gr.Blocks():
+        panel = TeachPanel(shared=False, teachers=(), stop_keeps=True)
+    assert panel.door.value == "mine"
+    assert panel.mine.visible
+    assert panel.itself.visible is panel.better.visible is False
+    assert "Right answers teach by far the most" in str(panel.door.info)
 
 
 def test_labels_teach_again_after_a_reload(
@@ -673,7 +665,7 @@ def test_labels_teach_again_after_a_reload(
     make(on, visit, arrange(SQL={"a.jsonl": prompts(9, label="x")}), request_of("a"))
     on.visit.leave(request_of("a"))
     back = on.visit.open(Session(), "en", visit.key, request_of("b"))
-    assert back["teach_door"].value == "mine"
+    assert "teach_door" not in back, "the new page has selected the visitor"
     assert back["teach_labels"].value is True
 
 

@@ -89,8 +89,6 @@ class VisitEvents:
             "stages": shown_stages(visit),
         }
         if visit.made is not None:
-            # A new page has not selected the labels of the adapter as its teacher.
-            visit.by_labels = False
             updates |= self.adapter.show(visit)
             # `show` draws those of the adapter, and an interrupted run would not be seen.
             updates["stages"] = shown_stages(visit)

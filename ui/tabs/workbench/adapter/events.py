@@ -24,7 +24,6 @@ from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.compare.events import CompareEvents
 from ui.tabs.workbench.compare.sides import choosers
 from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
-from ui.tabs.workbench.teach.view import Door
 from ui.text import N_, _, said
 
 if TYPE_CHECKING:
@@ -188,7 +187,6 @@ class AdapterEvents:
                 value=by_labels, visible=_labelled(made.buckets), interactive=idle
             ),
             **answers_asked(session, by_labels=by_labels),
-            **_teacher_for(session, made, by_labels=by_labels),
             "keep_name": gr.Textbox(made.adapter.name),
             # Texts serve to recreate an adapter, which is impossible for one trained on labels.
             "keep_texts": gr.Checkbox(
@@ -295,8 +293,6 @@ def checked(made: Made) -> Updates:
     }
     if made.buckets and not made.refined and judged.is_doubtful:
         updates["teach_box"] = gr.Column(visible=True)
-        if (verdict := made.inspection.verdict) is not None and verdict.outcome == "fails":
-            updates |= _teacher("mine")  # the model itself does not know better
     return updates
 
 
@@ -325,27 +321,6 @@ def _learnt(made: Made) -> Learnt | None:
         return found
     # The same model answered for the verdict, and an adapter that repeats it is no better.
     return replace(found, from_poor=True)
-
-
-def _teacher_for(session: Session, made: Made, *, by_labels: bool) -> Updates:
-    """Select the teacher for a new adapter, unless the last one had labels just as this one has.
-
-    Whoever is selected by then stays: a person may have chosen. After an imprint, the model itself
-    has little to add to labels, since the imprint was fitted to its answers.
-    """
-    if made.refined or by_labels == session.by_labels:
-        return {}
-    session.by_labels = by_labels
-    return _teacher("mine" if by_labels else "itself")
-
-
-def _teacher(door: Door) -> Updates:
-    return {
-        "teach_door": gr.Radio(value=door),
-        "teach_itself": gr.Column(visible=door == "itself"),
-        "teach_better": gr.Column(visible=door == "better"),
-        "teach_mine": gr.Column(visible=door == "mine"),
-    }
 
 
 def _labelled(buckets: Sequence[Bucket]) -> bool:

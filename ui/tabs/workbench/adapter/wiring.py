@@ -9,10 +9,7 @@ from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 
 EXPORTED = "export_told export_usage export_file"
 """Slots of an exported file, which is removed when the adapter or its strength changes."""
-_CHECKED = (
-    "checks proof_box proof prove warning check_again teach_box teach_door teach_itself "
-    "teach_better teach_mine download adapter_facts"
-)
+_CHECKED = "checks proof_box proof prove warning check_again teach_box download adapter_facts"
 SHOWN = (
     f"{EXPORTED} {_CHECKED} imprint_now teach_open keep_name keep_texts keep_told stages "
     "adapter_box strength undo norms compare_head mode told_with differences blind "

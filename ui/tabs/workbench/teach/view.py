@@ -60,9 +60,9 @@ class TeachPanel(Panel):
 
     def __init__(self, *, shared: bool, teachers: Sequence[str], stop_keeps: bool) -> None:
         choices = [
-            (_("The model itself"), "itself"),
-            (_("A better model"), "better"),
             (_("I do"), "mine"),
+            (_("A better model"), "better"),
+            (_("The model itself"), "itself"),
         ]
         # Visitors may only use servers on the operator's list.
         if shared and not teachers:
@@ -72,11 +72,29 @@ class TeachPanel(Panel):
             gr.HTML(words, elem_id="dnd-teach-words", padding=False, min_width=0)
             # All fields of a request; hidden during a run, which is drawn below.
             with gr.Column(min_width=0, elem_id="dnd-teach-doors") as self.doors:
+                # Measured in docs/results.md, "Teach, after an imprint".
                 self.door = gr.Radio(
-                    choices, value="itself", label=_("Who teaches?"), elem_id="dnd-teach-door"
+                    choices,
+                    value="mine",
+                    label=_("Who teaches?"),
+                    info=_("Right answers teach by far the most, and only you know them."),
+                    elem_id="dnd-teach-door",
                 )
-                with gr.Column(min_width=0) as self.itself:
-                    _does("itself")
+                with gr.Column(min_width=0, elem_id="dnd-teach-mine") as self.mine:
+                    _does("mine")
+                    self.labels = gr.Checkbox(
+                        False,
+                        label=_("Learn from the labels"),
+                        info=_("Your files have some. If off, you correct answers here."),
+                        visible=False,
+                        elem_id="dnd-teach-labels",
+                    )
+                    self.propose = button(_("Propose answers"), "dnd-teach-propose")
+                    with gr.Column(
+                        visible=False, min_width=0, elem_id="dnd-teach-rows"
+                    ) as self.rows:
+                        gr.HTML(drawn(_correct_html), padding=False)
+                        self.answers = tuple(_row(number) for number in range(NUM_ROWS))
                 # Fields for a better model.
                 with gr.Column(
                     visible=False, min_width=0, elem_id="dnd-teach-better"
@@ -104,21 +122,8 @@ class TeachPanel(Panel):
                             max_lines=1,
                             elem_id="dnd-teach-base",
                         )
-                with gr.Column(visible=False, min_width=0, elem_id="dnd-teach-mine") as self.mine:
-                    _does("mine")
-                    self.labels = gr.Checkbox(
-                        False,
-                        label=_("Learn from the labels"),
-                        info=_("Your files have some. If off, you correct answers here."),
-                        visible=False,
-                        elem_id="dnd-teach-labels",
-                    )
-                    self.propose = button(_("Propose answers"), "dnd-teach-propose")
-                    with gr.Column(
-                        visible=False, min_width=0, elem_id="dnd-teach-rows"
-                    ) as self.rows:
-                        gr.HTML(drawn(_correct_html), padding=False)
-                        self.answers = tuple(_row(number) for number in range(NUM_ROWS))
+                with gr.Column(visible=False, min_width=0) as self.itself:
+                    _does("itself")
                 self.told = gr.HTML("", padding=False, elem_id="dnd-teach-told")
             with gr.Row(elem_classes="dnd-buttons"):
                 self.start = button(_("Start"), "dnd-teach-start", variant="primary")
