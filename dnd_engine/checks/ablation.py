@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import ttest_1samp
 
 from dnd_engine.checks.agreement import bare_questions, instructed_answers
 from dnd_engine.checks.results import CONTROLS, Conditioning, Control, ControlName
@@ -88,6 +87,8 @@ def _saved(differences: "np.ndarray[Any, np.dtype[np.float64]]") -> tuple[float,
     mean = float(differences.mean())
     if np.ptp(differences) == 0:  # nothing varies: Student's t would divide by zero
         return mean, mean, mean
+    from scipy.stats import ttest_1samp  # takes half a second
+
     low, high = ttest_1samp(differences, 0).confidence_interval(0.95)
     return mean, float(low), float(high)
 

@@ -25,7 +25,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr, stdtrit
-from scipy.stats import rankdata
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.scoring.scores import ItemScore
@@ -268,6 +267,8 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 def _spearman(pairs: Array) -> float:
     """Return Spearman's correlation; NaN if a side is constant. Ties share their mean rank."""
+    from scipy.stats import rankdata  # takes half a second, which few who import this need
+
     ranks = rankdata(pairs, axis=0)
     centred = ranks - ranks.mean(axis=0)
     norms = np.sqrt((centred**2).sum(axis=0))
