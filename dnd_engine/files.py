@@ -57,6 +57,12 @@ def existing(name: str | Path) -> Path | None:
         return None
 
 
+def public_name(name: str) -> str:
+    """Return a model's name for what may be published: of a path that exists, its last part."""
+    path = existing(name)
+    return name if path is None else path.absolute().name
+
+
 def user_folder(name: str) -> Path:
     """Return a folder for the user's own data, which may not exist yet."""
     return user_data_path("drag-and-drop-llms", appauthor=False) / name

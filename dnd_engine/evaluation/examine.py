@@ -22,6 +22,7 @@ from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.evaluation.selection import refuse_trained
 from dnd_engine.evaluation.settings import ExaminationConfig
+from dnd_engine.files import public_name
 from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.report import Cosine, Distances, Report
 from dnd_engine.scoring.scores import IMPRINT_ALONE, ROWS, ReportMeta
@@ -127,7 +128,8 @@ def examine(
         generator=generator.name if generator else IMPRINT_ALONE,
         generator_sha256=generator.sha256 if generator else "",
         teacher_sha256=engine.info.teacher_sha256,
-        base=engine.info.base_id,
+        # A base that is a file has no id but a path, and its generator may know it better.
+        base=public_name(generator.config.base["id"] if generator else engine.info.base_id),
         rows=rows,
         modes=config.modes,
         data=" ".join([*notes, *baselines.gaps(len(all_items))]),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dnd_engine.config import RefineConfig
 from dnd_engine.errors import ConfigError
-from dnd_engine.files import existing
+from dnd_engine.files import public_name
 from dnd_engine.notes import noted
 from dnd_engine.tasks.folder import Example
 from dnd_engine.teach.endpoint import Endpoint
@@ -48,8 +48,7 @@ class LocalTeacher:
     @property
     def model(self) -> str:
         """Its name for adapters, which may be published: only the last part of a path."""
-        path = existing(self.base)
-        return self.base if path is None else path.absolute().name
+        return public_name(self.base)
 
     @cached_property
     def weights(self) -> "ResolvedWeights":

@@ -120,6 +120,7 @@ def test_it_is_evaluated_by_imprint_alone(
     assert report.not_measured["generator"] == "needs a generator"
     assert "seed 0, no generator." in report_markdown(report)
     assert (report.generator, report.generator_sha256) == ("imprint alone", "")
+    assert Path(report.base).parts == (Path(alone.info.base_id).name,), "a path says who made it"
     assert {verdict.row for verdict in report.verdicts} == {"imprint"}
     page = (tmp_path / "REPORT.md").read_text()
     assert "No generator: imprint alone." in page
