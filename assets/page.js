@@ -74,7 +74,7 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("[data-presses]");
   if (!link) return;
-  document.querySelector(link.dataset.presses)?.click();
+  for (const button of document.querySelectorAll(link.dataset.presses)) button.click();
   if (link.dataset.focuses) lead(link.dataset.focuses);
 });
 

@@ -48,12 +48,12 @@ def icon(name: str) -> str:
 
 
 def presses(words: str, selector: str, *, field: str = "") -> str:
-    """Draw words of ours as a link that presses another button of the page; see `page.js`.
+    """Draw words of ours as a link that presses other buttons of the page; see `page.js`.
 
     Args:
         words: The words, HTML.
-        selector: The button.
-        field: Field that the button shows, to type into at once; empty if there is none.
+        selector: All buttons to press.
+        field: Field that they show, to type into at once; empty if there is none.
     """
     then = f" data-focuses='{field}'" if field else ""
     return (

@@ -100,3 +100,22 @@ def test_what_cannot_be_imprinted_is_told_in_one_calm_line(visit: Visit, write: 
     expect(page.locator("#dnd-stages summary")).to_contain_text("How it was made")
     expect(page.locator(".dnd-notice.is-error")).to_have_count(0)
     visit.check_accessible()
+
+
+def test_the_verdict_leads_from_the_folded_prompts_to_the_missing_instruction(
+    visit: Visit, write: Write
+) -> None:
+    page = visit.page
+    for name, bucket, content in (
+        ("a.jsonl", "SQL", prompts(9, "IMPRINT")),
+        ("b.txt", "Tone", "one\ntwo\n"),
+    ):
+        visit.drop([write(name, content)], bucket)
+        visit.ready(name)
+    visit.synthesize()
+    verdict = page.locator("#dnd-warning")
+    expect(verdict).to_contain_text("Bucket Tone was not imprinted")
+    expect(page.locator("#dnd-synthesize")).to_be_hidden()
+    verdict.get_by_role("button", name="Type one under Advanced").click()
+    expect(page.locator("#dnd-instruction textarea")).to_be_focused()
+    expect(page.locator("#dnd-synthesize")).to_be_visible()

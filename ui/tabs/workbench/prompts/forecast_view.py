@@ -58,8 +58,8 @@ def type_instruction() -> str:
     """Draw the advice to type an instruction as a link to its field."""
     return presses(
         _("Type one under Advanced"),
-        # Once it is open, pressing it again would close it.
-        "#dnd-advanced > .label-wrap:not(.open)",
+        # What is open already is not pressed, which would close it.
+        "[data-dnd-folded] .dnd-edit, #dnd-advanced > .label-wrap:not(.open)",
         field="#dnd-instruction textarea",
     )
 
