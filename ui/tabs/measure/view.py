@@ -206,8 +206,8 @@ def most_measured(*, shared: bool) -> int:
 
 def _about_html() -> str:
     more = _(
-        "Some rows are answered by the base, by a few-shot prompt, by what all adapters share and "
-        "by the adapter on the Workbench, and scored. The others can be learnt by a LoRA, as usual."
+        "Some of your rows score the adapter of the Workbench beside the base, the base with "
+        "examples in its prompt, and what all adapters share. A LoRA can train on the others."
     )
     return tab_heading(_("What is it worth on your own rows?"), quiet(more))
 
