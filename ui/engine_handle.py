@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError, DndError
+from ui.allocator import give_back
 from ui.engine_thread import EngineThread
 from ui.faults import report_fault
 from ui.spaces import borrows_gpu
@@ -136,6 +137,7 @@ class EngineHandle:
             self._fail(_reported(error))
         else:
             self._warm_up(engine)
+            give_back()  # reading weights and vocabularies frees some 20 MB again
             self._finish(LoadState("ready"), engine=engine)
             if not borrows_gpu():
                 self.thread.start(lambda: self._measure(engine), beside=True)
@@ -146,6 +148,7 @@ class EngineHandle:
             for _ in engine.measure_ordinary():
                 if self.thread.ending.is_set() or self.engine is not engine:
                     return
+            give_back()
         except Exception:  # no visitor is waiting for this, so log it
             logger.exception("Ordinary answers were not measured; the first imprint will do it")
 

@@ -4,7 +4,6 @@ Gradio is imported inside functions, because the command line imports this for i
 completion.
 """
 
-import ctypes
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,15 +24,13 @@ from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.server_log import log_path, logging_to
 from dnd_engine.teach.endpoint import origin
 from dnd_engine.training.watch import RunFolder
+from ui.allocator import share_arenas
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
 from ui.spaces import on_space, serves_others
 
 if TYPE_CHECKING:
     import gradio as gr
-
-_M_ARENA_MAX = -8
-"""From glibc's `malloc.h`."""
 
 _MIN_PASSWORD = 8
 
@@ -280,7 +277,7 @@ def run(
     port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     quiet_libraries()
     _allow_more_files()
-    _share_arenas()
+    share_arenas()
     _keep_few_kernels()
     # A Space keeps no files, and shows what is written to stderr.
     with logging_to(None if on_space() else log_path()):
@@ -306,17 +303,6 @@ def _allow_more_files() -> None:
 
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _share_arenas() -> None:
-    """Let all threads share two of glibc's memory arenas.
-
-    Otherwise each thread that computes keeps what it once used in an arena of its own: 170 MB after
-    six chats at a time, and slowly more. Arenas that exist already stay.
-    """
-    if "MALLOC_ARENA_MAX" not in os.environ:
-        with suppress(AttributeError, OSError, TypeError):  # other C libraries have no such setting
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _keep_few_kernels() -> None:

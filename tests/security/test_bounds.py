@@ -29,7 +29,7 @@ from tests.serving import serving
 from tests.test_docs import ROOT
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.until import until
-from ui import serve
+from ui import allocator, serve
 from ui.build import build_ui
 from ui.engine_calls import LANES
 from ui.server.gradio_private import Calls, Page, Pages
@@ -785,11 +785,18 @@ def test_threads_share_two_arenas_unless_somebody_chose_another_number(
     libc = SimpleNamespace(mallopt=lambda *option: asked.append(option))
     monkeypatch.setattr("ctypes.CDLL", lambda _name: libc)
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
-    serve._share_arenas()
+    allocator.share_arenas()
     assert asked == []
     monkeypatch.delenv("MALLOC_ARENA_MAX")
-    serve._share_arenas()
+    allocator.share_arenas()
     assert asked == [(-8, 2)]
+
+
+def test_a_c_library_without_these_settings_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: SimpleNamespace())
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    allocator.share_arenas()
+    allocator.give_back()
 
 
 def test_compiled_kernels_are_few_unless_somebody_chose_another_number(

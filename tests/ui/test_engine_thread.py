@@ -193,6 +193,17 @@ def test_the_engine_is_warmed_up_in_its_thread_before_it_is_ready(
     assert warmed == [handle.thread.run(here)]
 
 
+def test_memory_that_loading_freed_is_given_back_before_the_engine_is_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And once more after ordinary answers are measured, which the first start does."""
+    engine, seen = FakeEngine(), queue.SimpleQueue[str]()
+    handle = handle_of(engine)
+    monkeypatch.setattr("ui.engine_handle.give_back", lambda: seen.put(handle.snapshot().status))
+    handle.start()
+    assert [seen.get(timeout=60) for _ in range(2)] == ["loading", "ready"]
+
+
 def test_an_engine_that_does_not_warm_up_is_used_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
