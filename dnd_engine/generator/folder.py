@@ -283,20 +283,18 @@ class GeneratorFolder:
 
 
 def _fill(generator: Generator, weights: Path) -> list[str]:
-    """Load checked weights one by one, so that they are never in memory twice.
+    """Load checked weights. The decoder's keep the file's type, and with it are mapped from it.
 
     Returns:
         Names of weights that are not finite.
     """
-    broken = []
+    state = {}
     with safe_open(weights, framework="pt") as file:
-        # These tensors share the module's memory, so copying into them fills it.
-        for key, place in generator.state_dict().items():
+        for key in generator.state_dict():
             value = file.get_tensor(key)
-            if not is_finite(value):
-                broken.append(key)
-            place.copy_(value)
-    return broken
+            state[key] = value if key.startswith("decoder.") else value.float()
+    generator.load_state_dict(state, assign=True)
+    return [key for key, value in state.items() if not is_finite(value)]
 
 
 def is_finite(value: Tensor) -> bool:
