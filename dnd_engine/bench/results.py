@@ -32,9 +32,10 @@ class BenchResult:
     """Median seconds of each step of `ready`: reading prompts, writing weights, comparing with
     training tasks; writing the zip and reloading it in stock PEFT; norms by layer."""
     memory_mb: dict[str, float] = field(default_factory=dict)
-    """Resident memory of the process: `idle` with all models loaded, `peak` after synthesis and
-    chat, `peak_training` after training. llama.cpp is loaded later. On a CUDA device also what
-    torch has allocated on the card, as `cuda_idle`, `cuda_peak` and `cuda_peak_training`."""
+    """Resident memory of the process, with pages of mapped files: `idle` with all models loaded,
+    `peak` after synthesis and chat, `peak_training` after training. llama.cpp is loaded later. On a
+    CUDA device also what torch has allocated on the card, as `cuda_idle`, `cuda_peak` and
+    `cuda_peak_training`."""
     machine: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """Caveats for reading the numbers."""

@@ -117,7 +117,7 @@ def _words(result: "BenchResult") -> str:
         ("Floating point operations", "", result.flops),
         ("Tokens per second", "/s", result.tokens_per_second),
         ("Parts of `ready`", "s", result.ready_parts),
-        ("Memory", "MB", result.memory_mb),
+        ("Memory (resident, mapped files included)", "MB", result.memory_mb),
     ):
         if values:
             lines += ["", f"{title}:"]
