@@ -60,7 +60,8 @@ def agreement(
         of_bucket = _ask(runtime, adapter, lesson, most)
         if of_bucket:
             same = sum(pair.mine.ids == pair.instructed.ids for pair in of_bucket)
-            parts.append(BucketShare(lesson.bucket, same, len(of_bucket)))
+            right = _by_labels(runtime.base, of_bucket, labels or {})
+            parts.append(BucketShare(lesson.bucket, same, len(of_bucket), right))
             pairs += of_bucket
     if not pairs:
         return None

@@ -25,8 +25,7 @@ class ExampleResult:
     @property
     def works(self) -> bool:
         """Return whether it works without the instruction and leaves other answers right."""
-        verdict = self.verdict
-        return verdict.outcome == "works" and not verdict.works_partly and self.skills.enough
+        return self.verdict.degree == "works" and self.skills.enough
 
 
 RESULT = TypeAdapter(ExampleResult)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS, Degree
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.notes import Note, noted
+from dnd_engine.wording import listed
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -36,6 +37,8 @@ _ALIKE = 0.9
 
 _ENOUGH = 4
 """Minimum number of answers; fewer may be equal by chance."""
+
+_BEST_FIRST: tuple[Degree, ...] = ("works", "in_part", "does_not")
 
 _HEADS: dict[Outcome, Note] = {
     "works": noted("It works without the instruction."),
@@ -104,6 +107,28 @@ class BucketShare:
     bucket: str
     same: int
     num_prompts: int
+    labels: Labels | None = None
+    """What the labels of its prompts say; None without labels."""
+
+    @property
+    def degree(self) -> Degree:
+        """Return the band of its agreement."""
+        return degree_of(self.same, self.num_prompts)
+
+    @property
+    def share(self) -> float:
+        """Return the share of equal answers."""
+        return self.same / self.num_prompts
+
+    @property
+    def words(self) -> Note:
+        """Name the bucket, with its count."""
+        return noted(
+            "{bucket} ({same} of {number})",
+            bucket=self.bucket,
+            same=self.same,
+            number=self.num_prompts,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,25 +175,40 @@ class AdapterVerdict(Agreement):
     @property
     def warns(self) -> bool:
         """Return whether to warn before use: it was made to work without the instruction."""
-        return self.outcome != "works"
-
-    @property
-    def works_partly(self) -> bool:
-        """Return whether it works, but for so few prompts that the numbers must be stated."""
-        counts = self._counts
-        return self.outcome == "works" and counts["same"] < MOSTLY * counts["number"]
+        return self.degree == "does_not"
 
     @property
     def degree(self) -> Degree:
-        """Return the band of the verdict, by which a report says how often it is right."""
+        """Return the band of the verdict, by which a report says how often it is right.
+
+        A mix is in the band of its worst bucket.
+        """
         if self.outcome != "works":
             return "does_not"
-        return "in_part" if self.works_partly else "works"
+        whole = degree_of(self._counts["same"], self._counts["number"])
+        return max((part.degree for part in self.uneven), default=whole, key=_BEST_FIRST.index)
+
+    @property
+    def uneven(self) -> tuple[BucketShare, ...]:
+        """Return the buckets of a mix, with the counts that decide, if their bands differ."""
+        parts = [part for part in self.by_bucket if part.num_prompts]
+        if self.by_labels:
+            # Earlier versions kept no labels by bucket, and agreement must not contradict labels.
+            parts = [
+                BucketShare(part.bucket, part.labels.right, part.labels.number)
+                for part in parts
+                if part.labels is not None
+            ]
+        differ = len({part.degree for part in parts}) > 1
+        # Where the instructed model's answers are poor, a bucket's agreement says nothing.
+        return tuple(parts) if differ and self.outcome != "fails" else ()
 
     @property
     def head(self) -> Note:
         """Return the verdict itself."""
-        if self.works_partly:
+        if self.uneven:
+            return self._uneven_head
+        if self.degree == "in_part":
             return noted(
                 "It works without the instruction for some prompts only: {same} of {number}.",
                 **self._counts,
@@ -183,6 +223,34 @@ class AdapterVerdict(Agreement):
             if self.by_labels:
                 return noted("It works only with the instruction.")
         return _HEADS[self.outcome]
+
+    @property
+    def _uneven_head(self) -> Note:
+        named = {
+            degree: listed(words)
+            for degree in _BEST_FIRST
+            if (words := [part.words for part in self.uneven if part.degree == degree])
+        }
+        if "works" not in named:
+            return noted(
+                "It works without the instruction for some prompts of {in_part}, but not for "
+                "{does_not}.",
+                **named,
+            )
+        if "does_not" not in named:
+            return noted(
+                "It works without the instruction for {works}, and for some prompts of {in_part}.",
+                **named,
+            )
+        if "in_part" not in named:
+            return noted(
+                "It works without the instruction for {works}, but not for {does_not}.", **named
+            )
+        return noted(
+            "It works without the instruction for {works}, for some prompts of {in_part}, but not "
+            "for {does_not}.",
+            **named,
+        )
 
     @property
     def caution(self) -> Note | None:
@@ -332,6 +400,13 @@ class AdapterVerdict(Agreement):
         # A long answer is never sure, so this counts only where agreement is low.
         low = self.same < WORKS * self.num_prompts
         return low and self.sureness is not None and sure_of(self.sureness) == "unsure"
+
+
+def degree_of(same: float, number: int) -> Degree:
+    """Return the band of a share of prompts that an adapter works for."""
+    if same < WORKS * number:
+        return "does_not"
+    return "works" if same >= MOSTLY * number else "in_part"
 
 
 def judge(found: Agreement, teaching: Teaching | None = None) -> AdapterVerdict:

@@ -646,9 +646,22 @@ def test_a_bucket_that_a_favourable_verdict_hides_is_named_beside_it() -> None:
     agrees = Agreement(6, 8, left_out=True, by_bucket=parts)
     found = Inspection(0.4, {}, (), 16, agrees, verdict=(verdict := judge(agrees)))
     told = Judgement(found).html()
-    assert "works without the instruction. Least for &lt;b&gt;Notes: 2 of 4.</b>" in told
+    assert (
+        "<b>It works without the instruction for Bills (4 of 4), and for some prompts of "
+        "&lt;b&gt;Notes (2 of 4).</b>" in told
+    )
+    assert "For &lt;b&gt;Notes, send the instruction with your input, or teach" in told
     assert "dnd-icon-check" not in told
+    assert "Carries the instruction in part" in checks_html("done", found)
+    parts = (BucketShare("Notes", 0, 4), BucketShare("Bills", 4, 4))
+    agrees = Agreement(4, 8, left_out=True, by_bucket=parts)
+    failed = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
+    told = Judgement(failed).html()
+    assert "for Bills (4 of 4), but not for Notes (0 of 4).</b>" in told
+    assert "is-warn" in told
+    assert "is-doubt" in checks_html("done", failed)
     parts = (BucketShare("Notes", 3, 4), BucketShare("Bills", 4, 4))
+
     told = Judgement(replace(found, verdict=replace(verdict, same=7, by_bucket=parts))).html()
     assert "<b>It works without the instruction.</b>" in told
     assert "dnd-icon-check" in told

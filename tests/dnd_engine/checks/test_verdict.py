@@ -139,6 +139,66 @@ def test_a_mix_says_the_share_of_each_bucket() -> None:
     assert [str(words) for words in found.reasons[1:3]] == ["Notes: 2 of 3.", "{Bills}: 0 of 4."]
 
 
+def mix(*parts: tuple[int, int], **changes: Any) -> AdapterVerdict:
+    named = [BucketShare(name, *part) for name, part in zip("ABC", parts, strict=False)]
+    same, number = (sum(counts) for counts in zip(*parts, strict=True))
+    return verdict(same, number, by_bucket=tuple(named), **changes)
+
+
+@pytest.mark.parametrize(
+    ("found", "degree", "head"),
+    [
+        (mix((4, 4), (3, 4)), "works", "."),
+        (mix((2, 4), (2, 4)), "in_part", " for some prompts only: 4 of 8."),
+        (mix((4, 4), (2, 4)), "in_part", " for A (4 of 4), and for some prompts of B (2 of 4)."),
+        (mix((0, 4), (4, 4)), "does_not", " for B (4 of 4), but not for A (0 of 4)."),
+        (
+            mix((2, 4), (1, 4)),
+            "does_not",
+            " for some prompts of A (2 of 4), but not for B (1 of 4).",
+        ),
+        (
+            mix((2, 2), (2, 2), (1, 2)),
+            "in_part",
+            " for A (2 of 2) and B (2 of 2), and for some prompts of C (1 of 2).",
+        ),
+        (
+            mix((2, 2), (1, 2), (0, 2)),
+            "does_not",
+            " for A (2 of 2), for some prompts of B (1 of 2), but not for C (0 of 2).",
+        ),
+    ],
+)
+def test_the_verdict_on_a_mix_follows_its_worst_bucket(
+    found: AdapterVerdict, degree: str, head: str
+) -> None:
+    assert str(found.head) == f"It works without the instruction{head}"
+    assert found.degree == degree
+    assert found.warns == (degree == "does_not")
+
+
+def test_one_bucket_of_a_mix_is_judged_as_it_would_be_alone() -> None:
+    for number in range(1, 9):
+        for same in range(number + 1):
+            assert BucketShare("A", same, number).degree == verdict(same, number).degree
+
+
+def test_labels_decide_on_each_bucket_of_a_mix_too() -> None:
+    parts = (
+        BucketShare("A", 4, 4, Labels(4, 4, 4)),
+        BucketShare("B", 4, 4, Labels(1, 4, 4)),
+    )
+    found = verdict(8, by_bucket=parts, labels=Labels(5, 8, 8))
+    assert str(found.head).endswith(" for A (4 of 4), but not for B (1 of 4).")
+    # Earlier versions kept none by bucket, and agreement must not speak for them.
+    parts = (BucketShare("A", 4, 4), BucketShare("B", 1, 4))
+    assert str(verdict(5, by_bucket=parts, labels=Labels(7, 8, 8)).head).endswith("instruction.")
+
+
+def test_poor_answers_of_the_instructed_model_are_no_bucket_s_success() -> None:
+    assert str(mix((4, 4), (1, 4), repeated=5).head) == "It does not work: teach it."
+
+
 @pytest.mark.parametrize(
     ("num_prompts", "num_sources", "expected"),
     [(7, 1, 0), (8, 1, 2), (16, 1, 4), (32, 1, 8), (400, 1, 8), (32, 4, 2), (32, 8, 2)],

@@ -12,6 +12,7 @@ from ui.text import N_, _
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection, Ordinary, Skills
     from dnd_engine.checks.verdict import Agreement, Labels
+    from dnd_engine.config import Degree
 
 NO_EFFECT = 0.01
 """Nats of KL on the next token, below which answers almost never differ."""
@@ -217,7 +218,7 @@ def _task(inspection: "Inspection", taught: Taught) -> CheckLine | None:
     if verdict is not None and verdict.outcome == "fails":
         return CheckLine("unsure" if verdict.is_only_unsure else "fails", "warn")
     if not trained and verdict is not None and verdict.labels is not None and verdict.by_labels:
-        return _right(verdict.labels)
+        return _right(verdict.labels, verdict.degree)
     # Agreement is what training aims at; an imprint is judged by it just as a generated adapter is.
     if not trained and inspection.agreement is not None:
         return _carrying(inspection.agreement)
@@ -232,24 +233,27 @@ def _nearness(inspection: "Inspection", taught: Taught) -> CheckLine | None:
     return CheckLine("unlike", "info" if taught == "imprinted" else "warn")
 
 
-def _right(labels: "Labels") -> CheckLine:
+def _right(labels: "Labels", degree: "Degree") -> CheckLine:
     """Judge the share of right answers without the instruction."""
     count = _("{right} of {number}", right=labels.right, number=labels.number)
     if labels.outcome != "works":
         return CheckLine("wrong", "warn", count)
-    return CheckLine("right", "check" if labels.right >= MOSTLY * labels.number else "info", count)
+    return CheckLine("right", "check" if degree == "works" else "info", count)
 
 
 def _carrying(agreement: "Agreement") -> CheckLine:
     """Judge how often the instruction is not needed."""
     count = _("{same} of {number}", same=agreement.same, number=agreement.num_prompts)
-    if agreement.share >= MOSTLY:
+    # In a mix, its worst bucket decides, as for the verdict.
+    parts = [part.share for part in agreement.by_bucket if part.num_prompts]
+    least = min(parts, default=agreement.share)
+    if least >= MOSTLY:
         # A few answers may be equal by chance.
         enough = agreement.num_prompts >= _ENOUGH_PROMPTS
         return CheckLine("carries", "check" if enough else "info", count)
     if agreement.share >= _CARRIES_SOME:
         # In step with the verdict, which says at the same share that it rarely works.
-        rarely = agreement.share < WORKS
+        rarely = least < WORKS
         return CheckLine("carries_some", "warn" if rarely else "info", count)
     return CheckLine("carries_none", "warn", count)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dnd_engine.checks.verdict import MOSTLY
+from dnd_engine.wording import listed
 from ui.markup import esc, icon, presses, prose
 from ui.state import Taught
 from ui.tabs.workbench.adapter.check_lines import (
@@ -20,7 +20,6 @@ from ui.text import N_, _, note_words
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
-    from dnd_engine.checks.verdict import AdapterVerdict, BucketShare
 
 _CURED_BY_PROMPTS = {"nothing", "carries_none", "wrong", "fails", "unsure", "unlike"}
 """Doubts that more prompts, or refining on them, may resolve."""
@@ -152,7 +151,8 @@ class Judgement:
             return []
         if verdict is not None:
             more = [note_words(one) for one in (verdict.caution, *verdict.causes) if one]
-            return [f"<b>{note_words(verdict.head)}{_weakest_words(verdict)}</b>", *more]
+            # Escaped, because it may name buckets.
+            return [f"<b>{esc(note_words(verdict.head))}</b>", *more]
         if not is_untold(self.inspection, self.taught):
             return []
         untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
@@ -180,7 +180,8 @@ class Judgement:
     def _actions(self) -> list[str]:
         """Suggest what to do about an adapter that may not help."""
         verdict, doubts = self.inspection.verdict, self._doubts
-        needs_it = verdict is not None and verdict.outcome == "with_instruction"
+        weak = [part.bucket for part in verdict.uneven if part.degree != "works"] if verdict else []
+        needs_it = bool(weak) or (verdict is not None and verdict.outcome == "with_instruction")
         # The missing imprint explains these, so neither teaching nor more prompts is advised.
         if self.imprintable and (needs_it or "carries_none" in doubts):
             return [_("Its instruction is not imprinted: press Imprint above.")]
@@ -200,7 +201,14 @@ class Judgement:
             teach: str = _("teach the adapter")
             if self.teachable:
                 teach = presses(teach, "#dnd-teach-open")
-            ways.append(_("Send the instruction with your input, or {teach}.", teach=teach))
+            words = _("Send the instruction with your input, or {teach}.", teach=teach)
+            if weak:
+                words = _(
+                    "For {buckets}, send the instruction with your input, or {teach}.",
+                    buckets=esc(note_words(listed(weak))),
+                    teach=teach,
+                )
+            ways.append(words)
         return ways
 
     def _teach_or_undo(self) -> str:
@@ -246,12 +254,7 @@ class Judgement:
         if self.learnt is not None:
             return self.learnt.works
         verdict = self.inspection.verdict
-        return (
-            verdict is not None
-            and verdict.outcome == "works"
-            and not verdict.works_partly
-            and _weakest(verdict) is None
-        )
+        return verdict is not None and verdict.degree == "works"
 
     @property
     def _doubtful_lines(self) -> list[CheckLine]:
@@ -261,26 +264,3 @@ class Judgement:
     def _doubts(self) -> set[str]:
         """Return the names of lines that deserve a warning above the chat."""
         return {line.name for line in self._doubtful_lines} & _WARNINGS.keys()
-
-
-def _weakest(verdict: "AdapterVerdict") -> "BucketShare | None":
-    """Return the bucket of a mix that it works for least, if the verdict on all would hide that."""
-    parts = [part for part in verdict.by_bucket if part.num_prompts]
-    # Labels decide on all buckets together.
-    if verdict.outcome != "works" or verdict.by_labels or not parts:
-        return None
-    weakest = min(parts, key=lambda part: part.same / part.num_prompts)
-    return weakest if weakest.same < MOSTLY * weakest.num_prompts else None
-
-
-def _weakest_words(verdict: "AdapterVerdict") -> str:
-    weakest = _weakest(verdict)
-    if weakest is None:
-        return ""
-    words = _(
-        "Least for {bucket}: {same} of {number}.",
-        bucket=esc(weakest.bucket),
-        same=weakest.same,
-        number=weakest.num_prompts,
-    )
-    return f" {words}"
