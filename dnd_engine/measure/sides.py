@@ -122,7 +122,7 @@ class Sides:
             notes.append(
                 noted(
                     "The adapter was made from the prompts or inputs of {number} scored rows. It "
-                    "has not read their labels, but other prompts of the task may do worse.",
+                    "has not learnt their labels, but other prompts of the task may do worse.",
                     number=self.num_seen_scored,
                 )
             )
@@ -211,7 +211,12 @@ def split(
     random.Random(f"{config.seed}:measure").shuffle(fresh)
     drawn = fresh[: min(config.limit_items, len(short) // 2)]
     if not drawn:
-        raise MeasureError(_nothing_left(file, len(labelled), len(short), len(fresh), config))
+        all_learnt = all(marks[text] & seen.learnt for text in short)
+        raise MeasureError(
+            _nothing_left(
+                file, len(labelled), len(short), len(fresh), config, all_learnt=all_learnt
+            )
+        )
     # From all rows: among the scored ones, some label may not occur.
     options = _options([example.response for _, example in short.values()])
     test = [short[text] for text in drawn]
@@ -297,7 +302,13 @@ def _metric(
 
 
 def _nothing_left(
-    file: PromptFile, labelled: int, short: int, fresh: int, config: MeasureConfig
+    file: PromptFile,
+    labelled: int,
+    short: int,
+    fresh: int,
+    config: MeasureConfig,
+    *,
+    all_learnt: bool,
 ) -> Note:
     if short < 2:
         return noted(
@@ -310,12 +321,12 @@ def _nothing_left(
         )
     # With two rows or more, at least one may be drawn; none was, so none is fresh.
     assert fresh == 0
-    if config.allow_seen:
+    if config.allow_seen or all_learnt:
         way_out = noted("Give rows that it has not seen, or make an adapter from part of them.")
     else:
         way_out = noted(
             "Give rows that it has not seen, or make an adapter from part of them, or allow seen "
-            "prompts, whose labels it has not read."
+            "prompts whose labels it has not learnt."
         )
     return noted(
         "{name}: the adapter was made from the prompts or inputs of all {number} labelled rows, so "

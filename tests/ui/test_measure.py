@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,30 @@ def test_the_adapter_in_the_bar_is_named_and_rows_are_counted(
     assert (
         on.measure.read_labelled(session, None, gr.Request())["measure_start"].interactive is False
     )
+
+
+@pytest.mark.parametrize(
+    ("provenance", "words"),
+    [
+        ({"generator_sha256": "g"}, "made from prompts alone and knows no labels"),
+        ({"generator_sha256": "g", "imprint": {}}, "learnt the model's own answers and knows no"),
+        ({"imprint": {}}, "learnt the model's own answers and knows no labels"),
+        ({"generator_sha256": "g", "refined": {"labels": False}}, "the model's own answers"),
+        ({"generator_sha256": "g", "refined": {"labels": True}}, "learnt the labels of some"),
+        ({"imprint": {}, "trained": {"labels": True}}, "learnt the labels of some prompts"),
+        ({"imprint": {}, "trained": {"answers": "person"}}, "answers that a person gave to some"),
+        ({"imprint": {}, "trained": {"answers": "teacher"}}, "a better model's answers to some"),
+        ({}, ""),
+    ],
+)
+def test_what_the_adapter_learnt_from_is_said(
+    on: Handlers, session: Session, provenance: dict[str, Any], words: str
+) -> None:
+    made = present(session.made)
+    made.adapter = replace(made.adapter, provenance=provenance)
+    told = unescape(on.measure.open_measure(session)["measure_of"])
+    assert words in told
+    assert ("learnt" in told or "made from" in told) == bool(words)
 
 
 @pytest.mark.parametrize(
@@ -524,7 +549,7 @@ def test_what_the_adapter_took_says_whether_labels_and_guesses_are_in_it(
     assert "takes about 0.43 s here" in measured_html(guessed, made)
     learnt = replace(found.adapter, provenance={"refined": {"labels": True}})
     drawn = measured_html(replace(found, adapter=learnt), made)
-    assert "what it learnt from labels included" in drawn
+    assert "its training on answers included" in drawn
     assert "without labels" not in drawn
 
 

@@ -189,7 +189,7 @@ def test_a_reader_is_told_what_the_adapter_has_met() -> None:
     assert "30 rows are not scored, as the adapter has seen their prompts or inputs." in found.notes
     assert any("does not say which prompts" in note for note in sides().notes)
     found = sides(seen=Seen(read, frozenset(), known=True), allow_seen=True)
-    assert any("has not read their labels" in note for note in found.notes)
+    assert any("has not learnt their labels" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +250,9 @@ def test_an_adapter_that_has_met_everything_is_told_with_the_way_out() -> None:
     assert sides(seen=Seen(every, frozenset(), known=True), allow_seen=True).num_seen_scored == 18
     with pytest.raises(MeasureError, match=r"make an adapter from part of them\.$"):
         sides(seen=Seen(frozenset(), every, known=True), allow_seen=True)
+    # To allow them would not help, as prompts whose labels it learnt are never scored.
+    with pytest.raises(MeasureError, match=r"make an adapter from part of them\.$"):
+        sides(seen=Seen(frozenset(), every, known=True))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 
+from dnd_engine.lora.provenance import AnsweredBy, answered_by
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.prompts.files import labelled_suffixes
@@ -64,10 +65,17 @@ _MEASURE_VERDICTS: Mapping[str, str] = {
 }
 _MEASURE_TOOK: Mapping[str, str] = {
     "plain": N_("Making the adapter took {seconds:.2f} s, without labels."),
-    "labels": N_("Making the adapter took {seconds:.2f} s, what it learnt from labels included."),
+    "labels": N_("Making the adapter took {seconds:.2f} s, its training on answers included."),
     "estimated": N_(
         "Making an adapter from as many prompts takes about {seconds:.2f} s here, without labels."
     ),
+}
+_LEARNT_FROM: Mapping[Literal["prompts", "itself"] | AnsweredBy, str] = {
+    "prompts": N_("It was made from prompts alone and knows no labels."),
+    "itself": N_("It learnt the model's own answers and knows no labels."),
+    "labels": N_("It learnt the labels of some prompts."),
+    "person": N_("It learnt the answers that a person gave to some prompts."),
+    "teacher": N_("It learnt a better model's answers to some prompts."),
 }
 _MEASURE_HEAD: Mapping[str, str] = {
     "row": N_("Who answers"),
@@ -141,7 +149,8 @@ class MeasurePanel(Panel):
                     False,
                     label=_("Score prompts it was made from too"),
                     info=_(
-                        "It has not read their labels, but may do better on them than on new ones."
+                        "Never those whose labels or answers it was taught. It may do better on "
+                        "them than on new ones."
                     ),
                     elem_id="dnd-measure-seen",
                 )
@@ -214,7 +223,7 @@ def _about_html() -> str:
 
 def _training_html() -> str:
     more = _(
-        "It uses the labels that the adapter does without. It is scored after 5, 10, 20, "
+        "It learns the labels of these rows. It is scored after 5, 10, 20, "
         "40 steps and so on, so you see how long training takes to get as far."
     )
     title = _("Train a real LoRA on the other rows")
@@ -222,8 +231,10 @@ def _training_html() -> str:
 
 
 def of_html(made: "Made") -> str:
-    """Name the adapter to measure."""
-    return facts(f"{_('Adapter on the Workbench')}: {_named(made.adapter)}")
+    """Name the adapter to measure, and say what it learnt from."""
+    named = facts(f"{_('Adapter on the Workbench')}: {_named(made.adapter)}")
+    source = _learnt_from(made.adapter)
+    return named if source is None else named + facts(_(_LEARNT_FROM[source]))
 
 
 def train_of_html(found: "Found | None") -> str:
@@ -368,6 +379,18 @@ def _doubts_html(measured: "Measurement", mode: "Mode") -> str:
     return "".join(
         f"<span class='is-warn'>{icon('warn')}<span>{words}</span></span>" for words in doubts
     )
+
+
+def _learnt_from(adapter: "Adapter") -> Literal["prompts", "itself"] | AnsweredBy | None:
+    """Return where an adapter's last answers came from; None if nothing says so."""
+    provenance = adapter.provenance
+    if "trained" in provenance:
+        return answered_by(provenance["trained"])
+    if _knows_labels(adapter):
+        return "labels"
+    if adapter.was_trained or adapter.is_imprinted:
+        return "itself"
+    return "prompts" if "generator_sha256" in provenance else None
 
 
 def _knows_labels(adapter: "Adapter") -> bool:
