@@ -574,14 +574,22 @@ def test_without_an_instruction_nobody_can_tell_and_the_way_out_is_named() -> No
     assert Judgement(Inspection(None, {}, (), 0)).html() == "", "its prompts are unknown"
 
 
+RAISED, LOWERED = (
+    f"Teaching {verb} the score on the prompts held back from it." for verb in ("raised", "lowered")
+)
+NOT_RAISED = (
+    "Teaching did not raise the score on the prompts held back from it; others may have gained."
+)
+
+
 @pytest.mark.parametrize(
     ("before", "now", "head", "brought", "mark"),
     [
-        (0.25, 0.75, "It works without the instruction.", "Teaching helped.", "check"),
-        (0.75, 0.75, "It works without", "Teaching did not raise the score.", "check"),
-        (0.25, 0.5, "It works in part without", "Teaching helped.", "info"),
-        (0.4, 0.4, "It works poorly without", "Teaching did not raise the score.", "warn"),
-        (1.0, 0.75, "It works without", "Teaching made it worse.", "warn"),
+        (0.25, 0.75, "It works without the instruction.", RAISED, "check"),
+        (0.75, 0.75, "It works without", NOT_RAISED, "check"),
+        (0.25, 0.5, "It works in part without", RAISED, "info"),
+        (0.4, 0.4, "It works poorly without", NOT_RAISED, "warn"),
+        (1.0, 0.75, "It works without", LOWERED, "warn"),
     ],
 )
 def test_after_teaching_the_held_back_prompts_are_the_verdict(
@@ -607,7 +615,7 @@ def test_to_come_closer_to_poor_answers_is_no_help() -> None:
     told = Judgement(Inspection(0.4, {}, (), 16), taught="refined", learnt=learnt).html()
     assert "the model that taught it does not know the task" in told
     assert "It came closer to that model" in told
-    assert "Teaching helped" not in told
+    assert RAISED not in told
 
 
 def test_teaching_that_harms_other_answers_is_no_plain_success() -> None:

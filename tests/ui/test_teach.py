@@ -708,7 +708,7 @@ def test_a_doubtful_adapter_comes_with_the_offer_and_a_refined_one_without(
     assert "press Imprint above" in doubtful["warning"]
     refine(on, session, request_of("s"))
     updates = on.adapter.check(session)
-    assert "Teaching helped." in updates["warning"]
+    assert "Teaching raised the score on the prompts held back from it." in updates["warning"]
     assert "is-warn" not in updates["warning"]
     assert "teach_box" not in updates
     assert updates["download"].variant == "primary"

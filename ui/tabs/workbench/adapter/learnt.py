@@ -57,14 +57,17 @@ class Learnt:
 
     @property
     def brought(self) -> str:
-        """Say whether teaching helped."""
+        """Say what teaching did to the score, and on which prompts that was counted."""
         if self.is_better and self.from_poor:
             return _("It came closer to that model's answers.")
         if self.is_better:
-            return _("Teaching helped.")
+            return _("Teaching raised the score on the prompts held back from it.")
         if not self.is_worse:
-            return _("Teaching did not raise the score.")
-        return _("Teaching made it worse.")
+            return _(
+                "Teaching did not raise the score on the prompts held back from it; others may "
+                "have gained."
+            )
+        return _("Teaching lowered the score on the prompts held back from it.")
 
     @property
     def caution(self) -> str:
