@@ -5,12 +5,13 @@ answers, preferably on prompts that an imprint was not fitted to. Such a verdict
 that model, and says so where its answers are poor. Imports no torch.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS, Degree
 from dnd_engine.lora.provenance import Imprinting
-from dnd_engine.notes import Note, noted
+from dnd_engine.notes import Note, counted, noted
 from dnd_engine.wording import listed
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ _ALIKE = 0.9
 
 _ENOUGH = 4
 """Minimum number of answers; fewer may be equal by chance."""
+
+_CONFIDENCE_Z = 1.2816
+"""Standard normal quantile of a one-sided 90 % bound. With it, every share of eight prompts from
+`MOSTLY` on is clear of `WORKS`, as it was when the verdicts on eight left-out prompts were compared
+with scores; 3 of 4 is not."""
 
 _BEST_FIRST: tuple[Degree, ...] = ("works", "in_part", "does_not")
 
@@ -189,6 +195,12 @@ class AdapterVerdict(Agreement):
         return max((part.degree for part in self.uneven), default=whole, key=_BEST_FIRST.index)
 
     @property
+    def only_seems_to_work(self) -> bool:
+        """Return whether it works, but on so few prompts that the sentence must say so."""
+        counts = self._counts
+        return self.degree == "works" and are_few(counts["same"], counts["number"])
+
+    @property
     def uneven(self) -> tuple[BucketShare, ...]:
         """Return the buckets of a mix, with the counts that decide, if their bands differ."""
         parts = [part for part in self.by_bucket if part.num_prompts]
@@ -222,6 +234,8 @@ class AdapterVerdict(Agreement):
             # Without labels, nobody knows whether it works with the instruction.
             if self.by_labels:
                 return noted("It works only with the instruction.")
+        if self.only_seems_to_work:
+            return seems_to_work(self._counts["number"])
         return _HEADS[self.outcome]
 
     @property
@@ -407,6 +421,26 @@ def degree_of(same: float, number: int) -> Degree:
     if same < WORKS * number:
         return "does_not"
     return "works" if same >= MOSTLY * number else "in_part"
+
+
+def are_few(same: float, number: int) -> bool:
+    """Return whether so few prompts do not show that an adapter works, though most are answered.
+
+    They do if the lower end of Wilson's interval of the share reaches `WORKS`.
+    """
+    share, z2 = same / number, _CONFIDENCE_Z**2
+    spread = _CONFIDENCE_Z * math.sqrt(share * (1 - share) / number + z2 / (4 * number**2))
+    low = (share + z2 / (2 * number) - spread) / (1 + z2 / number)
+    return number < _ENOUGH or low < WORKS
+
+
+def seems_to_work(number: int) -> Note:
+    """Return the verdict that "works" becomes on few prompts."""
+    return counted(
+        "It seems to work without the instruction, by {number} prompt only.",
+        "It seems to work without the instruction, by {number} prompts only.",
+        number,
+    )
 
 
 def judge(found: Agreement, teaching: Teaching | None = None) -> AdapterVerdict:

@@ -583,23 +583,26 @@ NOT_RAISED = (
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "head", "brought", "mark"),
+    ("count", "before", "now", "head", "brought", "mark"),
     [
-        (0.25, 0.75, "It works without the instruction.", RAISED, "check"),
-        (0.75, 0.75, "It works without", NOT_RAISED, "check"),
-        (0.25, 0.5, "It works in part without", RAISED, "info"),
-        (0.4, 0.4, "It works poorly without", NOT_RAISED, "warn"),
-        (1.0, 0.75, "It works without", LOWERED, "warn"),
+        (8, 0.25, 0.75, "It works without the instruction.", RAISED, "check"),
+        (8, 0.75, 0.75, "It works without", NOT_RAISED, "check"),
+        (4, 0.25, 1.0, "It works without the instruction.", RAISED, "check"),
+        (4, 0.25, 0.75, "It seems to work without the instruction, by 4 prompts", RAISED, "info"),
+        (2, 0.5, 1.0, "It seems to work without the instruction, by 2 prompts", RAISED, "info"),
+        (4, 0.25, 0.5, "It works in part without", RAISED, "info"),
+        (4, 0.4, 0.4, "It works poorly without", NOT_RAISED, "warn"),
+        (8, 1.0, 0.75, "It works without", LOWERED, "warn"),
     ],
 )
 def test_after_teaching_the_held_back_prompts_are_the_verdict(
-    before: float, now: float, head: str, brought: str, mark: str
+    count: int, before: float, now: float, head: str, brought: str, mark: str
 ) -> None:
     found = Inspection(0.4, {}, (), 16)
-    learnt = Learnt(4, before, now, by_itself=False)
+    learnt = Learnt(count, before, now, by_itself=False)
     told = Judgement(found, taught="trained_person", learnt=learnt).html()
     assert f"<b>{head}" in told
-    assert f"{brought} 4 held-back prompts: {before:.0%}".replace("%", " %") in told
+    assert f"{brought} {count} held-back prompts: {before:.0%}".replace("%", " %") in told
     assert f"dnd-icon-{mark}" in told
     warned = Judgement(found, taught="trained_person", learnt=learnt).warns
     assert ("is-warn" in told) == ("You can undo" in told) == warned == (mark == "warn")

@@ -10,6 +10,7 @@ from dnd_engine.checks.verdict import (
     BucketShare,
     Labels,
     Teaching,
+    are_few,
     judge,
 )
 from dnd_engine.config import ImprintConfig
@@ -137,6 +138,22 @@ def test_a_mix_says_the_share_of_each_bucket() -> None:
     parts = (BucketShare("Notes", 2, 3), BucketShare("{Bills}", 0, 4))
     found = verdict(2, 7, by_bucket=parts)
     assert [str(words) for words in found.reasons[1:3]] == ["Notes: 2 of 3.", "{Bills}: 0 of 4."]
+
+
+def test_the_verdicts_on_eight_left_out_prompts_are_those_that_were_compared_with_scores() -> None:
+    for same in (6, 7, 8):
+        assert str(verdict(same).head) == "It works without the instruction."
+    for same in (4, 5):
+        assert "for some prompts only" in str(verdict(same).head)
+
+
+@pytest.mark.parametrize(("same", "number"), [(1, 1), (2, 2), (3, 3), (3, 4)])
+def test_few_prompts_are_said_to_be_few_and_keep_the_band(same: int, number: int) -> None:
+    found = verdict(same, number)
+    assert found.degree == "works"
+    assert str(found.head).startswith(f"It seems to work without the instruction, by {number} ")
+    assert not are_few(4, 4)
+    assert not are_few(6, 8)
 
 
 def mix(*parts: tuple[int, int], **changes: Any) -> AdapterVerdict:

@@ -4,15 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dnd_engine.checks.verdict import MOSTLY, WORKS
+from dnd_engine.checks.verdict import MOSTLY, WORKS, are_few
 from dnd_engine.config import AGREEMENT_BANDS
 from ui.state import Taught
 from ui.text import N_, _
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection, Ordinary, Skills
-    from dnd_engine.checks.verdict import Agreement, Labels
-    from dnd_engine.config import Degree
+    from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Labels
 
 NO_EFFECT = 0.01
 """Nats of KL on the next token, below which answers almost never differ."""
@@ -20,8 +19,6 @@ _STRONG = 20.0
 """Nats above which answers tend to degenerate, if no evaluation shows how strong a generator's
 adapters are. Adapters of the shipped one reach twelve."""
 _CARRIES_SOME = AGREEMENT_BANDS[1][0]
-_ENOUGH_PROMPTS = 4
-"""Minimum number of prompts for a favourable verdict."""
 
 _WORDS: Mapping[str, tuple[str, str]] = {
     "changes": (
@@ -218,7 +215,7 @@ def _task(inspection: "Inspection", taught: Taught) -> CheckLine | None:
     if verdict is not None and verdict.outcome == "fails":
         return CheckLine("unsure" if verdict.is_only_unsure else "fails", "warn")
     if not trained and verdict is not None and verdict.labels is not None and verdict.by_labels:
-        return _right(verdict.labels, verdict.degree)
+        return _right(verdict, verdict.labels)
     # Agreement is what training aims at; an imprint is judged by it just as a generated adapter is.
     if not trained and inspection.agreement is not None:
         return _carrying(inspection.agreement)
@@ -233,12 +230,13 @@ def _nearness(inspection: "Inspection", taught: Taught) -> CheckLine | None:
     return CheckLine("unlike", "info" if taught == "imprinted" else "warn")
 
 
-def _right(labels: "Labels", degree: "Degree") -> CheckLine:
+def _right(verdict: "AdapterVerdict", labels: "Labels") -> CheckLine:
     """Judge the share of right answers without the instruction."""
     count = _("{right} of {number}", right=labels.right, number=labels.number)
     if labels.outcome != "works":
         return CheckLine("wrong", "warn", count)
-    return CheckLine("right", "check" if degree == "works" else "info", count)
+    sure = verdict.degree == "works" and not verdict.only_seems_to_work
+    return CheckLine("right", "check" if sure else "info", count)
 
 
 def _carrying(agreement: "Agreement") -> CheckLine:
@@ -249,8 +247,8 @@ def _carrying(agreement: "Agreement") -> CheckLine:
     least = min(parts, default=agreement.share)
     if least >= MOSTLY:
         # A few answers may be equal by chance.
-        enough = agreement.num_prompts >= _ENOUGH_PROMPTS
-        return CheckLine("carries", "check" if enough else "info", count)
+        few = are_few(agreement.same, agreement.num_prompts)
+        return CheckLine("carries", "info" if few else "check", count)
     if agreement.share >= _CARRIES_SOME:
         # In step with the verdict, which says at the same share that it rarely works.
         rarely = least < WORKS

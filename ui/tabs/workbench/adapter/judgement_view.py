@@ -254,7 +254,9 @@ class Judgement:
         if self.learnt is not None:
             return self.learnt.works
         verdict = self.inspection.verdict
-        return verdict is not None and verdict.degree == "works"
+        if verdict is None:
+            return False
+        return verdict.degree == "works" and not verdict.only_seems_to_work
 
     @property
     def _doubtful_lines(self) -> list[CheckLine]:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
-from dnd_engine.checks.verdict import MOSTLY, WORKS
-from ui.text import N_, _, number
+from dnd_engine.checks.verdict import WORKS, are_few, degree_of, seems_to_work
+from ui.text import N_, _, note_words, number
 
 if TYPE_CHECKING:
+    from dnd_engine.config import Degree
     from dnd_engine.lora.adapter import Adapter
 
 
@@ -36,22 +37,32 @@ class Learnt:
     @property
     def works(self) -> bool:
         """Return whether it now needs no instruction, by the threshold of the verdict."""
-        return not self.from_poor and self.now >= MOSTLY
+        return self._degree == "works" and not self._are_few
 
     @property
     def warns(self) -> bool:
         """Return whether to warn before use, by the threshold of the verdict."""
-        return self.from_poor or self.is_worse or self.now < WORKS
+        return self.is_worse or self._degree == "does_not"
+
+    @property
+    def _degree(self) -> "Degree":
+        return "does_not" if self.from_poor else degree_of(self.now * self.count, self.count)
+
+    @property
+    def _are_few(self) -> bool:
+        return are_few(self.now * self.count, self.count)
 
     @property
     def head(self) -> str:
         """Judge the adapter by what it is now, whatever teaching brought."""
         if self.from_poor:
             return _("It does not work: the model that taught it does not know the task.")
-        if self.works:
+        if self._degree == "works":
+            if self._are_few:
+                return note_words(seems_to_work(self.count))
             return _("It works without the instruction.")
         # In degrees rather than counts: the score may be that of longer texts.
-        if self.now >= WORKS:
+        if self._degree == "in_part":
             return _("It works in part without the instruction.")
         return _("It works poorly without the instruction.")
 
