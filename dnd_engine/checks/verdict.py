@@ -6,6 +6,7 @@ that model, and says so where its answers are poor. Imports no torch.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -192,7 +193,7 @@ class AdapterVerdict(Agreement):
         if self.outcome != "works":
             return "does_not"
         whole = degree_of(self._counts["same"], self._counts["number"])
-        return max((part.degree for part in self.uneven), default=whole, key=_BEST_FIRST.index)
+        return worst([part.degree for part in self.uneven] or [whole])
 
     @property
     def only_seems_to_work(self) -> bool:
@@ -219,7 +220,7 @@ class AdapterVerdict(Agreement):
     def head(self) -> Note:
         """Return the verdict itself."""
         if self.uneven:
-            return self._uneven_head
+            return uneven_head([(part.degree, part.words) for part in self.uneven])
         if self.degree == "in_part":
             return noted(
                 "It works without the instruction for some prompts only: {same} of {number}.",
@@ -237,34 +238,6 @@ class AdapterVerdict(Agreement):
         if self.only_seems_to_work:
             return seems_to_work(self._counts["number"])
         return _HEADS[self.outcome]
-
-    @property
-    def _uneven_head(self) -> Note:
-        named = {
-            degree: listed(words)
-            for degree in _BEST_FIRST
-            if (words := [part.words for part in self.uneven if part.degree == degree])
-        }
-        if "works" not in named:
-            return noted(
-                "It works without the instruction for some prompts of {in_part}, but not for "
-                "{does_not}.",
-                **named,
-            )
-        if "does_not" not in named:
-            return noted(
-                "It works without the instruction for {works}, and for some prompts of {in_part}.",
-                **named,
-            )
-        if "in_part" not in named:
-            return noted(
-                "It works without the instruction for {works}, but not for {does_not}.", **named
-            )
-        return noted(
-            "It works without the instruction for {works}, for some prompts of {in_part}, but not "
-            "for {does_not}.",
-            **named,
-        )
 
     @property
     def caution(self) -> Note | None:
@@ -421,6 +394,40 @@ def degree_of(same: float, number: int) -> Degree:
     if same < WORKS * number:
         return "does_not"
     return "works" if same >= MOSTLY * number else "in_part"
+
+
+def worst(degrees: Sequence[Degree]) -> Degree:
+    """Return the band of a mix, given those of its buckets."""
+    return max(degrees, key=_BEST_FIRST.index)
+
+
+def uneven_head(parts: Sequence[tuple[Degree, Note]]) -> Note:
+    """Return the verdict on a mix of buckets whose bands differ, given the words for each."""
+    named = {
+        degree: listed(words)
+        for degree in _BEST_FIRST
+        if (words := [said for band, said in parts if band == degree])
+    }
+    if "works" not in named:
+        return noted(
+            "It works without the instruction for some prompts of {in_part}, but not for "
+            "{does_not}.",
+            **named,
+        )
+    if "does_not" not in named:
+        return noted(
+            "It works without the instruction for {works}, and for some prompts of {in_part}.",
+            **named,
+        )
+    if "in_part" not in named:
+        return noted(
+            "It works without the instruction for {works}, but not for {does_not}.", **named
+        )
+    return noted(
+        "It works without the instruction for {works}, for some prompts of {in_part}, but not "
+        "for {does_not}.",
+        **named,
+    )
 
 
 def are_few(same: float, number: int) -> bool:

@@ -153,6 +153,16 @@ class BucketSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BucketScore:
+    """Score of teaching on the prompts held back from one of several buckets."""
+
+    bucket: str
+    num_held_back: int
+    score: Share | None = None
+    """After the last step; None without such prompts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Imprinting(ImprintConfig):
     """How an instruction was imprinted, and the quality of the fit."""
 
@@ -243,6 +253,8 @@ class Refinement(RefineConfig):
     """Score on the validation prompts after the last step; None without such prompts."""
     score_before: Share | None = None
     num_held_back: int = 0
+    by_bucket: tuple[BucketScore, ...] | None = None
+    """Parts of the score; None for one bucket, and in recipes that precede it."""
     commonest_share: Share | None = None
     """Share of the prompts with the most common answer; None in recipes that precede it."""
     folded: tuple[Strength, ...] = ()

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Generator as Steps
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from dnd_engine.config import RefineConfig
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.lora.provenance import BucketSource, Imprinting, Refinement
+from dnd_engine.lora.provenance import BucketScore, BucketSource, Imprinting, Refinement
 from dnd_engine.lora.seen import Seen, digest, with_met
 from dnd_engine.progress import AnswerCounts, Doing, Progress, each_as
 from dnd_engine.prompts.buckets import Bucket, check_buckets
@@ -58,6 +58,7 @@ def refine_adapter(
         score=made.score,
         score_before=made.score_before,
         num_held_back=made.num_held_back,
+        by_bucket=_by_bucket(made, counting),
         # Training starts from the scaled tokens, so the strength is folded in from here on.
         folded=tuple(adapter.fold().provenance.get("folded", ())),
         buckets=tuple(map(BucketSource.of, counting)),
@@ -109,6 +110,8 @@ def teach_adapter(
         "score_before": made.score_before,
         "num_held_back": made.num_held_back,
     }
+    if parts := _by_bucket(made, [bucket for bucket in buckets if bucket.weight > 0]):
+        trained["by_bucket"] = [asdict(part) for part in parts]
     if made.num_lost:
         trained["num_lost"] = made.num_lost
     return adapter.with_tokens(
@@ -123,6 +126,19 @@ def teach_adapter(
         ),
         seconds=adapter.seconds_with("train", time.monotonic() - started),
     )
+
+
+def _by_bucket(made: Refined, buckets: Sequence[Bucket]) -> tuple[BucketScore, ...] | None:
+    """Return the parts of a score; None for one bucket, or if no prompt was held back."""
+    if len(buckets) < 2 or not made.scores:
+        return None
+    found = []
+    for bucket in buckets:
+        texts = dict.fromkeys(prompt.text for prompt in bucket.prompts)
+        scores = [made.scores[text] for text in texts if text in made.scores]
+        mean = sum(scores) / len(scores) if scores else None
+        found.append(BucketScore(bucket=bucket.name, num_held_back=len(scores), score=mean))
+    return tuple(found)
 
 
 def _whose(answers: Mapping[str, str] | BetterModel) -> dict[str, str]:

@@ -24,7 +24,7 @@ def score_bare(
     layout: LoRALayout,
     tokens: Float[Tensor, "tokens rows cols"],
     examples: Sequence[Example],
-) -> float:
+) -> list[float]:
     """Let an adapter answer bare inputs, and compare with the references.
 
     Args:
@@ -34,7 +34,7 @@ def score_bare(
         examples: Examples with bare inputs and responses.
 
     Returns:
-        The share of right answers; for long ones, the mean ROUGE-L.
+        For each example whether the answer is right, as 0 or 1; for long ones, ROUGE-L.
     """
     tokenizer = runtime.base.tokenizer
     wanted = [example.response for example in examples]
@@ -43,5 +43,4 @@ def score_bare(
     answers = answer_batch(runtime, questions, runtime.host.fit(tokens[None], layout))
     grader = Grader(free_metric(wanted))
     pairs = zip(examples, answers, strict=True)
-    scores = [grader.grade(example, text_of(tokenizer, one)).score for example, one in pairs]
-    return sum(scores) / len(examples)
+    return [grader.grade(example, text_of(tokenizer, one)).score for example, one in pairs]

@@ -1176,6 +1176,27 @@ def test_seconds_of_teaching_add_up_and_those_of_an_imprint_are_its_own(
     assert imprinted.seconds["total"] == 1000
 
 
+def test_the_score_of_teaching_a_mix_is_kept_by_bucket(quiet_engine: Engine) -> None:
+    buckets = [
+        replace(labelled(WORDS[:5]), name="first"),
+        replace(labelled(WORDS[5:]), name="second"),
+    ]
+    start = quiet_engine.generate(buckets, imprinted=False)
+    config = RefineConfig(steps=1, batch_size=4, labels=True)
+    answers = {prompt.text: prompt.label or "" for each in buckets for prompt in each.prompts}
+    refined = finish(quiet_engine.refine(start, buckets, config)).provenance["refined"]
+    taught = finish(quiet_engine.teach(start, answers, buckets, config)).provenance["trained"]
+    for found in (refined, taught):
+        parts = found["by_bucket"]
+        assert [part["bucket"] for part in parts] == ["first", "second"]
+        assert sum(part["num_held_back"] for part in parts) == found["num_held_back"] == 2
+        scored = [part for part in parts if part["num_held_back"]]
+        total = sum(part["score"] * part["num_held_back"] for part in scored)
+        assert total / 2 == pytest.approx(found["score"])
+    one = finish(quiet_engine.refine(start, buckets[:1], replace(config, least_prompts=2)))
+    assert "by_bucket" not in one.provenance["refined"]
+
+
 def test_teaching_an_imprint_holds_back_prompts_it_was_not_fitted_to(
     quiet_engine: Engine,
 ) -> None:

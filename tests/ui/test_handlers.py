@@ -40,7 +40,7 @@ from ui.stages import Stages
 from ui.state import Session, SessionFiles, Taught
 from ui.tabs.workbench.adapter.checks_view import checks_html
 from ui.tabs.workbench.adapter.judgement_view import Judgement
-from ui.tabs.workbench.adapter.learnt import Learnt
+from ui.tabs.workbench.adapter.learnt import Learnt, LearntPart
 from ui.tabs.workbench.adapter.norms_view import norms_html
 from ui.tabs.workbench.adapter.proof_view import proof_html
 from ui.tabs.workbench.adapter.view import fingerprint
@@ -611,6 +611,31 @@ def test_after_teaching_the_held_back_prompts_are_the_verdict(
     assert "correct its answers yourself" not in told
     told = Judgement(found, taught="trained_teacher", learnt=learnt).html()
     assert ("correct its answers yourself" in told) == warned
+
+
+def test_after_teaching_a_mix_the_figures_of_each_bucket_stay() -> None:
+    found = Inspection(0.4, {}, (), 16)
+
+    def told(learnt: Learnt) -> str:
+        return Judgement(found, taught="refined", learnt=learnt).html()
+
+    parts = (LearntPart("recipe", 4, 1.0), LearntPart("<b>rubbish", 4, 0.5))
+    uneven = told(Learnt(8, 0.25, 0.75, by_itself=True, by_bucket=parts))
+    assert (
+        "for recipe (100 % of 4), and for some prompts of &lt;b&gt;rubbish (50 % of 4)." in uneven
+    )
+    assert "dnd-icon-check" not in uneven
+    assert "is-warn" not in uneven
+    parts = (LearntPart("recipe", 4, 1.0), LearntPart("rubbish", 4, 0.25))
+    assert "is-warn" in told(Learnt(8, 0.25, 0.625, by_itself=True, by_bucket=parts))
+    parts = (LearntPart("recipe", 4, 1.0), LearntPart("rubbish", 4, 0.75))
+    even = told(Learnt(8, 0.25, 0.875, by_itself=True, by_bucket=parts))
+    assert "<b>It works without the instruction.</b>" in even
+    assert "recipe (100 % of 4). rubbish (75 % of 4)." in even.partition("<details>")[2]
+    parts = (LearntPart("recipe", 8, 1.0), LearntPart("rubbish", 0, 0.0))
+    unchecked = told(Learnt(8, 0.25, 1.0, by_itself=True, by_bucket=parts))
+    assert "It seems to work without the instruction, by 8 prompts only." in unchecked
+    assert "No prompt of rubbish was held back for the check." in unchecked
 
 
 def test_to_come_closer_to_poor_answers_is_no_help() -> None:

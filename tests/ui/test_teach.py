@@ -18,6 +18,7 @@ from dnd_engine.limits import PromptLimits
 from dnd_engine.tasks.folder import Example
 from dnd_engine.teach.local import LocalTeacher
 from tests.dnd_engine.serving.chat_server import running_chat
+from tests.present import present
 from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
@@ -30,6 +31,7 @@ from ui.handlers import Handlers
 from ui.owner import Owner
 from ui.shared import App, Updates
 from ui.state import Made, Session, SessionFiles
+from ui.tabs.workbench.adapter.learnt import LearntPart, learnt
 from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.teach.events import rows
 from ui.tabs.workbench.teach.view import NUM_ROWS, Door, Place, TeachPanel
@@ -241,6 +243,12 @@ def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
     drawn = adapter_html(adapter, (), stale=False, num_files=1)
     assert "4 held-back prompts: 50 % right before, 75 % after" in drawn
     assert "server failed on the way. Prompts without an answer: 3." in drawn
+    part = {"bucket": "SQL", "num_held_back": 4, "score": 0.75}
+    adapter.provenance["trained"]["by_bucket"] = [part]
+    assert present(learnt(adapter)).by_bucket == (LearntPart("SQL", 4, 0.75),)
+    for wrong in (5, [3], [part, {**part, "score": score}], [{**part, "num_held_back": -1}]):
+        adapter.provenance["trained"]["by_bucket"] = wrong
+        assert present(learnt(adapter)).by_bucket == ()
 
 
 GENERATED = {"generator_sha256": "9c41e0"}

@@ -12,7 +12,7 @@ Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Generator as Steps
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -58,8 +58,8 @@ _MIN_TO_DIVIDE = 8
 AnswersOf = Callable[[Sequence[Example]], Steps[Sequence[str | None], None, None]]
 """Answers to full prompts, in their order and some at a time; None where one cannot be learnt."""
 
-ScoreOf = Callable[[Float[Tensor, "tokens rows cols"], Sequence[Example]], float]
-"""Score of weight tokens on the bare inputs of examples, 0 to 1."""
+ScoreOf = Callable[[Float[Tensor, "tokens rows cols"], Sequence[Example]], Sequence[float]]
+"""Scores of weight tokens on the bare inputs of examples, each 0 to 1."""
 
 _Taken = tuple[Lesson, Example, Said | None]
 """What can be learnt of one answer."""
@@ -101,6 +101,8 @@ class Refined:
     score: float | None = None
     score_before: float | None = None
     num_held_back: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """After the last step, by prompt held back."""
     num_lost: int = 0
     """Prompts without an answer because the teacher's server failed on the way."""
 
@@ -220,7 +222,7 @@ def _train(
     points = check_points(last)
     # Fixed from here on: answers that come later are learnt.
     held_back = [example for _lesson, example, _said in answered.held_back]
-    before = now = None if score is None or not held_back else score(start, held_back)
+    before = now = () if score is None or not held_back else score(start, held_back)
     seconds = 0.0
     # `said` and `lessons` grow together, also during training, so a lesson's number serves both.
     steps = train_on_lessons(
@@ -247,8 +249,8 @@ def _train(
                 last,
                 done.loss,
                 left,
-                score=now,
-                score_before=before,
+                score=_mean(now),
+                score_before=_mean(before),
                 num_held_back=len(held_back),
             )
             if ends:
@@ -261,11 +263,16 @@ def _train(
         done.learnt,
         commonest_share=commonest / len(answered.answers),
         steps=done.step,
-        score=now,
-        score_before=before,
+        score=_mean(now),
+        score_before=_mean(before),
         num_held_back=len(held_back),
+        scores=dict(zip((example.prompt for example in held_back), now, strict=False)),
         num_lost=answered.num_lost,
     )
+
+
+def _mean(scores: Sequence[float]) -> float | None:
+    return sum(scores) / len(scores) if scores else None
 
 
 def propose(

@@ -183,9 +183,9 @@ MANY = tuple(Example(f"Say it.\n\n{a}{b}", a) for a in "abcdefgh" for b in "abcd
 def test_prompts_held_back_are_scored_and_not_learnt(base: BaseModel) -> None:
     rated: list[tuple[Tensor, tuple[Example, ...]]] = []
 
-    def score(tokens: Tensor, examples: Sequence[Example]) -> float:
+    def score(tokens: Tensor, examples: Sequence[Example]) -> list[float]:
         rated.append((tokens.clone(), tuple(examples)))
-        return len(rated) / 10
+        return [len(rated) / 8] * len(examples)
 
     steps = refine(
         Runtime.of(base, LAYOUT), start(), LAYOUT, MANY, None, replace(LABELS, steps=7), score=score
@@ -196,9 +196,10 @@ def test_prompts_held_back_are_scored_and_not_learnt(base: BaseModel) -> None:
     assert not held_back & set(made.prompts)
     assert torch.equal(rated[0][0], start())
     assert torch.equal(rated[-1][0], made.tokens)
-    assert [step.score for step in seen] == [0.1] * 4 + [0.2] * 2 + [0.3]
-    assert {step.score_before for step in seen} == {0.1}
-    assert (made.score, made.score_before) == (0.3, 0.1)
+    assert [step.score for step in seen] == [0.125] * 4 + [0.25] * 2 + [0.375]
+    assert {step.score_before for step in seen} == {0.125}
+    assert (made.score, made.score_before) == (0.375, 0.125)
+    assert made.scores == dict.fromkeys(held_back, 0.375)
 
 
 @pytest.mark.parametrize(("fresh", "num_held_back"), [(12, 8), (5, 5), (1, 2)])
@@ -209,9 +210,9 @@ def test_prompts_that_the_start_was_not_fitted_to_are_held_back_first(
     rated: list[Sequence[Example]] = []
     unfitted = {example.prompt for example in MANY[-fresh:]}
 
-    def score(_tokens: Tensor, examples: Sequence[Example]) -> float:
+    def score(_tokens: Tensor, examples: Sequence[Example]) -> list[float]:
         rated.append(examples)
-        return 0.5
+        return [0.5] * len(examples)
 
     made = refined_on_many(base, replace(LABELS, steps=1), score=score, unfitted=unfitted)
     assert made.num_held_back == num_held_back
@@ -262,9 +263,9 @@ def test_what_is_held_back_leaves_enough_to_learn_from(
 
     config = replace(LABELS, labels=False, steps=1, least_prompts=least)
     made = refined_on_many(
-        base, config, answers=answers, score=lambda _tokens, held_back: len(held_back) / 10
+        base, config, answers=answers, score=lambda _tokens, held_back: [0.5] * len(held_back)
     )
-    assert (made.num_held_back, made.score) == (num_held_back, num_held_back / 10)
+    assert (made.num_held_back, made.score) == (num_held_back, 0.5)
     assert made.prompts
 
 

@@ -145,7 +145,9 @@ class Judgement:
         verdict = self.inspection.verdict
         # Agreement proves nothing once it was trained for: scores on held-back prompts replace it.
         if (learnt := self.learnt) is not None:
-            said = [f"<b>{learnt.head}</b>", f"{learnt.brought} {learnt.words}.", learnt.caution]
+            # Escaped, because they may name buckets.
+            head, caution = esc(learnt.head), esc(learnt.caution)
+            said = [f"<b>{head}</b>", f"{learnt.brought} {learnt.words}.", caution]
             return [*filter(None, said)]
         if "nothing" in self._doubts:
             return []
@@ -233,6 +235,8 @@ class Judgement:
 
     def _numbers(self) -> list[str]:
         """Return the numbers behind the verdict."""
+        if self.learnt is not None:
+            return [esc(one) for one in self.learnt.numbers]
         if (verdict := self.inspection.verdict) is None:
             return []
         # Escaped, because a reason may name a bucket.

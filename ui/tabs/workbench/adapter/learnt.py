@@ -1,15 +1,49 @@
 """What teaching brought an adapter, by the scores in its provenance."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
-from dnd_engine.checks.verdict import WORKS, are_few, degree_of, seems_to_work
+from dnd_engine.checks.verdict import (
+    WORKS,
+    are_few,
+    degree_of,
+    seems_to_work,
+    uneven_head,
+    worst,
+)
+from dnd_engine.notes import Note, noted
+from dnd_engine.wording import listed
 from ui.text import N_, _, note_words, number
 
 if TYPE_CHECKING:
     from dnd_engine.config import Degree
     from dnd_engine.lora.adapter import Adapter
+
+
+@dataclass(frozen=True, slots=True)
+class LearntPart:
+    """Score on the validation prompts of one of several buckets."""
+
+    bucket: str
+    count: int
+    now: float
+    """0 without such prompts."""
+
+    @property
+    def degree(self) -> "Degree":
+        """Return the band of the score."""
+        return degree_of(self.now * self.count, self.count)
+
+    @property
+    def words(self) -> Note:
+        """Name the bucket, with its score."""
+        return noted(
+            "{bucket} ({share:.0f} % of {number})",
+            bucket=self.bucket,
+            share=100 * self.now,
+            number=self.count,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +57,8 @@ class Learnt:
     """Whether the reference is the model's own answers, right or wrong."""
     from_poor: bool = False
     """Whether these answers are known to be poor."""
+    by_bucket: tuple[LearntPart, ...] = ()
+    """Parts of the score; empty for one bucket, or if they are not known."""
 
     @property
     def is_better(self) -> bool:
@@ -46,17 +82,30 @@ class Learnt:
 
     @property
     def _degree(self) -> "Degree":
-        return "does_not" if self.from_poor else degree_of(self.now * self.count, self.count)
+        if self.from_poor:
+            return "does_not"
+        whole = degree_of(self.now * self.count, self.count)
+        return worst([part.degree for part in self._scored] or [whole])
 
     @property
     def _are_few(self) -> bool:
-        return are_few(self.now * self.count, self.count)
+        return are_few(self.now * self.count, self.count) or bool(self._unscored)
+
+    @property
+    def _scored(self) -> list[LearntPart]:
+        return [part for part in self.by_bucket if part.count]
+
+    @property
+    def _unscored(self) -> list[str]:
+        return [part.bucket for part in self.by_bucket if not part.count]
 
     @property
     def head(self) -> str:
         """Judge the adapter by what it is now, whatever teaching brought."""
         if self.from_poor:
             return _("It does not work: the model that taught it does not know the task.")
+        if len({part.degree for part in self._scored}) > 1:
+            return note_words(uneven_head([(part.degree, part.words) for part in self._scored]))
         if self._degree == "works":
             if self._are_few:
                 return note_words(seems_to_work(self.count))
@@ -82,13 +131,23 @@ class Learnt:
 
     @property
     def caution(self) -> str:
-        """Say what a low score leaves open; empty for a good one."""
+        """Say what the score leaves open; empty if nothing."""
+        if self._unscored:
+            return _(
+                "No prompt of {buckets} was held back for the check.",
+                buckets=note_words(listed(self._unscored)),
+            )
         if self.by_itself or self.now >= WORKS:
             return ""
         return _(
             "Only the expected wording counts. Where others are right too, as in titles, read some "
             "answers."
         )
+
+    @property
+    def numbers(self) -> list[str]:
+        """Return the score of each bucket of a mix."""
+        return [f"{note_words(part.words)}." for part in self._scored]
 
     @property
     def words(self) -> str:
@@ -121,7 +180,22 @@ def learnt(adapter: "Adapter") -> Learnt | None:
     if not (isinstance(count, int) and 0 < count < 1000 and _is_share(before) and _is_share(now)):
         return None
     by_itself = "trained" not in adapter.provenance and not taught.get("labels")
-    return Learnt(count, before, now, by_itself)
+    return Learnt(count, before, now, by_itself, by_bucket=_parts(taught.get("by_bucket")))
+
+
+def _parts(found: object) -> tuple[LearntPart, ...]:
+    """Return the scores by bucket; nothing if any is invalid."""
+    parts = []
+    for one in found if isinstance(found, Sequence) else ():
+        if not isinstance(one, Mapping):
+            return ()
+        bucket, count, now = (one.get(k) for k in ("bucket", "num_held_back", "score"))
+        if not (isinstance(bucket, str) and isinstance(count, int) and 0 <= count < 1000):
+            return ()
+        if count and not _is_share(now):
+            return ()
+        parts.append(LearntPart(bucket, count, now if _is_share(now) else 0.0))
+    return tuple(parts)
 
 
 def _is_share(value: object) -> TypeGuard[float]:
