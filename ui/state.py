@@ -230,10 +230,12 @@ class Proposed:
 
     buckets: tuple[Bucket, ...]
     """Buckets of the prompts."""
-    prompts: tuple[str, ...]
+    prompts: tuple[str, ...] = ()
     """Whole prompts."""
-    answers: tuple[str, ...]
+    answers: tuple[str, ...] = ()
     """Current answers."""
+    names: tuple[str, ...] = ()
+    """Name of the bucket of each prompt."""
 
 
 @dataclass(frozen=True, slots=True)

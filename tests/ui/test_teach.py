@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,7 +35,7 @@ from ui.state import Made, Session, SessionFiles
 from ui.tabs.workbench.adapter.learnt import LearntPart, learnt
 from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.teach.events import rows
-from ui.tabs.workbench.teach.view import NUM_ROWS, Door, Place, TeachPanel
+from ui.tabs.workbench.teach.view import NUM_ROWS, PROPOSED_TOGETHER, Door, Place, TeachPanel
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -334,6 +335,7 @@ def test_answers_are_proposed_corrected_and_learnt(
     assert rows(session)["teach_answers_8"].value == "maybe", "a visit brings them back"
     *_, found = on.teach.propose(session)
     assert found["teach_answers_8"].value == "maybe", "asking again keeps corrections"
+    assert "no more prompts" in found["teach_told"]
     started = begin(on, session, request_of("s"), "mine", *["no"] * 8)
     assert "Ask" not in started["stages"]
     list(on.teach.teach(session, request_of("s")))
@@ -347,6 +349,47 @@ def test_answers_are_proposed_corrected_and_learnt(
     assert done["keep_texts"].visible is False
     make(on, session, arrange(SQL={"b.jsonl": prompts(9, "other")}), request_of("s"))
     assert "Press Propose" in begin(on, session, request_of("s"), "mine", "x")["teach_told"]
+
+
+def test_more_prompts_are_proposed_equally_many_of_each_bucket(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    """Of two buckets with many prompts, the same 16 would teach mostly what already works."""
+    session = Session()
+    arrangement = arrange(
+        {"Off": -1.0},
+        Bins={"a.jsonl": prompts(30, "bin")},
+        Few={"b.jsonl": prompts(3, "few")},
+        Off={"c.jsonl": prompts(9, "off")},
+        Plain={"d.txt": "no input\n"},
+    )
+    make(on, session, arrangement, request_of("s"))
+    found = list(on.teach.propose(session))[-1]
+    assert session.proposed is not None
+    assert Counter(session.proposed.names) == {"Few": 3, "Bins": 13}
+    assert (found["teach_answers_0"].label, found["teach_answers_0"].info) == ("few 0", "Few")
+    on.teach.keep_answers(session, "mended", *session.proposed.answers[1:])
+    found = list(on.teach.propose(session))[-1]
+    assert found["teach_told"] == ""
+    assert found["teach_answers_0"].value == "mended"
+    assert found["teach_answers_31"].visible is True
+    found = list(on.teach.propose(session))[-1]
+    assert len(set(session.proposed.prompts)) == 33, "all of them, each once"
+    begin(on, session, request_of("s"), "mine", "mended", *["no"] * 32)
+    list(on.teach.teach(session, request_of("s")))
+    assert len(engine.taught[-1]) == 33
+
+
+def test_no_more_are_proposed_than_training_takes(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(NUM_ROWS + 9)}), request_of("s"))
+    for _press in range(NUM_ROWS // PROPOSED_TOGETHER + 1):
+        *_, found = on.teach.propose(session)
+    assert session.proposed is not None
+    assert len(session.proposed.prompts) == NUM_ROWS
+    assert "no more prompts" in found["teach_told"]
 
 
 def test_prompts_that_hold_no_input_are_told(

@@ -1,13 +1,16 @@
 """Events of Teach: the adapter learns answers of the model, a better one, or the visitor."""
 
-from collections.abc import Generator, Iterator
+import math
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from dnd_engine.config import RefineConfig
-from dnd_engine.errors import DndError
+from dnd_engine.errors import DndError, TrainingError
+from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import cut
 from dnd_engine.teach.endpoint import Endpoint
@@ -19,7 +22,7 @@ from ui.stages import Stages
 from ui.state import Made, Proposed, Run, Session
 from ui.tabs.workbench.adapter.events import AdapterEvents, answers_asked
 from ui.tabs.workbench.runs.events import RunEvents, shown_stages
-from ui.tabs.workbench.teach.view import NUM_ROWS, Door, Place
+from ui.tabs.workbench.teach.view import NUM_ROWS, PROPOSED_TOGETHER, Door, Place
 from ui.text import _, note_words, number, size
 
 _MIN_PROMPTS = RefineConfig().least_prompts
@@ -82,11 +85,11 @@ class TeachEvents:
             "teach_told": busy(_("The model answers some of your prompts")),
             "teach_propose": gr.Button(interactive=False),
         }
-        found: dict[str, str] = {}
+        old = session.proposed
+        if old is None or old.buckets is not made.buckets:
+            old = Proposed(made.buckets)
         try:
-            for step in self._app.calls.propose(made.buckets, NUM_ROWS):
-                if step is not None and step[0] == "result":
-                    found = step[1]
+            more = self._propose_more(old)
         except DndError as error:
             words = self._app.error_words(session, error, "propose")
             yield {**_proposable(), "teach_told": faults(_("No answers."), words)}
@@ -95,11 +98,57 @@ class TeachEvents:
         if session.made is not made:
             yield {**_proposable(), "teach_told": ""}
             return
-        if (old := session.proposed) is not None:
-            # Do not overwrite earlier corrections.
-            found |= {p: a for p, a in zip(old.prompts, old.answers, strict=True) if p in found}
-        session.proposed = Proposed(made.buckets, tuple(found), tuple(found.values()))
-        yield {**_proposable(), **rows(session), "teach_told": ""}
+        if session.proposed is not None and session.proposed.buckets is made.buckets:
+            old = session.proposed  # with corrections that were typed meanwhile
+        session.proposed = replace(
+            old,
+            prompts=(*old.prompts, *more.prompts),
+            answers=(*old.answers, *more.answers),
+            names=(*old.names, *more.names),
+        )
+        none = remark(esc(_("There are no more prompts to propose.")))
+        yield {**_proposable(), **rows(session), "teach_told": "" if more.prompts else none}
+
+    def _propose_more(self, old: Proposed) -> Proposed:
+        """Let the model answer prompts that are not shown yet, equally many of each bucket.
+
+        Raises:
+            DndError: If it cannot answer, or if no prompt was ever usable.
+        """
+        prompts, answers, names = list(old.prompts), list(old.answers), list(old.names)
+        most = min(len(prompts) + PROPOSED_TOGETHER, NUM_ROWS)
+        shown = Counter(names)
+        buckets = [bucket for bucket in old.buckets if bucket.weight > 0]
+        # The next ones make up for what a small bucket lacks.
+        buckets.sort(key=lambda bucket: (shown[bucket.name], bucket.num_prompts))
+        unusable: TrainingError | None = None
+        for num_later, bucket in zip(reversed(range(len(buckets))), buckets, strict=True):
+            left = _without(bucket, set(prompts))
+            limit = math.ceil((most - len(prompts)) / (num_later + 1))
+            if not left.files or not limit:
+                continue
+            try:
+                found = self._proposed(left, limit)
+            except TrainingError as error:
+                unusable = error
+                continue
+            prompts += found
+            answers += found.values()
+            names += [bucket.name] * len(found)
+        if unusable is not None and not prompts:
+            raise unusable
+        first = len(old.prompts)
+        return Proposed(
+            old.buckets, tuple(prompts[first:]), tuple(answers[first:]), tuple(names[first:])
+        )
+
+    def _proposed(self, bucket: Bucket, limit: int) -> dict[str, str]:
+        """Let the model answer prompts of a bucket."""
+        found: dict[str, str] = {}
+        for step in self._app.calls.propose([bucket], limit):
+            if step is not None and step[0] == "result":
+                found = step[1]
+        return found
 
     def propose_broke(self) -> Updates:
         """Restore the button after an unexpected error."""
@@ -272,19 +321,31 @@ def rows(session: Session) -> Updates:
     prompts = () if proposed is None else proposed.prompts
     # A common instruction would only repeat itself above each answer.
     several = len({split_prompt(prompt).instruction for prompt in prompts}) > 1
+    named = proposed is not None and len(set(proposed.names)) > 1
     updates: Updates = {"teach_rows": gr.Column(visible=bool(prompts))}
     for index in range(NUM_ROWS):
         if proposed is None or index >= len(prompts):
             updates[f"teach_answers_{index}"] = gr.Textbox(visible=False)
             continue
         prompt = split_prompt(prompts[index])
+        about = [proposed.names[index]] if named else []
+        about += [prompt.instruction] if several and prompt.instruction else []
         updates[f"teach_answers_{index}"] = gr.Textbox(
             proposed.answers[index],
             label=cut(" ".join(prompt.bare.split()), _LABEL_CHARACTERS),
-            info=cut(prompt.instruction or "", _LABEL_CHARACTERS) if several else None,
+            info=cut(": ".join(about), _LABEL_CHARACTERS) or None,
             visible=True,
         )
     return updates
+
+
+def _without(bucket: Bucket, prompts: Collection[str]) -> Bucket:
+    """Return the bucket without these whole prompts, and without files that are then empty."""
+    left = [
+        replace(file, prompts=tuple(p for p in file.prompts if bucket.whole(p).text not in prompts))
+        for file in bucket.files
+    ]
+    return replace(bucket, files=tuple(file for file in left if file.prompts))
 
 
 def _proposable() -> Updates:

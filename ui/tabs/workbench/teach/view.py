@@ -5,18 +5,22 @@ from typing import Literal
 
 import gradio as gr
 
+from dnd_engine.config import RefineConfig
 from dnd_engine.limits import FIXED
 from ui.fields import Textbox
 from ui.markup import esc, facts, heading, quiet
 from ui.panel import Panel, button
 from ui.text import N_, _, drawn
 
-NUM_ROWS = 16
-"""Number of proposed answers: as many as can be read in a minute.
+PROPOSED_TOGETHER = 16
+"""Number of answers proposed at once: as many as can be read in a minute.
 
 Five everyday tasks went from .53 to .63 with this many on a busy machine (docs/LOG.md), which does
 not show that they suffice; the .70 of docs/results.md took 64.
 """
+
+NUM_ROWS = RefineConfig().max_prompts
+"""Maximum number of proposed answers: training takes no more."""
 
 Door = Literal["itself", "better", "mine"]
 """The teacher."""
@@ -171,7 +175,14 @@ def _does(teacher: Door | Literal["local"]) -> None:
 
 
 def _correct_html() -> str:
-    return quiet(esc(_("Correct what is wrong. An answer that you empty is left out.")))
+    return quiet(
+        esc(
+            _(
+                "Correct what is wrong. An answer that you empty is left out. Press Propose "
+                "answers again for more, equally many of each bucket."
+            )
+        )
+    )
 
 
 def _offer_html(stop_keeps: bool) -> str:
