@@ -122,7 +122,7 @@ def test_a_remix_is_imprinted_too(
     arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
     synthesized(on, session, arrangement, request_of("s"))
     follow(on, session, request_of("s"))
-    on.synthesis.begin_synthesis(arrangement, session, kind="remix")
+    on.synthesis.begin_remix(arrangement, session)
     list(on.synthesis.synthesize(session, "pool", 0, request_of("s")))
     follow(on, session, request_of("s"))
     assert len(engine.imprints) == 2

@@ -233,6 +233,26 @@ def test_it_learns_from_what_the_adapter_was_made_from_not_from_the_canvas(
     assert "Made from earlier prompts." in done["adapter_facts"]
 
 
+def test_another_weight_leaves_a_taught_adapter_until_a_new_one_is_asked_for(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    """It says so; what somebody taught for minutes must not be gone for a click on Mute."""
+    session, files = Session(), {"A": {"a.jsonl": prompts(9)}, "B": {"b.jsonl": prompts(9, "b")}}
+    make(on, session, arrange(**files), request_of("s"))
+    refine(on, session, request_of("s"))
+    taught = session.made
+    muted = replace(arrange({"B": 0.0}, **files), remixing=True)
+    told = on.prompts.update_prompts(muted, session, request_of("s"))
+    assert "A taught adapter stays as it is." in told["adapter_facts"]
+    assert on.synthesis.begin_remix(muted, session) == {}
+    assert list(on.synthesis.synthesize(session, "pool", 0, request_of("s"))) == []
+    assert session.made is taught
+    on.teach.undo(session)
+    on.synthesis.begin_remix(muted, session)
+    list(on.synthesis.synthesize(session, "pool", 0, request_of("s")))
+    assert len(engine.calls) == 2
+
+
 @pytest.mark.parametrize("score", [math.nan, math.inf, 7.0])
 def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
     trained = {"num_held_back": 4, "score_before": 0.5, "score": score, "num_lost": -1}

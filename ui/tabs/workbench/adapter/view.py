@@ -108,6 +108,13 @@ def adapter_html(
         )
     if stale:
         notes.append(_("Made from earlier prompts."))
+    if stale and adapter.was_trained:
+        notes.append(
+            _(
+                "A taught adapter stays as it is. To mix a new one, press Edit prompts, then "
+                "Synthesize."
+            )
+        )
     lines = "".join(
         f"<p class='dnd-note'>{icon('info')}<span>{prose(note)}</span></p>" for note in notes
     )

@@ -76,7 +76,8 @@ class PromptEvents:
             readings = {key: reading_info(session.readings[key], shown[key]) for key in shown}
             updates["inbox"] = {"op": "readings", "readings": readings, "looked": looked}
         # A remix will fit the adapter to the canvas at once, so it is not called outdated before.
-        if session.made is not None and not arrangement.remixing:
+        # A taught one is not remixed.
+        if session.made is not None and (session.made.refined or not arrangement.remixing):
             updates["adapter_facts"] = facts_of(session)
         return updates
 

@@ -22,6 +22,12 @@ class SynthesisEvents:
         self._app = app
         self._runs = runs
 
+    def begin_remix(self, arrangement: Arrangement, session: Session) -> Updates:
+        """Remix at once, unless that would take away what the visitor's teaching has made."""
+        if session.made is not None and session.made.refined:
+            return {}
+        return self.begin_synthesis(arrangement, session, kind="remix")
+
     def begin_synthesis(
         self, arrangement: Arrangement, session: Session, *, kind: RunKind = "synthesis"
     ) -> Updates:

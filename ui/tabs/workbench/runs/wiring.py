@@ -1,6 +1,5 @@
 """Wires the runs: synthesis, the following imprint, and the end of every run."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,6 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
         adapter.
     """
     on, session = page.on, page.session
-    remix = functools.partial(on.synthesis.begin_synthesis, kind="remix")
     made = [
         carry_out(
             page,
@@ -38,7 +36,7 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
         )
         for order, begin in (
             (prompts.synthesize.click, on.synthesis.begin_synthesis),
-            (prompts.canvas.remix, remix),
+            (prompts.canvas.remix, on.synthesis.begin_remix),
             # Stays last: the event that is returned below follows it.
             (prompts.canvas.read, on.synthesis.begin_shown),
         )
