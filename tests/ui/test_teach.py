@@ -339,12 +339,15 @@ def test_answers_are_proposed_corrected_and_learnt(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    shown = make(on, session, arrange(SQL={"a.jsonl": prompts(9)}), request_of("s"))
+    assert shown["teach_first"].visible is True, "it says what Start needs"
+    assert on.teach.use_labels(session, True)["teach_first"].visible is False
     told = begin(on, session, request_of("s"), "mine")["teach_told"]
     assert "Press Propose answers first" in told
     running, found = on.teach.propose(session)
     assert running["teach_propose"].interactive is False
     assert found["teach_rows"].visible is True
+    assert on.teach.use_labels(session, False)["teach_first"].visible is False
     assert (found["teach_answers_0"].label, found["teach_answers_0"].value) == ("good 0", "yes.")
     assert found["teach_answers_9"].visible is False
     told = begin(on, session, request_of("s"), "mine", *["no"] * 7)["teach_told"]

@@ -222,10 +222,12 @@ class AdapterEvents:
 
 
 def answers_asked(session: Session, *, by_labels: bool) -> Updates:
-    """Show the answers to correct, unless labels take their place."""
+    """Show the answers to correct, or that Start needs some, unless labels take their place."""
+    proposed = _is_proposed(session)
     return {
         "teach_propose": gr.Button(visible=not by_labels, interactive=not session.is_busy),
-        "teach_rows": gr.Column(visible=not by_labels and _is_proposed(session)),
+        "teach_first": gr.Column(visible=not by_labels and not proposed),
+        "teach_rows": gr.Column(visible=not by_labels and proposed),
     }
 
 

@@ -13,7 +13,8 @@ _CHECKED = "checks proof_box proof prove warning check_again teach_box download 
 SHOWN = (
     f"{EXPORTED} {_CHECKED} imprint_now teach_open keep_name keep_texts keep_told stages "
     "adapter_box strength undo norms compare_head mode told_with differences blind "
-    "left_choice right_choice left_pane right_pane teach_labels teach_propose teach_rows "
+    "left_choice right_choice left_pane right_pane teach_labels teach_propose teach_first "
+    "teach_rows "
     + " ".join(("suggestions_row", *(f"suggestion_{index}" for index in range(NUM_SUGGESTIONS))))
 )
 """Slots that change when another adapter is shown."""

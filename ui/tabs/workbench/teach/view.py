@@ -94,6 +94,9 @@ class TeachPanel(Panel):
                         elem_id="dnd-teach-labels",
                     )
                     self.propose = button(_("Propose answers"), "dnd-teach-propose")
+                    # What Start lacks, until answers are proposed.
+                    with gr.Column(min_width=0, elem_id="dnd-teach-first") as self.first:
+                        gr.HTML(drawn(_first_html), padding=False)
                     with gr.Column(
                         visible=False, min_width=0, elem_id="dnd-teach-rows"
                     ) as self.rows:
@@ -172,6 +175,10 @@ class TeachPanel(Panel):
 def _does(teacher: Door | Literal["local"]) -> None:
     """Describe a teacher."""
     gr.HTML(drawn(lambda: quiet(esc(_(_DOES[teacher])))), padding=False)
+
+
+def _first_html() -> str:
+    return facts(esc(_("Start needs answers: propose some first, then correct them.")))
 
 
 def _correct_html() -> str:

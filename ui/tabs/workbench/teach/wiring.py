@@ -41,7 +41,7 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         [panel.place, panel.base],
         trigger_mode="always_last",
     )
-    labelled, with_labels = "teach_propose teach_rows", [session, panel.labels]
+    labelled, with_labels = "teach_propose teach_first teach_rows", [session, panel.labels]
     page.at_once(
         panel.labels.input, on.use_labels, labelled, with_labels, trigger_mode="always_last"
     )
