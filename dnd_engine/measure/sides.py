@@ -162,6 +162,16 @@ def labelled_rows(file: PromptFile) -> list[Prompt]:
                 use=use_formats(labelled_suffixes()),
             )
         )
+    # A column of labels may be there and hold none; and one alone is that of the prompts.
+    if not found and len(file.columns) > 1 and all(one.role != "label" for one in file.columns):
+        raise MeasureError(
+            noted(
+                "{name}: expected a column of labels named `label`, `answer` or `response`, got "
+                "the columns {columns}. Rename the one with the right answers to `label`.",
+                name=file.name,
+                columns=joined([f"`{column.name}`" for column in file.columns], ", "),
+            )
+        )
     if not found:
         raise MeasureError(
             noted(

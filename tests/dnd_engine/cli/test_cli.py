@@ -701,6 +701,7 @@ def test_corrected_answers_and_a_better_teacher_train_an_adapter(
     [
         (None, [], "rows.csv: expected a file, found nothing there"),
         ("prompt,label\na,\n", [], "rows.csv: expected a label beside each prompt, got none for 1"),
+        ("text,bin\na,b\n", [], "got the columns `text`, `bin`. Rename the one with the right"),
         (
             "prompt,label\na,b\n",
             ["--metric", "bleu"],
