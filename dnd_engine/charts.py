@@ -31,6 +31,12 @@ _COLUMNS = 2
 """Charts per row in files."""
 # The last three are 1, 10 and 100 days.
 _SECONDS = (1e-3, 0.01, 0.1, 1, 10, 60, 600, 3600, 86_400, 864_000, 8_640_000)
+_FINE_SECONDS = (
+    *(size * unit for unit in (1e-3, 0.01, 0.1) for size in (1, 2, 5)),
+    *(size * unit for unit in (1, 60) for size in (1, 2, 5, 10, 20, 30)),
+    *(size * unit for unit in (3600, 86_400) for size in (1, 2, 5, 10)),
+)
+"""Ticks of a short range."""
 
 # `non-scaling-stroke`, because `line_chart` draws paths in a stretched viewBox, which would stretch
 # the width of their strokes too.
@@ -146,9 +152,13 @@ class Scale:
 
 
 def clock_scale(low: float, high: float, write: Callable[[float], str] = clock) -> Scale:
-    """Make a logarithmic scale of seconds whose ticks are round units of time, if it has any."""
-    ticks = tuple(tick for tick in _SECONDS if low <= tick <= high)
-    return Scale(low, high, ticks or (low, high), write, is_log=True)
+    """Make a logarithmic scale of seconds whose ticks are round times, if it has two or more."""
+    for times in (_SECONDS, _FINE_SECONDS):
+        ticks = tuple(time for time in times if low <= time <= high)
+        # A single one does not show how long the axis is.
+        if len(ticks) > 1:
+            return Scale(low, high, ticks, write, is_log=True)
+    return Scale(low, high, (low, high), write, is_log=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,9 +46,21 @@ def test_a_scale_of_seconds_is_written_as_a_clock_shows_them() -> None:
     assert written == ["10 ms", "100 ms", "1 s", "10 s", "1 min", "10 min", "1 h"]
 
 
-def test_a_scale_of_seconds_between_two_units_shows_its_ends() -> None:
-    scale = clock_scale(12, 50)
-    assert [scale.label(tick) for tick in scale.ticks] == ["12 s", "50 s"]
+@pytest.mark.parametrize(
+    ("low", "high", "written"),
+    [
+        (12, 50, ["20 s", "30 s"]),
+        (25, 70, ["30 s", "1 min"]),
+        (70, 640, ["2 min", "5 min", "10 min"]),
+        (12, 19, ["12 s", "19 s"]),
+    ],
+)
+def test_a_short_scale_of_seconds_has_finer_ticks_or_shows_its_ends(
+    low: float, high: float, written: list[str]
+) -> None:
+    """One tick alone says nothing of how long the axis is."""
+    scale = clock_scale(low, high)
+    assert [scale.label(tick) for tick in scale.ticks] == written
 
 
 def test_what_rounds_up_to_a_thousand_is_written_so() -> None:

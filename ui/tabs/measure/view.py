@@ -289,7 +289,7 @@ def measured_html(found: "Found", now: "Made | None") -> str:
         axis="",
     )
     # Below the charts: text in a chart cannot wrap on a phone.
-    axis = facts(_("Horizontal axis: seconds to make it, without scoring (log scale)."))
+    axis = facts(_("Horizontal axis: time to make it, without scoring (log scale)."))
     curves = "".join(
         f"<figure class='dnd-race-mode'><figcaption aria-hidden='true'>{chart.title}</figcaption>"
         f"{chart.html()}</figure>"
