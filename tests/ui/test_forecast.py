@@ -238,6 +238,16 @@ def test_it_says_how_forecasts_of_the_same_model_turned_out(
     assert "71" not in drop(Session(), canvas)
 
 
+@pytest.mark.parametrize(("score", "sign"), [(0.71, "check"), (0.44, "info"), (0.1, "warn")])
+def test_the_sign_goes_by_how_often_adapters_were_right(score: float, sign: str) -> None:
+    """A tick beside 44 times in 100 would promise what the sentence takes back."""
+    band = ForecastBand(begin=0.6, end=1.0, score=score, low=0.0, high=1.0, n_tasks=21)
+    gauge = ForecastGauge(teacher_sha256="", bands=(band,), predicts_score=None, tasks=())
+    sure = Forecast(sureness=0.99, num_prompts=3)
+    assert f"dnd-icon-{sign}" in forecast_html([(Bucket("Legal"), sure)], gauge)
+    assert "dnd-icon-check" in forecast_html([(Bucket("Legal"), sure)]), "nothing was measured"
+
+
 def test_names_are_only_ever_text() -> None:
     found = [
         (Bucket(name), Forecast(sureness=0.75, num_prompts=1)) for name in ("<b>Q</b>", "Legal")

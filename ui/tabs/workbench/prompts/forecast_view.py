@@ -18,6 +18,8 @@ _SURE: Mapping["Sure", str] = {
     "unsure": N_("Even given your instruction, the model is unsure of its answers."),
 }
 _ICONS: Mapping["Sure", str] = {"sure": "check", "partly": "info", "unsure": "warn"}
+_MOSTLY_RIGHT, _RARELY_RIGHT = 0.6, 0.3
+"""Scores from which on a forecast is good news, and below which it is a warning."""
 
 
 def forecast_html(
@@ -46,7 +48,7 @@ def forecast_html(
         # Empty if nothing was measured; then only the model's sureness is stated.
         expected = _expected(forecast, gauge)
         lines.append(
-            f"<li>{icon(_ICONS[forecast.sure])}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
+            f"<li>{icon(_sign(forecast, gauge))}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
             f"<span>{expected}</span></div>"
         )
         reasons.append(f"<p>{f'{name}: ' if of else ''}{_why(forecast, gauge)}</p>")
@@ -79,6 +81,16 @@ def _lacking(bucket: "Bucket") -> str:
         )
         more = _("{way}; without it, they are not imprinted.", way=way)
     return f"<b>{words}</b> <span>{more}</span>"
+
+
+def _sign(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
+    """Choose the icon by how often adapters were right, else by how sure the model is."""
+    band = gauge and gauge.band_of(forecast.sureness)
+    if not band:
+        return _ICONS[forecast.sure]
+    if band.score >= _MOSTLY_RIGHT:
+        return "check"
+    return "info" if band.score >= _RARELY_RIGHT else "warn"
 
 
 def _expected(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
