@@ -35,8 +35,10 @@ class BatchPanel(Panel):
             self.inputs = Textbox(
                 label=_("Inputs, one per line"),
                 info=_(
-                    "Up to {number} new inputs. The two models of this app chosen above answer "
-                    "each, sent as chosen there.",
+                    "Up to {number} new inputs. Each goes to this app's two models chosen above, "
+                    "in the form chosen there. Even at temperature 0, an answer may differ from "
+                    "the chat's, because inputs that are answered together are rounded "
+                    "differently.",
                     number=FIXED.max_batch_inputs,
                 ),
                 lines=4,
