@@ -216,7 +216,8 @@ def most_measured(*, shared: bool) -> int:
 def _about_html() -> str:
     more = _(
         "Some of your rows score the adapter of the Workbench beside the base, the base with "
-        "examples in its prompt, and what all adapters share. A LoRA can train on the others."
+        "examples in its prompt, and the part that is the same in every adapter here. A LoRA can "
+        "train on the others."
     )
     return tab_heading(_("What is it worth on your own rows?"), quiet(more))
 

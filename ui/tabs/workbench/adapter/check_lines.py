@@ -259,13 +259,13 @@ def _carrying(agreement: "Agreement") -> CheckLine:
 def _style(ordinary: "Ordinary") -> CheckLine:
     """Judge the share of ordinary messages that are left alone."""
     total = ordinary.num_messages
+    # In one direction under every title, so that two adapters can be compared.
+    kept = _("{same} of {number} kept", same=ordinary.same, number=total)
     if ordinary.enough:
-        kept = _("{same} of {number}", same=ordinary.same, number=total)
         return CheckLine("leaves_alone", "check", kept)
-    changed = _("{changed} of {number}", changed=ordinary.num_changed, number=total)
     if ordinary.most_changed:
-        return CheckLine("changes_others", "warn", changed)
-    return CheckLine("changes_few" if ordinary.few_changed else "changes_some", "info", changed)
+        return CheckLine("changes_others", "warn", kept)
+    return CheckLine("changes_few" if ordinary.few_changed else "changes_some", "info", kept)
 
 
 def _skills(skills: "Skills") -> CheckLine:
