@@ -19,8 +19,15 @@ from ui.shared import Updates
 from ui.state import Session
 from ui.text import _, speaking
 
-# Gradio would dim all outputs while an event runs.
-_QUIET: Mapping[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_QUIET: Mapping[str, Any] = {
+    # Gradio would dim all outputs while an event runs.
+    "show_progress": "hidden",
+    # Hidden or not, at each message of any event Gradio's page sets the status of every component
+    # that ever was an output, and reads the values of everything inside. With nothing to set it on,
+    # a step of a run costs the browser a fraction.
+    "show_progress_on": (),
+    "api_visibility": "private",
+}
 AT_ONCE: Mapping[str, Any] = {**_QUIET, "queue": False}
 """Outside of the queue, so that Stop is answered while a run has its lane."""
 

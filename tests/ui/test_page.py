@@ -48,6 +48,16 @@ def test_events_are_private_and_the_engine_takes_one_at_a_time() -> None:
     assert {fn.concurrency_limit for fn in engine_events} == {1}
 
 
+def test_a_step_of_a_run_sets_the_loading_status_of_no_component() -> None:
+    # Of none, not of the default: `None` would be all outputs, in the page as in Python.
+    statuses = [
+        fn.get_config()["show_progress_on"]
+        for fn in build_ui(handle_of(), PromptLimits()).fns.values()
+        if fn.api_visibility == "private" and fn.outputs
+    ]
+    assert statuses == [[]] * len(statuses)
+
+
 def test_checks_do_not_take_the_place_of_the_next_visitors_synthesis() -> None:
     demo = build_ui(handle_of(), PromptLimits())
     lanes = {
