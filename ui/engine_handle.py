@@ -149,7 +149,7 @@ class EngineHandle:
                 if self.thread.ending.is_set() or self.engine is not engine:
                     return
             give_back()
-        except Exception:  # no visitor is waiting for this, so log it
+        except Exception:  # of any model; nobody waits for this, so the log has it
             logger.exception("Ordinary answers were not measured; the first imprint will do it")
 
     def _warm_up(self, engine: "Engine") -> None:
@@ -157,7 +157,7 @@ class EngineHandle:
             return  # on ZeroGPU, the GPU exists only inside marked functions
         try:
             engine.warm_up()
-        except Exception:  # no visitor is waiting for this, so log it
+        except Exception:  # of any model; nobody waits for this, so the log has it
             # A later call that fails the same way shows its error; an exception that escaped here
             # would leave the page loading for ever.
             logger.exception("The engine did not warm up; the first order will take longer")

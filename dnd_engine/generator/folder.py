@@ -163,9 +163,8 @@ class GeneratorFolder:
         except GeneratorError as error:
             raise GeneratorError(f"generator folder `{path}`: {error}") from error
         folder = cls(path, config, tasks, sha256_of(path / "model.safetensors"), teacher=notes)
-        if has_teacher or folder.is_lora:
-            folder = replace(folder, teacher_sha256=sha256_of(folder.teacher_path))
-        return folder
+        own = sha256_of(path / TEACHER) if has_teacher else ""
+        return replace(folder, teacher_sha256=own or (folder.sha256 if folder.is_lora else ""))
 
     @property
     def name(self) -> str:
@@ -283,7 +282,7 @@ class GeneratorFolder:
 
 
 def _fill(generator: Generator, weights: Path) -> list[str]:
-    """Load checked weights. The decoder's keep the file's type, and with it are mapped from it.
+    """Load checked weights. Those of the decoder stay in the file, mapped, and in its dtype.
 
     Returns:
         Names of weights that are not finite.

@@ -377,7 +377,7 @@ def test_answers_are_proposed_corrected_and_learnt(
 def test_more_prompts_are_proposed_equally_many_of_each_bucket(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
-    """Of two buckets with many prompts, the same 16 would teach mostly what already works."""
+    """The first prompts of a file are not the ones that need correcting most."""
     session = Session()
     arrangement = arrange(
         {"Off": -1.0},
@@ -391,14 +391,14 @@ def test_more_prompts_are_proposed_equally_many_of_each_bucket(
     assert session.proposed is not None
     assert Counter(session.proposed.names) == {"Few": 3, "Bins": 13}
     assert (found["teach_answers_0"].label, found["teach_answers_0"].info) == ("few 0", "Few")
-    on.teach.keep_answers(session, "mended", *session.proposed.answers[1:])
+    on.teach.keep_answers(session, "corrected", *session.proposed.answers[1:])
     found = list(on.teach.propose(session))[-1]
     assert found["teach_told"] == ""
-    assert found["teach_answers_0"].value == "mended"
+    assert found["teach_answers_0"].value == "corrected"
     assert found["teach_answers_31"].visible is True
     found = list(on.teach.propose(session))[-1]
     assert len(set(session.proposed.prompts)) == 33, "all of them, each once"
-    begin(on, session, request_of("s"), "mine", "mended", *["no"] * 32)
+    begin(on, session, request_of("s"), "mine", "corrected", *["no"] * 32)
     list(on.teach.teach(session, request_of("s")))
     assert len(engine.taught[-1]) == 33
 

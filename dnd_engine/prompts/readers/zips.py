@@ -19,7 +19,7 @@ _SMALL_BYTES = 1_000_000
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
-    NotImplementedError,
+    NotImplementedError,  # zipfile: a compression method that it does not know
     RuntimeError,
     EOFError,
     OSError,
