@@ -38,7 +38,7 @@ ROWS: Mapping[str, str] = {
     "scratch_refined_30": N_("From scratch, 30 steps"),
     "scratch_refined": N_("Refined from scratch"),
     "imprint_refined_15": N_("Imprinted, then refined, 15 steps"),
-    "imprint_taught_20": N_("Imprinted, then a better model's answers, 20 steps"),
+    "imprint_taught_20": N_("Imprinted, then a better model, 20 steps"),
     "labelled_5": N_("Own LoRA, 5 steps"),
     "labelled_10": N_("Own LoRA, 10 steps"),
     "labelled_20": N_("Own LoRA, 20 steps"),

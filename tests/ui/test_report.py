@@ -23,7 +23,7 @@ from dnd_engine.generator.report import (
     VerdictBand,
     VerdictGauge,
 )
-from dnd_engine.wording import CATEGORIES
+from dnd_engine.wording import CATEGORIES, ROWS
 from tests.present import present
 from tests.reports import SHA, report
 from tests.ui.fake_engine import FakeEngine
@@ -35,7 +35,7 @@ from ui.tabs.report.lead import lead
 from ui.tabs.report.side_effects import side_effects_html
 from ui.tabs.report.teaching import teaching_html
 from ui.tabs.report.view import Group, card_markdown, groups, report_html
-from ui.text import speaking
+from ui.text import _, languages, speaking
 
 
 def whole_report(*told: Any) -> str:
@@ -420,3 +420,10 @@ def test_a_damaged_report_says_so_beside_the_card(
     drawn = on.report.report(Session(), None, "score")
     assert "Reference: " in drawn["report"]
     assert "heldout.json" not in drawn["report"]
+
+
+@pytest.mark.parametrize("code", languages())
+def test_names_of_rows_leave_room_for_the_picture(code: str) -> None:
+    """Two pictures beside each other have 590 pixels each on a desk, and a character about 7."""
+    with speaking(code):
+        assert max(len(_(words)) for words in ROWS.values()) <= 40
