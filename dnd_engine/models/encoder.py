@@ -8,12 +8,17 @@ import hashlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 from dnd_engine.limits import FIXED
 from dnd_engine.models.own_code import refuse_own_code
@@ -40,7 +45,20 @@ class EncodedPrompts:
     mask: Bool[Tensor, "prompts length"]
     """True for tokens, and for padding that is kept."""
     pooled: Float[Tensor, "prompts pooled_width"]
-    """Mean over all tokens, normalised to unit length: for similarity between tasks."""
+    """Mean over all tokens, of the first piece if a prompt is read in pieces, normalised to unit
+    length: for similarity between tasks."""
+
+
+@runtime_checkable
+class PromptReader(Protocol):
+    """What encodes prompts: a `PromptEncoder`, or one with more behind it."""
+
+    @property
+    def identity(self) -> str:
+        """Identifies its embeddings, to keep those of different readers apart."""
+
+    def encode(self, texts: Sequence[str], length: int) -> EncodedPrompts:
+        """Encode prompts to `length` vectors each."""
 
 
 class PromptMemory:
@@ -59,14 +77,14 @@ class PromptMemory:
     def num_bytes(self) -> int:
         """Memory in use."""
         rows = list(self._rows.values())  # a copy, because other threads may encode meanwhile
-        return sum(part.nbytes for row in rows for part in row)
+        return sum(map(_num_bytes, rows))
 
-    def encode(self, encoder: "PromptEncoder", texts: Sequence[str], length: int) -> EncodedPrompts:
+    def encode(self, reader: PromptReader, texts: Sequence[str], length: int) -> EncodedPrompts:
         """Encode prompts that are not cached, and return all; see `PromptEncoder.encode`."""
-        read_by = f"{encoder.identity} {length}"
+        read_by = f"{reader.identity} {length}"
         keys = [hashlib.sha256(f"{read_by} {text}".encode()).digest() for text in texts]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._rows}
-        encoded = encoder.encode(list(new.values()), length)
+        encoded = reader.encode(list(new.values()), length)
         for row, key in enumerate(new):
             # Copy, because a view would keep the whole batch in memory.
             self._rows[key] = (
@@ -78,8 +96,10 @@ class PromptMemory:
         rows = [self._rows[key] for key in keys]
         for key in keys:
             self._rows.move_to_end(key)
-        while len(self._rows) > FIXED.max_encoded_prompts:
-            self._rows.popitem(last=False)
+        size = self.num_bytes
+        while len(self._rows) > FIXED.max_encoded_prompts or size > FIXED.max_encoded_bytes:
+            _, dropped = self._rows.popitem(last=False)
+            size -= _num_bytes(dropped)
         if not rows:
             return encoded
         tokens, mask, pooled = (torch.stack(parts) for parts in zip(*rows, strict=True))
@@ -128,22 +148,81 @@ class PromptEncoder:
 
     @property
     def longest(self) -> int | None:
-        """Maximum tokens per prompt; None without a limit."""
+        """Maximum tokens that are read at once; None without a limit."""
         config = getattr(self._model[0], "config", None)
         return getattr(config, "max_position_embeddings", None)
 
+    def count_tokens(self, texts: Sequence[str], length: int) -> list[int]:
+        """Count the tokens of prompts, at most `length` each, special tokens included."""
+        return list(map(len, self._tokenise(texts, length)))
+
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str], length: int) -> EncodedPrompts:
+    def encode(self, texts: Sequence[str], length: int, *, trimmed: bool = False) -> EncodedPrompts:
         """Encode prompts, truncated to their first `length` tokens.
 
-        Batches contain prompts of similar length, to reduce padding. All batches have the same
-        number of rows, padded with empty ones: then sums have the same order whatever the other
-        rows are, and a prompt's encoding is bit-identical in any batch.
+        If that is more than the encoder reads at once, the tokens are cut into pieces, and each is
+        encoded by itself: positions start again, and only the first begins with [CLS]. Source: the
+        authors' code.
+
+        Args:
+            texts: The prompts.
+            length: Most tokens of a prompt, and how many vectors are returned for it.
+            trimmed: Return only as many vectors as the longest of these prompts has; whole pieces
+                if padding is kept. What would follow is zeros, or then `padding`.
         """
-        tokens = torch.zeros(len(texts), length, self.width)
-        mask = torch.zeros(len(texts), length, dtype=torch.bool)
-        pooled = torch.zeros(len(texts), self.width)
         ids = self._tokenise(texts, length)
+        window = min(length, self.longest or length)
+        if not texts or (window == length and not trimmed):
+            return self._read(ids, length)
+        cut = [[row[at : at + window] for at in range(0, max(1, len(row)), window)] for row in ids]
+        read = self._read([piece for pieces in cut for piece in pieces], window)
+        counts = [len(pieces) for pieces in cut]
+        tokens, mask = (
+            pad_sequence([part.flatten(0, 1) for part in parts.split(counts)], batch_first=True)
+            for parts in (read.tokens, read.mask)
+        )
+        if trimmed:
+            length = int(mask.sum(dim=1).max())
+        # By a negative number too, which cuts.
+        tokens = pad(tokens, (0, 0, 0, length - tokens.shape[1]))
+        mask = pad(mask, (0, length - mask.shape[1]))
+        if self.keeps_padding and not mask.all():
+            # All prompts are cut at the same places, so each vector depends on its place alone.
+            tokens = tokens.where(mask[..., None], self.padding(length))
+            mask = torch.ones_like(mask)
+        return EncodedPrompts(tokens, mask, torch.stack([p[0] for p in read.pooled.split(counts)]))
+
+    def padding(self, length: int) -> Float[Tensor, "length width"]:
+        """Return the vectors of pieces that no token of a prompt is in, with padding kept."""
+        piece = self._empty_piece
+        return piece.repeat(-(-length // len(piece)), 1)[:length]
+
+    @cached_property
+    def _empty_piece(self) -> Float[Tensor, "window width"]:
+        """The encoding of a piece of padding alone, which is always the same.
+
+        With no token to attend to, attention is undefined. Here it gives zeros, as torch's does
+        since 2.5. So it was for the authors, with torch 2.5 and bfloat16 autocast on GPUs, where
+        their mask, the least float32, becomes minus infinity. (In float32 on a CPU, their mask
+        gives the mean of the padding instead.)
+        """
+        assert self.longest is not None
+        ids = torch.full((1, self.longest), self._padding)
+        # Of torch's kernels, this one promises zeros on every device.
+        with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+            tokens, _ = self._run(ids, torch.zeros_like(ids, dtype=torch.bool))
+        return tokens[0]
+
+    def _read(self, ids: Sequence[Sequence[int]], length: int) -> EncodedPrompts:
+        """Encode rows of at most `length` token ids.
+
+        Batches contain rows of similar length, to reduce padding. All batches have the same number
+        of rows, padded with empty ones: then sums have the same order whatever the other rows are,
+        and a row's encoding is bit-identical in any batch.
+        """
+        tokens = torch.zeros(len(ids), length, self.width)
+        mask = torch.zeros(len(ids), length, dtype=torch.bool)
+        pooled = torch.zeros(len(ids), self.width)
         lengths = [length if self.keeps_padding else len(row) for row in ids]
         for rows, read in _batches(lengths, length):
             padded = torch.full((_BATCH_PROMPTS, read), self._padding)
@@ -152,21 +231,26 @@ class PromptEncoder:
             for place, row in enumerate(rows):
                 padded[place, : len(ids[row])] = torch.tensor(ids[row])
                 here[place, : len(ids[row])] = True
-            # The bare modules, because the library's `encode` sorts prompts by characters, not
-            # tokens, and its batches vary in size.
-            out = self._model(
-                {
-                    "input_ids": padded.to(self.device),
-                    "attention_mask": here.long().to(self.device),
-                }
-            )
+            embeddings, means = self._run(padded, here)
             filled = slice(len(rows))
             kept = torch.ones_like(here) if self.keeps_padding else here
             mask[rows, :read] = kept[filled]
-            embeddings = out["token_embeddings"].float().cpu() * kept[..., None]
-            tokens[rows, :read] = embeddings[filled]
-            pooled[rows] = out["sentence_embedding"].float().cpu()[filled]
+            tokens[rows, :read] = (embeddings * kept[..., None])[filled]
+            pooled[rows] = means[filled]
         return EncodedPrompts(tokens, mask, pooled)
+
+    def _run(
+        self, ids: Int[Tensor, "rows length"], mask: Bool[Tensor, "rows length"]
+    ) -> tuple[Float[Tensor, "rows length width"], Float[Tensor, "rows pooled_width"]]:
+        # The bare modules, because the library's `encode` sorts prompts by characters, not tokens,
+        # and its batches vary in size.
+        out = self._model(
+            {
+                "input_ids": ids.to(self.device),
+                "attention_mask": mask.long().to(self.device),
+            }
+        )
+        return out["token_embeddings"].float().cpu(), out["sentence_embedding"].float().cpu()
 
     @property
     def _padding(self) -> int:
@@ -194,6 +278,10 @@ class PromptEncoder:
             texts, truncation=True, max_length=length, return_attention_mask=False
         )["input_ids"]
         return found
+
+
+def _num_bytes(row: tuple[Tensor, ...]) -> int:
+    return sum(part.nbytes for part in row)
 
 
 def _batches(lengths: Sequence[int], longest: int) -> Iterator[tuple[list[int], int]]:

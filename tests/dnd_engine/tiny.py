@@ -1,14 +1,21 @@
-"""A tiny random Llama with a byte tokenizer, and adapters for it: the models are not the point."""
+"""A tiny random Llama with a byte tokenizer, and adapters for it: the models are not the point.
 
+Beside it a tiny text encoder, for what would take the real one too long.
+"""
+
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import (
+    BertConfig,
+    BertModel,
     GenerationMixin,
     LlamaConfig,
     LlamaForCausalLM,
@@ -19,7 +26,7 @@ from transformers import (
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import BaseModel, load_base
-from dnd_engine.models.sources import resolve
+from dnd_engine.models.sources import DEFAULT_ENCODER, ENCODERS, resolve
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts
 
@@ -126,6 +133,40 @@ def save_larger(folder: Path) -> Path:
     model.generation_config.eos_token_id = [2, *range(3, CONFIG["vocab_size"], 4)]
     model.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_encoder(folder: Path, width: int = 16, longest: int = 32) -> Path:
+    """A random BERT of the parts of MiniLM, which reads a letter a token."""
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
+    pieces = [*specials, *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=longest,
+        # Large, so that outputs differ clearly with the place and with what is attended to.
+        initializer_range=0.5,
+    )
+    BertModel(config).save_pretrained(folder)
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), specials, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    stock = resolve(DEFAULT_ENCODER, ENCODERS).path
+    for name in ("modules.json", "sentence_bert_config.json"):
+        shutil.copy(stock / name, folder / name)
+    (folder / "1_Pooling").mkdir()
+    pooling = json.loads((stock / "1_Pooling" / "config.json").read_text())
+    pooling["word_embedding_dimension"] = width
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     return folder
 
 

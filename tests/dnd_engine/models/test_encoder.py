@@ -1,15 +1,18 @@
 """The encoder's token embeddings come in the order of the prompts and say where they end."""
 
 import random
+from pathlib import Path
 
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
 
 from dnd_engine.limits import FixedLimits
 from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.sources import ENCODERS, resolve
+from tests.dnd_engine.tiny import CPU, save_tiny_encoder
 
 
 def rows_of(encoded: EncodedPrompts, rows: list[int]) -> EncodedPrompts:
@@ -73,6 +76,17 @@ def test_a_memory_forgets_what_was_not_asked_for_longest(
     assert len(memory) == 3
     assert memory.num_bytes == 3 * (4 * 16 * 384 + 16 + 4 * 384)
     assert memory.encode(encoder, [], 16).tokens.shape == (0, 16, 384)
+
+
+def test_a_memory_is_bounded_by_its_bytes_too(
+    encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = 4 * 16 * 384 + 16 + 4 * 384
+    limits = FixedLimits(max_encoded_bytes=2 * one)
+    monkeypatch.setattr("dnd_engine.models.encoder.FIXED", limits)
+    memory = PromptMemory()
+    assert len(memory.encode(encoder, TEXTS[:3], 16).tokens) == 3
+    assert (len(memory), memory.num_bytes) == (2, 2 * one)
 
 
 def test_embeddings_are_zero_after_the_end_and_pooled_ones_have_unit_length(
@@ -181,3 +195,87 @@ def test_prompts_of_as_many_tokens_share_a_batch(
 
 def test_no_prompts_give_no_embeddings(encoder: PromptEncoder) -> None:
     assert encoder.encode([], 8).tokens.shape == (0, 8, 384)
+
+
+# Prompts longer than the encoder reads at once
+
+
+@pytest.fixture(scope="module")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It reads 32 letters at once."""
+    return save_tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+LONGER = ["a", "b" * 30, "c" * 31, "d" * 90, "e f " * 20, "g " * 400]
+"""With [CLS] and [SEP]: 3 tokens, a whole piece, one more, and more than are read."""
+
+
+def in_pieces(folder: Path, texts: list[str], length: int) -> tuple[Tensor, Tensor]:
+    """Last hidden states of pieces of 32 ids, as the stock library gives them, and the mask."""
+    ids = AutoTokenizer.from_pretrained(folder)(
+        texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+    )
+    pieces = {name: ids[name].reshape(-1, 32) for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        states = AutoModel.from_pretrained(folder)(**pieces).last_hidden_state
+    return states.reshape(len(texts), length, -1), ids["attention_mask"].bool()
+
+
+@pytest.mark.parametrize("keeps_padding", [True, False])
+def test_longer_prompts_are_read_in_pieces(tiny_encoder: Path, keeps_padding: bool) -> None:
+    """Each by itself, as by the authors; padding is what the encoder makes of it, or zeros."""
+    reader = PromptEncoder(tiny_encoder, CPU, torch.float32, keeps_padding=keeps_padding)
+    expected, mask = in_pieces(tiny_encoder, LONGER, 96)
+    assert mask.sum(dim=1).tolist() == [3, 32, 33, 92, 42, 96]
+    assert not mask.view(-1, 32).any(dim=1).all(), "some pieces are padding alone"
+    found = reader.encode(LONGER, 96)
+    kept = torch.ones_like(mask) if keeps_padding else mask
+    assert torch.equal(found.mask, kept)
+    torch.testing.assert_close(found.tokens, expected * kept[..., None], atol=1e-5, rtol=0)
+    for states, real, pooled in zip(expected[:, :32], mask[:, :32], found.pooled, strict=True):
+        mean = states[real].mean(dim=0)
+        torch.testing.assert_close(pooled, mean / mean.norm(), atol=1e-5, rtol=0)
+    assert_same(rows_of(found, [5]), rows_of(reader.encode(LONGER[::-1], 96), [0]))
+
+
+@pytest.mark.parametrize("keeps_padding", [True, False])
+def test_trimmed_prompts_lack_nothing_but_padding(tiny_encoder: Path, keeps_padding: bool) -> None:
+    reader = PromptEncoder(tiny_encoder, CPU, torch.float32, keeps_padding=keeps_padding)
+    whole, trimmed = (reader.encode(LONGER[:3], 96, trimmed=cut) for cut in (False, True))
+    end = 64 if keeps_padding else 33
+    assert trimmed.tokens.shape[1] == end
+    assert_same(trimmed, EncodedPrompts(whole.tokens[:, :end], whole.mask[:, :end], whole.pooled))
+    rest = reader.padding(96) if keeps_padding else torch.zeros(96, 16)
+    assert torch.equal(whole.tokens[:, end:], rest[end:].expand(3, -1, -1))
+    assert reader.count_tokens(LONGER, 96) == [3, 32, 33, 92, 42, 96]
+
+
+def test_nothing_is_attended_to_in_a_piece_of_padding(tiny_encoder: Path) -> None:
+    """The authors' code gives zeros there too, on GPUs: see `PromptEncoder`."""
+    reader = PromptEncoder(tiny_encoder, CPU, torch.float32, keeps_padding=True)
+    model = AutoModel.from_pretrained(tiny_encoder)
+    for layer in model.encoder.layer:
+        layer.attention.self.register_forward_hook(lambda *given: (0 * given[2][0], None))
+    with torch.inference_mode():
+        expected = model(torch.zeros(1, 32, dtype=torch.long)).last_hidden_state[0]
+    torch.testing.assert_close(reader.padding(80), expected.repeat(3, 1)[:80], atol=1e-5, rtol=0)
+
+
+def test_pieces_of_padding_cost_nothing(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 prompts of one piece each take one batch, however many tokens might be read."""
+    reader = PromptEncoder(tiny_encoder, CPU, torch.float32, keeps_padding=True)
+    reader.padding(1)  # once for an encoder
+    computed: list[tuple[int, ...]] = []
+    forward = SentenceTransformer.forward
+
+    def watch(self: SentenceTransformer, features: dict[str, Tensor]) -> object:
+        computed.append(tuple(features["input_ids"].shape))
+        return forward(self, features)
+
+    monkeypatch.setattr(SentenceTransformer, "forward", watch)
+    found = reader.encode([f"number {i}" for i in range(16)], 26_624)
+    assert found.tokens.shape == (16, 26_624, 16)
+    assert found.tokens.isfinite().all()
+    assert computed == [(16, 32)]
