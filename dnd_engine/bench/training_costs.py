@@ -129,7 +129,8 @@ class GeneratorStep:
     def step(self, batch: PackedExamples) -> float:
         """Time the trainer's own step, with the same arithmetic."""
         config, generator = self._config, self._generator
-        shape = (config.tasks_per_step, *generator.config.features[0])
+        sizes = generator.config
+        shape = (config.tasks_per_step, sizes.num_prompts, sizes.read_length, sizes.width)
         # Random features, because the cost of a step depends on shapes alone.
         prompts = torch.randn(shape, device=self._device)
         mask = torch.ones(shape[:-1], dtype=torch.bool, device=self._device)

@@ -200,9 +200,10 @@ def _structure(config: GeneratorConfig) -> list[str]:
     if HEADS[config.head].has_stages:
         stages = " > ".join(str(stage) for stage in config.features)
         options = f"stages {stages}, kernel {config.kernel_size}"
+    projected = f", projected from {reads:,} tokens" if (reads := config.reads_tokens) else ""
     return [
         f"- Condition: text encoder {config.encoder['id']}; {prompts} prompts of {length} vectors, "
-        f"{width} wide",
+        f"{width} wide{projected}",
         f"- Head: {config.head}, {parameters:,} parameters with the shared LoRA"
         + (f"; {options}" if options else ""),
     ]

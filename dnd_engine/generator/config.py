@@ -26,9 +26,20 @@ RELEASED_BASE = "Qwen/Qwen2.5-0.5B-Instruct"
 RELEASED_ENCODER = "sentence-transformers/all-MiniLM-L12-v2"
 """The encoder of the authors' decoders for common-sense tasks."""
 
-FORMAT = 3
+FORMAT = 4
 """Version of the folder's format; newer ones are refused. Format 1 has only one head, format 2 only
-plain tokens and no padding."""
+plain tokens and no padding, format 3 no projection."""
+
+
+def fits_encoder(length: int, longest: int | None, *, in_pieces: bool) -> bool:
+    """Return whether an encoder can read prompts of a length.
+
+    Args:
+        length: Tokens that are read.
+        longest: Tokens that the encoder reads at once; None without a limit.
+        in_pieces: Whether longer prompts are read in pieces, which must be whole.
+    """
+    return longest is None or length <= longest or (in_pieces and length % longest == 0)
 
 
 def complete_options(head: object, options: Mapping[str, Any]) -> dict[str, int]:
@@ -68,6 +79,9 @@ class GeneratorConfig:
     head_options: Mapping[str, int] = field(default_factory=dict)
     """Options of the head. Missing ones are filled in here, so that a later version with other
     defaults rebuilds the same head."""
+    reads_tokens: int | None = None
+    """Tokens of a prompt that are encoded and then projected to the length of a condition. None
+    encodes as many as a condition has, and projects nothing."""
     tokens: TokenScheme = "plain"
     """Scheme of the decoder's output; the generator always returns plain tokens."""
     padding: Padding = "zero"
@@ -108,18 +122,26 @@ class GeneratorConfig:
         return self.features[0][1]
 
     @property
+    def read_length(self) -> int:
+        """Tokens per prompt that are encoded."""
+        return self.reads_tokens or self.length
+
+    @property
     def width(self) -> int:
         """Width of a condition's embeddings."""
         return self.features[0][2]
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of `config.json`."""
+        # Without a projection, the folder is one of format 3 and is read by earlier versions too.
+        projects = self.reads_tokens is not None
         return {
-            "format": FORMAT,
+            "format": FORMAT if projects else FORMAT - 1,
             "features": [list(stage) for stage in self.features],
             "kernel_size": self.kernel_size,
             "head": self.head,
             "head_options": dict(self.head_options),
+            **({"reads_tokens": self.reads_tokens} if projects else {}),
             "tokens": self.tokens,
             "padding": self.padding,
             "delta_scale": self.delta_scale,
@@ -192,6 +214,8 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
                 allowed = ", ".join(get_args(known))
                 raise ConfigError(f"`{name}` must be one of {allowed}, got {values[name]!r}.")
             fields[name] = values[name]
+    if found > 3:
+        fields["reads_tokens"] = whole_number(values["reads_tokens"], "reads_tokens")
     return fields
 
 

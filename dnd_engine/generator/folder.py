@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchError
 from dnd_engine.files import recover, sha256_of, written_aside
-from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.config import GeneratorConfig, fits_encoder
 from dnd_engine.generator.heads import head_named
+from dnd_engine.generator.projection import Projection
 from dnd_engine.generator.report import Report
 from dnd_engine.lora.weight_tokens import destandardise
 from dnd_engine.models.base import fingerprint_difference
@@ -47,6 +48,7 @@ class Generator(nn.Module):
     `tokens = shared + delta_scale · decoder(standardised condition)`. The decoder starts with B at
     zero (see `heads`) and so do the shared tokens, so an untrained generator leaves the base
     unchanged; A starts random, as in a LoRA. Output in standardised tokens is destandardised first.
+    Some project their condition before they decode it (see `projection`).
     """
 
     condition_mean: Tensor
@@ -66,6 +68,13 @@ class Generator(nn.Module):
         # Buffers are saved with the weights but not trained.
         self.register_buffer("condition_mean", torch.zeros(config.width))
         self.register_buffer("condition_std", torch.ones(config.width))
+        reads = config.reads_tokens
+        self.projection = None if reads is None else Projection(reads, config.length)
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The decoder, and the projection if there is one: all that reads a condition."""
+        return [self.decoder] if self.projection is None else [self.decoder, self.projection]
 
     def set_condition_statistics(
         self, mean: Float[Tensor, " width"], std: Float[Tensor, " width"]
@@ -97,9 +106,24 @@ class Generator(nn.Module):
         return scaled * mask[..., None]
 
     def forward(
+        self, condition: Float[Tensor, "batch prompts read width"]
+    ) -> Float[Tensor, "batch tokens rows cols"]:
+        """Project and decode standardised conditions: plain weight tokens of one adapter each."""
+        return self.decode(self.project(condition))
+
+    def project(
+        self, condition: Float[Tensor, "batch prompts read width"]
+    ) -> Float[Tensor, "batch prompts length width"]:
+        """Project standardised conditions to the decoder's first stage, if they must be."""
+        if self.projection is None:
+            return condition
+        projected: Tensor = self.projection(condition)
+        return projected
+
+    def decode(
         self, condition: Float[Tensor, "batch prompts length width"]
     ) -> Float[Tensor, "batch tokens rows cols"]:
-        """Decode standardised conditions into the plain weight tokens of one adapter each."""
+        """Decode what `project` returns."""
         delta = self.decoder(condition)
         if self.config.tokens == "standardised":
             # In float32: a small error in a token's scale becomes a large one in all its weights.
@@ -241,8 +265,9 @@ class GeneratorFolder:
                 "generator, or train it again from a sound checkpoint."
             )
         generator.eval().requires_grad_(False)
-        # The decoder alone: adding shared tokens and dividing by statistics stays in float32.
-        generator.decoder.to(dtype)
+        # These alone: adding shared tokens and dividing by statistics stays in float32.
+        for network in generator.networks:
+            network.to(dtype)
         return generator.to(device)
 
     def load_teacher(self) -> Float[Tensor, "tokens rows cols"] | None:
@@ -282,7 +307,7 @@ class GeneratorFolder:
 
 
 def _fill(generator: Generator, weights: Path) -> list[str]:
-    """Load checked weights. Those of the decoder stay in the file, mapped, and in its dtype.
+    """Load checked weights. Those of the networks stay in the file, mapped, and in its dtype.
 
     Returns:
         Names of weights that are not finite.
@@ -291,7 +316,7 @@ def _fill(generator: Generator, weights: Path) -> list[str]:
     with safe_open(weights, framework="pt") as file:
         for key in generator.state_dict():
             value = file.get_tensor(key)
-            state[key] = value if key.startswith("decoder.") else value.float()
+            state[key] = value if key.startswith(("decoder.", "projection.")) else value.float()
     generator.load_state_dict(state, assign=True)
     return [key for key, value in state.items() if not is_finite(value)]
 
@@ -409,10 +434,12 @@ def check_encoder(
     Raises:
         LayoutMismatchError: If the width, the length or the weights differ.
     """
-    if longest is not None and config.length > longest:
+    read, projects = config.read_length, config.reads_tokens is not None
+    if not fits_encoder(read, longest, in_pieces=projects):
         raise LayoutMismatchError(
-            f"the generator reads {config.length:,} tokens of a prompt, the encoder "
-            f"{config.encoder.get('id', '')} at most {longest}. Use another generator."
+            f"the generator reads {read:,} tokens of a prompt, the encoder "
+            f"{config.encoder.get('id', '')} {'pieces of' if projects else 'at most'} {longest}. "
+            "Use another generator."
         )
     if width != config.width:
         raise LayoutMismatchError(

@@ -379,7 +379,7 @@ class _Run:
         if recipe.kind == "generator":
             groups.append(
                 {
-                    "params": list(generator.decoder.parameters()),
+                    "params": [p for part in generator.networks for p in part.parameters()],
                     "peak_lr": recipe.decoder_lr,
                     "weight_decay": recipe.weight_decay,
                 }

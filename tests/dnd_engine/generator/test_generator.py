@@ -255,7 +255,16 @@ def edit_task(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]
             edit(lambda v: v.update(delta_scale=float("nan"))),
             r"`config\.json` is not JSON: it holds NaN\.",
         ),
-        (edit(lambda v: v.update(format=4)), r"`format` is 4; this version reads formats 1 to 3\."),
+        (edit(lambda v: v.update(format=5)), r"`format` is 5; this version reads formats 1 to 4\."),
+        (edit(lambda v: v.update(format=4)), r"`config\.json`: 'reads_tokens' is missing"),
+        (
+            edit(lambda v: v.update(format=4, reads_tokens=10**6)),
+            r"`reads_tokens` must hold whole numbers between 1 and 65,536, got 1000000\.",
+        ),
+        (
+            edit(lambda v: v.update(format=4, reads_tokens=None)),
+            r"`reads_tokens` must hold whole numbers .* got None\.",
+        ),
         (edit(lambda v: v.update(format="1")), r"`format` is '1'; this version reads formats 1"),
         (edit(lambda v: v.update(base=3)), r"`base` must be an object, got 3\."),
         (edit(lambda v: v.update(tokens=8)), r"`tokens` must be one of plain, standardised, got 8"),
@@ -313,6 +322,7 @@ def test_a_broken_folder_is_refused_when_opened(
         (1, ("tokens", "padding", "head", "head_options"), {}),
         (2, ("tokens", "padding"), {"condition": "encoder", "condition_layers": []}),
         (3, (), {"condition": "encoder", "condition_layers": []}),
+        (3, (), {"reads_tokens": 9}),
     ],
 )
 def test_a_folder_of_an_earlier_version_is_read(
@@ -329,6 +339,25 @@ def test_a_folder_of_an_earlier_version_is_read(
     assert opened.config == CONFIG
     condition = torch.randn(2, *STAGES[0])
     assert torch.equal(opened.load(CPU, torch.float32)(condition), reloaded(folder)(condition))
+
+
+def test_a_generator_that_projects_comes_back_from_its_folder(tmp_path: Path) -> None:
+    """Its folder alone needs this version: earlier ones knew no projection."""
+    config = replace(CONFIG, reads_tokens=20)
+    torch.manual_seed(0)
+    generator = Generator(config)
+    save_generator(generator, tmp_path / "made", TASKS, "# Card")
+    values = json.loads((tmp_path / "made" / "config.json").read_text())
+    assert (values["format"], values["reads_tokens"]) == (4, 20)
+    opened = GeneratorFolder.open(tmp_path / "made")
+    assert opened.config == config
+    loaded = opened.load(CPU, torch.bfloat16)
+    assert {value.dtype for value in loaded.project(torch.randn(1, 4, 20, 8).bfloat16())} == {
+        torch.bfloat16
+    }
+    state = generator.state_dict()
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value.float(), state[name].to(torch.bfloat16).float())
 
 
 def reloaded(folder: Path) -> Generator:
@@ -574,6 +603,16 @@ def test_an_encoder_that_reads_too_few_tokens_is_refused() -> None:
         LayoutMismatchError, match=r"reads 6 tokens of a prompt, the encoder example/encoder at mos"
     ):
         check_encoder(CONFIG, 8, "e" * 64, longest=5)
+
+
+def test_a_projection_is_filled_by_whole_pieces_of_the_encoder() -> None:
+    projecting = replace(CONFIG, reads_tokens=20)
+    for longest in (5, 20, 512, None):
+        check_encoder(projecting, 8, "e" * 64, longest=longest)
+    with pytest.raises(
+        LayoutMismatchError, match=r"reads 20 tokens of a prompt, the encoder .* pieces of 6\. Use"
+    ):
+        check_encoder(projecting, 8, "e" * 64, longest=6)
 
 
 def test_an_encoder_with_other_weights_is_refused() -> None:
