@@ -22,9 +22,15 @@ from torch import Tensor
 from dnd_engine.errors import BaseMismatchError, GeneratorError
 from dnd_engine.files import sha256_of
 from dnd_engine.generator.card import released_card
-from dnd_engine.generator.config import RELEASED_BASE, RELEASED_ENCODER, GeneratorConfig
+from dnd_engine.generator.config import (
+    RELEASED_BASE,
+    RELEASED_ENCODER,
+    GeneratorConfig,
+    fits_encoder,
+)
 from dnd_engine.generator.folder import Generator, GeneratorFolder, is_finite, save_generator
 from dnd_engine.generator.hyperconv import HyperConvDecoder
+from dnd_engine.generator.projection import Projection
 from dnd_engine.generator.stage import Stage
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import BORDER, LoRALayout, LoRASpec
@@ -49,7 +55,8 @@ _CPU = torch.device("cpu")
 _PREFIX = "model."
 _NOT_DECODER = "criterion_weight"
 """Weights of the training loss, saved beside the decoder but not needed."""
-_PROJECTIONS = ("down_proj.", "gate_proj.")
+_PROJECTION = ("down_proj.", "gate_proj.")
+"""What the names of a projection's weights begin with, which stand beside the decoder's."""
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_NAMED = 10
 """Maximum number of names of one kind in a message."""
@@ -64,6 +71,10 @@ class ReleasedDecoder:
     kernel_size: int
     weights: Mapping[str, Tensor]
     """Weights by the names of a `HyperConvDecoder`, mapped from the file."""
+    reads_tokens: int | None
+    """Tokens of a prompt that its projection reads; None without one."""
+    projection: Mapping[str, Tensor]
+    """Weights by the names of a `Projection`, mapped from the file; empty without one."""
 
 
 def read_released(path: Path) -> ReleasedDecoder:
@@ -75,7 +86,10 @@ def read_released(path: Path) -> ReleasedDecoder:
     """
     try:
         weights = _state(path)
-        features, kernel_size = _stages(weights)
+        projection = {k: v for k, v in weights.items() if k.startswith(_PROJECTION)}
+        decoder = {k: v for k, v in weights.items() if k not in projection}
+        features, kernel_size = _stages(decoder)
+        reads_tokens = _read_length(projection, features[0][1]) if projection else None
         broken = [name for name, weight in weights.items() if not is_finite(weight)]
         if broken:
             raise GeneratorError(f"weights that are NaN or infinite: {_listed(broken)}.")
@@ -84,7 +98,7 @@ def read_released(path: Path) -> ReleasedDecoder:
             f"`{path}` is not a decoder released by the paper's authors: {error} "
             "Expected a `.pth` file as their training scripts save it, downloaded whole."
         ) from error
-    return ReleasedDecoder(path, features, kernel_size, weights)
+    return ReleasedDecoder(path, features, kernel_size, decoder, reads_tokens, projection)
 
 
 def convert(
@@ -122,6 +136,7 @@ def convert(
         features=decoder.features,
         kernel_size=decoder.kernel_size,
         layout=layout,
+        reads_tokens=decoder.reads_tokens,
         # As in the authors' code: padding is not masked, and the decoder writes the whole adapter.
         tokens="standardised",
         padding="kept",
@@ -169,12 +184,6 @@ def _state(path: Path) -> dict[str, Tensor]:
         )
     named = {name.removeprefix(_PREFIX): value.detach() for name, value in loaded.items()}
     named.pop(_NOT_DECODER, None)
-    if any(name.startswith(_PROJECTIONS) for name in named):
-        raise GeneratorError(
-            "it projects thousands of tokens of each prompt before it reads them, as those for the "
-            "1.5B and 7B bases do, and this project does not. Only those that read the encoder's "
-            "tokens themselves can be converted."
-        )
     return named
 
 
@@ -207,16 +216,11 @@ def _is_weight(name: object, value: object) -> bool:
 
 def _stages(weights: Mapping[str, Tensor]) -> tuple[tuple[Stage, ...], int]:
     """Derive stages and kernel size from some shapes; all names and shapes must then match them."""
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    shapes = _shapes(weights)
     # At least one layer, so that the message names what a file of another kind lacks.
     count = max(1, sum(name.endswith(".linear2.weight") for name in shapes))
     # Names depend on the number of layers alone, so any sizes do here.
-    expected = _shapes([(1, 1, 1)] * (count + 1), 1)
-    missing, unknown = expected.keys() - shapes.keys(), shapes.keys() - expected.keys()
-    if missing or unknown:
-        raise GeneratorError(
-            f"weights missing: {_listed(sorted(missing))}; unknown: {_listed(sorted(unknown))}."
-        )
+    _check_names(shapes, _decoder_shapes([(1, 1, 1)] * (count + 1), 1))
     layers = [f"decoder.module_list.{i}" for i in range(count)]
     outputs = [shapes[f"{layer}.linear2.weight"] for layer in layers]
     try:
@@ -227,17 +231,47 @@ def _stages(weights: Mapping[str, Tensor]) -> tuple[tuple[Stage, ...], int]:
         ]
         features.append(_stage(outputs[-1][0], shapes[f"{layers[-1]}.linear1.bias"]))
         kernel_size = outputs[0][-1]
-        expected = _shapes(features, kernel_size)
+        expected = _decoder_shapes(features, kernel_size)
     except (IndexError, ValueError, RuntimeError) as error:
         raise GeneratorError("its weights do not have the dimensions of convolutions.") from error
+    _check_sizes(shapes, expected)
+    return tuple(features), kernel_size
+
+
+def _read_length(weights: Mapping[str, Tensor], length: int) -> int:
+    """Derive how many tokens a projection reads; all its names and shapes must match that.
+
+    Args:
+        weights: Its weights.
+        length: Vectors of a prompt that the decoder reads.
+    """
+    shapes = _shapes(weights)
+    with torch.device("meta"):
+        _check_names(shapes, _shapes(Projection(1, 1).state_dict()))
+        # At least one, and of any dimensions: the check of sizes says what is wrong with them.
+        reads_tokens = max([1, *shapes["down_proj.weight"][-1:]])
+        _check_sizes(shapes, _shapes(Projection(reads_tokens, length).state_dict()))
+    return reads_tokens
+
+
+def _check_names(found: Mapping[str, object], expected: Mapping[str, object]) -> None:
+    missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
+    if missing or unknown:
+        raise GeneratorError(
+            f"weights missing: {_listed(sorted(missing))}; unknown: {_listed(sorted(unknown))}."
+        )
+
+
+def _check_sizes(
+    found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
     wrong = [
-        f"{name} is {shapes[name]}, expected {shape}"
+        f"{name} is {found[name]}, expected {shape}"
         for name, shape in expected.items()
-        if shapes[name] != shape
+        if found[name] != shape
     ]
     if wrong:
         raise GeneratorError(f"weights of the wrong shape: {_listed(wrong)}.")
-    return tuple(features), kernel_size
 
 
 def _stage(channels: int, plane: tuple[int, ...]) -> Stage:
@@ -245,11 +279,14 @@ def _stage(channels: int, plane: tuple[int, ...]) -> Stage:
     return channels, height, width
 
 
-def _shapes(features: Sequence[Stage], kernel_size: int) -> dict[str, tuple[int, ...]]:
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in weights.items()}
+
+
+def _decoder_shapes(features: Sequence[Stage], kernel_size: int) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of a decoder's weights, without allocating them."""
     with torch.device("meta"):
-        state = HyperConvDecoder(features, kernel_size).state_dict()
-    return {name: tuple(value.shape) for name, value in state.items()}
+        return _shapes(HyperConvDecoder(features, kernel_size).state_dict())
 
 
 def _layout(decoder: ReleasedDecoder, base: Mapping[str, object], named: str) -> LoRALayout:
@@ -272,13 +309,16 @@ def _fingerprint(weights: ResolvedWeights) -> dict[str, Any]:
 
 def _check_encoder(decoder: ReleasedDecoder, encoder: PromptEncoder, named: str) -> None:
     _, length, width = decoder.features[0]
-    longest = encoder.longest
-    if width != encoder.width or (longest is not None and length > longest):
+    longest, projects = encoder.longest, decoder.reads_tokens is not None
+    read = decoder.reads_tokens or length
+    if width != encoder.width or not fits_encoder(read, longest, in_pieces=projects):
         tokens = "any number of" if longest is None else f"at most {longest}"
+        if longest is not None and projects:
+            tokens = f"pieces of {longest}"
         raise BaseMismatchError(
-            f"`{decoder.path}` reads {length:,} tokens of a prompt, {width} wide; `{named}` gives "
+            f"`{decoder.path}` reads {read:,} tokens of a prompt, {width} wide; `{named}` gives "
             f"{tokens} tokens, {encoder.width} wide. Name the encoder that it was trained "
-            "with. Longer prompts, which the authors read in pieces, cannot be read here."
+            "with. Only decoders that project what they read can read in pieces."
         )
 
 
@@ -287,6 +327,7 @@ def _generator(config: GeneratorConfig, decoder: ReleasedDecoder) -> Generator:
     with torch.device("meta"):
         generator = Generator(config)
     state = {f"decoder.{name}": weight for name, weight in decoder.weights.items()}
+    state |= {f"projection.{name}": weight for name, weight in decoder.projection.items()}
     # The authors' decoder does not standardise its input, and has no shared tokens.
     state["shared"] = torch.zeros(config.layout.grid())
     state["condition_mean"] = torch.zeros(config.width)

@@ -33,7 +33,7 @@ from dnd_engine.lora.weight_tokens import destandardise, detokenize
 from dnd_engine.models import sources
 from dnd_engine.models.sources import ENCODERS, resolve
 from dnd_engine.plan.shapes import shipped_shapes
-from tests.dnd_engine.tiny import CPU, bucket, make_adapter
+from tests.dnd_engine.tiny import CPU, bucket, make_adapter, save_tiny_encoder
 
 DATA = Path(__file__).parents[2] / "data"
 ENCODER = "all-minilm-l6-v2"
@@ -47,6 +47,20 @@ def state(stages: tuple[Stage, ...] = STAGES, kernel_size: int = 3) -> dict[str,
     decoder = HyperConvDecoder(stages, kernel_size)
     weights = {f"model.{name}": value for name, value in decoder.state_dict().items()}
     return {"criterion_weight": torch.ones(1, stages[-1][0], 1, 1), **weights}
+
+
+PROJECTING: tuple[Stage, ...] = ((4, 24, 16), (6, 9, 20), (64, 6, 34))
+READS = 96
+"""Tokens that are projected to 24, in pieces of 32 which the tiny encoder reads at once."""
+
+
+def projecting_state(reads: int = READS, length: int = 24) -> dict[str, Tensor]:
+    """What their scripts for 1.5B and 7B save: the projection stands beside `model`."""
+    saved = state(PROJECTING)
+    sizes = {"down_proj": (length, reads), "gate_proj": (length, length)}
+    for name, size in sizes.items():
+        saved[f"{name}.weight"], saved[f"{name}.bias"] = torch.randn(size), torch.randn(length)
+    return saved
 
 
 @pytest.fixture
@@ -156,6 +170,77 @@ def test_a_converted_decoder_writes_what_the_authors_pipeline_does(
 
 
 @pytest.fixture
+def reads_pieces(tmp_path: Path) -> Path:
+    """A text encoder that reads 32 tokens at once."""
+    return save_tiny_encoder(tmp_path / "encoder")
+
+
+def test_a_decoder_that_projects_writes_what_the_authors_pipeline_does(
+    tiny_folder: Path, reads_pieces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their steps, computed apart: ids in pieces, states, reshape, projection, reshape, decoder."""
+    saved = projecting_state()
+    torch.save(saved, tmp_path / "Coding.pth")
+    base, encoder = str(tiny_folder), str(reads_pieces)
+    folder = convert(tmp_path / "Coding.pth", tmp_path / "made", base=base, encoder=encoder)
+    assert (folder.config.reads_tokens, folder.config.num_prompts) == (READS, 4)
+    assert "4 prompts of 24 vectors, 16 wide, projected from 96 tokens" in folder.card()
+
+    prompts = ["a", "b c d " * 9, "e" * 30, "f " * 300]
+    monkeypatch.setattr(engine_module, "best_dtype", lambda device: torch.float32)
+    engine = Engine.load(
+        EngineConfig(base=base, encoder=encoder, generator=folder.path, device="cpu")
+    )
+    made = engine.generate([bucket("code", prompts)], imprinted=False)
+
+    ids = AutoTokenizer.from_pretrained(reads_pieces)(
+        sorted(prompts), padding="max_length", truncation=True, max_length=READS,
+        return_tensors="pt",
+    )  # fmt: skip
+    assert ids["attention_mask"].sum(dim=1).tolist() == [3, 29, 32, 96]
+    pieces = {k: ids[k].view(4, 3, 32).view(12, 32) for k in ("input_ids", "attention_mask")}
+    rounded = {name: value.bfloat16().float() for name, value in saved.items()}
+    decoder = HyperConvDecoder(PROJECTING, 3)
+    decoder.load_state_dict(
+        {k.removeprefix("model."): v for k, v in rounded.items() if k.startswith("model.")}
+    )
+    with torch.inference_mode():
+        states = AutoModel.from_pretrained(reads_pieces)(**pieces).last_hidden_state
+        rows = states.view(1, 4, READS, 16).view(1, 4, 16, READS)
+        for name in ("down_proj", "gate_proj"):
+            rows = nn.functional.linear(rows, rounded[f"{name}.weight"], rounded[f"{name}.bias"])
+        expected = destandardise(decoder(rows.view(1, 4, 24, 16))[0])
+    # Adapters hold bfloat16, which has eight bits.
+    torch.testing.assert_close(made.tokens.float(), expected, atol=1e-4, rtol=0.01)
+    assert expected.std() > 0.01
+    assert engine.verify(made, made.files()) <= 0.05
+
+
+def test_what_was_projected_is_kept_for_its_own_generator_alone(
+    tiny_folder: Path, reads_pieces: Path, tmp_path: Path
+) -> None:
+    """A visit's memory outlives a change of models."""
+    memory, made = Engine.new_memory(), []
+    for number in range(2):
+        saved = projecting_state()
+        saved["down_proj.weight"] *= 1 + number
+        torch.save(saved, tmp_path / f"{number}.pth")
+        base, encoder = str(tiny_folder), str(reads_pieces)
+        folder = convert(
+            tmp_path / f"{number}.pth", tmp_path / f"{number}", base=base, encoder=encoder
+        )
+        engine = Engine.load(
+            EngineConfig(base=base, encoder=encoder, generator=folder.path, device="cpu")
+        )
+        prompts = [bucket("code", ["a", "b", "c", "d"])]
+        made.append(engine.generate(prompts, imprinted=False, memory=memory).sha256)
+        assert made[-1] == engine.generate(prompts, imprinted=False).sha256
+    assert made[0] != made[1]
+    one = 4 * 24 * 16 + 24 + 4 * 16
+    assert memory.num_bytes == 8 * one, "only what the decoders read is kept"
+
+
+@pytest.fixture
 def qwen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder with the sizes of the authors' base, and next to no weights."""
     folder = tmp_path / "qwen"
@@ -255,7 +340,31 @@ def newer(path: Path) -> None:
         (saved({"a": torch.zeros(1).expand(9**9)}), r"claims 1,549,681,956 bytes of weights, more"),
         (
             saved(state() | {"down_proj.weight": torch.zeros(1, 1)}),
-            r"projects thousands of tokens .* those for the 1\.5B and 7B bases",
+            r"missing: down_proj\.bias, gate_proj\.bias, gate_proj\.weight; unknown: none\.",
+        ),
+        (
+            saved(projecting_state() | {"gate_proj.scale": torch.zeros(1)}),
+            r"missing: none; unknown: gate_proj\.scale\.",
+        ),
+        (
+            saved(projecting_state(length=23)),
+            r"down_proj\.weight is \(23, 96\), expected \(24, 96\), down_proj\.bias is \(23,\)",
+        ),
+        (
+            saved(projecting_state() | {"gate_proj.weight": torch.zeros(24, 96)}),
+            r"wrong shape: gate_proj\.weight is \(24, 96\), expected \(24, 24\)\.",
+        ),
+        (
+            saved(projecting_state() | {"down_proj.weight": torch.zeros(())}),
+            r"wrong shape: down_proj\.weight is \(\), expected \(24, 1\)\.",
+        ),
+        (
+            saved(projecting_state() | {"down_proj.weight": torch.zeros(24, 96, 1)}),
+            r"wrong shape: down_proj\.weight is \(24, 96, 1\), expected \(24, 1\)\.",
+        ),
+        (
+            saved(projecting_state() | {"gate_proj.bias": torch.full((24,), float("inf"))}),
+            r"NaN or infinite: gate_proj\.bias\.",
         ),
         (
             changed(**{"1__linear2__bias": None, "0__extra": torch.zeros(1)}),
@@ -318,6 +427,24 @@ def test_another_base_or_encoder_is_refused(
     torch.save(state(stages, 1), tmp_path / "a.pth")
     with pytest.raises(BaseMismatchError, match=message):
         convert(tmp_path / "a.pth", tmp_path / "made", base=str(tiny_folder), encoder=ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("reads", "message"),
+    [
+        (100, r"reads 100 tokens of a prompt, 16 wide; `.*encoder` gives pieces of 32 tokens, 16"),
+        (65_568, r"`reads_tokens` must hold whole numbers between 1 and 65,536, got 65568\."),
+        (0, r"wrong shape: down_proj\.weight is \(24, 0\), expected \(24, 1\)\."),
+    ],
+)
+def test_a_projection_that_no_encoder_can_fill_is_refused(
+    reads: int, message: str, tiny_folder: Path, reads_pieces: Path, tmp_path: Path
+) -> None:
+    torch.save(projecting_state(reads), tmp_path / "a.pth")
+    base, encoder = str(tiny_folder), str(reads_pieces)
+    with pytest.raises((BaseMismatchError, GeneratorError), match=message):
+        convert(tmp_path / "a.pth", tmp_path / "made", base=base, encoder=encoder)
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("command", ["convert", "import"])
