@@ -1,4 +1,7 @@
-"""Sizes of hyper-convolutional decoders, ours and the paper's, computed from their stages."""
+"""Sizes of hyper-convolutional decoders, ours and the paper's, computed from their stages.
+
+Those of the paper's that project their prompts are counted with their projection.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -42,6 +45,8 @@ _LARGE: Sequence[Stage] = (
     (2048, 32, 400),
 )
 """The authors' released stages for Qwen2.5-0.5B, 1.5B (coding) and 7B, without the last."""
+_READS_TOKENS = 26_624
+"""Tokens of a prompt that the latter two, for coding, read and project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,25 @@ class DecoderSize:
 
     parameters: int
     forward_flops: int
-    """Two per multiplication in a convolution; other operations are not counted."""
+    """Two per multiplication in a convolution or a projection; other operations are not counted."""
 
 
-def size_of(features: Sequence[Stage], kernel_size: int) -> DecoderSize:
-    """Compute the size of a `HyperConvDecoder` with these stages."""
+def size_of(
+    features: Sequence[Stage], kernel_size: int, reads_tokens: int | None = None
+) -> DecoderSize:
+    """Compute the size of a `HyperConvDecoder` with these stages.
+
+    Args:
+        features: Its stages.
+        kernel_size: Side of its kernels.
+        reads_tokens: Tokens that a `Projection` before it reads, all of them filled; None without.
+    """
     parameters = flops = 0
+    if reads_tokens is not None:
+        prompts, length, width = features[0]
+        products = reads_tokens * length + length**2
+        parameters += products + 2 * length  # with the biases of both layers
+        flops += 2 * prompts * width * products
     square = kernel_size**2
     for (n, h, w), (new_n, new_h, new_w) in pairwise(features):
         # Each of the two branches convolves over both axes.
@@ -93,16 +111,16 @@ def papers_decoder(shape: BaseShape) -> tuple[DecoderSize, bool]:
         of the next released size are used, with the last stage that the base's LoRA needs.
     """
     layout = shape.layout
-    if _is_small(shape):
-        stages, kernel = _SMALL, 9
-    else:
+    stages, kernel, reads_tokens = _SMALL, 9, None
+    if not _is_small(shape):
         # Four billion lies between the released sizes of 1.5 and 7 billion.
-        stages, kernel = (_MIDDLE if shape.parameters < 4e9 else _LARGE), 11
+        stages = _MIDDLE if shape.parameters < 4e9 else _LARGE
+        kernel, reads_tokens = 11, _READS_TOKENS
     # The authors' tokens carry their scale in a border.
     grid = layout.grid("standardised")
     # The last stages of the released decoders, which tell their bases apart.
     released = grid in {(4296, 10, 130), (4508, 18, 258), (4928, 18, 514)}
-    return size_of((*stages, grid), kernel), released
+    return size_of((*stages, grid), kernel, reads_tokens), released
 
 
 def _is_small(shape: BaseShape) -> bool:
