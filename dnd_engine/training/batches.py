@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import pad
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -74,7 +75,8 @@ class TaskCondition:
 
     tokens: Float[Tensor, "prompts length width"]
     """In bfloat16 and mapped from the cache file: 64 prompts of 48 tokens, 384 wide, are 2.4 MB,
-    so 1,000 tasks are 2.4 GB that the system may drop and read again, not memory of ours."""
+    so 1,000 tasks are 2.4 GB that the system may drop and read again, not memory of ours. To be
+    projected, only as many as the longest prompt has: zeros that follow would change nothing."""
     mask: Bool[Tensor, "prompts length"]
     centroid: Float[Tensor, " centroid_width"]
 
@@ -212,7 +214,8 @@ def build_pools(
 def condition_path(pool: TaskPool, identity: str, recipe: TrainRecipe) -> Path:
     """Where a task's encoded prompts are kept; see `encode_conditions`."""
     # The key leaves out the number of prompts in a condition, which matters only at each draw.
-    key = "\0".join((identity, str(recipe.stages[0][1]), *pool.prompts))
+    length = str(recipe.read_length) + (" trimmed" if recipe.reads_tokens else "")
+    key = "\0".join((identity, length, *pool.prompts))
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]
     return recipe.cache_folder / "conditions" / f"{digest}.safetensors"
 
@@ -237,12 +240,13 @@ def encode_conditions(
     Raises:
         TrainingError: If the disk refuses.
     """
-    conditions, length = [], recipe.stages[0][1]
+    conditions = []
     for pool in tqdm(pools, desc="Encode prompts", unit="task", leave=False):
         path = condition_path(pool, identity, recipe)
         tensors = read_cached(path)
         if tensors is None:
-            encoded = encoder.encode(pool.prompts, length)
+            projects = recipe.reads_tokens is not None
+            encoded = encoder.encode(pool.prompts, recipe.read_length, trimmed=projects)
             tensors = {
                 "tokens": encoded.tokens.to(torch.bfloat16),
                 "mask": encoded.mask,
@@ -342,7 +346,10 @@ class Sampler:
             self._conditions.draw(i, size, rng or random.Random(f"{seed}:validation:{i}"))
             for i in tasks
         ]
-        prompts, masks = zip(*drawn, strict=True)
+        # Where conditions are projected, they are as long as the longest prompt of their task.
+        longest = max(mask.shape[1] for _, mask in drawn)
+        prompts = [pad(tokens, (0, 0, 0, longest - tokens.shape[1])) for tokens, _ in drawn]
+        masks = [pad(mask, (0, longest - mask.shape[1])) for _, mask in drawn]
         return torch.stack(prompts), torch.stack(masks)
 
     def held_back(self, tasks: Sequence[int], sources: Sequence[int]) -> Iterator[Batch]:

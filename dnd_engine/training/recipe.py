@@ -91,6 +91,10 @@ class TrainRecipe:
     )
     """Decoder stages before the token grid: (prompts, length, width) first. Source: feasibility
     runs, 6 M parameters. Heads without stages use the first alone."""
+    reads_tokens: int | None = None
+    """Tokens of a prompt that are read, in pieces if the encoder reads fewer at once, and projected
+    to the length in the first stage, as the paper does for its larger bases. None reads as many as
+    that length, without a projection."""
     kernel_size: int = 3
     warm_start: Path | None = None
     """Generator folder whose weights the run starts from."""
@@ -160,6 +164,8 @@ class TrainRecipe:
         variants = ("format_variants", "label_variants")
         check_least(self, 1, *_COUNTS)
         check_least(self, 0, "threads", "patience", "warmup_steps", *variants)
+        if self.reads_tokens is not None:
+            check_least(self, 1, "reads_tokens")
         check_between(
             self, 0, 1, "bare_share", "shared_input_share", "final_lr_share", "start_share"
         )
@@ -209,6 +215,11 @@ class TrainRecipe:
     def read(cls, path: Path, **overrides: Any) -> "TrainRecipe":
         """Read a recipe file; `overrides` that are not None win (see `read_recipe`)."""
         return read_recipe(cls, path, overrides, required=("tasks", "out"))
+
+    @property
+    def read_length(self) -> int:
+        """Tokens of a prompt that are encoded, at most."""
+        return self.reads_tokens or self.stages[0][1]
 
     @property
     def cache_folder(self) -> Path:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import write_whole
-from dnd_engine.generator.config import GeneratorConfig
+from dnd_engine.generator.config import GeneratorConfig, fits_encoder
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import (
@@ -122,7 +122,7 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     # A teacher has no condition: it reads its prompts through the base.
     reads = recipe.kind != "teacher"
     missing = [p for p in pools if reads and not condition_path(p, read_by, recipe).exists()]
-    _check_disk(recipe, generator, sum(len(pool.prompts) for pool in missing))
+    _check_disk(recipe, generator, _condition_bytes(missing, reader, recipe))
     # Before the slow work, so that whoever watches the folder sees meanwhile what is planned.
     write_whole(recipe.out / RECIPE, json.dumps(recipe.to_json(), indent=1) + "\n")
     objective: Objective = TaskLoss(runtime)
@@ -159,6 +159,12 @@ def _check_first_stage(recipe: TrainRecipe, encoder: PromptEncoder, encoder_id: 
             f"embeddings {encoder.width} wide. Let `stages` begin with "
             f"{[num_prompts, length, encoder.width]}."
         )
+    longest, reads = encoder.longest, recipe.reads_tokens
+    if reads is not None and not fits_encoder(reads, longest, in_pieces=True):
+        raise TrainingError(
+            f"`reads_tokens` is {reads}, and the encoder {encoder_id} reads {longest} tokens at "
+            f"once. Set it to at most {longest}, or to a multiple of that."
+        )
 
 
 def _configure(recipe: TrainRecipe, base: BaseModel, encoder: ResolvedWeights) -> GeneratorConfig:
@@ -170,6 +176,7 @@ def _configure(recipe: TrainRecipe, base: BaseModel, encoder: ResolvedWeights) -
         layout=layout,
         head=recipe.head,
         head_options=recipe.head_options,
+        reads_tokens=recipe.reads_tokens,
         base={"id": base.weights.hub_id, "fingerprint": fingerprint(base)},
         encoder={"id": encoder.hub_id, "sha256": encoder.sha256},
     )
@@ -190,7 +197,7 @@ def _open_warm_start(
         _check_teacher(folder, ours.layout)
         hashes |= {"warm_start": folder.sha256, "teacher": folder.teacher_sha256}
         return folder
-    names = ("layout", "features", "kernel_size", "head", "head_options")
+    names = ("layout", "features", "kernel_size", "head", "head_options", "reads_tokens")
     for name in (*names, "delta_scale", "tokens", "padding"):
         theirs, wanted = getattr(folder.config, name), getattr(ours, name)
         if theirs != wanted:
@@ -334,18 +341,28 @@ def _check_checkpoint(checkpoint: Path, identity: dict[str, Any], recipe: TrainR
         )
 
 
-def _check_disk(recipe: TrainRecipe, generator: Generator, num_prompts: int) -> None:
+def _condition_bytes(pools: Sequence[TaskPool], encoder: PromptEncoder, recipe: TrainRecipe) -> int:
+    """Return the bytes of tasks' encoded prompts, in bfloat16 (see `encode_conditions`)."""
+    vectors = 0
+    for pool in pools:
+        length = recipe.read_length
+        if recipe.reads_tokens is not None:
+            # Only as many are kept as the longest prompt has: next to none of those of the paper.
+            length = max(encoder.count_tokens(pool.prompts, length))
+        vectors += len(pool.prompts) * length
+    return torch.bfloat16.itemsize * vectors * encoder.width
+
+
+def _check_disk(recipe: TrainRecipe, generator: Generator, encoded: int) -> None:
     """Refuse to start what a disk cannot hold.
 
     Args:
         recipe: Where the run and its cache are.
         generator: The generator; its checkpoint and best weights are kept.
-        num_prompts: To be encoded still. Prompts of tasks that the objective is going to leave
-            out are among them.
+        encoded: Bytes of prompts that are to be encoded still. Those of tasks that the objective is
+            going to leave out are among them.
     """
-    _, length, width = recipe.stages[0]
-    # In bfloat16 (see `encode_conditions`), the generator's state in float32.
-    encoded = 2 * num_prompts * length * width
+    # In float32.
     state = 4 * sum(tensor.numel() for tensor in generator.state_dict().values())
     # Parameters, two moments and the best parameters, all twice while one file replaces another.
     needs = ((recipe.out, 8 * state + _SPARE_BYTES), (recipe.cache_folder, encoded))

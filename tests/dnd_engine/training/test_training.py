@@ -5,7 +5,7 @@ import json
 import math
 import random
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -21,10 +21,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typer.testing import CliRunner
 
+from dnd_engine import engine as engine_module
 from dnd_engine.cli.train import train as train_command
+from dnd_engine.config import EngineConfig
+from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
+from dnd_engine.generator.stage import Stage
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import BaseModel, fingerprint
@@ -55,7 +59,16 @@ from dnd_engine.training.trainer import train
 from dnd_engine.training.watch import RunFolder
 from tests.disks import files_up_to, full_at, power_cuts
 from tests.dnd_engine.letters import JOBS, logged, write_tasks
-from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens, stock_answer, text_of
+from tests.dnd_engine.tiny import (
+    CPU,
+    LAYOUT,
+    bucket,
+    byte_tokenizer,
+    random_tokens,
+    save_tiny_encoder,
+    stock_answer,
+    text_of,
+)
 from tests.present import present
 
 pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
@@ -381,9 +394,9 @@ def test_prompts_are_encoded_once_and_read_from_the_cache(
     recipe = replace(recipe, cache=tmp_path / "cache")
     pools, asked, read = pools_of(recipe), [], encoder.encode
 
-    def counting(texts: Sequence[str], length: int) -> EncodedPrompts:
+    def counting(texts: Sequence[str], length: int, **how: bool) -> EncodedPrompts:
         asked.append(tuple(texts))
-        return read(texts, length)
+        return read(texts, length, **how)
 
     monkeypatch.setattr(encoder, "encode", counting)
 
@@ -400,11 +413,12 @@ def test_prompts_are_encoded_once_and_read_from_the_cache(
     longer = replace(recipe, stages=((4, 6, 384), (16, 6, 32)))
     encode(pools, "a", longer)
     encode(pools_of(replace(recipe, seed=3)), "a", recipe)
-    assert len(asked) == 16
+    encode(pools, "a", replace(recipe, reads_tokens=8))
+    assert len(asked) == 20
     for path in (tmp_path / "cache" / "conditions").iterdir():
         path.write_bytes(path.read_bytes()[:100])
     encode(pools, "a", recipe)
-    assert len(asked) == 20, "damaged files are made again"
+    assert len(asked) == 24, "damaged files are made again"
 
 
 def test_long_examples_and_tasks_that_lack_short_ones_are_left_out(recipe: TrainRecipe) -> None:
@@ -933,6 +947,58 @@ def test_stages_that_do_not_fit_the_encoder_are_refused(recipe: TrainRecipe) -> 
 
 
 @pytest.mark.usefixtures("quick")
+def test_tokens_that_the_encoder_cannot_read_in_whole_pieces_are_refused(
+    recipe: TrainRecipe,
+) -> None:
+    with pytest.raises(
+        TrainingError,
+        match=r"`reads_tokens` is 1000, and the encoder .*L6-v2 reads 512 tokens at once\. Set it "
+        r"to at most 512, or to a multiple of that\.",
+    ):
+        train(replace(recipe, reads_tokens=1000))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_generator_that_projects_its_prompts_is_trained(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From exactly the base, in two runs, to a folder that synthesis writes the same adapter with.
+
+    Prompts of some 25 letters are read in two pieces of 16, and the projection reads 96.
+    """
+    monkeypatch.setattr(setup, "PromptEncoder", PromptEncoder)
+    encoder = save_tiny_encoder(tmp_path / "encoder", longest=16)
+    stages = ((4, 12, 16), (16, 6, 32))
+    recipe = replace(recipe, encoder=str(encoder), stages=stages, reads_tokens=96)
+    run = trainer._Run(recipe, resume=False)
+    batch = run.sampler.draw(0)
+    assert 16 < batch.prompts.shape[2] < 32, "only what there is of tokens is kept"
+    assert torch.equal(
+        run._loss(batch), response_losses(run.base.model, present(batch.examples)).nll.mean()
+    )
+    start = {name: value.clone() for name, value in run.generator.state_dict().items()}
+    train(recipe)
+    result = train(replace(recipe, steps=8), resume=True)
+    assert [row["step"] for row in logged(recipe)] == list(range(1, 9))
+
+    folder = GeneratorFolder.open(result.generator)
+    assert folder.config.reads_tokens == 96
+    generator = folder.load(CPU, torch.float32)
+    learnt = generator.state_dict()["projection.down_proj.weight"]
+    assert not torch.equal(learnt, start["projection.down_proj.weight"].bfloat16().float())
+    monkeypatch.setattr(engine_module, "best_dtype", lambda device: torch.float32)
+    names = EngineConfig(
+        base=recipe.base, encoder=recipe.encoder, generator=folder.path, device="cpu"
+    )
+    prompts = [f"Give the first letter.\n\n{word}" for word in ("kal", "ten", "pix", "mol")]
+    made = Engine.load(names).generate([bucket("first", prompts)], imprinted=False)
+    whole = PromptEncoder(encoder, CPU, torch.float32).encode(sorted(prompts), 96)
+    condition = generator.standardise(whole.tokens, whole.mask)
+    expected = generator(condition[None])[0]
+    torch.testing.assert_close(made.tokens.float(), expected, atol=1e-4, rtol=0.01)
+
+
+@pytest.mark.usefixtures("quick")
 def test_formats_multiply_tasks_and_families_stay_whole(recipe: TrainRecipe) -> None:
     """Variants of a validation family validate too, and data are listed once a task."""
     recipe = replace(recipe, format_variants=2, validation_families=("upper",), steps=2)
@@ -1238,6 +1304,8 @@ def test_a_warm_start_must_fit_the_recipe(
         train(replace(warm, r=2))
     with pytest.raises(TrainingError, match=r"its `head` is 'hyperconv', the recipe's 'mlp'\."):
         train(replace(warm, head="mlp"))
+    with pytest.raises(TrainingError, match=r"its `reads_tokens` is None, the recipe's 96\."):
+        train(replace(warm, reads_tokens=96))
 
 
 # Recipes
@@ -1308,6 +1376,15 @@ def test_every_shipped_recipe_is_sound(tmp_path: Path, path: Path) -> None:
     assert sum(p.numel() for p in Generator(config).parameters()) < 9_000_000
 
 
+PAPERS: Mapping[str, tuple[Stage, int, float, int | None]] = {
+    "Qwen/Qwen2.5-0.5B-Instruct": ((4296, 8, 128), 16, 1.1, None),
+    "Qwen/Qwen2.5-1.5B-Instruct": ((4508, 16, 256), 32, 1.74, 26_624),
+    "Qwen/Qwen2.5-7B-Instruct": ((4928, 16, 512), 32, 1.96, 26_624),
+}
+"""The paper's decoders: last stage, here without the border; alpha, billions of parameters with the
+projection, and the tokens that it reads. Source: the authors' configurations."""
+
+
 @pytest.mark.parametrize(
     "path", sorted((RECIPES / "bases").glob("*.yaml")), ids=lambda path: path.stem
 )
@@ -1318,11 +1395,19 @@ def test_every_recipe_for_another_base_fits_its_sizes(tmp_path: Path, path: Path
     spec = LoRASpec(r=found.r, lora_alpha=found.lora_alpha)
     layout = LoRALayout.from_config(config, spec)
     features = (*found.stages, (layout.num_tokens, found.r, layout.width))
-    made = GeneratorConfig(features=features, kernel_size=found.kernel_size, layout=layout)
-    size = size_of(made.features, made.kernel_size).parameters
+    made = GeneratorConfig(
+        features=features,
+        kernel_size=found.kernel_size,
+        layout=layout,
+        reads_tokens=found.reads_tokens,
+    )
+    size = size_of(made.features, made.kernel_size, made.reads_tokens).parameters
     if path.stem.endswith("paper"):
-        assert (made.features[-1], found.lora_alpha) == ((4296, 8, 128), 16)
-        assert 1.0e9 < size < 1.2e9
+        grid, alpha, billions, reads = PAPERS[found.base]
+        assert (made.features[-1], found.lora_alpha) == (grid, alpha)
+        assert made.reads_tokens == reads
+        assert size / 1e9 == pytest.approx(billions, abs=0.02)
+        assert f"{billions} B" in path.read_text(encoding="utf-8")
     else:
         assert 4e6 < size < 4e7
     assert "Nobody has trained it" in path.read_text(encoding="utf-8")
@@ -1354,6 +1439,7 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
         ("tasks: t\nout: o\nsteps: 1.5\n", r"`steps`: expected a whole number, got 1\.5"),
         ("tasks: t\nout: o\nseed: true\n", r"`seed`: expected a whole number, got True"),
         ("tasks: t\nout: o\nsteps: 0\n", r"`steps` must be at least 1, got 0\."),
+        ("tasks: t\nout: o\nreads_tokens: 0\n", r"`reads_tokens` must be at least 1, got 0\."),
         ("tasks: t\nout: o\npatience: -1\n", r"`patience` must be at least 0, got -1\."),
         ("tasks: t\nout: o\ndecoder_lr: fast\n", r"`decoder_lr`: .*'fast'"),
         ("tasks: t\nout: o\ndecoder_lr: 0\n", r"`decoder_lr` must be above 0, got 0\.0\."),
