@@ -202,9 +202,9 @@ class PromptEncoder:
         """The encoding of a piece of padding alone, which is always the same.
 
         With no token to attend to, attention is undefined. Here it gives zeros, as torch's does
-        since 2.5. So it was for the authors, with torch 2.5 and bfloat16 autocast on GPUs, where
-        their mask, the least float32, becomes minus infinity. (In float32 on a CPU, their mask
-        gives the mean of the padding instead.)
+        since 2.5. By torch's source, so it was for the authors, with bfloat16 autocast on GPUs,
+        where their mask, the least float32, becomes minus infinity; nobody has seen it here. (In
+        float32 on a CPU, their mask gives the mean of the padding instead.)
         """
         assert self.longest is not None
         ids = torch.full((1, self.longest), self._padding)
