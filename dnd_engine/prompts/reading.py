@@ -26,13 +26,15 @@ SplitMode = Literal[
     "paragraphs",
     "pairs",
     "headed",
+    "titled",
     "shared",
     "rows",
     "objects",
     "cells",
     "files",
 ]
-"""Way in which a file was split."""
+"""Way in which a file was split. Only those of `Split` can be asked for, and they keep titles; a
+file read in another way is read automatically when a recipe is repeated."""
 Role = Literal["text", "instruction", "label", ""]
 """Role of a column; empty if unused."""
 

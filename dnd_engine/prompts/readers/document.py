@@ -3,13 +3,13 @@
 import re
 from collections.abc import Container
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.notes import noted
 from dnd_engine.prompts.readers.text import headings_left_out, read_text
 from dnd_engine.prompts.readers.zips import open_zip
-from dnd_engine.prompts.reading import Asked, Reading
+from dnd_engine.prompts.reading import Asked, Reading, Split
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -24,11 +24,14 @@ _VARIANTS = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Altern
 _WHITE = {"tab": "\t", "br": "\n", "cr": "\n"}
 # Word names its own styles in English, whatever its language.
 _HEADING = re.compile(r"(toc )?heading( \d)?|title|subtitle", re.IGNORECASE)
+_LIST = re.compile(r"list (bullet|number)( \d)?", re.IGNORECASE)
 
 
 class _Paragraph(NamedTuple):
     text: str
     is_heading: bool
+    is_item: bool
+    """Whether it is an item of a list."""
 
 
 def read_docx(data: bytes, asked: Asked) -> Reading:
@@ -50,10 +53,11 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
     try:
         # Strict: Word never declares entities, which could unpack to gigabytes.
         body: Element = fromstring(members.read(_BODY), forbid_dtd=True)
-        headings = set[str]()
+        headings, lists = set[str](), set[str]()
         if _STYLES in members.names:
-            headings = _heading_styles(fromstring(members.read(_STYLES), forbid_dtd=True))
-        paragraphs = _paragraphs(body, headings)
+            styles: Element = fromstring(members.read(_STYLES), forbid_dtd=True)
+            headings, lists = _styles(styles, _HEADING), _styles(styles, _LIST)
+        paragraphs = _paragraphs(body, headings, lists)
     except (ParseError, DefusedXmlException, RecursionError, ValueError) as error:
         raise PromptFileError(
             noted(
@@ -62,7 +66,7 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
                 name=asked.name,
             )
         ) from error
-    text = "\n".join(paragraph.text for paragraph in paragraphs)
+    text = _joined(paragraphs)
     if not text.strip():
         raise PromptFileError(
             noted(
@@ -77,30 +81,49 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
 def _without_headings(reading: Reading, paragraphs: list[_Paragraph], asked: Asked) -> Reading:
     """Read the paragraphs again without headings, if these would be prompts of their own."""
     num_headings = sum(p.is_heading and bool(p.text.strip()) for p in paragraphs)
-    text = "\n".join(p.text for p in paragraphs if not p.is_heading)
+    text = _joined([p for p in paragraphs if not p.is_heading])
     # Elsewhere a heading is a part of a prompt, such as the instruction above a list.
     alone = asked.split == "auto" and reading.split in ("lines", "paragraphs")
     if not (alone and num_headings and text.strip()):
         return reading
     found = read_text(text, asked)
-    # Headings show what a text is, minutes for example.
     return replace(
-        found, doubt=reading.doubt, notes=[*found.notes, headings_left_out(num_headings)]
+        found,
+        split="titled" if found.split in get_args(Split) else found.split,
+        # Headings show what a text is, minutes for example.
+        doubt=reading.doubt,
+        notes=[*found.notes, headings_left_out(num_headings)],
     )
 
 
-def _heading_styles(styles: "Element") -> set[str]:
-    """Return the ids of styles for headings; ids are in the language of the program."""
+def _joined(paragraphs: list[_Paragraph]) -> str:
+    """Join paragraphs as the lines of a text.
+
+    Word shows a gap between an instruction and a list below it, and keeps no empty paragraph there.
+    A blank line stands for it, if the list is all that follows.
+    """
+    lines = [p.text for p in paragraphs]
+    filled = [n for n, p in enumerate(paragraphs) if p.text.strip()]
+    head, *items = filled or [0]
+    if items and not paragraphs[head].is_item and all(paragraphs[n].is_item for n in items):
+        lines.insert(head + 1, "")
+    return "\n".join(lines)
+
+
+def _styles(styles: "Element", names: re.Pattern[str]) -> set[str]:
+    """Return the ids of styles by their names; ids are in the language of the program."""
     return {
         _value(style, "styleId")
         for style in styles
-        if any(_name(part) == "name" and _HEADING.fullmatch(_value(part)) for part in style)
+        if any(_name(part) == "name" and names.fullmatch(_value(part)) for part in style)
     }
 
 
-def _paragraphs(body: "Element", headings: Container[str]) -> list[_Paragraph]:
+def _paragraphs(
+    body: "Element", headings: Container[str], lists: Container[str]
+) -> list[_Paragraph]:
     """Return the paragraphs. Nested ones, as in text boxes, are separate lines."""
-    found: list[tuple[list[str], bool]] = []
+    found: list[tuple[list[str], bool, bool]] = []
     # A single walk without recursion, because a hostile file may nest thousands.
     left: list[tuple[Element, list[str] | None]] = [(body, None)]
     while left:
@@ -108,23 +131,26 @@ def _paragraphs(body: "Element", headings: Container[str]) -> list[_Paragraph]:
         name = _name(node)
         if name == "p":
             inside = []
-            found.append((inside, _style(node) in headings))
+            style, is_item = _style(node)
+            found.append((inside, style in headings, is_item or style in lists))
         elif inside is not None:
             # Deleted text is in `delText` and field codes are in `instrText`, so both are left out.
             inside.append(node.text or "" if name == "t" else _WHITE.get(name, ""))
         # Reversed, because the last one is popped first.
         children = node[:1] if node.tag == _VARIANTS else node[:]
         left.extend((child, inside) for child in reversed(children))
-    return [_Paragraph("".join(parts), is_heading) for parts, is_heading in found]
+    return [_Paragraph("".join(parts), *kind) for parts, *kind in found]
 
 
-def _style(paragraph: "Element") -> str:
-    """Return the id of a paragraph's style; empty without one."""
+def _style(paragraph: "Element") -> tuple[str, bool]:
+    """Return the id of a paragraph's style, empty without one, and whether it has a list's mark."""
+    style, is_item = "", False
     for properties in paragraph[:1]:  # Word writes them first
-        for part in properties:
-            if _name(properties) == "pPr" and _name(part) == "pStyle":
-                return _value(part)
-    return ""
+        for part in properties if _name(properties) == "pPr" else ():
+            if _name(part) == "pStyle":
+                style = _value(part)
+            is_item |= _name(part) == "numPr"
+    return style, is_item
 
 
 def _value(node: "Element", name: str = "val") -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dnd_engine.notes import Note, counted, noted
 from dnd_engine.prompts.doubts import doubt
 from dnd_engine.prompts.reading import Asked, Entry, Reading, SplitMode
-from dnd_engine.prompts.split import shared_head
+from dnd_engine.prompts.split import shared_head, split_prompt
 
 _SEPARATOR = "---"
 
@@ -49,7 +49,11 @@ def read_text(text: str, asked: Asked) -> Reading:
     entries = cut = _cut(lines, bare, mode)
     if split == "auto" and mode == "paragraphs":
         entries = _without_title(cut)
+    elif split == "auto" and mode == "separator":
+        entries = _without_heading(cut)
     titled = entries is not cut
+    if titled and mode == "separator":
+        mode = "titled"
     if split == "auto" and mode == "paragraphs" and _takes_turns([e.text for e in entries]):
         mode = "pairs"
         note = noted(
@@ -166,3 +170,16 @@ def _without_title(entries: list[Entry]) -> list[Entry]:
     if _takes_turns(whole) or shared_head(whole) == whole[0].partition("\n")[0]:
         return [Entry(first.place + 1, rest, None), *others]
     return entries
+
+
+def _without_heading(entries: list[Entry]) -> list[Entry]:
+    """Remove a title directly above the first prompt, if all have the same instruction then."""
+    if len(entries) < 2:
+        return entries
+    first, *others = entries
+    title, _, rest = first.text.strip().partition("\n")
+    parts = [split_prompt(text) for text in (rest, *(entry.text for entry in others))]
+    same = len({part.instruction for part in parts}) == 1 and parts[0].input is not None
+    if not same or title.rstrip().endswith((":", ".", "?", "!")):
+        return entries
+    return [Entry(first.place + 1, rest, None), *others]

@@ -6,7 +6,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import openpyxl
 import pandas as pd
@@ -16,7 +16,7 @@ from dnd_engine.errors import BrokenItemsError, PromptFileError
 from dnd_engine.files import asset_path
 from dnd_engine.limits import PromptLimits
 from dnd_engine.prompts.files import PromptFile, read_prompt_file, without
-from dnd_engine.prompts.reading import Choices
+from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.split import split_prompt
 
 Write = Callable[[str, str | bytes], Path]
@@ -423,7 +423,9 @@ HEADINGS = (
     '<w:style w:type="paragraph" w:styleId="berschrift1"><w:name w:val="heading 1"/></w:style>'
     '<w:style w:type="paragraph" w:styleId="Titel"><w:name w:val="Title"/></w:style>'
     '<w:style w:type="paragraph" w:styleId="Liste"><w:name w:val="List Paragraph"/></w:style>'
+    '<w:style w:type="paragraph" w:styleId="Aufzhlung"><w:name w:val="List Bullet"/></w:style>'
 )
+MARK = '<w:pPr><w:numPr><w:numId w:val="1"/></w:numPr></w:pPr>'
 
 
 def test_a_word_document_is_read_as_its_lines(write: Write) -> None:
@@ -443,6 +445,7 @@ def test_headings_of_a_word_document_are_no_prompts(write: Write) -> None:
     file = read_prompt_file(path)
     assert texts(file) == ["Where is it?", "Is it warm?", "Why?"]
     assert "2 headings were left out." in " ".join(file.notes)
+    assert file.split not in get_args(Split), "a recipe would ask for that, and read the headings"
     # Whoever chooses how to split has seen them.
     assert texts(read_prompt_file(path, split="lines"))[0] == "Questions"
     # A document of nothing else is read as it is, and so is one without named styles.
@@ -458,6 +461,19 @@ def test_a_heading_above_a_list_of_inputs_stays_their_instruction(write: Write) 
     file = read_prompt_file(write("a.docx", document(body, styles=HEADINGS)))
     assert texts(file)[1] == "Does the customer like it?\n\nCold soup."
     assert len(file.prompts) == 4
+
+
+def test_a_list_in_word_follows_its_instruction_without_an_empty_paragraph(write: Write) -> None:
+    inputs = ("Good soup.", "Cold soup.", "No soup.", "Hot soup.")
+    head = paragraph("Menu", "Titel") + paragraph("Does the customer like it?")
+    marked = "".join(paragraph(text).replace("<w:r>", f"{MARK}<w:r>") for text in inputs)
+    styled = "".join(paragraph(text, "Aufzhlung") for text in inputs)
+    for n, items in enumerate((marked, styled)):
+        file = read_prompt_file(write(f"{n}.docx", document(head + items, styles=HEADINGS)))
+        assert texts(file) == [f"Does the customer like it?\n\n{text}" for text in inputs]
+    # Another paragraph below it: then nobody knows what the list is.
+    file = read_prompt_file(write("c.docx", document(head + marked + head, styles=HEADINGS)))
+    assert "\n\n" not in "".join(texts(file))
 
 
 def test_headings_tell_that_a_word_document_is_no_list_of_prompts(write: Write) -> None:

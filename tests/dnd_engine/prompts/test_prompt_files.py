@@ -106,6 +106,20 @@ def test_a_title_directly_above_the_first_instruction_is_left_out(write: Write, 
     assert as_it_is.prompts[0].text.startswith("Cities of May\nName the city.")
 
 
+def test_a_title_directly_above_prompts_between_separators_is_left_out(write: Write) -> None:
+    prompts = [f"Name the city.\n\n{given}" for given in ("Paris is big.", "I like Rome.")]
+    file = read_prompt_file(write("a.txt", "Cities of May\n" + "\n---\n".join(prompts)))
+    assert [(p.line, p.text) for p in file.prompts] == [(2, prompts[0]), (6, prompts[1])]
+    assert any("One heading was left out." in note for note in file.notes)
+    assert file.split == "titled", "a recipe would ask for separators, and read the title again"
+    # A sentence may be a part of the instruction, and a single prompt shows no other one's.
+    kept = ["I am a guide.\n" + "\n---\n".join(prompts), f"Cities of May\n{prompts[0]}\n---\n"]
+    for text in kept:
+        first = read_prompt_file(write("b.txt", text)).prompts[0]
+        assert first.text.startswith(text.partition("\n")[0])
+    assert read_prompt_file(write("c.txt", "a\n---\n")).split == "separator"
+
+
 @pytest.mark.parametrize(
     "text",
     [
