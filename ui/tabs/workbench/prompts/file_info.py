@@ -96,7 +96,8 @@ def _preview(file: PromptFile) -> str:
 
 def _asks_split(file: PromptFile, reading: CardReading) -> bool:
     """Return whether to ask about a text file of several lines that was read as one prompt."""
-    is_one = len(file.prompts) == 1 and "\n" in file.prompts[0].text
+    # An instruction and its input are one, as the card says of them.
+    is_one = len(file.prompts) == 1 and "\n" in file.prompts[0].text and file.split != "pairs"
     return _splits(file) and is_one and reading.split == "auto"
 
 
