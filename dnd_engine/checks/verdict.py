@@ -197,9 +197,10 @@ class AdapterVerdict(Agreement):
 
     @property
     def only_seems_to_work(self) -> bool:
-        """Return whether it works, but on so few prompts that the sentence must say so."""
+        """Return whether it works, but on few prompts or fitted ones, so that the head says so."""
         counts = self._counts
-        return self.degree == "works" and are_few(counts["same"], counts["number"])
+        few = are_few(counts["same"], counts["number"])
+        return self.degree == "works" and (self._is_fitted or few)
 
     @property
     def uneven(self) -> tuple[BucketShare, ...]:
@@ -235,6 +236,12 @@ class AdapterVerdict(Agreement):
             # Without labels, nobody knows whether it works with the instruction.
             if self.by_labels:
                 return noted("It works only with the instruction.")
+        if self.only_seems_to_work and self._is_fitted:
+            return counted(
+                "It works for the one prompt that it was fitted to; others were not tried.",
+                "It works for the {number} prompts that it was fitted to; others were not tried.",
+                self._counts["number"],
+            )
         if self.only_seems_to_work:
             return seems_to_work(self._counts["number"])
         return _HEADS[self.outcome]
@@ -297,7 +304,7 @@ class AdapterVerdict(Agreement):
         if self.teaching is not None:
             return noted(
                 "Without the instruction it answers {same} of {number} prompts as the model does "
-                "with it. It was fitted to these prompts: 8 or more leave some out for this check.",
+                "with it. It was fitted to them: of 8 or more, some are left out for this check.",
                 **counts,
             )
         return noted(
@@ -373,6 +380,11 @@ class AdapterVerdict(Agreement):
         if self.labels is not None and self.by_labels:
             return {"same": self.labels.right, "number": self.labels.number}
         return {"same": self.same, "number": self.num_prompts}
+
+    @property
+    def _is_fitted(self) -> bool:
+        """Whether an imprint was fitted to the very prompts that decide."""
+        return self.teaching is not None and not (self.left_out or self.by_labels)
 
     @property
     def _wavers(self) -> bool:

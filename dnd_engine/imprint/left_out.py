@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dnd_engine.config import ImprintConfig
 
-_MIN_PROMPTS = 8
+MIN_PROMPTS = 8
 """With fewer prompts, the fit needs them all."""
 
 _MIN_LEFT_OUT, _MAX_LEFT_OUT = 2, 8
@@ -29,7 +29,7 @@ def leave_out(
     Returns:
         Both parts, in the order of the prompts.
     """
-    if len(prompts) < _MIN_PROMPTS or config.left_out_share == 0:
+    if len(prompts) < MIN_PROMPTS or config.left_out_share == 0:
         return list(prompts), []
     most = max(_MIN_LEFT_OUT, _MAX_LEFT_OUT // num_sources)
     count = min(max(int(len(prompts) * config.left_out_share), _MIN_LEFT_OUT), most)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import gradio as gr
 import pytest
@@ -10,6 +11,7 @@ from dnd_engine.checks.results import Forecast
 from dnd_engine.errors import DndError
 from dnd_engine.generator.report import ForecastBand, ForecastGauge
 from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import read_prompt_file
 from tests.ui.fake_engine import FakeEngine
 from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
@@ -246,6 +248,16 @@ def test_the_sign_goes_by_how_often_adapters_were_right(score: float, sign: str)
     sure = Forecast(sureness=0.99, num_prompts=3)
     assert f"dnd-icon-{sign}" in forecast_html([(Bucket("Legal"), sure)], gauge)
     assert "dnd-icon-check" in forecast_html([(Bucket("Legal"), sure)]), "nothing was measured"
+
+
+def test_too_few_prompts_are_said_to_be_few(tmp_path: Path) -> None:
+    for number, words in ((1, "1 prompt is too few"), (7, "7 prompts are few"), (8, "")):
+        path = tmp_path / f"{number}.txt"
+        path.write_text("\n".join(f"Name the colour of {n}." for n in range(number)))
+        bucket = Bucket("Legal", files=(read_prompt_file(path),))
+        told = forecast_html([(bucket, Forecast(sureness=0.99, num_prompts=3))])
+        assert words in told
+        assert ("tested on none" in told) == bool(words)
 
 
 def test_names_are_only_ever_text() -> None:

@@ -578,7 +578,8 @@ RAISED, LOWERED = (
     f"Teaching {verb} the score on the prompts held back from it." for verb in ("raised", "lowered")
 )
 NOT_RAISED = (
-    "Teaching did not raise the score on the prompts held back from it; others may have gained."
+    "Teaching did not raise the score on the prompts held back from it; it may have helped with "
+    "other prompts."
 )
 
 

@@ -124,8 +124,8 @@ class Learnt:
             return _("Teaching raised the score on the prompts held back from it.")
         if not self.is_worse:
             return _(
-                "Teaching did not raise the score on the prompts held back from it; others may "
-                "have gained."
+                "Teaching did not raise the score on the prompts held back from it; it may have "
+                "helped with other prompts."
             )
         return _("Teaching lowered the score on the prompts held back from it.")
 
@@ -140,8 +140,8 @@ class Learnt:
         if self.by_itself or self.now >= WORKS:
             return ""
         return _(
-            "Only the expected wording counts. Where others are right too, as in titles, read some "
-            "answers."
+            "Only the expected wording counts. If another wording is right too, as for a title, "
+            "read some answers yourself."
         )
 
     @property

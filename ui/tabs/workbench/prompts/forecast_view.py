@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dnd_engine.imprint.left_out import MIN_PROMPTS
 from ui.markup import esc, icon, presses, section, why
 from ui.text import N_, _, ngettext, number
 
@@ -46,7 +47,7 @@ def forecast_html(
         if forecast is None:
             continue
         # Empty if nothing was measured; then only the model's sureness is stated.
-        expected = _expected(forecast, gauge)
+        expected = " ".join(filter(None, [_expected(forecast, gauge), _few(bucket)]))
         lines.append(
             f"<li>{icon(_sign(forecast, gauge))}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
             f"<span>{expected}</span></div>"
@@ -101,6 +102,19 @@ def _expected(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
     return _(
         "On unseen tasks where it was this sure, adapters were right about {score} times in 100.",
         score=round(100 * band.score),
+    )
+
+
+def _few(bucket: "Bucket") -> str:
+    """Say that there are too few prompts to test an adapter on some of them, if so."""
+    if bucket.num_prompts >= MIN_PROMPTS:
+        return ""
+    return ngettext(
+        "{number} prompt is too few: the adapter is fitted to it and tested on none. Add some of "
+        "the same kind, best sixteen or more.",
+        "{number} prompts are few: the adapter is fitted to all and tested on none. Add some of "
+        "the same kind, best sixteen or more.",
+        bucket.num_prompts,
     )
 
 
