@@ -106,11 +106,11 @@ class App:
 
 
 def locked_words() -> str:
-    """Say why the owner's library and login are closed, and how to open them."""
+    """Say why the owner's library, login and models are closed, and how to open them."""
     return _(
-        "Opened without its key, this page has a library that ends with the visit. "
-        "The owner of this computer opens theirs with the address that the app printed when it "
-        "started."
+        "Opened without its key, this page has a library that ends with the visit, and cannot "
+        "change the models. The owner of this computer opens theirs with the address that the app "
+        "printed when it started."
     )
 
 

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from dnd_engine.config import NO_GENERATOR
 from dnd_engine.library import Library
-from tests.browser.conftest import Serve, Visits
+from tests.browser.conftest import DESK, PHONE, Serve, Visits
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.owner import Owner
 
@@ -29,6 +29,12 @@ def test_the_key_opens_the_owners_library_and_a_page_without_it_says_how(
     assert len(owner.library.entries()) == 1
     for visit in (mine, strangers):
         visit.page.get_by_role("tab", name="Library").click()
+    # What only the owner may press is offered to them alone, on every screen.
+    expect(mine.page.locator(".dnd-models-open")).to_be_visible()
+    for size in (DESK, PHONE):
+        strangers.page.set_viewport_size(size)
+        expect(strangers.page.locator(".dnd-chip-device")).to_contain_text("Ready")
+        expect(strangers.page.locator(".dnd-models-open")).to_have_count(0)
     told = strangers.page.locator("#dnd-library-told")
     expect(told).to_contain_text("the address that the app printed")
     expect(mine.page.locator("#dnd-kept input")).to_have_count(1)
@@ -45,6 +51,18 @@ def test_the_key_opens_the_owners_library_and_a_page_without_it_says_how(
     assert owner.key not in mine.page.url
     assert owner.key not in mine.page.content()
     assert owner.key not in mine.page.evaluate("document.cookie"), "scripts do not see it"
+
+
+def test_a_page_older_than_the_apps_last_start_says_why_it_may_no_longer_change_the_models(
+    visits: Visits, serve: Serve, tmp_path: Path
+) -> None:
+    owner = Owner(Library(tmp_path / "library"))
+    visit = visits(serve(handle_of(), owner=owner), owner, locale="de-DE")
+    visit.page.context.clear_cookies()
+    visit.page.locator(".dnd-models-open").click()
+    expect(visit.page.locator("#dnd-load")).to_contain_text("Ohne ihren Schlüssel")
+    expect(visit.page.locator(".dnd-models-open")).to_have_count(0)
+    expect(visit.page.locator("#dnd-models")).to_be_hidden()
 
 
 def test_the_page_works_under_its_policy_which_stops_requests_to_elsewhere(visits: Visits) -> None:

@@ -411,13 +411,13 @@ def test_a_failed_load_is_told_and_tried_again(files: SessionFiles, tmp_path: Pa
     handle.start()
     with pytest.raises(AssetError, match="No network"):
         handle.wait(60)
-    updates = on.page.refresh_load(Session())
+    updates = on.page.refresh_load(Session(), gr.Request())
     assert "No network" in updates["load"]
     assert updates["retry"].visible is True
     assert updates["timer"].active is False
-    on.page.retry_load(Session())
+    on.page.retry_load(Session(), gr.Request())
     assert handle.wait(60) is engine
-    assert on.page.refresh_load(Session())["load"] == ""
+    assert on.page.refresh_load(Session(), gr.Request())["load"] == ""
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_choice_says_what_it_takes_and_is_loaded_without_a_restart(
     request_of: RequestOf,
 ) -> None:
     before, session = handle.engine, Session()
-    updates = own.models.open(request_of("a"))
+    updates = own.models.open(session, request_of("a"))
     assert updates["models_box"].visible is True
     choices = dict(updates["models_choice"].choices)
     assert list(choices) == [
@@ -99,7 +99,7 @@ def test_a_choice_says_what_it_takes_and_is_loaded_without_a_restart(
     assert handle.wait(60) is not before
     assert [(one.base, one.generator) for one in loaded] == [(EMBEDDED, NO_GENERATOR)]
     assert loaded[0].device == "cpu", "all else stays as the app was started"
-    assert own.models.open(request_of("a"))["models_choice"].value == alone
+    assert own.models.open(session, request_of("a"))["models_choice"].value == alone
 
 
 def test_another_base_is_typed_and_looked_up_before_it_is_downloaded(
@@ -151,7 +151,7 @@ def test_models_that_do_not_load_say_so_and_others_can_be_chosen(
     own.models.load(OTHER, "broken", "broken", Session(), request_of("a"))
     with pytest.raises(DndError, match="no such model"):
         handle.wait(60)
-    header = own.page.refresh_load(Session())["header"]
+    header = own.page.refresh_load(Session(), request_of("a"))["header"]
     assert "dnd-models-open" in header
     own.models.load(OTHER, "good", "good", Session(), request_of("a"))
     assert handle.wait(60) is not None
@@ -182,9 +182,12 @@ def test_others_cannot_change_the_models(
     own: Handlers, on: Handlers, handle: EngineHandle, loaded: list[EngineConfig]
 ) -> None:
     stranger = gr.Request(session_hash="s", headers={"host": "127.0.0.1:7860"})
-    assert own.models.open(stranger) == {}
+    opened = own.models.open(Session(), stranger)
+    assert opened.keys() == own.page.refresh_load(Session(), stranger).keys()
+    assert "dnd-models-open" not in opened["header"]
+    assert "Opened without its key" in opened["load"]
     assert own.models.choose(OTHER, "/etc", stranger) == {}
     assert own.models.load(OTHER, "good", "good", Session(), stranger) == {}
     assert on.models.load(OTHER, "good", "good", Session(), stranger) == {}
     assert not loaded
-    assert "dnd-models-open" not in on.page.refresh_load(Session())["header"]
+    assert "dnd-models-open" not in on.page.refresh_load(Session(), stranger)["header"]

@@ -15,13 +15,13 @@ class PageEvents:
         self._app = app
         self._compare = compare
 
-    def refresh_load(self, session: Session) -> Updates:
+    def refresh_load(self, session: Session, request: gr.Request) -> Updates:
         """Redraw the state of loading; stop the timer once there is nothing to wait for."""
         state = self._app.calls.load_state()
         engine = self._app.calls.engine
         return {
             "header": header_html(
-                state, engine.info if engine else None, can_choose=self._app.own is not None
+                state, engine.info if engine else None, can_choose=self._app.is_own(request)
             ),
             "load_box": gr.Row(visible=state.status != "ready"),
             "load": load_html(state),
@@ -31,7 +31,7 @@ class PageEvents:
             "left_pane": gr.skip() if engine is None else self._compare.panes(session)["left_pane"],
         }
 
-    def retry_load(self, session: Session) -> Updates:
+    def retry_load(self, session: Session, request: gr.Request) -> Updates:
         """Retry loading after a failure."""
         self._app.calls.start()
-        return self.refresh_load(session)
+        return self.refresh_load(session, request)

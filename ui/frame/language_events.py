@@ -73,7 +73,7 @@ class LanguageEvents:
         # It also shows, hides and fills components; below only its words are taken.
         listed = self.library.listed(session, request, kept)
         updates: Updates = {
-            **self.page.refresh_load(session),
+            **self.page.refresh_load(session, request),
             **self.compare.panes(session),
             **choosers(session),
             "stages": shown_stages(session),

@@ -8,7 +8,7 @@ import gradio as gr
 from dnd_engine.errors import DndError
 from ui.frame.events import PageEvents
 from ui.frame.models_view import OTHER, choice_words, load_words, told_html
-from ui.markup import faults, quiet
+from ui.markup import faults, quiet, remark
 from ui.shared import App, Updates, locked_words
 from ui.state import Session
 from ui.text import _, note_words
@@ -24,11 +24,13 @@ class ModelsEvents:
         self._app = app
         self._page = page
 
-    def open(self, request: gr.Request) -> Updates:
+    def open(self, session: Session, request: gr.Request) -> Updates:
         """List the installed models, with the loaded ones selected."""
         if not self._app.is_own(request):
-            gr.Info(locked_words())
-            return {}
+            # The page is older than the app's last start, which made another key. Said below the
+            # header: outside of the queue, Gradio drops messages for its corner.
+            told = {"load_box": gr.Row(visible=True), "load": remark(locked_words())}
+            return {**self._page.refresh_load(session, request), **told}
         choices, now = self._app.calls.choices()
         listed = [(choice_words(one, choices), one.key) for one in choices]
         return {
@@ -82,7 +84,7 @@ class ModelsEvents:
             self._app.calls.switch(choice)
         except DndError as error:
             return {"models_told": _refused(error)}
-        return {**self.close(), **self._page.refresh_load(session)}
+        return {**self.close(), **self._page.refresh_load(session, request)}
 
     def _chosen(self, key: str, typed: str) -> "Choice | None":
         """Return the selected choice; None while the name is empty."""

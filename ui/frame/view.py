@@ -62,7 +62,7 @@ class Frame(Panel):
 
 
 def header_html(state: LoadState, info: "EngineInfo | None", *, can_choose: bool = False) -> str:
-    """Draw the title line with its chips, and the button of the model chooser if allowed."""
+    """Draw the title line with its chips, and for the owner the button of the model chooser."""
     chips: list[str] = []
     # Models that are loading cannot be switched.
     if can_choose and state.status in ("ready", "failed"):

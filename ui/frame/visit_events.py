@@ -56,7 +56,7 @@ class VisitEvents:
             return {
                 "session": visit,
                 "visit": gr.HTML(visit_key=visit.key, outcome=outcome),
-                **self.page.refresh_load(visit),
+                **self.page.refresh_load(visit, request),
                 **self.library.heads(request),
                 **(self._bring_back(visit, request) if outcome == "back" else {}),
                 **self.library.look(visit, request),

@@ -44,7 +44,8 @@ def wire_models(page: Page, frame: Frame, panel: ModelsPanel) -> None:
     on, session = page.on.models, page.session
     said, chosen = "models_told models_load", [panel.choice, panel.base]
     # Gradio knows an event for each name that the component's script triggers.
-    page.at_once(frame.keys.models, on.open, f"models_box models_choice models_base {said}")
+    opened = f"models_box models_choice models_base {said} {_LOAD}"
+    page.at_once(frame.keys.models, on.open, opened, session)
     page.at_once(panel.close.click, on.close, "models_box")
     page.at_once(panel.choice.input, on.choose, f"models_base {said}", chosen)
     # By default Gradio drops what is typed while an answer is on its way.
