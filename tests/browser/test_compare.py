@@ -239,6 +239,32 @@ def test_the_chosen_name_stays_in_view_when_the_names_around_it_change(
     assert not chosen.evaluate(IS_IN_LINE)
 
 
+def test_long_names_are_shown_to_their_end_on_every_screen(
+    visits: Visits, serve: Serve, tmp_path: Path
+) -> None:
+    owner = Owner(Library(tmp_path / "library"))
+    long = [f"Answers to letters about the heating, winter of 2024, {end}" for end in "AB"]
+    for name in ("SQL", *long):
+        owner.library.add(adapter_called(name), name)
+    visit = visits(serve(handle_of(FakeEngine()), owner=owner), owner)
+    page = visit.page
+    page.locator("#dnd-choice-right").get_by_text(long[0]).click()
+    page.locator("#dnd-choice-left").get_by_text(long[1]).click()
+    heads = page.locator(".dnd-side-head")
+    expect(heads.locator(".dnd-facts")).to_have_text([long[1], long[0]])
+    names = page.locator(".dnd-choice label span, .dnd-side-head .dnd-facts")
+    whole = "names => names.every(name => name.scrollWidth <= name.clientWidth)"
+    for width in (390, 768, 1280, 1440):
+        page.set_viewport_size({"width": width, "height": 900})
+        visit.until(lambda: names.evaluate_all(whole))
+        visit.shot(f"compare-long-names-{width}", full=False)
+    # Side by side, the titles are at one height, whatever names are above them.
+    page.locator("#dnd-choice-left").get_by_text("SQL").click()
+    expect(heads.locator(".dnd-facts").first).to_have_text("SQL")
+    assert visit.box(heads.first)["y"] == visit.box(heads.last)["y"]
+    visit.check_accessible()
+
+
 def test_any_two_adapters_of_the_library_are_two_clicks_away(
     visits: Visits, serve: Serve, tmp_path: Path
 ) -> None:
