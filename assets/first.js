@@ -6,6 +6,12 @@
   Object.defineProperty(navigator, "language", { get: () => lang });
 }
 
+// Until a visit is back, the page would look like a new one; `assets/visit.js` says when it is, and keeps both keys.
+try {
+  const comesBack = localStorage.getItem("dnd-visit") && !localStorage.getItem("dnd-visit-empty");
+  document.documentElement.toggleAttribute("data-dnd-restoring", Boolean(comesBack));
+} catch { /* a page in a frame may be denied its storage */ }
+
 // `assets/visit.js` says whether leaving loses something.
 window.addEventListener("beforeunload", (event) => {
   if (!window.dndLeavingLoses?.()) return;

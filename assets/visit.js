@@ -18,6 +18,28 @@ function kept(name, value) {
   return null;
 }
 
+// What assets/first.js marks: a visit is on its way, and app.css hides what is not of it.
+const RESTORING = "data-dnd-restoring";
+const root = document.documentElement;
+
+// Said by the script, because a live region says only what changes in it.
+function sayRestoring(how) {
+  if (!root.hasAttribute(RESTORING)) return;
+  const status = $(".dnd-restoring p");
+  $(".dnd-restoring").hidden = false;
+  status.textContent = status.dataset[how];
+}
+sayRestoring("coming");
+window.addEventListener("dnd-not-opened", () => {
+  $(".dnd-restoring").classList.add("is-error");
+  sayRestoring("failed");
+});
+
+function isBack() {
+  $(".dnd-restoring").hidden = true;
+  root.removeAttribute(RESTORING);
+}
+
 let mine = "";
 let letGo = false; // the visitor has decided to leave
 
@@ -29,6 +51,8 @@ function claim() {
   kept(SHOWN, String(crypto.getRandomValues(new Uint32Array(1))[0]));
   kept(EMPTY, null);
   bringDraft();
+  // What came with the key is drawn by then.
+  requestAnimationFrame(() => requestAnimationFrame(isBack));
 }
 watch("visit_key", claim);
 
@@ -87,7 +111,7 @@ const PRESSED = {
   ".dnd-forget": () => $(".dnd-forget-sure").showModal(),
   ".dnd-forget-no": () => $(".dnd-forget-sure").close(),
   ".dnd-forget-yes": () => { letGo = true; kept(KEY, null); kept(DRAFT, null); trigger("forget"); },
-  ".dnd-take-over": () => location.reload(),
+  ".dnd-take-over, .dnd-reload": () => location.reload(),
   ".dnd-lost-close": () => { $(".dnd-lost").hidden = true; },
 };
 element.addEventListener("click", ({ target }) => {

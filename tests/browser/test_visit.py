@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Visit, Visits
 from tests.ui.fake_engine import FakeEngine
@@ -72,6 +72,47 @@ def test_a_visit_comes_back_after_a_reload_and_goes_on(visit: Visit, write: Writ
     with visit.page.expect_download() as saved:
         visit.page.locator("#dnd-download").click()
     assert Path(saved.value.path()).stat().st_size > 100
+
+
+def test_a_page_says_that_its_visit_is_on_its_way_until_it_is_back(
+    visit: Visit, write: Write
+) -> None:
+    page = visit.page
+    restoring, offers = page.locator(".dnd-restoring"), page.locator("#dnd-show, #dnd-examples")
+    expect(restoring).to_be_hidden()
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    held: list[Route] = []
+    busy = True
+    page.route(
+        "**/gradio_api/run/**", lambda route: held.append(route) if busy else route.continue_()
+    )
+    page.reload()
+    expect(restoring.get_by_role("status")).to_have_text("Restoring your visit …")
+    for one in (*offers.all(), page.locator(".dnd-canvas")):
+        expect(one).to_be_hidden()
+    visit.shot("visit-restoring", full=False)
+    busy = False
+    for route in held:
+        route.continue_()
+    visit.ready("a.txt")
+    expect(restoring).to_be_hidden()
+    visit.forgive_what_broke_off()
+
+
+def test_a_visit_that_cannot_be_restored_is_said_to_be_so(visit: Visit, write: Write) -> None:
+    page = visit.page
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    page.route("**/gradio_api/run/**", lambda route: route.fulfill(status=500, json={}))
+    page.reload()
+    restoring = page.locator(".dnd-restoring")
+    expect(restoring).to_contain_text("could not be restored")
+    visit.shot("visit-not-restored", full=False)
+    page.unroute("**/gradio_api/run/**")
+    restoring.get_by_role("button", name="Reload").click()
+    visit.ready("a.txt")
+    visit.console.clear()  # it complains of what failed
 
 
 def test_it_comes_back_when_the_browser_was_closed_or_its_tab_crashed(

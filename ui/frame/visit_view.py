@@ -4,7 +4,7 @@ import gradio as gr
 
 from dnd_engine.files import asset_path
 from ui.fields import Textbox
-from ui.markup import esc
+from ui.markup import RING, esc, icon
 from ui.panel import Panel
 from ui.text import _, drawn
 
@@ -14,6 +14,9 @@ BRING_KEY = """(...inputs) => {
   return [...inputs.slice(0, -1), key];
 }"""
 """Puts the key stored by this browser into the last input of the page's opening event."""
+
+NOT_OPENED = """() => window.dispatchEvent(new Event("dnd-not-opened"))"""
+"""Tells `assets/visit.js` that the opening event failed."""
 
 
 class VisitPanel(Panel):
@@ -58,6 +61,13 @@ def _html() -> str:
         "Your last visit is no longer here: the app was restarted, or you were away for more than "
         "24 hours. This is a new visit."
     )
+    coming = _("Restoring your visit …")
+    failed = _("Your visit could not be restored. Reload the page to try again.")
+    restoring = (
+        f"<div class='dnd-notice dnd-restoring' hidden>{RING}{icon('error')}"
+        f"<p role='status' data-coming='{esc(coming)}' data-failed='{esc(failed)}'></p>"
+        f"<button type='button' class='dnd-button dnd-reload'>{_('Reload')}</button></div>"
+    )
     return (
         f"<footer class='dnd-footer'><p>{words}</p>"
         f"<button type='button' class='dnd-link dnd-forget'>{_('Delete this visit')}</button>"
@@ -65,6 +75,7 @@ def _html() -> str:
         f"{_dialog('dnd-moved', _('Open in another tab'), moved, take_over)}"
         f"<div class='dnd-notice dnd-lost' role='status' hidden><p>{lost}</p>"
         f"<button type='button' class='dnd-button dnd-lost-close'>{_('Close')}</button></div>"
+        f"{restoring}"
     )
 
 

@@ -10,7 +10,7 @@ from ui.canvas import Arrangement
 from ui.frame.language_events import SAID_AGAIN
 from ui.frame.models_view import ModelsPanel
 from ui.frame.view import Frame
-from ui.frame.visit_view import BRING_KEY, VisitPanel
+from ui.frame.visit_view import BRING_KEY, NOT_OPENED, VisitPanel
 from ui.language import said_of, say_again
 from ui.page import AT_ONCE, Page, by_slot
 from ui.shared import Updates
@@ -83,6 +83,8 @@ def wire_visit(
         [session, frame.language, foot.brought],
         js=BRING_KEY,
     )
+    # In the browser alone, because a server that did not answer may not answer this either.
+    opened.failure(None, js=NOT_OPENED, **AT_ONCE)
     # The page may have been left before the checks and the zip were done.
     check_and_zip(page, opened)
     # Last, because the events before draw what a blind page must not tell.
