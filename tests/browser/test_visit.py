@@ -115,6 +115,22 @@ def test_a_visit_that_cannot_be_restored_is_said_to_be_so(visit: Visit, write: W
     visit.console.clear()  # it complains of what failed
 
 
+def test_what_is_offered_to_those_without_files_goes_with_the_first_file(
+    visit: Visit, write: Write
+) -> None:
+    page = visit.page
+    offers = (page.locator("#dnd-show"), page.get_by_text("No files at hand?"))
+    for one in offers:
+        expect(one).to_be_visible()
+    visit.add_first(write("a.txt", LINES))
+    for one in offers:
+        expect(one).to_be_hidden()
+    expect(page.get_by_text("Add an example:")).to_be_visible()
+    page.get_by_role("button", name="Remove a.txt").click()
+    for one in offers:
+        expect(one).to_be_visible()
+
+
 def test_it_comes_back_when_the_browser_was_closed_or_its_tab_crashed(
     visits: Visits, write: Write
 ) -> None:

@@ -76,6 +76,8 @@ class PromptsPanel(Panel):
             "turn out better or worse."
         )
         gr.HTML(drawn(heading, _("No files at hand?"), more), elem_classes="dnd-examples-head")
+        # Instead, once there are files.
+        gr.HTML(drawn(label_html, _("Add an example:")), elem_classes="dnd-examples-more")
         self.examples: dict[str, gr.Button] = {}
         for example in load_examples():
             with gr.Row(elem_classes="dnd-example"):
