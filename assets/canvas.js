@@ -737,8 +737,8 @@ function stripBucket(bucket) {
 
 function drawWeight(box, weight) {
   const range = $(".dnd-range", box);
-  range.style.setProperty("--fill", `${Math.max(0, weight) * 50}%`);
-  $("output", box).textContent = write(weight, 1);
+  range.style.setProperty("--fill", `${(100 * (weight - range.min)) / (range.max - range.min)}%`);
+  $("output", box).textContent = write(weight, Math.round(100 * weight) % 10 ? 2 : 1);
 }
 
 function drawStrip() {
@@ -753,7 +753,7 @@ function drawStrip() {
   for (const box of $$(".dnd-strip-bucket", list)) {
     const { name, weight } = bucketById(box.dataset.strip);
     const range = $(".dnd-range", box);
-    range.min = Math.min(0, weight);
+    range.min = Math.floor(10 * Math.min(0, weight)) / 10; // its steps include 0
     range.value = weight;
     drawWeight(box, weight);
     const mute = $(".dnd-mute", box);
