@@ -1,5 +1,5 @@
 // The prompt canvas. Gradio runs this text as a function body with `element`, `props`, `upload`,
-// `trigger` and `watch` in scope; `Sortable` is vendored and on the page already.
+// `trigger` and `watch` in scope, after `words.js` and `columns.js`; `Sortable` is vendored and on the page already.
 //
 // One-way traffic keeps it simple: only this file writes `props.value` (what the visitor arranged),
 // and Python answers through the hidden inbox component, as "dnd-inbox" events (what was read, an
@@ -7,6 +7,7 @@
 //
 // Every name comes from a stranger. Text reaches the page through `textContent` alone.
 
+speak(props.words);
 const { suffixes, max_file_bytes: maxFileBytes, max_files: maxFiles } = props.limits;
 const $ = (selector, root = element) => root.querySelector(selector);
 const $$ = (selector, root = element) => [...root.querySelectorAll(selector)];
@@ -34,13 +35,6 @@ let retry = null;
 let lastBucket = null; // the bucket in use: where files and pasted prompts go
 
 // ---------------------------------------------------------------- small helpers
-
-function make(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
 
 function button(className, text, label, onClick) {
   const node = make("button", className, text);
@@ -684,19 +678,6 @@ function choose(card, choice) {
 // Other prompts have other places.
 const chooseSplit = (card, split) => choose(card, { split, choices: { ...card.choices, without: [] } });
 
-function select(className, label, options, chosen, onChange) {
-  const node = make("select", className);
-  node.setAttribute("aria-label", label);
-  for (const [value, text] of options) {
-    const option = make("option", "", text);
-    option.value = value;
-    option.selected = value === chosen;
-    node.append(option);
-  }
-  node.addEventListener("change", () => onChange(node.value));
-  return node;
-}
-
 const splits = () => [["auto", _("Split: auto")], ["lines", _("Split: lines")], ["paragraphs", _("Split: paragraphs")], ["separator", _("Split: ---")]];
 const splitSelect = (card) => select("dnd-split", _("How to split {name} into prompts", { name: card.name }), splits(), card.split, (split) => chooseSplit(card, split));
 
@@ -922,7 +903,7 @@ function drawLook(found) {
   drawLookFault(card);
   $(".dnd-look-notes").replaceChildren();
   prose($(".dnd-look-notes"), found.notes.join(" "));
-  drawColumns(card, found);
+  drawColumns($(".dnd-columns"), found.columns, (roles) => choose(card, { choices: { ...card.choices, ...roles, without: [] } }));
   const gone = new Set(card.choices.without ?? []);
   const focused = dialog.contains(document.activeElement) && document.activeElement.dataset.place;
   $(".dnd-look-list").replaceChildren(...found.prompts.map((prompt) => promptNode(card, prompt, gone.has(prompt.place))));
@@ -956,51 +937,6 @@ function promptNode(card, prompt, gone) {
   toggle.dataset.place = prompt.place;
   node.append(words, toggle);
   return node;
-}
-
-function drawColumns(card, { columns }) {
-  const section = $(".dnd-columns");
-  section.hidden = columns.length < 2;
-  if (section.hidden) return;
-  const names = columns.map(({ name }) => [name, name]);
-  const of = (role) => columns.find((column) => column.role === role)?.name ?? "";
-  const choosing = document.activeElement?.dataset?.role;
-  const field = (role, text, options) => {
-    const label = make("label", "", `${text} `);
-    const menu = select("dnd-column", text, options, of(role), (value) => {
-      const roles = { text: of("text"), instruction: of("instruction"), label: of("label"), [role]: value };
-      // A column has one role: what had it before gives it up.
-      for (const other of ["instruction", "label"]) if (other !== role && roles[other] === value) roles[other] = "";
-      choose(card, { choices: { ...card.choices, ...roles, without: [] } });
-    });
-    menu.removeAttribute("aria-label");
-    menu.dataset.role = role;
-    label.append(menu);
-    return label;
-  };
-  const none = [["", _("none")]];
-  $(".dnd-column-choices").replaceChildren(
-    field("text", _("Prompt or input"), of("text") ? names : [...none, ...names]),
-    field("instruction", _("Instruction"), [...none, ...names.filter(([name]) => name !== of("text"))]),
-    field("label", _("Label"), [...none, ...names.filter(([name]) => name !== of("text"))]),
-  );
-  if (choosing) $(`[data-role="${choosing}"]`, section)?.focus();
-  // Those in use come first: a phone has no room for all.
-  const shown = [...columns.filter(({ role }) => role), ...columns.filter(({ role }) => !role)];
-  const head = make("tr");
-  const said = { text: _("Prompt"), instruction: _("Instruction"), label: _("Label") };
-  for (const { name, role } of shown) {
-    const cell = make("th", role ? "is-used" : "", name);
-    cell.scope = "col";
-    if (role) cell.append(make("span", "dnd-role", said[role]));
-    head.append(cell);
-  }
-  const rows = columns[0].samples.map((_, row) => {
-    const line = make("tr");
-    line.append(...shown.map(({ samples, role }) => make("td", role ? "is-used" : "", samples[row])));
-    return line;
-  });
-  $(".dnd-column-scroll table").replaceChildren(head, ...rows);
 }
 
 let typing = null;

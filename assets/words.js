@@ -1,5 +1,5 @@
-// Gettext for the scripts of the page, put before each that says something. English is in the code;
-// `props.words` is what another language says instead, as Python's `script_words` makes it.
+// Gettext for the scripts of the page, put before each that says something. English is in the code; a script tells
+// `speak` what another language says instead, as Python's `script_words` makes it.
 let said;
 let pluralForm;
 function speak(words) {
@@ -7,7 +7,6 @@ function speak(words) {
   // The catalogue's own rule, which is a C expression, and C and JavaScript write these alike.
   pluralForm = Function("n", `return Number(${said.plural})`);
 }
-speak(props.words);
 
 const write = (number, digits = 0) => number.toLocaleString(said.code, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (hole, name) => values[name] ?? hole);

@@ -20,6 +20,7 @@ from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.files import FORMATS
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import one_line
+from ui.panel import script
 from ui.server.gradio_private import WithoutStub
 from ui.text import _, script_words
 
@@ -176,9 +177,6 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
                 "max_file_bytes": limits.max_file_bytes,
                 "max_files": limits.max_files,
             }
-        scripts = (
-            asset_path(name).read_text(encoding="utf-8") for name in ("words.js", "canvas.js")
-        )
         sortable = asset_path("vendor", "Sortable-1.15.7.min.js").read_text(encoding="utf-8")
         super().__init__(
             value=value,
@@ -186,7 +184,7 @@ class PromptCanvas(gr.HTML, metaclass=WithoutStub):
             # adds them as text nodes.
             html_template=asset_path("canvas.html").read_text(encoding="utf-8"),
             words=self.words,
-            js_on_load="\n".join(scripts),
+            js_on_load=script("words", "columns", "canvas"),
             # Inline, so that the page sends no request for it.
             head=f"<script>{sortable}</script>",
             apply_default_css=False,

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import gradio as gr
 from gradio.blocks import Block
 
+from dnd_engine.files import asset_path
+
 
 class SlotError(Exception):
     """The names of components are inconsistent: a bug."""
@@ -25,6 +27,11 @@ class Panel:
 def button(words: str, elem_id: str, **look: Any) -> gr.Button:
     """Lay out a button that is as wide as its words, unless `look` says otherwise."""
     return gr.Button(words, elem_id=elem_id, **{"size": "md", "min_width": 0, **look})
+
+
+def script(*names: str) -> str:
+    """Return scripts of `assets`, one after the other, as the script of a component."""
+    return "\n".join(asset_path(f"{name}.js").read_text(encoding="utf-8") for name in names)
 
 
 def slots_of(*panels: Panel) -> dict[str, Block]:
