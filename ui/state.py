@@ -86,7 +86,7 @@ _UNDO_STEPS = 5
 
 @dataclass(frozen=True, slots=True)
 class CardReading:
-    """Result of reading the file of one card with certain options."""
+    """Result of reading a file, of a card or of rows to measure on, with certain options."""
 
     split: Split
     copy: Path
@@ -103,7 +103,7 @@ class CardReading:
     num_good: int = 0
     """Number of prompts that are left without the broken ones."""
     columns: tuple[Column, ...] = ()
-    """Columns to choose from, if no column of a table could be read."""
+    """Columns to choose from, if there are no prompts that tell them."""
 
     @property
     def opens(self) -> bool:
@@ -483,8 +483,8 @@ class Session:
     """The last requested synthesis, imprint or refinement."""
     proposed: Proposed | None = None
     """Proposed answers to correct."""
-    labelled: PromptFile | None = None
-    """Rows to measure on."""
+    rows: CardReading | None = None
+    """The file of rows to measure on, which has no `whole`."""
     watching: bool = False
     """Whether the Training tab is open."""
     measuring: MeasureRun | None = None
@@ -496,6 +496,11 @@ class Session:
     """Language of the page."""
     folder: Path | None = None
     """Folder of its files; None until there are any."""
+
+    @property
+    def labelled(self) -> PromptFile | None:
+        """Return the rows to measure on; None if there are none with a label."""
+        return None if self.rows is None else self.rows.file
 
     @property
     def is_busy(self) -> bool:
@@ -566,7 +571,7 @@ class Session:
     @property
     def is_empty(self) -> bool:
         """Return whether there is nothing to restore."""
-        return not (self.canvas.cards or self.shelf or self.turns or self.labelled or self.folder)
+        return not (self.canvas.cards or self.shelf or self.turns or self.rows or self.folder)
 
     @property
     def num_bytes(self) -> int:

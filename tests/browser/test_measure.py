@@ -92,6 +92,35 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
     expect(found).to_contain_text("the Workbench now has sql-trained-from-scratch")
 
 
+def test_which_column_holds_the_labels_can_be_chosen(visit: Visit, write: Write) -> None:
+    page = visit.page
+    made(visit, write("a.jsonl", prompts(9)))
+    open_tab(visit)
+    table = "\n".join(f"Say yes to {i},north,{'yes' if i % 2 else 'no'}" for i in range(40))
+    rows = page.locator("#dnd-measure-file input[type=file]")
+    rows.set_input_files(write("rows.csv", f"question,region,verdict\n{table}\n"))
+    told, columns = page.locator("#dnd-measure-told"), page.locator("#dnd-measure-columns")
+    expect(told).to_contain_text("rows.csv: choose the column that holds the right answers.")
+    expect(page.locator("#dnd-measure-start")).to_be_disabled()
+    visit.shot("measure-columns", full=False)
+    columns.get_by_label("Label").focus()
+    columns.get_by_label("Label").select_option("verdict")
+    expect(told).to_contain_text("rows.csv: 40 prompts, 40 with a label.")
+    expect(columns.locator("th.is-used")).to_have_text(["questionPrompt", "verdictLabel"])
+    expect(columns.get_by_label("Label")).to_be_focused()
+    visit.check_accessible()
+    page.get_by_role("link", name="Deutsch").click()
+    expect(columns.locator("th .dnd-role")).to_have_text(["Prompt", "Label"])
+    expect(columns.locator("label").first).to_contain_text("Prompt oder Eingabe")
+    visit.reload()
+    page.get_by_role("tab", name="Messen").click()
+    expect(told).to_contain_text("rows.csv: 40 Prompts, 40 mit Label.")
+    columns.get_by_label("Label").select_option("region")
+    expect(told).to_contain_text("40 mit Label.")
+    page.locator("#dnd-measure-start").click()
+    expect(page.locator("#dnd-measured")).to_contain_text("rows.csv")
+
+
 def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
     visit: Visit, write: Write, engine: FakeEngine
 ) -> None:

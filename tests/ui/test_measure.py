@@ -163,6 +163,41 @@ def test_files_that_cannot_be_measured_on_are_refused_in_plain_words(
     assert told["measure_start"].interactive is False
 
 
+class Chosen(gr.EventData):
+    """What the page sends when columns are chosen."""
+
+    def __init__(self, **roles: object) -> None:
+        super().__init__(None, {"text": "", "instruction": "", "label": "", **roles})
+
+
+def test_columns_are_chosen_and_make_other_rows(
+    on: Handlers, session: Session, tmp_path: Path, request_of: RequestOf
+) -> None:
+    path, page = tmp_path / "rows.csv", request_of("s")
+    cells = "\n".join(f"Say yes to {i},south,{'no' if i % 2 else 'yes'}" for i in range(40))
+    path.write_text(f"question,region,verdict\n{cells}\n")
+    read = on.measure.read_labelled(session, str(path), page)
+    assert "choose the column" in read["measure_told"]
+    assert read["measure_start"].interactive is False
+    path.unlink()  # as uploads go after a while
+    read = on.measure.choose_columns(session, Chosen(label="verdict"), page)
+    assert "40 with a label" in read["measure_told"]
+    columns = json.loads(read["measure_columns"])["columns"]
+    assert [column["role"] for column in columns] == ["text", "", "label"]
+    assert {p.label for p in present(session.labelled).prompts} == {"yes", "no"}
+    on.measure.begin_measure(session, 20, False)
+    list(on.measure.measure(session, page))
+    on.measure.show_measured(session, page)
+    other = on.measure.choose_columns(session, Chosen(label="region"), page)
+    assert {p.label for p in present(session.labelled).prompts} == {"south"}
+    assert other["measure_train"].interactive is False, "these are other rows"
+    wrong = on.measure.choose_columns(session, Chosen(label="no such"), page)
+    assert "expected a column" in wrong["measure_told"].lower()
+    assert json.loads(wrong["measure_columns"])["columns"], "another can be chosen"
+    assert on.measure.choose_columns(session, Chosen(label=["a list"]), page) == {}
+    assert on.measure.choose_columns(Session(), Chosen(), page) == {}
+
+
 def test_rows_count_what_they_take_in_memory(
     handle: EngineHandle, files: SessionFiles, rows: Rows, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from ui.fields import Number, Slider
 from ui.handlers import Handlers
 from ui.page import by_slot
 from ui.shared import Updates
-from ui.state import Kept, Made, Session, SessionFiles
+from ui.state import CardReading, Kept, Made, Session, SessionFiles
 from ui.visits import Visits
 
 RequestOf = Callable[[str], gr.Request]
@@ -117,7 +117,7 @@ def test_undo_goes_back_a_few_adapters_and_holds_no_more() -> None:
 def test_encoded_prompts_and_labelled_rows_count_as_bytes_of_a_visit(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("prompt,label\na,1\nb,2\n")
-    session = Session(labelled=read_prompt_file(path))
+    session = Session(rows=CardReading(split="auto", copy=path, file=read_prompt_file(path)))
     assert session.labelled is not None
     rows = session.labelled.memory_bytes
     assert session.num_bytes == rows > path.stat().st_size

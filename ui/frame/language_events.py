@@ -30,8 +30,8 @@ SAID_AGAIN = (
     *("checks", "warning", "proof", "prove", "export", "keep_head", "keep_told", "teach_told"),
     *("library_head", "library_told", "library_kept", "library_undo"),
     *("report_group", "report", "report_more", "report_card"),
-    *("measure_told", "measure_of", "measure_stages", "measure_found", "measure_notes"),
-    "measure_train_of",
+    *("measure_told", "measure_columns", "measure_of", "measure_stages", "measure_found"),
+    *("measure_notes", "measure_train_of"),
 )
 """Slots whose words depend on the visit."""
 

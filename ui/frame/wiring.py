@@ -17,6 +17,7 @@ from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.library.view import LibraryPanel
 from ui.tabs.measure.view import MeasurePanel
+from ui.tabs.measure.wiring import ROWS as MEASURED_ROWS
 from ui.tabs.measure.wiring import measured
 from ui.tabs.report.view import ReportPanel
 from ui.tabs.training.view import WatchPanel
@@ -76,7 +77,7 @@ def wire_visit(
     opened = page.at_once(
         page.demo.load,
         on.open,
-        f"session visit instruction inbox strength measure_told {_LOAD} {OPENED} {SHOWN} "
+        f"session visit instruction inbox strength {_LOAD} {OPENED} {SHOWN} {MEASURED_ROWS} "
         "keep_head library_head "
         f"batch_table batch_inputs batch_start batch_stop batch_file {ROWS} "
         f"{measured(measure)} {' '.join(controls)}",

@@ -1,6 +1,7 @@
 """Events of Measure: the adapter in the bar on labelled rows, compared with trained LoRAs."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,18 +10,20 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.config import LabelledConfig, MeasureConfig
-from dnd_engine.errors import DndError
+from dnd_engine.errors import DndError, MeasureError, NoTextColumnError, PromptFileError
 from dnd_engine.files import write_whole
 from dnd_engine.prompts.buckets import Bucket
-from dnd_engine.prompts.files import PromptFile, read_prompt_file
+from dnd_engine.prompts.files import read_prompt_file
+from dnd_engine.prompts.reading import Choices
 from dnd_engine.prompts.words import display_name, shorten
-from ui.markup import busy, esc, faults, notice, sentence
+from ui.markup import busy, esc, faults, notice, remark, sentence
 from ui.shared import App, Updates, broke, file_faults
 from ui.stages import Stages
-from ui.state import LABELLED, Found, Made, MeasureRun, Session
+from ui.state import LABELLED, CardReading, Found, Made, MeasureRun, Session
 from ui.tabs.measure.view import (
     TRAINED,
     TrainedRow,
+    columns_json,
     measured_html,
     most_measured,
     notes_html,
@@ -29,7 +32,7 @@ from ui.tabs.measure.view import (
 )
 from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.compare.sides import choosers
-from ui.text import _, count_prompts, duration
+from ui.text import _, count_prompts, duration, said
 
 if TYPE_CHECKING:
     from dnd_engine.measure.results import EvalPass, Measurement, MeasureStep
@@ -55,21 +58,30 @@ class MeasureEvents:
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
         """Restore the rows and results of a page that was left."""
-        file = session.labelled
-        return {
-            **({} if file is None else {"measure_told": _file_words(file)}),
-            **self._measure_buttons(session),
-            **self.show_measured(session, request),
-        }
+        return {**self._rows(session), **self.show_measured(session, request)}
 
     def read_labelled(self, session: Session, path: str | None, request: gr.Request) -> Updates:
         """Read dropped rows, rejecting those without labels before anything runs."""
         page = request.session_hash or ""
-        session.labelled, words = None, ""
+        session.rows = None
         self._app.files.hold(page, LABELLED, 0)
         if path is not None:
-            session.labelled, words = self._labelled(Path(path), session, page)
-        return {"measure_told": words, **self._measure_buttons(session)}
+            session.rows = self._dropped(Path(path), session, page)
+        return self._rows(session)
+
+    def choose_columns(self, session: Session, event: gr.EventData, request: gr.Request) -> Updates:
+        """Read the rows again, with other columns."""
+        sent = [getattr(event, role, None) for role in ("text", "instruction", "label")]
+        # They come from a client, and so may be anything.
+        columns = [name for name in sent if isinstance(name, str)]
+        if session.rows is None or len(columns) < len(sent):
+            return {}
+        text, instruction, label = columns
+        choices = Choices(text=text, instruction=instruction, label=label)
+        copy, page = session.rows.copy, request.session_hash or ""
+        self._app.files.hold(page, LABELLED, 0)
+        session.rows = self._read(copy, choices, session, page)
+        return self._rows(session)
 
     def begin_measure(self, session: Session, limit: float, allow_seen: bool) -> Updates:
         """Accept a request for the adapter in the bar."""
@@ -195,30 +207,66 @@ class MeasureEvents:
         """Return the message for an unexpected error."""
         return {"measure_take_told": faults(_("Not taken to the Workbench."), broke())}
 
-    def _labelled(self, path: Path, session: Session, page: str) -> tuple[PromptFile | None, str]:
-        """Read a file, and describe its contents or its faults."""
-        name = display_name(path.name)
+    def _dropped(self, upload: Path, session: Session, page: str) -> CardReading:
+        """Read an upload from a copy of the visit's own, since Gradio deletes uploads by age."""
+        # The visit must know its folder, so that what it holds is forgotten with it.
+        session.folder = self._app.files.folder(page)
+        # In a folder of its own, because it keeps the name that the visitor knows.
+        copy = session.folder / LABELLED / upload.name
+        shutil.rmtree(copy.parent, ignore_errors=True)
         try:
-            file = read_prompt_file(path, name=name, limits=self._app.limits)
-            self._app.visits.check_reading(session, page, file.memory_bytes)
-            # The visit must know its folder, so that what it holds is forgotten with it.
-            session.folder = self._app.files.folder(page)
-            self._app.files.hold(page, LABELLED, file.memory_bytes)
-            return file, _file_words(file)
+            if not upload.is_file():
+                raise PromptFileError(_("The upload is gone. Drop the file again."))
+            self._app.visits.check_writing(session, page, upload.stat().st_size)
         except DndError as error:
-            return None, faults(
-                _("<b>{name}</b> cannot be measured on.", name=esc(name)),
-                file_faults(error, name),
-            )
+            return CardReading(split="auto", copy=copy, error=file_faults(error, copy.name))
+        copy.parent.mkdir()
+        shutil.copyfile(upload, copy)
+        return self._read(copy, Choices(), session, page)
+
+    def _read(self, copy: Path, choices: Choices, session: Session, page: str) -> CardReading:
+        """Read rows by their chosen columns.
+
+        Without labels, there is nothing to measure on, but columns to choose from.
+        """
+        # Lazy, because it imports tokenizers, which take a while to load.
+        from dnd_engine.measure.sides import labelled_rows
+
+        name = display_name(copy.name)
+        rows = CardReading(split="auto", copy=copy, choices=choices)
+        try:
+            file = read_prompt_file(copy, name=name, choices=choices, limits=self._app.limits)
+            rows = replace(rows, columns=file.columns)
+            self._app.visits.check_reading(session, page, file.memory_bytes)
+            labelled_rows(file)
+        except NoTextColumnError as error:
+            return replace(rows, columns=error.columns, error=file_faults(error, name))
+        except MeasureError as error:
+            # A person need not rename a column that they can choose.
+            chosen = any(column.role == "label" for column in rows.columns)
+            to_choose = len(rows.columns) > 1 and not chosen
+            return rows if to_choose else replace(rows, error=file_faults(error, name))
+        except DndError as error:
+            return replace(rows, error=file_faults(error, name))
+        self._app.files.hold(page, LABELLED, file.memory_bytes)
+        return replace(rows, file=file)
+
+    def _rows(self, session: Session) -> Updates:
+        """Describe the rows, offer their columns, and enable what can be done with them."""
+        rows = session.rows
+        return {
+            "measure_told": "" if rows is None else _rows_html(rows),
+            "measure_columns": columns_json(() if rows is None else rows.columns),
+            **self._measure_buttons(session),
+        }
 
     def again(self, session: Session) -> Updates:
         """Redraw the tab in another language."""
-        made, run, file = session.made, session.measuring, session.labelled
+        made, run = session.made, session.measuring
         return {
             "measure_of": "" if made is None else of_html(made),
-            **({} if file is None else {"measure_told": _file_words(file)}),
+            **self._rows(session),
             "measure_stages": "" if run is None else run.stages.html(),
-            "measure_train_of": train_of_html(_as_shown(session)),
             **self._drawn(session),
         }
 
@@ -353,20 +401,20 @@ class MeasureEvents:
         }
 
 
-def _file_words(file: PromptFile) -> str:
-    """Describe the contents of a file of rows.
-
-    Raises:
-        DndError: If it cannot be used for measuring.
-    """
-    # Lazy, because it imports tokenizers, which take a while to load.
-    from dnd_engine.measure.sides import labelled_rows
-
+def _rows_html(rows: CardReading) -> str:
+    """Draw what a file of rows holds, or why it cannot be measured on."""
+    name, file = esc(display_name(rows.copy.name)), rows.file
+    if rows.error:
+        return faults(_("<b>{name}</b> cannot be measured on.", name=name), said(rows.error))
+    if file is None:
+        return remark(
+            _("<b>{name}</b>: choose the column that holds the right answers.", name=name)
+        )
     words = _(
         "<b>{name}</b>: {prompts}, {labelled} with a label.",
-        name=esc(file.name),
+        name=name,
         prompts=count_prompts(len(file.prompts)),
-        labelled=len(labelled_rows(file)),
+        labelled=sum(bool(prompt.label) for prompt in file.prompts),
     )
     return notice(words)
 
@@ -376,7 +424,8 @@ def _as_shown(session: Session) -> Found | None:
     found, made, file = session.found, session.made, session.labelled
     if found is None or made is None or file is None:
         return None
-    same = found.adapter.sha256 == made.adapter.sha256 and found.file.sha256 == file.sha256
+    # By contents, because other columns of one file are other rows.
+    same = found.adapter.sha256 == made.adapter.sha256 and found.file == file
     return found if same else None
 
 

@@ -5,7 +5,9 @@ dark mode and keep their text size on a phone. Incomplete rows appear only in th
 come first, so their scores are too high.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
@@ -14,6 +16,7 @@ from dnd_engine.lora.provenance import AnsweredBy, answered_by
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.prompts.files import labelled_suffixes
+from dnd_engine.prompts.reading import Column
 from dnd_engine.prompts.words import cut
 from dnd_engine.wording import LINES, NO_INSTRUCTIONS, inputs_label, row_label
 from ui.fields import Slider
@@ -31,9 +34,9 @@ from ui.markup import (
     tab_heading,
     table,
 )
-from ui.panel import Panel, button
+from ui.panel import Panel, button, script
 from ui.stages import stages_view
-from ui.text import N_, _, clock_words, drawn, note_words, number, score_number
+from ui.text import N_, _, clock_words, drawn, note_words, number, score_number, script_words
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -115,8 +118,8 @@ class MeasurePanel(Panel):
             " on them."
         )
         rows = _(
-            "A file of prompts ({formats}), each with its label in a column named label, answer or "
-            "response.",
+            "A file of prompts ({formats}), each with its label in another column. You can choose "
+            "the columns below it.",
             formats=", ".join(labelled_suffixes()),
         )
         gr.HTML(drawn(_about_html), padding=False)
@@ -135,6 +138,15 @@ class MeasurePanel(Panel):
                 )
                 gr.HTML(drawn(facts, rows), padding=False)
                 self.told = gr.HTML("", padding=False, elem_id="dnd-measure-told")
+                # The same choice as in the canvas's dialog.
+                self.columns = gr.HTML(
+                    drawn(columns_json, ()),
+                    html_template="<section class='dnd-columns' hidden></section>",
+                    js_on_load=script("words", "columns", "rows"),
+                    apply_default_css=False,
+                    padding=False,
+                    elem_id="dnd-measure-columns",
+                )
                 self.limit = Slider(
                     1,
                     most_measured(shared=shared),
@@ -236,6 +248,12 @@ def of_html(made: "Made") -> str:
     named = facts(f"{_('Adapter on the Workbench')}: {_named(made.adapter)}")
     source = _learnt_from(made.adapter)
     return named if source is None else named + facts(_(_LEARNT_FROM[source]))
+
+
+def columns_json(columns: Sequence[Column]) -> str:
+    """Return columns to choose from, and the words of the script that offers them."""
+    # All in the value, because a `gr.HTML` that was hidden loses its other properties.
+    return json.dumps({"words": script_words(), "columns": [asdict(one) for one in columns]})
 
 
 def train_of_html(found: "Found | None") -> str:

@@ -9,6 +9,8 @@ from ui.tabs.measure.view import MeasurePanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 
 _READY = "measure_start measure_stop measure_train measure_train_stop measure_train_of"
+ROWS = f"measure_told measure_columns {_READY}"
+"""Slots that change with the rows to measure on."""
 
 
 def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
@@ -19,15 +21,13 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
     ended = measured(panel)
     opened = f"measure_empty measure_order measure_of {worth}"
     page.at_once(tab.select, on.open_measure, opened, session)
-    page.queued(
-        # Not `change`, which also fires when the tab is opened again.
-        [panel.file.upload, panel.file.clear],
-        on.read_labelled,
-        f"measure_told {_READY}",
-        [session, panel.file],
-        lane="read",
-        trigger_mode="always_last",
-    )
+    # Not `change`, which also fires when the tab is opened again.
+    dropped = [panel.file.upload, panel.file.clear]
+    for event, read, inputs in (
+        (dropped, on.read_labelled, [session, panel.file]),
+        (panel.columns.choose, on.choose_columns, session),
+    ):
+        page.queued(event, read, ROWS, inputs, lane="read", trigger_mode="always_last")
     for order, begin, settings in (
         (panel.start.click, on.begin_measure, [panel.limit, panel.seen]),
         (panel.train.click, on.begin_training, [panel.steps, panel.warm]),
