@@ -15,6 +15,8 @@ def N_(message: str) -> str:
     return message
 
 
+LISTED = N_("{names} and {last}")
+"""Several things in a row, see `listed`."""
 ROWS: Mapping[str, str] = {
     "base": N_("Base"),
     "few_shot": N_("Base, few-shot prompt"),
@@ -235,4 +237,4 @@ def percent(share: float) -> str:
 def listed(parts: Sequence[str]) -> str:
     """Join one or more parts with commas and a final "and"."""
     *first, last = parts
-    return noted("{names} and {last}", names=joined(first, ", "), last=last) if first else last
+    return noted(LISTED, names=joined(first, ", "), last=last) if first else last

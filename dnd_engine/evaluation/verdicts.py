@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from dnd_engine.evaluation import evidence
 from dnd_engine.generator.report import Cosine, Distances, Verdict
 from dnd_engine.notes import Note, noted
 from dnd_engine.scoring.scores import ItemScore
@@ -38,7 +39,6 @@ from dnd_engine.wording import (
     percent,
     row_label,
     signed,
-    span,
 )
 
 SAME_ITEM = 1e-3
@@ -199,9 +199,9 @@ class _Evidence:
     def level(self, row: str) -> Interval:
         return interval(self.cells(row), seed=self.seed)
 
-    def level_words(self, row: str) -> str:
+    def level_words(self, row: str) -> Note:
         found = self.level(row)
-        return f"{row_label(row)} {number(found.mean)} ({span(found)})"
+        return noted(evidence.LEVEL, row=row_label(row), **_values(found))
 
     def difference(self, row: str, other: str, what: str = "score") -> Interval | None:
         """None where the rows have no item in common."""
@@ -259,9 +259,11 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
     if missing := e.missing(e.row, wrong):
         return _open("the prompts matter", missing)
     controls = [c for c in (wrong, constant) if not e.missing(c)]
-    numbers = f"{e.level_words(e.row)}; {listed([e.level_words(c) for c in controls])}."
+    levels = listed([e.level_words(c) for c in controls])
+    said = [noted(evidence.WITH_CONTROLS, level=e.level_words(e.row), levels=levels)]
     missing_rows = [row_label(row) for row in e.missing(constant) if row in ROWS]
-    numbers += "".join(f" Not measured: {row}." for row in missing_rows)
+    said += [noted(evidence.NOT_MEASURED, row=row) for row in missing_rows]
+    numbers = " ".join(said)
     # Against both: wrong prompts may do harm, so a lead over them alone does not show that right
     # ones help. Losses are subtracted the other way round, because less is better.
     points = [e.difference(e.row, control) for control in controls]
@@ -277,14 +279,15 @@ def _depends_on_prompts(e: _Evidence) -> _Finding:
             else (N_("the prompts help"), N_("the prompts barely help"))
         )
         title = barely if small else clear
-        return _Finding(True, title, f"{numbers} Differences {differences}.", barely=small)
+        more = noted(evidence.BY_SEVERAL, differences=differences)
+        return _Finding(True, title, f"{numbers} {more}", barely=small)
     if all(found is not None and found.above_zero for found in losses):
         differences = listed([_difference(found) for found in losses if found is not None])
+        more = noted(evidence.LIKELIER_ONLY, differences=differences)
         return _Finding(
             False,
             N_("the prompts make right answers likelier, but no more of them come out"),
-            f"{numbers} The reference is likelier with the right prompts, by {differences} nats a "
-            "token, but no more answers come out right.",
+            f"{numbers} {more}",
         )
     return _Finding(False, N_("no sign that the prompts matter"), numbers)
 
@@ -299,10 +302,14 @@ def _beats(other: str, e: _Evidence) -> _Finding:
     if found is None:
         return _unknown(question, "The rows share no items.")
     ours = "Generator" if e.row == "generator" else row_label(e.row)
-    numbers = (
-        f"{ours} {number(e.level(e.row).mean)}, {row_label(other)} {number(e.level(other).mean)}. "
-        f"Difference {_difference(found)}."
+    scores = noted(
+        evidence.BOTH,
+        row=ours,
+        mean=number(e.level(e.row).mean),
+        other=row_label(other),
+        other_mean=number(e.level(other).mean),
     )
+    numbers = f"{scores} {noted(evidence.BY, difference=_difference(found))}"
     if few := _too_few(question, numbers, found):
         return few
     if found.above_zero:
@@ -327,9 +334,11 @@ def _gain_on_unseen(e: _Evidence) -> _Finding:
     found = interval(gains, seed=e.seed)
     tasks = [value for means in task_means(gains).values() for value in means.values()]
     share = sum(value > 0 for value in tasks) / len(tasks)
-    numbers = (
-        f"With the right prompts the reference gains {_difference(found)} nats a token over "
-        f"another task's; it gains on {percent(share)} of {len(tasks)} tasks."
+    numbers = noted(
+        evidence.GAIN,
+        difference=_difference(found),
+        share=percent(share),
+        number=str(len(tasks)),
     )
     if few := _too_few(question, numbers, found):
         return few
@@ -366,14 +375,19 @@ def _solves_unseen(e: _Evidence) -> _Finding:
     tasks = listed([words for holdout, words in _NEW.items() if holdout in trained])
     formats = [s for s in new if s.row == "generator" and s.mode == e.mode]
     asked = [s for s in formats if s.format_ok is not None]
-    numbers = (
-        f"{part.level_words('generator')} against {number(part.level('oracle_lora').mean)} for a "
-        f"LoRA trained on labels: {percent(gap.mean)} of the gap ({percent(gap.low)} to "
-        f"{percent(gap.high)})."
+    closed = noted(
+        evidence.GAP,
+        level=part.level_words("generator"),
+        mean=number(part.level("oracle_lora").mean),
+        share=percent(gap.mean),
+        share_low=percent(gap.low),
+        share_high=percent(gap.high),
     )
+    said = [closed]
     if asked:
         right = sum(bool(s.format_ok) for s in asked) / len(asked)
-        numbers += f" The answer format is right in {percent(right)}."
+        said += [noted(evidence.FORMAT, share=percent(right))]
+    numbers = " ".join(said)
     if gap.mean >= SOLVED_SHARE and gap.low > 0:
         return _Finding(True, noted(_SOLVED, tasks=tasks), numbers)
     return _Finding(False, noted(_IN_PART if gap.low > 0 else _FAILED, tasks=tasks), numbers)
@@ -387,10 +401,14 @@ def _matches_oracle(e: _Evidence) -> _Finding:
     lead = e.difference(e.row, "multi_task_lora")
     if short is None or lead is None:
         return _unknown(question, "No items are shared.")
-    numbers = (
-        f"{e.level_words(e.row)}; {e.level_words('oracle_lora')}; difference {_difference(short)}. "
-        f"Over {row_label('multi_task_lora')} {_difference(lead)}."
+    match = noted(
+        evidence.MATCH,
+        level=e.level_words(e.row),
+        other_level=e.level_words("oracle_lora"),
+        difference=_difference(short),
     )
+    over = noted(evidence.OVER, row=row_label("multi_task_lora"), difference=_difference(lead))
+    numbers = f"{match} {over}"
     if few := _too_few(question, numbers, short, lead):
         return few
     # A test of non-inferiority: with few tasks, "no clear difference" would hold for any adapter.
@@ -418,15 +436,16 @@ def _ignores_prompts(e: _Evidence) -> _Finding:
         return _Finding(
             True,
             N_("the prompts are ignored"),
-            "Every item scores the same with the right prompts and with another task's.",
+            evidence.ALL_THE_SAME,
         )
     points = e.difference(e.row, wrong)
     losses = e.difference(wrong, e.row, "nll")
     if points is None or losses is None:
         return _unknown(question, "No items are shared.")
-    numbers = (
-        f"Right minus wrong prompts: score {_difference(points)}, reference likelier by "
-        f"{_difference(losses)} nats a token."
+    numbers = noted(
+        evidence.RIGHT_MINUS_WRONG,
+        difference=_difference(points),
+        other_difference=_difference(losses),
     )
     if few := _too_few(question, numbers, points, losses):
         return few
@@ -448,11 +467,11 @@ def _alike(cosine: Cosine) -> tuple[bool | None, str]:
         return None, "The cosine of ΔW was not measured."
     if cosine.different_task_centred is None:
         # Centring has left nothing (see `distances`).
-        return True, "All tasks get one and the same adapter."
+        return True, evidence.ONE_ADAPTER
     if cosine.same_task_centred is None:
         return None, "One prompt draw per task: nothing to compare the cosine of ΔW with."
     same, other = cosine.same_task_centred, cosine.different_task_centred
-    words = f"Centred cosine of ΔW: same task {number(same)}, different tasks {number(other)}."
+    words = noted(evidence.COSINES, mean=number(same), other_mean=number(other))
     return same - other <= ALIKE_COSINE, words
 
 
@@ -464,15 +483,16 @@ def _retrieves_nearest(e: _Evidence) -> _Finding:
         return _Finding(
             True,
             N_("it retrieves the nearest training adapter"),
-            "Every item scores as with the nearest training task's LoRA.",
+            evidence.ALL_AS_NEAREST,
         )
     points = e.difference("generator", "nearest_lora")
     losses = e.difference("generator", "nearest_lora", "nll")
     if points is None or losses is None:
         return _unknown(question, "No items are shared.")
-    numbers = (
-        f"Generator minus nearest training LoRA: score {_difference(points)}, loss "
-        f"{_difference(losses)} nats a token."
+    numbers: str = noted(
+        evidence.MINUS_NEAREST,
+        difference=_difference(points),
+        other_difference=_difference(losses),
     )
     if few := _too_few(question, numbers, points, losses):
         return few
@@ -481,19 +501,21 @@ def _retrieves_nearest(e: _Evidence) -> _Finding:
     nearest = e.distances.nearest
     if nearest is None or nearest.ratio is None:
         return _unknown(question, f"{numbers} The distance of ΔW to training was not measured.")
-    numbers += (
-        f" ΔW is {number(nearest.ratio)} times as far from its nearest training adapter as "
-        "training tasks are from each other."
-    )
+    numbers = f"{numbers} {noted(evidence.DISTANCE, mean=number(nearest.ratio))}"
     if nearest.ratio < NEAR_TRAINING:
         return _Finding(True, N_("it retrieves the nearest training adapter"), numbers)
     title = N_("as good as the nearest training LoRA, but not a copy of it")
     return _Finding(False, title, numbers)
 
 
-def _difference(found: Interval) -> str:
-    note = ", over items of one family" if found.unit == "items" else ""
-    return f"{signed(found.mean)} ({span(found)}{note})"
+def _difference(found: Interval) -> Note:
+    of_items = found.unit == "items"
+    message = evidence.DIFFERENCE_OF_ITEMS if of_items else evidence.DIFFERENCE
+    return noted(message, **{**_values(found), "mean": signed(found.mean)})
+
+
+def _values(found: Interval) -> dict[str, str]:
+    return {"mean": number(found.mean), "low": number(found.low), "high": number(found.high)}
 
 
 _RULES: Mapping[str, Callable[[_Evidence], _Finding]] = {

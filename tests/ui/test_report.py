@@ -240,12 +240,16 @@ def test_what_a_verdict_found_is_said_in_the_language_of_the_page(name: str) -> 
         mode, _colon, words = finding.partition(": ")
         assert mode in ("Nur Eingabe", "Voll")
         assert words not in english
-    for card in drawn.split("dnd-verdict-card'>")[1:]:
-        assert "lang='en'" not in card.split("<summary>Warum?</summary>")[0], "folded: statistics"
+    assert "lang='en'" not in drawn
+    behind = re.findall(r"<summary>Warum\?</summary><p class='dnd-sub'>([^<]+)", drawn)
+    assert len(behind) >= len(findings) / 2
+    for words in behind:
+        assert not re.search(r"(^|\s)[-+]?\d*\.\d| to | nats|Difference", words)
     strange = replace(found.verdicts[0], holds=True, words="Bare: of {another} version. 1.")
     newer = replace(found, verdicts=(strange,))
     other = whole_report(newer, Group(name, ""), "score", found.generator_sha256)
     assert "<b>Bare: of {another} version</b>" in other
+    assert "<div lang='en'><p class='dnd-sub'>1.</p></div>" in other
 
 
 def test_wrong_answers_are_never_called_another_rows() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import gradio as gr
 
 from dnd_engine.charts import Scale, row_chart
+from dnd_engine.evaluation.evidence import read_back
 from dnd_engine.evaluation.pictures import Metric, category_rows, score_row
 from dnd_engine.evaluation.verdicts import COMPOSED
 from dnd_engine.generator.report import Report, ReportRow, Verdict
@@ -48,9 +49,10 @@ from ui.tabs.report.forecast import forecast_html
 from ui.tabs.report.lead import lead
 from ui.tabs.report.side_effects import side_effects_html
 from ui.tabs.report.teaching import teaching_html
-from ui.text import N_, _, ngettext, note_words, score_number, short_number
+from ui.text import N_, _, localized, ngettext, note_words, score_number, short_number
 
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+_DECIMAL = re.compile(r"[-+]?\d*\.\d+")
 _VERDICTS_SHOWN = 6
 _MARKS = {True: "check", False: "error", None: "info"}
 """Icon of a verdict, by whether it is good; a small effect of the prompts is neither."""
@@ -213,11 +215,9 @@ def _verdicts_html(verdicts: Sequence[Verdict], made: str) -> str:
         mark = icon(_MARKS[verdict.good])
         # Where the page is about more than the generator's own adapter, each card says its row.
         about = facts(esc(_(row_label(verdict.row)))) if made != "generator" else ""
-        # The report's own text, which is English on every page.
-        numbers = why(f"<div lang='en'>{quiet(esc(rest))}</div>" if rest else "")
         cards.append(
-            f"<div class='dnd-panel dnd-verdict-card'>{mark}"
-            f"<div>{about}<b>{esc(_finding_words(title, verdict.mode))}</b>{numbers}</div></div>"
+            f"<div class='dnd-panel dnd-verdict-card'>{mark}<div>{about}"
+            f"<b>{esc(_finding_words(title, verdict.mode))}</b>{_evidence_html(rest)}</div></div>"
         )
     if not cards:
         return ""
@@ -232,6 +232,17 @@ def _finding_words(title: str, mode: Mode) -> str:
     composed = COMPOSED.get(finding)
     # Those of another version may be in no catalogue; they stay English.
     return f"{_(label)}: {_(finding) if composed is None else note_words(composed)}"
+
+
+def _evidence_html(numbers: str) -> str:
+    """Fold away the numbers behind a verdict, translated unless they are of another version."""
+    if not numbers:
+        return ""
+    evidence = read_back(numbers)
+    if evidence is None:
+        return why(f"<div lang='en'>{quiet(esc(numbers))}</div>")
+    words = _DECIMAL.sub(lambda found: localized(found[0]), note_words(evidence))
+    return why(quiet(esc(words)))
 
 
 def _plot_html(
@@ -367,4 +378,5 @@ def _category(name: str) -> str:
 
 def _mode(mode: Mode) -> str:
     """Name the input of a mode within a sentence."""
-    return _(mode_label(mode)).lower()
+    label = _(mode_label(mode))
+    return label[:1].lower() + label[1:]  # a noun inside keeps its capital in German

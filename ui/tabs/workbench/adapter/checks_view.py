@@ -144,7 +144,8 @@ def _nearest_html(inspection: "Inspection") -> str:
     if not inspection.nearest_tasks:
         return ""
     rows = "".join(
-        f"<li title='{esc(task.description)}'><code>{esc(task.slug)}</code>"
+        # English data, which no catalogue has.
+        f"<li><code lang='en' title='{esc(task.description)}'>{esc(task.slug)}</code>"
         "<i aria-hidden='true'>"
         f"<i style='width:{100 * min(max(task.similarity, 0), 1):.0f}%'></i></i>"
         f"<span class='dnd-num'>{number(task.similarity, '.2f')}</span></li>"
