@@ -42,10 +42,25 @@ def say_again(block: Block, drawn: Any = None) -> Any:
 
 
 class SpokenBlocks(gr.Blocks):
-    """Blocks whose initial configuration is in the current language.
+    """Blocks whose initial configuration is in the current language, and events in their visit's.
 
-    Otherwise a page would start in English and switch a moment later.
+    Otherwise a page would start in English and switch a moment later, and what is said outside of
+    handlers, of refused values and unforeseen errors, would be English.
     """
+
+    async def process_api(
+        self, block_fn: Any, inputs: Any, state: Any = None, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Run an event in the language of its visit; see `gr.Blocks.process_api`."""
+        with speaking(self._language_of(block_fn, state)):
+            return await super().process_api(block_fn, inputs, state, *args, **kwargs)
+
+    def _language_of(self, block_fn: Any, state: Any) -> str:
+        # The visit is the first input of every event of the page; see `ui.page`. Others have none.
+        first = next(iter(block_fn.inputs), None)
+        number = next((number for number, block in self.blocks.items() if block is first), None)
+        visit = None if state is None or number not in state else state[number]
+        return getattr(visit, "language", ENGLISH)
 
     @property
     def config(self) -> Any:

@@ -92,7 +92,8 @@ class App:
             if made.kept.entry is not None:
                 made.kept.library.update(made.kept.key, **found)
         except LibraryError as error:
-            gr.Warning(esc(self.error_words(session, error, "note")))
+            words = self.error_words(session, error, "note")
+            gr.Warning(esc(words), title=_("Not noted in the library."))
 
     def label(self, made: Made | None) -> str:
         """Return the label of a model: hash and strength of an adapter, or hash of the base.

@@ -293,7 +293,7 @@ def test_a_full_disk_is_told_with_a_reference_and_no_folder_but_to_the_owner(
     files, owner = SessionFiles(tmp_path), Owner(Library(tmp_path / "library"), "key")
     on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path, owner))
     warned: list[str] = []
-    monkeypatch.setattr(gr, "Warning", warned.append)
+    monkeypatch.setattr(gr, "Warning", lambda words, title: warned.append(words))
     upload = tmp_path / "a.txt"
     upload.write_text("one")
     cards = (CanvasCard("A", "a.txt", "auto", upload, waiting=True),)

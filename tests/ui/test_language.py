@@ -1,11 +1,13 @@
 """One page for all languages: built once, answered in the visitor's, said again at a switch."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 import httpx
 import pytest
+from gradio.state_holder import SessionState
 
 from dnd_engine.limits import PromptLimits
 from tests.serving import serving
@@ -162,3 +164,18 @@ def test_a_visit_begins_in_the_language_its_page_came_in(
         header = on.visit.open(session, code, "", request_of(code))["header"]
         assert session.language == began
         assert ("Bereit" in header) == (began == "de")
+
+
+def test_what_is_refused_before_a_handler_runs_is_said_in_the_language_of_the_visit(
+    demo: gr.Blocks,
+) -> None:
+    state = SessionState(demo)
+    (session,) = [
+        n for n, b in demo.blocks.items() if isinstance(getattr(b, "value", None), Session)
+    ]
+    state[session] = Session(language="de")
+    typed = next(fn for fn in demo.fns.values() if fn.name == "set_instruction")
+    values = ["x" * 100_000 if isinstance(b, gr.Textbox) else None for b in typed.inputs]
+    with pytest.raises(gr.Error, match="Erwartet") as told:
+        asyncio.run(demo.process_api(typed, values, state))
+    assert told.value.title == "Fehler"

@@ -489,7 +489,8 @@ class Calls:
                 "ended. Listen sooner.",
                 number=self._limits.unattended_seconds,
             )
-        output = error_payload(gr.Error(words), show_error=True)
+            error = gr.Error(words, title=_("Error"))
+        output = error_payload(error, show_error=True)
         self._queue.send_message(event, ProcessCompletedMessage(output=output, success=False))
         event.alive = False
         if self._waits(event):

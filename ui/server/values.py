@@ -140,10 +140,12 @@ class GuardedBlocks(gr.Blocks):
             error.print_exception = False  # the log has only places
             # A message of ours may quote a name or a file, and nobody need fetch the answer.
             error.message = shorten(error.message, FIXED.max_error_chars)
+            error.title = _("Error")  # Gradio's own is English
             raise
         except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - told and logged; a SystemExit would end the queue
             name = getattr(block_fn, "name", None) or "an event"
             found = refused_by_system(error) or error
-            raise gr.Error(report_fault(found, str(name)), print_exception=False) from None
+            words = report_fault(found, str(name))
+            raise gr.Error(words, title=_("Error"), print_exception=False) from None

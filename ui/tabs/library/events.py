@@ -399,7 +399,8 @@ class LibraryEvents:
                 recipe = entry.recipe.save(folder / f"recipe-{entry.key}.json")
             except RecipeError as error:
                 # On a full disk, adapters can still be listed and deleted.
-                gr.Warning(esc(self._app.error_words(session, error, "recipe")))
+                words = self._app.error_words(session, error, "recipe")
+                gr.Warning(esc(words), title=_("No recipe to download."))
             else:
                 self._app.files.supersede(recipe, "recipe-*.json")
         return {
