@@ -12,8 +12,10 @@ const ATTRIBUTE = "aria-keyshortcuts";
 document.documentElement.lang = list.lang;
 watch("value", () => {
   document.documentElement.lang = list.lang;
+  theirs = wordsOfGradio();
   forget();
   tell();
+  nameTheirs();
 });
 
 // The links of the switch lead to the page in another language. Here they switch it in place, so that
@@ -116,7 +118,7 @@ let due = false;
 new MutationObserver(() => {
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); });
+  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); });
 }).observe(document.body, { childList: true, subtree: true });
 
 // ---------------------------------------------------------------- radio buttons
@@ -128,6 +130,30 @@ function group() {
     const [first, ...others] = set.querySelectorAll("input[type=radio]");
     for (const button of others) if (button.name !== first.name) button.name = first.name;
   }
+}
+
+// ---------------------------------------------------------------- names that Gradio gives
+
+// Gradio translates what it shows, but not what it calls its controls for readers of the screen.
+const wordsOfGradio = () => Object.entries(JSON.parse(list.dataset.gradio));
+let theirs = wordsOfGradio();
+const named = new WeakMap(); // what a control was called, and is now
+function nameTheirs() {
+  for (const node of document.querySelectorAll("[aria-label]")) {
+    const now = node.getAttribute("aria-label");
+    const english = named.get(node)?.now === now ? named.get(node).english : now;
+    const name = translated(english);
+    if (name === now) continue;
+    node.setAttribute("aria-label", name);
+    named.set(node, { english, now: name });
+  }
+}
+function translated(english) {
+  for (const [words, ours] of theirs) {
+    const [before, label] = words.split("{label}"); // a label is ours, and ends the name
+    if (label === undefined ? english === words : english.startsWith(before)) return ours.replace("{label}", () => english.slice(before.length));
+  }
+  return english;
 }
 
 // ---------------------------------------------------------------- the names above the chat

@@ -43,6 +43,13 @@ def test_gradios_own_words_are_in_the_language_of_the_page(visits: Visits, write
     visit.revisit("?lang=de")
     page.get_by_role("tab", name="Messen").click()
     expect(field).to_contain_text("Datei hier ablegen")
+    # What readers of the screen hear of them, too, also after a switch.
+    steps = page.locator("#dnd-train-steps")
+    expect(steps.get_by_label("Zahlenfeld: Schritte")).to_be_visible()
+    page.get_by_role("link", name="English").click()
+    expect(steps.get_by_label("number input for Steps")).to_be_visible()
+    page.get_by_role("link", name="Deutsch").click()
+    expect(steps.get_by_label("Zahlenfeld: Schritte")).to_be_visible()
 
 
 def test_faults_of_files_are_in_the_visitors_language_and_follow_a_switch(

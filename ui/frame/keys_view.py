@@ -5,6 +5,7 @@ while somebody types, none uses a modifier of browsers or screen readers, and al
 switched off (WCAG 2.1.4).
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,17 @@ _KEY_NAMES: Mapping[str, str] = {
     "Delete": N_("Del"),
     "Ctrl+Z": N_("Ctrl Z"),
 }
+_OF_GRADIO = (
+    N_("Click to upload or drop files"),
+    N_("Close"),
+    N_("File upload"),
+    N_("Gradio footer navigation"),
+    N_("More tabs"),
+    N_("Remove this file"),
+    N_("number input for {label}"),
+    N_("range slider for {label}"),
+)
+"""Names of Gradio's own controls, which are only in English; `assets/page.js` translates them."""
 
 
 def keys_panel() -> gr.HTML:
@@ -139,7 +151,9 @@ def _dialog_html() -> str:
     )
     return (
         f"<dialog class='dnd-keys-list' lang='{language().code}' aria-label='{title}' "
-        f"data-key-title='{esc(_('Key: {key}'))}'><div class='dnd-row'>"
+        f"data-key-title='{esc(_('Key: {key}'))}' "
+        f"data-gradio='{esc(json.dumps({name: _(name) for name in _OF_GRADIO}))}'>"
+        f"<div class='dnd-row'>"
         f"<h2 class='dnd-heading'>{title}</h2>"
         f"<button type='button' class='dnd-button dnd-keys-close'>{_('Close')}</button></div>"
         f"<div class='dnd-keys-groups'>{groups}</div>"
