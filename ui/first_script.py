@@ -2,7 +2,8 @@
 
 Gradio closes its connections as soon as the browser asks whether to leave the page, so a visitor
 who stays has a dead page. And it says its own words in the browser's language, whatever the page's.
-Only a script that runs earlier can prevent either, and Gradio has no hook for one.
+Only a script that runs earlier can prevent either, and Gradio has no hook for one. It also marks a
+page whose visit is on its way, before an empty canvas is drawn.
 """
 
 from starlette.datastructures import MutableHeaders
