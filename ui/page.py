@@ -56,6 +56,8 @@ class Page:
     ) -> Any:
         """Run a handler as soon as an event happens, outside of the queue.
 
+        Gradio drops what it says with `gr.Info` and `gr.Warning` there.
+
         Args:
             event: What starts it.
             handler: Takes the values of the inputs, and returns new values by slot.

@@ -69,7 +69,8 @@ def wire_sides(page: Page, panel: ComparePanel) -> None:
         brought = page.then_queued(
             chosen, functools.partial(on.library.bring, place), SHOWN, inputs, lane="engine"
         )
-        page.at_once(brought.failure, on.library.bring_broke, SIDES, session)
+        # In the queue, as Gradio drops warnings elsewhere.
+        page.queued(brought.failure, on.library.bring_broke, SIDES, session)
         if place == "right":
             for event in (chosen, brought):
                 check_and_zip(page, event)
