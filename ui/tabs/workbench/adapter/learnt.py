@@ -127,6 +127,11 @@ class Learnt:
                 "Teaching did not raise the score on the prompts held back from it; it may have "
                 "helped with other prompts."
             )
+        if round((self.before - self.now) * self.count, 6) <= 1:
+            return _(
+                "After teaching, one prompt fewer of those held back from it is right, which may "
+                "be chance."
+            )
         return _("Teaching lowered the score on the prompts held back from it.")
 
     @property
@@ -152,7 +157,8 @@ class Learnt:
     @property
     def words(self) -> str:
         """Describe both scores."""
-        # The last state is kept, even if an earlier one did better on these few prompts.
+        # The last state is kept, even if an earlier one did better on these few prompts: choosing
+        # the one that did best loses right answers to others (docs/LOG.md).
         words = N_(
             "{count} held-back prompts: {before:.0f} % right before, {now:.0f} % after the last "
             "step"
