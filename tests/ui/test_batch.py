@@ -156,14 +156,14 @@ def test_prompts_with_an_instruction_tell_only_the_left_model_until_another_is_c
     on: Handlers, made: Session
 ) -> None:
     updates = on.compare.compared(made)
-    assert updates["mode"] == "told"
+    assert updates["mode"].value == "told"
     assert updates["told_with"].value == "Say it in French."
     assert updates["told_with"].visible is True
     assert "Base reads the instruction and your input" in updates["compare_head"]
     chosen = on.compare.choose_mode(made, "bare")
     assert chosen["told_with"].visible is False
     assert "Both read the input alone" in chosen["compare_head"]
-    assert on.compare.compared(made)["mode"] == "bare"
+    assert on.compare.compared(made)["mode"].value == "bare"
 
 
 def test_an_instruction_of_several_lines_is_listed_on_one(
@@ -181,7 +181,7 @@ def test_prompts_without_an_instruction_are_sent_as_written(
 ) -> None:
     session = Session()
     make_of(on, session, arrange(SQL={"a.txt": "one\n"}), request_here)
-    assert on.compare.compared(session)["mode"] == "written"
+    assert on.compare.compared(session)["mode"].value == "written"
 
 
 def test_the_told_model_reads_the_instruction_of_the_bucket_that_a_suggestion_is_from(
@@ -216,3 +216,46 @@ def test_while_blind_the_question_does_not_tell_which_side_reads_the_instruction
     assert "One reads the instruction" in hidden["compare_head"]
     for pane in ("left_pane", "right_pane"):
         assert "Say it in French." not in hidden[pane].split("dnd-answer-text")[0]
+
+
+@pytest.fixture
+def of_two_buckets(on: Handlers, arrange: Arrange, request_here: gr.Request) -> Session:
+    """An adapter of two buckets with different instructions."""
+    session = Session()
+    both: dict[str, Any] = {
+        "French": {"a.txt": texts("Say it in French.", "one", "two")},
+        "Law": {"b.txt": texts("Name the <clause>.", "Pay at once.", "Leave.")},
+    }
+    make_of(on, session, arrange(**both), request_here)
+    return session
+
+
+def test_of_several_instructions_the_chat_says_which_one_the_base_reads(
+    on: Handlers, of_two_buckets: Session
+) -> None:
+    session = of_two_buckets
+    head = on.compare.compared(session)["compare_head"]
+    assert "Base reads “Say it in French.” before your input" in head
+    assert "choose another instruction below" in head
+    head = on.compare.choose_instruction(session, "Name the <clause>.")["compare_head"]
+    assert "Base reads “Name the &lt;clause&gt;.” before your input" in head
+    head = on.compare.suggest(session.suggestions.index("two"), session)["compare_head"]
+    assert "“Say it in French.”" in head
+    hidden = on.compare.go_blind(session, True)["compare_head"]
+    assert "One reads “Say it in French.” before your input" in hidden
+    assert "“" not in on.compare.choose_mode(session, "bare")["compare_head"]
+
+
+def test_the_table_says_which_instruction_the_base_reads_and_that_there_are_others(
+    on: Handlers, of_two_buckets: Session, made: Session
+) -> None:
+    chosen = "Name the <clause>."
+    table = on.batch.begin("Leave.", "told", chosen, of_two_buckets)["batch_table"]
+    assert "Base reads “Name the &lt;clause&gt;.” before each input." in table
+    assert "choose it above, under “Instruction for the base model”" in table
+    table = on.batch.begin("three", "told", "Say it in French.", made)["batch_table"]
+    assert "Base reads “Say it in French.” before each input." in table
+    assert "choose it above" not in table
+    of_two_buckets.batch = None
+    table = on.batch.begin("Leave.", "bare", chosen, of_two_buckets)["batch_table"]
+    assert "reads “" not in table

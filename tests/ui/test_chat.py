@@ -107,7 +107,7 @@ def test_an_edited_question_takes_the_place_of_the_old_one_once_it_is_sent(
     chat(session, "First")
     chat(session, "Secnod", "bare")
     updates = on.compare.edit(session, "", "written")
-    assert (updates["box"], updates["mode"]) == ("Secnod", "bare")
+    assert (updates["box"], updates["mode"].value) == ("Secnod", "bare")
     assert [turn.question for turn in session.turns] == ["First", "Secnod"]
     assert "Secnod" in updates["left_pane"]
     assert on.compare.ask("  ", "bare", session) == {}
@@ -125,7 +125,7 @@ def test_an_edit_that_is_cancelled_changes_nothing(on: Handlers, chat: Chat) -> 
     on.compare.edit(session, "half typed", "told")
     on.compare.edit(session, "First", "written")  # pressed again
     updates = on.compare.cancel_edit(session)
-    assert (updates["box"], updates["mode"]) == ("half typed", "told")
+    assert (updates["box"], updates["mode"].value) == ("half typed", "told")
     assert session.turns == [before]
     assert on.compare.cancel_edit(session) == {}
 
@@ -185,6 +185,30 @@ def test_any_two_adapters_of_a_visit_stand_beside_each_other(
     assert f"under {session.made.adapter.sha256[:8]}" in updates["right_pane"]
     on.compare.stand_beside(session, "")
     assert "base 9c41e0" in chat(session, "And the base?")["left_pane"].rpartition("And")[2]
+
+
+def test_with_two_adapters_the_mode_names_the_one_that_reads_the_instruction(
+    on: Handlers, make: Make, chat: Chat
+) -> None:
+    session = Session()
+    make(session, "one")
+    one = session.made
+    assert one is not None
+    make(session, "two")
+    updates = on.compare.stand_beside(session, one.key)
+    assert ("Tell only the other adapter", "told") in updates["mode"].choices
+    assert updates["told_with"].label == "Instruction for the other adapter"
+    session.told_with = "Answer yes or no."
+    kept = chat(session, "Is it late?", "told")
+    written = Path(kept["keep_markdown"].value["path"]).read_text()
+    assert "What is sent: tell only the other adapter." in written
+    assert "Instruction for the other adapter:\n\n> Answer yes or no.\n" in written
+    with speaking("de"):
+        choices = on.compare.compared(session)["mode"].choices
+        assert ("Anweisung nur für den anderen Adapter", "told") in choices
+    updates = on.compare.stand_beside(session, "")
+    assert ("Tell only the base model", "told") in updates["mode"].choices
+    assert updates["told_with"].label == "Instruction for the base model"
 
 
 def test_an_earlier_adapter_is_taken_from_the_shelf(on: Handlers, make: Make) -> None:

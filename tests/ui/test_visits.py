@@ -321,7 +321,7 @@ def test_all_of_a_visit_is_drawn_again(
     key = visit.key
     back = on.visit.open(Session(), "de", key, request_of("b"))
     assert back["session"].key == key
-    assert (back["seed"], back["mode"]) == (7, "bare")
+    assert (back["seed"], back["mode"].value) == (7, "bare")
     inbox = back["inbox"]
     assert (inbox["op"], inbox["folded"]) == ("restore", True)
     assert [(b["name"], b["weight"]) for b in inbox["buckets"]] == [("SQL", 1.5)]

@@ -26,7 +26,7 @@ SAID_AGAIN = (
     *("header", "load", "stages", "synthesize", "hint", "forecast", "left_pane", "right_pane"),
     *("inbox", "votes"),
     *("adapter_facts", "download", "norms", "left_choice", "right_choice", "undo"),
-    *("compare_head", "told_with", "batch_table"),
+    *("compare_head", "mode", "told_with", "batch_table"),
     *("checks", "warning", "proof", "prove", "export", "keep_head", "keep_told", "teach_told"),
     *("library_head", "library_told", "library_kept", "library_undo"),
     *("report_group", "report", "report_more", "report_card"),

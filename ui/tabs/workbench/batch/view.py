@@ -11,9 +11,11 @@ from dnd_engine.limits import FIXED
 from dnd_engine.prompts.words import cut
 from dnd_engine.tables import cell
 from ui.fields import Textbox
-from ui.markup import error_notice, esc, scrolling, table, unfenced
+from ui.markup import brief, error_notice, esc, scrolling, table, unfenced
 from ui.panel import Panel
 from ui.state import Batch, Made
+from ui.tabs.workbench.compare.sent import instructions_of
+from ui.tabs.workbench.compare.view import INSTRUCTION_CHARACTERS, told_label
 from ui.text import _, drawn, number, said
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def batch_html(batch: Batch | None) -> str:
         for given, replies in zip(batch.inputs, batch.replies, strict=True)
     )
     answers = scrolling(_("Answers"), table(map(esc, heads), rows), "answers")
-    return f"<p class='dnd-sub' role='status'>{_progress_words(batch)}</p>{answers}"
+    words = f"{_progress_words(batch)}</p><p class='dnd-sub'>{_told_words(batch)}"
+    return f"<p class='dnd-sub' role='status'>{words}</p>{answers}"
 
 
 def write_batch(batch: Batch, path: Path) -> Path:
@@ -109,6 +112,24 @@ def _names(batch: Batch) -> tuple[str, str]:
     if batch.mode == "told" and batch.instruction:
         left = _("{model}, with the instruction", model=left)
     return left, right
+
+
+def _told_words(batch: Batch) -> str:
+    """Say which instruction was read before all inputs; empty if none was."""
+    if batch.mode != "told" or not batch.instruction:
+        return ""
+    beside = batch.left is not None
+    words = _(
+        "{model} reads “{instruction}” before each input.",
+        model=esc(_name(batch.left)) if batch.left else _("Base"),
+        instruction=esc(brief(batch.instruction, INSTRUCTION_CHARACTERS)),
+    )
+    if batch.right is not None and len(instructions_of(batch.right.buckets)) > 1:
+        words += " " + _(
+            "Inputs of another bucket need another instruction: choose it above, under “{label}”.",
+            label=told_label(beside=beside),
+        )
+    return words
 
 
 def _name(made: Made) -> str:

@@ -20,16 +20,20 @@ from ui.tabs.workbench.compare.sent import instructions_of, sent
 from ui.tabs.workbench.compare.settings import Settings
 from ui.tabs.workbench.compare.sides import choosers, name_of
 from ui.tabs.workbench.compare.transcript import write_transcript
-from ui.tabs.workbench.compare.view import View, head_html, pane_html
+from ui.tabs.workbench.compare.view import (
+    INSTRUCTION_CHARACTERS,
+    View,
+    head_html,
+    mode_choices,
+    pane_html,
+    told_label,
+)
 from ui.tabs.workbench.compare.votes_view import votes_html
 from ui.text import _
 
 if TYPE_CHECKING:
     from dnd_engine.models.replies import Message
     from ui.engine_calls import Row
-
-_SHOWN_CHARACTERS = 80
-"""Maximum characters of an instruction in the list."""
 
 
 class CompareEvents:
@@ -137,7 +141,7 @@ class CompareEvents:
     def choose_instruction(self, session: Session, instruction: str | None) -> Updates:
         """Change the base's instruction from now on."""
         session.told_with = instruction or ""
-        return {}
+        return {"compare_head": self._head(session)}
 
     def compared(self, session: Session) -> Updates:
         """Draw what the adapter in the bar is compared with."""
@@ -148,12 +152,14 @@ class CompareEvents:
         if session.told_with not in instructions:
             session.told_with = instructions[0] if instructions else ""
         choices = [
-            (f"{bucket}: {brief(instruction, _SHOWN_CHARACTERS)}", instruction)
+            (f"{bucket}: {brief(instruction, INSTRUCTION_CHARACTERS)}", instruction)
             for bucket, instruction in listed
         ]
+        beside = _beside(session) is not None
         return {
-            "mode": mode,
+            "mode": gr.Radio(mode_choices(beside=beside), value=mode),
             "told_with": gr.Dropdown(
+                label=told_label(beside=beside),
                 choices=choices,
                 value=session.told_with or None,
                 visible=mode == "told" and bool(choices),
@@ -162,11 +168,14 @@ class CompareEvents:
         }
 
     def _head(self, session: Session) -> str:
+        made = session.made
+        several = made is not None and len(instructions_of(made.buckets)) > 1
         return head_html(
             has_adapter=session.made is not None or session.remote is not None,
             mode=self._mode_of(session),
             beside=_beside(session) is not None,
             blind=session.blind,
+            chosen=session.told_with if several else "",
         )
 
     def _instruction_of(self, session: Session, question: str) -> str:
@@ -218,9 +227,10 @@ class CompareEvents:
         if session.editing is None:
             session.editing = Typed(typed, mode)
         turn = session.turns[-1]
+        session.mode = turn.mode
         return {
             "box": turn.question,
-            "mode": turn.mode,
+            **self.compared(session),
             "edit_row": gr.Row(visible=True),
             **self.panes(session),
         }
@@ -230,9 +240,10 @@ class CompareEvents:
         before, session.editing = session.editing, None
         if before is None:
             return {}
+        session.mode = before.mode
         return {
             "box": before.text,
-            "mode": before.mode,
+            **self.compared(session),
             "edit_row": gr.Row(visible=False),
             **self.panes(session),
         }
@@ -345,7 +356,7 @@ class CompareEvents:
         if not told_with or told_with == session.told_with:
             return {"box": question}
         session.told_with = told_with
-        return {"box": question, "told_with": told_with}
+        return {"box": question, "told_with": told_with, "compare_head": self._head(session)}
 
     def stand_beside(self, session: Session, key: str) -> Updates:
         """Put the base or another adapter of this visit on the left, for the next question."""
@@ -361,7 +372,7 @@ class CompareEvents:
         return {
             **choosers(session),
             **self.panes(session),
-            "compare_head": self._head(session),
+            **self.compared(session),
         }
 
     def mark_differences(self, session: Session, on: bool) -> Updates:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ui.state import Answer, Turn
 from ui.tabs.workbench.compare.sent import sent
-from ui.tabs.workbench.compare.view import label_words, mode_words
+from ui.tabs.workbench.compare.view import label_words, mode_words, told_label
 from ui.tabs.workbench.compare.votes_view import VOTE_WORDS
 from ui.text import _, number
 
@@ -79,13 +79,15 @@ def _markdown(turn: Turn) -> str:
     parts = [f"## {_('Question')}\n\n{_quoted(turn.question)}\n", _settings(turn)]
     if turn.system:
         parts.append(f"{_('System prompt')}:\n\n{_quoted(turn.system)}\n")
+    beside = turn.left.made is not None
     if turn.mode != "written":
-        parts.append(f"{_('What is sent')}: {mode_words(turn.mode).lower()}.\n")
+        words = mode_words(turn.mode, beside=beside).lower()
+        parts.append(f"{_('What is sent')}: {words}.\n")
     if (
         turn.mode == "told"
         and sent(turn.question, "told", "left", turn.instruction) != turn.question
     ):
-        parts.append(f"{_('Instruction for the base model')}:\n\n{_quoted(turn.instruction)}\n")
+        parts.append(f"{told_label(beside=beside)}:\n\n{_quoted(turn.instruction)}\n")
     for side in turn.sides.values():
         if side.reply is not None:
             parts.append(f"### `{_model(side)}`\n\n{_quoted(side.reply.text)}\n")

@@ -11,7 +11,7 @@ from dnd_engine.files import asset_path
 from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
 from ui.fields import Number, Slider, Textbox
-from ui.markup import code_blocks, error_notice, esc, heading, icon, label_html, unfenced
+from ui.markup import brief, code_blocks, error_notice, esc, heading, icon, label_html, unfenced
 from ui.panel import Panel, button
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
@@ -19,7 +19,8 @@ from ui.tabs.workbench.compare.sent import is_told, sent
 from ui.text import N_, _, drawn, number, said
 
 NUM_SUGGESTIONS = 3
-
+INSTRUCTION_CHARACTERS = 80
+"""Maximum characters of an instruction where it is named."""
 
 # By position on the page, unlike `votes_view.VOTE_WORDS`, which are about the models.
 _VOTES: Mapping[str, str] = {
@@ -35,6 +36,8 @@ _ASK_MODES: Mapping[AskMode, str] = {
     "written": N_("As written"),
     "bare": N_("Without the instruction"),
 }
+_TOLD_OTHER = N_("Tell only the other adapter")
+"""Mode *told* where another adapter replaces the base."""
 _COMPARED: Mapping[AskMode, str] = {
     "told": N_("{other} reads the instruction and your input. Adapted reads the input alone."),
     "written": N_("Both read exactly what you write."),
@@ -42,7 +45,16 @@ _COMPARED: Mapping[AskMode, str] = {
 }
 """One line on what is compared. It uses the titles of the panes, because on a phone they are not
 left and right."""
+_COMPARED_CHOSEN = N_(
+    "{other} reads “{instruction}” before your input. You can choose another instruction below. "
+    "Adapted reads the input alone."
+)
+"""The same where there are several instructions, so that the wrong one may be read."""
 _COMPARED_BLIND = N_("One reads the instruction and your input, the other the input alone.")
+_COMPARED_CHOSEN_BLIND = N_(
+    "One reads “{instruction}” before your input, the other the input alone. You can choose "
+    "another instruction below."
+)
 _KEEPS: Mapping[str, str] = {
     "markdown": N_("Markdown"),
     "json": N_("JSON"),
@@ -106,7 +118,7 @@ class ComparePanel(Panel):
             # Instruction for the instructed side.
             self.told_with = gr.Dropdown(
                 [],
-                label=_("Instruction for the base model"),
+                label=told_label(beside=False),
                 info=_("It comes before inputs that bring no instruction of their own."),
                 visible=False,
                 elem_id="dnd-told-with",
@@ -141,7 +153,7 @@ class ComparePanel(Panel):
                     for _number in range(NUM_SUGGESTIONS)
                 )
             self.mode = gr.Radio(
-                [(_(words), name) for name, words in _ASK_MODES.items()],
+                mode_choices(beside=False),
                 value="written",
                 label=_("What is sent"),
                 info=_("The instruction is the text before the first blank line."),
@@ -202,9 +214,26 @@ def _pane(place: Place) -> gr.HTML:
     )
 
 
-def mode_words(mode: AskMode) -> str:
-    """Name a mode."""
-    return _(_ASK_MODES[mode])
+def mode_words(mode: AskMode, *, beside: bool) -> str:
+    """Name a mode by who reads the instruction.
+
+    Args:
+        mode: The mode.
+        beside: Whether another adapter replaces the base.
+    """
+    return _(_TOLD_OTHER if beside and mode == "told" else _ASK_MODES[mode])
+
+
+def mode_choices(*, beside: bool) -> list[tuple[str, AskMode]]:
+    """List the modes with their names; see `mode_words`."""
+    return [(mode_words(mode, beside=beside), mode) for mode in _ASK_MODES]
+
+
+def told_label(*, beside: bool) -> str:
+    """Name the choice of the instruction by who reads it."""
+    if beside:
+        return _("Instruction for the other adapter")
+    return _("Instruction for the base model")
 
 
 def _speed(per_second: float) -> str:
@@ -283,7 +312,12 @@ def _sampling() -> dict[str, Component]:
 
 
 def head_html(
-    *, has_adapter: bool, mode: AskMode = "written", beside: bool = False, blind: bool = False
+    *,
+    has_adapter: bool,
+    mode: AskMode = "written",
+    beside: bool = False,
+    blind: bool = False,
+    chosen: str = "",
 ) -> str:
     """Draw the chat's heading, with one line on what is compared.
 
@@ -292,9 +326,14 @@ def head_html(
         mode: Mode of the questions.
         beside: Whether another adapter replaces the base.
         blind: Whether the models' names are hidden.
+        chosen: Instruction that is read in mode *told*, if there are several to choose from.
     """
-    more = _(_COMPARED[mode], other=_("Other adapter") if beside else _("Base"))
-    if blind and mode == "told":
+    other = _("Other adapter") if beside else _("Base")
+    more = _(_COMPARED[mode], other=other)
+    if mode == "told" and chosen:
+        words = _COMPARED_CHOSEN_BLIND if blind else _COMPARED_CHOSEN
+        more = _(words, other=other, instruction=esc(brief(chosen, INSTRUCTION_CHARACTERS)))
+    elif mode == "told" and blind:
         more = _(_COMPARED_BLIND)
     if not has_adapter:
         more = _(

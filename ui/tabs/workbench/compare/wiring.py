@@ -12,7 +12,7 @@ from ui.tabs.workbench.compare.remote_view import RemotePanel
 from ui.tabs.workbench.compare.view import ComparePanel
 
 _PANES = "left_pane right_pane"
-SIDES = f"{_PANES} left_choice right_choice compare_head"
+SIDES = f"{_PANES} left_choice right_choice compare_head mode told_with"
 """Slots of who answers on either side."""
 _BUTTONS = "send stop_chat again vote_row edit_row"
 _STATE = f"{_BUTTONS} {_PANES}"
@@ -36,7 +36,8 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
     on, session = page.on.compare, page.session
     page.at_once(panel.stop_chat.click, on.stop_chat, _STATE, session)
     page.at_once(panel.clear.click, on.clear_chat, f"{_STATE} votes keep_row", session)
-    edited = f"box mode {_STATE}"
+    compared = "mode told_with compare_head"
+    edited = f"box {compared} {_STATE}"
     page.at_once(panel.left_pane.edit, on.edit, edited, [session, panel.box, panel.mode])
     page.at_once(panel.cancel_edit.click, on.cancel_edit, edited, session)
     marked = [session, panel.differences]
@@ -47,11 +48,10 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
         page.at_once(button.click, vote, f"{_STATE} votes {_KEPT}", session)
     for index, button in enumerate(panel.suggestion):
         suggest = functools.partial(on.suggest, index)
-        page.at_once(button.click, suggest, "box told_with", session)
-    compared = "mode told_with compare_head"
+        page.at_once(button.click, suggest, "box told_with compare_head", session)
     page.at_once(panel.mode.input, on.choose_mode, compared, [session, panel.mode])
     inputs = [session, panel.told_with]
-    page.at_once(panel.told_with.input, on.choose_instruction, "told_with", inputs)
+    page.at_once(panel.told_with.input, on.choose_instruction, "compare_head", inputs)
 
 
 def wire_sides(page: Page, panel: ComparePanel) -> None:
