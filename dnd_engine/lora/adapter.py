@@ -26,7 +26,14 @@ from dnd_engine.config import check_strength
 from dnd_engine.errors import AdapterError
 from dnd_engine.files import written_aside
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.lora.provenance import FILES, NearestTask, Recipe, answered_by, taught_alike
+from dnd_engine.lora.provenance import (
+    FILES,
+    NearestTask,
+    Recipe,
+    answered_by,
+    taught_alike,
+    taught_score,
+)
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
 from dnd_engine.notes import noted
@@ -398,10 +405,22 @@ def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage
             "",
             f"- LoRA: r {adapter.r}, alpha {adapter.layout.spec.lora_alpha}, "
             f"{adapter.num_parameters:,} parameters, strength {adapter.strength:g} folded into B",
+            *_held_back(origin),
             *([] if only_trained else _generated(adapter)),
             "",
         ]
     )
+
+
+def _held_back(origin: Mapping[str, Any]) -> list[str]:
+    """Describe the score of teaching; empty without one."""
+    if (score := taught_score(origin)) is None:
+        return []
+    right = "answered as its teacher does" if score.by_itself else "right"
+    return [
+        f"- Prompts held back from teaching: {score.num_held_back}, of which {score.before:.0%} "
+        f"{right} before, and {score.now:.0%} after the last step"
+    ]
 
 
 def _generated(adapter: Adapter) -> list[str]:

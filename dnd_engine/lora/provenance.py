@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, TypeGuard, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -605,6 +605,41 @@ def taught_alike(refined: object) -> bool:
         return False
     share = refined.get("commonest_share")
     return isinstance(share, float) and share >= _ALIKE
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtScore:
+    """Score of teaching on the prompts held back from it."""
+
+    num_held_back: int
+    before: float
+    now: float
+    by_itself: bool
+    """Whether the reference is the model's own answers, right or wrong."""
+
+
+def taught_score(provenance: Mapping[str, Any]) -> TaughtScore | None:
+    """Return the score of teaching; None if it was not taught, or a file has invalid numbers.
+
+    Args:
+        provenance: Provenance of an adapter, with values of any type if the file is untrusted.
+    """
+    taught = taught_section(provenance)
+    count, before, now = (taught.get(k) for k in ("num_held_back", "score_before", "score"))
+    if not (isinstance(count, int) and 0 < count < 1000 and is_share(before) and is_share(now)):
+        return None
+    return TaughtScore(count, before, now, "trained" not in provenance and not taught.get("labels"))
+
+
+def taught_section(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the section on how an adapter was taught; empty if it was not."""
+    taught = provenance.get("trained") or provenance.get("refined")
+    return taught if isinstance(taught, Mapping) else {}
+
+
+def is_share(value: object) -> TypeGuard[float]:
+    """Return whether a value of a provenance is a number from 0 to 1."""
+    return isinstance(value, float) and 0 <= value <= 1  # JSON files may contain NaN and infinity
 
 
 def _digest(prompts: Iterable[Prompt]) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import zipfile
 from pathlib import Path
@@ -129,6 +130,20 @@ def test_the_card_names_buckets_as_text_not_as_markup() -> None:
 )
 def test_the_card_says_how_the_adapter_was_made(provenance: dict[str, Any], words: str) -> None:
     assert words in make_adapter(provenance=provenance).files()["README.md"].decode()
+
+
+@pytest.mark.parametrize(("section", "right"), [("trained", "right"), ("refined", "answered as")])
+def test_the_card_says_what_was_scored_on_held_back_prompts(section: str, right: str) -> None:
+    scores = {"num_held_back": 4, "score_before": 0.25, "score": 0.5}
+
+    def card(**more: Any) -> str:
+        made = make_adapter(provenance=ORIGIN | {section: {**scores, **more}})
+        return made.files()["README.md"].decode()
+
+    assert f"- Prompts held back from teaching: 4, of which 25% {right}" in card()
+    assert "before, and 50% after the last step\n" in card()
+    for wrong in (7.0, math.nan, "all"):
+        assert "held back" not in card(score=wrong)
 
 
 def test_stock_peft_loads_what_is_written_and_computes_the_same(
