@@ -82,7 +82,7 @@ class _Record:
 
 
 _RECORD = TypeAdapter(_Record)
-_UNLISTED = {"format", "kept_energy", "seconds", "nearest_tasks"}
+_UNLISTED = {"format", "teaching", "kept_energy", "seconds", "nearest_tasks"}
 """Fields of a record that a list leaves out; `Library.load` hands them to the adapter."""
 
 
@@ -101,6 +101,8 @@ class Entry(_Record):
     user chose to keep them."""
     trained: AnsweredBy | None
     """Whose answers it was trained on, if it was. If so, it has no recipe."""
+    teaching: Mapping[str, Any] = field(default_factory=dict)
+    """Sections of its provenance on teaching; see `lora.provenance.taught_score`."""
 
     @property
     def buckets(self) -> list[tuple[str, float, int]]:
@@ -608,6 +610,7 @@ def _read(folder: Path) -> Entry:
         num_bytes=num_bytes,
         recipe=_read_recipe(folder, record, origin),
         trained=answered_by(origin["trained"]) if "trained" in origin else None,
+        teaching={name: origin[name] for name in ("trained", "refined") if name in origin},
     )
 
 

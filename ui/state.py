@@ -159,6 +159,8 @@ class Made:
     card_due: bool = False
     """Whether there are newer results than on its card."""
     kept: Kept | None = None
+    imported: bool = False
+    """Whether it came from a file, so that others say how it was made."""
     scores: "Mapping[str, Scores]" = field(default_factory=dict)
     """Scores on labelled rows, by file name."""
 

@@ -605,17 +605,23 @@ def test_after_teaching_the_held_back_prompts_are_the_verdict(
 ) -> None:
     found = Inspection(0.4, {}, (), 16)
     learnt = Learnt(count, before, now, by_itself=False)
-    told = Judgement(found, taught="trained_person", learnt=learnt).html()
+    judged = Judgement(found, taught="trained_person", learnt=learnt, undoable=True)
+    told = judged.html()
     assert f"<b>{head}" in told
     assert f"{brought} {count} held-back prompts: {before:.0%}".replace("%", " %") in told
     assert f"dnd-icon-{mark}" in told
-    warned = Judgement(found, taught="trained_person", learnt=learnt).warns
+    warned = judged.warns
     assert ("is-warn" in told) == ("You can undo" in told) == warned == (mark == "warn")
     assert ("Only the expected wording counts." in told) == (now < 0.5)
     # Whoever corrected them is not advised to.
     assert "correct its answers yourself" not in told
-    told = Judgement(found, taught="trained_teacher", learnt=learnt).html()
-    assert ("correct its answers yourself" in told) == warned
+    taught = replace(judged, taught="trained_teacher", teachable=True)
+    assert ("You can undo, or correct its answers yourself" in taught.html()) == warned
+    # One from the library has no Undo, and without its prompts nothing to correct.
+    loaded = replace(taught, undoable=False)
+    assert ("You can correct its answers yourself" in loaded.html()) == warned
+    assert "undo" not in loaded.html()
+    assert "You can" not in replace(loaded, teachable=False).html()
 
 
 def test_after_teaching_a_mix_the_figures_of_each_bucket_stay() -> None:

@@ -645,11 +645,40 @@ def test_an_adapter_of_another_tool_is_loaded_with_nothing_to_measure_on(
     entry = library.update("vault", checks={})
     session = Session()
     updates = last(at_home.library.load_kept(session, entry.key, request_of("t")))
-    assert "Measuring" in updates["checks"]
+    assert "Measuring on messages unlike its prompts" in updates["checks"]
+    assert "your prompts" not in updates["warning"]
     checked = at_home.adapter.check(session)
     assert "came without its prompts" in checked["checks"]
     assert library.get("vault").checks == {}
     assert last(iter([*at_home.adapter.prove(session), {}])) == {}
+
+
+def test_what_a_zip_says_of_its_teaching_is_repeated_as_measured_elsewhere(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    provenance = library.path("vault") / "provenance.json"
+    trained = {"num_held_back": 4, "score_before": 0.25, "score": 0.25, "answers": "person"}
+    provenance.write_text(json.dumps({"trained": trained}))
+    scores = "4 held-back prompts: 25 % right before, 25 % after the last step"
+
+    def listed() -> str:
+        page = at_home.library.open_library(Session(), None, request_of("t"))
+        (choice, _key), *_others = page["library_kept"].choices
+        return str(choice)
+
+    assert f"Warning: It works poorly without the instruction.\n{scores}\n" in listed()
+    entry = library.update("vault", checks={})
+    record = provenance.with_name("entry.json")
+    record.write_text(json.dumps({**json.loads(record.read_text()), "imported": True}))
+    assert f"Measured before, where it was made: {scores}\nNot measured here" in listed()
+    session = Session()
+    last(at_home.library.load_kept(session, entry.key, request_of("t")))
+    checked = at_home.adapter.check(session)
+    assert "It works poorly without the instruction." in checked["warning"]
+    assert f"Measured before, where it was made: {scores}." in checked["warning"]
+    assert "undo" not in checked["warning"]
+    assert f"measured before, where it was made: {scores}" in checked["adapter_facts"]
+    assert "not measured before" not in checked["checks"]
 
 
 def test_a_program_that_imports_no_file_is_told_so(

@@ -266,10 +266,10 @@ def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
     assert "server failed on the way. Prompts without an answer: 3." in drawn
     part = {"bucket": "SQL", "num_held_back": 4, "score": 0.75}
     adapter.provenance["trained"]["by_bucket"] = [part]
-    assert present(learnt(adapter)).by_bucket == (LearntPart("SQL", 4, 0.75),)
+    assert present(learnt(adapter.provenance)).by_bucket == (LearntPart("SQL", 4, 0.75),)
     for wrong in (5, [3], [part, {**part, "score": score}], [{**part, "num_held_back": -1}]):
         adapter.provenance["trained"]["by_bucket"] = wrong
-        assert present(learnt(adapter)).by_bucket == ()
+        assert present(learnt(adapter.provenance)).by_bucket == ()
 
 
 GENERATED = {"generator_sha256": "9c41e0"}

@@ -228,6 +228,7 @@ class LibraryEvents:
             made_from="",
             buckets=_buckets(entry.recipe, session),
             kept=Kept(library, key),
+            imported=entry.imported,
             scores=entry.scores,
         )
         made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)

@@ -10,12 +10,13 @@ from dnd_engine.limits import FIXED
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.measure.kept import Scores
 from ui.fields import Textbox
-from ui.markup import heading, none_yet
+from ui.markup import heading, none_yet, sentence
 from ui.panel import Panel, button
 from ui.state import TRAINED, Taught
 from ui.tabs.measure.view import mode_words
 from ui.tabs.workbench.adapter.check_lines import check_lines
 from ui.tabs.workbench.adapter.judgement_view import Judgement
+from ui.tabs.workbench.adapter.learnt import Learnt, learnt
 from ui.tabs.workbench.take.view import where_words
 from ui.text import N_, _, count_prompts, day, drawn, score_number, size
 
@@ -120,8 +121,10 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
         size(entry.num_bytes),
         *([_("imported")] if entry.imported else []),
     ]
+    brought = learnt(entry.teaching, imported=entry.imported)
     lines = check_lines(found, taught=taught) if found else []
     judged = [f"{line.title} {line.value}".strip() for line in lines]
+    unmeasured = _("Not measured here") if entry.imported else _("Not measured")
     votes = [
         f"{entry.votes[name]} {_(words)}"
         for name, words in _VOTE_OUTCOMES.items()
@@ -131,11 +134,22 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
         [
             entry.name,
             " · ".join([_prompts(entry), *facts]),
-            *([verdict] if (verdict := found and Judgement(found, taught).words()) else []),
-            " · ".join([*(judged or [_("Not measured")]), *votes]),
+            *([verdict] if (verdict := _verdict(found, taught, brought)) else []),
+            *([sentence(brought.words)] if brought else []),
+            " · ".join([*(judged or [unmeasured]), *votes]),
             *(_scored(entry, file, scores) for file, scores in entry.scores.items()),
         ]
     )
+
+
+def _verdict(found: "Inspection | None", taught: Taught, brought: Learnt | None) -> str:
+    """Say whether it works, as far as its checks or its teaching tell; empty if neither does."""
+    if found is not None:
+        return Judgement(found, taught, brought).words()
+    if brought is None:
+        return ""
+    words = brought.short
+    return _("Warning: {reasons}.", reasons=words.rstrip(".")) if brought.warns else words
 
 
 def _scored(entry: Entry, file: str, scores: Scores) -> str:

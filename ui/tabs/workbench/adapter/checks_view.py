@@ -36,6 +36,7 @@ def checks_html(
     message: str = "",
     *,
     taught: Taught = "",
+    has_prompts: bool = True,
 ) -> str:
     """Draw the panel in one of its states."""
     head, body = "", ""
@@ -49,6 +50,8 @@ def checks_html(
         body = quiet(_("Measured as soon as the instruction is imprinted. You can chat meanwhile."))
     elif state == "running":
         now = _("Measuring on your prompts. You can chat meanwhile.")
+        if not has_prompts:
+            now = _("Measuring on messages unlike its prompts. You can chat meanwhile.")
         body = quiet(f"{RING} {now}")
     elif state == "failed":
         body = error_notice(message, _("Could not be measured."))
@@ -57,7 +60,7 @@ def checks_html(
         head = label_html(on if inspection.num_prompts else "")
         if inspection.effect is None:
             unknown = _(
-                "It came without its prompts, and it was not measured before. Chat to see"
+                "It came without its prompts, so it cannot be measured on them here. Chat to see"
                 " what it does."
             )
             body = quiet(unknown)

@@ -39,6 +39,8 @@ _PROOF_STEPS: Mapping[str, str] = {"decode": N_("Making the others"), "check": N
 
 _CHECKING = N_("Checking whether it works on your prompts. You can chat meanwhile.")
 """Said in the verdict's place: on a phone, the panel of checks is far below."""
+_CHECKING_OTHERS = N_("Checking what else it changes. You can chat meanwhile.")
+"""The same for an adapter that came without its prompts."""
 
 
 class AdapterEvents:
@@ -250,7 +252,13 @@ def facts_of(session: Session) -> str:
     assert made is not None
     stale = bool(session.arrangement and made.made_from) and session.arrangement != made.made_from
     num_files = sum(len(bucket.files) for bucket in made.buckets)
-    return adapter_html(made.adapter, made.thumbprint, stale=stale, num_files=num_files)
+    return adapter_html(
+        made.adapter,
+        made.thumbprint,
+        stale=stale,
+        num_files=num_files,
+        imported=made.imported,
+    )
 
 
 def bar(session: Session) -> Updates:
@@ -279,7 +287,9 @@ def checked(made: Made) -> Updates:
         "prove": gr.Button(_("Find out") if made.proof is None else _("Measure again")),
     }
     if made.inspection is None:
-        state, message = checks_html("running"), busy(_(_CHECKING))
+        checking = _CHECKING if made.buckets else _CHECKING_OTHERS
+        state = checks_html("running", has_prompts=bool(made.buckets))
+        message = busy(_(checking))
         if made.check_failed:
             state = checks_html("failed", message=said(made.check_failed))
             head = _("The checks could not be finished, so nobody can tell yet whether it works.")
@@ -306,6 +316,7 @@ def _judgement(made: Made, inspection: "Inspection") -> Judgement:
         num_prompts=made.adapter.num_prompts,
         imprintable=made.can_be_imprinted,
         teachable=bool(made.buckets),
+        undoable=made.before is not None,
         known_why=bool(made.original.not_imprinted),
         skipped_buckets=made.original.skipped_buckets,
         lacks_instruction=any(b.num_without_instruction == b.num_prompts for b in made.buckets),
@@ -314,7 +325,7 @@ def _judgement(made: Made, inspection: "Inspection") -> Judgement:
 
 def _learnt(made: Made) -> Learnt | None:
     """Return the scores of teaching, and whether the answers it was taught are known to be poor."""
-    found = learnt(made.adapter)
+    found = learnt(made.adapter.provenance, imported=made.imported)
     start = made
     while start.refined and start.before is not None:
         start = start.before

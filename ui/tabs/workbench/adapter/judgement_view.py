@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dnd_engine.wording import listed
-from ui.markup import esc, icon, presses, prose
+from ui.markup import esc, icon, presses, prose, sentence
 from ui.state import Taught
 from ui.tabs.workbench.adapter.check_lines import (
     CheckLine,
@@ -97,6 +97,8 @@ class Judgement:
     """Whether its instruction can still be imprinted."""
     teachable: bool = False
     """Whether Teach is offered in the adapter's bar."""
+    undoable: bool = False
+    """Whether Undo is offered there."""
     known_why: bool = False
     """Whether the reason why nobody can tell is shown elsewhere."""
     skipped_buckets: Sequence[str] = ()
@@ -119,10 +121,13 @@ class Judgement:
         """Say the verdict in plain text, for a list; what warns comes in its place."""
         # Agreement proves nothing once it was trained for.
         verdict = None if is_trained(self.taught) else self.inspection.verdict
+        judged = verdict if self.learnt is None else self.learnt
         head = "" if verdict is None else note_words(verdict.head)
+        if self.learnt is not None:
+            head = self.learnt.short
         said = _OF_THE_VERDICT if verdict is not None else ()
         reasons = [line.title for line in self._doubtful_lines if line.name not in said]
-        if verdict is not None and verdict.warns:
+        if judged is not None and judged.warns:
             reasons.insert(0, head.rstrip("."))
         return _("Warning: {reasons}.", reasons="; ".join(reasons)) if reasons else head
 
@@ -147,7 +152,7 @@ class Judgement:
         if (learnt := self.learnt) is not None:
             # Escaped, because they may name buckets.
             head, caution = esc(learnt.head), esc(learnt.caution)
-            said = [f"<b>{head}</b>", f"{learnt.brought} {learnt.words}.", caution]
+            said = [f"<b>{head}</b>", f"{learnt.brought} {sentence(learnt.words)}.", caution]
             return [*filter(None, said)]
         if "nothing" in self._doubts:
             return []
@@ -188,17 +193,13 @@ class Judgement:
         if self.imprintable and (needs_it or "carries_none" in doubts):
             return [_("Its instruction is not imprinted: press Imprint above.")]
         ways = []
-        if self.is_doubtful:
+        if self.is_doubtful and (self.undoable or not is_trained(self.taught)):
             ways.append(self._teach_or_undo())
         # Where a warning asks for less, asking for more would contradict it.
         if doubts & _CURED_BY_STRENGTH and not doubts & {"strongest", "changes_others"}:
             ways.append(_("More strength may help too."))
         if self.learnt is not None and self.learnt.warns and "refined_alike" not in doubts:
-            ways.append(
-                _("You can undo.")
-                if self.taught == "trained_person"
-                else _("You can undo, or correct its answers yourself under Teach.")
-            )
+            ways += self._undo_or_correct()
         if needs_it and self.learnt is None and not self.is_doubtful:
             teach: str = _("teach the adapter")
             if self.teachable:
@@ -212,6 +213,16 @@ class Judgement:
                 )
             ways.append(words)
         return ways
+
+    def _undo_or_correct(self) -> list[str]:
+        """Advise what the bar offers: a loaded adapter has no Undo, and perhaps no prompts."""
+        # Whoever corrected its answers is not advised to.
+        teachable = self.teachable and self.taught != "trained_person"
+        if self.undoable and teachable:
+            return [_("You can undo, or correct its answers yourself under Teach.")]
+        if self.undoable:
+            return [_("You can undo.")]
+        return [_("You can correct its answers yourself under Teach.")] if teachable else []
 
     def _teach_or_undo(self) -> str:
         undo = is_trained(self.taught)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from dnd_engine.checks.verdict import (
     WORKS,
@@ -12,13 +12,13 @@ from dnd_engine.checks.verdict import (
     uneven_head,
     worst,
 )
+from dnd_engine.lora.provenance import is_share, taught_score, taught_section
 from dnd_engine.notes import Note, noted
 from dnd_engine.wording import listed
 from ui.text import N_, _, note_words, number
 
 if TYPE_CHECKING:
     from dnd_engine.config import Degree
-    from dnd_engine.lora.adapter import Adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class Learnt:
     """Whether the reference is the model's own answers, right or wrong."""
     from_poor: bool = False
     """Whether these answers are known to be poor."""
+    imported: bool = False
+    """Whether the adapter came from a file, which alone says so."""
     by_bucket: tuple[LearntPart, ...] = ()
     """Parts of the score; empty for one bucket, or if they are not known."""
 
@@ -116,6 +118,11 @@ class Learnt:
         return _("It works poorly without the instruction.")
 
     @property
+    def short(self) -> str:
+        """Judge it in one sentence, for a list: what warns, if anything does."""
+        return self.brought if self.is_worse and self._degree != "does_not" else self.head
+
+    @property
     def brought(self) -> str:
         """Say what teaching did to the score, and on which prompts that was counted."""
         if self.is_better and self.from_poor:
@@ -168,25 +175,35 @@ class Learnt:
                 "{count} held-back prompts: {before:.0f} % answered as its teacher does before, "
                 "{now:.0f} % after the last step"
             )
-        return _(
+        scores = _(
             words,
             before=100 * self.before,
             now=100 * self.now,
             count=number(self.count),
         )
+        if not self.imported:
+            return scores
+        return _("measured before, where it was made: {scores}", scores=scores)
 
 
-def learnt(adapter: "Adapter") -> Learnt | None:
-    """Return the scores of teaching; None if it was not taught, or a file has invalid numbers."""
-    # The provenance may be from a stranger's file, so nothing in it is taken on trust.
-    taught = adapter.provenance.get("trained") or adapter.provenance.get("refined")
-    if not isinstance(taught, Mapping):
+def learnt(provenance: Mapping[str, Any], *, imported: bool = False) -> Learnt | None:
+    """Return the scores of teaching; None if it was not taught, or a file has invalid numbers.
+
+    Args:
+        provenance: Provenance of an adapter, or its sections on teaching. It may be from a
+            stranger's file, so nothing in it is taken on trust.
+        imported: Whether the adapter came from a file.
+    """
+    if (score := taught_score(provenance)) is None:
         return None
-    count, before, now = (taught.get(k) for k in ("num_held_back", "score_before", "score"))
-    if not (isinstance(count, int) and 0 < count < 1000 and _is_share(before) and _is_share(now)):
-        return None
-    by_itself = "trained" not in adapter.provenance and not taught.get("labels")
-    return Learnt(count, before, now, by_itself, by_bucket=_parts(taught.get("by_bucket")))
+    return Learnt(
+        score.num_held_back,
+        score.before,
+        score.now,
+        score.by_itself,
+        imported=imported,
+        by_bucket=_parts(taught_section(provenance).get("by_bucket")),
+    )
 
 
 def _parts(found: object) -> tuple[LearntPart, ...]:
@@ -198,11 +215,7 @@ def _parts(found: object) -> tuple[LearntPart, ...]:
         bucket, count, now = (one.get(k) for k in ("bucket", "num_held_back", "score"))
         if not (isinstance(bucket, str) and isinstance(count, int) and 0 <= count < 1000):
             return ()
-        if count and not _is_share(now):
+        if count and not is_share(now):
             return ()
-        parts.append(LearntPart(bucket, count, now if _is_share(now) else 0.0))
+        parts.append(LearntPart(bucket, count, now if is_share(now) else 0.0))
     return tuple(parts)
-
-
-def _is_share(value: object) -> TypeGuard[float]:
-    return isinstance(value, float) and 0 <= value <= 1  # JSON files may contain NaN and infinity

@@ -63,15 +63,17 @@ def adapter_html(
     *,
     stale: bool,
     num_files: int,
+    imported: bool = False,
 ) -> str:
     """Draw the facts of an adapter."""
     prompts = count_prompts(adapter.num_prompts)
+    taught = learnt(adapter.provenance, imported=imported)
     if num_files:
         prompts = _("{prompts} from {files}", prompts=prompts, files=count_files(num_files))
     parts = [
         prompts if adapter.num_prompts else _("prompts unknown"),
         *([took] if (took := _took(adapter)) else []),
-        *([] if (found := learnt(adapter)) is None else [found.words]),
+        *([] if taught is None else [taught.words]),
     ]
     size_facts = [
         _("rank {rank}", rank=adapter.r),
