@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def test_which_column_holds_the_labels_can_be_chosen(visit: Visit, write: Write)
     visit.reload()
     page.get_by_role("tab", name="Messen").click()
     expect(told).to_contain_text("rows.csv: 40 Prompts, 40 mit Label.")
+    expect(page.locator("#dnd-measure-file")).to_contain_text(re.compile(r"rows\s*\.csv"))
     columns.get_by_label("Label").select_option("region")
     expect(told).to_contain_text("40 mit Label.")
     page.locator("#dnd-measure-start").click()

@@ -364,6 +364,20 @@ def test_what_ran_when_the_page_was_left_is_said_to_be_interrupted(
     assert on.batch.begin("three", "written", "", visit)["batch_stop"].visible, "not stuck"
 
 
+def test_the_rows_to_measure_on_come_back_in_their_box(
+    on: Handlers, request_of: RequestOf, tmp_path: Path
+) -> None:
+    visit = on.visit.open(Session(), "en", "", request_of("a"))["session"]
+    (tmp_path / "my rows.csv").write_text("prompt,label\none,yes\ntwo,no\n")
+    on.measure.read_labelled(visit, str(tmp_path / "my rows.csv"), request_of("a"))
+    back = on.visit.open(Session(), "en", visit.key, request_of("b"))
+    assert "<b>my rows.csv</b>" in back["measure_told"]
+    assert Path(back["measure_file"]).name == "my rows.csv"
+    on.measure.read_labelled(back["session"], None, request_of("b"))
+    back = on.visit.open(Session(), "en", visit.key, request_of("c"))
+    assert back.get("measure_file") is None
+
+
 def test_a_table_of_answers_comes_back_with_its_file(on: Handlers, request_of: RequestOf) -> None:
     visit = on.visit.open(Session(), "en", "", request_of("a"))["session"]
     on.batch.begin("one", "written", "", visit)

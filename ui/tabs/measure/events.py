@@ -58,7 +58,13 @@ class MeasureEvents:
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
         """Restore the rows and results of a page that was left."""
-        return {**self._rows(session), **self.show_measured(session, request)}
+        rows = session.rows
+        return {
+            # Its box is new too, and would look as if nothing had been dropped.
+            "measure_file": str(rows.copy) if rows is not None and rows.copy.is_file() else None,
+            **self._rows(session),
+            **self.show_measured(session, request),
+        }
 
     def read_labelled(self, session: Session, path: str | None, request: gr.Request) -> Updates:
         """Read dropped rows, rejecting those without labels before anything runs."""
