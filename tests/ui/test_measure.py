@@ -308,10 +308,20 @@ def test_a_failure_keeps_what_was_measured_before(
     measure(on, session, rows(), request_of("s"))
     failed = measure(on, session, rows(word="MET", name="met.jsonl"), request_of("s"))[-1]
     assert "rows.jsonl" in failed["measure_found"]
-    measure(on, session, rows(12), request_of("s"))
-    failed = train(on, session, request_of("s"))[-1]
-    assert "Expected 8 or more labelled rows to learn from, got 6" in failed["measure_stages"]
-    assert failed["measure_train"].visible is True
+
+
+def test_train_is_offered_only_with_enough_rows_to_learn_from(
+    on: Handlers, session: Session, rows: Rows, request_of: RequestOf
+) -> None:
+    done = measure(on, session, rows(15), request_of("s"))[-1]
+    assert done["measure_train"].interactive is True
+    done = measure(on, session, rows(14), request_of("s"))[-1]
+    assert "7 left to learn from" in done["measure_found"]
+    assert done["measure_train"].interactive is False
+    assert "at least 8 labelled rows that are not scored; left are 7." in done["measure_train_of"]
+    assert on.measure.begin_training(session, 20, False)["measure_train"].interactive is False
+    done = measure(on, session, rows(14), request_of("s"), limit=6)[-1]
+    assert done["measure_train"].interactive is True
 
 
 def until_told(updates: Iterator[Updates], words: str) -> None:

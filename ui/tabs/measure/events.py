@@ -23,6 +23,7 @@ from ui.state import LABELLED, CardReading, Found, Made, MeasureRun, Session
 from ui.tabs.measure.view import (
     TRAINED,
     TrainedRow,
+    can_train,
     columns_json,
     measured_html,
     most_measured,
@@ -102,7 +103,7 @@ class MeasureEvents:
     def begin_training(self, session: Session, steps: float, warm_start: bool) -> Updates:
         """Accept a request to train a LoRA, if the shown measurement is current."""
         found = _as_shown(session)
-        if found is None:
+        if found is None or not can_train(found):
             return self._measure_buttons(session)
         run = MeasureRun(
             "training",
@@ -400,7 +401,8 @@ class MeasureEvents:
             ),
             "measure_stop": gr.Button(visible=running == "measurement"),
             "measure_train": gr.Button(
-                visible=running != "training", interactive=running is None and found is not None
+                visible=running != "training",
+                interactive=running is None and found is not None and can_train(found),
             ),
             "measure_train_stop": gr.Button(visible=running == "training"),
             "measure_train_of": train_of_html(found),

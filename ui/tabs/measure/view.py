@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import gradio as gr
 
+from dnd_engine.config import LabelledConfig
 from dnd_engine.lora.provenance import AnsweredBy, answered_by
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
@@ -52,6 +53,8 @@ TRAINED: tuple[TrainedRow, ...] = ("trained_lora", "warm_lora")
 
 _DEFAULT_STEPS, _DEFAULT_ROWS = 40, 40
 _MAX_ROWS, _MAX_SHARED_ROWS = 200, 60
+_FEWEST_TO_TRAIN = LabelledConfig().least_examples
+"""Minimum number of rows to learn from."""
 _MARKS = {"gain": "check", "loss": "warn"}
 
 
@@ -256,10 +259,26 @@ def columns_json(columns: Sequence[Column]) -> str:
     return json.dumps({"words": script_words(), "columns": [asdict(one) for one in columns]})
 
 
+def can_train(found: "Found") -> bool:
+    """Return whether enough rows are left to learn from, unless some turn out to be too long."""
+    return len(found.measured.sides.train) >= _FEWEST_TO_TRAIN
+
+
 def train_of_html(found: "Found | None") -> str:
-    """Name the adapter and rows that Train would use; None means that nothing is measured yet."""
+    """Name the adapter and rows that Train would use, or say what it needs first.
+
+    Args:
+        found: The measurement to extend; None if nothing is measured yet.
+    """
     words = _("Measure the Workbench's adapter on these rows first.")
-    if found is not None:
+    if found is not None and not can_train(found):
+        words = _(
+            "Training needs at least {least} labelled rows that are not scored; left are {left}. "
+            "Add rows, or measure again with fewer rows to score.",
+            least=_FEWEST_TO_TRAIN,
+            left=len(found.measured.sides.train),
+        )
+    elif found is not None:
         file = f"<b>{esc(found.file.name)}</b>"
         words = _(
             "On the other rows of {file}, compared with {adapter}.",
