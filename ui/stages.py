@@ -23,10 +23,10 @@ _WORTH_TELLING = 0.3
 """Seconds of waiting in the queue below which no row is shown."""
 
 _BESIDE: Mapping[str, str] = {
-    "wait": N_("{seconds} s waiting for others"),
-    "download": N_("{seconds} s downloading"),
-    "load": N_("{seconds} s loading models"),
-    "check": N_("{seconds} s verifying the file"),
+    "wait": N_("{time} waiting for others"),
+    "download": N_("{time} downloading"),
+    "load": N_("{time} loading models"),
+    "check": N_("{time} verifying the file"),
 }
 """Stages whose time an adapter does not count as its own."""
 
@@ -288,7 +288,8 @@ class Stages:
         """Account for what the clock has beyond the times in the adapter's facts."""
         took = {key: row.end - row.begin for key, row in self._rows.items() if row.status == "done"}
         parts = [
-            _(words, seconds=number(round(took[key])))
+            # As exact as the clock, so that no part looks longer than the whole.
+            _(words, time=self._seconds(took[key]))
             for key, words in _BESIDE.items()
             if round(took.get(key, 0))
         ]

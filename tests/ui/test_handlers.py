@@ -512,9 +512,16 @@ def test_the_clock_of_a_run_that_waited_adds_up_with_the_times_of_its_adapter() 
     stages.finish("done")
     told = stages.html().partition("</summary>")[0]
     assert ">220.00 s</span>" in told
-    assert "of which 60 s waiting for others, 32 s verifying the file" in told
+    assert "of which 60.00 s waiting for others, 32.00 s verifying the file" in told
     with speaking("de"):
-        assert "davon 60 s auf andere gewartet, 32 s die Datei geprüft" in stages.html()
+        assert "davon 60,00 s auf andere gewartet, 32,00 s die Datei geprüft" in stages.html()
+    short = Stages(("read", "check"), clock=lambda: now[0])
+    short.enter("read")
+    now[0] += 0.4
+    short.enter("check")
+    now[0] += 0.51
+    short.finish("done")
+    assert ">0.91 s</span><span class='dnd-facts'>, of which 0.51 s verifying" in short.html()
     quick = Stages(("read", "check"), clock=lambda: now[0])
     quick.enter("read")
     quick.enter("check")
@@ -1013,6 +1020,7 @@ def test_a_proof_without_a_generator_concludes_from_the_controls_it_has(
 ) -> None:
     proof = Conditioning(1.23, 16, controls, ("Tone",))
     drawn = proof_html(proof)
+    assert " nats per token</small>" in drawn
     assert words in drawn
     assert proof.depends == ("Yes." in drawn)
     assert drawn.count("<li>") == len(controls)

@@ -45,7 +45,7 @@ def proof_html(
     elif proof is None:
         more = _(
             "Compares this adapter with others, such as one made from another task's prompts, on "
-            "up to 16 of your prompts. Takes a few seconds."
+            "up to 16 of your prompts. You can chat meanwhile."
         )
         if done:
             more = _("This needs two prompts that have an instruction and an input.")
@@ -88,7 +88,7 @@ def _controls_html(proof: "Conditioning") -> str:
     rows = "".join(
         f"<li><span>{esc(_(CONTROLS[name], names=names))}</span>"
         f"<span class='dnd-num'>{number(control.saved, '+.2f')} <small>"
-        f"{_('({low:+.2f} to {high:+.2f})', low=control.low, high=control.high)}"
+        f"{_('({low:+.2f} to {high:+.2f}) nats per token', low=control.low, high=control.high)}"
         "</small></span><span class='dnd-saved' aria-hidden='true'>"
         f"<i class='dnd-zero' style='left:{place(0):.1f}%'></i>"
         f"<i class='dnd-range-bar' style='left:{place(control.low):.1f}%;"
