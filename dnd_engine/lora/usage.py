@@ -36,7 +36,9 @@ def peft_usage(base_id: str, place: str) -> str:
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({_string(base_id)})
-base = AutoModelForCausalLM.from_pretrained({_string(base_id)})
+# As Drag-and-Drop LLMs computes on most CPUs. In another dtype, such as bfloat16 on its GPUs,
+# an answer may differ where two words are nearly as likely.
+base = AutoModelForCausalLM.from_pretrained({_string(base_id)}, dtype="float32")
 model = PeftModel.from_pretrained(base, {_string(place)})
 {_ASK}"""
 

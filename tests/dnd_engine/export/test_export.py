@@ -316,6 +316,7 @@ def test_the_python_on_a_card_is_for_the_place_it_names() -> None:
     code = usage.peft_usage("example/tiny-llama", "someone/sql")
     assert code in card
     assert "# Put one of your inputs" in code
+    assert 'from_pretrained("example/tiny-llama", dtype="float32")' in code
 
 
 def test_the_command_that_comes_with_a_gguf_names_the_file(engine: Engine, tmp_path: Path) -> None:
