@@ -157,8 +157,7 @@ def read_prompt_file(
     if not data:
         raise PromptFileError(
             noted(
-                "{name}: expected at least one prompt, got an empty file. Write one prompt per "
-                "line.",
+                "{name}: expected at least one prompt, got an empty file. Choose another file.",
                 name=shown,
             )
         )

@@ -52,8 +52,8 @@ def of_text(read: Callable[[str, Asked], Reading]) -> Callable[[bytes, Asked], R
         if not text.strip():
             raise PromptFileError(
                 noted(
-                    "{name}: expected at least one prompt, got only white space. Write one prompt "
-                    "per line.",
+                    "{name}: expected at least one prompt, got only white space. Choose another "
+                    "file.",
                     name=asked.name,
                 )
             )

@@ -81,8 +81,8 @@ def _first_filled(book: Any, asked: Asked) -> tuple[list[str], list[tuple[int, l
             break
     raise PromptFileError(
         noted(
-            "{name}: expected at least one prompt, got a workbook without text. Write one prompt "
-            "per row.",
+            "{name}: expected at least one prompt, got a workbook without text. Choose another "
+            "file.",
             name=asked.name,
         )
     )

@@ -694,7 +694,7 @@ def test_what_is_not_text_is_refused(write: Write, content: bytes, message: str)
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_an_empty_file_is_refused(write: Write, suffix: str) -> None:
     with pytest.raises(
-        PromptFileError, match=r"expected at least one prompt, got an empty file\. "
+        PromptFileError, match=r"expected at least one prompt, got an empty file\. Choose"
     ):
         read_prompt_file(write(f"a{suffix}", b""))
 
@@ -703,7 +703,7 @@ def test_an_empty_file_is_refused(write: Write, suffix: str) -> None:
     "suffix", [s for s, f in FORMATS.items() if s != ".parquet" and not f.packed]
 )
 def test_a_file_of_white_space_is_refused(write: Write, suffix: str) -> None:
-    with pytest.raises(PromptFileError, match=r"at least one prompt, got only white space\. Write"):
+    with pytest.raises(PromptFileError, match=r"got only white space\. Choose another"):
         read_prompt_file(write(f"a{suffix}", b"\xef\xbb\xbf \r\n\t\n"))
 
 
