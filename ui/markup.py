@@ -200,6 +200,15 @@ def brief(text: str, limit: int) -> str:
     return cut(one_line(text.replace("\n", " ")), limit)
 
 
-def sentence(message: str) -> str:
-    """Capitalise a message: the engine's begin in lower case, to be embedded in others."""
-    return drawn(lambda text: text[:1].upper() + text[1:], message)
+def sentence(message: str, name: str = "") -> str:
+    """Capitalise a message: the engine's begin in lower case, to be embedded in others.
+
+    Args:
+        message: The message.
+        name: Name of a file, which keeps its case at the beginning of the message.
+    """
+
+    def capitalise(text: str) -> str:
+        return text if name and text.startswith(name) else text[:1].upper() + text[1:]
+
+    return drawn(capitalise, message)

@@ -335,8 +335,9 @@ def _nothing_left(
         way_out = noted("Give rows that it has not seen, or make an adapter from part of them.")
     else:
         way_out = noted(
-            "Give rows that it has not seen, or make an adapter from part of them, or allow seen "
-            "prompts whose labels it has not learnt."
+            "Give rows that it has not seen, make an adapter from part of them, or tick “Score "
+            "prompts it was made from too” (`--allow-seen`), which adds those whose labels it has "
+            "not learnt."
         )
     return noted(
         "{name}: the adapter was made from the prompts or inputs of all {number} labelled rows, so "

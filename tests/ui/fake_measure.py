@@ -48,7 +48,7 @@ class FakeMeasuring(Engine):
             raise MeasureError(
                 f"{labelled.name}: the adapter was made from the prompts or inputs of all "
                 f"{len(rows)} labelled rows, so none is left to score. Give rows that it has not "
-                "seen, or allow seen prompts."
+                "seen, or tick “Score prompts it was made from too”."
             )
         test = fresh[: min(config.limit_items, len(rows) // 2)]
         train = [row for row in rows if row not in test]

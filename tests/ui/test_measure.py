@@ -296,7 +296,7 @@ def test_rows_that_the_adapter_has_met_are_scored_only_when_allowed(
     path = rows(word="MET")
     failed = measure(on, session, path, request_of("s"))[-1]
     assert "Measuring did not finish." in failed["measure_stages"]
-    assert "allow seen prompts" in failed["measure_stages"]
+    assert "or tick “Score prompts it was made from too”" in failed["measure_stages"]
     assert failed["measure_start"].interactive is True
     assert "measure_found" not in failed
     assert "measure_found" in measure(on, session, path, request_of("s"), seen=True)[-1]
@@ -308,6 +308,7 @@ def test_a_failure_keeps_what_was_measured_before(
     measure(on, session, rows(), request_of("s"))
     failed = measure(on, session, rows(word="MET", name="met.jsonl"), request_of("s"))[-1]
     assert "rows.jsonl" in failed["measure_found"]
+    assert "met.jsonl: the adapter was made from" in failed["measure_stages"], "in its own case"
 
 
 def test_train_is_offered_only_with_enough_rows_to_learn_from(

@@ -244,7 +244,7 @@ def test_rows_that_cannot_be_measured_on_are_refused(
 
 def test_an_adapter_that_has_met_everything_is_told_with_the_way_out() -> None:
     every = digests(text for text, _ in ROWS)
-    told = r"prompts or inputs of all 36 labelled rows, so none is left.*or allow seen prompts"
+    told = r"prompts or inputs of all 36 labelled rows, so none is left.*or tick “Score prompts"
     with pytest.raises(MeasureError, match=told):
         sides(seen=Seen(every, frozenset(), known=True))
     assert sides(seen=Seen(every, frozenset(), known=True), allow_seen=True).num_seen_scored == 18

@@ -146,7 +146,8 @@ class MeasureEvents:
             run.stages.interrupt()
             raise
         except DndError as error:
-            run.stages.finish("failed", sentence(self._app.error_words(session, error, run.kind)))
+            words = self._app.error_words(session, error, run.kind)
+            run.stages.finish("failed", sentence(words, run.file.name))
         # After a failure this changes nothing, because only the first end counts.
         self._finish(run, "stopped" if run.stop.is_set() else "done")
         self._note_scores(session)
