@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import gradio as gr
 import pytest
 
 from dnd_engine.tasks.folder import Example
+from tests.present import present
+from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.orders import SAMPLING, answered, last
 from tests.ui.orders import make as make_of
@@ -209,6 +212,16 @@ def test_with_two_adapters_the_mode_names_the_one_that_reads_the_instruction(
     updates = on.compare.stand_beside(session, "")
     assert ("Tell only the base model", "told") in updates["mode"].choices
     assert updates["told_with"].label == "Instruction for the base model"
+
+
+def test_an_adapter_and_its_imprint_are_told_apart(on: Handlers, make: Make) -> None:
+    session = Session()
+    make(session, "one")
+    plain = present(session.made)
+    imprint = FakeAdapter(name="one", sha256="1", num_prompts=1, provenance={"imprint": {}})
+    session.take(replace(plain, original=imprint, adapter=imprint, before=plain))
+    names = dict(on.compare.sides(session)["right_choice"].choices)
+    assert list(names) == ["one, imprinted", "one, before imprint"]
 
 
 def test_an_earlier_adapter_is_taken_from_the_shelf(on: Handlers, make: Make) -> None:

@@ -1,7 +1,7 @@
 """The choice of who answers on either side: the base, the visit's adapters, and the library's."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import gradio as gr
 
@@ -71,14 +71,19 @@ def _names(session: Session) -> Mapping[str, str]:
         # An imprinted adapter has the name of the one it was made from, and all that were taught
         # from one adapter have the same name.
         if repeated[name] > 1 and key in mine:
-            names[key] = _told_apart(mine[key], name)
+            names[key] = _told_apart(mine[key], name, here)
     repeated = Counter(names.values())
     return {k: f"{name} {k[:8]}" if repeated[name] > 1 else name for k, name in names.items()}
 
 
-def _told_apart(made: Made, name: str) -> str:
-    """Add to the name of an adapter how it was changed; nothing if it was not."""
+def _told_apart(made: Made, name: str, here: Sequence[Made | None]) -> str:
+    """Add to the name of an adapter how it was changed, or that it was imprinted later."""
     refined = made.adapter.provenance.get("refined")
     if made.taught == "refined" and isinstance(refined, Mapping) and refined.get("labels"):
         return _(_CHANGED["trained_labels"], name=name)
-    return _(_CHANGED[made.taught], name=name) if made.taught else name
+    if made.taught:
+        return _(_CHANGED[made.taught], name=name)
+    imprints = (one for one in here if one is not None and one.taught == "imprinted")
+    if any(one.before is not None and one.before.key == made.key for one in imprints):
+        return _("{name}, before imprint", name=name)
+    return name
