@@ -1,4 +1,4 @@
-"""Recognizes texts that are unlikely prompts: mail, minutes, letters, documentation, logs, code.
+"""Recognizes texts that are unlikely prompts: mail, minutes, letters, documentation, logs and more.
 
 A list of prompts may quote any of these. So only files without `---` separators are examined, and
 only for signs that a list of prompts does not show.
@@ -46,6 +46,11 @@ _CODE = re.compile(
     r"(#!/|import \w|from \w+ import|def \w+\(|class \w+[(:{]|function \w+\(|#include\s*<"
     r"|public \w+|const \w+ =|let \w+ =|package \w+;?$|using \w+;|return\b.*;$|[{}]\s*;?$)"
 )
+
+_SENTENCE_END = re.compile(r"[.!?]\s|。")
+_LONGEST_LINE = 8_000
+"""Characters that a prompt may have by default; a longer one would be cut."""
+_MANY_SENTENCES = 20
 
 
 def doubt(text: str) -> str:
@@ -102,6 +107,12 @@ def _is_code(lines: list[str]) -> bool:
     )
 
 
+def _is_running_text(lines: list[str]) -> bool:
+    long = [line for line in lines if len(line) > _LONGEST_LINE]
+    most = 2 * sum(map(len, long)) > sum(map(len, lines))
+    return most and any(len(_SENTENCE_END.findall(line)) >= _MANY_SENTENCES for line in long)
+
+
 # The first that fits is named: an e-mail may read like a letter too.
 _KINDS: dict[Note, Callable[[list[str]], bool]] = {
     noted("an e-mail"): _is_mail,
@@ -110,4 +121,5 @@ _KINDS: dict[Note, Callable[[list[str]], bool]] = {
     noted("a letter"): _is_letter,
     noted("a log"): _is_log,
     noted("program code"): _is_code,
+    noted("a document"): _is_running_text,
 }

@@ -247,6 +247,7 @@ NOT_PROMPTS = {
     ),
     "a letter": "Dear Ms Smith,\n\nThank you for your order.\n\nKind regards,\nBob",
     "a log": "\n".join(f"2024-05-0{n} 10:00:00 INFO started" for n in range(1, 9)),
+    "a document": " ".join(f"§ {n}. Members pay in week {n}, or leave." for n in range(400)),
     "program code": "import os\n\ndef main():\n    return os.name\n\nclass A:\n    pass\n",
 }
 
@@ -265,6 +266,13 @@ def test_a_text_that_is_hardly_prompts_is_said_to_be_so(write: Write, kind: str)
     path = write("a.txt", NOT_PROMPTS[kind])
     assert read_prompt_file(path).doubt == f"This looks like {kind}, not like a list of prompts."
     assert read_prompt_file(path, split="paragraphs").doubt == ""
+
+
+def test_one_long_text_among_prompts_is_no_document(write: Write) -> None:
+    statutes = NOT_PROMPTS["a document"]
+    prompts = "\n".join(f"Say hello to {n} guests, please." for n in range(600))
+    assert read_prompt_file(write("a.txt", f"{prompts}\n{statutes}")).doubt == ""
+    assert read_prompt_file(write("b.txt", "word " * 3000)).doubt == ""
 
 
 def test_a_text_below_thousands_of_blank_lines_is_looked_at(write: Write) -> None:
