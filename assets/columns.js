@@ -22,7 +22,7 @@ function select(className, label, options, chosen, onChange) {
   return node;
 }
 
-// Draws columns as the server describes them; `choose` is told all three roles. One column leaves no choice.
+// Draws columns as the server describes them; `choose` gets all three roles. One column leaves no choice.
 function drawColumns(section, columns, choose) {
   section.hidden = columns.length < 2;
   if (section.hidden) return;

@@ -83,7 +83,8 @@ class _Record:
 
 _RECORD = TypeAdapter(_Record)
 _UNLISTED = {"format", "teaching", "kept_energy", "seconds", "nearest_tasks"}
-"""Fields of a record that a list leaves out; `Library.load` hands them to the adapter."""
+"""Fields of an entry that a list leaves out; `Library.load` hands those of its record to the
+adapter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,8 +87,8 @@ class FixedLimits:
     max_encoded_prompts: int = 512
     """Encoded prompts cached per visit: 38 MB at 48 tokens each."""
     max_encoded_bytes: int = 320_000_000
-    """Memory of these prompts: 512 of 384 tokens, which the authors' decoders for 0.5 B read, or
-    208 of 1,000 vectors, to which those for 1.5 B and 7 B project them."""
+    """Memory of these prompts: 512 of 384 tokens, which the authors' decoders for 0.5B read, or
+    207 of 1,000 vectors, to which those for 1.5B and 7B project them."""
     max_load_seconds: int = 300
     """Seconds an API call waits for the engine: the first start downloads a base model."""
     max_json_brackets: int = 200_000

@@ -103,7 +103,7 @@ class CardReading:
     num_good: int = 0
     """Number of prompts that are left without the broken ones."""
     columns: tuple[Column, ...] = ()
-    """Columns to choose from, if there are no prompts that tell them."""
+    """Columns to choose from. A card has them only if no prompts show them."""
 
     @property
     def opens(self) -> bool:
@@ -385,7 +385,8 @@ class Typed:
     """Text of the question box, and the settings to send it with."""
 
     text: str
-    mode: AskMode
+    mode: AskMode | None
+    """None if the visitor has not chosen one."""
 
 
 @dataclass(slots=True)

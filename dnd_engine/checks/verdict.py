@@ -239,8 +239,10 @@ class AdapterVerdict(Agreement):
         if self.only_seems_to_work and self._is_fitted:
             return counted(
                 "It works for the one prompt that it was fitted to; others were not tried.",
-                "It works for the {number} prompts that it was fitted to; others were not tried.",
+                "It works for {same} of the {number} prompts that it was fitted to; others were "
+                "not tried.",
                 self._counts["number"],
+                same=self._counts["same"],
             )
         if self.only_seems_to_work:
             return seems_to_work(self._counts["number"])
@@ -304,7 +306,8 @@ class AdapterVerdict(Agreement):
         if self.teaching is not None:
             return noted(
                 "Without the instruction it answers {same} of {number} prompts as the model does "
-                "with it. It was fitted to them: of 8 or more, some are left out for this check.",
+                "with it. It was fitted to all of them; with 8 or more, some are left out for this "
+                "check.",
                 **counts,
             )
         return noted(

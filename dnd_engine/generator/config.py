@@ -29,6 +29,7 @@ RELEASED_ENCODER = "sentence-transformers/all-MiniLM-L12-v2"
 FORMAT = 4
 """Version of the folder's format; newer ones are refused. Format 1 has only one head, format 2 only
 plain tokens and no padding, format 3 no projection."""
+_PROJECTS_SINCE = 4
 
 
 def fits_encoder(length: int, longest: int | None, *, in_pieces: bool) -> bool:
@@ -136,7 +137,7 @@ class GeneratorConfig:
         # Without a projection, the folder is one of format 3 and is read by earlier versions too.
         projects = self.reads_tokens is not None
         return {
-            "format": FORMAT if projects else FORMAT - 1,
+            "format": _PROJECTS_SINCE if projects else _PROJECTS_SINCE - 1,
             "features": [list(stage) for stage in self.features],
             "kernel_size": self.kernel_size,
             "head": self.head,
@@ -214,7 +215,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
                 allowed = ", ".join(get_args(known))
                 raise ConfigError(f"`{name}` must be one of {allowed}, got {values[name]!r}.")
             fields[name] = values[name]
-    if found > 3:
+    if found >= _PROJECTS_SINCE:
         fields["reads_tokens"] = whole_number(values["reads_tokens"], "reads_tokens")
     return fields
 

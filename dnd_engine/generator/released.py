@@ -56,7 +56,7 @@ _PREFIX = "model."
 _NOT_DECODER = "criterion_weight"
 """Weights of the training loss, saved beside the decoder but not needed."""
 _PROJECTION = ("down_proj.", "gate_proj.")
-"""What the names of a projection's weights begin with, which stand beside the decoder's."""
+"""Prefixes of a projection's weights, saved beside the decoder's."""
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 _MAX_NAMED = 10
 """Maximum number of names of one kind in a message."""
@@ -244,6 +244,9 @@ def _read_length(weights: Mapping[str, Tensor], length: int) -> int:
     Args:
         weights: Its weights.
         length: Vectors of a prompt that the decoder reads.
+
+    Raises:
+        GeneratorError: If a name or a shape is wrong.
     """
     shapes = _shapes(weights)
     with torch.device("meta"):

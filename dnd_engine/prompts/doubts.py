@@ -1,4 +1,4 @@
-"""Recognizes texts that are unlikely prompts: mail, minutes, letters, documentation, logs and more.
+"""Recognizes texts that are unlikely prompts: mail, letters, logs, code, running text.
 
 A list of prompts may quote any of these. So only files without `---` separators are examined, and
 only for signs that a list of prompts does not show.
@@ -7,6 +7,7 @@ only for signs that a list of prompts does not show.
 import re
 from collections.abc import Callable
 
+from dnd_engine.limits import PromptLimits
 from dnd_engine.notes import Note, noted
 
 _LOOKED_AT = 20_000
@@ -48,9 +49,9 @@ _CODE = re.compile(
 )
 
 _SENTENCE_END = re.compile(r"[.!?]\s|。")
-_LONGEST_LINE = 8_000
+_LONGEST_LINE = PromptLimits().max_prompt_chars
 """Characters that a prompt may have by default; a longer one would be cut."""
-_MANY_SENTENCES = 20
+_MIN_SENTENCES = 20
 
 
 def doubt(text: str) -> str:
@@ -110,7 +111,7 @@ def _is_code(lines: list[str]) -> bool:
 def _is_running_text(lines: list[str]) -> bool:
     long = [line for line in lines if len(line) > _LONGEST_LINE]
     most = 2 * sum(map(len, long)) > sum(map(len, lines))
-    return most and any(len(_SENTENCE_END.findall(line)) >= _MANY_SENTENCES for line in long)
+    return most and any(len(_SENTENCE_END.findall(line)) >= _MIN_SENTENCES for line in long)
 
 
 # The first that fits is named: an e-mail may read like a letter too.

@@ -160,6 +160,11 @@ def _check_first_stage(recipe: TrainRecipe, encoder: PromptEncoder, encoder_id: 
             f"{[num_prompts, length, encoder.width]}."
         )
     longest, reads = encoder.longest, recipe.reads_tokens
+    if reads is None and not fits_encoder(length, longest, in_pieces=False):
+        raise TrainingError(
+            f"`stages` begins with {length} tokens of a prompt, but the encoder {encoder_id} reads "
+            f"at most {longest}. Shorten them, or set `reads_tokens`."
+        )
     if reads is not None and not fits_encoder(reads, longest, in_pieces=True):
         raise TrainingError(
             f"`reads_tokens` is {reads}, and the encoder {encoder_id} reads {longest} tokens at "
@@ -347,7 +352,7 @@ def _condition_bytes(pools: Sequence[TaskPool], encoder: PromptEncoder, recipe: 
     for pool in pools:
         length = recipe.read_length
         if recipe.reads_tokens is not None:
-            # Only as many are kept as the longest prompt has: next to none of those of the paper.
+            # Only as many as its longest prompt has: a small share of the paper's.
             length = max(encoder.count_tokens(pool.prompts, length))
         vectors += len(pool.prompts) * length
     return torch.bfloat16.itemsize * vectors * encoder.width

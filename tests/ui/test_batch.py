@@ -251,10 +251,10 @@ def test_the_table_says_which_instruction_the_base_reads_and_that_there_are_othe
 ) -> None:
     chosen = "Name the <clause>."
     table = on.batch.begin("Leave.", "told", chosen, of_two_buckets)["batch_table"]
-    assert "Base reads “Name the &lt;clause&gt;.” before each input." in table
+    assert "Base reads “Name the &lt;clause&gt;.” before each input that has no" in table
     assert "choose it above, under “Instruction for the base model”" in table
     table = on.batch.begin("three", "told", "Say it in French.", made)["batch_table"]
-    assert "Base reads “Say it in French.” before each input." in table
+    assert "Base reads “Say it in French.” before each input that has no" in table
     assert "choose it above" not in table
     of_two_buckets.batch = None
     table = on.batch.begin("Leave.", "bare", chosen, of_two_buckets)["batch_table"]

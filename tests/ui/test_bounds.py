@@ -281,7 +281,7 @@ def test_a_conversation_has_so_many_questions_and_the_last_can_still_be_edited(
     session = Session(turns=turns)
     with pytest.raises(gr.Error, match="200 questions, which is the limit"):
         on.compare.ask("One more?", "written", session)
-    on.compare.edit(session, "", "written")
+    on.compare.edit(session, "")
     assert "send" in on.compare.ask("Another?", "written", session)
     assert [turn.question for turn in session.turns[-2:]] == ["198?", "Another?"]
     on.compare.clear_chat(session)

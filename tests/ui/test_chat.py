@@ -100,7 +100,7 @@ def test_nothing_is_asked_again_while_answers_come(on: Handlers, make: Make) -> 
     make(session)
     on.compare.ask("Hi", "written", session)
     assert on.compare.ask_again(session) == {}
-    assert on.compare.edit(session, "", "written") == {}
+    assert on.compare.edit(session, "") == {}
 
 
 def test_an_edited_question_takes_the_place_of_the_old_one_once_it_is_sent(
@@ -109,7 +109,7 @@ def test_an_edited_question_takes_the_place_of_the_old_one_once_it_is_sent(
     session = Session()
     chat(session, "First")
     chat(session, "Secnod", "bare")
-    updates = on.compare.edit(session, "", "written")
+    updates = on.compare.edit(session, "")
     assert (updates["box"], updates["mode"].value) == ("Secnod", "bare")
     assert [turn.question for turn in session.turns] == ["First", "Secnod"]
     assert "Secnod" in updates["left_pane"]
@@ -125,10 +125,11 @@ def test_an_edit_that_is_cancelled_changes_nothing(on: Handlers, chat: Chat) -> 
     session = Session()
     chat(session, "First")
     before = session.turns[0]
-    on.compare.edit(session, "half typed", "told")
-    on.compare.edit(session, "First", "written")  # pressed again
+    on.compare.choose_mode(session, "bare")
+    on.compare.edit(session, "half typed")
+    on.compare.edit(session, "First")  # pressed again
     updates = on.compare.cancel_edit(session)
-    assert (updates["box"], updates["mode"].value) == ("half typed", "told")
+    assert (updates["box"], updates["mode"].value) == ("half typed", "bare")
     assert session.turns == [before]
     assert on.compare.cancel_edit(session) == {}
 
@@ -204,7 +205,7 @@ def test_with_two_adapters_the_mode_names_the_one_that_reads_the_instruction(
     session.told_with = "Answer yes or no."
     kept = chat(session, "Is it late?", "told")
     written = Path(kept["keep_markdown"].value["path"]).read_text()
-    assert "What is sent: tell only the other adapter." in written
+    assert "What is sent: Tell only the other adapter." in written
     assert "Instruction for the other adapter:\n\n> Answer yes or no.\n" in written
     with speaking("de"):
         choices = on.compare.compared(session)["mode"].choices

@@ -584,8 +584,9 @@ def test_without_an_instruction_nobody_can_tell_and_the_way_out_is_named() -> No
 RAISED, LOWERED = (
     f"Teaching {verb} the score on the prompts held back from it." for verb in ("raised", "lowered")
 )
-ONE_FEWER = (
-    "After teaching, one prompt fewer of those held back from it is right, which may be chance."
+BY_ONE = (
+    "Teaching lowered the score on the prompts held back from it by one prompt at most, which may "
+    "be chance."
 )
 NOT_RAISED = (
     "Teaching did not raise the score on the prompts held back from it; it may have helped with "
@@ -604,7 +605,8 @@ NOT_RAISED = (
         (4, 0.25, 0.5, "It works in part without", RAISED, "info"),
         (4, 0.4, 0.4, "It works poorly without", NOT_RAISED, "warn"),
         (8, 1.0, 0.75, "It works without", LOWERED, "warn"),
-        (3, 1.0, 2 / 3, "It works in part without", ONE_FEWER, "warn"),
+        (3, 1.0, 2 / 3, "It works in part without", BY_ONE, "warn"),
+        (8, 0.625, 0.6, "It works in part without", BY_ONE, "warn"),  # longer answers
     ],
 )
 def test_after_teaching_the_held_back_prompts_are_the_verdict(

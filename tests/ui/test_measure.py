@@ -319,7 +319,10 @@ def test_train_is_offered_only_with_enough_rows_to_learn_from(
     done = measure(on, session, rows(14), request_of("s"))[-1]
     assert "7 left to learn from" in done["measure_found"]
     assert done["measure_train"].interactive is False
-    assert "at least 8 labelled rows that are not scored; left are 7." in done["measure_train_of"]
+    assert (
+        "at least 8 labelled rows that are not scored, but only 7 are left."
+        in done["measure_train_of"]
+    )
     assert on.measure.begin_training(session, 20, False)["measure_train"].interactive is False
     done = measure(on, session, rows(14), request_of("s"), limit=6)[-1]
     assert done["measure_train"].interactive is True

@@ -103,10 +103,11 @@ def _joined(paragraphs: list[_Paragraph]) -> str:
     A blank line stands for it, if the list is all that follows.
     """
     lines = [p.text for p in paragraphs]
-    filled = [n for n, p in enumerate(paragraphs) if p.text.strip()]
-    head, *items = filled or [0]
-    if items and not paragraphs[head].is_item and all(paragraphs[n].is_item for n in items):
-        lines.insert(head + 1, "")
+    head, *items = [n for n, p in enumerate(paragraphs) if p.text.strip()] or [-1]
+    if items and all(paragraphs[n].is_item for n in items):
+        first = paragraphs[head]
+        if not (first.is_item or first.is_heading):
+            lines.insert(head + 1, "")
     return "\n".join(lines)
 
 

@@ -93,7 +93,7 @@ def test_the_numbers_behind_it_are_told_in_words() -> None:
     ]
     assert found.causes == found.reasons[1:3]
     assert verdict(3).causes == ()
-    assert "It was fitted to them" in str(verdict(3, left_out=False).reasons[0])
+    assert "It was fitted to all of them" in str(verdict(3, left_out=False).reasons[0])
     (plain,) = verdict(3, left_out=False, teaching=None).reasons
     assert str(plain).endswith("3 of 8 prompts as the model does with it.")
 
@@ -157,15 +157,16 @@ def test_few_prompts_are_said_to_be_few_and_keep_the_band(same: int, number: int
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(1, "the one prompt that it was"), (7, "the 7 prompts that it was")]
+    ("same", "number", "words"),
+    [(1, 1, "the one prompt"), (7, 7, "7 of the 7 prompts"), (5, 6, "5 of the 6 prompts")],
 )
-def test_success_on_fitted_prompts_alone_is_called_that(number: int, words: str) -> None:
-    fitted = verdict(number, number, left_out=False)
-    assert str(fitted.head) == f"It works for {words} fitted to; others were not tried."
+def test_success_on_fitted_prompts_alone_is_called_that(same: int, number: int, words: str) -> None:
+    fitted = verdict(same, number, left_out=False)
+    assert str(fitted.head) == f"It works for {words} that it was fitted to; others were not tried."
     assert fitted.only_seems_to_work
     # Labels are not what it was fitted to.
-    labels = Labels(number, number, number)
-    labelled = verdict(number, number, left_out=False, labels=labels)
+    labels = Labels(same, number, number)
+    labelled = verdict(same, number, left_out=False, labels=labels)
     assert ("fitted" in str(labelled.head)) == (number < 4)
 
 

@@ -479,6 +479,10 @@ def test_a_list_in_word_follows_its_instruction_without_an_empty_paragraph(write
     for n, items in enumerate((marked, styled)):
         file = read_prompt_file(write(f"{n}.docx", document(head + items, styles=HEADINGS)))
         assert texts(file) == [f"Does the customer like it?\n\n{text}" for text in inputs]
+    # A title is not an instruction.
+    titled = paragraph("Menu", "Titel") + marked
+    file = read_prompt_file(write("t.docx", document(titled, styles=HEADINGS)))
+    assert texts(file) == list(inputs)
     # Another paragraph below it: then nobody knows what the list is.
     file = read_prompt_file(write("c.docx", document(head + marked + head, styles=HEADINGS)))
     assert "\n\n" not in "".join(texts(file))

@@ -956,6 +956,13 @@ def test_tokens_that_the_encoder_cannot_read_in_whole_pieces_are_refused(
         r"to at most 512, or to a multiple of that\.",
     ):
         train(replace(recipe, reads_tokens=1000))
+    # Without a projection, such a generator could not be loaded.
+    with pytest.raises(
+        TrainingError,
+        match=r"`stages` begins with 1000 tokens of a prompt, but the encoder .*L6-v2 reads at "
+        r"most 512\. Shorten them, or set `reads_tokens`\.",
+    ):
+        train(replace(recipe, stages=((4, 1000, 384), (16, 6, 32))))
 
 
 @pytest.mark.usefixtures("quick")

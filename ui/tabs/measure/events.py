@@ -70,6 +70,8 @@ class MeasureEvents:
     def read_labelled(self, session: Session, path: str | None, request: gr.Request) -> Updates:
         """Read dropped rows, rejecting those without labels before anything runs."""
         page = request.session_hash or ""
+        if session.rows is not None:
+            shutil.rmtree(session.rows.copy.parent, ignore_errors=True)
         session.rows = None
         self._app.files.hold(page, LABELLED, 0)
         if path is not None:

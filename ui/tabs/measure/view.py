@@ -53,7 +53,7 @@ TRAINED: tuple[TrainedRow, ...] = ("trained_lora", "warm_lora")
 
 _DEFAULT_STEPS, _DEFAULT_ROWS = 40, 40
 _MAX_ROWS, _MAX_SHARED_ROWS = 200, 60
-_FEWEST_TO_TRAIN = LabelledConfig().least_examples
+_MIN_TO_TRAIN = LabelledConfig().least_examples
 """Minimum number of rows to learn from."""
 _MARKS = {"gain": "check", "loss": "warn"}
 
@@ -261,7 +261,7 @@ def columns_json(columns: Sequence[Column]) -> str:
 
 def can_train(found: "Found") -> bool:
     """Return whether enough rows are left to learn from, unless some turn out to be too long."""
-    return len(found.measured.sides.train) >= _FEWEST_TO_TRAIN
+    return len(found.measured.sides.train) >= _MIN_TO_TRAIN
 
 
 def train_of_html(found: "Found | None") -> str:
@@ -273,9 +273,9 @@ def train_of_html(found: "Found | None") -> str:
     words = _("Measure the Workbench's adapter on these rows first.")
     if found is not None and not can_train(found):
         words = _(
-            "Training needs at least {least} labelled rows that are not scored; left are {left}. "
-            "Add rows, or measure again with fewer rows to score.",
-            least=_FEWEST_TO_TRAIN,
+            "Training needs at least {least} labelled rows that are not scored, but only {left} "
+            "are left. Add rows, or measure again with fewer rows to score.",
+            least=_MIN_TO_TRAIN,
             left=len(found.measured.sides.train),
         )
     elif found is not None:

@@ -136,8 +136,8 @@ class Learnt:
             )
         if round((self.before - self.now) * self.count, 6) <= 1:
             return _(
-                "After teaching, one prompt fewer of those held back from it is right, which may "
-                "be chance."
+                "Teaching lowered the score on the prompts held back from it by one prompt at "
+                "most, which may be chance."
             )
         return _("Teaching lowered the score on the prompts held back from it.")
 

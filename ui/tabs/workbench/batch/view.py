@@ -11,10 +11,10 @@ from dnd_engine.limits import FIXED
 from dnd_engine.prompts.words import cut
 from dnd_engine.tables import cell
 from ui.fields import Textbox
-from ui.markup import brief, error_notice, esc, scrolling, table, unfenced
+from ui.markup import brief, error_notice, esc, quiet, scrolling, table, unfenced
 from ui.panel import Panel
 from ui.state import Batch, Made
-from ui.tabs.workbench.compare.sent import instructions_of
+from ui.tabs.workbench.compare.sent import has_several_instructions
 from ui.tabs.workbench.compare.view import INSTRUCTION_CHARACTERS, told_label
 from ui.text import _, drawn, number, said
 
@@ -84,8 +84,8 @@ def batch_html(batch: Batch | None) -> str:
         for given, replies in zip(batch.inputs, batch.replies, strict=True)
     )
     answers = scrolling(_("Answers"), table(map(esc, heads), rows), "answers")
-    words = f"{_progress_words(batch)}</p><p class='dnd-sub'>{_told_words(batch)}"
-    return f"<p class='dnd-sub' role='status'>{words}</p>{answers}"
+    told = quiet(words) if (words := _told_words(batch)) else ""
+    return f"<p class='dnd-sub' role='status'>{_progress_words(batch)}</p>{told}{answers}"
 
 
 def write_batch(batch: Batch, path: Path) -> Path:
@@ -120,13 +120,13 @@ def _told_words(batch: Batch) -> str:
         return ""
     beside = batch.left is not None
     words = _(
-        "{model} reads “{instruction}” before each input.",
+        "{model} reads “{instruction}” before each input that has no instruction of its own.",
         model=esc(_name(batch.left)) if batch.left else _("Base"),
         instruction=esc(brief(batch.instruction, INSTRUCTION_CHARACTERS)),
     )
-    if batch.right is not None and len(instructions_of(batch.right.buckets)) > 1:
+    if batch.right is not None and has_several_instructions(batch.right.buckets):
         words += " " + _(
-            "Inputs of another bucket need another instruction: choose it above, under “{label}”.",
+            "For inputs that need another instruction, choose it above, under “{label}”.",
             label=told_label(beside=beside),
         )
     return words

@@ -16,7 +16,7 @@ from ui.frame.view import progress_words
 from ui.markup import brief
 from ui.shared import App, Updates, broke
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Session, Turn, Typed, Vote
-from ui.tabs.workbench.compare.sent import instructions_of, sent
+from ui.tabs.workbench.compare.sent import has_several_instructions, instructions_of, sent
 from ui.tabs.workbench.compare.settings import Settings
 from ui.tabs.workbench.compare.sides import choosers, name_of
 from ui.tabs.workbench.compare.transcript import write_transcript
@@ -169,7 +169,7 @@ class CompareEvents:
 
     def _head(self, session: Session) -> str:
         made = session.made
-        several = made is not None and len(instructions_of(made.buckets)) > 1
+        several = made is not None and has_several_instructions(made.buckets)
         return head_html(
             has_adapter=session.made is not None or session.remote is not None,
             mode=self._mode_of(session),
@@ -219,13 +219,13 @@ class CompareEvents:
             setattr(turn, side, self._asked(before.remote or before.made, before.times + 1))
         return self._start(session, (place,) if place else turn.sides)
 
-    def edit(self, session: Session, typed: str, mode: AskMode) -> Updates:
+    def edit(self, session: Session, typed: str) -> Updates:
         """Take the last question back into the box; its turn stays until the new one is sent."""
         if not session.turns or not session.turns[-1].finished:
             return {}
         # At a second press, the box contains the question and no longer the visitor's text.
         if session.editing is None:
-            session.editing = Typed(typed, mode)
+            session.editing = Typed(typed, session.mode)
         turn = session.turns[-1]
         session.mode = turn.mode
         return {

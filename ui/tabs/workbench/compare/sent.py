@@ -25,6 +25,11 @@ def instructions_of(buckets: Sequence[Bucket]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))[:_MAX_INSTRUCTIONS]
 
 
+def has_several_instructions(buckets: Sequence[Bucket]) -> bool:
+    """Return whether one instruction does not fit all prompts."""
+    return len({instruction for _name, instruction in instructions_of(buckets)}) > 1
+
+
 def is_told(mode: AskMode, place: Place) -> bool:
     """Return whether this side reads the instruction."""
     return mode == "written" or (mode == "told" and place == "left")

@@ -81,8 +81,7 @@ def _markdown(turn: Turn) -> str:
         parts.append(f"{_('System prompt')}:\n\n{_quoted(turn.system)}\n")
     beside = turn.left.made is not None
     if turn.mode != "written":
-        words = mode_words(turn.mode, beside=beside).lower()
-        parts.append(f"{_('What is sent')}: {words}.\n")
+        parts.append(f"{_('What is sent')}: {mode_words(turn.mode, beside=beside)}.\n")
     if (
         turn.mode == "told"
         and sent(turn.question, "told", "left", turn.instruction) != turn.question

@@ -38,7 +38,7 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
     page.at_once(panel.clear.click, on.clear_chat, f"{_STATE} votes keep_row", session)
     compared = "mode told_with compare_head"
     edited = f"box {compared} {_STATE}"
-    page.at_once(panel.left_pane.edit, on.edit, edited, [session, panel.box, panel.mode])
+    page.at_once(panel.left_pane.edit, on.edit, edited, [session, panel.box])
     page.at_once(panel.cancel_edit.click, on.cancel_edit, edited, session)
     marked = [session, panel.differences]
     page.at_once(panel.differences.input, on.mark_differences, _PANES, marked)

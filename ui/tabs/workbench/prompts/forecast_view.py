@@ -111,9 +111,9 @@ def _few(bucket: "Bucket") -> str:
         return ""
     return ngettext(
         "{number} prompt is too few: the adapter is fitted to it and tested on none. Add some of "
-        "the same kind, best sixteen or more.",
+        "the same kind, ideally 16 or more.",
         "{number} prompts are few: the adapter is fitted to all and tested on none. Add some of "
-        "the same kind, best sixteen or more.",
+        "the same kind, ideally 16 or more.",
         bucket.num_prompts,
     )
 
