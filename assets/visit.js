@@ -75,6 +75,23 @@ function keepDraft() {
   return !draft.trim() || kept(DRAFT) === draft;
 }
 
+// These texts are sent when their field is left (Gradio's own event for typing skips the first change
+// after a value of the server's). A reload leaves no field, so a pause counts as leaving it.
+const SENT = "#dnd-teach-rows textarea, #dnd-sampling textarea";
+const PAUSE_MS = 300;
+let unsent = null;
+let pause;
+document.addEventListener("input", ({ target }) => {
+  if (!target.matches?.(SENT)) return;
+  unsent = target;
+  clearTimeout(pause);
+  pause = setTimeout(sendTyped, PAUSE_MS);
+});
+function sendTyped() {
+  unsent?.dispatchEvent(new FocusEvent("blur"));
+  unsent = null;
+}
+
 // Comes from other tabs only.
 window.addEventListener("storage", ({ key }) => {
   if (key === SHOWN && mine && kept(KEY) === mine) moved();
@@ -92,6 +109,7 @@ const RUNNING = ["#dnd-stop-synthesis", "#dnd-imprint-stop", "#dnd-teach-stop", 
 const TYPED = ["#dnd-batch-inputs textarea", ".dnd-pasteboard:not([hidden]) textarea"];
 
 function losesSomething() {
+  sendTyped(); // what was typed since the last pause
   const runs = RUNNING.some((one) => document.querySelector(one));
   const typed = !keepDraft() || TYPED.some((one) => document.querySelector(one)?.value.trim());
   return runs || typed || document.querySelector(".dnd-card.is-uploading") !== null;

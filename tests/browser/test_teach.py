@@ -259,6 +259,26 @@ def spy_on_kept_answers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]
     return kept
 
 
+def test_an_answer_survives_a_reload_with_the_cursor_still_in_its_field(
+    visits: Visits, serve: Serve, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = spy_on_kept_answers(monkeypatch)
+    visit = visits(serve(handle_of(FakeEngine())))
+    page = visit.page
+    made(visit, write("a.jsonl", prompts(9)))
+    page.locator("#dnd-teach-open").click()
+    page.get_by_role("button", name="Propose answers").click()
+    first = page.get_by_label("good 0")
+    expect(first).to_have_value("yes.")
+    first.fill("never mind")
+    expect(first).to_be_focused()
+    visit.until(lambda: bool(kept) and kept[-1][0] == "never mind")
+    page.keyboard.type(" that")
+    visit.reload()  # while it is typed
+    page.locator("#dnd-teach-open").click()
+    expect(first).to_have_value("never mind that")
+
+
 def test_teach_can_be_done_from_the_keyboard(
     visit: Visit, write: Write, engine: FakeEngine
 ) -> None:

@@ -52,7 +52,7 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
     # Labels may have been chosen meanwhile.
     page.at_once(proposed.then, on.use_labels, labelled, with_labels)
     page.at_once(
-        # Once an answer is typed, so that a reload loses none.
+        # `assets/visit.js` also sends one while it is typed, so that a reload loses none.
         [answer.blur for answer in panel.answers],
         on.keep_answers,
         "teach_told",
