@@ -311,7 +311,8 @@ class Stages:
         # In words: the detail may end in a score, which is a share of something else.
         share = ""
         if row.fraction is not None:
-            share = " · " + _("{share:.0f} % done", share=100 * row.fraction)
+            done = _("{share:.0f} % done", share=100 * row.fraction)
+            share = f" · <span class='dnd-unbroken'>{done}</span>"
         bar = ""
         if row.status != "waiting":
             left, width = 100 * row.begin / scale, 100 * max(end - row.begin, 0) / scale
