@@ -256,7 +256,7 @@ class Judgement:
             why.append(
                 _(
                     "“The model with the instruction” is the one that answered your prompts for "
-                    "the imprint. It follows instructions better than the base in the left pane."
+                    "the imprint. It follows instructions better than the base in the first pane."
                 )
             )
         return why
