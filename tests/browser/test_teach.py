@@ -75,6 +75,7 @@ def test_refine_makes_another_adapter_and_undo_brings_the_first_back(
     visit.idle()
     refinements, calls = len(engine.refinements), len(engine.calls)
     page.locator("#dnd-undo").click()
+    expect(page.get_by_text("can still be chosen in Compare.")).to_be_visible()
     expect(page.locator("#dnd-adapter code")).to_have_text(before)
     expect(page.locator("#dnd-undo")).to_be_hidden()
     expect(page.locator("#dnd-strength input[type=number]")).to_have_value("1.4")

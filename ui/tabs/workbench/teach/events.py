@@ -234,6 +234,9 @@ class TeachEvents:
         if made is None or made.before is None:
             return {}
         session.put_in_bar(made.before)
+        if any(one.key == made.key for one in session.shelf):
+            words = _("{adapter} can still be chosen in Compare.", adapter=made.adapter.name)
+            gr.Info(esc(words), title=_("Undone."))
         return self._adapter.show(session)
 
     def _locked(self, request: gr.Request) -> Updates:

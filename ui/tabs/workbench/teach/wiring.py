@@ -69,4 +69,5 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
     ordered.then(fn=None, js=_FOLLOW, **AT_ONCE)
     check_and_zip(page, carry_out(page, ordered, on.teach, session, "refine"))
     page.at_once(panel.stop.click, on.stop, OVER, session)
-    check_and_zip(page, page.at_once(bar.undo.click, on.undo, SHOWN, session))
+    # In the queue, as Gradio drops what is said elsewhere.
+    check_and_zip(page, page.queued(bar.undo.click, on.undo, SHOWN, session))
