@@ -108,59 +108,6 @@ def test_tab_leaves_no_list_of_choices_open(visit: Visit) -> None:
         expect(field).to_be_focused()
 
 
-def test_the_focus_goes_on_when_the_pressed_button_goes(visit: Visit, engine: FakeEngine) -> None:
-    page = visit.page
-    page.locator("#dnd-example-sql").click()
-    synthesize, stop = page.locator("#dnd-synthesize"), page.locator("#dnd-stop-synthesis")
-    expect(synthesize).to_be_enabled()
-    with engine.pace.held("synthesis"):
-        synthesize.press("Enter")
-        expect(stop).to_be_focused()
-        stop.press("Enter")
-        expect(synthesize).to_be_focused()
-    synthesize.press("Enter")
-    expect(page.locator("#dnd-warning")).to_be_focused()
-    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
-    expect(page.locator("#dnd-warning")).to_be_focused()
-
-
-def test_the_focus_stays_with_who_has_moved_it(visit: Visit, engine: FakeEngine) -> None:
-    page = visit.page
-    page.locator("#dnd-example-sql").click()
-    expect(page.locator("#dnd-synthesize")).to_be_enabled()
-    box = page.locator("#dnd-box textarea")
-    with engine.pace.held("synthesis"):
-        page.locator("#dnd-synthesize").press("Enter")
-        expect(page.locator("#dnd-stop-synthesis")).to_be_focused()
-        box.focus()
-    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
-    expect(box).to_be_focused()
-
-
-@pytest.mark.parametrize("acts", [False, True], ids=["waits", "acts"])
-def test_the_verdict_comes_into_view_unless_somebody_has_acted(
-    visits: Visits, engine: FakeEngine, acts: bool
-) -> None:
-    visit = visits(size=ViewportSize(width=390, height=400))
-    page = visit.page
-    page.locator("#dnd-example-sql").click()
-    expect(page.locator("#dnd-synthesize")).to_be_enabled()
-    with engine.pace.held("synthesis"):
-        page.locator("#dnd-synthesize").click()
-        expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
-        # As when what is above grows.
-        page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
-        if acts:
-            page.keyboard.press("End")
-    verdict = page.locator("#dnd-warning .dnd-verdict")
-    expect(verdict).to_be_attached()
-    page.evaluate(AT_REST)
-    if acts:
-        expect(verdict).not_to_be_in_viewport()
-    else:
-        expect(verdict).to_be_in_viewport()
-
-
 def test_escape_stops_what_runs(visit: Visit, write: Write, engine: FakeEngine) -> None:
     page = visit.page
     with engine.pace.held("chat", at=8):
