@@ -132,14 +132,6 @@ function group() {
   }
 }
 
-// ---------------------------------------------------------------- lists of choices
-
-// Gradio opens a list at any key pressed in its field, and hears of Tab only after the field was left, so
-// the list would stay open.
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Tab" && event.target.matches?.("[role=combobox]")) event.stopPropagation();
-}, true);
-
 // ---------------------------------------------------------------- names that Gradio gives
 
 // Gradio translates what it shows, but not what it calls its controls for readers of the screen.

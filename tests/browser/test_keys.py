@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
-from tests.browser.conftest import AT_REST, DESK, PHONE, Visit, Visits
+from tests.browser.conftest import DESK, PHONE, Visit, Visits
 from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
@@ -89,23 +89,6 @@ def test_arrow_keys_choose_among_radio_buttons_and_tab_leaves_them(
     expect(page.get_by_text("Both read the input alone")).to_be_visible()
     page.keyboard.press("Tab")
     assert page.evaluate("!document.activeElement.closest('#dnd-mode')")
-
-
-def test_tab_leaves_no_list_of_choices_open(visit: Visit) -> None:
-    page = visit.page
-    page.locator("#dnd-example-sql").click()
-    expect(page.locator("#dnd-synthesize")).to_be_enabled()
-    visit.synthesize()
-    choices, field = page.get_by_role("listbox"), page.locator("#dnd-told-with input")
-    field.focus()
-    for leave, come_back in (("Tab", "Shift+Tab"), ("Shift+Tab", "Tab")):
-        expect(choices).to_be_visible()
-        page.keyboard.press(leave)
-        expect(field).not_to_be_focused()
-        page.evaluate(AT_REST)
-        expect(choices).to_be_hidden()
-        page.keyboard.press(come_back)
-        expect(field).to_be_focused()
 
 
 def test_escape_stops_what_runs(visit: Visit, write: Write, engine: FakeEngine) -> None:
