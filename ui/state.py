@@ -490,6 +490,9 @@ class Session:
     """The file of rows to measure on, which has no `whole`."""
     watching: bool = False
     """Whether the Training tab is open."""
+    named_beside: bool | None = False
+    """Whether the page names the modes of Compare as beside another adapter; None to name them
+    again."""
     measuring: MeasureRun | None = None
     """The last requested measurement or training, independent of `run`."""
     found: Found | None = None

@@ -156,8 +156,13 @@ class CompareEvents:
             for bucket, instruction in listed
         ]
         beside = _beside(session) is not None
+        # Drawn again only for other words, because the buttons then lose the focus.
+        named, session.named_beside = session.named_beside, beside
+        radio = gr.Radio(value=mode)
+        if named != beside:
+            radio = gr.Radio(mode_choices(beside=beside), value=mode)
         return {
-            "mode": gr.Radio(mode_choices(beside=beside), value=mode),
+            "mode": radio,
             "told_with": gr.Dropdown(
                 label=told_label(beside=beside),
                 choices=choices,
@@ -251,6 +256,7 @@ class CompareEvents:
     def put_back(self, session: Session, request: gr.Request) -> Updates:
         """Restore a conversation with its files; a server's key is not restored."""
         session.leave_server()
+        session.named_beside = False  # by a page that is new
         kept = self._keep(session, request) if session.turns else {}
         return {**self.panes(session), **self.compared(session), **_buttons(session), **kept}
 
