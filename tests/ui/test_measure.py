@@ -101,6 +101,17 @@ def test_without_an_adapter_the_tab_says_what_to_do(on: Handlers) -> None:
     assert on.measure.measure_broke(Session(), gr.Request()) == {}
 
 
+def test_a_visit_that_comes_back_shows_its_adapter_in_a_tab_that_was_opened_too_early(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    visit = on.visit.open(Session(), "en", "", request_of("a"))["session"]
+    make(on, visit, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("a"))
+    back = on.visit.open(Session(), "en", visit.key, request_of("b"))
+    assert back["measure_empty"].visible is False
+    assert back["measure_order"].visible is True
+    assert back["session"].made.adapter.sha256[:8] in back["measure_of"]
+
+
 def test_the_adapter_in_the_bar_is_named_and_rows_are_counted(
     on: Handlers, session: Session, rows: Rows
 ) -> None:

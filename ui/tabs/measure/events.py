@@ -63,6 +63,8 @@ class MeasureEvents:
         return {
             # Its box is new too, and would look as if nothing had been dropped.
             "measure_file": str(rows.copy) if rows is not None and rows.copy.is_file() else None,
+            # The tab may have been opened before its visit was back.
+            **self.open_measure(session),
             **self._rows(session),
             **self.show_measured(session, request),
         }

@@ -11,6 +11,8 @@ from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 _READY = "measure_start measure_stop measure_train measure_train_stop measure_train_of"
 ROWS = f"measure_told measure_columns {_READY}"
 """Slots that change with the rows to measure on."""
+OPENED = "measure_empty measure_order measure_of"
+"""Slots that change with the adapter to measure."""
 
 
 def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
@@ -19,8 +21,7 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
     found = _found(panel)
     worth = f"{_READY} {found}"
     ended = measured(panel)
-    opened = f"measure_empty measure_order measure_of {worth}"
-    page.at_once(tab.select, on.open_measure, opened, session)
+    page.at_once(tab.select, on.open_measure, f"{OPENED} {worth}", session)
     # Not `change`, which also fires when the tab is opened again.
     dropped = [panel.file.upload, panel.file.clear]
     for event, read, inputs in (
