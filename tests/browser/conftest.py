@@ -3,6 +3,7 @@
 # ruff: noqa: D102 - the names say it
 
 import io
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / "test-artifacts"
@@ -231,6 +234,8 @@ class Visit:
         asked = self.page.locator("#dnd-pane-left .dnd-asked")
         before = asked.count()
         self.page.locator("#dnd-box textarea").fill(question)
+        # A page that moves between press and release takes the click for none.
+        self.page.evaluate(_AT_REST)
         self.page.locator("#dnd-send").click()
         expect(asked).to_have_count(before + 1)
 
@@ -389,6 +394,9 @@ def visits(
     for number, seen in enumerate(opened):
         if request.session.testsfailed > failed_before and not seen.page.is_closed():
             seen.photograph(f"failed-{request.node.name}-{number}")
+            logger.error(
+                "the page of the failed test:\n%s", seen.page.locator("body").aria_snapshot()
+            )
         seen.page.context.close()
     for seen in opened:
         assert seen.outside == []
