@@ -1,8 +1,6 @@
 """One page for all languages: built once, answered in the visitor's, said again at a switch."""
 
-import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
@@ -11,6 +9,7 @@ import pytest
 from gradio.state_holder import SessionState
 
 from dnd_engine.limits import PromptLimits
+from tests.loops import run
 from tests.serving import serving
 from tests.ui.fake_engine import handle_of
 from tests.ui.orders import chat, make
@@ -177,8 +176,6 @@ def test_what_is_refused_before_a_handler_runs_is_said_in_the_language_of_the_vi
     state[session] = Session(language="de")
     typed = next(fn for fn in demo.fns.values() if fn.name == "set_instruction")
     values = ["x" * 100_000 if isinstance(b, gr.Textbox) else None for b in typed.inputs]
-    refused = demo.process_api(typed, values, state)
-    # In a thread of its own: browser tests before this one leave an event loop in theirs.
-    with ThreadPoolExecutor(1) as pool, pytest.raises(gr.Error, match="Erwartet") as told:
-        pool.submit(asyncio.run, refused).result()
+    with pytest.raises(gr.Error, match="Erwartet") as told:
+        run(demo.process_api(typed, values, state))
     assert told.value.title == "Fehler"
