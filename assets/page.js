@@ -134,19 +134,25 @@ function group() {
 
 // ---------------------------------------------------------------- names that Gradio gives
 
-// Gradio translates what it shows, but not what it calls its controls for readers of the screen.
+// Gradio translates neither what it calls its controls for readers of the screen nor that the server is
+// gone.
 const wordsOfGradio = () => Object.entries(JSON.parse(list.dataset.gradio));
 let theirs = wordsOfGradio();
-const named = new WeakMap(); // what a control was called, and is now
+const named = new WeakMap(); // what a control or a text was called, and is now
 function nameTheirs() {
   for (const node of document.querySelectorAll("[aria-label]")) {
-    const now = node.getAttribute("aria-label");
-    const english = named.get(node)?.now === now ? named.get(node).english : now;
-    const name = translated(english);
-    if (name === now) continue;
-    node.setAttribute("aria-label", name);
-    named.set(node, { english, now: name });
+    nameOne(node, node.getAttribute("aria-label"), (name) => node.setAttribute("aria-label", name));
   }
+  for (const { firstChild: text } of document.querySelectorAll(".toast-title, [data-testid=toast-text]")) {
+    if (text instanceof Text) nameOne(text, text.data.trim(), (name) => { text.data = name; });
+  }
+}
+function nameOne(node, now, rename) {
+  const english = named.get(node)?.now === now ? named.get(node).english : now;
+  const name = translated(english);
+  if (name === now) return;
+  rename(name);
+  named.set(node, { english, now: name });
 }
 function translated(english) {
   for (const [words, ours] of theirs) {

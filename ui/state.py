@@ -381,6 +381,16 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """Names above the chat that change with the adapters, as a new page has them."""
+
+    beside: bool = False
+    """Whether the modes are named as beside another adapter."""
+    instructions: tuple[tuple[str, str], ...] = ()
+    """Names and values of the instructions to choose from."""
+
+
+@dataclass(frozen=True, slots=True)
 class Typed:
     """Text of the question box, and the settings to send it with."""
 
@@ -490,9 +500,8 @@ class Session:
     """The file of rows to measure on, which has no `whole`."""
     watching: bool = False
     """Whether the Training tab is open."""
-    named_beside: bool | None = False
-    """Whether the page names the modes of Compare as beside another adapter; None to name them
-    again."""
+    compared_as: Compared | None = field(default_factory=Compared)
+    """What the page names above the chat; None to name it again."""
     measuring: MeasureRun | None = None
     """The last requested measurement or training, independent of `run`."""
     found: Found | None = None

@@ -207,9 +207,10 @@ def test_with_two_adapters_the_mode_names_the_one_that_reads_the_instruction(
     written = Path(kept["keep_markdown"].value["path"]).read_text()
     assert "What is sent: Tell only the other adapter." in written
     assert "Instruction for the other adapter:\n\n> Answer yes or no.\n" in written
-    assert on.compare.compared(session)["mode"].choices == [], "or the buttons lose the focus"
+    again = on.compare.compared(session)
+    assert again["mode"].choices == again["told_with"].choices == [], "or they lose the focus"
     with speaking("de"):
-        session.named_beside = None  # as the switch of the language does
+        session.compared_as = None  # as the switch of the language does
         choices = on.compare.compared(session)["mode"].choices
         assert ("Anweisung nur für den anderen Adapter", "told") in choices
     updates = on.compare.stand_beside(session, "")

@@ -109,6 +109,8 @@ _KEY_NAMES: Mapping[str, str] = {
 _OF_GRADIO = (
     N_("Click to upload or drop files"),
     N_("Close"),
+    N_("Connection Lost"),
+    N_("Connection to the server was lost. Attempting reconnection..."),
     N_("File upload"),
     N_("Gradio footer navigation"),
     N_("More tabs"),
@@ -116,7 +118,7 @@ _OF_GRADIO = (
     N_("number input for {label}"),
     N_("range slider for {label}"),
 )
-"""Names of Gradio's own controls, which are only in English; `assets/page.js` translates them."""
+"""What Gradio says in English only, mostly names of controls; `assets/page.js` translates it."""
 
 
 def keys_panel() -> gr.HTML:

@@ -72,7 +72,7 @@ class LanguageEvents:
         """
         # It also shows, hides and fills components; below only its words are taken.
         listed = self.library.listed(session, request, kept)
-        session.named_beside = None
+        session.compared_as = None
         updates: Updates = {
             **self.page.refresh_load(session, request),
             **self.compare.panes(session),

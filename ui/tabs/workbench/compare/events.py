@@ -15,7 +15,7 @@ from ui.engine_calls import Stop
 from ui.frame.view import progress_words
 from ui.markup import brief
 from ui.shared import App, Updates, broke
-from ui.state import Answer, AskMode, Made, Place, RemoteSide, Session, Turn, Typed, Vote
+from ui.state import Answer, AskMode, Compared, Made, Place, RemoteSide, Session, Turn, Typed, Vote
 from ui.tabs.workbench.compare.sent import has_several_instructions, instructions_of, sent
 from ui.tabs.workbench.compare.settings import Settings
 from ui.tabs.workbench.compare.sides import choosers, name_of
@@ -156,18 +156,20 @@ class CompareEvents:
             for bucket, instruction in listed
         ]
         beside = _beside(session) is not None
-        # Drawn again only for other words, because the buttons then lose the focus.
-        named, session.named_beside = session.named_beside, beside
-        radio = gr.Radio(value=mode)
-        if named != beside:
-            radio = gr.Radio(mode_choices(beside=beside), value=mode)
+        drawn, session.compared_as = session.compared_as, Compared(beside, tuple(choices))
+        # Drawn again only for other words, because they then lose the focus.
+        modes: dict[str, Any] = {}
+        if drawn is None or drawn.beside != beside:
+            modes = {"choices": mode_choices(beside=beside)}
+        named: dict[str, Any] = {}
+        if drawn != session.compared_as:
+            named = {"label": told_label(beside=beside), "choices": choices}
         return {
-            "mode": radio,
+            "mode": gr.Radio(value=mode, **modes),
             "told_with": gr.Dropdown(
-                label=told_label(beside=beside),
-                choices=choices,
                 value=session.told_with or None,
                 visible=mode == "told" and bool(choices),
+                **named,
             ),
             "compare_head": self._head(session),
         }
@@ -256,7 +258,7 @@ class CompareEvents:
     def put_back(self, session: Session, request: gr.Request) -> Updates:
         """Restore a conversation with its files; a server's key is not restored."""
         session.leave_server()
-        session.named_beside = False  # by a page that is new
+        session.compared_as = Compared()  # by a page that is new
         kept = self._keep(session, request) if session.turns else {}
         return {**self.panes(session), **self.compared(session), **_buttons(session), **kept}
 
