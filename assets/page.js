@@ -118,8 +118,63 @@ let due = false;
 new MutationObserver(() => {
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); });
+  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showEnd(); });
 }).observe(document.body, { childList: true, subtree: true });
+
+// ---------------------------------------------------------------- focus
+
+// Some buttons go when they are pressed, and the focus would fall to the body. It goes on to the first
+// of these that is shown; to the verdict only when nothing runs, since Stop may come a frame later.
+const VERDICT = "#dnd-warning";
+const NEXT = {
+  "dnd-synthesize": ["#dnd-stop-synthesis", "#dnd-imprint-stop", VERDICT],
+  "dnd-stop-synthesis": ["#dnd-synthesize", "#dnd-imprint-stop", VERDICT],
+  "dnd-imprint-now": ["#dnd-imprint-stop", VERDICT],
+  "dnd-imprint-stop": [VERDICT],
+  "dnd-teach-start": ["#dnd-teach-stop", VERDICT],
+  "dnd-teach-stop": ["#dnd-teach-start", VERDICT],
+  "dnd-teach-later": ["#dnd-teach-open"],
+  "dnd-undo": [VERDICT],
+  "dnd-take-close": ["#dnd-take-open"],
+  "dnd-send": ["#dnd-stop-chat", "#dnd-send"],
+  "dnd-stop-chat": ["#dnd-send"],
+  "dnd-cancel-edit": ["#dnd-box textarea"],
+};
+let held = null; // what has the focus, or had it until it went
+document.addEventListener("focusin", ({ target }) => { held = target; });
+document.addEventListener("pointerdown", ({ target }) => { if (!held?.contains(target)) held = null; });
+function handOn() {
+  if (document.activeElement !== document.body || !held || there(held)) return;
+  const next = NEXT[held.id]?.map((one) => document.querySelector(one)).find((one) => one && there(one));
+  if (!next || (next.matches(VERDICT) && document.querySelector("[data-doing]"))) return;
+  if (next.matches(VERDICT)) next.tabIndex = -1;
+  next.focus({ preventScroll: true });
+}
+
+// ---------------------------------------------------------------- the end of a run
+
+// The verdict is drawn above the chat, perhaps out of sight. It comes into view once, unless somebody has
+// done anything since they pressed.
+const MAKES = "#dnd-synthesize, #dnd-imprint-now, #dnd-teach-start";
+let awaited = false;
+let ran = false;
+document.addEventListener("click", ({ target }) => {
+  if (target.closest?.(MAKES)) [awaited, ran] = [true, false];
+});
+for (const deed of ["wheel", "touchmove", "pointerdown", "keydown", "dragenter"]) {
+  document.addEventListener(deed, () => { awaited = false; }, { capture: true, passive: true });
+}
+function showEnd() {
+  if (!awaited) return;
+  if (document.querySelector("[data-doing]")) { ran = true; return; }
+  const verdict = document.querySelector(VERDICT);
+  if (!ran || !verdict || !there(verdict)) return;
+  awaited = false;
+  const { top, bottom } = verdict.getBoundingClientRect();
+  if (top >= 0 && bottom <= innerHeight) return;
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  verdict.scrollIntoView({ block: "center", behavior: still ? "instant" : "smooth" });
+}
 
 // ---------------------------------------------------------------- radio buttons
 

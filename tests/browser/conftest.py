@@ -44,7 +44,7 @@ MAX_MS = 120_000
 """How long anything may take: a slow or busy machine is no fault."""
 expect.set_options(timeout=MAX_MS)
 
-_AT_REST = """() => Promise.race([
+AT_REST = """() => Promise.race([
     Promise.all([
         ...document.getAnimations()
             .filter((one) => one.effect?.getComputedTiming().endTime !== Infinity)
@@ -125,7 +125,7 @@ class Visit:
 
     def box(self, of: Locator) -> FloatRect:
         """Where something is, once it stays there."""
-        self.page.evaluate(_AT_REST)
+        self.page.evaluate(AT_REST)
         box = of.bounding_box()
         assert box is not None
         return box
@@ -225,7 +225,7 @@ class Visit:
             field.fill(value)
             field.press("Tab")
             self.page.wait_for_timeout(150)
-            self.page.evaluate(_AT_REST)
+            self.page.evaluate(AT_REST)
             if field.input_value() == value:
                 return
         raise AssertionError(f"the field still shows {field.input_value()!r}, not {value!r}")
@@ -235,7 +235,7 @@ class Visit:
         before = asked.count()
         self.page.locator("#dnd-box textarea").fill(question)
         # A page that moves between press and release takes the click for none.
-        self.page.evaluate(_AT_REST)
+        self.page.evaluate(AT_REST)
         self.page.locator("#dnd-send").click()
         expect(asked).to_have_count(before + 1)
 
@@ -321,7 +321,7 @@ class Visit:
         for _ in range(3):  # what is drawn again meanwhile may be seen half drawn, but only once
             # Colours in transition, and words half under the sticky bar, have no contrast.
             self.page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
-            self.page.evaluate(_AT_REST)
+            self.page.evaluate(AT_REST)
             found = Axe().run(
                 self.page,
                 options={

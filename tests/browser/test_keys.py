@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
-from tests.browser.conftest import DESK, PHONE, Visit, Visits
+from tests.browser.conftest import AT_REST, DESK, PHONE, Visit, Visits
 from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
@@ -89,6 +89,76 @@ def test_arrow_keys_choose_among_radio_buttons_and_tab_leaves_them(
     expect(page.get_by_text("Both read the input alone")).to_be_visible()
     page.keyboard.press("Tab")
     assert page.evaluate("!document.activeElement.closest('#dnd-mode')")
+
+
+def test_tab_leaves_no_list_of_choices_open(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    choices, field = page.get_by_role("listbox"), page.locator("#dnd-told-with input")
+    field.focus()
+    for leave, come_back in (("Tab", "Shift+Tab"), ("Shift+Tab", "Tab")):
+        expect(choices).to_be_visible()
+        page.keyboard.press(leave)
+        expect(field).not_to_be_focused()
+        page.evaluate(AT_REST)
+        expect(choices).to_be_hidden()
+        page.keyboard.press(come_back)
+        expect(field).to_be_focused()
+
+
+def test_the_focus_goes_on_when_the_pressed_button_goes(visit: Visit, engine: FakeEngine) -> None:
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    synthesize, stop = page.locator("#dnd-synthesize"), page.locator("#dnd-stop-synthesis")
+    expect(synthesize).to_be_enabled()
+    with engine.pace.held("synthesis"):
+        synthesize.press("Enter")
+        expect(stop).to_be_focused()
+        stop.press("Enter")
+        expect(synthesize).to_be_focused()
+    synthesize.press("Enter")
+    expect(page.locator("#dnd-warning")).to_be_focused()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    expect(page.locator("#dnd-warning")).to_be_focused()
+
+
+def test_the_focus_stays_with_who_has_moved_it(visit: Visit, engine: FakeEngine) -> None:
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    box = page.locator("#dnd-box textarea")
+    with engine.pace.held("synthesis"):
+        page.locator("#dnd-synthesize").press("Enter")
+        expect(page.locator("#dnd-stop-synthesis")).to_be_focused()
+        box.focus()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    expect(box).to_be_focused()
+
+
+@pytest.mark.parametrize("acts", [False, True], ids=["waits", "acts"])
+def test_the_verdict_comes_into_view_unless_somebody_has_acted(
+    visits: Visits, engine: FakeEngine, acts: bool
+) -> None:
+    visit = visits(size=ViewportSize(width=390, height=400))
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    with engine.pace.held("synthesis"):
+        page.locator("#dnd-synthesize").click()
+        expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
+        # As when what is above grows.
+        page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+        if acts:
+            page.keyboard.press("End")
+    verdict = page.locator("#dnd-warning .dnd-verdict")
+    expect(verdict).to_be_attached()
+    page.evaluate(AT_REST)
+    if acts:
+        expect(verdict).not_to_be_in_viewport()
+    else:
+        expect(verdict).to_be_in_viewport()
 
 
 def test_escape_stops_what_runs(visit: Visit, write: Write, engine: FakeEngine) -> None:

@@ -155,6 +155,7 @@ def test_inputs_and_answers_are_shown_as_text(made: Session, ask: Ask) -> None:
 def test_prompts_with_an_instruction_tell_only_the_left_model_until_another_is_chosen(
     on: Handlers, made: Session
 ) -> None:
+    made.compared_as = None  # draw all of it
     updates = on.compare.compared(made)
     assert updates["mode"].value == "told"
     assert updates["told_with"].value == "Say it in French."
@@ -172,6 +173,7 @@ def test_an_instruction_of_several_lines_is_listed_on_one(
     session = Session()
     file = texts("Say it.\nIn French.", "one", "two")
     make_of(on, session, arrange(French={"a.txt": file}), request_here)
+    session.compared_as = None  # draw all of it
     listed = on.compare.compared(session)["told_with"]
     assert listed.choices == [("French: Say it. In French.", "Say it.\nIn French.")]
 

@@ -161,16 +161,16 @@ class CompareEvents:
         modes: dict[str, Any] = {}
         if drawn is None or drawn.beside != beside:
             modes = {"choices": mode_choices(beside=beside)}
-        named: dict[str, Any] = {}
+        told_with: dict[str, Any] = {"visible": mode == "told" and bool(choices)}
         if drawn != session.compared_as:
-            named = {"label": told_label(beside=beside), "choices": choices}
+            told_with |= {
+                "label": told_label(beside=beside),
+                "choices": choices,
+                "value": session.told_with or None,
+            }
         return {
             "mode": gr.Radio(value=mode, **modes),
-            "told_with": gr.Dropdown(
-                value=session.told_with or None,
-                visible=mode == "told" and bool(choices),
-                **named,
-            ),
+            "told_with": gr.Dropdown(**told_with),
             "compare_head": self._head(session),
         }
 
