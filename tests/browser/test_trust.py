@@ -58,6 +58,10 @@ def test_a_page_older_than_the_apps_last_start_says_why_it_may_no_longer_change_
 ) -> None:
     owner = Owner(Library(tmp_path / "library"))
     visit = visits(serve(handle_of(), owner=owner), owner, locale="de-DE")
+    sent: list[object] = []
+    visit.page.on("request", lambda request: sent.append(request))  # it takes no builtin
+    # Loading ends first: a head that it drew without the cookie would lack the button.
+    visit.until_still(lambda: len(sent), 1)
     visit.page.context.clear_cookies()
     visit.page.locator(".dnd-models-open").click()
     expect(visit.page.locator("#dnd-load")).to_contain_text("Ohne ihren Schlüssel")
