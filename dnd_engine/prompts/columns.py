@@ -274,7 +274,10 @@ def describe(table: Table, roles: Mapping[int, Role]) -> tuple[Column, ...]:
             role=roles.get(index, ""),
             # Cut before cleaning, which looks at every character of a cell that may hold megabytes.
             samples=tuple(
-                cut(one_line(next(_cells(row, [index]), "")[:1000]), _SAMPLE_CHARS) for row in first
+                cut(
+                    one_line(" ".join(next(_cells(row, [index]), "")[:1000].split())), _SAMPLE_CHARS
+                )
+                for row in first
             ),
         )
         for index in shown

@@ -74,6 +74,11 @@ def as_table(kind: str, tmp_path: Path) -> Path:
     return path
 
 
+def test_the_sample_of_a_prompt_of_several_lines_keeps_its_words_apart(write: Write) -> None:
+    file = read_prompt_file(write("a.csv", 'prompt,label\n"Yes or no?\n\nIt rains.",yes\n'))
+    assert file.columns[0].samples == ("Yes or no? It rains.",)
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "json", "jsonl", "parquet", "xlsx"])
 def test_every_table_finds_its_longest_text_and_takes_other_columns_on_request(
     kind: str, tmp_path: Path
