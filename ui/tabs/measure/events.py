@@ -16,7 +16,7 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 from dnd_engine.prompts.reading import Choices
 from dnd_engine.prompts.words import display_name, shorten
-from ui.markup import busy, esc, faults, notice, remark, sentence
+from ui.markup import busy, esc, faults, notice, sentence
 from ui.shared import App, Updates, broke, file_faults
 from ui.stages import Stages
 from ui.state import LABELLED, CardReading, Found, Made, MeasureRun, Session
@@ -29,11 +29,12 @@ from ui.tabs.measure.view import (
     most_measured,
     notes_html,
     of_html,
+    rows_html,
     train_of_html,
 )
 from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.compare.sides import choosers
-from ui.text import _, count_prompts, duration, said
+from ui.text import _, duration
 
 if TYPE_CHECKING:
     from dnd_engine.measure.results import EvalPass, Measurement, MeasureStep
@@ -267,7 +268,7 @@ class MeasureEvents:
         """Describe the rows, offer their columns, and enable what can be done with them."""
         rows = session.rows
         return {
-            "measure_told": "" if rows is None else _rows_html(rows),
+            "measure_told": "" if rows is None else rows_html(rows),
             "measure_columns": columns_json(() if rows is None else rows.columns),
             **self._measure_buttons(session),
         }
@@ -412,24 +413,6 @@ class MeasureEvents:
             "measure_train_stop": gr.Button(visible=running == "training"),
             "measure_train_of": train_of_html(found),
         }
-
-
-def _rows_html(rows: CardReading) -> str:
-    """Draw what a file of rows holds, or why it cannot be measured on."""
-    name, file = esc(display_name(rows.copy.name)), rows.file
-    if rows.error:
-        return faults(_("<b>{name}</b> cannot be measured on.", name=name), said(rows.error))
-    if file is None:
-        return remark(
-            _("<b>{name}</b>: choose the column that holds the right answers.", name=name)
-        )
-    words = _(
-        "<b>{name}</b>: {prompts}, {labelled} with a label.",
-        name=name,
-        prompts=count_prompts(len(file.prompts)),
-        labelled=sum(bool(prompt.label) for prompt in file.prompts),
-    )
-    return notice(words)
 
 
 def _as_shown(session: Session) -> Found | None:

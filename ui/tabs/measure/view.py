@@ -18,18 +18,21 @@ from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.prompts.files import labelled_suffixes
 from dnd_engine.prompts.reading import Column
-from dnd_engine.prompts.words import cut
+from dnd_engine.prompts.words import cut, display_name
 from dnd_engine.wording import LINES, NO_INSTRUCTIONS, inputs_label, row_label
 from ui.fields import Slider
 from ui.markup import (
     TIMES,
     esc,
     facts,
+    faults,
     icon,
     label_html,
     none_yet,
+    notice,
     prose,
     quiet,
+    remark,
     scrolling,
     section,
     tab_heading,
@@ -37,14 +40,25 @@ from ui.markup import (
 )
 from ui.panel import Panel, button, script
 from ui.stages import stages_view
-from ui.text import N_, _, clock_words, drawn, note_words, number, score_number, script_words
+from ui.text import (
+    N_,
+    _,
+    clock_words,
+    count_prompts,
+    drawn,
+    note_words,
+    number,
+    said,
+    score_number,
+    script_words,
+)
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.measure.results import Measurement, RowResult
     from dnd_engine.scoring.statistics import Interval
     from dnd_engine.tasks.folder import Mode
-from ui.state import Found, Made
+from ui.state import CardReading, Found, Made
 
 TrainedRow = Literal["trained_lora", "warm_lora"]
 """Row of a LoRA that can be taken as an adapter."""
@@ -257,6 +271,24 @@ def columns_json(columns: Sequence[Column]) -> str:
     """Return columns to choose from, and the words of the script that offers them."""
     # All in the value, because a `gr.HTML` that was hidden loses its other properties.
     return json.dumps({"words": script_words(), "columns": [asdict(one) for one in columns]})
+
+
+def rows_html(rows: CardReading) -> str:
+    """Draw what a file of rows holds, or why it cannot be measured on."""
+    name, file = esc(display_name(rows.copy.name)), rows.file
+    if rows.error:
+        return faults(_("<b>{name}</b> cannot be measured on.", name=name), said(rows.error))
+    if file is None:
+        return remark(
+            _("<b>{name}</b>: choose the column that holds the right answers.", name=name)
+        )
+    words = _(
+        "<b>{name}</b>: {prompts}, {labelled} with a label.",
+        name=name,
+        prompts=count_prompts(len(file.prompts)),
+        labelled=sum(bool(prompt.label) for prompt in file.prompts),
+    )
+    return notice(words)
 
 
 def can_train(found: "Found") -> bool:
