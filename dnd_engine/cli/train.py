@@ -28,7 +28,9 @@ def train(
         typer.Option(help="Cache for encoded prompts; runs on the same data can share it."),
     ] = None,
     kind: Annotated[str | None, typer.Option(help="generator, multi_task_lora or teacher.")] = None,
-    objective: Annotated[str | None, typer.Option(help="task_loss or reconstruction.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="task_loss, reconstruction or imprint.")
+    ] = None,
     collection: Annotated[
         Path | None, typer.Option(help="LoRA checkpoints from `dnd collect`, for reconstruction.")
     ] = None,

@@ -24,6 +24,7 @@ _NOT_EXAMINED = "Not examined yet: run `dnd evaluate`."
 
 _OBJECTIVES = {
     "task_loss": "task loss, end to end through the frozen base",
+    "imprint": "task loss of bare inputs, end to end through imprints of the teacher's answers",
     "reconstruction": "reconstruction of LoRA checkpoints (the paper's): weighted squared error of "
     "standardised weight tokens",
 }
@@ -123,6 +124,7 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
         "",
         f"- Training: {steps} steps of {recipe['tasks_per_step']} tasks x up to "
         f"{recipe['examples_per_task']} examples, seed {recipe['seed']}",
+        f"- Objective of the last run: {_OBJECTIVES[recipe['objective']]}",
         *(
             # The losses are those of the last step, which is not the kept one.
             [f"- Weights: {share:.0%} of the last run's start, the rest of its end"]

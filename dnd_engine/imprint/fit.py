@@ -46,7 +46,7 @@ _MAX_ROWS = 1536
 """Maximum number of matched tokens to fit. Solving is cubic in their number, and more did not help:
 16 prompts with short answers have 32 to 400."""
 
-_MIN_EXPLAINED = 0.02
+MIN_EXPLAINED = 0.02
 """Layers whose update explains less of the change for left-out prompts stay unchanged."""
 
 
@@ -162,7 +162,7 @@ def imprint(
             update = walk.solve(layer, metrics[layer])
             # A layer that predicts nothing for left-out prompts would only memorise the fitted
             # ones. With a single prompt nothing can be left out.
-            if update.explained > _MIN_EXPLAINED or len(rows) == 1:
+            if update.explained > MIN_EXPLAINED or len(rows) == 1:
                 share = update.explained
                 # Both factors equally large, so that gradient steps from here change neither more.
                 root = update.a.norm(dim=1).clamp(min=1e-12).sqrt()

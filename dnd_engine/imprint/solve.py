@@ -126,6 +126,8 @@ def solve(
 ) -> Update:
     """Fit the update of one layer.
 
+    Differentiable in inputs and wanted changes, with λ and the directions of the rank as constants.
+
     Args:
         inputs: The layer's inputs, in float32.
         wanted: How its outputs should change, in float32.
@@ -141,16 +143,23 @@ def solve(
     scale = weights.sqrt()[:, None]
     u, e = inputs * scale, wanted * scale
     divided, effects = metric.divide(u)
-    limit = ordinary_change * metric.size
-    dual = _dual_within(divided @ u.T, e, effects, ridge * float(weights.sum()), limit)
-    # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
-    # reduced-rank regression, for a penalised fit.
-    top = _leading(e, dual.fitted, r)
-    return Update(
-        a=(dual.solution @ top).T @ divided,
-        b=top,
-        explained=_explained(e, dual.solution, dual.factor, groups),
-    )
+    gram, limit = divided @ u.T, ordinary_change * metric.size
+    with torch.no_grad():
+        dual = _dual_within(gram, e, effects, ridge * float(weights.sum()), limit)
+        # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
+        # reduced-rank regression, for a penalised fit.
+        top = _leading(e, dual.fitted, r)
+        explained = _explained(e, dual.solution, dual.factor, groups)
+    solution = dual.solution
+    if gram.requires_grad or e.requires_grad:
+        solution = torch.cholesky_solve(e, torch.linalg.cholesky(_ridged(gram, dual.ridge)))
+    return Update(a=(solution @ top).T @ divided, b=top, explained=explained)
+
+
+def _ridged(gram: Float[Tensor, "rows rows"], ridge: float) -> Float[Tensor, "rows rows"]:
+    ridged = gram.clone()
+    ridged.diagonal().add_(ridge)
+    return ridged
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +183,7 @@ class _Dual:
         effects: Float[Tensor, "rows kept"],
         ridge: float,
     ) -> "_Dual":
-        ridged = gram.clone()
-        ridged.diagonal().add_(ridge)
-        factor = torch.linalg.cholesky(ridged)
+        factor = torch.linalg.cholesky(_ridged(gram, ridge))
         solution = torch.cholesky_solve(wanted, factor)
         # The residual is the ridge times the solution D, so this is the Gram matrix times D.
         fitted = wanted - ridge * solution

@@ -126,6 +126,12 @@ class BlockPass:
             self.states = self.states + self._norm(self._outputs) - self._norm(before)
 
     @property
+    def hidden(self) -> Float[Tensor, "tokens width"]:
+        """Last hidden states, once all blocks have run."""
+        normed: Tensor = self._model.get_submodule("model.norm")(self.states)
+        return normed
+
+    @property
     def gains(self) -> Float[Tensor, " width"] | None:
         """Gains of the norm that the last block applies to the output of `down_proj`.
 

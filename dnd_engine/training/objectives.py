@@ -1,7 +1,7 @@
 """What a generator is trained for, behind one interface.
 
 *Task loss*: the answers' loss, end to end through the frozen base. *Reconstruction*: the paper's,
-generated weight tokens against a checkpoint's.
+generated weight tokens against a checkpoint's. *Imprint*, of a teacher: see `through_imprint`.
 
 Source: Charakorn et al. 2025 (Text-to-LoRA), arXiv:2506.06105, for task loss against
 reconstruction; Liang et al. 2025, arXiv:2506.16406, for reconstruction.
@@ -23,6 +23,7 @@ from dnd_engine.training.collection import Collection
 from dnd_engine.training.examples import response_losses
 from dnd_engine.training.pairs import open_pairs, token_scales
 from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.through_imprint import ImprintLoss
 
 
 class TaskLoss:
@@ -117,4 +118,4 @@ class Reconstruction:
         return self.pairs.draw([self._slugs[i] for i in batch.tasks], rng).to(tokens)
 
 
-Objective = TaskLoss | Reconstruction
+Objective = TaskLoss | Reconstruction | ImprintLoss

@@ -11,8 +11,9 @@ from dnd_engine.generator.heads import head_named
 from dnd_engine.limits import check_between, check_least, check_positive
 from dnd_engine.recipe_file import read_recipe, without_folders
 
-Objective = Literal["task_loss", "reconstruction"]
-"""What a generator is asked for: answers (through the base), or the weights of checkpoints."""
+Objective = Literal["task_loss", "reconstruction", "imprint"]
+"""What is asked for: answers (through the base), the weights of checkpoints, or, of a teacher,
+answers of what it imprints."""
 
 TrainKind = Literal["generator", "multi_task_lora", "teacher"]
 """What is trained."""
@@ -37,6 +38,7 @@ _COUNTS = (
     "tasks_per_step",
     "accumulate",
     "examples_per_task",
+    "imprint_prompts",
     "row_tokens",
     "pool_prompts",
     "max_tokens",
@@ -117,6 +119,8 @@ class TrainRecipe:
     block when it computes: for bases that do not fit one card."""
     examples_per_task: int = 8
     """Most examples of a task in one step."""
+    imprint_prompts: int = 12
+    """Prompts of a task that one imprint is fitted to, with the objective imprint."""
     row_tokens: int = 320
     """A task's examples share a row of about this many tokens: as many as fit are taken, at least
     one. Rows of 250 to 400 give the most examples a second on a CPU."""
@@ -195,6 +199,11 @@ class TrainRecipe:
                 "`kind: teacher` needs `warm_start`, the generator that it is for, and "
                 "`bare_share: 0`, because it reads whole prompts; got "
                 f"{self.warm_start} and {self.bare_share}."
+            )
+        if self.objective == "imprint" and (self.kind != "teacher" or self.recompute):
+            raise ConfigError(
+                "`objective: imprint` needs `kind: teacher`, whose answers imprints are fitted to, "
+                f"and no `recompute`; got {self.kind!r} and {self.recompute}."
             )
         if self.start_share and self.kind != "teacher":
             raise ConfigError(

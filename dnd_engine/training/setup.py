@@ -50,6 +50,7 @@ from dnd_engine.training.collection import Collection
 from dnd_engine.training.objectives import Objective, Reconstruction, TaskLoss
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import RECIPE
+from dnd_engine.training.through_imprint import ImprintLoss, has_bare_inputs
 
 _SPARE_BYTES = 200_000_000
 """Room left for the log, the pictures and the generator folder."""
@@ -115,6 +116,9 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     _check_count(recipe, pools)
     if collection is not None:
         pools = _with_checkpoints(pools, collection)
+    if recipe.objective == "imprint":
+        pools = tuple(p for p in pools if p.role == "validation" or has_bare_inputs(p, recipe))
+        _check_count(recipe, pools)
     identity = {**recipe.identity(), **{f"{name}_sha256": h for name, h in hashes.items()}}
     if checkpoint.exists():
         _check_checkpoint(checkpoint, identity, recipe)
@@ -128,6 +132,8 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     objective: Objective = TaskLoss(runtime)
     if collection is not None and recipe.objective == "reconstruction":
         objective = Reconstruction(collection, pools, recipe, hashes["collection"])
+    if recipe.objective == "imprint":
+        objective = ImprintLoss(runtime, pools, recipe)
     conditions = ConditionPool.unread(len(pools))
     if reads:
         conditions = encode_conditions(pools, reader, read_by, recipe)

@@ -1,5 +1,7 @@
 """The regression equals its textbook form, computed the slow way in the space of the inputs."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -69,6 +71,27 @@ def test_full_rank_is_the_textbook_ridge_regression() -> None:
     update = fit()
     expected = textbook(inputs, wanted, weights, RIDGE * float(weights.sum()))
     torch.testing.assert_close(update.b @ update.a, expected)
+
+
+def test_its_gradient_is_that_of_the_textbook_regression() -> None:
+    inputs, wanted, groups, weights = problem()
+    pull = torch.randn(OUTPUTS, INPUTS, generator=torch.Generator().manual_seed(3)).double()
+
+    def gradients(of: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
+        u, e = inputs.clone().requires_grad_(), wanted.clone().requires_grad_()
+        return torch.autograd.grad((of(u, e) * pull).sum(), (u, e))
+
+    def ours(u: Tensor, e: Tensor) -> Tensor:
+        # Neither the limit nor the rank binds, so nothing that is held constant changes.
+        update = solve(
+            u, e, groups, weights, ordinary(), ridge=RIDGE, ordinary_change=NO_LIMIT, r=OUTPUTS
+        )
+        return update.b @ update.a
+
+    def theirs(u: Tensor, e: Tensor) -> Tensor:
+        return textbook(u, e, weights, RIDGE * float(weights.sum()))
+
+    torch.testing.assert_close(gradients(ours), gradients(theirs))
 
 
 def test_what_is_explained_is_what_refits_without_each_prompt_predict() -> None:

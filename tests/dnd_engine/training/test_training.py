@@ -38,7 +38,7 @@ from dnd_engine.plan.shapes import shipped_shapes
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example, Mode, load_tasks
 from dnd_engine.tasks.wordings import instruction_digest
-from dnd_engine.training import setup, trainer
+from dnd_engine.training import setup, through_imprint, trainer
 from dnd_engine.training.batches import (
     Batch,
     ConditionPool,
@@ -593,6 +593,44 @@ def test_a_teacher_is_added_to_its_generator_and_goes_on_from_there(recipe: Trai
     assert "- Training: 4 steps of" in more.card().partition("## Teacher")[2]
     assert more.teacher["steps_before"] == 2
     assert more.teacher_sha256 != after.teacher_sha256
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_teacher_is_trained_through_its_imprints(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
+    through = replace(
+        recipe,
+        out=recipe.out / "through",
+        kind="teacher",
+        objective="imprint",
+        warm_start=made,
+        bare_share=0.0,
+        imprint_prompts=4,
+        examples_per_task=2,
+        steps=2,
+    )
+    # So that only what has passed through the regression can lower the loss.
+    monkeypatch.setattr(through_imprint, "_INSTRUCTED_WEIGHT", 0.0)
+    prepared = setup.prepare(through, recipe.out / "none")
+    sampler = Sampler(prepared.pools, prepared.conditions, prepared.runtime.base.tokenizer, through)
+    batch, shared = sampler.draw(0, with_examples=False), prepared.generator.shared
+    optimizer = torch.optim.Adam([shared], lr=1e-2)
+    losses = []
+    for _ in range(8):
+        loss = prepared.objective.loss(batch, shared.expand(len(batch.tasks), -1, -1, -1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    result = train(through)
+    after = GeneratorFolder.open(result.generator)
+    assert "through imprints of the teacher's answers" in after.card()
+    train(replace(through, out=recipe.out / "stopped", steps=1))
+    resumed = train(replace(through, out=recipe.out / "stopped"), resume=True)
+    assert GeneratorFolder.open(resumed.generator).teacher_sha256 == after.teacher_sha256
 
 
 @pytest.mark.usefixtures("quick")
@@ -1460,10 +1498,11 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
             r"`kind`: expected generator or multi_task_lora or teacher",
         ),
         ("tasks: t\nout: o\nkind: teacher\nbare_share: 0\n", r"`kind: teacher` needs `warm_start`"),
+        ("tasks: t\nout: o\nobjective: imprint\n", r"needs `kind: teacher`, whose answers"),
         ("tasks: t\nout: o\nkind: teacher\nwarm_start: w\n", r"and `bare_share: 0`, because"),
         (
             "tasks: t\nout: o\nobjective: luck\n",
-            r"`objective`: expected task_loss or reconstruction, got 'l",
+            r"`objective`: expected task_loss or reconstruction or imprint, got 'l",
         ),
         (
             "tasks: t\nout: o\nobjective: reconstruction\n",
