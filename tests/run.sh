@@ -37,7 +37,7 @@ if ! $quick && ! command -v chromium >/dev/null && ! command -v google-chrome >/
 fi
 
 # One worker a core, each with one thread: all of them compute for most of the time, so that more are
-# no faster (four on two cores: 29 minutes, two: 28). At most four, as each grows to 4 GB. A file
+# no faster (four on two cores took 29 minutes where two took 28). At most four, as each grows to 4 GB. A file
 # stays in one of them, so that what its tests share is made once; `conftest.py` orders the files.
 cores=$(.venv/bin/python -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 workers=$((cores < 4 ? cores : 4))
