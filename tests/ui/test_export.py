@@ -1,7 +1,7 @@
 """Export and push as plain functions, with an engine without models."""
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,26 @@ def test_what_was_exported_goes_when_the_strength_changes(
     updates = on.adapter.set_strength(session, 0.5)
     assert updates["export_file"].visible is False
     assert updates["export_usage"].visible is False
+
+
+@pytest.mark.parametrize("target", ["gguf", "hub"])
+def test_what_was_exported_stays_when_the_checks_end_meanwhile(
+    on: Handlers,
+    session: Session,
+    export: Export,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+) -> None:
+    def beside(steps: Iterator[Updates]) -> Iterator[Updates]:
+        yield from steps
+        assert on.adapter.check(session)
+
+    assert session.made is not None
+    session.made.inspection = None
+    monkeypatch.setattr(on.app.calls, "beside", beside)
+    done = export(on, target, "me/it", "hf_secret")[-1]
+    assert done["export_told"]
+    assert done["export_usage"].visible is True
 
 
 def test_the_format_asks_for_what_it_needs(on: Handlers, request_of: RequestOf) -> None:

@@ -67,7 +67,7 @@ class ExportEvents:
         if made is None:
             yield cleared
             return
-        adapter, start = made.adapter, time.monotonic()
+        strength, start = made.adapter.strength, time.monotonic()
         doing, failed = _("Writing and checking the file"), _("Not exported.")
         if target == HUB:
             doing, failed = _("Reloading with stock PEFT, then uploading"), _("Not pushed.")
@@ -84,8 +84,10 @@ class ExportEvents:
                     done = step  # a last tick may still follow
         except DndError as error:
             done = {"export_told": faults(failed, self._app.error_words(session, error, "export"))}
-        if session.made is not made or made.adapter is not adapter:
-            done = nothing_exported()  # the shown export must belong to the current adapter
+        # The shown export must belong to the current adapter. By strength, because checks that end
+        # meanwhile put the same weights with their results in its place.
+        if session.made is not made or made.adapter.strength != strength:
+            done = nothing_exported()
         yield {**done, "export": gr.Button(interactive=True)}
 
     def export_broke(self) -> Updates:
