@@ -65,7 +65,7 @@ def ordinary_metrics(
     key += repr((_INPUT_WEIGHT, _FLOOR, _DIRECTIONS, messages, "size"))
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     path = cache / f"ordinary-{digest}.safetensors"
-    if (kept := _read(path)) is not None:
+    if (kept := _read(path, runtime.base.device)) is not None:
         return kept
     metrics = yield from measure_ordinary(runtime, messages, first_layer)
     _write(path, metrics)
@@ -142,8 +142,8 @@ def _weights(prompt: Sequence[int], answered: Sequence[int]) -> Tensor:
     return weights
 
 
-def _read(path: Path) -> dict[int, Metric] | None:
-    """Read cached metrics; None if they are missing or damaged."""
+def _read(path: Path, device: torch.device) -> dict[int, Metric] | None:
+    """Read cached metrics to the base's device; None if they are missing or damaged."""
     if not path.is_file():
         return None
     try:
@@ -151,8 +151,8 @@ def _read(path: Path) -> dict[int, Metric] | None:
             layers = sorted({int(name.split(".")[0]) for name in file.keys()})  # noqa: SIM118  # no mapping
             return {
                 layer: Metric(
-                    file.get_tensor(f"{layer}.directions"),
-                    file.get_tensor(f"{layer}.gains"),
+                    file.get_tensor(f"{layer}.directions").to(device),
+                    file.get_tensor(f"{layer}.gains").to(device),
                     float(file.get_tensor(f"{layer}.floor")),
                     float(file.get_tensor(f"{layer}.size")),
                 )

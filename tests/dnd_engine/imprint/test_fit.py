@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,18 @@ def test_ordinary_activity_is_kept_on_disk_and_read_back(
         assert metric.gains.equal(again[layer].gains)
         assert metric.floor == pytest.approx(again[layer].floor)
     assert kept.name.startswith("ordinary-")
+
+
+def test_kept_activity_is_read_to_the_device_of_the_base(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is measured there; `meta` stands for a GPU."""
+    monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
+    finish(ordinary_metrics(runtime, 0, tmp_path))
+    base = replace(runtime.base, device=torch.device("meta"))
+    again = finish(ordinary_metrics(Runtime(base, runtime.host), 0, tmp_path))
+    inputs = torch.empty(3, 128, device="meta")
+    assert all(part.is_meta for part in again[0].divide(inputs))
 
 
 def test_a_damaged_file_is_measured_again(
