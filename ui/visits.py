@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -168,30 +168,34 @@ class Visits:
         """Check the room of an address and of all; see `check_reading`.
 
         Visits without a page are dropped to make room, oldest first: the visitor's own for the
-        limit per visitor, anybody's for the total.
+        limit per visitor, anybody's for the total. None is dropped if that would not be enough.
         """
 
-        def used_by_visitor() -> int:
-            mine = [visit.key for visit in self._visits.values() if visit.visitor == visitor]
-            return sum(map(used, mine))
+        def held(digests: Iterable[bytes]) -> int:
+            return sum(used(self._visits[digest].key) for digest in digests)
+
+        def over_share() -> int:
+            mine = [digest for digest, visit in self._visits.items() if visit.visitor == visitor]
+            return held(mine) + num_bytes - share
+
+        def over_total() -> int:
+            return used(None) + num_bytes - most
 
         with self._lock:
             # A visitor beyond their share displaces nobody but themselves.
             own = [d for d in self._left() if self._visits[d].visitor == visitor]
-            if not (
-                self._made(own, lambda: used_by_visitor() + num_bytes <= share)
-                and self._made(self._left(), lambda: used(None) + num_bytes <= most)
-            ):
+            if over_share() > held(own) or over_total() > held(self._left()):
                 words = _("The server holds too many files of other visits. Try again later.")
                 raise NoRoomError(words)
+            self._drop_while(over_share, own)
+            self._drop_while(over_total, self._left())
 
-    def _made(self, digests: Sequence[bytes], fits: Callable[[], bool]) -> bool:
-        """Drop visits until the condition holds; return whether it does."""
+    def _drop_while(self, over: Callable[[], int], digests: Sequence[bytes]) -> None:
+        """Drop one visit after the other as long as there are bytes over a limit."""
         for digest in digests:
-            if fits():
-                return True
+            if over() <= 0:
+                return
             self._drop(digest)
-        return fits()
 
     def _left(self) -> list[bytes]:
         """Return the visits without a page, oldest first."""

@@ -261,8 +261,24 @@ def test_visits_without_a_page_are_counted_and_make_room_for_new_files(
     assert [visit.over for visit in left] == ["ended", "", ""]
     opened = begun(visits, files, "d")
     assert not may_read(visits, 5)
-    assert [visit.over for visit in (*left, opened)] == ["ended", "ended", "ended", ""]
+    assert [visit.over for visit in left] == ["ended", "", ""], "it would not have been enough"
     assert may_read(visits, 4)
+    assert [visit.over for visit in (*left, opened)] == ["ended", "ended", "ended", ""]
+
+
+def test_no_visit_of_an_address_goes_for_what_the_total_refuses(
+    files: SessionFiles, clock: Clock
+) -> None:
+    limits = ServerLimits(readings_per_visitor_bytes=6, readings_bytes=7)
+    visits = Visits(files, limits, clock)
+    # Three bytes each.
+    both = [begun(visits, files, page, visitor) for page, visitor in ("ao", "bm")]
+    clock.now += 1
+    visits.leave("b")
+    assert not may_read(visits, 5, "m")
+    assert [visit.over for visit in both] == ["", ""]
+    assert may_read(visits, 4, "m")
+    assert [visit.over for visit in both] == ["", "ended"]
 
 
 def test_one_address_cannot_take_the_room_of_the_others(files: SessionFiles, clock: Clock) -> None:
