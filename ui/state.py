@@ -422,6 +422,11 @@ class Batch:
         """Return whether two models answer."""
         return self.right is not None
 
+    @property
+    def answered(self) -> bool:
+        """Return whether there is any answer, complete or not."""
+        return any(reply is not None for row in self.replies for reply in row)
+
 
 @dataclass(slots=True)
 class Session:

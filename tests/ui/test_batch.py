@@ -122,6 +122,16 @@ def test_inputs_that_cannot_be_asked_are_named_and_the_next_ones_work(
     assert "1 of 1 inputs answered." in ask(made, "fine")["batch_table"]
 
 
+def test_an_error_takes_away_no_earlier_answer(made: Session, ask: Ask) -> None:
+    inputs = [*(f"word {n}" for n in range(8)), "BREAK"]
+    updates = ask(made, "\n".join(inputs))
+    assert "longer than the model can read" in updates["batch_table"]
+    assert "8 of 9 inputs answered." in updates["batch_table"]
+    with Path(updates["batch_file"].value["path"]).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    assert [row[0] for row in rows if all(row)] == inputs[:8]
+
+
 def test_answers_are_kept_as_csv_that_no_spreadsheet_computes(made: Session, ask: Ask) -> None:
     updates = ask(made, "=1+1\nplain")
     with Path(updates["batch_file"].value["path"]).open(encoding="utf-8", newline="") as file:

@@ -89,7 +89,8 @@ class BatchEvents:
         batch = session.batch
         if batch is None or batch.running:
             return {}
-        if batch.error or not any(reply for row in batch.replies for reply in row):
+        # An error may come after minutes of answers, which are kept as after Stop.
+        if not batch.answered:
             return _buttons(running=False)
         folder = self._app.files.folder(request.session_hash or "")
         path = write_batch(batch, folder / "answers.csv")

@@ -70,11 +70,12 @@ class BatchPanel(Panel):
 
 
 def batch_html(batch: Batch | None) -> str:
-    """Draw the inputs and answers so far; empty before the first."""
+    """Draw the inputs and answers so far, below what ended them; empty before the first."""
     if batch is None:
         return ""
-    if batch.error:
-        return error_notice(said(batch.error))
+    failed = error_notice(said(batch.error)) if batch.error else ""
+    if batch.error and not batch.answered:
+        return failed
     left, right = _names(batch)
     heads = [_("Input"), left, *([right] if batch.compares else [])]
     rows = "".join(
@@ -85,7 +86,8 @@ def batch_html(batch: Batch | None) -> str:
     )
     answers = scrolling(_("Answers"), table(map(esc, heads), rows), "answers")
     told = quiet(words) if (words := _told_words(batch)) else ""
-    return f"<p class='dnd-sub' role='status'>{_progress_words(batch)}</p>{told}{answers}"
+    progress = f"<p class='dnd-sub' role='status'>{_progress_words(batch)}</p>"
+    return f"{failed}{progress}{told}{answers}"
 
 
 def write_batch(batch: Batch, path: Path) -> Path:
