@@ -597,7 +597,8 @@ class Session:
     def num_bytes(self) -> int:
         """Return the bytes in memory: weights, and prompts, also encoded and labelled ones."""
         rows = (self.labelled, *(one.file for one in (self.measuring, self.found) if one))
-        read = (reading.whole for reading in self.readings.values())
+        # A copy, because this is asked for all visits while their own threads read more files.
+        read = (reading.whole for reading in list(self.readings.values()))
         wanted = () if self.run is None else (f for b in self.run.buckets for f in b.files)
         files = (*rows, *read, *wanted)
         held = self._held_by_adapters()

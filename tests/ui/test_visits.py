@@ -4,7 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 import pytest
@@ -124,6 +124,20 @@ def test_encoded_prompts_and_labelled_rows_count_as_bytes_of_a_visit(tmp_path: P
     session.memory = memory = FakeEngine.new_memory()
     memory.num_bytes = 7
     assert session.num_bytes == rows + 7
+
+
+def test_the_bytes_of_a_visit_are_counted_while_it_reads_files(tmp_path: Path) -> None:
+    session = Session()
+
+    class Reading:
+        @property
+        def whole(self) -> None:
+            """Stand for a moment at which another thread has read the next file."""
+            session.readings["next"] = CardReading(split="auto", copy=tmp_path)
+
+    session.readings["first"] = cast("CardReading", Reading())
+    assert session.num_bytes == 0
+    assert len(session.readings) == 2
 
 
 def test_keys_are_long_differ_and_are_not_shown(files: SessionFiles) -> None:
