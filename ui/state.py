@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -567,7 +567,7 @@ class Session:
         # The last one is the adapter that was just added, which always stays.
         for one in sorted(self.shelf[:-1], key=lambda one: one.kept is None):
             few = len(self.shelf) <= self.limits.adapters_per_session
-            num_bytes = sum(self._held_by_adapters().values())
+            num_bytes = sum(_held_by(self.adapters()).values())
             if few and num_bytes <= self.limits.adapters_per_session_bytes:
                 break
             if one is not self.made and one is not self.beside:
@@ -601,30 +601,30 @@ class Session:
         read = (reading.whole for reading in list(self.readings.values()))
         wanted = () if self.run is None else (f for b in self.run.buckets for f in b.files)
         files = (*rows, *read, *wanted)
-        held = self._held_by_adapters()
+        held = _held_by((*self.adapters(), *self._dropped()))
+        # The LoRAs that it has trained are not on the shelf before they are taken to the Workbench.
+        for run in (one for one in (self.found, self.measuring) if one is not None):
+            trained = () if run.measured is None else run.measured.trained.values()
+            held |= {id(one): one.num_bytes for one in (run.adapter, *trained)}
         held |= {id(file): file.memory_bytes for file in files if file is not None}
         encoded = 0 if self.memory is None else self.memory.num_bytes
         return encoded + sum(held.values())
 
-    def _held_by_adapters(self) -> dict[int, int]:
-        """Return the bytes of weights and prompts, by identity.
-
-        Undo, the bar and the shelf share adapters, and adapters share prompt files with the canvas.
-        """
-        held: dict[int, int] = {}
-        for made in self.adapters():
-            for one in (made.original, made.adapter):
-                held[id(one)] = one.num_bytes
-            for bucket in made.buckets:
-                held |= {id(file): file.memory_bytes for file in bucket.files}
-        return held
-
     def adapters(self) -> Iterator[Made]:
         """Yield the adapters of the visit, including those that Undo returns to; some repeat."""
-        for made in (*self.shelf, self.made, self.beside):
-            while made is not None:
-                yield made
-                made = made.before
+        return _with_earlier((*self.shelf, self.made, self.beside))
+
+    def _dropped(self) -> Iterator[Made]:
+        """Yield the adapters of answers and runs, which keep them when the shelf drops them."""
+        batch, run = self.batch, self.run
+        return _with_earlier(
+            (
+                *(side.made for turn in self.turns for side in turn.sides.values()),
+                *(() if batch is None else (batch.left, batch.right)),
+                *(() if run is None else (run.start,)),
+                *(one.made for one in (self.found, self.measuring) if one is not None),
+            )
+        )
 
     def hand_over(self) -> "Session":
         """Return the visit for another page; the current page may no longer change it."""
@@ -667,6 +667,28 @@ class Session:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Session":
         """Return a new visit: Gradio copies the initial value of a state for each page."""
         return Session()
+
+
+def _with_earlier(adapters: Iterable[Made | None]) -> Iterator[Made]:
+    """Yield adapters, each with those that Undo returns to."""
+    for made in adapters:
+        while made is not None:
+            yield made
+            made = made.before
+
+
+def _held_by(adapters: Iterable[Made]) -> dict[int, int]:
+    """Return the bytes of weights and prompts, by identity.
+
+    Undo, the bar and the shelf share adapters, and adapters share prompt files with the canvas.
+    """
+    held: dict[int, int] = {}
+    for made in adapters:
+        for one in (made.original, made.adapter):
+            held[id(one)] = one.num_bytes
+        for bucket in made.buckets:
+            held |= {id(file): file.memory_bytes for file in bucket.files}
+    return held
 
 
 def _size(file: Path) -> int:

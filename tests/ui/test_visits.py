@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import gradio as gr
@@ -21,7 +22,17 @@ from ui.fields import Number, Slider
 from ui.handlers import Handlers
 from ui.page import by_slot
 from ui.shared import Updates
-from ui.state import CardReading, Kept, Made, Session, SessionFiles
+from ui.state import (
+    Answer,
+    Batch,
+    CardReading,
+    Found,
+    Kept,
+    Made,
+    Session,
+    SessionFiles,
+    Turn,
+)
 from ui.visits import Visits
 
 RequestOf = Callable[[str], gr.Request]
@@ -112,6 +123,28 @@ def test_undo_goes_back_a_few_adapters_and_holds_no_more() -> None:
         made.before = session.made
         session.take(made)
     assert session.num_bytes == 6_000_000
+
+
+def test_adapters_that_only_answers_still_hold_count_as_bytes_of_a_visit() -> None:
+    session = Session(limits=ServerLimits(adapters_per_session=1))
+    for number in range(3):
+        made = made_of(1_000_000, f"{number}")
+        session.take(made)
+        session.turns.append(Turn("Hi", left=Answer("base"), right=Answer("it", made)))
+    session.batch = Batch(("Hi",), left=made_of(1_000_000, "left"), right=session.made)
+    assert len(session.shelf) == 1
+    assert session.num_bytes == 4_000_000
+    session.turns, session.batch = [], None
+    assert session.num_bytes == 1_000_000
+
+
+def test_loras_that_a_measurement_trained_count_as_bytes_of_a_visit() -> None:
+    made, lora = made_of(1_000_000, "made"), made_of(2_000_000, "lora").adapter
+    measured = SimpleNamespace(trained={"trained_lora": lora})
+    file = SimpleNamespace(memory_bytes=3)
+    session = Session(found=cast("Any", Found)(made, made.adapter, file, measured))
+    session.take(made)
+    assert session.num_bytes == 3_000_003
 
 
 def test_encoded_prompts_and_labelled_rows_count_as_bytes_of_a_visit(tmp_path: Path) -> None:
