@@ -119,7 +119,9 @@ class EngineHandle:
                 lambda: self._state.status in ("ready", "failed", "idle"), timeout=timeout
             )
             if self._error is not None:
-                raise self._error
+                # It is raised to everybody who waits. Each time its traceback would grow by the
+                # frames of the caller, and would keep what these hold, such as visits.
+                raise self._error.with_traceback(None)
             return self._engine
 
     def _run(self) -> None:

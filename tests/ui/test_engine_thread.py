@@ -174,6 +174,21 @@ def test_a_load_ends_with_the_process() -> None:
     assert told == [0.1]
 
 
+def test_a_failed_load_keeps_nothing_of_those_who_waited() -> None:
+    def load(_report: object) -> FakeEngine:
+        raise DndError("no such model.")
+
+    handle = EngineHandle(load)
+    handle.start()
+
+    def waited() -> int:
+        with pytest.raises(DndError, match="no such model") as failed:
+            handle.wait(60)
+        return len(failed.traceback)
+
+    assert len({waited() for _ in range(5)}) == 1
+
+
 def test_nothing_is_begun_once_the_process_ends(thread: EngineThread) -> None:
     thread.ending.set()
     with pytest.raises(RuntimeError, match="the process ends"):
