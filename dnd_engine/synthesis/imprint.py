@@ -68,7 +68,9 @@ def imprint_adapter(
         )
         for (bucket, _), (fitted, _) in zip(counting, parts, strict=True)
     ]
-    left_out = {text for _, others in parts for text, _ in others}
+    # What one bucket leaves out may be fitted with another, which has the same prompt.
+    left_out = digests(text for _, others in parts for text, _ in others)
+    left_out -= digests(text for fitted, _ in parts for text, _ in fitted)
     made = yield from _solve(loaded, sources, config, started)
     fitted = {b.name: num for (b, _), num in zip(counting, made.num_by_source, strict=True)}
     skipped = [_skipped(bucket, config) for bucket in checked if not fitted.get(bucket.name)]
@@ -76,7 +78,7 @@ def imprint_adapter(
         config,
         teacher=teacher,
         teacher_sha256="" if teacher == "base" else loaded.teacher_sha256(config),
-        left_out=tuple(sorted(digests(left_out))),
+        left_out=tuple(sorted(left_out)),
         # A recipe sets the strength at its end, so it imprints at strength 1.
         from_sha256=adapter.with_strength(1).sha256,
         num_prompts=made.num_prompts,

@@ -16,8 +16,9 @@ from dnd_engine.evaluation.baselines import Baselines
 from dnd_engine.evaluation.examine import examine
 from dnd_engine.evaluation.page import report_markdown
 from dnd_engine.evaluation.settings import ExaminationConfig
+from dnd_engine.imprint.left_out import leave_out
 from dnd_engine.lora.provenance import Imprinting, Recipe, read_recipe
-from dnd_engine.lora.seen import Seen, with_inputs
+from dnd_engine.lora.seen import Seen, digests, with_inputs
 from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.files import from_texts
 from dnd_engine.scoring.scores import DEFAULT_ROWS
@@ -78,6 +79,20 @@ def test_where_nothing_can_be_imprinted_nothing_is_made(alone: Engine) -> None:
         alone.generate([bucket("sql", ["List the orders."])])
     with pytest.raises(GeneratorError, match="Leave imprint on, name a generator"):
         alone.generate([bucket("letters", LETTERS)], imprinted=False)
+
+
+def test_a_prompt_that_two_buckets_have_is_left_out_only_if_neither_fits_it(
+    alone: Engine,
+) -> None:
+    texts = sorted(LETTERS)
+    buckets = [bucket("one", texts[:16]), bucket("other", texts[8:])]
+    made = alone.generate(buckets)
+    config = ImprintConfig()
+    parts = [leave_out([(t, t) for t in part], config, 2) for part in (texts[:16], texts[8:])]
+    fitted, others = ({text for part in parts for text, _ in part[n]} for n in (0, 1))
+    assert fitted & others
+    found = Imprinting.from_json(made.provenance["imprint"])
+    assert set(found.left_out) == digests(others - fitted)
 
 
 def test_chat_checks_download_and_recipe_work(alone: Engine, tmp_path: Path) -> None:
