@@ -86,6 +86,30 @@ def test_files_that_arrive_together_are_read_again_from_copies_of_their_own(
     assert len(list(files.folder("s").iterdir())) == len(session.readings) == 4
 
 
+def test_a_reload_while_files_are_read_mixes_up_none_of_their_copies(
+    on: Handlers,
+    arrange: Arrange,
+    request_of: Callable[[str], gr.Request],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = on.visit.open(Session(), "en", "", request_of("old"))["session"]
+    first = arrange(A={"a.txt": "one"})
+    on.prompts.update_prompts(first, old, request_of("old"))
+    key, taken = old.key, list[Session]()
+
+    def check(session: Session, page: str, num_bytes: int) -> None:
+        if not taken:
+            taken.append(on.visit.open(Session(), "en", key, request_of("new"))["session"])
+
+    monkeypatch.setattr(on.app.visits, "check_writing", check)
+    more = arrange(A={"a.txt": "one"}, B={"b.txt": "two", "c.txt": "three"})
+    assert on.prompts.update_prompts(more, old, request_of("old")) == {}
+    (new,) = taken
+    again = chosen(first, split="lines")
+    on.prompts.update_prompts(again, new, request_of("new"))
+    assert texts(again, new) == ["one"]
+
+
 def test_prompts_removed_by_hand_are_neither_used_nor_forgotten(
     on: Handlers, arrange: Arrange
 ) -> None:

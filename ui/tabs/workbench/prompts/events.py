@@ -1,5 +1,6 @@
 """Events of the canvas: files are read when dropped, so that every fault shows at once."""
 
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -61,11 +62,16 @@ class PromptEvents:
         for card in arrangement.cards:
             reading = session.readings.get(card.id)
             if reading is None or _asked(reading) != _asked(card):
-                # One by one, because each new file is counted and named by those before it.
+                if session.over:
+                    break
+                # One by one, because each new file is counted by those before it.
                 session.readings[card.id] = self._read(
                     card, reading, session, request.session_hash or ""
                 )
                 fresh.add(card.id)
+        # A reload took the visit over, and nothing of it is here any more.
+        if session.over:
+            return {}
         session.canvas = arrangement
         session.arrangement = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
@@ -189,7 +195,8 @@ class PromptEvents:
                 self._app.visits.check_reading(session, session_hash, size)
                 self._app.visits.check_writing(session, session_hash, size)
                 # The visit's own copy, because uploads are shared by content and removed by age.
-                copy = files.folder(session_hash) / f"{PROMPTS}{len(session.readings)}"
+                # Not numbered: a page that takes the visit over meanwhile may count otherwise.
+                copy = files.folder(session_hash) / f"{PROMPTS}{secrets.token_hex(8)}"
                 copy = copy.with_suffix(card.upload.suffix)
                 shutil.copyfile(card.upload, copy)
             # Its earlier prompts go, also if it cannot be read again.
