@@ -262,6 +262,8 @@ class Visits:
         """End a visit and remove its files."""
         visit = self._visits.get(digest)
         if visit is not None:
+            # Work for it would go on, and write files that nobody removes.
+            visit.interrupt()
             # Before `end`, which also forgets where they are.
             visit.delete_files()
             self._files.remove(visit.key)

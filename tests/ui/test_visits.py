@@ -242,6 +242,29 @@ def test_a_visit_ends_with_its_files_a_while_after_its_last_use(
     assert found.over == "ended"
 
 
+def test_a_visit_that_ends_stops_its_runs_and_leaves_no_files(
+    on: Handlers,
+    engine: FakeEngine,
+    files: SessionFiles,
+    arrange: Callable[..., Arrangement],
+    request_of: RequestOf,
+) -> None:
+    request = request_of("a")
+    visit = on.visit.open(Session(), "en", "", request)["session"]
+    laid = arrange(SQL={"a.txt": "one\n"})
+    on.prompts.update_prompts(laid, visit, request)
+    on.synthesis.begin_synthesis(laid, visit)
+    run = visit.run
+    with engine.pace.held("synthesis"):
+        steps = on.synthesis.synthesize(visit, "pool", 0, request)
+        next(steps)
+        on.visit.forget(request)
+        assert run.stop.is_set()
+    list(steps)
+    assert run.stages.ended == "stopped"
+    assert not list(files.root.glob("visit-*"))
+
+
 def test_one_that_is_open_and_used_does_not_end(
     visits: Visits, files: SessionFiles, clock: Clock
 ) -> None:
