@@ -9,6 +9,7 @@ import io
 import json
 import math
 import re
+import unicodedata
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -358,9 +359,15 @@ def zip_bytes(files: Mapping[str, bytes]) -> bytes:
 
 def adapter_name(bucket_names: Sequence[str]) -> str:
     """Make a short, file-safe adapter name from bucket names."""
-    words = [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") for name in bucket_names]
+    words = [re.sub(r"[^a-z0-9]+", "-", _ascii(name.lower())).strip("-") for name in bucket_names]
     # 60 characters are also the longest name that the library takes.
     return "-".join(word[:20] for word in words if word)[:60] or "adapter"
+
+
+def _ascii(text: str) -> str:
+    """Spell umlauts out, and drop the accents of other letters."""
+    spelt = text.translate({ord("ä"): "ae", ord("ö"): "oe", ord("ü"): "ue", ord("ß"): "ss"})
+    return "".join(c for c in unicodedata.normalize("NFKD", spelt) if not unicodedata.combining(c))
 
 
 def _json(value: Any) -> bytes:

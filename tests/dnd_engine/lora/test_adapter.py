@@ -356,6 +356,7 @@ def test_zip_bytes_do_not_depend_on_the_clock() -> None:
         (["Tone of voice", "SQL"], "tone-of-voice-sql"),
         (["../../etc"], "etc"),
         (["漢字", "…"], "adapter"),
+        (["Verträge", "Größe", "café"], "vertraege-groesse-cafe"),
         ([], "adapter"),
         (["x" * 60, "y" * 60, "z" * 60, "w"], f"{'x' * 20}-{'y' * 20}-{'z' * 18}"),
     ],
