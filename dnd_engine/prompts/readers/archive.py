@@ -18,6 +18,8 @@ from dnd_engine.prompts.reading import (
 from dnd_engine.prompts.words import display_name, quoted, use_formats
 
 _ZIP = ".zip"
+_ADAPTER = "adapter_config.json"
+"""What PEFT's files of every adapter contain."""
 _NOTED_FILES = 3
 """Maximum number of files with notes; more would overload the card."""
 
@@ -37,6 +39,14 @@ def read_zip(data: bytes, asked: Asked) -> Reading:
     """Read every prompt file in an archive; skip and list other files and nested archives."""
     members = open_zip(data, asked, noted("a zip archive"))
     visible = [name for name in members.names if not _hidden(name)]
+    if any(PurePosixPath(name).name == _ADAPTER for name in visible):
+        # Its settings and checks would pass for prompts.
+        raise PromptFileError(
+            noted(
+                "{name}: expected prompt files in it, found an adapter. Import it in the Library.",
+                name=asked.name,
+            )
+        )
     known = asked.formats.keys() - {_ZIP}
     wanted = [name for name in visible if _suffix(name) in known]
     strange = [name for name in visible if _suffix(name) not in known]

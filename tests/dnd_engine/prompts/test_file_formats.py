@@ -642,6 +642,10 @@ def test_an_archive_of_doubtful_files_alone_is_doubted(write: Write) -> None:
         ({".": "x"}, "a file in it has no name"),
         ({"a.png": "x", "b.zip": "y"}, "expected prompt files in it, found `a.png`, `b.zip`"),
         ({}, "expected prompt files in it, found none"),
+        (
+            {"card/adapter_config.json": "{}", "card/README.md": "Yes or no?"},
+            "expected prompt files in it, found an adapter. Import it in the Library.",
+        ),
         ({f"{n}.txt": "x" for n in range(61)}, "at most 60 prompt files in it, got 61"),
         ({f"{n}.bin": "" for n in range(2001)}, "at most 2,000 files in it, got 2,001"),
         ({"a.txt": "a" * 2_000_000}, "unpacks to more than 200 times its size"),
