@@ -76,6 +76,8 @@ watch("value", () => {
   level();
   const [askedBefore, answeredBefore] = [asked, answered];
   [asked, answered] = count();
+  // A conversation that comes back with its visit was not asked now.
+  if (document.documentElement.hasAttribute("data-dnd-restoring")) return;
   // Asked again or edited, the last question loses its answer.
   const sent = asked > askedBefore || (asked === askedBefore && answered < answeredBefore);
   follow ||= sent;

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Visit, Visits
+from tests.browser.conftest import AT_REST, PHONE, Visit, Visits
 from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
@@ -37,6 +37,26 @@ def fill(visit: Visit, write: Write) -> None:
     page.locator("#dnd-vote-a").click()
     expect(page.locator("#dnd-tally")).to_contain_text("1")
     expect(page.locator("#dnd-pane-left")).to_contain_text("better")
+
+
+def test_a_chat_comes_back_with_the_choice_of_its_instruction_and_without_a_jump(
+    visits: Visits,
+) -> None:
+    visit = visits(size=PHONE)
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    visit.ask("Count the films of 1999.")
+    visit.idle()
+    told_with = page.locator("#dnd-told-with input")
+    chosen = told_with.input_value()
+    assert chosen.startswith("SQL: ")
+    visit.reload()
+    expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(1)
+    expect(told_with).to_have_value(chosen)
+    page.evaluate(AT_REST)
+    assert page.evaluate("scrollY") == 0
 
 
 def check_all_is_back(visit: Visit) -> None:

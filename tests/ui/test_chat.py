@@ -218,6 +218,18 @@ def test_with_two_adapters_the_mode_names_the_one_that_reads_the_instruction(
     assert updates["told_with"].label == "Instruction for the base model"
 
 
+def test_a_page_that_is_loaded_again_gets_all_that_is_above_the_chat(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    visit = on.visit.open(Session(), "en", "", request_of("a"))["session"]
+    file = "Say it.\n\none\n---\nSay it.\n\ntwo\n"
+    make_of(on, visit, arrange(SQL={"a.txt": file}), request_of("a"))
+    back = on.visit.open(Session(), "en", visit.key, request_of("b"))
+    assert back["told_with"].choices == [("SQL: Say it.", "Say it.")]
+    assert back["told_with"].value == "Say it."
+    assert ("Tell only the base model", "told") in back["mode"].choices
+
+
 def test_an_adapter_and_its_imprint_are_told_apart(on: Handlers, make: Make) -> None:
     session = Session()
     make(session, "one")

@@ -53,7 +53,7 @@ class VisitEvents:
             )
             visit.language = code
             visit.own = self.app.is_own(request)
-            return {
+            updates = {
                 "session": visit,
                 "visit": gr.HTML(visit_key=visit.key, outcome=outcome),
                 **self.page.refresh_load(visit, request),
@@ -61,6 +61,9 @@ class VisitEvents:
                 **(self._bring_back(visit, request) if outcome == "back" else {}),
                 **self.library.look(visit, request),
             }
+            # Several of these draw what is above the chat, each only what the one before did not.
+            visit.compared_as = None
+            return {**updates, **self.compare.compared(visit)}
 
     def remember(self, slots: Sequence[str], session: Session, *values: Any) -> Updates:
         """Store the visitor's settings."""

@@ -74,6 +74,9 @@ def wire_visit(
         "seed": prompts.seed,
         "imprint": prompts.imprint,
         **{f"settings_{name}": control for name, control in compare.settings.items()},
+        **{
+            f"measure_{name}": getattr(measure, name) for name in ("limit", "seen", "steps", "warm")
+        },
     }
     opened = page.at_once(
         page.demo.load,
