@@ -459,8 +459,8 @@ def are_few(same: float, number: int) -> bool:
 def seems_to_work(number: int) -> Note:
     """Return the verdict that "works" becomes on few prompts."""
     return counted(
-        "It seems to work without the instruction, by {number} prompt only.",
-        "It seems to work without the instruction, by {number} prompts only.",
+        "It seems to work without the instruction, judged on {number} prompt only.",
+        "It seems to work without the instruction, judged on {number} prompts only.",
         number,
     )
 

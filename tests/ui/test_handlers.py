@@ -600,8 +600,22 @@ NOT_RAISED = (
         (8, 0.25, 0.75, "It works without the instruction.", RAISED, "check"),
         (8, 0.75, 0.75, "It works without", NOT_RAISED, "check"),
         (4, 0.25, 1.0, "It works without the instruction.", RAISED, "check"),
-        (4, 0.25, 0.75, "It seems to work without the instruction, by 4 prompts", RAISED, "info"),
-        (2, 0.5, 1.0, "It seems to work without the instruction, by 2 prompts", RAISED, "info"),
+        (
+            4,
+            0.25,
+            0.75,
+            "It seems to work without the instruction, judged on 4 prompts",
+            RAISED,
+            "info",
+        ),
+        (
+            2,
+            0.5,
+            1.0,
+            "It seems to work without the instruction, judged on 2 prompts",
+            RAISED,
+            "info",
+        ),
         (4, 0.25, 0.5, "It works in part without", RAISED, "info"),
         (4, 0.4, 0.4, "It works poorly without", NOT_RAISED, "warn"),
         (8, 1.0, 0.75, "It works without", LOWERED, "warn"),
@@ -654,7 +668,7 @@ def test_after_teaching_a_mix_the_figures_of_each_bucket_stay() -> None:
     assert "recipe (100 % of 4). rubbish (75 % of 4)." in even.partition("<details>")[2]
     parts = (LearntPart("recipe", 8, 1.0), LearntPart("rubbish", 0, 0.0))
     unchecked = told(Learnt(8, 0.25, 1.0, by_itself=True, by_bucket=parts))
-    assert "It seems to work without the instruction, by 8 prompts only." in unchecked
+    assert "It seems to work without the instruction, judged on 8 prompts only." in unchecked
     assert "No prompt of rubbish was held back for the check." in unchecked
 
 

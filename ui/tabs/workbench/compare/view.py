@@ -363,9 +363,7 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
             if view.remote:
                 words = _("The adapter's answers appear here.")
             elif view.made:
-                words = _(
-                    "Ask without the instruction, as in your files: the adapter should carry it."
-                )
+                words = _("Ask with the input alone: the adapter should know the instruction.")
                 if view.made.original.not_imprinted or view.made.imprint_missing:
                     words = _("No instruction was imprinted. Ask as your files do, and compare.")
         body = f"<p class='dnd-empty'>{words}</p>"

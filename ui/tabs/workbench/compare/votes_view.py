@@ -42,9 +42,9 @@ def votes_html(turns: Sequence[Turn]) -> str:
             pairs.setdefault(pair, []).append(turn.vote)
     body = "".join(_pair_html(*pair, votes) for pair, votes in pairs.items())
     more = _(
-        "The two switch sides at random, and each vote reveals which is which. Until then"
-        " the strength is fixed. Answers that you saw before you switched “Blind” on are not voted"
-        " on: ask something else."
+        "The two switch sides at random, and each vote reveals which is which. The"
+        " strength is fixed while “Blind” is on. Answers that you saw before you switched it on are"
+        " not voted on: ask something else."
     )
     return (
         f"<section class='dnd-panel dnd-tally' aria-live='polite'><div class='dnd-row'>"

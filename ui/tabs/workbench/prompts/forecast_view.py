@@ -47,7 +47,9 @@ def forecast_html(
         if forecast is None:
             continue
         # Empty if nothing was measured; then only the model's sureness is stated.
-        expected = " ".join(filter(None, [_expected(forecast, gauge), _few(bucket)]))
+        expected = " ".join(
+            filter(None, [_expected(forecast, gauge), _language(forecast), _few(bucket)])
+        )
         lines.append(
             f"<li>{icon(_sign(forecast, gauge))}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
             f"<span>{expected}</span></div>"
@@ -103,6 +105,13 @@ def _expected(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
         "On unseen tasks where it was this sure, adapters were right about {score} times in 100.",
         score=round(100 * band.score),
     )
+
+
+def _language(forecast: "Forecast") -> str:
+    """Name a cause of doubts that no file shows."""
+    if forecast.sure == "sure":
+        return ""
+    return _("Small models know English best: other languages may be the reason.")
 
 
 def _few(bucket: "Bucket") -> str:
