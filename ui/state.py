@@ -298,7 +298,9 @@ class Answer:
     reply: "Reply | None" = None
     stopped: bool = False
     strength: float | None = None
-    """Strength of the adapter at the time of the question; None for the base."""
+    """Strength of the adapter when it began to answer; None for the base."""
+    sha256: str | None = None
+    """Hash of its weights at that strength."""
     seed: int | None = None
     """Sampling seed; None at temperature 0."""
     times: int = 0

@@ -545,6 +545,24 @@ def test_a_conversation_to_read_names_the_adapter_and_the_added_instruction(
     assert "### `base " in first
 
 
+def test_a_kept_answer_names_the_weights_and_the_strength_that_gave_it(
+    on: Handlers, make: Make, chat: Chat, request_here: gr.Request
+) -> None:
+    session = Session()
+    make(session)
+    assert session.made is not None
+    on.compare.ask("Hi", "written", session)
+    on.adapter.set_strength(session, 0.5)  # while the question is queued
+    answered(on, session, request_here)
+    halved = session.made.adapter.sha256
+    on.adapter.set_strength(session, 2.0)
+    kept = chat(session, "And now?")
+    rows = json.loads(Path(kept["keep_json"].value["path"]).read_text())["turns"]
+    found = [(row["right"]["strength"], row["right"]["adapter_sha256"]) for row in rows]
+    assert found == [(0.5, halved), (2.0, session.made.adapter.sha256)]
+    assert "Strength: 1.00" not in Path(kept["keep_markdown"].value["path"]).read_text()
+
+
 def test_conversation_and_votes_are_kept_as_files_of_the_visit(
     on: Handlers, make: Make, chat: Chat, request_here: gr.Request
 ) -> None:

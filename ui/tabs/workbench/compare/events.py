@@ -118,8 +118,16 @@ class CompareEvents:
         """Start an answer of a server, of the adapter as it is now, or of the base."""
         if isinstance(who, RemoteSide):
             return Answer(who.model, remote=who, times=times)
-        strength = None if who is None else who.adapter.strength
-        return Answer(self._app.label(who), who, strength=strength, times=times)
+        answer = Answer("", who, times=times)
+        self._note_adapter(answer)
+        return answer
+
+    def _note_adapter(self, side: Answer) -> None:
+        """Note the model that answers, at the strength that it has now."""
+        side.label = self._label(side)
+        if side.made is not None:
+            adapter = side.made.adapter
+            side.strength, side.sha256 = adapter.strength, adapter.sha256
 
     @staticmethod
     def _mode_of(session: Session) -> AskMode:
@@ -302,7 +310,7 @@ class CompareEvents:
                 for place in places:
                     side = turn.sides[place]
                     # The strength may have changed while the question was queued.
-                    side.label = self._label(side)
+                    self._note_adapter(side)
                     # Greedy decoding draws nothing, so a seed would mean nothing.
                     side.seed = sampling.seed if sampling.temperature else None
                 for _step in self._stream(session, places, sampling, stop):

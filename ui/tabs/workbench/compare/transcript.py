@@ -64,7 +64,8 @@ def _side(answer: Answer) -> dict[str, Any]:
     return {
         "model": answer.label,
         "adapter": None if made is None else made.adapter.name,
-        "adapter_sha256": None if made is None else made.adapter.sha256,
+        # Not the adapter's own, whose strength may have been changed since.
+        "adapter_sha256": answer.sha256,
         "strength": answer.strength,
         "text": "" if reply is None else reply.text,
         "num_tokens": 0 if reply is None else reply.num_tokens,
