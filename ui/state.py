@@ -413,6 +413,8 @@ class Batch:
     """Adapter on the left; None for the base."""
     right: Made | None = None
     """Adapter on the right; None if there is none yet."""
+    adapters: "tuple[Adapter | None, Adapter | None]" = (None, None)
+    """Both at the strengths that they have for the whole table, wherever the slider is."""
     replies: "list[list[Reply | None]]" = field(default_factory=list)
     """Replies to each input, left and right; None until they start."""
     error: str = ""

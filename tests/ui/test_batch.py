@@ -156,6 +156,20 @@ def test_stop_keeps_what_was_answered(
     assert on.batch.answered(made, request_here)["batch_start"].visible is True
 
 
+def test_a_table_is_of_one_strength_though_the_slider_moves_meanwhile(
+    on: Handlers, made: Session
+) -> None:
+    assert made.made is not None
+    weights = made.made.adapter.sha256[:8]
+    on.batch.begin("\n".join(f"word {n}" for n in range(9)), "written", "", made)
+    for _step in on.batch.answer(made, *SAMPLING):
+        on.adapter.set_strength(made, 0.5)
+    assert made.batch is not None
+    answers = [row[1].text for row in made.batch.replies if row[1] is not None]
+    assert len(answers) == 9
+    assert all(text.endswith(f"under {weights}") for text in answers)
+
+
 def test_inputs_and_answers_are_shown_as_text(made: Session, ask: Ask) -> None:
     table = ask(made, "<img src=x onerror=alert(1)>")["batch_table"]
     assert "<img" not in table

@@ -9,13 +9,14 @@ from dnd_engine.errors import DndError
 from dnd_engine.limits import FIXED
 from ui.markup import remark
 from ui.shared import App, Updates, broke
-from ui.state import AskMode, Batch, Made, Place, Session
+from ui.state import AskMode, Batch, Place, Session
 from ui.tabs.workbench.batch.view import batch_html, write_batch
 from ui.tabs.workbench.compare.sent import sent
 from ui.tabs.workbench.compare.settings import Settings
 from ui.text import _, number
 
 if TYPE_CHECKING:
+    from dnd_engine.lora.adapter import Adapter
     from ui.engine_calls import Row
 
 _TOGETHER = 8
@@ -45,15 +46,18 @@ class BatchEvents:
         if not inputs:
             words = remark(_("Type or paste your inputs first, one per line."))
             return {"batch_table": words, **_buttons(running=False)}
+        # Taken now: the visitor may choose others, or move the slider, while the table fills.
+        beside, made = session.beside, session.made
+        left, right = (None if one is None else one.adapter for one in (beside, made))
         batch = Batch(
             inputs,
             mode,
             instruction or "",
-            # Taken now: the visitor may choose others while the table fills.
-            session.beside,
-            session.made,
+            beside,
+            made,
+            (left, right),
             # Input by input: the left reply, and the right one if there are two models.
-            [[None] * (1 + (session.made is not None)) for _number in inputs],
+            [[None] * (1 + (made is not None)) for _number in inputs],
             error=_fault(inputs),
         )
         batch.running = not batch.error
@@ -124,18 +128,18 @@ class BatchEvents:
     def _some(self, batch: Batch, first: int, asking: Settings) -> Iterator[None]:
         """Answer one batch of inputs: all rows of the left model, then all of the right one."""
         numbers = range(first, min(first + _TOGETHER, len(batch.inputs)))
-        sides: list[tuple[Place, Made | None]] = [("left", batch.left)]
-        if batch.right is not None:
-            sides.append(("right", batch.right))
-        asked = [(place, made, n) for place, made in sides for n in numbers]
+        left, right = batch.adapters
+        sides: list[tuple[Place, Adapter | None]] = [("left", left)]
+        if batch.compares:
+            sides.append(("right", right))
+        asked = [(place, adapter, n) for place, adapter in sides for n in numbers]
         rows: list[Row] = [
-            (_messages(batch, n, place, asking.system), None if made is None else made.adapter)
-            for place, made, n in asked
+            (_messages(batch, n, place, asking.system), adapter) for place, adapter, n in asked
         ]
         for replies in self._app.calls.compare(rows, asking.sampling, None, batch.stop):
             if replies is None:
                 continue
-            for (place, _made, n), reply in zip(asked, replies, strict=True):
+            for (place, _adapter, n), reply in zip(asked, replies, strict=True):
                 # False is 0, the left one.
                 batch.replies[n][place == "right"] = reply
             yield None
