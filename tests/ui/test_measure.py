@@ -2,7 +2,9 @@
 
 import copy
 import csv
+import errno
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +22,7 @@ from dnd_engine.measure.results import MeasureStep
 from tests.present import present
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
-from tests.ui.orders import make
+from tests.ui.orders import SAMPLING, chat, make
 from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
 from tests.until import until
 from ui.canvas import Arrangement
@@ -544,6 +546,37 @@ def test_a_trained_lora_stays_with_the_visit_when_a_new_run_takes_its_place(
         session.shelve(replace(kept, original=replace(kept.original, sha256=f"{number}")))
     assert len(session.shelf) == 20
     assert session.shelf[0] is session.made
+
+
+@pytest.mark.parametrize("place", ["conversation", "table", "measurement"])
+def test_a_visit_comes_back_though_the_disk_is_full(
+    on: Handlers,
+    arrange: Arrange,
+    rows: Rows,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    session = on.visit.open(Session(), "en", "", request_of("s"))["session"]
+    make(on, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
+    if place == "conversation":
+        chat(on, session, "Hi")
+    elif place == "table":
+        on.batch.begin("Hi", "written", "", session)
+        list(on.batch.answer(session, *SAMPLING))
+    else:
+        measure(on, session, rows(), request_of("s"))
+
+    def full(*_what: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ui.tabs.workbench.compare.events.write_transcript", full)
+    monkeypatch.setattr("ui.tabs.workbench.batch.events.write_batch", full)
+    monkeypatch.setattr("ui.tabs.measure.events.write_whole", full)
+    back = on.visit.open(Session(), "en", session.key, request_of("new"))
+    assert back["session"].made is not None
+    drawn = {"conversation": "right_pane", "table": "batch_table", "measurement": "measure_found"}
+    assert back[drawn[place]]
 
 
 def test_taking_a_lora_twice_forgets_nothing_of_it(

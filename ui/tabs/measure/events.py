@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -60,14 +61,18 @@ class MeasureEvents:
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
         """Restore the rows and results of a page that was left."""
-        rows = session.rows
+        rows, run = session.rows, session.measuring
+        shown: Updates = {} if run is None else {"measure_stages": run.stages.html()}
+        # As for the conversation: a full disk must not keep the visit from coming back.
+        with suppress(OSError):
+            shown = self.show_measured(session, request)
         return {
             # Its box is new too, and would look as if nothing had been dropped.
             "measure_file": str(rows.copy) if rows is not None and rows.copy.is_file() else None,
             # The tab may have been opened before its visit was back.
             **self.open_measure(session),
             **self._rows(session),
-            **self.show_measured(session, request),
+            **shown,
         }
 
     def read_labelled(self, session: Session, path: str | None, request: gr.Request) -> Updates:

@@ -1,6 +1,7 @@
 """Events of the batch table: ask many inputs, draw answers as they come, export CSV."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -107,10 +108,14 @@ class BatchEvents:
         """Restore the table with its inputs and its file."""
         if session.batch is None:
             return {}
+        offered = _buttons(running=session.batch.running)
+        # As for the conversation: a full disk must not keep the visit from coming back.
+        with suppress(OSError):
+            offered = self.answered(session, request)
         return {
             "batch_table": batch_html(session.batch),
             "batch_inputs": "\n".join(session.batch.inputs),
-            **self.answered(session, request),
+            **offered,
         }
 
     def stop(self, session: Session) -> Updates:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -267,7 +268,11 @@ class CompareEvents:
         """Restore a conversation with its files; a server's key is not restored."""
         session.leave_server()
         session.compared_as = Compared()  # by a page that is new
-        kept = self._keep(session, request) if session.turns else {}
+        kept: Updates = {}
+        if session.turns:
+            # A full disk has no room for its files, but must not keep the visit from coming back.
+            with suppress(OSError):
+                kept = self._keep(session, request)
         return {**self.panes(session), **self.compared(session), **_buttons(session), **kept}
 
     def switches(self, session: Session) -> Updates:
