@@ -198,7 +198,7 @@ function nameTheirs() {
   for (const node of document.querySelectorAll("[aria-label]")) {
     nameOne(node, node.getAttribute("aria-label"), (name) => node.setAttribute("aria-label", name));
   }
-  for (const { firstChild: text } of document.querySelectorAll(".toast-title, [data-testid=toast-text]")) {
+  for (const { firstChild: text } of document.querySelectorAll(".toast-title, [data-testid=toast-text], .dnd-refused p")) {
     if (text instanceof Text) nameOne(text, text.data.trim(), (name) => { text.data = name; });
   }
 }

@@ -103,6 +103,21 @@ function moved() {
   if (!dialog.open) dialog.showModal();
 }
 
+// ---------------------------------------------------------------- refused
+
+// Gradio shows the errors of events in the queue only. What any other event is refused with is said here.
+const theirs = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await theirs(...asked);
+  if (answer.ok || !new URL(answer.url, location.href).pathname.endsWith("/run/predict")) return answer;
+  const { error } = await answer.clone().json().catch(() => ({}));
+  if (typeof error === "string") {
+    $(".dnd-refused p").textContent = error;
+    $(".dnd-refused").hidden = false;
+  }
+  return answer;
+};
+
 // ---------------------------------------------------------------- leaving
 
 const RUNNING = ["#dnd-stop-synthesis", "#dnd-imprint-stop", "#dnd-teach-stop", "#dnd-stop-chat", "#dnd-batch-stop", "#dnd-measure-stop", "#dnd-train-stop"];
@@ -131,6 +146,7 @@ const PRESSED = {
   ".dnd-forget-yes": () => { letGo = true; kept(KEY, null); kept(DRAFT, null); trigger("forget"); },
   ".dnd-take-over, .dnd-reload": () => location.reload(),
   ".dnd-lost-close": () => { $(".dnd-lost").hidden = true; },
+  ".dnd-refused-close": () => { $(".dnd-refused").hidden = true; },
 };
 element.addEventListener("click", ({ target }) => {
   for (const [selector, press] of Object.entries(PRESSED)) if (target.closest(selector)) press();

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from dnd_engine.config import NO_GENERATOR
 from dnd_engine.library import Library
-from tests.browser.conftest import DESK, PHONE, Serve, Visits
+from tests.browser.conftest import AT_REST, DESK, PHONE, Serve, Visit, Visits
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.owner import Owner
 
@@ -123,3 +123,31 @@ def test_another_site_can_neither_frame_the_page_nor_call_it(visits: Visits, ser
     assert answers[2] in ("stopped", "opaque")
     here.console.clear()
     here.outside.clear()
+
+
+_AS_AN_OLDER_PAGE = """() => {
+    // An event that takes the visit alone, from a page that the server does not know.
+    const of = (event) => !event.queue && event.backend_fn && event.inputs.length === 2;
+    const { id, inputs } = window.gradio_config.dependencies.find(of);
+    return fetch("./gradio_api/run/predict", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ fn_index: id, data: inputs.map(() => null), session_hash: "older" }),
+    }).then((answer) => answer.status);
+}"""
+
+
+def test_a_page_older_than_the_app_is_told_so_outside_of_the_queue_too(visit: Visit) -> None:
+    page = visit.page
+    refused = page.locator(".dnd-refused")
+    # Its own visit comes first, which draws the foot of the page again.
+    visit.until(lambda: bool(page.evaluate("localStorage.getItem('dnd-visit')")))
+    page.evaluate(AT_REST)
+    assert page.evaluate(_AS_AN_OLDER_PAGE) == 500
+    expect(refused).to_contain_text("The app was started again after this page was opened.")
+    visit.check_accessible()
+    visit.shot("refused", full=False)
+    refused.get_by_role("button", name="Close").click()
+    expect(refused).to_be_hidden()
+    assert all("500" in said for said in visit.console)
+    visit.console.clear()

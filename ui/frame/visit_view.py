@@ -76,6 +76,8 @@ def _html() -> str:
         f"<div class='dnd-notice dnd-lost' role='status' hidden><p>{lost}</p>"
         f"<button type='button' class='dnd-button dnd-lost-close'>{_('Close')}</button></div>"
         f"{restoring}"
+        f"<div class='dnd-notice is-error dnd-refused' role='alert' hidden>{icon('error')}<p></p>"
+        f"<button type='button' class='dnd-button dnd-refused-close'>{_('Close')}</button></div>"
     )
 
 

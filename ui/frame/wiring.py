@@ -78,8 +78,7 @@ def wire_visit(
             f"measure_{name}": getattr(measure, name) for name in ("limit", "seen", "steps", "warm")
         },
     }
-    opened = page.at_once(
-        page.demo.load,
+    opened = page.opens(
         on.open,
         f"session visit instruction inbox strength {_LOAD} {OPENED} {SHOWN} {MEASURED_ROWS} "
         "keep_head library_head "
