@@ -71,6 +71,10 @@ class Page:
         """Run the handler that gives a loaded page its visit, before all others that need one."""
         return self._wire(self.demo.load, handler, slots, inputs, opens=True, **AT_ONCE, **how)
 
+    def tab_opens(self, tab: _Event, handler: _Handler, slots: str, inputs: _Inputs) -> Any:
+        """Run a handler when a tab opens: the first one does so before the page has a visit."""
+        return self._wire(tab, handler, slots, inputs, early=True, **AT_ONCE)
+
     def then_at_once(self, work: Any, handler: _Handler, slots: str, inputs: _Inputs = ()) -> Any:
         """Run a handler outside of the queue each time that work has ended."""
         return self.at_once(work.then, handler, slots, inputs, trigger_mode="multiple")
@@ -108,13 +112,14 @@ class Page:
         inputs: _Inputs,
         *,
         opens: bool = False,
+        early: bool = False,
         **how: Any,
     ) -> Any:
         chosen = {name: self.slots[name] for name in slots.split()}  # removes duplicates
         taken = [inputs] if isinstance(inputs, Component) else inputs
         start = functools.partial(gr.on, event) if isinstance(event, Sequence) else event
         return start(
-            fn=by_slot(handler, chosen, opens=opens),
+            fn=by_slot(handler, chosen, opens=opens, early=early),
             # Handlers run in the visit's language, so the visit is an input of every event.
             inputs=[self.session, *taken],
             outputs=list(chosen.values()),
@@ -123,7 +128,11 @@ class Page:
 
 
 def by_slot(
-    handler: Callable[..., Any], slots: Mapping[str, Block], *, opens: bool = False
+    handler: Callable[..., Any],
+    slots: Mapping[str, Block],
+    *,
+    opens: bool = False,
+    early: bool = False,
 ) -> Callable[..., Any]:
     """Adapt a handler that returns slot -> value to Gradio's list of outputs.
 
@@ -131,6 +140,7 @@ def by_slot(
         handler: Takes the values of the inputs, and returns new values by slot.
         slots: Components that it may update, by name.
         opens: Whether it gives the page its visit.
+        early: Whether it may run before that.
 
     Returns:
         A function that takes the visit as its first argument and runs the handler in its language.
@@ -158,7 +168,7 @@ def by_slot(
     def stream(visit: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
         silent = True
         visit.opened |= opens
-        if not _may_go_on(visit, args):
+        if not _may_go_on(visit, args, early=early):
             yield spread({})
             return
         # A closed page closes this stream, which must end the handler's work at once.
@@ -177,7 +187,7 @@ def by_slot(
 
     def call(visit: Session, *args: Any, **kwargs: Any) -> Any:
         visit.opened |= opens
-        if not _may_go_on(visit, args):
+        if not _may_go_on(visit, args, early=early):
             return spread({})
         with speaking(visit.language):
             return spread(handler(*args, **kwargs))
@@ -189,7 +199,7 @@ def by_slot(
     return adapted  # type: ignore[no-any-return]  # `Any`, since functions take any attribute
 
 
-def _may_go_on(visit: Session, args: Sequence[Any]) -> bool:
+def _may_go_on(visit: Session, args: Sequence[Any], *, early: bool) -> bool:
     """Return whether a page may still change its visit; handlers without one may always run.
 
     Raises:
@@ -205,7 +215,7 @@ def _may_go_on(visit: Session, args: Sequence[Any]) -> bool:
             raise gr.Error(_("This visit has ended. Reload the page to begin a new one."))
     if visit.over:
         return False
-    if not visit.opened:
+    if not visit.opened and not early:
         # Gradio gives such a page a new visit, which is empty. Its language is not known, so the
         # page translates this.
         raise gr.Error(OLDER_PAGE)
