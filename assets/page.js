@@ -66,14 +66,19 @@ document.addEventListener("keydown", (event) => {
     if (shortcut.focus) {
       node.focus();
       node.scrollIntoView({ block: "nearest" });
-    } else node.click();
+    } else {
+      // From nowhere, the focus goes where a press by mouse would have put it.
+      if (document.activeElement === document.body) node.focus({ preventScroll: true });
+      node.click();
+    }
   } else if (escape && questionBox(target)) target.blur();
 });
 
 // ---------------------------------------------------------------- advised
 
-// Advice to press something presses it, and leads into the field that this shows.
+// Advice to press something presses it, and leads into the field that this shows. So does Edit.
 document.addEventListener("click", (event) => {
+  if (event.target.closest?.("[data-event=edit]")) lead("#dnd-box textarea");
   const link = event.target.closest?.("[data-presses]");
   if (!link) return;
   for (const button of document.querySelectorAll(link.dataset.presses)) button.click();
@@ -186,6 +191,19 @@ function group() {
     for (const button of others) if (button.name !== first.name) button.name = first.name;
   }
 }
+
+// ---------------------------------------------------------------- numbers
+
+// Gradio takes an emptied number beside a slider for its least, and a strength of 0 is no adapter. It keeps
+// what it was.
+const besideSlider = (node) => node.matches?.("input[type=number]:not(.dnd-number)") && node.closest(".block")?.querySelector("input[type=range]");
+let number = "";
+document.addEventListener("focus", ({ target }) => { if (besideSlider(target)) number = target.value; }, true);
+document.addEventListener("blur", ({ target }) => {
+  if (!besideSlider(target) || target.value !== "") return;
+  target.value = number;
+  target.dispatchEvent(new Event("input", { bubbles: true }));
+}, true);
 
 // ---------------------------------------------------------------- names that Gradio gives
 

@@ -286,6 +286,21 @@ def test_strength_acts_on_the_next_message_without_a_new_synthesis(
     expect(visit.page.locator("#dnd-download")).to_be_disabled()
 
 
+def test_an_emptied_strength_stays_what_it_was(visit: Visit, write: Write) -> None:
+    visit.drop([write("a.txt", "one\ntwo\n")], "SQL")
+    visit.ready("a.txt")
+    visit.synthesize()
+    expect(visit.page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    strength = visit.page.locator("#dnd-strength input[type=number]")
+    visit.enter(strength, "1.5")
+    strength.fill("")
+    strength.press("Tab")
+    expect(strength).to_have_value("1.5")
+    visit.ask("Now")
+    visit.idle()
+    expect(visit.page.locator("#dnd-pane-right .dnd-answer-facts")).to_contain_text("\u00d7 1.50")
+
+
 def test_an_adapter_that_does_nothing_is_called_that(visit: Visit, write: Write) -> None:
     visit.drop([write("latin.txt", "NOTHING apertura\nhispanica\n")], "Legal")
     visit.ready("latin.txt")

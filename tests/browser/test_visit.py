@@ -317,6 +317,7 @@ def test_an_edit_keeps_the_old_turn_until_the_new_one_is_sent(visit: Visit) -> N
     box.fill("Half typed")
     page.get_by_role("button", name="Edit and resend").click()
     expect(box).to_have_value("First try")
+    expect(box).to_be_focused()
     expect(page.locator("#dnd-editing")).to_be_visible()
     visit.shot("chat-editing")
     expect(asked).to_have_text("First try")
