@@ -15,7 +15,7 @@ from gradio.components import Component
 from ui.engine_calls import LANES
 from ui.handlers import Handlers
 from ui.panel import SlotError
-from ui.shared import OLDER_PAGE, Updates
+from ui.shared import Updates
 from ui.state import Session
 from ui.text import _, speaking
 
@@ -67,14 +67,6 @@ class Page:
         """
         return self._wire(event, handler, slots, inputs, **AT_ONCE, **how)
 
-    def opens(self, handler: _Handler, slots: str, inputs: _Inputs, **how: Any) -> Any:
-        """Run the handler that gives a loaded page its visit, before all others that need one."""
-        return self._wire(self.demo.load, handler, slots, inputs, opens=True, **AT_ONCE, **how)
-
-    def tab_opens(self, tab: _Event, handler: _Handler, slots: str, inputs: _Inputs) -> Any:
-        """Run a handler when a tab opens: the first one does so before the page has a visit."""
-        return self._wire(tab, handler, slots, inputs, early=True, **AT_ONCE)
-
     def then_at_once(self, work: Any, handler: _Handler, slots: str, inputs: _Inputs = ()) -> Any:
         """Run a handler outside of the queue each time that work has ended."""
         return self.at_once(work.then, handler, slots, inputs, trigger_mode="multiple")
@@ -105,21 +97,13 @@ class Page:
         )
 
     def _wire(
-        self,
-        event: _Event,
-        handler: _Handler,
-        slots: str,
-        inputs: _Inputs,
-        *,
-        opens: bool = False,
-        early: bool = False,
-        **how: Any,
+        self, event: _Event, handler: _Handler, slots: str, inputs: _Inputs, **how: Any
     ) -> Any:
         chosen = {name: self.slots[name] for name in slots.split()}  # removes duplicates
         taken = [inputs] if isinstance(inputs, Component) else inputs
         start = functools.partial(gr.on, event) if isinstance(event, Sequence) else event
         return start(
-            fn=by_slot(handler, chosen, opens=opens, early=early),
+            fn=by_slot(handler, chosen),
             # Handlers run in the visit's language, so the visit is an input of every event.
             inputs=[self.session, *taken],
             outputs=list(chosen.values()),
@@ -127,20 +111,8 @@ class Page:
         )
 
 
-def by_slot(
-    handler: Callable[..., Any],
-    slots: Mapping[str, Block],
-    *,
-    opens: bool = False,
-    early: bool = False,
-) -> Callable[..., Any]:
+def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:
     """Adapt a handler that returns slot -> value to Gradio's list of outputs.
-
-    Args:
-        handler: Takes the values of the inputs, and returns new values by slot.
-        slots: Components that it may update, by name.
-        opens: Whether it gives the page its visit.
-        early: Whether it may run before that.
 
     Returns:
         A function that takes the visit as its first argument and runs the handler in its language.
@@ -167,8 +139,7 @@ def by_slot(
 
     def stream(visit: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
         silent = True
-        visit.opened |= opens
-        if not _may_go_on(visit, args, early=early):
+        if not _may_go_on(visit, args):
             yield spread({})
             return
         # A closed page closes this stream, which must end the handler's work at once.
@@ -186,8 +157,7 @@ def by_slot(
             yield spread({})  # Gradio clears every output of a generator that yields nothing
 
     def call(visit: Session, *args: Any, **kwargs: Any) -> Any:
-        visit.opened |= opens
-        if not _may_go_on(visit, args, early=early):
+        if not _may_go_on(visit, args):
             return spread({})
         with speaking(visit.language):
             return spread(handler(*args, **kwargs))
@@ -199,24 +169,18 @@ def by_slot(
     return adapted  # type: ignore[no-any-return]  # `Any`, since functions take any attribute
 
 
-def _may_go_on(visit: Session, args: Sequence[Any], *, early: bool) -> bool:
+def _may_go_on(visit: Session, args: Sequence[Any]) -> bool:
     """Return whether a page may still change its visit; handlers without one may always run.
 
     Raises:
-        gr.Error: If the visit was deleted, or the page is older than the app's last start. For a
-            visit that moved to another tab, the page itself shows that.
+        gr.Error: If the visit was deleted. For one that moved to another tab, the page itself shows
+        that.
     """
     # Every event of a page keeps its visit alive.
     visit.used = time.monotonic()
-    if not any(arg is visit for arg in args):
+    if not visit.over or not any(arg is visit for arg in args):
         return True
     if visit.over == "ended":
         with speaking(visit.language):
             raise gr.Error(_("This visit has ended. Reload the page to begin a new one."))
-    if visit.over:
-        return False
-    if not visit.opened and not early:
-        # Gradio gives such a page a new visit, which is empty. Its language is not known, so the
-        # page translates this.
-        raise gr.Error(OLDER_PAGE)
-    return True
+    return False

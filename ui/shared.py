@@ -20,14 +20,11 @@ from ui.line import Line
 from ui.markup import TIMES, esc, sentence
 from ui.owner import Owner
 from ui.state import Made, Session, SessionFiles
-from ui.text import N_, _, count_files, count_prompts, drawn, note_words
+from ui.text import _, count_files, count_prompts, drawn, note_words
 from ui.visits import Visits
 
 Updates = dict[str, Any]
 """Slot name -> new value."""
-
-OLDER_PAGE = N_("The app was started again after this page was opened. Reload the page.")
-"""What a page says whose visit ended with an earlier start."""
 
 
 @dataclass(frozen=True, slots=True)

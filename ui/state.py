@@ -438,8 +438,6 @@ class Session:
 
     key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     """Key that the browser restores the visit with. A secret: never logged or shown."""
-    opened: bool = False
-    """Whether its page has asked for it; one that is older than the app has not."""
     over: Literal["", "moved", "ended"] = ""
     """Why its page may no longer change it: a newer page took over, or it was deleted."""
     limits: ServerLimits = field(default_factory=ServerLimits)

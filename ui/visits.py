@@ -80,7 +80,6 @@ class Visits:
                     fresh.delete_files()
                 fresh, outcome = found.hand_over(), "back"
             fresh.used, fresh.limits, fresh.visitor = self._clock(), self._limits, visitor
-            fresh.opened = True
             digest = self._digest(fresh.key)
             self._visits[digest] = fresh
             self._pages.pop(page, None)  # the newest must be last

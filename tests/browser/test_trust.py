@@ -125,26 +125,33 @@ def test_another_site_can_neither_frame_the_page_nor_call_it(visits: Visits, ser
     here.outside.clear()
 
 
-_AS_AN_OLDER_PAGE = """() => {
-    // An event that takes the visit alone, from a page that the server does not know.
-    const of = (event) => !event.queue && event.backend_fn && event.inputs.length === 2;
-    const { id, inputs } = window.gradio_config.dependencies.find(of);
+_TOO_LONG = """() => {
+    // An event outside of the queue that takes a text, with one that is too long.
+    const { components, dependencies } = window.gradio_config;
+    const texts = new Set(components.filter(({ type }) => type === "textbox").map(({ id }) => id));
+    const { id, inputs } = dependencies.find(
+        (event) => !event.queue && event.backend_fn && event.inputs.some((one) => texts.has(one)),
+    );
     return fetch("./gradio_api/run/predict", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ fn_index: id, data: inputs.map(() => null), session_hash: "older" }),
+        body: JSON.stringify({
+            fn_index: id,
+            data: inputs.map((input) => (texts.has(input) ? "x".repeat(100_000) : null)),
+            session_hash: "another",
+        }),
     }).then((answer) => answer.status);
 }"""
 
 
-def test_a_page_older_than_the_app_is_told_so_outside_of_the_queue_too(visit: Visit) -> None:
+def test_what_an_event_outside_of_the_queue_is_refused_with_is_shown(visit: Visit) -> None:
     page = visit.page
     refused = page.locator(".dnd-refused")
     # Its own visit comes first, which draws the foot of the page again.
     visit.until(lambda: bool(page.evaluate("localStorage.getItem('dnd-visit')")))
     page.evaluate(AT_REST)
-    assert page.evaluate(_AS_AN_OLDER_PAGE) == 500
-    expect(refused).to_contain_text("The app was started again after this page was opened.")
+    assert page.evaluate(_TOO_LONG) == 500
+    expect(refused).to_contain_text("xpected")
     visit.check_accessible()
     visit.shot("refused", full=False)
     refused.get_by_role("button", name="Close").click()

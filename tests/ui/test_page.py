@@ -80,7 +80,7 @@ def test_a_stream_without_a_step_leaves_the_page_as_it_is() -> None:
     streams = [fn for fn in demo.fns.values() if fn.name == "imprint"]
     assert len(streams) == 4
     for stream in streams:
-        visit = Session(opened=True)  # nothing was ordered
+        visit = Session()  # nothing was ordered
         assert list(present(stream.fn)(visit, visit, gr.Request())) == [
             [gr.skip()] * len(stream.outputs)
         ]

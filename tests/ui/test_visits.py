@@ -224,17 +224,6 @@ def test_a_page_that_lost_its_visit_changes_nothing_any_more(
         order(new, new)
 
 
-def test_a_page_that_is_older_than_the_app_says_so() -> None:
-    slots = {"box": gr.Textbox()}
-    order, tick = by_slot(lambda session: {"box": "done"}, slots), by_slot(lambda: {}, slots)
-    visit = Session()  # what Gradio gives to a page that it does not know
-    tick(visit)
-    with pytest.raises(gr.Error, match="started again after this page was opened"):
-        order(visit, visit)
-    by_slot(lambda session: {}, slots, opens=True)(visit, visit)
-    assert order(visit, visit) == "done"
-
-
 def test_a_visit_ends_with_its_files_a_while_after_its_last_use(
     visits: Visits, files: SessionFiles, clock: Clock
 ) -> None:

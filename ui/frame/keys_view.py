@@ -14,7 +14,6 @@ import gradio as gr
 
 from dnd_engine.files import asset_path
 from ui.markup import esc
-from ui.shared import OLDER_PAGE
 from ui.text import N_, _, drawn, language
 
 
@@ -120,7 +119,6 @@ _OF_GRADIO = (
     N_("Remove this file"),
     N_("number input for {label}"),
     N_("range slider for {label}"),
-    OLDER_PAGE,
 )
 """What Gradio says in English only, mostly names of controls; `assets/page.js` translates it."""
 

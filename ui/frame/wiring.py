@@ -78,7 +78,8 @@ def wire_visit(
             f"measure_{name}": getattr(measure, name) for name in ("limit", "seen", "steps", "warm")
         },
     }
-    opened = page.opens(
+    opened = page.at_once(
+        page.demo.load,
         on.open,
         f"session visit instruction inbox strength {_LOAD} {OPENED} {SHOWN} {MEASURED_ROWS} "
         "keep_head library_head "

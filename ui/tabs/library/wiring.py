@@ -17,7 +17,7 @@ _LISTED = f"library_told keep_told library_kept library_empty library_undo {SIDE
 def wire_library(page: Page, panel: LibraryPanel, tab: gr.Tab) -> None:
     """Wire list, rename, copy, delete, load and import."""
     on, chosen = page.on.library, [page.session, panel.kept]
-    page.tab_opens(tab.select, on.open_library, _LISTED, chosen)
+    page.at_once(tab.select, on.open_library, _LISTED, chosen)
     # In the queue, as Gradio drops warnings elsewhere.
     page.queued(panel.kept.input, on.choose_kept, _OFFERED, chosen)
     for order in (panel.rename.click, panel.name.submit):

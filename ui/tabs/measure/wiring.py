@@ -21,7 +21,7 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
     found = _found(panel)
     worth = f"{_READY} {found}"
     ended = measured(panel)
-    page.tab_opens(tab.select, on.open_measure, f"{OPENED} {worth}", session)
+    page.at_once(tab.select, on.open_measure, f"{OPENED} {worth}", session)
     # Not `change`, which also fires when the tab is opened again.
     dropped = [panel.file.upload, panel.file.clear]
     for event, read, inputs in (

@@ -10,6 +10,6 @@ def wire_report(page: Page, panel: ReportPanel, tab: gr.Tab) -> None:
     """Draw the report card when its tab opens, and when the visitor changes the selection."""
     on, chosen = page.on.report, [panel.report_group, panel.report_metric]
     drawn = "report_controls report_group report report_more report_all report_card"
-    page.tab_opens(tab.select, on.report, drawn, [page.session, *chosen])
+    page.at_once(tab.select, on.report, drawn, [page.session, *chosen])
     for choice in chosen:
         page.at_once(choice.input, on.draw_report, "report report_more", chosen)
