@@ -98,7 +98,7 @@ def test_what_cannot_be_imprinted_is_told_in_one_calm_line(visit: Visit, write: 
     note = page.locator("#dnd-adapter .dnd-note")
     expect(note).to_contain_text("Not imprinted: no prompt has an instruction and an input.")
     expect(page.locator("#dnd-stages summary")).to_contain_text("How it was made")
-    expect(page.locator(".dnd-notice.is-error")).to_have_count(0)
+    expect(page.locator(".dnd-notice.is-error:visible")).to_have_count(0)
     visit.check_accessible()
 
 

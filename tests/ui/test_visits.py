@@ -162,13 +162,13 @@ def test_encoded_prompts_and_labelled_rows_count_as_bytes_of_a_visit(tmp_path: P
 def test_the_bytes_of_a_visit_are_counted_while_it_reads_files(tmp_path: Path) -> None:
     session = Session()
 
-    class Reading:
+    class BeingRead:
         @property
         def whole(self) -> None:
             """Stand for a moment at which another thread has read the next file."""
             session.readings["next"] = CardReading(split="auto", copy=tmp_path)
 
-    session.readings["first"] = cast("CardReading", Reading())
+    session.readings["first"] = cast("CardReading", BeingRead())
     assert session.num_bytes == 0
     assert len(session.readings) == 2
 
