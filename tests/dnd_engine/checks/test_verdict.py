@@ -151,7 +151,8 @@ def test_the_verdicts_on_eight_left_out_prompts_are_those_that_were_compared_wit
 def test_few_prompts_are_said_to_be_few_and_keep_the_band(same: int, number: int) -> None:
     found = verdict(same, number)
     assert found.degree == "works"
-    assert str(found.head).startswith(f"It seems to work without the instruction, by {number} ")
+    head = f"It seems to work without the instruction, judged on {number} "
+    assert str(found.head).startswith(head)
     assert not are_few(4, 4)
     assert not are_few(6, 8)
 
