@@ -103,20 +103,26 @@ function moved() {
   if (!dialog.open) dialog.showModal();
 }
 
-// ---------------------------------------------------------------- refused
+// ---------------------------------------------------------------- answers
 
-// Gradio shows the errors of events in the queue only. What any other event is refused with is said here.
 const theirs = window.fetch;
+let started; // which start of the app this page belongs to (ui/server/headers.py)
 window.fetch = async (...asked) => {
   const answer = await theirs(...asked);
-  if (answer.ok || !new URL(answer.url, location.href).pathname.endsWith("/run/predict")) return answer;
-  const { error } = await answer.clone().json().catch(() => ({}));
-  if (typeof error === "string") {
-    $(".dnd-refused p").textContent = error;
-    $(".dnd-refused").hidden = false;
-  }
+  const start = answer.headers.get("x-dnd-started");
+  started ??= start;
+  if (start && start !== started) $(".dnd-restarted").hidden = false;
+  if (!answer.ok && new URL(answer.url, location.href).pathname.endsWith("/run/predict")) sayRefused(answer.clone());
   return answer;
 };
+
+// Gradio shows the errors of events in the queue only. What any other event is refused with is said here.
+async function sayRefused(answer) {
+  const { error } = await answer.json().catch(() => ({}));
+  if (typeof error !== "string") return;
+  $(".dnd-refused p").textContent = error;
+  $(".dnd-refused").hidden = false;
+}
 
 // ---------------------------------------------------------------- leaving
 

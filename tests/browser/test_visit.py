@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import AT_REST, PHONE, Visit, Visits
-from tests.ui.fake_engine import FakeEngine
+from tests.serving import free_port, serving
+from tests.ui.fake_engine import FakeEngine, handle_of
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
@@ -231,6 +232,26 @@ def test_a_visit_that_is_gone_is_said_to_be_gone(visits: Visits) -> None:
     visit.reload()
     expect(visit.page.locator(".dnd-canvas")).to_be_visible()
     expect(lost).to_be_hidden()
+
+
+def test_a_page_older_than_the_app_says_so(visits: Visits, write: Write) -> None:
+    port = free_port()
+    with serving(handle_of(FakeEngine()), server_port=port) as url:
+        visit = visits(url)
+        visit.drop([write("a.txt", LINES)], "SQL")
+        visit.ready("a.txt")
+        restarted = visit.page.locator(".dnd-restarted")
+        expect(restarted).to_be_hidden()
+    with serving(handle_of(FakeEngine()), server_port=port):
+        visit.page.get_by_role("tab", name="Library").click()
+        expect(restarted).to_contain_text("no longer has what you see here")
+        visit.check_accessible()
+        visit.shot("restarted", full=False)
+        restarted.get_by_role("button", name="Reload").click()
+        expect(visit.page.locator(".dnd-lost")).to_contain_text("Your last visit")
+        expect(restarted).to_be_hidden()
+        visit.page.context.close()
+    visit.console.clear()  # the stream that the first one had open
 
 
 def test_a_visit_can_be_deleted_at_once(visit: Visit, write: Write) -> None:

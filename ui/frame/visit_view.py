@@ -61,12 +61,17 @@ def _html() -> str:
         "Your last visit is no longer here: the app was restarted, or you were away for more than "
         "24 hours. This is a new visit."
     )
+    restarted = _(
+        "The app was restarted after this page was opened, and no longer has what you see here. "
+        "Copy what you still need, then reload the page."
+    )
+    reload = f"<button type='button' class='dnd-button dnd-reload'>{_('Reload')}</button>"
     coming = _("Restoring your visit …")
     failed = _("Your visit could not be restored. Reload the page to try again.")
     restoring = (
         f"<div class='dnd-notice dnd-restoring' hidden>{RING}{icon('error')}"
         f"<p role='status' data-coming='{esc(coming)}' data-failed='{esc(failed)}'></p>"
-        f"<button type='button' class='dnd-button dnd-reload'>{_('Reload')}</button></div>"
+        f"{reload}</div>"
     )
     return (
         f"<footer class='dnd-footer'><p>{words}</p>"
@@ -76,6 +81,8 @@ def _html() -> str:
         f"<div class='dnd-notice dnd-lost' role='status' hidden><p>{lost}</p>"
         f"<button type='button' class='dnd-button dnd-lost-close'>{_('Close')}</button></div>"
         f"{restoring}"
+        f"<div class='dnd-notice is-error dnd-restarted' role='alert' hidden>{icon('error')}"
+        f"<p>{restarted}</p>{reload}</div>"
         f"<div class='dnd-notice is-error dnd-refused' role='alert' hidden>{icon('error')}<p></p>"
         f"<button type='button' class='dnd-button dnd-refused-close'>{_('Close')}</button></div>"
     )

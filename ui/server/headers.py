@@ -1,4 +1,6 @@
-"""Headers of every answer: what browsers may do with it."""
+"""Headers of every answer: what browsers may do with it, and which start of the app gave it."""
+
+import secrets
 
 from ui.spaces import on_space
 
@@ -20,7 +22,7 @@ _POLICY = {
 
 
 def safe_headers() -> dict[str, str]:
-    """Return the headers of every answer, by name."""
+    """Return the headers of every answer of one start of the app, by name."""
     # The Hub embeds a Space in a frame of its own page.
     frames = "'self' https://huggingface.co" if on_space() else "'self'"
     policy = "; ".join(
@@ -31,6 +33,8 @@ def safe_headers() -> dict[str, str]:
         "x-content-type-options": "nosniff",
         "referrer-policy": "same-origin",
         "cross-origin-resource-policy": "same-origin",
+        # `assets/visit.js` tells its page by this that the app was restarted.
+        "x-dnd-started": secrets.token_hex(4),
     }
     # This header allows no list of sites, so it cannot express what a Space needs.
     return safe if on_space() else {**safe, "x-frame-options": "SAMEORIGIN"}
