@@ -1,8 +1,9 @@
 """Visits that outlive their page: found by their key alone, taken over, expired, bounded."""
 
+import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -40,9 +41,9 @@ RequestOf = Callable[[str], gr.Request]
 
 @dataclass
 class Clock:
-    """A clock that tests set."""
+    """A clock that tests set; it begins at the time that events of a page give their visit."""
 
-    now: float = 1000.0
+    now: float = field(default_factory=time.monotonic)
 
     def __call__(self) -> float:
         """Return the time."""
