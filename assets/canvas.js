@@ -850,7 +850,16 @@ $(".dnd-paste").addEventListener("click", () => {
   $(".dnd-paste-where").hidden = buckets.length < 2;
   $("textarea", form).focus();
 });
-$(".dnd-paste-cancel").addEventListener("click", () => { $(".dnd-pasteboard").hidden = true; $(".dnd-paste").focus(); });
+function closePaste() {
+  $(".dnd-pasteboard").hidden = true; // its text stays for the next time
+  $(".dnd-paste").focus();
+}
+$(".dnd-paste-cancel").addEventListener("click", closePaste);
+$(".dnd-pasteboard").addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.isComposing) return;
+  event.preventDefault();
+  closePaste();
+});
 let pasted = 0;
 $(".dnd-pasteboard").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -859,8 +868,7 @@ $(".dnd-pasteboard").addEventListener("submit", (event) => {
   pasted += 1;
   addFiles([new File([text], _("pasted-{number}.txt", { number: pasted }), { type: "text/plain" })], $(".dnd-paste-bucket").value, { pasted: true });
   event.target.reset();
-  event.target.hidden = true;
-  $(".dnd-paste").focus();
+  closePaste();
 });
 
 // ---------------------------------------------------------------- the prompts of a file

@@ -149,6 +149,19 @@ def test_pasted_prompts_become_a_card(visit: Visit) -> None:
     visit.has("My prompts", "pasted-1.txt", "pasted-3.txt")
 
 
+def test_escape_closes_the_pasteboard_and_keeps_its_text(visit: Visit) -> None:
+    paste = visit.page.get_by_role("button", name="Paste prompts")
+    paste.click()
+    text = visit.page.locator(".dnd-pasteboard textarea")
+    text.fill("first\nsecond")
+    text.press("Escape")
+    expect(text).to_be_hidden()
+    expect(paste).to_be_focused()
+    paste.press("Enter")
+    expect(text).to_have_value("first\nsecond")
+    expect(text).to_be_focused()
+
+
 @pytest.mark.parametrize("hold_ms", [0, 300])
 def test_a_card_is_dragged_with_the_mouse(visit: Visit, write: Write, hold_ms: int) -> None:
     visit.drop([write("a.txt", LINES)], "SQL")
