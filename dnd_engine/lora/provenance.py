@@ -616,6 +616,8 @@ class TaughtScore:
     now: float
     by_itself: bool
     """Whether the reference is the model's own answers, right or wrong."""
+    was_stopped: bool
+    """Whether somebody ended it before its last step."""
 
 
 def taught_score(provenance: Mapping[str, Any]) -> TaughtScore | None:
@@ -628,7 +630,13 @@ def taught_score(provenance: Mapping[str, Any]) -> TaughtScore | None:
     count, before, now = (taught.get(k) for k in ("num_held_back", "score_before", "score"))
     if not (isinstance(count, int) and 0 < count < 1000 and is_share(before) and is_share(now)):
         return None
-    return TaughtScore(count, before, now, "trained" not in provenance and not taught.get("labels"))
+    return TaughtScore(
+        count,
+        before,
+        now,
+        by_itself="trained" not in provenance and not taught.get("labels"),
+        was_stopped=taught.get("stop_after") is not None,
+    )
 
 
 def taught_section(provenance: Mapping[str, Any]) -> Mapping[str, Any]:

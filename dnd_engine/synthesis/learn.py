@@ -112,6 +112,8 @@ def teach_adapter(
     }
     if parts := _by_bucket(made, [bucket for bucket in buckets if bucket.weight > 0]):
         trained["by_bucket"] = [asdict(part) for part in parts]
+    if made.steps < config.steps:
+        trained["stop_after"] = made.steps
     if made.num_lost:
         trained["num_lost"] = made.num_lost
     return adapter.with_tokens(

@@ -272,6 +272,16 @@ def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
         assert present(learnt(adapter.provenance)).by_bucket == ()
 
 
+def test_teaching_that_was_stopped_before_it_works_is_said_to_go_on() -> None:
+    trained = {"num_held_back": 4, "score_before": 0.0, "score": 0.25, "stop_after": 3}
+    assert "stopped early" in present(learnt({"trained": trained})).caution
+    assert "stopped early" in present(learnt({"refined": trained})).caution
+    assert "stopped early" not in present(learnt({"trained": {**trained, "score": 1.0}})).caution
+    del trained["stop_after"]
+    assert "stopped early" not in present(learnt({"trained": trained})).caution
+    assert present(learnt({"refined": trained})).caution == ""
+
+
 GENERATED = {"generator_sha256": "9c41e0"}
 
 

@@ -55,6 +55,8 @@ class Learnt:
     now: float
     by_itself: bool
     """Whether the reference is the model's own answers, right or wrong."""
+    was_stopped: bool = False
+    """Whether somebody ended it before its last step."""
     from_poor: bool = False
     """Whether these answers are known to be poor."""
     imported: bool = False
@@ -149,7 +151,11 @@ class Learnt:
                 "No prompt of {buckets} was held back for the check.",
                 buckets=note_words(listed(self._unscored)),
             )
-        if self.by_itself or self.now >= WORKS:
+        if self.now >= WORKS:
+            return ""
+        if self.was_stopped:
+            return _("It was stopped early. Teach again to continue from here.")
+        if self.by_itself:
             return ""
         return _(
             "Only the expected wording counts. If another wording is right too, as for a title, "
@@ -201,6 +207,7 @@ def learnt(provenance: Mapping[str, Any], *, imported: bool = False) -> Learnt |
         score.before,
         score.now,
         score.by_itself,
+        score.was_stopped,
         imported=imported,
         by_bucket=_parts(taught_section(provenance).get("by_bucket")),
     )
