@@ -229,6 +229,9 @@ class Stages:
         # Stop and the run itself may both end it, and whichever is first says how.
         if self.ended:
             return
+        if status == "failed" and self.waits:
+            # It was refused at its turn, before its first step: not the queue failed.
+            self.enter(next(key for key in self.keys if key != "wait"))
         self._end = self.clock()
         self._close(status, self._end - self._start)
         self.ended, self.message = status, message

@@ -310,6 +310,7 @@ def test_rows_that_the_adapter_has_met_are_scored_only_when_allowed(
     failed = measure(on, session, path, request_of("s"))[-1]
     assert "Measuring did not finish." in failed["measure_stages"]
     assert "or tick “Score prompts it was made from too”" in failed["measure_stages"]
+    assert "Queue" not in failed["measure_stages"], "the queue did not fail"
     assert failed["measure_start"].interactive is True
     assert "measure_found" not in failed
     assert "measure_found" in measure(on, session, path, request_of("s"), seen=True)[-1]
