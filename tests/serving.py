@@ -40,7 +40,12 @@ def serving(
     demo = build_ui(handle, limits, owner, runs, server)
     if start:
         handle.start()
-    options = {**launch_options(limits, owner, server=server, mcp=mcp), **launch}
+    options = {
+        # Not that of an earlier server: a client of it that still runs would come back to this one.
+        "server_port": free_port(),
+        **launch_options(limits, owner, server=server, mcp=mcp),
+        **launch,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FORWARDED_ALLOW_IPS", trusted_proxies())  # as `dnd serve` does
         _, url, _ = demo.launch(
