@@ -64,6 +64,15 @@ _DROPS = """() => {
 }"""
 """How many drops the page was told of since this was asked first."""
 
+_OPENED = """(() => {
+    const keep = Storage.prototype.setItem;
+    Storage.prototype.setItem = function (name, value) {
+        keep.call(this, name, value);
+        window.testOpened ||= name === "dnd-visit-shown";
+    };
+})()"""
+"""Note that the page has its visit."""
+
 _UNANSWERED = """() => {
     const left = document.querySelector("#dnd-pane-left");
     return left.querySelectorAll(".dnd-asked").length
@@ -270,8 +279,13 @@ class Visit:
         self.page.goto(f"{self.url}/{address}")
         self.forgive_what_broke_off()
 
-    def forgive_what_broke_off(self) -> None:
+    def opened(self) -> None:
+        """Wait until the page has its visit: before, that may undo what a test does."""
         expect(self.page.locator(".dnd-canvas:not(.is-unsaid)")).to_be_attached()
+        self.until(lambda: self.page.evaluate("window.testOpened === true"))
+
+    def forgive_what_broke_off(self) -> None:
+        self.opened()
         broken = ("AbortError", "Connection errored out")
         self.console = [said for said in self.console if not any(word in said for word in broken)]
 
@@ -370,8 +384,10 @@ def visits(
         size: ViewportSize = DESK,
         **context: Any,
     ) -> Visit:
-        page = browser.new_context(viewport=size, **context).new_page()
-        page.set_default_timeout(MAX_MS)
+        browsing = browser.new_context(viewport=size, **context)
+        browsing.set_default_timeout(MAX_MS)  # of all its tabs
+        browsing.add_init_script(_OPENED)
+        page = browsing.new_page()
         seen = Visit(page, url)
 
         def on_request(request: Any) -> None:
@@ -384,11 +400,12 @@ def visits(
             "console",
             lambda message: seen.console.append(message.text) if message.type == "error" else None,
         )
-        if owner is not None:
-            page.goto(owner.address(url))
-        page.goto(url + ("/?__theme=dark" if dark else "/"))
-        expect(page.locator(".dnd-canvas:not(.is-unsaid)")).to_be_visible()
+        address = owner.address(url) if owner is not None else f"{url}/?"
+        page.goto(f"{address}&__theme=dark" if dark else address)
         opened.append(seen)
+        seen.opened()
+        # It listens to keys.
+        expect(page.locator(".dnd-keys-open")).to_have_attribute("aria-keyshortcuts", "?")
         return seen
 
     yield visit
