@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.browser.conftest import AT_REST, PHONE, Visit, Visits
 from tests.serving import free_port, serving
@@ -119,6 +119,31 @@ def test_a_page_says_that_its_visit_is_on_its_way_until_it_is_back(
     visit.ready("a.txt")
     expect(restoring).to_be_hidden()
     visit.forgive_what_broke_off()
+
+
+def test_a_question_that_is_asked_while_the_page_opens_stays_on_it(visit: Visit) -> None:
+    """The answer that opens the page came after it on a slow line, and knew of no question."""
+    page = visit.page
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        answer = route.fetch()
+        if "visit_key" in answer.text():
+            held.append((route, answer))
+        else:
+            route.fulfill(response=answer)
+
+    page.route("**/gradio_api/run/**", hold)
+    page.reload()
+    visit.ask("Hello there")
+    visit.idle()
+    ((route, opens),) = held
+    route.fulfill(response=opens)
+    visit.forgive_what_broke_off()
+    page.evaluate(AT_REST)
+    expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_text("Hello there")
+    expect(visit.answer("left")).to_contain_text("in general.")
+    page.unroute_all(behavior="wait")
 
 
 def test_a_visit_that_cannot_be_restored_is_said_to_be_so(visit: Visit, write: Write) -> None:

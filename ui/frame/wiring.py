@@ -93,7 +93,7 @@ def wire_visit(
     # The page may have been left before the checks and the zip were done.
     check_and_zip(page, opened)
     # Last, because the events before draw what a blind page must not tell.
-    page.at_once(opened.then, page.on.compare.stay_blind, BLIND, session)
+    page.at_once(opened.then, page.on.compare.opened, BLIND, session)
     page.at_once(
         # A text is sent once typing ends or pauses (`assets/visit.js`), everything else at once.
         [getattr(c, "blur" if isinstance(c, gr.Textbox) else "input") for c in controls.values()],

@@ -283,9 +283,15 @@ class CompareEvents:
             "blind": gr.Checkbox(session.blind, visible=there),
         }
 
-    def stay_blind(self, session: Session) -> Updates:
-        """Hide the models' names if the restored conversation is blind."""
-        return self.go_blind(session, True) if session.blind else {}
+    def opened(self, session: Session) -> Updates:
+        """Draw what was asked while the page opened, and hide the models' names if it is blind.
+
+        On a slow line the answer that opens a page may come after a question, of which it does not
+        know.
+        """
+        if session.blind:
+            return self.go_blind(session, True)
+        return {**self.panes(session), **_buttons(session)} if session.turns else {}
 
     def answer(self, session: Session, *settings: Any) -> Iterator[Updates]:
         """Stream the answers to the last question.
