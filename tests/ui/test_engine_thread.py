@@ -120,17 +120,18 @@ ENDS = """
 import threading, time
 from ui.engine_thread import EngineThread, Stop
 thread = EngineThread()
-begun = threading.Event()
+begun, stepped = threading.Event(), threading.Event()
 def steps():
     begun.set()
     for step in range(1000):
         thread.ending.wait()
         time.sleep(0.1)
         print("step", step, flush=True)
+        stepped.set()
         yield step
 def work():
-    thread.ending.wait()
-    time.sleep(0.3)
+    stepped.wait()
+    time.sleep(0.2)
     print("whole", flush=True)
 stop = Stop()
 threading.Thread(target=lambda: list(thread.ticking(steps(), stop)), daemon=True).start()
