@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 # Before Gradio is imported: it reads this once.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+import httpx
 import pytest
 
 from dnd_engine.limits import PromptLimits, ServerLimits
@@ -55,6 +56,11 @@ def serving(
         yield url.rstrip("/")
     finally:
         demo.close(verbose=False)
+
+
+def fetch(url: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    """Return the app's answer; on a busy machine it may take longer than httpx waits by itself."""
+    return httpx.get(url, headers=headers, timeout=120)
 
 
 def until_healthy(url: str, server: subprocess.Popen[Any], said: Path | None = None) -> None:

@@ -33,7 +33,7 @@ from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
 from dnd_engine.lora.adapter import write_files
 from tests.disks import full_at
 from tests.loops import run
-from tests.serving import serving
+from tests.serving import fetch, serving
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.ui.orders import make
 from ui.canvas import Arrangement, CanvasBucket, CanvasCard
@@ -68,7 +68,7 @@ def engine() -> FailingEngine:
 @pytest.fixture(scope="module")
 def client(engine: FailingEngine) -> Iterator[Client]:
     with serving(handle_of(engine)) as url:
-        yield Client(url, verbose=False)
+        yield Client(url, verbose=False, httpx_kwargs={"timeout": 120})
 
 
 @pytest.mark.parametrize(
@@ -129,23 +129,25 @@ def test_a_value_that_an_event_cannot_take_is_not_printed(
 
 
 def test_a_call_with_too_few_values_is_told_so_and_quotes_none(client: Client) -> None:
-    called = httpx.post(f"{client.src}gradio_api/call/chat", json={"data": [SECRET]}).json()
-    answer = httpx.get(f"{client.src}gradio_api/call/chat/{called['event_id']}", timeout=120).text
+    called = httpx.post(
+        f"{client.src}gradio_api/call/chat", json={"data": [SECRET]}, timeout=120
+    ).json()
+    answer = fetch(f"{client.src}gradio_api/call/chat/{called['event_id']}").text
     assert "`chat` expects 9 value(s), got 1" in answer
     assert SECRET not in answer
 
 
 def test_a_value_that_is_no_choice_is_refused_and_not_quoted(client: Client) -> None:
     """Gradio quoted it with its type: a body of 30 MB became an answer of 25 MB."""
-    config = httpx.get(f"{client.src}config").json()
+    config = fetch(f"{client.src}config").json()
     (chosen,) = (
         part["id"] for part in config["components"] if part["props"].get("elem_id") == "dnd-kept"
     )
     event = next(e for e in config["dependencies"] if chosen in e["inputs"])
     data = [SECRET if part == chosen else None for part in event["inputs"]]
     call = {"data": data, "fn_index": event["id"], "session_hash": "choice"}
-    httpx.post(f"{client.src}gradio_api/queue/join", json=call).raise_for_status()
-    answer = httpx.get(f"{client.src}gradio_api/queue/data?session_hash=choice", timeout=120).text
+    httpx.post(f"{client.src}gradio_api/queue/join", json=call, timeout=120).raise_for_status()
+    answer = fetch(f"{client.src}gradio_api/queue/data?session_hash=choice").text
     assert "got a value that does not fit. Reload the page" in answer
     assert SECRET not in answer
     assert "<class" not in answer
@@ -217,12 +219,12 @@ def test_values_that_do_not_fit_are_refused_and_are_no_faults(
     client: Client, caplog: pytest.LogCaptureFixture, event: str, value: Any
 ) -> None:
     """A path of others, a wrong type, a wrong shape, and an event that only scripts have."""
-    events = httpx.get(f"{client.src}config").json()["dependencies"]
+    events = fetch(f"{client.src}config").json()["dependencies"]
     found = next(one for one in events if one["api_name"] == event)
     data = [value] * len(found["inputs"])
     call = {"data": data, "fn_index": found["id"], "session_hash": "unfit"}
-    httpx.post(f"{client.src}gradio_api/queue/join", json=call).raise_for_status()
-    answer = httpx.get(f"{client.src}gradio_api/queue/data?session_hash=unfit", timeout=120).text
+    httpx.post(f"{client.src}gradio_api/queue/join", json=call, timeout=120).raise_for_status()
+    answer = fetch(f"{client.src}gradio_api/queue/data?session_hash=unfit").text
     assert f"`{event}` got a value that does not fit" in answer
     assert "Reference" not in answer
     (logged,) = (one for one in caplog.records if "refused values" in one.getMessage())
@@ -342,7 +344,7 @@ def test_a_full_disk_is_told_with_a_reference_and_no_folder_but_to_the_owner(
 
 def test_a_full_disk_is_told_over_the_api_with_a_reference_and_no_folder() -> None:
     with serving(handle_of(WritingEngine())) as url:
-        client = Client(url, verbose=False)
+        client = Client(url, verbose=False, httpx_kwargs={"timeout": 120})
         buckets = [{"prompts": ["One two three?", "Four five six?"]}]
         with full_at(0), pytest.raises(Exception, match=FULL) as raised:
             client.predict(buckets, api_name="/make_adapter")

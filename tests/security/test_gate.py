@@ -21,7 +21,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.library import Library
 from dnd_engine.limits import FIXED, ServerLimits
 from tests.security.conftest import SMALL
-from tests.serving import free_port, serving
+from tests.serving import fetch, free_port, serving
 from tests.ui.fake_engine import handle_of
 from tests.until import until
 from ui.owner import Owner
@@ -55,7 +55,7 @@ def file_of(size: int) -> dict[str, tuple[str, bytes]]:
 def test_the_printed_address_sets_a_cookie_and_leaves_the_address_bar(
     url: str, owner: Owner
 ) -> None:
-    answer = httpx.get(f"{owner.address(url)}&lang=de")
+    answer = fetch(f"{owner.address(url)}&lang=de")
     assert answer.status_code == 303
     assert answer.headers["location"] == "./?lang=de"
     assert answer.headers["cache-control"] == "no-store"
@@ -93,7 +93,7 @@ def test_the_redirect_never_leads_to_another_site(query: str, lang: str, key: st
 @pytest.mark.parametrize("path", ["////evil.example/..", "//evil.example", "/%2f%2fevil.example"])
 def test_no_path_redirects_to_another_site(client: httpx.Client, owner: Owner, path: str) -> None:
     for query in ("", f"?token={owner.key}"):
-        answer = httpx.get(f"{client.base_url}".rstrip("/") + path + query)
+        answer = fetch(f"{client.base_url}".rstrip("/") + path + query)
         place = urljoin(str(client.base_url), answer.headers.get("location", ""))
         assert urlsplit(place).hostname == "127.0.0.1"
 
@@ -164,7 +164,7 @@ def test_nobody_names_their_own_address_where_no_proxy_is_said_to_be(
         monkeypatch.delenv(name, raising=False)
     with (
         serving(handle_of(), server=SMALL, auth=("user", "long-password")) as address,
-        httpx.Client(base_url=address) as client,
+        httpx.Client(base_url=address, timeout=120) as client,
     ):
         assert guesses(client, [header.format(n) for n in range(4)]) == [400, 400, 400, 429]
 
@@ -180,7 +180,7 @@ def test_of_a_proxy_s_header_the_entry_that_it_added_counts(
     monkeypatch.setenv(said, values[said])
     with (
         serving(handle_of(), server=SMALL, auth=("user", "long-password")) as address,
-        httpx.Client(base_url=address) as client,
+        httpx.Client(base_url=address, timeout=120) as client,
     ):
         one = [f"198.51.100.{n}, 203.0.113.1" for n in range(4)]
         assert guesses(client, one) == [400, 400, 400, 429]
@@ -199,7 +199,7 @@ def test_a_page_behind_tls_names_itself_so_whoever_is_trusted(
         "x-forwarded-for": "203.0.113.1",
     }
     with serving(handle_of()) as address:
-        answer = httpx.get(f"{address}/config", headers=forwarded)
+        answer = fetch(f"{address}/config", forwarded)
     assert answer.json()["root"] == "https://demo.example"
 
 
@@ -284,7 +284,7 @@ def test_every_answer_has_the_headers(client: httpx.Client, path: str) -> None:
 def test_the_hub_alone_may_show_a_space_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPACE_ID", "user/space")
     with serving(handle_of()) as address:
-        headers = httpx.get(f"{address}/config").headers
+        headers = fetch(f"{address}/config").headers
     assert "frame-ancestors 'self' https://huggingface.co" in headers["content-security-policy"]
     assert "x-frame-options" not in headers
 
@@ -437,7 +437,7 @@ def test_one_address_may_upload_so_much_and_others_still_may() -> None:
 def test_a_flood_of_uploads_is_told_when_to_go_on(owner: Owner) -> None:
     with (
         serving(handle_of(), server=SMALL) as address,
-        httpx.Client(base_url=address) as client,
+        httpx.Client(base_url=address, timeout=120) as client,
     ):
         answers = [client.post(UPLOAD, files=file_of(290_000)) for _ in range(4)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
@@ -467,7 +467,7 @@ def test_a_login_is_asked_for_and_cannot_be_guessed_fast() -> None:
     handle = handle_of()
     with (
         serving(handle, server=SMALL, auth=("user", "long-password")) as address,
-        httpx.Client(base_url=address) as client,
+        httpx.Client(base_url=address, timeout=120) as client,
     ):
         assert client.get("/config").status_code == 401
         assert client.post(UPLOAD, files=file_of(10)).status_code == 401

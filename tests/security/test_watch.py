@@ -22,7 +22,7 @@ from dnd_engine.server_log import (
     log_numbers,
     logging_to,
 )
-from tests.serving import serving
+from tests.serving import fetch, serving
 from tests.ui.fake_engine import handle_of
 from ui.faults import report_fault
 from ui.serve import launch_options
@@ -37,14 +37,14 @@ def test_health_says_whether_the_engine_is_there(monkeypatch: pytest.MonkeyPatch
 
     lifespan = launch_options(PromptLimits(), handle=handle)["app_kwargs"]["lifespan"]
     with serving(handle, start=False, app_kwargs={"lifespan": lifespan}) as url:
-        assert httpx.get(f"{url}/health/live").json() == {"status": "live"}
-        waiting = httpx.get(f"{url}/health/ready")
+        assert fetch(f"{url}/health/live").json() == {"status": "live"}
+        waiting = fetch(f"{url}/health/ready")
         assert (waiting.status_code, waiting.json()) == (503, {"status": "idle"})
         handle.start()
         handle.wait(120)
-        ready = httpx.get(f"{url}/health/ready")
+        ready = fetch(f"{url}/health/ready")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
-        assert httpx.get(f"{url}/metrics").status_code == 404, "only if asked for"
+        assert fetch(f"{url}/metrics").status_code == 404, "only if asked for"
 
 
 def test_a_lost_card_is_not_ready_until_another_process_starts() -> None:
@@ -52,22 +52,22 @@ def test_a_lost_card_is_not_ready_until_another_process_starts() -> None:
         for words in ("CUDA error: out of memory", "MPS backend out of memory"):
             report_fault(RuntimeError(words), "a test")
             report_fault(torch.AcceleratorError(words), "a test")
-        assert httpx.get(f"{url}/health/ready").status_code == 200
+        assert fetch(f"{url}/health/ready").status_code == 200
         report_fault(torch.AcceleratorError("CUDA error: device-side assert triggered"), "a test")
-        told = httpx.get(f"{url}/health/ready")
+        told = fetch(f"{url}/health/ready")
         assert (told.status_code, told.json()) == (503, {"status": "failed"})
-        assert httpx.get(f"{url}/health/live").status_code == 200
+        assert fetch(f"{url}/health/live").status_code == 200
 
 
 def test_nothing_that_a_visitor_types_says_that_the_card_is_lost() -> None:
     """A name with the words "cuda error" did, until the server was started again."""
     with serving(handle_of()) as url:
-        httpx.get(f"{url}/static/cuda%20error{'a' * 300}")
+        fetch(f"{url}/static/cuda%20error{'a' * 300}")
         file = {"path": "/cuda error", "meta": {"_type": "gradio.FileData"}}
         body = {"data": [file, "", "", 8, 0, 1, 0, 1, 0]}
-        called = httpx.post(f"{url}/gradio_api/call/chat", json=body).json()
-        httpx.get(f"{url}/gradio_api/call/chat/{called['event_id']}", timeout=120)
-        assert httpx.get(f"{url}/health/ready").json() == {"status": "ready"}
+        called = httpx.post(f"{url}/gradio_api/call/chat", json=body, timeout=120).json()
+        fetch(f"{url}/gradio_api/call/chat/{called['event_id']}")
+        assert fetch(f"{url}/health/ready").json() == {"status": "ready"}
 
 
 def test_metrics_count_answers_faults_and_pages() -> None:
@@ -76,9 +76,11 @@ def test_metrics_count_answers_faults_and_pages() -> None:
     options = launch_options(PromptLimits(), server=ServerLimits(), metrics=True)
     handle = handle_of()
     with serving(handle, app_kwargs=options["app_kwargs"]) as url:
-        httpx.post(f"{url}/gradio_api/upload", headers={"origin": "https://evil.example"})
+        httpx.post(
+            f"{url}/gradio_api/upload", headers={"origin": "https://evil.example"}, timeout=120
+        )
         report_fault(ValueError(SECRET), "a test")
-        told = httpx.get(f"{url}/metrics").text
+        told = fetch(f"{url}/metrics").text
         lines = dict(line.rsplit(" ", 1) for line in told.splitlines() if line[0] != "#")
         assert lines['dnd_answers_total{status="403"}'] == "1"
         assert lines["dnd_faults_total"] == "1"
@@ -231,7 +233,7 @@ def test_a_server_logs_its_limits_and_at_its_end_its_counters(tmp_path: Path) ->
     options = launch_options(PromptLimits(), server=ServerLimits(sessions=7))
     handle = handle_of()
     with logging_to(log), serving(handle, app_kwargs=options["app_kwargs"]) as url:
-        httpx.get(f"{url}/no/such/page")
+        fetch(f"{url}/no/such/page")
         assert last_numbers(log, SERVER_LIMITS)["sessions"] == 7
     counters = last_numbers(log, SERVER_COUNTERS)
     assert (counters["answers_404"], counters["faults"]) == (1, 0)

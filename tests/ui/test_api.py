@@ -16,8 +16,9 @@ from gradio_client.exceptions import AppError
 from starlette.datastructures import Address
 
 from dnd_engine.limits import PromptLimits, ServerLimits
-from tests.serving import serving
+from tests.serving import fetch, serving
 from tests.ui.fake_engine import FakeEngine, handle_of
+from tests.until import until
 from ui.api import Endpoints
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
@@ -148,14 +149,13 @@ def test_a_session_lists_its_own_adapters_and_they_go_with_it(
     assert other.predict(api_name="/list_adapters") == []
     assert len(other.predict([key], api_name="/list_adapters")) == 1, "an id is the key"
     mine.close()
+
+    def ask() -> bool:
+        other.predict([key], api_name="/list_adapters")
+        return False
+
     with pytest.raises(AppError, match="not known"):
-        ask_until_refused(other, key)
-
-
-def ask_until_refused(client: Client, key: str) -> None:
-    for _ in range(100):
-        client.predict([key], api_name="/list_adapters")
-        time.sleep(0.2)
+        until(ask)  # the server sees after a while that a client has gone
 
 
 @pytest.mark.parametrize(
@@ -244,8 +244,9 @@ def test_nothing_is_fetched_from_the_web(url: str, monkeypatch: pytest.MonkeyPat
 def refused(url: str, file: Any) -> str:
     """Return how an order with a file that may not be read is answered."""
     order = {"data": [[{"files": [file]}]]}
-    event = httpx.post(f"{url}/gradio_api/call/make_adapter", json=order).json()["event_id"]
-    answer = httpx.get(f"{url}/gradio_api/call/make_adapter/{event}", timeout=120).text
+    path = f"{url}/gradio_api/call/make_adapter"
+    event = httpx.post(path, json=order, timeout=120).json()["event_id"]
+    answer = fetch(f"{path}/{event}").text
     assert "event: error" in answer
     return answer
 

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
-import httpx
 import pytest
 from gradio.state_holder import SessionState
 
 from dnd_engine.limits import PromptLimits
 from tests.loops import run
-from tests.serving import serving
+from tests.serving import fetch, serving
 from tests.ui.fake_engine import handle_of
 from tests.ui.orders import chat, make
 from ui.build import build_ui
@@ -149,7 +148,7 @@ def url() -> Iterator[str]:
 def test_a_request_is_answered_in_the_language_chosen_kept_or_preferred(
     url: str, path: str, headers: dict[str, str], words: str
 ) -> None:
-    response = httpx.get(url + path, headers=headers)
+    response = fetch(url + path, headers)
     assert f'"value":"{words}"' in response.text
     assert "Accept-Language" in response.headers["vary"]
     kept = response.headers.get("set-cookie", "")

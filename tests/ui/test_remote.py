@@ -192,7 +192,7 @@ def test_an_unforeseen_error_of_one_model_ends_the_comparison(
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    reader.join(5)
+    reader.join(120)
     assert [str(error) for error in got] == ["no such letter"]
 
 
