@@ -86,10 +86,7 @@ def test_what_the_page_asks_crosses_both_ways(
     assert imprinted.is_imprinted
     assert result(calls.prove(made, buckets, memory)) is not None
     names = [name for name, _ in marked]
-    assert names == [
-        *("_synthesize_here", "_compare_here", "_inspect_here", "_save_here"),
-        *("_imprint_here", "_prove_here"),
-    ]
+    assert names == ["synthesize", "compare", "inspect", "save", "imprint", "prove"]
     assert len({worker for _, worker in marked}) == len(marked), "each in a worker of its own"
 
 
@@ -154,7 +151,7 @@ def test_what_the_model_proposes_is_corrected_and_taught(
     taught = taught_by(real_calls, written, moods, dict.fromkeys(proposed, "glad"))
     here = real_calls.ready().teach(written, dict.fromkeys(proposed, "glad"))
     assert taught.sha256 == finish(here).sha256, "a worker teaches the same, to the last bit"
-    assert [name for name, _ in marked] == ["_propose_here", "_teach_here"]
+    assert [name for name, _ in marked] == ["propose", "teach"]
 
 
 @pytest.mark.real
@@ -169,7 +166,7 @@ def test_an_adapter_is_taught_and_made_again_from_its_recipe(
     taught = taught_by(real_calls, written, moods, answers)
     again = result(real_calls.remake(taught.recipe.with_texts(moods.files), Stop()))
     assert again.sha256 == taught.sha256
-    assert [name for name, _ in marked] == ["_teach_here", "_remake_here"]
+    assert [name for name, _ in marked] == ["refine", "regenerate"]
 
 
 @pytest.mark.real
@@ -188,7 +185,7 @@ def test_a_better_model_teaches_from_a_server_or_from_this_computer(
         by_a_server = taught_by(real_calls, written, moods, served)
         assert server.keys[0] == "Bearer secret"
     assert by_a_server.sha256 != by_a_base.sha256
-    assert [name for name, _ in marked] == ["_teach_here"] * 2
+    assert [name for name, _ in marked] == ["teach"] * 2
 
 
 @pytest.mark.real
@@ -202,7 +199,7 @@ def test_an_adapter_is_pushed_and_a_refusal_comes_back_in_its_words(
     with pytest.raises(HubError, match="the token is not valid") as refused:
         real_calls.push(written, "me/moods", "hf_nobodys", True)
     assert isinstance(refused.value.args[0], Note), "the page can still translate it"
-    assert [name for name, _ in marked] == ["_push_here"] * 2
+    assert [name for name, _ in marked] == ["push"] * 2
 
 
 @pytest.mark.real
@@ -224,4 +221,4 @@ def test_an_adapter_is_measured_and_a_lora_is_trained_beside_it(
     (lora,) = measured.trained.values()
     assert lora.tokens.device.type == "cpu"
     assert lora.sha256 != written.sha256
-    assert [name for name, _ in marked] == ["_measure_here"] * 3
+    assert [name for name, _ in marked] == ["measure", "train_lora", "train_lora"]

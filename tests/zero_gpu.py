@@ -36,7 +36,7 @@ def fake_spaces(marked: list[tuple[str, int]]) -> ModuleType:
     """Make the module.
 
     Args:
-        marked: Is told of every call: its function, and the process that it ran in.
+        marked: Is told of every call: its first argument, and the process that it ran in.
     """
 
     def gpu(duration: int = 60) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -50,7 +50,7 @@ def fake_spaces(marked: list[tuple[str, int]]) -> ModuleType:
 
             @functools.wraps(function)
             def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
-                yield from _in_worker(work, _pickled((args, kwargs)), function.__name__, marked)
+                yield from _in_worker(work, _pickled((args, kwargs)), args[0], marked)
 
             @functools.wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:

@@ -103,17 +103,11 @@ class EngineCalls:
         self.ticking = handle.thread.ticking
         # On ZeroGPU these run in a worker that gets the engine by fork, so it must not be an
         # argument.
-        self._inspect = gpu(self._inspect_here)
-        self._save = gpu(self._save_here)
-        self._push = gpu(self._push_here)
-        self._synthesize = gpu(self._synthesize_here)
-        self._imprint = gpu(self._imprint_here)
-        self._teach = gpu(self._teach_here, _REFINE_GPU_SECONDS)
-        self._propose = gpu(self._propose_here)
-        self._remake = gpu(self._remake_here, _REFINE_GPU_SECONDS)
-        self._prove = gpu(self._prove_here)
-        self._compare = gpu(self._compare_here)
-        self._measure = gpu(self._measure_here, _MEASURE_GPU_SECONDS)
+        self._call = gpu(self._call_here)
+        self._stream = gpu(self._stream_here)
+        self._work = gpu(self._work_here)
+        self._refining = gpu(self._work_here, _REFINE_GPU_SECONDS)
+        self._measuring = gpu(self._stream_here, _MEASURE_GPU_SECONDS)
 
     # ------------------------------------------------------------------ the engine itself
 
@@ -224,7 +218,8 @@ class EngineCalls:
 
     def inspect(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
         """Measure an adapter on prompts."""
-        return self._run(self._inspect, adapter, buckets)
+        found: Inspection = self._run(self._call, "inspect", adapter, buckets)
+        return found
 
     def forecast(self, bucket: Bucket) -> "Forecast | None":
         """Forecast how well an adapter for a bucket will do.
@@ -246,7 +241,8 @@ class EngineCalls:
 
     def save(self, adapter: "Adapter", path: Path) -> Path:
         """Write an adapter as a zip, verified with stock PEFT."""
-        return self._run(self._save, adapter, path)
+        written: Path = self._run(self._call, "save", adapter, path)
+        return written
 
     def push(
         self, adapter: "Adapter", repo: str, token: str | None, private: bool
@@ -256,7 +252,8 @@ class EngineCalls:
         Returns:
             URL, whether it is private, and example code.
         """
-        return self._push(adapter, repo, token, private)
+        pushed = self._call("push", adapter, repo, token=token, private=private)
+        return pushed.url, pushed.private, pushed.usage
 
     # ------------------------------------------------------------------ step by step
 
@@ -269,7 +266,8 @@ class EngineCalls:
         stop: Stop | None = None,
     ) -> _Ticking:
         """Make an adapter from prompts."""
-        return self.ticking(self._synthesize(buckets, mix, seed, memory), stop)
+        steps = self._work("synthesize", buckets, mix=mix, seed=seed, memory=memory)
+        return self.ticking(steps, stop)
 
     def imprint(
         self,
@@ -280,7 +278,8 @@ class EngineCalls:
         stop: Stop | None = None,
     ) -> _Ticking:
         """Imprint the instruction of prompts into an adapter."""
-        return self.ticking(self._imprint(adapter, buckets, seed, memory), stop)
+        config = ImprintConfig(seed=seed)
+        return self.ticking(self._work("imprint", adapter, buckets, config, memory=memory), stop)
 
     @property
     def stop_keeps(self) -> bool:
@@ -304,23 +303,28 @@ class EngineCalls:
             enough: Ends the training and keeps the result.
             stop: Ends the training and discards the result.
         """
-        steps = self._teach(adapter, buckets, answers, enough if self.stop_keeps else None)
+        ends = enough.is_set if self.stop_keeps else None
+        if isinstance(answers, str):
+            config = RefineConfig(labels=answers == "labels")
+            steps = self._refining("refine", adapter, buckets, config, enough=ends)
+        else:
+            steps = self._refining("teach", adapter, answers, buckets, enough=ends)
         # Waiting for a better model must not block the engine's own thread.
         return self.ticking(steps, stop, beside=isinstance(answers, BetterModel))
 
     def propose(self, buckets: Sequence[Bucket], limit: int) -> _Ticking:
         """Let the base answer some prompts, for a person to correct."""
-        return self.ticking(self._propose(buckets, limit))
+        return self.ticking(self._work("propose", buckets, limit=limit))
 
     def remake(self, recipe: Recipe, stop: Stop) -> _Ticking:
         """Recreate an adapter from a recipe."""
-        return self.ticking(self._remake(recipe), stop)
+        return self.ticking(self._refining("regenerate", recipe), stop)
 
     def prove(
         self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
     ) -> _Ticking:
         """Compare an adapter with controls made from another task's prompts, among others."""
-        return self.ticking(self._prove(adapter, buckets, memory))
+        return self.ticking(self._work("prove", adapter, buckets, memory=memory))
 
     def compare(
         self,
@@ -344,7 +348,14 @@ class EngineCalls:
         seen = None if borrows_gpu() else strengths
         stop = stop or Stop()
         # The engine's thread does not wait for the page, so that drawing delays no token.
-        return self.ticking(_some(self._compare(rows, sampling, seen), stop), stop)
+        replies = self._stream(
+            "compare",
+            [messages for messages, _adapter in rows],
+            [adapter for _messages, adapter in rows],
+            sampling=sampling,
+            strengths=seen,
+        )
+        return self.ticking(_some(replies, stop), stop)
 
     def compare_remote(
         self,
@@ -372,7 +383,10 @@ class EngineCalls:
         stop: Stop,
     ) -> "Iterator[MeasureStep | None]":
         """Measure an adapter on labelled rows, or train a LoRA for comparison."""
-        steps = self._measure(adapter, file, config, measured, warm_start)
+        if isinstance(config, MeasureConfig):
+            steps = self._measuring("measure", adapter, file, config)
+        else:
+            steps = self._measuring("train_lora", adapter, measured, config, warm_start=warm_start)
         return self.ticking(steps, stop)
 
     def beside(self, steps: Iterator[Any]) -> Iterator[Any]:
@@ -400,84 +414,14 @@ class EngineCalls:
 
     # ------------------------------------------------------------------ inside the engine's process
 
-    def _inspect_here(self, adapter: "Adapter", buckets: Sequence[Bucket]) -> "Inspection":
-        return self.ready().inspect(adapter, buckets)
+    def _call_here(self, method: str, *args: Any, **named: Any) -> Any:
+        return getattr(self.ready(), method)(*args, **named)
 
-    def _save_here(self, adapter: "Adapter", path: Path) -> Path:
-        return self.ready().save(adapter, path)
+    def _stream_here(self, method: str, *args: Any, **named: Any) -> Generator[Any, None, None]:
+        yield from self._call_here(method, *args, **named)
 
-    def _push_here(
-        self, adapter: "Adapter", repo: str, token: str | None, private: bool
-    ) -> tuple[str, bool, str]:
-        pushed = self.ready().push(adapter, repo, token=token, private=private)
-        return pushed.url, pushed.private, pushed.usage
-
-    def _synthesize_here(
-        self, buckets: tuple[Bucket, ...], mix: Mix, seed: int, memory: "PromptMemory"
-    ) -> _Tagged:
-        yield from _tagged(self.ready().synthesize(buckets, mix=mix, seed=seed, memory=memory))
-
-    def _imprint_here(
-        self,
-        adapter: "Adapter",
-        buckets: Sequence[Bucket],
-        seed: int,
-        memory: "PromptMemory | None",
-    ) -> _Tagged:
-        config = ImprintConfig(seed=seed)
-        yield from _tagged(self.ready().imprint(adapter, buckets, config, memory=memory))
-
-    def _teach_here(
-        self,
-        adapter: "Adapter",
-        buckets: Sequence[Bucket],
-        answers: Answers,
-        enough: Stop | None,
-    ) -> _Tagged:
-        engine, ends = self.ready(), None if enough is None else enough.is_set
-        if isinstance(answers, str):
-            config = RefineConfig(labels=answers == "labels")
-            yield from _tagged(engine.refine(adapter, buckets, config, enough=ends))
-        else:
-            yield from _tagged(engine.teach(adapter, answers, buckets, enough=ends))
-
-    def _propose_here(self, buckets: Sequence[Bucket], limit: int) -> _Tagged:
-        yield from _tagged(self.ready().propose(buckets, limit=limit))
-
-    def _remake_here(self, recipe: Recipe) -> _Tagged:
-        yield from _tagged(self.ready().regenerate(recipe))
-
-    def _prove_here(
-        self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
-    ) -> _Tagged:
-        yield from _tagged(self.ready().prove(adapter, buckets, memory=memory))
-
-    def _compare_here(
-        self,
-        rows: "Sequence[Row]",
-        sampling: Sampling,
-        strengths: Sequence[Callable[[], float] | None] | None,
-    ) -> "Generator[list[Reply], None, None]":
-        conversations = [messages for messages, _adapter in rows]
-        adapters = [adapter for _messages, adapter in rows]
-        yield from self.ready().compare(
-            conversations, adapters, sampling=sampling, strengths=strengths
-        )
-
-    def _measure_here(
-        self,
-        adapter: "Adapter",
-        file: PromptFile,
-        config: MeasureConfig | LabelledConfig,
-        measured: "Measurement | None",
-        warm_start: bool,
-    ) -> "Iterator[MeasureStep]":
-        engine = self.ready()
-        if isinstance(config, MeasureConfig):
-            yield from engine.measure(adapter, file, config)
-        else:
-            assert measured is not None
-            yield from engine.train_lora(adapter, measured, config, warm_start=warm_start)
+    def _work_here(self, method: str, *args: Any, **named: Any) -> _Tagged:
+        yield from _tagged(self._call_here(method, *args, **named))
 
 
 def _tagged(steps: Generator[Any, None, Any]) -> _Tagged:
