@@ -66,7 +66,6 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ENCODERS, ResolvedWeights, resolve
 from dnd_engine.models.threads import keep_within_limits
 from dnd_engine.models.turns import patient
-from dnd_engine.notes import noted
 from dnd_engine.progress import Doing, Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.examples import load_examples
@@ -922,12 +921,10 @@ class Engine:
         self._loaded.check_made_here(adapter)
         if expanded(adapter.base_id).is_dir():
             raise HubError(
-                noted(
-                    "the base of `{adapter}` is the folder `{base}`, which others do not have. "
-                    "Name the base by its Hub id, and make the adapter again.",
-                    adapter=adapter.name,
-                    base=adapter.base_id,
-                )
+                "the base of `{adapter}` is the folder `{base}`, which others do not have. Name "
+                "the base by its Hub id, and make the adapter again.",
+                adapter=adapter.name,
+                base=adapter.base_id,
             )
         files = adapter.files(place=repo_id)
         self.verify(adapter, files)

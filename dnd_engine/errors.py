@@ -7,9 +7,19 @@ names the object, what was expected, what was found, where, and how to fix it.
 from collections.abc import Sequence
 from typing import Any
 
+from dnd_engine.notes import Value, noted
+
 
 class DndError(Exception):
-    """Base class. The message is written for the user and says what to do next."""
+    """Base class. The message is written for the user and says what to do next.
+
+    Args:
+        message: The message. The page translates a note, and a message with values apart.
+        values: Values of its placeholders; see `notes.noted`.
+    """
+
+    def __init__(self, message: str, /, **values: Value) -> None:
+        super().__init__(noted(message, **values) if values else message)
 
 
 class ConfigError(DndError, ValueError):
@@ -32,8 +42,8 @@ class BrokenItemsError(PromptFileError):
 class NoTextColumnError(PromptFileError):
     """A table has no column that can be read as prompts, or not the requested one."""
 
-    def __init__(self, message: str, columns: Sequence[Any]) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, columns: Sequence[Any], /, **values: Value) -> None:
+        super().__init__(message, **values)
         self.columns = tuple(columns)
         """Columns to choose from, each a `prompts.reading.Column`."""
 
@@ -86,9 +96,15 @@ class RemoteError(DndError, OSError):
     """Another server cannot be reached, refuses a request, or sends an unexpected reply."""
 
     def __init__(
-        self, message: str, *, status: int | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        /,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        **values: Value,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, **values)
         self.status = status
         """HTTP status of the reply; None if there was no reply."""
         self.retry_after = retry_after

@@ -166,12 +166,10 @@ def check_name(name: str) -> str:
         or any(char in "/\\:" for char in cleaned)
     ):
         raise LibraryError(
-            noted(
-                "`{name}` is not a valid name for an adapter: expected 1 to {most} characters "
-                "without `/`, `\\` and `:`, not beginning with `.`, `-` or `~`.",
-                name=shorten(cleaned, 80),
-                most=FIXED.max_name_chars,
-            )
+            "`{name}` is not a valid name for an adapter: expected 1 to {most} characters without "
+            "`/`, `\\` and `:`, not beginning with `.`, `-` or `~`.",
+            name=shorten(cleaned, 80),
+            most=FIXED.max_name_chars,
         )
     return cleaned
 
@@ -223,12 +221,10 @@ class Library:
         found = self._find(name)
         if isinstance(found, DamagedEntry):
             raise LibraryError(
-                noted(
-                    "the adapter `{key}` in the library is damaged: {reason} Remove it with "
-                    "`dnd library delete {key}`.",
-                    key=found.key,
-                    reason=found.reason,
-                )
+                "the adapter `{key}` in the library is damaged: {reason} Remove it with `dnd "
+                "library delete {key}`.",
+                key=found.key,
+                reason=found.reason,
             )
         return found
 
@@ -257,13 +253,11 @@ class Library:
         adapter = read(self._kept / entry.key)
         if adapter.sha256 != entry.sha256:
             raise LibraryError(
-                noted(
-                    "the weights of `{adapter}` in the library were changed: SHA-256 {found}…, "
-                    "expected {expected}…. Import it again, or delete it.",
-                    adapter=entry.name,
-                    found=adapter.sha256[:12],
-                    expected=entry.sha256[:12],
-                )
+                "the weights of `{adapter}` in the library were changed: SHA-256 {found}…, "
+                "expected {expected}…. Import it again, or delete it.",
+                adapter=entry.name,
+                found=adapter.sha256[:12],
+                expected=entry.sha256[:12],
             )
         return replace(
             adapter,
@@ -477,21 +471,17 @@ class Library:
                 yield
         except Timeout as error:
             raise LibraryError(
-                noted(
-                    "the library `{folder}` is in use by another process for over {seconds:.0f} "
-                    "seconds. Try again.",
-                    folder=str(self.root),
-                    seconds=_PATIENCE,
-                )
+                "the library `{folder}` is in use by another process for over {seconds:.0f} "
+                "seconds. Try again.",
+                folder=str(self.root),
+                seconds=_PATIENCE,
             ) from error
         except OSError as error:
             raise LibraryError(
-                noted(
-                    "the library `{folder}` cannot be changed: {reason}. Nothing was lost. Free "
-                    "some space, or choose another folder.",
-                    folder=str(self.root),
-                    reason=error.strerror or str(error),
-                )
+                "the library `{folder}` cannot be changed: {reason}. Nothing was lost. Free some "
+                "space, or choose another folder.",
+                folder=str(self.root),
+                reason=error.strerror or str(error),
             ) from error
 
     def _find(self, name: str) -> "Entry | DamagedEntry":
@@ -510,12 +500,10 @@ class Library:
         if len(names) > 8:
             known = noted("{names} and {number} more", names=known, number=len(names) - 8)
         raise LibraryError(
-            noted(
-                "no adapter `{adapter}` in the library `{folder}`; it holds {known}.",
-                adapter=shorten(one_line(name), 80),
-                folder=str(self.root),
-                known=known or noted("none"),
-            )
+            "no adapter `{adapter}` in the library `{folder}`; it holds {known}.",
+            adapter=shorten(one_line(name), 80),
+            folder=str(self.root),
+            known=known or noted("none"),
         )
 
     def _names(self) -> dict[str, str]:
@@ -525,11 +513,8 @@ class Library:
     def _refuse_taken(self, name: str, but: str | None = None) -> None:
         if self._names().get(name.casefold(), but) != but:
             raise LibraryError(
-                noted(
-                    "the library has an adapter `{adapter}`. Choose another name, or rename that "
-                    "one.",
-                    adapter=name,
-                )
+                "the library has an adapter `{adapter}`. Choose another name, or rename that one.",
+                adapter=name,
             )
 
     def _free_name(self, name: str) -> str:
@@ -577,11 +562,9 @@ def _folders(place: Path) -> list[Path]:
         folders = list(place.iterdir()) if place.is_dir() else []
     except OSError as error:
         raise LibraryError(
-            noted(
-                "the library `{folder}` cannot be read: {reason}. Name another folder.",
-                folder=str(place),
-                reason=error.strerror or str(error),
-            )
+            "the library `{folder}` cannot be read: {reason}. Name another folder.",
+            folder=str(place),
+            reason=error.strerror or str(error),
         ) from error
     # Anything else is not an adapter of the library.
     return [folder for folder in folders if _KEY.fullmatch(folder.name)]

@@ -12,7 +12,6 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import next_token_logits
 from dnd_engine.models.new_tokens import left_padded
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.notes import noted
 
 _MAX_TOKENS = 256
 _MAX_ROWS = 2
@@ -43,11 +42,9 @@ def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Seque
     found = float(torch.cat([_moved(runtime, pair, some) for some in few]).mean())
     if not math.isfinite(found):
         raise AdapterError(
-            noted(
-                "the adapter makes the model's scores NaN or infinite at strength {strength:g}. "
-                "Lower the strength, or use another adapter.",
-                strength=strength,
-            )
+            "the adapter makes the model's scores NaN or infinite at strength {strength:g}. Lower "
+            "the strength, or use another adapter.",
+            strength=strength,
         )
     return found
 

@@ -22,7 +22,6 @@ from dnd_engine.checks.results import (
 from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Teaching, imprinting_of, judge
 from dnd_engine.errors import AdapterError
 from dnd_engine.lora.provenance import NearestTask
-from dnd_engine.notes import noted
 from dnd_engine.recipe_file import validation_words
 
 if TYPE_CHECKING:
@@ -125,12 +124,10 @@ def _read(name: str, check: Check, value: Any) -> Any:
         return TypeAdapter(check.result).validate_python(value)
     except ValidationError as error:
         raise AdapterError(
-            noted(
-                "the checks that are kept with the adapter are damaged: `{name}`: {faults}. "
-                "Measure it again.",
-                name=name,
-                faults=validation_words(error),
-            )
+            "the checks that are kept with the adapter are damaged: `{name}`: {faults}. Measure "
+            "it again.",
+            name=name,
+            faults=validation_words(error),
         ) from error
 
 

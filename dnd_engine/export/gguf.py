@@ -40,14 +40,11 @@ def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
     if known is None or known.gguf is None:
         can = ", ".join(name for name, one in ARCHITECTURES.items() if one.gguf)
         raise ExportError(
-            noted(
-                "GGUF adapters can be written for {known} bases; {model} is {architecture}. "
-                "{way_out}",
-                known=can,
-                model=adapter.base_id,
-                architecture=repr(config.get("model_type")),
-                way_out=CONVERT_MERGED,
-            )
+            "GGUF adapters can be written for {known} bases; {model} is {architecture}. {way_out}",
+            known=can,
+            model=adapter.base_id,
+            architecture=repr(config.get("model_type")),
+            way_out=CONVERT_MERGED,
         )
     architecture = BY_NAME[known.gguf]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])

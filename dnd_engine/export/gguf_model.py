@@ -19,7 +19,6 @@ from dnd_engine.errors import ExportError
 from dnd_engine.export.gguf import BY_NAME, CONVERT_MERGED, interleave, write_out
 from dnd_engine.lora.layout import ARCHITECTURES
 from dnd_engine.models.llama3_positions import FACTORS, LLAMA3, factors_of
-from dnd_engine.notes import noted
 
 Precision = Literal["f16", "q8_0"]
 
@@ -72,12 +71,10 @@ def write_model(
             continue  # llama.cpp falls back to the embeddings
         if found is None:
             raise ExportError(
-                noted(
-                    "llama.cpp has no tensor for `{key}` of {model}. {way_out}",
-                    key=key,
-                    model=name,
-                    way_out=CONVERT_MERGED,
-                )
+                "llama.cpp has no tensor for `{key}` of {model}. {way_out}",
+                key=key,
+                model=name,
+                way_out=CONVERT_MERGED,
             )
         module, value = place.rpartition(".")[2], tensor.float()
         if ARCHITECTURES[str(config["model_type"])].gguf_pairs and module in heads:
@@ -94,25 +91,21 @@ def _architecture(config: Mapping[str, Any], name: str) -> gguf.MODEL_ARCH:
     if known is None or known.gguf not in _WHOLE:
         can = ", ".join(key for key, one in ARCHITECTURES.items() if one.gguf in _WHOLE)
         raise ExportError(
-            noted(
-                "whole models can be written as GGUF for {known} bases; {model} is {architecture}. "
-                "{way_out}",
-                known=can,
-                model=name,
-                architecture=repr(config.get("model_type")),
-                way_out=CONVERT_MERGED,
-            )
+            "whole models can be written as GGUF for {known} bases; {model} is {architecture}. "
+            "{way_out}",
+            known=can,
+            model=name,
+            architecture=repr(config.get("model_type")),
+            way_out=CONVERT_MERGED,
         )
     way = _rope_type(config)
     if way != "default" and (config["model_type"], way) != ("llama", LLAMA3):
         raise ExportError(
-            noted(
-                "{model} stretches its positions ({way}), which cannot be written as GGUF here. "
-                "{way_out}",
-                model=name,
-                way=way,
-                way_out=CONVERT_MERGED,
-            )
+            "{model} stretches its positions ({way}), which cannot be written as GGUF here. "
+            "{way_out}",
+            model=name,
+            way=way,
+            way_out=CONVERT_MERGED,
         )
     return BY_NAME[known.gguf]
 
@@ -150,12 +143,10 @@ def _write_tokenizer(
     split = _split_name(saved.get("pre_tokenizer"))
     if model.get("type") != "BPE" or split is None:
         raise ExportError(
-            noted(
-                "{model} cuts texts into tokens in a way that is not known here, so its tokenizer "
-                "cannot be written as GGUF. {way_out}",
-                model=name,
-                way_out=CONVERT_MERGED,
-            )
+            "{model} cuts texts into tokens in a way that is not known here, so its tokenizer "
+            "cannot be written as GGUF. {way_out}",
+            model=name,
+            way_out=CONVERT_MERGED,
         )
     # A base may have more embeddings than tokens, and llama.cpp needs a name for each.
     tokens = [f"[PAD{number}]" for number in range(size)]

@@ -45,11 +45,9 @@ def check_repo_id(repo_id: str) -> None:
             raise HFValidationError("no user")
     except HFValidationError as error:
         raise HubError(
-            noted(
-                "`{repo}` cannot be a repository: expected `user/name`, of letters, digits, `-`, "
-                "`_` and `.`, 96 at most.",
-                repo=repo_id,
-            )
+            "`{repo}` cannot be a repository: expected `user/name`, of letters, digits, `-`, `_` "
+            "and `.`, 96 at most.",
+            repo=repo_id,
         ) from error
 
 
@@ -62,19 +60,15 @@ def find_token(token: str | None) -> str:
     found = (token or "").strip() or get_token()
     if not found:
         raise HubError(
-            noted(
-                "no token for the Hugging Face Hub. Log in with `hf auth login`, set HF_TOKEN, or "
-                "give one with write access ({page}).",
-                page=_TOKENS,
-            )
+            "no token for the Hugging Face Hub. Log in with `hf auth login`, set HF_TOKEN, or "
+            "give one with write access ({page}).",
+            page=_TOKENS,
         )
     # The HTTP library would reject a malformed token too, but quote it in its message.
     if not set(found) <= _TOKEN_LETTERS:
         raise HubError(
-            noted(
-                "the token holds letters that no token has. Copy it again from {page}.",
-                page=_TOKENS,
-            )
+            "the token holds letters that no token has. Copy it again from {page}.",
+            page=_TOKENS,
         )
     return found
 
@@ -115,11 +109,9 @@ def push_files(
     # Outside of `_in_words`: a HubError is an OSError, which it would take for a network failure.
     if private and not is_private:
         raise HubError(
-            noted(
-                "`{repo}` exists and is public, so nothing was uploaded. Choose another name, or "
-                "upload it as public (at the command line: --public).",
-                repo=url.repo_id,
-            )
+            "`{repo}` exists and is public, so nothing was uploaded. Choose another name, or "
+            "upload it as public (at the command line: --public).",
+            repo=url.repo_id,
         )
     with _in_words(repo_id, api.endpoint):
         api.create_commit(
@@ -146,23 +138,19 @@ def _in_words(repo_id: str, endpoint: str) -> Iterator[None]:
         )
         reason = _STATUS.get(status, said)
         raise HubError(
-            noted("the Hub refused `{repo}`: {reason}.", repo=repo_id, reason=reason)
+            "the Hub refused `{repo}`: {reason}.", repo=repo_id, reason=reason
         ) from error
     except (httpx.HTTPError, OSError) as error:
         raise HubError(
-            noted(
-                "{server} could not be reached: {reason}. Check the network, and that "
-                "HF_HUB_OFFLINE is not set. Pushing again completes what was begun.",
-                server=endpoint,
-                reason=str(error),
-            )
+            "{server} could not be reached: {reason}. Check the network, and that HF_HUB_OFFLINE "
+            "is not set. Pushing again completes what was begun.",
+            server=endpoint,
+            reason=str(error),
         ) from error
     # huggingface_hub raises this for a card that the Hub rejects, and for a failed weights upload.
     except (ValueError, RuntimeError) as error:
         raise HubError(
-            noted(
-                "`{repo}` was not uploaded: {reason}",
-                repo=repo_id,
-                reason=" ".join(str(error).split()),
-            )
+            "`{repo}` was not uploaded: {reason}",
+            repo=repo_id,
+            reason=" ".join(str(error).split()),
         ) from error

@@ -60,11 +60,9 @@ def quantise(path: Path) -> None:
         if done.returncode != 0:
             lines = done.stderr.strip().splitlines()
             raise ExportError(
-                noted(
-                    "llama.cpp's quantiser failed ({reason}). Nothing was kept; export 8 bits "
-                    "(`merged-gguf-q8`) instead.",
-                    reason=lines[-1] if lines else f"exit code {done.returncode}",
-                )
+                "llama.cpp's quantiser failed ({reason}). Nothing was kept; export 8 bits "
+                "(`merged-gguf-q8`) instead.",
+                reason=lines[-1] if lines else f"exit code {done.returncode}",
             )
         _check_rounding(path, aside)
 
@@ -86,12 +84,9 @@ def _check_rounding(source: Path, quantised: Path) -> None:
     ]
     if changed:
         raise VerificationError(
-            noted(
-                "verify failed: {number} tensors differ after quantising ({keys}). Nothing was "
-                "saved.",
-                number=len(changed),
-                keys=", ".join(changed[:3]),
-            )
+            "verify failed: {number} tensors differ after quantising ({keys}). Nothing was saved.",
+            number=len(changed),
+            keys=", ".join(changed[:3]),
         )
 
 

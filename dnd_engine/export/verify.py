@@ -17,7 +17,6 @@ from dnd_engine.models.base import load_base
 from dnd_engine.models.gguf_file import config_of, read_header
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ResolvedWeights
-from dnd_engine.notes import noted
 
 _TOLERANCE = 0.25
 """Largest difference allowed between stock PEFT's logits and ours, relative to the largest logit:
@@ -66,12 +65,10 @@ class Verifier:
             strays = [key for key in strays if "lora_" in key]
             if strays:
                 raise VerificationError(
-                    noted(
-                        "verify failed: {number} keys missing or unexpected after reload ({keys}). "
-                        "Nothing was saved.",
-                        number=len(strays),
-                        keys=", ".join(strays[:3]),
-                    )
+                    "verify failed: {number} keys missing or unexpected after reload ({keys}). "
+                    "Nothing was saved.",
+                    number=len(strays),
+                    keys=", ".join(strays[:3]),
                 )
             # PEFT puts the adapter's name into its keys; files do not have it.
             read = {k.replace(".default.", "."): v for k, v in model.named_parameters()}
@@ -81,12 +78,10 @@ class Verifier:
             ]
             if changed:
                 raise VerificationError(
-                    noted(
-                        "verify failed: {number} tensors differ after reload ({keys}). Nothing was "
-                        "saved.",
-                        number=len(changed),
-                        keys=", ".join(changed[:3]),
-                    )
+                    "verify failed: {number} tensors differ after reload ({keys}). Nothing was "
+                    "saved.",
+                    number=len(changed),
+                    keys=", ".join(changed[:3]),
                 )
             return self.compare(adapter, model)
 
@@ -137,11 +132,9 @@ class Verifier:
         # Written as a negation, so that NaN fails too.
         if not difference <= tolerance:
             raise VerificationError(
-                noted(
-                    "verify failed: the reloaded model's logits differ by {difference:.1%} of the "
-                    "largest, allowed {allowed:.0%}. Nothing was saved.",
-                    difference=difference,
-                    allowed=tolerance,
-                )
+                "verify failed: the reloaded model's logits differ by {difference:.1%} of the "
+                "largest, allowed {allowed:.0%}. Nothing was saved.",
+                difference=difference,
+                allowed=tolerance,
             )
         return difference

@@ -31,7 +31,6 @@ from dnd_engine.models.sources import (
     first_line,
     known_name,
 )
-from dnd_engine.notes import noted
 
 logger = logging.getLogger(__name__)
 
@@ -176,10 +175,10 @@ def availability(
         # The name may be anything: somebody may still be typing it.
         why = error.strerror or first_line(error)
         shown = base[:_SHOWN_CHARACTERS]
-        raise AssetError(noted("`{base}` cannot be read: {why}.", base=shown, why=why)) from error
+        raise AssetError("`{base}` cannot be read: {why}.", base=shown, why=why) from error
     if num_bytes == 0:
         raise AssetError(
-            noted("no model at `{base}`. Expected a folder with .safetensors weights.", base=base)
+            "no model at `{base}`. Expected a folder with .safetensors weights.", base=base
         )
     if num_bytes is not None:
         return Availability(num_bytes=num_bytes, download_bytes=0)
@@ -210,20 +209,16 @@ def _on_hub(base: str) -> Availability:
         found = HfApi().model_info(base, files_metadata=True, timeout=_HUB_SECONDS)
     except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError) as error:
         raise AssetError(
-            noted(
-                "`{base}` is neither here nor does the Hub say what it is: {reason}",
-                base=base,
-                reason=first_line(error),
-            )
+            "`{base}` is neither here nor does the Hub say what it is: {reason}",
+            base=base,
+            reason=first_line(error),
         ) from error
     sizes = {file.rfilename: file.size or 0 for file in found.siblings or ()}
     wanted = downloaded_files(sizes)
     weights = sum(sizes[name] for name in wanted if fnmatch.fnmatch(name, WEIGHTS))
     if not weights:
         raise AssetError(
-            noted(
-                "`{base}` has no .safetensors weights on the Hub; others are not loaded.", base=base
-            )
+            "`{base}` has no .safetensors weights on the Hub; others are not loaded.", base=base
         )
     return Availability(num_bytes=weights, download_bytes=sum(sizes[name] for name in wanted))
 

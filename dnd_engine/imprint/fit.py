@@ -206,12 +206,10 @@ def _ask(
     total = sum(map(len, asked))
     if not total:
         raise ImprintError(
-            noted(
-                "every prompt has {least} tokens or more, and imprint reads shorter ones only: up "
-                "to about {words} words. Shorten some.",
-                least=config.max_tokens,
-                words=config.max_tokens * 3 // 4,
-            )
+            "every prompt has {least} tokens or more, and imprint reads shorter ones only: up to "
+            "about {words} words. Shorten some.",
+            least=config.max_tokens,
+            words=config.max_tokens * 3 // 4,
         )
     # Each token is matched twice, bare and full.
     share, rng = max(1, _MAX_ROWS // (2 * total)), random.Random(config.seed)

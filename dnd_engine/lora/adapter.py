@@ -83,12 +83,10 @@ class Adapter:
         check_strength(self.strength)
         if fault := exploded(self.tokens):
             raise AdapterError(
-                noted(
-                    "adapter `{adapter}` {fault} Whatever made it is broken: a damaged file or "
-                    "generator, or a training that diverged. Make it again, or use another one.",
-                    adapter=self.name,
-                    fault=fault,
-                )
+                "adapter `{adapter}` {fault} Whatever made it is broken: a damaged file or "
+                "generator, or a training that diverged. Make it again, or use another one.",
+                adapter=self.name,
+                fault=fault,
             )
 
     @property

@@ -319,12 +319,10 @@ class Recipe:
         # Before validation, which would list every field of another format as a fault.
         if values.get("format") != FORMAT:
             raise RecipeError(
-                noted(
-                    "expected a recipe of format {format}, got format {found}. Adapters of other "
-                    "tools have no recipe, nor have those of earlier versions.",
-                    format=str(FORMAT),
-                    found=str(values["format"]) if "format" in values else noted("none"),
-                )
+                "expected a recipe of format {format}, got format {found}. Adapters of other "
+                "tools have no recipe, nor have those of earlier versions.",
+                format=str(FORMAT),
+                found=str(values["format"]) if "format" in values else noted("none"),
             )
         # Its other fields are the recipe of what it was trained from, which would make another
         # adapter.
@@ -359,21 +357,17 @@ class Recipe:
         # A stranger's recipe must not keep the machine busy for hours.
         if len(recipe.refinements) > FIXED.max_recipe_refinements:
             raise RecipeError(
-                noted(
-                    "expected at most {most} refinements, got {found}. Keep the adapter itself.",
-                    most=FIXED.max_recipe_refinements,
-                    found=len(recipe.refinements),
-                )
+                "expected at most {most} refinements, got {found}. Keep the adapter itself.",
+                most=FIXED.max_recipe_refinements,
+                found=len(recipe.refinements),
             )
         folds = len(recipe.folded) + sum(len(step.folded) for step in recipe.refinements)
         if folds > FIXED.max_recipe_folds:
             raise RecipeError(
-                noted(
-                    "expected at most {most} strengths folded in, got {found}. Keep the adapter "
-                    "itself.",
-                    most=FIXED.max_recipe_folds,
-                    found=folds,
-                )
+                "expected at most {most} strengths folded in, got {found}. Keep the adapter "
+                "itself.",
+                most=FIXED.max_recipe_folds,
+                found=folds,
             )
         changed = [
             str(source)
@@ -382,11 +376,9 @@ class Recipe:
         ]
         if changed:
             raise RecipeError(
-                noted(
-                    "the texts of {files} are not those the adapter was made from. Use the recipe "
-                    "as it was saved.",
-                    files=", ".join(changed),
-                )
+                "the texts of {files} are not those the adapter was made from. Use the recipe as "
+                "it was saved.",
+                files=", ".join(changed),
             )
         return recipe
 
@@ -466,13 +458,11 @@ class Recipe:
         if missing:
             named = [*list(missing)[:_MAX_NAMED], *(["…"] if len(missing) > _MAX_NAMED else [])]
             raise RecipeError(
-                noted(
-                    "{number} prompt file(s) that the adapter was made from are missing, or read "
-                    "otherwise with these limits or this version:\n{files}\nName them, or a folder "
-                    "that holds them; they may have other names now.",
-                    number=len(missing),
-                    files="\n".join(f"  {words}" for words in named),
-                )
+                "{number} prompt file(s) that the adapter was made from are missing, or read "
+                "otherwise with these limits or this version:\n{files}\nName them, or a folder "
+                "that holds them; they may have other names now.",
+                number=len(missing),
+                files="\n".join(f"  {words}" for words in named),
             )
         return self._with_sources(
             lambda s: s if s.prompts is not None else replace(s, prompts=read[s.prompts_sha256])
@@ -539,50 +529,40 @@ def read_recipe(path: Path | str) -> Recipe:
         if path.stat().st_size > FIXED.max_recipe_bytes:
             most = FIXED.max_recipe_bytes // 1_000_000
             raise RecipeError(
-                noted(
-                    "`{path}` is over {most} MB, too large for a recipe. {expected}",
-                    path=str(path),
-                    most=most,
-                    expected=_RECIPES,
-                )
+                "`{path}` is over {most} MB, too large for a recipe. {expected}",
+                path=str(path),
+                most=most,
+                expected=_RECIPES,
             )
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise RecipeError(
-            noted("recipe `{path}` cannot be read: {reason}.", path=str(path), reason=reason)
+            "recipe `{path}` cannot be read: {reason}.", path=str(path), reason=reason
         ) from error
     except UnicodeDecodeError as error:
         raise RecipeError(
-            noted(
-                "`{path}` is no recipe file: it holds no text. {expected}",
-                path=str(path),
-                expected=_RECIPES,
-            )
+            "`{path}` is no recipe file: it holds no text. {expected}",
+            path=str(path),
+            expected=_RECIPES,
         ) from error
     except (ValueError, RecursionError) as error:
         raise RecipeError(
-            noted(
-                "recipe `{path}` is not JSON: {reason}. {expected}",
-                path=str(path),
-                reason=str(error),
-                expected=_RECIPES,
-            )
+            "recipe `{path}` is not JSON: {reason}. {expected}",
+            path=str(path),
+            reason=str(error),
+            expected=_RECIPES,
         ) from error
     if not isinstance(values, dict):
         raise RecipeError(
-            noted(
-                "recipe `{path}` must be an object, got a {found}.",
-                path=str(path),
-                found=type(values).__name__,
-            )
+            "recipe `{path}` must be an object, got a {found}.",
+            path=str(path),
+            found=type(values).__name__,
         )
     try:
         return Recipe.from_json(values)
     except RecipeError as error:
-        raise RecipeError(
-            noted("recipe `{path}`: {fault}", path=str(path), fault=str(error))
-        ) from error
+        raise RecipeError("recipe `{path}`: {fault}", path=str(path), fault=str(error)) from error
 
 
 def answered_by(trained: object) -> AnsweredBy:

@@ -171,9 +171,7 @@ def _read_files(path: Path, faults: _Faults) -> dict[str, bytes]:
             faults.add(noted("is no readable zip: {reason}", reason=_short(error)))
             return {}
     else:
-        raise AdapterError(
-            noted("no adapter at `{path}`. Expected a PEFT folder or zip.", path=str(path))
-        )
+        raise AdapterError("no adapter at `{path}`. Expected a PEFT folder or zip.", path=str(path))
     missing = [name for name in (_CONFIG, _WEIGHTS) if name not in found]
     pickles = [name for name in others if PurePosixPath(name).suffix.lower() in _PICKLES]
     if missing:

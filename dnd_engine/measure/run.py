@@ -108,11 +108,9 @@ def train(
     """
     if measured.adapter_sha256 != adapter.sha256:
         raise MeasureError(
-            noted(
-                "`{adapter}` is not the adapter that was measured ({measured}). Measure it first.",
-                adapter=adapter.name,
-                measured=measured.adapter,
-            )
+            "`{adapter}` is not the adapter that was measured ({measured}). Measure it first.",
+            adapter=adapter.name,
+            measured=measured.adapter,
         )
     base = runtime.base
     sides = measured.sides

@@ -154,32 +154,25 @@ def labelled_rows(file: PromptFile) -> list[Prompt]:
     suffix = PurePosixPath(file.name).suffix.lower()
     if not found and suffix in FORMATS and not FORMATS[suffix].has_labels:
         raise MeasureError(
-            noted(
-                "{name}: expected a label beside each prompt, but {kind} files have no columns. "
-                "{use}",
-                name=file.name,
-                kind=suffix[1:],
-                use=use_formats(labelled_suffixes()),
-            )
+            "{name}: expected a label beside each prompt, but {kind} files have no columns. {use}",
+            name=file.name,
+            kind=suffix[1:],
+            use=use_formats(labelled_suffixes()),
         )
     # A column of labels may be there and hold none; and one alone is that of the prompts.
     if not found and len(file.columns) > 1 and all(one.role != "label" for one in file.columns):
         raise MeasureError(
-            noted(
-                "{name}: expected a column of labels named `label`, `answer` or `response`, got "
-                "the columns {columns}. Rename the one with the right answers to `label`.",
-                name=file.name,
-                columns=joined([f"`{column.name}`" for column in file.columns], ", "),
-            )
+            "{name}: expected a column of labels named `label`, `answer` or `response`, got the "
+            "columns {columns}. Rename the one with the right answers to `label`.",
+            name=file.name,
+            columns=joined([f"`{column.name}`" for column in file.columns], ", "),
         )
     if not found:
         raise MeasureError(
-            noted(
-                "{name}: expected a label beside each prompt, got none for {number} prompts. Name "
-                "a column of text `label`, `answer` or `response`.",
-                name=file.name,
-                number=len(file.prompts),
-            )
+            "{name}: expected a label beside each prompt, got none for {number} prompts. Name a "
+            "column of text `label`, `answer` or `response`.",
+            name=file.name,
+            number=len(file.prompts),
         )
     return found
 
@@ -237,11 +230,9 @@ def split(
     modes = tuple(m for m in config.modes if m == "full" or can_leave_out)
     if not modes:
         raise MeasureError(
-            noted(
-                "{name}: no scored prompt is an instruction, a blank line and an input, so none "
-                "can be asked without its instruction. Ask in mode `full`.",
-                name=file.name,
-            )
+            "{name}: no scored prompt is an instruction, a blank line and an input, so none can "
+            "be asked without its instruction. Ask in mode `full`.",
+            name=file.name,
         )
     longest = max(sizes[text][1] for text in short)
     known = seen.read | seen.learnt
@@ -295,14 +286,12 @@ def _metric(
 ) -> Metric:
     if config.metric == "choice" and not options:
         raise MeasureError(
-            noted(
-                "{name}: the metric `choice` needs 2 to {most} distinct labels that repeat, got "
-                "{found} among {total} rows. Take `exact` or `rouge`.",
-                name=file.name,
-                most=_MAX_OPTIONS,
-                found=len(Counter(labels)),
-                total=len(labels),
-            )
+            "{name}: the metric `choice` needs 2 to {most} distinct labels that repeat, got "
+            "{found} among {total} rows. Take `exact` or `rouge`.",
+            name=file.name,
+            most=_MAX_OPTIONS,
+            found=len(Counter(labels)),
+            total=len(labels),
         )
     if config.metric != "auto":
         return config.metric

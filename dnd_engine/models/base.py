@@ -30,7 +30,6 @@ from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.models.memory import check_memory, weight_bytes
 from dnd_engine.models.own_code import refuse_own_code
 from dnd_engine.models.sources import BASES, OnFraction, ResolvedWeights, first_line, resolve
-from dnd_engine.notes import noted
 
 _ODD_LOGITS: Mapping[str, float | None] = {
     "logits_scaling": 1,
@@ -122,11 +121,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         refuse_own_code(folder, error)
         raise AssetError(
-            noted(
-                "`{folder}` has no config that can be read: {reason}",
-                folder=str(folder),
-                reason=first_line(error),
-            )
+            "`{folder}` has no config that can be read: {reason}",
+            folder=str(folder),
+            reason=first_line(error),
         ) from error
     values: dict[str, Any] = config.to_dict()
     return values
@@ -220,21 +217,17 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
     if missing := sorted(report["missing_keys"]):
         # transformers would initialise missing weights randomly, with only a warning.
         raise AssetError(
-            noted(
-                "`{folder}` lacks {number} weights that its config asks for ({keys}). Fetch the "
-                "model again.",
-                folder=str(weights.path),
-                number=len(missing),
-                keys=", ".join(missing[:3]),
-            )
+            "`{folder}` lacks {number} weights that its config asks for ({keys}). Fetch the model "
+            "again.",
+            folder=str(weights.path),
+            number=len(missing),
+            keys=", ".join(missing[:3]),
         )
     _check_logits(model, weights.path)
     if tokenizer.chat_template is None:
         raise AssetError(
-            noted(
-                "{model} has no chat template. Choose an instruction-tuned base.",
-                model=weights.hub_id,
-            )
+            "{model} has no chat template. Choose an instruction-tuned base.",
+            model=weights.hub_id,
         )
     model.train(mode=False)
     model.requires_grad_(False)
@@ -245,11 +238,9 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
 def _unloadable(folder: Path, error: Exception) -> AssetError:
     refuse_own_code(folder, error)
     return AssetError(
-        noted(
-            "`{folder}` is no causal language model that can be loaded: {reason}",
-            folder=str(folder),
-            reason=first_line(error),
-        )
+        "`{folder}` is no causal language model that can be loaded: {reason}",
+        folder=str(folder),
+        reason=first_line(error),
     )
 
 

@@ -12,7 +12,6 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.errors import ChatError
-from dnd_engine.notes import noted
 
 _DATE = "26 Jul 2024"
 """Date for templates that include one: Llama 3.2's own default."""
@@ -43,11 +42,9 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str
         )
     except TemplateError as error:
         raise ChatError(
-            noted(
-                "the base's chat template refuses this conversation: {reason}. Send it without a "
-                "system prompt, and let user and assistant take turns.",
-                reason=str(error),
-            )
+            "the base's chat template refuses this conversation: {reason}. Send it without a "
+            "system prompt, and let user and assistant take turns.",
+            reason=str(error),
         ) from error
     return str(text)
 

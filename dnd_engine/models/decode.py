@@ -76,12 +76,10 @@ def _decode(
     longest = max(map(len, prompts))
     if longest > room:
         raise ChatError(
-            noted(
-                "the conversation is {longest} tokens long; this base reads {room}. Clear the "
-                "chat, or shorten the message.",
-                longest=longest,
-                room=room,
-            )
+            "the conversation is {longest} tokens long; this base reads {room}. Clear the chat, "
+            "or shorten the message.",
+            longest=longest,
+            room=room,
         )
     rows = [_Row(base, prompt, sampling) for prompt in prompts]
     ids, real = left_padded(prompts, base.device, base.tokenizer.pad_token_id or 0)
@@ -237,13 +235,11 @@ def _check_length(conversations: Sequence[Sequence[Message]], positions: int) ->
     most = positions * _MAX_CHARS_PER_TOKEN
     if longest > most:
         raise ChatError(
-            noted(
-                "the conversation is {longest} characters long; this base reads {positions} "
-                "tokens, so at most {most} characters. Clear the chat, or shorten the message.",
-                longest=longest,
-                positions=positions,
-                most=most,
-            )
+            "the conversation is {longest} characters long; this base reads {positions} tokens, "
+            "so at most {most} characters. Clear the chat, or shorten the message.",
+            longest=longest,
+            positions=positions,
+            most=most,
         )
 
 

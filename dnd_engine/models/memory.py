@@ -65,14 +65,12 @@ def check_memory(needed: int, what: str, device: torch.device | None = None) -> 
     needed, free = int(_ROOM * needed), free_bytes(device)
     if needed > free:
         raise AssetError(
-            noted(
-                "{what} needs about {needed:.1f} GB of memory, and {free:.1f} GB are free on "
-                "{device}. Choose a smaller model, close other programs, or use a larger machine.",
-                what=what,
-                needed=needed / 1e9,
-                free=free / 1e9,
-                device=str(device) if device else noted("this machine"),
-            )
+            "{what} needs about {needed:.1f} GB of memory, and {free:.1f} GB are free on "
+            "{device}. Choose a smaller model, close other programs, or use a larger machine.",
+            what=what,
+            needed=needed / 1e9,
+            free=free / 1e9,
+            device=str(device) if device else noted("this machine"),
         )
 
 

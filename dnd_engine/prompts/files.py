@@ -146,20 +146,16 @@ def read_prompt_file(
         # Unlike `Path.is_dir`, this does not raise for an inaccessible path.
         kind = noted("a folder") if os.path.isdir(path) else kind  # noqa: PTH112
         raise PromptFileError(
-            noted(
-                "{name}: {kind} is not a prompt file. {use}",
-                name=shown,
-                kind=kind,
-                use=use_formats(FORMATS),
-            )
+            "{name}: {kind} is not a prompt file. {use}",
+            name=shown,
+            kind=kind,
+            use=use_formats(FORMATS),
         )
     data = _read_bytes(path, shown, limits)
     if not data:
         raise PromptFileError(
-            noted(
-                "{name}: expected at least one prompt, got an empty file. Choose another file.",
-                name=shown,
-            )
+            "{name}: expected at least one prompt, got an empty file. Choose another file.",
+            name=shown,
         )
     asked = Asked(name=shown, split=split, limits=limits, choices=choices, formats=FORMATS)
     reading = FORMATS[suffix].read(data, asked)
@@ -207,11 +203,9 @@ def without(file: PromptFile, places: Sequence[int]) -> PromptFile:
         return file
     if len(gone) == len(file.prompts):
         raise PromptFileError(
-            noted(
-                "{name}: expected at least one prompt, got none, since all were removed. Bring "
-                "some back, or remove the file.",
-                name=file.name,
-            )
+            "{name}: expected at least one prompt, got none, since all were removed. Bring some "
+            "back, or remove the file.",
+            name=file.name,
         )
     kept = tuple(prompt for place, prompt in enumerate(file.prompts) if place not in gone)
     note = counted(
@@ -286,25 +280,21 @@ def _read_bytes(path: Path, name: str, limits: PromptLimits) -> bytes:
             size = len(data)
     except FileNotFoundError:
         raise PromptFileError(
-            noted("{name}: expected a file, found nothing there. Check the path.", name=name)
+            "{name}: expected a file, found nothing there. Check the path.", name=name
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         words = error.strerror if isinstance(error, OSError) else None
         raise PromptFileError(
-            noted(
-                "{name}: expected a readable file, got an error ({reason}). Check the path.",
-                name=name,
-                reason=words or noted("not a valid path"),
-            )
+            "{name}: expected a readable file, got an error ({reason}). Check the path.",
+            name=name,
+            reason=words or noted("not a valid path"),
         ) from error
     if not stat.S_ISREG(status.st_mode):
         is_folder = stat.S_ISDIR(status.st_mode)
         raise PromptFileError(
-            noted(
-                "{name}: expected a file, got {kind}. Name the files one by one.",
-                name=name,
-                kind=noted("a folder") if is_folder else noted("a pipe or device"),
-            )
+            "{name}: expected a file, got {kind}. Name the files one by one.",
+            name=name,
+            kind=noted("a folder") if is_folder else noted("a pipe or device"),
         )
     _check_size(size, name, limits)
     return data
@@ -313,13 +303,11 @@ def _read_bytes(path: Path, name: str, limits: PromptLimits) -> bytes:
 def _check_size(num_bytes: int, name: str, limits: PromptLimits) -> None:
     if num_bytes > limits.max_file_bytes:
         raise PromptFileError(
-            noted(
-                "{name}: {size:,g} MB; the limit is {most:g} MB a file. Split it, or keep a sample "
-                "of it.",
-                name=name,
-                size=megabytes(num_bytes),
-                most=limits.max_file_bytes / 1e6,
-            )
+            "{name}: {size:,g} MB; the limit is {most:g} MB a file. Split it, or keep a sample of "
+            "it.",
+            name=name,
+            size=megabytes(num_bytes),
+            most=limits.max_file_bytes / 1e6,
         )
 
 
@@ -339,14 +327,12 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
             duplicates += 1
         elif len(prompts) == limits.max_prompts:
             raise PromptFileError(
-                noted(
-                    "{name}, {unit} {place}: expected at most {most} prompts, got one more. Split "
-                    "the file, or keep a sample of it.",
-                    name=name,
-                    unit=noted(reading.unit),
-                    place=str(place),
-                    most=limits.max_prompts,
-                )
+                "{name}, {unit} {place}: expected at most {most} prompts, got one more. Split the "
+                "file, or keep a sample of it.",
+                name=name,
+                unit=noted(reading.unit),
+                place=str(place),
+                most=limits.max_prompts,
             )
         else:
             cut += len(text) > limits.max_prompt_chars
@@ -366,14 +352,9 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
     if not prompts:
         only_header = reading.split == "rows" and not reading.entries
         raise PromptFileError(
-            noted(
-                "{name}: expected at least one prompt, got {finding}. Add prompts, or remove the "
-                "file.",
-                name=name,
-                finding=noted("column names alone")
-                if only_header
-                else noted("none that holds text"),
-            )
+            "{name}: expected at least one prompt, got {finding}. Add prompts, or remove the file.",
+            name=name,
+            finding=noted("column names alone") if only_header else noted("none that holds text"),
         )
     if empty:
         reading.notes.append(

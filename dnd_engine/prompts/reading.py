@@ -111,13 +111,11 @@ class Asked:
         """
         if num_rows > self.limits.max_rows:
             raise PromptFileError(
-                noted(
-                    "{name}: expected at most {most} {units} that hold something, got more. "
-                    "Split the file, or keep a sample of it.",
-                    name=self.name,
-                    most=self.limits.max_rows,
-                    units=noted(units),
-                )
+                "{name}: expected at most {most} {units} that hold something, got more. Split the "
+                "file, or keep a sample of it.",
+                name=self.name,
+                most=self.limits.max_rows,
+                units=noted(units),
             )
 
     def fit(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -149,13 +147,11 @@ def check_memory(num_bytes: int, name: str, limits: PromptLimits) -> None:
     """Raise if the texts of a file take more memory than they may."""
     if num_bytes > limits.max_memory_bytes:
         raise PromptFileError(
-            noted(
-                "{name}: its prompts take more than {most:g} MB of memory, which is the limit; a "
-                "long text that many of them repeat counts each time. Split the file, or keep a "
-                "sample of it.",
-                name=name,
-                most=limits.max_memory_bytes / 1e6,
-            )
+            "{name}: its prompts take more than {most:g} MB of memory, which is the limit; a long "
+            "text that many of them repeat counts each time. Split the file, or keep a sample of "
+            "it.",
+            name=name,
+            most=limits.max_memory_bytes / 1e6,
         )
 
 

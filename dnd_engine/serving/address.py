@@ -55,9 +55,7 @@ def check_encrypted(url: str) -> None:
     # One public address is enough, because the connection may use any that the name has.
     if parts.scheme == "http" and any(one.is_global for one in _addresses(parts.hostname)):
         raise RemoteError(
-            noted(
-                "`{url}` would carry the key unencrypted. Use https, or leave the key out.", url=url
-            )
+            "`{url}` would carry the key unencrypted. Use https, or leave the key out.", url=url
         )
 
 
@@ -69,7 +67,7 @@ def reason(error: Exception) -> str:
 def _split(url: str) -> SplitResult:
     """Parse an address; errors do not quote parts that may be a password or a key."""
     if not url.strip():
-        raise RemoteError(noted("the address is empty. {expected}", expected=_EXPECTED))
+        raise RemoteError("the address is empty. {expected}", expected=_EXPECTED)
     shown = re.split(r"[?#]", url.strip())[0]
     try:
         parts = urlsplit(url.strip())
@@ -87,14 +85,11 @@ def _split(url: str) -> SplitResult:
             )
         )
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RemoteError(noted("`{url}` is no address. {expected}", url=shown, expected=_EXPECTED))
+        raise RemoteError("`{url}` is no address. {expected}", url=shown, expected=_EXPECTED)
     if parts.query or parts.fragment:
         raise RemoteError(
-            noted(
-                "`{url}` has a `?` or `#`. Expected http://HOST:PORT or https://HOST, without "
-                "them.",
-                url=shown,
-            )
+            "`{url}` has a `?` or `#`. Expected http://HOST:PORT or https://HOST, without them.",
+            url=shown,
         )
     return parts._replace(netloc=netloc)
 
@@ -104,11 +99,9 @@ def _addresses(hostname: str) -> list[_Address]:
         found = socket.getaddrinfo(hostname, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise RemoteError(
-            noted(
-                "no server is called `{name}` ({reason}). Check the address.",
-                name=hostname,
-                reason=reason(error),
-            )
+            "no server is called `{name}` ({reason}). Check the address.",
+            name=hostname,
+            reason=reason(error),
         ) from error
     # A link-local IPv6 address may name its interface, as in `fe80::1%eth0`.
     return [ipaddress.ip_address(str(one[4][0]).partition("%")[0]) for one in found]

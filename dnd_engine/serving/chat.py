@@ -120,12 +120,10 @@ def stream(
     # A cut connection and a stream without `[DONE]` look alike; the finish reason tells them apart.
     if not reason:
         raise RemoteError(
-            noted(
-                "`{server}` ended its answer as `{model}` in the middle. Ask again, or look into "
-                "the server's log.",
-                server=server.url,
-                model=model,
-            )
+            "`{server}` ended its answer as `{model}` in the middle. Ask again, or look into the "
+            "server's log.",
+            server=server.url,
+            model=model,
         )
     yield Remote(text, reason)
 

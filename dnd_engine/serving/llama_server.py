@@ -66,13 +66,11 @@ def requests(server: Server, names: Sequence[str]) -> list[tuple[str, dict[str, 
         model, _, file = name.partition(_WITH)
         if file and file not in numbers:
             raise RemoteError(
-                noted(
-                    "`{server}` has not loaded the adapter `{file}`; it has {others}. llama-server "
-                    "loads adapters when it starts: start it with --lora.",
-                    server=server.url,
-                    file=file,
-                    others=", ".join(numbers) or noted("none"),
-                )
+                "`{server}` has not loaded the adapter `{file}`; it has {others}. llama-server "
+                "loads adapters when it starts: start it with --lora.",
+                server=server.url,
+                file=file,
+                others=", ".join(numbers) or noted("none"),
             )
         # Without the field, the base would answer with what the server applies by itself.
         found.append((model, chosen(paths, numbers.get(file))))

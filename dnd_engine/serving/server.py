@@ -239,11 +239,9 @@ class Server:
             raise self._late() from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RemoteError(
-                noted(
-                    "no server answers at `{server}` ({reason}). Start it, or check the address.",
-                    server=self.url,
-                    reason=reason(error),
-                )
+                "no server answers at `{server}` ({reason}). Start it, or check the address.",
+                server=self.url,
+                reason=reason(error),
             ) from error
 
     def _bounded(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
@@ -251,12 +249,10 @@ class Server:
         coding = answer.headers.get("content-encoding", "").strip()
         if coding.lower() not in ("", "identity"):
             raise RemoteError(
-                noted(
-                    "`{server}` compresses its answer with `{coding}`, although it was asked not "
-                    "to. Turn compression off there, or in the proxy before it.",
-                    server=self.url,
-                    coding=coding[:_SHOWN],
-                )
+                "`{server}` compresses its answer with `{coding}`, although it was asked not to. "
+                "Turn compression off there, or in the proxy before it.",
+                server=self.url,
+                coding=coding[:_SHOWN],
             )
         size = 0
         for chunk in answer.iter_raw():
@@ -266,23 +262,19 @@ class Server:
             size += len(chunk)
             if size > FIXED.max_reply_bytes:
                 raise RemoteError(
-                    noted(
-                        "`{server}` answers with more than {most} MB, which no answer of a model "
-                        "takes. Check the address.",
-                        server=self.url,
-                        most=FIXED.max_reply_bytes // 1_000_000,
-                    )
+                    "`{server}` answers with more than {most} MB, which no answer of a model "
+                    "takes. Check the address.",
+                    server=self.url,
+                    most=FIXED.max_reply_bytes // 1_000_000,
                 )
             yield chunk
 
     def _late(self) -> RemoteError:
         return RemoteError(
-            noted(
-                "`{server}` did not finish its answer in {seconds:g} seconds. Ask for a shorter "
-                "one, or look into the server's log.",
-                server=self.url,
-                seconds=self._timeout,
-            )
+            "`{server}` did not finish its answer in {seconds:g} seconds. Ask for a shorter one, "
+            "or look into the server's log.",
+            server=self.url,
+            seconds=self._timeout,
         )
 
 

@@ -43,11 +43,9 @@ def imprint_adapter(
         teacher = "base"
     if adapter.was_trained:
         raise ImprintError(
-            noted(
-                "`{adapter}` was trained after it was generated, and an imprint would replace what "
-                "it learnt. Imprint the adapter it was trained from.",
-                adapter=adapter.name,
-            )
+            "`{adapter}` was trained after it was generated, and an imprint would replace what it "
+            "learnt. Imprint the adapter it was trained from.",
+            adapter=adapter.name,
         )
     started = time.monotonic()
     checked = check_buckets(buckets, loaded.config.limits)

@@ -19,7 +19,6 @@ from dnd_engine.models.base import BaseModel
 from dnd_engine.models.encoder import POOLED_LENGTH, EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import cache_folder
-from dnd_engine.notes import noted
 from dnd_engine.prompts.buckets import Bucket, draw_prompt_batch
 
 MAX_ENCODED_PROMPTS = 128
@@ -108,11 +107,9 @@ class Loaded:
         """
         if self.generator is None:
             raise GeneratorError(
-                noted(
-                    "no generator is loaded for {base}, so adapters can only be imprinted. Leave "
-                    "imprint on, name a generator with --generator, or train one with `dnd train`.",
-                    base=self.info.base_id,
-                )
+                "no generator is loaded for {base}, so adapters can only be imprinted. Leave "
+                "imprint on, name a generator with --generator, or train one with `dnd train`.",
+                base=self.info.base_id,
             )
         return self.generator
 
@@ -145,13 +142,11 @@ class Loaded:
         """
         if adapter.base_id != self.info.base_id:
             raise BaseMismatchError(
-                noted(
-                    "`{adapter}` was made for {base}, and {loaded} is loaded. Load its base again, "
-                    "or make an adapter for this one.",
-                    adapter=adapter.name,
-                    base=adapter.base_id,
-                    loaded=self.info.base_id,
-                )
+                "`{adapter}` was made for {base}, and {loaded} is loaded. Load its base again, or "
+                "make an adapter for this one.",
+                adapter=adapter.name,
+                base=adapter.base_id,
+                loaded=self.info.base_id,
             )
 
     def wrote(self, adapter: Adapter) -> bool:

@@ -22,7 +22,6 @@ from dnd_engine.errors import AdapterError, ImprintError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.encoder import PromptMemory
 from dnd_engine.models.turns import patient
-from dnd_engine.notes import noted
 from dnd_engine.progress import Doing, Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.examples import load_examples
@@ -40,11 +39,9 @@ def prove(
     """Compare an adapter with its controls, which `generate` makes; see `Engine.prove`."""
     if adapter.was_trained:
         raise AdapterError(
-            noted(
-                "`{adapter}` was trained on these prompts, and adapters made from others were not. "
-                "Compare the adapter it was taught from.",
-                adapter=adapter.name,
-            )
+            "`{adapter}` was trained on these prompts, and adapters made from others were not. "
+            "Compare the adapter it was taught from.",
+            adapter=adapter.name,
         )
     started = time.monotonic()
     counting = check_buckets(buckets, loaded.config.limits)

@@ -63,12 +63,10 @@ class Endpoint:
         found = origin(self.url)
         if self.allowed is not None and found not in {origin(one) for one in self.allowed}:
             raise RemoteError(
-                noted(
-                    "`{server}` may not be asked from this server. Allowed: {known}. Run the app "
-                    "on your own computer to use any teacher.",
-                    server=found,
-                    known=", ".join(sorted(self.allowed)) or noted("none"),
-                )
+                "`{server}` may not be asked from this server. Allowed: {known}. Run the app on "
+                "your own computer to use any teacher.",
+                server=found,
+                known=", ".join(sorted(self.allowed)) or noted("none"),
             )
         if not self.model.strip():
             raise RemoteError(

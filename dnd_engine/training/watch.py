@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import is_leftover
-from dnd_engine.notes import noted
 from dnd_engine.training.collection_files import (
     MANIFEST,
     LossRow,
@@ -169,21 +168,16 @@ class RunFolder:
             return self._look_at_training()
         except OSError as error:
             raise TrainingError(
-                noted(
-                    "the folder of the run `{run}` cannot be read: {reason}. Put it back where it "
-                    "was.",
-                    run=self.name,
-                    reason=error.strerror or str(error),
-                )
+                "the folder of the run `{run}` cannot be read: {reason}. Put it back where it was.",
+                run=self.name,
+                reason=error.strerror or str(error),
             ) from error
         except ArithmeticError as error:
             raise TrainingError(
-                noted(
-                    "the folder of the run `{run}` holds a number that is too large ({reason}). "
-                    "Bring back the files that the run wrote.",
-                    run=self.name,
-                    reason=str(error),
-                )
+                "the folder of the run `{run}` holds a number that is too large ({reason}). Bring "
+                "back the files that the run wrote.",
+                run=self.name,
+                reason=str(error),
             ) from error
 
     def _look_at_training(self) -> Training:
@@ -232,11 +226,9 @@ class RunFolder:
         manifest: Manifest | None = self._parsed(Path(MANIFEST), Manifest.parse)
         if manifest is None:
             raise TrainingError(
-                noted(
-                    "`{file}` is gone: expected a run in `{folder}`.",
-                    file=MANIFEST,
-                    folder=str(self._path),
-                )
+                "`{file}` is gone: expected a run in `{folder}`.",
+                file=MANIFEST,
+                folder=str(self._path),
             )
         runs, recipe, total = manifest.runs, manifest.recipe, _count(manifest.planned)
         curves = self._curves({run.folder for run in runs})
@@ -282,9 +274,7 @@ class RunFolder:
             return read_losses(self._path / folder)
         except TrainingError as error:
             name = (folder / "losses.csv").as_posix()
-            raise TrainingError(
-                noted("`{file}` cannot be read, or is damaged.", file=name)
-            ) from error
+            raise TrainingError("`{file}` cannot be read, or is damaged.", file=name) from error
 
     def _curves(self, finished: set[Path]) -> dict[tuple[str, int], tuple[LossRow, ...]]:
         """Curves of LoRAs still in training, which the manifest does not list yet."""
@@ -314,7 +304,7 @@ class RunFolder:
             words = error.strerror if isinstance(error, OSError) else None
             reason = words or str(error)
             raise TrainingError(
-                noted("`{file}` cannot be read: {reason}", file=name.as_posix(), reason=reason)
+                "`{file}` cannot be read: {reason}", file=name.as_posix(), reason=reason
             ) from error
 
     def _moved(self, paths: Iterable[Path]) -> float:

@@ -28,13 +28,18 @@ Found = tuple[int, str, str | tuple[str, ...], list[str]]
 def python(
     file: IO[bytes], keywords: Collection[str], comment_tags: Collection[str], options: Any
 ) -> Iterator[Found]:
-    """Find messages in a Python module: literal arguments of the functions in `keywords`."""
+    """Find messages in a Python module: literal arguments of the functions in `keywords`.
+
+    An error with values makes a note of its message (see `dnd_engine.errors.DndError`).
+    """
     source = file.read().decode("utf-8")
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
         # The plain name alone: `gettext.ngettext` and methods called `_` are none of ours.
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             name = node.func.id
+            if name.endswith("Error") and node.keywords:
+                name = "noted"
             messages = _literals(node) if name in keywords else ()
             if messages:
                 comments = _comments(lines, node.lineno - 1, comment_tags)

@@ -42,31 +42,25 @@ def read_zip(data: bytes, asked: Asked) -> Reading:
     if any(PurePosixPath(name).name == _ADAPTER for name in visible):
         # Its settings and checks would pass for prompts.
         raise PromptFileError(
-            noted(
-                "{name}: expected prompt files in it, found an adapter. Import it in the Library.",
-                name=asked.name,
-            )
+            "{name}: expected prompt files in it, found an adapter. Import it in the Library.",
+            name=asked.name,
         )
     known = asked.formats.keys() - {_ZIP}
     wanted = [name for name in visible if _suffix(name) in known]
     strange = [name for name in visible if _suffix(name) not in known]
     if not wanted:
         raise PromptFileError(
-            noted(
-                "{name}: expected prompt files in it, found {files}. {use}",
-                name=asked.name,
-                files=_listed(strange) or noted("none"),
-                use=use_formats(suffix for suffix in asked.formats if suffix != _ZIP),
-            )
+            "{name}: expected prompt files in it, found {files}. {use}",
+            name=asked.name,
+            files=_listed(strange) or noted("none"),
+            use=use_formats(suffix for suffix in asked.formats if suffix != _ZIP),
         )
     if len(wanted) > asked.limits.max_files:
         raise PromptFileError(
-            noted(
-                "{name}: expected at most {most} prompt files in it, got {found}. Split it.",
-                name=asked.name,
-                most=asked.limits.max_files,
-                found=len(wanted),
-            )
+            "{name}: expected at most {most} prompt files in it, got {found}. Split it.",
+            name=asked.name,
+            most=asked.limits.max_files,
+            found=len(wanted),
         )
     found = _read_members(members, wanted, asked)
     notes = _settle_faults(found, asked)
@@ -110,9 +104,7 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
         content = b""
         try:
             if not (content := members.read(name)):
-                raise PromptFileError(
-                    noted("{name}: the file is empty. Remove it.", name=inner.name)
-                )
+                raise PromptFileError("{name}: the file is empty. Remove it.", name=inner.name)
             reading = format.read(content, inner)
         except PromptFileError as error:
             # The number of prompts is unknown, but at most the number of separators.

@@ -51,11 +51,8 @@ def of_text(read: Callable[[str, Asked], Reading]) -> Callable[[bytes, Asked], R
         text, notes = decode(data, asked)
         if not text.strip():
             raise PromptFileError(
-                noted(
-                    "{name}: expected at least one prompt, got only white space. Choose another "
-                    "file.",
-                    name=asked.name,
-                )
+                "{name}: expected at least one prompt, got only white space. Choose another file.",
+                name=asked.name,
             )
         reading = read(text, asked)
         reading.notes.extend(notes)
@@ -74,12 +71,10 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[Note]]:
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             raise PromptFileError(
-                noted(
-                    "{name}: expected text, got what looks like {kind}. {use}",
-                    name=asked.name,
-                    kind=kind,
-                    use=use_formats(asked.formats),
-                )
+                "{name}: expected text, got what looks like {kind}. {use}",
+                name=asked.name,
+                kind=kind,
+                use=use_formats(asked.formats),
             )
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding, shown = ("utf-16", "UTF-16") if utf16 else ("utf-8-sig", "UTF-8")
@@ -100,14 +95,12 @@ def decode(data: bytes, asked: Asked) -> tuple[str, list[Note]]:
     if fault >= 0:
         line = text.count("\n", 0, fault) + 1
         raise PromptFileError(
-            noted(
-                "{name}, line {line}: expected {encoding} text, got {finding}. If it is text, "
-                "save it as UTF-8.",
-                name=asked.name,
-                line=str(line),
-                encoding=shown,
-                finding=finding,
-            )
+            "{name}, line {line}: expected {encoding} text, got {finding}. If it is text, save it "
+            "as UTF-8.",
+            name=asked.name,
+            line=str(line),
+            encoding=shown,
+            finding=finding,
         )
     return text.replace("\r\n", "\n").replace("\r", "\n"), notes
 

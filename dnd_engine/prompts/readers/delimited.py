@@ -66,13 +66,11 @@ def _read(text: str, asked: Asked, delimiter: str) -> Reading:
     except csv.Error as error:
         # The start of the next record is unknown, so only the rows so far are usable.
         raise PromptFileError(
-            noted(
-                "{name}, line {line}: expected a CSV record, got an error ({reason}). {way_out}",
-                name=asked.name,
-                line=str(start),
-                reason=one_line(str(error)),
-                way_out=_WAY_OUT,
-            )
+            "{name}, line {line}: expected a CSV record, got an error ({reason}). {way_out}",
+            name=asked.name,
+            line=str(start),
+            reason=one_line(str(error)),
+            way_out=_WAY_OUT,
         ) from None
     notes = faults.settle(_WAY_OUT, num_good=len(rows), skip=asked.choices.skip_broken)
     reading = read_table(Table(header=header or [], rows=rows, unit="line"), asked)

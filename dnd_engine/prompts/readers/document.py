@@ -43,12 +43,10 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
     members = open_zip(data, asked, noted("a Word document"))
     if _BODY not in members.names:
         raise PromptFileError(
-            noted(
-                "{name}: expected a Word document, got an archive without `{part}`. Save it as "
-                "docx again.",
-                name=asked.name,
-                part=_BODY,
-            )
+            "{name}: expected a Word document, got an archive without `{part}`. Save it as docx "
+            "again.",
+            name=asked.name,
+            part=_BODY,
         )
     try:
         # Strict: Word never declares entities, which could unpack to gigabytes.
@@ -60,20 +58,15 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
         paragraphs = _paragraphs(body, headings, lists)
     except (ParseError, DefusedXmlException, RecursionError, ValueError) as error:
         raise PromptFileError(
-            noted(
-                "{name}: expected a Word document, got XML that does not read. Save it as docx "
-                "again.",
-                name=asked.name,
-            )
+            "{name}: expected a Word document, got XML that does not read. Save it as docx again.",
+            name=asked.name,
         ) from error
     text = _joined(paragraphs)
     if not text.strip():
         raise PromptFileError(
-            noted(
-                "{name}: expected at least one prompt, got a document without text. Pictures are "
-                "not read.",
-                name=asked.name,
-            )
+            "{name}: expected at least one prompt, got a document without text. Pictures are not "
+            "read.",
+            name=asked.name,
         )
     return _without_headings(read_text(text, asked), paragraphs, asked)
 

@@ -48,12 +48,10 @@ def read_json(text: str, asked: Asked) -> Reading:
         items = list(enumerate(_array(parse_json(text)), 1))
     except Finding as finding:
         raise PromptFileError(
-            noted(
-                "{name}: expected an array of prompts, or an object with one array, got {finding}. "
-                "Name the file .jsonl if it holds one JSON object per line.",
-                name=asked.name,
-                finding=str(finding),
-            )
+            "{name}: expected an array of prompts, or an object with one array, got {finding}. "
+            "Name the file .jsonl if it holds one JSON object per line.",
+            name=asked.name,
+            finding=str(finding),
         ) from None
     asked.bound(len(items), "items")
     faults = Faults(asked.name, "item")

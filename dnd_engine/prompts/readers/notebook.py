@@ -15,11 +15,9 @@ def read_notebook(text: str, asked: Asked) -> Reading:
             raise Finding(noted("JSON without a list of cells"))
     except Finding as finding:
         raise PromptFileError(
-            noted(
-                "{name}: expected a Jupyter notebook, got {finding}. Save it again in Jupyter.",
-                name=asked.name,
-                finding=str(finding),
-            )
+            "{name}: expected a Jupyter notebook, got {finding}. Save it again in Jupyter.",
+            name=asked.name,
+            finding=str(finding),
         ) from None
     asked.bound(len(cells), "cells")
     entries = []

@@ -6,7 +6,6 @@ from typing import Any
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import FIXED
-from dnd_engine.notes import noted
 from dnd_engine.prompts.columns import Row, Table, read_table
 from dnd_engine.prompts.readers.zips import unpacks_to
 from dnd_engine.prompts.reading import Asked, Reading
@@ -33,13 +32,11 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
         # before unpacking, and keep repeated cells as references to one string.
         if num_rows > limits.max_prompts:
             raise PromptFileError(
-                noted(
-                    "{name}: expected at most {most} rows, got {found}. Split the file, or keep a "
-                    "sample of it.",
-                    name=name,
-                    most=limits.max_prompts,
-                    found=num_rows,
-                )
+                "{name}: expected at most {most} rows, got {found}. Split the file, or keep a "
+                "sample of it.",
+                name=name,
+                most=limits.max_prompts,
+                found=num_rows,
             )
         if unpacked > limits.max_total_bytes:
             raise PromptFileError(unpacks_to(unpacked, name, limits))
@@ -55,11 +52,9 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
         cells = [_cells(column, 2 * limits.max_prompt_chars) for column in table.columns]
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PromptFileError(
-            noted(
-                "{name}: expected a parquet table, got something that does not read as one. Write "
-                "it again, or save it as jsonl.",
-                name=name,
-            )
+            "{name}: expected a parquet table, got something that does not read as one. Write it "
+            "again, or save it as jsonl.",
+            name=name,
         ) from error
     # Columns that were not read have no cells, but messages name them.
     header = [*table.column_names, *(c for c in kinds if c not in set(table.column_names))]

@@ -27,10 +27,8 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     members = open_zip(data, asked, noted("an Excel workbook"))
     if "xl/workbook.xml" not in members.names:
         raise PromptFileError(
-            noted(
-                "{name}: expected an Excel workbook, got another archive. Save it as xlsx again.",
-                name=name,
-            )
+            "{name}: expected an Excel workbook, got another archive. Save it as xlsx again.",
+            name=name,
         )
     for member in members.names:
         members.read(member)  # openpyxl unpacks everything and trusts the stated sizes
@@ -46,11 +44,9 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     # Hostile XML makes openpyxl raise its own errors, lxml's, or any other.
     except Exception as error:
         raise PromptFileError(
-            noted(
-                "{name}: expected an Excel workbook, got something that does not read as one. "
-                "Save it again, or save the sheet as csv.",
-                name=name,
-            )
+            "{name}: expected an Excel workbook, got something that does not read as one. Save it "
+            "again, or save the sheet as csv.",
+            name=name,
         ) from error
     (_, header), *rows = records
     # A row may have cells beyond the last name, such as a remark.
@@ -80,11 +76,8 @@ def _first_filled(book: Any, asked: Asked) -> tuple[list[str], list[tuple[int, l
         if left <= 0:
             break
     raise PromptFileError(
-        noted(
-            "{name}: expected at least one prompt, got a workbook without text. Choose another "
-            "file.",
-            name=asked.name,
-        )
+        "{name}: expected at least one prompt, got a workbook without text. Choose another file.",
+        name=asked.name,
     )
 
 
@@ -116,13 +109,11 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
         # `>` and not `>=`, because the first record is the header.
         if len(records) > asked.limits.max_prompts:
             raise PromptFileError(
-                noted(
-                    "{name}, row {row}: expected at most {most} rows, got one more. Split the "
-                    "file, or keep a sample of it.",
-                    name=asked.name,
-                    row=str(place),
-                    most=asked.limits.max_prompts,
-                )
+                "{name}, row {row}: expected at most {most} rows, got one more. Split the file, "
+                "or keep a sample of it.",
+                name=asked.name,
+                row=str(place),
+                most=asked.limits.max_prompts,
             )
         records.append((place, cells))
     return records, place

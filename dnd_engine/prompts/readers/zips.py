@@ -52,11 +52,9 @@ class Members:
             return unpack(self._archive, info)
         except _DAMAGED as error:
             raise PromptFileError(
-                noted(
-                    "{name}: `{file}` in it is damaged. Pack it again.",
-                    name=self._name,
-                    file=display_name(member),
-                )
+                "{name}: `{file}` in it is damaged. Pack it again.",
+                name=self._name,
+                file=display_name(member),
             ) from error
 
 
@@ -88,22 +86,18 @@ def open_zip(data: bytes, asked: Asked, what: Note) -> Members:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except _DAMAGED as error:
         raise PromptFileError(
-            noted(
-                "{name}: expected {what}, got something that does not read as one. Save it again.",
-                name=name,
-                what=what,
-            )
+            "{name}: expected {what}, got something that does not read as one. Save it again.",
+            name=name,
+            what=what,
         ) from error
     # Not `is_dir`, which fails on an empty name in Python 3.11.
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     if len(infos) > FIXED.max_zip_members:
         raise PromptFileError(
-            noted(
-                "{name}: expected at most {most} files in it, got {found}. Split it.",
-                name=name,
-                most=FIXED.max_zip_members,
-                found=len(infos),
-            )
+            "{name}: expected at most {most} files in it, got {found}. Split it.",
+            name=name,
+            most=FIXED.max_zip_members,
+            found=len(infos),
         )
     # The sizes are the archive's own claim, but `unpack` unpacks no more than that.
     unpacked = sum(info.file_size for info in infos)
@@ -114,7 +108,7 @@ def open_zip(data: bytes, asked: Asked, what: Note) -> Members:
     # `Members` finds files by name, so the last would hide the others.
     if len({info.filename for info in infos}) < len(infos):
         raise PromptFileError(
-            noted("{name}: two files in it have the same name. Pack it again.", name=name)
+            "{name}: two files in it have the same name. Pack it again.", name=name
         )
     return Members(archive, infos, name)
 
@@ -135,32 +129,26 @@ def _check(info: zipfile.ZipInfo, name: str) -> None:
     # To Windows a backslash separates folders, and `C:` is a drive.
     path = PurePosixPath(info.filename.replace("\\", "/"))
     if not path.parts:
-        raise PromptFileError(noted("{name}: a file in it has no name. Pack it again.", **values))
+        raise PromptFileError("{name}: a file in it has no name. Pack it again.", **values)
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise PromptFileError(
-            noted(
-                "{name}: the path of `{file}` leads out of the archive. Pack it again with plain "
-                "names.",
-                **values,
-            )
+            "{name}: the path of `{file}` leads out of the archive. Pack it again with plain "
+            "names.",
+            **values,
         )
     if info.flag_bits & 0x1:
         raise PromptFileError(
-            noted("{name}: `{file}` in it is encrypted. Pack it without a password.", **values)
+            "{name}: `{file}` in it is encrypted. Pack it without a password.", **values
         )
     if info.compress_type not in METHODS:
         raise PromptFileError(
-            noted(
-                "{name}: `{file}` in it is compressed in a way that is not read. Pack it with "
-                "Deflate, which is the default of most programs.",
-                **values,
-            )
+            "{name}: `{file}` in it is compressed in a way that is not read. Pack it with "
+            "Deflate, which is the default of most programs.",
+            **values,
         )
     if is_bomb(info, FIXED.max_zip_ratio):
         raise PromptFileError(
-            noted(
-                "{name}: `{file}` unpacks to more than {ratio} times its size. Leave it out.",
-                **values,
-                ratio=FIXED.max_zip_ratio,
-            )
+            "{name}: `{file}` unpacks to more than {ratio} times its size. Leave it out.",
+            **values,
+            ratio=FIXED.max_zip_ratio,
         )

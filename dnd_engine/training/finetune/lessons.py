@@ -117,12 +117,10 @@ def draw_labelled(
                 most=config.max_tokens,
             )
         raise TrainingError(
-            noted(
-                "training needs at least {least} labelled rows that are not scored; got {found}. "
-                "Add rows, or score fewer.",
-                least=config.least_examples,
-                found=found,
-            )
+            "training needs at least {least} labelled rows that are not scored; got {found}. Add "
+            "rows, or score fewer.",
+            least=config.least_examples,
+            found=found,
         )
     return [Lesson.of(base, example) for example in chosen]
 
@@ -201,15 +199,13 @@ def train_on_lessons(
         # The sum is finite only if both are. Before the update, which would spoil the tokens.
         if not math.isfinite(found + norm):
             raise TrainingError(
-                noted(
-                    "{name}, step {step}: loss {loss}, gradient norm {norm}. Lower the learning "
-                    "rate (here {rate:g}), or start from another adapter.",
-                    name=name,
-                    step=str(step + 1),
-                    loss=found,
-                    norm=norm,
-                    rate=rate,
-                )
+                "{name}, step {step}: loss {loss}, gradient norm {norm}. Lower the learning rate "
+                "(here {rate:g}), or start from another adapter.",
+                name=name,
+                step=str(step + 1),
+                loss=found,
+                norm=norm,
+                rate=rate,
             )
         optimizer.step()
         seconds = time.monotonic() - started

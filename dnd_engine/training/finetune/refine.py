@@ -427,15 +427,13 @@ def choose(
         if reasons := joined([words for count, words in unusable if count], ", "):
             found = noted("{found} ({reasons})", found=found, reasons=reasons)
         raise TrainingError(
-            noted(
-                "teaching needs {least} or more different prompts that are {kind}; got {found}. "
-                "Add prompts, or fix those that do not fit.",
-                least=config.least_prompts,
-                kind=noted("an instruction, a blank line and an input, labelled")
-                if config.labels
-                else noted("an instruction, a blank line and an input"),
-                found=found,
-            )
+            "teaching needs {least} or more different prompts that are {kind}; got {found}. Add "
+            "prompts, or fix those that do not fit.",
+            least=config.least_prompts,
+            kind=noted("an instruction, a blank line and an input, labelled")
+            if config.labels
+            else noted("an instruction, a blank line and an input"),
+            found=found,
         )
     return chosen
 
