@@ -380,10 +380,7 @@ def inspect(
 
 @plain_errors
 @engine_options
-def info(
-    config: EngineConfig,
-    as_json: Json = False,
-) -> None:
+def info(config: EngineConfig, as_json: Json = False) -> None:
     """Show versions, device, caches and loaded models."""
     engine = load_engine(config)
     known = engine.info

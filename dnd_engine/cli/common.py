@@ -53,6 +53,11 @@ StrengthOption = Annotated[
     float | None, typer.Option(help="Strength to write the adapter at; default: its own.")
 ]
 
+TokenOption = Annotated[
+    str | None,
+    typer.Option(help="Token with write access; default: HF_TOKEN or your `hf auth login`."),
+]
+
 # Shared by `dnd train` and `dnd collect`, which both run a recipe.
 RecipeArgument = Annotated[Path, typer.Argument(help="YAML recipe; options override it.")]
 TasksOption = Annotated[list[Path] | None, typer.Option(help="Task folder; may be repeated.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dnd_engine.cli.common import Json, plain_errors, show
+from dnd_engine.cli.common import Json, TokenOption, plain_errors, show
 
 
 @plain_errors
@@ -18,10 +18,7 @@ def deploy(
     private: Annotated[
         bool, typer.Option("--private/--public", help="Visibility of a new Space.")
     ] = True,
-    token: Annotated[
-        str | None,
-        typer.Option(help="Token with write access; default: HF_TOKEN or your `hf auth login`."),
-    ] = None,
+    token: TokenOption = None,
     as_json: Json = False,
 ) -> None:
     """Deploy the app as a Hugging Face Space.

@@ -11,6 +11,7 @@ from dnd_engine.cli.common import (
     Json,
     LibraryOption,
     StrengthOption,
+    TokenOption,
     at_strength,
     engine_options,
     find_adapter,
@@ -70,10 +71,7 @@ def push(
     private: Annotated[
         bool, typer.Option("--private/--public", help="Visibility of a new repository.")
     ] = True,
-    token: Annotated[
-        str | None,
-        typer.Option(help="Token with write access; default: HF_TOKEN or your `hf auth login`."),
-    ] = None,
+    token: TokenOption = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Prompt file for the checks on the card.")
     ] = None,

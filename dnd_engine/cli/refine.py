@@ -29,6 +29,11 @@ from dnd_engine.progress import finish
 from dnd_engine.teach.endpoint import Endpoint
 from dnd_engine.teach.local import BetterModel, LocalTeacher
 
+PromptFiles = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Prompt files; each prompt is an instruction, a blank line and an input."),
+]
+
 _DEFAULT = RefineConfig()
 
 
@@ -40,12 +45,7 @@ def refine(
         str,
         typer.Argument(help="Adapter to start from: PEFT folder or zip, or a name in the library."),
     ],
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Prompt files; each prompt is an instruction, a blank line and an input."
-        ),
-    ] = None,
+    files: PromptFiles = None,
     out: Annotated[Path, typer.Option(help="A .zip or folder to write.")] = Path("refined.zip"),
     bucket: BucketOption = None,
     steps: Annotated[int, typer.Option(help="Training steps.")] = _DEFAULT.steps,
@@ -181,12 +181,7 @@ def _score_words(refined: Mapping[str, Any], *, labels: bool, taught: bool) -> s
 @engine_options
 def propose(
     config: EngineConfig,
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Prompt files; each prompt is an instruction, a blank line and an input."
-        ),
-    ] = None,
+    files: PromptFiles = None,
     out: Annotated[Path, typer.Option(help="A .jsonl file to write.")] = Path("answers.jsonl"),
     bucket: BucketOption = None,
     limit: Annotated[int, typer.Option(help="Number of prompts to answer.")] = 16,

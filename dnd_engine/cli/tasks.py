@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dnd_engine.cli.common import (
-    Json,
-    plain_errors,
-    show,
-)
+from dnd_engine.cli.common import Json, plain_errors, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
