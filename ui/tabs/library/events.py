@@ -46,11 +46,8 @@ class LibraryEvents:
             library = self._app.library(session, request)
             entry = made.kept.entry if made.kept is not None else None
             if entry is not None and _says_the_same(entry, made, name, texts):
-                return {
-                    "keep_told": notice(
-                        _("Already in the library, as <b>{name}</b>.", name=esc(entry.name))
-                    )
-                }
+                words = _("Already in the library, as <b>{name}</b>.", name=esc(entry.name))
+                return {"keep_told": notice(words)}
             files = [file for bucket in made.buckets for file in bucket.files] if texts else []
             num_bytes = made.adapter.num_bytes + sum(file.memory_bytes for file in files)
             self._check_room(session, library, num_bytes, request)
@@ -61,11 +58,7 @@ class LibraryEvents:
                 texts=files,
             )
         except DndError as error:
-            return {
-                "keep_told": faults(
-                    _("Not kept."), self._app.error_words(session, error, "library")
-                )
-            }
+            return {"keep_told": self._faults(session, error, _("Not kept."))}
         made.kept = Kept(library, entry.key)
         sides = self.look(session, request)
         # Votes were given to the label that stood above the answers.
@@ -136,8 +129,7 @@ class LibraryEvents:
             yield from self._until_ready()
             made = self._load(session, _selected(key), request)
         except DndError as error:
-            words = self._app.error_words(session, error, "library")
-            yield {**updates, "library_told": faults(_("Not loaded."), words)}
+            yield {**updates, "library_told": self._faults(session, error, _("Not loaded."))}
             return
         session.take(made)
         yield {
@@ -314,6 +306,9 @@ class LibraryEvents:
             stages=run.stages,
         )
 
+    def _faults(self, session: Session, error: DndError, title: str) -> str:
+        return faults(title, self._app.error_words(session, error, "library"))
+
     def _change(
         self, session: Session, request: gr.Request, key: str | None, change: Any
     ) -> Updates:
@@ -323,9 +318,7 @@ class LibraryEvents:
             changed = change(self._app.library(session, request))
             key = changed.key if changed is not None else None
         except DndError as error:
-            told_of = faults(
-                _("The library is unchanged."), self._app.error_words(session, error, "library")
-            )
+            told_of = self._faults(session, error, _("The library is unchanged."))
         # On the workbench, it may name an adapter that is no longer in the list.
         return {"library_told": told_of, "keep_told": "", **self.listed(session, request, key)}
 
@@ -354,11 +347,7 @@ class LibraryEvents:
             library = self._app.library(session, request)
             entries, deleted = library.entries(), library.deleted()
         except LibraryError as error:
-            return {
-                "library_told": faults(
-                    _("The library is unchanged."), self._app.error_words(session, error, "library")
-                )
-            }
+            return {"library_told": self._faults(session, error, _("The library is unchanged."))}
         entry = next((e for e in entries if e.key == chosen), entries[0] if entries else None)
         last = deleted[0] if deleted else None
         name = last.name if isinstance(last, Entry) else last.key if last else ""

@@ -207,12 +207,8 @@ class MeasureEvents:
         made = _made_of(found, row)
         # If it was taken before, keep its strength and results.
         made = next((one for one in session.shelf if one.key == made.key), made)
-        try:
-            for _tick in self._adapter.finish_check(session, made, request):
-                pass
-        except DndError as error:
-            words = self._app.error_words(session, error, "take_trained")
-            yield {"measure_take_told": faults(_("Not taken to the Workbench."), words)}
+        if failed := self._check(session, made, request):
+            yield {"measure_take_told": failed}
             return
         session.take(made)
         yield {
@@ -224,6 +220,16 @@ class MeasureEvents:
     def take_broke(self) -> Updates:
         """Return the message for an unexpected error."""
         return {"measure_take_told": faults(_("Not taken to the Workbench."), broke())}
+
+    def _check(self, session: Session, made: Made, request: gr.Request) -> str:
+        """Verify the zip of a trained LoRA; return what is wrong with it, empty if nothing is."""
+        try:
+            for _tick in self._adapter.finish_check(session, made, request):
+                pass
+        except DndError as error:
+            words = self._app.error_words(session, error, "take_trained")
+            return faults(_("Not taken to the Workbench."), words)
+        return ""
 
     def _dropped(self, upload: Path, session: Session, page: str) -> CardReading:
         """Read an upload from a copy of the visit's own, since Gradio deletes uploads by age."""
@@ -322,12 +328,8 @@ class MeasureEvents:
             if lora is None or row in now or any(one.key == lora.sha256 for one in session.shelf):
                 continue
             made = _made_of(before, row)
-            try:
-                for _tick in self._adapter.finish_check(session, made, request):
-                    pass
-            except DndError as error:
-                words = self._app.error_words(session, error, "take_trained")
-                return {"measure_take_told": faults(_("Not taken to the Workbench."), words)}
+            if failed := self._check(session, made, request):
+                return {"measure_take_told": failed}
             session.shelve(made)
             names.append(f"<b>{esc(lora.name)}</b> <code>{esc(lora.sha256[:8])}</code>")
         if not names:

@@ -27,7 +27,8 @@ class RemoteEvents:
         try:
             models = list_models(url, key)
         except DndError as error:
-            return {"remote_told": _refused(error)}
+            title = _("The server's models cannot be listed.")
+            return {"remote_told": faults(title, note_words(str(error)))}
         if not models:
             return {"remote_told": remark(_("The server lists no models."))}
         first, *others = models
@@ -70,7 +71,3 @@ class RemoteEvents:
             "remote_leave": gr.Button(visible=False),
             **self._compare.sides(session),
         }
-
-
-def _refused(error: DndError) -> str:
-    return faults(_("The server's models cannot be listed."), note_words(str(error)))

@@ -73,10 +73,16 @@ class ExportEvents:
             doing, failed = _("Reloading with stock PEFT, then uploading"), _("Not pushed.")
         yield {**cleared, **nothing_exported(), "export": gr.Button(interactive=False)}
         done: Updates = {}
+
+        def once() -> Iterator[Updates]:
+            if target == HUB:
+                yield self._pushed(made.adapter, repo, private, token, request)
+            else:
+                yield self._written(session, made, target, request)
+
         try:
             # An iterator, so that `beside` ticks while its one step runs.
-            steps = self._once(session, made, target, repo, private, token, request)
-            for step in self._app.calls.beside(steps):
+            for step in self._app.calls.beside(once()):
                 if step is None:
                     clock = f"{number(time.monotonic() - start, '.0f')} s"
                     yield {"export_told": busy(f"{doing} <span class='dnd-num'>{clock}</span>")}
@@ -106,22 +112,6 @@ class ExportEvents:
         else:
             return ""
         return f"{words} {locked_words()}" if self._app.own else words
-
-    def _once(
-        self,
-        session: Session,
-        made: Made,
-        target: str,
-        repo: str,
-        private: bool,
-        token: str,
-        request: gr.Request,
-    ) -> Iterator[Updates]:
-        """Run an export as an iterator of one step."""
-        if target == HUB:
-            yield self._pushed(made.adapter, repo, private, token, request)
-        else:
-            yield self._written(session, made, target, request)
 
     def _pushed(
         self, adapter: "Adapter", repo: str, private: bool, token: str, request: gr.Request
