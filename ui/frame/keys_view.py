@@ -12,8 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from dnd_engine.files import asset_path
 from ui.markup import esc
+from ui.panel import script
 from ui.text import N_, _, drawn, language
 
 
@@ -137,7 +137,7 @@ def keys_panel() -> gr.HTML:
     ]
     return gr.HTML(
         drawn(_dialog_html),
-        js_on_load=asset_path("page.js").read_text(encoding="utf-8"),
+        js_on_load=script("page"),
         apply_default_css=False,
         shortcuts=pressed,
         elem_id="dnd-page",

@@ -2,10 +2,9 @@
 
 import gradio as gr
 
-from dnd_engine.files import asset_path
 from ui.fields import Textbox
 from ui.markup import RING, esc, icon
-from ui.panel import Panel
+from ui.panel import Panel, script
 from ui.text import _, drawn
 
 BRING_KEY = """(...inputs) => {
@@ -30,7 +29,7 @@ class VisitPanel(Panel):
             drawn(_html),
             visit_key="",
             outcome="",
-            js_on_load=asset_path("visit.js").read_text(encoding="utf-8"),
+            js_on_load=script("visit"),
             apply_default_css=False,
             elem_id="dnd-visit",
             padding=False,

@@ -175,7 +175,6 @@ class MeasurePanel(Panel):
                     elem_id="dnd-measure-limit",
                 )
                 self.seen = gr.Checkbox(
-                    False,
                     label=_("Score prompts it was made from too"),
                     info=_(
                         "Never those whose labels or answers it was taught. It may do better on "
@@ -200,7 +199,6 @@ class MeasurePanel(Panel):
                     elem_id="dnd-train-steps",
                 )
                 self.warm = gr.Checkbox(
-                    False,
                     label=_("Start from this adapter"),
                     info=_("Off, it starts from scratch."),
                     elem_id="dnd-train-warm",

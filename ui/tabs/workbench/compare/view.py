@@ -7,12 +7,11 @@ import gradio as gr
 from gradio.components import Component
 
 from dnd_engine.config import Sampling
-from dnd_engine.files import asset_path
 from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
 from ui.fields import Number, Slider, Textbox
 from ui.markup import brief, code_blocks, error_notice, esc, heading, icon, label_html, unfenced
-from ui.panel import Panel, button
+from ui.panel import Panel, button, script
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.sent import is_told, sent
@@ -76,7 +75,6 @@ class ComparePanel(Panel):
                     drawn(head_html, has_adapter=False), elem_id="dnd-compare-head", padding=False
                 )
                 self.differences = gr.Checkbox(
-                    False,
                     label=_("Differences"),
                     visible=False,
                     scale=0,
@@ -84,12 +82,7 @@ class ComparePanel(Panel):
                     elem_id="dnd-differences",
                 )
                 self.blind = gr.Checkbox(
-                    False,
-                    label=_("Blind"),
-                    visible=False,
-                    scale=0,
-                    min_width=0,
-                    elem_id="dnd-blind",
+                    label=_("Blind"), visible=False, scale=0, min_width=0, elem_id="dnd-blind"
                 )
             with gr.Row(elem_id="dnd-panes", equal_height=True):
                 with gr.Column(min_width=0):
@@ -204,7 +197,7 @@ def _choice(label: str, place: Place) -> gr.Radio:
 def _pane(place: Place) -> gr.HTML:
     return gr.HTML(
         drawn(pane_html, [], place, View()),
-        js_on_load=asset_path("transcript.js").read_text(encoding="utf-8"),
+        js_on_load=script("transcript"),
         # Gradio's own style for prose would change headings and lists.
         apply_default_css=False,
         padding=False,
@@ -295,7 +288,6 @@ def _sampling() -> dict[str, Component]:
                 buttons=[],
             )
         context = gr.Checkbox(
-            False,
             label=_("Send earlier turns as context"),
             info=_("Off: each question is independent, as in the generator's training."),
         )

@@ -45,7 +45,6 @@ class TakePanel(Panel):
                     elem_id="dnd-keep-name",
                 )
                 self.keep_texts = gr.Checkbox(
-                    False,
                     label=_("Keep the prompt texts too"),
                     info=_("Off, only names, counts and hashes of the files are kept."),
                     elem_id="dnd-keep-texts",

@@ -87,7 +87,6 @@ class TeachPanel(Panel):
                 with gr.Column(min_width=0, elem_id="dnd-teach-mine") as self.mine:
                     _does("mine")
                     self.labels = gr.Checkbox(
-                        False,
                         label=_("Learn from the labels"),
                         info=_("Your files have some. If off, you correct answers here."),
                         visible=False,
