@@ -155,7 +155,9 @@ class Baselines:
             "generator_constant": lambda task, draw: self._constant(),
             "imprint": lambda task, draw: self._imprinted(task, task, draw, "base"),
             "generator_imprint": lambda task, draw: self._imprinted(task, task, draw),
-            "generator_imprint_wrong": self._wrong_imprinted,
+            "generator_imprint_wrong": lambda task, draw: self._imprinted(
+                self._other_family(task), task, draw
+            ),
             "steering_vector": self._steered,
             "shared_lora": lambda task, draw: self._shared(),
             "trained_teacher": lambda task, draw: Setup(*self._load_teacher()),
@@ -416,9 +418,6 @@ class Baselines:
         runtime = self.engine.runtime
         teacher = runtime.host.fit(tokens[None], layout)
         return Setup(steering=steering_between(runtime, pairs, teacher))
-
-    def _wrong_imprinted(self, task: Task, draw: int) -> Setup:
-        return self._imprinted(self._other_family(task), task, draw)
 
     def _other_family(self, task: Task) -> Task:
         source = self.wrong_source(task)
