@@ -26,13 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from dnd_engine.errors import LibraryError, RecipeError
 from dnd_engine.files import move, remove_leftovers, user_folder, write_whole, written_aside
 from dnd_engine.limits import FIXED
-from dnd_engine.lora.provenance import (
-    AnsweredBy,
-    NearestTask,
-    Recipe,
-    answered_by,
-    read_recipe,
-)
+from dnd_engine.lora.provenance import AnsweredBy, NearestTask, Recipe, answered_by, read_recipe
 from dnd_engine.measure.kept import Scores
 from dnd_engine.notes import noted
 from dnd_engine.prompts.files import PromptFile

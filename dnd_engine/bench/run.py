@@ -18,12 +18,7 @@ from dnd_engine.bench.engine_costs import (
 )
 from dnd_engine.bench.examination import Examination
 from dnd_engine.bench.llama_cpp import LlamaCpp
-from dnd_engine.bench.measurement import (
-    Measurement,
-    idle_memory,
-    machine_of,
-    peak_memory,
-)
+from dnd_engine.bench.measurement import Measurement, idle_memory, machine_of, peak_memory
 from dnd_engine.bench.results import BenchResult, account, summarise
 from dnd_engine.bench.training_costs import (
     GeneratorStep,

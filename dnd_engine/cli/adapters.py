@@ -30,12 +30,7 @@ from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, Prompt
 from dnd_engine.library import Library
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import Progress, finish
-from dnd_engine.prompts.buckets import (
-    Bucket,
-    check_buckets,
-    parse_bucket_option,
-    with_instruction,
-)
+from dnd_engine.prompts.buckets import Bucket, check_buckets, parse_bucket_option, with_instruction
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices
 

@@ -18,13 +18,7 @@ import typer
 from dnd_engine.cli.audit import audit
 from dnd_engine.cli.common import Json, plain_errors, show
 from dnd_engine.limits import FIXED, PromptLimits
-from dnd_engine.server_log import (
-    SERVER_COUNTERS,
-    SERVER_LIMITS,
-    last_lines,
-    last_numbers,
-    log_path,
-)
+from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, last_lines, last_numbers, log_path
 
 _PACKAGES = (
     *("drag-and-drop-llms", "gradio", "torch", "transformers", "peft", "safetensors", "tokenizers"),

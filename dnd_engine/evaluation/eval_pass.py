@@ -13,12 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dnd_engine.checks.ordinary import (
-    BaseAnswers,
-    base_answers,
-    check_messages,
-    ordinary_share,
-)
+from dnd_engine.checks.ordinary import BaseAnswers, base_answers, check_messages, ordinary_share
 from dnd_engine.checks.skills import known_answers, right_answers, skills
 from dnd_engine.engine import Engine
 from dnd_engine.evaluation import distances

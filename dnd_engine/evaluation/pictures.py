@@ -20,14 +20,7 @@ from dnd_engine.files import write_whole
 from dnd_engine.generator.report import EqualRun, RefinePoint, Report, ReportRow, TeachStart
 from dnd_engine.scoring.scores import made_row
 from dnd_engine.tasks.folder import Mode
-from dnd_engine.wording import (
-    MODE_NOTES,
-    WAYS,
-    inputs_label,
-    mode_label,
-    number,
-    row_label,
-)
+from dnd_engine.wording import MODE_NOTES, WAYS, inputs_label, mode_label, number, row_label
 
 Metric = Literal["score", "format_share", "nll"]
 

@@ -9,10 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but not typed as such
-    httpx,
-    validate_repo_id,
-)
+from huggingface_hub.utils import httpx, validate_repo_id  # type: ignore[attr-defined]  # public, but not typed as such
 
 from dnd_engine.errors import HubError
 from dnd_engine.notes import Note, noted

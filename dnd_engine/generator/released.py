@@ -34,21 +34,9 @@ from dnd_engine.generator.projection import Projection
 from dnd_engine.generator.stage import Stage
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import BORDER, LoRALayout, LoRASpec
-from dnd_engine.models.base import (
-    best_dtype,
-    fingerprint,
-    load_base,
-    read_config,
-    resolve_base,
-)
+from dnd_engine.models.base import best_dtype, fingerprint, load_base, read_config, resolve_base
 from dnd_engine.models.encoder import PromptEncoder
-from dnd_engine.models.sources import (
-    ENCODERS,
-    ResolvedWeights,
-    first_line,
-    known_name,
-    resolve,
-)
+from dnd_engine.models.sources import ENCODERS, ResolvedWeights, first_line, known_name, resolve
 from dnd_engine.prompts.words import cut, one_line
 
 _CPU = torch.device("cpu")

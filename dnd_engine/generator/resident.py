@@ -13,12 +13,7 @@ from torch import Tensor
 from dnd_engine.generator.folder import Generator, GeneratorFolder
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.models.encoder import (
-    EncodedPrompts,
-    PromptEncoder,
-    PromptMemory,
-    PromptReader,
-)
+from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory, PromptReader
 from dnd_engine.models.runtime import Runtime
 
 _PROJECTED_TOGETHER = 16

@@ -24,12 +24,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from dnd_engine.config import MIXES
-from dnd_engine.errors import (
-    AdapterError,
-    BaseMismatchError,
-    LayoutMismatchError,
-    RecipeError,
-)
+from dnd_engine.errors import AdapterError, BaseMismatchError, LayoutMismatchError, RecipeError
 from dnd_engine.files import recover
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.adapter import Adapter, exploded

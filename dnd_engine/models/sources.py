@@ -22,9 +22,7 @@ from filelock import FileLock
 from httpx import HTTPError
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but not typed as such
-    filter_repo_objects,
-)
+from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # public, but not typed as such
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
 

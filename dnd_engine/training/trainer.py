@@ -30,12 +30,7 @@ from dnd_engine.errors import TrainingError
 from dnd_engine.files import remove_leftovers
 from dnd_engine.generator.card import add_teacher, new_card
 from dnd_engine.generator.config import trained_steps
-from dnd_engine.generator.folder import (
-    GeneratorFolder,
-    TaskCentroid,
-    save_generator,
-    save_teacher,
-)
+from dnd_engine.generator.folder import GeneratorFolder, TaskCentroid, save_generator, save_teacher
 from dnd_engine.models.sharding import shard_base
 from dnd_engine.tasks.folder import TaskInfo
 from dnd_engine.training.batches import Batch, Role, Sampler
@@ -49,12 +44,7 @@ from dnd_engine.training.checkpoint import (
 )
 from dnd_engine.training.collection_files import MANIFEST
 from dnd_engine.training.examples import response_losses
-from dnd_engine.training.monitors import (
-    GroupNLL,
-    choose_probe,
-    measure_probe,
-    weight_statistics,
-)
+from dnd_engine.training.monitors import GroupNLL, choose_probe, measure_probe, weight_statistics
 from dnd_engine.training.pictures import draw_monitors
 from dnd_engine.training.processes import Processes
 from dnd_engine.training.recipe import TrainRecipe

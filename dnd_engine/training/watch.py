@@ -27,14 +27,7 @@ from dnd_engine.training.collection_files import (
     run_folder,
     seconds_of,
 )
-from dnd_engine.training.run_log import (
-    COLLAPSED_SHARE,
-    LOG,
-    RECIPE,
-    Row,
-    parse_log,
-    smoothed,
-)
+from dnd_engine.training.run_log import COLLAPSED_SHARE, LOG, RECIPE, Row, parse_log, smoothed
 
 RunKind = Literal["generator", "multi_task_lora", "teacher", "collection", "unknown"]
 RunState = Literal["starting", "running", "still", "finished"]

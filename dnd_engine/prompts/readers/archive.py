@@ -7,14 +7,7 @@ from pathlib import PurePosixPath
 from dnd_engine.errors import BrokenItemsError, PromptFileError
 from dnd_engine.notes import Note, counted, joined, noted
 from dnd_engine.prompts.readers.zips import Members, open_zip
-from dnd_engine.prompts.reading import (
-    Asked,
-    Choices,
-    Entry,
-    Reading,
-    check_memory,
-    text_bytes,
-)
+from dnd_engine.prompts.reading import Asked, Choices, Entry, Reading, check_memory, text_bytes
 from dnd_engine.prompts.words import display_name, quoted, use_formats
 
 _ZIP = ".zip"

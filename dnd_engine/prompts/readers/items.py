@@ -6,14 +6,7 @@ from typing import Any
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.notes import Note, counted, noted
-from dnd_engine.prompts.columns import (
-    Row,
-    Table,
-    describe,
-    label_note,
-    prompt_keys,
-    read_table,
-)
+from dnd_engine.prompts.columns import Row, Table, describe, label_note, prompt_keys, read_table
 from dnd_engine.prompts.readers.chats import CHAT_KEYS, read_chat
 from dnd_engine.prompts.reading import (
     LABEL_KEYS,

@@ -9,14 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.tasks.families.words import (
-    COLOURS,
-    DAYS,
-    NUMBERS,
-    Side,
-    Vocabulary,
-    vocabulary,
-)
+from dnd_engine.tasks.families.words import COLOURS, DAYS, NUMBERS, Side, Vocabulary, vocabulary
 
 
 @dataclass(frozen=True, slots=True)

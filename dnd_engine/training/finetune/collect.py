@@ -29,19 +29,8 @@ from dnd_engine.files import remove_leftovers, write_whole
 from dnd_engine.tasks.folder import Task, hash_train
 from dnd_engine.training.checkpoint import naming_the_disk
 from dnd_engine.training.collection import Collection, Cosines, check_same_base
-from dnd_engine.training.collection_files import (
-    FORMAT,
-    MANIFEST,
-    Manifest,
-    Run,
-    read_losses,
-)
-from dnd_engine.training.finetune.collect_recipe import (
-    FREE,
-    GROWS,
-    CollectRecipe,
-    choose_tasks,
-)
+from dnd_engine.training.collection_files import FORMAT, MANIFEST, Manifest, Run, read_losses
+from dnd_engine.training.finetune.collect_recipe import FREE, GROWS, CollectRecipe, choose_tasks
 from dnd_engine.training.finetune.collect_runs import Group, RunTrainer, TrainedGroup
 
 _MAX_NAMED = 8

@@ -31,16 +31,8 @@ from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.notes import joined, noted
 from dnd_engine.tasks.folder import Example
-from dnd_engine.training.examples import (
-    PackedExamples,
-    answer_logits,
-)
-from dnd_engine.training.finetune.lessons import (
-    Lesson,
-    label_loss,
-    short_enough,
-    train_on_lessons,
-)
+from dnd_engine.training.examples import PackedExamples, answer_logits
+from dnd_engine.training.finetune.lessons import Lesson, label_loss, short_enough, train_on_lessons
 from dnd_engine.training.finetune.steps import check_points
 from dnd_engine.training.teacher import Said, greedy_answers, listen, teacher_divergence
 

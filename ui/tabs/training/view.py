@@ -17,18 +17,7 @@ from dnd_engine.training.collection_files import Run
 from dnd_engine.training.pictures import curve_chart, training_charts
 from dnd_engine.training.run_log import COLLAPSED_SHARE
 from dnd_engine.training.watch import Collecting, Training, Watched
-from ui.markup import (
-    RING,
-    esc,
-    facts,
-    icon,
-    prose,
-    quiet,
-    scrolling,
-    section,
-    tab_heading,
-    table,
-)
+from ui.markup import RING, esc, facts, icon, prose, quiet, scrolling, section, tab_heading, table
 from ui.panel import Panel
 from ui.text import N_, _, day, duration, number, short_number
 
