@@ -74,6 +74,18 @@ document.addEventListener("keydown", (event) => {
   } else if (escape && questionBox(target)) target.blur();
 });
 
+// What is drawn above a button moves it, a forecast above Synthesize say. Between press and release, a
+// browser takes this for no click at all; who has not moved the pointer meant one.
+let press = null;
+document.addEventListener("pointerdown", ({ target, button, clientX, clientY }) => {
+  press = button ? null : { node: target.closest?.("button"), clientX, clientY };
+}, true);
+document.addEventListener("pointerup", ({ target, clientX, clientY }) => {
+  const { node, ...from } = press ?? {};
+  press = null;
+  if (node && there(node) && !node.contains(target) && Math.hypot(clientX - from.clientX, clientY - from.clientY) < 4) node.click();
+}, true);
+
 // ---------------------------------------------------------------- advised
 
 // Advice to press something presses it, and leads into the field that this shows. So does Edit.

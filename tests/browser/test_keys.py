@@ -224,6 +224,30 @@ def test_the_list_of_keys_opens_tells_and_can_switch_them_off(
     expect(page.locator("#dnd-box textarea")).to_be_focused()
 
 
+def test_a_press_counts_if_the_page_moves_under_it_and_not_if_the_pointer_does(
+    visit: Visit, engine: FakeEngine
+) -> None:
+    """What is drawn above a button between press and release had made it no click."""
+    page, made = visit.page, len(engine.calls)
+    page.locator("#dnd-example-sql").click()
+    synthesize = page.locator("#dnd-synthesize")
+    expect(synthesize).to_be_enabled()
+    expect(page.locator("#dnd-forecast").get_by_role("listitem")).to_have_count(1)
+    box = visit.box(synthesize)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for away in (200, 0):
+        page.mouse.move(x, y)
+        page.mouse.down()
+        if away:
+            page.mouse.move(x, y - away)
+        else:
+            page.evaluate("document.querySelector('#dnd-forecast').style.paddingTop = '200px'")
+            page.evaluate(AT_REST)
+        page.mouse.up()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    assert len(engine.calls) == made + 1
+
+
 def test_keys_with_a_modifier_are_left_to_others(visit: Visit) -> None:
     page = visit.page
     for keys in ("Control+q", "Alt+q", "Shift+Q", "Meta+b"):
