@@ -151,7 +151,7 @@ def test_stop_keeps_the_words_so_far_and_the_next_question_works(
         expect(visit.answer("left")).to_contain_text("several ways")
         visit.page.locator("#dnd-stop-chat").click()
         expect(visit.page.locator("#dnd-pane-left .dnd-answer-facts")).to_contain_text("stopped")
-        visit.until(lambda: engine.closed_chats == closed + 1)
+        visit.until(lambda: engine.closed_chats > closed)
     expect(visit.answer("left")).to_have_text("The question can be answered in several ways.")
     visit.shot("chat-stopped")
     visit.ask("And now")

@@ -155,7 +155,7 @@ def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
         page.keyboard.press("Escape")
         expect(stages).to_contain_text("The last scored LoRA")
         expect(page.locator("#dnd-train-start")).to_be_enabled()
-        visit.until(lambda: engine.closed_measurements == closed + 3)
+        visit.until(lambda: engine.closed_measurements >= closed + 3)
 
 
 def test_on_a_phone_long_words_on_buttons_wrap(visits: Visits, write: Write) -> None:
