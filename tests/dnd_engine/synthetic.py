@@ -6,7 +6,8 @@ from typing import Any
 
 from dnd_engine.generator.report import Closeness, Cosine, Cost, Distances
 from dnd_engine.scoring.scores import DRAWN, MODES, ROWS, ItemScore, ReportMeta
-from dnd_engine.tasks.folder import Example, Mode, Task, TaskInfo
+from dnd_engine.tasks.folder import Example, Mode, Task
+from tests.task_info import task_info
 
 CHANCES: dict[Mode, dict[str, float]] = {
     "bare": {
@@ -99,13 +100,10 @@ def tasks(count: int = 40, items: int = 8) -> list[Task]:
     """Unseen tasks, two to a family."""
     return [
         Task(
-            TaskInfo(
-                slug=f"task-{n:02}",
+            task_info(
+                f"task-{n:02}",
                 family=f"family-{n // 2:02}",
                 category=_CATEGORIES[n // 2 % len(_CATEGORIES)],
-                metric="exact",
-                licence="CC0-1.0",
-                licence_class="permissive",
                 description=f"Invented task {n}",
                 split="heldout",
             ),

@@ -43,11 +43,12 @@ from dnd_engine.models.forward import HookedForward
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.scoring.questions import Question, ask
-from dnd_engine.tasks.folder import Example, Mode, Task, TaskInfo
+from dnd_engine.tasks.folder import Example, Mode, Task
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import CPU, LAYOUT, tiny_base, tiny_llama
 from tests.present import present
 from tests.reports import report
+from tests.task_info import task_info
 
 BESIDE_LLAMA_CPP = importlib.util.find_spec("llama_cpp_py_sync") is not None
 """Whether there is a wheel of llama.cpp for this machine."""
@@ -490,16 +491,7 @@ def test_a_picture_has_a_chart_for_each_kind_of_work(points: list[GrowthPoint]) 
 def _tasks(count: int) -> list[Task]:
     return [
         Task(
-            TaskInfo(
-                slug=f"task-{number}",
-                family="words",
-                category="format",
-                metric="exact",
-                licence="CC0-1.0",
-                licence_class="open",
-                description="Repeats a word",
-                split="train",
-            ),
+            task_info(f"task-{number}", family="words", category="format"),
             train=tuple(Example(f"Repeat word {number}.\n\n{word}", word) for word in "abcd"),
             test=tuple(Example(f"Repeat word {number}.\n\n{word}", word) for word in "efgh"),
         )

@@ -64,7 +64,7 @@ from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring import answers
 from dnd_engine.scoring.questions import ask
 from dnd_engine.scoring.scores import DEFAULT_ROWS, IMPRINTED, MODES, REFINED, ROWS, ItemScore
-from dnd_engine.tasks.folder import Example, Task, TaskInfo, load_tasks, write_tasks
+from dnd_engine.tasks.folder import Example, Task, load_tasks, write_tasks
 from dnd_engine.tasks.formats import FORMATS, formatted
 from dnd_engine.teach.local import LocalTeacher
 from dnd_engine.training.collection import Collection
@@ -77,6 +77,7 @@ from dnd_engine.training.trainer import train
 from tests.dnd_engine.tiny import CPU, LAYOUT, make_adapter, random_tokens, tiny_base
 from tests.imprints import recorded_imprint
 from tests.present import present
+from tests.task_info import task_info
 
 ANSWERS = {
     "sea": ("train", "Name the fish", "cod"),
@@ -104,16 +105,7 @@ def write_words(folder: Path) -> Path:
     for slug, (split, instruction, answer) in ANSWERS.items():
         inputs = {"".join(rng.choices("abcdefgh", k=5)) for _ in range(40)}
         examples = [Example(f"{instruction}.\n\n{text}", answer) for text in sorted(inputs)[:30]]
-        info = TaskInfo(
-            slug=slug,
-            family=slug,
-            category="words",
-            metric="exact",
-            licence="MIT",
-            licence_class="free",
-            description=instruction,
-            split=split,
-        )
+        info = task_info(slug, category="words", description=instruction, split=split)
         tasks.append(Task(info, tuple(examples[:24]), tuple(examples[24:])))
     write_tasks(folder, tasks)
     return folder

@@ -1,7 +1,5 @@
 """What a generated text is worth: exactly what it says, and no credit for copying the input."""
 
-from dataclasses import replace
-
 import pytest
 
 from dnd_engine.scoring.metrics import (
@@ -12,22 +10,13 @@ from dnd_engine.scoring.metrics import (
     exact_match,
     rouge,
 )
-from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import FORMATS, formatted
+from tests.task_info import task_info
 
 
 def task(example: Example, metric: str = "exact", **fields: str) -> Task:
-    info = TaskInfo(
-        slug="s",
-        family="f",
-        category="c",
-        metric=metric,
-        licence="MIT",
-        licence_class="permissive",
-        description="d",
-        split="train",
-    )
-    return Task(replace(info, **fields), (example,), (example,))
+    return Task(task_info(metric=metric, **fields), (example,), (example,))
 
 
 @pytest.mark.parametrize(

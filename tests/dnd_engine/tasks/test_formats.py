@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import (
     FORMATS,
     expand,
@@ -17,6 +17,7 @@ from dnd_engine.tasks.formats import (
     pair_is_held_out,
     unseen,
 )
+from tests.task_info import task_info
 
 SEEN = [name for name, found in FORMATS.items() if not found.held_out]
 HELD_OUT = [name for name, found in FORMATS.items() if found.held_out]
@@ -27,16 +28,6 @@ def task(
     slug: str = "capitals", metric: str = "exact", response: str = "{city}", size: int = 50
 ) -> Task:
     """A task of `size` train and 5 test examples."""
-    info = TaskInfo(
-        slug=slug,
-        family=slug,
-        category="knowledge",
-        metric=metric,
-        licence="CC0-1.0",
-        licence_class="permissive",
-        description="Name the capital.",
-        split="train",
-    )
     examples = tuple(
         Example(
             f"Name the capital.\n\ncountry {i}",
@@ -45,7 +36,7 @@ def task(
         )
         for i in range(size + 5)
     )
-    return Task(info, examples[:size], examples[size:])
+    return Task(task_info(slug, metric=metric), examples[:size], examples[size:])
 
 
 def many() -> list[Task]:

@@ -5,23 +5,14 @@ import re
 import pytest
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.label_names import label_set, relabelled, relabelled_tasks
+from tests.task_info import task_info
 
 
 def task(labels: tuple[str, ...] = ("urgent", "later"), metric: str = "choice") -> Task:
     """A task of 60 train and 6 test examples, its labels in turn."""
-    info = TaskInfo(
-        slug="hurry",
-        family="hurry",
-        category="intent",
-        metric=metric,
-        licence="CC0-1.0",
-        licence_class="permissive",
-        description="Say how urgent it is.",
-        split="train",
-        operation="hurry",
-    )
+    info = task_info("hurry", metric=metric, operation="hurry")
     examples = tuple(
         Example(
             f"Is it urgent?\n\nmessage {i}",

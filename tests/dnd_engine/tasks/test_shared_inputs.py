@@ -4,26 +4,17 @@ import random
 
 import pytest
 
-from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import FORMATS, formatted
 from dnd_engine.tasks.shared_inputs import SharedInputs
+from tests.task_info import task_info
 
 TEXTS = [f"{a} {b} {c}" for a in ("red", "blue") for b in ("cat", "dog", "owl") for c in "xyz"]
 
 
 def task(slug: str, answers: dict[str, str], operation: str = "") -> Task:
-    info = TaskInfo(
-        slug=slug,
-        family=slug,
-        category="c",
-        metric="exact",
-        licence="MIT",
-        licence_class="free",
-        description=slug,
-        split="train",
-        operation=operation,
-    )
-    return Task(info, tuple(Example(f"Do {slug}.\n\n{t}", a) for t, a in answers.items()), ())
+    examples = tuple(Example(f"Do {slug}.\n\n{t}", a) for t, a in answers.items())
+    return Task(task_info(slug, operation=operation), examples, ())
 
 
 FIRST = task("op-first-1", {t: t.split()[0] for t in TEXTS[:10]}, "op-first-1")

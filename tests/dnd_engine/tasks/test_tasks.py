@@ -29,16 +29,11 @@ from dnd_engine.errors import AssetError, ConfigError, TaskError
 from dnd_engine.tasks import audit
 from dnd_engine.tasks.audit import Fault, audit_tasks, check_conditions, unscored
 from dnd_engine.tasks.datasets import DatasetRecipe, fetch_tasks, make_task, read_dataset_recipes
-from dnd_engine.tasks.folder import Example, Task, TaskInfo, load_tasks, read_index, write_tasks
+from dnd_engine.tasks.folder import Example, Task, load_tasks, read_index, write_tasks
+from tests.task_info import task_info
 
 ROOT = Path(__file__).parents[3]
 HEADER = "slug,family,category,metric,licence,description,split\n"
-
-
-def info(slug: str = "s", **fields: str) -> TaskInfo:
-    values = {"family": slug, "category": "c", "metric": "exact", "licence": "MIT"}
-    values |= {"licence_class": "permissive", "description": "d", "split": "train"}
-    return TaskInfo(**({"slug": slug} | values | fields))
 
 
 def examples(count: int, answers: str = "AB", first: int = 0, **fields: Any) -> list[Example]:
@@ -54,7 +49,7 @@ def task(
 ) -> Task:
     """A task with a sound train side, unless another is given."""
     sound = examples(20, first=1000, options=test[0].options)
-    return Task(info(slug, **fields), tuple(train or sound), tuple(test))
+    return Task(task_info(slug, **fields), tuple(train or sound), tuple(test))
 
 
 def found(*tasks: Task, severity: str = "error") -> list[str]:
@@ -72,13 +67,13 @@ def letters(slug: str, **fields: str) -> Task:
     """A sound task: 30 train and 12 test items."""
     rows = examples(42, "abc")
     rows = [replace(e, prompt=e.prompt.replace("Sort it", f"Sort {slug}")) for e in rows]
-    return Task(info(slug, **fields), tuple(rows[:30]), tuple(rows[30:]))
+    return Task(task_info(slug, **fields), tuple(rows[:30]), tuple(rows[30:]))
 
 
 def test_a_folder_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     one = letters("one", family="f", operation="sort", split="heldout", holdout="composition")
     two = Task(
-        info("two", metric="choice", licence='MIT, "or" so'),
+        task_info("two", metric="choice", licence='MIT, "or" so'),
         (Example("Say\n\nhé\u2028llo\r\n", "ja", ("ja", "nein")),),
         (Example("x", "nein", ("nein", "ja")),),
     )
@@ -96,7 +91,7 @@ def test_any_text_survives_the_round_trip(
     tmp_path_factory: pytest.TempPathFactory, text: str, options: list[str]
 ) -> None:
     folder = tmp_path_factory.mktemp("any") / "tasks"
-    written = Task(info(), (Example(text, text, tuple(options)),), (Example(text, "x"),))
+    written = Task(task_info(), (Example(text, text, tuple(options)),), (Example(text, "x"),))
     write_tasks(folder, [written])
     assert load_tasks(folder) == (written,)
 
@@ -341,7 +336,7 @@ def test_golds_that_point_by_digit_where_others_point_by_letter_are_found() -> N
 def test_one_data_set_under_two_names_is_found() -> None:
     """Math-Plus and Math-IIO-68K-Mini were one file."""
     one = letters("plus")
-    two = Task(info("iio"), one.train, one.test[:6])
+    two = Task(task_info("iio"), one.train, one.test[:6])
     assert Fault(
         "iio",
         "duplicate",
@@ -481,7 +476,7 @@ def test_faults_come_in_the_order_of_the_examples_in_every_process() -> None:
     said = [w for w in found(task(test, train)) if w.startswith("hidden_label")]
     assert [w[: len(start)] for w, start in zip(said, words, strict=True)] == words
     one = letters("one")
-    copies = [replace(one, info=info(f"copy{i}"), train=one.test) for i in range(6)]
+    copies = [replace(one, info=task_info(f"copy{i}"), train=one.test) for i in range(6)]
     assert (
         "overlap: 12 test prompts are in the train side of `copy0`, `copy1`, `copy2` and 3 more"
         in found(one, *reversed(copies))

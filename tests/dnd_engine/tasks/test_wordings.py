@@ -6,19 +6,11 @@ from pathlib import Path
 import pytest
 
 from dnd_engine.errors import TaskError
-from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.wordings import instruction_digest, read_wordings, reworded
+from tests.task_info import task_info
 
-INFO = TaskInfo(
-    slug="plural",
-    family="plural",
-    category="lexical",
-    metric="exact",
-    licence="CC0-1.0",
-    licence_class="open",
-    description="",
-    split="train",
-)
+INFO = task_info("plural")
 OWN, OTHERS = "Write the plural.", ("Plural:", "What is the plural?\n- one word")
 WORDINGS = {("plural", instruction_digest(OWN)): OTHERS}
 TASK = Task(

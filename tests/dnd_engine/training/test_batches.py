@@ -5,25 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from dnd_engine.tasks.folder import Example, Task, TaskInfo
+from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.training.batches import ConditionPool, Sampler, TaskCondition, TaskPool
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.tiny import byte_tokenizer
+from tests.task_info import task_info
 
 
 def pool(number: int) -> TaskPool:
-    info = TaskInfo(
-        slug=f"t{number}",
-        family=f"t{number}",
-        category="words",
-        metric="exact",
-        licence="MIT",
-        licence_class="free",
-        description="",
-        split="train",
-    )
-    examples = (Example(f"Say it.\n\n{number}", "yes"),)
-    return TaskPool(Task(info, examples, ()), "train", examples, ("Say it.",), (), 10.0 + number)
+    task = Task(task_info(f"t{number}"), (Example(f"Say it.\n\n{number}", "yes"),), ())
+    return TaskPool(task, "train", task.train, ("Say it.",), (), 10.0 + number)
 
 
 @pytest.mark.parametrize("count", [25, 13, 12, 6, 5])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dnd_engine.lora.weight_tokens import detokenize
-from dnd_engine.tasks.folder import Task, TaskInfo
+from dnd_engine.tasks.folder import Task
 from dnd_engine.tasks.formats import FORMATS
 from dnd_engine.training.batches import Role, TaskPool
 from dnd_engine.training.monitors import (
@@ -17,18 +17,15 @@ from dnd_engine.training.monitors import (
     weight_statistics,
 )
 from tests.dnd_engine.tiny import LAYOUT, delta, random_tokens
+from tests.task_info import task_info
 
 
 def pool(family: str, answer_format: str = "", role: Role = "train") -> TaskPool:
-    words = {"category": "c", "metric": "exact", "licence": "MIT", "licence_class": "free"}
-    info = TaskInfo(
-        slug=f"{family}~{answer_format}",
+    info = task_info(
+        f"{family}~{answer_format}",
         family=family,
-        description="d",
-        split="train",
         answer_format=answer_format if answer_format in FORMATS else "",
         variant=answer_format,
-        **words,
     )
     return TaskPool(Task(info, (), ()), role, (), (), (), 10.0)
 

@@ -23,7 +23,7 @@ from dnd_engine.errors import BaseMismatchError, ConfigError, TrainingError
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.weight_tokens import detokenize, tokenize
 from dnd_engine.models.base import best_dtype, fingerprint
-from dnd_engine.tasks.folder import Example, Task, TaskInfo, load_tasks, write_tasks
+from dnd_engine.tasks.folder import Example, Task, load_tasks, write_tasks
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.collection_files import LossRow, read_losses, run_folder, write_losses
 from dnd_engine.training.examples import encode_example, pack, response_losses
@@ -35,6 +35,7 @@ from dnd_engine.training.finetune.steps import shared_start
 from tests.disks import full_at, power_cuts
 from tests.dnd_engine.tiny import CPU, LAYOUT, save_tiny, tiny_base
 from tests.present import present
+from tests.task_info import task_info
 
 WORDS = [a + b + c for a in "kmprst" for b in "aeiou" for c in "lnx"]
 JOBS: dict[str, tuple[str, str, Callable[[str], str]]] = {
@@ -53,16 +54,7 @@ def write_letters(folder: Path, slugs: tuple[str, ...] = tuple(JOBS), train: int
         split, instruction, job = JOBS[slug]
         words = random.Random(number).sample(WORDS, train + 5)
         examples = [Example(f"{instruction}\n\n{w}", job(w)) for w in words]
-        info = TaskInfo(
-            slug=slug,
-            family=slug,
-            category="letters",
-            metric="exact",
-            licence="MIT",
-            licence_class="free",
-            description=instruction,
-            split=split,
-        )
+        info = task_info(slug, category="letters", description=instruction, split=split)
         tasks.append(Task(info, tuple(examples[:train]), tuple(examples[train:])))
     write_tasks(folder, tasks)
     return folder
