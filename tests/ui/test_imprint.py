@@ -45,13 +45,18 @@ def synthesized(
     return session.made
 
 
+def imprintable(
+    on: Handlers, session: Session, arrange: Arrange, request: gr.Request, text: str = "IMPRINT"
+) -> Made:
+    """Make an adapter from prompts that an imprint follows."""
+    return synthesized(on, session, arrange(SQL={"a.jsonl": prompts(9, text)}), request)
+
+
 def test_it_follows_a_synthesis_and_its_adapter_takes_the_place_of_the_generators(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    before = synthesized(
-        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
-    )
+    before = imprintable(on, session, arrange, request_of("s"))
     begun, *steps, done = follow(on, session, request_of("s"))
     assert begun["stop_imprint"].visible is True
     assert begun["synthesize"].visible is True
@@ -134,9 +139,7 @@ def test_switched_off_the_generators_adapter_stays_as_it_is(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    before = synthesized(
-        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
-    )
+    before = imprintable(on, session, arrange, request_of("s"))
     assert on.imprint.begin_imprint(session, False)["imprint_now"].visible
     assert list(on.imprint.imprint(session, request_of("s"))) == []
     assert on.runs.show_run(session) == {}, "what is shown already would fold the canvas again"
@@ -254,9 +257,7 @@ def test_another_error_is_shown_as_one(
     on: Handlers, arrange: Arrange, request_of: RequestOf
 ) -> None:
     session = Session()
-    before = synthesized(
-        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT OOM")}), request_of("s")
-    )
+    before = imprintable(on, session, arrange, request_of("s"), "IMPRINT OOM")
     shown = follow(on, session, request_of("s"))[-1]
     assert "Imprinting failed; the adapter is unchanged." in shown["stages"]
     assert "ran out of memory" in shown["stages"]
@@ -267,9 +268,7 @@ def test_undo_goes_back_to_the_generators_adapter(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    before = synthesized(
-        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
-    )
+    before = imprintable(on, session, arrange, request_of("s"))
     follow(on, session, request_of("s"))
     imprinted = session.made
     refined = refine(on, session, request_of("s"))[-1]
@@ -289,9 +288,7 @@ def test_stop_keeps_the_generators_adapter_and_closes_the_engine(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    before = synthesized(
-        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
-    )
+    before = imprintable(on, session, arrange, request_of("s"))
     with engine.pace.held("imprint"):
         steps = started(on, session, request_of("s"))
         stopped = on.runs.stop_run(session)
@@ -331,9 +328,7 @@ def test_the_strength_that_was_chosen_meanwhile_is_kept(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    before = synthesized(
-        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
-    )
+    before = imprintable(on, session, arrange, request_of("s"))
     with engine.pace.held("imprint"):
         steps = started(on, session, request_of("s"))
         on.adapter.set_strength(session, 0.5)
@@ -349,9 +344,7 @@ def test_a_strength_chosen_during_the_last_check_is_kept_and_its_zip_is_due(
     on: Handlers, arrange: Arrange, request_of: RequestOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session()
-    before = synthesized(
-        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
-    )
+    before = imprintable(on, session, arrange, request_of("s"))
     on.imprint.begin_imprint(session, True)
     save = on.app.calls.save
 
@@ -375,9 +368,7 @@ def test_show_me_asks_when_the_imprint_has_ended_however_it_ended(
     (example, *_) = load_examples()
     session = Session()
     on.prompts.show_me(example, session)
-    before = synthesized(
-        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
-    )
+    before = imprintable(on, session, arrange, request_of("s"))
     assert session.run is not None
     session.run.question = session.to_show
     on.imprint.begin_imprint(session, True)
@@ -439,9 +430,7 @@ def test_an_adapter_that_was_chosen_meanwhile_stays_in_the_bar(
 ) -> None:
     session = Session()
     other = synthesized(on, session, arrange(Tone={"b.txt": "two\n"}), request_of("s"))
-    before = synthesized(
-        on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s")
-    )
+    before = imprintable(on, session, arrange, request_of("s"))
     steps = started(on, session, request_of("s"))
     on.adapter.choose(session, other.key)
     *_, last = steps
