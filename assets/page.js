@@ -100,7 +100,10 @@ document.addEventListener("click", (event) => {
 // Gradio takes some frames to unfold what it has not shown before.
 function lead(selector, frames = 60) {
   const field = document.querySelector(selector);
-  if (field?.checkVisibility()) field.focus();
+  if (field?.checkVisibility()) {
+    field.focus();
+    field.scrollIntoView({ block: "nearest" }); // also clear of what sticks to the foot of a phone
+  }
   else if (frames) requestAnimationFrame(() => lead(selector, frames - 1));
 }
 

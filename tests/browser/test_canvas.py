@@ -549,6 +549,22 @@ def test_equal_faults_of_several_files_are_one_message(visit: Visit, write: Writ
     assert visit.box(errors.locator("li"))["width"] > 0.9 * visit.box(errors)["width"]
 
 
+def test_on_a_phone_the_instruction_is_typed_above_the_button_that_sticks(
+    visits: Visits, write: Write
+) -> None:
+    visit = visits(size=PHONE)
+    visit.add_first(write("plain.txt", LINES))
+    visit.page.get_by_role("button", name="Type one under Advanced").click()
+    box, bar = visit.page.locator("#dnd-instruction textarea"), visit.page.locator("#dnd-go")
+    expect(box).to_be_focused()
+
+    def is_above() -> bool:
+        typed = visit.box(box)
+        return typed["y"] + typed["height"] <= visit.box(bar)["y"]
+
+    visit.until(is_above)
+
+
 def test_each_bucket_has_a_forecast_before_synthesize(visit: Visit, write: Write) -> None:
     told = "".join(
         f'{{"prompt": "Name the colour.\\n\\nThe {n} is red."}}\n' for n in ("car", "hat")

@@ -176,6 +176,31 @@ def test_the_instruction_of_the_base_is_right_above_the_question(
     visit.until(lambda: 0 <= visit.page.evaluate(gap) < 40)
 
 
+def test_on_a_phone_the_panel_to_keep_comes_into_view(visits: Visits) -> None:
+    visit = with_adapter(visits(size=PHONE))
+    visit.page.locator("#dnd-take-open").click()
+    expect(visit.page.locator("#dnd-keep-name input")).to_be_in_viewport()
+
+
+def test_an_adapter_without_an_instruction_is_not_said_to_know_one(
+    visit: Visit, write: Write
+) -> None:
+    visit.add_first(write("plain.txt", "one\ntwo\n"))
+    visit.synthesize()
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("Not imprinted")
+    pane = visit.page.locator("#dnd-pane-right")
+    expect(pane).to_contain_text("No instruction was imprinted.")
+
+
+def test_on_a_phone_a_is_above_b_while_votes_are_blind(visits: Visits) -> None:
+    """Else the adapter, for which one waits, is the first."""
+    visit = with_adapter(visits(size=PHONE))
+    left, right = visit.page.locator("#dnd-pane-left"), visit.page.locator("#dnd-pane-right")
+    visit.until(lambda: visit.box(right)["y"] < visit.box(left)["y"])
+    visit.page.locator("#dnd-blind input").click()
+    visit.until(lambda: visit.box(left)["y"] < visit.box(right)["y"])
+
+
 def test_votes_are_blind_until_they_are_given_and_are_kept(visit: Visit) -> None:
     with_adapter(visit)
     visit.page.get_by_role("checkbox", name="Blind").check()

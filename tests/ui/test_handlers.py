@@ -668,7 +668,11 @@ def test_after_teaching_a_mix_the_figures_of_each_bucket_stay() -> None:
     assert "recipe (100 % of 4). rubbish (75 % of 4)." in even.partition("<details>")[2]
     parts = (LearntPart("recipe", 8, 1.0), LearntPart("rubbish", 0, 0.0))
     unchecked = told(Learnt(8, 0.25, 1.0, by_itself=True, by_bucket=parts))
-    assert "It seems to work without the instruction, judged on 8 prompts only." in unchecked
+    assert (
+        "It seems to work without the instruction for recipe; rubbish was not checked." in unchecked
+    )
+    parts = (LearntPart("recipe", 8, 0.0), LearntPart("rubbish", 0, 0.0))
+    unchecked = told(Learnt(8, 0.25, 0.0, by_itself=True, by_bucket=parts))
     assert "No prompt of rubbish was held back for the check." in unchecked
 
 

@@ -70,7 +70,7 @@ def test_the_shipped_report_draws_what_seconds_bring() -> None:
     found = shipped("refine")
     drawn = whole_report(found, Group("refine", ""), "score", found.generator_sha256)
     assert found.equal_score is not None
-    assert f"{found.equal_score.shortest_steps} steps score as much as the adapter" in drawn
+    assert f"{found.equal_score.shortest_steps} steps do at least as well as the adapter" in drawn
     for name in (
         "From the adapter: .12 (0 s)",
         "From nothing: .03 (0 s)",
@@ -78,7 +78,7 @@ def test_the_shipped_report_draws_what_seconds_bring() -> None:
         "Teacher: .25",
         "From the generated adapter: .12 at once",
         "up to .72 in 19 s",
-        "Teaching after an imprint is not in this report; docs/results.md has it",
+        "Teaching by the model itself after an imprint is not in this report",
         "From the imprinted adapter, as Teach does it: not in this report.",
     ):
         assert name in drawn

@@ -49,7 +49,7 @@ def _html() -> str:
         f"<button type='button' class='dnd-button dnd-forget-no' autofocus>{_('Keep')}</button>"
     )
     moved = _(
-        "This visit went on in a newer tab, with all its files. Two tabs would overwrite each "
+        "This visit went on in another tab, with all its files. Two tabs would overwrite each "
         "other."
     )
     take_over = (

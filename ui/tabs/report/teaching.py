@@ -45,8 +45,8 @@ def _itself(found: RefineCurve) -> str:
     if not _course(found, "imprint"):
         sentences.append(
             _(
-                "Teaching after an imprint is not in this report; docs/results.md has it for the "
-                "shipped generator."
+                "Teaching by the model itself after an imprint is not in this report; "
+                "docs/results.md has it for the shipped generator."
             )
         )
     return " ".join(filter(None, sentences))
@@ -74,8 +74,8 @@ def _mine(found: RefineCurve, labels: EqualScore | None) -> str:
         if labels.shortest_steps and labels.over_synthesis:
             sentences.append(
                 _(
-                    "{steps:d} steps score as much as the adapter, and take {times:.0f} times as "
-                    "long as making it.",
+                    "{steps:d} steps do at least as well as the adapter, and take {times:.0f} "
+                    "times as long as making it.",
                     steps=labels.shortest_steps,
                     times=labels.over_synthesis,
                 )

@@ -39,7 +39,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "carries_some": (
         N_("Carries the instruction in part"),
-        N_("Without the instruction, it only sometimes matches the instructed model."),
+        N_("Without the instruction, not all of its answers match the instructed model's."),
     ),
     "carries_none": (
         N_("Does not carry the instruction"),

@@ -202,6 +202,12 @@ class AdapterEvents:
             **checked(made),
         }
 
+    def show_unchanged(self, session: Session) -> Updates:
+        """Draw an adapter that was not imprinted after all: its checks, and what its pane says."""
+        made = session.made
+        assert made is not None
+        return {**checked(made), **choosers(session), **self._compare.panes(session)}
+
     def finish_check(self, session: Session, made: Made, request: gr.Request) -> Iterator[None]:
         """Verify the zip and measure the norms: nothing is shown before it can be trusted."""
         # The shelf drops the oldest adapters, and their files would stay.

@@ -104,6 +104,13 @@ class Learnt:
         if len({part.degree for part in self._scored}) > 1:
             return note_words(uneven_head([(part.degree, part.words) for part in self._scored]))
         if self._degree == "works":
+            if self._unscored:
+                return _(
+                    "It seems to work without the instruction for {scored}; {unscored} was not "
+                    "checked.",
+                    scored=note_words(listed([part.bucket for part in self._scored])),
+                    unscored=note_words(listed(self._unscored)),
+                )
             if self._are_few:
                 return note_words(seems_to_work(self.count))
             return _("It works without the instruction.")
@@ -139,7 +146,7 @@ class Learnt:
     @property
     def caution(self) -> str:
         """Say what the score leaves open; empty if nothing."""
-        if self._unscored:
+        if self._unscored and self._degree != "works":
             return _(
                 "No prompt of {buckets} was held back for the check.",
                 buckets=note_words(listed(self._unscored)),

@@ -111,7 +111,7 @@ def _language(forecast: "Forecast") -> str:
     """Name a cause of doubts that no file shows."""
     if forecast.sure == "sure":
         return ""
-    return _("Small models know English best: other languages may be the reason.")
+    return _("If they are not in English, that may be why: small models know English best.")
 
 
 def _few(bucket: "Bucket") -> str:

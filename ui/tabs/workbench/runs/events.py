@@ -13,8 +13,7 @@ from ui.progress import step_words
 from ui.shared import App, Updates, broke
 from ui.stages import RunKind
 from ui.state import Made, Run, Session
-from ui.tabs.workbench.adapter.events import AdapterEvents, bar, checked, offered
-from ui.tabs.workbench.compare.sides import choosers
+from ui.tabs.workbench.adapter.events import AdapterEvents, bar, offered
 from ui.text import _, drawn, duration
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class RunEvents:
         elif made is not None and run.kind == "imprint":
             # The checks waited for the imprint. If another adapter was selected meanwhile, the
             # imprinted one is on the shelf.
-            updates |= {**checked(made), **choosers(session)}
+            updates |= self._adapter.show_unchanged(session)
             updates["stages"] = shown_stages(session)
         if run.kind in ("synthesis", "remix") and run.stages.ended == "done":
             updates["inbox"] = {"op": "fold"}

@@ -1,16 +1,21 @@
 """Wires the panel that stores or exports an adapter."""
 
-from ui.page import Page
+from ui.page import AT_ONCE, Page
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import EXPORTED
 from ui.tabs.workbench.compare.wiring import SIDES
 from ui.tabs.workbench.take.view import TakePanel
 
+_INTO_VIEW = """() => requestAnimationFrame(() =>
+  document.getElementById("dnd-take")?.scrollIntoView({ block: "nearest" }))"""
+"""Shows the panel that was opened: on a phone, it is below what the window shows."""
+
 
 def wire_taking(page: Page, panel: TakePanel, bar: AdapterBar) -> None:
     """Wire storing the adapter in the library, and exporting it."""
     on, session = page.on.export, page.session
-    page.at_once(bar.take_open.click, on.open_take, "take_box")
+    opened = page.at_once(bar.take_open.click, on.open_take, "take_box")
+    opened.then(fn=None, js=_INTO_VIEW, **AT_ONCE)
     page.at_once(panel.take_close.click, on.close_take, "take_box")
     for order in (panel.keep.click, panel.keep_name.submit):
         page.at_once(
