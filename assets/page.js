@@ -103,8 +103,7 @@ function lead(selector, frames = 60) {
   if (field?.checkVisibility()) {
     field.focus();
     field.scrollIntoView({ block: "nearest" }); // also clear of what sticks to the foot of a phone
-  }
-  else if (frames) requestAnimationFrame(() => lead(selector, frames - 1));
+  } else if (frames) requestAnimationFrame(() => lead(selector, frames - 1));
 }
 
 // ---------------------------------------------------------------- told
