@@ -222,7 +222,8 @@ function renameBucket(bucketId, input) {
   const name = input.value.replace(/\s+/g, " ").trim();
   if (name === bucket.name) input.value = name;
   else if (!name || nameTaken(name, bucketId)) {
-    say(name ? _("There is already a bucket named {name}.", { name }) : _("A bucket needs a name."));
+    const words = name ? _("There is already a bucket named {name}.", { name }) : _("A bucket needs a name.");
+    window.dispatchEvent(new CustomEvent("dnd-refused", { detail: words })); // to all: the name goes back
     input.value = bucket.name;
   } else rename(bucket, name);
 }

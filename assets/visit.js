@@ -112,17 +112,21 @@ window.fetch = async (...asked) => {
   const start = answer.headers.get("x-dnd-started");
   started ??= start;
   if (start && start !== started) $(".dnd-restarted").hidden = false;
-  if (!answer.ok && new URL(answer.url, location.href).pathname.endsWith("/run/predict")) sayRefused(answer.clone());
+  if (!answer.ok && new URL(answer.url, location.href).pathname.endsWith("/run/predict")) readRefusal(answer.clone());
   return answer;
 };
 
 // Gradio shows the errors of events in the queue only. What any other event is refused with is said here.
-async function sayRefused(answer) {
+async function readRefusal(answer) {
   const { error } = await answer.json().catch(() => ({}));
-  if (typeof error !== "string") return;
-  $(".dnd-refused p").textContent = error;
+  if (typeof error === "string") sayRefused(error);
+}
+
+function sayRefused(words) {
+  $(".dnd-refused p").textContent = words;
   $(".dnd-refused").hidden = false;
 }
+window.addEventListener("dnd-refused", ({ detail }) => sayRefused(detail)); // by the canvas
 
 // ---------------------------------------------------------------- leaving
 

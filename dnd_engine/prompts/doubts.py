@@ -20,7 +20,7 @@ _MAIL = re.compile(
     re.IGNORECASE,
 )
 _MINUTES = re.compile(
-    r"[#*\s]*(minutes\b|meeting notes|attendees|participants|present|apologies|absent|agenda"
+    r"[-#*\s\d.)]*(minutes\b|meeting notes|attendees|participants|present|apologies|absent|agenda"
     r"|action items?|next meeting|adjourn"
     r"|protokoll|teilnehmer(?:innen)?|anwesend|tagesordnung|beschlüsse)\b",
     re.IGNORECASE,

@@ -237,6 +237,19 @@ def test_a_card_is_moved_with_its_select(visit: Visit, write: Write) -> None:
     visit.has("Tone of voice", "a.txt")
 
 
+def test_a_name_that_another_bucket_has_is_refused_where_one_sees_it(
+    visit: Visit, write: Write
+) -> None:
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.add_bucket("Legal")
+    title, refused = visit.page.locator(".dnd-title").last, visit.page.locator(".dnd-refused")
+    title.fill("SQL")
+    title.press("Enter")
+    expect(refused).to_contain_text("There is already a bucket named SQL.")
+    expect(refused).to_be_in_viewport()
+    expect(title).to_have_value("Legal")
+
+
 def test_buckets_are_renamed_added_weighted_removed_and_brought_back(
     visit: Visit, write: Write
 ) -> None:

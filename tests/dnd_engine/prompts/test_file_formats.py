@@ -266,6 +266,13 @@ def test_a_letter_or_log_under_one_line_is_doubted_too(write: Write) -> None:
         assert file.doubt == f"This looks like {kind}, not like a list of prompts."
 
 
+def test_minutes_may_be_numbered(write: Write) -> None:
+    minutes = "Minutes of the club\nPresent: Ann\n1. Apologies from Bob.\n2) Next meeting: May."
+    assert "the minutes of a meeting" in read_prompt_file(write("a.txt", minutes)).doubt
+    prompts = "\n".join(f"{n}. Present tense of verb {n}?" for n in range(9))
+    assert read_prompt_file(write("b.txt", prompts)).doubt == ""
+
+
 @pytest.mark.parametrize("kind", NOT_PROMPTS)
 def test_a_text_that_is_hardly_prompts_is_said_to_be_so(write: Write, kind: str) -> None:
     path = write("a.txt", NOT_PROMPTS[kind])
