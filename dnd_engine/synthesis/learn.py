@@ -46,7 +46,7 @@ def refine_adapter(
     """Train an adapter on prompts of its own task; see `Engine.refine`."""
     started = time.monotonic()
     counting = _counting(loaded, buckets)
-    made = yield from _train(loaded, adapter, _examples(counting), config, None, enough)
+    made = yield from _train(loaded, adapter, _examples(counting), counting, config, None, enough)
     refined = Refinement.of(
         # An early end belongs to the recipe; the learning rate still follows the schedule of all
         # steps.
@@ -97,7 +97,8 @@ def teach_adapter(
     else:
         examples, asked = _examples(_counting(loaded, buckets)), answers.answers
     config = replace(config, labels=asked is None)
-    made = yield from _train(loaded, adapter, examples, config, asked, enough)
+    counting = [bucket for bucket in buckets if bucket.weight > 0]
+    made = yield from _train(loaded, adapter, examples, counting, config, asked, enough)
     trained: dict[str, Any] = {
         **_whose(answers),
         "labels": True,
@@ -110,7 +111,7 @@ def teach_adapter(
         "score_before": made.score_before,
         "num_held_back": made.num_held_back,
     }
-    if parts := _by_bucket(made, [bucket for bucket in buckets if bucket.weight > 0]):
+    if parts := _by_bucket(made, counting):
         trained["by_bucket"] = [asdict(part) for part in parts]
     if made.steps < config.steps:
         trained["stop_after"] = made.steps
@@ -177,6 +178,7 @@ def _train(
     loaded: Loaded,
     adapter: Adapter,
     examples: Sequence[Example],
+    buckets: Sequence[Bucket],
     config: RefineConfig,
     answers: AnswersOf | None,
     enough: Callable[[], bool] | None,
@@ -197,6 +199,7 @@ def _train(
         answers=answers,
         score=partial(score_bare, loaded.runtime, adapter.layout),
         unfitted=_unfitted(adapter, examples, config),
+        groups=[{prompt.text for prompt in bucket.prompts} for bucket in buckets],
         enough=enough,
     )
 

@@ -17,7 +17,7 @@ from collections.abc import Generator as Steps
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 
 import torch
 from jaxtyping import Float
@@ -166,6 +166,7 @@ def refine(
     answers: AnswersOf | None = None,
     score: ScoreOf | None = None,
     unfitted: Collection[str] = (),
+    groups: Sequence[Collection[str]] = (),
     enough: Callable[[], bool] | None = None,
 ) -> Steps[RefineStep, None, Refined]:
     """Train weight tokens on a few examples, step by step; closing the iterator cancels.
@@ -182,6 +183,7 @@ def refine(
         score: Scores the prompts that are held back; without it, none is.
         unfitted: Prompts that the start was not fitted to, if it was fitted to others: the first
             to be held back.
+        groups: Prompts of each kind: all kinds are learnt equally, and each is held back if it can.
         enough: Asked after every step; True ends the training with what was learnt.
 
     Yields:
@@ -191,10 +193,10 @@ def refine(
     Raises:
         TrainingError: If too few examples can be used, or the loss or its gradient is not finite.
     """
-    chosen = choose(examples, runtime.base, config, first=unfitted)
+    chosen = choose(examples, runtime.base, config, first=unfitted, groups=groups)
     # Closed however the training ends, so that the teacher's server gets no more requests.
     with closing(_batches(runtime, chosen, teacher, answers, config)) as batches:
-        held_back = 0 if score is None else _num_held_back(chosen, config, unfitted)
+        held_back = 0 if score is None else _num_held_back(chosen, config, unfitted, len(groups))
         answered = _Answered(chosen, held_back, batches)
         yield from _ask_first(answered, config, outside=answers is not None)
         return (yield from _train(runtime, start, layout, answered, config, score, enough))
@@ -359,14 +361,15 @@ def _outside(
 
 
 def _num_held_back(
-    chosen: Sequence[Example], config: RefineConfig, unfitted: Collection[str]
+    chosen: Sequence[Example], config: RefineConfig, unfitted: Collection[str], num_groups: int
 ) -> int:
     if not config.held_back_share or len(chosen) < _MIN_TO_DIVIDE:
         return 0
-    count = min(max(int(len(chosen) * config.held_back_share), _MIN_HELD_BACK), _MAX_HELD_BACK)
+    least = max(_MIN_HELD_BACK, num_groups)
+    count = min(max(int(len(chosen) * config.held_back_share), least), _MAX_HELD_BACK)
     # `choose` puts them first. Fewer is better than some that the start already knows.
     fresh = sum(1 for _ in takewhile(lambda example: example.prompt in unfitted, chosen))
-    return min(count, max(fresh, _MIN_HELD_BACK)) if fresh else count
+    return min(count, max(fresh, least)) if fresh else count
 
 
 def choose(
@@ -375,6 +378,7 @@ def choose(
     config: RefineConfig,
     *,
     first: Collection[str] = (),
+    groups: Sequence[Collection[str]] = (),
 ) -> list[Example]:
     """A seeded draw of distinct prompts that can be learnt from, short enough for a step.
 
@@ -383,6 +387,7 @@ def choose(
         base: Its tokenizer measures the prompts.
         config: Seed and limits of the draw.
         first: Prompts to hold back; as many as are ever held back come before all others.
+        groups: Prompts of each kind, which are drawn in turn.
     """
     distinct = {e.prompt: e for e in examples}
     learnable = {p: e for p, e in distinct.items() if e.response or not config.labels}
@@ -391,10 +396,10 @@ def choose(
     order = sorted(split)
     random.Random(f"{config.seed}:refine").shuffle(order)
     # No more than are held back, so that the others are still a draw of all.
-    fresh = [distinct[prompt] for prompt in order if prompt in first]
+    fresh = [distinct[p] for p in _in_turn([p for p in order if p in first], groups)]
     ahead, _ = short_enough(base, fresh, most=_MAX_HELD_BACK, max_tokens=config.max_tokens)
     held = [example.prompt for example in ahead]
-    order = [*held, *(prompt for prompt in order if prompt not in held)]
+    order = [*held, *_in_turn([prompt for prompt in order if prompt not in held], groups)]
     # Without labels, what an example answers must not matter.
     drawn = [
         distinct[prompt] if config.labels else replace(distinct[prompt], response="")
@@ -428,6 +433,14 @@ def choose(
             found=found,
         )
     return chosen
+
+
+def _in_turn(prompts: Sequence[str], groups: Sequence[Collection[str]]) -> list[str]:
+    """Take one prompt of each group after the other; those of no group come last."""
+    decks = [[prompt for prompt in prompts if prompt in group] for group in groups]
+    taken = (prompt for turn in zip_longest(*decks) for prompt in turn if prompt is not None)
+    # A prompt of two groups counts once; the last part has those of no group.
+    return list(dict.fromkeys([*taken, *prompts]))
 
 
 def _ask(

@@ -219,6 +219,27 @@ def test_prompts_that_the_start_was_not_fitted_to_are_held_back_first(
     assert len({e.prompt for e in rated[0]} & unfitted) == min(fresh, num_held_back)
 
 
+@pytest.mark.parametrize("fitted", [False, True])
+def test_each_group_is_learnt_and_held_back_equally(base: BaseModel, fitted: bool) -> None:
+    """Whether or not the start was fitted to some of the prompts."""
+    rated: list[Sequence[Example]] = []
+    small = {example.prompt for example in MANY[:6]}
+    groups = [{example.prompt for example in MANY} - small, small]
+    unfitted = {example.prompt for example in MANY[3:]} if fitted else set[str]()
+
+    def score(_tokens: Tensor, examples: Sequence[Example]) -> list[float]:
+        rated.append(examples)
+        return [0.5] * len(examples)
+
+    config = replace(LABELS, steps=9, max_prompts=12)
+    made = refined_on_many(base, config, score=score, unfitted=frozenset(unfitted), groups=groups)
+    held_back = {example.prompt for example in rated[0]}
+    assert len(held_back & small) == len(held_back) // 2 > 0
+    learnt = set(made.prompts)
+    assert len((learnt | held_back) & small) >= 5  # of 12, where a sixth of all prompts are its
+    assert not held_back & learnt
+
+
 def test_training_begins_with_the_first_answers_and_takes_the_others_on_the_way(
     base: BaseModel,
 ) -> None:
