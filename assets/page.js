@@ -74,6 +74,13 @@ document.addEventListener("keydown", (event) => {
   } else if (escape && questionBox(target)) target.blur();
 });
 
+// Gradio puts a number within its limits when its field is left; Enter asks for it, too.
+document.addEventListener("keydown", ({ key, target }) => {
+  if (key !== "Enter" || target.type !== "number") return;
+  target.blur();
+  target.focus();
+});
+
 // What is drawn above a button moves it, a forecast above Synthesize say. Between press and release, a
 // browser takes this for no click at all; who has not moved the pointer meant one.
 let press = null;

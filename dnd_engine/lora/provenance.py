@@ -113,6 +113,7 @@ class PromptSource:
             notes=(),
             num_bytes=sum(len(prompt.text.encode()) for prompt in prompts),
             sha256=self.sha256,
+            choices=self.choices or Choices(),
         )
 
     def __str__(self) -> str:

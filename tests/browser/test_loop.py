@@ -44,7 +44,7 @@ def test_synthesize_shows_its_stages_and_what_was_made(visit: Visit, engine: Fak
     expect(visit.page.locator(".dnd-card")).to_have_count(7)
     expect(visit.page.locator("#dnd-synthesize")).to_be_visible()
     visit.card("replies.txt").locator(".dnd-x").click()
-    expect(bar).to_contain_text("Made from earlier prompts.")
+    expect(bar).to_contain_text("Not made from the buckets as they are now.")
     visit.page.get_by_role("button", name="Fold away").click()
     expect(visit.page.locator(".dnd-edit")).to_be_focused()
     expect(visit.page.locator("#dnd-synthesize")).to_be_hidden()
@@ -80,7 +80,7 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     summary = visit.page.locator(".dnd-strip-text")
     expect(summary).to_have_text("2 buckets, 4 files, 52 prompts; 3 files not used")
     expect(code).to_have_text(another)
-    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text("Made from earlier prompts.")
+    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text("Not made from the buckets as they are now.")
     visit.shot("remix")
     before, after = engine.calls[-2:]
     assert set(before["weights"]) - set(after["weights"]) == {"Legal"}
@@ -99,7 +99,7 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
         weight.press("ArrowLeft")
     least = pytest.approx(before["weights"]["Legal"] - 0.5)
     until(lambda: engine.calls[-1]["weights"]["Legal"] == least)
-    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text("Made from earlier prompts.")
+    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text("Not made from the buckets as they are now.")
 
 
 def test_both_answers_stream_at_once_and_differ(visit: Visit, engine: FakeEngine) -> None:
@@ -296,6 +296,11 @@ def test_an_emptied_strength_stays_what_it_was(visit: Visit, write: Write) -> No
     strength.fill("")
     strength.press("Tab")
     expect(strength).to_have_value("1.5")
+    strength.fill("99")
+    strength.press("Enter")
+    expect(strength).to_have_value("2")
+    expect(strength).to_be_focused()
+    visit.enter(strength, "1.5")
     visit.ask("Now")
     visit.idle()
     expect(visit.page.locator("#dnd-pane-right .dnd-answer-facts")).to_contain_text("\u00d7 1.50")

@@ -1063,4 +1063,4 @@ def test_nobody_calls_an_adapter_stale_that_is_about_to_be_remixed(
     told = on.prompts.update_prompts(replace(lighter, remixing=True), session, request_of("s"))
     assert "adapter_facts" not in told
     told = on.prompts.update_prompts(lighter, session, request_of("s"))
-    assert "Made from earlier prompts" in told["adapter_facts"]
+    assert "Not made from the buckets as they are now" in told["adapter_facts"]

@@ -98,7 +98,7 @@ def test_an_instruction_typed_on_the_page_is_put_above_prompts_that_have_none(
     )
     before = synthesized(on, session, arrangement, request_of("s"))
     updates = on.prompts.set_instruction("Shout.", session)
-    assert "Made from earlier prompts." in updates["adapter_facts"]
+    assert "Not made from the buckets as they are now." in updates["adapter_facts"]
     assert updates["synthesize"].interactive is True
     after = synthesized(on, session, arrangement, request_of("s"))
     assert after.key != before.key

@@ -353,7 +353,11 @@ def test_a_loaded_adapter_has_its_prompts_if_its_recipe_or_the_canvas_has(
     assert session.made is not None
     assert session.made.buckets[0].name == "SQL"
     assert updates["teach_open"].visible is True
-    assert "earlier prompts" not in updates["adapter_facts"]
+    assert "Not made from the buckets" in updates["adapter_facts"]  # whose bucket is another
+    arranged = arrange(SQL={"a.txt": "one\ntwo\n"})
+    at_home.prompts.update_prompts(arranged, session, request_of("t"))
+    updates = last(at_home.library.load_kept(session, kept[1].key, request_of("t")))
+    assert "Not made from the buckets" not in updates["adapter_facts"]
 
 
 def names(choice: gr.Radio) -> list[str]:

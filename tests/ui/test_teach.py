@@ -230,7 +230,7 @@ def test_it_learns_from_what_the_adapter_was_made_from_not_from_the_canvas(
     on.prompts.update_prompts(arrange(SQL={"b.jsonl": prompts(9, "new")}), session, request_of("s"))
     done = refine(on, session, request_of("s"))[-1]
     assert all("old" in text for text in engine.refinements[-1]["texts"])
-    assert "Made from earlier prompts." in done["adapter_facts"]
+    assert "Not made from the buckets as they are now." in done["adapter_facts"]
 
 
 def test_another_weight_leaves_a_taught_adapter_until_a_new_one_is_asked_for(

@@ -11,10 +11,11 @@ import gradio as gr
 from dnd_engine.errors import DndError, LibraryError, RecipeError
 from dnd_engine.library import DamagedEntry, Entry, Library
 from dnd_engine.lora.provenance import Recipe, read_recipe
+from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.words import one_line
 from ui.frame.view import progress_words
 from ui.markup import busy, esc, faults, notice, remark
-from ui.shared import App, Updates, broke, locked_words
+from ui.shared import App, Updates, broke, fingerprint, locked_words
 from ui.stages import Stages
 from ui.state import Kept, Made, Place, Run, Session
 from ui.tabs.library.view import entry_words, library_head_html
@@ -214,11 +215,12 @@ class LibraryEvents:
         library, engine = self._app.library(session, request), self._app.calls.ready()
         adapter = library.load(key, engine.read_adapter)
         entry = library.get(key)
+        buckets = _buckets(entry.recipe, session)
         made = Made(
             original=adapter.with_strength(1.0),
             adapter=adapter,
-            made_from="",
-            buckets=_buckets(entry.recipe, session),
+            made_from=fingerprint(buckets) if buckets else "",
+            buckets=buckets,
             kept=Kept(library, key),
             imported=entry.imported,
             scores=entry.scores,
@@ -301,7 +303,7 @@ class LibraryEvents:
         return Made(
             original=adapter.with_strength(1.0),
             adapter=adapter,
-            made_from="",
+            made_from=fingerprint(run.buckets),
             buckets=run.buckets,
             stages=run.stages,
         )
@@ -425,7 +427,7 @@ def _says_the_same(entry: Entry, made: Made, name: str, texts: bool) -> bool:
     return named and entry.strength == made.adapter.strength and (has_texts or not texts)
 
 
-def _buckets(recipe: Recipe | None, session: Session) -> Any:
+def _buckets(recipe: Recipe | None, session: Session) -> tuple[Bucket, ...]:
     """Return an adapter's buckets, if its recipe has the texts or this visit read the files."""
     read = [reading.file for reading in session.readings.values() if reading.file is not None]
     try:

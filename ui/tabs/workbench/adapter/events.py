@@ -256,7 +256,7 @@ def facts_of(session: Session) -> str:
     """Draw the facts of the adapter in the bar."""
     made = session.made
     assert made is not None
-    stale = bool(session.arrangement and made.made_from) and session.arrangement != made.made_from
+    stale = bool(session.canvas.cards and made.made_from) and session.arrangement != made.made_from
     num_files = sum(len(bucket.files) for bucket in made.buckets)
     return adapter_html(
         made.adapter,

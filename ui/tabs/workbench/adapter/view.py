@@ -109,7 +109,7 @@ def adapter_html(
             )
         )
     if stale:
-        notes.append(_("Made from earlier prompts."))
+        notes.append(_("Not made from the buckets as they are now."))
     if stale and adapter.was_trained:
         notes.append(
             _(

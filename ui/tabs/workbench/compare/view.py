@@ -15,7 +15,7 @@ from ui.panel import Panel, button, script
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.sent import is_told, sent
-from ui.text import N_, _, drawn, number, said
+from ui.text import N_, _, drawn, localized, number, said
 
 NUM_SUGGESTIONS = 3
 INSTRUCTION_CHARACTERS = 80
@@ -240,7 +240,8 @@ def label_words(answer: Answer) -> str:
     if answer.remote is not None:
         return answer.label  # a name that another server gave
     # Nothing else in a label is a word: the rest is hashes and strengths.
-    return answer.label.replace("base", _("base")).replace("then", _("then"))
+    words = localized(answer.label)
+    return words.replace("base", _("base")).replace("then", _("then"))
 
 
 def _sampling() -> dict[str, Component]:

@@ -184,8 +184,9 @@ def _correct_html() -> str:
     return quiet(
         esc(
             _(
-                "Correct what is wrong. An answer that you empty is left out. Press Propose "
-                "answers again for more, equally many of each bucket."
+                "Correct what is wrong. Where your files have labels, these are filled in. An "
+                "answer that you empty is left out. Press Propose answers again for more, equally "
+                "many of each bucket."
             )
         )
     )
