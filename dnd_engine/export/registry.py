@@ -13,6 +13,7 @@ from dnd_engine.export import mlx, ollama
 from dnd_engine.export.quantise import missing, quantise
 from dnd_engine.lora.provenance import FILES
 from dnd_engine.lora.usage import (
+    GGUF_BASE,
     gguf_model_usage,
     gguf_usage,
     merged_usage,
@@ -51,6 +52,8 @@ class ExportTarget:
     """Returns what has to be installed first; None if nothing."""
     own_files: frozenset[str] = frozenset()
     """File names of an export; a folder with no other files may be overwritten."""
+    file_name: str = ""
+    """Name of the download, if other than the adapter's; commands of other formats may name it."""
     whole_model: bool = False
     """Whether the export is as large as the base. The page then offers it only on the user's own
     computer."""
@@ -189,14 +192,17 @@ EXPORTS: dict[str, ExportTarget] = {
         usage=lambda adapter, place: merged_usage(place),
         whole_model=True,
     ),
-    "base-gguf": _whole_gguf(
-        N_("Base model as GGUF"),
-        _write_base,
-        # At strength 0, an adapter leaves the base as it is.
-        verify=lambda verifier, adapter, path: verifier.gguf_model(
-            adapter.with_strength(0.0), path
+    "base-gguf": replace(
+        _whole_gguf(
+            N_("Base model as GGUF"),
+            _write_base,
+            # At strength 0, an adapter leaves the base as it is.
+            verify=lambda verifier, adapter, path: verifier.gguf_model(
+                adapter.with_strength(0.0), path
+            ),
+            note=N_("Load adapters onto it with --lora."),
         ),
-        note=N_("Load adapters onto it with --lora."),
+        file_name=GGUF_BASE,
     ),
     "merged-gguf": _whole_gguf(
         N_("Merged model as GGUF, 16 bits"),

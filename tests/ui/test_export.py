@@ -65,6 +65,21 @@ def test_a_gguf_is_offered_with_its_command_line(on: Handlers, export: Export) -
     assert path.name in done["export_told"]
 
 
+def test_downloads_of_one_adapter_have_names_of_their_own(
+    at_home: Handlers, export: Export
+) -> None:
+    """The base's is that which the command for the adapter names."""
+    formats = ("gguf", "base-gguf", "merged-gguf", "merged-gguf-q8")
+    done = [export(at_home, format)[-1] for format in formats]
+    names = [Path(one["export_file"].value["path"]).name for one in done]
+    assert names[1] == "base.gguf"
+    assert "-m base.gguf" in done[0]["export_usage"].value
+    assert names[2].endswith("-merged-gguf.gguf")
+    assert len(set(names)) == len(names)
+    for name, one in zip(names, done, strict=True):
+        assert name in one["export_usage"].value
+
+
 def test_a_tick_after_the_result_takes_nothing_away(
     on: Handlers, export: Export, monkeypatch: pytest.MonkeyPatch
 ) -> None:

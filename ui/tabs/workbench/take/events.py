@@ -138,7 +138,10 @@ class ExportEvents:
         place = self._app.files.archive(adapter, session_hash, made.key, format)
         # Formats without a suffix are folders, and a browser downloads one file.
         if suffix := target.suffixes[0]:
-            file = engine.export(adapter, format, place.with_suffix(suffix)).path
+            # Downloads of one adapter end up in one folder, so their names differ.
+            stem = f"{place.stem}-{format}" if target.whole_model else place.stem
+            name = target.file_name or f"{stem}{suffix}"
+            file = engine.export(adapter, format, place.with_name(name)).path
             used = file.name
         else:
             folder = place.with_name(f"{place.stem}-{format}")
