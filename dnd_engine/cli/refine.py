@@ -55,7 +55,9 @@ def refine(
     labels: Annotated[
         bool,
         typer.Option(
-            "--labels", help="Train on the label column instead of the teacher's answers."
+            "--labels",
+            help="Train on the label column instead of the teacher's answers. Prompts then need no "
+            "instruction.",
         ),
     ] = False,
     teacher: Annotated[

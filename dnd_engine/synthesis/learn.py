@@ -161,7 +161,8 @@ def propose_answers(
     examples = _examples(_counting(loaded, buckets))
     # Kept apart, because `choose` drops responses unless it is to train on labels.
     labels = {example.prompt: example.response for example in examples}
-    found = {one.prompt: labels[one.prompt] for one in choose(examples, loaded.base, config)}
+    chosen = choose(examples, loaded.base, config, whole=True)
+    found = {one.prompt: labels[one.prompt] for one in chosen}
     unknown = [Example(prompt, "") for prompt, label in found.items() if not label]
     rest = iter(unknown)
     proposed = propose(loaded.runtime, unknown, loaded.fit_asked(config), config)

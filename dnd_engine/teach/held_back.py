@@ -25,13 +25,13 @@ def score_bare(
     tokens: Float[Tensor, "tokens rows cols"],
     examples: Sequence[Example],
 ) -> list[float]:
-    """Let an adapter answer bare inputs, and compare with the references.
+    """Let an adapter answer inputs without their instruction, and compare with the references.
 
     Args:
         runtime: The base; its lock is held during the answers.
         layout: Layout of the weight tokens.
         tokens: Weight tokens of the adapter.
-        examples: Examples with bare inputs and responses.
+        examples: Examples with responses; one without an instruction is asked whole.
 
     Returns:
         For each example whether the answer is right, as 0 or 1; for long ones, ROUGE-L.
@@ -39,7 +39,10 @@ def score_bare(
     tokenizer = runtime.base.tokenizer
     wanted = [example.response for example in examples]
     longest = max(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in wanted)
-    questions = [ask(tokenizer, e, "bare", max_new_tokens=longest + _MARGIN) for e in examples]
+    questions = [
+        ask(tokenizer, e, "full" if e.bare is None else "bare", max_new_tokens=longest + _MARGIN)
+        for e in examples
+    ]
     answers = answer_batch(runtime, questions, runtime.host.fit(tokens[None], layout))
     grader = Grader(free_metric(wanted))
     pairs = zip(examples, answers, strict=True)

@@ -80,7 +80,9 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     summary = visit.page.locator(".dnd-strip-text")
     expect(summary).to_have_text("2 buckets, 4 files, 52 prompts; 3 files not used")
     expect(code).to_have_text(another)
-    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text("Not made from the buckets as they are now.")
+    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text(
+        "Not made from the buckets as they are now."
+    )
     visit.shot("remix")
     before, after = engine.calls[-2:]
     assert set(before["weights"]) - set(after["weights"]) == {"Legal"}
@@ -99,7 +101,9 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
         weight.press("ArrowLeft")
     least = pytest.approx(before["weights"]["Legal"] - 0.5)
     until(lambda: engine.calls[-1]["weights"]["Legal"] == least)
-    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text("Not made from the buckets as they are now.")
+    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text(
+        "Not made from the buckets as they are now."
+    )
 
 
 def test_both_answers_stream_at_once_and_differ(visit: Visit, engine: FakeEngine) -> None:

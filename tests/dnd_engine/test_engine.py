@@ -1176,6 +1176,25 @@ def test_seconds_of_teaching_add_up_and_those_of_an_imprint_are_its_own(
     assert imprinted.seconds["total"] == 1000
 
 
+def test_labels_are_learnt_from_prompts_without_an_instruction(quiet_engine: Engine) -> None:
+    """They are their own input, and a person may correct what the model answers to them."""
+    plain = labelled(WORDS)
+    prompts = tuple(replace(p, text=p.text.rpartition("\n")[2]) for p in plain.prompts)
+    plain = replace(plain, files=(replace(plain.files[0], prompts=prompts),))
+    assert plain.num_without_instruction == len(WORDS)
+    start = quiet_engine.generate([plain], imprinted=False)
+    config = RefineConfig(steps=20, batch_size=4, labels=True, learning_rate=1e-2)
+    refined = finish(quiet_engine.refine(start, [plain], config)).provenance["refined"]
+    assert refined["num_prompts"] + refined["num_held_back"] == len(WORDS)
+    assert refined["score"] is not None
+    proposed = finish(quiet_engine.propose([plain]))
+    assert proposed == {prompt.text: prompt.label for prompt in prompts}
+    taught = finish(quiet_engine.teach(start, proposed, [plain], config)).provenance["trained"]
+    assert taught["num_examples"] == refined["num_prompts"]
+    with pytest.raises(TrainingError, match=r"got 0 of 10 \(10 without a blank line\)"):
+        next(quiet_engine.refine(start, [plain], replace(config, labels=False)))
+
+
 def test_the_score_of_teaching_a_mix_is_kept_by_bucket(quiet_engine: Engine) -> None:
     buckets = [
         replace(labelled(WORDS[:5]), name="first"),

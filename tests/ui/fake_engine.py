@@ -364,10 +364,10 @@ class FakeEngine(FakeMeasuring):
         self.refinements.append(
             {"from": adapter.sha256, "labels": config.labels, "texts": texts, "steps": 0}
         )
-        usable = sum(split_prompt(text).input is not None for text in texts)
+        usable = sum(config.labels or split_prompt(text).input is not None for text in texts)
         if usable < config.least_prompts:
             raise TrainingError(
-                f"teaching needs {config.least_prompts} or more different prompts that are an "
+                f"teaching needs {config.least_prompts} or more different prompts with an "
                 f"instruction, a blank line and an input; got {usable} ({len(texts) - usable} "
                 "without a blank line). Put a blank line between instruction and input, or add "
                 "prompts."

@@ -260,6 +260,25 @@ def test_too_few_prompts_are_said_to_be_few(tmp_path: Path) -> None:
         assert ("tested on none" in told) == bool(words)
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("Is this message a bug or a wish?\n\nThe app crashes when I open the camera", False),
+        ("Ist das ein Fehler oder ein Wunsch?\n\nDie App stürzt ab", True),
+        ("Zeg of dit bericht een fout of een wens is.\n\nDe app crasht steeds", True),
+    ],
+)
+def test_the_language_is_named_as_a_cause_where_it_may_be_one(
+    tmp_path: Path, text: str, named: bool
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    bucket = Bucket("Tickets", files=(read_prompt_file(path),))
+    for sureness, doubtful in ((0.3, True), (0.99, False)):
+        found = forecast_html([(bucket, Forecast(sureness=sureness, num_prompts=1))])
+        assert ("may be the language" in found) == (named and doubtful)
+
+
 def test_names_are_only_ever_text() -> None:
     found = [
         (Bucket(name), Forecast(sureness=0.75, num_prompts=1)) for name in ("<b>Q</b>", "Legal")

@@ -176,7 +176,8 @@ def refine(
         start: Weight tokens to start from; not changed.
         layout: Layout of the weight tokens.
         examples: Prompts; those without a bare input are left out. Responses count only if
-            `config.labels`, and then those without one are left out.
+            `config.labels`; then those without one are left out instead, and a prompt without an
+            instruction is its own input.
         teacher: The adapter applied while the base answers full prompts; unused if others do.
         config: How long and how fast.
         answers: Who answers instead of the base.
@@ -379,6 +380,7 @@ def choose(
     *,
     first: Collection[str] = (),
     groups: Sequence[Collection[str]] = (),
+    whole: bool = False,
 ) -> list[Example]:
     """A seeded draw of distinct prompts that can be learnt from, short enough for a step.
 
@@ -388,10 +390,12 @@ def choose(
         config: Seed and limits of the draw.
         first: Prompts to hold back; as many as are ever held back come before all others.
         groups: Prompts of each kind, which are drawn in turn.
+        whole: Whether a prompt without an instruction counts too, as it does with labels.
     """
     distinct = {e.prompt: e for e in examples}
     learnable = {p: e for p, e in distinct.items() if e.response or not config.labels}
-    split = [p for p, e in learnable.items() if e.bare is not None]
+    whole = whole or config.labels
+    split = [p for p, e in learnable.items() if whole or e.bare is not None]
     # Sorted before the shuffle, so that the draw does not depend on the order of buckets.
     order = sorted(split)
     random.Random(f"{config.seed}:refine").shuffle(order)
@@ -424,12 +428,14 @@ def choose(
         if reasons := joined([words for count, words in unusable if count], ", "):
             found = noted("{found} ({reasons})", found=found, reasons=reasons)
         raise TrainingError(
-            "teaching needs {least} or more different prompts that are {kind}; got {found}. Add "
+            "teaching needs {least} or more different prompts {kind}; got {found}. Add "
             "prompts, or fix those that do not fit.",
             least=config.least_prompts,
-            kind=noted("an instruction, a blank line and an input, labelled")
+            kind=noted("with a label")
             if config.labels
-            else noted("an instruction, a blank line and an input"),
+            else noted("of a fitting length")
+            if whole
+            else noted("with an instruction, a blank line and an input"),
             found=found,
         )
     return chosen

@@ -316,9 +316,12 @@ def test_a_server_that_fails_before_anything_was_learnt_is_an_error(base: BaseMo
 
 def test_too_few_usable_prompts_are_counted_with_the_reasons(base: BaseModel) -> None:
     examples = (*EXAMPLES[:3], Example("No blank line", "x"), Example(f"Long.\n\n{'y' * 300}", "x"))
-    told = r"8 or more.*labelled; got 3 of 5 \(1 without a blank line, 1 of more than 192 tokens\)"
+    told = r"8 or more.* with a label; got 4 of 5 \(1 of more than 192 tokens\)"
     with pytest.raises(TrainingError, match=told):
         next(refining(base, LABELS, examples))
+    told = r"an input; got 3 of 5 \(1 without a blank line, 1 of more than 192 tokens\)"
+    with pytest.raises(TrainingError, match=told):
+        next(refining(base, replace(LABELS, labels=False), examples))
     unlabelled = tuple(replace(e, response="") for e in EXAMPLES)
     with pytest.raises(TrainingError, match=r"got 0 of 8 \(8 without a label\)"):
         next(refining(base, LABELS, unlabelled))

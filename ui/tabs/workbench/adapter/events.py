@@ -326,6 +326,7 @@ def _judgement(made: Made, inspection: "Inspection") -> Judgement:
         known_why=bool(made.original.not_imprinted),
         skipped_buckets=made.original.skipped_buckets,
         lacks_instruction=any(b.num_without_instruction == b.num_prompts for b in made.buckets),
+        labelled=_labelled(made.buckets),
     )
 
 

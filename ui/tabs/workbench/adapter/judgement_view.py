@@ -105,6 +105,8 @@ class Judgement:
     """Sentences that name each bucket that its imprint left out."""
     lacks_instruction: bool = False
     """Whether one of its buckets has no instruction at all."""
+    labelled: bool = False
+    """Whether it can be taught from the labels of its prompts."""
 
     @property
     def warns(self) -> bool:
@@ -163,6 +165,12 @@ class Judgement:
         if not is_untold(self.inspection, self.taught):
             return []
         untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
+        if self.lacks_instruction:
+            ways = [_("{way}, and press Synthesize again.", way=type_instruction())]
+            if self.labelled and self.teachable:
+                learns = presses(_("teach it from your labels"), "#dnd-teach-open")
+                ways.append(_("Or {teach}.", teach=learns))
+            return [untold, *ways]
         # If the imprint failed, its own reason is shown with the adapter, and may differ.
         return [untold if self.known_why else f"{untold} {_(_UNTOLD)}"]
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dnd_engine.imprint.left_out import MIN_PROMPTS
+from dnd_engine.prompts.doubts import seem_english
 from ui.markup import esc, icon, presses, section, why
 from ui.text import N_, _, ngettext, number
 
@@ -48,7 +49,7 @@ def forecast_html(
             continue
         # Empty if nothing was measured; then only the model's sureness is stated.
         expected = " ".join(
-            filter(None, [_expected(forecast, gauge), _language(forecast), _few(bucket)])
+            filter(None, [_expected(forecast, gauge), _language(bucket, forecast), _few(bucket)])
         )
         lines.append(
             f"<li>{icon(_sign(forecast, gauge))}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
@@ -107,11 +108,11 @@ def _expected(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
     )
 
 
-def _language(forecast: "Forecast") -> str:
-    """Name a cause of doubts that no file shows."""
-    if forecast.sure == "sure":
+def _language(bucket: "Bucket", forecast: "Forecast") -> str:
+    """Name the language as a cause of doubts, if it may be one."""
+    if forecast.sure == "sure" or seem_english(prompt.text for prompt in bucket.prompts):
         return ""
-    return _("If they are not in English, that may be why: small models know English best.")
+    return _("That may be the language: small models know English best.")
 
 
 def _few(bucket: "Bucket") -> str:

@@ -323,16 +323,17 @@ def rows(session: Session) -> Updates:
     proposed = session.proposed
     prompts = () if proposed is None else proposed.prompts
     # A common instruction would only repeat itself above each answer.
-    several = len({split_prompt(prompt).instruction for prompt in prompts}) > 1
+    parts = [split_prompt(prompt) for prompt in prompts]
+    several = len({one.instruction for one in parts if one.input is not None}) > 1
     named = proposed is not None and len(set(proposed.names)) > 1
     updates: Updates = {"teach_rows": gr.Column(visible=bool(prompts))}
     for index in range(NUM_ROWS):
         if proposed is None or index >= len(prompts):
             updates[f"teach_answers_{index}"] = gr.Textbox(visible=False)
             continue
-        prompt = split_prompt(prompts[index])
+        prompt = parts[index]
         about = [proposed.names[index]] if named else []
-        about += [prompt.instruction] if several and prompt.instruction else []
+        about += [prompt.instruction] if several and prompt.input is not None else []
         updates[f"teach_answers_{index}"] = gr.Textbox(
             proposed.answers[index],
             label=cut(" ".join(prompt.bare.split()), _LABEL_CHARACTERS),
