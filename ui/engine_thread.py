@@ -12,11 +12,13 @@ import contextvars
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from dnd_engine.errors import DndError
+from ui.allocator import give_back
 from ui.text import _
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,9 @@ _GRACE_SECONDS = 0.02
 """How long work waits for a thread that may be about to become free."""
 TICK_SECONDS = 0.25
 """Interval of redrawing a running clock: each redraw takes time from the computation."""
+
+_LONG_SECONDS = 1.0
+"""Work of at least this long gives memory back: an export or a teaching would else keep 400 MB."""
 
 _END_SECONDS = 60.0
 """Maximum wait of an ending process for the step being computed."""
@@ -198,8 +203,11 @@ class EngineThread:
 
     def _do(self, work: _Work) -> None:
         self._here.computes = True
+        started = time.monotonic()
         try:
             work()
         except BaseException:
             # The caller has been told or has left; the thread goes on for others.
             logger.exception("Work of the engine ended badly")
+        if time.monotonic() - started >= _LONG_SECONDS:
+            give_back()
