@@ -63,7 +63,7 @@ from dnd_engine.models.decode import decode
 from dnd_engine.models.encoder import PromptEncoder, PromptMemory
 from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.sources import ENCODERS, ResolvedWeights, resolve
+from dnd_engine.models.sources import ResolvedWeights, resolve_encoder
 from dnd_engine.models.threads import keep_within_limits
 from dnd_engine.models.turns import patient
 from dnd_engine.progress import Doing, Progress, finish
@@ -225,7 +225,7 @@ class Engine:
             check_base(folder.config, weights.hub_id, fingerprint(base))
         lap("base")
         report("load_encoder", 0.6)
-        encoder_weights = resolve(encoder_name(config, folder), ENCODERS, config.cache_dir)
+        encoder_weights = resolve_encoder(encoder_name(config, folder), dtype, config.cache_dir)
         keeps_padding = folder is not None and folder.config.padding == "kept"
         encoder = PromptEncoder(encoder_weights.path, device, dtype, keeps_padding=keeps_padding)
         if folder:

