@@ -6,6 +6,7 @@ report on unseen tasks, if it has one.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,7 +29,8 @@ def nearest_tasks(
     if not tasks:
         return ()
     here = nn.functional.normalize(prompts.mean(dim=0), dim=0)
-    centroids = nn.functional.normalize(torch.tensor([t.centroid for t in tasks]), dim=1)
+    known = torch.from_numpy(np.array([task.centroid for task in tasks], np.float32))
+    centroids = nn.functional.normalize(known, dim=1)
     similarities, rows = (centroids @ here).topk(min(count, len(tasks)))
     return tuple(
         NearestTask(tasks[i].slug, tasks[i].description, round(s, 4))

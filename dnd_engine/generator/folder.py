@@ -7,6 +7,7 @@ It turns a condition into weight tokens; it knows no prompts and no PEFT.
 import json
 import math
 import shutil
+from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -139,7 +140,11 @@ class TaskCentroid:
 
     slug: str
     description: str
-    centroid: tuple[float, ...]
+    centroid: Sequence[float]
+
+    def __post_init__(self) -> None:
+        # An array, because those of the shipped generator would take 9 MB as Python's floats.
+        object.__setattr__(self, "centroid", array("d", self.centroid))
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +374,10 @@ def save_generator(
             metadata={"format": "pt"},
         )
         _write_json(aside / "config.json", generator.config.to_json())
-        _write_json(aside / "tasks.json", [asdict(task) for task in tasks])
+        _write_json(
+            aside / "tasks.json",
+            [asdict(task) | {"centroid": list(task.centroid)} for task in tasks],
+        )
         (aside / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -482,7 +490,7 @@ def _read_tasks(path: Path) -> tuple[TaskCentroid, ...]:
                 f"{where}: `centroid` has {len(centroid)} numbers, the first "
                 f"{len(tasks[0].centroid)}."
             )
-        tasks.append(TaskCentroid(slug, description, tuple(map(float, centroid))))
+        tasks.append(TaskCentroid(slug, description, centroid))
     if len({task.slug for task in tasks}) != len(tasks):
         raise GeneratorError(f"`{path.name}` names a task twice.")
     return tuple(tasks)

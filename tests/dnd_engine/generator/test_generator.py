@@ -2,6 +2,7 @@
 
 import json
 import os
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,13 @@ def test_a_generator_comes_back_from_its_folder(folder: Path) -> None:
         "tasks.json",
     ]
     assert [path.name for path in folder.parent.iterdir()] == ["made"]
+
+
+def test_centroids_take_eight_bytes_a_number(folder: Path) -> None:
+    """As Python's floats they would take four times as much."""
+    for task in GeneratorFolder.open(folder).tasks:
+        assert isinstance(task.centroid, array)
+        assert task.centroid.itemsize == 8
 
 
 def test_equal_generators_give_equal_files(folder: Path, tmp_path: Path) -> None:
