@@ -617,7 +617,7 @@ def test_teaching_is_said_to_take_as_long_as_was_measured() -> None:
     with gr.Blocks() as page:
         TeachPanel(shared=False, teachers=(), stop_keeps=True)
     (words,) = (b.value for b in page.blocks.values() if b.elem_id == "dnd-teach-words")
-    assert "one to two minutes on a CPU" in words
+    assert "half a minute to two minutes on a CPU" in words
 
 
 def own(on: Handlers, url: str) -> None:

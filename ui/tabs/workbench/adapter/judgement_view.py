@@ -166,7 +166,8 @@ class Judgement:
             return []
         untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
         if self.lacks_instruction:
-            ways = [_("{way}, and press Synthesize again.", way=type_instruction())]
+            way = type_instruction()
+            ways = [_("No instruction found."), _("{way}, and press Synthesize again.", way=way)]
             if self.labelled and self.teachable:
                 learns = presses(_("teach it from your labels"), "#dnd-teach-open")
                 ways.append(_("Or {teach}.", teach=learns))

@@ -193,10 +193,10 @@ def _correct_html() -> str:
 
 
 def _offer_html(stop_keeps: bool) -> str:
-    # Measured in docs/results.md: 60 steps on the model's own answers take 89 s.
+    # 60 steps: 20 to 30 s on labels; docs/results.md has 89 s on the model's own answers.
     does = _(
-        "Trains this adapter a little further. With the shipped model, that takes one to two "
-        "minutes on a CPU. A few prompts are held back to show how well it goes."
+        "Trains this adapter a little further. With the shipped model, that takes half a minute "
+        "to two minutes on a CPU. A few prompts are held back to show how well it goes."
     )
     keeps = [_("Stop keeps what was learnt.")] if stop_keeps else []
     more = " ".join([does, *keeps, _("Undo goes back.")])
