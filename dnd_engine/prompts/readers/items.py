@@ -71,16 +71,17 @@ def parse_json(text: str) -> object:
     """Parse JSON.
 
     Raises:
-        Finding: With the syntax error.
+        Finding: With the place of the syntax error.
     """
     try:
         parsed: object = json.loads(text)
     except json.JSONDecodeError as error:
-        values = {"fault": error.msg, "line": str(error.lineno), "column": str(error.colno)}
+        # Only the place: Python's own words are fragments, in English whatever the page speaks.
+        values = {"line": str(error.lineno), "column": str(error.colno)}
         if "\n" in text:
-            finding = noted("broken JSON ({fault}, line {line}, column {column})", **values)
+            finding = noted("broken JSON at line {line}, column {column}", **values)
         else:
-            finding = noted("broken JSON ({fault}, column {column})", **values)
+            finding = noted("broken JSON at column {column}", **values)
         raise Finding(finding) from None
     except RecursionError:
         raise Finding(noted("JSON that is nested too deeply")) from None
