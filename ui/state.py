@@ -110,6 +110,12 @@ class CardReading:
         """Return whether there are prompts or columns to look at."""
         return self.whole is not None or bool(self.columns)
 
+    @property
+    def awaits_choice(self) -> bool:
+        """Return whether the visitor can have an unused file used, by a choice on its card."""
+        is_doubtful = self.file is None and self.whole is not None and not self.error
+        return is_doubtful or self.num_good > 0 or bool(self.columns)
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:

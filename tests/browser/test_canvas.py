@@ -537,10 +537,12 @@ def test_a_text_that_is_hardly_prompts_waits_until_somebody_says_so(
     card = visit.card("lunch.txt")
     expect(card).to_contain_text("This looks like an e-mail, not like a list of prompts.")
     expect(visit.page.locator("#dnd-synthesize")).to_be_disabled()
+    hint = visit.page.locator("#dnd-hint")
+    expect(hint).to_have_text("1 file waits for your choice on its card.")
     expect(visit.page.locator(".dnd-live")).to_contain_text("lunch.txt is not used")
     card.get_by_role("button", name="Use as prompts: lunch.txt").click()
     visit.ready("lunch.txt")
-    expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 3 prompts")
+    expect(hint).to_have_text("1 file, 3 prompts")
 
 
 def test_the_good_lines_of_a_broken_file_are_used_on_request(visit: Visit, write: Write) -> None:

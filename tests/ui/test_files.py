@@ -167,6 +167,28 @@ def test_the_good_lines_of_a_broken_file_are_offered(on: Handlers, arrange: Arra
     assert texts(laid, session) == ["one", "two"]
 
 
+@pytest.mark.parametrize(
+    ("contents", "hint"),
+    [
+        ({"mail.txt": MAIL}, "1 file waits for your choice on its card."),
+        (
+            {"mail.txt": MAIL, "a.jsonl": '"one"\n[', "a.csv": "label,answer\nyes,A dog.\n"},
+            "3 files wait for your choice on their cards.",
+        ),
+        ({"a.jsonl": "["}, "No file can be read yet."),
+    ],
+)
+def test_the_hint_says_that_files_wait_for_a_choice(
+    on: Handlers,
+    arrange: Arrange,
+    request_of: Callable[[str], gr.Request],
+    contents: dict[str, str],
+    hint: str,
+) -> None:
+    updates = on.prompts.update_prompts(arrange(SQL=contents), Session(), request_of("s"))
+    assert hint in updates["hint"]
+
+
 def test_prompts_are_searched_in_instruction_and_input(on: Handlers, arrange: Arrange) -> None:
     text = "\n---\n".join(f"Name the COLOUR.\n\nthing {n}" for n in range(30))
     session, laid = Session(), arrange(SQL={"a.txt": text})

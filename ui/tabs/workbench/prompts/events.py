@@ -31,7 +31,7 @@ from ui.tabs.workbench.adapter.events import facts_of
 from ui.tabs.workbench.prompts.file_info import look, reading_info
 from ui.tabs.workbench.prompts.forecast_view import forecast_html
 from ui.tabs.workbench.prompts.view import hint_html
-from ui.text import _, languages, note_words, speaking
+from ui.text import _, languages, ngettext, note_words, speaking
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
@@ -288,7 +288,7 @@ class PromptEvents:
         if not cards:
             hint = _("Drop prompt files first.")
         elif not files:
-            hint = _("No file can be read yet.")
+            hint = _unused_words(arrangement, session)
         else:
             try:
                 used = check_buckets(buckets, self._app.limits)
@@ -302,6 +302,19 @@ class PromptEvents:
             "hint": hint_html(hint),
             "forecast": self._forecasts(arrangement, session),
         }
+
+
+def _unused_words(arrangement: Arrangement, session: Session) -> str:
+    """Say why no file on the canvas is used."""
+    readings = [session.readings.get(card.id) for card in arrangement.cards]
+    waiting = sum(reading is not None and reading.awaits_choice for reading in readings)
+    if not waiting:
+        return _("No file can be read yet.")
+    return ngettext(
+        "{number} file waits for your choice on its card.",
+        "{number} files wait for your choice on their cards.",
+        waiting,
+    )
 
 
 def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
