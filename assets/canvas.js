@@ -17,6 +17,7 @@ const board = $(".dnd-buckets");
 // arranges them by what is marked here.
 const stage = document.getElementById("dnd-tabs") ?? document.body;
 const MAX_NAME = 60; // characters of a bucket name, as the engine has it
+const FIELDS = "textarea, [contenteditable]:not([contenteditable=false]), input:not([type=checkbox], [type=radio], [type=range])";
 
 let buckets = []; // [{id, name, preset, auto, weight, cards: [card id]}]; an example's name, or a file's
 let cards = new Map(); // card id -> {id, name, size, split, choices, accepted, version, file, reading, state}
@@ -802,12 +803,17 @@ function onDrop(event) {
   if (!carriesFiles(event) || event.defaultPrevented) return;
   event.preventDefault();
   const box = bucketAt(event);
-  const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
-  const isFolder = items.map((item) => item.webkitGetAsEntry?.()?.isDirectory ?? false);
-  const dropped = [...event.dataTransfer.files];
   closeLook();
   showCanvas();
-  addFiles(dropped.filter((_, i) => !isFolder[i]), box?.dataset.bucket, { folders: dropped.filter((_, i) => isFolder[i]).map(({ name }) => name) });
+  addCarried(event.dataTransfer, box?.dataset.bucket);
+}
+
+// The files of a drop or of the clipboard; folders are refused.
+function addCarried(carried, bucketId) {
+  const items = [...carried.items].filter((item) => item.kind === "file");
+  const isFolder = items.map((item) => item.webkitGetAsEntry?.()?.isDirectory ?? false);
+  const files = [...carried.files];
+  addFiles(files.filter((_, i) => !isFolder[i]), bucketId, { folders: files.filter((_, i) => isFolder[i]).map(({ name }) => name) });
 }
 
 function onDragLeave(event) {
@@ -820,8 +826,8 @@ function showCanvas() {
   if (!root.offsetParent) stage.querySelector("[role=tab]")?.click();
 }
 
-for (const type of ["dragover", "drop", "dragleave"]) {
-  const listener = { dragover: onDragOver, drop: onDrop, dragleave: onDragLeave }[type];
+const LISTENERS = { dragover: onDragOver, drop: onDrop, dragleave: onDragLeave, paste: onPaste, pointerdown: onPress, keydown: onPress };
+for (const [type, listener] of Object.entries(LISTENERS)) {
   const key = `dndOn${type}`;
   window[key] && window.removeEventListener(type, window[key]);
   window[key] = listener;
@@ -862,15 +868,37 @@ $(".dnd-pasteboard").addEventListener("keydown", (event) => {
   closePaste();
 });
 let pasted = 0;
+function addPasted(text, bucketId) {
+  if (!text.trim()) { say(_("Write or paste a prompt first.")); return false; }
+  pasted += 1;
+  addFiles([new File([text], _("pasted-{number}.txt", { number: pasted }), { type: "text/plain" })], bucketId, { pasted: true });
+  return true;
+}
 $(".dnd-pasteboard").addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = $("textarea", event.target).value;
-  if (!text.trim()) { say(_("Write or paste a prompt first.")); return; }
-  pasted += 1;
-  addFiles([new File([text], _("pasted-{number}.txt", { number: pasted }), { type: "text/plain" })], $(".dnd-paste-bucket").value, { pasted: true });
+  if (!addPasted($("textarea", event.target).value, $(".dnd-paste-bucket").value)) return;
   event.target.reset();
   closePaste();
 });
+
+// Ctrl+V where nothing is typed. On Linux, browsers also paste what is selected at a press of the mouse
+// wheel, which opens links and scrolls: that adds nothing.
+let wheelPressed = false;
+function onPress(event) {
+  wheelPressed = event.button === 1;
+}
+function onPaste(event) {
+  const { clipboardData: copied } = event;
+  if (event.defaultPrevented || wheelPressed || !root.offsetParent || document.querySelector("dialog[open]")) return;
+  if (event.target.closest?.(FIELDS)) return;
+  event.preventDefault();
+  showCanvas();
+  const text = copied.getData("text/plain");
+  // Cells of a spreadsheet come with their picture.
+  const isPictured = copied.types.includes("text/html") && text.trim();
+  if (copied.files.length && !isPictured) addCarried(copied);
+  else addPasted(text);
+}
 
 // ---------------------------------------------------------------- the prompts of a file
 
@@ -1008,7 +1036,7 @@ board.addEventListener("keydown", (event) => {
 function onUndoKey(event) {
   if (event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey) || event.shiftKey || event.altKey) return;
   if (!undoable.length || folded || !root.offsetParent) return;
-  if (event.target.closest?.("textarea, select, dialog, [contenteditable=true], input:not([type=checkbox], [type=radio], [type=range])")) return;
+  if (event.target.closest?.(`${FIELDS}, select, dialog`)) return;
   event.preventDefault();
   undo();
 }

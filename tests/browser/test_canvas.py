@@ -149,6 +149,100 @@ def test_pasted_prompts_become_a_card(visit: Visit) -> None:
     visit.has("My prompts", "pasted-1.txt", "pasted-3.txt")
 
 
+_COPY = """([files, text, html]) => {
+    const copied = new DataTransfer();
+    for (const [name, content] of files) copied.items.add(new File([content], name));
+    if (text) copied.setData("text/plain", text);
+    if (html) copied.setData("text/html", html);
+    window.testCopied = copied;
+}"""
+_PASTE = """target => target.dispatchEvent(new ClipboardEvent(
+    "paste", { clipboardData: window.testCopied, bubbles: true, cancelable: true }
+))"""
+
+
+def copy(visit: Visit, *files: tuple[str, str], text: str = "", html: str = "") -> None:
+    """Put something in what `paste` pastes: a page cannot put files in the real clipboard."""
+    visit.page.evaluate(_COPY, [files, text, html])
+
+
+def paste(visit: Visit, at: str = "body") -> None:
+    visit.page.locator(at).first.evaluate(_PASTE)
+
+
+def test_ctrl_v_adds_the_copied_text_unless_it_is_pasted_into_a_field(visits: Visits) -> None:
+    visit = visits(permissions=["clipboard-read", "clipboard-write"])
+    keyboard, box = visit.page.keyboard, visit.page.locator("#dnd-box textarea")
+    visit.page.evaluate("navigator.clipboard.writeText('first\\nsecond')")
+    box.press("Control+v")
+    expect(box).to_have_value("first\nsecond")
+    expect(visit.page.locator(".dnd-card")).to_have_count(0)
+    visit.page.locator(".dnd-zone").focus()
+    keyboard.press("Control+v")
+    expect(visit.ready("pasted-1.txt")).to_contain_text("2 prompts")
+    visit.has("My prompts", "pasted-1.txt")
+    expect(visit.page.locator(".dnd-live")).to_have_text("1 file added to My prompts.")
+    visit.ready("pasted-1.txt").locator(".dnd-preview").click()
+    expect(visit.page.get_by_role("dialog", name="pasted-1.txt")).to_be_visible()
+    keyboard.press("Control+v")
+    keyboard.press("Escape")
+    visit.page.get_by_role("tab", name="Library").click()
+    keyboard.press("Control+v")
+    visit.page.get_by_role("tab", name="Workbench").click()
+    keyboard.press("Control+v")
+    visit.ready("pasted-2.txt")
+    visit.has("My prompts", "pasted-1.txt", "pasted-2.txt")
+
+
+def test_copied_files_are_added_to_the_bucket_in_use(visit: Visit, write: Write) -> None:
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.add_bucket("Legal")
+    # File managers copy names as text beside their files.
+    copy(visit, ("b.txt", LINES), ("c.txt", LINES), text="b.txt\nc.txt")
+    paste(visit)
+    visit.ready("c.txt")
+    visit.has("Legal", "b.txt", "c.txt")
+    copy(visit, ("photo.png", "no prompts"))
+    paste(visit, ".dnd-foot")
+    expect(visit.page.locator(".dnd-errors")).to_contain_text("photo.png")
+
+
+def test_cells_of_a_spreadsheet_are_pasted_as_text_not_as_their_picture(visit: Visit) -> None:
+    copy(visit, ("image.png", "a picture"), text="one\ntwo", html="<table></table>")
+    paste(visit)
+    expect(visit.ready("pasted-1.txt")).to_contain_text("2 prompts")
+    expect(visit.page.locator(".dnd-errors")).to_be_hidden()
+
+
+def test_a_clipboard_without_words_is_refused_as_the_form_refuses_it(visit: Visit) -> None:
+    live = visit.page.locator(".dnd-live")
+    visit.page.get_by_role("button", name="Paste prompts").click()
+    visit.page.get_by_role("button", name="Add prompts").click()
+    words = "Write or paste a prompt first."
+    expect(live).to_have_text(words)
+    live.evaluate("node => { node.textContent = ''; }")
+    copy(visit, text=" \n")
+    paste(visit)
+    expect(live).to_have_text(words)
+    expect(visit.page.locator(".dnd-card")).to_have_count(0)
+
+
+def test_pasting_unfolds_the_canvas_and_the_mouse_wheel_pastes_nothing(
+    visit: Visit, write: Write
+) -> None:
+    visit.add_first(write("a.txt", LINES))
+    visit.synthesize()
+    expect(visit.page.locator(".dnd-strip")).to_be_visible()
+    copy(visit, text="one\ntwo")
+    visit.page.locator(".dnd-strip-text").click(button="middle")
+    paste(visit)
+    expect(visit.page.locator(".dnd-strip")).to_be_visible()
+    visit.page.keyboard.press("Control")
+    paste(visit)
+    expect(visit.ready("pasted-1.txt")).to_be_visible()
+    visit.has("a", "a.txt", "pasted-1.txt")
+
+
 def test_escape_closes_the_pasteboard_and_keeps_its_text(visit: Visit) -> None:
     paste = visit.page.get_by_role("button", name="Paste prompts")
     paste.click()

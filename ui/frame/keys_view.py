@@ -53,6 +53,7 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
             focus=True,
         ),
         Shortcut(does=N_("Synthesize"), keys=("S",), targets=("#dnd-synthesize",)),
+        Shortcut(does=N_("Add what you copied to the canvas"), keys=("Ctrl+V",)),
         Shortcut(does=N_("Undo the last change of the canvas"), keys=("Ctrl+Z",)),
         Shortcut(
             does=N_("Open or close Keep or export"),
@@ -104,6 +105,7 @@ _KEY_NAMES: Mapping[str, str] = {
     "Enter": N_("Enter"),
     "Shift+Enter": N_("Shift Enter"),
     "Delete": N_("Del"),
+    "Ctrl+V": N_("Ctrl V"),
     "Ctrl+Z": N_("Ctrl Z"),
 }
 _OF_GRADIO = (
