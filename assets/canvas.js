@@ -76,7 +76,8 @@ const bucketById = (id) => buckets.find((bucket) => bucket.id === id);
 const bucketOf = (cardId) => buckets.find((bucket) => bucket.cards.includes(cardId));
 const usable = (id) => cards.get(id)?.state === "ready";
 const promptsIn = (bucket) => bucket.cards.reduce((sum, id) => sum + (usable(id) ? cards.get(id).reading.num_prompts : 0), 0);
-const suffixList = () => suffixes.map((suffix) => suffix.slice(1)).join(", ").replace(/, (?=[^,]*$)/, ` ${_("or")} `);
+const listed = (parts, word) => parts.join(", ").replace(/, (?=[^,]*$)/, ` ${word} `);
+const suffixList = () => listed(suffixes.map((suffix) => suffix.slice(1)), _("or"));
 
 // What the engine quotes in backticks, set as code.
 function prose(node, text) {
@@ -285,16 +286,21 @@ function clearAll() {
 
 // ---------------------------------------------------------------- files
 
+function suffixOf(name) {
+  const dot = name.lastIndexOf(".");
+  return dot > 0 ? name.slice(dot).toLowerCase() : "";
+}
+
+// One message for all files of other kinds, which lists the right ones once.
+function otherKinds(names) {
+  const kinds = [...new Set(names.map(suffixOf))].sort().map((suffix) => suffix.slice(1).toUpperCase() || _("A name without a suffix"));
+  const kind = listed(kinds, _("and"));
+  return ngettext("{kind} is not a prompt file. Use {kinds}.", "{kind} are not prompt files. Use {kinds}.", kinds.length, { kind, kinds: suffixList() });
+}
+
 // Why a file is refused, as a function, so that another language can say it again; null if it is not.
 function refusal(file) {
-  const dot = file.name.lastIndexOf(".");
-  const suffix = dot > 0 ? file.name.slice(dot).toLowerCase() : "";
-  if (!suffixes.includes(suffix)) {
-    return () => {
-      const kind = suffix ? suffix.slice(1).toUpperCase() : _("A name without a suffix");
-      return _("{kind} is not a prompt file. Use {kinds}.", { kind, kinds: suffixList() });
-    };
-  }
+  if (!suffixes.includes(suffixOf(file.name))) return otherKinds;
   if (file.size > maxFileBytes) {
     return () => _("{size}; the limit is {limit} MB a file. Keep a sample: a few hundred prompts are plenty.", { size: megabytes(file.size), limit: maxFileBytes / 1e6 });
   }
@@ -377,11 +383,12 @@ function drawErrors() {
   close.append(icon("close"));
   const list = make("ul");
   // One message for one fault, however many files have it.
-  for (const text of new Set(faults.map(({ why }) => why()))) {
-    const same = faults.filter(({ why }) => why() === text);
+  const faultOf = ({ why }) => (why === otherKinds ? why : why());
+  for (const fault of new Set(faults.map(faultOf))) {
+    const names = faults.filter((one) => faultOf(one) === fault).map(({ name }) => name);
     const item = make("li");
     const lines = make("div");
-    lines.append(make("span", "dnd-error-name", same.map(({ name }) => name).join(", ")), make("span", "", text));
+    lines.append(make("span", "dnd-error-name", names.join(", ")), make("span", "", fault === otherKinds ? fault(names) : fault));
     item.append(icon("error"), lines);
     list.append(item);
   }
@@ -412,7 +419,12 @@ function take(readings) {
 function sayRead(fresh) {
   const good = fresh.filter(({ state }) => state === "ready");
   const where = [...new Set(good.map(({ id }) => bucketOf(id)?.name))];
-  const parts = fresh.filter(({ state }) => state !== "ready").map(({ name, reading }) => _("{name} is not used: {why}", { name, why: reading.error || reading.doubt }));
+  const unused = new Map(); // why -> the names of the files
+  for (const { name, state, reading } of fresh) {
+    const why = reading.error || reading.doubt;
+    if (state !== "ready") unused.set(why, [...(unused.get(why) ?? []), name]);
+  }
+  const parts = [...unused].map(([why, names]) => ngettext("{name} is not used: {why}", "{files} are not used: {why}", names.length, { name: names[0], files: countFiles(names.length), why }));
   if (good.length) parts.unshift(_("{files} added to {bucket}.", { files: countFiles(good.length), bucket: where.join(", ") }));
   if (parts.length) say(parts.join(" "));
 }
@@ -600,7 +612,7 @@ function shareOf(bucket) {
 function drawCard(node, card, bucket) {
   // A card is redrawn only when what it shows has changed, so focus and drags survive.
   const { name, size, split, state, reading } = card;
-  const shown = JSON.stringify({ language: said.code, name, size, split, state, reading, bucket: bucket.id, off: bucket.weight === 0, names: buckets.map((b) => [b.id, b.name]) });
+  const shown = JSON.stringify({ language: said.code, name, size, split, state, reading, like: nameOfLike(card), bucket: bucket.id, off: bucket.weight === 0, names: buckets.map((b) => [b.id, b.name]) });
   if (node?.dataset.shown === shown) return node;
   const fresh = cardNode(card, bucket);
   fresh.dataset.shown = shown;
@@ -609,6 +621,12 @@ function drawCard(node, card, bucket) {
   node.replaceWith(fresh);
   if (focusClass) (focusClass.startsWith("dnd-card") ? fresh : $(`.${focusClass.split(" ")[0]}`, fresh) ?? fresh).focus();
   return fresh;
+}
+
+// The name of the first file on the canvas if it has the fault of this one: its card says it in full.
+function nameOfLike(card) {
+  const first = buckets.flatMap(({ cards: ids }) => ids.map((id) => cards.get(id))).find(({ state, reading }) => state === "error" && reading.error === card.reading?.error);
+  return first?.name;
 }
 
 function cardNode(card, bucket) {
@@ -626,11 +644,13 @@ function cardNode(card, bucket) {
   const body = make("div", "dnd-card-body");
   const { reading } = card;
   if (card.state === "error") {
-    body.append(proseNode("p", "dnd-fault", reading.error));
+    const like = nameOfLike(card);
+    const isFirst = like === card.name;
+    body.append(isFirst ? proseNode("p", "dnd-fault", reading.error) : make("p", "dnd-fault", _("The same fault as in {name}.", { name: like })));
     const good = reading.num_good;
     const words = ngettext("Use the {number} good prompt", "Use the {number} good prompts", good);
     if (good) body.append(button("dnd-link dnd-use-good", words, about(words, card), () => choose(card, { choices: { ...card.choices, skip_broken: true } })));
-    body.append(make("p", "dnd-facts", good ? _("Not used until you choose, or fix the file and drop it again.") : _("Not used. Fix the file and drop it again, or remove it.")));
+    if (isFirst) body.append(make("p", "dnd-facts", good ? _("Not used until you choose, or fix the file and drop it again.") : _("Not used. Fix the file and drop it again, or remove it.")));
   } else if (card.state === "doubt") {
     body.append(doubtQuestion(card));
   } else if (card.state === "ready") {

@@ -658,6 +658,41 @@ def test_equal_faults_of_several_files_are_one_message(visit: Visit, write: Writ
     assert visit.box(errors.locator("li"))["width"] > 0.9 * visit.box(errors)["width"]
 
 
+def test_files_of_other_kinds_are_one_message_that_lists_the_right_kinds_once(
+    visit: Visit, write: Write
+) -> None:
+    files = [write(name, b"?") for name in ("photo.png", "old.doc", "older.doc", "README")]
+    visit.drop_on(visit.page.locator(".dnd-zone"), files, visit.page.locator(".dnd-canvas"))
+    [message] = visit.page.locator(".dnd-errors li").all()
+    expect(message).to_contain_text("photo.png, old.doc, older.doc, README")
+    expect(message).to_contain_text(
+        "A name without a suffix, DOC and PNG are not prompt files. Use txt, md,"
+    )
+
+
+def test_a_fault_that_several_files_share_is_said_in_full_once(visit: Visit, write: Write) -> None:
+    broken = [write(f"{n}.jsonl", '{"prompt": "fine"}\n{"prompt": \n') for n in range(3)]
+    fault, like = "Line 2: expected an object", "The same fault as in 0.jsonl."
+    files = [*broken, write("list.jsonl", "[]")]
+    visit.drop_on(visit.page.locator(".dnd-zone"), files, visit.page.locator(".dnd-canvas"))
+    live = visit.page.locator(".dnd-live")
+    expect(live).to_contain_text("3 files are not used: Line 2: expected")
+    expect(live).to_contain_text("list.jsonl is not used: Line 1: expected")
+    assert live.inner_text().count("Line 2") == 1
+    faults = visit.page.locator(".dnd-card .dnd-fault")
+    expect(faults).to_have_count(4)
+    expect(faults.nth(0)).to_contain_text(fault)
+    expect(faults.nth(1)).to_have_text(like)
+    expect(faults.nth(2)).to_have_text(like)
+    expect(faults.nth(3)).to_contain_text("Line 1: expected an object")
+    visit.shot("canvas-equal-faults")
+    visit.card("1.jsonl").get_by_role("button", name="Use the 1 good prompt").click()
+    visit.ready("1.jsonl")
+    # The full message goes on to the next file.
+    visit.card("0.jsonl").get_by_role("button", name="Remove 0.jsonl").click()
+    expect(visit.card("2.jsonl").locator(".dnd-fault")).to_contain_text(fault)
+
+
 def test_on_a_phone_the_instruction_is_typed_above_the_button_that_sticks(
     visits: Visits, write: Write
 ) -> None:
