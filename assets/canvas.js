@@ -19,7 +19,7 @@ const stage = document.getElementById("dnd-tabs") ?? document.body;
 const MAX_NAME = 60; // characters of a bucket name, as the engine has it
 const FIELDS = "textarea, [contenteditable]:not([contenteditable=false]), input:not([type=checkbox], [type=radio], [type=range])";
 
-let buckets = []; // [{id, name, preset, auto, weight, cards: [card id]}]; an example's name, or a file's
+let buckets = []; // [{id, name, preset, auto, namedBy, weight, cards: [card id]}]; an example's name, or a file's
 let cards = new Map(); // card id -> {id, name, size, split, choices, accepted, version, file, reading, state}
 const muted = new Map(); // bucket id -> its weight before
 const undoable = []; // what Undo takes back, newest last: {told, back}
@@ -195,12 +195,12 @@ function bringBack(last) {
 }
 
 const nameTaken = (name, exceptId) => buckets.some((bucket) => bucket.id !== exceptId && bucket.name === name);
-function freeName(base) {
-  if (!nameTaken(base)) return base;
+function freeName(base, exceptId) {
+  if (!nameTaken(base, exceptId)) return base;
   for (let number = 2; ; number += 1) {
     const tail = ` ${number}`;
     const name = base.slice(0, MAX_NAME - tail.length) + tail;
-    if (!nameTaken(name)) return name;
+    if (!nameTaken(name, exceptId)) return name;
   }
 }
 
@@ -235,7 +235,7 @@ function rename(bucket, name) {
   const told = () => _("Bucket renamed to {name}.", { name });
   remember({ told, back: () => { if (!nameTaken(before, bucket.id)) Object.assign(bucket, { name: before, preset }); } });
   bucket.name = name;
-  bucket.preset = null;
+  bucket.preset = bucket.namedBy = null;
   bucket.auto = bucket.unnamed = false;
   changed(told());
 }
@@ -246,10 +246,22 @@ function stemOf(fileName) {
 }
 
 // The bucket in use, or a new one where there is none.
-function bucketInUse(name) {
-  const found = bucketById(lastBucket) ?? buckets.at(-1) ?? newBucket(name, { auto: true });
+function bucketInUse(name, namedBy) {
+  const found = bucketById(lastBucket) ?? buckets.at(-1) ?? newBucket(name, { auto: true, namedBy });
   lastBucket = found.id;
   return found;
+}
+
+// A file names its bucket before it is read. If it cannot be used, the first one that can does.
+function nameByUsable() {
+  for (const bucket of buckets.filter(({ namedBy }) => namedBy)) {
+    const { state } = (bucket.cards.includes(bucket.namedBy) && cards.get(bucket.namedBy)) || {};
+    if (state === "uploading" || state === "reading") continue;
+    const first = state === "ready" ? bucket.namedBy : bucket.cards.find(usable);
+    if (!first) continue;
+    if (first !== bucket.namedBy) bucket.name = freeName(stemOf(cards.get(first).name), bucket.id);
+    bucket.namedBy = null;
+  }
 }
 
 function setWeight(bucketId, value) {
@@ -319,9 +331,10 @@ async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) 
     const why = refusal(file);
     if (why) { faults.push({ name: file.name, why }); continue; }
     const card = newCard({ name: file.name, size: file.size, state: "uploading", pasted });
-    const bucket = bucketById(bucketId) ?? bucketInUse(pasted ? _("My prompts") : stemOf(file.name));
+    const namedBy = pasted ? null : card.id;
+    const bucket = bucketById(bucketId) ?? bucketInUse(pasted ? _("My prompts") : stemOf(file.name), namedBy);
     lastBucket = bucket.id;
-    if (bucket.unnamed && !pasted) bucket.name = freeName(stemOf(file.name));
+    if (bucket.unnamed && !pasted) Object.assign(bucket, { name: freeName(stemOf(file.name), bucket.id), namedBy });
     bucket.unnamed = false;
     bucket.cards.push(card.id);
     uploads.push([card, file]);
@@ -449,6 +462,7 @@ function restore(message) {
 function receive(message) {
   if (message.op === "readings") {
     const fresh = take(message.readings);
+    nameByUsable();
     commit();
     render();
     sayRead(fresh);

@@ -48,6 +48,35 @@ def test_the_first_file_makes_and_names_the_bucket(visit: Visit, write: Write) -
         expect(visit.bucket(name).locator(".dnd-weight")).to_be_visible()
 
 
+def test_the_first_file_that_can_be_used_names_the_bucket(visit: Visit, write: Write) -> None:
+    table = "ticket\nMy screen is black.\nI forgot it.\n"
+    mail = "From: Ann\nTo: Bob\nSubject: Lunch\n\nShall we?\n"
+    files = [write("old.doc", "?"), write("empty.txt", ""), write("mail.txt", mail)]
+    files.append(write("tickets.csv", table))
+    visit.drop_on(visit.page.locator(".dnd-zone"), files, visit.page.locator(".dnd-canvas"))
+    expect(visit.page.locator(".dnd-live")).to_contain_text("1 file added to tickets.")
+    visit.has("tickets", "empty.txt", "mail.txt", "tickets.csv")
+    # That name stays, whatever comes and goes.
+    visit.drop([write("more.txt", LINES)], "tickets")
+    visit.ready("more.txt")
+    visit.card("tickets.csv").get_by_role("button", name="Remove tickets.csv").click()
+    visit.has("tickets", "empty.txt", "mail.txt", "more.txt")
+
+
+@pytest.mark.parametrize("named", ["", "Mine"])
+def test_a_later_file_names_the_bucket_of_a_broken_one_unless_somebody_has(
+    visit: Visit, write: Write, named: str
+) -> None:
+    zone = visit.page.locator(".dnd-zone")
+    visit.drop_on(zone, [write("a.txt", "")], visit.page.locator(".dnd-canvas"))
+    expect(visit.card("a.txt")).to_have_class(has_class("is-error"))
+    if named:
+        visit.rename(visit.page.locator(".dnd-title"), named)
+    visit.drop_on(visit.page.locator(".dnd-bucket"), [write("b.txt", LINES)])
+    visit.ready("b.txt")
+    visit.has(named or "b", "a.txt", "b.txt")
+
+
 def test_the_bucket_of_a_file_goes_with_its_last_file(visit: Visit, write: Write) -> None:
     zone = visit.page.locator(".dnd-zone")
     visit.drop_on(zone, [write("a.txt", LINES)], visit.page.locator(".dnd-canvas"))
