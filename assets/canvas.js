@@ -22,7 +22,7 @@ const FIELDS = "textarea, [contenteditable]:not([contenteditable=false]), input:
 let buckets = []; // [{id, name, preset, auto, namedBy, weight, cards: [card id]}]; an example's name, or a file's
 let cards = new Map(); // card id -> {id, name, size, split, choices, accepted, version, file, reading, state}
 const muted = new Map(); // bucket id -> its weight before
-const undoable = []; // what Undo takes back, newest last: {told, back}
+let undoable = []; // what Undo takes back, newest last: {told, back}, of a removed prompt {card, place} too
 let refused = { faults: [], total: 0 }; // the files of the last drop that were not added, and how many it had
 let undoOffered = false; // until files are added: "removed" beside them would be puzzling
 const sortables = new Map(); // bucket id -> Sortable
@@ -707,6 +707,8 @@ function doubtQuestion(card) {
 // A choice has the file read again; the answer names the choice it belongs to.
 function choose(card, choice) {
   Object.assign(card, choice);
+  // A prompt that is back, or has another place now, cannot be brought back by Undo.
+  undoable = undoable.filter((step) => step.card !== card.id || card.choices.without.includes(step.place));
   card.version += 1;
   card.state = "reading";
   changed(_("Reading {name} again.", { name: card.name }));
@@ -1000,14 +1002,20 @@ function promptNode(card, prompt, gone) {
   if (prompt.label) words.append(make("p", "dnd-facts", _("Label: {label}", { label: prompt.label })));
   const number = prompt.place + 1;
   const name = gone ? _("Bring back prompt {number}", { number }) : _("Remove prompt {number}", { number });
-  const toggle = button("dnd-link dnd-toggle-prompt", gone ? _("Bring back") : _("Remove"), name, () => {
-    const without = new Set(card.choices.without ?? []);
-    if (!without.delete(prompt.place)) without.add(prompt.place);
-    choose(card, { choices: { ...card.choices, without: [...without] } });
-  });
+  const toggle = button("dnd-link dnd-toggle-prompt", gone ? _("Bring back") : _("Remove"), name, () => (gone ? bringBackPrompt : removePrompt)(card, prompt.place));
   toggle.dataset.place = prompt.place;
   node.append(words, toggle);
   return node;
+}
+
+function removePrompt(card, place) {
+  const told = () => _("Prompt {number} of {name} removed.", { number: place + 1, name: card.name });
+  remember({ told, back: () => bringBackPrompt(card, place), card: card.id, place });
+  choose(card, { choices: { ...card.choices, without: [...(card.choices.without ?? []), place] } });
+}
+
+function bringBackPrompt(card, place) {
+  choose(card, { choices: { ...card.choices, without: card.choices.without.filter((one) => one !== place) } });
 }
 
 let typing = null;
@@ -1070,7 +1078,9 @@ board.addEventListener("keydown", (event) => {
 function onUndoKey(event) {
   if (event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey) || event.shiftKey || event.altKey) return;
   if (!undoable.length || folded || !root.offsetParent) return;
-  if (event.target.closest?.(`${FIELDS}, select, dialog`)) return;
+  if (event.target.closest?.(`${FIELDS}, select`)) return;
+  // The dialog of a file hides the canvas, so its prompts alone are brought back.
+  if (document.querySelector("dialog[open]") && !(looking && undoable.at(-1).card === looking.card)) return;
   event.preventDefault();
   undo();
 }

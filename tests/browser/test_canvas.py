@@ -612,6 +612,51 @@ def test_a_card_opens_its_prompts_which_are_searched_and_removed(
     expect(dialog).to_be_visible()
 
 
+def test_ctrl_z_brings_a_removed_prompt_back_in_the_dialog_and_after_it(
+    visit: Visit, write: Write
+) -> None:
+    hint, keyboard = visit.page.locator("#dnd-hint"), visit.page.keyboard
+    visit.drop([write("a.txt", LINES), write("b.txt", "four\nfive\n")], "SQL")
+    visit.card("b.txt").get_by_role("button", name="Remove b.txt").click()
+    visit.ready("a.txt").locator(".dnd-preview").click()
+    dialog = visit.page.get_by_role("dialog", name="a.txt")
+    remove = dialog.get_by_role("button", name="Remove prompt")
+    expect(remove).to_have_count(3)
+    # What the dialog hides stays as it is.
+    keyboard.press("Control+z")
+    for number in (1, 2, 3):
+        dialog.get_by_role("button", name=f"Remove prompt {number}").click()
+        expect(dialog.get_by_role("button", name=f"Bring back prompt {number}")).to_be_focused()
+    keyboard.press("Control+z")
+    expect(dialog.get_by_role("button", name="Remove prompt 3")).to_be_focused()
+    # What its button brought back is not brought back once more.
+    dialog.get_by_role("button", name="Bring back prompt 2").click()
+    expect(remove).to_have_count(2)
+    expect(hint).to_have_text("1 file, 2 prompts")
+    keyboard.press("Escape")
+    expect(visit.page.locator(".dnd-toast")).to_contain_text("Prompt 1 of a.txt removed.")
+    keyboard.press("Control+z")
+    expect(hint).to_have_text("1 file, 3 prompts")
+    keyboard.press("Control+z")
+    expect(hint).to_have_text("2 files, 5 prompts")
+
+
+def test_prompts_removed_before_a_file_was_split_again_are_not_brought_back(
+    visit: Visit, write: Write
+) -> None:
+    visit.drop([write("poem.txt", "a\nb\n\nc\nd\n")], "SQL")
+    visit.ready("poem.txt").locator(".dnd-preview").click()
+    dialog = visit.page.get_by_role("dialog", name="poem.txt")
+    dialog.get_by_role("button", name="Remove prompt 1").click()
+    expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 1 prompt")
+    visit.page.keyboard.press("Escape")
+    toast = visit.page.locator(".dnd-toast")
+    expect(toast).to_contain_text("Prompt 1 of poem.txt removed.")
+    visit.card("poem.txt").locator(".dnd-split").select_option("lines")
+    expect(visit.ready("poem.txt")).to_contain_text("4 prompts")
+    expect(toast).not_to_contain_text("Prompt 1")
+
+
 def test_columns_are_chosen_beside_their_first_rows(visit: Visit, write: Write) -> None:
     rows = "id,ticket,team,ask\n1,My screen is black.,hardware,Name the team.\n"
     visit.drop([write("t.csv", rows + "2,I forgot my word.,accounts,Name the team.\n")], "SQL")
