@@ -175,3 +175,21 @@ def test_two_visitors_read_two_languages_at_once(visits: Visits, write: Write) -
     german.ask("Was?")
     german.idle()
     expect(german.page.locator("#dnd-pane-right .dnd-answer-facts")).to_contain_text("Tok./s")
+
+
+_SHOWN = """node => {
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const [words, box] = [range.getBoundingClientRect(), node.getBoundingClientRect()];
+    const beyond = node.scrollWidth > node.clientWidth;
+    return words.top >= box.bottom ? "nothing" : beyond ? "a part" : "all";
+}"""
+
+
+@pytest.mark.parametrize(("width", "shown"), [(1440, "all"), (1000, "nothing")])
+def test_the_line_beside_the_title_is_shown_in_full_or_not_at_all(
+    visits: Visits, width: int, shown: str
+) -> None:
+    visit = visits(locale="de-DE", size={"width": width, "height": 900})
+    expect(visit.page.locator(".dnd-chip code")).to_have_count(1)  # the engine is there
+    assert visit.page.locator(".dnd-header p").evaluate(_SHOWN) == shown
