@@ -191,7 +191,7 @@ def _score(
         order = [at for batch in batches([questions], shared=True) for _, at in batch[0]]
         for first in range(0, len(order), _ITEMS_AT_ONCE):
             part = order[first : first + _ITEMS_AT_ONCE]
-            with runtime.lock:
+            with runtime.lock.after_chats():
                 # After the lock is taken: waiting for others is no cost of the row.
                 started = time.monotonic()
                 (answers,) = answer(runtime, [[questions[q] for q in part]], active)

@@ -47,7 +47,7 @@ def decode(
 
     Closing the iterator stops at the next token. The lock is held only during forward passes. Chats
     that run at the same time share passes, if these are packed, and otherwise take turns token by
-    token. Checks wait until all answers are complete.
+    token. Checks wait until all answers are complete, and training before each of its steps.
 
     Args:
         runtime: The frozen model.
@@ -60,7 +60,7 @@ def decode(
         ChatError: If a conversation is empty, malformed, or too long for the base, or if an adapter
             makes the logits overflow.
     """
-    return urgently(runtime.lock, _decode(runtime, conversations, active, sampling))
+    return urgently(runtime.lock, _decode(runtime, conversations, active, sampling), chats=True)
 
 
 def _decode(

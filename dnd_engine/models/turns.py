@@ -2,8 +2,8 @@
 
 The lock is held for one step at a time. With equal priority, a chat beside a check would get only a
 few tokens a second. So urgent work announces itself, and patient work takes no step meanwhile. A
-visitor who waits for a first adapter goes even before the imprints of those who have one. Knows no
-models.
+visitor who waits for a first adapter goes even before the imprints of those who have one. Training
+lets chats go before each of its steps. Knows no models.
 """
 
 import threading
@@ -21,6 +21,10 @@ _COURTESY_SECONDS = 2.0
 """Maximum wait of an imprint for a step. Otherwise visitors who come one after another would keep
 it from ending."""
 
+_CHAT_SECONDS = 1.5
+"""Maximum wait of all training together for chats, before each step. On two cores that is 70 tokens
+for each step. Otherwise a training would never end on a server where somebody always chats."""
+
 _NEXT_SECONDS = 0.05
 """How soon after one visitor the next of a queue begins."""
 
@@ -37,7 +41,10 @@ class TurnLock:
         self._lock = threading.Lock()
         self._changed = threading.Condition()
         self._num_urgent = 0
+        self._num_chats = 0
         self._num_awaited = 0
+        self._training = threading.Lock()
+        """Held while a training step waits for chats, and during that step."""
         self._last_awaited = float("-inf")
 
     def __enter__(self) -> None:
@@ -53,8 +60,8 @@ class TurnLock:
         return self._lock.locked()
 
     @contextmanager
-    def urgent(self) -> Iterator[None]:
-        """Make patient work wait inside the `with` block.
+    def urgent(self, *, chats: bool = False) -> Iterator[None]:
+        """Make patient work wait inside the `with` block, and training too for a chat.
 
         Does nothing if patient work itself chats or synthesizes.
         """
@@ -63,12 +70,24 @@ class TurnLock:
         count = not _patient.get()
         with self._changed:
             self._num_urgent += count
+            self._num_chats += count and chats
         try:
             yield
         finally:
             with self._changed:
                 self._num_urgent -= count
+                self._num_chats -= count and chats
                 self._changed.notify_all()
+
+    @contextmanager
+    def after_chats(self) -> Iterator[None]:
+        """Hold the lock for a step of training, once nobody chats or the wait for chats ends."""
+        # One training at a time, or a chat would be delayed by a step of each.
+        with self._training:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._num_chats, timeout=_CHAT_SECONDS)
+            with self:
+                yield
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
@@ -128,10 +147,10 @@ class TurnLock:
 
 
 def urgently(
-    lock: TurnLock, steps: Generator[_Step, None, _Result]
+    lock: TurnLock, steps: Generator[_Step, None, _Result], *, chats: bool = False
 ) -> Generator[_Step, None, _Result]:
-    """Run an operation as urgent work, until it ends or is closed."""
-    with lock.urgent(), closing(steps):
+    """Run an operation as urgent work, or as a chat, until it ends or is closed."""
+    with lock.urgent(chats=chats), closing(steps):
         return (yield from steps)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.scoring.answers import answer_batch
+from dnd_engine.scoring.answers import answer
 from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import ask, free_metric, text_of
 from dnd_engine.tasks.folder import Example
@@ -43,7 +43,8 @@ def score_bare(
         ask(tokenizer, e, "full" if e.bare is None else "bare", max_new_tokens=longest + _MARGIN)
         for e in examples
     ]
-    answers = answer_batch(runtime, questions, runtime.host.fit(tokens[None], layout))
+    with runtime.lock.after_chats():
+        (answers,) = answer(runtime, [questions], runtime.host.fit(tokens[None], layout))
     grader = Grader(free_metric(wanted))
     pairs = zip(examples, answers, strict=True)
     return [grader.grade(example, text_of(tokenizer, one)).score for example, one in pairs]

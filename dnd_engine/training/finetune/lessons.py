@@ -185,7 +185,7 @@ def train_on_lessons(
             lessons[at].full if mode == "full" else lessons[at].bare or lessons[at].full
             for at, mode in drawn
         ]
-        with runtime.lock:
+        with runtime.lock.after_chats():
             started = time.monotonic()
             # One row, because all lessons share one adapter.
             batch = pack([rows]).to(base.device)

@@ -280,7 +280,7 @@ def propose(
     """
     for first in range(0, len(examples), ASKED_TOGETHER):
         part = examples[first : first + ASKED_TOGETHER]
-        with runtime.lock, runtime.host.applying(teacher), torch.inference_mode():
+        with runtime.lock.after_chats(), runtime.host.applying(teacher), torch.inference_mode():
             texts = greedy_answers(part, runtime.base, config.max_answer_tokens)
         # After the lock is given back, because the caller may take any time.
         yield texts
@@ -338,7 +338,11 @@ def _batches(
     elif answers is None:
         for first in range(0, len(chosen), ASKED_TOGETHER):
             part = chosen[first : first + ASKED_TOGETHER]
-            with runtime.lock, runtime.host.applying(teacher), torch.inference_mode():
+            with (
+                runtime.lock.after_chats(),
+                runtime.host.applying(teacher),
+                torch.inference_mode(),
+            ):
                 asked = _ask(part, base, config)
             # Without the lock, as in `propose`.
             yield asked

@@ -1,14 +1,17 @@
-"""Chats and syntheses go before checks: a check pauses between two forward passes."""
+"""Chats and syntheses go before checks, and chats before training.
+
+A check pauses between two forward passes, a training between two steps.
+"""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dnd_engine.config import Sampling
+from dnd_engine.config import LabelledConfig, Sampling
 from dnd_engine.models import turns
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.decode import decode
@@ -16,7 +19,9 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import TurnLock, is_patient, patient
 from dnd_engine.scoring.answers import answer
 from dnd_engine.scoring.questions import Question
-from tests.dnd_engine.tiny import LAYOUT, user
+from dnd_engine.tasks.folder import Example
+from dnd_engine.training.finetune.lessons import Descent, Lesson, label_loss, train_on_lessons
+from tests.dnd_engine.tiny import LAYOUT, random_tokens, user
 from tests.until import until
 
 
@@ -147,3 +152,74 @@ def test_an_imprint_waits_for_no_control_of_a_check(monkeypatch: pytest.MonkeyPa
         pass
     with beside(lock.wait_for_awaited):
         pass
+
+
+def training(
+    runtime: Runtime, steps: int, begins: Callable[[], object] = lambda: None
+) -> Generator[Descent]:
+    """Train on one example.
+
+    Args:
+        runtime: The base.
+        steps: Number of steps.
+        begins: Called at every step, with the lock held.
+    """
+
+    def loss(*args: Any) -> Any:
+        begins()
+        return label_loss(*args)
+
+    lessons = [Lesson.of(runtime.base, Example("Say it.\n\nab", "a"))]
+    config = LabelledConfig(steps=steps, least_examples=1, batch_size=1)
+    start = random_tokens(seed=1)
+    return train_on_lessons(runtime, start, LAYOUT, lessons, config, name="training", loss=loss)
+
+
+def test_a_chat_beside_two_trainings_waits_for_one_step_of_one_of_them(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_CHAT_SECONDS", 240.0)
+    runtime = Runtime.of(base, LAYOUT)
+    begun, chatted = threading.Semaphore(0), threading.Event()
+
+    def train() -> None:
+        with closing(training(runtime, 1000, begun.release)) as steps:
+            for _ in steps:
+                if chatted.is_set():
+                    return
+
+    with beside(train), beside(train):
+        try:
+            for _ in range(4):
+                assert begun.acquire(timeout=120)
+            chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
+            next(chat)
+            while begun.acquire(blocking=False):
+                pass
+            # It may have been about to begin when the chat came.
+            begun.acquire(timeout=0.1)
+            for _ in chat:
+                assert not begun.acquire(timeout=0.1), "the next step waits for the whole answer"
+            assert begun.acquire(timeout=120)
+        finally:
+            chatted.set()
+
+
+def test_training_goes_on_where_somebody_always_chats(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_CHAT_SECONDS", 0.01)
+    runtime = Runtime.of(base, LAYOUT)
+    chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
+    next(chat)
+    assert len(list(training(runtime, 3))) == 3
+    chat.close()
+
+
+def test_a_check_does_not_let_training_wait_for_its_own_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "_CHAT_SECONDS", 240.0)
+    lock = TurnLock()
+    with patient(), lock.urgent(chats=True), lock.after_chats():
+        assert lock.locked()
