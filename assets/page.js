@@ -144,7 +144,7 @@ let due = false;
 new MutationObserver(() => {
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showEnd(); });
+  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showEnd(); keepHeights(); });
 }).observe(document.body, { childList: true, subtree: true });
 
 // ---------------------------------------------------------------- focus
@@ -200,6 +200,26 @@ function showEnd() {
   if (top >= 0 && bottom <= innerHeight) return;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   verdict.scrollIntoView({ block: "center", behavior: still ? "instant" : "smooth" });
+}
+
+// ---------------------------------------------------------------- a changed weight
+
+// What a remix says meanwhile is shorter than the facts and the verdict that come back. Both keep their
+// heights until the new ones are there, so that the chat below stays in its place.
+const JUDGED = `${VERDICT} :is(.dnd-verdict, .is-error)`;
+let kept = [];
+let judged = null; // the verdict before
+function keepHeights() {
+  const now = document.querySelector(JUDGED);
+  if (document.querySelector(".dnd-made[data-doing]")) {
+    if (kept.length) return;
+    judged = now;
+    kept = [...document.querySelectorAll(`#dnd-adapter-facts, ${VERDICT}`)];
+    for (const { style, offsetHeight } of kept) style.minHeight = `${offsetHeight}px`;
+  } else if (kept.length && (document.querySelector(".dnd-making") || (now && now !== judged))) {
+    for (const { style } of kept) style.minHeight = "";
+    [kept, judged] = [[], null];
+  }
 }
 
 // ---------------------------------------------------------------- radio buttons

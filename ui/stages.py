@@ -160,6 +160,8 @@ class Stages:
     ended: Literal["", "done", "failed", "stopped"] = ""
     left: str = ""
     """Text about the time left."""
+    in_one_line: bool = False
+    """Whether one line shows it while it runs."""
     _rows: dict[str, _Row] = field(init=False)
     _start: float = field(init=False)
     _end: float | None = None
@@ -266,12 +268,12 @@ class Stages:
                 f"<details class='dnd-panel dnd-made'><summary>{words['done']} {clock}"
                 f"{self._beside_html()}</summary>{table}</details>"
             )
-        if self.kind == "remix" and not self.ended:
-            # A short run that is repeated often: draw one line, so that the page does not jump.
+        if self.in_one_line and not self.ended:
+            # It is repeated often. In as much space as when it is done, so that the page does not
+            # jump.
             return (
-                f"<section class='dnd-panel dnd-made'{doing}><span class='dnd-facts'>"
-                f"{words['running']} "
-                f"{clock}</span></section>"
+                f"<section class='dnd-panel dnd-made'{doing}><div class='dnd-now'>"
+                f"{words['running']} {clock}{self._now_html()}</div></section>"
             )
         notice = ""
         if self.ended == "failed":
@@ -286,6 +288,12 @@ class Stages:
             f"<h2 class='dnd-heading'>{words['running']}</h2><span>{left}{clock}</span></div>"
             f"{notice}{table}</section>"
         )
+
+    def _now_html(self) -> str:
+        """Name what a long run does now, and the time left; a short one would only flicker."""
+        running = [row.detail for row in self._rows.values() if row.status == "running"]
+        parts = [said(words) for words in (*running, self.left) if words]
+        return f" · {esc(' · '.join(parts))}" if parts and self.kind in _LONG else ""
 
     def _beside_html(self) -> str:
         """Account for what the clock has beyond the times in the adapter's facts."""

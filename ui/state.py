@@ -222,6 +222,8 @@ class Run:
     """Set to end a refinement and keep its result."""
     learning: bool = False
     """Whether a refinement has made its first step."""
+    remixes: bool = False
+    """Whether it follows a changed weight: then the page keeps the places of what comes back."""
     recipe: Recipe | None = None
     """Recipe of a remake, with its prompts."""
     question: str = ""

@@ -1,5 +1,6 @@
 """The loop: synthesize, chat, checks, download; loading, failing, stopping; two visitors."""
 
+import json
 import re
 import threading
 import zipfile
@@ -104,6 +105,60 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     expect(visit.page.locator("#dnd-adapter")).not_to_contain_text(
         "Not made from the buckets as they are now."
     )
+
+
+_WATCH_CHAT = """() => {
+  window.tops = [];
+  const look = () => {
+    const { top: below } = document.getElementById("dnd-loop").getBoundingClientRect();
+    const top = Math.round(below + scrollY);
+    if (window.tops.at(-1) !== top) window.tops.push(top);
+    requestAnimationFrame(look);
+  };
+  look();
+}"""
+"""Records each place of the chat on the page."""
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("word", ["IMPRINT", "IMPRINT NOTHING"])
+def test_the_chat_stays_in_its_place_while_a_weight_is_changed(
+    visits: Visits, engine: FakeEngine, write: Write, size: ViewportSize, word: str
+) -> None:
+    visit = visits(size=size)
+    page = visit.page
+    for name in ("SQL", "Two"):
+        if name == "Two":
+            visit.add_bucket(name)
+        rows = [json.dumps({"prompt": f"Say yes.\n\n{word} {name} {i}"}) for i in range(9)]
+        visit.drop([write(f"{name}.jsonl", "\n".join(rows))], name)
+        visit.ready(f"{name}.jsonl")
+    visit.synthesize()
+    checks, teach = page.locator("#dnd-checks .dnd-verdicts"), page.locator("#dnd-teach")
+    expect(checks).to_be_visible()
+    expect(page.locator("#dnd-undo")).to_be_visible()
+    if "NOTHING" not in word:
+        page.locator("#dnd-teach-open").click()
+    expect(teach).to_be_visible()
+    expect(page.locator("#dnd-download")).to_be_enabled()
+    code = page.locator("#dnd-adapter code")
+    first = code.inner_text()
+    page.evaluate(_WATCH_CHAT)
+    with engine.pace.held("imprint"):
+        weight = page.get_by_role("slider", name=re.compile("Weight of")).first
+        weight.focus()
+        weight.press("ArrowLeft")
+        expect(page.locator("#dnd-imprint-stop")).to_be_visible()
+        expect(page.locator("#dnd-stages")).to_contain_text("Imprinting the instruction")
+        expect(page.locator("#dnd-undo")).to_be_disabled()
+        visit.shot("remix-imprint")
+        visit.check_accessible()
+    expect(code).not_to_have_text(first)
+    expect(page.locator("#dnd-imprint-stop")).to_be_hidden()
+    expect(page.locator("#dnd-warning .dnd-verdict")).to_be_visible()
+    expect(page.locator("#dnd-undo")).to_be_enabled()
+    expect(teach).to_be_visible()
+    assert len(page.evaluate("window.tops")) == 1, page.evaluate("window.tops")
 
 
 def test_both_answers_stream_at_once_and_differ(visit: Visit, engine: FakeEngine) -> None:

@@ -177,7 +177,7 @@ class AdapterEvents:
             **offered(session),
             "stages": made.stages.html() if made.stages else "",
             **bar(session),
-            "undo": gr.Button(undo_words(made), visible=made.before is not None, interactive=True),
+            **undoable(made),
             "norms": norms_html(made.norms),
             **self._compare.compared(session),
             **choosers(session),
@@ -201,6 +201,23 @@ class AdapterEvents:
             # Last: for a doubtful adapter it opens `teach_box`, which is closed above.
             **checked(made),
         }
+
+    def show_remixed(self, session: Session) -> Updates:
+        """Draw the visit's adapter after a changed weight; what comes back keeps its place.
+
+        Otherwise the page would jump at each step. `assets/page.js` keeps the heights of texts.
+        """
+        made, before = session.made, session.drawn
+        assert made is not None
+        updates = self.show(session)
+        # Whether it was opened or is offered again, the panel stays.
+        if not updates["teach_box"].visible:
+            del updates["teach_box"]
+        # It comes back with the imprint that follows.
+        follows = made.settling and not made.original.is_imprinted
+        if follows and before is not None and before.before is not None:
+            updates["undo"] = gr.Button(undo_words(before), visible=True, interactive=False)
+        return updates
 
     def show_unchanged(self, session: Session) -> Updates:
         """Draw an adapter that was not imprinted after all: its checks, and what its pane says."""
@@ -277,6 +294,11 @@ def bar(session: Session) -> Updates:
         "strength": made.adapter.strength,
         "download": download(made),
     }
+
+
+def undoable(made: Made) -> Updates:
+    """Offer Undo if there is an adapter to return to."""
+    return {"undo": gr.Button(undo_words(made), visible=made.before is not None, interactive=True)}
 
 
 def undo_words(made: Made) -> str:

@@ -13,7 +13,7 @@ from ui.progress import step_words
 from ui.shared import App, Updates, broke
 from ui.stages import RunKind
 from ui.state import Made, Run, Session
-from ui.tabs.workbench.adapter.events import AdapterEvents, bar, offered
+from ui.tabs.workbench.adapter.events import AdapterEvents, bar, offered, undoable
 from ui.text import _, drawn, duration
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class RunEvents:
         run.shown = True
         updates = over(session, run)
         if made is not None and made is not session.drawn:
-            updates = {**updates, **self._adapter.show(session), "stages": shown_stages(session)}
+            shown = self._adapter.show_remixed if run.remixes else self._adapter.show
+            updates = {**updates, **shown(session), "stages": shown_stages(session)}
         elif made is not None and run.kind == "imprint":
             # The checks waited for the imprint. If another adapter was selected meanwhile, the
             # imprinted one is on the shelf.
@@ -87,9 +88,11 @@ class RunEvents:
             session.run.stages.finish("stopped")  # if it is queued, nothing else would end it
         session.run = run
         run.stages.enter("wait", self._app.line.join(run.stages))
+        box: Updates = {"teach_box": gr.Column(visible=run.kind == "refinement")}
+        # Opened or offered again after a remix, it stays where it is.
         return {
             "stages": run.stages.html(),
-            "teach_box": gr.Column(visible=run.kind == "refinement"),
+            **({} if run.remixes else box),
             **_buttons(run.kind),
         }
 
@@ -185,7 +188,12 @@ class RunEvents:
 def over(session: Session, run: Run) -> Updates:
     """Restore the buttons."""
     # `offered` is last: it may show `imprint_now`, which `_buttons` hides.
-    return {"stages": run.stages.html(), **_buttons(None), **offered(session)}
+    return {
+        "stages": run.stages.html(),
+        **_buttons(None),
+        **offered(session),
+        **({} if session.made is None else undoable(session.made)),
+    }
 
 
 def shown_stages(session: Session) -> str:

@@ -11,7 +11,7 @@ from ui.shared import App, Updates
 from ui.stages import Stages
 from ui.state import Made, Run, Session
 from ui.tabs.workbench.adapter.checks_view import checks_html
-from ui.tabs.workbench.adapter.events import facts_of, offered
+from ui.tabs.workbench.adapter.events import facts_of, offered, undoable
 from ui.tabs.workbench.runs.events import RunEvents, Stopped
 from ui.text import _
 
@@ -35,10 +35,10 @@ class ImprintEvents:
         if run.kind not in ("synthesis", "remix") or made.stages is not run.stages:
             return {}  # stopped, failed, or another was requested meanwhile
         if not wanted:
-            return offered(session)
+            return {**offered(session), **undoable(made)}
         # Checks wait until it is known which adapter stays.
         return {
-            **self._begin(session, made, run.question),
+            **self._begin(session, made, run.question, remixes=run.remixes),
             "checks": checks_html("waiting"),
             "warning": remark(_("The verdict follows once the instruction is imprinted.")),
         }
@@ -50,11 +50,13 @@ class ImprintEvents:
             return {}
         return self._begin(session, made, "")
 
-    def _begin(self, session: Session, made: Made, question: str) -> Updates:
-        stages = Stages(("wait", "ask", "imprint", "check"), "imprint")
-        return self._runs.begin(
-            session, Run("imprint", stages, made.buckets, made, question=question)
-        )
+    def _begin(
+        self, session: Session, made: Made, question: str, *, remixes: bool = False
+    ) -> Updates:
+        keys = ("wait", "ask", "imprint", "check")
+        stages = Stages(keys, "imprint", in_one_line=remixes)
+        run = Run("imprint", stages, made.buckets, made, question=question, remixes=remixes)
+        return self._runs.begin(session, run)
 
     def imprint(self, session: Session, request: gr.Request) -> Iterator[Updates]:
         """Imprint step by step; the generated adapter stays until all is done."""

@@ -32,10 +32,12 @@ class SynthesisEvents:
         self, arrangement: Arrangement, session: Session, *, kind: RunKind = "synthesis"
     ) -> Updates:
         """Accept a request for the current canvas; a remix has read it before."""
-        stages = Stages(("wait", "read", "encode", "decode", "check"), kind)
+        remixes = kind == "remix"
+        keys = ("wait", "read", "encode", "decode", "check")
+        stages = Stages(keys, kind, in_one_line=remixes)
         # As of now: the canvas may change while the run is queued.
         buckets = tuple(buckets_on(arrangement, session))
-        return self._runs.begin(session, Run(kind, stages, buckets))
+        return self._runs.begin(session, Run(kind, stages, buckets, remixes=remixes))
 
     def begin_shown(self, arrangement: Arrangement, session: Session) -> Updates:
         """Accept Show me's request; its question belongs to this run.
