@@ -170,6 +170,10 @@ class RefineConfig:
     hold_back_unfitted: bool = True
     """After an imprint, hold back prompts that it was not fitted to, as far as there are any. On
     fitted ones, the score before would be too good to be improved."""
+    each_bucket: bool = True
+    """Whether prompts are drawn from each bucket in turn, so that all buckets count equally."""
+    learn_whole: bool = True
+    """With labels, learn prompts without an instruction, too."""
     ask_every: int = 5
     """Steps between two batches of questions to the teacher. Training begins with the first answers
     instead of waiting for all; 0 asks all questions first."""

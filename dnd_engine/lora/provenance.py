@@ -240,7 +240,9 @@ class Refinement(RefineConfig):
     """See `RefineConfig`. Earlier versions trained on every prompt and asked all questions first,
     as `ask_every` of 0 does."""
     hold_back_unfitted: bool = False
-    """See `RefineConfig`; False for recipes that precede it."""
+    each_bucket: bool = False
+    learn_whole: bool = False
+    """See `RefineConfig`; all three are False for recipes that precede them."""
     ask_every: int = 0
     trained_teacher: bool = False
     """See `RefineConfig`; False for recipes that precede trained teachers."""

@@ -200,7 +200,7 @@ def _train(
         answers=answers,
         score=partial(score_bare, loaded.runtime, adapter.layout),
         unfitted=_unfitted(adapter, examples, config),
-        groups=[{prompt.text for prompt in bucket.prompts} for bucket in buckets],
+        groups=[{p.text for p in bucket.prompts} for bucket in buckets if config.each_bucket],
         enough=enough,
     )
 

@@ -1243,6 +1243,26 @@ def test_teaching_an_imprint_holds_back_prompts_it_was_not_fitted_to(
     assert finish(quiet_engine.regenerate(again)).sha256 == earlier.sha256
 
 
+def test_a_recipe_that_precedes_drawing_by_bucket_makes_what_it_made(quiet_engine: Engine) -> None:
+    """Also where it left labelled prompts without an instruction out."""
+    first, second = labelled(WORDS[:8]), replace(labelled(WORDS[8:]), name="second")
+    plain = tuple(replace(p, text=p.text.rpartition("\n")[2]) for p in second.prompts[:1])
+    second = replace(second, files=(replace(second.files[0], prompts=plain + second.prompts[1:]),))
+    start = quiet_engine.generate([first, second], imprinted=False)
+    config = RefineConfig(steps=9, batch_size=4, labels=True)
+    now = finish(quiet_engine.refine(start, [first, second], config))
+    made = now.provenance["refined"]
+    assert made["num_prompts"] + made["num_held_back"] == len(WORDS)
+    config = replace(config, each_bucket=False, learn_whole=False)
+    earlier = finish(quiet_engine.refine(start, [first, second], config))
+    made = earlier.provenance["refined"]
+    assert made["num_prompts"] + made["num_held_back"] == len(WORDS) - 1
+    recipe = earlier.recipe.to_json()
+    del recipe["refined"]["each_bucket"], recipe["refined"]["learn_whole"]
+    again = Recipe.from_json(recipe).with_texts((*first.files, *second.files))
+    assert finish(quiet_engine.regenerate(again)).sha256 == earlier.sha256
+
+
 @pytest.mark.parametrize(
     ("answers", "told"),
     [

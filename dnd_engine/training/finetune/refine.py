@@ -394,11 +394,12 @@ def choose(
         config: Seed and limits of the draw.
         first: Prompts to hold back; as many as are ever held back come before all others.
         groups: Prompts of each kind, which are drawn in turn.
-        whole: Whether a prompt without an instruction counts too, as it does with labels.
+        whole: Whether a prompt without an instruction counts too; see also
+            `RefineConfig.learn_whole`.
     """
     distinct = {e.prompt: e for e in examples}
     learnable = {p: e for p, e in distinct.items() if e.response or not config.labels}
-    whole = whole or config.labels
+    whole = whole or (config.labels and config.learn_whole)
     split = [p for p, e in learnable.items() if whole or e.bare is not None]
     # Sorted before the shuffle, so that the draw does not depend on the order of buckets.
     order = sorted(split)
