@@ -147,10 +147,14 @@ def test_the_chat_stays_in_its_place_while_a_weight_is_changed(
     with engine.pace.held("imprint"):
         weight = page.get_by_role("slider", name=re.compile("Weight of")).first
         weight.focus()
-        weight.press("ArrowLeft")
-        expect(page.locator("#dnd-imprint-stop")).to_be_visible()
-        expect(page.locator("#dnd-stages")).to_contain_text("Imprinting the instruction")
-        expect(page.locator("#dnd-undo")).to_be_disabled()
+        changed = first
+        for _press in range(2):  # the second while the imprint of the first runs
+            weight.press("ArrowLeft")
+            expect(code).not_to_have_text(changed)
+            expect(page.locator("#dnd-imprint-stop")).to_be_visible()
+            expect(page.locator("#dnd-stages")).to_contain_text("Imprinting the instruction")
+            expect(page.locator("#dnd-undo")).to_be_disabled()
+            changed = code.inner_text()
         visit.shot("remix-imprint")
         visit.check_accessible()
     expect(code).not_to_have_text(first)
@@ -158,7 +162,8 @@ def test_the_chat_stays_in_its_place_while_a_weight_is_changed(
     expect(page.locator("#dnd-warning .dnd-verdict")).to_be_visible()
     expect(page.locator("#dnd-undo")).to_be_enabled()
     expect(teach).to_be_visible()
-    assert len(page.evaluate("window.tops")) == 1, page.evaluate("window.tops")
+    tops = page.evaluate("window.tops")
+    assert max(tops) - min(tops) <= 4, tops
 
 
 def test_both_answers_stream_at_once_and_differ(visit: Visit, engine: FakeEngine) -> None:

@@ -579,7 +579,7 @@ def test_without_an_instruction_nobody_can_tell_and_the_way_out_is_named() -> No
     assert "type it under Advanced" in told
     assert "is-warn" not in told
     assert Judgement(Inspection(None, {}, (), 0)).html() == "", "its prompts are unknown"
-    plain = Judgement(Inspection(0.4, {}, (), 16), known_why=True, lacks_instruction=True)
+    plain = Judgement(Inspection(0.4, {}, (), 16), known_why=True, without_any=True)
     assert "dnd-instruction" in plain.html(), "a link leads to its field"
     assert "#dnd-teach-open" not in plain.html()
     labelled = replace(plain, labelled=True, teachable=True)

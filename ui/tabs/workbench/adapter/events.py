@@ -207,16 +207,15 @@ class AdapterEvents:
 
         Otherwise the page would jump at each step. `assets/page.js` keeps the heights of texts.
         """
-        made, before = session.made, session.drawn
+        made = session.made
         assert made is not None
         updates = self.show(session)
         # Whether it was opened or is offered again, the panel stays.
         if not updates["teach_box"].visible:
             del updates["teach_box"]
-        # It comes back with the imprint that follows.
-        follows = made.settling and not made.original.is_imprinted
-        if follows and before is not None and before.before is not None:
-            updates["undo"] = gr.Button(undo_words(before), visible=True, interactive=False)
+        # It comes back with the imprint that may follow.
+        if made.settling and not made.original.is_imprinted:
+            updates["undo"] = gr.Button(_("Undo imprint"), visible=True, interactive=False)
         return updates
 
     def show_unchanged(self, session: Session) -> Updates:
@@ -348,6 +347,8 @@ def _judgement(made: Made, inspection: "Inspection") -> Judgement:
         known_why=bool(made.original.not_imprinted),
         skipped_buckets=made.original.skipped_buckets,
         lacks_instruction=any(b.num_without_instruction == b.num_prompts for b in made.buckets),
+        without_any=bool(made.buckets)
+        and all(b.num_without_instruction == b.num_prompts for b in made.buckets),
         labelled=_labelled(made.buckets),
     )
 

@@ -105,6 +105,8 @@ class Judgement:
     """Sentences that name each bucket that its imprint left out."""
     lacks_instruction: bool = False
     """Whether one of its buckets has no instruction at all."""
+    without_any: bool = False
+    """Whether none of its buckets has one."""
     labelled: bool = False
     """Whether it can be taught from the labels of its prompts."""
 
@@ -165,7 +167,7 @@ class Judgement:
         if not is_untold(self.inspection, self.taught):
             return []
         untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
-        if self.lacks_instruction:
+        if self.without_any:
             way = type_instruction()
             ways = [_("No instruction found."), _("{way}, and press Synthesize again.", way=way)]
             if self.labelled and self.teachable:
