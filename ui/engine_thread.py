@@ -29,7 +29,7 @@ TICK_SECONDS = 0.25
 """Interval of redrawing a running clock: each redraw takes time from the computation."""
 
 _LONG_SECONDS = 1.0
-"""Work of at least this long gives memory back: an export or a teaching would else keep 400 MB."""
+"""Work that takes at least this long gives memory back. An export would otherwise keep 400 MB."""
 
 _END_SECONDS = 60.0
 """Maximum wait of an ending process for the step being computed."""

@@ -81,7 +81,10 @@ class TurnLock:
 
     @contextmanager
     def after_chats(self) -> Iterator[None]:
-        """Hold the lock for a step of training, once nobody chats or the wait for chats ends."""
+        """Hold the lock for a step of training, or of a measurement, once nobody chats.
+
+        It does not wait for chats for ever.
+        """
         # One training at a time, or a chat would be delayed by a step of each.
         with self._training:
             with self._changed:

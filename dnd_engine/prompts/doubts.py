@@ -6,6 +6,7 @@ only for signs that a list of prompts does not show.
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from dnd_engine.limits import PromptLimits
 from dnd_engine.notes import Note, noted
@@ -60,8 +61,8 @@ _LEAST_ENGLISH = 0.02
 
 
 def seem_english(texts: Iterable[str]) -> bool:
-    """Return whether texts have the small words of English."""
-    words = re.findall(r"[^\W\d_]+", " ".join(texts).lower())
+    """Return whether the first texts have the small words of English."""
+    words = re.findall(r"[^\W\d_]+", " ".join(islice(texts, 64))[:_LOOKED_AT].lower())
     return sum(word in _ENGLISH for word in words) >= _LEAST_ENGLISH * len(words)
 
 

@@ -221,5 +221,7 @@ def test_a_check_does_not_let_training_wait_for_its_own_answers(
 ) -> None:
     monkeypatch.setattr(turns, "_CHAT_SECONDS", 240.0)
     lock = TurnLock()
-    with patient(), lock.urgent(chats=True), lock.after_chats():
-        assert lock.locked()
+    with patient(), lock.urgent(chats=True):
+        assert lock._num_chats == 0
+        with lock.after_chats():
+            assert lock.locked()
