@@ -511,6 +511,8 @@ class Session:
     """Cache of encoded prompts, so that a remix encodes none again."""
     run: Run | None = None
     """The last requested synthesis, imprint or refinement."""
+    undo_awaits: bool = False
+    """Whether Undo stays in the bar, disabled, until the imprint that follows a remix."""
     proposed: Proposed | None = None
     """Proposed answers to correct."""
     rows: CardReading | None = None

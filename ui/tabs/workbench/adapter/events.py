@@ -207,14 +207,16 @@ class AdapterEvents:
 
         Otherwise the page would jump at each step. `assets/page.js` keeps the heights of texts.
         """
-        made = session.made
+        made, before = session.made, session.drawn
         assert made is not None
         updates = self.show(session)
         # Whether it was opened or is offered again, the panel stays.
         if not updates["teach_box"].visible:
             del updates["teach_box"]
-        # It comes back with the imprint that may follow.
-        if made.settling and not made.original.is_imprinted:
+        # It comes back with the imprint that follows, which a further weight may have put off.
+        had_it = before is not None and (before.before is not None or session.undo_awaits)
+        session.undo_awaits = had_it and made.settling and not made.original.is_imprinted
+        if session.undo_awaits:
             updates["undo"] = gr.Button(_("Undo imprint"), visible=True, interactive=False)
         return updates
 

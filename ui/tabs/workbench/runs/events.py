@@ -187,6 +187,8 @@ class RunEvents:
 
 def over(session: Session, run: Run) -> Updates:
     """Restore the buttons."""
+    if run.kind == "imprint":
+        session.undo_awaits = False
     # `offered` is last: it may show `imprint_now`, which `_buttons` hides.
     return {
         "stages": run.stages.html(),
