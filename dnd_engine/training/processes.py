@@ -81,10 +81,15 @@ class Processes:
                     "false`."
                 )
             return
-        if objective != "task_loss":
+        if objective == "reconstruction":
             raise TrainingError(
-                f"the objective {objective} trains in one process; {self.count} were started. Run "
-                "`dnd train` without a launcher, or use `objective: task_loss`."
+                f"the objective reconstruction trains in one process; {self.count} were started. "
+                "Run `dnd train` without a launcher, or use another objective."
+            )
+        if shard_base and objective == "imprint":
+            raise TrainingError(
+                "`shard_base` cannot be used with `objective: imprint`, where each process runs "
+                "the base on tasks of its own. Set `shard_base: false`."
             )
         if tasks_per_step < self.count:
             raise TrainingError(

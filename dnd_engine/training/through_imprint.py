@@ -79,9 +79,9 @@ class ImprintLoss:
         """A teacher starts from its generator's."""
 
     def loss(self, batch: Batch, tokens: Float[Tensor, "tasks tokens rows cols"]) -> Tensor:
-        """Mean over the tasks whose prompts the teacher answers at all; 0 if it answers none."""
+        """Mean over tasks; one whose prompts the teacher does not answer counts as 0."""
         teacher = tokens[0]
-        values, slope = [], torch.zeros_like(teacher)
+        total, slope = 0.0, torch.zeros_like(teacher)
         for task in batch.tasks:
             pool = self._pools[task]
             rng = random.Random(f"{self._recipe.seed}:{batch.step}:{pool.task.info.slug}:imprint")
@@ -90,12 +90,11 @@ class ImprintLoss:
             value = self._of_task(self._draw(pool, rng), own)
             if value is None:
                 continue
-            values.append(value.item())
+            total += value.item()
             if value.requires_grad:
                 slope += torch.autograd.grad(value, own)[0]
-        count = max(1, len(values))
         # As far as its value and gradient go, the mean of the tasks' losses.
-        return sum(values) / count + ((teacher - teacher.detach()) * slope).sum() / count
+        return (total + ((teacher - teacher.detach()) * slope).sum()) / len(batch.tasks)
 
     def _draw(self, pool: TaskPool, rng: random.Random) -> list[_Turn]:
         """Draw prompts to imprint and examples to score, all different."""

@@ -214,12 +214,12 @@ class _Run:
             group["lr"] = group["peak_lr"] * _schedule(step, recipe)
         batches = self._draw(step, self.processes.rank)
         # A part's mean counts as much as it has examples, so that the sum is the mean of all.
-        total = self.processes.sum(sum(batch.num_examples for batch in batches))
+        sizes = [self._size(batch) for batch in batches]
+        total = self.processes.sum(sum(sizes))
         self.optimizer.zero_grad(set_to_none=True)
         value = 0.0
-        for batch in batches:
-            # Objectives without examples have one part in one process, which is the whole.
-            loss = self._loss(batch) * (batch.num_examples / total if total else 1.0)
+        for batch, size in zip(batches, sizes, strict=True):
+            loss = self._loss(batch) * (size / total)
             # Part by part, which frees the activations of one before the next begins.
             loss.backward()
             value += loss.item()
@@ -243,6 +243,10 @@ class _Run:
             "tokens": int(self.processes.sum(sum(batch.num_tokens for batch in batches))),
             "seconds": round(time.monotonic() - started, 3),
         }
+
+    def _size(self, batch: Batch) -> int:
+        """Count what a part's loss is the mean of: examples, or tasks where none are drawn."""
+        return batch.num_examples if self.objective.needs_examples else len(batch.tasks)
 
     def _draw(self, step: int, rank: int) -> list[Batch]:
         """Draw a process's tasks of a step, in parts."""

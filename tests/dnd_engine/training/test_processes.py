@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from dnd_engine.errors import TrainingError
 from dnd_engine.training.processes import _UNSUPPORTED, Processes
 from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.trainer import train
 from tests.dnd_engine.tiny import save_tiny, tiny_llama
 from tests.dnd_engine.training.two_processes import HELD
 
@@ -64,26 +66,33 @@ def log(out: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains(recipe: TrainRecipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "objective"), [("torchrun", "task_loss"), ("accelerate", "imprint")]
+)
+def test_two_processes_train_what_one_trains(
+    recipe: TrainRecipe, launcher: str, objective: str, tmp_path: Path
+) -> None:
     """In float32 only the order of additions differs: losses and weights to 1e-4."""
     # Three tasks do not divide by two, so the shares differ in size and must be weighted.
-    alone = run(recipe, tmp_path / "alone", tasks_per_step=3)
-    one, first = log(alone), load_file(alone / "best.safetensors")
+    changes: dict[str, Any] = {"tasks_per_step": 3}
+    if objective == "imprint":
+        start = train(replace(recipe, out=tmp_path / "start", steps=2)).generator
+        changes |= {"kind": "teacher", "objective": objective, "warm_start": str(start)}
+        changes |= {"bare_share": 0.0, "imprint_prompts": 4, "examples_per_task": 2}
+    alone = run(recipe, tmp_path / "alone", **changes)
+    both = run(recipe, tmp_path / "both", *LAUNCHERS[launcher], **changes)
+    one, two = log(alone), log(both)
     validated = [step["validation_loss"] for step in one if "validation_loss" in step]
     assert abs(validated[-1] - validated[0]) > 1e-2, "it trains far more than what is tolerated"
-    for name, launcher in LAUNCHERS.items():
-        both = run(recipe, tmp_path / name, *launcher, tasks_per_step=3)
-        two, second = log(both), load_file(both / "best.safetensors")
-        assert [step["step"] for step in two] == [step["step"] for step in one]
-        for left, right in zip(one, two, strict=True):
-            assert right["loss"] == pytest.approx(left["loss"], abs=1e-4)
-            assert right["grad_norm"] == pytest.approx(left["grad_norm"], rel=1e-2, abs=2e-4)
-            assert right.get("validation_loss") == pytest.approx(
-                left.get("validation_loss"), abs=1e-4
-            )
-        for key, weight in first.items():
-            torch.testing.assert_close(second[key], weight, rtol=0, atol=1e-4)
-        assert (both / "generator" / "config.json").is_file()
+    assert [step["step"] for step in two] == [step["step"] for step in one]
+    for left, right in zip(one, two, strict=True):
+        assert right["loss"] == pytest.approx(left["loss"], abs=1e-4)
+        assert right["grad_norm"] == pytest.approx(left["grad_norm"], rel=1e-2, abs=2e-4)
+        assert right.get("validation_loss") == pytest.approx(left.get("validation_loss"), abs=1e-4)
+    first, second = (load_file(out / "best.safetensors") for out in (alone, both))
+    for key, weight in first.items():
+        torch.testing.assert_close(second[key], weight, rtol=0, atol=1e-4)
+    assert (both / "generator" / "config.json").is_file()
 
 
 @pytest.mark.real
@@ -146,8 +155,13 @@ class Several(Processes):
 def test_what_cannot_be_shared_is_refused(objective: str, tasks: int, message: str) -> None:
     several = Several({})
     several.check("task_loss", 4, shard_base=True)
+    several.check("imprint", 4)
     with pytest.raises(TrainingError, match=message):
         several.check(objective, tasks)
+    with pytest.raises(
+        TrainingError, match="`shard_base` cannot be used with `objective: imprint`"
+    ):
+        several.check("imprint", 4, shard_base=True)
 
 
 @pytest.mark.parametrize(

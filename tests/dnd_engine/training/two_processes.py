@@ -29,7 +29,12 @@ def tensor_bytes() -> int:
     for found in gc.get_objects():
         # Not `isinstance`, which would ask modules that load what they are asked for. The values of
         # a distributed tensor are a tensor of their own.
-        if issubclass(type(found), torch.Tensor) and not issubclass(type(found), DTensor):
+        # oneDNN's hide their storage.
+        if (
+            issubclass(type(found), torch.Tensor)
+            and not issubclass(type(found), DTensor)
+            and not found.is_mkldnn
+        ):
             storage = found.untyped_storage()
             sizes[storage.data_ptr()] = storage.nbytes()
     return sum(sizes.values())
