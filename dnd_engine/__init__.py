@@ -30,7 +30,7 @@ _HOMES = {
     "Progress": "progress",
     "Prompt": "prompts.files",
     "PromptFile": "prompts.files",
-    "PromptLimits": "config",
+    "PromptLimits": "limits",
     "Recipe": "lora.provenance",
     "Sampling": "config",
     "read_prompt_file": "prompts.files",

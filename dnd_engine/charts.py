@@ -52,7 +52,6 @@ STYLE = """
 .dnd-chart .thin { stroke-width: 1; }
 .dnd-chart .whisker { opacity: 0.55; }
 .dnd-chart .band { opacity: 0.6; fill: var(--dnd-line); }
-.dnd-chart .band.is-own { fill: var(--dnd-accent-soft); opacity: 1; }
 .dnd-chart :is(path, line, circle):is(.is-own, .is-also) { stroke: var(--dnd-accent); }
 .dnd-chart :is(path, line, circle).is-labels { stroke: var(--dnd-text); }
 .dnd-chart :is(path, line, circle):is(.is-base, .is-other) { stroke: var(--dnd-text3); }
@@ -181,9 +180,6 @@ class Band:
 
     low: float
     high: float
-    look: Look
-    span: tuple[float, float] | None = None
-    """Horizontal extent; None means the whole width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,12 +302,8 @@ def line_chart(
     right = 14 + round(_CHARACTER * max((len(line.label) for line in lines), default=0))
     parts, ends = [], []
     for band in bands:
-        begin, end = (x.place(v) for v in band.span) if band.span else (0.0, 1.0)
         top, bottom = (_HEIGHT * (1 - y.place(v)) for v in (band.high, band.low))
-        parts.append(
-            f"<rect class='band is-{band.look}' x='{_percent(begin)}' y='{top:.2f}' "
-            f"width='{_percent(end - begin)}' height='{bottom - top:.2f}'/>"
-        )
+        parts.append(f"<rect class='band' width='100%' y='{top:.2f}' height='{bottom - top:.2f}'/>")
     for tick, place in places.items():
         kind = "axis" if tick == 0 else "grid"
         parts.append(

@@ -8,12 +8,10 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Generator as Steps
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dnd_engine.checks.effect import effect
 from dnd_engine.checks.familiarity import nearest_tasks
 from dnd_engine.checks.forecast import forecast
 from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
@@ -31,7 +29,7 @@ from dnd_engine.config import (
     Sampling,
     Teacher,
 )
-from dnd_engine.errors import BucketError, HubError, ImprintError
+from dnd_engine.errors import HubError, ImprintError
 from dnd_engine.export.hub import push_files
 from dnd_engine.export.place import exported_aside
 from dnd_engine.export.registry import export_target
@@ -44,7 +42,7 @@ from dnd_engine.generator.installed import encoder_name, generator_path
 from dnd_engine.generator.report import Report, VerdictGauge
 from dnd_engine.generator.resident import ResidentGenerator
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.lora.apply import FittedLoRA, LoRAHost
+from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.provenance import NearestTask, Recipe
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.lora.seen import Seen
@@ -132,16 +130,6 @@ class Engine:
     def runtime(self) -> Runtime:
         """The resident base, its `LoRAHost`, and the lock for both."""
         return self._loaded.runtime
-
-    @contextmanager
-    def exclusive(self) -> Iterator[tuple[BaseModel, LoRAHost]]:
-        """Yield base and host for exclusive use by this thread.
-
-        The engine's methods wait until the `with` block ends, so calling one inside it deadlocks.
-        Leave no adapter active.
-        """
-        with self._loaded.runtime.lock:
-            yield self.base, self._loaded.runtime.host
 
     @property
     def generator(self) -> GeneratorFolder:
@@ -812,19 +800,6 @@ class Engine:
         """
         report = self.reports.get("heldout")
         return recall(checks, nearest, report.strongest_effect if report else None)
-
-    def effect(self, adapter: Adapter, buckets: Sequence[Bucket]) -> float:
-        """Measure how far an adapter moves the base's first answer token.
-
-        Returns:
-            Mean KL(adapted ‖ base) over the prompts that `measured_prompts` chooses, in nats.
-        """
-        if not (chosen := measured_prompts(buckets)):
-            raise BucketError(
-                "an effect is measured on prompts: expected a bucket with prompts and a weight "
-                "other than 0, got none."
-            )
-        return effect(self._loaded.runtime, self._loaded.fit(adapter), adapter.strength, chosen)
 
     def rank_tasks(self, buckets: Sequence[Bucket], *, seed: int = 0) -> tuple[NearestTask, ...]:
         """Rank all training tasks by similarity of their prompts to these.

@@ -68,7 +68,8 @@ class LlamaCpp:
         self._base = Path(self._folder.name) / "base.gguf"
         self._lora = Path(self._folder.name) / "lora.gguf"
         adapter = engine.generate([prompt_bucket(config.num_prompts, config.seed)], imprinted=False)
-        with engine.exclusive() as (base, _):
+        base = engine.base
+        with engine.runtime.lock:
             write_model(base.model, base.tokenizer, "bench", self._base, "f16")
             write_gguf(adapter, base.config, self._lora)
         self._lib, self._ffi, _ = _bindings()

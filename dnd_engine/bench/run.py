@@ -48,7 +48,8 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     # The bench times end-to-end steps; steps on checkpoint weights cost something else.
     end_to_end = recipe_of(trained).get("objective") == "task_loss"
     steps = trained_steps(trained) if end_to_end else 0
-    with engine.exclusive() as (base, _):
+    base = engine.base
+    with engine.runtime.lock:
         # After the block, only properties of `base` that never change are read.
         machine = machine_of(base)
     memory = idle_memory(base.device)

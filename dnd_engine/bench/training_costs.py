@@ -140,8 +140,9 @@ class GeneratorStep:
             with mixed:
                 tokens = generator(generator.standardise(prompts, mask))
             # Hooks act in the forward pass alone, so the gradient needs no lock.
-            with self._engine.exclusive() as (base, host), host.applying(host.fit(tokens)):
-                loss = response_losses(base.model, batch).nll.mean()
+            runtime = self._engine.runtime
+            with runtime.lock, runtime.host.applying(runtime.host.fit(tokens)):
+                loss = response_losses(runtime.base.model, batch).nll.mean()
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(self._parameters, 1.0)

@@ -25,7 +25,7 @@ from dnd_engine.cli.common import (
     show,
 )
 from dnd_engine.cli.structure import inspect_files, is_foreign
-from dnd_engine.config import MIXES, EngineConfig, Mix, Sampling
+from dnd_engine.config import EngineConfig, Mix, Sampling
 from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, PromptFileError
 from dnd_engine.library import Library
 from dnd_engine.lora.provenance import Imprinting
@@ -82,7 +82,9 @@ def generate(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out what cannot be read of a file.")
     ] = False,
-    mix: Annotated[str, typer.Option(help="pool or sum.")] = "pool",
+    mix: Annotated[
+        Mix, typer.Option(help="How several buckets become one adapter: pool or sum.")
+    ] = "pool",
     strength: Annotated[float, typer.Option(help="Factor by which to scale the adapter.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed for sampling prompts.")] = 0,
     imprint: Annotated[
@@ -112,7 +114,6 @@ def generate(
     from dnd_engine.lora.provenance import check_recipe_place
 
     # What can be refused is refused here, before models load.
-    chosen_mix = _mix(mix)
     keep = keep or name is not None
     if include_texts and not keep and save_recipe is None:
         raise typer.BadParameter("--include-texts needs --save-recipe or --keep to store them in.")
@@ -141,6 +142,8 @@ def generate(
         raise typer.BadParameter("the --recipe already sets buckets, mix, strength and the rest.")
     else:
         wanted = _read_recipe(recipe, files or [], config)
+        if prove and wanted.refinements:
+            raise typer.BadParameter("--prove needs an adapter that was not trained further.")
         buckets, seed = [source.bucket() for source in wanted.buckets], wanted.seed
     counting = check_buckets(buckets, config.limits)
     started = time.monotonic()
@@ -150,7 +153,7 @@ def generate(
         if wanted is None:
             adapter = engine.generate(
                 buckets,
-                mix=chosen_mix,
+                mix=mix,
                 strength=strength,
                 seed=seed,
                 imprinted=imprint,
@@ -492,11 +495,3 @@ def read_buckets(
 
 def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
-
-
-def _mix(value: str) -> Mix:
-    # A loop, because a test by `in` would not narrow the type.
-    for mix in MIXES:
-        if value == mix:
-            return mix
-    raise ConfigError(f"`mix` must be {' or '.join(MIXES)}, got {value!r}.")

@@ -127,7 +127,9 @@ def refine(
     seconds = {"load": load_seconds, "refine": took, "write": time.monotonic() - started}
     # Muted buckets were not trained on.
     learnt_from = [b for b in buckets if b.weight > 0]
-    before, after = (engine.effect(a, learnt_from) for a in (start, made))
+    before, after = (
+        engine.inspect(adapter, learnt_from, only=("effect",)).effect for adapter in (start, made)
+    )
     refined = made.provenance["trained" if wise else "refined"]
     num_prompts = refined["num_examples" if wise else "num_prompts"]
     if taught_alike(refined):

@@ -3,7 +3,6 @@
 Ollama does not apply adapters to models it did not create, so the adapter is merged.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,8 +41,3 @@ def modelfile(tokenizer: "PreTrainedTokenizerBase") -> str:
     # Greedy decoding, the page's default, which adapters are made for.
     lines.append("PARAMETER temperature 0")
     return "\n".join(lines) + "\n"
-
-
-def write_modelfile(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Write the Modelfile into a folder."""
-    (folder / MODELFILE).write_text(modelfile(tokenizer), encoding="utf-8")

@@ -127,7 +127,7 @@ def _write_base(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
 def _write_ollama(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
     path.mkdir()
     _gguf_model("q8_0")(adapter, base, path / ollama.MODEL)
-    ollama.write_modelfile(base.tokenizer, path)
+    (path / ollama.MODELFILE).write_text(ollama.modelfile(base.tokenizer), encoding="utf-8")
 
 
 def _verify_model(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:

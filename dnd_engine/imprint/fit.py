@@ -17,7 +17,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from operator import attrgetter
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -25,7 +26,6 @@ from torch import Tensor
 
 from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import ImprintError
-from dnd_engine.imprint.results import ImprintStep
 from dnd_engine.imprint.solve import Metric, Update, solve
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
@@ -52,6 +52,16 @@ MIN_EXPLAINED = 0.02
 
 _MIN_GAIN = 1e-3
 """Lower bound on a norm's gains, relative to the largest, so that dividing by them stays finite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImprintStep:
+    """Progress of an imprint."""
+
+    stage: Literal["ask", "imprint"]
+    done: int
+    """Number of prompts asked, or of layers fitted."""
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,10 +287,10 @@ class _Walk:
         self._runtime, self._rows, self._first, self._config = runtime, rows, first, config
         base = runtime.base
         numbered = list(enumerate(rows))
-        self._bare = _batches(base, numbered, _bare)
+        self._bare = _batches(base, numbered, attrgetter("bare"))
         # Match whole prompts too: with the instruction, the adapter should still answer as the
         # teacher does.
-        self._full = _batches(base, numbered, _full)
+        self._full = _batches(base, numbered, attrgetter("full"))
         per_source = Counter(row.source for row in rows)
         counts = torch.tensor([len(row.offsets) for row in rows])
         owners = torch.arange(len(rows)).repeat_interleave(counts)
@@ -384,14 +394,6 @@ class _Batch:
 
 _Reading = Callable[[_Row], tuple[int, ...]]
 """Selects the prompt of a row to read."""
-
-
-def _full(row: _Row) -> tuple[int, ...]:
-    return row.full
-
-
-def _bare(row: _Row) -> tuple[int, ...]:
-    return row.bare
 
 
 def _tokens(row: _Row, prompt: _Reading) -> tuple[int, ...]:

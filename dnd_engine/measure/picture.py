@@ -47,7 +47,7 @@ def race_charts(
                 lines.append(Line(level, look, label, "thin"))
                 parts.append(f"{label} ({time(took)})" if look == "own" and took else label)
         if base := last.get("base"):
-            bands.append(Band(base.score.low, base.score.high, "base"))
+            bands.append(Band(base.score.low, base.score.high))
         if (own := last.get("adapter")) and took:
             points = [(took, own.score.mean)]
             lines.append(Line(points, "own", whiskers=[(own.score.low, own.score.high)]))

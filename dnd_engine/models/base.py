@@ -109,18 +109,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         AssetError: If the folder has no readable config.
     """
-    try:
-        config: Any = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        refuse_own_code(folder, error)
-        raise AssetError(
-            "`{folder}` has no config that can be read: {reason}",
-            folder=str(folder),
-            reason=first_line(error),
-        ) from error
-    values: dict[str, Any] = config.to_dict()
+    values: dict[str, Any] = _config(folder).to_dict()
     return values
 
 
@@ -167,12 +156,7 @@ def check_base(
         AssetError: If it has no config that can be read, or does not fit into memory.
         LayoutError: If its architecture is not supported.
     """
-    try:
-        config: Any = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise _unloadable(folder, error) from error
+    config = _config(folder)
     architecture_of(config.to_dict())
     if num_bytes is None:
         needed = weight_bytes(folder, dtype)
@@ -228,6 +212,13 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
     model.requires_grad_(False)
     module: nn.Module = model
     return BaseModel(weights, module.to(device), tokenizer, device)
+
+
+def _config(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unloadable(folder, error) from error
 
 
 def _unloadable(folder: Path, error: Exception) -> AssetError:

@@ -12,9 +12,8 @@ from dnd_engine.checks.subject import Lesson
 from dnd_engine.checks.verdict import imprinting_of
 from dnd_engine.config import ImprintConfig, Mix, Teacher
 from dnd_engine.errors import ImprintError
-from dnd_engine.imprint.fit import Imprinted, Source, imprint
+from dnd_engine.imprint.fit import Imprinted, ImprintStep, Source, imprint
 from dnd_engine.imprint.left_out import leave_out
-from dnd_engine.imprint.results import ImprintStep
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.lora.seen import Seen, digests, with_met

@@ -281,8 +281,7 @@ def test_llama_cpp_is_left_out_where_it_is_not_installed(
 
 
 def test_the_engines_base_and_generator_are_left_as_they_were(engine: Engine) -> None:
-    with engine.exclusive() as (base, _):
-        model = base.model
+    model = engine.base.model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     bench(engine, replace(SMALL, rounds=1, only=("training",)))
     after = model.state_dict()
@@ -668,8 +667,7 @@ def test_a_measured_step_is_as_large_as_the_recipe_trains(engine: Engine) -> Non
     config = BenchConfig().of({})
     names = ("tasks_per_step", "examples_per_task", "row_tokens")
     assert [getattr(config, n) for n in names] == [getattr(recipe, n) for n in names]
-    with engine.exclusive() as (base, _):
-        groups = _made_up_groups(config, base, random.Random(0))
+    groups = _made_up_groups(config, engine.base, random.Random(0))
     assert len(groups) == recipe.tasks_per_step
     for group in groups:
         own = [len(example.ids) - config.prefix_tokens for example in group]

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import ConfigError, ImprintError
-from dnd_engine.imprint.fit import Imprinted, Source, first_layer, imprint
+from dnd_engine.imprint.fit import Imprinted, ImprintStep, Source, first_layer, imprint
 from dnd_engine.imprint.ordinary import measure_ordinary, ordinary_messages, ordinary_metrics
-from dnd_engine.imprint.results import ImprintStep
 from dnd_engine.imprint.solve import Metric
 from dnd_engine.models.base import block, last_hidden
 from dnd_engine.models.blocks import BlockPass, cut_rows
