@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -114,12 +115,13 @@ def summarise(
     speeds: dict[str, float] = {}
     ratios: dict[str, float] = {}
     notes: list[str] = []
+    ratio = partial(_ratio, rounds)
     if "synthesis" in config.only:
         steps = config.rounds * config.lora_steps
         # The mean, because a run pays for its slow steps too.
         seconds["lora_run"] = sum(r["lora_step"] for r in rounds) / len(rounds) * LORA_STEPS
         ratios["lora_over_synthesis"] = seconds["lora_run"] / seconds["synthesis"]
-        ratios["remix_over_synthesis"] = median(r["remix"] / r["synthesis"] for r in rounds)
+        ratios["remix_over_synthesis"] = ratio("remix", "synthesis")
         how = "measured whole" if steps >= LORA_STEPS else f"scaled up from {steps} measured steps"
         notes.append(
             f"The LoRA run is {LORA_STEPS} steps of {config.lora_examples} examples of "
@@ -130,12 +132,8 @@ def summarise(
         )
     if "imprint" in config.only:
         small, large = config.imprinted_prompts
-        ratios["imprint_over_handed_over"] = median(
-            r["imprint_small"] / r["handed_over_small"] for r in rounds
-        )
-        ratios["imprint_large_over_small"] = median(
-            r["imprint_large"] / r["imprint_small"] for r in rounds
-        )
+        ratios["imprint_over_handed_over"] = ratio("imprint_small", "handed_over_small")
+        ratios["imprint_large_over_small"] = ratio("imprint_large", "imprint_small")
         notes.append(
             f"Imprint has a bucket of {small} short prompts (small) or {large} (large), answers "
             f"included; at most {ImprintConfig().max_bucket_prompts} are fitted; "
@@ -143,19 +141,17 @@ def summarise(
             "back by stock PEFT. Then chat may begin."
         )
     if "crowd" in config.only:
-        ratios["crowd_over_alone"] = median(r["crowd_at_once"] / r["crowd_alone"] for r in rounds)
+        ratios["crowd_over_alone"] = ratio("crowd_at_once", "crowd_alone")
         notes.append(
             f"Crowd is {config.visitors} visitors with {config.imprinted_prompts[0]} short prompts "
             "each: until the last one has an adapter to chat with, one by one (alone), and all at "
             "once, while the adapters of those before are imprinted."
         )
     if "chat" in config.only:
-        ratios["twin_over_single"] = median(r["chat_twin"] / r["chat_single"] for r in rounds)
+        ratios["twin_over_single"] = ratio("chat_twin", "chat_single")
         if all("chat_imprinted" in r for r in rounds):
-            ratios["imprinted_over_single"] = median(
-                r["chat_imprinted"] / r["chat_single"] for r in rounds
-            )
-        ratios["turned_over_twin"] = median(r["chat_turned"] / r["chat_twin"] for r in rounds)
+            ratios["imprinted_over_single"] = ratio("chat_imprinted", "chat_single")
+        ratios["turned_over_twin"] = ratio("chat_turned", "chat_twin")
         # A copy reads and writes each byte.
         copied = 2 * config.copy_megabytes * 1_000_000
         ratios["bandwidth_share"] = median(
@@ -168,15 +164,13 @@ def summarise(
             f"bandwidth is that of a {config.copy_megabytes} MB copy, read and write counted."
         )
         if "chat_modules" in rounds[0]:
-            ratios["twin_over_modules"] = median(r["chat_twin"] / r["chat_modules"] for r in rounds)
+            ratios["twin_over_modules"] = ratio("chat_twin", "chat_modules")
             notes.append(
                 "`chat_modules` is the same twin through transformers' own modules, as bases run "
                 "whose weights cannot be packed."
             )
         if "chat_llama_cpp" in rounds[0]:
-            ratios["single_over_llama_cpp"] = median(
-                r["chat_single"] / r["chat_llama_cpp"] for r in rounds
-            )
+            ratios["single_over_llama_cpp"] = ratio("chat_single", "chat_llama_cpp")
             ratios["twin_over_llama_cpp"] = median(
                 r["chat_twin"] / (r["chat_llama_cpp"] + r["chat_llama_cpp_lora"]) for r in rounds
             )
@@ -186,9 +180,7 @@ def summarise(
                 f"twin computes them together. Its base is in float16, ours in {machine['dtype']}."
             )
     if "examination" in config.only:
-        ratios["examination_over_loop"] = median(
-            r["examination"] / r["examination_loop"] for r in rounds
-        )
+        ratios["examination_over_loop"] = ratio("examination", "examination_loop")
         tasks, items = config.examined_items
         notes.append(
             f"Examination is seconds per item: {tasks} tasks of {items} items, an adapter for "
@@ -237,3 +229,7 @@ def summarise(
         machine=machine,
         notes=tuple(notes),
     )
+
+
+def _ratio(rounds: Sequence[Mapping[str, float]], of: str, to: str) -> float:
+    return median(values[of] / values[to] for values in rounds)

@@ -1,25 +1,24 @@
 """What a generator cost and saves, beside what an examination took."""
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from dnd_engine.engine import Engine
-from dnd_engine.errors import ConfigError
+from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.evaluation.result_store import ResultStore
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS
 from dnd_engine.generator.report import Cost
 from dnd_engine.training.collection import Collection
+from dnd_engine.training.run_log import LOG, Row, parse_log
 
 
 def cost_of(
     engine: Engine,
     collection: Collection | None,
     store: ResultStore,
-    steps: Sequence[Mapping[str, Any]] | None,
+    steps: Sequence[Row] | None,
 ) -> Cost:
     """What things took; training and LoRAs as their own folders say, on whatever machine that was.
 
@@ -39,9 +38,7 @@ def cost_of(
     estimates: dict[str, float] = {}
     if steps is not None:
         # Validations and monitors are part of what training took.
-        training_seconds = round(
-            sum(float(s["seconds"]) + float(s.get("watch_seconds", 0)) for s in steps), 1
-        )
+        training_seconds = round(sum(s["seconds"] + s.get("watch_seconds", 0) for s in steps), 1)
         estimates["training_flops"] = float(per_token * sum(int(s["tokens"]) for s in steps))
     if collection is not None:
         runs, recipe = collection.runs, collection.manifest.recipe
@@ -81,21 +78,19 @@ def _medians(taken: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {row: round(statistics.median(seconds), 2) for row, seconds in taken.items()}
 
 
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """The steps that a run logged.
+def read_log(run: Path) -> tuple[Row, ...]:
+    """The steps that a run logged, without a last line that a killed run left unfinished.
 
     Raises:
         ConfigError: If the folder holds no log of ours.
     """
     try:
-        lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        steps = [json.loads(line) for line in lines]
+        steps = parse_log((run / LOG).read_bytes())
         if not steps or not all({"seconds", "tokens"} <= step.keys() for step in steps):
             raise ValueError("a step lacks `seconds` or `tokens`, or there is none")
-    # AttributeError: a line is JSON, but no object.
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TrainingError) as error:
         raise ConfigError(
-            f"`{run}` is no run folder with a sound `log.jsonl`: {error}. Name the folder that "
+            f"`{run}` is no run folder with a sound `{LOG}`: {error}. Name the folder that "
             "`dnd train` wrote to, or leave --run out."
         ) from error
     return steps

@@ -140,8 +140,9 @@ def judge(
             [
                 evidence.verdict(f"{name}{suffix}", bad=name in _BAD, finding=rule(evidence))
                 for name, rule in rules.items()
+                if name != f"made_beats_{row}"
                 # Not every row has a control with another task's prompts.
-                if rule not in (_depends_on_prompts, _ignores_prompts) or f"{row}_wrong" in ROWS
+                and (rule not in (_depends_on_prompts, _ignores_prompts) or f"{row}_wrong" in ROWS)
             ]
         )
     if len(verdicts) < 2:

@@ -216,9 +216,7 @@ def split(
     if not drawn:
         all_learnt = all(marks[text] & seen.learnt for text in short)
         raise MeasureError(
-            _nothing_left(
-                file, len(labelled), len(short), len(fresh), config, all_learnt=all_learnt
-            )
+            _nothing_left(file, len(labelled), len(short), config, all_learnt=all_learnt)
         )
     # From all rows: among the scored ones, some label may not occur.
     options = _options([example.response for _, example in short.values()])
@@ -304,7 +302,6 @@ def _nothing_left(
     file: PromptFile,
     labelled: int,
     short: int,
-    fresh: int,
     config: MeasureConfig,
     *,
     all_learnt: bool,
@@ -318,8 +315,6 @@ def _nothing_left(
             found=short,
             total=labelled,
         )
-    # With two rows or more, at least one may be drawn; none was, so none is fresh.
-    assert fresh == 0
     if config.allow_seen or all_learnt:
         way_out = noted("Give rows that it has not seen, or make an adapter from part of them.")
     else:

@@ -169,36 +169,32 @@ def _sizes(shape: BaseShape, papers: BaseShape) -> Iterator[Figure]:
     paper, released = papers_decoder(papers)
     ours = our_decoder(layout)
     note = "the authors' stages" if released else "the authors' stages for the next size"
-    adapter = layout.num_parameters * _BF16
-    yield Figure(key="parameters", title="Base", value=shape.parameters, unit="parameters")
-    yield Figure(
-        key="matrices", title="LoRA matrices", value=2 * len(layout.targets), unit="matrices"
+    lora = layout.num_parameters
+    figures = (
+        ("parameters", "Base", shape.parameters, "parameters", ""),
+        ("matrices", "LoRA matrices", 2 * len(layout.targets), "matrices", ""),
+        ("lora_parameters", "LoRA", lora, "parameters", ""),
+        ("weight_tokens", "Weight tokens", layout.num_tokens, "tokens", ""),
+        ("adapter_bytes", "Adapter file", lora * _BF16, "bytes", ""),
+        ("decoder", "Our decoder", ours.parameters, "parameters", ""),
+        (
+            "generator_bytes",
+            "Our generator's file",
+            (ours.parameters + lora) * _FP32,
+            "bytes",
+            "",
+        ),
+        (
+            "paper_lora_parameters",
+            f"The paper's LoRA, r {papers.layout.spec.r}",
+            papers.layout.num_parameters,
+            "parameters",
+            "",
+        ),
+        ("paper_decoder", "The paper's decoder", paper.parameters, "parameters", note),
     )
-    yield Figure(
-        key="lora_parameters", title="LoRA", value=layout.num_parameters, unit="parameters"
-    )
-    yield Figure(key="weight_tokens", title="Weight tokens", value=layout.num_tokens, unit="tokens")
-    yield Figure(key="adapter_bytes", title="Adapter file", value=adapter, unit="bytes")
-    yield Figure(key="decoder", title="Our decoder", value=ours.parameters, unit="parameters")
-    yield Figure(
-        key="generator_bytes",
-        title="Our generator's file",
-        value=(ours.parameters + layout.num_parameters) * _FP32,
-        unit="bytes",
-    )
-    yield Figure(
-        key="paper_lora_parameters",
-        title=f"The paper's LoRA, r {papers.layout.spec.r}",
-        value=papers.layout.num_parameters,
-        unit="parameters",
-    )
-    yield Figure(
-        key="paper_decoder",
-        title="The paper's decoder",
-        value=paper.parameters,
-        unit="parameters",
-        note=note,
-    )
+    for key, title, value, unit, said in figures:
+        yield Figure(key=key, title=title, value=value, unit=unit, note=said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ def save_checkpoint(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     step: int,
-    recipe_hash: str,
     notes: Mapping[str, str] | None = None,
 ) -> None:
     """Write the state after `step` steps; the file is replaced in one move.
@@ -35,7 +34,6 @@ def save_checkpoint(
         module: Whose parameters and buffers.
         optimizer: Whose moments.
         step: Steps done.
-        recipe_hash: What the run is; `load_checkpoint` refuses another.
         notes: More to keep, for `read_notes`.
 
     Raises:
@@ -48,28 +46,17 @@ def save_checkpoint(
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
             tensors[f"optimizer.{names[id(parameter)]}.{key}"] = torch.as_tensor(value)
-    write_tensors(path, tensors, {**(notes or {}), "step": str(step), "recipe": recipe_hash})
+    write_tensors(path, tensors, {**(notes or {}), "step": str(step)})
 
 
-def load_checkpoint(
-    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, recipe_hash: str
-) -> int:
+def load_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Restore module and optimizer in place; returns the steps done.
 
     Raises:
-        TrainingError: If the file is damaged or belongs to another recipe.
+        TrainingError: If the file is damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            notes = _notes(file.metadata())
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-    except (SafetensorError, OSError) as error:
-        raise TrainingError(f"checkpoint `{path}` cannot be read: {error}") from error
-    if notes.get("recipe") != recipe_hash:
-        raise TrainingError(
-            f"checkpoint `{path}` belongs to another recipe. Resume with the recipe that made it, "
-            "or train into another folder."
-        )
+    step = int(read_notes(path)["step"])
+    tensors = load_file(path)
     prefix = "module."
     module.load_state_dict(
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -83,7 +70,7 @@ def load_checkpoint(
             optimizer.state[parameter] = {
                 k: v if k == "step" else v.to(parameter.device) for k, v in state.items()
             }
-    return int(notes["step"])
+    return step
 
 
 def read_notes(path: Path) -> dict[str, str]:
@@ -94,7 +81,8 @@ def read_notes(path: Path) -> dict[str, str]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return _notes(file.metadata())
+            found: dict[str, str] = json.loads((file.metadata() or {}).get(_NOTES, "{}"))
+            return found
     except (SafetensorError, OSError) as error:
         raise TrainingError(f"checkpoint `{path}` cannot be read: {error}") from error
 
@@ -146,8 +134,3 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
             f"`{path}` cannot be written: {reason}. What was written before is whole: make room "
             "and continue with --resume."
         ) from error
-
-
-def _notes(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    found: dict[str, str] = json.loads((metadata or {}).get(_NOTES, "{}"))
-    return found

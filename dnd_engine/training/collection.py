@@ -9,6 +9,7 @@ cell by cell.
 import hashlib
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,23 +127,20 @@ class Collection:
     @property
     def train_slugs(self) -> tuple[str, ...]:
         """Tasks that a generator may be trained on."""
-        return tuple(slug for slug in self.slugs if self.split(slug) == "train")
-
-    def split(self, slug: str) -> str:
-        """`train` or `heldout`."""
-        return self._runs_of(slug)[0].split
+        return tuple(dict.fromkeys(run.slug for run in self.runs if run.split == "train"))
 
     def made_otherwise(self, tasks: Iterable[Task]) -> tuple[str, ...]:
         """Slugs of those tasks whose LoRAs were trained on another train side than theirs.
 
         Test items of today may have been among it. Tasks that the collection lacks do not count.
         """
-        trained = {(run.slug, run.train_sha256) for run in self.runs}
-        known = [task for task in tasks if task.info.slug in set(self.slugs)]
+        trained: dict[str, set[str]] = defaultdict(set)
+        for run in self.runs:
+            trained[run.slug].add(run.train_sha256)
         return tuple(
-            task.info.slug
-            for task in known
-            if {digest for slug, digest in trained if slug == task.info.slug} != {hash_train(task)}
+            slug
+            for task in tasks
+            if (slug := task.info.slug) in trained and trained[slug] != {hash_train(task)}
         )
 
     def snapshots(self, slug: str) -> Float[Tensor, "snapshots tokens rows cols"]:

@@ -35,9 +35,6 @@ class TaskLoss:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    def initialise(self, generator: Generator) -> None:
-        """The generator's own start."""
-
     def loss(self, batch: Batch, tokens: Float[Tensor, "tasks tokens rows cols"]) -> Tensor:
         """Nats per answer token."""
         assert batch.examples is not None

@@ -152,7 +152,8 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     else:
         trained = (i for i, pool in enumerate(pools) if pool.role == "train")
         generator.set_condition_statistics(*conditions.statistics(trained))
-        objective.initialise(generator)
+        if isinstance(objective, Reconstruction):
+            objective.initialise(generator)
     return prepared
 
 
@@ -381,9 +382,9 @@ def _check_disk(recipe: TrainRecipe, generator: Generator, encoded: int) -> None
     on_disk: dict[int, int] = defaultdict(int)
     for folder, size in needs:
         folder.mkdir(parents=True, exist_ok=True)
-        on_disk[_disk(folder)] += size
+        on_disk[folder.stat().st_dev] += size
     for folder, _ in needs:
-        free, needed = shutil.disk_usage(folder).free, on_disk[_disk(folder)]
+        free, needed = shutil.disk_usage(folder).free, on_disk[folder.stat().st_dev]
         if free < needed:
             raise TrainingError(
                 f"the disk of `{folder}` has {free / 1e9:.1f} GB free, the run needs about "
@@ -391,11 +392,6 @@ def _check_disk(recipe: TrainRecipe, generator: Generator, encoded: int) -> None
                 f"`{recipe.cache_folder}`. Make room, name another `out` or `cache`, or lower "
                 "`pool_prompts`."
             )
-
-
-def _disk(folder: Path) -> int:
-    """Which file system a folder is on."""
-    return folder.stat().st_dev
 
 
 def _in_words(value: object) -> str:

@@ -11,7 +11,8 @@ arXiv:1805.08136.
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -20,13 +21,13 @@ from torch import Tensor
 
 from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import TrainingError
-from dnd_engine.generator.folder import Generator
 from dnd_engine.imprint.fit import MIN_EXPLAINED, first_layer
 from dnd_engine.imprint.ordinary import ordinary_metrics
 from dnd_engine.imprint.solve import Metric, solve
 from dnd_engine.models.base import BaseModel, logit_cap, mlp_norm, output_layer
 from dnd_engine.models.blocks import BlockPass
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.progress import finish
 from dnd_engine.scoring.answers import answer_in_batches
 from dnd_engine.scoring.questions import Question
 from dnd_engine.training.batches import Batch, TaskPool
@@ -37,6 +38,10 @@ from dnd_engine.training.token_loss import token_losses
 _INSTRUCTED_WEIGHT = 0.5
 """Weight of whole prompts under the teacher alone, beside 1 for bare inputs under its imprint: what
 the teacher cannot do with the instruction, no imprint of it can do without."""
+
+
+_full, _bare = attrgetter("full"), attrgetter("bare")
+"""Prompts of a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,6 @@ class ImprintLoss:
         self._config = ImprintConfig()
         self._first = first_layer(base.num_layers, self._config)
         self._metrics = _measured(runtime, self._first, recipe.cache_folder)
-
-    def initialise(self, generator: Generator) -> None:
-        """A teacher starts from its generator's."""
 
     def loss(self, batch: Batch, tokens: Float[Tensor, "tasks tokens rows cols"]) -> Tensor:
         """Mean over tasks; one whose prompts the teacher does not answer counts as 0."""
@@ -219,14 +221,6 @@ class _Reading:
         return self.blocks.hidden[self._at]
 
 
-def _full(turn: _Turn) -> tuple[int, ...]:
-    return turn.full
-
-
-def _bare(turn: _Turn) -> tuple[int, ...]:
-    return turn.bare
-
-
 def has_bare_inputs(pool: TaskPool, recipe: TrainRecipe) -> bool:
     """Return whether a task has enough examples that can be shown without the instruction."""
     return sum(example.bare is not None for example in pool.examples) >= _needed(recipe)
@@ -238,14 +232,9 @@ def _needed(recipe: TrainRecipe) -> int:
 
 def _measured(runtime: Runtime, first: int, cache: Path) -> Mapping[int, Metric]:
     """Measure the penalty of the layers, as for any imprint, or read it from the cache."""
-    steps = ordinary_metrics(runtime, first, cache)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: Mapping[int, Metric] = end.value
-            # Copies, because tensors from inference mode cannot be saved for a gradient.
-            return {
-                layer: Metric(m.directions.clone(), m.gains.clone(), m.floor, m.size)
-                for layer, m in found.items()
-            }
+    found = finish(ordinary_metrics(runtime, first, cache))
+    # Copies, because tensors from inference mode cannot be saved for a gradient.
+    return {
+        layer: replace(metric, directions=metric.directions.clone(), gains=metric.gains.clone())
+        for layer, metric in found.items()
+    }

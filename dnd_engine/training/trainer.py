@@ -7,7 +7,6 @@ applied, and the gradient of that loss flows back into the generator.
 Source: Liang et al. 2025 for the decoder and for redrawing prompts at every step.
 """
 
-import hashlib
 import json
 import logging
 import math
@@ -145,8 +144,6 @@ class _Run:
         self.objective = self.prepared.objective
         self.sampler = Sampler(self.pools, self.prepared.conditions, self.base.tokenizer, recipe)
         self.optimizer = self._optimizer()
-        identity = json.dumps(self.prepared.identity, sort_keys=True)
-        self.digest = hashlib.sha256(identity.encode()).hexdigest()
         self.done, self.best = self._restore()
         if self.processes.is_first:
             cut_log(recipe.out / LOG, self.done)
@@ -387,14 +384,12 @@ class _Run:
             return
         identity = json.dumps(self.prepared.identity)
         notes = {"identity": identity, "best": json.dumps(asdict(self.best))}
-        save_checkpoint(
-            self.checkpoint, self.generator, self.optimizer, self.done, self.digest, notes
-        )
+        save_checkpoint(self.checkpoint, self.generator, self.optimizer, self.done, notes)
 
     def _restore(self) -> tuple[int, _Best]:
         if not self.checkpoint.exists():
             return 0, _Best()
-        done = load_checkpoint(self.checkpoint, self.generator, self.optimizer, self.digest)
+        done = load_checkpoint(self.checkpoint, self.generator, self.optimizer)
         best = _Best(**json.loads(read_notes(self.checkpoint)["best"]))
         kept = read_notes(self.best_file)["step"] if self.best_file.exists() else "0"
         if int(kept) != best.step:

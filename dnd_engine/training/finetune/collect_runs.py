@@ -165,19 +165,14 @@ class RunTrainer:
             on_steps: Gets the number of steps just done, those of all runs together.
         """
         trainings, left_out = self._prepare(group)
-        digest = self._digest(trainings)
-        checkpoint = f"checkpoint-{digest[:16]}.safetensors"
+        checkpoint = f"checkpoint-{self._digest(trainings)[:16]}.safetensors"
         if trainings:
-            self._train(trainings, checkpoint, digest, on_steps)
+            self._train(trainings, checkpoint, on_steps)
         runs = tuple(map(self._close, trainings))
         return TrainedGroup(len(group), checkpoint, runs, left_out)
 
     def _train(
-        self,
-        trainings: Sequence[_Training],
-        name: str,
-        digest: str,
-        on_steps: Callable[[int], object],
+        self, trainings: Sequence[_Training], name: str, on_steps: Callable[[int], object]
     ) -> None:
         recipe = self.recipe
         checkpoint = recipe.out / name
@@ -188,7 +183,7 @@ class RunTrainer:
         )
         done = 0
         if checkpoint.exists():
-            done = load_checkpoint(checkpoint, parameters, optimizer, digest)
+            done = load_checkpoint(checkpoint, parameters, optimizer)
             for training in trainings:
                 # The curve may be ahead of the checkpoint. Adding its rows asks the rule again,
                 # which finds the same start.
@@ -210,7 +205,7 @@ class RunTrainer:
             if step % recipe.checkpoint_every == 0:
                 # The curve first: resuming drops surplus rows, but cannot make up missing ones.
                 self._write_losses(trainings)
-                save_checkpoint(checkpoint, parameters, optimizer, step, digest)
+                save_checkpoint(checkpoint, parameters, optimizer, step)
             on_steps(len(active))
         self._write_losses(trainings)
 

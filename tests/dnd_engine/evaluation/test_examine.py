@@ -1704,8 +1704,10 @@ def test_the_cost_says_when_a_generator_has_paid_for_itself(
     refolder(monkeypatch, engine, replace(engine.generator, config=altered))
     run = tmp_path / "run"
     run.mkdir()
-    steps = [{"step": n, "seconds": 25.0, "watch_seconds": 5.0, "tokens": 100} for n in (1, 2)]
-    (run / "log.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    times = {"seconds": 25.0, "watch_seconds": 5.0, "tokens": 100}
+    steps = [{"step": n, "loss": 1.0, **times} for n in (1, 2)]
+    # The last line as a run leaves it that is killed while it writes.
+    (run / "log.jsonl").write_text("".join(json.dumps(s) + "\n" for s in steps) + '{"step": 3, "lo')
     # Small LoRAs are made in no time, so that nothing would ever pay back: hours instead.
     folder = shutil.copytree(collection, tmp_path / "collection")
     for r in Collection.open(collection).runs:

@@ -80,6 +80,8 @@ def test_what_is_made_of_an_adapter_is_judged_by_its_own_row() -> None:
     assert not {"made_depends_on_prompts", "made_ignores_prompts"} & set(taught), (
         "no row has another task's prompts"
     )
+    assert "made_beats_imprint" in taught
+    assert "made_beats_imprint" not in named(planted, row="imprint"), "not compared with itself"
 
 
 def imprints(copies: Mapping[str, str] | None = None, /, **chances: float) -> dict[str, Verdict]:

@@ -706,7 +706,6 @@ def test_tokens_come_back_seed_by_seed_and_step_by_step(whole: Collection) -> No
     assert whole.layout == LAYOUT
     assert whole.slugs == tuple(sorted(JOBS))
     assert whole.train_slugs == ("first", "last", "upper")
-    assert whole.split("swap") == "heldout"
     for slug in whole.slugs:
         found = whole.snapshots(slug)
         runs = [run for run in whole.runs if run.slug == slug]
@@ -870,7 +869,7 @@ def test_what_a_collection_lacks_is_named(whole: Collection) -> None:
     with pytest.raises(
         TrainingError, match=r"has no task `none`; it has 4 tasks, such as first, l"
     ):
-        whole.split("none")
+        whole.final("none")
 
 
 def test_a_collection_knows_its_base(whole: Collection, tiny_folder: Path, tmp_path: Path) -> None:
