@@ -1,4 +1,4 @@
-"""The app's edge: settings, then the page. `python app.py` serves it; Spaces runs this file."""
+"""The app's edge: `python app.py` does what `dnd serve` does without options; Spaces run it."""
 
 import os
 from argparse import ArgumentParser
@@ -12,34 +12,17 @@ if __name__ == "__main__":
         epilog="`dnd serve` serves the same app and takes options: see `dnd serve --help`.",
     ).parse_args()
 
-# Before Gradio is imported: it reads this once. No telemetry.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 # Before torch is imported: OpenMP reads this once. Threads that wait awake take the core from the
 # one they wait for when other processes compute too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from dnd_engine.config import EngineConfig
-from ui.build import build_ui
-from ui.engine_handle import EngineHandle
-from ui.serve import (
-    asked_limits,
-    asked_login,
-    launch_options,
-    listening_host,
-    own_cache,
-    own_library,
-    run,
-)
+import typer
 
-# Before the page is built, because Gradio reads the folder then.
-own_cache()
-config = EngineConfig()
-owner = own_library(listening_host())
-handle = EngineHandle.of(config, shared=owner is None)
-server = asked_limits()
-# At module level, so that tests can import it without serving.
-demo = build_ui(handle, config.limits, owner, server=server)
+from dnd_engine.cli.common import plain_errors
+from ui.serve import serve
 
 if __name__ == "__main__":
-    options = launch_options(config.limits, owner, server=server, handle=handle)
-    run(demo, handle, {**options, "auth": asked_login()}, owner)
+    # Not the whole of `dnd`: a Space has these files, but no installed package that adds `serve`.
+    command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    command.command()(plain_errors(serve))
+    command(args=[])

@@ -49,6 +49,20 @@ def test_the_app_tells_how_it_is_set_and_refuses_options() -> None:
     assert "unrecognized arguments: --port=80" in refused.stderr
 
 
+@pytest.mark.slow
+def test_the_app_says_what_is_wrong_with_a_setting() -> None:
+    done = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=ROOT,
+        env={**os.environ, "DND_AUTH": "me:short"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: `--auth` or `DND_AUTH`: expected USER:PASSWORD")
+
+
 @pytest.mark.real
 def test_the_app_starts_where_a_space_expects_it(tmp_path: Path) -> None:
     port = free_port()

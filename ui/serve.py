@@ -130,29 +130,10 @@ def trusted_proxies() -> str:
     return os.environ.get("FORWARDED_ALLOW_IPS", default)
 
 
-def listening_host(host: str | None = None) -> str:
+def listening_host(host: str | None) -> str:
     """Return the address to listen on: as requested, else this computer only, or all on a Space."""
     default = "0.0.0.0" if on_space() else "127.0.0.1"
     return host or os.environ.get("GRADIO_SERVER_NAME") or default
-
-
-def asked_login() -> tuple[str, str] | None:
-    """Return the account in the environment variable `DND_AUTH`; None if it is not set.
-
-    Raises:
-        ConfigError: If it is not USER:PASSWORD.
-    """
-    account = os.environ.get("DND_AUTH")
-    return login(account) if account else None
-
-
-def asked_limits() -> ServerLimits:
-    """Return the limits with those overridden that the environment variable `DND_LIMITS` names.
-
-    Raises:
-        ConfigError: If it is not NAME=NUMBER, or several of them separated by blanks.
-    """
-    return ServerLimits.of(os.environ.get("DND_LIMITS", "").split())
 
 
 def own_library(host: str) -> Owner | None:
@@ -251,7 +232,7 @@ def serve(
     options = launch_options(
         config.limits, owner, server=server, handle=handle, mcp=mcp, metrics=metrics, schema=schema
     )
-    run(demo, handle, {**options, "auth": account}, owner, host=host, port=port)
+    run(demo, handle, {**options, "auth": account}, owner, host, port)
 
 
 def run(
@@ -259,9 +240,8 @@ def run(
     handle: EngineHandle,
     options: Mapping[str, Any],
     owner: Owner | None,
-    *,
-    host: str | None = None,
-    port: int | None = None,
+    host: str,
+    port: int | None,
 ) -> None:
     """Start loading the engine, and serve until interrupted.
 
@@ -271,9 +251,8 @@ def run(
         options: Arguments of the launch; see `launch_options`.
         owner: Owner whose library opens with the printed address.
         host: Address to listen on.
-        port: Port to listen on.
+        port: Port to listen on; None for that of the environment.
     """
-    host = listening_host(host)
     port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     quiet_libraries()
     _allow_more_files()

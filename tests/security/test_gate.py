@@ -17,15 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from dnd_engine.errors import ConfigError
 from dnd_engine.library import Library
-from dnd_engine.limits import FIXED, ServerLimits
+from dnd_engine.limits import FIXED
 from tests.security.conftest import SMALL
 from tests.serving import fetch, free_port, serving
 from tests.ui.fake_engine import handle_of
 from tests.until import until
 from ui.owner import Owner
-from ui.serve import asked_limits, asked_login
 from ui.server.bodies import MIN_CHARGED, ChargedFiles
 from ui.server.refusals import Refusal, not_served
 from ui.server.shares import Share, SlidingShare
@@ -201,23 +199,6 @@ def test_a_page_behind_tls_names_itself_so_whoever_is_trusted(
     with serving(handle_of()) as address:
         answer = fetch(f"{address}/config", forwarded)
     assert answer.json()["root"] == "https://demo.example"
-
-
-def test_an_image_takes_limits_from_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DND_LIMITS", "sessions=7  queued_calls_per_visitor=40")
-    assert asked_limits() == ServerLimits(sessions=7, queued_calls_per_visitor=40)
-    monkeypatch.setenv("DND_LIMITS", "sessions")
-    with pytest.raises(ConfigError, match="`DND_LIMITS`: expected NAME=NUMBER"):
-        asked_limits()
-    monkeypatch.delenv("DND_LIMITS")
-    assert asked_limits() == ServerLimits()
-
-
-def test_an_image_asks_for_the_login_of_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DND_AUTH", "me:a long password")
-    assert asked_login() == ("me", "a long password")
-    monkeypatch.setenv("DND_AUTH", "")
-    assert asked_login() is None
 
 
 # ------------------------------------------------------------------------------ other sites

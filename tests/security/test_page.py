@@ -2,9 +2,10 @@
 
 import re
 from dataclasses import asdict
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from dnd_engine.cli import add_commands, app
 from dnd_engine.errors import ConfigError
@@ -55,6 +56,28 @@ def test_a_login_needs_a_name_and_a_password_and_is_not_quoted(account: str) -> 
         login(account)
     assert "short" not in str(raised.value)
     assert login("user:pass:word")[1] == "pass:word"
+
+
+def test_an_image_takes_limits_and_login_from_its_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr("ui.build.build_ui", lambda *given: seen.update(limits=given[-1]))
+    monkeypatch.setattr("ui.serve.run", lambda _page, _handle, given, *_: seen.update(given))
+
+    def start(limits: str, account: str) -> Result:
+        environment = {"DND_LIMITS": limits, "DND_AUTH": account}
+        return CliRunner().invoke(app, ["serve"], env=environment)
+
+    add_commands()
+    assert start("sessions=7  queued_calls_per_visitor=40", "me:a long password").exit_code == 0
+    assert seen["limits"] == ServerLimits(sessions=7, queued_calls_per_visitor=40)
+    assert seen["auth"] == ("me", "a long password")
+    assert start("", "").exit_code == 0
+    assert (seen["limits"], seen["auth"]) == (ServerLimits(), None)
+    refused = start("sessions", "")
+    assert refused.exit_code == 1
+    assert "`DND_LIMITS`: expected NAME=NUMBER" in refused.stderr
 
 
 @pytest.mark.parametrize("given", ["option", "environment"])
