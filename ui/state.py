@@ -526,6 +526,8 @@ class Session:
     found: Found | None = None
     """The last measurement, possibly incomplete."""
     stop_chat: Stop | None = None
+    chat_due: bool = False
+    """Whether a question waits for `CompareEvents.answer`."""
     language: str = ENGLISH
     """Language of the page."""
     folder: Path | None = None

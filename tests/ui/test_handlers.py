@@ -295,6 +295,19 @@ def test_stop_ends_the_stream_and_keeps_the_words(on: Handlers, engine: FakeEngi
         until(lambda: engine.closed_chats == 1)
 
 
+def test_a_question_is_answered_once(on: Handlers, engine: FakeEngine) -> None:
+    """Each way to ask has a stream of its own: Enter began a second one beside Send's."""
+    session = Session()
+    on.compare.ask("Say more", "written", session)
+    stream = on.compare.answer(session, *SAMPLING)
+    with engine.pace.held("chat"):
+        next(stream)
+        assert on.compare.ask("", "written", session) == {}
+        assert list(on.compare.answer(session, *SAMPLING)) == []
+    assert len(list(stream)) > 0
+    assert session.turns[0].finished
+
+
 def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> None:
     session = Session()
     on.compare.ask("Say more", "written", session)

@@ -40,8 +40,9 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
             keys=("Escape",),
             # In this order: an edit ends before an answer, and an answer before a run.
             targets=(
-                *("#dnd-cancel-edit", "#dnd-stop-chat", "#dnd-teach-stop", "#dnd-stop-synthesis"),
-                *("#dnd-measure-stop", "#dnd-train-stop"),
+                *("#dnd-cancel-edit", "#dnd-stop-chat", "#dnd-batch-stop", "#dnd-teach-stop"),
+                *("#dnd-stop-synthesis", "#dnd-imprint-stop", "#dnd-measure-stop"),
+                "#dnd-train-stop",
             ),
         ),
     ),

@@ -294,7 +294,9 @@ class CompareEvents:
         return {**self.panes(session), **_buttons(session)} if session.turns else {}
 
     def answer(self, session: Session, *settings: Any) -> Iterator[Updates]:
-        """Stream the answers to the last question.
+        """Stream the answers to the last question, once.
+
+        Every event that may ask ends here, also one that asked nothing because an answer runs.
 
         Args:
             session: The visit.
@@ -302,8 +304,9 @@ class CompareEvents:
         """
         stop = session.stop_chat
         turn = session.turns[-1] if session.turns else None
-        if turn is None or stop is None or turn.finished:
+        if turn is None or stop is None or turn.finished or not session.chat_due:
             return
+        session.chat_due = False
         places = tuple(place for place in turn.sides if place in turn.running)
         try:
             # A server answers while this app's own models are still loading.
@@ -446,7 +449,7 @@ class CompareEvents:
         turn = session.turns[-1]
         turn.running, turn.waiting = frozenset(places), "…"
         turn.named |= not session.blind
-        session.stop_chat = Stop()
+        session.stop_chat, session.chat_due = Stop(), True
         return {**self.panes(session), **_buttons(session)}
 
     def _write_vote(self, session: Session, turn: Turn, made: Made) -> None:
