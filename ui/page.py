@@ -31,7 +31,7 @@ _QUIET: Mapping[str, Any] = {
 AT_ONCE: Mapping[str, Any] = {**_QUIET, "queue": False}
 """Outside of the queue, so that Stop is answered while a run has its lane."""
 
-_Event = Callable[..., Any] | Sequence[Callable[..., Any]]
+Event = Callable[..., Any] | Sequence[Callable[..., Any]]
 """What starts a handler, such as `button.click` or `work.then`, or any of several."""
 _Handler = Callable[..., Any]
 _Inputs = Component | Sequence[Component]
@@ -52,7 +52,7 @@ class Page:
     """Components that handlers can update, by name."""
 
     def at_once(
-        self, event: _Event, handler: _Handler, slots: str, inputs: _Inputs = (), **how: Any
+        self, event: Event, handler: _Handler, slots: str, inputs: _Inputs = (), **how: Any
     ) -> Any:
         """Run a handler as soon as an event happens, outside of the queue.
 
@@ -73,7 +73,7 @@ class Page:
 
     def queued(
         self,
-        event: _Event,
+        event: Event,
         handler: _Handler,
         slots: str,
         inputs: _Inputs = (),
@@ -97,7 +97,7 @@ class Page:
         )
 
     def _wire(
-        self, event: _Event, handler: _Handler, slots: str, inputs: _Inputs, **how: Any
+        self, event: Event, handler: _Handler, slots: str, inputs: _Inputs, **how: Any
     ) -> Any:
         chosen = {name: self.slots[name] for name in slots.split()}  # removes duplicates
         taken = [inputs] if isinstance(inputs, Component) else inputs

@@ -192,14 +192,9 @@ class Made:
         """Return how it was changed after generation; labels take precedence."""
         if "trained" in self.adapter.provenance:
             return TRAINED[answered_by(self.adapter.provenance["trained"])]
-        if not self.refined:
+        if not self.adapter.was_trained:
             return "imprinted" if self.adapter.is_imprinted else ""
         return "refined_alike" if taught_alike(self.adapter.provenance["refined"]) else "refined"
-
-    @property
-    def refined(self) -> bool:
-        """Return whether it was trained after generation."""
-        return self.adapter.was_trained
 
 
 @dataclass(slots=True)

@@ -676,7 +676,7 @@ def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it
     done = synthesized(on, session, request_of("s"))
     assert done["teach_open"].interactive is True
     assert session.made is not None
-    assert not session.made.refined
+    assert not session.made.adapter.was_trained
 
 
 def test_one_that_waits_in_the_queue_never_starts_once_stopped(

@@ -155,4 +155,5 @@ def wire_language(
     # A tick of the loading clock that was under way would put the head back in the old language.
     page.at_once(spoken.then, on.page.refresh_load, _LOAD, page.session)
     if training is not None:
-        page.at_once(spoken.then, on.watch.draw_run, "watch", training.watch_run)
+        follow = [page.session, training.watch_run]
+        page.at_once(spoken.then, on.watch.follow_run, "watch watch_timer", follow)

@@ -20,8 +20,8 @@ def wire_library(page: Page, panel: LibraryPanel, tab: gr.Tab) -> None:
     page.at_once(tab.select, on.open_library, _LISTED, chosen)
     # In the queue, as Gradio drops warnings elsewhere.
     page.queued(panel.kept.input, on.choose_kept, _OFFERED, chosen)
-    for order in (panel.rename.click, panel.name.submit):
-        page.at_once(order, on.rename_kept, _LISTED, [*chosen, panel.name])
+    renamed = [panel.rename.click, panel.name.submit]
+    page.at_once(renamed, on.rename_kept, _LISTED, [*chosen, panel.name])
     page.at_once(panel.duplicate.click, on.duplicate_kept, _LISTED, chosen)
     page.at_once(panel.delete.click, on.delete_kept, _LISTED, chosen)
     page.at_once(panel.undo.click, on.undo_delete, _LISTED, chosen)

@@ -43,8 +43,8 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
         page.at_once(work.failure, on.measure_broke, ended, session)
         page.then_at_once(work, on.show_measured, ended, session)
     page.at_once(panel.stages.waits, on.still_waits, "measure_stages", session)
-    for stop in (panel.stop, panel.train_stop):
-        page.at_once(stop.click, on.stop_measure, ended, session)
+    stop = [panel.stop.click, panel.train_stop.click]
+    page.at_once(stop, on.stop_measure, ended, session)
     for row, button in panel.take.items():
         take = functools.partial(on.take_trained, row)
         shown = f"tabs measure_take_told {SHOWN}"

@@ -11,5 +11,5 @@ def wire_report(page: Page, panel: ReportPanel, tab: gr.Tab) -> None:
     on, chosen = page.on.report, [panel.report_group, panel.report_metric]
     drawn = "report_controls report_group report report_more report_all report_card"
     page.at_once(tab.select, on.report, drawn, [page.session, *chosen])
-    for choice in chosen:
-        page.at_once(choice.input, on.draw_report, "report report_more", chosen)
+    changed = [choice.input for choice in chosen]
+    page.at_once(changed, on.draw_report, "report report_more", chosen)

@@ -34,12 +34,13 @@ class WatchEvents:
 
     def watch_run(self, index: int) -> Updates:
         """Draw a run, and keep the timer active while it is unfinished."""
-        words, finished = self._look(index)
-        return {"watch": words, "watch_timer": gr.Timer(active=not finished)}
-
-    def draw_run(self, index: int) -> Updates:
-        """Draw a run once."""
-        return {"watch": self._look(index)[0]}
+        try:
+            seen = self._app.runs[index].look()
+        except DndError as error:
+            words = faults(_("The run cannot be read."), note_words(str(error)))
+            # Goes on: a file that is just being written can be read next time.
+            return {"watch": words, "watch_timer": gr.Timer(active=True)}
+        return {"watch": watch_html(seen), "watch_timer": gr.Timer(active=seen.state != "finished")}
 
     def all_numbers(self, index: int) -> Updates:
         """List all measured numbers, when that section is opened."""
@@ -52,12 +53,3 @@ class WatchEvents:
         """Stop following once another tab is open."""
         session.watching = False
         return {"watch_timer": gr.Timer(active=False)}
-
-    def _look(self, index: int) -> tuple[str, bool]:
-        """Draw a run, and return whether it is finished."""
-        try:
-            seen = self._app.runs[index].look()
-        except DndError as error:
-            # Not finished: a file that is just being written can be read next time.
-            return faults(_("The run cannot be read."), note_words(str(error))), False
-        return watch_html(seen), seen.state == "finished"

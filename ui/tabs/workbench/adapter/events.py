@@ -86,7 +86,7 @@ class AdapterEvents:
         """Compare the adapter with controls, such as one of another task's prompts."""
         made = session.made
         # The controls are not trained, so comparing a taught adapter with them would be unfair.
-        if made is None or made.refined or made.inspection is None or not made.buckets:
+        if made is None or made.adapter.was_trained or made.inspection is None or not made.buckets:
             return
         updates: Updates = {}
         try:
@@ -309,7 +309,7 @@ def undo_words(made: Made) -> str:
 
 def checked(made: Made) -> Updates:
     """Draw the check results; for a doubtful adapter, offer to teach it."""
-    provable = made.inspection is not None and bool(made.buckets) and not made.refined
+    provable = made.inspection is not None and bool(made.buckets) and not made.adapter.was_trained
     proof: Updates = {
         "proof_box": gr.Column(visible=provable),
         "proof": proof_html(made.proof),
@@ -332,7 +332,7 @@ def checked(made: Made) -> Updates:
         "checks": checks_html("done", made.inspection, taught=made.taught),
         "warning": judged.html(),
     }
-    if made.buckets and not made.refined and judged.is_doubtful:
+    if made.buckets and not made.adapter.was_trained and judged.is_doubtful:
         updates["teach_box"] = gr.Column(visible=True)
     return updates
 
@@ -359,7 +359,7 @@ def _learnt(made: Made) -> Learnt | None:
     """Return the scores of teaching, and whether the answers it was taught are known to be poor."""
     found = learnt(made.adapter.provenance, imported=made.imported)
     start = made
-    while start.refined and start.before is not None:
+    while start.adapter.was_trained and start.before is not None:
         start = start.before
     verdict = start.inspection.verdict if start.inspection is not None else None
     if found is None or not found.by_itself or verdict is None or verdict.outcome != "fails":

@@ -99,10 +99,8 @@ def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:
     # After the whole run of Show me, imprint included.
     orders = [page.at_once(shown.success, on.ask_shown, _STATE, session)]
     question = [panel.box, panel.mode, session]
-    orders += [
-        page.at_once(ask, on.ask, f"box {_STATE}", question)
-        for ask in (panel.send.click, panel.box.submit)
-    ]
+    sent = [panel.send.click, panel.box.submit]
+    orders.append(page.at_once(sent, on.ask, f"box {_STATE}", question))
     places: tuple[tuple[Any, Place | None], ...] = (
         (panel.again.click, None),
         (panel.left_pane.retry, "left"),

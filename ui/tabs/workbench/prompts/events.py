@@ -78,7 +78,9 @@ class PromptEvents:
             updates["inbox"] = {"op": "readings", "readings": readings, "looked": looked}
         # A remix will fit the adapter to the canvas at once, so it is not called outdated before.
         # A taught one is not remixed.
-        if session.made is not None and (session.made.refined or not arrangement.remixing):
+        if session.made is not None and (
+            session.made.adapter.was_trained or not arrangement.remixing
+        ):
             updates["adapter_facts"] = facts_of(session)
         return updates
 

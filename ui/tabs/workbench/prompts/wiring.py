@@ -1,15 +1,13 @@
 """Wires the canvas and the examples."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 from dnd_engine.prompts.examples import load_examples
-from ui.page import Page
+from ui.page import Event, Page
 from ui.tabs.workbench.prompts.view import PromptsPanel
 
 
-def forecast_at(page: Page, event: Callable[..., Any]) -> None:
+def forecast_at(page: Page, event: Event) -> None:
     """Forecast the buckets on the canvas at an event."""
     page.queued(
         event,
@@ -37,9 +35,9 @@ def wire_prompts(page: Page, panel: PromptsPanel) -> None:
         "synthesize hint adapter_facts",
         [panel.instruction, session],
     )
+    forecast_at(page, changed.then)
     # Not at each keystroke: half an instruction would be forecast too.
-    for event in (changed.then, panel.instruction.blur, panel.instruction.submit):
-        forecast_at(page, event)
+    forecast_at(page, [panel.instruction.blur, panel.instruction.submit])
     for example in examples:
         load = functools.partial(on.load_examples, [example], own_weights=False)
         page.at_once(panel.examples[example.id].click, load, "inbox", session)

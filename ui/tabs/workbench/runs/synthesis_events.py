@@ -24,7 +24,7 @@ class SynthesisEvents:
 
     def begin_remix(self, arrangement: Arrangement, session: Session) -> Updates:
         """Remix at once, unless that would take away what the visitor's teaching has made."""
-        if session.made is not None and session.made.refined:
+        if session.made is not None and session.made.adapter.was_trained:
             return {}
         return self.begin_synthesis(arrangement, session, kind="remix")
 

@@ -55,8 +55,8 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
     # The last one follows Show me's synthesis.
     shown = imprinted
     page.at_once(stages.stages.waits, on.runs.still_waits, "stages", session)
-    for stop in (stages.stop_imprint, prompts.stop_synthesis):
-        page.at_once(stop.click, on.runs.stop_run, OVER, session)
+    stop = [stages.stop_imprint.click, prompts.stop_synthesis.click]
+    page.at_once(stop, on.runs.stop_run, OVER, session)
     return shown
 
 

@@ -17,13 +17,12 @@ def wire_taking(page: Page, panel: TakePanel, bar: AdapterBar) -> None:
     opened = page.at_once(bar.take_open.click, on.open_take, "take_box")
     opened.then(fn=None, js=_INTO_VIEW, **AT_ONCE)
     page.at_once(panel.take_close.click, on.close_take, "take_box")
-    for order in (panel.keep.click, panel.keep_name.submit):
-        page.at_once(
-            order,
-            page.on.library.keep,
-            f"keep_name keep_told {SIDES}",
-            [session, panel.keep_name, panel.keep_texts],
-        )
+    page.at_once(
+        [panel.keep.click, panel.keep_name.submit],
+        page.on.library.keep,
+        f"keep_name keep_told {SIDES}",
+        [session, panel.keep_name, panel.keep_texts],
+    )
     page.at_once(
         panel.export_format.input, on.choose_format, f"hub export {EXPORTED}", panel.export_format
     )
