@@ -9,21 +9,42 @@ Sources: hyperconv, Liang et al. 2025, arXiv:2506.16406; mlp, after Charakorn et
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.generator.stage import Stage
+from dnd_engine.lora.layout import LoRALayout
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dnd_engine.generator.config import GeneratorConfig
+
+@runtime_checkable
+class HeadSettings(Protocol):
+    """Settings that heads are built from; `GeneratorConfig` has them."""
+
+    @property
+    def layout(self) -> LoRALayout:
+        """Layout of the LoRA to generate."""
+
+    @property
+    def features(self) -> tuple[Stage, ...]:
+        """Decoder stages; the first is the shape of a condition, the last the token grid."""
+
+    @property
+    def kernel_size(self) -> int:
+        """Kernel size, for heads with stages."""
+
+    @property
+    def head_options(self) -> Mapping[str, int]:
+        """All options of the head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """A kind of decoder."""
 
-    build: "Callable[[GeneratorConfig], nn.Module]"
+    build: "Callable[[HeadSettings], nn.Module]"
     """Builds the decoder: a module that maps a standardised condition (batch, prompts, length,
     width) to weight tokens (batch, tokens, rows, cols). Its initial output is zero, so that an
     untrained generator leaves the base unchanged."""
@@ -48,7 +69,7 @@ def head_named(name: object) -> Head:
     return HEADS[name]
 
 
-def _hyperconv(settings: "GeneratorConfig") -> "nn.Module":
+def _hyperconv(settings: HeadSettings) -> "nn.Module":
     from dnd_engine.generator.hyperconv import HyperConvDecoder
 
     decoder = HyperConvDecoder(settings.features, settings.kernel_size)
@@ -59,7 +80,7 @@ def _hyperconv(settings: "GeneratorConfig") -> "nn.Module":
     return decoder
 
 
-def _mlp(settings: "GeneratorConfig") -> "nn.Module":
+def _mlp(settings: HeadSettings) -> "nn.Module":
     from dnd_engine.generator.mlp import MLPHead
 
     return MLPHead(settings.layout, settings.features[0], settings.head_options["hidden"])

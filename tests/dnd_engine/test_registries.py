@@ -26,9 +26,8 @@ from dnd_engine.cli import app
 from dnd_engine.errors import PromptFileError
 from dnd_engine.export.registry import EXPORTS, ExportTarget
 from dnd_engine.export.verify import Verifier
-from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import GeneratorFolder
-from dnd_engine.generator.heads import HEADS, Head
+from dnd_engine.generator.heads import HEADS, Head, HeadSettings
 from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.models.base import BaseModel
 from dnd_engine.notes import noted
@@ -92,7 +91,7 @@ def test_a_registered_prompt_format_makes_adapters_at_the_command_line(
 class LinearHead(nn.Module):
     """One linear layer on the mean of the condition."""
 
-    def __init__(self, settings: GeneratorConfig) -> None:
+    def __init__(self, settings: HeadSettings) -> None:
         super().__init__()
         self.grid = settings.features[-1]
         count = self.grid[0] * self.grid[1] * self.grid[2]

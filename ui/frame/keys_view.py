@@ -38,11 +38,11 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
         Shortcut(
             does=N_("Stop what is running, cancel an edit, or leave the question box"),
             keys=("Escape",),
-            # In this order: an edit ends before an answer, and an answer before a run.
+            # In this order: an edit ends before an answer, and an answer before a run. Not an
+            # imprint, which runs behind a chat: Esc would end it for who leaves the question box.
             targets=(
                 *("#dnd-cancel-edit", "#dnd-stop-chat", "#dnd-batch-stop", "#dnd-teach-stop"),
-                *("#dnd-stop-synthesis", "#dnd-imprint-stop", "#dnd-measure-stop"),
-                "#dnd-train-stop",
+                *("#dnd-stop-synthesis", "#dnd-measure-stop", "#dnd-train-stop"),
             ),
         ),
     ),
