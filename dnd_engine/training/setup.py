@@ -382,9 +382,9 @@ def _check_disk(recipe: TrainRecipe, generator: Generator, encoded: int) -> None
     on_disk: dict[int, int] = defaultdict(int)
     for folder, size in needs:
         folder.mkdir(parents=True, exist_ok=True)
-        on_disk[folder.stat().st_dev] += size
+        on_disk[_disk(folder)] += size
     for folder, _ in needs:
-        free, needed = shutil.disk_usage(folder).free, on_disk[folder.stat().st_dev]
+        free, needed = shutil.disk_usage(folder).free, on_disk[_disk(folder)]
         if free < needed:
             raise TrainingError(
                 f"the disk of `{folder}` has {free / 1e9:.1f} GB free, the run needs about "
@@ -392,6 +392,11 @@ def _check_disk(recipe: TrainRecipe, generator: Generator, encoded: int) -> None
                 f"`{recipe.cache_folder}`. Make room, name another `out` or `cache`, or lower "
                 "`pool_prompts`."
             )
+
+
+def _disk(folder: Path) -> int:
+    """Which file system a folder is on."""
+    return folder.stat().st_dev
 
 
 def _in_words(value: object) -> str:
