@@ -145,7 +145,8 @@ new MutationObserver(() => {
   if (due) return;
   due = true;
   requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showEnd(); keepHeights(); });
-}).observe(document.body, { childList: true, subtree: true });
+  // Gradio also redraws in place, which only takes the attribute away.
+}).observe(document.body, { childList: true, subtree: true, attributeFilter: [ATTRIBUTE] });
 
 // ---------------------------------------------------------------- focus
 

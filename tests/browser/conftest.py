@@ -410,9 +410,8 @@ def visits(
     for number, seen in enumerate(opened):
         if request.session.testsfailed > failed_before and not seen.page.is_closed():
             seen.photograph(f"failed-{request.node.name}-{number}")
-            logger.error(
-                "the page of the failed test:\n%s", seen.page.locator("body").aria_snapshot()
-            )
+            page = seen.page.locator("body").aria_snapshot()
+            logger.error("the page of the failed test:\n%s\nits console: %s", page, seen.console)
         seen.page.context.close()
     for seen in opened:
         assert seen.outside == []
