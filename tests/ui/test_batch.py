@@ -187,6 +187,7 @@ def test_prompts_with_an_instruction_tell_only_the_left_model_until_another_is_c
     assert "Base reads the instruction and your input" in updates["compare_head"]
     chosen = on.compare.choose_mode(made, "bare")
     assert chosen["told_with"].visible is False
+    assert "mode" not in chosen, "a late answer would take back a later choice"
     assert "Both read the input alone" in chosen["compare_head"]
     assert on.compare.compared(made)["mode"].value == "bare"
 

@@ -145,7 +145,10 @@ class CompareEvents:
     def choose_mode(self, session: Session, mode: AskMode) -> Updates:
         """Change what is sent from now on."""
         session.mode = mode
-        return self.compared(session)
+        updates = self.compared(session)
+        # The page shows the choice. An answer that comes late would take back the next one.
+        del updates["mode"]
+        return updates
 
     def choose_instruction(self, session: Session, instruction: str | None) -> Updates:
         """Change the base's instruction from now on."""

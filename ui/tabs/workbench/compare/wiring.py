@@ -49,7 +49,14 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
     for index, button in enumerate(panel.suggestion):
         suggest = functools.partial(on.suggest, index)
         page.at_once(button.click, suggest, "box told_with compare_head", session)
-    page.at_once(panel.mode.input, on.choose_mode, compared, [session, panel.mode])
+    # Arrow keys may pass several.
+    page.at_once(
+        panel.mode.input,
+        on.choose_mode,
+        "told_with compare_head",
+        [session, panel.mode],
+        trigger_mode="always_last",
+    )
     inputs = [session, panel.told_with]
     page.at_once(panel.told_with.input, on.choose_instruction, "compare_head", inputs)
 
