@@ -128,7 +128,10 @@ class Engine:
 
     @property
     def runtime(self) -> Runtime:
-        """The resident base, its `LoRAHost`, and the lock for both."""
+        """The resident base, its `LoRAHost`, and the lock for both.
+
+        The engine's methods take the lock themselves, so calling one while holding it deadlocks.
+        """
         return self._loaded.runtime
 
     @property

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -346,6 +347,15 @@ def test_a_wrong_recipe_or_name_is_refused_before_models_load(
     result = dnd("generate", prompts, *arguments)
     assert result.exit_code == code
     assert message in " ".join(result.stderr.split())
+
+
+def test_a_taught_adapter_is_not_proved(monkeypatch: pytest.MonkeyPatch, prompts: Path) -> None:
+    """Adapters from other prompts were not taught, so it cannot be compared with them."""
+    taught = SimpleNamespace(refinements=("taught",))
+    monkeypatch.setattr("dnd_engine.cli.adapters._read_recipe", lambda *_: taught)
+    result = dnd("generate", "--recipe", "taught.json", prompts, "--prove")
+    assert result.exit_code == 2
+    assert "--prove needs an adapter that was not trained further" in result.stderr
 
 
 @pytest.mark.parametrize(
