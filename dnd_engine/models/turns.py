@@ -25,6 +25,10 @@ _CHAT_SECONDS = 1.5
 """Maximum wait of all training together for chats, before each step. On two cores that is 70 tokens
 for each step. Otherwise a training would never end on a server where somebody always chats."""
 
+_PASS_SECONDS = 0.3
+"""Maximum wait for chats between two forward passes of an answer that training asks for: a few
+times what a pass takes."""
+
 _NEXT_SECONDS = 0.05
 """How soon after one visitor the next of a queue begins."""
 
@@ -45,6 +49,8 @@ class TurnLock:
         self._num_awaited = 0
         self._training = threading.Lock()
         """Held while a training step waits for chats, and during that step."""
+        self._is_training = False
+        """Whether the lock is held for such a step; written with the lock only."""
         self._last_awaited = float("-inf")
 
     def __enter__(self) -> None:
@@ -90,7 +96,11 @@ class TurnLock:
             with self._changed:
                 self._changed.wait_for(lambda: not self._num_chats, timeout=_CHAT_SECONDS)
             with self:
-                yield
+                self._is_training = True
+                try:
+                    yield
+                finally:
+                    self._is_training = False
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
@@ -129,17 +139,25 @@ class TurnLock:
     def give_way(self) -> None:
         """Let urgent work run while this thread holds the lock and no adapter is active.
 
-        Call it between two forward passes of a long answer. Only patient work yields.
+        Call it between two forward passes of a long answer. Only patient work yields, and training
+        to chats.
         """
         # Read without the condition: an outdated number costs one forward pass at most.
-        if _patient.get() and self._num_urgent:
-            self._lock.release()
-            try:
+        for_all, training = _patient.get() and self._num_urgent, self._is_training
+        if not for_all and not (training and self._num_chats):
+            return
+        self._is_training = False
+        self._lock.release()
+        try:
+            if for_all:
                 self.wait_for_urgent()
-            finally:
-                # The caller's `with` block releases the lock, so it must be held even after an
-                # error.
-                self._lock.acquire()
+            else:
+                with self._changed:
+                    self._changed.wait_for(lambda: not self._num_chats, timeout=_PASS_SECONDS)
+        finally:
+            # The caller's `with` block releases the lock, so it must be held even after an error.
+            self._lock.acquire()
+            self._is_training = training
 
     def wait_for_urgent(self) -> None:
         """Wait until nothing is urgent, or patience ends. Only patient work waits."""

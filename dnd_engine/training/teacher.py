@@ -7,14 +7,13 @@ with it at every step for nothing.
 Source: Snell et al. 2022, arXiv:2209.15189, for context distillation.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dnd_engine.models.base import BaseModel, end_tokens
-from dnd_engine.models.new_tokens import left_padded
+from dnd_engine.models.base import BaseModel
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import answer_logits, encode_example, pack
 
@@ -68,41 +67,6 @@ def listen(examples: Sequence[Example], base: BaseModel) -> list[Said]:
         lengths = [len(e.ids) - e.start for e in row]
         said += zip(*(part.cpu().split(lengths) for part in parts), strict=True)
     return said
-
-
-def greedy_answers(
-    examples: Sequence[Example], base: BaseModel, max_new_tokens: int
-) -> list[str | None]:
-    """The model's own greedy answers to full prompts, in one batch.
-
-    Nobody else may use the base meanwhile; call it in inference mode.
-
-    Returns:
-        One each; None where the answer is empty or does not end within `max_new_tokens`.
-    """
-    tokenizer, ends = base.tokenizer, end_tokens(base)
-    ids, real = left_padded([base.chat_ids(e.prompt) for e in examples], base.device)
-    out = base.model.generate(  # type: ignore[operator]  # a method; torch's types say tensor
-        input_ids=ids,
-        attention_mask=real.long(),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        # Fills rows that have ended; `_ended` cuts it off.
-        pad_token_id=tokenizer.eos_token_id,
-        eos_token_id=sorted(ends),
-    )
-    ended = (_ended(new, ends) for new in out[:, ids.shape[1] :].tolist())
-    return [
-        None
-        if ids is None
-        else str(tokenizer.decode(ids, skip_special_tokens=True)).strip() or None
-        for ids in ended
-    ]
-
-
-def _ended(ids: list[int], ends: Collection[int]) -> list[int] | None:
-    """The tokens before the first that ends an answer; None if none does."""
-    return next((ids[:n] for n, token in enumerate(ids) if token in ends), None)
 
 
 def _log_rest(log_probs: Float[Tensor, "answer_tokens top"]) -> Float[Tensor, " answer_tokens"]:

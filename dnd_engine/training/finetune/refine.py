@@ -30,11 +30,13 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.notes import joined, noted
+from dnd_engine.scoring.answers import answer
+from dnd_engine.scoring.questions import open_question, text_of
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import PackedExamples, answer_logits
 from dnd_engine.training.finetune.lessons import Lesson, label_loss, short_enough, train_on_lessons
 from dnd_engine.training.finetune.steps import check_points
-from dnd_engine.training.teacher import Said, greedy_answers, listen, teacher_divergence
+from dnd_engine.training.teacher import Said, listen, teacher_divergence
 
 logger = logging.getLogger(__name__)
 
@@ -280,10 +282,22 @@ def propose(
     """
     for first in range(0, len(examples), ASKED_TOGETHER):
         part = examples[first : first + ASKED_TOGETHER]
-        with runtime.lock.after_chats(), runtime.host.applying(teacher), torch.inference_mode():
-            texts = greedy_answers(part, runtime.base, config.max_answer_tokens)
+        with runtime.lock.after_chats():
+            texts = _greedy_answers(runtime, part, teacher, config)
         # After the lock is given back, because the caller may take any time.
         yield texts
+
+
+def _greedy_answers(
+    runtime: Runtime, examples: Sequence[Example], teacher: FittedLoRA | None, config: RefineConfig
+) -> list[str | None]:
+    """Answer full prompts in one batch; None where an answer is empty or does not end."""
+    tokenizer, most = runtime.base.tokenizer, config.max_answer_tokens
+    questions = [open_question(tokenizer, example.prompt, most) for example in examples]
+    (answers,) = answer(runtime, [questions], teacher)
+    return [
+        text_of(tokenizer, one).strip() or None if len(one.ids) < most else None for one in answers
+    ]
 
 
 def _ask_first(answered: _Answered, config: RefineConfig, *, outside: bool) -> Iterator[RefineStep]:
@@ -338,12 +352,8 @@ def _batches(
     elif answers is None:
         for first in range(0, len(chosen), ASKED_TOGETHER):
             part = chosen[first : first + ASKED_TOGETHER]
-            with (
-                runtime.lock.after_chats(),
-                runtime.host.applying(teacher),
-                torch.inference_mode(),
-            ):
-                asked = _ask(part, base, config)
+            with runtime.lock.after_chats():
+                asked = _ask(runtime, part, teacher, config)
             # Without the lock, as in `propose`.
             yield asked
     else:
@@ -454,16 +464,19 @@ def _in_turn(prompts: Sequence[str], groups: Sequence[Collection[str]]) -> list[
     return list(dict.fromkeys([*taken, *prompts]))
 
 
+@torch.inference_mode()
 def _ask(
-    examples: Sequence[Example], base: BaseModel, config: RefineConfig
+    runtime: Runtime, examples: Sequence[Example], teacher: FittedLoRA | None, config: RefineConfig
 ) -> list[tuple[Lesson, Example, Said] | None]:
-    """Return what the base says of full prompts; None where no answer ends within the limit."""
-    texts = greedy_answers(examples, base, config.max_answer_tokens)
+    """Return what the teacher says of full prompts; None where no answer ends within the limit."""
+    base = runtime.base
+    texts = _greedy_answers(runtime, examples, teacher, config)
     answered = [replace(e, response=t) if t else None for e, t in zip(examples, texts, strict=True)]
     ended = [example for example in answered if example is not None]
     # Answers are stripped and tokenised again, so what the teacher says of each token is read again
     # and not taken from the generation.
-    said = iter(listen(ended, base))
+    with runtime.host.applying(teacher):
+        said = iter(listen(ended, base))
     return [None if e is None else (Lesson.of(base, e), e, next(said)) for e in answered]
 
 

@@ -1,6 +1,7 @@
 """Chats and syntheses go before checks, and chats before training.
 
-A check pauses between two forward passes, a training between two steps.
+A check pauses between two forward passes, a training between two steps and between two passes of
+what it asks.
 """
 
 import threading
@@ -213,6 +214,55 @@ def test_training_goes_on_where_somebody_always_chats(
     chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
     next(chat)
     assert len(list(training(runtime, 3))) == 3
+    chat.close()
+
+
+def test_what_training_asks_pauses_for_a_chat_between_two_words(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_PASS_SECONDS", 240.0)
+    runtime = Runtime.of(base, LAYOUT)
+    events: list[str] = []
+    asked = threading.Event()
+    hidden = runtime.forward.hidden
+
+    def watched(*args: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            events.append("asked")
+            asked.set()
+        return hidden(*args)
+
+    def ask() -> None:
+        question = Question(base.chat_ids("Hi"), (base.turn_end,), (), 12)
+        with runtime.lock.after_chats():
+            answer(runtime, [[question]], None)
+            assert runtime.lock._is_training
+
+    monkeypatch.setattr(runtime.forward, "hidden", watched)
+    chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
+    with beside(ask):
+        assert asked.wait(120)
+        next(chat)
+        events.append("chat")
+        for _ in chat:
+            events.append("chat")
+    first, last = events.index("chat"), len(events) - events[::-1].index("chat")
+    assert set(events[first:last]) == {"chat"}
+    assert "asked" in events[last:]
+    assert not runtime.lock._is_training
+
+
+def test_what_training_asks_goes_on_where_somebody_always_chats(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("_CHAT_SECONDS", "_PASS_SECONDS"):
+        monkeypatch.setattr(turns, limit, 0.01)
+    runtime = Runtime.of(base, LAYOUT)
+    chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
+    next(chat)
+    question = Question(base.chat_ids("Hi"), (base.turn_end,), (), 12)
+    with runtime.lock.after_chats():
+        assert answer(runtime, [[question]], None)
     chat.close()
 
 

@@ -125,8 +125,8 @@ def test_without_labels_the_student_comes_to_agree_with_the_teacher(
 ) -> None:
     """The answers are given, as a random base never ends its own; what it says of them is its."""
     monkeypatch.setattr(
-        "dnd_engine.training.finetune.refine.greedy_answers",
-        lambda examples, _base, _most: [e.bare for e in examples],
+        "dnd_engine.training.finetune.refine._greedy_answers",
+        lambda _runtime, examples, *_: [e.bare for e in examples],
     )
     config = RefineConfig(steps=40, batch_size=4, learning_rate=1e-2, full_share=0)
     seen, _ = finish(refining(base, config))
@@ -142,8 +142,8 @@ def test_how_many_got_the_commonest_answer_is_told(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "dnd_engine.training.finetune.refine.greedy_answers",
-        lambda examples, _base, _most: ["x\n x" if e.bare != "ab" else "y" for e in examples],
+        "dnd_engine.training.finetune.refine._greedy_answers",
+        lambda _runtime, examples, *_: ["x\n x" if e.bare != "ab" else "y" for e in examples],
     )
     seen, made = finish(refining(base, RefineConfig(steps=1, batch_size=4)))
     assert sorted(seen[1].answers) == ["x x"] * 7 + ["y"]
@@ -155,11 +155,11 @@ def test_references_do_not_leak_into_a_refinement_without_labels(
 ) -> None:
     asked: list[Example] = []
 
-    def answers(examples: Sequence[Example], _base: BaseModel, _most: int) -> list[str]:
+    def answers(_runtime: Runtime, examples: Sequence[Example], *_: object) -> list[str]:
         asked.extend(examples)
         return ["x"] * len(examples)
 
-    monkeypatch.setattr("dnd_engine.training.finetune.refine.greedy_answers", answers)
+    monkeypatch.setattr("dnd_engine.training.finetune.refine._greedy_answers", answers)
     next(steps := refining(base, replace(LABELS, labels=False)))
     next(steps)
     assert len(asked) == len(EXAMPLES)
