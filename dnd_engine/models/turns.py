@@ -49,8 +49,8 @@ class TurnLock:
         self._num_awaited = 0
         self._training = threading.Lock()
         """Held while a training step waits for chats, and during that step."""
-        self._is_training = False
-        """Whether the lock is held for such a step; written with the lock only."""
+        self._lets_chats_in = False
+        """Whether the lock's holder gives way to chats; written with the lock only."""
         self._last_awaited = float("-inf")
 
     def __enter__(self) -> None:
@@ -86,21 +86,24 @@ class TurnLock:
                 self._changed.notify_all()
 
     @contextmanager
-    def after_chats(self) -> Iterator[None]:
+    def after_chats(self, *, lets_in: bool = False) -> Iterator[None]:
         """Hold the lock for a step of training, or of a measurement, once nobody chats.
 
         It does not wait for chats for ever.
+
+        Args:
+            lets_in: Whether `give_way` lets chats in during the step. Do not time such a step.
         """
         # One training at a time, or a chat would be delayed by a step of each.
         with self._training:
             with self._changed:
                 self._changed.wait_for(lambda: not self._num_chats, timeout=_CHAT_SECONDS)
             with self:
-                self._is_training = True
+                self._lets_chats_in = lets_in
                 try:
                     yield
                 finally:
-                    self._is_training = False
+                    self._lets_chats_in = False
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
@@ -139,14 +142,14 @@ class TurnLock:
     def give_way(self) -> None:
         """Let urgent work run while this thread holds the lock and no adapter is active.
 
-        Call it between two forward passes of a long answer. Only patient work yields, and training
-        to chats.
+        Call it between two forward passes of a long answer. Only patient work yields, and
+        steps of `after_chats` that let chats in.
         """
         # Read without the condition: an outdated number costs one forward pass at most.
-        for_all, training = _patient.get() and self._num_urgent, self._is_training
-        if not for_all and not (training and self._num_chats):
+        for_all, lets_in = _patient.get() and self._num_urgent, self._lets_chats_in
+        if not for_all and not (lets_in and self._num_chats):
             return
-        self._is_training = False
+        self._lets_chats_in = False
         self._lock.release()
         try:
             if for_all:
@@ -157,7 +160,7 @@ class TurnLock:
         finally:
             # The caller's `with` block releases the lock, so it must be held even after an error.
             self._lock.acquire()
-            self._is_training = training
+            self._lets_chats_in = lets_in
 
     def wait_for_urgent(self) -> None:
         """Wait until nothing is urgent, or patience ends. Only patient work waits."""

@@ -43,7 +43,7 @@ def score_bare(
         ask(tokenizer, e, "full" if e.bare is None else "bare", max_new_tokens=longest + _MARGIN)
         for e in examples
     ]
-    with runtime.lock.after_chats():
+    with runtime.lock.after_chats(lets_in=True):
         (answers,) = answer(runtime, [questions], runtime.host.fit(tokens[None], layout))
     grader = Grader(free_metric(wanted))
     pairs = zip(examples, answers, strict=True)

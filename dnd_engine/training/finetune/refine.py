@@ -282,7 +282,7 @@ def propose(
     """
     for first in range(0, len(examples), ASKED_TOGETHER):
         part = examples[first : first + ASKED_TOGETHER]
-        with runtime.lock.after_chats():
+        with runtime.lock.after_chats(lets_in=True):
             texts = _greedy_answers(runtime, part, teacher, config)
         # After the lock is given back, because the caller may take any time.
         yield texts
@@ -352,7 +352,7 @@ def _batches(
     elif answers is None:
         for first in range(0, len(chosen), ASKED_TOGETHER):
             part = chosen[first : first + ASKED_TOGETHER]
-            with runtime.lock.after_chats():
+            with runtime.lock.after_chats(lets_in=True):
                 asked = _ask(runtime, part, teacher, config)
             # Without the lock, as in `propose`.
             yield asked

@@ -234,9 +234,9 @@ def test_what_training_asks_pauses_for_a_chat_between_two_words(
 
     def ask() -> None:
         question = Question(base.chat_ids("Hi"), (base.turn_end,), (), 12)
-        with runtime.lock.after_chats():
+        with runtime.lock.after_chats(lets_in=True):
             answer(runtime, [[question]], None)
-            assert runtime.lock._is_training
+            assert runtime.lock._lets_chats_in
 
     monkeypatch.setattr(runtime.forward, "hidden", watched)
     chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
@@ -249,7 +249,7 @@ def test_what_training_asks_pauses_for_a_chat_between_two_words(
     first, last = events.index("chat"), len(events) - events[::-1].index("chat")
     assert set(events[first:last]) == {"chat"}
     assert "asked" in events[last:]
-    assert not runtime.lock._is_training
+    assert not runtime.lock._lets_chats_in
 
 
 def test_what_training_asks_goes_on_where_somebody_always_chats(
@@ -261,8 +261,23 @@ def test_what_training_asks_goes_on_where_somebody_always_chats(
     chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
     next(chat)
     question = Question(base.chat_ids("Hi"), (base.turn_end,), (), 12)
-    with runtime.lock.after_chats():
+    with runtime.lock.after_chats(lets_in=True):
         assert answer(runtime, [[question]], None)
+    chat.close()
+
+
+def test_what_a_measurement_times_does_not_wait_for_chats(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_CHAT_SECONDS", 0.01)
+    runtime = Runtime.of(base, LAYOUT)
+    chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
+    next(chat)
+    with runtime.lock.after_chats():
+        monkeypatch.setattr(threading.Condition, "wait_for", None)
+        runtime.lock.give_way()
+        assert runtime.lock.locked()
+    monkeypatch.undo()
     chat.close()
 
 
