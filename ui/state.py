@@ -387,10 +387,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Names above the chat that change with the adapters, as a new page has them."""
+    """What a page shows above the chat and the adapters change, as a new page has it."""
 
     beside: bool = False
     """Whether the modes are named as beside another adapter."""
+    mode: AskMode = "written"
     instructions: tuple[tuple[str, str], ...] = ()
     """Names and values of the instructions to choose from."""
 

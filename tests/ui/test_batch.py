@@ -189,6 +189,8 @@ def test_prompts_with_an_instruction_tell_only_the_left_model_until_another_is_c
     assert chosen["told_with"].visible is False
     assert "mode" not in chosen, "a late answer would take back a later choice"
     assert "Both read the input alone" in chosen["compare_head"]
+    assert on.compare.compared(made)["mode"].value is None, "or it may take back a later choice"
+    made.compared_as = None
     assert on.compare.compared(made)["mode"].value == "bare"
 
 
@@ -208,6 +210,8 @@ def test_prompts_without_an_instruction_are_sent_as_written(
 ) -> None:
     session = Session()
     make_of(on, session, arrange(SQL={"a.txt": "one\n"}), request_here)
+    assert on.compare.compared(session)["mode"].value is None, "a page begins with it"
+    session.compared_as = None  # draw all of it
     assert on.compare.compared(session)["mode"].value == "written"
 
 

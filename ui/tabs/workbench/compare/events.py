@@ -168,20 +168,23 @@ class CompareEvents:
             for bucket, instruction in listed
         ]
         beside = _beside(session) is not None
-        drawn, session.compared_as = session.compared_as, Compared(beside, tuple(choices))
-        # Drawn again only for other words, because they then lose the focus.
+        drawn, session.compared_as = session.compared_as, Compared(beside, mode, tuple(choices))
+        # Drawn again only for other words, because they then lose the focus. And another mode may
+        # have been chosen on the page meanwhile, which the same one as before would take back.
         modes: dict[str, Any] = {}
+        if drawn is None or drawn.mode != mode:
+            modes["value"] = mode
         if drawn is None or drawn.beside != beside:
-            modes = {"choices": mode_choices(beside=beside)}
+            modes["choices"] = mode_choices(beside=beside)
         told_with: dict[str, Any] = {"visible": mode == "told" and bool(choices)}
-        if drawn != session.compared_as:
+        if drawn is None or (drawn.beside, drawn.instructions) != (beside, tuple(choices)):
             told_with |= {
                 "label": told_label(beside=beside),
                 "choices": choices,
                 "value": session.told_with or None,
             }
         return {
-            "mode": gr.Radio(value=mode, **modes),
+            "mode": gr.Radio(**modes),
             "told_with": gr.Dropdown(**told_with),
             "compare_head": self._head(session),
         }
