@@ -35,15 +35,24 @@ class Textbox(gr.Textbox, metaclass=WithoutStub):
         Raises:
             gr.Error: If it is too long.
         """
-        text, most = payload or "", self.max_length or FIXED.max_line_chars
-        if len(text) > most:
-            words = _(
-                "Expected a text of at most {most} characters, got {found}. Shorten it.",
-                most=most,
-                found=len(text),
-            )
-            raise gr.Error(words, print_exception=False)
+        text = payload or ""
+        check_length(text, self.max_length or FIXED.max_line_chars)
         return super().preprocess(text) or ""
+
+
+def check_length(text: str, most: int) -> None:
+    """Refuse a text that is too long.
+
+    Raises:
+        gr.Error: If it has more characters than `most`.
+    """
+    if len(text) > most:
+        words = _(
+            "Expected a text of at most {most} characters, got {found}. Shorten it.",
+            most=most,
+            found=len(text),
+        )
+        raise gr.Error(words, print_exception=False)
 
 
 class Slider(gr.Slider, metaclass=WithoutStub):

@@ -209,6 +209,9 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     first = page.get_by_label("good 0")
     expect(first).to_have_value("of course")
     first.fill("no")
+    first.press("Enter")
+    expect(first).to_have_value("no")
+    expect(page.locator("#dnd-teach-answer-1 textarea")).to_be_focused()
     visit.check_accessible()
     page.locator("#dnd-teach-answer-8 textarea").fill("")
     page.locator("#dnd-teach-answer-8 textarea").blur()
@@ -252,8 +255,8 @@ def spy_on_kept_answers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]
     keep = TeachEvents.keep_answers
 
     @functools.wraps(keep)
-    def spied(self: TeachEvents, session: Session, *answers: str) -> Updates:
-        updates = keep(self, session, *answers)
+    def spied(self: TeachEvents, session: Session, answers: tuple[str, ...]) -> Updates:
+        updates = keep(self, session, answers)
         kept.append(answers)
         return updates
 

@@ -34,8 +34,9 @@ from ui.shared import App, Updates
 from ui.state import Made, Session, SessionFiles
 from ui.tabs.workbench.adapter.learnt import LearntPart, learnt
 from ui.tabs.workbench.adapter.view import adapter_html
+from ui.tabs.workbench.teach.answers import NUM_ROWS, AnswerFields, AnswersData
 from ui.tabs.workbench.teach.events import rows
-from ui.tabs.workbench.teach.view import NUM_ROWS, PROPOSED_TOGETHER, Door, Place, TeachPanel
+from ui.tabs.workbench.teach.view import PROPOSED_TOGETHER, Door, Place, TeachPanel
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
@@ -58,9 +59,8 @@ def begin(
     base: str | None = None,
 ) -> Updates:
     """Press Start; a base is a model on this computer."""
-    given = (*answers, *[""] * (NUM_ROWS - len(answers)))
     place: Place = "server" if base is None else "local"
-    return on.teach.begin(session, door, labels, place, *server, base or "", request, *given)
+    return on.teach.begin(session, door, labels, place, *server, base or "", answers, request)
 
 
 def refine(
@@ -358,18 +358,19 @@ def test_answers_are_proposed_corrected_and_learnt(
     assert running["teach_propose"].interactive is False
     assert found["teach_rows"].visible is True
     assert on.teach.use_labels(session, False)["teach_first"].visible is False
-    assert (found["teach_answers_0"].label, found["teach_answers_0"].value) == ("good 0", "yes.")
-    assert found["teach_answers_9"].visible is False
-    told = begin(on, session, request_of("s"), "mine", *["no"] * 7)["teach_told"]
+    fields = found["teach_answers"].rows
+    assert [field.prompt for field in fields] == [f"good {n}" for n in range(9)]
+    assert fields[0].answer == "yes."
+    told = begin(on, session, request_of("s"), "mine", *["no"] * 7, "", " ")["teach_told"]
     assert "8 answers or more are needed, got 7" in told
     assert session.run is not None
     assert session.run.kind == "synthesis"
-    on.teach.keep_answers(session, *["maybe"] * NUM_ROWS)
-    assert rows(session)["teach_answers_8"].value == "maybe", "a visit brings them back"
+    on.teach.keep_answers(session, ("maybe",) * NUM_ROWS)
+    assert rows(session)["teach_answers"].rows[8].answer == "maybe", "a visit brings them back"
     *_, found = on.teach.propose(session)
-    assert found["teach_answers_8"].value == "maybe", "asking again keeps corrections"
+    assert found["teach_answers"].rows[8].answer == "maybe", "asking again keeps corrections"
     assert "no more prompts" in found["teach_told"]
-    started = begin(on, session, request_of("s"), "mine", *["no"] * 8)
+    started = begin(on, session, request_of("s"), "mine", *["no"] * 8, "")
     assert "Ask" not in started["stages"]
     list(on.teach.teach(session, request_of("s")))
     done = on.runs.show_run(session)
@@ -400,17 +401,29 @@ def test_more_prompts_are_proposed_equally_many_of_each_bucket(
     found = list(on.teach.propose(session))[-1]
     assert session.proposed is not None
     assert Counter(session.proposed.names) == {"Few": 3, "Bins": 13}
-    assert (found["teach_answers_0"].label, found["teach_answers_0"].info) == ("few 0", "Few")
-    on.teach.keep_answers(session, "corrected", *session.proposed.answers[1:])
+    first = found["teach_answers"].rows[0]
+    assert (first.prompt, first.about) == ("few 0", "Few")
+    on.teach.keep_answers(session, ("corrected",))  # of a page that shows one so far
     found = list(on.teach.propose(session))[-1]
     assert found["teach_told"] == ""
-    assert found["teach_answers_0"].value == "corrected"
-    assert found["teach_answers_31"].visible is True
+    assert found["teach_answers"].rows[0].answer == "corrected"
+    assert len(found["teach_answers"].rows) == 32
     found = list(on.teach.propose(session))[-1]
     assert len(set(session.proposed.prompts)) == 33, "all of them, each once"
     begin(on, session, request_of("s"), "mine", "corrected", *["no"] * 32)
     list(on.teach.teach(session, request_of("s")))
     assert len(engine.taught[-1]) == 33
+
+
+def test_answers_of_a_program_are_limited_as_those_of_the_page() -> None:
+    fields = AnswerFields()
+    assert fields.preprocess(None) == ()
+    sent = AnswersData.model_validate({"rows": [{"prompt": "No", "answer": "yes"}, {"answer": ""}]})
+    assert fields.preprocess(sent) == ("yes", "")
+    with pytest.raises(gr.Error, match="at most 2000 characters, got 2001"):
+        fields.preprocess(AnswersData.model_validate({"rows": [{"answer": "a" * 2001}]}))
+    with pytest.raises(ValueError, match="at most 64 items"):
+        AnswersData.model_validate({"rows": [{"answer": "yes"}] * 65})
 
 
 def test_no_more_are_proposed_than_training_takes(

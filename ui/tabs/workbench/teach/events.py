@@ -22,7 +22,8 @@ from ui.stages import Stages
 from ui.state import Made, Proposed, Run, Session
 from ui.tabs.workbench.adapter.events import AdapterEvents, answers_asked
 from ui.tabs.workbench.runs.events import RunEvents, shown_stages
-from ui.tabs.workbench.teach.view import NUM_ROWS, PROPOSED_TOGETHER, Door, Place
+from ui.tabs.workbench.teach.answers import NUM_ROWS, AnswerRow, AnswersData
+from ui.tabs.workbench.teach.view import PROPOSED_TOGETHER, Door, Place
 from ui.text import _, note_words, number, size
 
 _MIN_PROMPTS = RefineConfig().least_prompts
@@ -154,11 +155,12 @@ class TeachEvents:
         """Restore the button after an unexpected error."""
         return {**_proposable(), "teach_told": faults(_("No answers."), broke())}
 
-    def keep_answers(self, session: Session, *answers: str) -> Updates:
+    def keep_answers(self, session: Session, answers: tuple[str, ...]) -> Updates:
         """Store the typed answers, so that the visit can be restored."""
-        if session.proposed is not None:
-            count = len(session.proposed.prompts)
-            session.proposed = replace(session.proposed, answers=tuple(answers[:count]))
+        # A page that has not drawn the latest prompts yet sends fewer.
+        if (proposed := session.proposed) is not None:
+            kept = (*answers, *proposed.answers[len(answers) :])[: len(proposed.prompts)]
+            session.proposed = replace(proposed, answers=kept)
         return {}
 
     def begin(
@@ -171,8 +173,8 @@ class TeachEvents:
         model: str,
         key: str,
         base: str,
+        answers: tuple[str, ...],
         request: gr.Request,
-        *answers: str,
     ) -> Updates:
         """Accept a request for the adapter in the bar, or show what is missing.
 
@@ -202,7 +204,7 @@ class TeachEvents:
             elif door == "better":
                 run.teacher = self._endpoint(url, model, key.strip(), request)
             elif door == "mine" and not labels:
-                self.keep_answers(session, *answers)
+                self.keep_answers(session, answers)
                 run.answers = _corrected(session)
         except DndError as error:
             return {**cleared, "teach_told": faults(_("Not started."), note_words(str(error)))}
@@ -320,27 +322,25 @@ class TeachEvents:
 
 def rows(session: Session) -> Updates:
     """Show the prompts with their current answers."""
-    proposed = session.proposed
-    prompts = () if proposed is None else proposed.prompts
+    proposed = session.proposed or Proposed(())
     # A common instruction would only repeat itself above each answer.
-    parts = [split_prompt(prompt) for prompt in prompts]
+    parts = [split_prompt(prompt) for prompt in proposed.prompts]
     several = len({one.instruction for one in parts if one.input is not None}) > 1
-    named = proposed is not None and len(set(proposed.names)) > 1
-    updates: Updates = {"teach_rows": gr.Column(visible=bool(prompts))}
-    for index in range(NUM_ROWS):
-        if proposed is None or index >= len(prompts):
-            updates[f"teach_answers_{index}"] = gr.Textbox(visible=False)
-            continue
-        prompt = parts[index]
-        about = [proposed.names[index]] if named else []
+    named = len(set(proposed.names)) > 1
+    fields = []
+    for prompt, name, answer in zip(parts, proposed.names, proposed.answers, strict=True):
+        about = [name] if named else []
         about += [prompt.instruction] if several and prompt.input is not None else []
-        updates[f"teach_answers_{index}"] = gr.Textbox(
-            proposed.answers[index],
-            label=cut(" ".join(prompt.bare.split()), _LABEL_CHARACTERS),
-            info=cut(": ".join(about), _LABEL_CHARACTERS) or None,
-            visible=True,
+        row = AnswerRow(
+            prompt=cut(" ".join(prompt.bare.split()), _LABEL_CHARACTERS),
+            about=cut(": ".join(about), _LABEL_CHARACTERS),
+            answer=answer,
         )
-    return updates
+        fields.append(row)
+    return {
+        "teach_rows": gr.Column(visible=bool(parts)),
+        "teach_answers": AnswersData(rows=fields),
+    }
 
 
 def _without(bucket: Bucket, prompts: Collection[str]) -> Bucket:

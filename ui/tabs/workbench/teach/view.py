@@ -5,11 +5,10 @@ from typing import Literal
 
 import gradio as gr
 
-from dnd_engine.config import RefineConfig
-from dnd_engine.limits import FIXED
 from ui.fields import Textbox
 from ui.markup import esc, facts, heading, quiet
 from ui.panel import Panel, button
+from ui.tabs.workbench.teach.answers import AnswerFields
 from ui.text import N_, _, drawn
 
 PROPOSED_TOGETHER = 16
@@ -18,9 +17,6 @@ PROPOSED_TOGETHER = 16
 Five everyday tasks went from .53 to .63 with this many on a busy machine (docs/LOG.md), which does
 not show that they suffice; the .70 of docs/results.md took 64.
 """
-
-NUM_ROWS = RefineConfig().max_prompts
-"""Maximum number of proposed answers: training takes no more."""
 
 Door = Literal["itself", "better", "mine"]
 """The teacher."""
@@ -100,7 +96,7 @@ class TeachPanel(Panel):
                         visible=False, min_width=0, elem_id="dnd-teach-rows"
                     ) as self.rows:
                         gr.HTML(drawn(_correct_html), padding=False)
-                        self.answers = tuple(_row(number) for number in range(NUM_ROWS))
+                        self.answers = AnswerFields(elem_id="dnd-teach-answers")
                 # Fields for a better model.
                 with gr.Column(
                     visible=False, min_width=0, elem_id="dnd-teach-better"
@@ -203,15 +199,3 @@ def _offer_html(stop_keeps: bool) -> str:
     # The 8 is `RefineConfig.least_prompts`.
     needs = _("It needs 8 prompts or more that have an instruction and an input, or a label.")
     return heading(_("Teach"), more) + facts(needs)
-
-
-def _row(number: int) -> gr.Textbox:
-    """Lay out one answer; its label will be the prompt."""
-    return Textbox(
-        label="",
-        lines=1,
-        max_lines=4,
-        max_length=FIXED.max_taught_chars,
-        visible=False,
-        elem_id=f"dnd-teach-answer-{number}",
-    )

@@ -4,9 +4,9 @@ from ui.page import AT_ONCE, Page
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.runs.wiring import OVER, carry_out
-from ui.tabs.workbench.teach.view import NUM_ROWS, TeachPanel
+from ui.tabs.workbench.teach.view import TeachPanel
 
-ROWS = "teach_rows " + " ".join(f"teach_answers_{index}" for index in range(NUM_ROWS))
+ROWS = "teach_rows teach_answers"
 """Slots of the answers to correct."""
 
 _FOLLOW = """() => requestAnimationFrame(() => {
@@ -52,11 +52,10 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
     # Labels may have been chosen meanwhile.
     page.at_once(proposed.then, on.use_labels, labelled, with_labels)
     page.at_once(
-        # `assets/visit.js` also sends one while it is typed, so that a reload loses none.
-        [answer.blur for answer in panel.answers],
+        panel.answers.typed,
         on.keep_answers,
         "teach_told",
-        [session, *panel.answers],
+        [session, panel.answers],
         trigger_mode="always_last",
     )
     better = [panel.place, panel.url, panel.model, panel.key, panel.base]
@@ -64,7 +63,7 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         panel.start.click,
         on.begin,
         f"{OVER} teach_key teach_told",
-        [session, panel.door, panel.labels, *better, *panel.answers],
+        [session, panel.door, panel.labels, *better, panel.answers],
     )
     ordered.then(fn=None, js=_FOLLOW, **AT_ONCE)
     check_and_zip(page, carry_out(page, ordered, on.teach, session, "refine"))

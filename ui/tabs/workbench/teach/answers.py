@@ -1,0 +1,74 @@
+"""The answers that a visitor corrects: a `gr.HTML` whose value is a typed, validated model.
+
+One component for all of them. A page opens slower with each component and each event that it has.
+"""
+
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import GradioModel
+from pydantic import Field
+
+from dnd_engine.config import RefineConfig
+from dnd_engine.limits import FIXED
+from ui.fields import check_length
+from ui.panel import script
+from ui.server.gradio_private import WithoutStub
+
+NUM_ROWS = RefineConfig().max_prompts
+"""Maximum number of proposed answers: training takes no more."""
+
+
+class AnswerRow(GradioModel):
+    """An answer below its prompt."""
+
+    prompt: str = ""
+    about: str = ""
+    """What else is said of the prompt: its bucket, its instruction."""
+    answer: str = ""
+
+
+class AnswersData(GradioModel):
+    """The value of the component, both ways."""
+
+    rows: list[AnswerRow] = Field(default_factory=list, max_length=NUM_ROWS)
+
+
+class AnswerFields(gr.HTML, metaclass=WithoutStub):
+    """A field for each answer, which sends the event `typed` when it is left."""
+
+    # Without a model, anything that a client sends would reach the handlers.
+    data_model = AnswersData
+
+    def __init__(self, value: Any = None, **kwargs: Any):
+        super().__init__(
+            value=value,
+            html_template=f"<div class='dnd-answers' data-most='{FIXED.max_taught_chars}'></div>",
+            js_on_load=script("answers"),
+            apply_default_css=False,
+            padding=False,
+            **kwargs,
+        )
+
+    def preprocess(self, payload: AnswersData | None) -> tuple[str, ...]:  # type: ignore[override]  # HTML has texts
+        """Return the answers alone: the server knows the prompts.
+
+        Raises:
+            gr.Error: If one is too long.
+        """
+        answers = () if payload is None else tuple(row.answer for row in payload.rows)
+        for answer in answers:
+            check_length(answer, FIXED.max_taught_chars)
+        return answers
+
+    def postprocess(self, value: AnswersData | None) -> AnswersData:  # type: ignore[override]  # HTML has texts
+        """Return the value, or no rows."""
+        return value or AnswersData()
+
+    def example_payload(self) -> dict[str, Any]:
+        """Return no rows."""
+        return {"rows": []}
+
+    def api_info(self) -> dict[str, Any]:
+        """Return the schema of the value."""
+        return AnswersData.model_json_schema()
