@@ -139,8 +139,13 @@ def test_switched_off_the_generators_adapter_stays_as_it_is(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:
     session = Session()
-    before = imprintable(on, session, arrange, request_of("s"))
-    assert on.imprint.begin_imprint(session, False)["imprint_now"].visible
+    arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
+    shown = make(on, session, arrangement, request_of("s"))
+    before = session.made
+    assert shown["teach_open"].interactive is False, "an imprint may follow, which closes Teach"
+    begun = on.imprint.begin_imprint(session, False)
+    assert begun["imprint_now"].visible
+    assert begun["teach_open"].interactive is True
     assert list(on.imprint.imprint(session, request_of("s"))) == []
     assert on.runs.show_run(session) == {}, "what is shown already would fold the canvas again"
     assert session.made is before
@@ -177,12 +182,12 @@ def test_nothing_is_imprinted_unless_a_synthesis_made_an_adapter(
     arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
     synthesized(on, session, arrangement, request_of("s"))
     on.synthesis.begin_synthesis(arrangement, session)
-    assert on.imprint.begin_imprint(session, True) == {}, "another was ordered meanwhile"
+    assert "stages" not in on.imprint.begin_imprint(session, True), "another was ordered meanwhile"
     on.runs.stop_run(session)
-    assert on.imprint.begin_imprint(session, True) == {}, "it was stopped"
+    assert "stages" not in on.imprint.begin_imprint(session, True), "it was stopped"
     make(on, session, arrangement, request_of("s"))
     refine(on, session, request_of("s"))
-    assert on.imprint.begin_imprint(session, True) == {}, "refined, not synthesized"
+    assert "stages" not in on.imprint.begin_imprint(session, True), "refined, not synthesized"
     assert engine.imprints == []
 
 
@@ -422,7 +427,7 @@ def test_an_adapter_that_was_loaded_meanwhile_is_left_alone(
     session = Session()
     made = synthesized(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
     session.made = replace(made, stages=None)  # as the library gives it
-    assert on.imprint.begin_imprint(session, True) == {}
+    assert "stages" not in on.imprint.begin_imprint(session, True)
 
 
 def test_an_adapter_that_was_chosen_meanwhile_stays_in_the_bar(
@@ -460,7 +465,7 @@ def test_without_a_generator_the_synthesis_is_the_imprint(
     assert "Layer 30 of 30" in told
     assert "Decode" not in told
     assert "imprinted in 3.2 s, without a generator" in str(facts_of(session))
-    assert on.imprint.begin_imprint(session, True) == {}
+    assert "stages" not in on.imprint.begin_imprint(session, True)
     assert len(engine.imprints) == 1
     assert "Carries the instruction" in on.adapter.check(session)["checks"]
 

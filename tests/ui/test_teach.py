@@ -686,8 +686,8 @@ def test_a_synthesis_ordered_meanwhile_stops_the_refinement_without_a_word_of_it
         (update,) = steps
     assert "Teach" not in update["stages"]
     assert on.runs.show_run(session) == {}
-    done = synthesized(on, session, request_of("s"))
-    assert done["teach_open"].interactive is True
+    synthesized(on, session, request_of("s"))
+    assert on.imprint.begin_imprint(session, False)["teach_open"].interactive is True
     assert session.made is not None
     assert not session.made.adapter.was_trained
 

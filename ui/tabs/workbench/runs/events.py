@@ -56,6 +56,9 @@ class RunEvents:
         if made is not None and made is not session.drawn:
             shown = self._adapter.show_remixed if run.remixes else self._adapter.show
             updates = {**updates, **shown(session), "stages": shown_stages(session)}
+            if made.settling:
+                # The imprint that follows would close *Teach* again.
+                updates["teach_open"] = gr.Button(visible=bool(made.buckets), interactive=False)
         elif made is not None and run.kind == "imprint":
             # The checks waited for the imprint. If another adapter was selected meanwhile, the
             # imprinted one is on the shelf.

@@ -30,12 +30,13 @@ class ImprintEvents:
             return {}
         # Whatever happens next, the page may offer an imprint from now on.
         made.settling = False
+        teachable: Updates = {"teach_open": gr.Button(interactive=not session.is_busy)}
         if made.original.is_imprinted:
-            return {}  # without a generator, the synthesis was already an imprint
+            return teachable  # without a generator, the synthesis was already an imprint
         if run.kind not in ("synthesis", "remix") or made.stages is not run.stages:
-            return {}  # stopped, failed, or another was requested meanwhile
+            return teachable  # stopped, failed, or another was requested meanwhile
         if not wanted:
-            return {**offered(session), **undoable(made)}
+            return {**teachable, **offered(session), **undoable(made)}
         # Checks wait until it is known which adapter stays.
         return {
             **self._begin(session, made, run.question, remixes=run.remixes),
