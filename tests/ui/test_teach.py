@@ -415,6 +415,20 @@ def test_more_prompts_are_proposed_equally_many_of_each_bucket(
     assert len(engine.taught[-1]) == 33
 
 
+def test_corrections_hold_for_the_same_prompts_of_the_next_adapter(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session, file = Session(), {"a.jsonl": prompts(9)}
+    make(on, session, arrange(A=file), request_of("s"))
+    list(on.teach.propose(session))
+    on.teach.keep_answers(session, ("no", ""))
+    make(on, session, arrange(A=file, B={"b.jsonl": prompts(9, "other")}), request_of("s"))
+    *_, found = on.teach.propose(session)
+    answers = {row.prompt: row.answer for row in found["teach_answers"].rows}
+    assert [answers[f"good {n}"] for n in range(3)] == ["no", "", "yes."]
+    assert answers["other 0"] == "yes."
+
+
 def test_answers_of_a_program_are_limited_as_those_of_the_page() -> None:
     fields = AnswerFields()
     assert fields.preprocess(None) == ()

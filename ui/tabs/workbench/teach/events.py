@@ -99,12 +99,16 @@ class TeachEvents:
         if session.made is not made:
             yield {**_proposable(), "teach_told": ""}
             return
-        if session.proposed is not None and session.proposed.buckets is made.buckets:
-            old = session.proposed  # with corrections that were typed meanwhile
+        last = session.proposed or old  # with corrections that were typed meanwhile
+        if last.buckets is made.buckets:
+            old = last
+        # The same prompts of an earlier adapter keep what was corrected.
+        kept = dict(zip(last.prompts, last.answers, strict=True))
+        answers = map(kept.get, more.prompts, more.answers)
         session.proposed = replace(
             old,
             prompts=(*old.prompts, *more.prompts),
-            answers=(*old.answers, *more.answers),
+            answers=(*old.answers, *answers),
             names=(*old.names, *more.names),
         )
         none = remark(esc(_("There are no more prompts to propose.")))

@@ -29,7 +29,7 @@ _DOES = {
         "The model reads each of your prompts with the instruction, and the adapter learns to give "
         "the same answers without it. Where the model is wrong even with the instruction, the "
         "adapter learns that mistake. With the shipped model, this improved adapters without an "
-        "imprint; it added nothing that we could measure to imprinted ones."
+        "imprint; to imprinted ones it added little."
     ),
     "better": N_(
         "A better model answers your prompts, and the adapter learns its answers. Your prompts are "
@@ -192,7 +192,8 @@ def _offer_html(stop_keeps: bool) -> str:
     # 60 steps: 20 to 30 s on labels; docs/results.md has 89 s on the model's own answers.
     does = _(
         "Trains this adapter a little further. With the shipped model, that takes half a minute "
-        "to two minutes on a CPU. A few prompts are held back to show how well it goes."
+        "to two minutes on a CPU. A few prompts are held back to show how well it goes. It may "
+        "harm answers to other questions; the checks that follow say how many."
     )
     keeps = [_("Stop keeps what was learnt.")] if stop_keeps else []
     more = " ".join([does, *keeps, _("Undo goes back.")])
