@@ -74,7 +74,7 @@ class Workload:
     """How many of them are the same in all prompts: the template's beginning, the instruction."""
     imprint_answer_tokens: int = _IMPRINT.max_answer_tokens // 3
     """Average tokens of an answer: most end long before the limit."""
-    ordinary_tokens: int = 5000
+    ordinary_tokens: int = 7800
     """Tokens of the shipped ordinary messages and their answers, read once per base."""
 
     def __post_init__(self) -> None:

@@ -379,7 +379,7 @@ def test_a_report_card_opens_with_what_a_layman_understands() -> None:
     written = shipped("written")
     trained = "alone: 0. A LoRA trained on the right answers to the same prompts: 70."
     assert trained in lead(written, "written")
-    rows = tuple(row for row in written.rows if row.row != "labelled_20")
+    rows = tuple(row for row in written.rows if not row.row.startswith("labelled_"))
     examples = "alone: 0. The base model with a few right answers in its prompt: 47."
     assert examples in lead(replace(written, rows=rows), "written")
     assert "base model" not in without("base")
