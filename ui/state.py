@@ -387,11 +387,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a page shows above the chat and the adapters change, as a new page has it."""
+    """What adapters change above the chat; the defaults are those of a new page."""
 
     beside: bool = False
     """Whether the modes are named as beside another adapter."""
     mode: AskMode = "written"
+    """What is sent."""
     instructions: tuple[tuple[str, str], ...] = ()
     """Names and values of the instructions to choose from."""
 

@@ -206,15 +206,22 @@ def test_a_chat_beside_two_trainings_waits_for_one_step_of_one_of_them(
             chatted.set()
 
 
+@contextmanager
+def chatting(runtime: Runtime) -> Iterator[None]:
+    """Somebody whose answer has begun and does not end."""
+    sampling = Sampling(max_new_tokens=6)
+    with closing(decode(runtime, [user("Hello")], lambda: None, sampling)) as chat:
+        next(chat)
+        yield
+
+
 def test_training_goes_on_where_somebody_always_chats(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "_CHAT_SECONDS", 0.01)
     runtime = Runtime.of(base, LAYOUT)
-    chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
-    next(chat)
-    assert len(list(training(runtime, 3))) == 3
-    chat.close()
+    with chatting(runtime):
+        assert len(list(training(runtime, 3))) == 3
 
 
 def test_what_training_asks_pauses_for_a_chat_between_two_words(
@@ -258,12 +265,9 @@ def test_what_training_asks_goes_on_where_somebody_always_chats(
     for limit in ("_CHAT_SECONDS", "_PASS_SECONDS"):
         monkeypatch.setattr(turns, limit, 0.01)
     runtime = Runtime.of(base, LAYOUT)
-    chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
-    next(chat)
     question = Question(base.chat_ids("Hi"), (base.turn_end,), (), 12)
-    with runtime.lock.after_chats(lets_in=True):
+    with chatting(runtime), runtime.lock.after_chats(lets_in=True):
         assert answer(runtime, [[question]], None)
-    chat.close()
 
 
 def test_what_a_measurement_times_does_not_wait_for_chats(
@@ -271,14 +275,12 @@ def test_what_a_measurement_times_does_not_wait_for_chats(
 ) -> None:
     monkeypatch.setattr(turns, "_CHAT_SECONDS", 0.01)
     runtime = Runtime.of(base, LAYOUT)
-    chat = decode(runtime, [user("Hello")], lambda: None, Sampling(max_new_tokens=6))
-    next(chat)
-    with runtime.lock.after_chats():
-        monkeypatch.setattr(threading.Condition, "wait_for", None)
-        runtime.lock.give_way()
-        assert runtime.lock.locked()
-    monkeypatch.undo()
-    chat.close()
+    with chatting(runtime):
+        with runtime.lock.after_chats():
+            monkeypatch.setattr(threading.Condition, "wait_for", None)
+            runtime.lock.give_way()
+            assert runtime.lock.locked()
+        monkeypatch.undo()
 
 
 def test_a_check_does_not_let_training_wait_for_its_own_answers(
