@@ -5,6 +5,7 @@ completion.
 """
 
 import os
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -136,6 +137,31 @@ def listening_host(host: str | None) -> str:
     return host or os.environ.get("GRADIO_SERVER_NAME") or default
 
 
+def listening_port(host: str, port: int | None) -> int:
+    """Return the port to listen on: the given one, that of the environment, or 7860.
+
+    Raises:
+        ConfigError: If nothing can listen there.
+    """
+    chosen = port or os.environ.get("GRADIO_SERVER_PORT") or 7860
+    try:
+        number = int(chosen)
+        if not 0 < number < 65_536:
+            raise ValueError("ports are numbers from 1 to 65535")
+        found = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            # A port that was left a moment ago is free, as for the server.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"Cannot listen at {host}, port {chosen}: {error}. Perhaps the app runs there already. "
+            "Choose another port with `dnd serve --port` or GRADIO_SERVER_PORT."
+        ) from error
+    return number
+
+
 def own_library(host: str) -> Owner | None:
     """Return this computer's user if the page serves only this computer, else None."""
     return None if serves_others(host) else Owner(Library())
@@ -252,8 +278,11 @@ def run(
         owner: Owner whose library opens with the printed address.
         host: Address to listen on.
         port: Port to listen on; None for that of the environment.
+
+    Raises:
+        ConfigError: If nothing can listen there.
     """
-    port = port or int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
+    port = listening_port(host, port)
     quiet_libraries()
     _allow_more_files()
     share_arenas()

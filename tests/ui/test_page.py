@@ -1,6 +1,7 @@
 """The page as a whole: nothing public by accident, nothing loaded on import, no telemetry."""
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +10,35 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from dnd_engine.errors import ConfigError
 from dnd_engine.limits import PromptLimits
 from tests.present import present
 from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
 from ui.page import UnlistedSlotError
 from ui.panel import Panel, SlotError, slots_of
-from ui.serve import launch_options
+from ui.serve import launch_options, listening_port
 from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.workbench.teach.events import TeachEvents
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_a_port_that_cannot_be_used_is_refused_before_models_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"port {port}: .*in use.*GRADIO_SERVER_PORT"):
+            listening_port("127.0.0.1", port)
+    assert listening_port("127.0.0.1", port) == port
+    monkeypatch.setenv("GRADIO_SERVER_PORT", str(port))
+    assert listening_port("127.0.0.1", None) == port
+    for wrong in ("http", "70000"):
+        monkeypatch.setenv("GRADIO_SERVER_PORT", wrong)
+        with pytest.raises(ConfigError, match=f"port {wrong}: "):
+            listening_port("127.0.0.1", None)
 
 
 @pytest.mark.slow
