@@ -5,7 +5,6 @@ exit code is 0 on success, 1 on a failure with a message and 2 on wrong usage. C
 heavy modules inside their functions, so that `dnd --help` stays fast.
 """
 
-import os
 from collections.abc import Callable
 from importlib.metadata import entry_points
 
@@ -31,6 +30,7 @@ from dnd_engine.cli import (
 )
 from dnd_engine.cli.common import plain_errors
 from dnd_engine.cli.grouped import GroupedCommands
+from dnd_engine.cli.openmp import wait_briefly
 
 __all__ = ["add_commands", "app", "main"]
 
@@ -83,9 +83,7 @@ def add_commands() -> None:
 
 def main() -> None:
     """Run the command line, including the commands that other packages add."""
-    # Before a command imports torch: OpenMP reads this once. Threads that wait awake take the core
-    # from the one they wait for when other processes compute too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()  # before a command imports torch
     add_commands()
     # Shell completion is installed for `dnd`, however this process was started.
     app(prog_name="dnd")

@@ -28,6 +28,7 @@ _SETTINGS = (
     *("HF_HUB_OFFLINE", "SPACE_ID", "SPACES_ZERO_GPU", "GRADIO_ROOT_PATH", "GRADIO_SERVER_NAME"),
     "FORWARDED_ALLOW_IPS",
     *("GRADIO_TEMP_DIR", "DND_AUTH", "HF_TOKEN", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
+    "GOMP_SPINCOUNT",
 )
 """Reported only as set or not set: some are secrets."""
 
