@@ -1,6 +1,7 @@
 """How the threads of one product wait for each other. Imports no torch: OpenMP reads this once."""
 
 import os
+import sys
 
 
 def wait_briefly() -> None:
@@ -10,6 +11,12 @@ def wait_briefly() -> None:
     for when other processes compute too. Threads that sleep at once wake too late for the next
     product: on two idle cores a token of a chat then takes 1.7 times as long.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Rounds of the waiting loop of libgomp, which is what torch uses on Linux: .05 to .2 ms.
+    if "OMP_WAIT_POLICY" in os.environ:
+        return
+    if sys.platform != "linux":
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        return
+    # torch's libgomp waits awake for this many rounds: .05 to .2 ms. With the policy "passive" there
+    # would be none as soon as several threads of the program compute in turn.
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")
+    os.environ["OMP_WAIT_POLICY"] = "ACTIVE"

@@ -11,20 +11,41 @@ from dnd_engine.cli.openmp import wait_briefly
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
-def test_threads_wait_awake_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("platform", "policy", "rounds"), [("linux", "ACTIVE", "4000"), ("darwin", "PASSIVE", None)]
+)
+def test_threads_wait_awake_for_a_moment_only(
+    platform: str, policy: str, rounds: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no number of rounds can be set, "active" would be for ever."""
     for name in NAMES:
         monkeypatch.setenv(name, "")  # so that it is restored
         monkeypatch.delenv(name)
+    monkeypatch.setattr(sys, "platform", platform)
     wait_briefly()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert 1000 <= int(os.environ["GOMP_SPINCOUNT"]) <= 10_000
+    assert [os.environ.get(name) for name in NAMES] == [policy, rounds]
 
 
-def test_what_is_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, ["PASSIVE", None]),
+        ({"GOMP_SPINCOUNT": "77"}, ["ACTIVE", "77"]),
+        ({"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "77"}, ["ACTIVE", "77"]),
+    ],
+)
+def test_what_is_set_stays(
+    given: dict[str, str], kept: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that somebody chose counts whole."""
     for name in NAMES:
-        monkeypatch.setenv(name, "own")
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", "linux")
     wait_briefly()
-    assert [os.environ[name] for name in NAMES] == ["own", "own"]
+    assert [os.environ.get(name) for name in NAMES] == kept
 
 
 def test_it_is_set_before_torch_is_imported() -> None:
