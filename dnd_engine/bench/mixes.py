@@ -2,26 +2,36 @@
 
     python -m dnd_engine.bench.mixes
 
-The everyday tasks are drawn into groups by seed. Each task is a bucket, and adapters are made as
-the page makes them by default. It works on a checkout, and takes some minutes on two cores.
+The everyday tasks are drawn into groups by seed, and held-out written tasks into groups whose
+inputs differ, as those of buckets that somebody mixes should. Each task is a bucket, and adapters
+are made as the page makes them by default. It works on a checkout, and takes about ten minutes on
+two cores.
 """
 
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from dnd_engine.checks.ordinary import base_answers, check_messages, ordinary_share
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path
+from dnd_engine.generator.installed import encoder_name
 from dnd_engine.limits import check_least
 from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models.encoder import POOLED_LENGTH, PromptEncoder
 from dnd_engine.models.runtime import Runtime
+from dnd_engine.models.sources import resolve_encoder
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.answers import answer_all
 from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import ask, text_of
@@ -30,13 +40,14 @@ from dnd_engine.tasks.folder import Task, load_tasks
 _MAX_NEW_TOKENS = 48
 """More than any answer of the everyday tasks."""
 
+_CANDIDATES = 400
+"""Random groups of which the one is taken whose inputs differ most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixConfig:
-    """The mixes to measure."""
+    """How mixes are made and scored."""
 
-    sizes: tuple[int, ...] = (4, 8)
-    """Numbers of tasks in one adapter."""
     num_prompts: int = 16
     """Prompts of each task."""
     num_items: int = 8
@@ -45,15 +56,13 @@ class MixConfig:
 
     def __post_init__(self) -> None:
         check_least(self, 1, "num_prompts", "num_items")
-        if not self.sizes or min(self.sizes) < 1:
-            raise ConfigError(f"`sizes` must be one or more numbers from 1, got {self.sizes}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MixResult:
-    """What all mixes of one size reach, as means."""
+    """What the mixes of one kind reach, as means."""
 
-    size: int
+    kind: str
     num_mixes: int
     score: float
     """Mean over tasks, on bare inputs."""
@@ -65,36 +74,76 @@ class MixResult:
 
 
 def draw_groups(tasks: Sequence[Task], size: int, seed: int) -> list[list[Task]]:
-    """Draw as many groups of a size as there are tasks for; the rest is left out."""
+    """Draw as many groups of a size as there are tasks for; the rest is left out.
+
+    Raises:
+        ConfigError: If there are not enough tasks for one group.
+    """
+    _check_enough(tasks, size, 1)
     order = random.Random(f"{seed}:mixes:{size}").sample(tasks, len(tasks))
     return [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
 
 
+def draw_unlike_groups(
+    tasks: Sequence[Task],
+    size: int,
+    count: int,
+    seed: int,
+    vectors: Callable[[Task], Float[Tensor, "inputs width"]],
+) -> list[list[Task]]:
+    """Draw groups, one after the other, each the one of many whose inputs differ most.
+
+    Args:
+        tasks: Tasks to draw from; none is in two groups.
+        size: Tasks in a group.
+        count: Number of groups.
+        seed: Seed for drawing.
+        vectors: Returns the unit vectors of a task's inputs.
+
+    Raises:
+        ConfigError: If there are not enough tasks.
+    """
+    _check_enough(tasks, size, count)
+    rng, left, groups = random.Random(f"{seed}:unlike mixes:{size}"), list(tasks), []
+    by_slug = {task.info.slug: vectors(task) for task in tasks}
+    for _ in range(count):
+        drawn = (rng.sample(left, size) for _ in range(_CANDIDATES))
+        group = max(drawn, key=lambda some: apartness([by_slug[t.info.slug] for t in some]))
+        groups.append(group)
+        left = [task for task in left if task not in group]
+    return groups
+
+
+def apartness(vectors: Sequence[Float[Tensor, "inputs width"]]) -> float:
+    """Return the share of inputs whose nearest other input is one of the same task.
+
+    Args:
+        vectors: Unit vectors of each task's inputs.
+    """
+    joined = torch.cat(list(vectors))
+    counts = torch.tensor([len(some) for some in vectors])
+    owners: Int[Tensor, " inputs"] = torch.arange(len(counts)).repeat_interleave(counts)
+    likeness = (joined @ joined.T).fill_diagonal_(-torch.inf)
+    return float((owners[likeness.argmax(dim=1)] == owners).double().mean())
+
+
 def measure_mixes(
-    engine: Engine, tasks: Sequence[Task], config: MixConfig | None = None
+    engine: Engine, groups: Mapping[str, Sequence[Sequence[Task]]], config: MixConfig | None = None
 ) -> Iterator[MixResult]:
     """Make and score adapters of groups of tasks, and one of each task.
 
     Args:
         engine: Makes the adapters.
-        tasks: Tasks with instructions and inputs.
-        config: Sizes of groups and samples.
+        groups: Kind to groups of tasks with instructions and inputs.
+        config: Samples of each task.
 
     Yields:
-        One result a size.
-
-    Raises:
-        ConfigError: If there are fewer tasks than the largest mix has.
+        One result a kind.
     """
     config = config or MixConfig()
-    if (largest := max(config.sizes)) > len(tasks):
-        raise ConfigError(
-            f"a mix of {largest} tasks needs as many, got {len(tasks)}. Give more tasks, or "
-            "smaller `sizes`."
-        )
     runtime = engine.runtime
     before = base_answers(runtime, check_messages())
-    by_slug = {task.info.slug: task for task in tasks}
+    by_slug = {task.info.slug: task for of in groups.values() for group in of for task in group}
 
     # Cached, because a task is alone the same beside any group.
     @cache
@@ -106,13 +155,13 @@ def measure_mixes(
         scores = [score_bare(runtime, fitted, task, config.num_items) for task in of]
         return scores, ordinary_share(runtime, fitted, before).share
 
-    for size in config.sizes:
-        groups = [[t.info.slug for t in group] for group in draw_groups(tasks, size, config.seed)]
-        mixed = [measured(*group) for group in groups]
-        alone = [measured(slug) for group in groups for slug in group]
+    for kind, tasks in groups.items():
+        slugs = [[task.info.slug for task in group] for group in tasks]
+        mixed = [measured(*group) for group in slugs]
+        alone = [measured(slug) for group in slugs for slug in group]
         yield MixResult(
-            size=size,
-            num_mixes=len(groups),
+            kind=kind,
+            num_mixes=len(slugs),
             score=fmean(score for scores, _ in mixed for score in scores),
             alone=fmean(score for scores, _ in alone for score in scores),
             ordinary=fmean(share for _, share in mixed),
@@ -131,20 +180,52 @@ def score_bare(runtime: Runtime, fitted: FittedLoRA, task: Task, num_items: int)
     )
 
 
+def _check_enough(tasks: Sequence[Task], size: int, count: int) -> None:
+    if size * count > len(tasks):
+        raise ConfigError(
+            f"{count} mixes of {size} tasks need {size * count}, got {len(tasks)}. Give more tasks."
+        )
+
+
+def _vectors(engine: Engine, config: MixConfig) -> Callable[[Task], Float[Tensor, "inputs width"]]:
+    """Return what encodes the inputs of a task's prompts, without their instructions."""
+    weights = resolve_encoder(
+        encoder_name(engine.config, None), torch.float32, engine.config.cache_dir
+    )
+    encoder = PromptEncoder(weights.path, torch.device("cpu"), torch.float32)
+
+    def encoded(task: Task) -> Tensor:
+        prompts = [example.prompt for example in task.train[: config.num_prompts]]
+        return encoder.encode([split_prompt(text).bare for text in prompts], POOLED_LENGTH).pooled
+
+    return encoded
+
+
 def _bucket(task: Task, config: MixConfig) -> Bucket:
     texts = [example.prompt for example in task.train[: config.num_prompts]]
     return Bucket(task.info.slug, 1.0, (from_texts(texts, name=task.info.slug),))
 
 
 def main() -> None:
-    """Measure mixes of the everyday tasks, and print a line for each size."""
-    tasks = load_tasks(asset_path("tasks", "everyday"))
-    for found in measure_mixes(Engine.load(), tasks):
+    """Measure mixes of the everyday and of the held-out written tasks, a line for each kind."""
+    engine, config = Engine.load(), MixConfig()
+    everyday = load_tasks(asset_path("tasks", "everyday"))
+    written = load_tasks(asset_path("tasks", "written"), split="heldout")
+    vectors = _vectors(engine, config)
+    groups = {
+        "four everyday tasks": draw_groups(everyday, 4, config.seed),
+        "eight everyday tasks": draw_groups(everyday, 8, config.seed),
+        "eight unlike written tasks": draw_unlike_groups(written, 8, 8, config.seed, vectors),
+    }
+    for found in measure_mixes(engine, groups, config):
+        own = fmean(apartness([vectors(task) for task in group]) for group in groups[found.kind])
         sys.stdout.write(
-            f"{found.num_mixes} mixes of {found.size}: score {found.score:.3f}, the same tasks "
-            f"alone {found.alone:.3f}; ordinary messages kept {found.ordinary:.2f}, alone "
-            f"{found.ordinary_alone:.2f}\n"
+            f"{found.num_mixes} mixes of {found.kind}: score {found.score:.3f}, alone "
+            f"{found.alone:.3f}, kept {found.score / found.alone:.2f}; ordinary messages kept "
+            f"{found.ordinary:.2f}, alone {found.ordinary_alone:.2f}; nearest input of the same "
+            f"task {own:.2f}\n"
         )
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

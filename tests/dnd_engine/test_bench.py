@@ -24,7 +24,14 @@ from dnd_engine.bench.examination import Examination
 from dnd_engine.bench.growth import GrowthConfig, GrowthPoint, _text_of, growth, growth_svg
 from dnd_engine.bench.llama_cpp import LlamaCpp
 from dnd_engine.bench.measurement import Measurement, idle_memory, peak_memory, prompt_bucket
-from dnd_engine.bench.mixes import MixConfig, draw_groups, measure_mixes, score_bare
+from dnd_engine.bench.mixes import (
+    MixConfig,
+    apartness,
+    draw_groups,
+    draw_unlike_groups,
+    measure_mixes,
+    score_bare,
+)
 from dnd_engine.bench.results import BenchResult, account, summarise
 from dnd_engine.bench.run import _equal_steps, bench
 from dnd_engine.bench.training_costs import _made_up_groups
@@ -507,6 +514,26 @@ def test_each_task_is_in_one_group_at_most() -> None:
     assert draw_groups(tasks, 4, 0) == groups != draw_groups(tasks, 4, 1)
 
 
+def test_inputs_are_apart_if_their_nearest_are_of_the_same_task() -> None:
+    one, other = torch.tensor([[1.0, 0.0], [0.8, 0.6]]), torch.tensor([[0.0, 1.0], [0.1, 0.99]])
+    assert apartness([one, other]) == 1
+    # Now each task has an input beside one of the other's.
+    assert apartness([torch.stack([one[0], other[0]]), torch.stack([one[1], other[1]])]) == 0
+
+
+def test_unlike_groups_are_those_whose_inputs_are_most_apart() -> None:
+    """Tasks of one parity have the same inputs, so a pair of both is the one to find."""
+    tasks = _tasks(6)
+
+    def vectors(task: Task) -> torch.Tensor:
+        return torch.eye(4)[2 * (int(task.info.slug[-1]) % 2) :][:2]
+
+    groups = draw_unlike_groups(tasks, 2, 3, 0, vectors)
+    parities = [{int(task.info.slug[-1]) % 2 for task in group} for group in groups]
+    assert parities == [{0, 1}] * 3
+    assert len({task.info.slug for group in groups for task in group}) == 6
+
+
 def test_a_mix_is_compared_with_its_own_tasks_alone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,30 +558,24 @@ def test_a_mix_is_compared_with_its_own_tasks_alone(
     monkeypatch.setattr("dnd_engine.bench.mixes.check_messages", lambda: ("Hello",))
     monkeypatch.setattr("dnd_engine.bench.mixes.ordinary_share", share)
     tasks = _tasks(3)
-    (found,) = measure_mixes(engine, tasks, MixConfig(sizes=(2,), num_prompts=2, num_items=3))
     (pair,) = draw_groups(tasks, 2, 0)
+    config = MixConfig(num_prompts=2, num_items=3)
+    (found,) = measure_mixes(engine, {"pairs": [pair]}, config)
     names = {task.info.slug for task in pair}
     assert made[0] == names
     assert made[1:] == [{task.info.slug} for task in pair]
     assert found.alone == sum(int(name[-1]) for name in names) / 2 == 2 * found.score
     assert (found.ordinary, found.ordinary_alone) == (0.5, 0.25)
-    assert (found.size, found.num_mixes) == (2, 1)
+    assert (found.kind, found.num_mixes) == ("pairs", 1)
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"sizes": ()}, r"`sizes` must be one or more numbers from 1, got \(\)\."),
-        ({"sizes": (4, 0)}, r"`sizes` must be one or more numbers from 1, got \(4, 0\)\."),
-        ({"num_items": 0}, r"`num_items` must be at least 1, got 0\."),
-        ({"sizes": (2, 4)}, r"a mix of 4 tasks needs as many, got 3\. Give more tasks, or smaller"),
-    ],
-)
-def test_mixes_that_cannot_be_made_are_refused_first(
-    engine: Engine, fields: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        next(measure_mixes(engine, _tasks(3), MixConfig(**fields)))
+def test_mixes_that_cannot_be_made_are_refused_first() -> None:
+    with pytest.raises(ConfigError, match=r"`num_items` must be at least 1, got 0\."):
+        MixConfig(num_items=0)
+    with pytest.raises(ConfigError, match=r"1 mixes of 4 tasks need 4, got 3\. Give more tasks\."):
+        draw_groups(_tasks(3), 4, 0)
+    with pytest.raises(ConfigError, match=r"2 mixes of 2 tasks need 4, got 3\. Give more tasks\."):
+        draw_unlike_groups(_tasks(3), 2, 2, 0, lambda _: torch.eye(4))
 
 
 def test_a_task_is_scored_on_its_first_bare_inputs(
