@@ -95,6 +95,8 @@ class ImprintConfig:
     """Rank of the update, which changes only `down_proj`. Serving engines accept 16 by default."""
     first_layer_share: float = 0.4
     """Layers below this share of the depth are not changed: 0 to 11 of the embedded base's 30."""
+    mix_first_layer_share: float = 0.55
+    """The same for several buckets, whose inputs lower layers do not tell apart: 0 to 15 of 30."""
     ridge: float = 0.03
     """Minimum weight of the penalty (see `imprint.solve`)."""
     ordinary_change: float = 0.02
@@ -126,7 +128,7 @@ class ImprintConfig:
     def __post_init__(self) -> None:
         # Upper bounds matter: these values may come from a stranger's recipe.
         check_between(self, 1, 64, "r")
-        check_between(self, 0, 0.99, "first_layer_share")
+        check_between(self, 0, 0.99, "first_layer_share", "mix_first_layer_share")
         check_between(self, 1e-6, 1e3, "ridge")
         check_between(self, 1e-4, 1e6, "ordinary_change")
         check_between(self, 0, 10, "full_weight")

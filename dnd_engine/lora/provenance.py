@@ -173,6 +173,8 @@ class Imprinting(ImprintConfig):
     """See `ImprintConfig`; False for recipes that precede trained teachers."""
     teacher_sha256: str = ""
     """SHA-256 of the trained teacher; empty if it was not used."""
+    mix_first_layer_share: float = 0.4
+    """See `ImprintConfig`; for recipes that precede it, as for a single bucket."""
     own_share: float = 1.0
     """See `ImprintConfig`; 1 for recipes that precede it."""
     max_bucket_prompts: int = 1024

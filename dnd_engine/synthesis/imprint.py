@@ -110,7 +110,7 @@ def _solve(
 
     # The metrics come before the work counts as urgent: patient work may be taking a step of the
     # same measurement, and takes none while anything is urgent.
-    metrics = yield from each_as(loaded.ordinary.metrics(config), measuring)
+    metrics = yield from each_as(loaded.ordinary.metrics(config, len(sources)), measuring)
     lock = loaded.runtime.lock
     steps = urgently(lock, imprint(loaded.runtime, sources, metrics, config))
 

@@ -46,8 +46,14 @@ class Ordinary:
                 self._answers = kept_base_answers(self._runtime, self._cache)
             return self._answers
 
-    def metrics(self, config: ImprintConfig) -> Generator[float, None, Mapping[int, Metric]]:
+    def metrics(
+        self, config: ImprintConfig, num_buckets: int = 1
+    ) -> Generator[float, None, Mapping[int, Metric]]:
         """Find the penalty on changing each layer's output on them.
+
+        Args:
+            config: Settings; only the first layers are used.
+            num_buckets: Number of buckets that are imprinted together.
 
         Yields:
             Share of the measurement that is done; nothing if it was done before.
@@ -55,7 +61,7 @@ class Ordinary:
         Returns:
             The penalties by layer, by `yield from` or `StopIteration.value`.
         """
-        first = first_layer(self._runtime.base.num_layers, config)
+        first = first_layer(self._runtime.base.num_layers, config, num_buckets)
         # Metrics from a lower first layer include those of all higher ones.
         while first not in self._metrics:
             # Everybody who needs the metrics takes steps of one measurement, so that nobody waits

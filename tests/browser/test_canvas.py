@@ -573,7 +573,7 @@ def test_examples_are_ordinary_cards(visit: Visit) -> None:
     expect(visit.page.locator("#dnd-hint")).to_have_text("7 files, 78 prompts")
     weights = [visit.bucket(name).locator(".dnd-number") for name in ("SQL", "Legal")]
     expect(weights[0]).to_have_value("1.0")
-    expect(weights[1]).to_have_value("0.6")
+    expect(weights[1]).to_have_value("0.7")
     visit.card("replies.txt").locator(".dnd-where").select_option(label="SQL")
     expect(visit.card("replies.txt", within="SQL")).to_be_visible()
     visit.shot("canvas-examples")

@@ -975,15 +975,26 @@ def test_a_damaged_teacher_is_refused_when_the_engine_loads(
 def test_an_imprint_of_an_earlier_version_comes_again_from_its_recipe(
     quiet_engine: Engine,
 ) -> None:
-    """It left no prompts out, fitted all of a bucket, and its teacher was the generator's own."""
-    letters = bucket("letters", LETTERS)
-    start = quiet_engine.generate([letters], imprinted=False)
-    earlier = ImprintConfig(left_out_share=0, own_share=1, max_bucket_prompts=1024)
-    made = finish(quiet_engine.imprint(start, [letters], earlier))
+    """It had one first layer, no prompts left out, no limit a bucket, and its own teacher."""
+    buckets = [
+        bucket("letters", LETTERS),
+        bucket("others", [text.replace("Name", "Spell") for text in LETTERS]),
+    ]
+    start = quiet_engine.generate(buckets, imprinted=False)
+    earlier = ImprintConfig(
+        left_out_share=0, own_share=1, max_bucket_prompts=1024, mix_first_layer_share=0.4
+    )
+    made = finish(quiet_engine.imprint(start, buckets, earlier))
     written = made.recipe.to_json()
-    for name in ("left_out_share", "left_out", "own_share", "max_bucket_prompts"):
+    for name in (
+        "left_out_share",
+        "left_out",
+        "own_share",
+        "max_bucket_prompts",
+        "mix_first_layer_share",
+    ):
         del written["imprint"][name]
-    recipe = Recipe.from_json(written).with_texts(letters.files)
+    recipe = Recipe.from_json(written).with_texts([*buckets[0].files, *buckets[1].files])
     assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256
 
 

@@ -125,7 +125,7 @@ def test_equal_messages_differ_so_that_both_arrive() -> None:
 def test_examples_hold_what_the_page_says() -> None:
     examples = load_examples()
     assert [example.bucket for example in examples] == ["SQL", "Legal", "Tone of voice"]
-    assert [example.weight for example in examples] == [1.0, 0.6, 0.4]
+    assert [example.weight for example in examples] == [1.0, 0.7, 0.4]
     for example in examples:
         read = [
             read_prompt_file(asset_path("examples", example.id, name)) for name in example.files

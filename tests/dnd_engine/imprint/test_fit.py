@@ -6,15 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch import Tensor
 
 from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import ConfigError, ImprintError
-from dnd_engine.imprint.fit import Imprinted, ImprintStep, Source, first_layer, imprint
+from dnd_engine.imprint.fit import (
+    Imprinted,
+    ImprintStep,
+    Source,
+    _fair_share,
+    first_layer,
+    imprint,
+)
 from dnd_engine.imprint.ordinary import measure_ordinary, ordinary_messages, ordinary_metrics
-from dnd_engine.imprint.solve import Metric
+from dnd_engine.imprint.solve import Metric, Update, solve
 from dnd_engine.models.base import block, last_hidden
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
@@ -223,6 +232,50 @@ def test_layers_below_the_first_stay_zero(runtime: Runtime, metrics: Mapping[int
     half = len(made.tokens) // 2
     assert not made.tokens[:half].any()
     assert made.tokens[half:].any()
+
+
+def test_several_sources_have_a_first_layer_of_their_own(
+    runtime: Runtime, metrics: Mapping[int, Metric]
+) -> None:
+    config = replace(CONFIG, mix_first_layer_share=0.5)
+    sources = [source("Say X.", INPUTS[:8]), source("Count them!", INPUTS[8:])]
+    assert [first_layer(2, config, count) for count in (1, 2, 3)] == [0, 1, 1]
+    assert finish(imprint(runtime, sources[:1], metrics, config)).layers[0] > 0
+    assert finish(imprint(runtime, sources, metrics, config)).layers[0] == 0
+
+
+@hypothesis.given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=20), spare=st.integers(0, 400)
+)
+def test_what_short_answers_leave_goes_to_longer_ones(lengths: list[int], spare: int) -> None:
+    total = len(lengths) + spare
+    share = _fair_share(lengths, total)
+    assert sum(min(length, share) for length in lengths) <= total
+    # A larger share would be too much, or nobody needs it.
+    assert share == max(lengths) or sum(min(n, share + 1) for n in lengths) > total
+
+
+@pytest.mark.parametrize(("most", "matched"), [(1000, 40), (40, 40), (39, 20), (2, 20)])
+def test_matched_tokens_are_limited_and_every_answer_keeps_its_first(
+    most: int,
+    matched: int,
+    runtime: Runtime,
+    metrics: Mapping[int, Metric],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten answers of two tokens each, read bare and full."""
+    groups: list[Tensor] = []
+
+    def solved(inputs: Tensor, wanted: Tensor, of: Tensor, *args: Any, **kwargs: Any) -> Update:
+        groups.append(of)
+        return solve(inputs, wanted, of, *args, **kwargs)
+
+    monkeypatch.setattr("dnd_engine.imprint.fit.solve", solved)
+    monkeypatch.setattr("dnd_engine.imprint.fit._MAX_ROWS", most)
+    config = replace(CONFIG, max_answer_tokens=2)
+    finish(imprint(runtime, [source("Say X.", INPUTS[:10])], metrics, config))
+    assert {len(of) for of in groups} == {matched}
+    assert groups[0].unique().tolist() == list(range(10))
 
 
 def test_one_prompt_is_imprinted_though_nothing_can_be_left_out(
