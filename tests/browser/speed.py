@@ -141,7 +141,7 @@ def _token_on_page(visit: Visit, question: str) -> tuple[float, int]:
     expect(visit.page.locator("#dnd-send")).to_be_visible(timeout=120_000)
     with visit.page.expect_download() as download:
         visit.page.locator("#dnd-keep-json").click()
-    turn = json.loads(download.value.path().read_text())[-1]
+    turn = json.loads(download.value.path().read_text())["turns"][-1]
     longer = max((turn["left"], turn["right"]), key=lambda side: side["num_tokens"])
     return 1 / longer["tokens_per_second"], longer["num_tokens"]
 
