@@ -171,7 +171,7 @@ def test_settings_that_are_none_are_refused_in_words(
         ("requirements.txt", "torch>=.*", "torch>=1", "differ in torch;"),
         ("requirements.txt", "torch>=.*", "torch", "differ in torch;"),
         ("requirements.txt", "torch>=.*", "torch>=!", "cannot be read: `torch>=!`"),
-        ("app.py", "import os\n", "import os os\n", "app.py, line 3, is no Python: invalid syntax"),
+        ("app.py", "import typer\n", "import typer os\n", "app.py, line 14, is no Python: invalid"),
         ("ui/build.py", "def ", "def\0 ", "ui/build.py.* is no Python"),
     ],
 )
