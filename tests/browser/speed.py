@@ -1,11 +1,13 @@
 """What the page adds to the engine: from the click to a ready adapter, and to a token of chat.
 
-Run by hand, `python -m tests.browser.speed`: real models, a real browser, both sides in turns in
-one process. Prints medians of seconds and of the ratios within a round, as JSON.
+Run by hand, `python -m tests.browser.speed 128 60`, with the numbers of prompts and of words in
+each: real models, a real browser, both sides in turns in one process. Prints medians of seconds and
+of the ratios within a round, as JSON.
 """
 
 import json
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,6 @@ from tests.serving import serving
 from ui.engine_handle import EngineHandle
 
 _ROUNDS = 5
-_NUM_PROMPTS = 128
 _MIN_TOKENS = 48
 _SETTLED = 2.0
 """Seconds after which the page is at rest."""
@@ -41,7 +42,7 @@ _CLICK_TO_READY = """() => new Promise((resolve) => {
 })"""
 
 
-def main() -> None:
+def main(num_prompts: int, num_words: int) -> None:
     """Measure and print."""
     handle = EngineHandle.of(EngineConfig())
     rounds = []
@@ -55,15 +56,16 @@ def main() -> None:
             pass
         assert handle.engine is not None
         for number in range(-1, _ROUNDS):  # the first warms up
-            found = _round(_open(browser, url), handle, Path(folder), number)
+            path = _prompts(Path(folder), number, num_prompts, num_words)
+            found = _round(_open(browser, url), handle, path, number)
             if number >= 0:
                 rounds.append(found)
         browser.close()
     print(json.dumps(_summary(rounds), indent=1))  # noqa: T201 - what it is for
 
 
-def _round(visit: Visit, handle: EngineHandle, folder: Path, number: int) -> dict[str, float]:
-    path, engine = _prompts(folder, number), handle.engine
+def _round(visit: Visit, handle: EngineHandle, path: Path, number: int) -> dict[str, float]:
+    engine = handle.engine
     assert engine is not None
     page = _ready_on_page(visit, path)
     time.sleep(_SETTLED)  # the zip is written again, with what the checks found on its card
@@ -96,10 +98,12 @@ def _summary(rounds: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     }
 
 
-def _prompts(folder: Path, number: int) -> Path:
-    """Distinct prompts, longer than the encoder reads."""
+def _prompts(folder: Path, number: int, num_prompts: int, num_words: int) -> Path:
+    """Distinct prompts."""
     rng = random.Random(f"speed:{number}")
-    lines = (json.dumps(f"{i}: {' '.join(rng.choices(_WORDS, k=60))}") for i in range(_NUM_PROMPTS))
+    lines = (
+        json.dumps(f"{i}: {' '.join(rng.choices(_WORDS, k=num_words))}") for i in range(num_prompts)
+    )
     path = folder / f"prompts-{number}.jsonl"
     path.write_text("\n".join(lines))
     return path
@@ -154,4 +158,4 @@ def _token_in_engine(engine: Engine, adapter: Adapter, question: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))
