@@ -194,6 +194,7 @@ def _vectors(engine: Engine, config: MixConfig) -> Callable[[Task], Float[Tensor
     )
     encoder = PromptEncoder(weights.path, torch.device("cpu"), torch.float32)
 
+    @cache
     def encoded(task: Task) -> Tensor:
         prompts = [example.prompt for example in task.train[: config.num_prompts]]
         return encoder.encode([split_prompt(text).bare for text in prompts], POOLED_LENGTH).pooled

@@ -16,7 +16,7 @@ def wait_briefly() -> None:
     if sys.platform != "linux":
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         return
-    # Rounds that libgomp waits awake: .05 to .2 ms. With the policy "passive" there
-    # would be none as soon as several threads of the program compute in turn.
+    # Rounds that libgomp waits awake: .05 to .2 ms. With the policy "passive" there would be none
+    # as soon as several threads of the program compute in turn.
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")
     os.environ["OMP_WAIT_POLICY"] = "ACTIVE"
