@@ -1,16 +1,21 @@
-"""Chooses the number of threads from the cores that are free now.
+"""Chooses how work is spread over threads, and how many from the cores that are free now.
 
 The threads of one product wait for each other. If another process occupies a core, the thread
 scheduled there delays all others: beside two busy processes on two cores, one thread generates
-about twice as many tokens as two. Knows processor times; knows no models.
+about twice as many tokens as two. So a chat's token has as many threads as find a free core, and
+work of independent parts has a thread for each part. Knows processor times; knows no models.
 """
 
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import torch
@@ -23,6 +28,52 @@ _WORTH = 0.6
 
 _CGROUP = Path("/sys/fs/cgroup")
 """Mount point of Linux control groups."""
+
+_Part = TypeVar("_Part")
+_Result = TypeVar("_Result")
+
+
+def in_parallel(function: Callable[[_Part], _Result], parts: Iterable[_Part]) -> list[_Result]:
+    """Apply a function to independent parts, several at a time, and return the results in order.
+
+    Each part is computed by one thread. So no thread waits for another until the end, which is
+    faster than several threads for one part, most of all beside other processes; and results are
+    bit-identical for every number of threads.
+
+    Args:
+        function: Computes on the CPU. It runs in other threads, so inference mode and other
+            contexts of torch do not apply there.
+        parts: Its arguments.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        return list(map(function, parts))
+    return list(_workers(threads).map(function, parts))
+
+
+@cache
+def _workers(count: int) -> ThreadPoolExecutor:
+    """Start threads that each compute alone."""
+    # Torch has a number of threads for the calling thread, and one for threads that have not asked
+    # yet. Setting the first sets the second too, so it is set back once all workers have theirs.
+    started = threading.Barrier(count + 1)
+
+    def start() -> None:
+        torch.get_num_threads()  # a thread that asks first after setting gets the other number
+        torch.set_num_threads(1)
+        started.wait()
+
+    pool = ThreadPoolExecutor(count, "one-part", initializer=start)
+    for _ in range(count):
+        pool.submit(int)  # a pool starts a thread when it has work
+    started.wait()
+    torch.set_num_threads(count)
+    return pool
+
+
+# A forked process has the pool, but not its threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
 def cores_given() -> int:

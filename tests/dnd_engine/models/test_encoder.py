@@ -45,6 +45,21 @@ def test_a_prompt_reads_alike_to_the_last_bit_in_whichever_company(encoder: Prom
         assert_same(rows_of(together, some), encoder.encode([TEXTS[row] for row in some], 16))
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_prompt_reads_alike_with_any_number_of_threads(
+    encoder: PromptEncoder, number: int
+) -> None:
+    before = torch.get_num_threads()
+    read = []
+    try:
+        for threads in (1, number):
+            torch.set_num_threads(threads)
+            read.append(encoder.encode(TEXTS, 16))
+    finally:
+        torch.set_num_threads(before)
+    assert_same(*read)
+
+
 def test_nothing_is_read_twice_with_a_memory(
     encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,8 +190,8 @@ def test_prompts_of_as_many_tokens_share_a_batch(
     encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Characters would not do: a long word may be one token, and a short one several."""
-    few = [f"international communication number {i}" for i in range(16)]
-    many = [f"a b c d e f g h {i}" for i in range(16)]
+    few = [f"international communication number {i}" for i in range(8)]
+    many = [f"a b c d e f g h {i}" for i in range(8)]
     mixed = [text for pair in zip(few, many, strict=True) for text in pair]
     computed: list[int] = []
     forward = SentenceTransformer.forward
@@ -190,7 +205,7 @@ def test_prompts_of_as_many_tokens_share_a_batch(
     # Every prompt beside others of the same length, padded to a multiple of eight.
     lengths = found.mask.sum(dim=1)
     assert lengths[0] != lengths[1]
-    assert sorted(computed) == sorted(16 * 8 * (-(-int(n) // 8)) for n in lengths[:2])
+    assert sorted(computed) == sorted(8 * 8 * (-(-int(n) // 8)) for n in lengths[:2])
 
 
 def test_no_prompts_give_no_embeddings(encoder: PromptEncoder) -> None:
@@ -264,7 +279,7 @@ def test_nothing_is_attended_to_in_a_piece_of_padding(tiny_encoder: Path) -> Non
 def test_pieces_of_padding_cost_nothing(
     tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """16 prompts of one piece each take one batch, however many tokens might be read."""
+    """Eight prompts of one piece each take one batch, however many tokens might be read."""
     reader = PromptEncoder(tiny_encoder, CPU, torch.float32, keeps_padding=True)
     reader.padding(1)  # once for an encoder
     computed: list[tuple[int, ...]] = []
@@ -275,7 +290,7 @@ def test_pieces_of_padding_cost_nothing(
         return forward(self, features)
 
     monkeypatch.setattr(SentenceTransformer, "forward", watch)
-    found = reader.encode([f"number {i}" for i in range(16)], 26_624)
-    assert found.tokens.shape == (16, 26_624, 16)
+    found = reader.encode([f"number {i}" for i in range(8)], 26_624)
+    assert found.tokens.shape == (8, 26_624, 16)
     assert found.tokens.isfinite().all()
-    assert computed == [(16, 32)]
+    assert computed == [(8, 32)]

@@ -1,12 +1,22 @@
 """Chat has as many threads as find a free core, and leaves torch's number as it was."""
 
+import os
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from dnd_engine.models import threads
-from dnd_engine.models.threads import Threads, cores_given, keep_within_limits, threads_for
+from dnd_engine.models.threads import (
+    Threads,
+    cores_given,
+    in_parallel,
+    keep_within_limits,
+    threads_for,
+)
 
 
 @pytest.mark.parametrize(
@@ -110,3 +120,69 @@ def test_free_cores_are_those_that_others_leave() -> None:
     assert after.free_since(before) == pytest.approx(1.25)
     assert threads._Times.now().at > 0
     assert torch.get_num_threads() >= 1
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_parts_have_a_thread_each_and_results_keep_their_order() -> None:
+    meeting = threading.Barrier(3)
+
+    def part(number: int) -> tuple[int, int, int]:
+        meeting.wait(60)  # three are computed at a time
+        return number, threading.get_ident(), torch.get_num_threads()
+
+    numbers, idents, threads_of_torch = zip(*in_parallel(part, range(6)), strict=True)
+    assert numbers == tuple(range(6))
+    assert len(set(idents)) == 3
+    assert set(threads_of_torch) == {1}
+    # Neither the caller nor threads that ask later compute with one.
+    seen = [torch.get_num_threads()]
+    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert seen == [3, 3]
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_failing_part_fails_the_whole() -> None:
+    with pytest.raises(ZeroDivisionError):
+        in_parallel(lambda number: 1 // number, [2, 1, 0])
+    assert in_parallel(lambda number: 1 // number, [2, 1]) == [0, 1]
+
+
+def test_with_one_thread_parts_are_computed_in_turn() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert set(in_parallel(lambda _: threading.get_ident(), range(3))) == {
+            threading.get_ident()
+        }
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.usefixtures("three_threads")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """As on ZeroGPU. With those of its parent, which are not there, it would wait for ever."""
+    in_parallel(abs, [1])
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if in_parallel(abs, [-1, -2]) == [1, 2] else 1)
+    for _ in range(600):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        pytest.fail("the child waits")
+    assert os.waitstatus_to_exitcode(status) == 0
