@@ -24,6 +24,7 @@ from dnd_engine.errors import BaseMismatchError, GeneratorError, LayoutMismatchE
 from dnd_engine.files import recover, sha256_of, written_aside
 from dnd_engine.generator.config import GeneratorConfig, fits_encoder
 from dnd_engine.generator.heads import head_named
+from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.generator.projection import Projection
 from dnd_engine.generator.report import Report
 from dnd_engine.lora.weight_tokens import destandardise
@@ -125,7 +126,20 @@ class Generator(nn.Module):
         self, condition: Float[Tensor, "batch prompts length width"]
     ) -> Float[Tensor, "batch tokens rows cols"]:
         """Decode what `project` returns."""
-        delta = self.decoder(condition)
+        return self._tokens(self.decoder(condition))
+
+    def decode_mean(
+        self, condition: Float[Tensor, "batch prompts length width"]
+    ) -> Float[Tensor, "tokens rows cols"]:
+        """Decode what `project` returns, and average the weight tokens of the batch."""
+        # Standardised tokens are no linear function of the output, so each entry needs its own.
+        if self.config.tokens == "plain" and isinstance(self.decoder, HyperConvDecoder):
+            return self._tokens(self.decoder.mean(condition))[0]
+        return self.decode(condition).float().mean(dim=0)
+
+    def _tokens(
+        self, delta: Float[Tensor, "batch tokens out_rows out_cols"]
+    ) -> Float[Tensor, "batch tokens rows cols"]:
         if self.config.tokens == "standardised":
             # In float32: a small error in a token's scale becomes a large one in all its weights.
             flat = destandardise(delta.flatten(0, 1).float())

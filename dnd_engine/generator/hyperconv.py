@@ -84,6 +84,13 @@ class HyperConvLayer(nn.Module):
         y: Tensor = self.linear2(self.linear1(x))
         return x + y if self.is_residual else y
 
+    def mean(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "1 new_channels new_height new_width"]:
+        """Map a batch and average it; `linear2`, which is linear, then runs once."""
+        y: Tensor = self.linear2(self.linear1(x).mean(dim=0, keepdim=True))
+        return x.mean(dim=0, keepdim=True) + y if self.is_residual else y
+
 
 class HyperConvBlock(nn.Module):
     """All stages in sequence."""
@@ -151,10 +158,29 @@ class HyperConvDecoder(nn.Module):
 
         Source: Liang et al. 2025, arXiv:2506.16406, hyper-convolutional decoder.
         """
+        self._check(condition)
+        tokens: Tensor = self.decoder(condition)
+        return tokens
+
+    def mean(
+        self, condition: Float[Tensor, "batch prompts length width"]
+    ) -> Float[Tensor, "1 tokens rows cols"]:
+        """Decode like `forward` and average the batch, without the last convolution for each entry.
+
+        Raises:
+            LayoutMismatchError: As in `forward`.
+        """
+        self._check(condition)
+        *layers, last = self.decoder.module_list
+        x = condition
+        for layer in layers:
+            x = layer(x)
+        assert isinstance(last, HyperConvLayer)
+        return last.mean(x)
+
+    def _check(self, condition: Tensor) -> None:
         if tuple(condition.shape[1:]) != self.features[0]:
             raise LayoutMismatchError(
                 f"expected a condition of (prompts, length, width) {self.features[0]}, "
                 f"got {tuple(condition.shape[1:])}."
             )
-        tokens: Tensor = self.decoder(condition)
-        return tokens

@@ -119,9 +119,9 @@ class ResidentGenerator:
                 condition = self.generator.standardise(condition, prompts.mask.to(device))
             # (batches, prompts, length, width): prompt i goes to batch i mod `batches`.
             dealt = condition.reshape(size, batches, *condition.shape[1:]).transpose(0, 1)
-            tokens = self.generator.decode(dealt.to(_dtype(self.generator)))
+            tokens = self.generator.decode_mean(dealt.to(_dtype(self.generator)))
         # Rounded as files store it, so that chat applies exactly what a download contains.
-        return tokens.float().mean(dim=0).to(torch.bfloat16).cpu()
+        return tokens.to(torch.bfloat16).cpu()
 
     def towards_shared(
         self, tokens: Float[Tensor, "tokens rows cols"], own_share: float

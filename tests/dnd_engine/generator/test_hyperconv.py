@@ -60,6 +60,14 @@ def test_conditions_of_a_batch_do_not_mix() -> None:
     torch.testing.assert_close(decoder(conditions), apart, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("stages", [STAGES, [(4, 6, 5), (4, 6, 5)]], ids=["other", "equal"])
+def test_a_mean_is_that_of_what_each_condition_gives(stages: list[tuple[int, int, int]]) -> None:
+    decoder = HyperConvDecoder(stages, 3)
+    conditions = torch.randn(3, 4, 6, 5)
+    expected = decoder(conditions).mean(dim=0, keepdim=True)
+    torch.testing.assert_close(decoder.mean(conditions), expected, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(
     "features", [[], [(4, 6, 5)], [(4, 6, 5), (3, 7)], [(4, 6, 5), (3, 7, 0)], [(1, 1, -1)] * 2]
 )
