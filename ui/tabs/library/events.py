@@ -226,8 +226,9 @@ class LibraryEvents:
             scores=entry.scores,
         )
         made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
-        for _tick in self._adapter.finish_check(session, made, request):
+        for _step in self._adapter.verify(session, made, request):
             pass
+        self._adapter.measure_size(made)
         return made
 
     def import_file(

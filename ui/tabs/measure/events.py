@@ -224,8 +224,9 @@ class MeasureEvents:
     def _check(self, session: Session, made: Made, request: gr.Request) -> str:
         """Verify the zip of a trained LoRA; return what is wrong with it, empty if nothing is."""
         try:
-            for _tick in self._adapter.finish_check(session, made, request):
+            for _step in self._adapter.verify(session, made, request):
                 pass
+            self._adapter.measure_size(made)
         except DndError as error:
             words = self._app.error_words(session, error, "take_trained")
             return faults(_("Not taken to the Workbench."), words)

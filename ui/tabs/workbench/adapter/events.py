@@ -226,14 +226,16 @@ class AdapterEvents:
         assert made is not None
         return {**checked(made), **choosers(session), **self._compare.panes(session)}
 
-    def finish_check(self, session: Session, made: Made, request: gr.Request) -> Iterator[None]:
-        """Verify the zip and measure the norms: nothing is shown before it can be trusted."""
+    def verify(self, session: Session, made: Made, request: gr.Request) -> Iterator[None]:
+        """Write and verify the zip: nothing is shown before it can be trusted."""
         # The shelf drops the oldest adapters, and their files would stay.
         kept = {made.key, *(one.key for one in session.adapters())}
         self._app.files.tidy(request.session_hash or "", kept)
         made.archive = self._zip(session, made, made.adapter, request)
-        # A step ends here, so that Stop can act before the norms are measured.
         yield None
+
+    def measure_size(self, made: Made) -> None:
+        """Measure the weight change, for its map and its fingerprint."""
         made.norms = self._app.calls.norms(made.original)
         made.thumbprint = self._app.calls.thumbprint(made.original)
 

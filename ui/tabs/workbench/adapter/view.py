@@ -172,6 +172,8 @@ def _lost(adapter: "Adapter") -> str:
 
 def fingerprint(thumbprint: Sequence[Sequence[float]]) -> str:
     """Draw a picture to distinguish adapters, with all shades equally frequent."""
+    if not thumbprint:  # measured a moment after the adapter is shown, and must not move it then
+        return '<svg class="dnd-fingerprint" aria-hidden="true"></svg>'
     # Zeros are left out: they mean no change, as in the layers that an imprint leaves alone.
     ranked = sorted(value for row in thumbprint for value in row if value)
     rows = [[_step(value, ranked) for value in row] for row in thumbprint]

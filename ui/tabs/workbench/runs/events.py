@@ -116,7 +116,7 @@ class RunEvents:
             stages.left = ""
             stages.enter("check")
             for _tick in self._app.calls.ticking(
-                self._adapter.finish_check(session, made, request), run.stop
+                self._adapter.verify(session, made, request), run.stop
             ):
                 yield {"stages": stages.html()}
             # Stop ends the ticks early and without an error, so check whether it was pressed.
@@ -142,6 +142,7 @@ class RunEvents:
                 session.take(made)
             # Send the main result at once, the rest a round trip later.
             yield {"stages": shown_stages(session), **bar(session)}
+            self._adapter.measure_size(made)
             return
         # Gradio sends the last item of a stream again when it ends, so it must be the current
         # state.
