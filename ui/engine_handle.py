@@ -139,6 +139,7 @@ class EngineHandle:
             self._fail(_reported(error))
         else:
             self._warm_up(engine)
+            self.thread.prepare = engine.use_all_threads
             give_back()  # reading weights and vocabularies frees some 20 MB again
             self._finish(LoadState("ready"), engine=engine)
             if not borrows_gpu():

@@ -58,6 +58,8 @@ class EngineThread:
         self._busy = False
         self._beside = 0
         self._here = threading.local()
+        self.prepare: Callable[[], None] = lambda: None
+        """Called in each thread before it computes."""
         self._dismissed = threading.Event()
         """Set to end the current steps."""
 
@@ -205,6 +207,7 @@ class EngineThread:
         self._here.computes = True
         started = time.monotonic()
         try:
+            self.prepare()
             work()
         except BaseException:
             # The caller has been told or has left; the thread goes on for others.

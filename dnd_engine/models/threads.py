@@ -128,11 +128,21 @@ class Threads:
         self._chosen = self._most
         self._last = _Times.now()
 
+    def use_all(self) -> None:
+        """Let the calling thread compute with torch's initial number.
+
+        Call it in a thread that may compute for the first time while another one chats. It would
+        keep the chat's number for good: see `that_pay`.
+        """
+        torch.get_num_threads()  # a thread that asks first after setting gets the other number
+        torch.set_num_threads(self._most)
+
     @contextmanager
     def that_pay(self) -> Iterator[None]:
         """Use one thread per free core inside the `with` block, for one token.
 
-        Hold a lock: torch's number is global to the process.
+        Hold a lock: torch's number is the calling thread's own, but threads that compute for the
+        first time inherit the one that was set last.
         """
         if self._most > 1 and time.monotonic() - self._last.at >= _INTERVAL:
             now = _Times.now()

@@ -218,6 +218,9 @@ class FakeEngine(FakeMeasuring):
         made = yield from self.synthesize(buckets, mix=recipe.mix, seed=recipe.seed)
         return made.with_strength(recipe.strength)
 
+    def use_all_threads(self) -> None:
+        pass
+
     def warm_up(self) -> None:
         pass
 

@@ -59,6 +59,18 @@ def here() -> int:
     return threading.get_ident()
 
 
+def test_each_thread_is_prepared_before_it_computes(
+    thread: EngineThread, go: threading.Event
+) -> None:
+    prepared: list[int] = []
+    thread.prepare = lambda: prepared.append(threading.get_ident())
+    hold(thread, go)  # so that the next work gets a thread of its own
+    beside = thread.run(here)
+    assert len(prepared) == 2
+    assert prepared[1] == beside
+    assert prepared[0] != beside
+
+
 def fail() -> None:
     raise ZeroDivisionError
 

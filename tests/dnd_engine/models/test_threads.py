@@ -106,6 +106,26 @@ def test_a_number_that_was_set_is_a_limit(
         assert fake_torch.number == 1
 
 
+@pytest.mark.usefixtures("three_threads")
+def test_a_chat_does_not_limit_threads_that_begin_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "_INTERVAL", 0.0)
+    monkeypatch.setattr(threads._Times, "free_since", lambda self, earlier: 1.0)
+    chosen, seen = Threads(), list[int]()
+
+    def begin() -> None:
+        chosen.use_all()
+        seen.append(torch.get_num_threads())
+
+    with chosen.that_pay():
+        beside = threading.Thread(target=begin)
+        beside.start()
+        beside.join()
+        assert torch.get_num_threads() == 1
+    assert seen == [3]
+
+
 def test_torch_keeps_within_the_quota(monkeypatch: pytest.MonkeyPatch, fake_torch: Torch) -> None:
     for given, expected in ((8, 4), (2, 2)):
         monkeypatch.setattr(threads, "cores_given", lambda given=given: given)
