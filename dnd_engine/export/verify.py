@@ -16,11 +16,16 @@ from dnd_engine.models.gguf_file import config_of, load, read_header
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ResolvedWeights
 
-_TOLERANCE = 0.25
-"""Largest difference allowed between stock PEFT's logits and ours, relative to the largest logit:
-bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update.
-Correct adapters measured .02 to .15, strong ones highest; wrong ones from .4. The tensors
-themselves must be bit-identical."""
+_TOLERANCE = 0.15
+"""Largest difference allowed between another tool's logits and ours, relative to the largest logit:
+bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update. At
+strengths of .5 to 2, correct files measured .01 to .06. The same adapter at half or twice its
+strength measured .1 to 1.3, or .04 where it hardly changes the text. PEFT's tensors must be
+bit-identical."""
+
+_TEXT = "Say hello, then count to five."
+"""What is read for the comparison. Without a chat's template: fewer tokens take less time, and
+differ less."""
 
 
 class Verifier:
@@ -115,7 +120,7 @@ class Verifier:
             VerificationError: If the difference is too large.
         """
         base, host = self._runtime.base, self._runtime.host
-        ids = torch.tensor([base.chat_ids("Say hello, then count to five.")], device=base.device)
+        ids = torch.tensor([base.tokenizer(_TEXT)["input_ids"]], device=base.device)
         active = host.fit(adapter.scaled_tokens[None], adapter.layout)
         with self._runtime.lock, host.applying(active):
             ours = base.model(input_ids=ids, use_cache=False).logits.float()
