@@ -126,6 +126,19 @@ def test_layers_that_no_adapter_changes_are_left_alone(base: BaseModel) -> None:
     assert not torch.allclose(found, read(ours, [0, 8, 9], [0], None)[-1], atol=1e-2)
 
 
+def test_layers_whose_b_is_zero_cost_no_product(base: BaseModel) -> None:
+    """As the lower ones of an imprint."""
+    runtime = Runtime.of(base)
+    tokens = random_tokens()
+    first = next(LAYOUT.matrices()).target.layer
+    for matrix in LAYOUT.matrices():
+        if matrix.side == "B" and matrix.target.layer == first:
+            tokens[matrix.first_token : matrix.first_token + matrix.num_tokens] = 0
+    fused = PackedForward(base).prepare(runtime.host.fit(tokens[None], LAYOUT))
+    changed = [any(factor.numel() for factor in block) for block in fused.factors]
+    assert changed == [number != first for number in range(base.num_layers)]
+
+
 def test_the_functions_run_alike_compiled_and_as_they_are(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
