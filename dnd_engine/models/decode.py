@@ -219,7 +219,8 @@ class _Row:
 
 
 def _check_finite(scores: Float[Tensor, "*shape"]) -> None:
-    if not scores.isfinite().all():
+    # One pass; a NaN becomes both of them.
+    if not all(end.isfinite() for end in scores.aminmax()):
         raise ChatError(
             noted(
                 "the answer cannot go on: the scores of the next token are NaN or infinite. The "
