@@ -50,9 +50,14 @@ def seconds_per_token(steps: Iterator[object], device: torch.device) -> float:
 
 def counted(run: Callable[[], object]) -> float:
     """Count the floating point operations of a call with torch's counter."""
-    counter = FlopCounterMode(display=False)
-    with counter:
-        run()
+    counter, threads = FlopCounterMode(display=False), torch.get_num_threads()
+    # With one thread nothing is computed in others, which the counter does not see.
+    torch.set_num_threads(1)
+    try:
+        with counter:
+            run()
+    finally:
+        torch.set_num_threads(threads)
     return float(counter.get_total_flops())
 
 

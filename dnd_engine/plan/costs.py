@@ -352,7 +352,9 @@ class _Costs:
         prompts, length, _ = OUR_STAGES[0]
         batches = -(-self.work.prompts // prompts)
         read = 2 * _ENCODER_PARAMETERS * length * self.work.prompts
-        return float(read + batches * our_decoder(self.shape.layout).forward_flops)
+        decoder = our_decoder(self.shape.layout)
+        before_last = decoder.forward_flops - decoder.last_flops
+        return float(read + batches * before_last + decoder.last_flops)
 
     def _reading_flops(self) -> float:
         """Count the operations of an imprint's answers, and of two more readings per prompt."""

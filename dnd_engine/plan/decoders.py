@@ -56,6 +56,8 @@ class DecoderSize:
     parameters: int
     forward_flops: int
     """Two per multiplication in a convolution or a projection; other operations are not counted."""
+    last_flops: int
+    """Those of the last convolution, which the mean of several batches needs only once."""
 
 
 def size_of(
@@ -68,7 +70,7 @@ def size_of(
         kernel_size: Side of its kernels.
         reads_tokens: Tokens that a `Projection` before it reads, all of them filled; None without.
     """
-    parameters = flops = 0
+    parameters = flops = last_flops = 0
     if reads_tokens is not None:
         prompts, length, width = features[0]
         products = reads_tokens * length + length**2
@@ -85,8 +87,9 @@ def size_of(
         # One branch maps W before H and the other after it, so each kernel runs over the old and
         # the new size of the other axis.
         flops += 2 * square * w * new_w * n * (h + new_h) + 2 * square * h * new_h * n * (w + new_w)
-        flops += 2 * last * new_h * new_w
-    return DecoderSize(parameters, flops)
+        last_flops = 2 * last * new_h * new_w
+        flops += last_flops
+    return DecoderSize(parameters, flops, last_flops)
 
 
 def our_decoder(layout: LoRALayout) -> DecoderSize:

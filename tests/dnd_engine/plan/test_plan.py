@@ -303,7 +303,7 @@ def test_measured_runs_are_within_a_fifth_of_what_is_derived() -> None:
     assert compared >= 3
     step = training_step_flops(read_shape(SMOLLM, LoRASpec()), Workload())
     assert step == pytest.approx(1.031e12, rel=0.2)
-    assert planned()["synthesis_flops"] == pytest.approx(1.9295e11, rel=0.01)
+    assert planned()["synthesis_flops"] == pytest.approx(1.7326e11, rel=0.01)
 
 
 def test_cost_grows_with_the_base_and_no_faster() -> None:
