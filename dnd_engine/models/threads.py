@@ -59,8 +59,7 @@ def _workers(count: int) -> ThreadPoolExecutor:
     started = threading.Barrier(count + 1)
 
     def start() -> None:
-        torch.get_num_threads()  # a thread that asks first after setting gets the other number
-        torch.set_num_threads(1)
+        _compute_with(1)
         started.wait()
 
     pool = ThreadPoolExecutor(count, "one-part", initializer=start)
@@ -69,6 +68,12 @@ def _workers(count: int) -> ThreadPoolExecutor:
     started.wait()
     torch.set_num_threads(count)
     return pool
+
+
+def _compute_with(number: int) -> None:
+    """Set the number of threads of a thread that may be new."""
+    torch.get_num_threads()  # a thread that asks first after setting gets what others start with
+    torch.set_num_threads(number)
 
 
 # A forked process has the pool, but not its threads.
@@ -134,8 +139,7 @@ class Threads:
         Call it in a thread that may compute for the first time while another one chats. It would
         keep the chat's number for good: see `that_pay`.
         """
-        torch.get_num_threads()  # a thread that asks first after setting gets the other number
-        torch.set_num_threads(self._most)
+        _compute_with(self._most)
 
     @contextmanager
     def that_pay(self) -> Iterator[None]:
