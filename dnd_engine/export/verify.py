@@ -19,9 +19,9 @@ from dnd_engine.models.sources import ResolvedWeights
 _TOLERANCE = 0.15
 """Largest difference allowed between another tool's logits and ours, relative to the largest logit:
 bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update. At
-strengths of .5 to 2, correct files measured .01 to .06. The same adapter at half or twice its
-strength measured .1 to 1.3, or .04 where it hardly changes the text. PEFT's tensors must be
-bit-identical."""
+strengths of .5 to 2, the difference was .01 to .06 for correct files, and .04 to 1.3 for files at
+half or twice the strength: a weak adapter hardly changes this text. That PEFT reads the same
+tensors, bit by bit, is checked separately."""
 
 _TEXT = "Say hello, then count to five."
 """What is read for the comparison. Without a chat's template: fewer tokens take less time, and

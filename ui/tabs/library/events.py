@@ -228,7 +228,6 @@ class LibraryEvents:
         made.inspection, made.proof = engine.recall(adapter.checks, adapter.nearest_tasks)
         for _step in self._adapter.verify(session, made, request):
             pass
-        self._adapter.measure_size(made)
         return made
 
     def import_file(

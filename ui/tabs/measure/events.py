@@ -226,7 +226,6 @@ class MeasureEvents:
         try:
             for _step in self._adapter.verify(session, made, request):
                 pass
-            self._adapter.measure_size(made)
         except DndError as error:
             words = self._app.error_words(session, error, "take_trained")
             return faults(_("Not taken to the Workbench."), words)

@@ -168,6 +168,9 @@ class AdapterEvents:
         """Draw the visit's adapter with all its results, and everything that depends on it."""
         made = session.made
         assert made is not None
+        # Here and not before, because a chat need not wait for it. Without an engine, next time.
+        if not made.thumbprint and self._app.calls.engine is not None:
+            self._measure_size(made)
         session.drawn = made
         session.suggestions = _suggestions(made.buckets, session.example_questions)
         idle = not session.is_busy
@@ -234,7 +237,7 @@ class AdapterEvents:
         made.archive = self._zip(session, made, made.adapter, request)
         yield None
 
-    def measure_size(self, made: Made) -> None:
+    def _measure_size(self, made: Made) -> None:
         """Measure the weight change, for its map and its fingerprint."""
         made.norms = self._app.calls.norms(made.original)
         made.thumbprint = self._app.calls.thumbprint(made.original)

@@ -142,7 +142,6 @@ class RunEvents:
                 session.take(made)
             # Send the main result at once, the rest a round trip later.
             yield {"stages": shown_stages(session), **bar(session)}
-            self._adapter.measure_size(made)
             return
         # Gradio sends the last item of a stream again when it ends, so it must be the current
         # state.
