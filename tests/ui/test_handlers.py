@@ -543,6 +543,21 @@ def test_the_clock_of_a_run_that_waited_adds_up_with_the_times_of_its_adapter() 
     assert "of which" not in quick.html()
 
 
+def test_an_adapter_whose_page_left_before_it_was_drawn_gets_its_fingerprint_later(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session, request = Session(), request_of("s")
+    arrangement = arrange(SQL={"a.txt": "one\n"})
+    on.prompts.update_prompts(arrangement, session, request)
+    on.synthesis.begin_synthesis(arrangement, session)
+    *_, first = on.synthesis.synthesize(session, "pool", 0, request)
+    # Its place is kept until it is measured.
+    assert '<svg class="dnd-fingerprint" aria-hidden' in first["adapter_facts"]
+    drawn = on.adapter.show(session)
+    assert "<rect" in drawn["adapter_facts"]
+    assert "dnd-heat" in drawn["norms"]
+
+
 def test_a_fingerprint_uses_the_whole_ramp_and_shows_what_did_not_change() -> None:
     drawn = fingerprint(((0.0, -1.0, 0.5), (0.0, 2.0, 0.1)))
     assert re.findall('class="h(.)"', drawn) == ["0", "1", "3", "0", "4", "2"]
