@@ -34,9 +34,9 @@ class BenchResult:
     training tasks; writing the zip and reloading it in stock PEFT; norms by layer."""
     memory_mb: dict[str, float] = field(default_factory=dict)
     """Resident memory of the process, with pages of mapped files: `idle` with all models loaded,
-    `peak` after synthesis and chat, `peak_training` after training. llama.cpp is loaded later. On a
-    CUDA device also what torch has allocated on the card, as `cuda_idle`, `cuda_peak` and
-    `cuda_peak_training`."""
+    `peak` after synthesis and chat, `peak_training` after a generator's training step too. The
+    stock LoRA and llama.cpp are loaded later. On a CUDA device also what torch has allocated on the
+    card, as `cuda_idle`, `cuda_peak` and `cuda_peak_training`."""
     machine: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """Caveats for reading the numbers."""

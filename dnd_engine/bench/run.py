@@ -59,12 +59,15 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     if resident:
         # Before anything is trained, because the peak of a process never falls.
         memory |= peak_memory(base.device)
+    own = GeneratorStep(engine, base, config) if "training" in config.only else None
+    if own:
+        own.step(own.batch(-1))
+        # Before the LoRA that it is compared with, which has a base of its own.
+        memory |= peak_memory(base.device, "peak_training")
     stock = StockLoRA(engine, base) if {"synthesis", "training"} & set(config.only) else None
-    trains = _trains(engine, base, stock, config)
+    trains = _trains(engine, base, own, stock, config)
     for measurement in trains:
         measurement(-1)
-    if trains:
-        memory |= peak_memory(base.device, "peak_training")
     # Another program's model, which no peak of this one may count.
     others = _others(engine, config)
     for measurement in others:
@@ -103,14 +106,18 @@ def _resident(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Meas
 
 
 def _trains(
-    engine: Engine, base: BaseModel, stock: StockLoRA | None, config: BenchConfig
+    engine: Engine,
+    base: BaseModel,
+    own: GeneratorStep | None,
+    stock: StockLoRA | None,
+    config: BenchConfig,
 ) -> list[Measurement]:
     """Return the selected measurements that keep gradients or need a second copy of the base."""
     found: list[Measurement] = []
     if stock and "synthesis" in config.only:
         found.append(partial(lora_run, stock, config))
-    if stock and "training" in config.only:
-        found.append(partial(training, GeneratorStep(engine, stock.base, config), stock, config))
+    if own and stock:
+        found.append(partial(training, own, stock, config))
     if "contended" in config.only:
         found.append(Contended(engine, base, config))
     return found

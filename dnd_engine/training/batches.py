@@ -8,8 +8,9 @@ variants of all tasks would take minutes at every start.
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -22,7 +23,7 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from dnd_engine.errors import ConfigError
+from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.models.new_tokens import shared_length
 from dnd_engine.tasks.folder import Example, Task
@@ -73,10 +74,11 @@ class TaskPool:
 class TaskCondition:
     """Encoded training prompts of one task."""
 
-    tokens: Float[Tensor, "prompts length width"]
-    """In bfloat16 and mapped from the cache file: 64 prompts of 48 tokens, 384 wide, are 2.4 MB,
-    so 1,000 tasks are 2.4 GB that the system may drop and read again, not memory of ours. To be
-    projected, only as many as the longest prompt has: zeros that follow would change nothing."""
+    read: Callable[[], Float[Tensor, "prompts length width"]]
+    """Maps the tokens, in bfloat16, from the cache file. Nobody keeps them: 64 prompts of 48
+    tokens, 384 wide, are 2.4 MB, so the mapped pages of 1,000 tasks would soon be 2.4 GB of the
+    process. To be projected, only as many as the longest prompt has: zeros that follow would change
+    nothing."""
     mask: Bool[Tensor, "prompts length"]
     centroid: Float[Tensor, " centroid_width"]
 
@@ -91,7 +93,8 @@ class ConditionPool:
     def unread(cls, count: int) -> "ConditionPool":
         """Return the pool of a run that reads no condition, so that none is encoded."""
         # One token of one prompt keeps the axes of conditions; nobody looks at the values.
-        nothing = TaskCondition(torch.zeros(1, 1, 1), torch.ones(1, 1).bool(), torch.zeros(1))
+        tokens = torch.zeros(1, 1, 1)
+        nothing = TaskCondition(lambda: tokens, torch.ones(1, 1).bool(), torch.zeros(1))
         return cls((nothing,) * count)
 
     def draw(
@@ -99,10 +102,10 @@ class ConditionPool:
     ) -> tuple[Float[Tensor, "prompts length width"], Bool[Tensor, "prompts length"]]:
         """A fresh prompt batch of one task; repeats only if the task has too few prompts."""
         pool = self.tasks[task]
-        size = len(pool.tokens)
+        size = len(pool.mask)
         rows = rng.sample(range(size), min(size, num_prompts))
         rows = (rows * (num_prompts // len(rows) + 1))[:num_prompts]
-        return pool.tokens[rows].float(), pool.mask[rows]
+        return pool.read()[rows].float(), pool.mask[rows]
 
     def statistics(
         self, tasks: Iterable[int]
@@ -117,7 +120,7 @@ class ConditionPool:
         count, total, squares = torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0)
         for task in tasks:
             pool = self.tasks[task]
-            real = pool.tokens.double() * pool.mask[..., None]
+            real = pool.read().double() * pool.mask[..., None]
             count = count + pool.mask.double().sum()
             total, squares = total + real.sum(dim=(0, 1)), squares + real.square().sum(dim=(0, 1))
         mean = total / count
@@ -253,10 +256,21 @@ def encode_conditions(
                 "centroid": encoded.pooled.float().mean(dim=0),
             }
             write_tensors(path, tensors, {"reader": identity})
-            # Read back, so that the tensors are mapped from the file.
-            tensors = read_cached(path) or tensors
-        conditions.append(TaskCondition(**tensors))
+        # Copied, because a tensor of a mapped file keeps the whole file mapped.
+        mask, centroid = tensors["mask"].clone(), tensors["centroid"].clone()
+        conditions.append(TaskCondition(partial(_mapped_tokens, path), mask, centroid))
     return ConditionPool(tuple(conditions))
+
+
+def _mapped_tokens(path: Path) -> Float[Tensor, "prompts length width"]:
+    """Map a task's encoded prompts from its cache file."""
+    tensors = read_cached(path)
+    if tensors is None:
+        raise TrainingError(
+            f"`{path}` held encoded prompts when the run began, and cannot be read now. Continue "
+            "with --resume, which encodes them again."
+        )
+    return tensors["tokens"]
 
 
 class Sampler:

@@ -23,7 +23,8 @@ def test_length_buckets_are_as_even_as_can_be(count: int) -> None:
     recipe = TrainRecipe(
         tasks=(Path("t"),), out=Path("o"), tasks_per_step=6, stages=((1, 2, 3), (1, 2, 3))
     )
-    one = TaskCondition(torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.bool), torch.zeros(3))
+    tokens, mask = torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.bool)
+    one = TaskCondition(lambda: tokens, mask, torch.zeros(3))
     pools = [pool(n) for n in range(count)]
     sampler = Sampler(pools, ConditionPool((one,) * count), byte_tokenizer(), recipe)
     drawn = [sampler.draw(step, with_examples=False).tasks for step in range(200)]

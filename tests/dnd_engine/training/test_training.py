@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import random
+import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import psutil
 import pytest
 import torch
 import typer
@@ -171,7 +173,7 @@ def conditions_of(pools: tuple[TaskPool, ...], size: int = 8) -> ConditionPool:
     return ConditionPool(
         tuple(
             TaskCondition(
-                torch.full((size, 8, 384), float(i)).to(torch.bfloat16),
+                partial(torch.full, (size, 8, 384), float(i), dtype=torch.bfloat16),
                 torch.ones(size, 8, dtype=torch.bool),
                 torch.zeros(384),
             )
@@ -360,7 +362,7 @@ def test_without_shared_input_steps_tasks_draw_inputs_of_their_own(
 def test_prompts_repeat_only_when_a_task_has_too_few() -> None:
     tokens = torch.arange(3.0).reshape(3, 1, 1).to(torch.bfloat16)
     pool = ConditionPool(
-        (TaskCondition(tokens, torch.ones(3, 1, dtype=torch.bool), torch.zeros(1)),)
+        (TaskCondition(lambda: tokens, torch.ones(3, 1, dtype=torch.bool), torch.zeros(1)),)
     )
     drawn, _ = pool.draw(0, 3, random.Random(0))
     assert sorted(drawn.flatten().tolist()) == [0, 1, 2]
@@ -374,14 +376,16 @@ def test_prompts_repeat_only_when_a_task_has_too_few() -> None:
 def test_channel_statistics_are_those_of_all_real_tokens() -> None:
     """They count the tasks asked for, and no padding."""
     generator = torch.Generator().manual_seed(0)
-    tasks = []
+    tasks, real_tokens = [], []
     for size in (5, 3, 4):
         tokens = torch.randn(size, 4, 6, generator=generator).to(torch.bfloat16)
         mask = torch.rand(size, 4, generator=generator) < 0.7
         mask[:, 0] = True
-        tasks.append(TaskCondition(tokens * mask[..., None], mask, torch.zeros(1)))
+        padded = torch.mul(tokens, mask[..., None])
+        tasks.append(TaskCondition(partial(torch.clone, padded), mask, torch.zeros(1)))
+        real_tokens.append(tokens[mask])
     pool = ConditionPool(tuple(tasks))
-    real = torch.cat([tasks[0].tokens[tasks[0].mask], tasks[2].tokens[tasks[2].mask]]).float()
+    real = torch.cat([real_tokens[0], real_tokens[2]]).float()
     mean, std = pool.statistics([0, 2])
     torch.testing.assert_close(mean, real.mean(dim=0))
     torch.testing.assert_close(std, real.std(dim=0))
@@ -407,7 +411,7 @@ def test_prompts_are_encoded_once_and_read_from_the_cache(
     again = encode(pools, "a", replace(recipe, out=tmp_path / "other"))
     assert asked == [pool.prompts for pool in pools]
     for one, other in zip(first.tasks, again.tasks, strict=True):
-        assert torch.equal(one.tokens, other.tokens)
+        assert torch.equal(one.read(), other.read())
         assert torch.equal(one.mask, other.mask)
     encode(pools, "b", recipe)
     longer = replace(recipe, stages=((4, 6, 384), (16, 6, 32)))
@@ -419,6 +423,31 @@ def test_prompts_are_encoded_once_and_read_from_the_cache(
         path.write_bytes(path.read_bytes()[:100])
     encode(pools, "a", recipe)
     assert len(asked) == 24, "damaged files are made again"
+
+
+def test_encoded_prompts_stay_out_of_memory(recipe: TrainRecipe, encoder: PromptEncoder) -> None:
+    """Pages of 1,000 tasks that stay mapped would be the process's largest part."""
+    conditions = encode_conditions(pools_of(recipe), encoder, "a", recipe)
+    folder = str(recipe.cache_folder / "conditions")
+
+    def mapped() -> list[str]:
+        return [m.path for m in psutil.Process().memory_maps() if m.path.startswith(folder)]
+
+    kept = conditions.tasks[0].read()
+    assert mapped(), "they are mapped as long as somebody reads them"
+    del kept
+    conditions.statistics(range(len(conditions.tasks)))
+    conditions.draw(0, 4, random.Random(0))
+    assert mapped() == []
+
+
+def test_encoded_prompts_that_vanish_during_a_run_are_named(
+    recipe: TrainRecipe, encoder: PromptEncoder
+) -> None:
+    conditions = encode_conditions(pools_of(recipe), encoder, "a", recipe)
+    shutil.rmtree(recipe.cache_folder)
+    with pytest.raises(TrainingError, match=r"cannot be read now\. Continue with --resume"):
+        conditions.draw(0, 4, random.Random(0))
 
 
 def test_long_examples_and_tasks_that_lack_short_ones_are_left_out(recipe: TrainRecipe) -> None:
