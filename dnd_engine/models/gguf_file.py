@@ -26,6 +26,26 @@ from dnd_engine.models.memory import check_memory
 # a third of the processor time of an export.
 gguf.get_tensor_name_map = cache(gguf.get_tensor_name_map)
 
+
+class _Reader(gguf.GGUFReader):
+    """Slices a plain array: numpy runs Python for each slice of a mapped one.
+
+    A header has a slice for every word of its tokenizer. 49,152 words take .5 s instead of 1.7.
+    """
+
+    @property
+    def data(self) -> Any:
+        """The file's bytes, still mapped."""
+        return self._bytes
+
+    @data.setter
+    def data(self, mapped: Any) -> None:
+        self._bytes: Any = mapped.view(np.ndarray)
+
+
+# transformers reads with this class, too: once for a config, once for weights.
+gguf.GGUFReader = _Reader  # type: ignore[misc]  # the same class to its users
+
 _MAGIC = b"GGUF"
 
 _SPLIT = "tokenizer.ggml.pre"
