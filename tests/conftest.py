@@ -31,10 +31,12 @@ os.environ["GRADIO_TEMP_DIR"] = _VISITS.name
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
 os.environ["GRADIO_SERVER_PORT"] = str(20_000 + 500 * _WORKER)
 
-# Workers beside each other share the cores: threads of several would wait for one another. Torch
+# Workers beside each other share the cores: threads of several would wait for one another. Tests
+# that need two wait asleep, or they would take the core from the thread that they wait for. Torch
 # reads this when it is imported, which no test file has done yet.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _get_code(loader: Any, name: str) -> CodeType | None:
