@@ -11,14 +11,21 @@ knows no texts and no adapters.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 _NAME = "dnd_blocks"
+
+_KEPT_SCORES = 8_000_000
+"""More scores of a layer than that are computed again for the gradient, which takes a tenth of a
+step: every example of a step is padded to the longest, and one of 150 tokens would make the scores
+of 30 layers a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +180,24 @@ def attend_in_blocks(
     asked = blocks.queries.into_blocks(query.reshape(-1, width)).view(
         rows * key_heads * count, -1, width
     )
+
+    def attend(asked: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        scores = torch.bmm(asked, keys.transpose(1, 2))
+        # In place: neither `bmm` nor `softmax` keeps the raw scores for its gradient.
+        scores.view(rows, key_heads, count, -1, size, prefix + size).add_(blocks.mask)
+        return torch.bmm(torch.softmax(scores, dim=-1), values)
+
     # The factor goes on the keys, which are fewer numbers than the scores.
-    scores = torch.bmm(asked, keyed(key * scaling).transpose(1, 2))
-    # In place: neither `bmm` nor `softmax` keeps the raw scores for its gradient.
-    scores.view(rows, key_heads, count, -1, size, prefix + size).add_(blocks.mask)
-    attended = torch.bmm(torch.softmax(scores, dim=-1), keyed(value)).view(-1, width)
-    return blocks.queries.into_rows(attended).view_as(query).transpose(1, 2), None
+    keys, values = keyed(key * scaling), keyed(value)
+    attended: Tensor
+    if len(asked) * asked.shape[1] * keys.shape[1] <= _KEPT_SCORES:
+        attended = attend(asked, keys, values)
+    else:
+        # Without the state of random numbers, as nothing here is random.
+        again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        attended = again(attend, asked, keys, values)
+    rearranged = blocks.queries.into_rows(attended.view(-1, width))
+    return rearranged.view_as(query).transpose(1, 2), None
 
 
 @contextmanager

@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.models.base import BaseModel
-from dnd_engine.training import examples
+from dnd_engine.training import attention, examples
 from dnd_engine.training.attention import attending_in_blocks, cut_into_blocks
 from dnd_engine.training.examples import EncodedExample, PackedExamples, pack, response_losses
-from tests.dnd_engine.tiny import LAYOUT, random_tokens
+from tests.dnd_engine.tiny import CONFIG, LAYOUT, random_tokens
 
 
 def example(prompt: int, answer: int, seed: int, prefix: int = 3) -> EncodedExample:
@@ -72,6 +74,21 @@ def test_blocks_change_neither_losses_nor_gradients(
     torch.testing.assert_close(nll, own_nll, atol=1e-5, rtol=1e-5)
     assert own_grad.abs().max() > 0.01
     torch.testing.assert_close(grad, own_grad, atol=1e-5 * float(own_grad.abs().max()), rtol=1e-4)
+
+
+def test_scores_that_are_computed_again_are_the_same(
+    scored: Callable[[PackedExamples, bool], tuple[Tensor, Tensor]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = pack(UNEVEN)
+    nll, grad = scored(batch, True)
+    asked = Mock(wraps=checkpoint)
+    monkeypatch.setattr(attention, "checkpoint", asked)
+    monkeypatch.setattr(attention, "_KEPT_SCORES", 0)
+    again_nll, again_grad = scored(batch, True)
+    assert asked.call_count == CONFIG["num_hidden_layers"]
+    assert torch.equal(again_nll, nll)
+    assert torch.equal(again_grad, grad)
 
 
 def test_the_blocks_of_a_row_are_its_prefix_and_its_examples() -> None:
