@@ -675,7 +675,8 @@ class Engine:
         mean = None
         if made and self._loaded.wrote(adapter) and not adapter.is_imprinted:
             # Tokens of an adapter are always on the CPU.
-            mean = made.generator.shared.detach().cpu() if adapter.layout == made.layout else None
+            shared, layout = made.in_all_layers(made.generator.shared.detach().cpu())
+            mean = shared if adapter.layout == layout else None
         return thumbprint(adapter, self._norms, mean)
 
     def prove(

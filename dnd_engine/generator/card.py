@@ -37,7 +37,7 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
         config: Config of the generator, with `training` as `dnd train` writes it.
         result: `training.result`.
     """
-    training = config.training
+    training, lowest = config.training, config.layout.targets[0].layer
     lines = [
         "---",
         "license: apache-2.0",
@@ -57,7 +57,8 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
         "",
         *([] if _is_lora(training) else _structure(config)),
         f"- LoRA: r {config.layout.spec.r}, alpha {config.layout.spec.lora_alpha}, "
-        f"{', '.join(config.layout.spec.target_modules)}",
+        f"{', '.join(config.layout.spec.target_modules)}"
+        f"{f' from layer {lowest} on' if lowest else ''}",
         *_training(training["recipe"], result),
         *_validation(training["recipe"], result),
         "",

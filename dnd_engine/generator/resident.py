@@ -13,6 +13,7 @@ from torch import Tensor
 from dnd_engine.generator.folder import Generator, GeneratorFolder
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout
+from dnd_engine.lora.weight_tokens import with_zeros
 from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory, PromptReader
 from dnd_engine.models.runtime import Runtime
 
@@ -137,6 +138,17 @@ class ResidentGenerator:
         if own_share == 1 or not shared.any():
             return tokens
         return shared.lerp(tokens.float(), own_share).to(tokens.dtype)
+
+    def in_all_layers(
+        self, tokens: Float[Tensor, "tokens rows cols"]
+    ) -> tuple[Float[Tensor, "all_tokens rows cols"], LoRALayout]:
+        """Add zeros for the base's layers that the generator does not adapt.
+
+        Adapters have all layers: settings that leave some out are not known to every tool that
+        reads PEFT's files.
+        """
+        whole = LoRALayout.from_config(self.runtime.base.config, self.layout.spec)
+        return with_zeros(tokens, self.layout, whole), whole
 
     def fit(self, tokens: Float[Tensor, "tokens rows cols"]) -> FittedLoRA:
         """Convert weight tokens to the form that the base's host applies."""

@@ -295,6 +295,20 @@ class LoRALayout:
             )
         return replace(self, spec=replace(self.spec, r=r, lora_alpha=round(alpha)))
 
+    def from_layer(self, first: int) -> "LoRALayout":
+        """Return the same layout without the blocks below one, counted from 0.
+
+        Raises:
+            LayoutError: If nothing would be left.
+        """
+        targets = tuple(t for t in self.targets if t.layer >= first)
+        if not targets:
+            highest = max(t.layer for t in self.targets)
+            raise LayoutError(
+                f"no layer from {first} on can be adapted: the base's layers are 0 to {highest}."
+            )
+        return replace(self, targets=targets)
+
     def grid(self, scheme: TokenScheme = "plain") -> tuple[int, int, int]:
         """Return (tokens, rows, columns) of an adapter in one scheme."""
         border = BORDER if scheme == "standardised" else 0

@@ -124,3 +124,23 @@ def _cut(weight: Tensor, matrix: Matrix, width: int) -> Tensor:
 def _join(tokens: Tensor, matrix: Matrix) -> Tensor:
     rows = tokens.transpose(0, 1).reshape(tokens.shape[1], matrix.long)  # (r, long)
     return rows if matrix.side == "A" else rows.T.contiguous()
+
+
+def with_zeros(
+    tokens: Float[Tensor, "tokens rows cols"], layout: LoRALayout, whole: LoRALayout
+) -> Float[Tensor, "all_tokens rows cols"]:
+    """Return weight tokens of some layers among those of more, with zeros for the others.
+
+    Args:
+        tokens: Plain weight tokens.
+        layout: Their layout.
+        whole: A layout of the same width and rank, with these targets and more.
+    """
+    if layout.targets == whole.targets:
+        return tokens
+    places = {m.key: m.first_token for m in whole.matrices()}
+    padded = tokens.new_zeros(whole.num_tokens, *tokens.shape[1:])
+    for m in layout.matrices():
+        first = places[m.key]
+        padded[first : first + m.num_tokens] = tokens[m.first_token : m.first_token + m.num_tokens]
+    return padded

@@ -60,6 +60,7 @@ def write(
     if mix == "sum":
         parts = [Adapter("part", part, layout, loaded.info.base_id) for part in decoded]
         tokens, kept = sum_adapters(parts, [b.weight for b in counting])
+    tokens, layout = generator.in_all_layers(tokens)
     decode_seconds = time.monotonic() - started - encode_seconds
     yield Progress("check", None, time.monotonic() - started, "compare_tasks")
     pooled = torch.cat([prompts.pooled for prompts in encoded])

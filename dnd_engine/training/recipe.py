@@ -85,6 +85,9 @@ class TrainRecipe:
     """Families taken out of training whole, for early stopping: their names, or a share."""
     r: int = 4
     lora_alpha: int = 8
+    first_layer: int = 0
+    """Lowest layer of the base that the LoRA adapts, counted from 0. A step keeps no activations of
+    those below, and computes no gradient there."""
     stages: tuple[tuple[int, int, int], ...] = (
         (16, 48, 384),
         (32, 24, 256),
@@ -167,7 +170,7 @@ class TrainRecipe:
             object.__setattr__(self, "decoder_lr", head.learning_rate)
         variants = ("format_variants", "label_variants")
         check_least(self, 1, *_COUNTS)
-        check_least(self, 0, "threads", "patience", "warmup_steps", *variants)
+        check_least(self, 0, "first_layer", "threads", "patience", "warmup_steps", *variants)
         if self.reads_tokens is not None:
             check_least(self, 1, "reads_tokens")
         check_between(

@@ -9,7 +9,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def _check_first_stage(recipe: TrainRecipe, encoder: PromptEncoder, encoder_id: 
 
 def _configure(recipe: TrainRecipe, base: BaseModel, encoder: ResolvedWeights) -> GeneratorConfig:
     spec = LoRASpec(r=recipe.r, lora_alpha=recipe.lora_alpha)
-    layout = LoRALayout.from_config(base.config, spec)
+    layout = LoRALayout.from_config(base.config, spec).from_layer(recipe.first_layer)
     return GeneratorConfig(
         features=(*recipe.stages, layout.grid()),
         kernel_size=recipe.kernel_size,
@@ -224,6 +224,12 @@ def _open_warm_start(
 
 def _check_teacher(folder: GeneratorFolder, wanted: LoRALayout) -> None:
     """Refuse a recipe whose LoRA cannot go on from the generator's teacher, or shared part."""
+    if folder.config.layout.targets != wanted.targets:
+        raise TrainingError(
+            f"a teacher adapts the layers of its generator: `{folder.path}` has "
+            f"{_in_words(folder.config.layout)}, the recipe asks for {_in_words(wanted)}. Set "
+            f"`first_layer: {folder.config.layout.targets[0].layer}`."
+        )
     before, r = folder.load_teacher(), wanted.spec.r
     least = folder.config.layout.spec.r if before is None else before.shape[1]
     scaling = folder.config.layout.spec.scaling
@@ -275,8 +281,8 @@ def _open_collection(
     if collection.layout != config.layout:
         raise TrainingError(
             f"the collection `{collection.path}` has LoRAs of {_in_words(collection.layout)}, the "
-            f"recipe asks for {_in_words(config.layout)}. Set `r` and `lora_alpha` to the "
-            "collection's."
+            f"recipe asks for {_in_words(config.layout)}. Set `r`, `lora_alpha` and "
+            "`first_layer` to the collection's."
         )
     hashes["collection"] = collection.train_runs_sha256
     return collection
@@ -333,6 +339,8 @@ def _check_checkpoint(checkpoint: Path, identity: dict[str, Any], recipe: TrainR
     theirs = json.loads(notes.get("identity", "{}"))
     # Through JSON, which makes lists of tuples, as in the notes.
     ours = json.loads(json.dumps(identity))
+    # A setting that is newer than the checkpoint had its default.
+    theirs = {**{f.name: f.default for f in fields(recipe) if f.name in ours}, **theirs}
     changed = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     contents = [n.removesuffix("_sha256") for n in changed if n.endswith("_sha256")]
     if contents:
@@ -405,6 +413,6 @@ def _in_words(value: object) -> str:
         spec = value.spec
         return (
             f"r {spec.r}, alpha {spec.lora_alpha} on {len(spec.target_modules)} modules, "
-            f"{len(value.targets)} in all layers"
+            f"{len(value.targets)} from layer {value.targets[0].layer} on"
         )
     return repr(value)

@@ -121,6 +121,19 @@ def test_a_spec_that_is_no_lora_is_refused(fields: dict[str, Any], message: str)
         LoRASpec(**fields)
 
 
+def test_a_layout_may_begin_at_a_higher_layer() -> None:
+    layout = LoRALayout.from_config(SMOLLM2)
+    upper = layout.from_layer(20)
+    assert {target.layer for target in upper.targets} == set(range(20, 30))
+    assert upper.grid() == (layout.num_tokens // 3, *layout.grid()[1:])
+    assert LoRALayout.from_json(upper.to_json()) == upper
+    assert layout.from_layer(0) == layout
+    with pytest.raises(
+        LayoutError, match=r"no layer from 30 on can be adapted: the base's layers are 0 to 29\."
+    ):
+        layout.from_layer(30)
+
+
 @pytest.mark.parametrize("modules", [TARGET_MODULES, ("q_proj", "v_proj")])
 def test_a_layout_comes_back_from_its_json(modules: tuple[str, ...]) -> None:
     spec = LoRASpec(r=8, lora_alpha=4, target_modules=modules)

@@ -10,7 +10,13 @@ from safetensors.torch import load_file
 
 from dnd_engine.errors import LayoutMismatchError
 from dnd_engine.lora.layout import TARGET_MODULES, LoRALayout, LoRASpec, Target
-from dnd_engine.lora.weight_tokens import destandardise, detokenize, standardise, tokenize
+from dnd_engine.lora.weight_tokens import (
+    destandardise,
+    detokenize,
+    standardise,
+    tokenize,
+    with_zeros,
+)
 from tests.dnd_engine.tiny import LAYOUT, random_tokens
 
 REFERENCE = Path(__file__).parents[2] / "data" / "qwen2.5-0.5b_tokens_parity.safetensors"
@@ -69,6 +75,16 @@ AUTHORS = LoRALayout(
 def authors(kind: str) -> dict[str, torch.Tensor]:
     tensors = load_file(REFERENCE)
     return {k.removeprefix(kind): v for k, v in tensors.items() if k.startswith(kind)}
+
+
+def test_layers_that_are_left_out_become_zeros() -> None:
+    upper = LAYOUT.from_layer(1)
+    tokens = random_tokens(upper)
+    padded = detokenize(with_zeros(tokens, upper, LAYOUT), LAYOUT)
+    kept = detokenize(tokens, upper)
+    for key, value in padded.items():
+        assert torch.equal(value, kept[key]) if key in kept else not value.any()
+    assert with_zeros(tokens, upper, upper) is tokens
 
 
 def test_tokens_are_the_authors() -> None:

@@ -27,7 +27,7 @@ from dnd_engine import engine as engine_module
 from dnd_engine.cli.train import train as train_command
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
-from dnd_engine.errors import ConfigError, TrainingError
+from dnd_engine.errors import ConfigError, LayoutError, TrainingError
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
 from dnd_engine.generator.stage import Stage
@@ -707,6 +707,64 @@ def test_a_teacher_may_have_a_higher_rank_than_its_generator(recipe: TrainRecipe
         TrainingError, match=r"needs rank 6 or more.*Set `r: 6` and `lora_alpha: 12`"
     ):
         train(lower)
+
+
+@pytest.mark.usefixtures("quick")
+def test_only_upper_layers_are_adapted_where_a_recipe_says_so(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below, a step needs no gradient, and the adapter of the generator has zeros."""
+    upper = replace(recipe, first_layer=1, steps=2)
+    run = trainer._Run(upper, resume=False)
+    needs: list[bool] = []
+    for layer in run.base.model.get_submodule("model.layers").children():
+        layer.register_forward_hook(lambda _, __, output: needs.append(output.requires_grad))
+    run._loss(run.sampler.draw(0))
+    assert needs == [False, True]
+    result = train(upper, resume=True)
+    assert "from layer 1 on\n" in (result.generator / "README.md").read_text()
+    monkeypatch.setattr(engine_module, "best_dtype", lambda device: torch.float32)
+    names = EngineConfig(
+        base=recipe.base, encoder=recipe.encoder, generator=result.generator, device="cpu"
+    )
+    engine = Engine.load(names)
+    prompts = [f"Give the first letter.\n\n{word}" for word in ("kal", "ten", "pix", "mol")]
+    made = engine.generate([bucket("first", prompts)], imprinted=False)
+    assert made.layout == LAYOUT
+    for key, value in made.state.items():
+        assert value.any() == ("layers.1." in key)
+    engine.save(made, recipe.out / "upper.zip")  # stock PEFT computes the same
+    assert engine.thumbprint(made)
+
+
+@pytest.mark.usefixtures("quick")
+def test_layers_that_do_not_fit_a_run_are_refused(recipe: TrainRecipe) -> None:
+    with pytest.raises(LayoutError, match=r"no layer from 2 on .* layers are 0 to 1\."):
+        train(replace(recipe, first_layer=2))
+    made = train(replace(recipe, out=recipe.out / "made", steps=1, first_layer=1)).generator
+    teaching = replace(recipe, kind="teacher", warm_start=made, bare_share=0.0, steps=1)
+    with pytest.raises(
+        TrainingError, match=r"7 from layer 1 on, .* 14 from layer 0 on\. Set `first_layer: 1`\."
+    ):
+        train(replace(teaching, out=recipe.out / "whole"))
+    train(replace(teaching, out=recipe.out / "upper", first_layer=1))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_checkpoint_that_is_older_than_a_setting_had_its_default(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = TrainRecipe.identity
+
+    def older(self: TrainRecipe) -> dict[str, Any]:
+        return {k: v for k, v in identity(self).items() if k != "first_layer"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainRecipe, "identity", older)
+        train(replace(recipe, steps=1))
+    with pytest.raises(TrainingError, match=r"`first_layer` was 0, is 1"):
+        train(replace(recipe, steps=2, first_layer=1), resume=True)
+    assert train(replace(recipe, steps=2), resume=True).steps == 2
 
 
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, recipe: TrainRecipe) -> None:
