@@ -20,8 +20,8 @@ _TOLERANCE = 0.15
 """Largest difference allowed between another tool's logits and ours, relative to the largest logit:
 bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update. At
 strengths of .5 to 2, the difference was .01 to .06 for correct files, and .04 to 1.3 for files at
-half or twice the strength: a weak adapter hardly changes this text. That PEFT reads the same
-tensors, bit by bit, is checked separately."""
+half or twice the strength, least for weak adapters. A separate check compares the tensors that PEFT
+reads, bit by bit."""
 
 _TEXT = "Say hello, then count to five."
 """What is read for the comparison. Without a chat's template: fewer tokens take less time, and

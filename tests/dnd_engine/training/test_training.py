@@ -425,6 +425,7 @@ def test_prompts_are_encoded_once_and_read_from_the_cache(
     assert len(asked) == 24, "damaged files are made again"
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's list of mappings")
 def test_encoded_prompts_stay_out_of_memory(recipe: TrainRecipe, encoder: PromptEncoder) -> None:
     """Pages of 1,000 tasks that stay mapped would be the process's largest part."""
     conditions = encode_conditions(pools_of(recipe), encoder, "a", recipe)
