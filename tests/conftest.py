@@ -3,9 +3,10 @@
 import os
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Generator
-from functools import partial
+from functools import cache, partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -64,8 +65,12 @@ settings.load_profile("full")
 SLOW_SECONDS = 8.0
 """More processor time than that fails a test without a mark.
 
-A test of 5 s on an idle core needs the mark `slow`. The rest is room for slower cores and for
-cores that share their units with another worker: such a machine must not fail a test for itself."""
+A test of 5 s on an idle core needs the mark `slow`. The rest is room for cores that share their
+units with another worker: such a machine must not fail a test for itself. Nor must a slower one,
+see `_slowness`."""
+
+_LOOP_SECONDS = 0.09
+"""Processor time of the loop in `_slowness` on the cores that `SLOW_SECONDS` was set on."""
 
 MAY_BE_SLOW = frozenset({"real", "browser", "slow", "soak"})
 
@@ -106,12 +111,25 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     seconds = _processor_seconds() - seconds
     loaded_a_library = len(sys.modules) - modules > 100
     marked = MAY_BE_SLOW & {mark.name for mark in item.iter_markers()}
-    if seconds > SLOW_SECONDS and not marked and not loaded_a_library:
+    if marked or loaded_a_library or seconds <= SLOW_SECONDS:
+        return
+    if seconds > SLOW_SECONDS * _slowness():
         pytest.fail(
             f"took {seconds:.1f} s of processor time. Make it cheaper, for example with a session "
             "fixture, or mark it `slow`.",
             pytrace=False,
         )
+
+
+@cache
+def _slowness() -> float:
+    """Return how many times as long this core takes as a usual one; at least 1."""
+    times = []
+    for _ in range(3):
+        started = time.process_time()
+        sum(number * number for number in range(2_000_000))
+        times.append(time.process_time() - started)
+    return max(1.0, min(times) / _LOOP_SECONDS)
 
 
 def _processor_seconds() -> float:
