@@ -67,7 +67,8 @@ class FusedLoRA:
 
     factors: list[list[Tensor]]
     """For each block, A (groups, r, in) and scaled B (groups, out, r) of its four merged layers,
-    float32; empty where no adapter applies. Ranks of merged layers are concatenated."""
+    float32; empty where no adapter applies. Ranks of merged layers are concatenated. A single group
+    has no axis of its own, because every token of a chat would have to select it."""
     num_groups: int
     """Number of groups, including those without adapters."""
     num_bare: int
@@ -97,16 +98,17 @@ class PackedLlama:
         self._sizes = [[layer.out_features for layer in layers] for layers in merged[0]]
         self._weights = [[_packed(layers) for layers in block] for block in merged]
         self._biases = [[_bias(layers) for layers in block] for block in merged]
-        # Doubled, because `_rms_norm` runs on a vector and its negative.
+        # Twice (2, width), because `_rms_norm` runs on a vector and its negative.
         norms = ("input_layernorm.weight", "post_attention_layernorm.weight")
         self._norms = [
             [
-                *(block.get_parameter(name).repeat(2) for name in norms),
+                *(block.get_parameter(name).repeat(2, 1) for name in norms),
                 *self._head_norms(block.self_attn),
             ]
             for block in inner.layers
         ]
-        self._last_norm: Tensor = inner.norm.weight.repeat(2)
+        self._last_norm: Tensor = inner.norm.weight.repeat(2, 1)
+        self._signs = self._last_norm.new_tensor([[1.0], [-1.0]])
         self._head = _packed([output_layer(model)])
 
     def _head_norms(self, attention: Any) -> list[Tensor]:
@@ -159,6 +161,7 @@ class PackedLlama:
             self._weights,
             self._biases,
             self._norms,
+            self._signs,
             [part.prepared.factors if part.prepared else [] for part in parts],
             [_num_bare(part) for part in parts],
             # An argument, because TorchScript reads no globals of Python.
@@ -184,7 +187,7 @@ class PackedLlama:
         )
         if watch is not None:
             watch.outputs.extend(outputs)
-        states: Tensor = _rms_norm(y, self._last_norm, self._eps)
+        states: Tensor = _rms_norm(y, self._last_norm, self._signs, self._eps)
         return list(states.view(-1, new, states.shape[1]).split([len(p.ids) for p in parts]))
 
     @torch.inference_mode()
@@ -227,7 +230,10 @@ def _bias(layers: Sequence[nn.Linear]) -> Tensor | None:
 def _joined(
     factors: Sequence[tuple[Tensor, Tensor] | None], sizes: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Merge A^T and B^T of several layers into one A and B; empty if nothing changes."""
+    """Merge A^T and B^T of several layers into one A and B; empty if nothing changes.
+
+    A single group has no axis of its own.
+    """
     given = [pair for pair in factors if pair is not None]
     # An imprint has B at zero in its lower layers, whose products would cost a token .02 ms each.
     if not any(bool(up.any()) for _, up in given):
@@ -243,7 +249,7 @@ def _joined(
             up[:, row : row + size, column : column + r] = pair[1].mT
             column += r
         row += size
-    return down.mT.float().contiguous(), up
+    return down.mT.float().contiguous().squeeze(0), up.squeeze(0)
 
 
 @cache
@@ -271,6 +277,7 @@ def _run_blocks(
     weights: list[list[Tensor]],
     biases: list[list[Tensor | None]],
     norms: list[list[Tensor]],
+    signs: Tensor,
     factors: list[list[list[Tensor]]],
     bare: list[int],
     few: int,
@@ -295,7 +302,7 @@ def _run_blocks(
     for number in range(len(weights)):
         # A block's `factors` are A and B of each merged layer in turn, hence 0, 2, 4 and 6 below.
         weight, bias, norm = weights[number], biases[number], norms[number]
-        y = _rms_norm(x, norm[0], eps)
+        y = _rms_norm(x, norm[0], signs, eps)
         qkv = torch.ops.mkldnn._linear_pointwise(y, weight[0], bias[0], "none", [], "")
         _add_low_ranks(y, qkv, factors, number, 0, bare, starts, few)
         y = _attend(
@@ -316,7 +323,7 @@ def _run_blocks(
         # Adding the residual inside the product saves one pass over memory.
         x = torch.ops.mkldnn._linear_pointwise(y, x, weight[1], bias[1], "add")
         _add_low_ranks(y, x, factors, number, 2, bare, starts, few)
-        y = _rms_norm(x, norm[1], eps)
+        y = _rms_norm(x, norm[1], signs, eps)
         both = torch.ops.mkldnn._linear_pointwise(y, weight[2], bias[2], "none", [], "")
         _add_low_ranks(y, both, factors, number, 4, bare, starts, few)
         gate, up = both.chunk(2, dim=1)
@@ -351,11 +358,10 @@ def _add_low_ranks(
 
 
 @no_type_check
-def _rms_norm(x: Tensor, twice: Tensor, eps: float) -> Tensor:
+def _rms_norm(x: Tensor, twice: Tensor, signs: Tensor, eps: float) -> Tensor:
     # A vector followed by its negative has mean zero, so its layer norm, a single kernel, is an RMS
     # norm. torch's own RMS norm takes seven kernels on a CPU.
-    both = torch.layer_norm(torch.cat((x, -x), dim=1), twice.shape, twice, None, eps)
-    return both[:, : x.shape[1]]
+    return torch.layer_norm(x.unsqueeze(1) * signs, twice.shape, twice, None, eps)[:, 0]
 
 
 @no_type_check
@@ -364,9 +370,11 @@ def _add_low_rank(x: Tensor, y: Tensor, down: Tensor, up: Tensor, bare: int, few
         return
     # One adapted token, as in every step of a chat: a plain vector product is enough.
     if x.shape[0] == bare + 1:
-        low = torch.mv(down[0], x[bare].float())
-        y[bare].add_(torch.mv(up[0], low).to(y.dtype))
+        low = torch.mv(down, x[bare].float())
+        y[bare].add_(torch.mv(up, low).to(y.dtype))
         return
+    if down.dim() == 2:
+        down, up = down.unsqueeze(0), up.unsqueeze(0)
     groups = down.shape[0]
     x = x[bare:].reshape(groups, -1, x.shape[1])
     # `view` and not `reshape`, which may copy: the sum must reach the caller's tensor.
