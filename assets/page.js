@@ -144,7 +144,7 @@ let due = false;
 new MutationObserver(() => {
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showEnd(); keepHeights(); });
+  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showRun(); keepHeights(); });
   // Gradio also redraws in place, which only takes the attribute away.
 }).observe(document.body, { childList: true, subtree: true, attributeFilter: [ATTRIBUTE] });
 
@@ -180,8 +180,8 @@ function handOn() {
 
 // ---------------------------------------------------------------- the end of a run
 
-// The verdict is drawn above the chat, perhaps out of sight. It comes into view once, unless somebody has
-// done anything since they pressed.
+// The progress, and then the verdict above the chat, may be drawn out of sight. Each comes into view once,
+// unless somebody has done anything since they pressed.
 const MAKES = "#dnd-synthesize, #dnd-imprint-now, #dnd-teach-start";
 let awaited = false;
 let ran = false;
@@ -191,9 +191,13 @@ document.addEventListener("click", ({ target }) => {
 for (const deed of ["wheel", "touchmove", "pointerdown", "keydown", "dragenter"]) {
   document.addEventListener(deed, () => { awaited = false; }, { capture: true, passive: true });
 }
-function showEnd() {
+function showRun() {
   if (!awaited) return;
-  if (document.querySelector("[data-doing]")) { ran = true; return; }
+  if (document.querySelector("[data-doing]")) {
+    if (!ran) document.querySelector("#dnd-stages .is-running")?.scrollIntoView({ block: "nearest" });
+    ran = true;
+    return;
+  }
   const verdict = document.querySelector(VERDICT);
   if (!ran || !verdict || !there(verdict)) return;
   awaited = false;

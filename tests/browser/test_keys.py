@@ -145,7 +145,7 @@ def test_the_focus_stays_with_who_has_moved_it(visit: Visit, engine: FakeEngine)
 
 
 @pytest.mark.parametrize("acts", [False, True], ids=["waits", "acts"])
-def test_the_verdict_comes_into_view_unless_somebody_has_acted(
+def test_progress_and_verdict_come_into_view_unless_somebody_has_acted(
     visits: Visits, engine: FakeEngine, acts: bool
 ) -> None:
     visit = visits(size=ViewportSize(width=390, height=400))
@@ -154,7 +154,9 @@ def test_the_verdict_comes_into_view_unless_somebody_has_acted(
     expect(page.locator("#dnd-synthesize")).to_be_enabled()
     with engine.pace.held("synthesis"):
         page.locator("#dnd-synthesize").click()
-        expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
+        running = page.locator("#dnd-stages li.is-running")
+        expect(running).to_contain_text("Encode")
+        expect(running).to_be_in_viewport()
         # As when what is above grows.
         page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
         if acts:
