@@ -89,6 +89,7 @@ def test_the_table_names_who_answered_when_another_adapter_of_the_name_is_chosen
     others = texts("Say it in French.", "four", "five")
     make_of(on, made, arrange(French={"b.txt": others}), request_here)
     updates = on.batch.put_back(made, request_here)
+    assert updates["batch_box"].open is True
     head = f"{answering.adapter.name} {answering.key[:8]}"
     assert f"<th scope='col'>{head}</th>" in updates["batch_table"]
     with Path(updates["batch_file"].value["path"]).open(encoding="utf-8", newline="") as file:

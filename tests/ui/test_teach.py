@@ -367,6 +367,7 @@ def test_answers_are_proposed_corrected_and_learnt(
     assert session.run.kind == "synthesis"
     on.teach.keep_answers(session, ("maybe",) * NUM_ROWS)
     assert rows(session)["teach_answers"].rows[8].answer == "maybe", "a visit brings them back"
+    assert on.adapter.show(session)["teach_box"].visible is True
     *_, found = on.teach.propose(session)
     assert found["teach_answers"].rows[8].answer == "maybe", "asking again keeps corrections"
     assert "no more prompts" in found["teach_told"]
@@ -380,6 +381,7 @@ def test_answers_are_proposed_corrected_and_learnt(
         "4 held-back prompts: 25 % right before, 75 % after the last step" in done["adapter_facts"]
     )
     assert done["teach_rows"].visible is True
+    assert done["teach_box"].visible is False
     assert done["keep_texts"].visible is False
     make(on, session, arrange(SQL={"b.jsonl": prompts(9, "other")}), request_of("s"))
     assert "Press Propose" in begin(on, session, request_of("s"), "mine", "x")["teach_told"]

@@ -83,7 +83,7 @@ def wire_visit(
         on.open,
         f"session visit instruction inbox strength {_LOAD} {OPENED} {SHOWN} {MEASURED_ROWS} "
         "keep_head library_head "
-        f"batch_table batch_inputs batch_start batch_stop batch_file measure_file {ROWS} "
+        f"batch_box batch_table batch_inputs batch_start batch_stop batch_file measure_file {ROWS} "
         f"{MEASURE_OPENED} {measured(measure)} {' '.join(controls)}",
         [session, frame.language, foot.brought],
         js=BRING_KEY,

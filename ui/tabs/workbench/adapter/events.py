@@ -175,7 +175,8 @@ class AdapterEvents:
         session.suggestions = _suggestions(made.buckets, session.example_questions)
         idle = not session.is_busy
         # Answers that somebody corrected must not be passed over without a word.
-        by_labels = _labelled(made.buckets) and not _is_proposed(session)
+        proposed = _is_proposed(session)
+        by_labels = _labelled(made.buckets) and not proposed
         return {
             **offered(session),
             "stages": made.stages.html() if made.stages else "",
@@ -186,7 +187,8 @@ class AdapterEvents:
             **choosers(session),
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
-            "teach_box": gr.Column(visible=False),
+            # Open where answers wait to be learnt, or a reload would seem to have lost them.
+            "teach_box": gr.Column(visible=proposed and not made.adapter.was_trained),
             "teach_open": gr.Button(visible=bool(made.buckets), interactive=idle),
             "teach_labels": gr.Checkbox(
                 value=by_labels, visible=_labelled(made.buckets), interactive=idle

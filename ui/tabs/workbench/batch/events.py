@@ -105,7 +105,7 @@ class BatchEvents:
         }
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
-        """Restore the table with its inputs and its file."""
+        """Restore the table with its inputs and its file, and unfold it."""
         if session.batch is None:
             return {}
         offered = _buttons(running=session.batch.running)
@@ -113,6 +113,7 @@ class BatchEvents:
         with suppress(OSError):
             offered = self.answered(session, request)
         return {
+            "batch_box": gr.Accordion(open=True),
             "batch_table": batch_html(session.batch),
             "batch_inputs": "\n".join(session.batch.inputs),
             **offered,

@@ -33,7 +33,7 @@ class BatchPanel(Panel):
     def __init__(self) -> None:
         with gr.Accordion(
             _("Ask many at once"), open=False, elem_id="dnd-batch", elem_classes="dnd-panel"
-        ):
+        ) as self.box:
             self.inputs = Textbox(
                 label=_("Inputs, one per line"),
                 info=_(
