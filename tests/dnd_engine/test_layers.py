@@ -7,13 +7,17 @@ import sys
 from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from beartype.roar import BeartypeCallHintParamViolation
 from jaxtyping import TypeCheckError
 
 import dnd_engine
 from dnd_engine.lora.weight_tokens import standardise
+from dnd_engine.prompts.buckets import Bucket
+from dnd_engine.prompts.files import from_texts
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "dnd_engine").rglob("*.py"))
@@ -206,7 +210,12 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
         dnd_engine.Motor  # noqa: B018  # the access is the test
 
 
-def test_shape_annotations_are_checked_in_tests() -> None:
-    """The annotations are promises only while jaxtyping's hook is on (see pyproject.toml)."""
+def test_annotations_are_checked_in_tests() -> None:
+    """They are promises only while the hook is on (see pyproject.toml and `conftest.py`)."""
     with pytest.raises(TypeCheckError, match="tokens rows cols"):
         standardise(torch.zeros(2, 2))
+    wrong: Any = 7
+    with pytest.raises(BeartypeCallHintParamViolation, match="not instance of"):
+        from_texts(["one"], name=wrong)
+    with pytest.raises(BeartypeCallHintParamViolation, match="not instance of"):
+        Bucket(wrong, 1.0, ())
