@@ -178,7 +178,7 @@ function handOn() {
   next.focus({ preventScroll: true });
 }
 
-// ---------------------------------------------------------------- the end of a run
+// ---------------------------------------------------------------- a run and its end
 
 // The progress, and then the verdict above the chat, may be drawn out of sight. Each comes into view once,
 // unless somebody has done anything since they pressed.

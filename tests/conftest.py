@@ -111,7 +111,8 @@ units with another worker: such a machine must not fail a test for itself. Nor m
 see `_slowness`."""
 
 _LOOP_SECONDS = 0.09
-"""Processor time of the loop in `_slowness` on the cores that `SLOW_SECONDS` was set on."""
+"""Half of the processor time of the loop in `_slowness` on cores where tests take about twice as
+long as on those that `SLOW_SECONDS` was set on, where the loop itself was not timed."""
 
 MAY_BE_SLOW = frozenset({"real", "browser", "slow", "soak"})
 
