@@ -6,6 +6,14 @@
   Object.defineProperty(navigator, "language", { get: () => lang });
 }
 
+// The clock of Gradio's loading sign goes on after the sign is gone: a frame after another, 60 a second, for as long as the
+// page is open. No clock of Gradio's is ever seen here, because every event hides its progress.
+{
+  const ask = window.requestAnimationFrame;
+  const isClock = (draw) => /performance\.now\(\).*1e3/.test(draw);
+  window.requestAnimationFrame = (draw) => (isClock(draw) ? 0 : ask.call(window, draw));
+}
+
 // Until a visit is back, the page would look like a new one; `assets/visit.js` says when it is, and keeps both keys.
 try {
   const comesBack = localStorage.getItem("dnd-visit") && !localStorage.getItem("dnd-visit-empty");

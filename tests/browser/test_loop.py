@@ -499,6 +499,23 @@ def test_the_page_is_usable_while_the_engine_loads(
     expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")
 
 
+def test_a_page_that_nobody_uses_draws_nothing(visit: Visit, write: Write) -> None:
+    # Of the browser's own frames, so before the page's first script.
+    visit.page.add_init_script("""(() => {
+        const ask = window.requestAnimationFrame;
+        window.testFrames = 0;
+        window.requestAnimationFrame = (draw) => { window.testFrames += 1; return ask(draw); };
+    })()""")
+    visit.reload()
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    visit.synthesize()
+    visit.ask("Hello?")
+    visit.idle()
+    assert visit.page.evaluate("window.testFrames") > 0
+    visit.until_still(lambda: int(visit.page.evaluate("window.testFrames")), 1)
+
+
 def test_a_failed_load_says_why_and_can_be_tried_again(visits: Visits, serve: Serve) -> None:
     outcomes = [AssetError("The wheel of the base model could not be fetched: no network.")]
 
