@@ -55,6 +55,9 @@ AT_REST = """() => Promise.race([
 ]).then(() => null)"""
 """Wait until what moves has arrived and the page has nothing left to do."""
 
+_BROKEN_OFF = ("AbortError", "Connection errored out", "404: Not Found")
+"""What Gradio says of streams that the end of a page breaks off, some of it only after a while."""
+
 _DROPS = """() => {
     if (window.testDrops === undefined) {
         window.testDrops = 0;
@@ -119,6 +122,12 @@ class Visit:
     url: str
     console: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
+    left: bool = False
+    """The page before this one may still complain of streams that its end broke off."""
+
+    def hear(self, said: str) -> None:
+        if not (self.left and any(word in said for word in _BROKEN_OFF)):
+            self.console.append(said)
 
     def bucket(self, name: str) -> Locator:
         title = f"input[aria-label='Bucket name, {name}']"
@@ -284,8 +293,10 @@ class Visit:
 
     def forgive_what_broke_off(self) -> None:
         self.opened()
-        broken = ("AbortError", "Connection errored out")
-        self.console = [said for said in self.console if not any(word in said for word in broken)]
+        self.left, heard = True, self.console
+        self.console = []
+        for said in heard:
+            self.hear(said)
 
     def bring(self, path: Path) -> None:
         """Import a file into the library."""
@@ -393,10 +404,10 @@ def visits(
                 seen.outside.append(request.url)
 
         page.on("request", on_request)
-        page.on("pageerror", lambda error: seen.console.append(f"page: {error}"))
+        page.on("pageerror", lambda error: seen.hear(f"page: {error}"))
         page.on(
             "console",
-            lambda message: seen.console.append(message.text) if message.type == "error" else None,
+            lambda message: seen.hear(message.text) if message.type == "error" else None,
         )
         address = owner.address(url) if owner is not None else f"{url}/?"
         page.goto(f"{address}&__theme=dark" if dark else address)
