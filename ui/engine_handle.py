@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError, DndError
-from ui.allocator import give_back
+from dnd_engine.models.allocator import give_back
 from ui.engine_thread import EngineThread
 from ui.faults import report_fault
 from ui.spaces import borrows_gpu

@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from dnd_engine.errors import DndError
-from ui.allocator import give_back
+from dnd_engine.models.allocator import give_back
 from ui.text import _
 
 logger = logging.getLogger(__name__)

@@ -22,10 +22,10 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path, process_folder
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits, ServerLimits
+from dnd_engine.models.allocator import share_arenas
 from dnd_engine.server_log import log_path, logging_to
 from dnd_engine.teach.endpoint import origin
 from dnd_engine.training.watch import RunFolder
-from ui.allocator import share_arenas
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
 from ui.spaces import on_space, serves_others

@@ -1,6 +1,7 @@
 """What visitors can take of the server's memory, disk and time, and what the others keep."""
 
 import asyncio
+import ctypes
 import json
 import os
 import socket
@@ -23,13 +24,14 @@ from gradio.utils import get_upload_folder
 from starlette.requests import Request
 
 from dnd_engine.limits import PromptLimits, ServerLimits
+from dnd_engine.models import allocator
 from tests.loops import run
 from tests.security.conftest import SMALL
 from tests.serving import serving
 from tests.test_docs import ROOT
 from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.until import until
-from ui import allocator, serve
+from ui import serve
 from ui.build import build_ui
 from ui.engine_calls import LANES
 from ui.server.gradio_private import Calls, Page, Pages
@@ -790,6 +792,24 @@ def test_threads_share_two_arenas_unless_somebody_chose_another_number(
     monkeypatch.delenv("MALLOC_ARENA_MAX")
     allocator.share_arenas()
     assert asked == [(-8, 2)]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_memory_that_was_freed_below_something_in_use_is_given_back() -> None:
+    # Of a size that comes from the heap, where one at the end keeps all below it.
+    libc, size, process = ctypes.CDLL(None), 100_000, psutil.Process()
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    blocks = [libc.malloc(size) for _ in range(1000)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    *freed, last = blocks
+    for block in freed:
+        libc.free(block)
+    before = process.memory_info().rss
+    allocator.give_back()
+    assert before - process.memory_info().rss > 0.8 * size * len(freed)
+    libc.free(last)
 
 
 def test_a_c_library_without_these_settings_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -506,6 +506,18 @@ def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe, head: str) -> 
 
 
 @pytest.mark.usefixtures("quick")
+def test_each_step_gives_back_what_it_freed(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(trainer, "give_back", lambda: given.append(1))
+    run = trainer._Run(recipe, resume=False)
+    for step in range(2):
+        run._step(step)
+    assert len(given) == 2
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("saving", [{"accumulate": 3}, {"accumulate": 2}, {"recompute": True}])
 def test_a_step_that_saves_memory_has_the_same_gradient(
     recipe: TrainRecipe, saving: dict[str, Any]
