@@ -627,6 +627,7 @@ def test_many_inputs_are_answered_in_a_table_that_can_be_kept(visit: Visit, writ
     table = page.locator("#dnd-batch-table")
     expect(table).to_contain_text("3 of 3 inputs answered.")
     expect(table.locator("tbody tr")).to_have_count(3)
+    assert visit.box(table.locator("table"))["width"] > 0.95 * visit.box(table)["width"]
     with page.expect_download() as download:
         page.locator("#dnd-batch-file").click()
     rows = Path(download.value.path()).read_text(encoding="utf-8").splitlines()

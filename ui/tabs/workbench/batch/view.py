@@ -84,7 +84,7 @@ def batch_html(batch: Batch | None) -> str:
         + "</tr>"
         for given, replies in zip(batch.inputs, batch.replies, strict=True)
     )
-    answers = scrolling(_("Answers"), table(map(esc, heads), rows), "answers")
+    answers = scrolling(_("Answers"), table(map(esc, heads), rows), "many")
     told = quiet(words) if (words := _told_words(batch)) else ""
     progress = f"<p class='dnd-sub' role='status'>{_progress_words(batch)}</p>"
     return f"{failed}{progress}{told}{answers}"
