@@ -235,8 +235,8 @@ class _Run:
             )
         self.optimizer.step()
         if self.base.device.type == "cpu":
-            # Each step has other shapes, so that the gaps between what is in use would grow to a
-            # gigabyte. This takes 2 to 4 % of the time; every 8 steps it would be of no use.
+            # Each step has other shapes, so that the gaps between what is in use would grow to more
+            # than a gigabyte. It takes at most 4 % of the time; every 8 steps it is of no use.
             give_back()
         return {
             "step": step + 1,
