@@ -403,7 +403,7 @@ class Baselines:
         )
         # `generate` falls back to the generator's own adapter, which is another row.
         if not made.is_imprinted:
-            raise _Missing(made.not_imprinted)
+            raise _Missing(made.not_imprinted.rstrip("."))
         return made
 
     def _steered(self, task: Task, draw: int) -> Setup:

@@ -60,7 +60,7 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
         f"{', '.join(config.layout.spec.target_modules)}"
         f"{f' from layer {lowest} on' if lowest else ''}",
         *_training(training["recipe"], result),
-        *_validation(training["recipe"], result),
+        *_validation(training["recipe"], result, ", bare inputs where a task has them"),
         "",
         _NOT_EXAMINED,
         "",
@@ -130,7 +130,7 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
             # The losses are those of the last step, which is not the kept one.
             [f"- Weights: {share:.0%} of the last run's start, the rest of its end"]
             if (share := recipe.get("start_share", 0))
-            else _validation(recipe, result)
+            else _validation(recipe, result, ", whole prompts")
         ),
         "",
         f"{len(notes['data'])} tasks, and {len(notes['variants'])} variants of them; "
@@ -230,7 +230,7 @@ def _training(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]
     ]
 
 
-def _validation(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+def _validation(recipe: Mapping[str, Any], result: Mapping[str, Any], inputs: str) -> list[str]:
     chose = ", which chose the step" if recipe["patience"] else ""
     sets = (
         ("validation", "held-back examples of the training tasks"),
@@ -239,7 +239,8 @@ def _validation(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[st
     lines = []
     for prefix, words in sets:
         if f"{prefix}_loss" in result:
-            line = f"- Validation on {words}: {result[f'{prefix}_loss']:.3f} nats per answer token"
+            loss = f"{result[f'{prefix}_loss']:.3f} nats per answer token"
+            line = f"- Validation on {words}{inputs}: {loss}"
             wrong = result.get(f"{prefix}_loss_wrong_prompts")
             gain = result.get(f"{prefix}_operation_gain")
             if wrong is not None:
