@@ -128,7 +128,8 @@ def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str
         return None
 
     def right(answered: Answer, label: str, pair: _Pair) -> bool:
-        bare = split_prompt(pair.prompt).bare
+        # In lower case as well: by its words a list is told from another order of the input.
+        bare = split_prompt(pair.prompt).bare.casefold()
         return exact_match(_text(base, answered), label, bare, literal=False)
 
     return Labels(

@@ -748,9 +748,14 @@ def _of_tasks(of: Iterable[Cell], slugs: Collection[str]) -> tuple[Cell, ...]:
 
 
 def _common(*rows: Sequence[Cell]) -> list[tuple[Cell, ...]] | None:
-    """Cells of the tasks that all rows have; None if there is no such task."""
-    tasks = set.intersection(*({cell.task for cell in of} for of in rows))
-    return [_of_tasks(of, tasks) for of in rows] if tasks else None
+    """Cells of the items that all rows have; None if there is none.
+
+    Not only of their tasks: an item without an instruction has a score on full prompts alone.
+    """
+    items = set.intersection(*({(cell.task, cell.item) for cell in of} for of in rows))
+    if not items:
+        return None
+    return [tuple(cell for cell in of if (cell.task, cell.item) in items) for of in rows]
 
 
 def _count(of: Iterable[Cell]) -> int:

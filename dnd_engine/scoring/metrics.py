@@ -173,7 +173,9 @@ def _same(found: str, wanted: str) -> bool:
 def _number(text: str) -> Decimal | None:
     try:
         # Decimal, because two different long numbers may be equal as floats.
-        value = Decimal(re.sub(r"(?<=\d),(?=\d{3})", "", text.rstrip(_CLOSING)).removeprefix("$"))
+        value = Decimal(
+            re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.rstrip(_CLOSING)).removeprefix("$")
+        )
     except InvalidOperation:
         return None
     # Decimal also reads `NaN` and `Infinity`, which are words here.

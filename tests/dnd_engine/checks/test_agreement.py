@@ -106,3 +106,14 @@ def test_labels_say_how_many_answers_are_right(
     found = present(agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS)], labels=labels))
     assert found.labels == Labels(right=1, right_when_told=1, number=2)
     assert found.repeated == 1, "the teacher repeats the second prompt's input"
+
+
+def test_where_the_order_is_the_task_a_list_in_another_order_is_wrong(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by the words of the input, whose capitals hid them."""
+    monkeypatch.setattr("dnd_engine.checks.agreement._text", lambda base, answered: "fig, pea, ale")
+    prompt = "Sort the words.\n\nPea, Fig, Ale"
+    adapter, labels = fitted(runtime, 1), {prompt: "Ale, Fig, Pea"}
+    found = present(agreement(runtime, adapter, [Lesson("a", adapter, [prompt])], labels=labels))
+    assert found.labels == Labels(right=0, right_when_told=0, number=1)

@@ -227,6 +227,17 @@ def test_retention_is_over_the_tasks_that_both_have() -> None:
     assert (found.share, found.n_tasks, found.full) == (0.5, 7, 1.0)
 
 
+def test_retention_is_over_the_items_that_both_have() -> None:
+    """An item without an instruction cannot be asked bare: it would count for one side alone."""
+    told = [
+        ("generator", f"t{n}", item, 0, float(item < 5)) for n in range(8) for item in range(10)
+    ]
+    bare = [("generator_imprint", f"t{n}", item, 0, 1.0) for n in range(8) for item in range(5)]
+    full = [replace(s, mode="full") for s in handmade(*told)]
+    found = build_report([*full, *handmade(*bare)], meta()).retention["generator_imprint"]
+    assert (found.share, found.n_tasks, found.full) == (1.0, 8, 1.0)
+
+
 def test_ordinary_messages_are_told_by_row_over_the_examined_tasks() -> None:
     found = handmade(*((name, f"t{n}", 0, 0, 1.0) for n in range(8) for name in DRAWN))
     shares = {

@@ -47,6 +47,7 @@ def test_what_counts_as_the_reference(text: str, reference: str, bare: str | Non
         ("paris", "PARIS", None),
         ("Is it", "Is it?", None),
         ("Paris, France", "Paris", None),
+        ("1,2345", "12345", None),
         ("", "Paris", None),
         ("4", "Add.\n#### 4", None),
         ("#### 5", "Add.\n#### 4", None),
