@@ -223,6 +223,7 @@ class MeasureConfig:
     def __post_init__(self) -> None:
         # No upper bounds: no file contains these values, and the page limits the number of rows.
         check_least(self, 1, "limit_items", "max_tokens", "max_new_tokens")
+        check_between(self, 0, 2**31 - 1, "seed")
         if not self.modes or len(set(self.modes)) < len(self.modes):
             raise ConfigError(
                 "`modes` must be `bare`, `full` or both, each at most once; got "
@@ -258,6 +259,7 @@ class LabelledConfig:
         check_least(self, 1, *counts)
         check_between(self, 1e-7, 100, "learning_rate", "clip_norm")
         check_between(self, 0, 1, "full_share")
+        check_between(self, 0, 2**31 - 1, "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

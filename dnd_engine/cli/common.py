@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -180,6 +180,35 @@ def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
             raise typer.Exit(INTERRUPTED) from stop
 
     return wrapped
+
+
+def known(option: str, text: str, allowed: Sequence[T]) -> tuple[T, ...]:
+    """Split comma-separated names, and return them in the order of `allowed`.
+
+    Raises:
+        typer.BadParameter: If one of them is not allowed.
+    """
+    found = [part.strip() for part in text.split(",")]
+    if strays := [part for part in found if part not in allowed]:
+        raise typer.BadParameter(
+            f"expected some of {', '.join(map(str, allowed))}, got {', '.join(map(repr, strays))}.",
+            param_hint=f"'--{option}'",
+        )
+    return tuple(each for each in allowed if each in found)
+
+
+def one_of(option: str, text: str, allowed: Sequence[T]) -> T:
+    """Return the allowed value that an option names.
+
+    Raises:
+        typer.BadParameter: If it names none, or several.
+    """
+    for each in allowed:
+        if each == text.strip():
+            return each
+    raise typer.BadParameter(
+        f"expected one of {', '.join(map(str, allowed))}, got {text!r}.", param_hint=f"'--{option}'"
+    )
 
 
 def at_strength(strength: float | None, adapter: "Adapter") -> "Adapter":

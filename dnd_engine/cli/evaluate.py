@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,9 @@ from dnd_engine.cli.common import (
     Json,
     cluster_options,
     engine_options,
+    known,
     load_engine,
+    one_of,
     plain_errors,
     show,
     typed_arguments,
@@ -99,15 +100,12 @@ def evaluate(
     from dnd_engine.evaluation.page import report_markdown
     from dnd_engine.evaluation.selection import choose_tasks
     from dnd_engine.evaluation.settings import ExaminationConfig
-    from dnd_engine.generator.card import save_report, update_card
+    from dnd_engine.generator.card import check_card, save_report, update_card
     from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ROWS
     from dnd_engine.tasks.folder import HOLDOUTS, SPLITS, Task, load_tasks, read_index
 
-    splits = _known("split", split, SPLITS)
-    # `_known` takes several names, but a report is about one split.
-    if len(splits) != 1:
-        raise typer.BadParameter(f"expected one of {', '.join(SPLITS)}.", param_hint="'--split'")
-    holdouts = () if holdout is None else _known("holdout", holdout, HOLDOUTS)
+    split = one_of("split", split, SPLITS)
+    holdouts = () if holdout is None else known("holdout", holdout, HOLDOUTS)
     # Kinds of novelty mean nothing for tasks that were trained on.
     if holdouts and split == "train":
         raise typer.BadParameter("only works with --split heldout.", param_hint="'--holdout'")
@@ -121,9 +119,8 @@ def evaluate(
         better = LocalTeacher(base=teacher_base, cache_dir=models.cache_dir, device=models.device)
     config = ExaminationConfig(
         out=out,
-        rows=DEFAULT_ROWS if rows is None else _known("rows", rows, ROWS),
-        # In one order, however they were typed.
-        modes=tuple(mode for mode in MODES if mode in _known("modes", modes, MODES)),
+        rows=DEFAULT_ROWS if rows is None else known("rows", rows, ROWS),
+        modes=known("modes", modes, MODES),
         split=split,
         limit_items=limit_items,
         draws=draws,
@@ -144,6 +141,8 @@ def evaluate(
             f"writes into a generator's folder, and {engine.info.base_id} has none.",
             param_hint="'--card'",
         )
+    if card:
+        check_card(engine.generator.path)
     learnt = [row["task"] for row in engine.seen("data")]
     chosen = choose_tasks(
         tasks,
@@ -172,16 +171,3 @@ def evaluate(
         update_card(engine.generator.path, section or split, report_markdown(report))
         save_report(engine.generator.path, section or split, report)
     show(report.to_json(), as_json, report_markdown(report))
-
-
-def _known(name: str, value: str, allowed: Sequence[str]) -> tuple[str, ...]:
-    """Split comma-separated names, and reject unknown ones as wrong usage."""
-    # A dict drops repeated names and keeps their order.
-    found = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
-    strays = [part for part in found if part not in allowed]
-    if strays:
-        raise typer.BadParameter(
-            f"expected some of {', '.join(allowed)}, got {', '.join(map(repr, strays))}.",
-            param_hint=f"'--{name}'",
-        )
-    return found

@@ -1,9 +1,8 @@
 """The `dnd measure` command: compares an adapter with trained LoRAs on labelled rows."""
 
 from collections.abc import Generator as Steps
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,13 +13,15 @@ from dnd_engine.cli.common import (
     engine_options,
     find_adapter,
     find_kept,
+    known,
     load_engine,
+    one_of,
     plain_errors,
     show,
 )
 from dnd_engine.config import METRICS, EngineConfig, LabelledConfig, MeasureConfig
-from dnd_engine.errors import ConfigError, LibraryError, MeasureError
-from dnd_engine.files import write_whole
+from dnd_engine.errors import LibraryError, MeasureError
+from dnd_engine.files import obstacle, write_whole
 from dnd_engine.progress import finish
 from dnd_engine.prompts.files import labelled_suffixes, read_prompt_file
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from dnd_engine.engine import Engine
     from dnd_engine.library import Library
     from dnd_engine.measure.results import Measurement, MeasureStep
-
-T = TypeVar("T", bound=str)
 
 _LORAS = {"trained_lora": "trained.zip", "warm_lora": "trained-warm.zip"}
 
@@ -74,19 +73,21 @@ def measure(
     """Compare an adapter with base and trained LoRA on labelled rows."""
     from dnd_engine.measure.sides import labelled_rows
 
-    (chosen_metric,) = _known("metric", (metric,), METRICS)
     settings = MeasureConfig(
         limit_items=limit_items,
-        metric=chosen_metric,
-        modes=_known("modes", modes.split(","), _DEFAULT.modes),
+        metric=one_of("metric", metric, METRICS),
+        modes=known("modes", modes, _DEFAULT.modes),
         allow_seen=allow_seen,
         seed=seed,
     )
     training = LabelledConfig(steps=steps, learning_rate=learning_rate, seed=seed)
     labelled = read_prompt_file(data, limits=config.limits)
     labelled_rows(labelled)  # reject a file without labels before models load
-    if out is not None and out.exists() and not out.is_dir():
-        raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
+    if out is not None:
+        if (reason := obstacle(out)) is not None:
+            raise MeasureError(f"`{out}` cannot be written: {reason}. Choose another place.")
+        if out.exists() and not out.is_dir():
+            raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
     # The second says where scores are stored; None for an adapter that is a file.
     find, kept = find_adapter(adapter, library), find_kept(adapter, library)
     engine = load_engine(config)
@@ -102,19 +103,6 @@ def measure(
             _keep_scores(kept, measured)
     values = measured.to_json() | {"files": files}
     show(values, as_json, measured.markdown() + "".join(f"\n{file}" for file in files))
-
-
-def _known(name: str, values: Sequence[str], known: tuple[T, ...]) -> tuple[T, ...]:
-    """Return the requested values in the order of `known`.
-
-    Raises:
-        ConfigError: If a value is not in `known`.
-    """
-    if strays := [value for value in values if value not in known]:
-        raise ConfigError(
-            f"`{name}` must be any of {', '.join(map(str, known))}; got {', '.join(strays)}."
-        )
-    return tuple(value for value in known if value in values)
 
 
 def _watch(steps: "Steps[MeasureStep, None, Measurement]") -> "Measurement":

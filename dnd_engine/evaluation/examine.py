@@ -19,7 +19,7 @@ from dnd_engine.evaluation.cost import cost_of, read_log
 from dnd_engine.evaluation.eval_pass import EvalPass
 from dnd_engine.evaluation.items import MAX_TOKENS, EvalItems
 from dnd_engine.evaluation.report import build_report, write_report
-from dnd_engine.evaluation.result_store import ResultStore
+from dnd_engine.evaluation.result_store import ResultStore, only_call_on
 from dnd_engine.evaluation.selection import refuse_trained
 from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.files import public_name
@@ -52,8 +52,9 @@ def examine(
         cluster: Answer chunks of tasks as jobs there; by default one after the other here.
 
     Raises:
-        ConfigError: If there is nothing to measure, `out` holds scores of other settings, or a task
-            is examined as held out that the generator was trained on or chosen by.
+        ConfigError: If there is nothing to measure, `out` holds scores of other settings or another
+            call writes to it, or a task is examined as held out that the generator was trained on
+            or chosen by.
         JobError: If the cluster cannot be reached, or lost a job too often.
     """
     started = time.monotonic()
@@ -95,64 +96,65 @@ def examine(
         raise ConfigError(
             f"none of the {len(tasks)} tasks has an item of at most {MAX_TOKENS} tokens."
         )
-    store = ResultStore.open(config.out, _hash(engine, config, all_items), all_items)
-    store.agree({row: baselines.source(row) for row in rows})
-    eval_pass = EvalPass(engine, baselines, store, all_items)
-    if cluster is not None:
-        measure_elsewhere(cluster, eval_pass, tasks, config, rows)
-    # Also after a cluster: jobs do not say why a row lacks tasks, which is found out here.
-    eval_pass.fill(rows, config.modes)
-    # The folder may hold rows, modes and draws of earlier calls that this report is not about.
-    wanted = [
-        score
-        for score in store.found.scores
-        if score.row in rows
-        and score.mode in config.modes
-        and score.draw < baselines.draws(score.row)
-    ]
-    lacking = baselines.reasons()
-    if not wanted:
-        words = "".join(f" {row} lacks {reason}" for row, reason in lacking.items())
-        raise ConfigError(
-            f"no item could be scored in mode {', '.join(config.modes)} under {', '.join(rows)}."
-            f"{words}"
+    with only_call_on(config.out):
+        store = ResultStore.open(config.out, _hash(engine, config, all_items), all_items)
+        store.agree({row: baselines.source(row) for row in rows})
+        eval_pass = EvalPass(engine, baselines, store, all_items)
+        if cluster is not None:
+            measure_elsewhere(cluster, eval_pass, tasks, config, rows)
+        # Also after a cluster: jobs do not say why a row lacks tasks, which is found out here.
+        eval_pass.fill(rows, config.modes)
+        # The folder may hold rows, modes and draws of earlier calls that this report is not about.
+        wanted = [
+            score
+            for score in store.found.scores
+            if score.row in rows
+            and score.mode in config.modes
+            and score.draw < baselines.draws(score.row)
+        ]
+        lacking = baselines.reasons()
+        if not wanted:
+            words = "".join(f" {row} lacks {reason}" for row, reason in lacking.items())
+            raise ConfigError(
+                f"no item could be scored in mode {', '.join(config.modes)} under "
+                f"{', '.join(rows)}.{words}"
+            )
+        found = {score.row for score in wanted}
+        # A row that lacks only some tasks has its place in the report; `gaps` tells of it.
+        reasons |= {row: why for row, why in lacking.items() if row not in found}
+        cosine, between = eval_pass.distances() if "generator" in rows else (Cosine(), Distances())
+        meta = ReportMeta(
+            command=command,
+            seed=config.seed,
+            split=config.split,
+            generator=generator.name if generator else IMPRINT_ALONE,
+            generator_sha256=generator.sha256 if generator else "",
+            teacher_sha256=engine.info.teacher_sha256,
+            # A base that is a file has no id but a path, and its generator may know it better.
+            base=public_name(generator.config.base["id"] if generator else engine.info.base_id),
+            rows=rows,
+            modes=config.modes,
+            data=" ".join([*notes, *baselines.gaps(len(all_items))]),
+            left_out=reasons,
+            cosine=cosine,
+            distances=between,
+            cost=cost_of(engine, baselines.collection, store, steps),
+            trained_families=tuple(sorted({row["family"] for row in engine.seen("data")})),
         )
-    found = {score.row for score in wanted}
-    # A row that lacks only some tasks has its place in the report; `gaps` tells of it.
-    reasons |= {row: why for row, why in lacking.items() if row not in found}
-    cosine, between = eval_pass.distances() if "generator" in rows else (Cosine(), Distances())
-    meta = ReportMeta(
-        command=command,
-        seed=config.seed,
-        split=config.split,
-        generator=generator.name if generator else IMPRINT_ALONE,
-        generator_sha256=generator.sha256 if generator else "",
-        teacher_sha256=engine.info.teacher_sha256,
-        # A base that is a file has no id but a path, and its generator may know it better.
-        base=public_name(generator.config.base["id"] if generator else engine.info.base_id),
-        rows=rows,
-        modes=config.modes,
-        data=" ".join([*notes, *baselines.gaps(len(all_items))]),
-        left_out=reasons,
-        cosine=cosine,
-        distances=between,
-        cost=cost_of(engine, baselines.collection, store, steps),
-        trained_families=tuple(sorted({row["family"] for row in engine.seen("data")})),
-    )
-    report = build_report(
-        wanted,
-        meta,
-        tasks=tasks,
-        found=store.found,
-        other_format=[
-            task.info.slug
-            for task in tasks
-            if (source := baselines.wrong_source(task)) is not None
-            and source.info.answer_format != task.info.answer_format
-        ],
-    )
-    report = replace(report, seconds=round(time.monotonic() - started, 1))
-    write_report(report, wanted, config.out)
+        report = build_report(
+            wanted,
+            meta,
+            tasks=tasks,
+            found=store.found,
+            other_format=[
+                task.info.slug
+                for task in tasks
+                if (source := baselines.wrong_source(task)) is not None
+                and source.info.answer_format != task.info.answer_format
+            ],
+        )
+        report = replace(report, seconds=round(time.monotonic() - started, 1))
+        write_report(report, wanted, config.out)
     return report
 
 

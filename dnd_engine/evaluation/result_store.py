@@ -2,10 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TypedDict, TypeVar
+
+from filelock import FileLock, Timeout
 
 from dnd_engine.checks.results import Skills
 from dnd_engine.checks.verdict import AdapterVerdict
@@ -101,20 +104,15 @@ class ResultStore:
         Raises:
             ConfigError: If the folder holds scores of other settings, or they are damaged.
         """
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"`{out}` cannot be a report folder: {error.strerror or error}. Choose another "
-                "--out."
-            ) from error
         store = cls(out, settings)
-        if not store._head.exists():
-            # Without a head, scores may belong to anything.
-            if store._lines.exists():
-                raise store._other()
-            store._write_head()
-            return store
+        with _writable(out):
+            out.mkdir(parents=True, exist_ok=True)
+            if not store._head.exists():
+                # Without a head, scores may belong to anything.
+                if store._lines.exists():
+                    raise store._other()
+                store._write_head()
+                return store
         try:
             head = json.loads(store._head.read_text(encoding="utf-8"))
             if head["settings"] != settings:
@@ -298,6 +296,38 @@ class ResultStore:
             f"`{self.out}` holds scores of other settings, other items or another generator. "
             "Choose another --out, or remove it."
         )
+
+
+@contextmanager
+def only_call_on(out: Path) -> Iterator[None]:
+    """Keep other calls away from a report folder: each would take the other's scores for damage.
+
+    Raises:
+        ConfigError: If another call is writing to it, or it cannot be written to.
+    """
+    lock = FileLock(out / ".lock")
+    with _writable(out):
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ConfigError(
+                f"another evaluation is writing to `{out}`. Choose another --out, or wait for it."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"`{out}` cannot be a report folder: {error.strerror or error}. Choose another --out."
+        ) from error
 
 
 def _only(values: Mapping[str, _T], slugs: Set[str]) -> dict[str, _T]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from dnd_engine.errors import GeneratorError
-from dnd_engine.files import asset_path, write_whole
+from dnd_engine.files import asset_path, obstacle, write_whole
 from dnd_engine.generator.config import GeneratorConfig, trained_steps
 from dnd_engine.generator.folder import Generator
 from dnd_engine.generator.heads import HEADS
@@ -96,6 +96,17 @@ def released_card(config: GeneratorConfig) -> str:
     return "\n".join(lines)
 
 
+def check_card(folder: Path) -> None:
+    """Check that a generator's card can be written, before an evaluation takes hours.
+
+    Raises:
+        GeneratorError: If the folder cannot be written to.
+    """
+    path = folder / "README.md"
+    if (reason := obstacle(path)) is not None:
+        raise _unwritten(path, reason)
+
+
 def update_card(folder: Path, section: str, report: str) -> None:
     """Write or replace the section of one evaluation.
 
@@ -103,9 +114,15 @@ def update_card(folder: Path, section: str, report: str) -> None:
         folder: A generator folder.
         section: Name of the section: a split, or a name of its own.
         report: The report as Markdown, without a heading.
+
+    Raises:
+        GeneratorError: If the folder cannot be written to.
     """
     text = f"## {section_label(section)}\n\n{report}"
-    _put(folder, f"examination: {section}", section, text, instead_of=_NOT_EXAMINED + "\n")
+    try:
+        _put(folder, f"examination: {section}", section, text, instead_of=_NOT_EXAMINED + "\n")
+    except OSError as error:
+        raise _unwritten(folder / "README.md", error.strerror or str(error)) from error
 
 
 def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
@@ -182,11 +199,15 @@ def save_report(folder: Path, section: str, report: Report) -> Path:
     try:
         write_whole(path, json.dumps(kept.to_json(), indent=1) + "\n")
     except OSError as error:
-        raise GeneratorError(
-            f"the report cannot be kept as `{path}`: {error.strerror or error}. "
-            "Name a generator folder that can be written to, or leave --card out."
-        ) from error
+        raise _unwritten(path, error.strerror or str(error)) from error
     return path
+
+
+def _unwritten(path: Path, reason: str) -> GeneratorError:
+    return GeneratorError(
+        f"the report cannot be kept as `{path}`: {reason}. Name a generator folder that can be "
+        "written to, or leave --card out."
+    )
 
 
 def _is_lora(training: Mapping[str, Any]) -> bool:

@@ -37,7 +37,7 @@ from dnd_engine.evaluation import report as report_module
 from dnd_engine.evaluation.baselines import NEUTRAL_PROMPT, Baselines
 from dnd_engine.evaluation.examine import examine
 from dnd_engine.evaluation.items import EvalItems
-from dnd_engine.evaluation.result_store import ResultStore
+from dnd_engine.evaluation.result_store import ResultStore, only_call_on
 from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
 from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.evaluation.steering import Steering
@@ -825,6 +825,35 @@ def test_without_known_formats_there_are_no_pairs(folder: Path) -> None:
     some = pairs(variants=[f"else~{name}"])
     assert {task.info.answer_format for task in some} == {name}
     assert set(some) <= set(found)
+
+
+def test_two_calls_on_one_folder_do_not_take_each_others_scores_for_damage(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    alone = replace(config, rows=("base",))
+    examine(engine, unseen, alone)
+    before = (config.out / "scores.jsonl").read_text()
+    with (
+        only_call_on(config.out),
+        pytest.raises(ConfigError, match=r"another evaluation is writing to `.*`\. Choose another"),
+    ):
+        examine(engine, unseen, alone)
+    examine(engine, unseen, alone)
+    assert (config.out / "scores.jsonl").read_text() == before
+
+
+def test_a_report_folder_that_cannot_be_written_to_is_told(
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("dnd_engine.evaluation.result_store.write_whole", refuse)
+    with pytest.raises(ConfigError, match=r"cannot be a report folder: Permission denied\. Choose"):
+        examine(engine, unseen, config)
 
 
 def test_a_report_folder_that_is_a_file_is_told(
@@ -1816,7 +1845,7 @@ def test_the_command_names_the_base_that_teaches(
     [
         ("--rows", "base,luck", "got 'luck'"),
         ("--modes", "half", "expected some of full, bare, got 'half'"),
-        ("--split", "test", "expected some of train, heldout, got 'test'"),
+        ("--split", "test", "expected one of train, heldout, got 'test'"),
         ("--split", "train,heldout", "expected one of train, heldout"),
         ("--holdout", "luck", "expected some of family, primitive, composition, pair, format"),
         ("--draws", "0", "greater than or equal to 1"),
