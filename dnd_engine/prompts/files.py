@@ -162,7 +162,9 @@ def read_prompt_file(
     prompts, mode = _clean(reading, shown, limits), reading.split
     # Any other value is a person's explicit choice.
     if split == "auto" and (head := shared_head([prompt.text for prompt in prompts])) is not None:
+        alike = len(prompts)
         prompts = _with_blank_line(prompts, head)
+        _note_duplicates(alike - len(prompts), reading)
         reading.notes.append(
             noted(
                 "All begin with “{head}”, which was read as their instruction. If it ends "
@@ -360,10 +362,7 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
         reading.notes.append(
             counted("{number} empty prompt skipped.", "{number} empty prompts skipped.", empty)
         )
-    if duplicates:
-        reading.notes.append(
-            counted("{number} duplicate dropped.", "{number} duplicates dropped.", duplicates)
-        )
+    _note_duplicates(duplicates, reading)
     if cut:
         reading.notes.append(
             counted(
@@ -377,10 +376,22 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
 
 
 def _with_blank_line(prompts: Sequence[Prompt], head: str) -> tuple[Prompt, ...]:
-    """Put a blank line below what all prompts begin with, as `split_prompt` needs it."""
-    return tuple(
-        replace(prompt, text=f"{head}\n\n{prompt.text[len(head) :].strip()}") for prompt in prompts
-    )
+    """Put a blank line below what all prompts begin with, as `split_prompt` needs it.
+
+    Those that then differ in nothing, since only the space there was another, are one prompt.
+    """
+    found: dict[str, Prompt] = {}
+    for prompt in prompts:
+        text = f"{head}\n\n{prompt.text[len(head) :].strip()}"
+        found.setdefault(text, replace(prompt, text=text))
+    return tuple(found.values())
+
+
+def _note_duplicates(number: int, reading: Reading) -> None:
+    if number:
+        reading.notes.append(
+            counted("{number} duplicate dropped.", "{number} duplicates dropped.", number)
+        )
 
 
 def _clean_text(raw: str, most: int) -> tuple[str, str]:

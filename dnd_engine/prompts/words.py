@@ -1,5 +1,6 @@
 """Formats untrusted names and texts for messages about files."""
 
+import json
 import math
 import re
 import unicodedata
@@ -51,6 +52,11 @@ def cut(text: str, limit: int) -> str:
 def megabytes(num_bytes: int) -> float:
     """Return a size in MB, rounded up, so that a file over the limit never reads as the limit."""
     return math.ceil(num_bytes / 1e5) / 10
+
+
+def number_words(value: float) -> str:
+    """Write a number or truth value as JSON; NaN and infinities, which mean none, as nothing."""
+    return "" if isinstance(value, float) and not math.isfinite(value) else json.dumps(value)
 
 
 def quoted(names: Sequence[str]) -> str:

@@ -16,7 +16,13 @@ _WAY_OUT = noted(
 
 
 def read_csv(text: str, asked: Asked) -> Reading:
-    """Read a table with commas, semicolons or tabs between its fields."""
+    """Read a table with commas, semicolons or tabs between its fields.
+
+    A first line like `sep=;`, which spreadsheets write for each other, names another delimiter.
+    """
+    if named := re.match(r"sep=(.)(?=\r|\n)", text, re.IGNORECASE):
+        # Its line stays, empty, so that messages count the lines of the file.
+        return _read(text[named.end() :], asked, named[1])
     return _read(text, asked, _delimiter(text))
 
 

@@ -19,7 +19,7 @@ from dnd_engine.prompts.reading import (
     Reading,
     Role,
 )
-from dnd_engine.prompts.words import named
+from dnd_engine.prompts.words import named, number_words
 
 _DESCRIBED = 50
 """Number of items whose keys are offered for selection."""
@@ -219,7 +219,7 @@ def _rows(items: Iterable[Item]) -> tuple[list[str], list[tuple[int, Row]]]:
 def _cell(value: object) -> str:
     if isinstance(value, str):
         return value
-    return "" if value is None or isinstance(value, dict | list) else json.dumps(value)
+    return number_words(value) if isinstance(value, int | float) else ""
 
 
 def _columns(items: list[Item], used: str, labels: set[str]) -> tuple[Column, ...]:

@@ -1,7 +1,6 @@
 """Reads parquet tables."""
 
 import io
-import json
 from typing import Any
 
 from dnd_engine.errors import PromptFileError
@@ -9,6 +8,7 @@ from dnd_engine.limits import FIXED
 from dnd_engine.prompts.columns import Row, Table, read_table
 from dnd_engine.prompts.readers.zips import unpacks_to
 from dnd_engine.prompts.reading import Asked, Reading
+from dnd_engine.prompts.words import number_words
 
 
 def read_parquet(data: bytes, asked: Asked) -> Reading:
@@ -76,4 +76,4 @@ def _cells(column: Any, max_chars: int) -> list[str]:
 def _word(value: object, max_chars: int) -> str:
     if isinstance(value, str):
         return value[:max_chars]
-    return json.dumps(value) if isinstance(value, int | float) else ""
+    return number_words(value) if isinstance(value, int | float) else ""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -115,6 +116,28 @@ def test_columns_are_named_as_the_page_shows_them_and_in_any_case(write: Write) 
     assert len(shown) == 60
     assert texts(read_prompt_file(path, choices=Choices(text=shown))) == ["long"]
     assert texts(read_prompt_file(path, choices=Choices(text="body"))) == ["short"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_label_that_is_no_number_is_none(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    rows = [{"prompt": "a", "label": math.nan}, {"prompt": "b", "label": 2.0}]
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        pd.DataFrame(rows).to_parquet(path)
+    file = read_prompt_file(path, choices=Choices(text="prompt", label="label"))
+    assert [prompt.label for prompt in file.prompts] == [None, "2.0"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_that_names_the_delimiter_is_no_header(write: Write, end: str) -> None:
+    rows = ["sep=;", "prompt;label", "a, b;yes", "c;no;more"]
+    path = write("a.csv", end.join(rows))
+    with pytest.raises(BrokenItemsError, match=r"line 4: expected 2 fields, got 3"):
+        read_prompt_file(path)
+    file = read_prompt_file(path, choices=Choices(skip_broken=True))
+    assert [(prompt.text, prompt.label) for prompt in file.prompts] == [("a, b", "yes")]
 
 
 def test_no_label_is_a_choice_too(write: Write) -> None:

@@ -726,6 +726,16 @@ def test_the_digest_and_size_are_those_of_the_bytes(write: Write) -> None:
 # Cleaning and limits
 
 
+def test_prompts_that_a_shared_head_makes_equal_are_one(write: Write) -> None:
+    head = "Translate this to French:"
+    lines = [f"{head} cat", f"{head}  cat", f"{head} dog", f"{head} cow"]
+    file = read_prompt_file(write("a.txt", "\n".join(lines)))
+    assert [prompt.text for prompt in file.prompts] == [
+        f"{head}\n\n{animal}" for animal in ("cat", "dog", "cow")
+    ]
+    assert "1 duplicate dropped." in file.notes
+
+
 def test_duplicates_are_told_by_stripped_nfc_text(write: Write) -> None:
     file = read_prompt_file(write("a.txt", "caf\u00e9\n cafe\u0301 \ncafé!\ncafé"))
     assert found(file) == [(1, "caf\u00e9"), (3, "café!")]
