@@ -69,6 +69,7 @@ class Visits:
             # First, so that an expired visit cannot be restored.
             self._sweep()
             found = self._visits.get(self._digest(key))
+            closed = ""
             outcome: Outcome = "lost" if key else "new"
             # Lookup time reveals only digests, which tell nothing about keys; the final comparison
             # takes constant time.
@@ -78,6 +79,8 @@ class Visits:
                 # The page may ask again for the visit that it shows already, whose files must stay.
                 if fresh is not found:
                     fresh.delete_files()
+                if found.is_parked:
+                    closed = self._newest_page(self._digest(key))
                 fresh, outcome = found.hand_over(), "back"
             fresh.used, fresh.limits, fresh.visitor = self._clock(), self._limits, visitor
             digest = self._digest(fresh.key)
@@ -86,6 +89,9 @@ class Visits:
             self._pages[page] = digest
             # Folders go by visit, so that the new page finds the files of the old one.
             self._files.attach(page, fresh.key)
+            if closed != page:
+                self._pages.pop(closed, None)
+                self._files.detach(closed)
             return fresh, outcome
 
     def leave(self, page: str) -> None:
@@ -94,8 +100,7 @@ class Visits:
             digest = self._pages.get(page, b"")
             visit = self._visits.get(digest)
             # In a reload, the old page often closes after the new one has opened.
-            newest = next((p for p in reversed(self._pages) if self._pages[p] == digest), page)
-            if visit is not None and newest == page:
+            if visit is not None and self._newest_page(digest) == page:
                 visit.left = self._clock()
                 visit.memory = None  # recomputed when needed
                 if visit.is_empty:
@@ -104,6 +109,9 @@ class Visits:
                 del self._pages[page]
                 self._files.detach(page)
             self._sweep()
+
+    def _newest_page(self, digest: bytes) -> str:
+        return next((page for page in reversed(self._pages) if self._pages[page] == digest), "")
 
     def end(self, page: str) -> None:
         """Delete the visit of a page at once, with all its files."""

@@ -88,6 +88,19 @@ def test_a_key_finds_its_own_visit_and_no_other(visits: Visits, files: SessionFi
         assert not list(files.folder("d").iterdir())
 
 
+def test_a_visit_reloaded_again_and_again_keeps_no_trace_of_its_former_pages(
+    visits: Visits, files: SessionFiles
+) -> None:
+    visit = begun(visits, files, "page 0")
+    for number in range(1, 20):
+        visits.leave(f"page {number - 1}")
+        visit, outcome = visits.open(visit.key, f"page {number}", Session())
+        assert outcome == "back"
+    assert list(visits._pages) == ["page 19"]
+    assert list(files._visits) == ["page 19"]
+    assert (files.folder("page 19") / "prompts-0.txt").is_file()
+
+
 def test_all_visits_together_hold_no_more_than_they_may(files: SessionFiles, clock: Clock) -> None:
     visits = Visits(files, ServerLimits(visits_bytes=5_000_000), clock)
     held = []
