@@ -12,18 +12,20 @@ import re
 import secrets
 import shutil
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from dnd_engine.errors import LibraryError, RecipeError
+from dnd_engine.config import check_strength
+from dnd_engine.errors import ConfigError, LibraryError, RecipeError
 from dnd_engine.files import move, remove_leftovers, user_folder, write_whole, written_aside
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.provenance import AnsweredBy, NearestTask, Recipe, answered_by, read_recipe
@@ -166,6 +168,11 @@ def check_name(name: str) -> str:
             most=FIXED.max_name_chars,
         )
     return cleaned
+
+
+def _folded(name: str) -> str:
+    """Return what names that look the same have in common: `é` has two spellings in Unicode."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 class Library:
@@ -480,10 +487,10 @@ class Library:
 
     def _find(self, name: str) -> "Entry | DamagedEntry":
         entries = self.entries()
-        wanted = one_line(name).casefold()
+        wanted = _folded(one_line(name))
         # Names come first: one that looks like the key of another adapter is still a name.
         for entry in entries:
-            if isinstance(entry, Entry) and entry.name.casefold() == wanted:
+            if isinstance(entry, Entry) and _folded(entry.name) == wanted:
                 return entry
         for entry in entries:
             # The only way to a damaged one, whose name is unknown.
@@ -501,11 +508,11 @@ class Library:
         )
 
     def _names(self) -> dict[str, str]:
-        """Map names in lower case to keys."""
-        return {e.name.casefold(): e.key for e in self.entries() if isinstance(e, Entry)}
+        """Map names, as they are compared, to keys."""
+        return {_folded(e.name): e.key for e in self.entries() if isinstance(e, Entry)}
 
     def _refuse_taken(self, name: str, but: str | None = None) -> None:
-        if self._names().get(name.casefold(), but) != but:
+        if self._names().get(_folded(name), but) != but:
             raise LibraryError(
                 "the library has an adapter `{adapter}`. Choose another name, or rename that one.",
                 adapter=name,
@@ -514,13 +521,13 @@ class Library:
     def _free_name(self, name: str) -> str:
         """Return the name, with the first free number if it is taken."""
         taken = self._names()
-        if name.casefold() not in taken:
+        if _folded(name) not in taken:
             return name
         # Room for a dash and four digits.
         stem = re.sub(r"-\d{1,4}$", "", name)[: FIXED.max_name_chars - 5]
         # One more than there are names, so that one of them is free.
         numbers = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
-        return next(numbered for numbered in numbers if numbered.casefold() not in taken)
+        return next(numbered for numbered in numbers if _folded(numbered) not in taken)
 
     def _enter(self, record: _Record, write: Callable[[Path], object]) -> Entry:
         """Write a new entry atomically."""
@@ -626,6 +633,9 @@ def _read_record(folder: Path) -> _Record:
         record = _RECORD.validate_json((folder / _ENTRY).read_bytes())
         # The file may have been edited, and names become file names in exports.
         check_name(record.name)
+        check_strength(record.strength)
+    except ConfigError as error:
+        raise LibraryError(f"`{_ENTRY}`: {error}") from error
     except OSError as error:
         raise LibraryError(f"`{_ENTRY}`: {error.strerror or error}.") from error
     except ValidationError as error:
@@ -633,6 +643,9 @@ def _read_record(folder: Path) -> _Record:
     # Entries are sorted by it, and times with and without a zone cannot be compared.
     if record.created.tzinfo is None:
         raise LibraryError(f"`{_ENTRY}`: `created` has no time zone.")
+    # Another time zone could be in a year that has no date.
+    if not MINYEAR < record.created.year < MAXYEAR:
+        raise LibraryError(f"`{_ENTRY}`: `created` is in the year {record.created.year}.")
     return record
 
 

@@ -1,6 +1,7 @@
 """The library keeps adapters whole, lets nothing out of its folder, and forgives damage."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -355,6 +356,14 @@ def test_the_trash_is_kept_for_some_days_or_until_it_is_emptied(
 
 # Damage
 
+EDITED = {
+    "a name that climbs": {"name": "../up"},
+    "another format": {"format": 9},
+    "no strength": {"strength": math.nan},
+    "no date elsewhere": {"created": "0001-01-01T00:00:00Z"},
+}
+"""Kind of damage to the values of a record that somebody changed."""
+
 
 def damage(folder: Path, kind: str) -> None:
     if kind == "no record":
@@ -363,11 +372,8 @@ def damage(folder: Path, kind: str) -> None:
         (folder / "entry.json").write_text("{", encoding="utf-8")
     elif kind == "wrong values":
         (folder / "entry.json").write_text('{"name": 3, "strength": "x"}', encoding="utf-8")
-    elif kind == "another format":
-        values = json.loads((folder / "entry.json").read_text()) | {"format": 9}
-        (folder / "entry.json").write_text(json.dumps(values), encoding="utf-8")
-    elif kind == "a name that climbs":
-        values = json.loads((folder / "entry.json").read_text()) | {"name": "../up"}
+    elif kind in EDITED:
+        values = json.loads((folder / "entry.json").read_text()) | EDITED[kind]
         (folder / "entry.json").write_text(json.dumps(values), encoding="utf-8")
     elif kind == "no weights":
         (folder / "adapter_model.safetensors").unlink()
@@ -386,6 +392,8 @@ def damage(folder: Path, kind: str) -> None:
         ("wrong values", r"`name`: Input should be a valid string.*; `created`: .*`strength`"),
         ("another format", r"`format`: Input should be 1"),
         ("a name that climbs", r"is not a valid name for an adapter"),
+        ("no strength", r"`entry\.json`: `strength` must be between -10 and 10, got nan"),
+        ("no date elsewhere", r"`entry\.json`: `created` is in the year 1"),
         ("no weights", r"`adapter_model\.safetensors`: No such file"),
         ("broken config", r"`adapter_config\.json` is not JSON"),
         ("another recipe", r"its recipe belongs to another adapter"),
@@ -406,6 +414,15 @@ def test_a_damaged_adapter_is_listed_with_the_reason_and_hides_no_other(
     shelf.delete(bad.key)
     assert shelf.entries() == [good]
     assert shelf.undo().key == bad.key
+
+
+def test_names_that_look_the_same_are_the_same(shelf: Library, prompts: PromptFile) -> None:
+    """An accent is a letter of its own in some file systems, and a part of its letter in others."""
+    joined, apart = "caf\u00e9", "cafe\u0301"
+    shelf.add(made(prompts), apart)
+    assert shelf.get(joined).key == shelf.get(apart).key
+    with pytest.raises(LibraryError, match="Choose another name"):
+        shelf.check_free(joined)
 
 
 def test_weights_that_were_changed_are_not_loaded(shelf: Library, prompts: PromptFile) -> None:
