@@ -88,6 +88,12 @@ def obstacle(path: Path) -> str | None:
 
     Missing folders above it are no obstacle: `written_aside` makes them.
     """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # the folders above say what is missing
+    except (OSError, ValueError) as error:  # a name that is too long, or no name at all
+        return getattr(error, "strerror", None) or str(error)
     for parent in path.parents:
         if os.path.isdir(parent):  # noqa: PTH112 - `Path.is_dir` raises without access
             may = os.access(parent, os.W_OK | os.X_OK)

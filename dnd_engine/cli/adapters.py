@@ -19,13 +19,14 @@ from dnd_engine.cli.common import (
     LibraryOption,
     engine_options,
     find_adapter,
+    find_kept,
     load_engine,
     plain_errors,
     progress_bar,
     show,
 )
 from dnd_engine.cli.structure import inspect_files, is_foreign
-from dnd_engine.config import EngineConfig, Mix, Sampling
+from dnd_engine.config import EngineConfig, ImprintConfig, Mix, Sampling, check_strength
 from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, PromptFileError
 from dnd_engine.library import Library
 from dnd_engine.lora.provenance import Imprinting
@@ -114,6 +115,8 @@ def generate(
     from dnd_engine.lora.provenance import check_recipe_place
 
     # What can be refused is refused here, before models load.
+    check_strength(strength)
+    ImprintConfig(seed=seed)
     keep = keep or name is not None
     if include_texts and not keep and save_recipe is None:
         raise typer.BadParameter("--include-texts needs --save-recipe or --keep to store them in.")
@@ -265,9 +268,9 @@ def chat(
         raise typer.BadParameter("--base-only asks no --adapter: leave out one of them.")
     read = None if adapter is None else find_adapter(adapter, library)
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    text = sys.stdin.buffer.read().decode(errors="replace") if prompt == "-" else prompt
     engine = load_engine(config)
     active = None if read is None else read(engine)
-    text = sys.stdin.read() if prompt == "-" else prompt
     messages = [{"role": "user", "content": text}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
@@ -336,14 +339,16 @@ def inspect(
     file = None if prompts is None else read_prompt_file(prompts)
     measured_on = [] if file is None else [Bucket("prompts", 1.0, (file,))]
     measured_on = _instructed(measured_on, instruction, "left out of the verdict")
+    kept = find_kept(adapter, library)
+    place = Path(adapter) if kept is None else kept[0].path(kept[1])
     # Before `find_adapter`, whose reader refuses adapters of other bases.
-    if files or is_foreign(Path(adapter), config.base):
+    if files or is_foreign(place, config.base):
         if measured_on:
             raise ConfigError(
                 f"`{adapter}` is checked by its files alone, so nothing can be measured on "
                 f"`{prompts}`. Leave out --prompts, or name the adapter's base with --base."
             )
-        return inspect_files(Path(adapter), config.base, as_json)
+        return inspect_files(place, config.base, as_json)
     find = find_adapter(adapter, library)
     engine = load_engine(config)
     read = find(engine)

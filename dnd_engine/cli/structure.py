@@ -29,7 +29,7 @@ def is_foreign(path: Path, base: str) -> bool:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     # Adapters refer to the embedded base by its Hub id.
-    known = {base, BASES[base].hub_id} if base in BASES else {base}
+    known = {base, BASES[base].hub_id} if base in BASES else {base, str(Path(base))}
     return isinstance(named, str) and bool(named) and named not in known
 
 

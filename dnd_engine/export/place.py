@@ -23,19 +23,21 @@ def check_place(path: Path, target: ExportTarget) -> None:
         ExportError: If `path` is not what the target needs, is taken, or cannot be written to.
     """
     # A folder's name may contain a dot, so an ending that no format has counts as none.
-    suffix = path.suffix if path.suffix in target.suffixes else ""
+    ending = path.suffix.lower()
+    suffix = ending if ending in target.suffixes else ""
     if suffix not in target.suffixes:
         raise ExportError(f"`{path}` must end in {target.suffixes[0]}. Choose another name.")
-    if not suffix and path.suffix in {s for t in EXPORTS.values() for s in t.suffixes if s}:
+    if not suffix and ending in {s for t in EXPORTS.values() for s in t.suffixes if s}:
         raise ExportError(f"`{path}` is a file's name, and this format is a folder. Drop the end.")
+    # First, because looking at a path may fail for the same reason.
+    if (reason := obstacle(path)) is not None:
+        raise ExportError(f"`{path}` cannot be written: {reason}. Choose another place.")
     if path.exists() and path.is_dir() == bool(suffix):
         kind = "a folder" if path.is_dir() else "a file"
         raise ExportError(f"`{path}` is {kind}. Choose another name, or remove it.")
     # Writing replaces a folder with everything in it.
     if path.is_dir() and {file.name for file in path.iterdir()} - target.own_files:
         raise ExportError(f"`{path}` holds other files. Choose a new or an empty folder.")
-    if (reason := obstacle(path)) is not None:
-        raise ExportError(f"`{path}` cannot be written: {reason}. Choose another place.")
 
 
 @contextmanager

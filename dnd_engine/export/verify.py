@@ -55,7 +55,7 @@ class Verifier:
         Raises:
             VerificationError: If the reloaded adapter differs from the original.
         """
-        if path.suffix == ".zip":
+        if path.suffix.lower() == ".zip":
             with scratch_folder() as scratch:
                 folder = scratch / "adapter"
                 # Our own zip, just written, so its paths can be trusted.

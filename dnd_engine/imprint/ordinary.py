@@ -175,5 +175,6 @@ def _write(path: Path, metrics: Mapping[int, Metric]) -> None:
     try:
         with written_aside(path) as aside:
             save_file(tensors, aside)
-    except OSError as error:
+    # safetensors reports a full disk with its own exception.
+    except (OSError, SafetensorError) as error:
         logger.warning("Ordinary activity is not kept in `%s`: %s.", path.parent, error)

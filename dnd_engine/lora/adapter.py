@@ -314,7 +314,7 @@ def write_files(files: Mapping[str, bytes], path: Path) -> Path:
     Raises:
         AdapterError: If `path` cannot be written to, or holds something else.
     """
-    as_zip = path.suffix == ".zip"
+    as_zip = path.suffix.lower() == ".zip"
     try:
         if path.exists() and path.is_dir() == as_zip:
             kind = "a folder" if path.is_dir() else "a file"
@@ -338,7 +338,7 @@ def put_files(files: Mapping[str, bytes], path: Path) -> None:
     Raises:
         OSError: If the disk refuses a write.
     """
-    if path.suffix == ".zip":
+    if path.suffix.lower() == ".zip":
         path.write_bytes(zip_bytes(files))
         return
     path.mkdir()

@@ -518,7 +518,7 @@ def check_recipe_place(path: Path) -> None:
     Raises:
         RecipeError: If `path` cannot be written to.
     """
-    reason = "it is a folder" if path.is_dir() else obstacle(path)
+    reason = obstacle(path) or ("it is a folder" if path.is_dir() else None)
     if reason is not None:
         raise RecipeError(f"`{path}` cannot be written: {reason}. Choose another place.")
 
@@ -539,7 +539,8 @@ def read_recipe(path: Path | str) -> Recipe:
                 most=most,
                 expected=_RECIPES,
             )
-        values = json.loads(path.read_text(encoding="utf-8"))
+        # Editors on Windows begin a file with a byte order mark.
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise RecipeError(

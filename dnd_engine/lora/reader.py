@@ -122,13 +122,19 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
     origin = _trusted(provenance, hashlib.sha256(files[_WEIGHTS]).hexdigest())
     num_prompts = origin.get("num_prompts", 0)
     return Adapter(
-        name=path.stem,
+        name=_name(path),
         tokens=tokens,
         layout=layout,
         base_id=base_id,
         provenance=origin,
         num_prompts=num_prompts if isinstance(num_prompts, int) else 0,
     )
+
+
+def _name(path: Path) -> str:
+    """Name an adapter after its file, or its folder, whose name may hold dots."""
+    path = path.resolve()
+    return path.name if path.is_dir() else path.stem
 
 
 def read_files(path: Path) -> dict[str, bytes]:

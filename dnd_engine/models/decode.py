@@ -254,7 +254,9 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> 
             )
     if not messages[-1].get("content", "").strip():
         raise ChatError(noted("the message is empty. Write one first."))
-    return chat_ids(tokenizer, messages)
+    # No tokenizer can encode a lone surrogate, which JSON and a shell may contain.
+    readable = [{**m, "content": m["content"].encode(errors="replace").decode()} for m in messages]
+    return chat_ids(tokenizer, readable)
 
 
 def _processors(sampling: Sampling) -> LogitsProcessorList:

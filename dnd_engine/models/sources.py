@@ -175,7 +175,8 @@ def resolve(
     if folder.suffix.lower() == ".gguf":
         return _resolve_gguf(folder, cache_dir, on_fraction)
     if is_folder:
-        return _checked(name, folder, check)
+        # Adapters name their base: `my-base/` is the same as `my-base`.
+        return _checked(str(folder), folder, check)
     # Clearly a path: a mistyped one must not be sent to the Hub.
     if folder.is_absolute() or name.startswith(("./", "../", "~")):
         raise AssetError("no model folder at `{name}`.", name=name)
@@ -315,6 +316,9 @@ def _kept(folder: Path, sha256: str, num_bytes: int, make: Callable[[Path, Path]
     Raises:
         AssetError: If it cannot be created. Nothing is kept then.
     """
+    # Before the lock, which a cache that may only be read refuses.
+    if _is_whole(folder, sha256):
+        return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Two processes may start at once: the second waits, then finds the entry complete.

@@ -101,6 +101,11 @@ def test_help_names_every_command() -> None:
             ["train", "no-recipe.yaml"],
             "Error: recipe `no-recipe.yaml` cannot be read: No such file or directory. Name a YAML",
         ),
+        (["generate", "--strength", "50"], "`strength` must be between -10 and 10, got 50"),
+        (["generate", "--seed", "-1"], "`seed` must be between 0 and"),
+        (["measure", "a.zip", "a.csv", "--seed", "-1"], "`seed` must be between 0 and"),
+        (["evaluate", "--tasks", "a", "--out", "b", "--seed", "-1"], "`seed` must be between 0"),
+        (["generate", "--save-recipe", "n" * 300], "cannot be written: File name too long"),
         (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be peft, gguf"),
         (["push", "a.zip", "some one/sql"], "`some one/sql` cannot be a repository: expected"),
         (["watch", "nowhere"], "no folder `nowhere`. Expected the --out folder of `dnd train`"),
@@ -138,6 +143,19 @@ def test_wrong_usage_has_exit_code_2() -> None:
     assert dnd("chat", "hello").exit_code == 2
     assert dnd("export", "a.zip").exit_code == 2
     assert dnd("push", "a.zip").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--metric", "bleu", "expected one of auto, choice, exact"),
+        ("--modes", "bare, odd", "expected some of bare, full, got 'odd'"),
+    ],
+)
+def test_measure_knows_its_metrics_and_modes(option: str, value: str, message: str) -> None:
+    result = dnd("measure", "adapter.zip", "rows.csv", option, value)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
 def test_every_unreadable_file_is_named_at_once(tmp_path: Path, prompts: Path) -> None:
@@ -712,16 +730,6 @@ def test_corrected_answers_and_a_better_teacher_train_an_adapter(
         (None, [], "rows.csv: expected a file, found nothing there"),
         ("prompt,label\na,\n", [], "rows.csv: expected a label beside each prompt, got none for 1"),
         ("text,bin\na,b\n", [], "got the columns `text`, `bin`. Rename the one with the right"),
-        (
-            "prompt,label\na,b\n",
-            ["--metric", "bleu"],
-            "`metric` must be any of auto, choice, exact, ",
-        ),
-        (
-            "prompt,label\na,b\n",
-            ["--modes", "bare,odd"],
-            "`modes` must be any of bare, full; got odd.",
-        ),
         ("prompt,label\na,b\n", ["--steps", 0], "`steps` must be at least 1, got 0"),
         ("prompt,label\na,b\n", ["--out", "taken"], "is a file. Name a folder"),
     ],

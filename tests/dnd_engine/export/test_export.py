@@ -236,6 +236,7 @@ def test_a_gguf_on_a_full_disk_says_why_it_was_not_written(engine: Engine, tmp_p
         ("merged", "full", r"`.*full` holds other files\. Choose a new or an empty folder"),
         ("merged", "file/below", r"`.*below` cannot be written: `.*file` is not a folder\. Choose"),
         ("gguf", "file/below.gguf", r"`.*below\.gguf` cannot be written: `.*file` is not a folder"),
+        ("peft", f"{'n' * 300}.zip", r"\.zip` cannot be written: File name too long\. Choose"),
     ],
 )
 def test_a_place_that_is_taken_or_of_another_kind_is_left_alone(

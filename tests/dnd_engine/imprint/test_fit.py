@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 import torch
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from torch import Tensor
 
 from dnd_engine.config import ImprintConfig
@@ -359,6 +360,22 @@ def test_a_damaged_file_is_measured_again(
     kept.write_bytes(cut)
     again = finish(ordinary_metrics(runtime, 0, tmp_path))
     assert first[1].directions.equal(again[1].directions)
+
+
+def test_a_full_disk_costs_the_next_start_time_and_nothing_now(
+    runtime: Runtime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(tensors: object, path: Path) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
+    monkeypatch.setattr("dnd_engine.imprint.ordinary.save_file", full)
+    assert finish(ordinary_metrics(runtime, 0, tmp_path)).keys() == {0, 1}
+    assert "No space left" in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_shipped_messages_are_distinct_lines() -> None:

@@ -1,5 +1,6 @@
 """A recipe finds the same prompts again under whatever names, or says which are missing."""
 
+import codecs
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -223,6 +224,13 @@ def test_files_that_hold_no_recipe_are_refused(tmp_path: Path, data: bytes, mess
     (tmp_path / "r.json").write_bytes(data)
     with pytest.raises(RecipeError, match=message):
         read_recipe(tmp_path / "r.json")
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    kept = recipe(buckets(tmp_path))
+    path = kept.save(tmp_path / "r.json")
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert read_recipe(path) == kept
 
 
 def test_a_missing_recipe_and_a_place_that_cannot_be_written_are_told(tmp_path: Path) -> None:

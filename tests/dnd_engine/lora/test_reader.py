@@ -52,6 +52,13 @@ def test_an_adapter_comes_back_from_folder_and_zip(tmp_path: Path) -> None:
         assert back.sha256 == made.sha256
 
 
+@pytest.mark.parametrize("name", ["tone-1.5", "tone-1.5.zip", "TONE-1.5.ZIP"])
+def test_dots_in_a_name_stay_and_an_ending_is_one_in_any_case(tmp_path: Path, name: str) -> None:
+    path = make_adapter().save(tmp_path / name)
+    assert path.is_dir() == (name == "tone-1.5")
+    assert read(path).name.casefold() == "tone-1.5"
+
+
 def test_a_folded_strength_comes_back_as_strength_one(tmp_path: Path) -> None:
     made = make_adapter().with_strength(2.0)
     back = read(made.save(tmp_path / "a.zip"))

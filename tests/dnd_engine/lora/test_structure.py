@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from dnd_engine.cli import app
 from dnd_engine.cli.structure import is_foreign
 from dnd_engine.errors import AdapterError
+from dnd_engine.library import Library
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.structure import AdapterStructure, read_structure
 from tests.dnd_engine.tiny import CONFIG, make_adapter, tiny_llama
@@ -443,6 +444,10 @@ def test_files_of_a_zip_can_be_checked_alone(tmp_path: Path) -> None:
     path = make_adapter().save(tmp_path / "ours.zip")
     shown = inspect(path, "--files")
     assert shown.exit_code == 0, shown.output
+    library = Library(tmp_path / "library")
+    library.add(make_adapter(), "my one")
+    kept = inspect(Path("my one"), "--files", "--library", library.root)
+    assert (kept.exit_code, kept.output[-200:]) == (0, shown.output[-200:])
     missing = inspect(tmp_path / "nothing", "--files")
     assert missing.exit_code == 1
     assert "no adapter at" in missing.output

@@ -64,6 +64,12 @@ def twin(runtime: Runtime, seed: int = 0) -> FittedLoRA:
     return runtime.host.fit(torch.stack([torch.zeros_like(tokens), tokens]))
 
 
+def test_half_a_character_does_not_end_a_chat(runtime: Runtime) -> None:
+    """JSON and a shell may contain one, and no tokenizer can encode it."""
+    whole, half = (answer(runtime, [user(text)])[0].text for text in ("a?b", "a\ud800b"))
+    assert half == whole
+
+
 def greedy_ids(base: BaseModel, conversation: list[Message], **options: float) -> list[int]:
     """New tokens of transformers' own greedy generation."""
     text = base.tokenizer.apply_chat_template(

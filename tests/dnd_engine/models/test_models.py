@@ -256,6 +256,18 @@ def test_a_failed_repair_keeps_what_was_there(
     assert leftovers(tmp_path) == ["tiny"]
 
 
+def test_a_whole_copy_is_used_though_its_folder_cannot_be_written_to(
+    tmp_path: Path, converted: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = resolved(tmp_path)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(sources, "FileLock", refuse)
+    assert resolved(tmp_path) == first
+
+
 def test_a_cache_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AssetError, match=r"the cache folder `.*file` cannot be used: .*exists"):
@@ -396,6 +408,14 @@ def test_a_damaged_encoder_package_is_told_and_not_converted(
 
 
 # Local folders
+
+
+def test_a_folder_is_one_base_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert {resolve(name, BASES).hub_id for name in ("mine", "mine/", "./mine")} == {"mine"}
 
 
 def test_a_local_folder_loads_frozen(tiny_folder: Path) -> None:
