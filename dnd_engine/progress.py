@@ -6,6 +6,7 @@ from typing import Literal, TypeVar
 
 Step = TypeVar("Step")
 Made = TypeVar("Made")
+Said = TypeVar("Said")
 
 
 Doing = Literal[
@@ -137,8 +138,8 @@ def duration(seconds: float) -> str:
 
 
 def each_as(
-    steps: Generator[Step, None, Made], words: Callable[[Step], Progress]
-) -> Generator[Progress, None, Made]:
+    steps: Generator[Step, None, Made], words: Callable[[Step], Said]
+) -> Generator[Said, None, Made]:
     """Run an operation step by step, and convert each step.
 
     Args:

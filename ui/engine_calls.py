@@ -24,6 +24,7 @@ from dnd_engine.config import (
 )
 from dnd_engine.errors import DndError
 from dnd_engine.lora.provenance import Recipe
+from dnd_engine.progress import each_as
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.serving.compare import compare_remote
@@ -426,16 +427,10 @@ class EngineCalls:
 
 def _tagged(steps: Generator[Any, None, Any]) -> _Tagged:
     """Convert an engine generator's steps and result to pairs that can be pickled."""
-    try:
-        while True:
-            try:
-                yield "progress", next(steps)
-            except StopIteration as done:
-                yield "result", done.value
-                return
     # Closing this iterator early must end the engine's work as well.
-    finally:
-        steps.close()
+    with closing(steps):
+        made = yield from each_as(steps, lambda step: ("progress", step))
+    yield "result", made
 
 
 def _some(steps: "Generator[list[Reply], None, None]", stop: Stop) -> "Iterator[list[Reply]]":

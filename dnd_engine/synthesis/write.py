@@ -65,9 +65,10 @@ def write(
     yield Progress("check", None, time.monotonic() - started, "compare_tasks")
     pooled = torch.cat([prompts.pooled for prompts in encoded])
     nearest = nearest_tasks(pooled, generator.folder.tasks)
+    num_prompts = _num_prompts(counting)
     origin = {
         **_recipe(loaded, counting, mix, seed, written=True).to_json(),
-        "num_prompts": _num_prompts(counting),
+        "num_prompts": num_prompts,
         "num_prompts_encoded": len(pooled),
         "nearest_tasks": [asdict(task) for task in nearest],
     }
@@ -78,7 +79,7 @@ def write(
         base_id=loaded.info.base_id,
         strength=strength,
         provenance=with_met(origin, read, labels=False),
-        num_prompts=_num_prompts(counting),
+        num_prompts=num_prompts,
         seconds={
             "encode": encode_seconds,
             "decode": decode_seconds,
@@ -96,13 +97,14 @@ def blank(
     counting = check_buckets(buckets, loaded.config.limits)
     layout = imprint_layout(loaded.base.config, config)
     recipe = _recipe(loaded, counting, mix, config.seed, written=False)
+    num_prompts = _num_prompts(counting)
     return Adapter(
         name=adapter_name([b.name for b in counting]),
         tokens=torch.zeros(layout.grid(), dtype=torch.bfloat16),
         layout=layout,
         base_id=loaded.info.base_id,
-        provenance={**recipe.to_json(), "num_prompts": _num_prompts(counting)},
-        num_prompts=_num_prompts(counting),
+        provenance={**recipe.to_json(), "num_prompts": num_prompts},
+        num_prompts=num_prompts,
     )
 
 
