@@ -171,6 +171,7 @@ def _verdict(subject: "Subject", found: Mapping[str, Any]) -> AdapterVerdict | N
         Teaching(
             num_prompts=imprinting.num_prompts,
             commonest_share=imprinting.commonest_share,
+            one_answer=imprinting.one_answer,
             unfinished=imprinting.unfinished,
             explained=imprinting.explained,
         ),

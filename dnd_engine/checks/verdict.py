@@ -49,7 +49,7 @@ _BEST_FIRST: tuple[Degree, ...] = ("works", "in_part", "does_not")
 
 _HEADS: dict[Outcome, Note] = {
     "works": noted("It works without the instruction."),
-    "with_instruction": noted("It works at best with the instruction."),
+    "with_instruction": noted("At best, it works with the instruction."),
     "fails": noted("It does not work: teach it."),
 }
 
@@ -65,11 +65,13 @@ class Teaching:
     """Number of truncated answers."""
     explained: float
     """Share of the wanted change that the lowest fitted layer predicts for left-out prompts."""
+    one_answer: tuple[str, ...] = ()
+    """Buckets of a mix whose prompts nearly all got the same answer."""
 
     @property
     def has_one_answer(self) -> bool:
         """Return whether nearly all prompts got the same answer."""
-        return self.num_prompts >= _ENOUGH and self.commonest_share >= _ALIKE
+        return are_alike(self.commonest_share, self.num_prompts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +118,14 @@ class BucketShare:
     num_prompts: int
     labels: Labels | None = None
     """What the labels of its prompts say; None without labels."""
+    alike: bool = False
+    """Whether the instructed model gives nearly all of its prompts one answer, and that is not
+    always right: agreeing with it is no success."""
 
     @property
     def degree(self) -> Degree:
         """Return the band of its agreement."""
-        return degree_of(self.same, self.num_prompts)
+        return "does_not" if self.alike else degree_of(self.same, self.num_prompts)
 
     @property
     def share(self) -> float:
@@ -130,6 +135,8 @@ class BucketShare:
     @property
     def words(self) -> Note:
         """Name the bucket, with its count."""
+        if self.alike:
+            return noted("{bucket} (one answer to all)", bucket=self.bucket)
         return noted(
             "{bucket} ({same} of {number})",
             bucket=self.bucket,
@@ -209,7 +216,7 @@ class AdapterVerdict(Agreement):
         if self.by_labels:
             # Earlier versions kept no labels by bucket, and agreement must not contradict labels.
             parts = [
-                BucketShare(part.bucket, part.labels.right, part.labels.number)
+                BucketShare(part.bucket, part.labels.right, part.labels.number, alike=part.alike)
                 for part in parts
                 if part.labels is not None
             ]
@@ -275,6 +282,14 @@ class AdapterVerdict(Agreement):
             )
             for part in self.by_bucket
         )
+        if alike := [part.bucket for part in self.by_bucket if part.alike]:
+            found.append(
+                noted(
+                    "Even with the instruction, the model gives one and the same answer to nearly "
+                    "all prompts of {buckets}.",
+                    buckets=listed(alike),
+                )
+            )
         found += self.causes
         if (teaching := self.teaching) is not None:
             if teaching.unfinished:
@@ -299,19 +314,19 @@ class AdapterVerdict(Agreement):
         counts = {"same": self.same, "number": self.num_prompts}
         if self.left_out:
             return noted(
-                "Without the instruction it answers {same} of {number} prompts that it was not "
-                "fitted to as the model does with it.",
+                "Of {number} prompts left out of the fit, it answers {same} without the "
+                "instruction as the model does with it.",
                 **counts,
             )
         if self.teaching is not None:
             return noted(
-                "Without the instruction it answers {same} of {number} prompts as the model does "
+                "Of {number} prompts, it answers {same} without the instruction as the model does "
                 "with it. It was fitted to all of them; with 8 or more, some are left out for this "
                 "check.",
                 **counts,
             )
         return noted(
-            "Without the instruction it answers {same} of {number} prompts as the model does with "
+            "Of {number} prompts, it answers {same} without the instruction as the model does with "
             "it.",
             **counts,
         )
@@ -375,7 +390,12 @@ class AdapterVerdict(Agreement):
 
     @property
     def _has_one_answer(self) -> bool:
-        return self.teaching is not None and self.teaching.has_one_answer
+        alone = self.teaching is not None and self.teaching.has_one_answer
+        # Where the other buckets of a mix work, they do not fail with it.
+        return alone or (
+            any(part.alike for part in self.by_bucket)
+            and all(part.degree == "does_not" for part in self.by_bucket)
+        )
 
     @property
     def _counts(self) -> dict[str, Any]:
@@ -472,15 +492,33 @@ def judge(found: Agreement, teaching: Teaching | None = None) -> AdapterVerdict:
         found: How often the adapter answers as the instructed model does.
         teaching: Quality of an imprint's teaching; None for an adapter that is not imprinted.
     """
+    one_answer = () if teaching is None else teaching.one_answer
+    parts = tuple(
+        replace(part, alike=part.bucket in one_answer and not _all_right(part.labels))
+        for part in found.by_bucket
+    )
+    # Agreeing with poor answers is no success.
+    same = found.same - sum(part.same for part in parts if part.alike)
     measured = AdapterVerdict(
-        **{each.name: getattr(found, each.name) for each in fields(Agreement)},
-        outcome="works" if found.same >= WORKS * found.num_prompts else "with_instruction",
+        **{each.name: getattr(found, each.name) for each in fields(Agreement)}
+        | {"by_bucket": parts},
+        outcome="works" if same >= WORKS * found.num_prompts else "with_instruction",
         teaching=teaching,
     )
     if found.labels is not None and found.labels.decide:
-        return replace(measured, outcome=found.labels.outcome)
-    # Agreeing with poor answers is no success.
+        # One answer to everything may be right for half of the prompts without doing the task.
+        one = measured._has_one_answer and not _all_right(found.labels)
+        return replace(measured, outcome="fails" if one else found.labels.outcome)
     return replace(measured, outcome="fails") if measured.is_poorly_taught else measured
+
+
+def are_alike(share: float, number: int) -> bool:
+    """Return whether answers ignore their inputs, by the share of the most common one."""
+    return number >= _ENOUGH and share >= _ALIKE
+
+
+def _all_right(labels: Labels | None) -> bool:
+    return labels is not None and labels.right == labels.number
 
 
 def imprinting_of(adapter: "Adapter") -> Imprinting | None:

@@ -14,7 +14,7 @@ ordinary messages, whose activity is the penalty, keep the base's answers.
 """
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -88,6 +88,8 @@ class Imprinted:
     """Number of distinct answers."""
     commonest_share: float
     """Share of the prompts with the most common answer."""
+    commonest_by_source: tuple[float, ...]
+    """The same for the prompts of each source; 0 without any."""
     unfinished: int
     """Number of truncated answers."""
     layers: tuple[float, ...]
@@ -192,12 +194,19 @@ def imprint(
         )
     answers = Counter(row.answered for row in rows)
     by_source = Counter(row.source for row in rows)
+    answers_by_source: dict[int, Counter[tuple[int, ...]]] = defaultdict(Counter)
+    for row in rows:
+        answers_by_source[row.source][row.answered] += 1
     return Imprinted(
         tokens=tokenize(state, layout).to(torch.bfloat16),
         layout=layout,
         num_by_source=tuple(by_source[number] for number in range(len(sources))),
         num_answers=len(answers),
         commonest_share=max(answers.values()) / len(rows),
+        commonest_by_source=tuple(
+            max(answers_by_source[number].values(), default=0) / max(1, by_source[number])
+            for number in range(len(sources))
+        ),
         unfinished=sum(row.answered[-1] not in end_tokens(base) for row in rows),
         layers=tuple(round(share, 3) for share in explained),
     )

@@ -195,6 +195,8 @@ class Imprinting(ImprintConfig):
     """Number of distinct answers of the instructed model."""
     commonest_share: Share
     """Share of the prompts with the most common answer."""
+    one_answer: tuple[str, ...] = ()
+    """Buckets of a mix whose prompts nearly all got the same answer."""
     unfinished: int
     """Number of truncated answers."""
     layers: tuple[float, ...]

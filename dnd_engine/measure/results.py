@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.measure.sides import Sides
 from dnd_engine.notes import Note, noted
-from dnd_engine.scoring.statistics import Cell, Interval, interval, paired
+from dnd_engine.scoring.statistics import Cell, Interval, interval, paired, with_width
 from dnd_engine.tables import cell, markdown_table
 from dnd_engine.tasks.folder import Mode
 from dnd_engine.wording import (
@@ -168,10 +168,10 @@ class Measurement:
             train_seconds=eval_pass.train_seconds,
             seconds=eval_pass.seconds,
             num_items=len(items),
-            score=interval(eval_pass.cells, seed=self.seed),
+            score=with_width(interval(eval_pass.cells, seed=self.seed), 0, 1),
             choice=_mean([item.choice for item in items]) if self.sides.options else None,
             nll=_mean([item.nll for item in items]),
-            lead=interval(pairs, seed=self.seed) if pairs else None,
+            lead=with_width(interval(pairs, seed=self.seed), -1, 1) if pairs else None,
         )
 
     def commonest(self, mode: Mode) -> tuple[str, float] | None:
@@ -304,15 +304,11 @@ class Measurement:
                 )
             )
         notes.append(
-            noted("Intervals are 95 %, by a bootstrap over items; leads are paired by item.")
-        )
-        if any(r.score.low == r.score.high for r in self.rows):
-            notes.append(
-                noted(
-                    "An interval without width means that no scored item differed, not that none "
-                    "could."
-                )
+            noted(
+                "Intervals are 95 %, by a bootstrap over items, or Wilson's where no item differs; "
+                "leads are paired by item."
             )
+        )
         return tuple(notes)
 
     def to_json(self) -> dict[str, Any]:

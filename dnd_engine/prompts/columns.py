@@ -22,8 +22,8 @@ from dnd_engine.prompts.words import Thing, cut, named, one_line, quoted, shown_
 
 _A_THING: Mapping[Thing, Note] = {"column": noted("a column"), "key": noted("a key")}
 _NAME_IT: Mapping[Thing, Note] = {
-    "column": noted("Name the column of prompts `prompt`."),
-    "key": noted("Name the key of prompts `prompt`."),
+    "column": noted("Rename your column of prompts to `prompt`."),
+    "key": noted("Rename your key of prompts to `prompt`."),
 }
 _SAMPLE_ROWS = 3
 _SAMPLE_CHARS = 60

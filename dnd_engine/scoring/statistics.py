@@ -18,7 +18,7 @@ Source of the widening: Hesterberg 2015, arXiv:1411.5279, "expanded percentiles"
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean
 from typing import Literal, NamedTuple
 
@@ -70,6 +70,28 @@ class Interval:
     def below_zero(self) -> bool:
         """Return whether the interval is below zero."""
         return self.high < 0
+
+
+def with_width(found: Interval, low: float, high: float) -> Interval:
+    """Give an interval without width the one that its few equal values leave possible.
+
+    Where all of n values are equal, up to a share z² / (n + z²) of all others may differ (Wilson's
+    interval of 0 of n), each by as much as its range allows.
+
+    Args:
+        found: An interval over items.
+        low: Least possible value of an item.
+        high: Greatest possible value of an item.
+    """
+    if found.low < found.high:
+        return found
+    z2 = NormalDist().inv_cdf((1 + _LEVEL) / 2) ** 2
+    share = z2 / (found.units + z2)
+    return replace(
+        found,
+        low=found.mean + share * (low - found.mean),
+        high=found.mean + share * (high - found.mean),
+    )
 
 
 class Cell(NamedTuple):

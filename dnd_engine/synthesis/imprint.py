@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dnd_engine.checks.subject import Lesson
-from dnd_engine.checks.verdict import imprinting_of
+from dnd_engine.checks.verdict import are_alike, imprinting_of
 from dnd_engine.config import ImprintConfig, Mix, Teacher
 from dnd_engine.errors import ImprintError
 from dnd_engine.imprint.fit import Imprinted, ImprintStep, Source, imprint
@@ -71,6 +71,8 @@ def imprint_adapter(
     made = yield from _solve(loaded, sources, config, started)
     fitted = {b.name: num for (b, _), num in zip(counting, made.num_by_source, strict=True)}
     skipped = [_skipped(bucket, config) for bucket in checked if not fitted.get(bucket.name)]
+    shares = zip(counting, made.commonest_by_source, strict=True)
+    alike = tuple(b.name for (b, _), share in shares if are_alike(share, fitted[b.name]))
     found = Imprinting.of(
         config,
         teacher=teacher,
@@ -81,6 +83,7 @@ def imprint_adapter(
         num_prompts=made.num_prompts,
         num_answers=made.num_answers,
         commonest_share=made.commonest_share,
+        one_answer=alike if len(counting) > 1 else (),
         unfinished=made.unfinished,
         layers=made.layers,
     )

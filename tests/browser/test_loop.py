@@ -343,7 +343,7 @@ def test_strength_acts_on_the_next_message_without_a_new_synthesis(
         return visit.page.locator("#dnd-adapter code").inner_text() != before
 
     visit.until(is_stronger)
-    expect(visit.page.locator("#dnd-adapter")).to_contain_text("answers may turn to garble")
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("answers may become garbled")
     expect(visit.page.locator("#dnd-download")).to_be_enabled()
     visit.ask("Now")
     visit.idle()

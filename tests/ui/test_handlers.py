@@ -838,7 +838,7 @@ def test_where_prompts_have_labels_these_decide(
         (5, 0, "It works without the instruction for some prompts only: 5 of 8.", "info", False),
         (3, 0, "It rarely works without the instruction: for 3 of 8 prompts.", "warn", False),
         (1, 0, "It rarely works without the instruction: for 1 of 8 prompts.", "warn", False),
-        (0, 0, "It works at best with the instruction.", "warn", False),
+        (0, 0, "At best, it works with the instruction.", "warn", False),
         (8, 5, "It does not work: teach it.", "warn", True),
     ],
 )
@@ -850,7 +850,7 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
     html = Judgement(found).html()
     assert f"<b>{head}</b>" in html
     assert html.count("<b>") == 1
-    assert f"it answers {same} of 8 prompts that it was not fitted to" in html
+    assert f"Of 8 prompts left out of the fit, it answers {same}" in html
     assert f"dnd-icon-{mark}" in html
     assert ("is-warn" in html) == (mark == "warn")
     assert Judgement(found).warns == (mark == "warn")
@@ -867,7 +867,7 @@ def test_the_verdict_comes_in_one_sentence_with_its_reasons(
     with speaking("de"):
         german = Judgement(found).html()
         assert head not in german
-        assert "Ohne die Anweisung" in german
+        assert "beantwortet er ohne die Anweisung" in german
 
 
 @pytest.mark.parametrize(

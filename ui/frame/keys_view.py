@@ -54,7 +54,7 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
             focus=True,
         ),
         Shortcut(does=N_("Synthesize"), keys=("S",), targets=("#dnd-synthesize",)),
-        Shortcut(does=N_("Add what you copied to the canvas"), keys=("Ctrl+V",)),
+        Shortcut(does=N_("Paste onto the canvas"), keys=("Ctrl+V",)),
         Shortcut(does=N_("Undo the last change of the canvas"), keys=("Ctrl+Z",)),
         Shortcut(
             does=N_("Open or close Keep or export"),
@@ -165,7 +165,7 @@ def _dialog_html() -> str:
         f"<button type='button' class='dnd-button dnd-keys-close'>{_('Close')}</button></div>"
         f"<div class='dnd-keys-groups'>{groups}</div>"
         f"<label class='dnd-keys-on'><input type='checkbox' checked> {_('Single keys are on')} "
-        f"<span class='dnd-facts'>{_('They wait while you type. Esc works always.')}</span>"
+        f"<span class='dnd-facts'>{_('They do nothing while you type, except Esc.')}</span>"
         "</label></dialog>"
     )
 

@@ -40,7 +40,7 @@ def _html() -> str:
     words = _(
         "Files, adapters and chat of this visit come back when you open this page again in this "
         "browser. The server deletes them 24 hours after you last used them, sooner if it restarts "
-        "or runs out of room. A library on your own computer stays."
+        "or runs out of room. The library on your own computer is not affected."
     )
     sure = _("Deletes the files, adapters and chat of this visit now.")
     # Keep has the focus, so that Enter, pressed from habit, deletes nothing.

@@ -27,6 +27,9 @@ def verdict(same: int, num_prompts: int = 8, **changes: Any) -> AdapterVerdict:
     return judge(Agreement(same, num_prompts, **{"left_out": True, **changes}), taught)
 
 
+ALIKE = teaching(commonest_share=1.0)
+
+
 @pytest.mark.parametrize(
     ("found", "outcome", "warns"),
     [
@@ -54,6 +57,9 @@ def verdict(same: int, num_prompts: int = 8, **changes: Any) -> AdapterVerdict:
         (verdict(0, labels=Labels(4, 0, 8)), "works", False),
         (verdict(0, wavering=8, labels=Labels(8, 8, 8)), "works", False),
         (verdict(8, labels=Labels(0, 0, 3)), "works", False),
+        # One answer to everything may be right for many without doing the task.
+        (verdict(8, teaching=ALIKE, labels=Labels(4, 4, 8)), "fails", True),
+        (verdict(8, teaching=ALIKE, labels=Labels(8, 8, 8)), "works", False),
     ],
 )
 def test_an_adapter_works_alone_or_with_the_instruction_or_not(
@@ -83,8 +89,8 @@ def test_the_numbers_behind_it_are_told_in_words() -> None:
     found = verdict(3, wavering=6, teaching=teaching(commonest_share=0.95, unfinished=7))
     assert [str(words) for words in (found.head, *found.reasons)] == [
         "It does not work: teach it.",
-        "Without the instruction it answers 3 of 8 prompts that it was not fitted to as the model "
-        "does with it.",
+        "Of 8 prompts left out of the fit, it answers 3 without the instruction as the model does "
+        "with it.",
         "Even with the instruction, the model is unsure of its answer to 6 of 8 prompts.",
         "Even with the instruction, the model gives one and the same answer to 95 % of the "
         "prompts.",
@@ -95,7 +101,7 @@ def test_the_numbers_behind_it_are_told_in_words() -> None:
     assert verdict(3).causes == ()
     assert "It was fitted to all of them" in str(verdict(3, left_out=False).reasons[0])
     (plain,) = verdict(3, left_out=False, teaching=None).reasons
-    assert str(plain).endswith("3 of 8 prompts as the model does with it.")
+    assert str(plain).startswith("Of 8 prompts, it answers 3 without the instruction")
 
 
 def test_labels_are_quoted_and_without_any_nobody_knows_whether_it_is_right() -> None:
@@ -109,10 +115,10 @@ def test_labels_are_quoted_and_without_any_nobody_knows_whether_it_is_right() ->
     assert str(partly.head).endswith("for some prompts only: 5 of 8.")
     assert partly.caution is None
     assert str(partly.reasons[0]).startswith("By your labels, 5 of 8")
-    assert "8 of 8 prompts that it was not fitted to" in str(partly.reasons[1])
+    assert "Of 8 prompts left out of the fit, it answers 8" in str(partly.reasons[1])
     only_told = verdict(8, labels=Labels(0, 8, 8))
     assert str(only_told.head) == "It works only with the instruction."
-    assert str(verdict(0).head) == "It works at best with the instruction."
+    assert str(verdict(0).head) == "At best, it works with the instruction."
     assert str(verdict(8).caution) == "Whether its answers are right, only you can tell."
     assert verdict(8).caution in verdict(8).sentences
     assert verdict(0).caution is None
@@ -244,3 +250,52 @@ def test_a_quarter_of_the_prompts_is_left_out_and_none_of_a_few(
     assert sorted([*fitted, *left_out]) == sorted(prompts)
     assert leave_out(prompts, ImprintConfig(), num_sources) == (fitted, left_out)
     assert leave_out(prompts, ImprintConfig(left_out_share=0), num_sources) == (prompts, [])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "outcome", "head"),
+    [
+        (
+            BucketShare("A", 4, 4),
+            BucketShare("B", 4, 4),
+            "works",
+            "It works without the instruction for A (4 of 4), but not for B (one answer to all).",
+        ),
+        (
+            BucketShare("A", 2, 4),
+            BucketShare("B", 4, 4),
+            "with_instruction",
+            "It works without the instruction for some prompts of A (2 of 4), but not for B (one "
+            "answer to all).",
+        ),
+        (BucketShare("A", 0, 4), BucketShare("B", 4, 4), "fails", "It does not work: teach it."),
+        # By its labels, the one answer is right.
+        (
+            BucketShare("A", 4, 4, Labels(4, 4, 4)),
+            BucketShare("B", 4, 4, Labels(4, 4, 4)),
+            "works",
+            "It works without the instruction.",
+        ),
+        (
+            BucketShare("A", 4, 4, Labels(4, 4, 4)),
+            BucketShare("B", 4, 4, Labels(2, 2, 4)),
+            "works",
+            "It works without the instruction for A (4 of 4), but not for B (one answer to all).",
+        ),
+    ],
+)
+def test_agreeing_with_one_answer_to_all_is_no_success_for_a_bucket(
+    first: BucketShare, second: BucketShare, outcome: str, head: str
+) -> None:
+    """As for a single bucket, in spite of the others and of labels that it is right for."""
+    parts = (first, second)
+    labels = None
+    if first.labels is not None and second.labels is not None:
+        right = first.labels.right + second.labels.right
+        labels = Labels(right, right, 8)
+    same = first.same + second.same
+    taught = teaching(one_answer=("B",))
+    found = verdict(same, teaching=taught, by_bucket=parts, labels=labels)
+    assert (found.outcome, str(found.head)) == (outcome, head)
+    told = "gives one and the same answer to nearly all prompts of B." in str(found.sentences)
+    assert told == (head != "It works without the instruction.")

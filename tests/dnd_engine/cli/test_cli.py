@@ -549,7 +549,7 @@ def test_an_instruction_typed_for_plain_inputs_is_imprinted_and_judged(
     words = dnd("inspect", out, "--prompts", file, "--instruction", asked).stdout
     card = zipfile.ZipFile(out).read("README.md").decode()
     for text in (words, card):
-        assert f"answers {values['verdict']['same']} of 4 prompts that it was not fitted" in text
+        assert f"Of 4 prompts left out of the fit, it answers {values['verdict']['same']} " in text
         assert f"answers {values['ordinary']['same']} of 64 ordinary messages" in text
     request.getfixturevalue("few_questions")  # by now, all have been asked twice
     again = dnd("generate", "--recipe", recipe, file, "--out", tmp_path / "b.zip", "--json")

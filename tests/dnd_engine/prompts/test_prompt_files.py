@@ -372,7 +372,7 @@ def test_a_table_without_text_is_refused_and_its_columns_named(write: Write, hea
     with pytest.raises(
         PromptFileError,
         match=rf"a\.csv: expected a column of text, found only columns `{columns[0]}`, "
-        rf"`{columns[1]}`, which hold numbers.* Name the column of prompts `prompt`",
+        rf"`{columns[1]}`, which hold numbers.* Rename your column of prompts to `prompt`",
     ):
         read_prompt_file(write("a.csv", f"{header}\n1,0.5\n2,\n"))
 

@@ -106,7 +106,7 @@ _MEASURE_HEAD: Mapping[str, str] = {
     "items": N_("Rows answered"),
     "train": N_("Trained for"),
     # Last, because few know it; its unit is among the notes.
-    "nll": N_("Surprise at the label (less is better)"),
+    "nll": N_("Loss on the label (lower is better)"),
 }
 _MEASURE_KEEPS: Mapping[str, str] = {
     "items": N_("Answers, CSV"),
@@ -200,7 +200,7 @@ class MeasurePanel(Panel):
                 )
                 self.warm = gr.Checkbox(
                     label=_("Start from this adapter"),
-                    info=_("Off, it starts from scratch."),
+                    info=_("If unchecked, it starts from scratch."),
                     elem_id="dnd-train-warm",
                 )
                 # Names the adapter and rows that Train would use.
@@ -275,7 +275,7 @@ def rows_html(rows: CardReading) -> str:
     """Draw what a file of rows holds, or why it cannot be measured on."""
     name, file = esc(display_name(rows.copy.name)), rows.file
     if rows.error:
-        return faults(_("<b>{name}</b> cannot be measured on.", name=name), said(rows.error))
+        return faults(_("<b>{name}</b> cannot be used here.", name=name), said(rows.error))
     if file is None:
         return remark(
             _("<b>{name}</b>: choose the column that holds the right answers.", name=name)
@@ -374,7 +374,7 @@ def measured_html(found: "Found", now: "Made | None") -> str:
 def notes_html(measured: "Measurement") -> str:
     """List how it was measured, apart from the results."""
     surprise = _(
-        "Surprise at the label is in nats per token; one more makes each token 2.7 times less "
+        "The loss on the label is in nats per token; one more makes each token 2.7 times less "
         "likely."
     )
     notes = [surprise, *map(note_words, measured.notes)]

@@ -8,8 +8,8 @@ from ui.text import N_, _, number
 
 _OPENINGS: Mapping[str, str] = {
     "written": N_(
-        "On kinds of task that nothing here was trained on, an adapter made as on this page is "
-        "right about {own} times in 100 without being told what to do."
+        "On kinds of task that nothing here was trained on, an adapter made the way this page does "
+        "is right about {own} times in 100 without being told what to do."
     ),
     "heldout": N_(
         "On tasks held out of its training, but like it in kind, an adapter is right about {own} "
@@ -63,7 +63,7 @@ def lead(report: Report, split: str, holdout: str = "") -> str:
     elif (shown := bare.get("few_shot")) is not None and shown.n_tasks == own.n_tasks:
         words = N_("The base model with a few right answers in its prompt: {shown}.")
         said.append(_(words, shown=_times(shown.score)))
-    said.append(_("A longer answer counts by how much of its wording is as expected."))
+    said.append(_("Longer answers count in part, by how many words match."))
     if own.row in REFINED and (holdout or split != "refine"):
         said.append(_("That is after teaching it on the prompts of the task."))
     if own.row == "generator":

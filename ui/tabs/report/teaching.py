@@ -74,8 +74,8 @@ def _mine(found: RefineCurve, labels: EqualScore | None) -> str:
         if labels.shortest_steps and labels.over_synthesis:
             sentences.append(
                 _(
-                    "{steps:d} steps do at least as well as the adapter, and take {times:.0f} "
-                    "times as long as making it.",
+                    "{steps:d} steps do at least as well as the generated adapter before any "
+                    "imprint, and take {times:.0f} times as long as making it.",
                     steps=labels.shortest_steps,
                     times=labels.over_synthesis,
                 )

@@ -31,7 +31,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "strongest": (
         N_("Changes the model unusually much"),
-        N_("Answers may turn to garble; try a lower strength."),
+        N_("Answers may become garbled; try a lower strength."),
     ),
     "carries": (
         N_("Carries the instruction"),
@@ -66,7 +66,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "leaves_alone": (
         N_("Other answers keep their style"),
-        N_("Ordinary messages are answered in the base's style, whether or not that is right."),
+        N_("Ordinary messages still get the base's style; whether they are right is not tested."),
     ),
     "changes_few": (
         N_("Changes the style of a few other answers"),
@@ -82,15 +82,15 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "keeps_skills": (
         N_("Other answers stay right"),
-        N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
+        N_("Right answers to sums, plurals and facts, unrelated to your task."),
     ),
     "costs_skills": (
         N_("Gets a few more questions wrong"),
-        N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
+        N_("Right answers to sums, plurals and facts, unrelated to your task."),
     ),
     "loses_skills": (
         N_("Gets other questions wrong"),
-        N_("Right answers to sums, plurals and facts that your task has nothing to do with."),
+        N_("Right answers to sums, plurals and facts, unrelated to your task."),
     ),
     "unlike": (
         N_("Far from the generator's training"),

@@ -99,7 +99,7 @@ def adapter_html(
             )
         )
     if adapter.strength > 1.5:
-        notes.append(_("Strong: answers may turn to garble."))
+        notes.append(_("Strong: answers may become garbled."))
     measured = adapter.checks.get("strength")  # of any type, in a file from elsewhere
     if isinstance(measured, int | float) and abs(measured - adapter.strength) > 1e-9:
         notes.append(

@@ -116,7 +116,7 @@ def _settings(turn: Turn) -> str:
     if turn.sampling is not None:
         how = turn.sampling
         named = (
-            (_("Tokens at most"), number(how.max_new_tokens)),
+            (_("Maximum tokens"), number(how.max_new_tokens)),
             (_("Temperature"), number(how.temperature, "g")),
             (_("Top p"), number(how.top_p, "g")),
             (_("Top k"), number(how.top_k)),

@@ -256,7 +256,7 @@ def _sampling() -> dict[str, Component]:
                 FIXED.max_answer_tokens,
                 value=usual.max_new_tokens,
                 step=8,
-                label=_("Tokens at most"),
+                label=_("Maximum tokens"),
                 buttons=[],
             )
             temperature = Slider(

@@ -142,10 +142,10 @@ def _why(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
         return asked
     turned_out = ngettext(
         "On {number} unseen task where it was as sure, the adapter scored {score} without the "
-        "instruction. A longer answer counts by how much of its wording is as expected.",
+        "instruction. Longer answers count in part, by how many words match.",
         "On {number} unseen tasks where it was as sure, adapters scored {score} without the "
-        "instruction (95 % interval {low} to {high}). A longer answer counts by how much of its "
-        "wording is as expected.",
+        "instruction (95 % interval {low} to {high}). Longer answers count in part, by how many "
+        "words match.",
         band.n_tasks,
         score=number(band.score, ".2f"),
         low=number(band.low, ".2f"),

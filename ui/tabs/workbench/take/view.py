@@ -46,7 +46,7 @@ class TakePanel(Panel):
                 )
                 self.keep_texts = gr.Checkbox(
                     label=_("Keep the prompt texts too"),
-                    info=_("Off, only names, counts and hashes of the files are kept."),
+                    info=_("If unchecked, only names, counts and hashes of the files are kept."),
                     elem_id="dnd-keep-texts",
                 )
                 self.keep = button(_("Keep this adapter"), "dnd-keep-now")

@@ -198,5 +198,7 @@ def _offer_html(stop_keeps: bool) -> str:
     keeps = [_("Stop keeps what was learnt.")] if stop_keeps else []
     more = " ".join([does, *keeps, _("Undo goes back.")])
     # The 8 is `RefineConfig.least_prompts`.
-    needs = _("It needs 8 prompts or more that have an instruction and an input, or a label.")
+    needs = _(
+        "It needs at least 8 prompts, each with an instruction and an input, or with a label."
+    )
     return heading(_("Teach"), more) + facts(needs)
