@@ -830,6 +830,23 @@ def test_where_prompts_have_labels_these_decide(
     assert ("teach it below" in html) == Judgement(found).warns == (mark == "warn")
 
 
+def test_a_new_adapter_takes_the_verdict_on_the_one_before_away(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    """It stood for seconds beside the new one's name, until the next event answered."""
+    session, page = Session(), request_of("s")
+    first = make(on, session, arrange(SQL={"a.txt": "one\n\ntwo\n"}), page)
+    on.adapter.check(session)
+    on.synthesis.begin_synthesis(arrange(SQL={"a.txt": "three\n\nfour\n"}), session)
+    (handed,) = (
+        shown
+        for shown in on.synthesis.synthesize(session, "pool", 0, page)
+        if "adapter_facts" in shown
+    )
+    assert handed["adapter_facts"] != first["adapter_facts"]
+    assert "Checking" in handed["warning"]
+
+
 @pytest.mark.parametrize(
     ("same", "wavering", "head", "mark", "doubt"),
     [

@@ -555,7 +555,7 @@ def test_the_owner_reads_which_models_are_here_and_how_large_one_is(
     def told(base: str) -> str:
         shown = owned.teach.choose_place("local", base, request_of("s"))
         assert (shown["teach_server"].visible, shown["teach_local"].visible) == (False, True)
-        return str(shown["teach_told"])
+        return str(shown["teach_base_told"])
 
     # Without the base in use, which is no better model.
     listed = told(" ")
@@ -568,7 +568,7 @@ def test_the_owner_reads_which_models_are_here_and_how_large_one_is(
     assert "No other model is known yet." in told("")
     back = owned.teach.choose_place("server", "/no/such", request_of("s"))
     assert (back["teach_server"].visible, back["teach_local"].visible) == (True, False)
-    assert back["teach_told"] == ""
+    assert back["teach_base_told"] == ""
 
 
 @pytest.mark.parametrize("base", ["", "/no/such", "no/such"])
@@ -599,7 +599,7 @@ def test_others_cannot_name_a_model_of_this_computer(
             told = begin(handlers, session, request, "better", base=base)["teach_told"]
             assert "Only the owner of this computer may let its models teach." in told
             assert ("Opened without its key" in told) == (handlers is owned)
-            told = handlers.teach.choose_place("local", base, request)["teach_told"]
+            told = handlers.teach.choose_place("local", base, request)["teach_base_told"]
             assert "Only the owner" in told
             assert "smollm2" not in told
     assert engine.taught == []

@@ -304,6 +304,13 @@ def bar(session: Session) -> Updates:
     }
 
 
+def unjudged(session: Session) -> Updates:
+    """Take the verdict on the adapter before away from a new one, which has none yet."""
+    made = session.made
+    assert made is not None
+    return {} if made.inspection is not None else {"warning": checked(made)["warning"]}
+
+
 def undoable(made: Made) -> Updates:
     """Offer Undo if there is an adapter to return to."""
     return {"undo": gr.Button(undo_words(made), visible=made.before is not None, interactive=True)}

@@ -149,7 +149,10 @@ class ComparePanel(Panel):
                 mode_choices(beside=False),
                 value="written",
                 label=_("What is sent"),
-                info=_("The instruction is the text before the first blank line."),
+                info=_(
+                    "The instruction is the text before the first blank line. For ordinary "
+                    "questions, choose “As written”."
+                ),
                 elem_id="dnd-mode",
             )
             # The sampling controls, in the order of the handlers' arguments.

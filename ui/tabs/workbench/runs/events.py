@@ -13,7 +13,7 @@ from ui.progress import step_words
 from ui.shared import App, Updates, broke
 from ui.stages import RunKind
 from ui.state import Made, Run, Session
-from ui.tabs.workbench.adapter.events import AdapterEvents, bar, offered, undoable
+from ui.tabs.workbench.adapter.events import AdapterEvents, bar, offered, undoable, unjudged
 from ui.text import _, drawn, duration
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class RunEvents:
             else:
                 session.take(made)
             # Send the main result at once, the rest a round trip later.
-            yield {"stages": shown_stages(session), **bar(session)}
+            yield {"stages": shown_stages(session), **bar(session), **unjudged(session)}
             return
         # Gradio sends the last item of a stream again when it ends, so it must be the current
         # state.

@@ -68,7 +68,11 @@ def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, 
     """
     on, session = page.on.runs, page.session
     work = page.then_queued(
-        order, handler, "stages adapter_box adapter_facts strength download", inputs, lane=lane
+        order,
+        handler,
+        "stages adapter_box adapter_facts strength download warning",
+        inputs,
+        lane=lane,
     )
     page.at_once(work.failure, on.run_broke, OVER, session)
     # It ended a forecast of the canvas.

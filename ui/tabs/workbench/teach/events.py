@@ -71,7 +71,8 @@ class TeachEvents:
             "teach_server": gr.Column(visible=place == "server"),
             "teach_local": gr.Column(visible=place == "local"),
         }
-        return {**shown, "teach_told": self._local_words(base, request) if place == "local" else ""}
+        words = self._local_words(base, request) if place == "local" else ""
+        return {**shown, "teach_base_told": words, "teach_told": ""}
 
     def use_labels(self, session: Session, labels: bool) -> Updates:
         """Learn from the labels, or from answers to correct."""

@@ -124,6 +124,9 @@ class TeachPanel(Panel):
                             max_lines=1,
                             elem_id="dnd-teach-base",
                         )
+                        # Not in `told`, where an answer that comes late would stay below
+                        # another teacher's fields.
+                        self.base_told = gr.HTML("", padding=False, elem_id="dnd-teach-base-told")
                 with gr.Column(visible=False, min_width=0) as self.itself:
                     _does("itself")
                 self.told = gr.HTML("", padding=False, elem_id="dnd-teach-told")

@@ -37,7 +37,7 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         # The name once it is typed: half of one would be said to be no model.
         [panel.place.input, panel.base.blur, panel.base.submit],
         on.choose_place,
-        "teach_server teach_local teach_told",
+        "teach_server teach_local teach_base_told teach_told",
         [panel.place, panel.base],
         trigger_mode="always_last",
     )
