@@ -624,9 +624,14 @@ def test_a_zip_is_imported_and_a_hostile_one_shows_all_its_faults(
     library: Library,
     tmp_path: Path,
 ) -> None:
-    session, _ = kept
+    session, entry = kept
     assert session.made is not None
-    updates = last(at_home.library.import_file(session, str(session.made.archive), request_of("s")))
+    path = str(session.made.archive)
+    again = last(at_home.library.import_file(session, path, request_of("s")))
+    assert f"Already in the library, as <b>{entry.name}</b>." in again["library_told"]
+    assert len(library.entries()) == 1
+    library.delete(entry.key)
+    updates = last(at_home.library.import_file(session, path, request_of("s")))
     newest, *_ = library.entries()
     assert isinstance(newest, Entry)
     assert newest.imported is True

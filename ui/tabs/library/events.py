@@ -248,7 +248,8 @@ class LibraryEvents:
             adapter = self._app.calls.ready().read_adapter(file)
             # Again, because its zip may have been much smaller.
             self._check_room(session, library, adapter.num_bytes, request)
-            entry = library.add(adapter, imported=True)
+            known = _same_weights(library, adapter.sha256, adapter.strength)
+            entry = known or library.add(adapter, imported=True)
         except DndError as error:
             title = _("<b>{name}</b> was not imported.", name=esc(file.name))
             # The path is one of the server's own.
@@ -256,6 +257,8 @@ class LibraryEvents:
             yield {"library_told": faults(title, words)}
         else:
             words = _("Kept in the library as <b>{name}</b>.", name=esc(entry.name))
+            if known is not None:
+                words = _("Already in the library, as <b>{name}</b>.", name=esc(entry.name))
             yield {"library_told": notice(words), **self.listed(session, request, entry.key)}
 
     def remake(self, session: Session, request: gr.Request) -> Iterator[Updates]:
@@ -418,6 +421,12 @@ def _selected(key: str | None) -> str:
     if key is None:
         raise LibraryError(_("Select an adapter first."))
     return key
+
+
+def _same_weights(library: Library, sha256: str, strength: float) -> Entry | None:
+    """Find an adapter that is the same, whatever its name."""
+    kept = (entry for entry in library.entries() if isinstance(entry, Entry))
+    return next((e for e in kept if (e.sha256, e.strength) == (sha256, strength)), None)
 
 
 def _says_the_same(entry: Entry, made: Made, name: str, texts: bool) -> bool:
