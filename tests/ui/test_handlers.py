@@ -983,8 +983,8 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
     found = Inspection(0.4, {}, nearest, 16, Agreement(8, 8), familiarity=familiarity(similarity))
     html = checks_html("done", found)
     assert ("Far from the generator" in html) == unlike
-    assert "The generator was evaluated on 80 unseen tasks, at 0.43 to 0.97." in html
-    assert "Rank correlation of that and the gain: -0.22 (-0.44 to +0.05)." in html
+    assert "the nearest training task of 80 unseen tasks was at 0.43 to 0.97." in html
+    assert "a rank correlation of -0.22 (-0.44 to +0.05), where 0 is nothing." in html
     warning = Judgement(found).html()
     assert ("are far from what" in warning) == ("teach it below" in warning) == unlike
     assert "strength" not in warning

@@ -157,15 +157,16 @@ def _nearest_html(inspection: "Inspection") -> str:
     words: str = ""
     if (near := inspection.familiarity) is not None:
         words = _(
-            "The generator was evaluated on {n_tasks}, at {lowest:.2f} to {highest:.2f}.",
+            "In its evaluation, the nearest training task of {n_tasks} was at {lowest:.2f} to "
+            "{highest:.2f}.",
             n_tasks=_unseen_tasks(near.n_tasks),
             lowest=near.lowest,
             highest=near.highest,
         )
         if near.rank_correlation is not None:
             words += " " + _(
-                "Rank correlation of that and the gain: {correlation:+.2f} ({low:+.2f} to "
-                "{high:+.2f}).",
+                "That says this much about the gain: a rank correlation of {correlation:+.2f} "
+                "({low:+.2f} to {high:+.2f}), where 0 is nothing.",
                 correlation=near.rank_correlation,
                 low=near.low,
                 high=near.high,

@@ -104,5 +104,7 @@ def _controls_html(proof: "Conditioning") -> str:
     )
     return (
         f"<p class='dnd-told'>{icon('info' if doubts else 'check')}<span>{sentences}</span></p>"
-        f"<ul class='dnd-controls'>{rows}</ul>" + why(facts(measure))
+        + quiet(_("What this adapter saves, compared with others:"))
+        + f"<ul class='dnd-controls'>{rows}</ul>"
+        + why(facts(measure))
     )
