@@ -5,11 +5,13 @@ how often they are right: a model that knows what is asked has one answer, one t
 many. It takes no labels and no adapter. Knows token ids and adapters; gives no verdict.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
 from dnd_engine.checks.agreement import instructed_answers
 from dnd_engine.checks.results import Forecast
+from dnd_engine.checks.verdict import are_alike
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 
@@ -34,6 +36,9 @@ def forecast(
     answers = instructed_answers(runtime, teacher, prompts, most=_MAX_PROMPTS)
     if not answers:
         return None
+    ((_, commonest),) = Counter(answer.ids for answer in answers.values()).most_common(1)
     return Forecast(
-        sureness=fmean(answer.sureness for answer in answers.values()), num_prompts=len(answers)
+        sureness=fmean(answer.sureness for answer in answers.values()),
+        num_prompts=len(answers),
+        alike=are_alike(commonest / len(answers), len(answers)),
     )

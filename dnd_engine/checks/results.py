@@ -179,6 +179,8 @@ class Forecast:
     """Mean probability that the instructed model gives its own greedy answers."""
     num_prompts: int
     """Number of prompts asked."""
+    alike: bool = False
+    """Whether nearly all of them got one and the same answer."""
 
     @property
     def sure(self) -> Sure:

@@ -287,3 +287,10 @@ def test_names_are_only_ever_text() -> None:
     assert "&lt;b&gt;Q&lt;/b&gt;:" in told
     assert "its own answer to 1 prompt a probability of 0.75" in told
     assert forecast_html([]) == ""
+
+
+def test_one_answer_to_all_is_said_before_the_adapter_learns_it() -> None:
+    found = Forecast(sureness=0.99, num_prompts=8, alike=True)
+    drawn = forecast_html([(Bucket("a"), found)])
+    assert "one and the same answer to all 8 that were asked" in drawn
+    assert "dnd-icon-warn" in drawn

@@ -52,3 +52,9 @@ def test_every_sureness_has_its_word() -> None:
     edges = [low for low, _high in SURENESS_BANDS]
     assert [sure_of(edge) for edge in (*edges, 1.0)] == ["unsure", "partly", "sure", "sure"]
     assert [sure_of(edge - 1e-9) for edge in edges[1:]] == ["unsure", "partly"]
+
+
+def test_one_answer_to_all_is_noticed_where_they_are_not_few(base: BaseModel) -> None:
+    runtime = Runtime.of(base, LAYOUT)
+    found = [present(forecast(runtime, None, PROMPTS[:1] * number)) for number in (3, 4)]
+    assert [one.alike for one in found] == [False, True]

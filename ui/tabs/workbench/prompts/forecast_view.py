@@ -49,7 +49,15 @@ def forecast_html(
             continue
         # Empty if nothing was measured; then only the model's sureness is stated.
         expected = " ".join(
-            filter(None, [_expected(forecast, gauge), _language(bucket, forecast), _few(bucket)])
+            filter(
+                None,
+                [
+                    _alike(forecast),
+                    _expected(forecast, gauge),
+                    _language(bucket, forecast),
+                    _few(bucket),
+                ],
+            )
         )
         lines.append(
             f"<li>{icon(_sign(forecast, gauge))}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
@@ -89,6 +97,8 @@ def _lacking(bucket: "Bucket") -> str:
 
 def _sign(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
     """Choose the icon by how often adapters were right, else by how sure the model is."""
+    if forecast.alike:
+        return "warn"
     band = gauge and gauge.band_of(forecast.sureness)
     if not band:
         return _ICONS[forecast.sure]
@@ -113,6 +123,16 @@ def _language(bucket: "Bucket", forecast: "Forecast") -> str:
     if forecast.sure == "sure" or seem_english(prompt.text for prompt in bucket.prompts):
         return ""
     return _("That may be the language: small models know English best.")
+
+
+def _alike(forecast: "Forecast") -> str:
+    """Say that the model gives everything one answer, if so: the adapter would learn that."""
+    if not forecast.alike:
+        return ""
+    return _(
+        "It gives one and the same answer to all {number} that were asked, or nearly all.",
+        number=forecast.num_prompts,
+    )
 
 
 def _few(bucket: "Bucket") -> str:
