@@ -145,7 +145,7 @@ function remember(step) {
 }
 
 function snapshot(told) {
-  const was = { buckets: structuredClone(buckets), cards: new Map(cards) };
+  const was = structuredClone(buckets);
   remember({ told, back: () => bringBack(was) });
 }
 
@@ -180,7 +180,7 @@ function undo() {
 
 function bringBack(last) {
   // Put back what is gone and leave what came since: a file dropped after the removal stays.
-  for (const [index, was] of last.buckets.entries()) {
+  for (const [index, was] of last.entries()) {
     const now = bucketById(was.id) ?? { ...was, cards: [] };
     if (!bucketById(was.id)) {
       if (nameTaken(now.name, now.id)) now.name = freeName(now.name);
@@ -188,7 +188,7 @@ function bringBack(last) {
     }
     for (const [place, id] of was.cards.entries()) {
       if (bucketOf(id)) continue;
-      if (!cards.has(id)) cards.set(id, last.cards.get(id));
+      if (!cards.has(id)) continue; // its upload failed meanwhile
       now.cards.splice(place, 0, id);
     }
   }
@@ -266,7 +266,8 @@ function nameByUsable() {
 
 function setWeight(bucketId, value) {
   const bucket = bucketById(bucketId);
-  const weight = Math.round(Math.max(-2, Math.min(2, Number(value))) * 100) / 100;
+  // An empty field keeps what was, as Gradio's do; as a number it would be 0, which mutes.
+  const weight = value === "" ? NaN : Math.round(Math.max(-2, Math.min(2, Number(value))) * 100) / 100;
   if (Number.isFinite(weight)) bucket.weight = weight;
   changed();
 }
@@ -381,6 +382,11 @@ function showErrors(faults, total) {
   if (faults.length) reveal(".dnd-errors");
 }
 
+function someOf(names) {
+  const shown = names.slice(0, 10).join(", ");
+  return names.length > 10 ? _("{names} and {number} more", { names: shown, number: names.length - 10 }) : shown;
+}
+
 function drawErrors() {
   const { faults, total } = refused;
   const box = $(".dnd-errors");
@@ -401,7 +407,7 @@ function drawErrors() {
     const names = faults.filter((one) => faultOf(one) === fault).map(({ name }) => name);
     const item = make("li");
     const lines = make("div");
-    lines.append(make("span", "dnd-error-name", names.join(", ")), make("span", "", fault === otherKinds ? fault(names) : fault));
+    lines.append(make("span", "dnd-error-name", someOf(names)), make("span", "", fault === otherKinds ? fault(names) : fault));
     item.append(icon("error"), lines);
     list.append(item);
   }
@@ -468,7 +474,8 @@ function receive(message) {
     sayRead(fresh);
     if (message.looked) drawLook(message.looked);
     else if (message.readings[looking?.card]?.error) drawLookFault(cards.get(looking.card));
-    const states = [...cards.values()].map(({ state }) => state);
+    // Not of those that were removed while they were read, which Undo brings back.
+    const states = buckets.flatMap((bucket) => bucket.cards).map((id) => cards.get(id).state);
     if (tellWhenRead && !states.includes("reading") && !states.includes("uploading")) {
       tellWhenRead = false;
       setTimeout(() => trigger("read")); // after the value, which it is about
@@ -542,6 +549,7 @@ function bucketNode(bucket) {
   title.addEventListener("focus", () => { lastBucket = bucket.id; });
   title.addEventListener("change", () => renameBucket(bucket.id, title));
   title.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
     if (event.key === "Enter") title.blur();
     if (event.key === "Escape") { title.value = bucketById(bucket.id).name; title.blur(); }
   });

@@ -54,11 +54,12 @@ const questionBox = (node) => node.closest?.("#dnd-box");
 document.addEventListener("keydown", (event) => {
   const { key, target } = event;
   if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.altKey || event.metaKey) return;
-  if (list.open || event.repeat) return; // the dialog closes itself with Escape
+  if (document.querySelector("dialog[open]") || event.repeat) return; // it closes itself with Escape
   const escape = key === "Escape";
   // An Escape that belongs to a field, a list of choices say, is no Stop.
   if (typing(target) && !(escape && questionBox(target))) return;
-  if (!escape && (!on.checked || (event.shiftKey && /^\w$/.test(key)))) return;
+  // Digits need Shift on some keyboards, letters on none.
+  if (!escape && (!on.checked || (event.shiftKey && /^[a-z]$/i.test(key)))) return;
   const shortcut = props.shortcuts.find((one) => one.key.toLowerCase() === key.toLowerCase());
   const node = shortcut && nodes(shortcut).find(there);
   if (node) {

@@ -19,7 +19,12 @@ function ended() {
   const how = done ? `✓ ${done}` : `! ${told?.textContent.trim() ?? ""}`;
   if (!document.hidden) { name(""); return; }
   name(how);
-  if (root.dataset.dndNotify === "on") new Notification(window.dndTitle, { body: how, tag: "dnd-run" });
+  if (root.dataset.dndNotify !== "on") return;
+  try {
+    new Notification(window.dndTitle, { body: how, tag: "dnd-run" });
+  } catch {
+    delete root.dataset.dndNotify; // phones let only service workers notify
+  }
 }
 
 watch("value", () => {

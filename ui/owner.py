@@ -8,8 +8,9 @@ address; opening it sets a cookie, which alone opens the owner's library and log
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
+
+from starlette.requests import cookie_parser
 
 from dnd_engine.library import Library
 
@@ -34,12 +35,10 @@ class Owner:
         Args:
             headers: Headers of the request, by lower-case name.
         """
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        cookie = cookies.get(_cookie_name(headers))
-        return cookie is not None and self._is_key(cookie.value)
+        # Not `SimpleCookie`, which stops at what it cannot read: all apps of a host share its
+        # cookies, whatever the port.
+        given = cookie_parser(headers.get("cookie", "")).get(_cookie_name(headers))
+        return given is not None and self._is_key(given)
 
     def admit(self, headers: Mapping[str, str], query: str) -> tuple[str, str | None] | None:
         """Check the key in the address of a page that is being opened.

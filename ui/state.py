@@ -160,6 +160,8 @@ class Made:
     """Reason why its checks failed."""
     proof: "Conditioning | None" = None
     """Result of the ablation; None until requested."""
+    proving: bool = False
+    """Whether the ablation runs."""
     archive: Path | None = None
     """Verified zip of `adapter`; None until written."""
     card_due: bool = False
@@ -667,7 +669,8 @@ class Session:
                 run.stages.interrupt()
         if self.made is not None:
             # The event that was to imprint it went with its page.
-            self.made.settling = False
+            for one in (self.made, *self.shelf):
+                one.settling = False
         if self.batch is not None:
             self.batch.stop.set()
             self.batch.running = False

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import PHONE, Visit, Visits, has_class
 
@@ -812,3 +812,39 @@ def test_each_bucket_has_a_forecast_before_synthesize(visit: Visit, write: Write
     expect(lines).to_have_count(1)
     visit.card("plain.txt").get_by_role("button", name="plain.txt entfernen").click()
     expect(forecast).to_be_hidden()
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["arrives", "fails"])
+def test_a_file_removed_while_it_is_uploaded_keeps_nothing_waiting(
+    visits: Visits, write: Write, arrives: bool
+) -> None:
+    visit = visits()
+    page = visit.page
+    held: list[Route] = []
+    page.route("**/gradio_api/upload**", lambda route: held.append(route))
+    page.locator(".dnd-picker").set_input_files(write("a.txt", "Say yes.\n\none\n"))
+    visit.until(lambda: len(held) == 1)
+    page.locator(".dnd-card .dnd-x").first.click()
+    page.unroute("**/gradio_api/upload**")
+    if arrives:
+        held[0].continue_()
+        page.locator("#dnd-show-me").click()
+        expect(page.locator("#dnd-pane-left .dnd-asked")).to_have_count(1)
+    else:
+        held[0].abort()
+        expect(page.locator(".dnd-errors")).to_be_visible()
+        page.locator(".dnd-undo").click()
+        expect(page.locator(".dnd-card")).to_have_count(0)
+        visit.console.clear()  # the upload that was broken off
+
+
+def test_an_emptied_weight_stays_what_it_was(visit: Visit, write: Write) -> None:
+    visit.drop([write("a.txt", "one\ntwo\n")], "SQL")
+    visit.add_bucket("Two")
+    weight = visit.bucket("SQL").locator(".dnd-number")
+    weight.fill("1.5")
+    weight.press("Tab")
+    expect(weight).to_have_value("1.5")
+    weight.fill("")
+    weight.press("Tab")
+    expect(weight).to_have_value("1.5")

@@ -194,6 +194,22 @@ def test_escape_stops_what_runs(visit: Visit, write: Write, engine: FakeEngine) 
         expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
 
 
+def test_keys_do_nothing_behind_an_open_dialog(visit: Visit, engine: FakeEngine) -> None:
+    page = visit.page
+    sure = page.locator(".dnd-forget-sure")
+    with engine.pace.held("chat", at=8):
+        visit.ask("Answer please")
+        expect(visit.answer("left")).to_contain_text("several ways")
+        page.locator(".dnd-forget").click()
+        expect(sure).to_have_attribute("open", "")
+        page.keyboard.press("q")
+        page.keyboard.press("Escape")
+        expect(sure).not_to_have_attribute("open", "")
+        expect(page.locator("#dnd-box textarea")).not_to_be_focused()
+    visit.idle()
+    expect(page.locator("#dnd-pane-left .dnd-answer-facts")).not_to_contain_text("stopped")
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("locale", ["en-US", "de-DE"])

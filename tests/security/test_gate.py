@@ -64,6 +64,18 @@ def test_the_printed_address_sets_a_cookie_and_leaves_the_address_bar(
     assert owner.owns({"host": urlsplit(url).netloc, "cookie": f"{cookie.key}={cookie.value}"})
 
 
+@pytest.mark.parametrize(
+    "other", ['prefs={"theme":"dark"}', "name=Jane Doe", "flag", 'u="', "x=\u00fc"]
+)
+def test_cookies_of_other_apps_on_this_host_do_not_lock_the_owner_out(
+    owner: Owner, other: str
+) -> None:
+    """Browsers send them whatever the port, the oldest first."""
+    mine = f"dnd-owner-7860={owner.key}"
+    assert owner.owns({"host": "localhost:7860", "cookie": f"{other}; {mine}"})
+    assert not owner.owns({"host": "localhost:7860", "cookie": f"{other}; {mine}x"})
+
+
 def test_another_key_sets_no_cookie(client: httpx.Client) -> None:
     answer = client.get("/", params={"token": "guess"})
     assert answer.status_code == 303

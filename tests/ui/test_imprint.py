@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import pytest
 
+from dnd_engine.errors import AdapterError
 from dnd_engine.library import Entry, Library
 from dnd_engine.prompts.examples import load_examples
 from tests.ui.fake_engine import ALONE, FakeEngine
@@ -491,3 +492,52 @@ def test_without_a_generator_a_prompt_without_an_instruction_makes_nothing(
     assert session.made is None
     assert session.run is not None
     assert "no prompt has an instruction and an input" in session.run.stages.html().lower()
+
+
+def test_an_adapter_that_left_the_bar_before_its_imprint_is_offered_one(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(A={"a.jsonl": prompts(9, "other")}), request_of("s"))
+    on.imprint.begin_imprint(session, False)
+    first = session.made
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s"))
+    second = session.made
+    assert first is not None
+    assert second is not None
+    on.adapter.choose(session, first.key)
+    on.imprint.begin_imprint(session, True)
+    assert on.adapter.choose(session, second.key)["imprint_now"].visible is True
+
+
+def test_an_adapter_of_another_base_is_shown_without_its_picture(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    """Its base may have been changed since; a visit could not be restored with it in the bar."""
+    session = Session()
+    make(on, session, arrange(A={"a.jsonl": prompts(9)}), request_of("s"))
+    made = session.made
+    assert made is not None
+    made.thumbprint = ()
+
+    def refuse(adapter: object) -> None:
+        raise AdapterError("made for another base")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "relative_norms", refuse)
+        assert made.adapter.sha256[:8] in on.adapter.show(session)["adapter_facts"]
+    assert made.thumbprint == ()
+    on.adapter.show(session)
+    assert made.thumbprint != ()
+
+
+def test_a_language_switch_during_an_imprint_says_that_checks_wait(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")}), request_of("s"))
+    begun = on.imprint.begin_imprint(session, True)
+    again = on.language.say_again(
+        session, session.canvas, None, "gguf", None, "score", request_of("s")
+    )
+    assert (again["warning"], again["checks"]) == (begun["warning"], begun["checks"])

@@ -571,6 +571,25 @@ def test_the_owner_reads_which_models_are_here_and_how_large_one_is(
     assert back["teach_base_told"] == ""
 
 
+def test_another_adapter_is_looked_at_without_losing_stop(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(on, session, arrange(A={"a.jsonl": prompts(9, "other")}), request_of("s"))
+    first = session.made
+    assert first is not None
+    with learning(on, session, arrange, request_of, engine) as (_before, steps):
+        shown = on.adapter.choose(session, first.key)
+        assert shown["teach_box"].visible is True
+        assert "data-doing" in shown["stages"]
+        run = session.run
+        assert run is not None
+        assert on.synthesis.begin_remix(arrange(SQL={"a.jsonl": prompts(9)}), session) == {}
+        assert session.run is run, "another weight does not end it either"
+        run.stop.set()
+        list(steps)
+
+
 @pytest.mark.parametrize("base", ["", "/no/such", "no/such"])
 def test_a_model_that_is_not_here_is_told_at_start(
     owned: Handlers, arrange: Arrange, request_of: RequestOf, base: str

@@ -12,7 +12,13 @@ from ui.state import Session
 from ui.tabs.library.events import LibraryEvents
 from ui.tabs.measure.events import MeasureEvents
 from ui.tabs.report.events import ReportEvents
-from ui.tabs.workbench.adapter.events import checked, download, facts_of, undo_words
+from ui.tabs.workbench.adapter.events import (
+    awaits_imprint,
+    checked,
+    download,
+    facts_of,
+    undo_words,
+)
 from ui.tabs.workbench.adapter.norms_view import norms_html
 from ui.tabs.workbench.batch.view import batch_html
 from ui.tabs.workbench.compare.events import CompareEvents
@@ -28,6 +34,7 @@ SAID_AGAIN = (
     *("adapter_facts", "download", "norms", "left_choice", "right_choice", "undo"),
     *("compare_head", "mode", "told_with", "batch_table"),
     *("checks", "warning", "proof", "prove", "export", "keep_head", "keep_told", "teach_told"),
+    "teach_base_told",
     *("library_head", "library_told", "library_kept", "library_undo"),
     *("report_group", "report", "report_more", "report_card"),
     *("measure_told", "measure_columns", "measure_of", "measure_stages", "measure_found"),
@@ -86,6 +93,7 @@ class LanguageEvents:
             **self.library.heads(request),
             "keep_told": "",
             "teach_told": "",
+            "teach_base_told": "",
             "library_told": "",
             **{name: listed[name] for name in ("library_kept", "library_undo") if name in listed},
             "report_card": self.report.card(),
@@ -105,4 +113,9 @@ class LanguageEvents:
                 **self.compare.compared(session),
                 **checked(made),
             }
+            run = session.run if session.is_busy else None
+            if run is not None and run.kind == "imprint" and run.start is made:
+                updates |= awaits_imprint()
+            if made.proving:  # its steps are drawn by the event that runs
+                del updates["proof"], updates["prove"]
         return {name: updates[name] for name in SAID_AGAIN if name in updates}

@@ -1,6 +1,7 @@
 """Events of the adapter in the bar: show, check, scale and zip it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from dnd_engine.config import RefineConfig
 from dnd_engine.errors import DndError
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
-from ui.markup import brief, busy, error_notice, sentence
+from ui.markup import brief, busy, error_notice, remark, sentence
 from ui.progress import step_words
 from ui.shared import App, Updates, broke
 from ui.state import Made, Session
@@ -89,6 +90,7 @@ class AdapterEvents:
         if made is None or made.adapter.was_trained or made.inspection is None or not made.buckets:
             return
         updates: Updates = {}
+        made.proving = True
         try:
             for step in self._app.calls.prove(made.original, made.buckets, session.memory):
                 if session.made is not made:
@@ -109,6 +111,8 @@ class AdapterEvents:
             self._put_on_card(session, made)
             updates["proof"] = proof_html(made.proof, done=True)
             updates["download"] = download(made)
+        finally:
+            made.proving = False
         if session.made is made:
             yield {**updates, "prove": gr.Button(_("Measure again"))}
 
@@ -170,16 +174,22 @@ class AdapterEvents:
         assert made is not None
         # Here and not before, because a chat need not wait for it. Without an engine, next time.
         if not made.thumbprint and self._app.calls.engine is not None:
-            self._measure_size(made)
+            # After a change of models it is another base's; it is shown without its picture.
+            with suppress(DndError):
+                self._measure_size(made)
         session.drawn = made
         session.suggestions = _suggestions(made.buckets, session.example_questions)
         idle = not session.is_busy
         # Answers that somebody corrected must not be passed over without a word.
         proposed = _is_proposed(session)
         by_labels = _labelled(made.buckets) and not proposed
+        # A run goes on, with its Stop, while another adapter is looked at.
+        run = session.run if session.is_busy else None
+        stages = made.stages if run is None else run.stages
+        teaches = run is not None and run.kind == "refinement"
         return {
             **offered(session),
-            "stages": made.stages.html() if made.stages else "",
+            "stages": stages.html() if stages else "",
             **bar(session),
             **undoable(made),
             "norms": norms_html(made.norms),
@@ -188,7 +198,7 @@ class AdapterEvents:
             "differences": gr.Checkbox(visible=True),
             "blind": gr.Checkbox(visible=True),
             # Open where answers wait to be learnt, or a reload would seem to have lost them.
-            "teach_box": gr.Column(visible=proposed and not made.adapter.was_trained),
+            "teach_box": gr.Column(visible=teaches or (proposed and not made.adapter.was_trained)),
             "teach_open": gr.Button(visible=bool(made.buckets), interactive=idle),
             "teach_labels": gr.Checkbox(
                 value=by_labels, visible=_labelled(made.buckets), interactive=idle
@@ -301,6 +311,14 @@ def bar(session: Session) -> Updates:
         "adapter_facts": facts_of(session),
         "strength": made.adapter.strength,
         "download": download(made),
+    }
+
+
+def awaits_imprint() -> Updates:
+    """Say that the checks wait until it is known which adapter stays."""
+    return {
+        "checks": checks_html("waiting"),
+        "warning": remark(_("The verdict follows once the instruction is imprinted.")),
     }
 
 

@@ -234,12 +234,12 @@ class CompareEvents:
         # The vote was for answers that are about to go, and has told which side is whose.
         turn.named |= turn.vote is not None
         turn.error, turn.vote = "", None
-        session.editing = None
+        left = self._leave_edit(session)
         for side in (place,) if place else tuple(turn.sides):
             before = turn.sides[side]
             # The same server, even if the visit has left it; its key is then no longer sent.
             setattr(turn, side, self._asked(before.remote or before.made, before.times + 1))
-        return self._start(session, (place,) if place else turn.sides)
+        return {**left, **self._start(session, (place,) if place else turn.sides)}
 
     def edit(self, session: Session, typed: str) -> Updates:
         """Take the last question back into the box; its turn stays until the new one is sent."""
@@ -259,16 +259,16 @@ class CompareEvents:
 
     def cancel_edit(self, session: Session) -> Updates:
         """Cancel editing, and restore the earlier text of the box."""
+        left = self._leave_edit(session)
+        return left and {**left, "edit_row": gr.Row(visible=False), **self.panes(session)}
+
+    def _leave_edit(self, session: Session) -> Updates:
+        """Put the box and what is sent back to what they were before the last question came in."""
         before, session.editing = session.editing, None
         if before is None:
             return {}
         session.mode = before.mode
-        return {
-            "box": before.text,
-            **self.compared(session),
-            "edit_row": gr.Row(visible=False),
-            **self.panes(session),
-        }
+        return {"box": before.text, **self.compared(session)}
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
         """Restore a conversation with its files; a server's key is not restored."""
@@ -367,9 +367,10 @@ class CompareEvents:
         """Clear the conversation and its votes."""
         if session.stop_chat is not None:
             session.stop_chat.set()
-        session.stop_chat = session.editing = None
+        session.stop_chat = None
         session.turns = []
         return {
+            **self._leave_edit(session),
             **self.panes(session),
             **_buttons(session),
             "votes": votes_html([]),

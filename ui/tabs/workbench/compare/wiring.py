@@ -16,6 +16,7 @@ SIDES = f"{_PANES} left_choice right_choice compare_head mode told_with"
 """Slots of who answers on either side."""
 _BUTTONS = "send stop_chat again vote_row edit_row"
 _STATE = f"{_BUTTONS} {_PANES}"
+_COMPARED = "mode told_with compare_head"
 _KEPT = "keep_row keep_markdown keep_json keep_votes"
 BLIND = f"{_STATE} {SIDES} strength checks votes"
 """Slots that change when the models' names are hidden or revealed."""
@@ -35,9 +36,8 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
         _answer(page, panel, order)
     on, session = page.on.compare, page.session
     page.at_once(panel.stop_chat.click, on.stop_chat, _STATE, session)
-    page.at_once(panel.clear.click, on.clear_chat, f"{_STATE} votes keep_row", session)
-    compared = "mode told_with compare_head"
-    edited = f"box {compared} {_STATE}"
+    edited = f"box {_COMPARED} {_STATE}"
+    page.at_once(panel.clear.click, on.clear_chat, f"{edited} votes keep_row", session)
     page.at_once(panel.left_pane.edit, on.edit, edited, [session, panel.box])
     page.at_once(panel.cancel_edit.click, on.cancel_edit, edited, session)
     marked = [session, panel.differences]
@@ -115,7 +115,7 @@ def _orders(page: Page, panel: ComparePanel, shown: Any) -> list[Any]:
     )
     for again, place in places:
         ask_again = functools.partial(on.ask_again, place=place)
-        orders.append(page.at_once(again, ask_again, _STATE, session))
+        orders.append(page.at_once(again, ask_again, f"box {_COMPARED} {_STATE}", session))
     return orders
 
 

@@ -6,14 +6,11 @@ from dataclasses import replace
 import gradio as gr
 
 from dnd_engine.errors import ImprintError
-from ui.markup import remark
 from ui.shared import App, Updates
 from ui.stages import Stages
 from ui.state import Made, Run, Session
-from ui.tabs.workbench.adapter.checks_view import checks_html
-from ui.tabs.workbench.adapter.events import facts_of, offered, undoable
+from ui.tabs.workbench.adapter.events import awaits_imprint, facts_of, offered, undoable
 from ui.tabs.workbench.runs.events import RunEvents, Stopped
-from ui.text import _
 
 
 class ImprintEvents:
@@ -28,8 +25,11 @@ class ImprintEvents:
         run, made = session.run, session.made
         if run is None or made is None:
             return {}
-        # Whatever happens next, the page may offer an imprint from now on.
-        made.settling = False
+        # Whatever happens next, the page may offer an imprint from now on, also of an adapter that
+        # another one has replaced in the bar meanwhile.
+        for one in (made, *session.shelf):
+            if one is made or one.stages is run.stages:
+                one.settling = False
         teachable: Updates = {"teach_open": gr.Button(interactive=not session.is_busy)}
         if made.original.is_imprinted:
             return teachable  # without a generator, the synthesis was already an imprint
@@ -37,12 +37,8 @@ class ImprintEvents:
             return teachable  # stopped, failed, or another was requested meanwhile
         if not wanted:
             return {**teachable, **offered(session), **undoable(made)}
-        # Checks wait until it is known which adapter stays.
-        return {
-            **self._begin(session, made, run.question, remixes=run.remixes),
-            "checks": checks_html("waiting"),
-            "warning": remark(_("The verdict follows once the instruction is imprinted.")),
-        }
+        begun = self._begin(session, made, run.question, remixes=run.remixes)
+        return {**begun, **awaits_imprint()}
 
     def order(self, session: Session) -> Updates:
         """Request an imprint of the adapter in the bar that was stopped, undone or disabled."""

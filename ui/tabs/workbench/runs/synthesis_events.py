@@ -23,8 +23,11 @@ class SynthesisEvents:
         self._runs = runs
 
     def begin_remix(self, arrangement: Arrangement, session: Session) -> Updates:
-        """Remix at once, unless that would take away what the visitor's teaching has made."""
+        """Remix at once, unless that would take away what teaching has made, or end it."""
         if session.made is not None and session.made.adapter.was_trained:
+            return {}
+        run = session.run if session.is_busy else None
+        if run is not None and run.kind in ("refinement", "remake"):
             return {}
         return self.begin_synthesis(arrangement, session, kind="remix")
 
