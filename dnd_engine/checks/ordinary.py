@@ -80,6 +80,8 @@ def kept_base_answers(runtime: Runtime, cache: Path) -> BaseAnswers:
     key = repr(
         (runtime.base.weights.sha256, device, dtype, _ANSWER_TOKENS, messages, ANSWER_TOKENS, items)
     )
+    # Bases of equal weights may have other templates, as after an update on the Hub.
+    key += repr(open_question(runtime.base.tokenizer, messages[0], _ANSWER_TOKENS).prompt)
     path = cache / f"answers-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if path.is_file():
         try:

@@ -14,6 +14,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from torch import nn
 from transformers import PreTrainedTokenizerBase
+from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from dnd_engine.errors import ExportError
 from dnd_engine.export.gguf import BY_NAME, CONVERT_MERGED, interleave, write_out
@@ -28,7 +29,6 @@ _TYPES = {
 }
 _WHOLE = ("llama", "qwen2", "qwen3")
 """Architectures, by llama.cpp's names, that it runs without settings beyond those written here."""
-_NUMBER = r"\p{N}"
 """A digit in a pre-tokenizer's pattern."""
 
 
@@ -140,13 +140,22 @@ def _write_tokenizer(
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     saved = json.loads(backend.to_str()) if backend is not None else {}
     model = saved.get("model", {})
-    split = _split_name(saved.get("pre_tokenizer"))
+    split = _split_name(saved.get("pre_tokenizer"), bool(model.get("ignore_merges")))
     if model.get("type") != "BPE" or split is None:
         raise ExportError(
             "{model} cuts texts into tokens in a way that is not known here, so its tokenizer "
             "cannot be written as GGUF. {way_out}",
             model=name,
             way_out=CONVERT_MERGED,
+        )
+    numbers = (*model["vocab"].values(), *(added["id"] for added in saved["added_tokens"]))
+    if (most := max(numbers, default=-1)) >= size:
+        raise ExportError(
+            "the tokenizer of {model} has a token {number}, and the base embeddings for {size} "
+            "only, so llama.cpp could not read the file.",
+            model=name,
+            number=most,
+            size=size,
         )
     # A base may have more embeddings than tokens, and llama.cpp needs a name for each.
     tokens = [f"[PAD{number}]" for number in range(size)]
@@ -182,7 +191,17 @@ def _write_tokenizer(
         writer.add_chat_template(tokenizer.chat_template)
 
 
-def _split_name(pre_tokenizer: Any) -> str | None:
+_PATTERNS = {
+    (GGUF_PRE_TOKENIZER_SPLITS["llama-bpe"], True): "llama-bpe",
+    # The same pattern, for vocabularies whose tokens are all reached by merges.
+    (GGUF_PRE_TOKENIZER_SPLITS["llama-bpe"], False): "smaug-bpe",
+    (GGUF_PRE_TOKENIZER_SPLITS["qwen2"], False): "qwen2",
+    (GGUF_PRE_TOKENIZER_SPLITS["tekken"], True): "tekken",
+}
+"""Pattern, and whether whole words that are tokens need no merges, to llama.cpp's name."""
+
+
+def _split_name(pre_tokenizer: Any, ignores_merges: bool) -> str | None:
     """Return llama.cpp's name for a pre-tokenizer; None if unknown."""
     if not isinstance(pre_tokenizer, dict):
         return None
@@ -195,10 +214,9 @@ def _split_name(pre_tokenizer: Any) -> str | None:
     if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits"):
         return "smollm"
     if kinds == ["Split", "ByteLevel"]:
+        # The whole pattern: others have parts in common with these.
         pattern = str(steps[0].get("pattern", {}).get("Regex", ""))
-        if f"{_NUMBER}{{1,3}}" in pattern:
-            return "llama-bpe"
-        return "qwen2" if f"|{_NUMBER}|" in pattern else None
+        return _PATTERNS.get((pattern, ignores_merges))
     return None
 
 

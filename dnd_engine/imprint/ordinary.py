@@ -63,6 +63,8 @@ def ordinary_metrics(
     key = repr((runtime.base.weights.sha256, first_layer, _ANSWER_TOKENS, _FIRST_WEIGHT))
     # "size": files of earlier versions lack it.
     key += repr((_INPUT_WEIGHT, _FLOOR, _DIRECTIONS, messages, "size"))
+    # Bases of equal weights may have other templates, as after an update on the Hub.
+    key += repr(open_question(runtime.base.tokenizer, messages[0], _ANSWER_TOKENS).prompt)
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     path = cache / f"ordinary-{digest}.safetensors"
     if (kept := _read(path, runtime.base.device)) is not None:

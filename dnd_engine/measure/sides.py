@@ -193,11 +193,15 @@ def split(
             of `config`.
     """
     labelled = labelled_rows(file)
+    lines = [row.line for row in labelled]
+    # An item is known by its line, and those of a zip's files begin again in each.
+    if len(set(lines)) < len(lines):
+        lines = [*range(1, len(lines) + 1)]
     distinct: dict[str, tuple[int, Example]] = {}
-    for row in labelled:
+    for line, row in zip(lines, labelled, strict=True):
         example = Example(row.text, row.label or "")
         # Of rows with the same prompt the first one counts, whatever their labels.
-        distinct.setdefault(" ".join(row.text.split()), (row.line, example))
+        distinct.setdefault(" ".join(row.text.split()), (line, example))
     examples = [example for _, example in distinct.values()]
     sizes = dict(zip(distinct, _sizes(tokenizer, examples), strict=True))
     short = {t: row for t, row in distinct.items() if sum(sizes[t]) <= config.max_tokens}

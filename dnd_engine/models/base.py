@@ -84,7 +84,10 @@ def best_device(wanted: str | None = None) -> torch.device:
         return torch.device(present[0])
     if wanted.split(":")[0] not in present:
         raise ConfigError(f"device `{wanted}` is not here; this machine has {', '.join(present)}.")
-    return torch.device(wanted)
+    try:
+        return torch.device(wanted)
+    except RuntimeError as error:
+        raise ConfigError(f"`{wanted}` is no device: {first_line(error)}") from error
 
 
 def best_dtype(device: torch.device) -> torch.dtype:

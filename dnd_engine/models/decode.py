@@ -74,12 +74,20 @@ def _decode(
     prompts = [_render(base.tokenizer, messages) for messages in conversations]
     room = int(base.config["max_position_embeddings"]) - sampling.max_new_tokens
     longest = max(map(len, prompts))
+    if room < longest <= room + sampling.max_new_tokens:
+        raise ChatError(
+            "the conversation is {longest} tokens long and the answer may have {most}; this base "
+            "reads {positions} in all. Lower the maximum length of an answer, or clear the chat.",
+            longest=longest,
+            most=sampling.max_new_tokens,
+            positions=room + sampling.max_new_tokens,
+        )
     if longest > room:
         raise ChatError(
-            "the conversation is {longest} tokens long; this base reads {room}. Clear the chat, "
-            "or shorten the message.",
+            "the conversation is {longest} tokens long; this base reads {positions}. Clear the "
+            "chat, or shorten the message.",
             longest=longest,
-            room=room,
+            positions=room + sampling.max_new_tokens,
         )
     rows = [_Row(base, prompt, sampling) for prompt in prompts]
     ids, real = left_padded(prompts, base.device, base.tokenizer.pad_token_id or 0)

@@ -1,5 +1,6 @@
 """Operations to a task folder, the same bytes for the same seed."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -124,7 +125,8 @@ def _answered(
     """Texts that suit an operation, with answers; answers that repeat the text teach nothing."""
     found: list[tuple[str, str]] = []
     answers: Counter[str] = Counter()
-    limit = _COMMONEST_SHARE * count if op.options else count
+    # At least half, rounded up, or one or three examples of two labels could not be had.
+    limit = max(_COMMONEST_SHARE * count, math.ceil(count / 2)) if op.options else count
     # Each operation takes from the common pool in an order of its own.
     for item in rng.sample(pool, len(pool)):
         answer = op.answer(item)

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFReader
-from tokenizers import pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     LlamaForCausalLM,
+    PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+)
+from transformers.integrations.gguf.gguf_tokenizer_mapping import (
+    GGUF_PRE_TOKENIZER_SPLITS as PATTERNS,
 )
 
 from dnd_engine.config import EngineConfig
@@ -201,39 +205,81 @@ def test_a_tokenizer_of_another_kind_is_refused(tmp_path: Path) -> None:
         write_model(tiny_llama(), tokenizer, "tiny", tmp_path / "a.gguf", "f16")
 
 
-SPLITS = [
-    ({"type": "ByteLevel"}, "gpt-2"),
-    (
-        {"pretokenizers": [{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel"}]},
-        "smollm",
-    ),
-    ({"pretokenizers": [{"type": "Digits"}, {"type": "ByteLevel"}]}, None),
-    (
-        {
-            "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": r"\p{L}+|\p{N}{1,3}| ?[^\s]+"}},
-                {"type": "ByteLevel"},
-            ]
-        },
-        "llama-bpe",
-    ),
-    (
-        {
-            "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": r"\p{L}+|\p{N}| ?[^\s]+"}},
-                {"type": "ByteLevel"},
-            ]
-        },
-        "qwen2",
-    ),
-    ({"type": "Metaspace"}, None),
-    (None, None),
-]
+def split_at(pattern: str) -> dict[str, Any]:
+    return {
+        "pretokenizers": [{"type": "Split", "pattern": {"Regex": pattern}}, {"type": "ByteLevel"}]
+    }
 
 
-@pytest.mark.parametrize(("pre_tokenizer", "name"), SPLITS, ids=str)
-def test_the_way_of_splitting_texts_is_recognised(pre_tokenizer: Any, name: str | None) -> None:
-    assert gguf_model._split_name(pre_tokenizer) == name
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "ignores_merges", "name"),
+    [
+        ({"type": "ByteLevel"}, False, "gpt-2"),
+        (
+            {
+                "pretokenizers": [
+                    {"type": "Digits", "individual_digits": True},
+                    {"type": "ByteLevel"},
+                ]
+            },
+            False,
+            "smollm",
+        ),
+        ({"pretokenizers": [{"type": "Digits"}, {"type": "ByteLevel"}]}, False, None),
+        (split_at(PATTERNS["llama-bpe"]), True, "llama-bpe"),
+        (split_at(PATTERNS["llama-bpe"]), False, "smaug-bpe"),
+        (split_at(PATTERNS["qwen2"]), False, "qwen2"),
+        (split_at(PATTERNS["qwen2"]), True, None),
+        (split_at(PATTERNS["tekken"]), True, "tekken"),
+        (split_at(PATTERNS["gpt-4o"]), False, None),
+        (split_at(r"\p{L}+|\p{N}| ?[^\s]+"), False, None),
+        ({"type": "Metaspace"}, False, None),
+        (None, False, None),
+    ],
+    ids=str,
+)
+def test_the_way_of_splitting_texts_is_recognised(
+    pre_tokenizer: Any, ignores_merges: bool, name: str | None
+) -> None:
+    assert gguf_model._split_name(pre_tokenizer, ignores_merges) == name
+
+
+@pytest.mark.parametrize("ignores_merges", [True, False])
+@pytest.mark.parametrize("kind", ["llama-bpe", "qwen2", "tekken"])
+def test_llama_cpp_cuts_texts_as_transformers_does(
+    tmp_path: Path, kind: str, ignores_merges: bool
+) -> None:
+    """Fragments of the patterns are alike, and merges matter where a word is a token of its own."""
+    specials = ["<pad>", "<|im_start|>", "<|im_end|>"]
+    pieces = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet()), "oW", "abc"]
+    vocab = {piece: number for number, piece in enumerate(pieces)}
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[("o", "W")], ignore_merges=ignores_merges))
+    pattern = Regex(PATTERNS[kind])
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pattern, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<pad>"
+    )
+    file = tmp_path / "a.gguf"
+    if (kind, ignores_merges) in (("qwen2", True), ("tekken", False)):
+        with pytest.raises(ExportError, match="cuts texts into tokens"):
+            write_model(tiny_llama(vocab_size=len(pieces)), tokenizer, "tiny", file, "f16")
+        return
+    write_model(tiny_llama(vocab_size=len(pieces)), tokenizer, "tiny", file, "f16")
+    with llama_cpp(file) as llama:
+        for text in ("HelloWorld", "fooWord 12345", "abc"):
+            assert llama.tokenize(text) == tokenizer(text)["input_ids"]
+
+
+def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    few = tiny_llama(vocab_size=len(tokenizer) - 1)
+    with pytest.raises(ExportError, match=r"has a token \d+, and the base embeddings for \d+ only"):
+        write_model(few, tokenizer, "tiny", tmp_path / "a.gguf", "f16")
 
 
 def test_a_modelfile_writes_turns_as_the_base_does() -> None:
@@ -259,6 +305,21 @@ def test_a_modelfile_writes_turns_as_the_base_does() -> None:
     )
     assert text.startswith("FROM ./model.gguf\n")
     assert "PARAMETER stop <|im_end|>" in text
+
+
+def test_a_modelfile_begins_the_text_and_the_answer_as_the_base_does() -> None:
+    """With a token before all turns, and with thinking left out, as in chat."""
+    tokenizer = byte_tokenizer()
+    assert isinstance(tokenizer.chat_template, str)
+    tokenizer.chat_template = (
+        "<pad>"
+        + tokenizer.chat_template
+        + "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+    )
+    template = re.search(r'TEMPLATE """(.*?)"""', modelfile(tokenizer), flags=re.DOTALL)
+    assert template is not None
+    assert template[1].startswith("<pad>{{- range .Messages }}")
+    assert template[1].endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
 def test_a_modelfile_leaves_other_templates_to_ollama() -> None:

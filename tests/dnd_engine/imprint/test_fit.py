@@ -29,7 +29,7 @@ from dnd_engine.models.base import block, last_hidden
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.progress import finish
-from tests.dnd_engine.tiny import LAYOUT, random_tokens, tiny_base
+from tests.dnd_engine.tiny import LAYOUT, byte_tokenizer, random_tokens, tiny_base
 
 CONFIG = ImprintConfig(r=8, first_layer_share=0, ridge=1e-3, max_answer_tokens=4)
 INPUTS = [a + b for a, b in itertools.product("abcd", "wxyz")]
@@ -360,6 +360,19 @@ def test_a_damaged_file_is_measured_again(
     kept.write_bytes(cut)
     again = finish(ordinary_metrics(runtime, 0, tmp_path))
     assert first[1].directions.equal(again[1].directions)
+
+
+def test_another_chat_template_is_measured_for_itself(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights may stay the same when a repository gets another template."""
+    monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
+    finish(ordinary_metrics(runtime, 0, tmp_path))
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.content }}]<|im_end|>{% endfor %}"
+    base = replace(runtime.base, tokenizer=tokenizer)
+    finish(ordinary_metrics(Runtime(base, runtime.host), 0, tmp_path))
+    assert len([*tmp_path.iterdir()]) == 2
 
 
 def test_a_full_disk_costs_the_next_start_time_and_nothing_now(

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable, Sequence
 from collections.abc import Generator as Steps
 from dataclasses import replace
@@ -40,7 +41,7 @@ from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import TurnLock
 from dnd_engine.progress import finish
-from dnd_engine.prompts.files import Prompt, PromptFile
+from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.questions import Answer, Question
 from dnd_engine.scoring.statistics import Interval
@@ -772,3 +773,17 @@ def test_the_picture_names_what_it_shows(base: BaseModel) -> None:
     assert bare.summary.startswith("Bare: Base ")
     assert "; Adapter " in bare.summary
     assert re.search(r"; From scratch [.\d]+: [.\d]+ \([.\d]+ m?s\)", bare.summary)
+
+
+def test_rows_of_a_zip_are_told_apart_though_their_lines_begin_again(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "rows.zip", "w") as archive:
+        for name, begin in (("a.jsonl", 0), ("b.jsonl", 20)):
+            rows = (
+                {"prompt": f"Say it.\n\n{n}", "label": f"L{n}"} for n in range(begin, begin + 20)
+            )
+            archive.writestr(name, "".join(json.dumps(row) + "\n" for row in rows))
+    file = read_prompt_file(tmp_path / "rows.zip")
+    sides = split(file, TOKENIZER, UNKNOWN, MeasureConfig(limit_items=20))
+    assert len(set(sides.lines)) == len(sides.test) == 20
+    asked = dict(sides.asked("bare"))
+    assert [asked[line] for line in sides.lines] == list(sides.test)

@@ -368,7 +368,7 @@ def test_unfinished_characters_of_byte_fallback_are_held_back(
         ([{"content": "x"}, *user("Hi")], r"unknown role None; expected system"),
         (
             user("x" * 500),
-            r"the conversation is 5\d\d tokens long; this base reads 488\. Clear the chat, or sho",
+            r"the conversation is 5\d\d tokens long; this base reads 512\. Clear the chat, or sho",
         ),
     ],
 )
@@ -377,6 +377,12 @@ def test_a_conversation_that_cannot_be_answered_is_refused(
 ) -> None:
     with pytest.raises(ChatError, match=message):
         answer(runtime, [SHORT, conversation])
+
+
+def test_an_answer_that_may_be_too_long_is_told_as_such(runtime: Runtime) -> None:
+    said = r"is \d+ tokens long and the answer may have 505; this base reads 512 in all\. Lower the"
+    with pytest.raises(ChatError, match=said):
+        answer(runtime, [SHORT], sampling=Sampling(max_new_tokens=505))
 
 
 def test_megabytes_are_refused_before_they_are_tokenised(
@@ -394,7 +400,7 @@ def test_the_longest_conversation_that_fits_is_answered(runtime: Runtime) -> Non
     )
     frame = len(runtime.base.tokenizer(rendered)["input_ids"]) - 1
     assert answer(runtime, [user("x" * (room - frame))])[0].num_tokens == 24
-    with pytest.raises(ChatError, match=r"is 489 tokens long; this base reads 488"):
+    with pytest.raises(ChatError, match=r"is 489 tokens long and the answer may have 24"):
         answer(runtime, [user("x" * (room - frame + 1))])
 
 

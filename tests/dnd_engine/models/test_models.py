@@ -589,6 +589,8 @@ def test_every_call_that_loads_a_model_forbids_its_code() -> None:
 def test_a_device_that_is_not_here_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"device `warp:3` is not here; this machine has .*cpu\."):
         best_device("warp:3")
+    with pytest.raises(ConfigError, match=r"`cpu:x` is no device: Invalid device string"):
+        best_device("cpu:x")
     assert best_device("cpu") == CPU
 
 

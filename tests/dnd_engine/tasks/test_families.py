@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import random
 import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from dnd_engine.tasks.families.registry import all_inputs, all_operations
 from dnd_engine.tasks.families.sample import MIN_OPERATIONS, sample_operations
 from dnd_engine.tasks.families.wording import make_wordings
 from dnd_engine.tasks.families.words import Vocabulary, vocabulary
+from dnd_engine.tasks.families.write import _answered
 from dnd_engine.tasks.folder import Task, load_tasks
 from dnd_engine.tasks.lists import read_lists
 from dnd_engine.tasks.shared_inputs import SharedInputs
@@ -489,3 +492,11 @@ def test_the_command_draws_operations(tmp_path: Path) -> None:
     many = make("many", 743)
     assert many.exit_code == 1
     assert "Error: expected between 12 and 742 operations, got 743." in many.stderr
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_few_examples_of_a_choice_can_be_had(count: int) -> None:
+    pool = [Item(str(number)) for number in range(10)]
+    choice = next(op for op in all_operations().values() if op.options)
+    two = replace(choice, answer=lambda item: "even" if int(item.text) % 2 == 0 else "odd")
+    assert len(_answered(two, pool, count, random.Random(0))) == count
