@@ -326,7 +326,9 @@ def unjudged(session: Session) -> Updates:
     """Take the verdict on the adapter before away from a new one, which has none yet."""
     made = session.made
     assert made is not None
-    return {} if made.inspection is not None else {"warning": checked(made)["warning"]}
+    if session.drawn is None or made.inspection is not None:
+        return {}
+    return {"warning": checked(made)["warning"]}
 
 
 def undoable(made: Made) -> Updates:
