@@ -35,7 +35,7 @@ from ui.tabs.measure.view import (
 )
 from ui.tabs.workbench.adapter.events import AdapterEvents
 from ui.tabs.workbench.compare.sides import choosers
-from ui.text import _, duration
+from ui.text import _, duration, ngettext
 
 if TYPE_CHECKING:
     from dnd_engine.measure.results import EvalPass, Measurement, MeasureStep
@@ -356,7 +356,8 @@ class MeasureEvents:
                 loss=step.loss,
             )
         else:
-            words = _("scoring after {steps} steps", steps=step.measured.passes[-1].steps)
+            steps = step.measured.passes[-1].steps
+            words = ngettext("scoring after {number} step", "scoring after {number} steps", steps)
         if step.seconds_left is not None:
             left = duration(step.seconds_left)
             run.stages.left = _("about {duration} left", duration=left)

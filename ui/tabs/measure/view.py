@@ -46,6 +46,7 @@ from ui.text import (
     clock_words,
     count_prompts,
     drawn,
+    ngettext,
     note_words,
     number,
     said,
@@ -474,13 +475,22 @@ def _race(own: "RowResult", points: Sequence["RowResult"]) -> str:
         return ""
     passed = next((p for p in points if p.score.mean >= own.score.mean), None)
     at = passed or points[-1]
-    words = N_("Training from scratch did not score as much in {seconds:.1f} s, in {steps} steps.")
     if passed:
-        words = N_(
-            "Training from scratch scored as much after {seconds:.1f} s of training, in {steps} "
-            "steps."
+        sentence = ngettext(
+            "Training from scratch scored as much after {seconds:.1f} s of training, in {number} "
+            "step.",
+            "Training from scratch scored as much after {seconds:.1f} s of training, in {number} "
+            "steps.",
+            at.steps,
+            seconds=at.train_seconds,
         )
-    sentence = _(words, seconds=at.train_seconds, steps=at.steps)
+    else:
+        sentence = ngettext(
+            "Training from scratch did not score as much in {seconds:.1f} s, in {number} step.",
+            "Training from scratch did not score as much in {seconds:.1f} s, in {number} steps.",
+            at.steps,
+            seconds=at.train_seconds,
+        )
     return f"<span>{icon('info')}<span>{sentence}</span></span>"
 
 
@@ -524,7 +534,7 @@ def _label(row: "RowResult") -> str:
     label = _(row_label(row.row))
     if row.row not in TRAINED:
         return label
-    return _("{label}, {steps} steps", label=label, steps=row.steps)
+    return ngettext("{label}, {number} step", "{label}, {number} steps", row.steps, label=label)
 
 
 def _interval(of: "Interval") -> dict[str, str]:
