@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -290,6 +290,18 @@ class RemoteSide:
         return f"{self.url} {self.model}"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a model was asked; the other side may have been asked again in another way."""
+
+    at: datetime
+    sampling: Sampling
+    system: str
+    """System prompt that was sent."""
+    context: bool
+    """Whether earlier turns were sent too."""
+
+
 @dataclass(slots=True)
 class Answer:
     """One side of a turn: the model and its answer."""
@@ -300,6 +312,8 @@ class Answer:
     """Adapter that answers; None for the base."""
     remote: RemoteSide | None = None
     """Model of another server that answers instead."""
+    asked: Asked | None = None
+    """None until the engine was called."""
     reply: "Reply | None" = None
     stopped: bool = False
     strength: float | None = None
@@ -326,14 +340,6 @@ class Turn:
     right: Answer | None = None
     """None if there was no adapter yet."""
     mode: AskMode = "written"
-    asked: datetime = field(default_factory=lambda: datetime.now(UTC))
-    """Time of the last request."""
-    system: str = ""
-    """System prompt that was sent."""
-    sampling: Sampling | None = None
-    """Sampling settings; None until the engine was called."""
-    context: bool = False
-    """Whether earlier turns were sent too."""
     instruction: str = ""
     """Instruction for an instructed side, if the question has none of its own."""
     running: frozenset[Place] = frozenset()
@@ -514,6 +520,8 @@ class Session:
     """Whether Undo stays in the bar, disabled, until the imprint that follows a remix."""
     proposed: Proposed | None = None
     """Proposed answers to correct."""
+    corrected: dict[str, str] = field(default_factory=dict)
+    """Prompt to the answer that was last typed for it, for whichever adapter."""
     rows: CardReading | None = None
     """The file of rows to measure on, which has no `whole`."""
     watching: bool = False

@@ -144,7 +144,8 @@ def imprint(
 
     Args:
         runtime: Runtime of the base; its lock is held for one batch or block at a time.
-        sources: Prompts to imprint. Those of one source have equal weight.
+        sources: Prompts to imprint. Each matched token of a prompt has its source's weight, divided
+            by the number of the source's prompts, so longer answers weigh more.
         metrics: Penalty of each fitted layer (see `ordinary`).
         config: Rank, layers and limits.
 
@@ -328,8 +329,8 @@ class _Walk:
         owners = torch.arange(len(rows)).repeat_interleave(counts)
         mean = len(rows) / len(per_source)
         weight = torch.tensor(
-            # Divide by the number of prompts, so that a bucket's weight does not depend on its
-            # size.
+            # Divide by the number of prompts, so that a bucket's weight does not depend on it. By
+            # the number of tokens gains nothing clear (docs/LOG.md, 1 December).
             [sources[row.source].weight * mean / per_source[row.source] for row in rows]
         )[owners]
         self.groups: Int[Tensor, " matched"] = torch.cat([owners, owners]).to(base.device)

@@ -16,7 +16,7 @@ from dnd_engine.tasks.folder import Example
 from tests.present import present
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
-from tests.ui.orders import SAMPLING, answered, last
+from tests.ui.orders import SAMPLING, answered, last, visitor
 from tests.ui.orders import make as make_of
 from ui.canvas import Arrangement
 from ui.handlers import Handlers
@@ -24,6 +24,7 @@ from ui.markup import TIMES
 from ui.shared import Updates
 from ui.state import Answer, AskMode, Session, Turn, Vote
 from ui.tabs.workbench.compare.differences import marked
+from ui.tabs.workbench.compare.transcript import write_transcript
 from ui.tabs.workbench.compare.votes_view import votes_html, win_rate
 from ui.text import speaking
 
@@ -624,3 +625,24 @@ def test_conversation_and_votes_are_kept_as_files_of_the_visit(
     assert [row["vote"] for row in voted] == ["tie"]
     cleared = on.compare.clear_chat(session)
     assert cleared["keep_row"].visible is False
+
+
+def test_an_answer_that_was_asked_again_has_its_own_settings_in_the_exports(
+    on: Handlers, make: Make, chat: Chat, tmp_path: Path
+) -> None:
+    session = Session()
+    make(session)
+    chat(session, "Hello")
+    one, *_ = write_transcript(session.turns, tmp_path)
+    assert one.read_text().count("Maximum tokens") == 1, "said once for both"
+    on.compare.ask_again(session, "right")
+    settings = ("Be a pirate.", 8, 1.5, 0.5, 5, 1.2, 7, False)
+    answered(on, session, visitor(), settings)
+    markdown, whole, _votes = write_transcript(session.turns, tmp_path)
+    left, right = re.split("### ", markdown.read_text())[1:]
+    assert ("Temperature: 0;" in left, "pirate" in left) == (True, False)
+    assert ("Temperature: 1.5;" in right, "pirate" in right) == (True, True)
+    (row,) = json.loads(whole.read_text())["turns"]
+    assert row["left"]["sampling"]["temperature"] == 0
+    assert row["right"]["sampling"]["temperature"] == row["sampling"]["temperature"] == 1.5
+    assert (row["left"]["system_prompt"], row["system_prompt"]) == ("", "Be a pirate.")

@@ -429,6 +429,13 @@ def test_corrections_hold_for_the_same_prompts_of_the_next_adapter(
     answers = {row.prompt: row.answer for row in found["teach_answers"].rows}
     assert [answers[f"good {n}"] for n in range(3)] == ["no", "", "yes."]
     assert answers["other 0"] == "yes."
+    # Also after answers of an adapter between that has none of them.
+    make(on, session, arrange(B={"b.jsonl": prompts(9, "other")}), request_of("s"))
+    list(on.teach.propose(session))
+    make(on, session, arrange(A=file), request_of("s"))
+    *_, found = on.teach.propose(session)
+    answers = {row.prompt: row.answer for row in found["teach_answers"].rows}
+    assert [answers[f"good {n}"] for n in range(3)] == ["no", "", "yes."]
 
 
 def test_answers_of_a_program_are_limited_as_those_of_the_page() -> None:

@@ -16,7 +16,19 @@ from ui.engine_calls import Stop
 from ui.frame.view import progress_words
 from ui.markup import brief
 from ui.shared import App, Updates, broke
-from ui.state import Answer, AskMode, Compared, Made, Place, RemoteSide, Session, Turn, Typed, Vote
+from ui.state import (
+    Answer,
+    Asked,
+    AskMode,
+    Compared,
+    Made,
+    Place,
+    RemoteSide,
+    Session,
+    Turn,
+    Typed,
+    Vote,
+)
 from ui.tabs.workbench.compare.sent import has_several_instructions, instructions_of, sent
 from ui.tabs.workbench.compare.settings import Settings
 from ui.tabs.workbench.compare.sides import choosers, name_of
@@ -325,10 +337,10 @@ class CompareEvents:
                 times = max(turn.sides[place].times for place in places)
                 asking = Settings.of(*settings)
                 sampling = asking.again(times)
-                turn.asked, turn.sampling = datetime.now(UTC), sampling
-                turn.system, turn.context = asking.system, asking.context
+                asked = Asked(datetime.now(UTC), sampling, asking.system, asking.context)
                 for place in places:
                     side = turn.sides[place]
+                    side.asked = asked
                     # The strength may have changed while the question was queued.
                     self._note_adapter(side)
                     # Greedy decoding draws nothing, so a seed would mean nothing.
@@ -527,14 +539,15 @@ def _strength(made: Made | None) -> Callable[[], float] | None:
 
 def _messages(turns: Sequence[Turn], place: Place) -> "list[Message]":
     """Build the messages for one side: with context, including its own earlier answers."""
-    asked = turns[-1]
-    messages = [{"role": "system", "content": asked.system}] if asked.system else []
-    for turn in turns[:-1] if asked.context else ():
+    how = turns[-1].sides[place].asked
+    assert how is not None, "set before a side is asked"
+    messages = [{"role": "system", "content": how.system}] if how.system else []
+    for turn in turns[:-1] if how.context else ():
         answer = turn.sides.get(place)
         if answer is not None and answer.reply is not None and answer.reply.text:
             messages.append({"role": "user", "content": _sent(turn, place)})
             messages.append({"role": "assistant", "content": answer.reply.text})
-    return [*messages, {"role": "user", "content": _sent(asked, place)}]
+    return [*messages, {"role": "user", "content": _sent(turns[-1], place)}]
 
 
 def _sent(turn: Turn, place: Place) -> str:

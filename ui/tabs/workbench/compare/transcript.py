@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ui.state import Answer, Turn
+from ui.state import Answer, Asked, Turn
 from ui.tabs.workbench.compare.sent import sent
 from ui.tabs.workbench.compare.view import label_words, mode_words, told_label
 from ui.tabs.workbench.compare.votes_view import VOTE_WORDS
@@ -46,16 +46,28 @@ def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, P
 
 def _row(turn: Turn) -> dict[str, Any]:
     return {
-        "asked": _iso(turn.asked),
         "question": turn.question,
         "sent": turn.mode,
         "instruction": turn.instruction,
-        "system_prompt": turn.system,
-        "sampling": None if turn.sampling is None else asdict(turn.sampling),
-        "earlier_turns_sent": turn.context,
+        **_asked(turn),
         "left": _side(turn.left),
         "right": None if turn.right is None else _side(turn.right),
         "vote": turn.vote,
+    }
+
+
+def _asked(turn: Turn) -> dict[str, Any]:
+    """Return how a turn was asked the last time; `left` and `right` say it of their answers."""
+    ways = [side.asked for side in turn.sides.values() if side.asked is not None]
+    return _way(max(ways, key=lambda asked: asked.at)) if ways else {}
+
+
+def _way(asked: Asked) -> dict[str, Any]:
+    return {
+        "asked": _iso(asked.at),
+        "system_prompt": asked.system,
+        "sampling": asdict(asked.sampling),
+        "earlier_turns_sent": asked.context,
     }
 
 
@@ -73,13 +85,15 @@ def _side(answer: Answer) -> dict[str, Any]:
         "first_token_seconds": None if reply is None else reply.first_token_seconds,
         "stopped": answer.stopped,
         "seed": answer.seed,
+        **({} if answer.asked is None else _way(answer.asked)),
     }
 
 
 def _markdown(turn: Turn) -> str:
-    parts = [f"## {_('Question')}\n\n{_quoted(turn.question)}\n", _settings(turn)]
-    if turn.system:
-        parts.append(f"{_('System prompt')}:\n\n{_quoted(turn.system)}\n")
+    parts = [f"## {_('Question')}\n\n{_quoted(turn.question)}\n"]
+    ways = {side.asked for side in turn.sides.values() if side.asked is not None}
+    if len(ways) == 1:
+        parts += _settings(*ways)
     beside = turn.left.made is not None
     if turn.mode != "written":
         parts.append(f"{_('What is sent')}: {mode_words(turn.mode, beside=beside)}.\n")
@@ -91,6 +105,8 @@ def _markdown(turn: Turn) -> str:
     for side in turn.sides.values():
         if side.reply is not None:
             parts.append(f"### `{_model(side)}`\n\n{_quoted(side.reply.text)}\n")
+            if len(ways) > 1 and side.asked is not None:
+                parts += _settings(side.asked)
             if side.strength is not None:
                 parts.append(f"{_('Strength')}: {number(side.strength, '.2f')}.\n")
     if turn.vote:
@@ -110,23 +126,24 @@ def _model(answer: Answer) -> str:
     return f"{' '.join(answer.made.adapter.name.replace('`', '').split())} {words}"
 
 
-def _settings(turn: Turn) -> str:
-    """Describe time and sampling of a turn."""
-    parts = [_moment(turn.asked)]
-    if turn.sampling is not None:
-        how = turn.sampling
-        named = (
-            (_("Maximum tokens"), number(how.max_new_tokens)),
-            (_("Temperature"), number(how.temperature, "g")),
-            (_("Top p"), number(how.top_p, "g")),
-            (_("Top k"), number(how.top_k)),
-            (_("Repetition penalty"), number(how.repetition_penalty, "g")),
-            (_("Seed"), str(how.seed)),
-        )
-        parts += [f"{name}: {value}" for name, value in named]
-    if turn.context:
+def _settings(asked: Asked) -> list[str]:
+    """Describe when and how a question was asked."""
+    how = asked.sampling
+    named = (
+        (_("Maximum tokens"), number(how.max_new_tokens)),
+        (_("Temperature"), number(how.temperature, "g")),
+        (_("Top p"), number(how.top_p, "g")),
+        (_("Top k"), number(how.top_k)),
+        (_("Repetition penalty"), number(how.repetition_penalty, "g")),
+        (_("Seed"), str(how.seed)),
+    )
+    parts = [_moment(asked.at), *(f"{name}: {value}" for name, value in named)]
+    if asked.context:
         parts.append(_("Send earlier turns as context"))
-    return "; ".join(parts) + ".\n"
+    found = ["; ".join(parts) + ".\n"]
+    if asked.system:
+        found.append(f"{_('System prompt')}:\n\n{_quoted(asked.system)}\n")
+    return found
 
 
 def _moment(when: datetime) -> str:

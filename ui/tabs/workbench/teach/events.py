@@ -27,6 +27,7 @@ from ui.tabs.workbench.teach.view import PROPOSED_TOGETHER, Door, Place
 from ui.text import _, note_words, number, size
 
 _MIN_PROMPTS = RefineConfig().least_prompts
+_MOST_CORRECTED = 4 * NUM_ROWS
 
 _LABEL_CHARACTERS = 300
 """Maximum characters of a prompt above its answer."""
@@ -104,8 +105,7 @@ class TeachEvents:
         if last.buckets is made.buckets:
             old = last
         # The same prompts of an earlier adapter keep what was corrected.
-        kept = dict(zip(last.prompts, last.answers, strict=True))
-        answers = map(kept.get, more.prompts, more.answers)
+        answers = map(session.corrected.get, more.prompts, more.answers)
         session.proposed = replace(
             old,
             prompts=(*old.prompts, *more.prompts),
@@ -165,6 +165,10 @@ class TeachEvents:
         # A page that has not drawn the latest prompts yet sends fewer.
         if (proposed := session.proposed) is not None:
             kept = (*answers, *proposed.answers[len(answers) :])[: len(proposed.prompts)]
+            rows = zip(proposed.prompts, proposed.answers, kept, strict=True)
+            session.corrected |= {prompt: now for prompt, before, now in rows if now != before}
+            for prompt in [*session.corrected][:-_MOST_CORRECTED]:
+                del session.corrected[prompt]
             session.proposed = replace(proposed, answers=kept)
         return {}
 
