@@ -195,7 +195,8 @@ for (const deed of ["wheel", "touchmove", "pointerdown", "keydown", "dragenter"]
 function showRun() {
   if (!awaited) return;
   if (document.querySelector("[data-doing]")) {
-    if (!ran) document.querySelector("#dnd-stages .is-running")?.scrollIntoView({ block: "nearest" });
+    // Each time: on a slow machine more is drawn above it, a forecast say, and pushes it away again.
+    document.querySelector("#dnd-stages .is-running")?.scrollIntoView({ block: "nearest" });
     ran = true;
     return;
   }

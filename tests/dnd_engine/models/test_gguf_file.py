@@ -230,7 +230,7 @@ def merging_tokenizer() -> PreTrainedTokenizerFast:
 def test_texts_are_cut_into_tokens_as_llama_cpp_cuts_them(
     split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_model, "_split_name", lambda pre_tokenizer: split)
+    monkeypatch.setattr(gguf_model, "_split_name", lambda *_: split)
     path, tokenizer = tmp_path / "x.gguf", merging_tokenizer()
     gguf_model.write_model(tiny_llama(vocab_size=261), tokenizer, "tiny", path, "f16")
     found = AutoTokenizer.from_pretrained(resolve(str(path), BASES, tmp_path / "cache").path)
