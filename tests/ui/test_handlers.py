@@ -830,6 +830,21 @@ def test_where_prompts_have_labels_these_decide(
     assert ("teach it below" in html) == Judgement(found).warns == (mark == "warn")
 
 
+def test_what_a_run_ends_with_leaves_answers_that_are_written_alone(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    """On a slow machine it may reach the page after the answer to a question asked at once."""
+    session, page = Session(), request_of("s")
+    canvas = arrange(SQL={"a.txt": "one\n\ntwo\n"})
+    assert {"left_pane", "right_pane"} <= make(on, session, canvas, page).keys()
+    on.synthesis.begin_synthesis(canvas, session)
+    list(on.synthesis.synthesize(session, "sum", 1, page))
+    on.compare.ask("Hello", "written", session)
+    ended = on.runs.show_run(session)
+    assert "adapter_facts" in ended
+    assert not {"left_pane", "right_pane"} & ended.keys()
+
+
 def test_a_new_adapter_takes_the_verdict_on_the_one_before_away(
     on: Handlers, arrange: Arrange, request_of: RequestOf
 ) -> None:

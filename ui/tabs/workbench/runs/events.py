@@ -56,6 +56,9 @@ class RunEvents:
         if made is not None and made is not session.drawn:
             shown = self._adapter.show_remixed if run.remixes else self._adapter.show
             updates = {**updates, **shown(session), "stages": shown_stages(session)}
+            if session.turns and not session.turns[-1].finished:
+                # Its answers draw the panes; arriving late, these would take their place for good.
+                del updates["left_pane"], updates["right_pane"]
             if made.settling:
                 # The imprint that follows would close *Teach* again.
                 updates["teach_open"] = gr.Button(visible=bool(made.buckets), interactive=False)
