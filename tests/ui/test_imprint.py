@@ -541,3 +541,16 @@ def test_a_language_switch_during_an_imprint_says_that_checks_wait(
         session, session.canvas, None, "gguf", None, "score", request_of("s")
     )
     assert (again["warning"], again["checks"]) == (begun["warning"], begun["checks"])
+
+
+def test_the_end_of_a_stopped_imprint_leaves_the_next_synthesis_to_its_own_event(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    """What follows a synthesis waits for its own event, and was drawn over by the other one."""
+    session, canvas = Session(), arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
+    make(on, session, canvas, request_of("s"))
+    on.imprint.begin_imprint(session, True)
+    on.synthesis.begin_synthesis(canvas, session)
+    list(on.synthesis.synthesize(session, "sum", 1, request_of("s")))
+    assert on.runs.show_run(session, lane="imprint") == {}
+    assert "adapter_facts" in on.runs.show_run(session, lane="engine")

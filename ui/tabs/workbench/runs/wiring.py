@@ -1,5 +1,6 @@
 """Wires the runs: synthesis, the following imprint, and the end of every run."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -78,4 +79,5 @@ def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, 
     # It ended a forecast of the canvas.
     forecast_at(page, work.then)
     # A separate event: see `RunEvents.show_run`.
-    return page.then_at_once(work, on.show_run, f"{OVER} {SHOWN} inbox", session)
+    show = functools.partial(on.show_run, lane=lane)
+    return page.then_at_once(work, show, f"{OVER} {SHOWN} inbox", session)
