@@ -128,7 +128,7 @@ def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str
         return None
 
     def right(answered: Answer, label: str, pair: _Pair) -> bool:
-        # In lower case as well: by its words a list is told from another order of the input.
+        # In lower case, as answer and label are: where all three share their words, order matters.
         bare = split_prompt(pair.prompt).bare.casefold()
         return exact_match(_text(base, answered), label, bare, literal=False)
 

@@ -391,7 +391,7 @@ class AdapterVerdict(Agreement):
     @property
     def _has_one_answer(self) -> bool:
         alone = self.teaching is not None and self.teaching.has_one_answer
-        # Where the other buckets of a mix work, they do not fail with it.
+        # A mix does not fail as a whole while another of its buckets works.
         return alone or (
             any(part.alike for part in self.by_bucket)
             and all(part.degree == "does_not" for part in self.by_bucket)

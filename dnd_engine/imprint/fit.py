@@ -14,7 +14,7 @@ ordinary messages, whose activity is the penalty, keep the base's answers.
 """
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -194,19 +194,17 @@ def imprint(
             )
         )
     answers = Counter(row.answered for row in rows)
-    by_source = Counter(row.source for row in rows)
-    answers_by_source: dict[int, Counter[tuple[int, ...]]] = defaultdict(Counter)
+    by_source: list[Counter[tuple[int, ...]]] = [Counter() for _ in sources]
     for row in rows:
-        answers_by_source[row.source][row.answered] += 1
+        by_source[row.source][row.answered] += 1
     return Imprinted(
         tokens=tokenize(state, layout).to(torch.bfloat16),
         layout=layout,
-        num_by_source=tuple(by_source[number] for number in range(len(sources))),
+        num_by_source=tuple(found.total() for found in by_source),
         num_answers=len(answers),
         commonest_share=max(answers.values()) / len(rows),
         commonest_by_source=tuple(
-            max(answers_by_source[number].values(), default=0) / max(1, by_source[number])
-            for number in range(len(sources))
+            max(found.values(), default=0) / max(1, found.total()) for found in by_source
         ),
         unfinished=sum(row.answered[-1] not in end_tokens(base) for row in rows),
         layers=tuple(round(share, 3) for share in explained),
