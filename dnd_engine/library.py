@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from dnd_engine.config import check_strength
 from dnd_engine.errors import ConfigError, LibraryError, RecipeError
@@ -53,6 +53,7 @@ _CONFIG, _WEIGHTS, _PROVENANCE = (
 )
 
 
+@with_config(ConfigDict(defer_build=True))  # until one is read or written
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
     """The contents of `entry.json`: what the PEFT files of an adapter do not contain."""

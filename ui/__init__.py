@@ -2,5 +2,8 @@
 
 import os
 
-# Gradio reads this on import, which happens only below here: no telemetry, whoever imports it.
+from ui.server.gradio_stubs import skip_stubs
+
+# Both before Gradio's import, which happens only below here: no telemetry, whoever imports it.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+skip_stubs()

@@ -18,7 +18,7 @@ from ui.language import SpokenBlocks
 from ui.owner import Owner
 from ui.page import Page
 from ui.panel import slots_of
-from ui.server.gradio_private import calm_queue, keep_whole_uploads, upload_cache
+from ui.server.gradio_private import calm_queue, keep_whole_uploads, one_app, upload_cache
 from ui.server.values import GuardedBlocks
 from ui.shared import App
 from ui.state import Session, SessionFiles
@@ -39,6 +39,7 @@ class _Blocks(SpokenBlocks, GuardedBlocks):
     """The page's blocks."""
 
 
+@one_app()
 def build_ui(
     handle: EngineHandle,
     limits: PromptLimits,

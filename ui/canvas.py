@@ -21,7 +21,6 @@ from dnd_engine.prompts.files import FORMATS
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import one_line
 from ui.panel import script
-from ui.server.gradio_private import WithoutStub
 from ui.text import _, script_words
 
 _NAME = Field(default=None, max_length=200)
@@ -147,7 +146,7 @@ class Arrangement:
         return {"buckets": buckets, "cards": cards}
 
 
-class PromptCanvas(gr.HTML, metaclass=WithoutStub):
+class PromptCanvas(gr.HTML):
     """Buckets of prompt files that people drag and drop."""
 
     # Without a model, Gradio would pass any path that a client names to the handlers.
@@ -285,7 +284,7 @@ class Message(GradioModel):
     """Makes equal messages differ, because Gradio sends only changes."""
 
 
-class Inbox(gr.HTML, metaclass=WithoutStub):
+class Inbox(gr.HTML):
     """Carries answers from Python to the canvas, and shows nothing itself."""
 
     data_model = Message

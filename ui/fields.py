@@ -12,11 +12,10 @@ import gradio as gr
 from gradio.blocks import Block
 
 from dnd_engine.limits import FIXED
-from ui.server.gradio_private import WithoutStub
 from ui.text import _
 
 
-class Textbox(gr.Textbox, metaclass=WithoutStub):
+class Textbox(gr.Textbox):
     """A text with a maximum length, by default that of a line."""
 
     # Gradio forwards positional arguments by the names in this signature, so `value` is named.
@@ -55,7 +54,7 @@ def check_length(text: str, most: int) -> None:
         raise gr.Error(words, print_exception=False)
 
 
-class Slider(gr.Slider, metaclass=WithoutStub):
+class Slider(gr.Slider):
     """A slider with a number field."""
 
     def preprocess(self, payload: float | None) -> float:
@@ -63,7 +62,7 @@ class Slider(gr.Slider, metaclass=WithoutStub):
         return super().preprocess(self.minimum if payload is None else _within(self, payload))
 
 
-class Number(gr.Number, metaclass=WithoutStub):
+class Number(gr.Number):
     """A number field."""
 
     def preprocess(self, payload: float | None) -> float | int | None:

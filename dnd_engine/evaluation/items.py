@@ -2,11 +2,13 @@
 
 import random
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from dnd_engine.scoring.questions import ask
 from dnd_engine.tasks.folder import Example, Mode, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MAX_TOKENS = 256
 """Items whose full prompt and reference are longer are left out, for every row and mode."""
@@ -29,7 +31,7 @@ class EvalItems:
 
     @classmethod
     def of(
-        cls, task: Task, tokenizer: PreTrainedTokenizerBase, *, limit: int, seed: int
+        cls, task: Task, tokenizer: "PreTrainedTokenizerBase", *, limit: int, seed: int
     ) -> "EvalItems":
         """Draw up to `limit` items by `seed`, short ones only."""
         order = list(range(len(task.test)))

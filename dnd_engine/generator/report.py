@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from dnd_engine.config import Degree
 from dnd_engine.errors import GeneratorError
@@ -436,6 +436,7 @@ class Failure:
     score: Known
 
 
+@with_config(ConfigDict(defer_build=True))  # until one is read or written
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Results of an evaluation."""

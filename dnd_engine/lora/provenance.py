@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeGuard, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from dnd_engine.config import ImprintConfig, Mix, RefineConfig, Teacher
 from dnd_engine.errors import PromptFileError, RecipeError
@@ -163,6 +163,7 @@ class BucketScore:
     """After the last step; None without such prompts."""
 
 
+@with_config(ConfigDict(defer_build=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imprinting(ImprintConfig):
     """How an instruction was imprinted, and the quality of the fit."""
@@ -236,6 +237,7 @@ class Imprinting(ImprintConfig):
             raise RecipeError(validation_words(error)) from error
 
 
+@with_config(ConfigDict(defer_build=True))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement(RefineConfig):
     """How an adapter was refined, from which adapter, and on which prompts."""
@@ -284,6 +286,7 @@ class Refinement(RefineConfig):
         return values
 
 
+@with_config(ConfigDict(defer_build=True))  # until one is read or written
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """How an adapter was made: models, prompts and operations.

@@ -9,9 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Literal
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.config import MeasureConfig
 from dnd_engine.errors import MeasureError
@@ -22,6 +20,9 @@ from dnd_engine.prompts.words import use_formats
 from dnd_engine.scoring.questions import ask, free_metric
 from dnd_engine.tasks.audit import bare_identifies, unscored
 from dnd_engine.tasks.folder import Example, Mode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Metric = Literal["choice", "exact", "rouge"]
 
@@ -178,7 +179,7 @@ def labelled_rows(file: PromptFile) -> list[Prompt]:
 
 
 def split(
-    file: PromptFile, tokenizer: PreTrainedTokenizerBase, seen: Seen, config: MeasureConfig
+    file: PromptFile, tokenizer: "PreTrainedTokenizerBase", seen: Seen, config: MeasureConfig
 ) -> Sides:
     """Split labelled rows into the two sides, by seed.
 
@@ -259,7 +260,7 @@ def split(
 
 
 def _sizes(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+    tokenizer: "PreTrainedTokenizerBase", examples: Sequence[Example]
 ) -> list[tuple[int, int]]:
     """Count the tokens of each whole prompt and of its label.
 

@@ -7,11 +7,14 @@ day to day, and thinking, which would use up the whole answer.
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from dnd_engine.errors import ChatError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _DATE = "26 Jul 2024"
 """Date for templates that include one: Llama 3.2's own default."""
@@ -21,12 +24,12 @@ _TODAY = re.compile(r"""strftime_now\(\s*(['"]).*?\1\s*\)""")
 _PLACEHOLDER = "ANSWER"
 
 
-def _template(tokenizer: PreTrainedTokenizerBase) -> str:
+def _template(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Return the base's template, with a fixed date."""
     return _TODAY.sub(f"'{_DATE}'", tokenizer.get_chat_template())
 
 
-def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> str:
+def chat_text(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]]) -> str:
     """Format a conversation, up to the start of the next answer.
 
     Raises:
@@ -50,7 +53,7 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str
 
 
 def chat_ids(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]]
 ) -> list[int]:
     """Tokenise a conversation, up to the start of the next answer; see `chat_text`."""
     # The template has written all special tokens; the tokenizer would add another at the start.
@@ -61,7 +64,7 @@ def chat_ids(
 
 
 @lru_cache(maxsize=8)
-def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
+def turn_end(tokenizer: "PreTrainedTokenizerBase") -> int:
     """Return the token that the chat template puts after an answer.
 
     It may differ from the tokenizer's end-of-text token, as in Gemma and Phi-3.

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from transformers import PreTrainedTokenizerBase
-
 from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.tasks.folder import Example, Mode
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 _MAX_SHOTS, _SHOT_TOKENS = 8, 768
 """Maximum few-shot examples and tokens: as many tokens as the shipped generator reads per prompt
@@ -90,13 +89,13 @@ class Answer:
         return None if likeliest is None else likeliest[1] == example.response
 
 
-def text_of(tokenizer: PreTrainedTokenizerBase, answer: Answer) -> str:
+def text_of(tokenizer: "PreTrainedTokenizerBase", answer: Answer) -> str:
     """Return an answer's text."""
     return str(tokenizer.decode(list(answer.ids), skip_special_tokens=True))
 
 
 def choose_shots(
-    tokenizer: PreTrainedTokenizerBase, pool: Sequence[Example], room: int, rng: random.Random
+    tokenizer: "PreTrainedTokenizerBase", pool: Sequence[Example], room: int, rng: random.Random
 ) -> tuple[Example, ...]:
     """Sample a few short examples to show before every item.
 
@@ -123,7 +122,7 @@ def choose_shots(
 
 
 def ask(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     example: Example,
     mode: Mode,
     *,
@@ -162,7 +161,7 @@ def ask(
     )
 
 
-def open_question(tokenizer: PreTrainedTokenizerBase, text: str, max_new_tokens: int) -> Question:
+def open_question(tokenizer: "PreTrainedTokenizerBase", text: str, max_new_tokens: int) -> Question:
     """Ask a message whose right answer is not known, so that its loss means nothing."""
     # Every question needs a reference. This one lends its end of turn to `answered`.
     prompt = tuple(chat_ids(tokenizer, [{"role": "user", "content": text}]))

@@ -24,7 +24,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr, stdtrit
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.scoring.scores import ItemScore
@@ -269,6 +268,8 @@ def sign_test(differences: Iterable[float]) -> float:
     Returns:
         The p-value; 1 if nothing differs.
     """
+    from scipy.special import bdtr  # SciPy takes a tenth of a second, which few need
+
     signs = [d > 0 for d in differences if d != 0]
     fewer = min(sum(signs), len(signs) - sum(signs))
     # With as many ups as downs, both tails contain the middle, and their sum exceeds 1.
@@ -307,6 +308,8 @@ def _choices(families: int, seed: int, draws: int) -> npt.NDArray[np.int64]:
 
 
 def _ends(means: Array, units: int) -> tuple[float, float]:
+    from scipy.special import stdtrit  # as above
+
     tail = (1 - _LEVEL) / 2
     # One unit alone has no degrees of freedom to widen by.
     if units > 1:

@@ -2,13 +2,17 @@
 
 import ast
 import inspect
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import httpx
 import pytest
 from gradio.route_utils import delete_files_created_by_app
+from gradio.routes import App
 
 from dnd_engine.limits import PromptLimits
 from tests.serving import serving
@@ -61,6 +65,47 @@ def test_gradio_has_no_public_name_for_them_yet() -> None:
     assert not new, f"See whether {new} can take the place of `ui.server.gradio_private`."
 
 
+@pytest.mark.parametrize(("first", "parses"), [("ui.build", False), ("gradio", True)])
+def test_no_component_is_parsed_for_its_stub(first: str, parses: bool) -> None:
+    """Gradio's own are where it is imported before the page; ours get no stub even then."""
+    code = f"""
+import ast, importlib, sys
+callers, parse = set(), ast.parse
+def counting(*given, **named):
+    callers.add(sys._getframe(1).f_code.co_name)
+    return parse(*given, **named)
+ast.parse = counting
+importlib.import_module("{first}")
+print("extract_class_source_code" in callers)
+import ui.build
+"""
+    run = [sys.executable, "-c", code]
+    ran = subprocess.run(run, cwd=UI.parent, capture_output=True, check=True, text=True)
+    assert ran.stdout.split() == [str(parses)], "does Gradio still write stubs on import?"
+    assert not [*UI.rglob("*.pyi")]
+
+
+def test_a_page_is_built_without_an_app_and_launched_with_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[gr.Blocks] = []
+    create = App.create_app
+
+    def counting(blocks: gr.Blocks, *rest: Any, **named: Any) -> App:
+        made.append(blocks)
+        return create(blocks, *rest, **named)
+
+    monkeypatch.setattr(App, "create_app", counting)
+    with gr.Blocks() as plain:
+        pass
+    plain.queue()
+    assert made, "Gradio makes no early apps any more: remove `one_app`"
+    made.clear()
+    with serving(handle_of()):
+        assert len(made) == 1
+
+
+@pytest.mark.slow
 def test_a_server_starts_on_a_machine_too_busy_to_answer_gradio_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -17,12 +17,12 @@ from unittest import mock
 
 import gradio as gr
 from fastapi import HTTPException
-from gradio import component_meta, routes
+from gradio import routes
 from gradio.context import LocalContext
 from gradio.processing_utils import save_file_to_cache
 from gradio.queueing import Event
 from gradio.route_utils import API_PREFIX, FnIndexInferError, upload_fn
-from gradio.routes import file_upload_statuses
+from gradio.routes import App, file_upload_statuses
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState, StateHolder
 from gradio.utils import LRUCache, error_payload, get_upload_folder
@@ -96,14 +96,15 @@ def name_unknown_events(demo: gr.Blocks) -> None:
     demo.default_config.fns = _Events(demo.default_config.fns)
 
 
-class WithoutStub(component_meta.ComponentMeta):
-    """Stops Gradio from writing a `.pyi` beside a component, where type checkers would find it."""
+@contextmanager
+def one_app() -> Iterator[None]:
+    """Build a page within it, to spare it the apps that `launch` replaces.
 
-    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
-        """Make the class."""
-        # Gradio has no switch for this, and calls the writer while it makes the class.
-        with mock.patch.object(component_meta, "create_or_modify_pyi"):
-            return super().__new__(cls, name, bases, attrs)  # type: ignore[no-untyped-call]  # Gradio's
+    Gradio makes one when the blocks end and one for their queue, with all its routes, as if each
+    were served.
+    """
+    with mock.patch.object(App, "create_app", return_value=None):
+        yield
 
 
 def upload_cache() -> Path:

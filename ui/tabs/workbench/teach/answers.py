@@ -13,7 +13,6 @@ from dnd_engine.config import RefineConfig
 from dnd_engine.limits import FIXED
 from ui.fields import check_length
 from ui.panel import script
-from ui.server.gradio_private import WithoutStub
 
 NUM_ROWS = RefineConfig().max_prompts
 """Maximum number of proposed answers: training takes no more."""
@@ -34,7 +33,7 @@ class AnswersData(GradioModel):
     rows: list[AnswerRow] = Field(default_factory=list, max_length=NUM_ROWS)
 
 
-class AnswerFields(gr.HTML, metaclass=WithoutStub):
+class AnswerFields(gr.HTML):
     """A field for each answer, which sends the event `typed` when it is left."""
 
     # Without a model, anything that a client sends would reach the handlers.
