@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from importlib.metadata import requires, version
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -137,6 +138,7 @@ def test_the_readme_front_matter_starts_this_app_on_a_space() -> None:
     assert f"gradio=={front['sdk_version']}\n" in rendered_requirements()
 
 
+@pytest.mark.slow
 def test_a_built_wheel_carries_engine_window_assets_and_generator(tmp_path: Path) -> None:
     subprocess.run(
         [

@@ -275,6 +275,7 @@ def test_an_adapter_knows_by_digest_which_prompts_it_read(engine: Engine) -> Non
     assert len(Seen.by(many.provenance).read) == 128
 
 
+@pytest.mark.slow
 def test_measuring_leaves_out_what_the_adapter_read_and_adds_a_trained_lora(
     engine: Engine, tmp_path: Path
 ) -> None:
@@ -554,6 +555,7 @@ def test_work_of_ones_own_is_not_disturbed(engine: Engine) -> None:
 # Measuring and saving
 
 
+@pytest.mark.slow
 def test_inspection_measures_the_effect_on_the_prompts_given(engine: Engine) -> None:
     made = engine.generate([bucket("sql", SQL)])
     many = [f"{text} ({number})" for text in SQL for number in range(5)]
@@ -573,6 +575,7 @@ ORDERS = [f"Name the customer.\n\nOrder {i} is from shop {i % 3}." for i in rang
 REPLIES = [f"Reply kindly.\n\nComplaint {i} is about shop {i % 3}." for i in range(4)]
 
 
+@pytest.mark.slow
 def test_an_adapter_stands_beside_those_of_other_buckets(engine: Engine) -> None:
     buckets = [bucket("orders", ORDERS), bucket("replies", REPLIES)]
     adapter = engine.generate(buckets)
@@ -588,6 +591,7 @@ def test_an_adapter_stands_beside_those_of_other_buckets(engine: Engine) -> None
     assert engine.with_checks(adapter, engine.inspect(adapter), found).checks["conditioning"]
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_alone_is_compared_with_the_example_least_like_it(engine: Engine) -> None:
     buckets = [load_examples()[0].read()]
     found = finish(engine.prove(engine.generate(buckets), buckets))
@@ -596,6 +600,7 @@ def test_a_bucket_that_is_alone_is_compared_with_the_example_least_like_it(engin
     assert len(found.wrong_from) == 1
 
 
+@pytest.mark.slow
 def test_an_imprint_is_held_against_the_answers_of_its_own_teacher(
     quiet_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -794,6 +799,7 @@ def test_an_imprint_lets_those_go_first_who_have_no_adapter_yet(
     imprinting.join(60)
 
 
+@pytest.mark.slow
 def test_an_instruction_typed_once_is_imprinted_like_one_in_every_prompt(
     quiet_engine: Engine, tmp_path: Path
 ) -> None:
@@ -810,6 +816,7 @@ def test_an_instruction_typed_once_is_imprinted_like_one_in_every_prompt(
     assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256
 
 
+@pytest.mark.slow
 def test_an_imprint_is_judged_by_prompts_it_was_not_fitted_to(quiet_engine: Engine) -> None:
     """By those left out, by others that it never read, and by its own where there are no others."""
     made = quiet_engine.generate([bucket("letters", LETTERS)])
@@ -854,6 +861,7 @@ def test_a_teacher_is_half_its_own_and_half_what_all_share(
     assert torch.equal(resident.towards_shared(own, 0.5), own), "nothing is shared"
 
 
+@pytest.mark.slow
 def test_a_trained_teacher_answers_in_place_of_the_generators_adapters(
     quiet_engine: Engine, tmp_path: Path
 ) -> None:
@@ -884,6 +892,7 @@ def test_a_trained_teacher_answers_in_place_of_the_generators_adapters(
     assert finish(engine.regenerate(earlier)).sha256 == without.sha256
 
 
+@pytest.mark.slow
 def test_a_teacher_of_a_higher_rank_imprints_and_forecasts(
     quiet_engine: Engine, tmp_path: Path
 ) -> None:
@@ -905,6 +914,7 @@ def test_a_teacher_of_a_higher_rank_imprints_and_forecasts(
     assert engine.forecast(plain) is None
 
 
+@pytest.mark.slow
 def test_one_lora_for_all_tasks_is_its_own_teacher(
     quiet_engine: Engine, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -972,6 +982,7 @@ def test_a_damaged_teacher_is_refused_when_the_engine_loads(
         Engine.load(replace(quiet_engine.config, generator=taught))
 
 
+@pytest.mark.slow
 def test_an_imprint_of_an_earlier_version_comes_again_from_its_recipe(
     quiet_engine: Engine,
 ) -> None:
@@ -1029,6 +1040,7 @@ def test_a_recipe_imprints_again(quiet_engine: Engine, tmp_path: Path) -> None:
     assert finish(quiet_engine.regenerate(recipe)).sha256 == made.sha256
 
 
+@pytest.mark.slow
 def test_the_base_can_teach_instead_of_the_generator(quiet_engine: Engine, tmp_path: Path) -> None:
     """Then the generator decides nothing of the weights, and the recipe remembers who taught."""
     letters = bucket("letters", LETTERS)
@@ -1186,6 +1198,7 @@ def test_seconds_of_teaching_add_up_and_those_of_an_imprint_are_its_own(
     assert imprinted.seconds["total"] == 1000
 
 
+@pytest.mark.slow
 def test_labels_are_learnt_from_prompts_without_an_instruction(quiet_engine: Engine) -> None:
     """They are their own input, and a person may correct what the model answers to them."""
     plain = labelled(WORDS)
@@ -1226,6 +1239,7 @@ def test_the_score_of_teaching_a_mix_is_kept_by_bucket(quiet_engine: Engine) -> 
     assert "by_bucket" not in one.provenance["refined"]
 
 
+@pytest.mark.slow
 def test_teaching_an_imprint_holds_back_prompts_it_was_not_fitted_to(
     quiet_engine: Engine,
 ) -> None:
@@ -1253,6 +1267,7 @@ def test_teaching_an_imprint_holds_back_prompts_it_was_not_fitted_to(
     assert finish(quiet_engine.regenerate(again)).sha256 == earlier.sha256
 
 
+@pytest.mark.slow
 def test_a_recipe_that_precedes_drawing_by_bucket_makes_what_it_made(quiet_engine: Engine) -> None:
     """Also where it left labelled prompts without an instruction out."""
     first, second = labelled(WORDS[:8]), replace(labelled(WORDS[8:]), name="second")
@@ -1360,6 +1375,7 @@ def test_a_teacher_elsewhere_answers_while_the_training_goes_on(engine: Engine) 
     assert server.url not in str(made.provenance)
 
 
+@pytest.mark.slow
 def test_what_is_learnt_of_a_larger_base_are_its_answers(engine: Engine, tmp_path: Path) -> None:
     """A server that gives the same answers teaches the same adapter, bit by bit."""
     larger = LocalTeacher(base=str(save_larger(tmp_path / "larger")), device="cpu")

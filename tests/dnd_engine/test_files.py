@@ -234,6 +234,7 @@ def in_another_process(code: str, place: Path) -> int:
     return done.returncode
 
 
+@pytest.mark.slow
 def test_no_other_module_writes_aside_or_moves_by_hand() -> None:
     package = Path(dnd_engine.__file__).parent
     moving = {

@@ -38,6 +38,7 @@ def test_an_adapter_as_a_zip_or_a_folder_is_the_old_one_or_the_new_one(tmp_path:
         assert found[-1] == ADAPTERS[1].sha256
 
 
+@pytest.mark.slow
 def test_a_library_keeps_every_entry_through_all_that_changes_it(tmp_path: Path) -> None:
     shelf = Library(tmp_path / "library")
     kept = shelf.add(ADAPTERS[0], "first")

@@ -67,6 +67,7 @@ def read_odt(data: bytes, asked: Asked) -> Reading:
     )
 
 
+@pytest.mark.slow
 def test_a_registered_prompt_format_makes_adapters_at_the_command_line(
     tiny_folder: Path, generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +200,7 @@ LONGEST = Check(
 )
 
 
+@pytest.mark.slow
 def test_a_registered_check_runs_and_is_told_at_the_command_line_on_the_card_and_on_the_page(
     tiny_folder: Path, generator_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def test_nothing_is_said_of_a_generator_where_there_is_none(alone: Engine) -> No
         _ = alone.generator
 
 
+@pytest.mark.slow
 def test_an_adapter_is_the_imprint_of_the_bases_own_answers(
     alone: Engine, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_prompt_that_two_buckets_have_is_left_out_only_if_neither_fits_it(
     assert set(found.left_out) == digests(others - fitted)
 
 
+@pytest.mark.slow
 def test_chat_checks_download_and_recipe_work(alone: Engine, tmp_path: Path) -> None:
     letters = bucket("letters", LETTERS)
     made = alone.generate([letters])
@@ -188,6 +190,7 @@ def test_a_control_that_some_prompts_lack_is_left_out(alone: Engine, others: lis
     assert not proof.depends
 
 
+@pytest.mark.slow
 def test_a_recipe_of_imprint_alone_is_carried_out_beside_a_generator_too(
     alone: Engine, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -233,6 +236,7 @@ def test_warming_up_needs_no_generator(alone: Engine) -> None:
     alone.warm_up()
 
 
+@pytest.mark.slow
 def test_the_first_imprint_says_that_it_measures_the_base(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -246,6 +250,7 @@ def test_the_first_imprint_says_that_it_measures_the_base(
     assert "measure_ordinary" not in doings()
 
 
+@pytest.mark.slow
 def test_who_measures_beforehand_spares_the_first_imprint_that(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -260,6 +265,7 @@ def test_who_measures_beforehand_spares_the_first_imprint_that(
     assert len(whole) > 2
 
 
+@pytest.mark.slow
 def test_a_measurement_that_pauses_holds_nobody_up(tiny_folder: Path, tmp_path: Path) -> None:
     fresh = Engine.load(EngineConfig(base=str(tiny_folder), device="cpu", cache_dir=tmp_path))
     paused = fresh.measure_ordinary()
@@ -282,6 +288,7 @@ def test_an_imprint_may_have_its_own_rank(alone: Engine) -> None:
     assert finish(alone.regenerate(recipe)).sha256 == made.sha256
 
 
+@pytest.mark.slow
 def test_the_command_line_needs_a_base_only(tiny_folder: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.md"
     prompts.write_text("\n---\n".join(LETTERS))

@@ -79,6 +79,7 @@ def test_one_address_cannot_shut_out_the_others(monkeypatch: pytest.MonkeyPatch)
         assert client.post(ask, json=body, headers=here[1]).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_full_queue_says_what_to_do() -> None:
     most = LANES["chat"]["concurrency_limit"]
     full = ServerLimits(queued_calls=2, queued_calls_per_visitor=most + 4)
@@ -151,6 +152,7 @@ def test_a_body_that_is_no_json_is_refused(client: httpx.Client, body: bytes) ->
     assert answer.status_code in (400, 422)
 
 
+@pytest.mark.slow
 def test_a_call_whose_caller_left_ends_soon_and_the_next_one_is_answered() -> None:
     engine = FakeEngine()
     with (
@@ -219,6 +221,7 @@ def await_sweeps(calls: list[Calls], number: int) -> None:
     until(lambda: calls[0].num_sweeps >= begun + number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["the API", "a page"])
 def test_a_call_that_nobody_listens_to_gives_up_its_place(by: str, calls: list[Calls]) -> None:
     """Eight such calls held all places of the chat until their natural end."""
@@ -244,6 +247,7 @@ def test_a_call_that_nobody_listens_to_gives_up_its_place(by: str, calls: list[C
     assert len(engine.asked) == places + 1, "those that waited did not begin"
 
 
+@pytest.mark.slow
 def test_who_listens_waits_as_long_as_it_takes_and_may_fetch_late(calls: list[Calls]) -> None:
     engine = FakeEngine()
     with (
@@ -265,6 +269,7 @@ def test_who_listens_waits_as_long_as_it_takes_and_may_fetch_late(calls: list[Ca
         until(lambda: calls[0].gauges()["answers_waiting"] == 0)
 
 
+@pytest.mark.slow
 def test_answers_that_nobody_fetches_are_few_and_go_soon(calls: list[Calls]) -> None:
     """Gradio keeps them for ever, and an entry for each session that ever called."""
     few = ServerLimits(answers=4, answers_per_visitor=2, answer_seconds=600)
@@ -298,6 +303,7 @@ def test_answers_that_nobody_fetches_are_few_and_go_soon(calls: list[Calls]) -> 
         assert not calls[0]._calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["answers_bytes", "answers_per_visitor_bytes"])
 def test_answers_that_nobody_fetches_are_small_together(limit: str, calls: list[Calls]) -> None:
     with (
@@ -309,6 +315,7 @@ def test_answers_that_nobody_fetches_are_small_together(limit: str, calls: list[
         assert "event: error" in client.get(path).text
 
 
+@pytest.mark.slow
 def test_a_long_answer_on_its_way_is_not_dropped_for_its_size(calls: list[Calls]) -> None:
     """Whoever listens on a slow line may still have its last message to come."""
     with (
@@ -325,6 +332,7 @@ def test_a_long_answer_on_its_way_is_not_dropped_for_its_size(calls: list[Calls]
         until(lambda: not calls[0]._calls)
 
 
+@pytest.mark.slow
 def test_one_session_keeps_few_answers_too(calls: list[Calls]) -> None:
     few = ServerLimits(answers_per_visitor=2)
     with (
@@ -341,6 +349,7 @@ def test_one_session_keeps_few_answers_too(calls: list[Calls]) -> None:
         assert '"close_stream"' in answer
 
 
+@pytest.mark.slow
 def test_nothing_stays_of_a_page_that_left_during_a_call(calls: list[Calls]) -> None:
     """Gradio kept its session and the id of the call that ran for ever."""
     with held_chats() as (engine, client):
@@ -353,6 +362,7 @@ def test_nothing_stays_of_a_page_that_left_during_a_call(calls: list[Calls]) -> 
         assert not queue.pending_messages_per_session
 
 
+@pytest.mark.slow
 def test_a_stream_that_closes_leaves_another_of_its_page_alone(calls: list[Calls]) -> None:
     """A page may open one while it closes the other, and was told 404."""
     address = "/gradio_api/queue/data?session_hash=page"
@@ -373,6 +383,7 @@ def test_a_stream_that_closes_leaves_another_of_its_page_alone(calls: list[Calls
     assert not any("unexpected_error" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_addresses_take_turns(calls: list[Calls]) -> None:
     """A call of an address that has few goes before the tenth of one that has many."""
     places = LANES["chat"]["concurrency_limit"]
@@ -417,6 +428,7 @@ def test_a_call_on_its_way_into_the_queue_keeps_its_stream(demo: gr.Blocks) -> N
     assert "page" not in queue.pending_messages_per_session, "nobody listens to it"
 
 
+@pytest.mark.slow
 def test_the_stream_of_a_page_outlasts_its_calls_for_a_while(calls: list[Calls]) -> None:
     """Gradio closed it with the last answer, and the next call could be lost (docs/LOG.md)."""
     with (
@@ -437,6 +449,7 @@ def test_the_stream_of_a_page_outlasts_its_calls_for_a_while(calls: list[Calls])
             assert "".join(lines) == ""
 
 
+@pytest.mark.slow
 def test_a_stream_ends_soon_where_calls_give_up_sooner(calls: list[Calls]) -> None:
     with (
         serving(handle_of(), server=ServerLimits(unattended_seconds=1)) as url,
@@ -448,6 +461,7 @@ def test_a_stream_ends_soon_where_calls_give_up_sooner(calls: list[Calls]) -> No
         assert "close_stream" in answer
 
 
+@pytest.mark.slow
 def test_a_session_without_a_name_stops_nobody(calls: list[Calls]) -> None:
     """Two calls behind another one ended the queue for everybody, and `/health` said ready."""
     engine = FakeEngine()
@@ -468,6 +482,7 @@ def test_a_session_without_a_name_stops_nobody(calls: list[Calls]) -> None:
         assert client.get("/health/ready").status_code == 503
 
 
+@pytest.mark.slow
 def test_thousands_of_sessions_end_neither_the_queue_nor_its_sweeps(calls: list[Calls]) -> None:
     """Gradio keeps the messages of 2,000, and dropped those of calls that ran or waited."""
     with held_chats() as (engine, client):
@@ -486,6 +501,7 @@ def test_thousands_of_sessions_end_neither_the_queue_nor_its_sweeps(calls: list[
             until(lambda: len(engine.asked) == 2)
 
 
+@pytest.mark.slow
 def test_an_address_keeps_few_idle_sessions(calls: list[Calls]) -> None:
     few = ServerLimits(sessions_per_visitor=3)
     with (
@@ -504,6 +520,7 @@ def test_an_address_keeps_few_idle_sessions(calls: list[Calls]) -> None:
         assert set(queue.pending_messages_per_session) == {"page-3", "page-4", "page-5"}
 
 
+@pytest.mark.slow
 def test_a_stream_may_open_after_all_answers_came(calls: list[Calls]) -> None:
     """So it does if they overtake the reply to their call; the page was answered 404."""
     with (
@@ -549,6 +566,7 @@ def withheld(url: str, size: int) -> Iterator[socket.socket]:
         yield sender
 
 
+@pytest.mark.slow
 def test_bodies_that_do_not_end_leave_room_for_others(calls: list[Calls]) -> None:
     """Thirty of 31 MB held a gigabyte for as long as their senders liked."""
     with (
@@ -583,6 +601,7 @@ def test_a_body_that_has_ended_counts_nothing_any_more() -> None:
     assert not HeldBytes(memory, "somebody").grow(164_001)
 
 
+@pytest.mark.slow
 def test_a_body_has_a_time_to_arrive_in() -> None:
     with (
         serving(handle_of(), server=ServerLimits(body_seconds=1)) as url,
@@ -594,6 +613,7 @@ def test_a_body_has_a_time_to_arrive_in() -> None:
         assert "did not arrive within 1 seconds" in answer + sender.recv(10_000).decode()
 
 
+@pytest.mark.slow
 def test_the_bodies_of_calls_count_until_these_end(calls: list[Calls]) -> None:
     engine = FakeEngine()
     with (
@@ -606,6 +626,7 @@ def test_the_bodies_of_calls_count_until_these_end(calls: list[Calls]) -> None:
         until(lambda: ask_long(client, 1) == 200)
 
 
+@pytest.mark.slow
 def test_a_call_keeps_nothing_that_nobody_reads(calls: list[Calls]) -> None:
     with held_chats() as (_, client):
         chat = event_named(client, "chat")
@@ -705,6 +726,7 @@ def test_a_page_neither_makes_nor_holds_a_copy_of_the_whole_configuration(
     assert page[textbox._id].value == "new"
 
 
+@pytest.mark.slow
 def test_an_address_keeps_so_many_pages_connected() -> None:
     few = ServerLimits(sessions_per_visitor=2)
     with (
@@ -764,6 +786,7 @@ def test_nothing_grows_over_300_visits() -> None:
         assert slope <= 1 / 30, f"{name}: {counts}"
 
 
+@pytest.mark.slow
 def test_what_a_killed_server_left_goes_at_the_next_start_in_a_folder_of_ones_own_too(
     tmp_path: Path,
 ) -> None:

@@ -211,6 +211,7 @@ def test_whatever_a_client_sends_can_be_sent_back(echoing: gr.Blocks, value: Any
 FILE = {"path": f"/cuda error {SECRET}", "meta": {"_type": "gradio.FileData"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "value"),
     [("chat", FILE), ("keep_answers", -1), ("update_prompts", [[]]), ("js_fn", None)],
@@ -342,6 +343,7 @@ def test_a_full_disk_is_told_with_a_reference_and_no_folder_but_to_the_owner(
         assert "No space left on device" in said
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_over_the_api_with_a_reference_and_no_folder() -> None:
     with serving(handle_of(WritingEngine())) as url:
         client = Client(url, verbose=False, httpx_kwargs={"timeout": 120})

@@ -135,6 +135,7 @@ def test_names_that_clients_choose_are_short(client: httpx.Client) -> None:
         assert "expected 1 to 100 characters" in answer.json()["detail"]
 
 
+@pytest.mark.slow
 def test_the_progress_of_an_upload_is_forgotten(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +167,7 @@ def guesses(client: httpx.Client, forwarded: list[str]) -> list[int]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", ["203.0.113.{}", "127.0.0.1, 203.0.113.{}"])
 def test_nobody_names_their_own_address_where_no_proxy_is_said_to_be(
     monkeypatch: pytest.MonkeyPatch, header: str
@@ -179,6 +181,7 @@ def test_nobody_names_their_own_address_where_no_proxy_is_said_to_be(
         assert guesses(client, [header.format(n) for n in range(4)]) == [400, 400, 400, 429]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["GRADIO_ROOT_PATH", "FORWARDED_ALLOW_IPS"])
 def test_of_a_proxy_s_header_the_entry_that_it_added_counts(
     monkeypatch: pytest.MonkeyPatch, said: str
@@ -197,6 +200,7 @@ def test_of_a_proxy_s_header_the_entry_that_it_added_counts(
         assert guesses(client, ["203.0.113.1, 203.0.113.2"]) == [400]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", ["", "127.0.0.1"])
 def test_a_page_behind_tls_names_itself_so_whoever_is_trusted(
     monkeypatch: pytest.MonkeyPatch, said: str
@@ -274,6 +278,7 @@ def test_every_answer_has_the_headers(client: httpx.Client, path: str) -> None:
     assert "http" not in policy
 
 
+@pytest.mark.slow
 def test_the_hub_alone_may_show_a_space_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPACE_ID", "user/space")
     with serving(handle_of()) as address:
@@ -427,6 +432,7 @@ def test_one_address_may_upload_so_much_and_others_still_may() -> None:
     assert not share.amounts.keys() - {"c"}, "what counts no longer is forgotten"
 
 
+@pytest.mark.slow
 def test_a_flood_of_uploads_is_told_when_to_go_on(owner: Owner) -> None:
     with (
         serving(handle_of(), server=SMALL) as address,
@@ -456,6 +462,7 @@ def test_each_file_of_an_upload_counts_however_it_is_cut() -> None:
     assert files.take(b"\r\n\r\n--b")
 
 
+@pytest.mark.slow
 def test_a_login_is_asked_for_and_cannot_be_guessed_fast() -> None:
     handle = handle_of()
     with (

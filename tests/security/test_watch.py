@@ -31,6 +31,7 @@ from ui.server.watch import Counters
 SECRET = "a visitor's secret"
 
 
+@pytest.mark.slow
 def test_health_says_whether_the_engine_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = handle_of()
     from dnd_engine.limits import PromptLimits
@@ -47,6 +48,7 @@ def test_health_says_whether_the_engine_is_there(monkeypatch: pytest.MonkeyPatch
         assert fetch(f"{url}/metrics").status_code == 404, "only if asked for"
 
 
+@pytest.mark.slow
 def test_a_lost_card_is_not_ready_until_another_process_starts() -> None:
     with serving(handle_of()) as url:
         for words in ("CUDA error: out of memory", "MPS backend out of memory"):
@@ -59,6 +61,7 @@ def test_a_lost_card_is_not_ready_until_another_process_starts() -> None:
         assert fetch(f"{url}/health/live").status_code == 200
 
 
+@pytest.mark.slow
 def test_nothing_that_a_visitor_types_says_that_the_card_is_lost() -> None:
     """A name with the words "cuda error" did, until the server was started again."""
     with serving(handle_of()) as url:
@@ -70,6 +73,7 @@ def test_nothing_that_a_visitor_types_says_that_the_card_is_lost() -> None:
         assert fetch(f"{url}/health/ready").json() == {"status": "ready"}
 
 
+@pytest.mark.slow
 def test_metrics_count_answers_faults_and_pages() -> None:
     from dnd_engine.limits import PromptLimits
 
@@ -226,6 +230,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(
     assert SECRET not in said
 
 
+@pytest.mark.slow
 def test_a_server_logs_its_limits_and_at_its_end_its_counters(tmp_path: Path) -> None:
     from dnd_engine.limits import PromptLimits
 

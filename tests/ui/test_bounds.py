@@ -245,6 +245,7 @@ def test_a_visit_that_writes_once_counts_for_its_address(
     assert "too many files of other visits" in errors[2]
 
 
+@pytest.mark.slow
 def test_stored_texts_count_as_what_they_take_and_not_as_their_files(
     within: Within, arrange: Callable[..., Arrangement], request_of: Callable[[str], gr.Request]
 ) -> None:
@@ -258,6 +259,7 @@ def test_stored_texts_count_as_what_they_take_and_not_as_their_files(
     assert "Kept" in on.library.keep(session, "mine", False, here)["keep_told"]
 
 
+@pytest.mark.slow
 def test_every_text_field_keeps_to_its_length_whoever_sends_the_text() -> None:
     """Gradio asks only the browser to, so one client could have had a visit hold gigabytes."""
     demo = build_ui(handle_of(), PromptLimits())

@@ -410,6 +410,7 @@ def test_the_folder_of_a_visit_cannot_be_guessed(tmp_path: Path) -> None:
     assert SessionFiles(tmp_path).folder("../../etc").parent == tmp_path
 
 
+@pytest.mark.slow
 def test_a_failed_load_is_told_and_tried_again(files: SessionFiles, tmp_path: Path) -> None:
     engine = FakeEngine()
     failures = [AssetError("No network, so the base model could not be fetched.")]

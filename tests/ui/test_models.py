@@ -64,6 +64,7 @@ def own(handle: EngineHandle, files: SessionFiles, tmp_path: Path) -> Handlers:
     return Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path / "cache", owner))
 
 
+@pytest.mark.slow
 def test_a_choice_says_what_it_takes_and_is_loaded_without_a_restart(
     own: Handlers,
     handle: EngineHandle,
@@ -102,6 +103,7 @@ def test_a_choice_says_what_it_takes_and_is_loaded_without_a_restart(
     assert own.models.open(session, request_of("a"))["models_choice"].value == alone
 
 
+@pytest.mark.slow
 def test_another_base_is_typed_and_looked_up_before_it_is_downloaded(
     own: Handlers,
     handle: EngineHandle,
@@ -132,6 +134,7 @@ def test_another_base_is_typed_and_looked_up_before_it_is_downloaded(
     assert [one.base for one in loaded] == ["a/base"]
 
 
+@pytest.mark.slow
 def test_a_base_that_is_none_is_told_and_leaves_the_models(
     own: Handlers, handle: EngineHandle, loaded: list[EngineConfig], request_of: RequestOf
 ) -> None:
@@ -145,6 +148,7 @@ def test_a_base_that_is_none_is_told_and_leaves_the_models(
     assert handle.engine is before
 
 
+@pytest.mark.slow
 def test_models_that_do_not_load_say_so_and_others_can_be_chosen(
     own: Handlers, handle: EngineHandle, loaded: list[EngineConfig], request_of: RequestOf
 ) -> None:
@@ -157,6 +161,7 @@ def test_models_that_do_not_load_say_so_and_others_can_be_chosen(
     assert handle.wait(60) is not None
 
 
+@pytest.mark.slow
 def test_what_runs_on_the_engine_ends_before_another_is_loaded(
     own: Handlers, handle: EngineHandle, loaded: list[EngineConfig], request_of: RequestOf
 ) -> None:
@@ -178,6 +183,7 @@ def test_what_runs_on_the_engine_ends_before_another_is_loaded(
     assert list(handle.thread.ticking(iter([1]), Stop())) == [1]
 
 
+@pytest.mark.slow
 def test_others_cannot_change_the_models(
     own: Handlers, on: Handlers, handle: EngineHandle, loaded: list[EngineConfig]
 ) -> None:

@@ -62,6 +62,7 @@ def tabs(demo: gr.Blocks) -> set[str]:
     return {str(block.label) for block in demo.blocks.values() if isinstance(block, gr.Tab)}
 
 
+@pytest.mark.slow
 def test_the_tab_is_there_only_if_a_run_was_named(folder: Path) -> None:
     handle = handle_of()
     without = build_ui(handle, PromptLimits())

@@ -50,6 +50,7 @@ def losses(
     return found
 
 
+@pytest.mark.slow
 def test_it_counts_messages_whose_answer_stays_as_likely(runtime: Runtime) -> None:
     expected = base_answers(runtime, MESSAGES)
     prompts = [runtime.base.chat_ids(text) for text in MESSAGES]
@@ -77,6 +78,7 @@ def test_the_messages_are_none_that_imprints_are_fitted_to() -> None:
     assert not set(messages) & set(ordinary_messages())
 
 
+@pytest.mark.slow
 def test_the_bases_answers_are_kept_and_damaged_ones_found_again(
     runtime: Runtime, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

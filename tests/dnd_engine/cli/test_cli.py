@@ -674,6 +674,7 @@ def test_a_larger_base_that_is_none_is_refused_before_models_load(
     assert "no model folder at" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_larger_base_trains_an_adapter_and_is_named(tmp_path: Path, tiny_folder: Path) -> None:
     (prompts := tmp_path / "first.txt").write_text(
         "\n---\n".join(f"Give it.\n\n{a}{b}" for a in "abcdef" for b in "klmn"), encoding="utf-8"

@@ -560,6 +560,7 @@ def test_half_a_line_and_half_a_task_are_forgotten(
     assert sorted(map(json.dumps, lines(config.out))) == sorted(map(json.dumps, expected))
 
 
+@pytest.mark.slow
 def test_damaged_scores_are_refused(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:
@@ -648,6 +649,7 @@ def test_a_row_made_of_other_loras_is_refused(
         examine(engine, unseen, replace(config, multi_task_lora=other))
 
 
+@pytest.mark.slow
 def test_a_report_goes_on_with_a_collection_that_was_resumed_for_nothing_or_for_oracles(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -740,6 +742,7 @@ def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
 # Honesty
 
 
+@pytest.mark.slow
 def test_a_trained_task_is_not_examined_as_held_out(
     engine: PlantedEngine, folder: Path, config: ExaminationConfig
 ) -> None:
@@ -910,6 +913,7 @@ def prompts_given(
     return given
 
 
+@pytest.mark.slow
 def test_conditions_are_prompts_of_the_train_side(
     engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
 ) -> None:
@@ -1066,6 +1070,7 @@ def imprinting(
     return imprint
 
 
+@pytest.mark.slow
 def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -1099,6 +1104,7 @@ def give_teacher(
     return taught
 
 
+@pytest.mark.slow
 def test_a_steering_vector_is_made_from_the_prompts_and_the_teacher_of_the_imprint(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -1145,6 +1151,7 @@ def test_slow_rows_are_measured_only_when_they_are_named() -> None:
     assert set(ROWS) - set(DEFAULT_ROWS) == {*REFINED, "steering_vector"}
 
 
+@pytest.mark.slow
 def test_every_task_is_forecast_once_by_the_teacher_of_its_imprint(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -1216,6 +1223,7 @@ def test_the_verdict_that_users_get_is_kept_for_every_first_imprint(
     assert len(asked) == len(tasks)
 
 
+@pytest.mark.slow
 def test_verdicts_are_not_asked_where_no_prompt_was_left_out(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -1250,6 +1258,7 @@ def test_the_kept_verdict_is_the_one_that_an_inspection_gives(
     assert engine.verdict(made, [bucket]) == told
 
 
+@pytest.mark.slow
 def test_what_teaching_adds_to_an_imprint_starts_from_it_and_counts_its_seconds(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -1368,6 +1377,7 @@ def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
     assert len(asked) == count
 
 
+@pytest.mark.slow
 def test_unrelated_questions_are_asked_before_and_after_and_of_a_store_that_lacks_them(
     engine: PlantedEngine,
     unseen: tuple[Task, ...],
@@ -1470,6 +1480,7 @@ def test_the_nearest_lora_is_the_nearest_training_tasks(
     assert torch.equal(setup.tokens, opened.final(nearest[0].slug))
 
 
+@pytest.mark.slow
 def test_the_nearest_lora_is_never_the_tasks_own(
     engine: PlantedEngine, folder: Path, collection: Path
 ) -> None:
@@ -1819,6 +1830,7 @@ def test_evaluate_writes_a_report_continues_it_and_keeps_it_with_the_generator(
     assert "holds scores of other settings" in other.stderr
 
 
+@pytest.mark.slow
 def test_the_command_names_the_base_that_teaches(
     folder: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:

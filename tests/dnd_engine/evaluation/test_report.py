@@ -192,6 +192,7 @@ def test_the_gain_is_the_loss_under_wrong_prompts_minus_the_loss_under_right_one
     assert left.left_out == ("b",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "teacher", "teacher_sha256"),
     [
@@ -213,6 +214,7 @@ def test_retention_is_a_bare_row_over_its_instructed_teacher(
     assert present(found.low) < present(found.share) < present(found.high)
 
 
+@pytest.mark.slow
 def test_a_trained_teacher_that_was_not_measured_is_not_replaced_by_another() -> None:
     without = [score for score in SCORES if score.row != "trained_teacher"]
     about = replace(meta(), teacher_sha256="t" * 64)
@@ -301,6 +303,7 @@ def test_refining_is_told_by_seconds_from_both_starts_beside_its_teacher(
     assert "## Refine" in full_page(report, {})
 
 
+@pytest.mark.slow
 def test_what_adapters_share_is_no_teacher_where_another_one_was_trained() -> None:
     about = replace(meta(), teacher_sha256="t" * 64)
     made = build_report(SCORES, about, tasks=TASKS)
@@ -373,6 +376,7 @@ def test_similarity_ranks_the_gains_over_the_base(report: Report) -> None:
     assert "have a rank correlation of" in full_page(report, {})
 
 
+@pytest.mark.slow
 def test_gains_are_told_by_agreement_with_the_instructed_model(report: Report) -> None:
     found = present(report.agreement)
     bare = [b for b in found.bands if b.mode == "bare"]
@@ -389,6 +393,7 @@ def test_gains_are_told_by_agreement_with_the_instructed_model(report: Report) -
     assert unknown.strongest_effect is None
 
 
+@pytest.mark.slow
 def test_scores_are_told_by_how_sure_the_instructed_model_is() -> None:
     slugs = ["a", "b", "c", "d"]
     parts = [("generator_imprint", slug, 0, 0, float(n > 1)) for n, slug in enumerate(slugs)]
@@ -458,6 +463,7 @@ def test_scores_are_told_by_the_verdict_that_users_get_on_the_same_adapter() -> 
     assert nothing_imprinted.adapter_verdicts is None
 
 
+@pytest.mark.slow
 def test_rows_of_several_prompt_draws_are_told_from_those_of_one(report: Report) -> None:
     assert report.several_draws == dict.fromkeys(DRAWN, 2)
     told = "Prompt draws of a task: Generator, right prompts 2, Generator, imprinted 2; one for"
@@ -608,6 +614,7 @@ def test_the_card_is_shorter_has_no_heading_and_holds_every_row(report: Report) 
     assert len(card.splitlines()) < len(full_page(report, {}).splitlines()) / 2
 
 
+@pytest.mark.slow
 def test_the_card_and_the_page_say_what_few_families_do_to_intervals(
     report: Report, written: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_generator_that_gives_the_same_for_any_prompt_ignores_them() -> None:
     assert found["gain_on_unseen"].holds is False
 
 
+@pytest.mark.slow
 def test_a_generator_whose_adapters_differ_by_noise_alone_ignores_its_prompts() -> None:
     planted = scores(bare(generator=0.1, generator_wrong=0.1, generator_constant=0.1), of=TASKS)
     assert named(planted, cosines(0.03, -0.02))["ignores_prompts"].holds

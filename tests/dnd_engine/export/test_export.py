@@ -66,6 +66,7 @@ def following(model: nn.Module, ids: Sequence[int], answer: Sequence[int]) -> Te
 # Merged
 
 
+@pytest.mark.slow
 def test_a_merged_folder_computes_in_plain_transformers_what_the_adapter_does(
     engine: Engine, tmp_path: Path
 ) -> None:

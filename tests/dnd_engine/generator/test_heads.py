@@ -208,6 +208,7 @@ def test_gradients_reach_every_part_by_the_third_step(head: str) -> None:
     assert all(parameter.isfinite().all() for parameter in generator.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_can_learn_to_tell_two_tasks_apart(head: str) -> None:
     """Opposite changes for two conditions: the shared tokens alone could do no better than 1."""

@@ -86,6 +86,7 @@ def test_the_generators_encoder_is_loaded_unless_another_is_asked_for(
     assert encoder_name(EngineConfig(), overlong) == f"user/{'x' * 5000}", "the Hub may refuse it"
 
 
+@pytest.mark.slow
 def test_a_generator_does_not_choose_a_folder_of_this_computer_as_its_encoder(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_tokens_of_the_authors_decoder_become_the_authors_lora() -> None:
             torch.testing.assert_close(found[key], expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_converted_decoder_writes_what_the_authors_pipeline_does(
     file: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

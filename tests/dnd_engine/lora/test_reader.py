@@ -674,6 +674,7 @@ def test_any_damage_to_a_zip_is_a_message(fuzzed: Path, changes: list[tuple[int,
     read_or_refuse(fuzzed)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from(SETTINGS), JSON_VALUES, max_size=4))
 def test_any_config_is_read_or_refused(fuzzed: Path, config: dict[str, Any]) -> None:

@@ -653,6 +653,7 @@ def training(
     return runtime, before, steps
 
 
+@pytest.mark.slow
 def test_a_lora_is_scored_on_its_way_and_comes_back_as_an_adapter(base: BaseModel) -> None:
     adapter = make_adapter()
     runtime, _, steps = training(base, adapter)

@@ -239,6 +239,7 @@ def test_the_fast_path_is_taken_where_it_is_exact_and_refused_openly_elsewhere(
         assert "window" in forward.reason or "no architecture" in forward.reason
 
 
+@pytest.mark.slow
 @EVERY
 def test_an_adapter_is_imprinted_saved_read_by_peft_and_chatted_with(
     folder_of: Callable[[str], Path], kind: str, tmp_path: Path
@@ -301,6 +302,7 @@ def test_a_generator_writes_an_adapter_with_which_stock_peft_answers_as_our_chat
 # What is registered, and what is not
 
 
+@pytest.mark.slow
 def test_an_architecture_is_added_by_one_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -567,6 +567,7 @@ def test_an_encoder_that_needs_its_own_code_is_refused_and_the_code_not_run(
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.slow
 def test_every_call_that_loads_a_model_forbids_its_code() -> None:
     """The default asks on standard input, and a `y` there runs the code."""
     loads = {"AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "SentenceTransformer"}

@@ -19,6 +19,7 @@ def parameters(function: ast.FunctionDef) -> set[str]:
     return {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
 
 
+@pytest.mark.slow
 def test_no_function_takes_the_parts_of_a_runtime_one_by_one() -> None:
     loose = [
         f"{path.relative_to(PACKAGE)}: {node.name}"

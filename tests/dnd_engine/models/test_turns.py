@@ -176,6 +176,7 @@ def training(
     return train_on_lessons(runtime, start, LAYOUT, lessons, config, name="training", loss=loss)
 
 
+@pytest.mark.slow
 def test_a_chat_beside_two_trainings_waits_for_one_step_of_one_of_them(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,6 +185,7 @@ def test_operations_of_a_lora_step_are_those_that_torch_counts(sizes: dict[str, 
     assert made[0].value == pytest.approx(counter.get_total_flops(), rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["HuggingFaceTB/SmolLM2-135M-Instruct", QWEN])
 def test_operations_are_those_that_torch_counts_for_two_bases_of_true_size(name: str) -> None:
     """On no device, so nothing is computed. Counted: 1.03 and 1.01 of what is planned."""
@@ -227,6 +228,7 @@ def test_memory_of_a_step_is_what_torch_keeps_for_the_gradient(sizes: dict[str, 
     assert saved_bytes(shape, 4 * 64) == pytest.approx(found, rel=0.2)
 
 
+@pytest.mark.slow
 def test_operations_of_a_wide_layers_penalty_are_those_that_torch_counts() -> None:
     """It counts products alone; the bases and eigenvectors between them are a tenth."""
     tokens, wide = 5000, 2112

@@ -162,6 +162,7 @@ def test_a_thousand_columns_are_read_and_a_hundred_offered(write: Write) -> None
     assert "text" in roles(file).values()
 
 
+@pytest.mark.slow
 def test_objects_that_share_no_key_are_read_without_growing(write: Write) -> None:
     lines = "\n".join(json.dumps({f"k{n}": "word"}) for n in range(20_000))
     file = read_prompt_file(write("a.jsonl", lines))

@@ -1012,6 +1012,7 @@ def test_any_bytes_give_clean_prompts_or_a_prompt_file_error(
         assert text.encode()
 
 
+@pytest.mark.slow
 @given(texts=st.lists(st.text(st.characters(categories=["L", "N", "P"]), min_size=1), min_size=1))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_prompts_come_back_from_every_format_the_same(tmp_path: Path, texts: list[str]) -> None:

@@ -97,6 +97,7 @@ def runtime(base: BaseModel) -> Runtime:
     return Runtime.of(base, LAYOUT)
 
 
+@pytest.mark.slow
 def test_every_group_answers_as_a_plain_loop_under_its_own_adapter(runtime: Runtime) -> None:
     """In float32: losses to 1e-4, and the very same tokens."""
     tokens = torch.stack([random_tokens(seed=n) for n in range(3)])

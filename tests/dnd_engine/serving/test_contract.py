@@ -42,6 +42,7 @@ def test_any_adapter_of_ours_is_served_as_it_is(r: int, modules: set[str], stren
     assert checked.faults == checked.warnings == ()
 
 
+@pytest.mark.slow
 def test_what_the_engine_makes_is_served_as_it_is(tiny_folder: Path, tmp_path: Path) -> None:
     """Generated, mixed as a sum, and imprinted: each comes with another layout or rank."""
     folder = write_generator(tiny_folder, tmp_path / "generator")

@@ -89,6 +89,7 @@ def trained() -> list[Operation]:
 # How much there is
 
 
+@pytest.mark.slow
 def test_there_are_enough_operations_primitives_and_held_out_ones() -> None:
     assert len(trained()) >= 400
     assert len(all_operations()) - len(trained()) >= 60
@@ -351,6 +352,7 @@ def test_answers_never_repeat_the_input(tasks: Mapping[str, Task]) -> None:
     assert not any(e.response == e.bare for t in tasks.values() for e in (*t.train, *t.test))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.text(alphabet=st.sampled_from(list("aA é1.,:-\n$ \t'\"({\\0"))) | st.text(max_size=40))
 def test_any_text_is_answered_or_declined(text: str) -> None:

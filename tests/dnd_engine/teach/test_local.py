@@ -31,6 +31,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bases, "best_dtype", lambda device: torch.float32)
 
 
+@pytest.mark.slow
 def test_all_prompts_get_its_own_greedy_answers_in_their_order(larger: Path, exact: None) -> None:
     """As transformers generates them, one by one."""
     parts = list(LocalTeacher(base=str(larger), device="cpu").answers(EXAMPLES))
@@ -58,6 +59,7 @@ def generated(base: bases.BaseModel, prompt: str, most: int) -> str | None:
     return str(base.tokenizer.decode(written, skip_special_tokens=True)).strip() or None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to_the_end", [True, False])
 def test_it_is_loaded_with_the_first_answers_and_gone_after_the_last(
     larger: Path, monkeypatch: pytest.MonkeyPatch, to_the_end: bool

@@ -136,6 +136,7 @@ def test_checkpoints_of_another_version_of_the_tasks_are_refused(
         trainer._Run(recipe, resume=False)
 
 
+@pytest.mark.slow
 def test_a_collection_may_be_resumed_for_nothing_while_it_is_trained_on(
     recipe: TrainRecipe, collection: Collection, tmp_path: Path
 ) -> None:
@@ -206,6 +207,7 @@ def test_a_run_on_checkpoints_starts_as_the_base_and_comes_nearer_to_them(
     assert "checkpoints" in (result.generator / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_tasks_without_checkpoints_are_left_out(
     recipe: TrainRecipe, collection: Collection, tmp_path: Path
 ) -> None:

@@ -611,6 +611,7 @@ def test_a_multi_task_lora_ignores_its_condition(recipe: TrainRecipe) -> None:
     assert all(tokens[0, m.first_token : m.first_token + m.num_tokens].any() for m in b_rows)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_teacher_is_added_to_its_generator_and_goes_on_from_there(recipe: TrainRecipe) -> None:
     made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
@@ -637,6 +638,7 @@ def test_a_teacher_is_added_to_its_generator_and_goes_on_from_there(recipe: Trai
     assert more.teacher_sha256 != after.teacher_sha256
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_teacher_is_trained_through_its_imprints(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
@@ -675,6 +677,7 @@ def test_a_teacher_is_trained_through_its_imprints(
     assert GeneratorFolder.open(resumed.generator).teacher_sha256 == after.teacher_sha256
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_teacher_may_be_half_of_what_it_started_from(recipe: TrainRecipe) -> None:
     made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
@@ -692,6 +695,7 @@ def test_a_teacher_may_be_half_of_what_it_started_from(recipe: TrainRecipe) -> N
     torch.testing.assert_close(half, (start + whole) / 2, atol=1e-3, rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_teacher_may_have_a_higher_rank_than_its_generator(recipe: TrainRecipe) -> None:
     made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
@@ -722,6 +726,7 @@ def test_a_teacher_may_have_a_higher_rank_than_its_generator(recipe: TrainRecipe
         train(lower)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_only_upper_layers_are_adapted_where_a_recipe_says_so(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
@@ -750,6 +755,7 @@ def test_only_upper_layers_are_adapted_where_a_recipe_says_so(
     assert engine.thumbprint(made)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_layers_that_do_not_fit_a_run_are_refused(recipe: TrainRecipe) -> None:
     with pytest.raises(LayoutError, match=r"no layer from 2 on .* layers are 0 to 1\."):
@@ -763,6 +769,7 @@ def test_layers_that_do_not_fit_a_run_are_refused(recipe: TrainRecipe) -> None:
     train(replace(teaching, out=recipe.out / "upper", first_layer=1))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_checkpoint_that_is_older_than_a_setting_had_its_default(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
@@ -835,6 +842,7 @@ def test_a_killed_run_continues_to_the_very_same_bytes(
     assert timeless(recipe) == timeless(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_ctrl_c_finishes_the_step_and_the_run_can_go_on(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -863,6 +871,7 @@ def test_ctrl_c_finishes_the_step_and_the_run_can_go_on(
     assert digests(recipe.out, name) == digests(whole.out, name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
@@ -873,6 +882,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     assert [row["step"] for row in logged(recipe)] == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_run_folder_is_not_trained_over(recipe: TrainRecipe) -> None:
     recipe = replace(recipe, steps=1)
@@ -905,6 +915,7 @@ def test_a_collection_is_not_trained_into(recipe: TrainRecipe) -> None:
     assert [path.name for path in recipe.out.iterdir()] == ["manifest.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_run_is_not_continued_on_changed_data(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -930,6 +941,7 @@ def test_a_damaged_checkpoint_is_refused(recipe: TrainRecipe) -> None:
         train(recipe, resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_loss_that_is_no_number_stops_before_it_spoils_the_checkpoint(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
@@ -1026,6 +1038,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_encoded(
         train(recipe)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_what_a_cache_lacks_needs_room_on_its_own_disk(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -1103,6 +1116,7 @@ def test_tokens_that_the_encoder_cannot_read_in_whole_pieces_are_refused(
         train(replace(recipe, stages=((4, 1000, 384), (16, 6, 32))))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_generator_that_projects_its_prompts_is_trained(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -1143,6 +1157,7 @@ def test_a_generator_that_projects_its_prompts_is_trained(
     torch.testing.assert_close(made.tokens.float(), expected, atol=1e-4, rtol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_formats_multiply_tasks_and_families_stay_whole(recipe: TrainRecipe) -> None:
     """Variants of a validation family validate too, and data are listed once a task."""
@@ -1244,6 +1259,7 @@ def measured(losses: list[float]) -> Callable[..., list[GroupNLL]]:
     return measure
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_patience_ends_a_run_and_the_best_weights_are_kept(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
@@ -1283,6 +1299,7 @@ def test_patience_ends_a_run_and_the_best_weights_are_kept(
     ).read_text().replace("\n", " ")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_without_patience_a_run_goes_to_its_end_and_keeps_its_last_weights(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
@@ -1296,6 +1313,7 @@ def test_without_patience_a_run_goes_to_its_end_and_keeps_its_last_weights(
     assert torch.equal(shared, last.to(torch.bfloat16).float())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_collapsed_run_says_so(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -1314,6 +1332,7 @@ def test_a_collapsed_run_says_so(
     assert [row.get("warning") for row in logged(recipe)] == [None, None, "collapsed", "collapsed"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_sound_run_does_not_look_collapsed(recipe: TrainRecipe) -> None:
     recipe = replace(recipe, steps=10, monitor_every=10, validate_every=10, decoder_lr=0.05)
@@ -1339,6 +1358,7 @@ def write_recipe(recipe: TrainRecipe, path: Path, *left: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_the_command_trains_with_flags_over_the_recipe(recipe: TrainRecipe, tmp_path: Path) -> None:
     path = write_recipe(recipe, tmp_path / "r.yaml", "tasks")
@@ -1379,6 +1399,7 @@ def test_the_command_says_how_to_go_on_after_ctrl_c(
 # Warm starts
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_warm_start_goes_on_from_a_generators_weights(
     recipe: TrainRecipe, tmp_path: Path
@@ -1392,6 +1413,7 @@ def test_a_warm_start_goes_on_from_a_generators_weights(
     assert "from the weights of `generator`" in (result.generator / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_what_a_warm_start_was_trained_on_counts_as_seen(
     recipe: TrainRecipe, tmp_path: Path
@@ -1432,6 +1454,7 @@ def test_formats_and_validation_families_of_a_warm_start_count_too(
     assert after["variants"] == before["variants"] != []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_warm_start_must_fit_the_recipe(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

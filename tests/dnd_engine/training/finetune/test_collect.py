@@ -208,6 +208,7 @@ def test_the_latest_start_leaves_room_for_all_snapshots() -> None:
 # Several at once
 
 
+@pytest.mark.slow
 def test_tasks_at_once_train_exactly_as_one_at_a_time(recipe: CollectRecipe) -> None:
     """Losses, clipped norms, starting steps and weights, to rounding; clipping binds for all."""
     alone = replace(recipe, out=recipe.out / "alone", tasks_at_once=1)
@@ -230,6 +231,7 @@ def test_tasks_at_once_train_exactly_as_one_at_a_time(recipe: CollectRecipe) -> 
         )
 
 
+@pytest.mark.slow
 def test_each_run_is_clipped_by_its_own_norm(
     recipe: CollectRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +262,7 @@ def test_a_seed_changes_the_order_of_the_data_and_not_the_start(whole: Collectio
         assert not torch.equal(snapshots[2], snapshots[5])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_on_examples_it_never_draws(
     recipe: CollectRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
