@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
-from dnd_engine.errors import AssetError
+from dnd_engine.errors import AssetError, ConfigError
 from dnd_engine.exchange import exchange
 
 _ASIDE = ".aside-"
@@ -204,6 +204,28 @@ def write_whole(path: Path, data: str | bytes) -> None:
     """
     with written_aside(path) as aside:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def only_call_on(folder: Path) -> Iterator[None]:
+    """Keep other calls away from an output folder, which is made if it does not exist.
+
+    Raises:
+        ConfigError: If another call is writing to it.
+        OSError: If it cannot be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ConfigError(
+            f"another call is writing to `{folder}`. Choose another --out, or wait for it."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_leftover(path: Path) -> bool:

@@ -19,7 +19,7 @@ from dnd_engine.evaluation.cost import cost_of, read_log
 from dnd_engine.evaluation.eval_pass import EvalPass
 from dnd_engine.evaluation.items import MAX_TOKENS, EvalItems
 from dnd_engine.evaluation.report import build_report, write_report
-from dnd_engine.evaluation.result_store import ResultStore, only_call_on
+from dnd_engine.evaluation.result_store import ResultStore, only_evaluation_in
 from dnd_engine.evaluation.selection import refuse_trained
 from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.files import public_name
@@ -96,7 +96,7 @@ def examine(
         raise ConfigError(
             f"none of the {len(tasks)} tasks has an item of at most {MAX_TOKENS} tokens."
         )
-    with only_call_on(config.out):
+    with only_evaluation_in(config.out):
         store = ResultStore.open(config.out, _hash(engine, config, all_items), all_items)
         store.agree({row: baselines.source(row) for row in rows})
         eval_pass = EvalPass(engine, baselines, store, all_items)

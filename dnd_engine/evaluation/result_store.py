@@ -3,19 +3,17 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TypedDict, TypeVar
-
-from filelock import FileLock, Timeout
 
 from dnd_engine.checks.results import Skills
 from dnd_engine.checks.verdict import AdapterVerdict
 from dnd_engine.config import Degree
 from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.items import EvalItems
-from dnd_engine.files import write_whole
+from dnd_engine.files import only_call_on, write_whole
 from dnd_engine.scoring.scores import IMPRINTED, MODES, REFINED, ItemScore
 from dnd_engine.tasks.folder import Mode
 
@@ -299,25 +297,16 @@ class ResultStore:
 
 
 @contextmanager
-def only_call_on(out: Path) -> Iterator[None]:
+def only_evaluation_in(out: Path) -> Iterator[None]:
     """Keep other calls away from a report folder: each would take the other's scores for damage.
 
     Raises:
         ConfigError: If another call is writing to it, or it cannot be written to.
     """
-    lock = FileLock(out / ".lock")
-    with _writable(out):
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ConfigError(
-                f"another evaluation is writing to `{out}`. Choose another --out, or wait for it."
-            ) from error
-    try:
+    with ExitStack() as held:
+        with _writable(out):
+            held.enter_context(only_call_on(out))
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dnd_engine.errors import TrainingError
-from dnd_engine.files import remove_leftovers
+from dnd_engine.files import only_call_on, remove_leftovers
 from dnd_engine.generator.card import add_teacher, new_card
 from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.folder import GeneratorFolder, TaskCentroid, save_generator, save_teacher
@@ -96,10 +96,14 @@ def train(recipe: TrainRecipe, *, resume: bool = False) -> TrainResult:
         TaskError: If a task folder is malformed.
         AssetError: If base or encoder cannot be loaded.
         BaseMismatchError: If a collection or warm start is another base's.
+        ConfigError: If another call is writing to the run folder.
         KeyboardInterrupt: On Ctrl-C, after the step is finished and a checkpoint written.
     """
     with naming_the_disk(recipe.out):
-        return _Run(recipe, resume).finish()
+        run = _Run(recipe, resume)
+        # The other processes of a run write nothing.
+        with only_call_on(recipe.out) if run.processes.is_first else nullcontext():
+            return run.finish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +150,6 @@ class _Run:
         self.sampler = Sampler(self.pools, self.prepared.conditions, self.base.tokenizer, recipe)
         self.optimizer = self._optimizer()
         self.done, self.best = self._restore()
-        if self.processes.is_first:
-            cut_log(recipe.out / LOG, self.done)
-            remove_leftovers(recipe.out)
-        self.processes.wait()
 
     # The loop
 
@@ -158,6 +158,10 @@ class _Run:
         recipe, started = self.recipe, time.monotonic()
         steps = range(self.done, recipe.steps)
         first = self.processes.is_first
+        if first:
+            cut_log(recipe.out / LOG, self.done)
+            remove_leftovers(recipe.out)
+        self.processes.wait()
         bar = tqdm(
             steps,
             initial=self.done,

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from dnd_engine.charts import Line, Look, Scale, line_chart, svg_file
 from dnd_engine.cluster import Cluster, named_anywhere
 from dnd_engine.errors import TrainingError
-from dnd_engine.files import remove_leftovers, write_whole
+from dnd_engine.files import only_call_on, remove_leftovers, write_whole
 from dnd_engine.tasks.folder import Task, hash_train
 from dnd_engine.training.checkpoint import naming_the_disk
 from dnd_engine.training.collection import Collection, Cosines, check_same_base
@@ -68,10 +68,13 @@ def collect(
         BaseMismatchError: If the collection was made on another base.
         TaskError: If a task folder is malformed.
         AssetError: If the base cannot be loaded.
+        ConfigError: If another call is writing to the folder.
         JobError: If the cluster cannot be reached, or lost a job too often.
     """
     with naming_the_disk(recipe.out):
-        return _Collector(recipe, resume, cluster).finish()
+        collector = _Collector(recipe, resume, cluster)
+        with only_call_on(recipe.out):
+            return collector.finish()
 
 
 class _Collector:
@@ -102,7 +105,6 @@ class _Collector:
         recipe = self.recipe
         wanted = [(task, seed) for task in self.tasks for seed in range(recipe.seeds)]
         pending = [(task, seed) for task, seed in wanted if (task.info.slug, seed) not in self.runs]
-        recipe.out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(recipe.out)
         self._check_room(len(pending))
         # Before the first run: jobs on other nodes recognise the folder by it.

@@ -37,7 +37,7 @@ from dnd_engine.evaluation import report as report_module
 from dnd_engine.evaluation.baselines import NEUTRAL_PROMPT, Baselines
 from dnd_engine.evaluation.examine import examine
 from dnd_engine.evaluation.items import EvalItems
-from dnd_engine.evaluation.result_store import ResultStore, only_call_on
+from dnd_engine.evaluation.result_store import ResultStore, only_evaluation_in
 from dnd_engine.evaluation.selection import choose_tasks, refuse_trained
 from dnd_engine.evaluation.settings import ExaminationConfig
 from dnd_engine.evaluation.steering import Steering
@@ -841,8 +841,8 @@ def test_two_calls_on_one_folder_do_not_take_each_others_scores_for_damage(
     examine(engine, unseen, alone)
     before = (config.out / "scores.jsonl").read_text()
     with (
-        only_call_on(config.out),
-        pytest.raises(ConfigError, match=r"another evaluation is writing to `.*`\. Choose another"),
+        only_evaluation_in(config.out),
+        pytest.raises(ConfigError, match=r"another call is writing to `.*`\. Choose another"),
     ):
         examine(engine, unseen, alone)
     examine(engine, unseen, alone)

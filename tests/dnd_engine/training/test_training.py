@@ -28,6 +28,7 @@ from dnd_engine.cli.train import train as train_command
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, LayoutError, TrainingError
+from dnd_engine.files import only_call_on
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
 from dnd_engine.generator.stage import Stage
@@ -880,6 +881,16 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     killed_at(1, monkeypatch, recipe)
     train(recipe, resume=True)
     assert [row["step"] for row in logged(recipe)] == [1, 2]
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_calls_do_not_write_into_one_run_folder(recipe: TrainRecipe) -> None:
+    with (
+        only_call_on(recipe.out),
+        pytest.raises(ConfigError, match=r"another call is writing to `.*`\. Choose another --out"),
+    ):
+        train(recipe)
+    assert not (recipe.out / "log.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -20,12 +20,19 @@ from typer.testing import CliRunner
 
 from dnd_engine.cli.collect import collect as collect_command
 from dnd_engine.errors import BaseMismatchError, ConfigError, TrainingError
+from dnd_engine.files import only_call_on
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.weight_tokens import detokenize, tokenize
 from dnd_engine.models.base import best_dtype, fingerprint
 from dnd_engine.tasks.folder import Example, Task, load_tasks, write_tasks
 from dnd_engine.training.collection import Collection
-from dnd_engine.training.collection_files import LossRow, read_losses, run_folder, write_losses
+from dnd_engine.training.collection_files import (
+    MANIFEST,
+    LossRow,
+    read_losses,
+    run_folder,
+    write_losses,
+)
 from dnd_engine.training.examples import encode_example, pack, response_losses
 from dnd_engine.training.finetune import collect as collect_module
 from dnd_engine.training.finetune import collect_runs
@@ -352,7 +359,7 @@ def test_a_run_folder_holds_snapshots_and_the_curve_and_nothing_else(whole: Coll
             f"step-{step:04}.safetensors" for step in range(run.start, run.steps + 1)
         }
     top = {path.name for path in whole.path.iterdir()}
-    assert top == {"manifest.json", "losses.svg", *whole.slugs}
+    assert top == {".lock", "manifest.json", "losses.svg", *whole.slugs}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -497,6 +504,15 @@ def test_a_finished_collection_is_not_trained_again(
     first = collect(recipe)
     monkeypatch.setattr(collect_runs.RunTrainer, "_step", None)
     assert collect(recipe, resume=True).runs == first.runs
+
+
+def test_two_calls_do_not_write_into_one_collection(recipe: CollectRecipe) -> None:
+    with (
+        only_call_on(recipe.out),
+        pytest.raises(ConfigError, match=r"another call is writing to `.*`\. Choose another --out"),
+    ):
+        collect(recipe)
+    assert not (recipe.out / MANIFEST).exists()
 
 
 @pytest.mark.slow
