@@ -24,7 +24,7 @@ def plan(
     hardware_file: Annotated[
         Path | None, typer.Option(help="Your own table of machines, as YAML.")
     ] = None,
-    rank: Annotated[int, typer.Option(help="Rank of the LoRA.")] = 4,
+    rank: Annotated[int, typer.Option(min=1, max=65_536, help="Rank of the LoRA.")] = 4,
     tasks: Annotated[
         int | None, typer.Option(help="Tasks to collect a LoRA for, as the paper does.")
     ] = None,

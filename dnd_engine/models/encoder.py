@@ -153,7 +153,16 @@ class PromptEncoder:
     def longest(self) -> int | None:
         """Maximum tokens that are read at once; None without a limit."""
         config = getattr(self._model[0], "config", None)
-        return getattr(config, "max_position_embeddings", None)
+        positions: int | None = getattr(config, "max_position_embeddings", None)
+        if positions is None:
+            return None
+        # Encoders like RoBERTa count positions from the one after that of padding.
+        padding = [
+            module.padding_idx
+            for name, module in self._model[0].named_modules()
+            if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding)
+        ]
+        return positions - max((index + 1 for index in padding if index is not None), default=0)
 
     def count_tokens(self, texts: Sequence[str], length: int) -> list[int]:
         """Count the tokens of prompts, at most `length` each, special tokens included."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dnd_engine.config import ImprintConfig
-from dnd_engine.limits import check_least
+from dnd_engine.limits import check_between
 from dnd_engine.lora.layout import LoRASpec
 from dnd_engine.plan.decoders import OUR_STAGES, our_decoder, papers_decoder, papers_spec
 from dnd_engine.plan.hardware import Hardware
@@ -78,7 +78,7 @@ class Workload:
     """Tokens of the shipped ordinary messages and their answers, read once per base."""
 
     def __post_init__(self) -> None:
-        check_least(self, 1, *self.__slots__)
+        check_between(self, 1, 10**9, *self.__slots__)
 
 
 Mark = Literal["derived", "measured"]

@@ -1,5 +1,6 @@
 """The encoder's token embeddings come in the order of the prompts and say where they end."""
 
+import json
 import random
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel
 
 from dnd_engine.limits import FixedLimits
 from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory
@@ -251,6 +252,19 @@ def test_longer_prompts_are_read_in_pieces(tiny_encoder: Path, keeps_padding: bo
         mean = states[real].mean(dim=0)
         torch.testing.assert_close(pooled, mean / mean.norm(), atol=1e-5, rtol=0)
     assert_same(rows_of(found, [5]), rows_of(reader.encode(LONGER[::-1], 96), [0]))
+
+
+def test_positions_that_an_encoder_counts_past_its_padding_are_not_read(tmp_path: Path) -> None:
+    """RoBERTa and MPNet have two positions more than tokens that they read."""
+    folder = save_tiny_encoder(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    roberta = {"model_type": "roberta", "max_position_embeddings": 33, "pad_token_id": 0}
+    RobertaModel(RobertaConfig(**config | roberta)).save_pretrained(folder)
+    reader = PromptEncoder(folder, CPU, torch.float32)
+    assert reader.longest == 32
+    expected, mask = in_pieces(folder, LONGER, 96)
+    found = reader.encode(LONGER, 96)
+    torch.testing.assert_close(found.tokens, expected * mask[..., None], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("keeps_padding", [True, False])
