@@ -171,7 +171,11 @@ class MeasurePanel(Panel):
                     value=_DEFAULT_ROWS,
                     step=1,
                     label=_("Rows to score, at most"),
-                    info=_("Never more than half of all: the others are left to learn from."),
+                    info=_(
+                        "Never more than half of all. Training uses the others, and needs at least "
+                        "{least}.",
+                        least=_MIN_TO_TRAIN,
+                    ),
                     buttons=[],
                     elem_id="dnd-measure-limit",
                 )

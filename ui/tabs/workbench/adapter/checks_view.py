@@ -148,7 +148,7 @@ def _nearest_html(inspection: "Inspection") -> str:
         return ""
     rows = "".join(
         # English data, which no catalogue has.
-        f"<li><code lang='en' title='{esc(task.description)}'>{esc(task.slug)}</code>"
+        f"<li><span lang='en' title='{esc(task.slug)}'>{esc(task.description or task.slug)}</span>"
         "<i aria-hidden='true'>"
         f"<i style='width:{100 * min(max(task.similarity, 0), 1):.0f}%'></i></i>"
         f"<span class='dnd-num'>{number(task.similarity, '.2f')}</span></li>"
