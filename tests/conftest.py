@@ -103,7 +103,7 @@ settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.register_profile("fuzz", deadline=None, max_examples=100_000)
 settings.load_profile("full")
 
-SLOW_SECONDS = 3.0
+SLOW_SECONDS = 4.0
 """More processor time than that fails a test without a mark.
 
 A test of 1 s on an idle core needs the mark `slow`. The rest is room for cores that share their

@@ -65,6 +65,7 @@ def test_gradio_has_no_public_name_for_them_yet() -> None:
     assert not new, f"See whether {new} can take the place of `ui.server.gradio_private`."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "parses"), [("ui.build", False), ("gradio", True)])
 def test_no_component_is_parsed_for_its_stub(first: str, parses: bool) -> None:
     """Gradio's own are where it is imported before the page; ours get no stub even then."""
