@@ -131,7 +131,7 @@ def test_help_and_completion_load_neither_the_window_nor_a_model() -> None:
         "from dnd_engine.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'gradio', 'torch', 'transformers', 'pandas'} & set(sys.modules)\n"
+        "heavy = {'gradio', 'torch', 'transformers', 'numpy', 'gguf'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

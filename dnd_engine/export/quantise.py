@@ -1,7 +1,7 @@
 """Quantises a GGUF file of 16 bits to Q4_K_M with llama.cpp's own quantiser.
 
 The gguf package reads such files and cannot write them. Knows files and their tensors; knows no
-model. Imports no torch, because the registry asks it what is installed.
+model. Imports neither torch nor gguf at first, because the registry asks it what is installed.
 """
 
 import importlib.util
@@ -10,9 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-import gguf
-import numpy as np
 
 from dnd_engine.errors import ExportError, VerificationError
 from dnd_engine.export import llama_quantize
@@ -91,12 +88,17 @@ def _check_rounding(source: Path, quantised: Path) -> None:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    return {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    from gguf import GGUFReader
+
+    return {tensor.name: tensor for tensor in GGUFReader(path).tensors}
 
 
 def _is_rounded(tensor: Any, quantised: Any) -> bool:
+    import numpy as np
+    from gguf import dequantize
+
     expected, found = (
-        gguf.dequantize(one.data, one.tensor_type).astype(np.float32) for one in (tensor, quantised)
+        dequantize(one.data, one.tensor_type).astype(np.float32) for one in (tensor, quantised)
     )
     if expected.shape != found.shape:
         return False
