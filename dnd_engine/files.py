@@ -10,6 +10,7 @@ import atexit
 import errno
 import glob
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -24,9 +25,13 @@ from platformdirs import user_data_path
 from dnd_engine.errors import AssetError, ConfigError
 from dnd_engine.exchange import exchange
 
+logger = logging.getLogger(__name__)
+
 _ASIDE = ".aside-"
 _BEGUN = "dnd-begun-"
 _LOCK, _OLD = "lock", "old"
+CALL_LOCK = ".lock"
+"""File by which a call keeps others away from its output folder; see `only_call_on`."""
 _OLD_SECONDS = 24 * 3600
 """Age from which a folder without a lock is abandoned: its owner would have locked it by then."""
 _NO_SYNC = frozenset({errno.EINVAL, errno.EBADF, errno.EACCES, errno.ENOTSUP})
@@ -212,16 +217,19 @@ def only_call_on(folder: Path) -> Iterator[None]:
 
     Raises:
         ConfigError: If another call is writing to it.
-        OSError: If it cannot be made or written to.
+        OSError: If it cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / CALL_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ConfigError(
             f"another call is writing to `{folder}`. Choose another --out, or wait for it."
         ) from error
+    except (OSError, NotImplementedError) as error:
+        # Some shared disks have no locks, and hold what nodes write together.
+        logger.warning("`%s` cannot be locked (%s): start no other call on it.", folder, error)
     try:
         yield
     finally:

@@ -53,7 +53,7 @@ _CONFIG, _WEIGHTS, _PROVENANCE = (
 )
 
 
-@with_config(ConfigDict(defer_build=True))  # until one is read or written
+@with_config(ConfigDict(defer_build=True))  # which would slow the import
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
     """The contents of `entry.json`: what the PEFT files of an adapter do not contain."""

@@ -3,7 +3,7 @@
 # Works on a fresh machine; on a prepared one it goes straight to the checks.
 #
 #   bash tests/run.sh             everything but soak tests
-#   bash tests/run.sh --quick     no real models, no browser, no long training; fewer examples
+#   bash tests/run.sh --quick     no real models, no browser, nothing slow; fewer examples
 #   bash tests/run.sh -m browser  a selection: all arguments go to pytest, and only tests run
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -436,7 +436,7 @@ class Failure:
     score: Known
 
 
-@with_config(ConfigDict(defer_build=True))  # until one is read or written
+@with_config(ConfigDict(defer_build=True))  # which would slow the import
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Results of an evaluation."""

@@ -34,6 +34,10 @@ FORMAT: Final = 1
 """Version of the recipe format. It rises when an older engine could not recreate the same
 adapter."""
 
+_CHECKED_LATE = with_config(ConfigDict(defer_build=True))
+"""Builds the checks of a dataclass when the first is read or written, as they would slow the
+import."""
+
 _ALIKE = 0.9
 """Share of identical answers from which on an adapter was taught that answer, not a task."""
 
@@ -163,7 +167,7 @@ class BucketScore:
     """After the last step; None without such prompts."""
 
 
-@with_config(ConfigDict(defer_build=True))
+@_CHECKED_LATE
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imprinting(ImprintConfig):
     """How an instruction was imprinted, and the quality of the fit."""
@@ -237,7 +241,7 @@ class Imprinting(ImprintConfig):
             raise RecipeError(validation_words(error)) from error
 
 
-@with_config(ConfigDict(defer_build=True))
+@_CHECKED_LATE
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement(RefineConfig):
     """How an adapter was refined, from which adapter, and on which prompts."""
@@ -286,7 +290,7 @@ class Refinement(RefineConfig):
         return values
 
 
-@with_config(ConfigDict(defer_build=True))  # until one is read or written
+@_CHECKED_LATE
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """How an adapter was made: models, prompts and operations.

@@ -78,6 +78,7 @@ class Workload:
     """Tokens of the shipped ordinary messages and their answers, read once per base."""
 
     def __post_init__(self) -> None:
+        # Far beyond any training, and small enough for products of several to be numbers.
         check_between(self, 1, 10**9, *self.__slots__)
 
 

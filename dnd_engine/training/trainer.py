@@ -99,11 +99,11 @@ def train(recipe: TrainRecipe, *, resume: bool = False) -> TrainResult:
         ConfigError: If another call is writing to the run folder.
         KeyboardInterrupt: On Ctrl-C, after the step is finished and a checkpoint written.
     """
-    with naming_the_disk(recipe.out):
-        run = _Run(recipe, resume)
-        # The other processes of a run write nothing.
-        with only_call_on(recipe.out) if run.processes.is_first else nullcontext():
-            return run.finish()
+    processes = Processes()
+    # The others of a run belong to the same call.
+    alone = only_call_on(recipe.out) if processes.is_first else nullcontext()
+    with naming_the_disk(recipe.out), alone:
+        return _Run(recipe, resume, processes).finish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,8 @@ class _Best:
 class _Run:
     """One training run: the frozen models, the data, the generator and its optimizer."""
 
-    def __init__(self, recipe: TrainRecipe, resume: bool) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: TrainRecipe, resume: bool, processes: Processes) -> None:
+        self.recipe, self.processes = recipe, processes
         self.checkpoint, self.best_file = recipe.out / CHECKPOINT, recipe.out / BEST
         if self.checkpoint.exists() and not resume:
             raise TrainingError(
@@ -134,7 +134,6 @@ class _Run:
                 f"`{recipe.out}` holds `{MANIFEST}`, so it is the folder of a collection. Train "
                 "into another folder."
             )
-        self.processes = Processes()
         self.processes.check(recipe.objective, recipe.tasks_per_step, shard_base=recipe.shard_base)
         # The first encodes prompts into the cache, and the others read them there.
         with self.processes.first_goes_first():
@@ -150,6 +149,10 @@ class _Run:
         self.sampler = Sampler(self.pools, self.prepared.conditions, self.base.tokenizer, recipe)
         self.optimizer = self._optimizer()
         self.done, self.best = self._restore()
+        if self.processes.is_first:
+            cut_log(recipe.out / LOG, self.done)
+            remove_leftovers(recipe.out)
+        self.processes.wait()
 
     # The loop
 
@@ -158,10 +161,6 @@ class _Run:
         recipe, started = self.recipe, time.monotonic()
         steps = range(self.done, recipe.steps)
         first = self.processes.is_first
-        if first:
-            cut_log(recipe.out / LOG, self.done)
-            remove_leftovers(recipe.out)
-        self.processes.wait()
         bar = tqdm(
             steps,
             initial=self.done,

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from dnd_engine.errors import TrainingError
-from dnd_engine.files import is_leftover
+from dnd_engine.files import CALL_LOCK, is_leftover
 from dnd_engine.training.collection_files import (
     MANIFEST,
     LossRow,
@@ -137,7 +137,7 @@ class RunFolder:
             )
         found = sorted(p.name for p in path.iterdir() if not is_leftover(p))
         # Before the first step there may be what was encoded for it, and what is being written.
-        others = [n for n in found if n != "cache"]
+        others = [n for n in found if n not in ("cache", CALL_LOCK)]
         if others and not {LOG, RECIPE, MANIFEST} & set(others):
             more = ", …" if len(others) > _FEW_NAMES else ""
             raise TrainingError(

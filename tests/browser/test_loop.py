@@ -38,7 +38,7 @@ def test_synthesize_shows_its_stages_and_what_was_made(visit: Visit, engine: Fak
     for stage in ("Read prompts", "Encode", "Decode", "Check"):
         expect(stages.locator("li.is-done").filter(has_text=stage)).to_have_count(1)
     expect(visit.page.locator("#dnd-checks")).to_contain_text("Changes the model")
-    expect(visit.page.locator("#dnd-checks")).to_contain_text("wikisql")
+    expect(visit.page.locator("#dnd-checks")).to_contain_text("Question to SQL over one table")
     expect(visit.page.locator(".dnd-strip")).to_contain_text("3 buckets, 7 files, 78 prompts")
     expect(visit.page.locator("#dnd-synthesize")).to_be_hidden()
     visit.page.get_by_role("button", name="Edit prompts").click()

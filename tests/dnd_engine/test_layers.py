@@ -159,9 +159,9 @@ def test_modules_that_read_prompts_do_not_load_torch() -> None:
 
 
 def test_task_data_and_results_do_not_load_torch() -> None:
-    """Checking tasks and showing what was found need no model. The label audit needs numpy.
+    """Checking tasks and showing what was found need no model; the label audit needs numpy.
 
-    Of SciPy, `stats` would take longest, and is only needed to compute.
+    SciPy is only needed to compute.
     """
     tasks = (ROOT / "dnd_engine" / "tasks").rglob("[!_]*.py")
     names = {".".join(p.relative_to(ROOT / "dnd_engine").with_suffix("").parts) for p in tasks}

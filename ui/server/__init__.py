@@ -11,4 +11,5 @@
 - `ui.api_shelf`: adapters of the API
 
 `shares` counts what visitors take, `visitors` says who they are, and `refusals` words the answers.
+`gradio_stubs` shortens Gradio's import.
 """

@@ -1,4 +1,4 @@
-"""Private parts of Gradio; no other module touches them."""
+"""Private parts of Gradio, which only this module and `gradio_stubs` touch."""
 
 import asyncio
 import inspect
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -96,14 +97,18 @@ def name_unknown_events(demo: gr.Blocks) -> None:
     demo.default_config.fns = _Events(demo.default_config.fns)
 
 
+_BUILDING = Lock()
+
+
 @contextmanager
 def one_app() -> Iterator[None]:
     """Build a page within it, to spare it the apps that `launch` replaces.
 
-    Gradio makes one when the blocks end and one for their queue, with all its routes, as if each
-    were served.
+    Gradio makes one when the blocks end and one with each queue, with all routes, as if each were
+    served. No other thread may launch a page meanwhile.
     """
-    with mock.patch.object(App, "create_app", return_value=None):
+    # Of two patches at once, the first would be restored last, and stay.
+    with _BUILDING, mock.patch.object(App, "create_app", return_value=None):
         yield
 
 

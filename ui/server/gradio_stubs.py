@@ -1,7 +1,6 @@
 """Keep Gradio from writing type stubs while it is imported, which takes half of its import.
 
-This touches a private part of Gradio, too. It is not in `gradio_private`, because that imports
-Gradio, and here is what must run before.
+It is not in `gradio_private`, because that imports Gradio, and this must run first.
 """
 
 import sys
@@ -27,7 +26,7 @@ def skip_stubs() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Find the module whose function writes the stubs, once."""
+    """Find the module whose function writes the stubs."""
 
     def find_spec(
         self,
@@ -37,7 +36,6 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != _MODULE:
             return None
-        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(fullname, path)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
             spec.loader = _Loader(fullname, spec.loader.path)

@@ -71,10 +71,8 @@ def collect(
         ConfigError: If another call is writing to the folder.
         JobError: If the cluster cannot be reached, or lost a job too often.
     """
-    with naming_the_disk(recipe.out):
-        collector = _Collector(recipe, resume, cluster)
-        with only_call_on(recipe.out):
-            return collector.finish()
+    with naming_the_disk(recipe.out), only_call_on(recipe.out):
+        return _Collector(recipe, resume, cluster).finish()
 
 
 class _Collector:

@@ -255,7 +255,7 @@ def test_longer_prompts_are_read_in_pieces(tiny_encoder: Path, keeps_padding: bo
 
 
 def test_positions_that_an_encoder_counts_past_its_padding_are_not_read(tmp_path: Path) -> None:
-    """RoBERTa and MPNet have two positions more than tokens that they read."""
+    """RoBERTa has more of them than tokens that it reads: one here, where padding is token 0."""
     folder = save_tiny_encoder(tmp_path)
     config = json.loads((folder / "config.json").read_text())
     roberta = {"model_type": "roberta", "max_position_embeddings": 33, "pad_token_id": 0}

@@ -509,6 +509,8 @@ def test_measured_runs_are_not_shown_beside_another_recipe() -> None:
         (("--hardware", "abacus"), "must be cpu-2-cores"),
         (("--base", "Bert"), "no base `Bert`"),
         (("--plot", "a.png"), "must end in .svg"),
+        (("--rank", "0"), "Input should be greater than or equal to 1"),
+        (("--rank", "9" * 400), "Input should be less than or equal to 65536"),
         (("--steps", "0"), "`steps` must be between 1 and 1000000000"),
         (("--steps", "9" * 400), "`steps` must be between 1 and 1000000000"),
     ],

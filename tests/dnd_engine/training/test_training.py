@@ -28,7 +28,7 @@ from dnd_engine.cli.train import train as train_command
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError, LayoutError, TrainingError
-from dnd_engine.files import only_call_on
+from dnd_engine.files import CALL_LOCK, only_call_on
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
 from dnd_engine.generator.stage import Stage
@@ -890,7 +890,7 @@ def test_two_calls_do_not_write_into_one_run_folder(recipe: TrainRecipe) -> None
         pytest.raises(ConfigError, match=r"another call is writing to `.*`\. Choose another --out"),
     ):
         train(recipe)
-    assert not (recipe.out / "log.jsonl").exists()
+    assert {path.name for path in recipe.out.iterdir()} == {CALL_LOCK}
 
 
 @pytest.mark.slow

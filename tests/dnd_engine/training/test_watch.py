@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from dnd_engine.cli import app
 from dnd_engine.errors import TrainingError
+from dnd_engine.files import only_call_on
 from dnd_engine.training.collection_files import LossRow, Run, Snapshot, write_losses
 from dnd_engine.training.run_log import Row, parse_log, smoothed
 from dnd_engine.training.watch import Collecting, RunFolder, Training
@@ -128,6 +129,8 @@ def test_a_run_that_has_not_begun_is_a_state_of_its_own(
     (tmp_path / "empty").mkdir()
     assert look(tmp_path / "empty").state == "starting"
     (tmp_path / "encoding" / "cache").mkdir(parents=True)
+    with only_call_on(tmp_path / "encoding"):
+        assert look(tmp_path / "encoding").state == "starting"
     assert look(tmp_path / "encoding").state == "starting"
     seen = look(train_folder(recipe={"kind": "multi_task_lora", "steps": 9}))
     assert (seen.state, seen.kind, seen.done, seen.total) == ("starting", "multi_task_lora", 0, 9)
