@@ -9,6 +9,7 @@ import yaml
 
 from dnd_engine.cli.common import Json, Plot, check_plot, plain_errors, show, write_text
 from dnd_engine.errors import ConfigError
+from dnd_engine.limits import FIXED
 
 
 @plain_errors
@@ -24,7 +25,9 @@ def plan(
     hardware_file: Annotated[
         Path | None, typer.Option(help="Your own table of machines, as YAML.")
     ] = None,
-    rank: Annotated[int, typer.Option(min=1, max=65_536, help="Rank of the LoRA.")] = 4,
+    rank: Annotated[
+        int, typer.Option(min=1, max=FIXED.max_layer_size, help="Rank of the LoRA.")
+    ] = 4,
     tasks: Annotated[
         int | None, typer.Option(help="Tasks to collect a LoRA for, as the paper does.")
     ] = None,

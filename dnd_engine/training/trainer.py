@@ -99,11 +99,10 @@ def train(recipe: TrainRecipe, *, resume: bool = False) -> TrainResult:
         ConfigError: If another call is writing to the run folder.
         KeyboardInterrupt: On Ctrl-C, after the step is finished and a checkpoint written.
     """
-    processes = Processes()
-    # The others of a run belong to the same call.
-    alone = only_call_on(recipe.out) if processes.is_first else nullcontext()
+    # The other processes of a run belong to the same call.
+    alone = only_call_on(recipe.out) if Processes().is_first else nullcontext()
     with naming_the_disk(recipe.out), alone:
-        return _Run(recipe, resume, processes).finish()
+        return _Run(recipe, resume).finish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +119,8 @@ class _Best:
 class _Run:
     """One training run: the frozen models, the data, the generator and its optimizer."""
 
-    def __init__(self, recipe: TrainRecipe, resume: bool, processes: Processes) -> None:
-        self.recipe, self.processes = recipe, processes
+    def __init__(self, recipe: TrainRecipe, resume: bool) -> None:
+        self.recipe = recipe
         self.checkpoint, self.best_file = recipe.out / CHECKPOINT, recipe.out / BEST
         if self.checkpoint.exists() and not resume:
             raise TrainingError(
@@ -134,6 +133,7 @@ class _Run:
                 f"`{recipe.out}` holds `{MANIFEST}`, so it is the folder of a collection. Train "
                 "into another folder."
             )
+        self.processes = Processes()
         self.processes.check(recipe.objective, recipe.tasks_per_step, shard_base=recipe.shard_base)
         # The first encodes prompts into the cache, and the others read them there.
         with self.processes.first_goes_first():

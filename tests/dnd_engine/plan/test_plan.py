@@ -517,7 +517,7 @@ def test_measured_runs_are_not_shown_beside_another_recipe() -> None:
 )
 def test_wrong_arguments_are_refused(arguments: tuple[str, ...], message: str) -> None:
     made = invoke(*arguments)
-    assert made.exit_code == 1
+    assert made.exit_code != 0
     assert message in made.output
 
 
