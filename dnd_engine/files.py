@@ -36,6 +36,8 @@ _OLD_SECONDS = 24 * 3600
 """Age from which a folder without a lock is abandoned: its owner would have locked it by then."""
 _NO_SYNC = frozenset({errno.EINVAL, errno.EBADF, errno.EACCES, errno.ENOTSUP})
 """Errors of systems that cannot flush a folder."""
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""Errors of disks that have no locks."""
 
 # A wheel carries `assets/` inside the package; a checkout has it beside the package.
 _PLACES = (Path(__file__).parent / "assets", Path(__file__).parents[1] / "assets")
@@ -217,7 +219,7 @@ def only_call_on(folder: Path) -> Iterator[None]:
 
     Raises:
         ConfigError: If another call is writing to it.
-        OSError: If it cannot be made.
+        OSError: If it cannot be made or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / CALL_LOCK)
@@ -227,8 +229,10 @@ def only_call_on(folder: Path) -> Iterator[None]:
         raise ConfigError(
             f"another call is writing to `{folder}`. Choose another --out, or wait for it."
         ) from error
-    except (OSError, NotImplementedError) as error:
-        # Some shared disks have no locks, and hold what nodes write together.
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        # Some shared disks have none, and hold what nodes write together.
         logger.warning("`%s` cannot be locked (%s): start no other call on it.", folder, error)
     try:
         yield

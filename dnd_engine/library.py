@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.config import check_strength
 from dnd_engine.errors import ConfigError, LibraryError, RecipeError
@@ -33,7 +33,7 @@ from dnd_engine.measure.kept import Scores
 from dnd_engine.notes import noted
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.words import one_line, shorten
-from dnd_engine.recipe_file import validation_words
+from dnd_engine.recipe_file import checked_late, validation_words
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -53,7 +53,7 @@ _CONFIG, _WEIGHTS, _PROVENANCE = (
 )
 
 
-@with_config(ConfigDict(defer_build=True))  # which would slow the import
+@checked_late
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
     """The contents of `entry.json`: what the PEFT files of an adapter do not contain."""

@@ -9,13 +9,18 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError, with_config
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import existing
 from dnd_engine.limits import FIXED
 
 R = TypeVar("R")
+
+checked_late = with_config(ConfigDict(defer_build=True))
+"""Decorates a dataclass so that pydantic builds its checks when the first is read or written, as
+they would slow the import."""
+
 _MAX_REASON_CHARS = 500
 """PyYAML quotes names from the file, of any length."""
 _RAISED_BY_TAGS = (LookupError, AttributeError, OverflowError)

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import Field, TypeAdapter, ValidationError
 
 from dnd_engine.config import Degree
 from dnd_engine.errors import GeneratorError
-from dnd_engine.recipe_file import validation_words
+from dnd_engine.recipe_file import checked_late, validation_words
 from dnd_engine.tasks.folder import Mode
 
 Known = Annotated[float, Field(allow_inf_nan=False)]
@@ -436,7 +436,7 @@ class Failure:
     score: Known
 
 
-@with_config(ConfigDict(defer_build=True))  # which would slow the import
+@checked_late
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Results of an evaluation."""

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeGuard, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import Field, TypeAdapter, ValidationError
 
 from dnd_engine.config import ImprintConfig, Mix, RefineConfig, Teacher
 from dnd_engine.errors import PromptFileError, RecipeError
@@ -25,7 +25,7 @@ from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices, Split, SplitMode
 from dnd_engine.prompts.words import display_name
-from dnd_engine.recipe_file import validation_words
+from dnd_engine.recipe_file import checked_late, validation_words
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
 """Files in a PEFT folder or zip of ours."""
@@ -33,10 +33,6 @@ FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "prove
 FORMAT: Final = 1
 """Version of the recipe format. It rises when an older engine could not recreate the same
 adapter."""
-
-_CHECKED_LATE = with_config(ConfigDict(defer_build=True))
-"""Builds the checks of a dataclass when the first is read or written, as they would slow the
-import."""
 
 _ALIKE = 0.9
 """Share of identical answers from which on an adapter was taught that answer, not a task."""
@@ -167,7 +163,7 @@ class BucketScore:
     """After the last step; None without such prompts."""
 
 
-@_CHECKED_LATE
+@checked_late
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imprinting(ImprintConfig):
     """How an instruction was imprinted, and the quality of the fit."""
@@ -241,7 +237,7 @@ class Imprinting(ImprintConfig):
             raise RecipeError(validation_words(error)) from error
 
 
-@_CHECKED_LATE
+@checked_late
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement(RefineConfig):
     """How an adapter was refined, from which adapter, and on which prompts."""
@@ -290,7 +286,7 @@ class Refinement(RefineConfig):
         return values
 
 
-@_CHECKED_LATE
+@checked_late
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """How an adapter was made: models, prompts and operations.

@@ -1,14 +1,17 @@
 """Files and folders that appear whole or not at all."""
 
 import ast
+import errno
 import os
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 import dnd_engine
 from dnd_engine import files
@@ -16,6 +19,7 @@ from dnd_engine.exchange import exchange
 from dnd_engine.files import (
     existing,
     is_leftover,
+    only_call_on,
     recover,
     remove_leftovers,
     scratch_folder,
@@ -24,6 +28,23 @@ from dnd_engine.files import (
 )
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("number", "refused"), [(errno.ENOLCK, False), (errno.EACCES, True)])
+def test_a_disk_without_locks_is_warned_of_and_one_that_refuses_is_an_error(
+    number: int,
+    refused: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(lock: FileLock, timeout: float) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(PermissionError) if refused else nullcontext(), only_call_on(tmp_path):
+        assert not refused
+    assert ("cannot be locked" in caplog.text) != refused
 
 
 @pytest.mark.parametrize("name", ["none", "~nobody-here/x", "x" * 5000, f"/{'x' * 300}/y"])
