@@ -64,14 +64,20 @@ class EvalPass:
 
     def lacks(self, rows: Sequence[str], modes: Sequence[Mode], of_task: EvalItems) -> bool:
         """Whether the store lacks a score of a task."""
-        return any(
-            not self.store.has(row, mode, draw, of_task.slug)
-            for row in rows
-            for draw in range(self.baselines.draws(row))
-            for mode in modes
-            # Without bare inputs a task never has scores in bare mode, and lacks none.
-            if of_task.asked(mode)
-        )
+        return any(True for _ in self._lacking(rows, modes, [of_task]))
+
+    def _lacking(
+        self, rows: Sequence[str], modes: Sequence[Mode], tasks: Sequence[EvalItems]
+    ) -> Iterator[tuple[str, int, Mode, EvalItems]]:
+        """Iterate over what the store lacks: row, draw, mode and task."""
+        for row in rows:
+            for draw in range(self.baselines.draws(row)):
+                for mode in modes:
+                    for of_task in tasks:
+                        # Without bare inputs a task never has scores in bare mode, and lacks none.
+                        asked = of_task.asked(mode)
+                        if asked and not self.store.has(row, mode, draw, of_task.slug):
+                            yield row, draw, mode, of_task
 
     def fill(self, rows: Sequence[str], modes: Sequence[Mode]) -> None:
         """Measure what the store lacks: scores, and what is found without labels."""
@@ -83,14 +89,7 @@ class EvalPass:
             self._inspect()
 
     def _measure(self, rows: Sequence[str], modes: Sequence[Mode]) -> None:
-        todo = [
-            (row, draw, mode, of_task)
-            for row in rows
-            for draw in range(self.baselines.draws(row))
-            for mode in modes
-            for of_task in self.all_items
-            if not self.store.has(row, mode, draw, of_task.slug)
-        ]
+        todo = list(self._lacking(rows, modes, self.all_items))
         total = sum(len(of_task.asked(mode)) for _, _, mode, of_task in todo)
         jobs: dict[tuple[str, int], dict[str, list[Mode]]] = defaultdict(lambda: defaultdict(list))
         # An adapter is made once, for all modes in which its task lacks scores.
@@ -109,7 +108,9 @@ class EvalPass:
         A killed run leaves some, and a run of an earlier version, which checked less.
         """
         for row in [row for row in rows if row in DRAWN]:
-            for task in [of_task.task for of_task in self.all_items]:
+            # Measuring has just tried to make those that a row lacks.
+            lacking = self.baselines.missing.get(row, {})
+            for task in [p.task for p in self.all_items if p.slug not in lacking]:
                 if not self._is_checked(row, task.info.slug):
                     # Task by task, because each is written before the next is made.
                     self._check(row, {task.info.slug: self.baselines.setup(row, task, 0)})

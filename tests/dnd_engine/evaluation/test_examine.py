@@ -1321,18 +1321,46 @@ def test_a_row_of_a_better_model_is_left_out_without_one(
 
 
 def test_a_task_that_cannot_be_imprinted_is_missing_with_the_reason(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+    engine: PlantedEngine,
+    unseen: tuple[Task, ...],
+    config: ExaminationConfig,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not scored with the generator's own adapter, which is what the engine falls back to."""
     bare = replace(
         unseen[0],
         train=tuple(replace(e, prompt=e.prompt.replace("\n\n", " ")) for e in unseen[0].train),
     )
+    tried: list[str] = []
+    imprint = engine.imprint
+
+    def counted(*args: Any, **kwargs: Any) -> Adapter:
+        tried.append("imprint")
+        return imprint(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "imprint", counted)
     rows = ("base", "generator_imprint")
     report = examine(engine, (bare,), replace(config, rows=rows))
     assert report.not_measured["generator_imprint"].startswith(
         f"`{bare.info.slug}`: no prompt has an instruction and an input"
     )
+    assert len(tried) == 1
+
+
+def test_a_task_without_bare_inputs_is_asked_only_once(
+    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+) -> None:
+    """It never has bare scores, so another call must not look for them."""
+    task = unseen[0]
+    whole = replace(
+        task, test=tuple(replace(e, prompt=e.prompt.replace("\n\n", " ")) for e in task.test)
+    )
+    config = replace(config, rows=("generator",), modes=("full", "bare"))
+    first = examine(engine, (whole,), config)
+    assert {row.mode for row in first.rows} == {"full"}
+    assert examine(engine, (whole,), config).rows == first.rows
+    head = json.loads((config.out / "examination.json").read_text())
+    assert len(head["synthesis_seconds"]) == 1
 
 
 def test_imprints_with_other_settings_are_refused(
