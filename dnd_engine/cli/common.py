@@ -341,6 +341,13 @@ def write_text(path: Path, text: str) -> None:
 def typed_arguments() -> list[str]:
     """Return the command as typed, with paths cut to their last part.
 
-    Reports are shared, so they must not show the folders of this machine.
+    Reports are shared, so they must not show the folders of this machine. Ids of the Hub stay.
     """
-    return [re.sub(r"[^\s=]*/(?=[^/\s])", "", a.rstrip("/")) for a in sys.argv[1:]]
+    return [_without_folders(argument) for argument in sys.argv[1:]]
+
+
+def _without_folders(argument: str) -> str:
+    value = argument.partition("=")[2] if argument.startswith("--") else argument
+    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", value) and not Path(value).exists():
+        return argument
+    return re.sub(r"[^\s=]*/(?=[^/\s])", "", argument.rstrip("/"))

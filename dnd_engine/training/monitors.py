@@ -52,7 +52,9 @@ def choose_probe(pools: Sequence[TaskPool], role: Role, limit: int, seed: int) -
         limit: Most tasks.
         seed: Seeds the draw.
     """
-    members = [i for i, pool in enumerate(pools) if pool.role == role and not _is_relabelled(pool)]
+    given = [i for i, pool in enumerate(pools) if pool.role == role]
+    # Where all have other labels than their own, wrong prompts say less, but the loss as much.
+    members = [i for i in given if not _is_relabelled(pools[i])] or given
     rng = random.Random(f"{seed}:probe:{role}")
     tasks = tuple(sorted(rng.sample(members, min(limit, len(members)))))
     wrong: list[int | None] = []
@@ -92,7 +94,8 @@ def measure_probe(
         `<prefix>_loss_wrong_prompts`, `<prefix>_wrong_prompt_gap` and `<prefix>_operation_gain`:
         the loss under prompts of another family, that minus the right prompts' on the same tasks,
         and the latter again with prompts of the same answer format, so that only the operation is
-        wrong. Nats per answer token; tasks have equal weight. Empty for a probe without tasks.
+        wrong. Nats per answer token; tasks have equal weight. Empty for a probe without tasks, as
+        there are without validation families.
     """
     if not probe.tasks:
         return {}

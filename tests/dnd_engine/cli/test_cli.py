@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from dnd_engine.cli import app
 from dnd_engine.cli.adapters import _show_growing, read_buckets
-from dnd_engine.cli.common import plain_errors, progress_bar
+from dnd_engine.cli.common import plain_errors, progress_bar, typed_arguments
 from dnd_engine.cli.refine import _score_words
 from dnd_engine.config import EngineConfig
 from dnd_engine.export import llama_quantize
@@ -887,3 +887,13 @@ def test_columns_are_chosen_and_broken_lines_skipped_at_the_command_line(
     assert "expected a column `text`, found columns `id`, `ask`, `body`" in missing.stderr
     with_recipe = dnd("generate", "--recipe", tmp_path / "r.json", "--column", "body")
     assert with_recipe.exit_code == 2
+
+
+def test_a_shared_command_shows_ids_of_the_hub_and_no_folders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    typed = ["--base", "Some/Base-1.5B", f"--out={tmp_path}/x", "runs/one", "../up/two/", "~/three"]
+    monkeypatch.setattr(sys, "argv", ["dnd", *typed])
+    assert typed_arguments() == ["--base", "Some/Base-1.5B", "--out=x", "one", "two", "three"]

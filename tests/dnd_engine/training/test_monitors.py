@@ -58,6 +58,9 @@ def test_tasks_with_other_labels_are_neither_watched_nor_wrong_prompts() -> None
     probe = choose_probe(pools, "train", 4, 0)
     assert probe.tasks == (0, 3)
     assert probe.wrong == probe.other_operation == (3, 0)
+    # Where there are no others, their loss is watched all the same.
+    probe = choose_probe(pools[1:3], "train", 4, 0)
+    assert (probe.tasks, probe.wrong) == ((0, 1), (None, None))
 
 
 def test_a_probe_is_a_function_of_its_seed() -> None:
