@@ -61,11 +61,12 @@ class BenchConfig:
     examined_items: tuple[int, int] = (4, 16)
     """Tasks of an examination, and items of each."""
     tasks_per_step: int = 0
+    """Tasks in a training step. Here and in the next two settings, 0 takes the loaded generator's
+    training value, or the recipe's default if it is unknown."""
     examples_per_task: int = 0
     """Maximum number of examples per task."""
     row_tokens: int = 0
-    """Token budget per task; examples are added while they fit. For these three settings, 0 takes
-    the loaded generator's training value, or the recipe's default if it is unknown."""
+    """Token budget per task; examples are added while they fit."""
     own_tokens: tuple[int, int] = (30, 70)
     """Minimum and maximum tokens of a training example after the shared prefix."""
     prefix_tokens: int = 24

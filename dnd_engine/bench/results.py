@@ -104,7 +104,7 @@ def summarise(
     """Compute medians and ratios from raw rounds.
 
     Args:
-        rounds: Measured values by name, one mapping per round (see `Measurement.__call__`).
+        rounds: Measured values by name, one mapping per round.
         config: Measured sections and their sizes.
         token_bytes: Bytes of weights that the base reads per token.
         memory: Megabytes, as in `BenchResult.memory_mb`.

@@ -121,9 +121,9 @@ class Control:
     saved: float
     """Nats per token by which the adapter is better than the control, averaged over prompts."""
     low: float
+    """Lower end of the 95 % interval of `saved`: Student's t over the paired differences."""
     high: float
-    """`low` and `high` are the 95 % interval of `saved`: Student's t over the paired
-    differences."""
+    """Its upper end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +197,9 @@ class Outlook:
     gain: float
     """Mean gain in score of their adapters over the base, on inputs without instruction."""
     low: float
+    """Lower end of the 95 % interval of `gain`."""
     high: float
-    """`low` and `high` are the 95 % interval of `gain`."""
+    """Its upper end."""
     rank_correlation: float | None
     """Rank correlation of agreement with gain over all evaluated tasks; about 0 if agreement does
     not predict gain. None if it could not be measured."""
@@ -222,8 +223,9 @@ class Precedent:
     score: float
     """Mean score of their adapters on inputs without instruction."""
     low: float
+    """Lower end of the 95 % interval of `score`."""
     high: float
-    """`low` and `high` are the 95 % interval of `score`."""
+    """Its upper end."""
 
     @property
     def sentence(self) -> Note:
@@ -249,16 +251,18 @@ class Familiarity:
     num_prompts: int
     """Number of prompts behind the mean."""
     lowest: float
+    """Nearness of the least familiar evaluated task."""
     highest: float
-    """Nearness of the least (`lowest`) and the most familiar evaluated task."""
+    """Nearness of the most familiar one."""
     n_tasks: int
     """Number of evaluated tasks."""
     rank_correlation: float | None
     """Rank correlation of nearness with gain over these tasks; about 0 if nearness does not predict
     gain. None if it could not be measured."""
     low: float | None
+    """Lower end of the 95 % interval of `rank_correlation`."""
     high: float | None
-    """`low` and `high` are the 95 % interval of `rank_correlation`."""
+    """Its upper end."""
 
     @property
     def is_unlike(self) -> bool:

@@ -161,7 +161,7 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
             if cell.strip():
                 chars[index] += len(cell)
                 filled[index] += 1
-                if index not in textual and not _is_number(cell):
+                if index not in textual and not is_number(cell):
                     textual.add(index)
     header = table.header
     # In reverse, because a later entry replaces an earlier one: of equal names, the first filled
@@ -280,7 +280,8 @@ def describe(table: Table, roles: Mapping[int, Role]) -> tuple[Column, ...]:
     )
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Return whether a cell is a number, such as 1.5 or -2e3."""
     try:
         float(cell)
     except ValueError:

@@ -34,7 +34,7 @@ class SharedInputs:
             i: {e.bare: e for e in examples if e.bare is not None}
             for i, (_, examples) in tasks.items()
         }
-        # Inputs of validation, which no other task may train on either.
+        # Inputs that a task is validated on, which it may not answer for another task either.
         self._held = {
             i: {e.bare for e in task.train[len(examples) :]}
             for i, (task, examples) in tasks.items()

@@ -63,7 +63,7 @@ class TaskPool:
     examples: tuple[Example, ...]
     """To be drawn from; some may turn out too long."""
     prompts: tuple[str, ...]
-    """Those that conditions are drawn from."""
+    """Prompts that conditions are drawn from."""
     validation: tuple[EncodedExample, ...]
     """Held back. Bare where the task has bare inputs and no teacher is trained, else full."""
     length: float
@@ -75,10 +75,9 @@ class TaskCondition:
     """Encoded training prompts of one task."""
 
     read: Callable[[], Float[Tensor, "prompts length width"]]
-    """Maps the tokens, in bfloat16, from the cache file. Nobody keeps them: 64 prompts of 48
-    tokens, 384 wide, are 2.4 MB, so the mapped pages of 1,000 tasks would soon be 2.4 GB of the
-    process. To be projected, only as many as the longest prompt has: zeros that follow would change
-    nothing."""
+    """Maps the tokens, in bfloat16, from the cache file, as many as the longest prompt has: the
+    zeros after them would change nothing. Nobody keeps them: 64 prompts of 48 tokens, 384 wide, are
+    2.4 MB, so the mapped pages of 1,000 tasks would soon be 2.4 GB of the process."""
     mask: Bool[Tensor, "prompts length"]
     centroid: Float[Tensor, " centroid_width"]
 

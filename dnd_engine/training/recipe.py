@@ -145,7 +145,7 @@ class TrainRecipe:
     """Peak of the cosine; None takes the head's."""
     shared_lr: float = 1e-3
     weight_decay: float = 0.01
-    """On the decoder only. Source for the three: feasibility runs, untuned."""
+    """On the decoder only. This and both learning rates are those of the first trials, untuned."""
     warmup_steps: int = 50
     final_lr_share: float = 0.1
     """The cosine ends here."""

@@ -6,7 +6,15 @@ from typing import Any
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.notes import Note, counted, noted
-from dnd_engine.prompts.columns import Row, Table, describe, label_note, prompt_keys, read_table
+from dnd_engine.prompts.columns import (
+    Row,
+    Table,
+    describe,
+    is_number,
+    label_note,
+    prompt_keys,
+    read_table,
+)
 from dnd_engine.prompts.readers.chats import CHAT_KEYS, read_chat
 from dnd_engine.prompts.reading import (
     LABEL_KEYS,
@@ -184,7 +192,7 @@ def _hold_chats(items: list[Item], found: set[str]) -> bool:
 def _hold_text(objects: list[dict[str, Any]]) -> bool:
     """Return whether a key other than a label contains words."""
     return any(
-        isinstance(value, str) and not value.strip().isnumeric() and value.strip()
+        isinstance(value, str) and value.strip() and not is_number(value)
         for item in objects
         for key, value in item.items()
         if key.strip().casefold() not in LABEL_KEYS

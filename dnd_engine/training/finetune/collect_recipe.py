@@ -84,9 +84,9 @@ class CollectRecipe:
     smoothing_steps: int = 5
     """The rule looks at the mean loss of this many steps."""
     plateau_steps: int = 5
-    """Snapshots start when that mean has not fallen over this many steps"""
     plateau_percent: float = 5.0
-    """by more than this; at the latest, when just enough steps remain."""
+    """Snapshots start once that mean has fallen by at most `plateau_percent` over `plateau_steps`;
+    at the latest, when just enough steps remain."""
     snapshot_dtype: Literal["float32", "bfloat16"] = "float32"
     """A step moves a cell of A by .00015 (root mean square), the spacing of bfloat16 at A's size:
     there bfloat16 would distort the difference of two snapshots by 60 %, measured on four tasks of

@@ -1334,7 +1334,7 @@ def test_a_task_that_cannot_be_imprinted_is_missing_with_the_reason(
     tried: list[str] = []
     imprint = engine.imprint
 
-    def counted(*args: Any, **kwargs: Any) -> Adapter:
+    def counted(*args: Any, **kwargs: Any) -> Any:
         tried.append("imprint")
         return imprint(*args, **kwargs)
 

@@ -541,6 +541,13 @@ def test_json_is_an_array_or_holds_one(
     assert (file.split, file.column) == ("objects", column)
 
 
+@pytest.mark.parametrize("number", ["15", "1.5", "-2e3"])
+def test_objects_of_numbers_alone_are_no_table(write: Write, number: str) -> None:
+    content = "\n".join([json.dumps({"a": number})] * 3)
+    with pytest.raises(PromptFileError, match='expected an object with a string "prompt"'):
+        read_prompt_file(write("numbers.jsonl", content))
+
+
 def test_a_broken_line_is_told_with_its_place_and_the_way_out(write: Write) -> None:
     with pytest.raises(
         PromptFileError,

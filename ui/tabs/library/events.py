@@ -110,7 +110,7 @@ class LibraryEvents:
         return self._change(session, request, key, copy)
 
     def delete_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
-        """Delete the selected adapter and select the next one."""
+        """Delete the selected adapter and select the newest one."""
         return self._change(session, request, key, lambda library: library.delete(_selected(key)))
 
     def undo_delete(self, session: Session, key: str | None, request: gr.Request) -> Updates:

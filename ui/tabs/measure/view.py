@@ -1,8 +1,6 @@
 """The Measure tab: scores on a visitor's labelled rows, as sentences, a table and curves.
 
-Curves are lines in a stretched SVG, under marks and words in HTML, so that they stay sharp, follow
-dark mode and keep their text size on a phone. Incomplete rows appear only in the table: short items
-come first, so their scores are too high.
+Incomplete rows appear only in the table: short items come first, so their scores are too high.
 """
 
 import json

@@ -4,7 +4,6 @@ It is shown only if the operator named run folders. Their files may be damaged, 
 escaped.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -303,8 +302,7 @@ def _in_watch_html(seen: Collecting) -> str:
     drawn = [
         Line(points, "own", cut(slug, _LABEL_LENGTH))
         for (slug, _seed), rows in seen.curves.items()
-        # A run that diverges may write NaN, which no chart can hold.
-        if (points := [(r.step, r.loss) for r in rows if r.loss and math.isfinite(r.loss)])
+        if (points := [(r.step, r.loss) for r in rows if r.loss is not None])
     ][:_CURVES_SHOWN]
     if seen.state == "finished" or not drawn:
         return ""

@@ -196,8 +196,8 @@ class TeachEvents:
             model: Name of the model on that server.
             key: API key of that server; removed from the page here.
             base: Name of a better model on this computer.
-            request: Request of the visitor.
             answers: Answers on the page.
+            request: Request of the visitor.
         """
         made = session.made
         if made is None:
