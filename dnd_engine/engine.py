@@ -15,6 +15,7 @@ from typing import Any
 from dnd_engine.checks.familiarity import nearest_tasks
 from dnd_engine.checks.forecast import forecast
 from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
+from dnd_engine.checks.ordinary import BaseAnswers
 from dnd_engine.checks.registry import as_checks, recall, run_checks
 from dnd_engine.checks.results import Conditioning, Forecast, Inspection
 from dnd_engine.checks.subject import Subject
@@ -253,7 +254,7 @@ class Engine:
         hello: Message = {"role": "user", "content": "Hello"}
         for _ in self.compare([[hello]] * 2, [None, adapter], sampling=Sampling(max_new_tokens=3)):
             pass
-        loaded.ordinary.answers()
+        self.ordinary_answers()
 
     def measure_ordinary(self) -> Iterator[None]:
         """Measure the base's layers on ordinary messages, as patient work, step by step.
@@ -637,6 +638,10 @@ class Engine:
         verdict: AdapterVerdict | None = found.get("verdict")
         return verdict
 
+    def ordinary_answers(self) -> BaseAnswers:
+        """Return the base's answers to ordinary messages and unrelated questions, asked once."""
+        return self._loaded.ordinary.answers()
+
     def _subject(self, adapter: Adapter, buckets: Sequence[Bucket]) -> Subject:
         # Another generator's tasks and verdicts say nothing about the reports of this one.
         ours = self._loaded.wrote(adapter)
@@ -650,7 +655,7 @@ class Engine:
             report=self.reports.get("heldout"),
             verdict_gauge=self._verdict_gauge() if ours else None,
             lessons=lambda: lessons(self._loaded, adapter, buckets),
-            base_answers=self._loaded.ordinary.answers,
+            base_answers=self.ordinary_answers,
         )
 
     def _verdict_gauge(self) -> VerdictGauge | None:

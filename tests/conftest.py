@@ -184,12 +184,10 @@ def _processor_seconds() -> float:
 def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight ordinary messages and four questions: all of them take most of an inspection's time."""
     from dnd_engine.checks import ordinary, skills
-    from dnd_engine.evaluation import eval_pass
 
     messages, questions = ordinary.check_messages()[:8], skills.known_answers()[:4]
-    for module in (ordinary, eval_pass):
-        monkeypatch.setattr(module, "check_messages", lambda: messages)
-    for module in (ordinary, skills, eval_pass):
+    monkeypatch.setattr(ordinary, "check_messages", lambda: messages)
+    for module in (ordinary, skills):
         monkeypatch.setattr(module, "known_answers", lambda: questions)
     # What an engine remembers of the base belongs to all questions; the cache on disk has both.
     monkeypatch.setattr(

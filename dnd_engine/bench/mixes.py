@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dnd_engine.checks.ordinary import base_answers, check_messages, ordinary_share
+from dnd_engine.checks.ordinary import ordinary_share
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path
@@ -142,7 +142,7 @@ def measure_mixes(
     """
     config = config or MixConfig()
     runtime = engine.runtime
-    before = base_answers(runtime, check_messages())
+    before = engine.ordinary_answers()
     by_slug = {task.info.slug: task for of in groups.values() for group in of for task in group}
 
     # Cached, because a task is alone the same beside any group.

@@ -104,7 +104,7 @@ def ordinary_share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) 
     Args:
         runtime: Runtime of the base; its lock is held for one batch at a time.
         fitted: The adapter.
-        expected: Answers of this base, from `base_answers`.
+        expected: Answers of this base, from `kept_base_answers`.
     """
     found = answer_all(runtime, expected.questions, fitted)
     # Losses rather than equal tokens: most answers that differ are still in the base's manner.

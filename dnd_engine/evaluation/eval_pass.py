@@ -7,14 +7,13 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from dnd_engine.checks.ordinary import BaseAnswers, base_answers, check_messages, ordinary_share
-from dnd_engine.checks.skills import known_answers, right_answers, skills
+from dnd_engine.checks.ordinary import ordinary_share
+from dnd_engine.checks.skills import skills
 from dnd_engine.engine import Engine
 from dnd_engine.evaluation import distances
 from dnd_engine.evaluation.baselines import Baselines, Setup
@@ -59,8 +58,6 @@ class EvalPass:
         self.compared = frozenset(order[:_COMPARED_TASKS])
         self.generated: dict[str, dict[int, Setup]] = defaultdict(dict)
         """Task to its adapters by draw, of the compared tasks."""
-        self._base_answers: BaseAnswers | None = None
-        """What the base answers to ordinary messages and unrelated questions, once asked."""
 
     def lacks(self, rows: Sequence[str], modes: Sequence[Mode], of_task: EvalItems) -> bool:
         """Whether the store lacks a score of a task."""
@@ -149,7 +146,7 @@ class EvalPass:
         for slug, setup in setups.items():
             if setup is None or self.store.has_side_effects(row, slug):
                 continue
-            before = self._ask_base()
+            before = self.engine.ordinary_answers()
             assert setup.tokens is not None
             fitted = runtime.host.fit(setup.tokens[None], setup.layout)
             if slug not in ordinary:
@@ -157,15 +154,6 @@ class EvalPass:
             if slug not in right:
                 found[slug] = skills(runtime, fitted, before.known)
         self.store.keep_side_effects(row, shares, found)
-
-    def _ask_base(self) -> BaseAnswers:
-        if self._base_answers is None:
-            runtime = self.engine.runtime
-            self._base_answers = replace(
-                base_answers(runtime, check_messages()),
-                known=right_answers(runtime, None, known_answers()),
-            )
-        return self._base_answers
 
     def _inspect(self) -> None:
         """Inspect an adapter of each task that the store lacks, off the clock of its row."""

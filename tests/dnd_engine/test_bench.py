@@ -555,7 +555,7 @@ def test_a_mix_is_compared_with_its_own_tasks_alone(
     adapter = engine.generate([prompt_bucket(2, 0)], imprinted=False)
     monkeypatch.setattr(Engine, "generate", generate)
     monkeypatch.setattr("dnd_engine.bench.mixes.score_bare", score)
-    monkeypatch.setattr("dnd_engine.bench.mixes.check_messages", lambda: ("Hello",))
+    monkeypatch.setattr(Engine, "ordinary_answers", lambda _: None)
     monkeypatch.setattr("dnd_engine.bench.mixes.ordinary_share", share)
     tasks = _tasks(3)
     (pair,) = draw_groups(tasks, 2, 0)

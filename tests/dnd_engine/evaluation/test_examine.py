@@ -22,7 +22,7 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 from dnd_engine.checks import agreement as agreement_module
-from dnd_engine.checks.ordinary import BaseAnswers, ordinary_share
+from dnd_engine.checks.ordinary import BaseAnswers, base_answers, ordinary_share
 from dnd_engine.checks.results import Forecast, Inspection, Ordinary, Skills
 from dnd_engine.checks.verdict import AdapterVerdict, Agreement, judge
 from dnd_engine.cli import app
@@ -1385,8 +1385,10 @@ def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
     config: ExaminationConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The base is asked once, and a task that was checked is not checked again."""
-    monkeypatch.setattr(eval_pass, "check_messages", lambda: ("Hi", "A good book?"))
+    """A task that was checked is not checked again."""
+    known = engine.ordinary_answers().known
+    before = replace(base_answers(engine.runtime, ("Hi", "A good book?")), known=known)
+    monkeypatch.setattr(engine, "ordinary_answers", lambda: before)
     asked: list[int] = []
 
     def share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) -> Ordinary:
@@ -1417,9 +1419,9 @@ def test_unrelated_questions_are_asked_before_and_after_and_of_a_store_that_lack
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A report of an earlier version gets them, and its ordinary messages are not asked again."""
-    monkeypatch.setattr(eval_pass, "check_messages", lambda: ("Hi", "A good book?"))
     right = [True] * 18 + [False] * 6
-    monkeypatch.setattr(eval_pass, "right_answers", lambda *_: (*right,))
+    before = replace(base_answers(engine.runtime, ("Hi", "A good book?")), known=(*right,))
+    monkeypatch.setattr(engine, "ordinary_answers", lambda: before)
     asked: list[Sequence[bool]] = []
 
     def questions(runtime: Runtime, fitted: FittedLoRA, before: Sequence[bool]) -> Skills:
