@@ -138,6 +138,20 @@ function putBack(cardId, bucketId) {
   to.cards.push(cardId);
 }
 
+// The first file stays, and each other one gets a bucket that it names.
+function spread(bucketId) {
+  const bucket = bucketById(bucketId);
+  const [first, ...others] = bucket.cards;
+  bucket.cards = [first];
+  const made = others.map((id) => newBucket(stemOf(cards.get(id).name), { auto: true, weight: bucket.weight, cards: [id] }).id);
+  const told = () => _("{files} of {bucket} moved to buckets of their own.", { files: countFiles(others.length), bucket: bucket.name });
+  remember({ told, back: () => {
+    for (const id of others) putBack(id, bucketId);
+    buckets = buckets.filter(({ id, cards: held }) => held.length || !made.includes(id));
+  } });
+  changed(told());
+}
+
 function remember(step) {
   undoOffered = true;
   undoable.push(step);
@@ -503,10 +517,12 @@ function receive(message) {
 
 function setFolded(value) {
   folded = value;
+  const leaves = folded && $(".dnd-open").contains(document.activeElement);
   foldable ||= folded;
   $(".dnd-strip").hidden = !folded;
   $(".dnd-open").hidden = folded;
   stage.toggleAttribute("data-dnd-folded", folded);
+  if (leaves) $(".dnd-edit").focus({ preventScroll: true }); // what had the focus is hidden
   drawFoot();
 }
 
@@ -570,6 +586,10 @@ function bucketNode(bucket) {
   number.addEventListener("change", () => setWeight(bucket.id, number.value));
   weight.append(make("span", "dnd-weight-name"), range, number);
   header.append(line, weight, make("p", "dnd-share"));
+  // Pressed by the forecast, which says why.
+  const apart = button("dnd-spread", "", "", () => spread(bucket.id));
+  apart.hidden = true;
+  header.append(apart);
   const list = make("ul", "dnd-list");
   const dropHere = button("dnd-drop", "", "", () => browse(bucket.id));
   box.append(header, list, dropHere);
@@ -601,6 +621,7 @@ function drawBucket(box, bucket) {
   $(".dnd-weight-name", box).textContent = _("Weight");
   $(".dnd-drop", box).textContent = _("Drop files here");
   title.setAttribute("aria-label", _("Bucket name, {bucket}", { bucket: bucket.name }));
+  $(".dnd-spread", box).dataset.name = bucket.name;
   $(".dnd-remove-bucket", box).setAttribute("aria-label", _("Remove bucket {bucket}", { bucket: bucket.name }));
   $(".dnd-list", box).setAttribute("aria-label", _("Files in {bucket}", { bucket: bucket.name }));
   const ready = bucket.cards.filter(usable).length;
@@ -830,6 +851,37 @@ function markTarget(box) {
   target = box;
   target?.classList.add("is-target");
 }
+// Library and Measure take one file each, wherever on their tab it is let go.
+const TAKERS = {
+  "#dnd-import": (button) => button.previousElementSibling,
+  // While it shows a file it has no input.
+  "#dnd-measure-file": (box) => $("input[type=file]", box),
+};
+function openTaker() {
+  for (const [selector, inputOf] of Object.entries(TAKERS)) {
+    const box = document.querySelector(selector);
+    if (box?.offsetParent) return { box, inputOf };
+  }
+  return null;
+}
+
+// Whether the open tab takes a file, which it is given then.
+function given(file) {
+  const taker = openTaker();
+  const kinds = taker?.inputOf(taker.box)?.accept.split(",").map((kind) => kind.trim());
+  if (!taker || (kinds && !kinds.some((kind) => file.name.toLowerCase().endsWith(kind)))) return false;
+  if (!kinds) $("button", taker.box).click(); // takes away the file that is shown
+  (function give(left) {
+    const input = taker.inputOf(taker.box);
+    if (!input) { left && setTimeout(give, 50, left - 1); return; }
+    const one = new DataTransfer();
+    one.items.add(file);
+    input.files = one.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  })(100);
+  return true;
+}
+
 // Files may be let go anywhere on the page: on a bucket they go there, elsewhere to the one in use. A
 // part of the page that takes files itself has said so by then.
 const bucketAt = (event) => (root.contains(event.target) ? event.target.closest(".dnd-bucket") : null);
@@ -839,13 +891,15 @@ function onDragOver(event) {
   if (!carriesFiles(event) || event.defaultPrevented) return;
   event.preventDefault();
   event.dataTransfer.dropEffect = "copy";
-  markTarget(bucketAt(event) ?? (folded ? root : inUse()));
+  markTarget(bucketAt(event) ?? openTaker()?.box ?? (folded ? root : inUse()));
 }
 
 function onDrop(event) {
   markTarget(null);
   if (!carriesFiles(event) || event.defaultPrevented) return;
   event.preventDefault();
+  const { files } = event.dataTransfer;
+  if (files.length === 1 && given(files[0])) return;
   const box = bucketAt(event);
   closeLook();
   showCanvas();
@@ -907,6 +961,10 @@ function closePaste() {
 }
 $(".dnd-paste-cancel").addEventListener("click", closePaste);
 $(".dnd-pasteboard").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.isComposing) {
+    event.preventDefault();
+    event.currentTarget.requestSubmit();
+  }
   if (event.key !== "Escape" || event.isComposing) return;
   event.preventDefault();
   closePaste();

@@ -23,7 +23,7 @@ _WORTH_TELLING = 0.3
 """Seconds of waiting in the queue below which no row is shown."""
 
 _BESIDE: Mapping[str, str] = {
-    "wait": N_("{time} waiting for others"),
+    "wait": N_("{time} waiting for the engine"),
     "download": N_("{time} downloading"),
     "load": N_("{time} loading models"),
     "check": N_("{time} verifying the file"),

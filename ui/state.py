@@ -526,6 +526,8 @@ class Session:
     """The file of rows to measure on, which has no `whole`."""
     watching: bool = False
     """Whether the Training tab is open."""
+    kept_now: str = ""
+    """Key in the library of what was kept since that was last opened."""
     compared_as: Compared | None = field(default_factory=Compared)
     """What the page names above the chat; None to name it again."""
     measuring: MeasureRun | None = None

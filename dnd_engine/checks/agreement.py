@@ -28,6 +28,8 @@ _MAX_TOKENS = 384
 """Longer prompts are skipped, as by imprint (`ImprintConfig.max_tokens`)."""
 _MAX_NEW_TOKENS = 24
 """Tokens to compare: the beginnings of long answers."""
+_MAX_CHOICES = 20
+"""Most different labels that may be the names of classes."""
 _UNSURE = 0.7
 """Loss in nats per token of an answer under its own model, above which the model is unsure."""
 
@@ -127,6 +129,14 @@ def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str
     if not known:
         return None
 
+    def foreign() -> bool:
+        choices = {label.casefold() for label in labels.values()}
+        # Where each prompt has a label of its own, one is seldom the answer to another prompt.
+        if len(choices) > min(_MAX_CHOICES, len(labels) // 2):
+            return False
+        answers = {_text(base, one) for pair, _ in known for one in (pair.mine, pair.instructed)}
+        return not any(exact_match(a, c, literal=False) for a in answers for c in choices)
+
     def right(answered: Answer, label: str, pair: _Pair) -> bool:
         # In lower case, as answer and label are: where all three share their words, order matters.
         bare = split_prompt(pair.prompt).bare.casefold()
@@ -136,6 +146,7 @@ def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str
         right=sum(right(pair.mine, label, pair) for pair, label in known),
         right_when_told=sum(right(pair.instructed, label, pair) for pair, label in known),
         number=len(known),
+        foreign=foreign(),
     )
 
 

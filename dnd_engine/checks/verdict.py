@@ -84,6 +84,8 @@ class Labels:
     """Right answers of the instructed model."""
     number: int
     """Prompts asked that have a label."""
+    foreign: bool = False
+    """Whether the prompts share a few labels, and none of the answers is any of these."""
 
     @property
     def decide(self) -> bool:
@@ -337,6 +339,13 @@ class AdapterVerdict(Agreement):
         if self.outcome != "fails":
             return ()
         found = [] if self.labels is None else [self.labels.sentence]
+        if self.labels is not None and self.labels.foreign:
+            found.append(
+                noted(
+                    "No answer is any of your labels: perhaps these are not written as the "
+                    "instruction asks."
+                )
+            )
         if self._wavers:
             found.append(
                 noted(

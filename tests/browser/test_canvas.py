@@ -137,14 +137,30 @@ def test_what_became_of_a_file_dropped_below_the_canvas_is_scrolled_to(
 
 
 def test_a_file_dropped_on_another_tab_opens_the_workbench(visit: Visit, write: Write) -> None:
-    visit.page.get_by_role("tab", name="Library").click()
+    visit.page.get_by_role("tab", name="Report card").click()
     expect(visit.page.locator(".dnd-zone")).to_be_hidden()
     visit.drop_on(
-        visit.page.get_by_role("tab", name="Library"),
+        visit.page.get_by_role("tab", name="Report card"),
         [write("a.txt", LINES)],
         visit.page.locator(".dnd-canvas"),
     )
     expect(visit.ready("a.txt")).to_be_visible()
+
+
+def test_files_of_several_tasks_are_given_buckets_of_their_own(visit: Visit, write: Write) -> None:
+    asks = ["Translate it", "Name the animal", "Count the words"]
+    files = [
+        write(f"{n}.txt", f"{ask}.\n\none\n---\n{ask}.\n\ntwo\n") for n, ask in enumerate(asks)
+    ]
+    visit.drop(files, 'My "own"')
+    visit.page.get_by_role("button", name="give each file its own bucket").click()
+    visit.has('My "own"', "0.txt")
+    visit.has("1", "1.txt")
+    visit.has("2", "2.txt")
+    expect(visit.page.locator(".dnd-forecast-of")).to_have_count(3)
+    visit.page.get_by_role("button", name="Undo").click()
+    visit.has('My "own"', "0.txt", "1.txt", "2.txt")
+    expect(visit.page.locator(".dnd-bucket")).to_have_count(1)
 
 
 def test_browse_files_adds_to_the_bucket_in_use(visit: Visit, write: Write) -> None:
@@ -173,9 +189,14 @@ def test_pasted_prompts_become_a_card(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Paste prompts").click()
     visit.page.locator(".dnd-pasteboard textarea").fill("fourth")
     visit.page.locator(".dnd-paste-bucket").select_option(label="My prompts")
-    visit.page.get_by_role("button", name="Add prompts").click()
+    visit.page.locator(".dnd-pasteboard textarea").press("Control+Enter")
     visit.ready("pasted-3.txt")
     visit.has("My prompts", "pasted-1.txt", "pasted-3.txt")
+    # The canvas folds, and what had the focus is hidden.
+    expect(visit.page.locator(".dnd-paste")).to_be_focused()
+    expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.page.keyboard.press("s")
+    expect(visit.page.locator(".dnd-edit")).to_be_focused()
 
 
 _COPY = """([files, text, html]) => {

@@ -121,6 +121,10 @@ def test_which_column_holds_the_labels_can_be_chosen(visit: Visit, write: Write)
     expect(told).to_contain_text("40 mit Label.")
     page.locator("#dnd-measure-start").click()
     expect(page.locator("#dnd-measured")).to_contain_text("rows.csv")
+    # Other rows take their place, wherever on the tab they are let go.
+    other = write("other.jsonl", prompts(30, label="yes"))
+    visit.drop_on(page.locator("#dnd-measure-of"), [other], page.locator("#dnd-measure-file"))
+    expect(told).to_contain_text("other.jsonl: 30 Prompts, 30 mit Label.")
 
 
 def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(

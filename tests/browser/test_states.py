@@ -305,7 +305,8 @@ def test_keep_export_and_the_library(
     # More than fit are scrolled to, instead of standing in a second column that nobody sees.
     assert listed.evaluate("list => list.scrollWidth <= list.clientWidth")
     assert listed.evaluate("list => list.scrollHeight > list.clientHeight")
-    sight.visit.bring(write("evil.zip", "no zip"))
+    import_ = page.locator("#dnd-import")
+    sight.visit.drop_on(page.locator("#dnd-kept"), [write("evil.zip", "no zip")], import_)
     expect(page.locator("#dnd-library-told .is-error li")).to_have_count(2)
     sight.see("27-library-and-a-refused-file")
     page.locator(".dnd-models-open").click()

@@ -294,3 +294,17 @@ def test_one_answer_to_all_is_said_before_the_adapter_learns_it() -> None:
     drawn = forecast_html([(Bucket("a"), found)])
     assert "one and the same answer to all 8 that were asked" in drawn
     assert "dnd-icon-warn" in drawn
+
+
+def test_files_of_several_tasks_in_one_bucket_are_noticed(
+    drop: Callable[[Session, Arrangement], str], arrange: Arrange
+) -> None:
+    other = FILE.replace("Say it in French", "Name the time of day")
+    told = drop(Session(), arrange(A={"a.jsonl": FILE, "b.jsonl": other}))
+    assert "The files have 2 different instructions." in told
+    assert "data-presses='.dnd-spread[data-name=&quot;A&quot;]'" in told
+    apart = drop(Session(), arrange(A={"a.jsonl": FILE}, B={"b.jsonl": other}))
+    assert "different instructions" not in apart
+    # A file of several wordings says that they are wordings.
+    several = drop(Session(), arrange(A={"a.jsonl": f"{FILE}\n{other}", "b.jsonl": other}))
+    assert "different instructions" not in several

@@ -526,9 +526,9 @@ def test_the_clock_of_a_run_that_waited_adds_up_with_the_times_of_its_adapter() 
     stages.finish("done")
     told = stages.html().partition("</summary>")[0]
     assert ">220.00 s</span>" in told
-    assert "of which 60.00 s waiting for others, 32.00 s verifying the file" in told
+    assert "of which 60.00 s waiting for the engine, 32.00 s verifying the file" in told
     with speaking("de"):
-        assert "davon 60,00 s auf andere gewartet, 32,00 s die Datei geprüft" in stages.html()
+        assert "davon 60,00 s auf das Modell gewartet, 32,00 s die Datei geprüft" in stages.html()
     short = Stages(("read", "check"), clock=lambda: now[0])
     short.enter("read")
     now[0] += 0.4

@@ -144,10 +144,14 @@ def test_a_visit_on_a_server_for_others_keeps_so_many(
     full = on.library.duplicate_kept(session, "a1", request_of("s"))
     assert "keeps up to 20 adapters" in full["library_told"]
     key = on.library.open_library(session, None, request_of("s"))["library_kept"].value
-    on.library.delete_kept(session, key, request_of("s"))
+    deleted = on.library.delete_kept(session, key, request_of("s"))["library_kept"]
     on.library.keep(session, "more", False, request_of("s"))
-    listed = on.library.open_library(session, None, request_of("s"))
+    kept_before = deleted.choices[-1][1]
+    listed = on.library.open_library(session, kept_before, request_of("s"))
     assert len(listed["library_kept"].choices) == 20
+    assert listed["library_kept"].value != kept_before, "what was just kept"
+    listed = on.library.open_library(session, kept_before, request_of("s"))
+    assert listed["library_kept"].value == kept_before
     assert listed["library_undo"].visible is False, "what was deleted has made room"
 
 

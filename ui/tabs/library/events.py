@@ -61,6 +61,7 @@ class LibraryEvents:
         except DndError as error:
             return {"keep_told": self._faults(session, error, _("Not kept."))}
         made.kept = Kept(library, entry.key)
+        session.kept_now = entry.key
         sides = self.look(session, request)
         # Votes were given to the label that stood above the answers.
         label = self._app.label(made)
@@ -81,8 +82,12 @@ class LibraryEvents:
         }
 
     def open_library(self, session: Session, chosen: str | None, request: gr.Request) -> Updates:
-        """List the stored adapters afresh: another process may have changed them."""
+        """List the stored adapters afresh, since another process may have changed them.
+
+        What was kept since the last time is selected.
+        """
         message = remark(locked_words()) if self._app.is_locked_out(request) else ""
+        chosen, session.kept_now = session.kept_now or chosen, ""
         return {"library_told": message, **self.listed(session, request, chosen)}
 
     def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:

@@ -170,8 +170,8 @@ class MeasurePanel(Panel):
                     step=1,
                     label=_("Rows to score, at most"),
                     info=_(
-                        "Never more than half of all. Training uses the others, and needs at least "
-                        "{least}.",
+                        "Never more than half of all. The others are examples for the base, and "
+                        "what training uses, which needs at least {least}.",
                         least=_MIN_TO_TRAIN,
                     ),
                     buttons=[],

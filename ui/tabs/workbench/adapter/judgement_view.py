@@ -267,7 +267,7 @@ class Judgement:
             why.append(
                 _(
                     "“The model with the instruction” is the one that answered your prompts for "
-                    "the imprint. It follows instructions better than the base in the first pane."
+                    "the imprint. It follows instructions better than the base that you chat with."
                 )
             )
         return why

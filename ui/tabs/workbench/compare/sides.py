@@ -76,13 +76,18 @@ def _names(session: Session) -> Mapping[str, str]:
     return {k: f"{name} {k[:8]}" if repeated[name] > 1 else name for k, name in names.items()}
 
 
-def _told_apart(made: Made, name: str, here: Sequence[Made | None]) -> str:
-    """Add to the name of an adapter how it was changed, or that it was imprinted later."""
+def as_changed(made: Made, name: str) -> str:
+    """Add to the name of an adapter how it was changed, if it was."""
     refined = made.adapter.provenance.get("refined")
     if made.taught == "refined" and isinstance(refined, Mapping) and refined.get("labels"):
         return _(_CHANGED["trained_labels"], name=name)
+    return _(_CHANGED[made.taught], name=name) if made.taught else name
+
+
+def _told_apart(made: Made, name: str, here: Sequence[Made | None]) -> str:
+    """Add to the name of an adapter how it was changed, or that it was imprinted later."""
     if made.taught:
-        return _(_CHANGED[made.taught], name=name)
+        return as_changed(made, name)
     imprints = (one for one in here if one is not None and one.taught == "imprinted")
     if any(one.before is not None and one.before.key == made.key for one in imprints):
         return _("{name}, before imprint", name=name)

@@ -15,6 +15,7 @@ from ui.panel import Panel, button, script
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.sent import is_told, sent
+from ui.tabs.workbench.compare.sides import as_changed
 from ui.text import N_, _, drawn, localized, number, said
 
 NUM_SUGGESTIONS = 3
@@ -436,7 +437,8 @@ def _line_html(
         if isinstance(made, RemoteSide):
             name = f"<code>{esc(made.model)}</code>"
         elif made is not None:
-            name = f"{esc(made.adapter.name)} <code>{esc(made.key[:8])}</code>"
+            changed_name = as_changed(made, made.adapter.name)
+            name = f"{esc(changed_name)} <code>{esc(made.key[:8])}</code>"
         words = _("From here on: {name}", name=name)
     else:
         words = ""

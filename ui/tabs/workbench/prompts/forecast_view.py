@@ -1,10 +1,12 @@
 """The forecast between canvas and Synthesize: what to expect of each bucket."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dnd_engine.imprint.left_out import MIN_PROMPTS
 from dnd_engine.prompts.doubts import seem_english
+from dnd_engine.prompts.split import split_prompt
 from ui.markup import esc, icon, presses, section, why
 from ui.text import N_, _, ngettext, number
 
@@ -20,6 +22,8 @@ _SURE: Mapping["Sure", str] = {
     "unsure": N_("Even given your instruction, the model is unsure of its answers."),
 }
 _ICONS: Mapping["Sure", str] = {"sure": "check", "partly": "info", "unsure": "warn"}
+_LOOKED_AT = 32
+"""Prompts of a file whose instructions are compared."""
 _MOSTLY_RIGHT, _RARELY_RIGHT = 0.6, 0.3
 """Scores from which on a forecast is good news, and below which it is a warning."""
 
@@ -45,6 +49,8 @@ def forecast_html(
         of = f"<span class='dnd-forecast-of'>{name}:</span>" if len(found) > 1 else ""
         if bucket.num_without_instruction:
             lines.append(f"<li>{icon('info')}<div>{of}{_lacking(bucket)}</div>")
+        if (several := _several(bucket)) > 1:
+            lines.append(f"<li>{icon('info')}<div>{of}{_apart(bucket, several)}</div>")
         if forecast is None:
             continue
         # Empty if nothing was measured; then only the model's sureness is stated.
@@ -92,6 +98,28 @@ def _lacking(bucket: "Bucket") -> str:
             total=number(total),
         )
         more = _("{way}; without it, they are not imprinted.", way=way)
+    return f"<b>{words}</b> <span>{more}</span>"
+
+
+def _several(bucket: "Bucket") -> int:
+    """Count the instructions of files that have one each; 0 if a file has several wordings."""
+    found = set()
+    for file in bucket.files:
+        parts = (split_prompt(prompt.text) for prompt in file.prompts[:_LOOKED_AT])
+        own = {part.instruction for part in parts if part.input is not None}
+        if len(own) != 1:
+            return 0
+        found |= own
+    return len(found)
+
+
+def _apart(bucket: "Bucket", several: int) -> str:
+    """Say that files may be of different tasks, and offer to part them."""
+    # As a string of CSS.
+    name = json.dumps(bucket.name, ensure_ascii=False)
+    way = presses(_("give each file its own bucket"), esc(f".dnd-spread[data-name={name}]"))
+    words = _("The files have {number} different instructions.", number=number(several))
+    more = _("A bucket is for one task. If these are several, {way}.", way=way)
     return f"<b>{words}</b> <span>{more}</span>"
 
 

@@ -41,8 +41,8 @@ _DOES = {
         "answered, so both must fit into memory."
     ),
     "mine": N_(
-        "You correct the answers to a few of your prompts, and the adapter learns yours. This "
-        "works best where the model does not know the task."
+        "The adapter learns right answers: the labels of your files, or a few answers that you "
+        "correct. This works best where the model does not know the task."
     ),
 }
 
