@@ -30,7 +30,7 @@ from dnd_engine.config import (
     Sampling,
     Teacher,
 )
-from dnd_engine.errors import HubError, ImprintError
+from dnd_engine.errors import ConfigError, HubError, ImprintError
 from dnd_engine.export.hub import push_files
 from dnd_engine.export.place import exported_aside
 from dnd_engine.export.registry import export_target
@@ -553,8 +553,14 @@ class Engine:
 
         Raises:
             ChatError: If a conversation is malformed or too long.
-            ConfigError: If a strength is out of bounds.
+            ConfigError: If a strength is out of bounds, or not every model has a conversation, an
+                adapter and, where given, a strength.
         """
+        if not len(conversations) == len(adapters) == len(strengths or adapters) > 0:
+            raise ConfigError(
+                "expected as many adapters as conversations, and at least one, got "
+                f"{len(adapters)} and {len(conversations)}."
+            )
         current: list[float | None] | None = None
         active: FittedLoRA | None = None
         asked = strengths or [None] * len(adapters)

@@ -207,8 +207,10 @@ def write_whole(path: Path, data: str | bytes) -> None:
     """Write a file atomically and durably. Text is encoded as UTF-8.
 
     Raises:
-        OSError: If the disk refuses a write. The old file is unchanged.
+        OSError: If the disk refuses a write, or `path` is a folder. The old file is unchanged.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with written_aside(path) as aside:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
 

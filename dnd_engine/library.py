@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 import unicodedata
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,7 +27,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from dnd_engine.config import check_strength
 from dnd_engine.errors import ConfigError, LibraryError, RecipeError
-from dnd_engine.files import move, remove_leftovers, user_folder, write_whole, written_aside
+from dnd_engine.files import (
+    move,
+    obstacle,
+    remove_leftovers,
+    user_folder,
+    write_whole,
+    written_aside,
+)
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.provenance import AnsweredBy, NearestTask, Recipe, answered_by, read_recipe
 from dnd_engine.measure.kept import Scores
@@ -185,8 +193,8 @@ class Library:
         root: The folder, created on the first write. None selects the user's own library.
     """
 
-    def __init__(self, root: Path | None = None) -> None:
-        self.root = root or library_folder()
+    def __init__(self, root: Path | str | None = None) -> None:
+        self.root = library_folder() if root is None else Path(root)
         self._kept, self._trash = self.root / "entries", self.root / "trash"
 
     def entries(self) -> "list[Entry | DamagedEntry]":
@@ -323,6 +331,19 @@ class Library:
                     (folder / file).write_bytes(data)
 
             return self._enter(record, write)
+
+    def check_place(self) -> None:
+        """Check that adapters can be kept. Call this before making one for the library.
+
+        Raises:
+            LibraryError: If its folder cannot be written to.
+        """
+        if (reason := obstacle(self._kept / "entry")) is not None:
+            raise LibraryError(
+                "the library `{folder}` cannot be changed: {reason}. Choose another folder.",
+                folder=str(self.root),
+                reason=reason,
+            )
 
     def check_free(self, name: str) -> str:
         """Clean a new name and return it. Call this before making an adapter for it.
@@ -479,11 +500,14 @@ class Library:
                 seconds=_PATIENCE,
             ) from error
         except OSError as error:
+            # Of a copied folder, there is one for each file: their paths, and a reason.
+            several = error.args[0] if isinstance(error, shutil.Error) else None
+            reason = several[0][-1] if several else error.strerror or str(error)
             raise LibraryError(
-                "the library `{folder}` cannot be changed: {reason}. Nothing was lost. Free some "
+                "the library `{folder}` cannot be changed: {reason}. It is as it was. Free some "
                 "space, or choose another folder.",
                 folder=str(self.root),
-                reason=error.strerror or str(error),
+                reason=str(reason),
             ) from error
 
     def _find(self, name: str) -> "Entry | DamagedEntry":
@@ -501,6 +525,16 @@ class Library:
         known = ", ".join(names[:8])
         if len(names) > 8:
             known = noted("{names} and {number} more", names=known, number=len(names) - 8)
+        if damaged := len(entries) - len(names):
+            # Whose names nobody knows, so it may be one of them.
+            raise LibraryError(
+                "no adapter `{adapter}` in the library `{folder}`; it holds {known}, and {damaged} "
+                "damaged. `dnd library list` shows all.",
+                adapter=shorten(one_line(name), 80),
+                folder=str(self.root),
+                known=known or noted("none"),
+                damaged=damaged,
+            )
         raise LibraryError(
             "no adapter `{adapter}` in the library `{folder}`; it holds {known}.",
             adapter=shorten(one_line(name), 80),
@@ -561,7 +595,8 @@ def _read_all(place: Path) -> "list[Entry | DamagedEntry]":
 def _folders(place: Path) -> list[Path]:
     """Return the folders of adapters in a place."""
     try:
-        folders = list(place.iterdir()) if place.is_dir() else []
+        # Of a library that nobody has written to, the folders above may be missing, too.
+        folders = [] if _is_missing(place) else list(place.iterdir())
     except OSError as error:
         raise LibraryError(
             "the library `{folder}` cannot be read: {reason}. Name another folder.",
@@ -570,6 +605,11 @@ def _folders(place: Path) -> list[Path]:
         ) from error
     # Anything else is not an adapter of the library.
     return [folder for folder in folders if _KEY.fullmatch(folder.name)]
+
+
+def _is_missing(place: Path) -> bool:
+    """Return whether a folder was never made, and not that something else is in its place."""
+    return not place.exists() and (place.parent.is_dir() or not place.parent.exists())
 
 
 def _read(folder: Path) -> Entry:
@@ -631,7 +671,8 @@ def _read_record(folder: Path) -> _Record:
     if folder.is_symlink():
         raise LibraryError("it is a link, which the library does not follow.")
     try:
-        record = _RECORD.validate_json((folder / _ENTRY).read_bytes())
+        # Editors on Windows put a mark before the text.
+        record = _RECORD.validate_json((folder / _ENTRY).read_bytes().removeprefix(BOM_UTF8))
         # The file may have been edited, and names become file names in exports.
         check_name(record.name)
         check_strength(record.strength)

@@ -32,7 +32,21 @@ _SHORT.maxstring = _SHORT.maxother = 200
 
 
 class _Loader(yaml.SafeLoader):
-    """A loader without aliases, because a few of them stand for billions of values."""
+    """A loader without aliases, because a few of them stand for billions of values.
+
+    Nor does a key come twice in a mapping, where PyYAML takes the last one.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Read a mapping."""
+        seen = set[Any]()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"expected each key once, got `{key.value}` again", key.start_mark
+                )
+            seen |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+        return super().construct_mapping(node, deep)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Read a value; PyYAML passes a list's index or a mapping's key."""

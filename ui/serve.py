@@ -137,6 +137,25 @@ def listening_host(host: str | None) -> str:
     return host or os.environ.get("GRADIO_SERVER_NAME") or default
 
 
+def _check_port_variable(port: int | None) -> None:
+    """Refuse a GRADIO_SERVER_PORT that is no number, at which Gradio's import would fail.
+
+    An empty one, or any beside `--port`, counts as none.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    given = os.environ.get("GRADIO_SERVER_PORT")
+    if given is None or given.isdecimal():
+        return
+    if given.strip() and port is None:
+        raise ConfigError(
+            f"GRADIO_SERVER_PORT: expected a number from 1 to 65535, got `{given}`. Correct it, or "
+            "choose a port with `dnd serve --port`."
+        )
+    del os.environ["GRADIO_SERVER_PORT"]
+
+
 def listening_port(host: str, port: int | None) -> int:
     """Return the port to listen on: the given one, that of the environment, or 7860.
 
@@ -247,6 +266,7 @@ def serve(
             "out one of them, or put a proxy that asks for a login in front."
         )
     server = ServerLimits.of(limit or (), [origin(url) for url in teacher_servers or ()])
+    _check_port_variable(port)
     runs = [RunFolder(folder) for folder in run_folders or ()]
     from ui.build import build_ui
 

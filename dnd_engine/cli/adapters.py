@@ -17,6 +17,7 @@ from dnd_engine.cli.common import (
     BucketOption,
     Json,
     LibraryOption,
+    check_apart,
     engine_options,
     find_adapter,
     find_kept,
@@ -126,9 +127,10 @@ def generate(
         check_place(out, export_target("peft"))
     if save_recipe is not None:
         check_recipe_place(save_recipe)
-    shelf = Library(library)
-    if name is not None:
-        shelf.check_free(name)
+    named = [path for option in bucket or [] for path in parse_bucket_option(option)[2]]
+    inputs = [*(files or []), *named, *([recipe] if recipe else [])]
+    check_apart({"out": out, "save-recipe": save_recipe}, inputs)
+    shelf = _shelf(library, keep, name)
     wanted = None
     choices = Choices(
         text=column, instruction=instruction_column, label=label_column, skip_broken=skip_broken
@@ -268,7 +270,7 @@ def chat(
         raise typer.BadParameter("--base-only asks no --adapter: leave out one of them.")
     read = None if adapter is None else find_adapter(adapter, library)
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-    text = sys.stdin.buffer.read().decode(errors="replace") if prompt == "-" else prompt
+    text = _typed() if prompt == "-" else prompt
     engine = load_engine(config)
     active = None if read is None else read(engine)
     messages = [{"role": "user", "content": text}]
@@ -290,6 +292,31 @@ def chat(
         as_json,
         _answers(step),
     )
+
+
+def _shelf(library: Path | None, keep: bool, name: str | None) -> Library:
+    """Return the library, once it is known that it can keep an adapter."""
+    shelf = Library(library)
+    if keep:
+        shelf.check_place()
+    if name is not None:
+        shelf.check_free(name)
+    return shelf
+
+
+def _typed() -> str:
+    """Return what comes on standard input.
+
+    Raises:
+        typer.BadParameter: If that is closed, empty or no text.
+    """
+    try:
+        text = sys.stdin.buffer.read().decode() if sys.stdin is not None else ""
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter("standard input is not UTF-8.") from error
+    if not text.strip():
+        raise typer.BadParameter("standard input has no message.")
+    return text
 
 
 def _answers(step: "ChatStep") -> str:

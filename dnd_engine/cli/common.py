@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -17,7 +17,7 @@ import typer
 from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import AdapterError, ConfigError, DndError, LibraryError
-from dnd_engine.files import write_whole
+from dnd_engine.files import expanded, write_whole
 from dnd_engine.library import Library
 from dnd_engine.progress import in_english
 
@@ -170,6 +170,8 @@ def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
+            # Shells leave the `~` of `--out=~/x.zip` to the program.
+            kwargs.update({name: _at_home(value) for name, value in kwargs.items()})
             return command(*args, **kwargs)
         except DndError as error:
             typer.echo(f"Error: {error}", err=True)
@@ -180,6 +182,35 @@ def plain_errors(command: Callable[P, T]) -> Callable[P, T]:
             raise typer.Exit(INTERRUPTED) from stop
 
     return wrapped
+
+
+def _at_home(value: Any) -> Any:
+    """Expand the `~` of a path, or of each in a list."""
+    if isinstance(value, list):
+        return [_at_home(each) for each in value]
+    return expanded(str(value)) if isinstance(value, Path) else value
+
+
+def check_apart(written: Mapping[str, Path | None], read: Iterable[Path]) -> None:
+    """Refuse to write a file twice, or over one that is read.
+
+    Args:
+        written: Option to the path that it names, if any.
+        read: Files that are read.
+
+    Raises:
+        ConfigError: If two are one file.
+    """
+    taken = {os.path.realpath(path) for path in read}
+    for option, path in written.items():
+        if path is None:
+            continue
+        place = os.path.realpath(path)
+        if place in taken:
+            raise ConfigError(
+                f"--{option}: this command also reads or writes `{path}`. Name another file."
+            )
+        taken.add(place)
 
 
 def known(option: str, text: str, allowed: Sequence[T]) -> tuple[T, ...]:
@@ -314,8 +345,20 @@ def find_kept(named: str, library: Path | None) -> tuple[Library, str] | None:
 
 
 def show(values: dict[str, Any], as_json: bool, words: str) -> None:
-    """Print the values as one JSON object, or print the text."""
-    typer.echo(json.dumps(values, default=str) if as_json else words)
+    """Print the values as one JSON object, or print the text.
+
+    Raises:
+        ConfigError: If the output is a file on a full disk, for example.
+    """
+    try:
+        typer.echo(json.dumps(values, default=str) if as_json else words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # whoever reads has seen enough
+    except OSError as error:
+        # What is left in the buffer would be written, and fail, once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ConfigError(f"the output cannot be written: {error.strerror or error}.") from error
 
 
 def check_plot(path: Path | None) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dnd_engine.library import Library
     from dnd_engine.measure.results import Measurement, MeasureStep
 
+_FILES = ("measurement.json", "measurement.md", "items.csv", "plot.svg")
 _LORAS = {"trained_lora": "trained.zip", "warm_lora": "trained-warm.zip"}
 
 _DEFAULT = MeasureConfig()
@@ -88,6 +89,8 @@ def measure(
             raise MeasureError(f"`{out}` cannot be written: {reason}. Choose another place.")
         if out.exists() and not out.is_dir():
             raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
+        if data.resolve() in {(out / name).resolve() for name in (*_FILES, *_LORAS.values())}:
+            raise MeasureError(f"The result would replace `{data}`. Choose another folder.")
     # The second says where scores are stored; None for an adapter that is a file.
     find, kept = find_adapter(adapter, library), find_kept(adapter, library)
     engine = load_engine(config)
@@ -139,21 +142,24 @@ def _write(engine: "Engine", measured: "Measurement", out: Path) -> list[str]:
     from dnd_engine.measure.picture import race_charts
 
     values = measured.to_json()
-    texts = {
-        "measurement.json": json.dumps(values, indent=1, ensure_ascii=False) + "\n",
-        "measurement.md": measured.markdown(),
-        "items.csv": measured.items_csv(),
-        "plot.svg": svg_file(race_charts(measured), "Score over the time it takes to get there"),
-    }
+    texts = (
+        json.dumps(values, indent=1, ensure_ascii=False) + "\n",
+        measured.markdown(),
+        measured.items_csv(),
+        svg_file(race_charts(measured), "Score over the time it takes to get there"),
+    )
     try:
-        for name, text in texts.items():
+        for name, text in zip(_FILES, texts, strict=True):
             write_whole(out / name, text)
+        # Those of an earlier measurement, perhaps of another adapter.
+        for row in _LORAS.keys() - measured.trained.keys():
+            (out / _LORAS[row]).unlink(missing_ok=True)
     except OSError as error:
         raise MeasureError(
             f"cannot write to `{out}`: {error.strerror or error}. Free some space, or choose "
             "another folder with --out."
         ) from error
-    names = [*texts]
+    names = [*_FILES]
     for row, lora in measured.trained.items():
         engine.save(lora, out / _LORAS[row])
         names.append(_LORAS[row])

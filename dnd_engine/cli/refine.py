@@ -14,6 +14,7 @@ from dnd_engine.cli.common import (
     BucketOption,
     Json,
     LibraryOption,
+    check_apart,
     engine_options,
     find_adapter,
     load_engine,
@@ -24,8 +25,10 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EngineConfig, RefineConfig
 from dnd_engine.errors import ConfigError
+from dnd_engine.files import obstacle
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.progress import finish
+from dnd_engine.prompts.buckets import parse_bucket_option
 from dnd_engine.teach.endpoint import Endpoint
 from dnd_engine.teach.local import BetterModel, LocalTeacher
 
@@ -99,6 +102,8 @@ def refine(
         raise typer.BadParameter("give --teacher the address of the server that answers.")
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
     check_place(out, export_target("peft"))
+    named = [path for option in bucket or [] for path in parse_bucket_option(option)[2]]
+    check_apart({"out": out}, [*(files or []), *named])
     # A bad address or a missing base is refused before models load.
     wise: BetterModel | None = None
     if teacher:
@@ -199,6 +204,8 @@ def propose(
     # Labels may have been corrected in it by hand.
     if os.path.lexists(out):
         raise ConfigError(f"`{out}` already exists. Move it, or choose another --out.")
+    if (reason := obstacle(out)) is not None:
+        raise ConfigError(f"`{out}` cannot be written: {reason}. Choose another --out.")
     buckets = read_buckets(files or [], bucket or [], config)
     engine = load_engine(config)
     found = finish(engine.propose(buckets, limit=limit, seed=seed))

@@ -462,11 +462,15 @@ def _generated(adapter: Adapter) -> list[str]:
 
 
 def _checks(checks: Mapping[str, Any]) -> list[str]:
-    """Describe the check results; empty if there are none."""
-    if not (words := checks.get("words")):
+    """Describe the check results; empty if there are none.
+
+    They may come from a file that was edited, so any value may be of any type.
+    """
+    words, strength = checks.get("words"), checks.get("strength")
+    if not (isinstance(words, list) and words and isinstance(strength, int | float)):
         return []
-    head = f"## Checks on prompts it was made from, at strength {checks['strength']:g}"
-    return [head, "", *(f"- {_plain(line)}" for line in words), ""]
+    head = f"## Checks on prompts it was made from, at strength {strength:g}"
+    return [head, "", *(f"- {_plain(str(line))}" for line in words), ""]
 
 
 def _how_made(origin: Mapping[str, Any]) -> str:

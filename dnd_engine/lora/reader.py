@@ -493,7 +493,8 @@ def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:
     if not isinstance(provenance, dict):
         return {}
     # Drop checks measured elsewhere, so that they do not look as if measured here.
-    origin = {k: v for k, v in provenance.items() if k not in _WRITTEN_LAST}
+    # A section that is null counts as none, as one that is missing does.
+    origin = {k: v for k, v in provenance.items() if k not in _WRITTEN_LAST and v is not None}
     # An adapter that was trained on answers has no recipe itself, but its file also holds that of
     # the adapter it began from.
     began = {k: v for k, v in provenance.items() if k != "trained"}

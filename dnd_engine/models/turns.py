@@ -8,6 +8,7 @@ lets chats go before each of its steps. Knows no models.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
@@ -44,7 +45,8 @@ class TurnLock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._changed = threading.Condition()
-        self._num_urgent = 0
+        self._urgent = Counter[int]()
+        """Urgent work by the thread that began it."""
         self._num_chats = 0
         self._num_awaited = 0
         self._training = threading.Lock()
@@ -73,15 +75,17 @@ class TurnLock:
         """
         # Read once: a generator may be closed in another context than it began in, and must take
         # back what it added.
-        count = not _patient.get()
+        count, thread = not _patient.get(), threading.get_ident()
         with self._changed:
-            self._num_urgent += count
+            self._urgent[thread] += count
             self._num_chats += count and chats
         try:
             yield
         finally:
             with self._changed:
-                self._num_urgent -= count
+                self._urgent[thread] -= count
+                if not self._urgent[thread]:
+                    del self._urgent[thread]
                 self._num_chats -= count and chats
                 self._changed.notify_all()
 
@@ -146,7 +150,7 @@ class TurnLock:
         steps of `after_chats` that let chats in.
         """
         # Read without the condition: an outdated number costs one forward pass at most.
-        for_all, lets_in = _patient.get() and self._num_urgent, self._lets_chats_in
+        for_all, lets_in = _patient.get() and self._awaits_urgent(), self._lets_chats_in
         if not for_all and not (lets_in and self._num_chats):
             return
         self._lets_chats_in = False
@@ -167,7 +171,11 @@ class TurnLock:
         if not _patient.get():
             return
         with self._changed:
-            self._changed.wait_for(lambda: not self._num_urgent, timeout=_PATIENCE_SECONDS)
+            self._changed.wait_for(lambda: not self._awaits_urgent(), timeout=_PATIENCE_SECONDS)
+
+    def _awaits_urgent(self) -> bool:
+        # A chat that this thread has begun and not ended takes no step while the thread waits.
+        return bool(self._urgent.keys() - {threading.get_ident()})
 
 
 def urgently(

@@ -113,7 +113,7 @@ class PromptFile:
 
 
 def read_prompt_file(
-    path: Path,
+    path: Path | str,
     *,
     name: str | None = None,
     split: Split = "auto",
@@ -139,6 +139,7 @@ def read_prompt_file(
         PromptFileError: With every fault of the file; a `BrokenItemsError` if some of its prompts
             are usable.
     """
+    path = Path(path)
     shown = display_name(path.name if name is None else name)
     suffix = PurePosixPath(shown).suffix.lower()
     if suffix not in FORMATS:

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dnd_engine.errors import TaskError
-from dnd_engine.files import written_aside
+from dnd_engine.files import obstacle, written_aside
 from dnd_engine.prompts.split import split_prompt
 
 COLUMNS = ("slug", "family", "category", "metric", "licence", "description", "split")
@@ -171,10 +172,13 @@ def check_new(out: Path, slugs: Sequence[str] = ()) -> None:
     """Refuse a new folder of tasks before they are made, which may take long.
 
     Raises:
-        TaskError: If something exists at `out`, or a slug comes twice.
+        TaskError: If something exists at `out`, nothing can be written there, or a slug comes
+            twice.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise TaskError(f"`{out}` is there already. Choose another folder, or remove it.")
+    if (reason := obstacle(out)) is not None:
+        raise TaskError(f"`{out}` cannot be written: {reason}. Choose another folder.")
     _raise_all(f"`{out}`", _repeated(slugs))
 
 
@@ -196,7 +200,8 @@ def write_tasks(out: Path, tasks: Sequence[Task], more: Sequence[Mapping[str, st
         more: For each task the same further columns of the index, which are for people.
 
     Raises:
-        TaskError: If something exists at `out`, or an index of these tasks would be refused.
+        TaskError: If something exists at `out`, the disk refuses a write, or an index of these
+            tasks would be refused.
     """
     check_new(out)
     # Without `answer_format` and `variant`: variants are never stored.
@@ -211,17 +216,27 @@ def write_tasks(out: Path, tasks: Sequence[Task], more: Sequence[Mapping[str, st
     faults = [f"task `{row['slug']}`: {words}" for row in rows for words in _faults(row)]
     faults += _repeated([task.info.slug for task in tasks])
     _raise_all(f"`{out}`", faults)
-    with written_aside(out) as aside:
-        aside.mkdir()
-        with (aside / "tasks.csv").open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        for task in tasks:
-            side = aside / "tasks" / task.info.slug
-            side.mkdir(parents=True)
-            (side / "train.jsonl").write_bytes(_lines(task.train))
-            (side / "test.jsonl").write_bytes(_lines(task.test))
+    try:
+        with written_aside(out) as aside:
+            _write(aside, rows, tasks)
+    except OSError as error:
+        raise TaskError(
+            f"`{out}` cannot be written: {error.strerror or error}. Free some space, or choose "
+            "another folder."
+        ) from error
+
+
+def _write(out: Path, rows: Sequence[dict[str, Any]], tasks: Sequence[Task]) -> None:
+    out.mkdir()
+    with (out / "tasks.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    for task in tasks:
+        side = out / "tasks" / task.info.slug
+        side.mkdir(parents=True)
+        (side / "train.jsonl").write_bytes(_lines(task.train))
+        (side / "test.jsonl").write_bytes(_lines(task.test))
 
 
 def _lines(examples: Sequence[Example]) -> bytes:

@@ -55,6 +55,8 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best.safetensors"
+GENERATOR = "generator"
+"""Folder of what was trained."""
 
 _PROBE_TASKS, _PROBE_FAMILY_TASKS = 8, 4
 """Tasks that the monitors look at, trained and of validation families: about the work of one step
@@ -126,6 +128,12 @@ class _Run:
             raise TrainingError(
                 f"`{recipe.out}` already holds a run. Continue it with --resume, "
                 "or train into another folder."
+            )
+        # Its last step replaces this folder, whatever that holds.
+        if (recipe.out / GENERATOR).exists() and not self.checkpoint.exists():
+            raise TrainingError(
+                f"`{recipe.out}` holds a folder `{GENERATOR}` and no checkpoint to continue from. "
+                "Train into another folder, or move that one."
             )
         # `RunFolder` looks for a manifest first, and would show the collection, not this run.
         if (recipe.out / MANIFEST).exists():
@@ -424,7 +432,7 @@ class _Run:
                 "folder, or take the checkpoint's weights."
             )
         self.generator.load_state_dict(state)
-        folder = self.recipe.out / "generator"
+        folder = self.recipe.out / GENERATOR
         stopped_early = self.done < self.recipe.steps
         if self.processes.is_first:
             self._write_folder(folder, stopped_early)

@@ -266,3 +266,10 @@ def test_no_other_module_writes_aside_or_moves_by_hand() -> None:
         or (isinstance(node, ast.Constant) and str(node.value).endswith(".partial"))
     }
     assert moving == {"files.py"}
+
+
+def test_a_file_does_not_take_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_whole(tmp_path / "items.csv", "a")
+    assert (tmp_path / "items.csv").is_dir()

@@ -556,3 +556,26 @@ def test_threads_of_one_process_wait_for_each_other(shelf: Library, prompts: Pro
     for thread in threads:
         thread.join()
     assert shelf.get("vault").votes == {"won": 40}
+
+
+def test_a_library_that_cannot_be_is_noticed_before_an_adapter_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LibraryError, match=r"cannot be changed: `.*file` is not a folder"):
+        Library(tmp_path / "file").check_place()
+    with pytest.raises(LibraryError, match="cannot be read: Not a directory"):
+        Library(tmp_path / "file").entries()
+    Library(str(tmp_path / "none" / "yet")).check_place()
+    assert Library(tmp_path / "none" / "yet").entries() == []
+
+
+def test_damaged_entries_are_named_where_an_adapter_is_missed(
+    shelf: Library, prompts: PromptFile
+) -> None:
+    kept = shelf.add(made(prompts), "mine")
+    record = shelf.path(kept.key) / "entry.json"
+    text = record.read_bytes()
+    record.write_bytes(b"\xef\xbb\xbf" + text)  # as some editors on Windows save it
+    assert shelf.get("mine").key == kept.key
+    record.write_bytes(text[:-9])
+    with pytest.raises(LibraryError, match=r"it holds none, and 1 damaged\. `dnd library list` sh"):
+        shelf.get("mine")

@@ -18,6 +18,7 @@ def read(folder: Path, text: str) -> TrainRecipe:
     ("text", "message"),
     [
         ("tasks: t\nout:\n", r"needs out\."),
+        ("tasks: t\nout: o\nsteps: 6\nsteps: 2\n", r"each key once, got `steps` again"),
         ("tasks:\nout:\n", r"needs tasks and out\."),
         ("tasks: t\nout: 7\n", r"`out`: expected a path, got 7"),
         ("tasks: t\nout: ' '\n", r"`out`: expected a path, got ' '"),

@@ -1,5 +1,6 @@
 """The page as a whole: nothing public by accident, nothing loaded on import, no telemetry."""
 
+import os
 import re
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
 from ui.page import UnlistedSlotError
 from ui.panel import Panel, SlotError, slots_of
-from ui.serve import launch_options, listening_port
+from ui.serve import _check_port_variable, launch_options, listening_port
 from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.workbench.teach.events import TeachEvents
@@ -39,6 +40,19 @@ def test_a_port_that_cannot_be_used_is_refused_before_models_load(
         monkeypatch.setenv("GRADIO_SERVER_PORT", wrong)
         with pytest.raises(ConfigError, match=f"port {wrong}: "):
             listening_port("127.0.0.1", None)
+
+
+def test_a_port_in_the_environment_is_looked_at_before_gradio_reads_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `${PORT:-}` of a Compose file gives an empty one."""
+    for given, port in (("", None), ("http", 7861), ("7862", None)):
+        monkeypatch.setenv("GRADIO_SERVER_PORT", given)
+        _check_port_variable(port)
+        assert os.environ.get("GRADIO_SERVER_PORT") == (given if given == "7862" else None)
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "http")
+    with pytest.raises(ConfigError, match="GRADIO_SERVER_PORT: expected a number from 1 to 65535"):
+        _check_port_variable(None)
 
 
 @pytest.mark.slow

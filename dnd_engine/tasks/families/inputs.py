@@ -247,13 +247,19 @@ def draw_items(kind: str, make: Make, side: Side, count: int, seed: int) -> tupl
     rng = random.Random(f"{seed}:inputs:{kind}:{side}")
     vocab = vocabulary(side)
     found: dict[str, Item] = {}
+    last_new = 0
     # Small kinds repeat themselves, so there are more tries than items.
-    for _ in range(20 * count):
+    for number in range(20 * count):
         item = make(rng, vocab)
-        found.setdefault(item.text, item)
+        if item.text not in found:
+            found[item.text] = item
+            last_new = number
         if len(found) == count:
             return tuple(found.values())
+        # It has no more, and a large count would be tried for minutes.
+        if number - last_new > 1000 + 20 * len(found):
+            break
     raise ConfigError(
         f"input kind `{kind}`: expected {count} different texts for the {side} side, found "
-        f"{len(found)} in {20 * count} tries. Ask for fewer examples."
+        f"{len(found)} in {number + 1} tries. Ask for fewer examples."
     )

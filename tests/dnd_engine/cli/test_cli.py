@@ -897,3 +897,57 @@ def test_a_shared_command_shows_ids_of_the_hub_and_no_folders(
     typed = ["--base", "Some/Base-1.5B", f"--out={tmp_path}/x", "runs/one", "../up/two/", "~/three"]
     monkeypatch.setattr(sys, "argv", ["dnd", *typed])
     assert typed_arguments() == ["--base", "Some/Base-1.5B", "--out=x", "one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("out", "recipe"),
+    [("films.zip", None), ("a.zip", "a.zip"), ("a.zip", "sub/../films.zip"), ("a.zip", "b.csv")],
+)
+def test_nothing_is_written_over_what_a_command_reads(
+    out: str, recipe: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    more = () if recipe is None else ("--save-recipe", recipe)
+    found = dnd("generate", "films.zip", "--bucket", "B=1:b.csv", "--out", out, *more)
+    assert found.exit_code == 1
+    assert "this command also reads or writes" in found.stderr
+
+
+def test_rows_are_not_replaced_by_their_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    rows = tmp_path / "m" / "items.csv"
+    rows.write_text("prompt,label\nSay yes.,yes\n", encoding="utf-8")
+    found = dnd("measure", "a.zip", "m/items.csv", "--out", "m")
+    assert "The result would replace `m/items.csv`. Choose another folder." in found.stderr
+
+
+def test_a_tilde_is_ones_home_wherever_the_shell_left_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"No adapters in {tmp_path}/kept" in dnd("library", "list", "--library=~/kept").stdout
+
+
+def test_a_question_from_standard_input_is_looked_at_before_models_load() -> None:
+    for typed, words in ((b" \n", "no message"), (b"\xff", "not UTF-8")):
+        found = CliRunner().invoke(app, ["chat", "-", "--base-only"], input=typed)
+        assert found.exit_code == 2
+        assert words in found.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_that_cannot_be_written_is_an_error_of_one_line() -> None:
+    code = "from dnd_engine.cli import app; app()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "library", "list", "--library", "nowhere"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: the output cannot be written: No space left on device.\n"

@@ -293,3 +293,11 @@ def test_a_check_does_not_let_training_wait_for_its_own_answers(
         assert lock._num_chats == 0
         with lock.after_chats():
             assert lock.locked()
+
+
+def test_a_check_does_not_wait_for_a_chat_that_its_own_thread_has_begun() -> None:
+    """Until the check ends, nobody can ask for the next word."""
+    lock, others = TurnLock(), threading.Event()
+    with lock.urgent(chats=True), beside(lambda: others.wait(60)), patient(), lock:
+        others.set()
+    assert others.is_set()

@@ -58,7 +58,7 @@ from dnd_engine.training.monitors import GroupNLL
 from dnd_engine.training.pictures import draw_monitors
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import cut_log
-from dnd_engine.training.trainer import train
+from dnd_engine.training.trainer import CHECKPOINT, train
 from dnd_engine.training.watch import RunFolder
 from tests.disks import files_up_to, full_at, power_cuts
 from tests.dnd_engine.letters import JOBS, logged, write_tasks
@@ -900,6 +900,11 @@ def test_a_run_folder_is_not_trained_over(recipe: TrainRecipe) -> None:
     train(recipe)
     with pytest.raises(TrainingError, match=r"already holds a run\. Continue it with --resume, or"):
         train(recipe)
+    (recipe.out / CHECKPOINT).rename(recipe.out / "away")
+    for resume in (False, True):
+        with pytest.raises(TrainingError, match=r"folder `generator` and no checkpoint"):
+            train(recipe, resume=resume)
+    (recipe.out / "away").rename(recipe.out / CHECKPOINT)
     with pytest.raises(
         TrainingError,
         match=r"belongs to another recipe: `clip_norm` was 1\.0, is 2\.0; `seed` was 0, is 5\. Re",
