@@ -77,15 +77,15 @@ class TurnLock:
         # back what it added.
         count, thread = not _patient.get(), threading.get_ident()
         with self._changed:
-            self._urgent[thread] += count
+            if count:
+                self._urgent[thread] += 1
             self._num_chats += count and chats
         try:
             yield
         finally:
             with self._changed:
-                self._urgent[thread] -= count
-                if not self._urgent[thread]:
-                    del self._urgent[thread]
+                if count:
+                    self._urgent -= Counter([thread])  # which also drops zeros
                 self._num_chats -= count and chats
                 self._changed.notify_all()
 
@@ -174,8 +174,9 @@ class TurnLock:
             self._changed.wait_for(lambda: not self._awaits_urgent(), timeout=_PATIENCE_SECONDS)
 
     def _awaits_urgent(self) -> bool:
-        # A chat that this thread has begun and not ended takes no step while the thread waits.
-        return bool(self._urgent.keys() - {threading.get_ident()})
+        # A chat that this thread has begun and not ended takes no step while the thread waits. Of a
+        # copy, since this may be read without the condition.
+        return any(thread != threading.get_ident() for thread in list(self._urgent))
 
 
 def urgently(
