@@ -296,6 +296,17 @@ def test_one_answer_to_all_is_said_before_the_adapter_learns_it() -> None:
     assert "dnd-icon-warn" in drawn
 
 
+def test_an_instruction_typed_for_several_buckets_is_pointed_out(
+    drop: Callable[[Session, Arrangement], str], arrange: Arrange, on: Handlers
+) -> None:
+    session = Session()
+    on.prompts.set_instruction("Name the mood.", session)
+    both = drop(session, arrange(A={"a.txt": "one\n"}, B={"b.txt": "two\n"}))
+    assert "The instruction that you typed counts for A and B." in both
+    told = drop(session, arrange(A={"a.txt": "one\n"}, B={"b.jsonl": FILE}))
+    assert "that you typed" not in told
+
+
 def test_files_of_several_tasks_in_one_bucket_are_noticed(
     drop: Callable[[Session, Arrangement], str], arrange: Arrange
 ) -> None:

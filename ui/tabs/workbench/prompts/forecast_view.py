@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from dnd_engine.imprint.left_out import MIN_PROMPTS
 from dnd_engine.prompts.doubts import seem_english
 from dnd_engine.prompts.split import split_prompt
+from dnd_engine.wording import listed
 from ui.markup import esc, icon, presses, section, why
-from ui.text import N_, _, ngettext, number
+from ui.text import N_, _, ngettext, note_words, number
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Forecast
@@ -44,6 +45,9 @@ def forecast_html(
     if not found:
         return ""
     lines, reasons = [], []
+    typed = [bucket.name for bucket, _forecast in found if bucket.instruction]
+    if len(typed) > 1:
+        lines.append(f"<li>{icon('info')}<div>{_one_for_all(typed)}</div>")
     for bucket, forecast in found:
         name = esc(bucket.name)
         of = f"<span class='dnd-forecast-of'>{name}:</span>" if len(found) > 1 else ""
@@ -98,6 +102,17 @@ def _lacking(bucket: "Bucket") -> str:
             total=number(total),
         )
         more = _("{way}; without it, they are not imprinted.", way=way)
+    return f"<b>{words}</b> <span>{more}</span>"
+
+
+def _one_for_all(names: Sequence[str]) -> str:
+    """Say that several buckets share the typed instruction."""
+    buckets = esc(note_words(listed(names)))
+    words = _("The instruction that you typed counts for {buckets}.", buckets=buckets)
+    more = _(
+        "If these are different tasks, write into each file what it asks: above a blank line and "
+        "the input, or in a column of its own."
+    )
     return f"<b>{words}</b> <span>{more}</span>"
 
 
