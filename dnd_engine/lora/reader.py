@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dnd_engine.config import MIXES
 from dnd_engine.errors import AdapterError, BaseMismatchError, LayoutMismatchError, RecipeError
-from dnd_engine.files import existing, recover
+from dnd_engine.files import recover
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.adapter import Adapter, exploded
 from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
@@ -403,7 +403,7 @@ def _plain_spec(config: Any, modules: Sequence[str], faults: _Faults) -> LoRASpe
 
 def _check_base(config: Any, base_id: str, faults: _Faults) -> None:
     named = config.get("base_model_name_or_path") if isinstance(config, dict) else None
-    if named and named != base_id and not _is_same_folder(str(named), base_id):
+    if named and named != base_id:
         name = shorten(one_line(str(named)), 100)
         faults.misfit(
             noted(
@@ -414,12 +414,6 @@ def _check_base(config: Any, base_id: str, faults: _Faults) -> None:
                 file=_CONFIG,
             )
         )
-
-
-def _is_same_folder(one: str, other: str) -> bool:
-    """Return whether two names of bases are paths of one folder, such as `./base` and `base`."""
-    mine, its = existing(one), existing(other)
-    return mine is not None and its is not None and mine.samefile(its)
 
 
 def _read_tokens(

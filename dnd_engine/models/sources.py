@@ -175,8 +175,8 @@ def resolve(
     if folder.suffix.lower() == ".gguf":
         return _resolve_gguf(folder, cache_dir, on_fraction)
     if is_folder:
-        # Adapters name their base, and find it from anywhere; `my-base/` is the same as `my-base`.
-        return _checked(str(folder.absolute()), folder, check)
+        # Adapters name their base: `my-base/` is the same as `my-base`.
+        return _checked(str(folder), folder, check)
     # Clearly a path: a mistyped one must not be sent to the Hub.
     if folder.is_absolute() or name.startswith(("./", "../", "~")):
         raise AssetError("no model folder at `{name}`.", name=name)

@@ -194,18 +194,6 @@ def test_an_adapter_for_another_base_is_refused_by_name(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_base_that_is_a_folder_is_known_by_any_path_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("base", "other"):
-        (tmp_path / name).mkdir()
-    path = write_files(parts(base_model_name_or_path="base"), tmp_path / "a.zip")
-    assert read_adapter(path, CONFIG, str(tmp_path / "base")).base_id == str(tmp_path / "base")
-    with pytest.raises(BaseMismatchError, match="was made for base"):
-        read_adapter(path, CONFIG, str(tmp_path / "other"))
-
-
 def test_an_adapter_of_other_shapes_is_refused_by_key(tmp_path: Path) -> None:
     files = parts() | {"adapter_model.safetensors": save({"lora_A": torch.zeros(1)})}
     path = write_files(files, tmp_path / "a.zip")
