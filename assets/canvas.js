@@ -141,8 +141,8 @@ function putBack(cardId, bucketId) {
 // The first file stays, and each other one gets a bucket that it names.
 function spread(bucketId) {
   const bucket = bucketById(bucketId);
-  const [first, ...others] = bucket.cards;
-  bucket.cards = [first];
+  const [, ...others] = bucket.cards.filter(usable);
+  bucket.cards = bucket.cards.filter((id) => !others.includes(id));
   const made = others.map((id) => newBucket(stemOf(cards.get(id).name), { auto: true, weight: bucket.weight, cards: [id] }).id);
   const told = () => _("{files} of {bucket} moved to buckets of their own.", { files: countFiles(others.length), bucket: bucket.name });
   remember({ told, back: () => {
@@ -857,6 +857,7 @@ const TAKERS = {
   // While it shows a file it has no input.
   "#dnd-measure-file": (box) => $("input[type=file]", box),
 };
+const kindsTaken = new Map(); // id -> suffixes, from when it had its input
 function openTaker() {
   for (const [selector, inputOf] of Object.entries(TAKERS)) {
     const box = document.querySelector(selector);
@@ -868,12 +869,17 @@ function openTaker() {
 // Whether the open tab takes a file, which it is given then.
 function given(file) {
   const taker = openTaker();
-  const kinds = taker?.inputOf(taker.box)?.accept.split(",").map((kind) => kind.trim());
-  if (!taker || (kinds && !kinds.some((kind) => file.name.toLowerCase().endsWith(kind)))) return false;
-  if (!kinds) $("button", taker.box).click(); // takes away the file that is shown
+  const input = taker?.inputOf(taker.box);
+  if (input) kindsTaken.set(taker.box.id, input.accept.split(",").map((kind) => kind.trim()));
+  if (!kindsTaken.get(taker?.box.id)?.some((kind) => file.name.toLowerCase().endsWith(kind))) return false;
+  if (!input) $("button", taker.box)?.click(); // takes away the file that is shown
   (function give(left) {
     const input = taker.inputOf(taker.box);
-    if (!input) { left && setTimeout(give, 50, left - 1); return; }
+    if (!input) {
+      if (left) setTimeout(give, 50, left - 1);
+      else say(_("{name} was not added.", { name: file.name }));
+      return;
+    }
     const one = new DataTransfer();
     one.items.add(file);
     input.files = one.files;
@@ -891,7 +897,8 @@ function onDragOver(event) {
   if (!carriesFiles(event) || event.defaultPrevented) return;
   event.preventDefault();
   event.dataTransfer.dropEffect = "copy";
-  markTarget(bucketAt(event) ?? openTaker()?.box ?? (folded ? root : inUse()));
+  const taker = event.dataTransfer.items.length === 1 ? openTaker() : null;
+  markTarget(bucketAt(event) ?? taker?.box ?? (folded ? root : inUse()));
 }
 
 function onDrop(event) {

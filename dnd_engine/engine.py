@@ -558,8 +558,9 @@ class Engine:
         """
         if not len(conversations) == len(adapters) == len(strengths or adapters) > 0:
             raise ConfigError(
-                "expected as many adapters as conversations, and at least one, got "
-                f"{len(adapters)} and {len(conversations)}."
+                "expected a conversation, an adapter or None, and a strength if any is given, for "
+                f"each of at least one model, got {len(conversations)}, {len(adapters)} and "
+                f"{len(strengths or ())}."
             )
         current: list[float | None] | None = None
         active: FittedLoRA | None = None

@@ -500,14 +500,15 @@ class Library:
                 seconds=_PATIENCE,
             ) from error
         except OSError as error:
-            # Of a copied folder, there is one for each file: their paths, and a reason.
-            several = error.args[0] if isinstance(error, shutil.Error) else None
-            reason = several[0][-1] if several else error.strerror or str(error)
+            reason = error.strerror or str(error)
+            if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+                # `copytree` lists source, target and reason of each file.
+                reason = str(error.args[0][0][-1]).partition(": ")[0]
             raise LibraryError(
-                "the library `{folder}` cannot be changed: {reason}. It is as it was. Free some "
-                "space, or choose another folder.",
+                "the library `{folder}` cannot be changed: {reason}. Free some space, or choose "
+                "another folder.",
                 folder=str(self.root),
-                reason=str(reason),
+                reason=reason,
             ) from error
 
     def _find(self, name: str) -> "Entry | DamagedEntry":
@@ -528,8 +529,8 @@ class Library:
         if damaged := len(entries) - len(names):
             # Whose names nobody knows, so it may be one of them.
             raise LibraryError(
-                "no adapter `{adapter}` in the library `{folder}`; it holds {known}, and {damaged} "
-                "damaged. `dnd library list` shows all.",
+                "no adapter `{adapter}` in the library `{folder}`; it holds {known}. Others in it "
+                "are damaged ({damaged}); `dnd library list` shows all.",
                 adapter=shorten(one_line(name), 80),
                 folder=str(self.root),
                 known=known or noted("none"),
@@ -595,7 +596,7 @@ def _read_all(place: Path) -> "list[Entry | DamagedEntry]":
 def _folders(place: Path) -> list[Path]:
     """Return the folders of adapters in a place."""
     try:
-        # Of a library that nobody has written to, the folders above may be missing, too.
+        # Until somebody writes to a library, the folders above may be missing, too.
         folders = [] if _is_missing(place) else list(place.iterdir())
     except OSError as error:
         raise LibraryError(

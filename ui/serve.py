@@ -138,15 +138,13 @@ def listening_host(host: str | None) -> str:
 
 
 def _check_port_variable(port: int | None) -> None:
-    """Refuse a GRADIO_SERVER_PORT that is no number, at which Gradio's import would fail.
-
-    An empty one, or any beside `--port`, counts as none.
+    """Refuse or remove a GRADIO_SERVER_PORT at which Gradio's import would fail.
 
     Raises:
-        ConfigError: If it is none.
+        ConfigError: If it is set, is not a decimal number, and `port` is None.
     """
     given = os.environ.get("GRADIO_SERVER_PORT")
-    if given is None or given.isdecimal():
+    if given is None or given.strip().isdecimal():
         return
     if given.strip() and port is None:
         raise ConfigError(

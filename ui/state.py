@@ -527,7 +527,7 @@ class Session:
     watching: bool = False
     """Whether the Training tab is open."""
     kept_now: str = ""
-    """Key in the library of what was kept since that was last opened."""
+    """Key of the adapter that was kept last, until the Library is opened."""
     compared_as: Compared | None = field(default_factory=Compared)
     """What the page names above the chat; None to name it again."""
     measuring: MeasureRun | None = None

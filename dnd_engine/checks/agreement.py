@@ -62,7 +62,7 @@ def agreement(
         of_bucket = _ask(runtime, adapter, lesson, most)
         if of_bucket:
             same = sum(pair.mine.ids == pair.instructed.ids for pair in of_bucket)
-            right = _by_labels(runtime.base, of_bucket, labels or {})
+            right = _by_labels(runtime.base, of_bucket, labels or {}, lesson.prompts)
             parts.append(BucketShare(lesson.bucket, same, len(of_bucket), right))
             pairs += of_bucket
     if not pairs:
@@ -77,7 +77,9 @@ def agreement(
         by_bucket=tuple(parts) if len(parts) > 1 else (),
         repeated=sum(_repeats(runtime.base, pair) for pair in pairs),
         sureness=fmean(sure) if len(sure) == len(pairs) else None,
-        labels=_by_labels(runtime.base, pairs, labels or {}),
+        labels=_by_labels(
+            runtime.base, pairs, labels or {}, [p for lesson in lessons for p in lesson.prompts]
+        ),
     )
 
 
@@ -118,8 +120,17 @@ def _repeats(base: BaseModel, pair: _Pair) -> bool:
     return _text(base, pair.instructed).rstrip(".!?") == given.rstrip(".!?")
 
 
-def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str]) -> Labels | None:
-    """Count right answers to the prompts whose label is short enough to be compared."""
+def _by_labels(
+    base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str], prompts: Sequence[str]
+) -> Labels | None:
+    """Count right answers to the prompts whose label is short enough to be compared.
+
+    Args:
+        base: The frozen base.
+        pairs: Prompts that were asked, with their answers.
+        labels: Labels by prompt.
+        prompts: All prompts of the same buckets.
+    """
     known = [(pair, labels[pair.prompt]) for pair in pairs if pair.prompt in labels]
     known = [
         (pair, label.casefold())
@@ -130,9 +141,10 @@ def _by_labels(base: BaseModel, pairs: Sequence[_Pair], labels: Mapping[str, str
         return None
 
     def foreign() -> bool:
-        choices = {label.casefold() for label in labels.values()}
+        given = [labels[prompt].casefold() for prompt in {*prompts} if prompt in labels]
+        choices = {*given}
         # Where each prompt has a label of its own, one is seldom the answer to another prompt.
-        if len(choices) > min(_MAX_CHOICES, len(labels) // 2):
+        if len(choices) > min(_MAX_CHOICES, len(given) // 2):
             return False
         answers = {_text(base, one) for pair, _ in known for one in (pair.mine, pair.instructed)}
         return not any(exact_match(a, c, literal=False) for a in answers for c in choices)

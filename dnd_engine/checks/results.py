@@ -123,7 +123,7 @@ class Control:
     low: float
     """Lower end of the 95 % interval of `saved`: Student's t over the paired differences."""
     high: float
-    """Its upper end."""
+    """Upper end of that interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ class Outlook:
     low: float
     """Lower end of the 95 % interval of `gain`."""
     high: float
-    """Its upper end."""
+    """Upper end of that interval."""
     rank_correlation: float | None
     """Rank correlation of agreement with gain over all evaluated tasks; about 0 if agreement does
     not predict gain. None if it could not be measured."""
@@ -225,7 +225,7 @@ class Precedent:
     low: float
     """Lower end of the 95 % interval of `score`."""
     high: float
-    """Its upper end."""
+    """Upper end of that interval."""
 
     @property
     def sentence(self) -> Note:
@@ -262,7 +262,7 @@ class Familiarity:
     low: float | None
     """Lower end of the 95 % interval of `rank_correlation`."""
     high: float | None
-    """Its upper end."""
+    """Upper end of that interval."""
 
     @property
     def is_unlike(self) -> bool:

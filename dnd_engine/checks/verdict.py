@@ -339,11 +339,11 @@ class AdapterVerdict(Agreement):
         if self.outcome != "fails":
             return ()
         found = [] if self.labels is None else [self.labels.sentence]
-        if self.labels is not None and self.labels.foreign:
+        if self.labels is not None and self.labels.decide and self.labels.foreign:
             found.append(
                 noted(
-                    "No answer is any of your labels: perhaps these are not written as the "
-                    "instruction asks."
+                    "No answer matches any of your labels; perhaps they are not written the way "
+                    "the instruction asks."
                 )
             )
         if self._wavers:

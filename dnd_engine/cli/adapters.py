@@ -127,8 +127,7 @@ def generate(
         check_place(out, export_target("peft"))
     if save_recipe is not None:
         check_recipe_place(save_recipe)
-    named = [path for option in bucket or [] for path in parse_bucket_option(option)[2]]
-    inputs = [*(files or []), *named, *([recipe] if recipe else [])]
+    inputs = [*prompt_paths(files, bucket), *([recipe] if recipe else [])]
     check_apart({"out": out, "save-recipe": save_recipe}, inputs)
     shelf = _shelf(library, keep, name)
     wanted = None
@@ -489,6 +488,12 @@ def _instructed(
             )
             typer.echo(f"{bucket.name}: {lacking}. Give one with --instruction.", err=True)
     return found
+
+
+def prompt_paths(files: list[Path] | None, options: list[str] | None) -> list[Path]:
+    """Return all prompt files that a command names."""
+    named = [path for option in options or [] for path in parse_bucket_option(option)[2]]
+    return [*(files or []), *named]
 
 
 def read_buckets(

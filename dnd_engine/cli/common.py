@@ -317,7 +317,7 @@ def find_adapter(named: str, library: Path | None) -> "Callable[[Engine], Adapte
     """
     kept = find_kept(named, library)
     if kept is None:
-        return lambda engine: engine.read_adapter(named)
+        return lambda engine: engine.read_adapter(expanded(named))
     shelf, key = kept
     return lambda engine: shelf.load(key, engine.read_adapter)
 
@@ -332,7 +332,7 @@ def find_kept(named: str, library: Path | None) -> tuple[Library, str] | None:
         AdapterError: If there is neither such a path nor such a name.
     """
     # A path takes precedence over a name.
-    if os.path.lexists(named):
+    if os.path.lexists(expanded(named)):
         return None
     shelf = Library(library)
     try:
@@ -352,13 +352,18 @@ def show(values: dict[str, Any], as_json: bool, words: str) -> None:
     """
     try:
         typer.echo(json.dumps(values, default=str) if as_json else words)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where it was closed
+            sys.stdout.flush()
     except BrokenPipeError:
         raise  # whoever reads has seen enough
     except OSError as error:
         # What is left in the buffer would be written, and fail, once more at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise ConfigError(f"the output cannot be written: {error.strerror or error}.") from error
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise ConfigError(
+            f"the output cannot be written: {error.strerror or error}. Free some space, or write "
+            "elsewhere."
+        ) from error
 
 
 def check_plot(path: Path | None) -> None:
@@ -386,11 +391,21 @@ def typed_arguments() -> list[str]:
 
     Reports are shared, so they must not show the folders of this machine. Ids of the Hub stay.
     """
-    return [_without_folders(argument) for argument in sys.argv[1:]]
+    typed = sys.argv[1:]
+    return [
+        _without_folders(argument, option if option in _MAY_NAME_HUB_IDS else "")
+        for option, argument in zip(["", *typed], typed, strict=False)
+    ]
 
 
-def _without_folders(argument: str) -> str:
-    value = argument.partition("=")[2] if argument.startswith("--") else argument
-    if re.fullmatch(r"\w[\w.-]*/[\w.-]+", value) and not Path(value).exists():
+_MAY_NAME_HUB_IDS = ("--base", "--teacher-base")
+
+
+def _without_folders(argument: str, option: str) -> str:
+    name, mark, value = argument.partition("=")
+    if not option:
+        option, value = (name, value) if mark else ("", argument)
+    is_id = option in _MAY_NAME_HUB_IDS and re.fullmatch(r"\w[\w.-]*/[\w.-]+", value)
+    if is_id and not Path(value).exists():
         return argument
     return re.sub(r"[^\s=]*/(?=[^/\s])", "", argument.rstrip("/"))

@@ -89,10 +89,13 @@ def measure(
             raise MeasureError(f"`{out}` cannot be written: {reason}. Choose another place.")
         if out.exists() and not out.is_dir():
             raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
-        if data.resolve() in {(out / name).resolve() for name in (*_FILES, *_LORAS.values())}:
-            raise MeasureError(f"The result would replace `{data}`. Choose another folder.")
+        results = [out / name for name in (*_FILES, *_LORAS.values())]
+        for path in (data, Path(adapter)):
+            if path.resolve() in {result.resolve() for result in results}:
+                raise MeasureError(f"The result would replace `{path}`. Choose another folder.")
     # The second says where scores are stored; None for an adapter that is a file.
     find, kept = find_adapter(adapter, library), find_kept(adapter, library)
+    before = out is not None and (out / _FILES[0]).exists()
     engine = load_engine(config)
     loaded = find(engine)
     measured = _watch(engine.measure(loaded, labelled, settings))
@@ -104,6 +107,10 @@ def measure(
             measured = _watch(engine.train_lora(loaded, measured, training, warm_start=warm))
             files = [] if out is None else _write(engine, measured, out)
             _keep_scores(kept, measured)
+    if out is not None and before:
+        # An earlier measurement's LoRAs, perhaps of another adapter.
+        for row in _LORAS.keys() - measured.trained.keys():
+            (out / _LORAS[row]).unlink(missing_ok=True)
     values = measured.to_json() | {"files": files}
     show(values, as_json, measured.markdown() + "".join(f"\n{file}" for file in files))
 
@@ -151,9 +158,6 @@ def _write(engine: "Engine", measured: "Measurement", out: Path) -> list[str]:
     try:
         for name, text in zip(_FILES, texts, strict=True):
             write_whole(out / name, text)
-        # Those of an earlier measurement, perhaps of another adapter.
-        for row in _LORAS.keys() - measured.trained.keys():
-            (out / _LORAS[row]).unlink(missing_ok=True)
     except OSError as error:
         raise MeasureError(
             f"cannot write to `{out}`: {error.strerror or error}. Free some space, or choose "

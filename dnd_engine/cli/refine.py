@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dnd_engine.cli.adapters import read_buckets
+from dnd_engine.cli.adapters import prompt_paths, read_buckets
 from dnd_engine.cli.common import (
     BucketOption,
     Json,
@@ -25,10 +25,9 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EngineConfig, RefineConfig
 from dnd_engine.errors import ConfigError
-from dnd_engine.files import obstacle
+from dnd_engine.files import expanded, obstacle
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.progress import finish
-from dnd_engine.prompts.buckets import parse_bucket_option
 from dnd_engine.teach.endpoint import Endpoint
 from dnd_engine.teach.local import BetterModel, LocalTeacher
 
@@ -102,8 +101,7 @@ def refine(
         raise typer.BadParameter("give --teacher the address of the server that answers.")
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
     check_place(out, export_target("peft"))
-    named = [path for option in bucket or [] for path in parse_bucket_option(option)[2]]
-    check_apart({"out": out}, [*(files or []), *named])
+    check_apart({"out": out}, [*prompt_paths(files, bucket), expanded(adapter)])
     # A bad address or a missing base is refused before models load.
     wise: BetterModel | None = None
     if teacher:

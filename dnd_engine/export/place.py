@@ -56,8 +56,7 @@ def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:
     """
     check_place(path, target)
     try:
-        # A link may lead to a disk with more space, so what it leads to is replaced.
-        with written_aside(path.resolve() if path.is_symlink() else path) as aside:
+        with written_aside(path) as aside:
             yield aside
     except DndError:
         # Some of these are `OSError`s too, and already say what to do.

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dnd_engine.config import check_strength
-from dnd_engine.errors import AdapterError
+from dnd_engine.errors import AdapterError, ConfigError
 from dnd_engine.files import written_aside
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.provenance import (
@@ -467,10 +467,18 @@ def _checks(checks: Mapping[str, Any]) -> list[str]:
     They may come from a file that was edited, so any value may be of any type.
     """
     words, strength = checks.get("words"), checks.get("strength")
-    if not (isinstance(words, list) and words and isinstance(strength, int | float)):
+    if not (isinstance(words, list) and words and _is_strength(strength)):
         return []
     head = f"## Checks on prompts it was made from, at strength {strength:g}"
     return [head, "", *(f"- {_plain(str(line))}" for line in words), ""]
+
+
+def _is_strength(value: Any) -> bool:
+    try:
+        check_strength(value)
+    except (ConfigError, TypeError):
+        return False
+    return not isinstance(value, bool)
 
 
 def _how_made(origin: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ lets chats go before each of its steps. Knows no models.
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
@@ -47,7 +47,8 @@ class TurnLock:
         self._changed = threading.Condition()
         self._urgent = Counter[int]()
         """Urgent work by the thread that began it."""
-        self._num_chats = 0
+        self._chats = Counter[int]()
+        """Those of it that chat."""
         self._num_awaited = 0
         self._training = threading.Lock()
         """Held while a training step waits for chats, and during that step."""
@@ -79,14 +80,15 @@ class TurnLock:
         with self._changed:
             if count:
                 self._urgent[thread] += 1
-            self._num_chats += count and chats
+                self._chats[thread] += chats
         try:
             yield
         finally:
             with self._changed:
                 if count:
-                    self._urgent -= Counter([thread])  # which also drops zeros
-                self._num_chats -= count and chats
+                    # This also drops zeros.
+                    self._urgent -= Counter([thread])
+                    self._chats -= Counter([thread] * chats)
                 self._changed.notify_all()
 
     @contextmanager
@@ -101,7 +103,7 @@ class TurnLock:
         # One training at a time, or a chat would be delayed by a step of each.
         with self._training:
             with self._changed:
-                self._changed.wait_for(lambda: not self._num_chats, timeout=_CHAT_SECONDS)
+                self._changed.wait_for(lambda: not _others(self._chats), timeout=_CHAT_SECONDS)
             with self:
                 self._lets_chats_in = lets_in
                 try:
@@ -150,8 +152,8 @@ class TurnLock:
         steps of `after_chats` that let chats in.
         """
         # Read without the condition: an outdated number costs one forward pass at most.
-        for_all, lets_in = _patient.get() and self._awaits_urgent(), self._lets_chats_in
-        if not for_all and not (lets_in and self._num_chats):
+        for_all, lets_in = _patient.get() and _others(self._urgent), self._lets_chats_in
+        if not for_all and not (lets_in and _others(self._chats)):
             return
         self._lets_chats_in = False
         self._lock.release()
@@ -160,7 +162,7 @@ class TurnLock:
                 self.wait_for_urgent()
             else:
                 with self._changed:
-                    self._changed.wait_for(lambda: not self._num_chats, timeout=_PASS_SECONDS)
+                    self._changed.wait_for(lambda: not _others(self._chats), timeout=_PASS_SECONDS)
         finally:
             # The caller's `with` block releases the lock, so it must be held even after an error.
             self._lock.acquire()
@@ -171,12 +173,17 @@ class TurnLock:
         if not _patient.get():
             return
         with self._changed:
-            self._changed.wait_for(lambda: not self._awaits_urgent(), timeout=_PATIENCE_SECONDS)
+            self._changed.wait_for(lambda: not _others(self._urgent), timeout=_PATIENCE_SECONDS)
 
-    def _awaits_urgent(self) -> bool:
-        # A chat that this thread has begun and not ended takes no step while the thread waits. Of a
-        # copy, since this may be read without the condition.
-        return any(thread != threading.get_ident() for thread in list(self._urgent))
+
+def _others(work: Mapping[int, int]) -> bool:
+    """Return whether another thread than this one does such work.
+
+    A chat that this thread has begun, and takes to its end, takes no step while the thread waits.
+    """
+    # A copy, because this is also called without the condition.
+    here = threading.get_ident()
+    return any(count and thread != here for thread, count in list(work.items()))
 
 
 def urgently(

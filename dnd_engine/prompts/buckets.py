@@ -15,6 +15,7 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 from dnd_engine.errors import BucketError, ConfigError
+from dnd_engine.files import expanded
 from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.notes import Note, joined, noted
 from dnd_engine.prompts.files import Prompt, PromptFile
@@ -216,7 +217,7 @@ def parse_bucket_option(option: str) -> tuple[str, float, list[Path]]:
     """
     name, equals, rest = option.partition("=")
     weight, colon, files = rest.partition(":")
-    paths = [Path(file.strip()) for file in files.split(",") if file.strip()]
+    paths = [expanded(file.strip()) for file in files.split(",") if file.strip()]
     try:
         number = float(weight)
     except ValueError:

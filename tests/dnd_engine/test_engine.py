@@ -480,7 +480,7 @@ def test_any_two_adapters_can_be_compared(engine: Engine) -> None:
     *_, last = engine.compare([user("Hi")] * 2, [one, None], sampling=sampling)
     assert [reply.text for reply in last] == list(texts(engine, one)[::-1])
     for chats, adapters in (([user("Hi")], [None, one]), ([user("Hi")] * 2, [one]), ([], [])):
-        with pytest.raises(ConfigError, match="as many adapters as conversations"):
+        with pytest.raises(ConfigError, match="for each of at least one model, got"):
             next(engine.compare(chats, adapters))
 
 
@@ -644,11 +644,6 @@ def test_saving_proves_that_stock_peft_reads_it_back(engine: Engine, tmp_path: P
     back = engine.read_adapter(path)
     assert back.sha256 == made.sha256
     assert engine.verify(back, back.files()) <= 0.05
-    (tmp_path / "large").mkdir()
-    (tmp_path / "link.zip").symlink_to(tmp_path / "large" / "b.zip")
-    engine.save(made, tmp_path / "link.zip")
-    assert (tmp_path / "link.zip").is_symlink()
-    assert engine.read_adapter(tmp_path / "large" / "b.zip").sha256 == made.sha256
     assert texts(engine, back) == texts(engine, made)
 
 

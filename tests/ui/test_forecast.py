@@ -302,9 +302,9 @@ def test_an_instruction_typed_for_several_buckets_is_pointed_out(
     session = Session()
     on.prompts.set_instruction("Name the mood.", session)
     both = drop(session, arrange(A={"a.txt": "one\n"}, B={"b.txt": "two\n"}))
-    assert "The instruction that you typed counts for A and B." in both
+    assert "The instruction you typed applies to A and B." in both
     told = drop(session, arrange(A={"a.txt": "one\n"}, B={"b.jsonl": FILE}))
-    assert "that you typed" not in told
+    assert "you typed" not in told
 
 
 def test_files_of_several_tasks_in_one_bucket_are_noticed(

@@ -247,7 +247,7 @@ def draw_items(kind: str, make: Make, side: Side, count: int, seed: int) -> tupl
     rng = random.Random(f"{seed}:inputs:{kind}:{side}")
     vocab = vocabulary(side)
     found: dict[str, Item] = {}
-    last_new = 0
+    number, last_new = -1, 0
     # Small kinds repeat themselves, so there are more tries than items.
     for number in range(20 * count):
         item = make(rng, vocab)

@@ -1,5 +1,7 @@
 """Agreement compares what two adapters write, one without and one with the instruction."""
 
+from functools import partial
+
 import pytest
 
 from dnd_engine.checks.agreement import agreement
@@ -106,12 +108,14 @@ def test_labels_say_how_many_answers_are_right(
     found = present(agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS)], labels=labels))
     assert found.labels == Labels(right=1, right_when_told=1, number=2)
     assert found.repeated == 1, "the teacher repeats the second prompt's input"
-    few = dict.fromkeys(PROMPTS, "1") | {"Of another bucket.": "Two"}
-    found = present(agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS)], labels=few))
-    assert found.labels == Labels(right=0, right_when_told=0, number=3), "some answer is a label"
-    few["Of another bucket."] = "0"
-    found = present(agreement(runtime, adapter, [Lesson("a", teacher, PROMPTS)], labels=few))
-    assert found.labels == Labels(right=0, right_when_told=0, number=3, foreign=True)
+    prompts = [*PROMPTS, "Name it.\n\nfour"]
+    few = dict.fromkeys(PROMPTS, "1") | {prompts[-1]: "Two", "Of another bucket.": "x"}
+    ask = partial(agreement, runtime, adapter, [Lesson("a", teacher, prompts)])
+    assert not present(present(ask(labels=few)).labels).foreign, "some answer is a label"
+    few[prompts[-1]] = "0"
+    assert present(present(ask(labels=few)).labels).foreign
+    few |= {PROMPTS[0]: "2", PROMPTS[1]: "3"}
+    assert not present(present(ask(labels=few)).labels).foreign, "each has a label of its own"
 
 
 def test_where_the_order_is_the_task_a_list_in_another_order_is_wrong(

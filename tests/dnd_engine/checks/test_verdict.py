@@ -112,7 +112,7 @@ def test_labels_are_quoted_and_without_any_nobody_knows_whether_it_is_right() ->
         "By your labels, 1 of 8 answers are right without the instruction, and 2 with it."
     )
     foreign = verdict(8, labels=Labels(0, 0, 8, foreign=True))
-    assert str(foreign.causes[1]).startswith("No answer is any of your labels")
+    assert str(foreign.causes[1]).startswith("No answer matches any of your labels")
     partly = verdict(8, labels=Labels(5, 5, 8))
     assert str(partly.head).endswith("for some prompts only: 5 of 8.")
     assert partly.caution is None

@@ -894,9 +894,15 @@ def test_a_shared_command_shows_ids_of_the_hub_and_no_folders(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "one").mkdir(parents=True)
-    typed = ["--base", "Some/Base-1.5B", f"--out={tmp_path}/x", "runs/one", "../up/two/", "~/three"]
+    typed = [
+        *("--base", "Some/Base-1.5B", f"--out={tmp_path}/x", "--tasks", "client/tasks"),
+        *("--teacher-base=Some/Base", "--base=runs/one", "../up/two/", "~/three"),
+    ]
     monkeypatch.setattr(sys, "argv", ["dnd", *typed])
-    assert typed_arguments() == ["--base", "Some/Base-1.5B", "--out=x", "one", "two", "three"]
+    assert typed_arguments() == [
+        *("--base", "Some/Base-1.5B", "--out=x", "--tasks", "tasks"),
+        *("--teacher-base=Some/Base", "--base=one", "two", "three"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -921,8 +927,13 @@ def test_rows_are_not_replaced_by_their_result(
     (tmp_path / "m").mkdir()
     rows = tmp_path / "m" / "items.csv"
     rows.write_text("prompt,label\nSay yes.,yes\n", encoding="utf-8")
-    found = dnd("measure", "a.zip", "m/items.csv", "--out", "m")
-    assert "The result would replace `m/items.csv`. Choose another folder." in found.stderr
+    for adapter, path in (("a.zip", "m/items.csv"), ("m/trained.zip", "m/trained.zip")):
+        rows_of = path if path.endswith(".csv") else "rows.csv"
+        (tmp_path / "rows.csv").write_text(rows.read_text())
+        found = dnd("measure", adapter, rows_of, "--out", "m")
+        assert found.exit_code == 1
+        assert f"The result would replace `{path}`. Choose another folder." in found.stderr
+    assert rows.read_text().endswith("yes\n")
 
 
 def test_a_tilde_is_ones_home_wherever_the_shell_left_it(
@@ -930,6 +941,8 @@ def test_a_tilde_is_ones_home_wherever_the_shell_left_it(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert f"No adapters in {tmp_path}/kept" in dnd("library", "list", "--library=~/kept").stdout
+    told = dnd("generate", "--bucket", "A=1:~/none.csv", "--out=~/a.zip").stderr
+    assert "none.csv: found nothing there" in told
 
 
 def test_a_question_from_standard_input_is_looked_at_before_models_load() -> None:
@@ -951,3 +964,12 @@ def test_output_that_cannot_be_written_is_an_error_of_one_line() -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "Error: the output cannot be written: No space left on device.\n"
+
+
+def test_answers_are_not_proposed_for_a_place_that_cannot_be_written(
+    tmp_path: Path, prompts: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    found = dnd("propose", prompts, "--out", tmp_path / "file" / "a.jsonl")
+    assert found.exit_code == 1
+    assert "cannot be written: `" in found.stderr

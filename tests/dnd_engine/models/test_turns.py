@@ -290,14 +290,28 @@ def test_a_check_does_not_let_training_wait_for_its_own_answers(
     monkeypatch.setattr(turns, "_CHAT_SECONDS", 240.0)
     lock = TurnLock()
     with patient(), lock.urgent(chats=True):
-        assert lock._num_chats == 0
+        assert not lock._chats
         with lock.after_chats():
             assert lock.locked()
 
 
-def test_a_check_does_not_wait_for_a_chat_that_its_own_thread_has_begun() -> None:
+def test_a_check_does_not_wait_for_a_chat_that_its_own_thread_has_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Until the check ends, nobody can ask for the next word."""
-    lock, others = TurnLock(), threading.Event()
-    with lock.urgent(chats=True), beside(lambda: others.wait(60)), patient(), lock:
-        others.set()
-    assert others.is_set()
+    for name in ("_PATIENCE_SECONDS", "_CHAT_SECONDS"):
+        monkeypatch.setattr(turns, name, 3600.0)
+    lock = TurnLock()
+
+    def chats_and_checks() -> None:
+        with lock.urgent(chats=True):
+            with patient(), lock:
+                pass
+            with lock.after_chats():
+                pass
+
+    with beside(chats_and_checks):
+        pass
+    with patient(), lock.urgent():
+        assert not lock._urgent, "patient work is not waited for"
+    assert not lock._chats

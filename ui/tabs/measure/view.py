@@ -170,8 +170,8 @@ class MeasurePanel(Panel):
                     step=1,
                     label=_("Rows to score, at most"),
                     info=_(
-                        "Never more than half of all. The others are examples for the base, and "
-                        "what training uses, which needs at least {least}.",
+                        "At most half of all rows. The rest serve as examples for the base and for "
+                        "training, which needs at least {least}.",
                         least=_MIN_TO_TRAIN,
                     ),
                     buttons=[],

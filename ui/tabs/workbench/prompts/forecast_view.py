@@ -108,10 +108,10 @@ def _lacking(bucket: "Bucket") -> str:
 def _one_for_all(names: Sequence[str]) -> str:
     """Say that several buckets share the typed instruction."""
     buckets = esc(note_words(listed(names)))
-    words = _("The instruction that you typed counts for {buckets}.", buckets=buckets)
+    words = _("The instruction you typed applies to {buckets}.", buckets=buckets)
     more = _(
-        "If these are different tasks, write into each file what it asks: above a blank line and "
-        "the input, or in a column of its own."
+        "If these are different tasks, put each task's instruction into its file, above a blank "
+        "line and the input, or in its own column."
     )
     return f"<b>{words}</b> <span>{more}</span>"
 
