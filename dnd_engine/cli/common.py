@@ -392,19 +392,16 @@ def typed_arguments() -> list[str]:
     Reports are shared, so they must not show the folders of this machine. Ids of the Hub stay.
     """
     typed = sys.argv[1:]
-    return [
-        _without_folders(argument, option if option in _MAY_NAME_HUB_IDS else "")
-        for option, argument in zip(["", *typed], typed, strict=False)
-    ]
+    return [_without_folders(*pair) for pair in zip(["", *typed], typed, strict=False)]
 
 
 _MAY_NAME_HUB_IDS = ("--base", "--teacher-base")
 
 
-def _without_folders(argument: str, option: str) -> str:
-    name, mark, value = argument.partition("=")
-    if not option:
-        option, value = (name, value) if mark else ("", argument)
+def _without_folders(before: str, argument: str) -> str:
+    option, _, value = argument.partition("=")
+    if not option.startswith("--"):
+        option, value = before, argument
     is_id = option in _MAY_NAME_HUB_IDS and re.fullmatch(r"\w[\w.-]*/[\w.-]+", value)
     if is_id and not Path(value).exists():
         return argument
