@@ -854,10 +854,9 @@ function markTarget(box) {
 // Library and Measure take one file each, wherever on their tab it is let go.
 const TAKERS = {
   "#dnd-import": (button) => button.previousElementSibling,
-  // While it shows a file it has no input.
+  // While it shows a file it has no input, and its kinds are beside it.
   "#dnd-measure-file": (box) => $("input[type=file]", box),
 };
-const kindsTaken = new Map(); // id -> suffixes, from when it had its input
 function openTaker() {
   for (const [selector, inputOf] of Object.entries(TAKERS)) {
     const box = document.querySelector(selector);
@@ -869,9 +868,10 @@ function openTaker() {
 // Whether the open tab takes a file, which it is given then.
 function given(file) {
   const taker = openTaker();
-  const input = taker?.inputOf(taker.box);
-  if (input) kindsTaken.set(taker.box.id, input.accept.split(",").map((kind) => kind.trim()));
-  if (!kindsTaken.get(taker?.box.id)?.some((kind) => file.name.toLowerCase().endsWith(kind))) return false;
+  if (!taker) return false;
+  const input = taker.inputOf(taker.box);
+  const kinds = input?.accept ?? document.querySelector("[data-kinds]").dataset.kinds;
+  if (!kinds.split(",").some((kind) => file.name.toLowerCase().endsWith(kind.trim()))) return false;
   if (!input) $("button", taker.box)?.click(); // takes away the file that is shown
   (function give(left) {
     const input = taker.inputOf(taker.box);

@@ -118,6 +118,10 @@ _TRAIN_TAKE: Mapping[str, str] = {
 }
 
 
+_KINDS = [f".{suffix}" for suffix in labelled_suffixes()]
+"""Endings of files of rows."""
+
+
 class MeasurePanel(Panel):
     """The tab.
 
@@ -148,11 +152,11 @@ class MeasurePanel(Panel):
                 self.of = gr.HTML("", padding=False, elem_id="dnd-measure-of")
                 self.file = gr.File(
                     label=_("Rows with labels"),
-                    file_types=[f".{suffix}" for suffix in labelled_suffixes()],
+                    file_types=_KINDS,
                     height=148,
                     elem_id="dnd-measure-file",
                 )
-                gr.HTML(drawn(facts, rows), padding=False)
+                gr.HTML(drawn(_rows_html, rows), padding=False)
                 self.told = gr.HTML("", padding=False, elem_id="dnd-measure-told")
                 # The same choice as in the canvas's dialog.
                 self.columns = gr.HTML(
@@ -259,6 +263,11 @@ def _training_html() -> str:
     )
     title = _("Train a real LoRA on the other rows")
     return f"<h3 class='dnd-heading'>{title}</h3>{quiet(more)}"
+
+
+def _rows_html(words: str) -> str:
+    """Describe the file of rows; `canvas.js` asks for its endings."""
+    return f"<div data-kinds='{','.join(_KINDS)}'>{facts(words)}</div>"
 
 
 def of_html(made: "Made") -> str:
