@@ -13,7 +13,7 @@ from itertools import islice
 from statistics import fmean
 
 from dnd_engine.checks.subject import Lesson
-from dnd_engine.checks.verdict import Agreement, BucketShare, Labels
+from dnd_engine.checks.verdict import Agreement, Answered, BucketShare, Labels
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
@@ -58,6 +58,7 @@ def agreement(
     most = max(1, _MAX_PROMPTS // max(1, len(lessons)))
     pairs: list[_Pair] = []
     parts: list[BucketShare] = []
+    answers: list[Answered] = []
     for lesson in lessons:
         of_bucket = _ask(runtime, adapter, lesson, most)
         if of_bucket:
@@ -65,6 +66,9 @@ def agreement(
             right = _by_labels(runtime.base, of_bucket, labels or {}, lesson.prompts)
             parts.append(BucketShare(lesson.bucket, same, len(of_bucket), right))
             pairs += of_bucket
+            answers += (
+                _answered(runtime.base, lesson.bucket, pair, labels or {}) for pair in of_bucket
+            )
     if not pairs:
         return None
     # The base's sureness of its answers was never compared with scores.
@@ -80,6 +84,7 @@ def agreement(
         labels=_by_labels(
             runtime.base, pairs, labels or {}, [p for lesson in lessons for p in lesson.prompts]
         ),
+        answers=tuple(answers),
     )
 
 
@@ -131,11 +136,10 @@ def _by_labels(
         labels: Labels by prompt.
         prompts: All prompts of the same buckets.
     """
-    known = [(pair, labels[pair.prompt]) for pair in pairs if pair.prompt in labels]
     known = [
-        (pair, label.casefold())
-        for pair, label in known
-        if len(base.tokenizer.encode(label, add_special_tokens=False)) <= _MAX_NEW_TOKENS
+        (pair, label)
+        for pair in pairs
+        if (label := _comparable(base, labels.get(pair.prompt))) is not None
     ]
     if not known:
         return None
@@ -149,17 +153,47 @@ def _by_labels(
         answers = {_text(base, one) for pair, _ in known for one in (pair.mine, pair.instructed)}
         return not any(exact_match(a, c, literal=False) for a in answers for c in choices)
 
-    def right(answered: Answer, label: str, pair: _Pair) -> bool:
-        # In lower case, as answer and label are: where all three share their words, order matters.
-        bare = split_prompt(pair.prompt).bare.casefold()
-        return exact_match(_text(base, answered), label, bare, literal=False)
-
     return Labels(
-        right=sum(right(pair.mine, label, pair) for pair, label in known),
-        right_when_told=sum(right(pair.instructed, label, pair) for pair, label in known),
+        right=sum(_is_right(base, pair.mine, label, pair.prompt) for pair, label in known),
+        right_when_told=sum(
+            _is_right(base, pair.instructed, label, pair.prompt) for pair, label in known
+        ),
         number=len(known),
         foreign=foreign(),
     )
+
+
+def _comparable(base: BaseModel, label: str | None) -> str | None:
+    """Return a label if it is short enough to be compared with the beginning of an answer."""
+    if label is None:
+        return None
+    tokens = base.tokenizer.encode(label, add_special_tokens=False)
+    return label if len(tokens) <= _MAX_NEW_TOKENS else None
+
+
+def _is_right(base: BaseModel, answered: Answer, label: str, prompt: str) -> bool:
+    # All in lower case: where all three share their words, order matters.
+    bare = split_prompt(prompt).bare.casefold()
+    return exact_match(_text(base, answered), label.casefold(), bare, literal=False)
+
+
+def _answered(base: BaseModel, bucket: str, pair: _Pair, labels: Mapping[str, str]) -> Answered:
+    label = _comparable(base, labels.get(pair.prompt))
+    return Answered(
+        bucket=bucket,
+        input=split_prompt(pair.prompt).bare,
+        bare=_beginning(base, pair.mine),
+        instructed=_beginning(base, pair.instructed),
+        same=pair.mine.ids == pair.instructed.ids,
+        label=label,
+        right=label is not None and _is_right(base, pair.mine, label, pair.prompt),
+    )
+
+
+def _beginning(base: BaseModel, answered: Answer) -> str:
+    """Return an answer's text, with a mark where it goes on."""
+    text = text_of(base.tokenizer, answered).strip()
+    return f"{text} …" if len(answered.ids) >= _MAX_NEW_TOKENS else text
 
 
 def _text(base: BaseModel, answered: Answer) -> str:

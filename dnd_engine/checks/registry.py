@@ -5,7 +5,7 @@ line, the API and the page go through `CHECKS`. Imports no torch until a check r
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,7 +19,14 @@ from dnd_engine.checks.results import (
     Precedent,
     Skills,
 )
-from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Teaching, imprinting_of, judge
+from dnd_engine.checks.verdict import (
+    AdapterVerdict,
+    Agreement,
+    Teaching,
+    imprinting_of,
+    judge,
+    lowered,
+)
 from dnd_engine.errors import AdapterError
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.recipe_file import validation_words
@@ -150,13 +157,22 @@ def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None
     if not subject.prompts or subject.adapter.was_trained:
         return None
     # Prompts left out of the imprint come first: the adapter nearly always agrees on the others.
+    agrees: Agreement | None = None
     for left_out, lessons in subject.lessons():
-        agrees = agreement(
-            subject.runtime, subject.fitted, lessons, left_out=left_out, labels=subject.labels
-        )
-        if agrees is not None:
-            return agrees
-    return None
+        if agrees is None:
+            agrees = agreement(
+                subject.runtime, subject.fitted, lessons, left_out=left_out, labels=subject.labels
+            )
+        elif agrees.labels is None or not agrees.labels.decide:
+            # Too few left-out prompts have a label, so those of fitted ones may find it wrong.
+            labelled = [
+                replace(lesson, prompts=known)
+                for lesson in lessons
+                if (known := [text for text in lesson.prompts if text in subject.labels])
+            ]
+            more = agreement(subject.runtime, subject.fitted, labelled, labels=subject.labels)
+            agrees = agrees if more is None else lowered(agrees, more)
+    return agrees
 
 
 def _verdict(subject: "Subject", found: Mapping[str, Any]) -> AdapterVerdict | None:

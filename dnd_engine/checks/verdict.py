@@ -7,8 +7,10 @@ that model, and says so where its answers are poor. Imports no torch.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS, Degree
 from dnd_engine.lora.provenance import Imprinting
@@ -111,6 +113,25 @@ class Labels:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """One of the prompts that decide a verdict, with both answers."""
+
+    bucket: str
+    input: str
+    """The prompt without its instruction."""
+    bare: str
+    """Beginning of the adapter's answer to the input alone."""
+    instructed: str
+    """Beginning of the instructed model's answer to the whole prompt."""
+    same: bool
+    """Whether they are the same, token by token."""
+    label: str | None = None
+    """The right answer; None if the prompt has no label that can be compared."""
+    right: bool = False
+    """Whether the adapter's answer is right by the label."""
+
+
 @dataclass(frozen=True, slots=True)
 class BucketShare:
     """Agreement on the prompts of one of several buckets."""
@@ -168,6 +189,11 @@ class Agreement:
     teachers is the base, for which it foretells nothing."""
     labels: Labels | None = None
     """What the prompts' labels say of these answers; None without labels."""
+    answers: Annotated[tuple[Answered, ...], Field(exclude=True)] = field(
+        default=(), compare=False, repr=False
+    )
+    """The prompts and their answers, to read now. They are part of no JSON, because stored checks
+    are published with the adapter; so they are gone once it is loaded again."""
 
     @property
     def share(self) -> float:
@@ -519,6 +545,35 @@ def judge(found: Agreement, teaching: Teaching | None = None) -> AdapterVerdict:
         one = measured._has_one_answer and not _all_right(found.labels)
         return replace(measured, outcome="fails" if one else found.labels.outcome)
     return replace(measured, outcome="fails") if measured.is_poorly_taught else measured
+
+
+def lowered(found: Agreement, fitted: Agreement) -> Agreement:
+    """Let the labels of prompts that an imprint was fitted to decide, if they lower the verdict.
+
+    They can show that its teacher is wrong. That it is right there says little of other prompts.
+
+    Args:
+        found: Agreement on prompts left out of the fit, of which too few have a label.
+        fitted: Agreement on labelled prompts of the same buckets, most of them fitted.
+    """
+    labels = fitted.labels
+    if labels is None or not labels.decide:
+        return found
+    by_labels = degree_of(labels.right, labels.number)
+    agreed = degree_of(found.same, found.num_prompts)
+    if by_labels == "works" or worst([by_labels, agreed]) != by_labels:
+        return found
+    by_bucket = {part.bucket: part.labels for part in fitted.by_bucket}
+    # One bucket alone has no parts.
+    by_bucket = by_bucket or {one.bucket: labels for one in fitted.answers}
+    return replace(
+        found,
+        labels=labels,
+        by_bucket=tuple(
+            replace(part, labels=by_bucket.get(part.bucket)) for part in found.by_bucket
+        ),
+        answers=fitted.answers,
+    )
 
 
 def are_alike(share: float, number: int) -> bool:

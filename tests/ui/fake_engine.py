@@ -30,7 +30,7 @@ from dnd_engine.checks.results import (
     Precedent,
     Skills,
 )
-from dnd_engine.checks.verdict import Agreement, judge
+from dnd_engine.checks.verdict import Agreement, Answered, judge
 from dnd_engine.config import EngineConfig, ImprintConfig, Mix, RefineConfig, Sampling, Teacher
 from dnd_engine.errors import (
     AdapterError,
@@ -513,7 +513,18 @@ class FakeEngine(FakeMeasuring):
             NearestTask("yelp-neg-to-pos", "Rewrite a review to be positive", 0.16),
         )
         effect = (0.004 if useless else 0.42) if prompts else None
-        agrees = Agreement(0 if useless else 6, 8)
+        same = 0 if useless else 6
+        answers = tuple(
+            Answered(
+                bucket=buckets[0].name,
+                input=split_prompt(prompt).bare,
+                bare="yes" if number < same else "no",
+                instructed="yes",
+                same=number < same,
+            )
+            for number, prompt in enumerate(prompts[:8])
+        )
+        agrees = Agreement(same, 8, answers=answers)
         worth = IDLE if useless else GAINED
         near = familiarity(nearest[0].similarity, adapter.num_prompts)
         found = Inspection(

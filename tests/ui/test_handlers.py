@@ -13,6 +13,7 @@ import gradio as gr
 import pytest
 from filelock import Timeout
 
+from dnd_engine.checks.registry import inspected, recall
 from dnd_engine.checks.results import (
     Conditioning,
     Control,
@@ -21,7 +22,7 @@ from dnd_engine.checks.results import (
     Outlook,
     Skills,
 )
-from dnd_engine.checks.verdict import Agreement, BucketShare, Labels, judge
+from dnd_engine.checks.verdict import Agreement, Answered, BucketShare, Labels, judge
 from dnd_engine.errors import AdapterError, AssetError, DndError, LibraryError
 from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import NearestTask
@@ -773,6 +774,26 @@ def test_a_bucket_that_a_favourable_verdict_hides_is_named_beside_it() -> None:
     told = Judgement(replace(found, verdict=replace(verdict, same=7, by_bucket=parts))).html()
     assert "<b>It works without the instruction.</b>" in told
     assert "dnd-icon-check" in told
+
+
+def test_the_answers_that_a_verdict_rests_on_can_be_read() -> None:
+    one = Answered(
+        bucket="Notes", input="<i>milk", bare="tea", instructed="<b>tea", same=False, label="tea"
+    )
+    agrees = Agreement(1, 2, answers=(one, replace(one, bare="cup", right=True, label=None)))
+    found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
+    told = Judgement(found).html().partition("Read the answers")[2]
+    assert "<th scope='row'>&lt;i&gt;milk</th>" in told
+    assert "wrong: </span> tea</td><td>&lt;b&gt;tea</td><td>tea</td>" in told
+    assert "another answer: </span> cup</td><td>&lt;b&gt;tea</td><td></td>" in told
+    assert "Bucket" not in told, "there is one bucket only"
+    mixed = replace(agrees, answers=(one, replace(one, bucket="Bills", same=True, right=True)))
+    told = Judgement(replace(found, verdict=judge(mixed))).html()
+    assert "<td>Bills</td>" in told
+    assert "right: </span>" in told
+    known, _proof = recall(inspected(found), (), None)
+    assert known is not None
+    assert "Read the answers" not in Judgement(known).html(), "nothing stored contains prompts"
 
 
 def test_instructions_that_are_needed_can_be_sent() -> None:

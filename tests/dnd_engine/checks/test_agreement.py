@@ -1,12 +1,14 @@
 """Agreement compares what two adapters write, one without and one with the instruction."""
 
+import json
 from functools import partial
 
 import pytest
+from pydantic import TypeAdapter
 
 from dnd_engine.checks.agreement import agreement
 from dnd_engine.checks.subject import Lesson
-from dnd_engine.checks.verdict import Labels
+from dnd_engine.checks.verdict import AdapterVerdict, Labels, judge
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
@@ -116,6 +118,35 @@ def test_labels_say_how_many_answers_are_right(
     assert present(present(ask(labels=few)).labels).foreign
     few |= {PROMPTS[0]: "2", PROMPTS[1]: "3"}
     assert not present(present(ask(labels=few)).labels).foreign, "each has a label of its own"
+
+
+def test_the_answers_are_there_to_read_and_are_stored_nowhere(runtime: Runtime) -> None:
+    adapter, teacher = fitted(runtime, 1), fitted(runtime, 3, 3.0)
+    decode = runtime.base.tokenizer.decode
+    told = str(decode(written(runtime, teacher, PROMPTS[0])))
+    labels = {PROMPTS[0]: told.upper(), PROMPTS[1]: "long " * 30}
+    found = present(
+        agreement(
+            runtime,
+            adapter,
+            [Lesson("a", teacher, PROMPTS[:2]), Lesson("b", adapter, PROMPTS[2:])],
+            labels=labels,
+        )
+    )
+    first, second, third = found.answers
+    assert (first.bucket, second.bucket, third.bucket) == ("a", "a", "b")
+    assert first.input == PROMPTS[0].partition("\n\n")[2]
+    assert first.bare.startswith(str(decode(written(runtime, adapter, first.input))).strip())
+    assert first.instructed.startswith(told.strip())
+    assert (first.label, first.right, first.same) == (told.upper(), False, False)
+    assert second.label is None, "it is too long to be compared"
+    assert sum(one.same for one in found.answers) == found.same
+    verdict = judge(found)
+    assert verdict.answers == found.answers
+    stored = TypeAdapter(AdapterVerdict).dump_python(verdict, mode="json")
+    assert "answers" not in stored
+    assert first.input not in json.dumps(stored)
+    assert TypeAdapter(AdapterVerdict).validate_python(stored) == verdict
 
 
 def test_where_the_order_is_the_task_a_list_in_another_order_is_wrong(

@@ -11,7 +11,7 @@ import torch
 from dnd_engine.checks.effect import kl_to_base
 from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook, precedent
 from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
-from dnd_engine.checks.registry import CHECKS, as_checks, recall, words
+from dnd_engine.checks.registry import CHECKS, as_checks, recall, run_checks, words
 from dnd_engine.checks.results import (
     Conditioning,
     Control,
@@ -22,10 +22,11 @@ from dnd_engine.checks.results import (
     Precedent,
     Skills,
 )
-from dnd_engine.checks.subject import Subject
+from dnd_engine.checks.subject import Lesson, Subject
 from dnd_engine.checks.verdict import (
     AdapterVerdict,
     Agreement,
+    Answered,
     BucketShare,
     Labels,
     Teaching,
@@ -229,6 +230,58 @@ def test_what_earlier_versions_kept_of_imprints_is_not_told_again() -> None:
     kept = Inspection(0.5, {}, (), 0, outlook=worth, verdict=on_left_out(8))
     found, _proof = recall(as_checks(imprinted(), kept, None), (), None)
     assert found == replace(kept, outlook=None)
+
+
+@pytest.mark.parametrize(
+    ("right", "told"),
+    [
+        (1, "It does not work: teach it."),
+        (4, "It works without the instruction for some prompts only: 4 of 8."),
+        (8, "It seems to work without the instruction, judged on 3 prompts only."),
+    ],
+)
+def test_labels_of_fitted_prompts_can_only_lower_what_too_few_left_out_ones_say(
+    right: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[list[str], bool]] = []
+
+    def agreement(
+        runtime: object,
+        fitted: object,
+        lessons: list[Lesson],
+        *,
+        labels: dict[str, str],
+        **how: bool,
+    ) -> Agreement | None:
+        prompts = [prompt for lesson in lessons for prompt in lesson.prompts]
+        asked.append((prompts, how.get("left_out", False)))
+        if how:
+            return Agreement(3, 3, left_out=True, labels=Labels(1, 1, 1))
+        answers = tuple(
+            Answered(bucket="a", input=prompt, bare="", instructed="", same=True)
+            for prompt in prompts
+        )
+        return Agreement(8, 8, labels=Labels(right, right, 8), answers=answers)
+
+    monkeypatch.setattr("dnd_engine.checks.agreement.agreement", agreement)
+    fitted = [f"fitted {number}" for number in range(8)]
+    every = [*fitted, "left 1", "left 2", "left 3", "plain"]
+    subject = Mock(
+        spec=Subject,
+        adapter=imprinted(),
+        prompts=every,
+        labels=dict.fromkeys([*fitted, "left 1"], "x"),
+        lessons=lambda: iter(
+            [
+                (True, [Lesson("a", None, every[-4:])]),
+                (False, [Lesson("a", None, every), Lesson("b", None, ["no label"])]),
+            ]
+        ),
+    )
+    found = run_checks(subject, only=["agreement"])["agreement"]
+    assert asked == [(every[-4:], True), ([*fitted, "left 1"], False)]
+    assert str(judge(found).head) == told
+    assert len(found.answers) == (9 if right < 8 else 0)
 
 
 NEAREST = (NearestTask("a", "", 0.3), NearestTask("b", "", 0.6))

@@ -12,6 +12,7 @@ from dnd_engine.checks.verdict import (
     Teaching,
     are_few,
     judge,
+    lowered,
 )
 from dnd_engine.config import ImprintConfig
 from dnd_engine.imprint.left_out import leave_out
@@ -233,6 +234,24 @@ def test_labels_decide_on_each_bucket_of_a_mix_too() -> None:
     # Earlier versions kept none by bucket, and agreement must not speak for them.
     parts = (BucketShare("A", 4, 4), BucketShare("B", 1, 4))
     assert str(verdict(5, by_bucket=parts, labels=Labels(7, 8, 8)).head).endswith("instruction.")
+
+
+def test_labels_of_fitted_prompts_that_lower_a_mix_are_those_of_its_buckets() -> None:
+    parts = (BucketShare("a", 2, 2), BucketShare("b", 1, 1))
+    left_out = Agreement(3, 3, left_out=True, by_bucket=parts)
+    wrong, right = Labels(1, 1, 4), Labels(4, 4, 4)
+    both = (BucketShare("a", 4, 4, wrong), BucketShare("b", 4, 4, right))
+    found = judge(lowered(left_out, Agreement(8, 8, labels=Labels(5, 5, 8), by_bucket=both)))
+    assert [part.labels for part in found.by_bucket] == [wrong, right]
+    assert (
+        str(found.head)
+        == "It works without the instruction for b (4 of 4), but not for a (1 of 4)."
+    )
+    apart = Agreement(0, 3, left_out=True)
+    assert judge(apart).outcome == "with_instruction"
+    assert judge(lowered(apart, Agreement(8, 8, labels=Labels(1, 2, 8)))).outcome == "fails"
+    few = Agreement(3, 3, labels=Labels(0, 0, 3))
+    assert lowered(left_out, few) is left_out, "they are too few as well"
 
 
 def test_poor_answers_of_the_instructed_model_are_no_bucket_s_success() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dnd_engine.wording import listed
 from ui.markup import esc, icon, presses, prose, sentence
 from ui.state import Taught
+from ui.tabs.workbench.adapter.answers_view import answers_html
 from ui.tabs.workbench.adapter.check_lines import (
     CheckLine,
     check_lines,
@@ -147,7 +148,7 @@ class Judgement:
         return (
             f"<div class='dnd-notice dnd-verdict{' is-warn' if self.warns else ''}' "
             f"role='{'alert' if self.warns else 'status'}'>{icon(mark)}"
-            f"<div>{' '.join(said)}{folded}</div></div>"
+            f"<div>{' '.join(said)}{folded}{self._answers()}</div></div>"
         )
 
     def _verdict(self) -> list[str]:
@@ -271,6 +272,11 @@ class Judgement:
                 )
             )
         return why
+
+    def _answers(self) -> str:
+        """Draw the answers that the verdict rests on."""
+        verdict = self.inspection.verdict
+        return "" if verdict is None or self.learnt is not None else answers_html(verdict.answers)
 
     @property
     def _works(self) -> bool:
