@@ -8,7 +8,7 @@
 // Every name comes from a stranger. Text reaches the page through `textContent` alone.
 
 speak(props.words);
-const { suffixes, max_file_bytes: maxFileBytes, max_files: maxFiles } = props.limits;
+const { suffixes, max_file_bytes: maxFileBytes, max_files: maxFiles, max_instruction_chars: maxInstruction } = props.limits;
 const $ = (selector, root = element) => root.querySelector(selector);
 const $$ = (selector, root = element) => [...root.querySelectorAll(selector)];
 const root = $(".dnd-canvas");
@@ -19,7 +19,7 @@ const stage = document.getElementById("dnd-tabs") ?? document.body;
 const MAX_NAME = 60; // characters of a bucket name, as the engine has it
 const FIELDS = "textarea, [contenteditable]:not([contenteditable=false]), input:not([type=checkbox], [type=radio], [type=range])";
 
-let buckets = []; // [{id, name, preset, auto, namedBy, weight, cards: [card id]}]; an example's name, or a file's
+let buckets = []; // [{id, name, preset, auto, namedBy, weight, instruction, cards: [card id]}]; an example's name, or a file's
 let cards = new Map(); // card id -> {id, name, size, split, choices, accepted, version, file, reading, state}
 const muted = new Map(); // bucket id -> its weight before
 let undoable = []; // what Undo takes back, newest last: {told, back}, of a removed prompt {card, place} too
@@ -97,7 +97,7 @@ function say(text) {
 
 function commit() {
   const present = buckets.map((bucket) => ({
-    id: bucket.id, name: bucket.name, weight: bucket.weight,
+    id: bucket.id, name: bucket.name, weight: bucket.weight, instruction: bucket.instruction ?? "",
     cards: bucket.cards.filter((id) => cards.get(id).state !== "uploading"),
   }));
   const sent = present.flatMap((bucket) => bucket.cards).map((id) => {
@@ -283,6 +283,12 @@ function setWeight(bucketId, value) {
   // An empty field keeps what was, as Gradio's do; as a number it would be 0, which mutes.
   const weight = value === "" ? NaN : Math.round(Math.max(-2, Math.min(2, Number(value))) * 100) / 100;
   if (Number.isFinite(weight)) bucket.weight = weight;
+  changed();
+}
+
+// For prompts that have none; the field under Advanced is for those of all buckets.
+function setInstruction(bucketId, text) {
+  bucketById(bucketId).instruction = text.trim();
   changed();
 }
 
@@ -585,7 +591,11 @@ function bucketNode(bucket) {
   range.addEventListener("change", () => setWeight(bucket.id, range.value));
   number.addEventListener("change", () => setWeight(bucket.id, number.value));
   weight.append(make("span", "dnd-weight-name"), range, number);
-  header.append(line, weight, make("p", "dnd-share"));
+  const own = make("textarea", "dnd-own");
+  Object.assign(own, { rows: 1, maxLength: maxInstruction });
+  own.addEventListener("focus", () => { lastBucket = bucket.id; });
+  own.addEventListener("change", () => setInstruction(bucket.id, own.value));
+  header.append(line, weight, make("p", "dnd-share"), own);
   // Pressed by the forecast, which says why.
   const apart = button("dnd-spread", "", "", () => spread(bucket.id));
   apart.hidden = true;
@@ -644,7 +654,18 @@ function drawBucket(box, bucket) {
   const weighs = buckets.length > 1 || bucket.weight !== 1;
   $(".dnd-weight", box).hidden = !weighs;
   $(".dnd-share", box).hidden = !weighs;
+  drawInstruction($(".dnd-own", box), bucket);
   box.classList.toggle("is-off", bucket.weight === 0);
+}
+
+function drawInstruction(own, bucket) {
+  own.dataset.name = bucket.name;
+  own.placeholder = _("Instruction for the prompts that have none");
+  own.setAttribute("aria-label", _("Instruction for the prompts of {bucket} that have none", { bucket: bucket.name }));
+  if (document.activeElement !== own) own.value = bucket.instruction ?? "";
+  const lacking = bucket.cards.some((id) => usable(id) && cards.get(id).reading.lacks_instruction);
+  // One bucket has the field under Advanced.
+  own.hidden = !(lacking && (buckets.length > 1 || bucket.instruction));
 }
 
 function shareOf(bucket) {

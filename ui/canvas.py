@@ -74,6 +74,7 @@ class BucketData(GradioModel):
     id: str = _ID
     name: str = Field(max_length=1_000)
     weight: float = 1.0
+    instruction: str = Field(default="", max_length=10_000)
     cards: list[str] = Field(default_factory=list)
 
 
@@ -116,6 +117,8 @@ class CanvasBucket:
     id: str = ""
     """Id from the browser. It identifies the initial buckets, whose names depend on the
     language."""
+    instruction: str = ""
+    """For its prompts that have none of their own; before the one that is for all buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,10 @@ class Arrangement:
     def to_message(self) -> dict[str, Any]:
         """Return buckets and cards in the form that the canvas accepts."""
         buckets = [
-            {"id": b.id, "name": b.name, "weight": b.weight, "cards": [card.id for card in b.cards]}
+            {
+                **{"id": b.id, "name": b.name, "weight": b.weight, "instruction": b.instruction},
+                "cards": [card.id for card in b.cards],
+            }
             for b in self.buckets
         ]
         cards = [asdict(card) for card in self.cards]
@@ -175,6 +181,7 @@ class PromptCanvas(gr.HTML):
                 "suffixes": list(FORMATS),
                 "max_file_bytes": limits.max_file_bytes,
                 "max_files": limits.max_files,
+                "max_instruction_chars": FIXED.max_instruction_chars,
             }
         sortable = asset_path("vendor", "Sortable-1.15.7.min.js").read_text(encoding="utf-8")
         super().__init__(
@@ -212,6 +219,7 @@ class PromptCanvas(gr.HTML):
                     # A card is in one bucket; `pop` prevents a crafted value from duplicating it.
                     cards=tuple(cards.pop(key) for key in bucket.cards if key in cards),
                     id=bucket.id,
+                    instruction=bucket.instruction[: FIXED.max_instruction_chars],
                 )
                 for bucket in payload.buckets
             ),

@@ -817,12 +817,9 @@ def test_each_bucket_has_a_forecast_before_synthesize(visit: Visit, write: Write
     lines = forecast.get_by_role("listitem")
     # Prompts without an instruction cannot be asked with it.
     expect(lines.first).to_contain_text("No instruction found.")
-    seed = visit.page.locator("#dnd-advanced").get_by_label("Seed")
-    expect(seed).to_be_hidden()
     for _ in range(2):  # what is open stays so
-        lines.first.get_by_role("button", name="Type one under Advanced").click()
-        expect(seed).to_be_visible()
-        expect(visit.page.locator("#dnd-instruction textarea")).to_be_focused()
+        lines.first.get_by_role("button", name="Type one there").click()
+        expect(visit.bucket("SQL").locator(".dnd-own")).to_be_focused()
     expect(lines.last).to_contain_text("Given your instruction, the model is sure of its answers.")
     forecast.get_by_text("Why?").click()
     expect(forecast).to_contain_text("a probability of 0.80, the mean of 2 prompts")
@@ -833,6 +830,29 @@ def test_each_bucket_has_a_forecast_before_synthesize(visit: Visit, write: Write
     expect(lines).to_have_count(1)
     visit.card("plain.txt").get_by_role("button", name="plain.txt entfernen").click()
     expect(forecast).to_be_hidden()
+
+
+def test_each_of_several_buckets_has_a_field_for_its_instruction(
+    visit: Visit, write: Write
+) -> None:
+    own = visit.page.locator(".dnd-own:visible")
+    visit.drop([write("a.txt", LINES)], "Mood")
+    visit.ready("a.txt")
+    expect(own).to_have_count(0)
+    visit.drop([write("told.csv", 'prompt\n"Rhyme.\n\nred"\n')], "Rhyme")
+    visit.ready("told.csv")
+    expect(own).to_have_count(1)
+    field = visit.page.get_by_label("Instruction for the prompts of Mood that have none")
+    forecast = visit.page.locator("#dnd-forecast")
+    expect(forecast).to_contain_text("No instruction found.")
+    field.fill("Name the mood.")
+    field.press("Tab")
+    expect(forecast).not_to_contain_text("No instruction found.")
+    visit.synthesize()
+    visit.revisit()
+    visit.page.get_by_role("button", name="Edit prompts").click()
+    expect(field).to_have_value("Name the mood.")
+    visit.check_accessible()
 
 
 @pytest.mark.parametrize("arrives", [True, False], ids=["arrives", "fails"])

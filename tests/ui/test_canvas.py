@@ -109,7 +109,8 @@ def test_no_text_of_a_stranger_can_reach_a_template() -> None:
 def test_the_browser_is_told_the_limits() -> None:
     canvas = PromptCanvas(limits=PromptLimits())
     told = canvas.props["limits"]
-    assert told == {"suffixes": list(FORMATS), "max_file_bytes": 5_000_000, "max_files": 60}
+    expected = {"suffixes": list(FORMATS), "max_file_bytes": 5_000_000, "max_files": 60}
+    assert told == {**expected, "max_instruction_chars": 2_000}
 
 
 def test_the_browser_is_told_of_a_registered_format(monkeypatch: pytest.MonkeyPatch) -> None:

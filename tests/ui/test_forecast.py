@@ -13,12 +13,13 @@ from dnd_engine.generator.report import ForecastBand, ForecastGauge
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 from tests.ui.fake_engine import FakeEngine
-from ui.canvas import Arrangement
+from ui.canvas import Arrangement, BucketData, CanvasData, PromptCanvas
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.state import Session
 from ui.tabs.workbench.prompts import events
+from ui.tabs.workbench.prompts.events import buckets_on
 from ui.tabs.workbench.prompts.forecast_view import forecast_html
 
 Arrange = Callable[..., Arrangement]
@@ -73,6 +74,7 @@ def test_a_muted_bucket_and_prompts_without_instruction_get_no_forecast(
     both = drop(session, arrange(Notes={"a.txt": "one\n"}, SQL={"a.jsonl": FILE}))
     assert both.count("<li>") == 2
     assert "Notes:</span><b>No instruction found" in both
+    assert "data-focuses='.dnd-own[data-name=&quot;Notes&quot;]'>Type one there</button>" in both
     mixed = drop(session, arrange(Notes={"a.txt": "one\ntwo\n", "b.jsonl": FILE}))
     assert "<b>No instruction in 2 of 5 prompts.</b> <span><button" in mixed
     assert ">Type one under Advanced</button>; without it, they are not" in mixed
@@ -303,8 +305,26 @@ def test_an_instruction_typed_for_several_buckets_is_pointed_out(
     on.prompts.set_instruction("Name the mood.", session)
     both = drop(session, arrange(A={"a.txt": "one\n"}, B={"b.txt": "two\n"}))
     assert "The instruction you typed applies to A and B." in both
+    assert "data-focuses='.dnd-own[data-name=&quot;A&quot;]'>type each one's own in its" in both
     told = drop(session, arrange(A={"a.txt": "one\n"}, B={"b.jsonl": FILE}))
     assert "you typed" not in told
+
+
+def test_a_bucket_s_own_instruction_comes_before_the_one_for_all(
+    drop: Callable[[Session, Arrangement], str], arrange: Arrange, on: Handlers
+) -> None:
+    session = Session()
+    on.prompts.set_instruction("Name the mood.", session)
+    laid = arrange(A={"a.txt": "one\n"}, B={"b.txt": "two\n"}, C={"c.jsonl": FILE})
+    own = [replace(bucket, instruction=" Rhyme. ") for bucket in laid.buckets]
+    mixed = replace(laid, buckets=(own[0], laid.buckets[1], own[2]))
+    assert "you typed" not in drop(session, mixed)
+    typed = [bucket.instruction for bucket in buckets_on(mixed, session)]
+    assert typed == ["Rhyme.", "Name the mood.", ""], "C's prompts have their own"
+    again = PromptCanvas().preprocess(CanvasData(**mixed.to_message()))
+    assert [bucket.instruction for bucket in again.buckets] == [" Rhyme. ", "", " Rhyme. "]
+    long = CanvasData(buckets=[BucketData(id="a", name="A", instruction="x" * 9_000)])
+    assert len(PromptCanvas().preprocess(long).buckets[0].instruction) == 2_000
 
 
 def test_files_of_several_tasks_in_one_bucket_are_noticed(

@@ -320,20 +320,17 @@ def _unused_words(arrangement: Arrangement, session: Session) -> str:
 
 
 def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
-    """Return the buckets on a canvas, with readable files and the typed instruction."""
-    buckets = [
-        Bucket(
-            bucket.name,
-            bucket.weight,
-            tuple(
-                reading.file
-                for card in bucket.cards
-                if (reading := session.readings.get(card.id)) and reading.file is not None
-            ),
+    """Return the buckets on a canvas, with readable files and the typed instructions."""
+    found: list[Bucket] = []
+    for bucket in arrangement.buckets:
+        files = tuple(
+            reading.file
+            for card in bucket.cards
+            if (reading := session.readings.get(card.id)) and reading.file is not None
         )
-        for bucket in arrangement.buckets
-    ]
-    return with_instruction(buckets, session.instruction)
+        typed = bucket.instruction.strip() or session.instruction
+        found += with_instruction([Bucket(bucket.name, bucket.weight, files)], typed)
+    return found
 
 
 def _model(engine: "Engine") -> str:

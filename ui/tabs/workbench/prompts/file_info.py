@@ -37,6 +37,7 @@ def reading_info(reading: CardReading, card: CanvasCard) -> dict[str, Any]:
         **info,
         "doubt": note_words(file.doubt) if reading.file is None else "",
         "num_prompts": len(file.prompts),
+        "lacks_instruction": any(split_prompt(one.text).input is None for one in file.prompts),
         "notes": [note_words(note) for note in file.notes],
         "preview": _preview(file),
         "splits": _splits(file),

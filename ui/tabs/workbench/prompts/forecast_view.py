@@ -45,14 +45,17 @@ def forecast_html(
     if not found:
         return ""
     lines, reasons = [], []
-    typed = [bucket.name for bucket, _forecast in found if bucket.instruction]
-    if len(typed) > 1:
-        lines.append(f"<li>{icon('info')}<div>{_one_for_all(typed)}</div>")
+    typed = [bucket for bucket, _forecast in found if bucket.instruction]
+    for instruction in dict.fromkeys(bucket.instruction for bucket in typed):
+        names = [bucket.name for bucket in typed if bucket.instruction == instruction]
+        if len(names) > 1:
+            lines.append(f"<li>{icon('info')}<div>{_one_for_all(names)}</div>")
     for bucket, forecast in found:
         name = esc(bucket.name)
         of = f"<span class='dnd-forecast-of'>{name}:</span>" if len(found) > 1 else ""
         if bucket.num_without_instruction:
-            lines.append(f"<li>{icon('info')}<div>{of}{_lacking(bucket)}</div>")
+            way = _type_in_bucket(_("Type one there"), bucket.name) if of else type_instruction()
+            lines.append(f"<li>{icon('info')}<div>{of}{_lacking(bucket, way)}</div>")
         if (several := _several(bucket)) > 1:
             lines.append(f"<li>{icon('info')}<div>{of}{_apart(bucket, several)}</div>")
         if forecast is None:
@@ -88,10 +91,16 @@ def type_instruction() -> str:
     )
 
 
-def _lacking(bucket: "Bucket") -> str:
+def _type_in_bucket(words: str, name: str) -> str:
+    """Draw words as a link to the field for a bucket's own instruction."""
+    # As a string of CSS.
+    field = f".dnd-own[data-name={json.dumps(name, ensure_ascii=False)}]"
+    return presses(words, "[data-dnd-folded] .dnd-edit", field=esc(field))
+
+
+def _lacking(bucket: "Bucket", way: str) -> str:
     """Say how many prompts have no instruction, and what to do."""
     bare, total = bucket.num_without_instruction, bucket.num_prompts
-    way = type_instruction()
     if bare == total:
         words = _("No instruction found.")
         more = _("{way}; without it, this bucket is not imprinted.", way=way)
@@ -109,10 +118,8 @@ def _one_for_all(names: Sequence[str]) -> str:
     """Say that several buckets share the typed instruction."""
     buckets = esc(note_words(listed(names)))
     words = _("The instruction you typed applies to {buckets}.", buckets=buckets)
-    more = _(
-        "If these are different tasks, put each task's instruction into its file, above a blank "
-        "line and the input, or in its own column."
-    )
+    way = _type_in_bucket(_("type each one's own in its bucket"), names[0])
+    more = _("If these are different tasks, {way}.", way=way)
     return f"<b>{words}</b> <span>{more}</span>"
 
 
