@@ -233,7 +233,7 @@ KINDS: Mapping[str, Make] = {
     "dated": _dated,
     "priced": _priced,
 }
-"""Kinds whose answers follow from the text alone; `kinds/` adds those with facts."""
+"""Kinds whose answers follow from the text alone; `kinds` adds those with facts."""
 
 
 def draw_items(kind: str, make: Make, side: Side, count: int, seed: int) -> tuple[Item, ...]:

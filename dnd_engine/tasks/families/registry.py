@@ -6,7 +6,7 @@ from functools import cache
 from types import MappingProxyType
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.tasks.families import inputs, kinds
+from dnd_engine.tasks.families import answers, inputs, kinds
 from dnd_engine.tasks.families.compositions import compositions
 from dnd_engine.tasks.families.inputs import Make
 from dnd_engine.tasks.families.operation import Operation, operations_of
@@ -22,7 +22,7 @@ def all_operations() -> Mapping[str, Operation]:
     """
     single = [op for primitive in PRIMITIVES for op in operations_of(primitive)]
     composed = compositions({op.name: op for op in single})
-    everything = (*single, *composed, *kinds.operations())
+    everything = (*single, *composed, *answers.operations())
     # A name is the slug of a folder, and what `operation` in a stored index stands for.
     names = Counter(op.name for op in everything)
     repeated = [name for name, count in names.items() if count > 1]
@@ -33,7 +33,7 @@ def all_operations() -> Mapping[str, Operation]:
 
 def all_inputs() -> Mapping[str, Make]:
     """Makers of items by input kind."""
-    return {**inputs.KINDS, **kinds.INPUTS}
+    return {**inputs.KINDS, **kinds.KINDS}
 
 
 def apply_operation(name: str, text: str) -> str | None:

@@ -6,9 +6,9 @@ Every condition comes with several pairs of labels, so that no label name means 
 import re
 from collections.abc import Callable
 
-from dnd_engine.tasks.families.labels import label_phrases
 from dnd_engine.tasks.families.operation import OnText, Primitives, Variant
 from dnd_engine.tasks.families.scopes import find_entity, find_numbers
+from dnd_engine.tasks.families.wording import label_phrases
 
 _LONG = 5
 """More words than this make a plain text long; plain texts have four to eight."""
