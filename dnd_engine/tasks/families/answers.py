@@ -6,10 +6,10 @@ these say what is below it:
 - `NAME`: the template of the answer, the labels if it is one of few, and the phrases;
 - `in FRAME`: operations that share phrases, each with its name, the template of its answer, and
   what fills the slots of the phrases; these are listed above it, under the frame's name alone;
-- `if FACT VALUE`: wordings of a condition, and pairs of labels: for that value and for others;
+- `if FACT VALUE`: wordings of a condition, and pairs of labels: for that value, and for others;
 - `by FACT VALUE ...`: what instructions call the fact, and sets of labels for its values.
 
-Parts of one line are separated by ` / `.
+Else, parts of one line are separated by ` / `.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,10 +63,11 @@ def _listed(
                 ways = [way.format(*slots) for way in frames[frame]]
                 yield name, phrases(*ways), _filled(template), ()
         case ["if", fact, value]:
-            for yes, no in rows:
+            *conditions, pairs = lines
+            for yes, no in (pair.split("/") for pair in pairs.split()):
                 answer = _renamed(fact, {value: yes}, no)
                 name = f"{family}-{value}-{yes}-{no}"
-                yield name, label_phrases(said, yes, no), answer, (yes, no)
+                yield name, label_phrases(conditions, yes, no), answer, (yes, no)
         case ["by", fact, *values]:
             for labels in rows:
                 names = dict(zip(values, labels, strict=True))

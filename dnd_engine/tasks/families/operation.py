@@ -1,15 +1,21 @@
 """Defines operations, and how a primitive and its scopes become operations."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from dnd_engine.tasks.families.inputs import Item
-from dnd_engine.tasks.families.scopes import PLACES, SPANS, Scope, TextFunction, WordsFunction
+from dnd_engine.tasks.families.scopes import (
+    PLACES,
+    SPANS,
+    TEXTS,
+    Scope,
+    TextFunction,
+    WordsFunction,
+)
 from dnd_engine.tasks.families.wording import Phrases, Wordings, make_wordings
 from dnd_engine.tasks.lists import read_lists
 
-T = TypeVar("T")
 Holdout = Literal["", "primitive", "composition", "family"]
 """What is new about a held-out operation; empty for training operations."""
 
@@ -42,123 +48,72 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class OnWords:
-    """A function of a run of words, in several spans."""
+class Variant:
+    """A function of a primitive, in several scopes; make it by `on_words` and its like."""
 
     name: str
-    function: WordsFunction
-    _: KW_ONLY
-    phrases: tuple[str, ...] = ()
-    """With a slot `{inside}` behind `words`; the last one is for the test side. Empty means those
-    of `tasks/data/phrases.txt`."""
-    spans: tuple[str, ...] = ("",)
-
-
-@dataclass(frozen=True, slots=True)
-class OnWord:
-    """A function of one word, in several places."""
-
-    name: str
-    function: TextFunction
-    _: KW_ONLY
-    phrases: tuple[str, ...] = ()
-    """As those of `OnWords`, with a slot `{word}`."""
-    places: str
-    """Their names, with spaces between them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnText:
-    """A function of a whole text of one kind."""
-
-    name: str
-    kind: str
-    function: TextFunction
-    phrases: tuple[str, ...] = ()
-    """As those of `OnWords`, without a slot."""
+    function: Callable[[Any], str | None]
+    scopes: Sequence[Scope[Any]]
+    said: str
+    """Heading of its phrases in `tasks/data/phrases.txt`; the last one is for the test side. A
+    scope fills their slot `{inside}`, behind `words`, or `{word}`."""
+    slots: Mapping[str, str]
+    """What fills the other slots."""
     options: tuple[str, ...] = ()
 
 
-Variant = OnWords | OnWord | OnText
 Primitives = Mapping[tuple[str, str], Sequence[Variant]]
 """The variants of primitives, by name and category. To add a primitive, write its functions beside
 its like in `primitives/`, list it there, and write its phrases in `tasks/data/phrases.txt`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Primitive:
-    """One idea, in variants; all its operations are one family."""
-
-    name: str
-    category: str
-    variants: Sequence[Variant]
-    held_out: bool
-    """Never part of anything trained."""
+def on_words(
+    name: str, function: WordsFunction, spans: str = "whole", said: str = "", **slots: str
+) -> Variant:
+    """A function of a run of words; `spans` are names, with spaces between them."""
+    scopes = [SPANS[span] for span in spans.split()]
+    return Variant(name, function, scopes, said or name, slots)
 
 
-def operations_of(primitive: Primitive) -> Iterator[Operation]:
-    """Every variant of a primitive in every scope that it lists."""
-    for variant in primitive.variants:
-        phrases = variant.phrases or read_lists("phrases")[variant.name]
-        match variant:
-            case OnWords(name, function):
-                for span in variant.spans:
-                    yield _in_scope(primitive, name, phrases, "inside", SPANS[span], function)
-            case OnWord(name, function):
-                for place in variant.places.split():
-                    yield _in_scope(primitive, name, phrases, "word", PLACES[place], function)
-            case OnText():
-                yield _operation(
-                    primitive,
-                    variant.name,
-                    variant.kind,
-                    tuple((phrase,) for phrase in phrases),
-                    variant.function,
-                    options=variant.options,
-                )
+def on_word(
+    name: str, function: TextFunction, places: str, said: str = "", **slots: str
+) -> Variant:
+    """A function of one word; `places` are names, with spaces between them."""
+    scopes = [PLACES[place] for place in places.split()]
+    return Variant(name, function, scopes, said or name, slots)
 
 
-def _in_scope(
-    primitive: Primitive,
-    name: str,
-    phrases: Sequence[str],
-    slot: str,
-    scope: Scope[T],
-    function: Callable[[T], str | None],
+def on_text(kind: str, name: str, function: TextFunction, said: str = "", **slots: str) -> Variant:
+    """A function of a whole text of one kind."""
+    return Variant(name, function, [TEXTS[kind]], said or name, slots)
+
+
+def in_scope(
+    variant: Variant, scope: Scope[Any], family: str, category: str, *, held_out: bool
 ) -> Operation:
-    """Return a variant in one scope; the scope's names fill a slot of the phrases."""
-    # The last phrase and the last name are for the test side.
-    said = (
-        *(tuple(p.format(**{slot: name}) for name in scope.called[:-1]) for p in phrases[:-1]),
-        (phrases[-1].format(**{slot: scope.called[-1]}),),
-    )
+    """A variant of a primitive in one of its scopes."""
 
     def run(text: str) -> str | None:
-        return scope.apply(text, function)
+        return scope.apply(text, variant.function)
 
-    name = f"{name}-{scope.name}" if scope.name else name
-    return _operation(primitive, name, scope.kind, said, run, tails=scope.tails)
+    def filled(phrase: str, called: str) -> str:
+        return phrase.format(inside=called, word=called, **variant.slots)
 
-
-def _operation(
-    primitive: Primitive,
-    name: str,
-    kind: str,
-    phrases: Phrases,
-    run: TextFunction,
-    *,
-    tails: tuple[str, ...] = (),
-    options: tuple[str, ...] = (),
-) -> Operation:
+    # The last phrase and the last name are for the test side.
+    *seen, last = read_lists("phrases")[variant.said]
+    *names, tested = scope.called
     return Operation(
-        name=f"op-{name}",
-        family=primitive.name,
-        category=primitive.category,
-        kind=kind,
-        phrases=phrases,
+        name=f"op-{variant.name}-{scope.name}".removesuffix("-"),
+        family=family,
+        category=category,
+        kind=scope.kind,
+        phrases=(
+            *(tuple(filled(phrase, name) for name in names) for phrase in seen),
+            (filled(last, tested),),
+        ),
         answer=lambda item: run(item.text),
         run=run,
-        holdout="primitive" if primitive.held_out else "",
-        options=options,
-        tails=tails,
+        holdout="primitive" if held_out else "",
+        options=variant.options,
+        tails=scope.tails,
     )

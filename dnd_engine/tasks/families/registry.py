@@ -9,8 +9,8 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.tasks.families import answers, inputs, kinds
 from dnd_engine.tasks.families.compositions import compositions
 from dnd_engine.tasks.families.inputs import Make
-from dnd_engine.tasks.families.operation import Operation, operations_of
-from dnd_engine.tasks.families.primitives import PRIMITIVES
+from dnd_engine.tasks.families.operation import Operation, in_scope
+from dnd_engine.tasks.families.primitives import HELD_OUT, PRIMITIVES
 
 
 @cache
@@ -20,7 +20,12 @@ def all_operations() -> Mapping[str, Operation]:
     Raises:
         ConfigError: If two share a name.
     """
-    single = [op for primitive in PRIMITIVES for op in operations_of(primitive)]
+    single = [
+        in_scope(variant, scope, family, category, held_out=family in HELD_OUT)
+        for (family, category), variants in PRIMITIVES.items()
+        for variant in variants
+        for scope in variant.scopes
+    ]
     composed = compositions({op.name: op for op in single})
     everything = (*single, *composed, *answers.operations())
     # A name is the slug of a folder, and what `operation` in a stored index stands for.

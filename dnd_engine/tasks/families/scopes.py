@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+from dnd_engine.tasks.families.inputs import KINDS
 from dnd_engine.tasks.families.words import COLOURS, DAYS, open_list
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ _TAILS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Scope(Generic[T]):
     """Where a function works: on runs of words (a span) or on single words (a place)."""
 
@@ -40,9 +41,9 @@ class Scope(Generic[T]):
     called: tuple[str, ...]
     """How an instruction names a place, or what follows `the words` for a span; the last one is for
     the test side."""
-    partial: bool
-    """Whether parts of the text lie outside."""
     apply: Callable[[str, Callable[[T], str | None]], str | None]
+    partial: bool = False
+    """Whether parts of the text are outside."""
 
     @property
     def tails(self) -> tuple[str, ...]:
@@ -110,70 +111,63 @@ def _joined(separator: str, parts: list[str | None]) -> str | None:
 
 
 SPANS: Mapping[str, Span] = {
-    span.name: span
+    span.name or "whole": span
     for span in (
+        Scope("", "plain", ("", " in the text", " below", " of the text"), _whole),
         Scope(
-            name="",
-            kind="plain",
-            called=("", " in the text", " below", " of the text"),
-            partial=False,
-            apply=_whole,
+            "each-line", "lines", (" of each line", " in each line", " of every line"), _each_line
         ),
         Scope(
-            name="each-line",
-            kind="lines",
-            called=(" of each line", " in each line", " of every line"),
-            partial=False,
-            apply=_each_line,
-        ),
-        Scope(
-            name="first-line",
-            kind="lines",
-            called=(" of the first line", " in line one", " in the first line"),
+            "first-line",
+            "lines",
+            (" of the first line", " in line one", " in the first line"),
+            _first_line,
             partial=True,
-            apply=_first_line,
         ),
         Scope(
-            name="last-line",
-            kind="lines",
-            called=(" of the last line", " in the bottom line", " in the last line"),
+            "last-line",
+            "lines",
+            (" of the last line", " in the bottom line", " in the last line"),
+            _last_line,
             partial=True,
-            apply=_last_line,
         ),
         Scope(
-            name="each-item",
-            kind="items",
-            called=(" of each item", " in every list item", " of every item in the list"),
-            partial=False,
-            apply=_each_item,
+            "each-item",
+            "items",
+            (" of each item", " in every list item", " of every item in the list"),
+            _each_item,
         ),
         Scope(
-            name="after-colon",
-            kind="labelled",
-            called=(" after the colon", " to the right of the colon", " behind the colon"),
+            "after-colon",
+            "labelled",
+            (" after the colon", " to the right of the colon", " behind the colon"),
+            _after_colon,
             partial=True,
-            apply=_after_colon,
         ),
         Scope(
-            name="first-sentence",
-            kind="sentences",
-            called=(" of the first sentence", " in sentence one", " in the first sentence"),
+            "first-sentence",
+            "sentences",
+            (" of the first sentence", " in sentence one", " in the first sentence"),
+            _first_sentence,
             partial=True,
-            apply=_first_sentence,
         ),
         Scope(
-            name="last-sentence",
-            kind="sentences",
-            called=(" of the last sentence", " in the final sentence", " in the last sentence"),
+            "last-sentence",
+            "sentences",
+            (" of the last sentence", " in the final sentence", " in the last sentence"),
+            _last_sentence,
             partial=True,
-            apply=_last_sentence,
         ),
     )
 }
 
+TEXTS: Mapping[str, Place] = {
+    kind: Scope("", kind, ("", ""), lambda text, function: function(text)) for kind in KINDS
+}
+"""Whole texts, of which instructions name no part."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pick:
+
+class _Pick(NamedTuple):
     """Which words of a span; `called` has a slot for the span."""
 
     name: str
@@ -184,38 +178,30 @@ class _Pick:
 
 # No pick applies where it would be the same as another: of two words, the second is the last.
 _PICKS = (
+    _Pick("each-word", ("each word{}", "every word{}", "every single word{}"), range),
     _Pick(
-        name="each-word",
-        called=("each word{inside}", "every word{inside}", "every single word{inside}"),
-        choose=lambda n: range(n),
+        "first-word",
+        ("the first word{}", "word number one{}", "the opening word{}"),
+        lambda n: range(1) if n > 1 else range(0),
     ),
     _Pick(
-        name="first-word",
-        called=("the first word{inside}", "word number one{inside}", "the opening word{inside}"),
-        choose=lambda n: range(1) if n > 1 else range(0),
+        "last-word",
+        ("the last word{}", "the final word{}", "the closing word{}"),
+        lambda n: range(n - 1, n) if n > 1 else range(0),
     ),
     _Pick(
-        name="last-word",
-        called=("the last word{inside}", "the final word{inside}", "the closing word{inside}"),
-        choose=lambda n: range(n - 1, n) if n > 1 else range(0),
+        "second-word",
+        ("the second word{}", "word number two{}", "the word after the first one{}"),
+        lambda n: range(1, 2) if n > 2 else range(0),
     ),
     _Pick(
-        name="second-word",
-        called=(
-            "the second word{inside}",
-            "word number two{inside}",
-            "the word after the first one{inside}",
+        "odd-words",
+        (
+            "every odd-numbered word{}",
+            "the first, third, fifth word{} and so on",
+            "every word{} in an odd place",
         ),
-        choose=lambda n: range(1, 2) if n > 2 else range(0),
-    ),
-    _Pick(
-        name="odd-words",
-        called=(
-            "every odd-numbered word{inside}",
-            "the first, third, fifth word{inside} and so on",
-            "every word{inside} in an odd place",
-        ),
-        choose=lambda n: range(0, n, 2) if n > 2 else range(0),
+        lambda n: range(0, n, 2) if n > 2 else range(0),
     ),
 )
 
@@ -230,16 +216,14 @@ def _place(pick: _Pick, span: Span) -> Place:
     def apply(text: str, function: TextFunction) -> str | None:
         return span.apply(text, partial(_change, pick, function))
 
+    # The whole text has one name more than other spans; the last is for the test side.
+    insides = (*span.called[:2], span.called[-1])
     return Scope(
-        name=f"{pick.name}-of-{span.name}" if span.name else pick.name,
-        kind=span.kind,
-        called=tuple(
-            called.format(inside=inside)
-            # The whole text has one name more than other spans; the last is for the test side.
-            for called, inside in zip(pick.called, (*span.called[:2], span.called[-1]), strict=True)
-        ),
+        f"{pick.name}-of-{span.name}" if span.name else pick.name,
+        span.kind,
+        tuple(called.format(inside) for called, inside in zip(pick.called, insides, strict=True)),
+        apply,
         partial=span.partial or pick.name != "each-word",
-        apply=apply,
     )
 
 
@@ -286,9 +270,7 @@ def _entity_place(entity: str) -> Place:
         # A function as replacement, because in a string backslashes would be read as escapes.
         return None if changed is None else _pattern(entity).sub(lambda _: changed, text)
 
-    return Scope(
-        name=entity, kind="scene", called=_ENTITY_CALLED[entity], partial=True, apply=apply
-    )
+    return Scope(entity, "scene", _ENTITY_CALLED[entity], apply, partial=True)
 
 
 PLACES: Mapping[str, Place] = {

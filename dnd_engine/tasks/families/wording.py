@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.tasks.lists import read_lists
 
 Phrases = tuple[tuple[str, ...], ...]
 """Groups of phrases that share a verb. The last group is for the test side."""
@@ -72,12 +73,10 @@ def label_phrases(conditions: Sequence[str], yes: str, no: str) -> Phrases:
         yes: Label where the condition holds.
         no: Label where it does not.
     """
+    *seen, last = read_lists("phrases")["one-of-two"]
     return (
-        tuple(f"answer {yes} if {c}, otherwise {no}" for c in conditions),
-        tuple(f"say {yes} when {c} and {no} when not" for c in conditions),
-        tuple(f"reply with {no} unless {c}; then reply with {yes}" for c in conditions),
-        tuple(f"write {yes} if {c} and {no} if not" for c in conditions),
-        (f"choose between {yes} and {no}: {yes} if {conditions[-1]}, else {no}",),
+        *(tuple(way.format(yes=yes, no=no, when=when) for when in conditions) for way in seen),
+        (last.format(yes=yes, no=no, test=conditions[-1]),),
     )
 
 
@@ -93,13 +92,8 @@ def class_phrases(attribute: str, labels: Mapping[str, str]) -> Phrases:
         listed = _listed([*labels.values()])
     else:
         listed = _listed([f"{label} for {meaning}" for meaning, label in labels.items()])
-    return (
-        (f"name the {attribute}: {listed}",),
-        (f"choose the {attribute} from {listed}",),
-        (f"classify the text by its {attribute}, with the labels {listed}",),
-        (f"which {attribute} fits, {listed}?",),
-        (f"sort the text by {attribute}: {listed}",),
-    )
+    ways = read_lists("phrases")["one-of-several"]
+    return phrases(*(way.format(attribute=attribute, labels=listed) for way in ways))
 
 
 def make_wordings(name: str, groups: Phrases, tails: Sequence[str] = ()) -> Wordings:

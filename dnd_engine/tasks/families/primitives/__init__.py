@@ -1,6 +1,6 @@
 """The primitives: each module holds those of one nature and lists them in `PRIMITIVES`."""
 
-from dnd_engine.tasks.families.operation import Primitive
+from dnd_engine.tasks.families.operation import Primitives
 from dnd_engine.tasks.families.primitives import (
     change,
     facts,
@@ -12,13 +12,13 @@ from dnd_engine.tasks.families.primitives import (
     shape,
 )
 
-__all__ = ["PRIMITIVES"]
+__all__ = ["HELD_OUT", "PRIMITIVES"]
 
-_HELD_OUT = ("capitals", "rotate", "repeat", "date", "dash")
+HELD_OUT = ("capitals", "rotate", "repeat", "date", "dash")
 """Never part of anything trained."""
 
-PRIMITIVES = tuple(
-    Primitive(name, category, variants, name in _HELD_OUT)
+PRIMITIVES: Primitives = {
+    key: variants
     for module in (select, order, change, shape, lines, facts, numbers, judge)
-    for (name, category), variants in module.PRIMITIVES.items()
-)
+    for key, variants in module.PRIMITIVES.items()
+}

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from dnd_engine.tasks.families.operation import OnText, Primitives
+from dnd_engine.tasks.families.operation import Primitives, Variant, on_text
 from dnd_engine.tasks.families.scopes import TextFunction, find_entity
 from dnd_engine.tasks.families.words import MONTHS
 
@@ -28,23 +29,13 @@ def _of_record(change: Callable[[Mapping[str, str]], str | None]) -> TextFunctio
     return function
 
 
-def _value(key: str) -> OnText:
-    return OnText(
-        name=f"lookup-{key}",
-        kind="record",
-        function=_of_record(lambda record: record.get(key)),
-        phrases=(
-            f"give the {key}",
-            f"what is the {key}?",
-            f"look up the {key}",
-            f"return the value of {key}",
-            f"find out the {key} and write it down",
-        ),
-    )
+def _value(key: str) -> Variant:
+    function = _of_record(lambda record: record.get(key))
+    return on_text("record", f"lookup-{key}", function, "lookup", key=key)
 
 
-def _shape(name: str, change: Callable[[Mapping[str, str]], str | None]) -> OnText:
-    return OnText(name=f"record-{name}", kind="record", function=_of_record(change))
+def _shape(name: str, change: Callable[[Mapping[str, str]], str | None]) -> Variant:
+    return on_text("record", f"record-{name}", _of_record(change))
 
 
 def _without(record: Mapping[str, str], key: str) -> str | None:
@@ -53,70 +44,52 @@ def _without(record: Mapping[str, str], key: str) -> str | None:
     return "\n".join(f"{k}: {v}" for k, v in record.items() if k != key)
 
 
-def _entity(entity: str, called: str, question: str) -> OnText:
-    return OnText(
-        name=f"pick-{entity}",
-        kind="scene",
-        function=lambda text: find_entity(entity, text),
-        phrases=(
-            f"extract the {called}",
-            question,
-            f"give only the {called}",
-            f"find the {called} in the text",
-            f"write down the {called}",
-        ),
-    )
+def _entity(entity: str, called: str, question: str) -> Variant:
+    function = partial(find_entity, entity)
+    return on_text("scene", f"pick-{entity}", function, "pick", called=called, question=question)
 
 
-def _two(first: str, second: str) -> OnText:
+def _two(first: str, second: str) -> Variant:
     def function(text: str) -> str | None:
         found = find_entity(first, text), find_entity(second, text)
         return None if found[0] is None or found[1] is None else f"{found[0]}, {found[1]}"
 
-    return OnText(
-        name=f"pick-{first}-{second}",
-        kind="scene",
-        function=function,
-        phrases=(
-            f"extract the {first} and the {second}, separated by a comma",
-            f"give only the {first} and then the {second}, with a comma between",
-            f"find the {first} and the {second} and list them with a comma",
-            f"write down the {first}, a comma and the {second}",
-        ),
+    return on_text(
+        "scene", f"pick-{first}-{second}", function, "pick-two", first=first, second=second
     )
 
 
-def _removed(entity: str) -> OnText:
+def _removed(entity: str) -> Variant:
     def function(text: str) -> str | None:
         found = find_entity(entity, text)
         # Only at the start of a word, because `red` also ends `repaired`.
         return None if found is None else re.sub(rf"\b{found} ", "", text)
 
-    return OnText(name=f"remove-{entity}", kind="scene", function=function)
+    return on_text("scene", f"remove-{entity}", function)
 
 
 def _one(
     name: str, kind: str, pattern: re.Pattern[str], change: Callable[[re.Match[str]], str]
-) -> OnText:
+) -> Variant:
     """The only match in a text, written another way in its place."""
 
     def function(text: str) -> str | None:
         # Of two matches, the instruction would not say which is meant.
         return pattern.sub(change, text) if len(pattern.findall(text)) == 1 else None
 
-    return OnText(name=name, kind=kind, function=function)
+    return on_text(kind, name, function)
 
 
 def _only(
     name: str, kind: str, pattern: re.Pattern[str], change: Callable[[re.Match[str]], str]
-) -> OnText:
+) -> Variant:
     """The only match in a text, alone."""
 
     def function(text: str) -> str | None:
         found = list(pattern.finditer(text))
         return change(found[0]) if len(found) == 1 else None
 
-    return OnText(name=name, kind=kind, function=function)
+    return on_text(kind, name, function)
 
 
 def _month(match: re.Match[str]) -> str:
@@ -125,12 +98,12 @@ def _month(match: re.Match[str]) -> str:
     return MONTHS[number - 1] if 1 <= number <= len(MONTHS) else match[2]
 
 
-def _half(name: str, change: Callable[[re.Match[str]], str]) -> OnText:
+def _half(name: str, change: Callable[[re.Match[str]], str]) -> Variant:
     def function(text: str) -> str | None:
         match = _HALVES.fullmatch(text)
         return change(match) if match else None
 
-    return OnText(name=f"dash-{name}", kind="halves", function=function)
+    return on_text("halves", f"dash-{name}", function)
 
 
 PRIMITIVES: Primitives = {

@@ -5,10 +5,10 @@ Every condition comes with several pairs of labels, so that no label name means 
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
-from dnd_engine.tasks.families.operation import OnText, Primitives, Variant
+from dnd_engine.tasks.families.operation import Primitives, Variant, on_text
 from dnd_engine.tasks.families.scopes import find_entity, find_numbers
-from dnd_engine.tasks.families.wording import label_phrases
 
 _LONG = 5
 """More words than this make a plain text long; plain texts have four to eight."""
@@ -20,23 +20,21 @@ def _judge(
     kind: str,
     conditions: tuple[str, str],
     test: Callable[[str], bool | None],
-    labels: tuple[tuple[str, str], ...],
+    labels: str,
 ) -> tuple[Variant, ...]:
-    def variant(yes: str, no: str) -> OnText:
+    """An operation for each pair of labels; the second condition is for the test side."""
+    seen, tested = conditions
+
+    def variant(yes: str, no: str) -> Variant:
         def function(text: str) -> str | None:
             holds = test(text)
             return None if holds is None else yes if holds else no
 
-        return OnText(
-            name=f"judge-{name}-{yes}-{no}".lower(),
-            kind=kind,
-            function=function,
-            # The first condition is in every phrase but the last, which has the second.
-            phrases=tuple(group[0] for group in label_phrases(conditions, yes, no)),
-            options=(yes, no),
-        )
+        slots = {"yes": yes, "no": no, "when": seen, "test": tested}
+        full = f"judge-{name}-{yes}-{no}".lower()
+        return replace(on_text(kind, full, function, "one-of-two", **slots), options=(yes, no))
 
-    return tuple(variant(yes, no) for yes, no in labels)
+    return tuple(variant(*pair.split("/")) for pair in labels.split())
 
 
 def _is_long(text: str) -> bool | None:
@@ -67,34 +65,34 @@ PRIMITIVES: Primitives = {
         "plain",
         ("the text has more than five words", "there are more than five words"),
         _is_long,
-        (("yes", "no"), ("long", "short"), ("red", "green"), ("1", "0")),
+        "yes/no long/short red/green 1/0",
     ),
     ("judge-number", "classification"): _judge(
         "number",
         "plain",
         ("there is a number in digits", "the text holds a digit"),
         _has_number,
-        (("yes", "no"), ("true", "false"), ("keep", "drop"), ("A", "B")),
+        "yes/no true/false keep/drop A/B",
     ),
     ("judge-case", "classification"): _judge(
         "case",
         "plain",
         ("the text starts with a small letter", "the first letter is lower case"),
         _starts_small,
-        (("yes", "no"), ("good", "bad"), ("left", "right"), ("apple", "anchor")),
+        "yes/no good/bad left/right apple/anchor",
     ),
     ("judge-many", "classification"): _judge(
         "many",
         "scene",
         ("the number is larger than ten", "there are more than ten things"),
         _is_many,
-        (("yes", "no"), ("many", "few"), ("pass", "fail"), ("sun", "rain")),
+        "yes/no many/few pass/fail sun/rain",
     ),
     ("judge-order", "classification"): _judge(
         "order",
         "scene",
         ("the city comes before the name", "the city is named before the person"),
         _city_first,
-        (("yes", "no"), ("true", "false"), ("on", "off"), ("cat", "dog")),
+        "yes/no true/false on/off cat/dog",
     ),
 }

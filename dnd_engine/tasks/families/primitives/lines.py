@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from dnd_engine.tasks.families.operation import OnText, Primitives
+from dnd_engine.tasks.families.operation import Primitives, Variant, on_text
 from dnd_engine.tasks.families.scopes import TextFunction, split_items
 from dnd_engine.tasks.families.words import spelled
 
@@ -45,45 +45,31 @@ def _join_or_none(parts: Parts | None, separator: str) -> str | None:
     return None if parts is None else separator.join(parts)
 
 
-def _line(name: str, change: Callable[[Parts], str | None], *phrases: str) -> OnText:
-    return OnText(
-        name=f"line-{name}", kind="lines", function=_of(_split_lines, change), phrases=phrases
-    )
+def _line(
+    name: str, change: Callable[[Parts], str | None], said: str = "", **slots: str
+) -> Variant:
+    return on_text("lines", f"line-{name}", _of(_split_lines, change), said, **slots)
 
 
-def _item(name: str, change: Callable[[Parts], str | None], *phrases: str) -> OnText:
-    return OnText(
-        name=f"item-{name}", kind="items", function=_of(split_items, change), phrases=phrases
-    )
+def _item(
+    name: str, change: Callable[[Parts], str | None], said: str = "", **slots: str
+) -> Variant:
+    return on_text("items", f"item-{name}", _of(split_items, change), said, **slots)
 
 
-def _said(name: str, change: Callable[[Parts], str | None]) -> OnText:
-    return OnText(name=f"sentence-{name}", kind="sentences", function=_of(_split_sentences, change))
+def _said(name: str, change: Callable[[Parts], str | None]) -> Variant:
+    return on_text("sentences", f"sentence-{name}", _of(_split_sentences, change))
 
 
-def _prefixed(name: str, what: str, prefix: Callable[[int], str]) -> tuple[OnText, OnText]:
+def _prefixed(name: str, what: str, prefix: Callable[[int], str]) -> tuple[Variant, Variant]:
     """Something before each line, for lines and for lists turned into lines."""
 
     def change(parts: Parts) -> str:
         return "\n".join(f"{prefix(i)}{part}" for i, part in enumerate(parts, start=1))
 
     return (
-        _line(
-            f"prefix-{name}",
-            change,
-            f"put {what} before each line",
-            f"start every line with {what}",
-            f"add {what} at the beginning of each line",
-            f"place {what} in front of all lines",
-        ),
-        _item(
-            f"list-{name}",
-            change,
-            f"write each item on its own line, with {what} before it",
-            f"turn the list into lines that start with {what}",
-            f"give every item a line of its own that begins with {what}",
-            f"split the list into lines and place {what} in front of each",
-        ),
+        _line(f"prefix-{name}", change, "line-prefix", what=what),
+        _item(f"list-{name}", change, "item-list", what=what),
     )
 
 
@@ -101,14 +87,7 @@ PRIMITIVES: Primitives = {
         _line("swap", lambda p: "\n".join([p[1], p[0], *p[2:]])),
     ),
     ("line-join", "format"): tuple(
-        _line(
-            f"join-{name}",
-            separator.join,
-            f"write the lines as one line, separated by {signs}",
-            f"join all lines with {signs}",
-            f"put everything on one line with {signs} between the old lines",
-            f"merge the lines into one, with {signs} in between",
-        )
+        _line(f"join-{name}", separator.join, "line-join", signs=signs)
         for name, signs, separator in (
             ("comma", "commas", ", "),
             ("bar", "vertical bars", " | "),
@@ -130,14 +109,7 @@ PRIMITIVES: Primitives = {
         for variant in prefix
     ),
     ("line-suffix", "format"): tuple(
-        _line(
-            f"suffix-{name}",
-            partial(_ended, end=sign, separator="\n"),
-            f"put {what} at the end of each line",
-            f"end every line with {what}",
-            f"add {what} to each line",
-            f"close all lines with {what}",
-        )
+        _line(f"suffix-{name}", partial(_ended, end=sign, separator="\n"), "line-suffix", what=what)
         for name, what, sign in (
             ("stop", "a full stop", "."),
             ("semicolon", "a semicolon", ";"),
@@ -158,14 +130,7 @@ PRIMITIVES: Primitives = {
     ),
     ("item-join", "format"): (
         *(
-            _item(
-                f"join-{name}",
-                separator.join,
-                f"separate the items by {signs} instead of commas",
-                f"replace the commas of the list by {signs}",
-                f"write the list with {signs} between the items",
-                f"change the commas into {signs}",
-            )
+            _item(f"join-{name}", separator.join, "item-join", signs=signs)
             for name, signs, separator in (
                 ("semicolon", "semicolons", "; "),
                 ("bar", "vertical bars", " | "),

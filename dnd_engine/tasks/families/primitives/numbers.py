@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from dnd_engine.tasks.families.operation import OnText, Primitives
+from dnd_engine.tasks.families.operation import Primitives, Variant, on_text
 from dnd_engine.tasks.families.scopes import DIGITS, TextFunction, find_numbers
 from dnd_engine.tasks.families.words import NUMBERS, spelled
 
@@ -53,8 +53,8 @@ def _unspelled(text: str) -> str | None:
     return changed if changed != text else None
 
 
-def _number(name: str, function: TextFunction) -> OnText:
-    return OnText(name=name, kind="numbered", function=function)
+def _number(name: str, function: TextFunction) -> Variant:
+    return on_text("numbered", name, function)
 
 
 PRIMITIVES: Primitives = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from dnd_engine.tasks.families.operation import OnWords, Primitives
+from dnd_engine.tasks.families.operation import Primitives, Variant, on_words
 from dnd_engine.tasks.families.scopes import SPANS, WordsFunction
 
 
@@ -22,37 +22,20 @@ def _sorted(words: list[str], *, down: bool) -> str | None:
 
 
 def _swap(
-    name: str, words: str, each: str, move: Callable[[list[str]], list[str]], spans: tuple[str, ...]
-) -> OnWords:
-    return OnWords(
-        name=f"swap-{name}",
-        function=_moved(2, move),
-        phrases=(
-            f"swap {words}{{inside}}",
-            f"exchange {words}{{inside}}",
-            f"let {words}{{inside}} trade places",
-            f"make {words}{{inside}} change places",
-            f"switch {each}{{inside}} around",
-        ),
-        spans=spans,
-    )
+    name: str, words: str, each: str, move: Callable[[list[str]], list[str]], spans: str
+) -> Variant:
+    return on_words(f"swap-{name}", _moved(2, move), spans, "swap", words=words, each=each)
 
 
 PRIMITIVES: Primitives = {
-    ("reverse", "string"): (
-        OnWords(
-            "reverse",
-            _moved(2, lambda w: w[::-1]),
-            spans=tuple(SPANS),
-        ),
-    ),
+    ("reverse", "string"): (on_words("reverse", _moved(2, lambda w: w[::-1]), " ".join(SPANS)),),
     ("sort", "string"): (
-        OnWords(
+        on_words(
             "sort-up",
             lambda words: _sorted(words, down=False),
-            spans=("", "each-line", "each-item", "after-colon"),
+            "whole each-line each-item after-colon",
         ),
-        OnWords("sort-down", lambda words: _sorted(words, down=True), spans=("", "after-colon")),
+        on_words("sort-down", lambda words: _sorted(words, down=True), "whole after-colon"),
     ),
     ("swap", "string"): (
         _swap(
@@ -60,34 +43,34 @@ PRIMITIVES: Primitives = {
             "the first and the last word",
             "the two outer words",
             lambda w: [w[-1], *w[1:-1], w[0]],
-            ("", "each-line", "after-colon", "first-sentence"),
+            "whole each-line after-colon first-sentence",
         ),
         _swap(
             "first-two",
             "the first two words",
             "the two opening words",
             lambda w: [w[1], w[0], *w[2:]],
-            ("", "after-colon", "last-line"),
+            "whole after-colon last-line",
         ),
         _swap(
             "last-two",
             "the last two words",
             "the two closing words",
             lambda w: [*w[:-2], w[-1], w[-2]],
-            ("", "last-sentence"),
+            "whole last-sentence",
         ),
     ),
     ("rotate", "string"): (
-        OnWords(
+        on_words(
             "rotate-left",
             # Two words rotate into their reverse, which is trained.
             _moved(3, lambda w: [*w[1:], w[0]]),
-            spans=("", "after-colon", "first-sentence", "last-line"),
+            "whole after-colon first-sentence last-line",
         ),
-        OnWords(
+        on_words(
             "rotate-right",
             _moved(3, lambda w: [w[-1], *w[:-1]]),
-            spans=("", "after-colon", "last-sentence", "first-line"),
+            "whole after-colon last-sentence first-line",
         ),
     ),
 }
