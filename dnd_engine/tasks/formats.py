@@ -14,7 +14,6 @@ from statistics import median
 from types import MappingProxyType
 from typing import Literal
 
-from dnd_engine.errors import ConfigError
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.lists import read_lists
@@ -126,17 +125,7 @@ def formatted(task: Task, name: str, seed: int) -> Task:
         name: The format.
         seed: Draws the wordings. The last train examples and the test side have wordings of their
             own; only those of the test side are never trained on.
-
-    Raises:
-        ConfigError: If there is no such format, or the task is not for one.
     """
-    if name not in FORMATS:
-        raise ConfigError(f"format {name!r}: expected one of {', '.join(FORMATS)}.")
-    if not is_short_answer(task):
-        raise ConfigError(
-            f"task `{task.info.slug}`: expected short answers in no format yet, to put them into "
-            f"the format {name}. Ask `is_short_answer` first."
-        )
     chosen = FORMATS[name]
     rng = random.Random(f"{seed}:format:{task.info.slug}:{name}")
     *trained, first, second, tested = chosen.wordings
@@ -179,12 +168,7 @@ def expand(tasks: Iterable[Task], *, per_task: int, seed: int) -> tuple[Task, ..
         tasks: Tasks in no format.
         per_task: Maximum number of formats per task, drawn from those trained with it.
         seed: Draws formats and wordings.
-
-    Raises:
-        ConfigError: If `per_task` is negative.
     """
-    if per_task < 0:
-        raise ConfigError(f"`per_task` must be 0 or more, got {per_task}.")
     found: list[Task] = []
     for task in tasks:
         found.append(task)

@@ -12,7 +12,6 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from dnd_engine.errors import ConfigError
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import asking
 from dnd_engine.tasks.lists import read_lists
@@ -65,16 +64,8 @@ def relabelled(task: Task, number: int, seed: int) -> Task:
         task: A classification task in no format; it stays as it is.
         number: Number of the label set, from 1; each task has label sets of its own.
         seed: Draws labels and wordings.
-
-    Raises:
-        ConfigError: If the task is not for other labels.
     """
     labels = label_set(task)
-    if not labels:
-        raise ConfigError(
-            f"task `{task.info.slug}`: expected a classification task with 2 to {_MAX_LABELS} "
-            "labels, to rename them. Ask `label_set` first."
-        )
     rng = random.Random(f"{seed}:labels:{task.info.slug}:{number}")
     names = dict(zip(labels, _new_labels(labels, rng), strict=True))
     return Task(
