@@ -54,17 +54,14 @@ def _plain(rng: random.Random, vocab: Vocabulary) -> Item:
     adjective, thing = rng.choice(vocab.adjectives), rng.choice(vocab.things)
     name, other = rng.sample(vocab.names, 2)
     city, verb = rng.choice(vocab.cities), rng.choice(vocab.verbs)
-    return Item(
-        rng.choice(
-            (
-                f"{name} {verb.third} {count} {adjective} {thing}s",
-                f"{name} {verb.past} {count} {thing}s in {city}",
-                f"{count} {adjective} {thing}s for {name}",
-                f"the {adjective} {thing} of {name} in {city}",
-                f"{name} and {other} {verb.base} {count} {thing}s",
-            )
-        )
+    forms = (
+        f"{name} {verb.third} {count} {adjective} {thing}s",
+        f"{name} {verb.past} {count} {thing}s in {city}",
+        f"{count} {adjective} {thing}s for {name}",
+        f"the {adjective} {thing} of {name} in {city}",
+        f"{name} and {other} {verb.base} {count} {thing}s",
     )
+    return Item(rng.choice(forms))
 
 
 def _lines(rng: random.Random, vocab: Vocabulary) -> Item:
@@ -103,17 +100,16 @@ def _sentence(rng: random.Random, vocab: Vocabulary) -> str:
     # No template has a full stop inside: operations on sentences split there.
     verb, thing, name = rng.choice(vocab.verbs), rng.choice(vocab.things), rng.choice(vocab.names)
     noun, adjective = rng.choice(vocab.nouns), rng.choice(vocab.adjectives)
-    return rng.choice(
-        (
-            f"{name} {verb.past} the {adjective} {thing}",
-            f"The {thing} stood near the {noun}",
-            f"Nobody saw the {adjective} {noun}",
-            f"{name} lives in {rng.choice(vocab.cities)}",
-            f"They {verb.past} every {thing}",
-            f"The {noun} was {adjective} today",
-            f"{name} likes this {noun}",
-        )
+    forms = (
+        f"{name} {verb.past} the {adjective} {thing}",
+        f"The {thing} stood near the {noun}",
+        f"Nobody saw the {adjective} {noun}",
+        f"{name} lives in {rng.choice(vocab.cities)}",
+        f"They {verb.past} every {thing}",
+        f"The {noun} was {adjective} today",
+        f"{name} likes this {noun}",
     )
+    return rng.choice(forms)
 
 
 def _sentences(rng: random.Random, vocab: Vocabulary) -> Item:
@@ -127,17 +123,14 @@ def _scene(rng: random.Random, vocab: Vocabulary) -> Item:
     thing = rng.choice(vocab.things)
     goods = f"{rng.randint(2, 20)} {rng.choice(COLOURS)} {thing}s"
     day, verb = rng.choice(DAYS), rng.choice(vocab.verbs)
-    return Item(
-        rng.choice(
-            (
-                f"On {day} {name} {verb.past} {goods} in {city}.",
-                f"{name} from {city} {verb.past} {goods} on {day}.",
-                f"{name} will {verb.base} {goods} in {city} on {day}.",
-                f"In {city} {name} {verb.past} {goods} last {day}.",
-                f"We saw {goods} in {city} and told {name} on {day}.",
-            )
-        )
+    forms = (
+        f"On {day} {name} {verb.past} {goods} in {city}.",
+        f"{name} from {city} {verb.past} {goods} on {day}.",
+        f"{name} will {verb.base} {goods} in {city} on {day}.",
+        f"In {city} {name} {verb.past} {goods} last {day}.",
+        f"We saw {goods} in {city} and told {name} on {day}.",
     )
+    return Item(rng.choice(forms))
 
 
 def _halves(rng: random.Random, vocab: Vocabulary) -> Item:
@@ -172,17 +165,14 @@ def _numbered(rng: random.Random, vocab: Vocabulary) -> Item:
     first, second = rng.sample(vocab.things, 2)
     name, noun = rng.choice(vocab.names), rng.choice(vocab.nouns)
     verb = rng.choice(vocab.verbs)
-    return Item(
-        rng.choice(
-            (
-                f"{name} {verb.past} {a} {first}s and {b} {second}s.",
-                f"We need {a} {first}s but only {b} {second}s.",
-                f"The {noun} has {a} {first}s near {b} {second}s.",
-                f"Of {a} {first}s only {b} were left at the {noun}.",
-                f"{name} has {a} {first}s, and the {noun} has {b}.",
-            )
-        )
+    forms = (
+        f"{name} {verb.past} {a} {first}s and {b} {second}s.",
+        f"We need {a} {first}s but only {b} {second}s.",
+        f"The {noun} has {a} {first}s near {b} {second}s.",
+        f"Of {a} {first}s only {b} were left at the {noun}.",
+        f"{name} has {a} {first}s, and the {noun} has {b}.",
     )
+    return Item(rng.choice(forms))
 
 
 def _dated(rng: random.Random, vocab: Vocabulary) -> Item:
@@ -191,33 +181,27 @@ def _dated(rng: random.Random, vocab: Vocabulary) -> Item:
     date = f"{rng.randint(1985, 2030)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
     name, city = rng.choice(vocab.names), rng.choice(vocab.cities)
     noun, thing = rng.choice(vocab.nouns), rng.choice(vocab.things)
-    return Item(
-        rng.choice(
-            (
-                f"{name} came to {city} on {date}.",
-                f"The {noun} opens on {date} in {city}.",
-                f"On {date} {name} sold the {thing}.",
-                f"{date} is the day of the {noun}.",
-                f"Please return the {thing} by {date}.",
-            )
-        )
+    forms = (
+        f"{name} came to {city} on {date}.",
+        f"The {noun} opens on {date} in {city}.",
+        f"On {date} {name} sold the {thing}.",
+        f"{date} is the day of the {noun}.",
+        f"Please return the {thing} by {date}.",
     )
+    return Item(rng.choice(forms))
 
 
 def _priced(rng: random.Random, vocab: Vocabulary) -> Item:
     """A sentence with one whole price in dollars."""
     price = f"${rng.randint(2, 90)}"
     name, city, thing = rng.choice(vocab.names), rng.choice(vocab.cities), rng.choice(vocab.things)
-    return Item(
-        rng.choice(
-            (
-                f"The {thing} costs {price} in {city}.",
-                f"{name} paid {price} for the {rng.choice(vocab.adjectives)} {thing}.",
-                f"For {price} you get this {thing} from {name}.",
-                f"In {city} {name} sells every {thing} at {price}.",
-            )
-        )
+    forms = (
+        f"The {thing} costs {price} in {city}.",
+        f"{name} paid {price} for the {rng.choice(vocab.adjectives)} {thing}.",
+        f"For {price} you get this {thing} from {name}.",
+        f"In {city} {name} sells every {thing} at {price}.",
     )
+    return Item(rng.choice(forms))
 
 
 KINDS: Mapping[str, Make] = {

@@ -150,19 +150,17 @@ def _mail(rng: random.Random, vocab: Vocabulary) -> Item:
     number, date = str(rng.randint(10000, 99999)), f"{rng.randint(2, 28)} {rng.choice(MONTHS)}"
     # `.example` is reserved (RFC 2606), so no address is anybody's.
     address = f"{name.lower()}{rng.randint(1, 99)}@{rng.choice(('mail', 'post', 'box'))}.example"
-    text = rng.choice(
-        (
-            f"Hello, I am {name}. My {thing}, order {number} of {date}, has not reached {city}. "
-            f"Write to {address}.",
-            f"On {date} I ordered a new {thing}, number {number}, to {city}. "
-            f"Contact: {name}, {address}.",
-            f"Order {number}: the {thing} came to {city} on {date}, but broken. {name}, {address}",
-            f"{name} here. Please send order {number} from {date}, the {thing}, to {city}. "
-            f"Mail {address}.",
-        )
+    forms = (
+        f"Hello, I am {name}. My {thing}, order {number} of {date}, has not reached {city}. "
+        f"Write to {address}.",
+        f"On {date} I ordered a new {thing}, number {number}, to {city}. "
+        f"Contact: {name}, {address}.",
+        f"Order {number}: the {thing} came to {city} on {date}, but broken. {name}, {address}",
+        f"{name} here. Please send order {number} from {date}, the {thing}, to {city}. "
+        f"Mail {address}.",
     )
     facts = {"name": name, "city": city, "product": thing, "number": number, "date": date}
-    return Item(text, {**facts, "email": address})
+    return Item(rng.choice(forms), {**facts, "email": address})
 
 
 _SUBJECTS = (
@@ -186,16 +184,14 @@ def _meeting(rng: random.Random, vocab: Vocabulary) -> Item:
     name, day = rng.choice(vocab.names), rng.choice(DAYS)
     time, room = f"{rng.randint(8, 18)}:{rng.choice(('00', '15', '30', '45'))}", rng.randint(2, 99)
     subject, city = rng.choice(vocab.part(_SUBJECTS)), rng.choice(vocab.cities)
-    text = rng.choice(
-        (
-            f"{name} speaks about {subject} on {day} at {time} in room {room}, {city} office.",
-            f"Meeting in {city}, {day} {time}, room {room}: {name} presents {subject}.",
-            f"Please come to room {room} in {city} at {time} on {day}. {name} explains {subject}.",
-            f"On {day}, {time}, we discuss {subject} with {name} in room {room}, {city}.",
-        )
+    forms = (
+        f"{name} speaks about {subject} on {day} at {time} in room {room}, {city} office.",
+        f"Meeting in {city}, {day} {time}, room {room}: {name} presents {subject}.",
+        f"Please come to room {room} in {city} at {time} on {day}. {name} explains {subject}.",
+        f"On {day}, {time}, we discuss {subject} with {name} in room {room}, {city}.",
     )
     facts = {"speaker": name, "day": day, "time": time, "room": str(room), "subject": subject}
-    return Item(text, {**facts, "city": city})
+    return Item(rng.choice(forms), {**facts, "city": city})
 
 
 _MATERIALS = ("wood", "glass", "steel", "leather", "plastic", "brass", "silk", "straw", "clay")
@@ -206,16 +202,14 @@ def _advert(rng: random.Random, vocab: Vocabulary) -> Item:
     name, city, thing = rng.choice(vocab.names), rng.choice(vocab.cities), rng.choice(vocab.things)
     material, size = rng.choice(vocab.part(_MATERIALS)), f"{rng.randint(10, 250)} cm"
     phone, age = f"555 {rng.randint(1000, 9999)}", f"{rng.randint(2, 40)} years"
-    text = rng.choice(
-        (
-            f"For sale: {material} {thing}, {size}, {age} old, in {city}. {name}, {phone}",
-            f"{name} in {city} sells one {material} {thing} of {size}, call {phone}. Age: {age}.",
-            f"{thing.capitalize()}, used for {age}, {material}, {size}. "
-            f"Phone {name} in {city}: {phone}.",
-            f"Call {phone}, ask for {name}: {thing} in {city}, {size}, {material}, {age} old.",
-        )
+    forms = (
+        f"For sale: {material} {thing}, {size}, {age} old, in {city}. {name}, {phone}",
+        f"{name} in {city} sells one {material} {thing} of {size}, call {phone}. Age: {age}.",
+        f"{thing.capitalize()}, used for {age}, {material}, {size}. "
+        f"Phone {name} in {city}: {phone}.",
+        f"Call {phone}, ask for {name}: {thing} in {city}, {size}, {material}, {age} old.",
     )
-    return Item(text, {"material": material, "size": size, "phone": phone, "age": age})
+    return Item(rng.choice(forms), {"material": material, "size": size, "phone": phone, "age": age})
 
 
 _TABLES = (

@@ -53,6 +53,7 @@ class Scope(Generic[T]):
 
 Span = Scope[list[str]]
 Place = Scope[str]
+SpanFunction = Callable[[str, WordsFunction], str | None]
 
 
 def _whole(text: str, function: WordsFunction) -> str | None:
@@ -60,19 +61,9 @@ def _whole(text: str, function: WordsFunction) -> str | None:
     return None if "\n" in text else function(text.split())
 
 
-def _each_line(text: str, function: WordsFunction) -> str | None:
-    lines = text.split("\n")
-    return _joined("\n", [function(line.split()) for line in lines]) if len(lines) > 1 else None
-
-
-def _first_line(text: str, function: WordsFunction) -> str | None:
-    first, found, rest = text.partition("\n")
-    return _joined("\n", [function(first.split()), rest]) if found else None
-
-
-def _last_line(text: str, function: WordsFunction) -> str | None:
-    rest, found, last = text.rpartition("\n")
-    return _joined("\n", [rest, function(last.split())]) if found else None
+def split_lines(text: str) -> list[str]:
+    """The lines of a text, split at line feeds only."""
+    return text.split("\n")
 
 
 def split_items(text: str) -> list[str]:
@@ -80,28 +71,25 @@ def split_items(text: str) -> list[str]:
     return [] if "\n" in text or "." in text else text.split(", ")
 
 
-def _each_item(text: str, function: WordsFunction) -> str | None:
-    items = split_items(text)
-    return _joined(", ", [function(item.split()) for item in items]) if len(items) > 1 else None
+def _each(split: Callable[[str], list[str]], separator: str) -> SpanFunction:
+    """Each of several parts of a text."""
+
+    def apply(text: str, function: WordsFunction) -> str | None:
+        parts = split(text)
+        done = [function(part.split()) for part in parts]
+        return _joined(separator, done) if len(parts) > 1 else None
+
+    return apply
 
 
-def _after_colon(text: str, function: WordsFunction) -> str | None:
-    match = re.fullmatch(r"([^:\n]+): ([^:\n]+)", text)
-    return _joined(": ", [match[1], function(match[2].split())]) if match else None
+def _part(pattern: str) -> SpanFunction:
+    """The second group of a pattern; the first and the third stay."""
 
+    def apply(text: str, function: WordsFunction) -> str | None:
+        match = re.fullmatch(pattern, text)
+        return _joined("", [match[1], function(match[2].split()), match[3]]) if match else None
 
-def _first_sentence(text: str, function: WordsFunction) -> str | None:
-    # `.` matches no line break, so the text is one line, here and below.
-    match = re.fullmatch(r"([^.\n]+)\. (.+)", text)
-    return _joined(". ", [function(match[1].split()), match[2]]) if match else None
-
-
-def _last_sentence(text: str, function: WordsFunction) -> str | None:
-    match = re.fullmatch(r"(.+)\. ([^.\n]+)\.", text)
-    if not match:
-        return None
-    changed = function(match[2].split())
-    return None if changed is None else f"{match[1]}. {changed}."
+    return apply
 
 
 def _joined(separator: str, parts: list[str | None]) -> str | None:
@@ -115,47 +103,50 @@ SPANS: Mapping[str, Span] = {
     for span in (
         Scope("", "plain", ("", " in the text", " below", " of the text"), _whole),
         Scope(
-            "each-line", "lines", (" of each line", " in each line", " of every line"), _each_line
+            "each-line",
+            "lines",
+            (" of each line", " in each line", " of every line"),
+            _each(split_lines, "\n"),
         ),
         Scope(
             "first-line",
             "lines",
             (" of the first line", " in line one", " in the first line"),
-            _first_line,
+            _part(r"()(.*)(\n(?s:.*))"),
             partial=True,
         ),
         Scope(
             "last-line",
             "lines",
             (" of the last line", " in the bottom line", " in the last line"),
-            _last_line,
+            _part(r"((?s:.*)\n)(.*)()"),
             partial=True,
         ),
         Scope(
             "each-item",
             "items",
             (" of each item", " in every list item", " of every item in the list"),
-            _each_item,
+            _each(split_items, ", "),
         ),
         Scope(
             "after-colon",
             "labelled",
             (" after the colon", " to the right of the colon", " behind the colon"),
-            _after_colon,
+            _part(r"([^:\n]+: )([^:\n]+)()"),
             partial=True,
         ),
         Scope(
             "first-sentence",
             "sentences",
             (" of the first sentence", " in sentence one", " in the first sentence"),
-            _first_sentence,
+            _part(r"()([^.\n]+)(\. .+)"),
             partial=True,
         ),
         Scope(
             "last-sentence",
             "sentences",
             (" of the last sentence", " in the final sentence", " in the last sentence"),
-            _last_sentence,
+            _part(r"(.+\. )([^.\n]+)(\.)"),
             partial=True,
         ),
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from dnd_engine.tasks.families.operation import Primitives, Variant, on_text
-from dnd_engine.tasks.families.scopes import TextFunction, split_items
+from dnd_engine.tasks.families.scopes import TextFunction, split_items, split_lines
 from dnd_engine.tasks.families.words import spelled
 
 Parts = list[str]
@@ -18,10 +18,6 @@ def _of(split: Callable[[str], Parts], change: Callable[[Parts], str | None]) ->
         return change(parts) if len(parts) > 1 else None
 
     return function
-
-
-def _split_lines(text: str) -> Parts:
-    return text.split("\n")
 
 
 def _split_sentences(text: str) -> Parts:
@@ -48,7 +44,7 @@ def _join_or_none(parts: Parts | None, separator: str) -> str | None:
 def _line(
     name: str, change: Callable[[Parts], str | None], said: str = "", **slots: str
 ) -> Variant:
-    return on_text("lines", f"line-{name}", _of(_split_lines, change), said, **slots)
+    return on_text("lines", f"line-{name}", _of(split_lines, change), said, **slots)
 
 
 def _item(
