@@ -54,9 +54,15 @@ def megabytes(num_bytes: int) -> float:
     return math.ceil(num_bytes / 1e5) / 10
 
 
-def number_words(value: float) -> str:
-    """Write a number or truth value as JSON; NaN and infinities, which mean none, as nothing."""
-    return "" if isinstance(value, float) and not math.isfinite(value) else json.dumps(value)
+def cell_text(value: object) -> str:
+    """Write text as it is, and numbers and truth values as JSON; all else as nothing.
+
+    NaN and infinities mean that there is no number.
+    """
+    if isinstance(value, str):
+        return value
+    is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return json.dumps(value) if is_number else ""
 
 
 def quoted(names: Sequence[str]) -> str:

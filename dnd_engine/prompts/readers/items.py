@@ -27,7 +27,7 @@ from dnd_engine.prompts.reading import (
     Reading,
     Role,
 )
-from dnd_engine.prompts.words import named, number_words
+from dnd_engine.prompts.words import cell_text, named
 
 _DESCRIBED = 50
 """Number of items whose keys are offered for selection."""
@@ -219,15 +219,9 @@ def _rows(items: Iterable[Item]) -> tuple[list[str], list[tuple[int, Row]]]:
         if isinstance(item, dict):
             # By index: full-width lists would take quadratic memory if no key were shared.
             rows.append(
-                (place, {places.setdefault(key, len(places)): _cell(item[key]) for key in item})
+                (place, {places.setdefault(key, len(places)): cell_text(item[key]) for key in item})
             )
     return [*places], rows
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    return number_words(value) if isinstance(value, int | float) else ""
 
 
 def _columns(items: list[Item], used: str, labels: set[str]) -> tuple[Column, ...]:
@@ -258,11 +252,7 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
         kept = fields.get(folded)
         if kept is None or (isinstance(kept, str) and not kept.strip()):
             fields[folded] = value
-    labels = {
-        key: _cell(value) if isinstance(value, str | int | float) else ""
-        for key, value in fields.items()
-        if key in LABEL_KEYS
-    }
+    labels = {key: cell_text(value) for key, value in fields.items() if key in LABEL_KEYS}
     texts = {key: value for key, value in fields.items() if isinstance(value, str)}
     # An Alpaca item without an input: its `text` contains the answer.
     if "instruction" in texts and fields.get("input", "") is None:

@@ -8,7 +8,7 @@ from dnd_engine.limits import FIXED
 from dnd_engine.prompts.columns import Row, Table, read_table
 from dnd_engine.prompts.readers.zips import unpacks_to
 from dnd_engine.prompts.reading import Asked, Reading
-from dnd_engine.prompts.words import number_words
+from dnd_engine.prompts.words import cell_text
 
 
 def read_parquet(data: bytes, asked: Asked) -> Reading:
@@ -68,12 +68,6 @@ def _cells(column: Any, max_chars: int) -> list[str]:
     """Return a column's cells, truncated here too, because every row may repeat one long text."""
     cells: list[str] = []
     for chunk in column.dictionary_encode().chunks:
-        words = [_word(word, max_chars) for word in chunk.dictionary.to_pylist()]
+        words = [cell_text(word)[:max_chars] for word in chunk.dictionary.to_pylist()]
         cells.extend("" if index is None else words[index] for index in chunk.indices.to_pylist())
     return cells
-
-
-def _word(value: object, max_chars: int) -> str:
-    if isinstance(value, str):
-        return value[:max_chars]
-    return number_words(value) if isinstance(value, int | float) else ""
