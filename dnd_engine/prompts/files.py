@@ -233,13 +233,7 @@ def from_texts(
 
     Texts are cleaned and limited as in a file. Size and hash are those of a JSONL file with the
     same strings (or objects with `prompt` and `label`), so that dropping that file gives the same
-    adapter and provenance.
-
-    Args:
-        texts: Prompts.
-        name: Display name.
-        labels: Label of each text; None for a text without one.
-        limits: Maximum bytes, prompts and characters.
+    adapter and provenance. A label of None is for a text without one.
 
     Raises:
         PromptFileError: If no text is left after cleaning, or there are too many or too large ones.

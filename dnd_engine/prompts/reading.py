@@ -100,11 +100,7 @@ class Asked:
     """Formats of files inside an archive."""
 
     def bound(self, num_rows: int, units: str) -> None:
-        """Check the number of rows; call it before processing each row.
-
-        Args:
-            num_rows: Rows so far.
-            units: What they are, as several; one of `_UNITS`.
+        """Check the number of rows so far; `units` is what they are, a plural of `_UNITS`.
 
         Raises:
             PromptFileError: If there are more rows than a file may have.

@@ -50,9 +50,6 @@ def split_prompt(prompt: str) -> PromptParts:
 
     `\r\n` and `\r` count as `\n`. White space around the prompt is stripped first, so a prompt
     that ends with a blank line has no input.
-
-    Args:
-        prompt: Text from a file, a chat or an API call.
     """
     text = prompt.replace("\r\n", "\n").replace("\r", "\n").strip()
     if (gap := _GAP.search(text)) is None:

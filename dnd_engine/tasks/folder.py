@@ -196,7 +196,7 @@ def write_tasks(out: Path, tasks: Sequence[Task], more: Sequence[Mapping[str, st
 
     Args:
         out: The new folder.
-        tasks: Its tasks.
+        tasks: Those to write.
         more: For each task the same further columns of the index, which are for people.
 
     Raises:

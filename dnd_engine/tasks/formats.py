@@ -118,13 +118,10 @@ def is_short_answer(task: Task) -> bool:
 
 
 def formatted(task: Task, name: str, seed: int) -> Task:
-    """A task whose prompts ask for a format, and whose answers and options stand in it.
+    """A short-answer task in no format, made to ask and answer in one; `seed` draws the wordings.
 
-    Args:
-        task: A short-answer task in no format; it stays as it is.
-        name: The format.
-        seed: Draws the wordings. The last train examples and the test side have wordings of their
-            own; only those of the test side are never trained on.
+    The last train examples and the test side have wordings of their own; only those of the test
+    side are never trained on.
     """
     chosen = FORMATS[name]
     rng = random.Random(f"{seed}:format:{task.info.slug}:{name}")
@@ -149,12 +146,7 @@ def formatted(task: Task, name: str, seed: int) -> Task:
 
 
 def pair_is_held_out(slug: str, name: str) -> bool:
-    """Whether a task is never trained in a format; so it is for about one pair in five.
-
-    Args:
-        slug: The task in no format.
-        name: The format.
-    """
+    """Whether a task is never trained in a format; so it is for about one pair in five."""
     # Without a seed, so that every training leaves out the same pairs, which every evaluation can
     # then use. `hash` would not do: it differs between processes.
     digest = hashlib.sha256(f"{slug}~{name}".encode()).digest()
@@ -164,10 +156,7 @@ def pair_is_held_out(slug: str, name: str) -> bool:
 def expand(tasks: Iterable[Task], *, per_task: int, seed: int) -> tuple[Task, ...]:
     """Tasks for training: each as it is and, if its answers are short, in some formats.
 
-    Args:
-        tasks: Tasks in no format.
-        per_task: Maximum number of formats per task, drawn from those trained with it.
-        seed: Draws formats and wordings.
+    Up to `per_task` formats are drawn from those that are trained with it.
     """
     found: list[Task] = []
     for task in tasks:
@@ -192,11 +181,11 @@ def unseen(
     """Trained tasks in formats that they were never trained in, for evaluation.
 
     Args:
-        tasks: Tasks of the train split, in no format.
+        tasks: Those of the train split, in no format.
         holdout: `pair` for trained formats that were never put together with the task, `format`
             for formats that are never trained.
-        limit: Maximum number of pairs of task and format, drawn by seed; None is all.
-        seed: Draws pairs and wordings.
+        limit: Maximum number of pairs of task and format; None is all.
+        seed: Draws these pairs, and wordings.
     """
     names = _names(held_out=holdout == "format")
     pairs = [

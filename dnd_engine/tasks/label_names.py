@@ -58,12 +58,9 @@ def label_set(task: Task) -> tuple[str, ...]:
 
 
 def relabelled(task: Task, number: int, seed: int) -> Task:
-    """A task whose instruction names other labels, and whose answers and options are these.
+    """A classification task in no format, made to ask for other labels and answer with these.
 
-    Args:
-        task: A classification task in no format; it stays as it is.
-        number: Number of the label set, from 1; each task has label sets of its own.
-        seed: Draws labels and wordings.
+    Label sets have a `number` from 1, and each task has its own; `seed` draws labels and wordings.
     """
     labels = label_set(task)
     rng = random.Random(f"{seed}:labels:{task.info.slug}:{number}")
@@ -82,13 +79,7 @@ def relabelled(task: Task, number: int, seed: int) -> Task:
 
 
 def relabelled_tasks(tasks: Iterable[Task], *, per_task: int, seed: int) -> tuple[Task, ...]:
-    """Classification tasks with other labels, for training beside the tasks themselves.
-
-    Args:
-        tasks: Tasks without a set of labels are left out.
-        per_task: Label sets per task.
-        seed: Draws labels and wordings.
-    """
+    """Those of the tasks that classify, each with some other sets of labels."""
     numbers = range(1, per_task + 1)
     return tuple(relabelled(t, n, seed) for t in tasks if label_set(t) for n in numbers)
 

@@ -47,12 +47,8 @@ def read_wordings(path: Path) -> Wordings:
 def reworded(task: Task, wordings: Wordings, seed: int) -> Task:
     """The task with the instruction of each training example drawn from all its wordings.
 
-    Test sides are left as they are, and so are instructions without other wordings.
-
-    Args:
-        task: The task; it stays as it is.
-        wordings: Of this and other tasks.
-        seed: Draws the wordings; the draws of one task do not depend on other tasks.
+    Test sides are left as they are, and so are instructions without other wordings. The draws of
+    one task do not depend on other tasks.
     """
     rng = random.Random(f"{seed}:wordings:{task.info.slug}")
     return replace(

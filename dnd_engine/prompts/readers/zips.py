@@ -71,12 +71,7 @@ def unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def open_zip(data: bytes, asked: Asked, what: Note) -> Members:
-    """List the files of an archive.
-
-    Args:
-        data: Bytes of the archive.
-        asked: Display name and limits.
-        what: Expected kind of file, for error messages.
+    """List the files of an archive; `what` it should be is for error messages.
 
     Raises:
         PromptFileError: If it is not a zip, is encrypted, exceeds limits, or contains unsafe paths.

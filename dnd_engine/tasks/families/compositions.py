@@ -101,11 +101,7 @@ _PER_PART, _PER_PAIR = 4, 2
 
 
 def compositions(operations: Mapping[str, Operation]) -> Iterator[Operation]:
-    """Compose a fixed choice of pairs.
-
-    Args:
-        operations: By name; the parts are taken from these.
-    """
+    """Compose a fixed choice of pairs of the operations, which are given by name."""
     pairs = [
         (operations[f"op-{first}"], operations[f"op-{second}"])
         for first, second in _candidates()

@@ -27,11 +27,6 @@ def sample_operations(
     input kind that is trained there are two operations or more, which draw from the same inputs;
     beyond that, input kinds keep their shares.
 
-    Args:
-        operations: All of them, by name.
-        count: How many to draw.
-        seed: Seeds the draw.
-
     Returns:
         Those drawn, in the order of `operations`.
 

@@ -66,13 +66,7 @@ def phrases(*each: str) -> Phrases:
 
 
 def label_phrases(conditions: Sequence[str], yes: str, no: str) -> Phrases:
-    """Ways to ask for one of two labels.
-
-    Args:
-        conditions: Wordings of when `yes` holds; the last is for the test side too.
-        yes: Label where the condition holds.
-        no: Label where it does not.
-    """
+    """Ways to ask for `yes` where a condition holds, else `no`; its last wording is for tests."""
     *seen, last = read_lists("phrases")["one-of-two"]
     return (
         *(tuple(way.format(yes=yes, no=no, when=when) for when in conditions) for way in seen),
