@@ -75,17 +75,12 @@ def label_phrases(conditions: Sequence[str], yes: str, no: str) -> Phrases:
 
 
 def class_phrases(attribute: str, labels: Mapping[str, str]) -> Phrases:
-    """Ways to ask for one of several labels.
-
-    Args:
-        attribute: What is asked for, such as `topic`.
-        labels: Meaning to label; where all are equal, only the labels are named.
-    """
-    if all(meaning == label for meaning, label in labels.items()):
-        # Not `sport for sport`.
-        listed = _listed([*labels.values()])
-    else:
-        listed = _listed([f"{label} for {meaning}" for meaning, label in labels.items()])
+    """Ways to ask for an attribute, such as `topic`, by labels for its meanings."""
+    # Not `sport for sport`.
+    *others, last = (
+        label if label == meaning else f"{label} for {meaning}" for meaning, label in labels.items()
+    )
+    listed = f"{', '.join(others)} or {last}"
     ways = read_lists("phrases")["one-of-several"]
     return phrases(*(way.format(attribute=attribute, labels=listed) for way in ways))
 
@@ -139,7 +134,3 @@ def _draw(
             found.append(text)
         turn += 1
     return tuple(found)
-
-
-def _listed(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
