@@ -37,7 +37,7 @@ class Table:
     """Named columns of text cells."""
 
     header: Sequence[str]
-    rows: list[tuple[int, Row]]
+    rows: Sequence[tuple[int, Row]]
     """Position in the file, and cells."""
     unit: str
     """Unit of the position."""

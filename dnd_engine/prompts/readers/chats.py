@@ -1,7 +1,6 @@
 """Reads chats: OpenAI's `messages` and ShareGPT's `conversations`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from dnd_engine.notes import noted
 from dnd_engine.prompts.reading import Finding
@@ -22,22 +21,16 @@ _ROLES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """Prompt and reply of a chat."""
-
-    prompt: str
-    """The last user turn, below the system message if there is one."""
-    reply: str
-    """Answer to it; may be empty."""
-
-
-def read_chat(turns: Sequence[object], system: str = "") -> Chat:
-    """Read a list of turns.
+def read_chat(turns: Sequence[object], system: str = "") -> tuple[str, str]:
+    """Read a list of turns: objects with `role` and `content`, or `from` and `value`.
 
     Args:
-        turns: Objects with `role` and `content`, or `from` and `value`.
+        turns: A chat.
         system: System message stored beside the turns.
+
+    Returns:
+        The last user turn, below the system message if there is one, and the answer to it, which
+        may be empty.
 
     Raises:
         Finding: If no user turn has text.
@@ -53,7 +46,7 @@ def read_chat(turns: Sequence[object], system: str = "") -> Chat:
     # Turns of other roles, such as a tool's, may come between question and answer.
     replies = [text for role, text in said[last + 1 :] if role == "assistant"]
     prompt = f"{instruction}\n\n{question}" if instruction else question
-    return Chat(prompt, replies[0] if replies else "")
+    return prompt, replies[0] if replies else ""
 
 
 def _turn(turn: object) -> tuple[str, str] | None:

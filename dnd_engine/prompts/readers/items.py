@@ -264,12 +264,12 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
         if isinstance(turns := fields.get(key), list):
             system = fields.get("system")
             try:
-                chat = read_chat(turns, system if isinstance(system, str) else "")
+                prompt, reply = read_chat(turns, system if isinstance(system, str) else "")
             except Finding as finding:
                 if key in PROMPT_KEYS:  # a list that is not a chat
                     break
                 raise Finding(noted("`{key}` without a user turn of text", key=key)) from finding
-            return chat.prompt, key, labels or {_REPLY: chat.reply}
+            return prompt, key, labels or {_REPLY: reply}
     for key in PROMPT_KEYS:
         if key in fields:
             raise Finding(noted("{finding} under `{key}`", finding=_kind(fields[key]), key=key))

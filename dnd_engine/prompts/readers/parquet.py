@@ -5,7 +5,7 @@ from typing import Any
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import FIXED
-from dnd_engine.prompts.columns import Row, Table, read_table
+from dnd_engine.prompts.columns import Table, read_table
 from dnd_engine.prompts.readers.zips import unpacks_to
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import cell_text
@@ -58,9 +58,7 @@ def read_parquet(data: bytes, asked: Asked) -> Reading:
         ) from error
     # Columns that were not read have no cells, but messages name them.
     header = [*table.column_names, *(c for c in kinds if c not in set(table.column_names))]
-    rows: list[tuple[int, Row]] = [
-        (row + 1, [column[row] for column in cells]) for row in range(num_rows)
-    ]
+    rows = [(row + 1, [column[row] for column in cells]) for row in range(num_rows)]
     return read_table(Table(header=header, rows=rows, unit="row"), asked)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import FIXED
 from dnd_engine.notes import noted
-from dnd_engine.prompts.columns import Row, Table, read_table
+from dnd_engine.prompts.columns import Table, read_table
 from dnd_engine.prompts.readers.zips import open_zip
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import one_line, quoted
@@ -51,8 +51,7 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     (_, header), *rows = records
     # A row may have cells beyond the last name, such as a remark.
     header += [""] * (max(map(len, (row for _, row in records))) - len(header))
-    cells: list[tuple[int, Row]] = [(place, row) for place, row in rows]
-    reading = read_table(Table(header=header, rows=cells, unit="row"), asked)
+    reading = read_table(Table(header=header, rows=rows, unit="row"), asked)
     if len(titles) > 1:
         reading.notes.append(
             noted(
