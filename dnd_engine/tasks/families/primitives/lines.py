@@ -53,8 +53,21 @@ def _item(
     return on_text("items", f"item-{name}", _of(split_items, change), said, **slots)
 
 
-def _said(name: str, change: Callable[[Parts], str | None]) -> Variant:
-    return on_text("sentences", f"sentence-{name}", _of(_split_sentences, change))
+def _joined_last(sign: str) -> Variant:
+    def change(parts: Parts) -> str:
+        return f"{', '.join(parts[:-1])} {sign} {parts[-1]}"
+
+    return _item(f"join-{sign}", change, "item-join-last", sign=sign)
+
+
+def _said(
+    name: str, change: Callable[[Parts], str | None], said: str = "", **slots: str
+) -> Variant:
+    return on_text("sentences", f"sentence-{name}", _of(_split_sentences, change), said, **slots)
+
+
+def _ended_by(name: str, sign: str, one: str, many: str) -> Variant:
+    return _said(name, partial(_ended, end=sign), "sentence-end", one=one, many=many)
 
 
 def _prefixed(name: str, what: str, prefix: Callable[[int], str]) -> tuple[Variant, Variant]:
@@ -71,11 +84,11 @@ def _prefixed(name: str, what: str, prefix: Callable[[int], str]) -> tuple[Varia
 
 PRIMITIVES: Primitives = {
     ("line-pick", "string"): (
-        _line("first", lambda p: p[0]),
-        _line("last", lambda p: p[-1]),
+        _line("first", lambda p: p[0], "line-pick", which="first", place="top"),
+        _line("last", lambda p: p[-1], "line-pick", which="last", place="bottom"),
         _line("second", lambda p: p[1]),
-        _line("drop-first", lambda p: "\n".join(p[1:])),
-        _line("drop-last", lambda p: "\n".join(p[:-1])),
+        _line("drop-first", lambda p: "\n".join(p[1:]), "line-drop", which="first", place="top"),
+        _line("drop-last", lambda p: "\n".join(p[:-1]), "line-drop", which="last", place="bottom"),
     ),
     ("line-order", "string"): (
         _line("reverse", lambda p: "\n".join(p[::-1])),
@@ -113,11 +126,11 @@ PRIMITIVES: Primitives = {
         )
     ),
     ("item-pick", "extraction"): (
-        _item("first", lambda p: p[0]),
-        _item("last", lambda p: p[-1]),
+        _item("first", lambda p: p[0], "item-pick", which="first", does="opens"),
+        _item("last", lambda p: p[-1], "item-pick", which="last", does="closes"),
         _item("second", lambda p: p[1]),
-        _item("drop-first", lambda p: ", ".join(p[1:])),
-        _item("drop-last", lambda p: ", ".join(p[:-1])),
+        _item("drop-first", lambda p: ", ".join(p[1:]), "item-drop", which="first", does="opens"),
+        _item("drop-last", lambda p: ", ".join(p[:-1]), "item-drop", which="last", does="closes"),
     ),
     ("item-order", "string"): (
         _item("reverse", lambda p: ", ".join(p[::-1])),
@@ -134,8 +147,8 @@ PRIMITIVES: Primitives = {
                 ("plus", "plus signs", " + "),
             )
         ),
-        _item("join-and", lambda p: f"{', '.join(p[:-1])} and {p[-1]}"),
-        _item("join-or", lambda p: f"{', '.join(p[:-1])} or {p[-1]}"),
+        _joined_last("and"),
+        _joined_last("or"),
         _item("join-lines", "\n".join),
     ),
     ("part-count", "string"): (
@@ -144,15 +157,15 @@ PRIMITIVES: Primitives = {
         _item("count-spelled", lambda p: spelled(len(p))),
     ),
     ("sentence-pick", "extraction"): (
-        _said("first", lambda p: f"{p[0]}."),
-        _said("last", lambda p: f"{p[-1]}."),
+        _said("first", lambda p: f"{p[0]}.", "sentence-pick", which="first", place="beginning"),
+        _said("last", lambda p: f"{p[-1]}.", "sentence-pick", which="last", place="end"),
         # Of two sentences, this would leave what `sentence-last` gives.
         _said("drop-first", lambda p: _ended(p[1:]) if len(p) > 2 else None),
     ),
     ("sentence-order", "string"): (_said("reverse", lambda p: _ended(p[::-1])),),
     ("sentence-end", "format"): (
-        _said("bang", lambda p: _ended(p, "!")),
-        _said("query", lambda p: _ended(p, "?")),
+        _ended_by("bang", "!", "an exclamation mark", "exclamation marks"),
+        _ended_by("query", "?", "a question mark", "question marks"),
         _said("dots", lambda p: _ended(p, "...")),
         _said("none", lambda p: _ended(p, "")),
         _said("lines", lambda p: _ended(p, separator="\n")),

@@ -53,29 +53,29 @@ def _unspelled(text: str) -> str | None:
     return changed if changed != text else None
 
 
-def _number(name: str, function: TextFunction) -> Variant:
-    return on_text("numbered", name, function)
+def _number(name: str, function: TextFunction, said: str = "", **slots: str) -> Variant:
+    return on_text("numbered", name, function, said, **slots)
 
 
 PRIMITIVES: Primitives = {
     ("spell-number", "format"): (
         _number("spell-each", _each(spelled)),
-        _number("spell-first", _at(0, spelled)),
-        _number("spell-last", _at(1, spelled)),
+        _number("spell-first", _at(0, spelled), "spell-one", which="first", other="second"),
+        _number("spell-last", _at(1, spelled), "spell-one", which="second", other="first"),
         _number("spell-digits", _unspelled),
     ),
     ("change-number", "math"): (
-        _number("number-plus-one", _each(lambda n: str(n + 1))),
+        _number("number-plus-one", _each(lambda n: str(n + 1)), "number-plus", number="one"),
         _number("number-minus-one", _each(lambda n: str(n - 1))),
-        _number("number-plus-ten", _each(lambda n: str(n + 10))),
+        _number("number-plus-ten", _each(lambda n: str(n + 10)), "number-plus", number="ten"),
         _number("number-double", _each(lambda n: str(2 * n))),
         _number("number-tenfold", _each(lambda n: f"{n}0")),
         _number("number-first-plus-one", _at(0, lambda n: str(n + 1))),
         _number("number-second-minus-one", _at(1, lambda n: str(n - 1))),
     ),
     ("pick-number", "extraction"): (
-        _number("number-first", _of_two(lambda a, b: str(a))),
-        _number("number-second", _of_two(lambda a, b: str(b))),
+        _number("number-first", _of_two(lambda a, b: str(a)), "number-pick", which="first"),
+        _number("number-second", _of_two(lambda a, b: str(b)), "number-pick", which="second"),
         _number("number-larger", _of_two(lambda a, b: str(max(a, b)))),
         _number("number-smaller", _of_two(lambda a, b: str(min(a, b)))),
         _number("number-both", _of_two(lambda a, b: f"{a}, {b}")),
