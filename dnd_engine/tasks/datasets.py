@@ -354,10 +354,8 @@ class _Answers:
 
 def _names_of(value: Any) -> tuple[str, ...]:
     """How a recipe may write a label's value."""
-    if isinstance(value, bool):
-        return str(value), str(int(value))
     # A column of whole numbers with a gap in it is often stored as floats.
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         return str(value), str(int(value))
     return (_text_of(value),)
 

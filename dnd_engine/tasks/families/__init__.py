@@ -7,9 +7,9 @@ same texts, so that only the instruction tells them apart. Whole primitives, who
 kinds, and pairs of primitives are held out.
 
 Where things are: `words` word lists, `../data/` phrases and sentences, `inputs` input kinds,
-`scopes`, `primitives/` one function each, `compositions` the pairs, `kinds` texts with
-facts, `answers` questions about them, `wording` frames, `registry` all operations by name, `sample`
-some of them, `write` the task folder.
+`scopes`, `primitives/` one function each, `compositions` the pairs, `kinds` texts with facts,
+`answers` questions about them, `wording` frames, `registry` all operations by name, `sample` some
+of them, `write` the task folder.
 """
 
 from dnd_engine.tasks.families.registry import apply_operation

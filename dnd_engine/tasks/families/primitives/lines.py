@@ -29,16 +29,12 @@ def _ended(parts: Sequence[str], end: str = ".", separator: str = " ") -> str:
     return separator.join(f"{part}{end}" for part in parts)
 
 
-def _sorted(parts: Parts) -> Parts | None:
+def _sorted(parts: Parts, separator: str) -> str | None:
     """By the alphabet, case ignored; does not apply where first words repeat or hold digits."""
     firsts = ["".join(part.split()[:1]).casefold() for part in parts]
     if len(set(firsts)) < len(firsts) or not all(first.isalpha() for first in firsts):
         return None
-    return sorted(parts, key=str.casefold)
-
-
-def _join_or_none(parts: Parts | None, separator: str) -> str | None:
-    return None if parts is None else separator.join(parts)
+    return separator.join(sorted(parts, key=str.casefold))
 
 
 def _line(
@@ -92,7 +88,7 @@ PRIMITIVES: Primitives = {
     ),
     ("line-order", "string"): (
         _line("reverse", lambda p: "\n".join(p[::-1])),
-        _line("sort", lambda p: _join_or_none(_sorted(p), "\n")),
+        _line("sort", partial(_sorted, separator="\n")),
         _line("swap", lambda p: "\n".join([p[1], p[0], *p[2:]])),
     ),
     ("line-join", "format"): tuple(
@@ -134,7 +130,7 @@ PRIMITIVES: Primitives = {
     ),
     ("item-order", "string"): (
         _item("reverse", lambda p: ", ".join(p[::-1])),
-        _item("sort", lambda p: _join_or_none(_sorted(p), ", ")),
+        _item("sort", partial(_sorted, separator=", ")),
         _item("swap", lambda p: ", ".join([p[-1], *p[1:-1], p[0]])),
     ),
     ("item-join", "format"): (
