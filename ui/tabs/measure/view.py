@@ -38,6 +38,7 @@ from ui.markup import (
 )
 from ui.panel import Panel, button, script
 from ui.stages import stages_view
+from ui.state import CardReading, Found, Made
 from ui.text import (
     N_,
     _,
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from dnd_engine.measure.results import Measurement, RowResult
     from dnd_engine.scoring.statistics import Interval
     from dnd_engine.tasks.folder import Mode
-from ui.state import CardReading, Found, Made
 
 TrainedRow = Literal["trained_lora", "warm_lora"]
 """Row of a LoRA that can be taken as an adapter."""
@@ -142,7 +142,13 @@ class MeasurePanel(Panel):
             "the columns below it.",
             formats=", ".join(labelled_suffixes()),
         )
-        gr.HTML(drawn(_about_html), padding=False)
+        about = _(
+            "Some of your rows score the adapter of the Workbench beside the base, the base with "
+            "examples in its prompt, and the part that is the same in every adapter here. A LoRA "
+            "can train on the others."
+        )
+        title = _("What is it worth on your own rows?")
+        gr.HTML(drawn(tab_heading, title, drawn(quiet, about)), padding=False)
         self.empty = gr.HTML(drawn(none_yet, nothing), padding=False, elem_id="dnd-measure-empty")
         # Buttons, shown once there is an adapter.
         with gr.Row(
@@ -239,21 +245,8 @@ class MeasurePanel(Panel):
 
 
 def most_measured(*, shared: bool) -> int:
-    """Return the maximum training steps and scored rows; fewer on a shared server.
-
-    Args:
-        shared: Whether the page serves others.
-    """
+    """Return the maximum training steps and scored rows; fewer where the page serves others."""
     return _MAX_SHARED_ROWS if shared else _MAX_ROWS
-
-
-def _about_html() -> str:
-    more = _(
-        "Some of your rows score the adapter of the Workbench beside the base, the base with "
-        "examples in its prompt, and the part that is the same in every adapter here. A LoRA can "
-        "train on the others."
-    )
-    return tab_heading(_("What is it worth on your own rows?"), quiet(more))
 
 
 def _training_html() -> str:
@@ -270,7 +263,7 @@ def _rows_html(words: str) -> str:
     return f"<div data-kinds='{','.join(_KINDS)}'>{facts(words)}</div>"
 
 
-def of_html(made: "Made") -> str:
+def of_html(made: Made) -> str:
     """Name the adapter to measure, and say what it learnt from."""
     named = facts(f"{_('Adapter on the Workbench')}: {_named(made.adapter)}")
     source = _learnt_from(made.adapter)
@@ -301,17 +294,13 @@ def rows_html(rows: CardReading) -> str:
     return notice(words)
 
 
-def can_train(found: "Found") -> bool:
+def can_train(found: Found) -> bool:
     """Return whether enough rows are left to learn from, unless some turn out to be too long."""
     return len(found.measured.sides.train) >= _MIN_TO_TRAIN
 
 
-def train_of_html(found: "Found | None") -> str:
-    """Name the adapter and rows that Train would use, or say what it needs first.
-
-    Args:
-        found: The measurement to extend; None if nothing is measured yet.
-    """
+def train_of_html(found: Found | None) -> str:
+    """Name the adapter and rows that Train would use, or say what it needs first."""
     words = _("Measure the Workbench's adapter on these rows first.")
     if found is not None and not can_train(found):
         words = _(
@@ -330,13 +319,8 @@ def train_of_html(found: "Found | None") -> str:
     return facts(words)
 
 
-def measured_html(found: "Found", now: "Made | None") -> str:
-    """Draw all results so far.
-
-    Args:
-        found: The measurement so far.
-        now: The adapter in the bar.
-    """
+def measured_html(found: Found, now: Made | None) -> str:
+    """Draw all results so far, and whether they are for `now`, the adapter in the bar."""
     measured = found.measured
     sides = measured.sides
     title = _("{adapter} on {file}", adapter=esc(measured.adapter), file=esc(sides.file))
@@ -352,11 +336,11 @@ def measured_html(found: "Found", now: "Made | None") -> str:
     ]
     other = ""
     if now is not None and now.adapter.sha256 != measured.adapter_sha256:
-        names = {"measured": _named(found.adapter), "now": _named(now.adapter)}
         words = _(
             "This result is for {measured}; the Workbench now has {now}. Measure again to see"
             " what that is worth.",
-            **names,
+            measured=_named(found.adapter),
+            now=_named(now.adapter),
         )
         other = f"<div class='dnd-notice'>{icon('info')}<div>{words}</div></div>"
     modes = [mode for mode in sides.modes if any(r.mode == mode for r in measured.rows)]
@@ -404,7 +388,7 @@ def _named(adapter: "Adapter") -> str:
     return f"<b>{esc(adapter.name)}</b> <code>{esc(adapter.sha256[:8])}</code> {TIMES} {strength}"
 
 
-def _verdicts_html(found: "Found") -> str:
+def _verdicts_html(found: Found) -> str:
     """Describe how the adapter compares with other rows, mode by mode."""
     measured = found.measured
     lines = []

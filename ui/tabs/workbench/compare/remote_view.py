@@ -23,16 +23,18 @@ class RemotePanel(Panel):
             elem_id="dnd-remote",
             elem_classes="dnd-panel",
         ):
-            gr.HTML(drawn(_about_html), padding=False)
+            about = _(
+                "Any OpenAI-compatible server answers: vLLM, SGLang, llama-server, Ollama, a "
+                "provider. Your questions go to it. The key stays in memory and ends with this "
+                "visit."
+            )
+            gr.HTML(drawn(quiet, about), padding=False)
             with gr.Row():
                 self.url = Textbox(
-                    label=_("Address, such as http://localhost:8000/v1"),
-                    elem_id="dnd-remote-url",
+                    label=_("Address, such as http://localhost:8000/v1"), elem_id="dnd-remote-url"
                 )
                 self.key = Textbox(
-                    label=_("Key, if it wants one"),
-                    type="password",
-                    elem_id="dnd-remote-key",
+                    label=_("Key, if it wants one"), type="password", elem_id="dnd-remote-key"
                 )
             with gr.Row():
                 self.base = gr.Dropdown(
@@ -58,15 +60,7 @@ def _button(words: str, name: str, *, visible: bool = True) -> gr.Button:
     return button(words, f"dnd-remote-{name}", scale=0, min_width=230, visible=visible)
 
 
-def _about_html() -> str:
-    words = _(
-        "Any OpenAI-compatible server answers: vLLM, SGLang, llama-server, Ollama, a provider. "
-        "Your questions go to it. The key stays in memory and ends with this visit."
-    )
-    return quiet(words)
-
-
-def remote_words(sides: "tuple[RemoteSide, RemoteSide]") -> str:
+def remote_words(sides: tuple[RemoteSide, RemoteSide]) -> str:
     """Name the models that answer from now on."""
     left, right = (f"<code>{esc(side.model)}</code>" for side in sides)
     url = f"<code>{esc(sides[0].url)}</code>"

@@ -53,7 +53,8 @@ class TakePanel(Panel):
                 self.keep_told = gr.HTML("", padding=False, elem_id="dnd-keep-told")
             with gr.Column(elem_id="dnd-take-export", min_width=0):
                 more = [_("For other tools, at the strength that is set now.")]
-                _heading(_("Export"), *more, *([no_merging()] if shared else []))
+                more += [no_merging()] if shared else []
+                gr.HTML(drawn(heading, _("Export"), *more), padding=False, min_width=0)
                 self.export_format = gr.Radio(
                     formats, value=formats[0][1], label=_("Format"), elem_id="dnd-export-format"
                 )
@@ -111,11 +112,7 @@ def export_do(target: str) -> str:
 
 
 def keep_head_html(*, ends: bool) -> str:
-    """Draw the heading of Keep.
-
-    Args:
-        ends: Whether the library ends with the visit.
-    """
+    """Draw the heading of Keep; `ends` is whether the library ends with the visit."""
     return heading(_("Keep"), where_words(ends=ends))
 
 
@@ -135,7 +132,3 @@ def no_merging() -> str:
         "A merged model is as large as its base, so it is made only where the app runs on your own "
         "computer."
     )
-
-
-def _heading(title: str, *more: str) -> None:
-    gr.HTML(drawn(heading, title, *more), padding=False, min_width=0)

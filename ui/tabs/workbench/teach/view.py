@@ -6,7 +6,7 @@ from typing import Literal
 import gradio as gr
 
 from ui.fields import Textbox
-from ui.markup import esc, facts, heading, quiet
+from ui.markup import facts, heading, quiet
 from ui.panel import Panel, button
 from ui.tabs.workbench.teach.answers import AnswerFields
 from ui.text import N_, _, drawn
@@ -91,11 +91,17 @@ class TeachPanel(Panel):
                     self.propose = button(_("Propose answers"), "dnd-teach-propose")
                     # What Start lacks, until answers are proposed.
                     with gr.Column(min_width=0, elem_id="dnd-teach-first") as self.first:
-                        gr.HTML(drawn(_first_html), padding=False)
+                        needs = _("Start needs answers: propose some first, then correct them.")
+                        gr.HTML(drawn(facts, needs), padding=False)
                     with gr.Column(
                         visible=False, min_width=0, elem_id="dnd-teach-rows"
                     ) as self.rows:
-                        gr.HTML(drawn(_correct_html), padding=False)
+                        correct = _(
+                            "Correct what is wrong. Where your files have labels, these are filled "
+                            "in. An answer that you empty is left out. Press Propose answers again "
+                            "for more, equally many of each bucket."
+                        )
+                        gr.HTML(drawn(quiet, correct), padding=False)
                         self.answers = AnswerFields(elem_id="dnd-teach-answers")
                 # Fields for a better model.
                 with gr.Column(
@@ -172,23 +178,7 @@ class TeachPanel(Panel):
 
 def _does(teacher: Door | Literal["local"]) -> None:
     """Describe a teacher."""
-    gr.HTML(drawn(lambda: quiet(esc(_(_DOES[teacher])))), padding=False)
-
-
-def _first_html() -> str:
-    return facts(esc(_("Start needs answers: propose some first, then correct them.")))
-
-
-def _correct_html() -> str:
-    return quiet(
-        esc(
-            _(
-                "Correct what is wrong. Where your files have labels, these are filled in. An "
-                "answer that you empty is left out. Press Propose answers again for more, equally "
-                "many of each bucket."
-            )
-        )
-    )
+    gr.HTML(drawn(quiet, _(_DOES[teacher])), padding=False)
 
 
 def _offer_html(stop_keeps: bool) -> str:
