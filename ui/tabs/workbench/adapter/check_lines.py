@@ -25,10 +25,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
         N_("Changes the model"),
         N_("Answers to prompts like yours will differ from base."),
     ),
-    "nothing": (
-        N_("Does nothing measurable"),
-        N_("Answers almost never differ from base."),
-    ),
+    "nothing": (N_("Does nothing measurable"), N_("Answers almost never differ from base.")),
     "strongest": (
         N_("Changes the model unusually much"),
         N_("Answers may become garbled; try a lower strength."),

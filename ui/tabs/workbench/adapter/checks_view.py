@@ -65,10 +65,8 @@ def checks_html(
             )
             body = quiet(unknown)
         body += _lines_html(inspection, taught)
-        expected = _expectation(inspection, taught)
-        expected = facts(expected) if expected else ""
-        found = f"{expected}{_effect_html(inspection.effect)}{_nearest_html(inspection)}"
-        body += why(found)
+        expected = _expectation_html(inspection, taught)
+        body += why(f"{expected}{_effect_html(inspection.effect)}{_nearest_html(inspection)}")
     return (
         f"<section class='dnd-panel dnd-checks' aria-live='polite'><div class='dnd-row'>"
         f"<h2 class='dnd-heading'>{_('Checks')}</h2>{head}</div>{body}</section>"
@@ -89,10 +87,10 @@ def _lines_html(inspection: "Inspection", taught: Taught) -> str:
     return f"<ul class='dnd-verdicts'>{''.join(lines)}</ul>"
 
 
-def _expectation(inspection: "Inspection", taught: Taught) -> str:
+def _expectation_html(inspection: "Inspection", taught: Taught) -> str:
     """Describe how similar adapters did in the generator's evaluation on unseen tasks."""
     if (precedent := inspection.precedent) is not None:
-        return note_words(precedent.sentence)
+        return facts(note_words(precedent.sentence))
     found = inspection.outlook
     # An outlook is of adapters before any imprint, but earlier versions kept one of others, too.
     if found is None or taught:
@@ -110,7 +108,7 @@ def _expectation(inspection: "Inspection", taught: Taught) -> str:
             "Rank correlation of agreement and gain: {correlation:+.2f}.",
             correlation=found.rank_correlation,
         )
-    return words
+    return facts(words)
 
 
 def _unseen_tasks(count: int) -> str:

@@ -34,9 +34,7 @@ if TYPE_CHECKING:
 _MIN_LABELS = RefineConfig().least_prompts
 """Minimum number of labelled prompts for refining."""
 
-
 _PROOF_STEPS: Mapping[str, str] = {"decode": N_("Making the others"), "check": N_("Measuring")}
-
 
 _CHECKING = N_("Checking whether it works on your prompts. You can chat meanwhile.")
 """Said in the verdict's place: on a phone, the panel of checks is far below."""
@@ -176,7 +174,8 @@ class AdapterEvents:
         if not made.thumbprint and self._app.calls.engine is not None:
             # After a change of models it is another base's; it is shown without its picture.
             with suppress(DndError):
-                self._measure_size(made)
+                made.norms = self._app.calls.norms(made.original)
+                made.thumbprint = self._app.calls.thumbprint(made.original)
         session.drawn = made
         session.suggestions = _suggestions(made.buckets, session.example_questions)
         idle = not session.is_busy
@@ -249,11 +248,6 @@ class AdapterEvents:
         made.archive = self._zip(session, made, made.adapter, request)
         yield None
 
-    def _measure_size(self, made: Made) -> None:
-        """Measure the weight change, for its map and its fingerprint."""
-        made.norms = self._app.calls.norms(made.original)
-        made.thumbprint = self._app.calls.thumbprint(made.original)
-
     def _zip(self, session: Session, made: Made, adapter: "Adapter", request: gr.Request) -> Path:
         """Write and verify the zip of an adapter at some strength, in place of an earlier one."""
         session_hash = request.session_hash or ""
@@ -294,11 +288,7 @@ def facts_of(session: Session) -> str:
     stale = bool(session.canvas.cards and made.made_from) and session.arrangement != made.made_from
     num_files = sum(len(bucket.files) for bucket in made.buckets)
     return adapter_html(
-        made.adapter,
-        made.thumbprint,
-        stale=stale,
-        num_files=num_files,
-        imported=made.imported,
+        made.adapter, made.thumbprint, stale=stale, num_files=num_files, imported=made.imported
     )
 
 
@@ -372,6 +362,7 @@ def checked(made: Made) -> Updates:
 
 
 def _judgement(made: Made, inspection: "Inspection") -> Judgement:
+    lacking = [b.num_without_instruction == b.num_prompts for b in made.buckets]
     return Judgement(
         inspection,
         taught=made.taught,
@@ -382,9 +373,8 @@ def _judgement(made: Made, inspection: "Inspection") -> Judgement:
         undoable=made.before is not None,
         known_why=bool(made.original.not_imprinted),
         skipped_buckets=made.original.skipped_buckets,
-        lacks_instruction=any(b.num_without_instruction == b.num_prompts for b in made.buckets),
-        without_any=bool(made.buckets)
-        and all(b.num_without_instruction == b.num_prompts for b in made.buckets),
+        lacks_instruction=any(lacking),
+        without_any=bool(lacking) and all(lacking),
         labelled=_labelled(made.buckets),
     )
 

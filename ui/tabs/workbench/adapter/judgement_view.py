@@ -37,10 +37,7 @@ _UNTOLD = N_(
 )
 # They are stated in this order, and those of one heading together.
 _WARNINGS: Mapping[str, tuple[str, str]] = {
-    "nothing": (
-        N_("This adapter is unlikely to help."),
-        N_("It leaves the model as it was."),
-    ),
+    "nothing": (N_("This adapter is unlikely to help."), N_("It leaves the model as it was.")),
     "carries_none": (
         N_("This adapter is unlikely to help."),
         N_("It does not carry your instruction."),

@@ -58,11 +58,6 @@ class Learnt:
     """Parts of the score; empty for one bucket, or if they are not known."""
 
     @property
-    def is_better(self) -> bool:
-        """Return whether teaching helped."""
-        return self.now > self.before
-
-    @property
     def is_worse(self) -> bool:
         """Return whether teaching did harm."""
         return self.now < self.before
@@ -127,9 +122,9 @@ class Learnt:
     @property
     def brought(self) -> str:
         """Say what teaching did to the score, and on which prompts that was counted."""
-        if self.is_better and self.from_poor:
-            return _("It came closer to that model's answers.")
-        if self.is_better:
+        if self.now > self.before:
+            if self.from_poor:
+                return _("It came closer to that model's answers.")
             return _("Teaching raised the score on the prompts held back from it.")
         if not self.is_worse:
             return _(
@@ -181,12 +176,7 @@ class Learnt:
                 "{count} held-back prompts: {before:.0f} % answered as its teacher does before, "
                 "{now:.0f} % after the last step"
             )
-        scores = _(
-            words,
-            before=100 * self.before,
-            now=100 * self.now,
-            count=number(self.count),
-        )
+        scores = _(words, before=100 * self.before, now=100 * self.now, count=number(self.count))
         if not self.imported:
             return scores
         return _("measured before, where it was made: {scores}", scores=scores)

@@ -24,11 +24,7 @@ _PROOF_NO: Mapping[str, tuple[str, str]] = {
 
 
 def proof_html(
-    proof: "Conditioning | None",
-    *,
-    running: str = "",
-    failed: str = "",
-    done: bool = False,
+    proof: "Conditioning | None", *, running: str = "", failed: str = "", done: bool = False
 ) -> str:
     """Draw how an adapter compares with its controls.
 

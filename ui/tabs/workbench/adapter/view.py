@@ -72,8 +72,8 @@ def adapter_html(
         prompts = _("{prompts} from {files}", prompts=prompts, files=count_files(num_files))
     parts = [
         prompts if adapter.num_prompts else _("prompts unknown"),
-        *([took] if (took := _took(adapter)) else []),
-        *([] if taught is None else [taught.words]),
+        _took(adapter),
+        "" if taught is None else taught.words,
     ]
     size_facts = [
         _("rank {rank}", rank=adapter.r),
@@ -125,7 +125,7 @@ def adapter_html(
         f"<div class='dnd-adapter'>{fingerprint(thumbprint)}<div>"
         f"<h2 class='dnd-heading'>{esc(adapter.name)} "
         f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
-        f"{facts(' · '.join(parts))}{lines}"
+        f"{facts(' · '.join(filter(None, parts)))}{lines}"
         f"<details class='dnd-fold'><summary>{_('Details')}</summary>"
         f"{' · '.join(size_facts)}</details></div></div>"
     )
