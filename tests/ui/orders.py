@@ -10,7 +10,7 @@ from ui.handlers import Handlers
 from ui.shared import Updates
 from ui.state import Session
 
-SAMPLING = ("", 64, 0.0, 1.0, 0, 1.0, 0, False)
+SAMPLING = ("", 64, 0.0, 0, 1.0, 0, 1.0, False)
 """As the chat's handlers take it: greedy, 64 tokens at most."""
 
 

@@ -19,7 +19,7 @@ from ui.state import AskMode, Session
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
 
-SAMPLING = ("", 16, 0.0, 1.0, 0, 1.0, 0, False)
+SAMPLING = ("", 16, 0.0, 0, 1.0, 0, 1.0, False)
 Ask = Callable[..., Updates]
 
 

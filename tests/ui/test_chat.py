@@ -33,7 +33,7 @@ RequestOf = Callable[[str], gr.Request]
 Make = Callable[..., Updates]
 Chat = Callable[..., Updates]
 
-DRAWN = ("", 64, 1.0, 1.0, 0, 1.0, 7, False)
+DRAWN = ("", 64, 1.0, 7, 1.0, 0, 1.0, False)
 
 
 @pytest.fixture
@@ -636,7 +636,7 @@ def test_an_answer_that_was_asked_again_has_its_own_settings_in_the_exports(
     one, *_ = write_transcript(session.turns, tmp_path)
     assert one.read_text().count("Maximum tokens") == 1, "said once for both"
     on.compare.ask_again(session, "right")
-    settings = ("Be a pirate.", 8, 1.5, 0.5, 5, 1.2, 7, False)
+    settings = ("Be a pirate.", 8, 1.5, 7, 0.5, 5, 1.2, False)
     answered(on, session, visitor(), settings)
     markdown, whole, _votes = write_transcript(session.turns, tmp_path)
     left, right = re.split("### ", markdown.read_text())[1:]

@@ -370,7 +370,7 @@ def test_earlier_turns_go_along_only_when_asked(on: Handlers, engine: FakeEngine
     session = Session()
     chat(on, session, "First")
     chat(on, session, "Second")
-    chat(on, session, "Third", "Be brief.", 64, 0.0, 1.0, 0, 1.0, 0, True)
+    chat(on, session, "Third", "Be brief.", 64, 0.0, 0, 1.0, 0, 1.0, True)
     sent = [conversations[0] for conversations in engine.asked]
     assert [len(messages) for messages in sent] == [1, 1, 6]
     assert sent[2][0] == {"role": "system", "content": "Be brief."}

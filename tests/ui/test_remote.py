@@ -26,7 +26,7 @@ from ui.state import Session, SessionFiles
 from ui.text import speaking
 
 RequestOf = Callable[[str], gr.Request]
-SETTINGS = (None, 16, 0.7, 0.9, 0, 1.0, 5, True)
+SETTINGS = (None, 16, 0.7, 5, 0.9, 0, 1.0, True)
 
 
 @pytest.fixture

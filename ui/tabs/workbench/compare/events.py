@@ -418,11 +418,7 @@ class CompareEvents:
 
     def sides(self, session: Session) -> Updates:
         """Draw who answers on both sides."""
-        return {
-            **choosers(session),
-            **self.panes(session),
-            **self.compared(session),
-        }
+        return {**choosers(session), **self.panes(session), **self.compared(session)}
 
     def mark_differences(self, session: Session, on: bool) -> Updates:
         """Switch the marking of differing words on or off."""

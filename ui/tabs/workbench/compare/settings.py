@@ -21,10 +21,10 @@ class Settings:
         system: str | None,
         max_tokens: float,
         temperature: float,
+        seed: float,
         top_p: float,
         top_k: float,
         penalty: float,
-        seed: float,
         context: bool,
     ) -> Self:
         """Read the components of `ComparePanel.settings`, in their order.

@@ -212,12 +212,7 @@ def _pane(place: Place) -> gr.HTML:
 
 
 def mode_words(mode: AskMode, *, beside: bool) -> str:
-    """Name a mode by who reads the instruction.
-
-    Args:
-        mode: The mode.
-        beside: Whether another adapter replaces the base.
-    """
+    """Name a mode by who reads the instruction; with `beside`, an adapter replaces the base."""
     return _(_TOLD_OTHER if beside and mode == "told" else _ASK_MODES[mode])
 
 
@@ -233,12 +228,6 @@ def told_label(*, beside: bool) -> str:
     return _("Instruction for the base model")
 
 
-def _speed(per_second: float) -> str:
-    """Format tokens per second, with one decimal below ten."""
-    # From 9.95 on, one decimal would give 10.0.
-    return number(per_second, ".0f" if per_second >= 9.95 else ".1f")
-
-
 def label_words(answer: Answer) -> str:
     """Translate the label of an answer. In the session it is English, and identifies the model."""
     if answer.remote is not None:
@@ -249,13 +238,13 @@ def label_words(answer: Answer) -> str:
 
 
 def _sampling() -> dict[str, Component]:
-    usual = Sampling()
+    usual, controls = Sampling(), dict[str, Component]()
     with gr.Accordion(_("Sampling"), open=False, elem_id="dnd-sampling"):
-        system = Textbox(
+        controls["system"] = Textbox(
             label=_("System prompt"), lines=1, max_lines=4, max_length=FIXED.max_system_chars
         )
         with gr.Row():
-            max_tokens = Slider(
+            controls["max_tokens"] = Slider(
                 8,
                 FIXED.max_answer_tokens,
                 value=usual.max_new_tokens,
@@ -263,7 +252,7 @@ def _sampling() -> dict[str, Component]:
                 label=_("Maximum tokens"),
                 buttons=[],
             )
-            temperature = Slider(
+            controls["temperature"] = Slider(
                 0,
                 2,
                 value=usual.temperature,
@@ -272,10 +261,14 @@ def _sampling() -> dict[str, Component]:
                 info=_("0 is greedy."),
                 buttons=[],
             )
-            seed = Number(usual.seed, label=_("Seed"), precision=0, minimum=0, maximum=2**31 - 1)
+            controls["seed"] = Number(
+                usual.seed, label=_("Seed"), precision=0, minimum=0, maximum=2**31 - 1
+            )
         with gr.Row():
-            top_p = Slider(0.05, 1, value=usual.top_p, step=0.05, label=_("Top p"), buttons=[])
-            top_k = Slider(
+            controls["top_p"] = Slider(
+                0.05, 1, value=usual.top_p, step=0.05, label=_("Top p"), buttons=[]
+            )
+            controls["top_k"] = Slider(
                 0,
                 200,
                 value=usual.top_k,
@@ -284,7 +277,7 @@ def _sampling() -> dict[str, Component]:
                 info=_("0 keeps all."),
                 buttons=[],
             )
-            penalty = Slider(
+            controls["penalty"] = Slider(
                 0.8,
                 2,
                 value=usual.repetition_penalty,
@@ -292,20 +285,11 @@ def _sampling() -> dict[str, Component]:
                 label=_("Repetition penalty"),
                 buttons=[],
             )
-        context = gr.Checkbox(
+        controls["context"] = gr.Checkbox(
             label=_("Send earlier turns as context"),
             info=_("Off: each question is independent, as in the generator's training."),
         )
-    return {
-        "system": system,
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "penalty": penalty,
-        "seed": seed,
-        "context": context,
-    }
+    return controls
 
 
 def head_html(
@@ -416,10 +400,7 @@ def _asked(turn: Turn) -> dict[Place, _Who]:
 
 
 def _line_html(
-    before: Mapping[Place, _Who],
-    now: Mapping[Place, _Who],
-    place: Place,
-    view: View,
+    before: Mapping[Place, _Who], now: Mapping[Place, _Who], place: Place, view: View
 ) -> str:
     """Draw the line between two turns, if there is one; while blind it names no model."""
     # By key, because one adapter may be several objects: made twice, or loaded again.
@@ -482,13 +463,12 @@ def _question_html(turn: Turn, place: Place, *, blind: bool, editable: bool) -> 
     if not blind and not is_told(turn.mode, place) and parts.input is not None:
         left_out = f"<s title='{esc(_('left out on this side'))}'>{esc(parts.instruction)}</s>"
         words = f"{left_out}\n\n{esc(parts.input)}"
-    label = esc(_("Edit and resend"))
-    edit = (
-        f"<button type='button' class='dnd-tool' data-event='edit' title='{label}' "
-        f"aria-label='{label}'>{icon('edit')}</button>"
-        if editable
-        else ""
-    )
+    edit, label = "", esc(_("Edit and resend"))
+    if editable:
+        edit = (
+            f"<button type='button' class='dnd-tool' data-event='edit' title='{label}' "
+            f"aria-label='{label}'>{icon('edit')}</button>"
+        )
     return (
         f"<div class='dnd-asked-row'>{edit}"
         f"<p class='dnd-asked' data-testid='user'>{words}</p></div>"
@@ -505,8 +485,9 @@ def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
         who = _("Adapted") if place == "right" else _("Other adapter") if answer.made else _("Base")
         better = f" {_('better')}" if turn.vote == place else ""
         parts.insert(0, f"<b>{who}{better}</b>")
-    if reply.tokens_per_second:
-        parts.append(_("{number} tok/s", number=_speed(reply.tokens_per_second)))
+    if speed := reply.tokens_per_second:
+        # One decimal below ten; from 9.95 on, that would be 10.0.
+        parts.append(_("{number} tok/s", number=number(speed, ".0f" if speed >= 9.95 else ".1f")))
     if answer.stopped:
         parts.append(f"<b>{_('stopped')}</b>")
     elif reply.stop_reason == "length":

@@ -14,7 +14,7 @@ VOTE_WORDS: Mapping[Vote, str] = {
     "tie": N_("equally good"),
     "bad": N_("both bad"),
 }
-"""Outcome for the right side."""
+"""Outcome for the right side, in the order of the tally."""
 
 
 def win_rate(votes: Sequence[Vote]) -> tuple[float, float, float] | None:
@@ -54,9 +54,9 @@ def votes_html(turns: Sequence[Turn]) -> str:
 
 def _pair_html(left: str, right: str, votes: Sequence[Vote]) -> str:
     counts = Counter(votes)
-    told_of: tuple[Vote, ...] = ("right", "left", "tie", "bad")
     cells = "".join(
-        f"<li><b class='dnd-num'>{counts[vote]}</b> {_(VOTE_WORDS[vote])}</li>" for vote in told_of
+        f"<li><b class='dnd-num'>{counts[vote]}</b> {_(words)}</li>"
+        for vote, words in VOTE_WORDS.items()
     )
     rate = win_rate(votes)
     if rate is None:
