@@ -31,11 +31,10 @@ from ui.state import (
 )
 from ui.tabs.workbench.compare.sent import has_several_instructions, instructions_of, sent
 from ui.tabs.workbench.compare.settings import Settings
-from ui.tabs.workbench.compare.sides import choosers, name_of
+from ui.tabs.workbench.compare.sides import choosers
 from ui.tabs.workbench.compare.transcript import write_transcript
 from ui.tabs.workbench.compare.view import (
     INSTRUCTION_CHARACTERS,
-    View,
     head_html,
     mode_choices,
     pane_html,
@@ -58,27 +57,10 @@ class CompareEvents:
     def panes(self, session: Session) -> Updates:
         """Draw both sides of the conversation."""
         engine = self._app.calls.engine
-        base_name = engine.info.base_id.rpartition("/")[2] if engine else ""
-        made, beside = session.made, _beside(session)
-        names = (
-            name_of(session, beside) if beside else base_name,
-            name_of(session, made) if made else "",
-        )
-        if session.remote is not None:
-            left, right = session.remote
-            names = (left.model, right.model)
-        view = View(
-            names=names,
-            remote=session.remote,
-            beside=beside,
-            made=made,
-            has_library=bool(session.library),
-            differences=session.differences,
-            blind=session.blind,
-        )
+        base = engine.info.base_id.rpartition("/")[2] if engine else ""
         return {
-            "left_pane": pane_html(session.turns, "left", view),
-            "right_pane": pane_html(session.turns, "right", view),
+            "left_pane": pane_html(session, "left", base),
+            "right_pane": pane_html(session, "right", base),
         }
 
     def ask(self, question: str, mode: AskMode, session: Session) -> Updates:
@@ -179,7 +161,7 @@ class CompareEvents:
             (f"{bucket}: {brief(instruction, INSTRUCTION_CHARACTERS)}", instruction)
             for bucket, instruction in listed
         ]
-        beside = _beside(session) is not None
+        beside = _beside(session)
         drawn, session.compared_as = session.compared_as, Compared(beside, mode, tuple(choices))
         # Drawn again only for other words, because they then lose the focus. And another mode may
         # have been chosen on the page meanwhile, which the same one as before would take back.
@@ -207,7 +189,7 @@ class CompareEvents:
         return head_html(
             has_adapter=session.made is not None or session.remote is not None,
             mode=self._mode_of(session),
-            beside=_beside(session) is not None,
+            beside=_beside(session),
             blind=session.blind,
             chosen=session.told_with if several else "",
         )
@@ -312,13 +294,9 @@ class CompareEvents:
         return {**self.panes(session), **_buttons(session)} if session.turns else {}
 
     def answer(self, session: Session, *settings: Any) -> Iterator[Updates]:
-        """Stream the answers to the last question, once.
+        """Stream the answers to the last question, once; see `Settings.of`.
 
         Every event that may ask ends here, also one that asked nothing because an answer runs.
-
-        Args:
-            session: The visit.
-            settings: Arguments of `Settings.of`.
         """
         stop = session.stop_chat
         turn = session.turns[-1] if session.turns else None
@@ -522,9 +500,9 @@ class CompareEvents:
                 side.label = f"{side.label} then {ended}"
 
 
-def _beside(session: Session) -> Made | None:
-    """Return the adapter on the left; a server's model takes its place."""
-    return session.beside if session.remote is None else None
+def _beside(session: Session) -> bool:
+    """Return whether an adapter replaces the base; a server's model takes the place of either."""
+    return session.beside is not None and session.remote is None
 
 
 def _strength(made: Made | None) -> Callable[[], float] | None:

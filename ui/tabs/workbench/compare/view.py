@@ -1,7 +1,6 @@
 """The twin chat: one question to two models, answers side by side, optionally blind."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import gradio as gr
 from gradio.components import Component
@@ -12,10 +11,10 @@ from dnd_engine.prompts.split import split_prompt
 from ui.fields import Number, Slider, Textbox
 from ui.markup import brief, code_blocks, error_notice, esc, heading, icon, label_html, unfenced
 from ui.panel import Panel, button, script
-from ui.state import Answer, AskMode, Made, Place, RemoteSide, Turn
+from ui.state import Answer, AskMode, Made, Place, RemoteSide, Session, Turn
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.sent import is_told, sent
-from ui.tabs.workbench.compare.sides import as_changed
+from ui.tabs.workbench.compare.sides import as_changed, name_of
 from ui.text import N_, _, drawn, localized, number, said
 
 NUM_SUGGESTIONS = 3
@@ -168,24 +167,6 @@ class ComparePanel(Panel):
                 }
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """How to display a conversation."""
-
-    names: tuple[str, str] = ("", "")
-    """Names of the left and right model, shown beside the titles."""
-    beside: Made | None = None
-    """Adapter on the left; None for the base."""
-    made: Made | None = None
-    """Adapter on the right."""
-    remote: tuple[RemoteSide, RemoteSide] | None = None
-    """A server's models on both sides instead."""
-    has_library: bool = False
-    """Whether there are adapters to choose from."""
-    differences: bool = False
-    blind: bool = False
-
-
 def _choice(label: str, place: Place) -> gr.Radio:
     """Lay out the models of one side in a line; see `sides.choosers`."""
     return gr.Radio(
@@ -200,7 +181,7 @@ def _choice(label: str, place: Place) -> gr.Radio:
 
 def _pane(place: Place) -> gr.HTML:
     return gr.HTML(
-        drawn(pane_html, [], place, View()),
+        drawn(pane_html, Session(), place),
         js_on_load=script("transcript"),
         # Gradio's own style for prose would change headings and lists.
         apply_default_css=False,
@@ -324,33 +305,35 @@ def head_html(
     return f"<div class='dnd-row'>{heading(_('Compare'), more)}</div>"
 
 
-def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
+def pane_html(session: Session, place: Place, base: str = "") -> str:
     """Draw one side of the conversation.
 
     Args:
-        turns: The conversation.
+        session: The visit.
         place: The pane; while blind, a turn's sides may be swapped.
-        view: How to display it.
+        base: Name of the base model.
     """
-    kind, title, name = _title(place, view)
+    kind, title, name = _title(session, place, base)
+    # Read once, as another event may clear the conversation meanwhile.
+    turns, made = session.turns, session.made
     if turns:
-        body = _log_html(turns, place, view)
+        body = _log_html(session, turns, place)
     else:
         words = _("The base model's answers appear here.")
         if place == "right":
             words = _("No adapter yet. Its answers will appear here, beside the base model's.")
-            if view.has_library:
+            if session.library:
                 words = _("No adapter yet. Make one, or choose one above.")
-            if view.remote:
+            if session.remote:
                 words = _("The adapter's answers appear here.")
-            elif view.made:
+            elif made:
                 words = _("Ask with the input alone: the adapter should know the instruction.")
-                if view.made.original.not_imprinted or view.made.imprint_missing:
+                if made.original.not_imprinted or made.imprint_missing:
                     words = _("No instruction was imprinted. Ask as your files do, and compare.")
         body = f"<p class='dnd-empty'>{words}</p>"
     again = ""
     # While blind, a side cannot be asked again alone: the panes may be swapped.
-    if turns and turns[-1].finished and not view.blind:
+    if turns and turns[-1].finished and not session.blind:
         again = (
             "<button type='button' class='dnd-tool' data-event='retry' "
             f"title='{esc(_('Ask again'))}' "
@@ -369,30 +352,40 @@ def pane_html(turns: Sequence[Turn], place: Place, view: View) -> str:
     )
 
 
-def _title(place: Place, view: View) -> tuple[str, str, str]:
+def _title(session: Session, place: Place, base: str) -> tuple[str, str, str]:
     """Return kind, title and model name of a pane."""
     left = place == "left"
-    if view.blind:
+    if session.blind:
         return "blind", "A" if left else "B", ""
-    name = view.names[0 if left else 1]
+    who = _next(session)[place]
+    name = base if left else ""
+    if who is not None:
+        name = who.model if isinstance(who, RemoteSide) else name_of(session, who)
     if not left:
         return "adapted", _("Adapted"), name
-    return ("other", _("Other adapter"), name) if view.beside else ("base", _("Base"), name)
+    if isinstance(who, Made):
+        return "other", _("Other adapter"), name
+    return "base", _("Base"), name
 
 
-def _log_html(turns: Sequence[Turn], place: Place, view: View) -> str:
+def _log_html(session: Session, turns: Sequence[Turn], place: Place) -> str:
     """Draw the turns, with a line wherever the model changes."""
+    blind = session.blind
     # The first turn is compared with itself, so no line precedes it.
     parts, before = [], _asked(turns[0])
     for turn in turns:
-        parts += [_line_html(before, _asked(turn), place, view)]
-        parts += [_turn_html(turn, place, view, turn is turns[-1])]
+        parts += [_line_html(before, _asked(turn), place, blind=blind)]
+        parts += [_turn_html(session, turn, place, turn is turns[-1])]
         before = _asked(turn)
     # The last line tells who will answer the next question.
-    now: dict[Place, _Who] = {"left": view.beside, "right": view.made}
-    if view.remote is not None:
-        now = {"left": view.remote[0], "right": view.remote[1]}
-    return "".join([*parts, _line_html(before, now, place, view)])
+    return "".join([*parts, _line_html(before, _next(session), place, blind=blind)])
+
+
+def _next(session: Session) -> dict[Place, _Who]:
+    """Return who answers the next question."""
+    if (remote := session.remote) is not None:
+        return {"left": remote[0], "right": remote[1]}
+    return {"left": session.beside, "right": session.made}
 
 
 def _asked(turn: Turn) -> dict[Place, _Who]:
@@ -400,7 +393,7 @@ def _asked(turn: Turn) -> dict[Place, _Who]:
 
 
 def _line_html(
-    before: Mapping[Place, _Who], now: Mapping[Place, _Who], place: Place, view: View
+    before: Mapping[Place, _Who], now: Mapping[Place, _Who], place: Place, *, blind: bool
 ) -> str:
     """Draw the line between two turns, if there is one; while blind it names no model."""
     # By key, because one adapter may be several objects: made twice, or loaded again.
@@ -410,7 +403,7 @@ def _line_html(
         if (was := before[side]) is not (new := now[side])
         and (was is None or new is None or was.key != new.key)
     ]
-    if view.blind:
+    if blind:
         words = _("From here on: other models") if changed else ""
     elif place in changed:
         made = now[place]
@@ -426,14 +419,14 @@ def _line_html(
     return f"<p class='dnd-from-here'><span>{words}</span></p>" if words else ""
 
 
-def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
+def _turn_html(session: Session, turn: Turn, place: Place, last: bool) -> str:
     editable = last and turn.finished and place == "left"
-    question = _question_html(turn, place, blind=view.blind, editable=editable)
+    question = _question_html(turn, place, blind=session.blind, editable=editable)
     # An error is of the whole turn, so it is shown once.
     if turn.error:
         return question + (error_notice(said(turn.error)) if place == "left" else "")
     # While blind, either model may be on this side.
-    swapped = view.blind and turn.swapped
+    swapped = session.blind and turn.swapped
     mine: Place = place if not swapped else "right" if place == "left" else "left"
     answer = turn.sides.get(mine)
     if answer is None:
@@ -442,16 +435,17 @@ def _turn_html(turn: Turn, place: Place, view: View, last: bool) -> str:
         words: str = turn.waiting if mine in turn.running else _("stopped")
         return f"{question}<p class='dnd-empty'>{esc(words)}</p>"
     running = mine in turn.running and not answer.finished
+    footer = _footer(turn, mine, answer, blind=session.blind)
     cursor = "<i class='dnd-cursor' aria-hidden='true'></i>" if running else ""
     other = turn.sides.get("right" if mine == "left" else "left")
     words = code_blocks(answer.reply.text)
     # Until both are complete, most of the longer answer would be marked.
-    if view.differences and turn.complete and other is not None and other.reply is not None:
+    if session.differences and turn.complete and other is not None and other.reply is not None:
         words = marked(unfenced(answer.reply.text), unfenced(other.reply.text))
     return (
         f"{question}<div class='dnd-answer' data-testid='bot'>"
         f"<div class='dnd-answer-text'>{words}{cursor}</div>"
-        f"<div class='dnd-answer-facts'>{_footer(turn, mine, answer, view)}</div></div>"
+        f"<div class='dnd-answer-facts'>{footer}</div></div>"
     )
 
 
@@ -475,13 +469,13 @@ def _question_html(turn: Turn, place: Place, *, blind: bool, editable: bool) -> 
     )
 
 
-def _footer(turn: Turn, place: Place, answer: Answer, view: View) -> str:
+def _footer(turn: Turn, place: Place, answer: Answer, *, blind: bool) -> str:
     reply = answer.reply
     assert reply is not None
-    if view.blind and turn.vote is None:  # any text here would reveal the model
+    if blind and turn.vote is None:  # any text here would reveal the model
         return f"<span><b>{_('stopped')}</b></span>" if answer.stopped else ""
     parts = [_("{number} tok", number=reply.num_tokens)]
-    if view.blind:
+    if blind:
         who = _("Adapted") if place == "right" else _("Other adapter") if answer.made else _("Base")
         better = f" {_('better')}" if turn.vote == place else ""
         parts.insert(0, f"<b>{who}{better}</b>")
