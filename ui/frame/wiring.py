@@ -17,9 +17,9 @@ from ui.shared import Updates
 from ui.state import Session
 from ui.tabs.library.view import LibraryPanel
 from ui.tabs.measure.view import MeasurePanel
+from ui.tabs.measure.wiring import ENDED as MEASURE_ENDED
 from ui.tabs.measure.wiring import OPENED as MEASURE_OPENED
 from ui.tabs.measure.wiring import ROWS as MEASURED_ROWS
-from ui.tabs.measure.wiring import measured
 from ui.tabs.report.view import ReportPanel
 from ui.tabs.training.view import WatchPanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
@@ -84,7 +84,7 @@ def wire_visit(
         f"session visit instruction inbox strength {_LOAD} {OPENED} {SHOWN} {MEASURED_ROWS} "
         "keep_head library_head "
         f"batch_box batch_table batch_inputs batch_start batch_stop batch_file measure_file {ROWS} "
-        f"{MEASURE_OPENED} {measured(measure)} {' '.join(controls)}",
+        f"{MEASURE_OPENED} {MEASURE_ENDED} {' '.join(controls)}",
         [session, frame.language, foot.brought],
         js=BRING_KEY,
     )

@@ -9,18 +9,24 @@ from ui.tabs.measure.view import MeasurePanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 
 _READY = "measure_start measure_stop measure_train measure_train_stop measure_train_of"
+_FOUND = (
+    "measure_stages measure_found measure_notes_box measure_notes measure_take_told "
+    "measure_take_row measure_take_trained_lora measure_take_warm_lora"
+)
 ROWS = f"measure_told measure_columns {_READY}"
 """Slots that change with the rows to measure on."""
 OPENED = "measure_empty measure_order measure_of"
 """Slots that change with the adapter to measure."""
+ENDED = (
+    f"{_READY} {_FOUND} measure_keep_row measure_keep_items measure_keep_json measure_keep_markdown"
+)
+"""Slots that change when a run ends."""
 
 
 def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
     """Wire reading rows, measuring, training and results."""
     on, session = page.on.measure, page.session
-    found = _found(panel)
-    worth = f"{_READY} {found}"
-    ended = measured(panel)
+    worth = f"{_READY} {_FOUND}"
     page.at_once(tab.select, on.open_measure, f"{OPENED} {worth}", session)
     # Not `change`, which also fires when the tab is opened again.
     dropped = [panel.file.upload, panel.file.clear]
@@ -36,32 +42,18 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
         work = page.then_queued(
             page.at_once(order, begin, worth, [session, *settings]),
             on.measure,
-            f"{found} left_choice right_choice",
+            f"{_FOUND} left_choice right_choice",
             session,
             lane="measure",
         )
-        page.at_once(work.failure, on.measure_broke, ended, session)
-        page.then_at_once(work, on.show_measured, ended, session)
+        page.at_once(work.failure, on.measure_broke, ENDED, session)
+        page.then_at_once(work, on.show_measured, ENDED, session)
     page.at_once(panel.stages.waits, on.still_waits, "measure_stages", session)
     stop = [panel.stop.click, panel.train_stop.click]
-    page.at_once(stop, on.stop_measure, ended, session)
+    page.at_once(stop, on.stop_measure, ENDED, session)
     for row, button in panel.take.items():
         take = functools.partial(on.take_trained, row)
         shown = f"tabs measure_take_told {SHOWN}"
         taken = page.queued(button.click, take, shown, session, lane="engine")
         page.at_once(taken.failure, on.take_broke, "measure_take_told")
         check_and_zip(page, taken)
-
-
-def measured(panel: MeasurePanel) -> str:
-    """Return the slots that change when a run ends."""
-    kept = " ".join(f"measure_keep_{name}" for name in panel.keep)
-    return f"{_READY} {_found(panel)} measure_keep_row {kept}"
-
-
-def _found(panel: MeasurePanel) -> str:
-    taken = " ".join(f"measure_take_{row}" for row in panel.take)
-    return (
-        "measure_stages measure_found measure_notes_box measure_notes measure_take_told "
-        f"measure_take_row {taken}"
-    )
