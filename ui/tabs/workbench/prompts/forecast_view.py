@@ -14,7 +14,7 @@ from ui.text import N_, _, ngettext, note_words, number
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Forecast
     from dnd_engine.checks.verdict import Sure
-    from dnd_engine.generator.report import ForecastGauge
+    from dnd_engine.generator.report import ForecastBand, ForecastGauge
     from dnd_engine.prompts.buckets import Bucket
 
 _SURE: Mapping["Sure", str] = {
@@ -60,23 +60,14 @@ def forecast_html(
             lines.append(f"<li>{icon('info')}<div>{of}{_apart(bucket, several)}</div>")
         if forecast is None:
             continue
-        # Empty if nothing was measured; then only the model's sureness is stated.
-        expected = " ".join(
-            filter(
-                None,
-                [
-                    _alike(forecast),
-                    _expected(forecast, gauge),
-                    _language(bucket, forecast),
-                    _few(bucket),
-                ],
-            )
-        )
+        # None if nothing was measured; then only the model's sureness is stated.
+        band = gauge.band_of(forecast.sureness) if gauge else None
+        said = [_alike(forecast), _expected(band), _language(bucket, forecast), _few(bucket)]
         lines.append(
-            f"<li>{icon(_sign(forecast, gauge))}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
-            f"<span>{expected}</span></div>"
+            f"<li>{icon(_sign(forecast, band))}<div>{of}<b>{_(_SURE[forecast.sure])}</b> "
+            f"<span>{' '.join(filter(None, said))}</span></div>"
         )
-        reasons.append(f"<p>{f'{name}: ' if of else ''}{_why(forecast, gauge)}</p>")
+        reasons.append(f"<p>{f'{name}: ' if of else ''}{_why(forecast, band)}</p>")
     body = f"<ul>{''.join(lines)}</ul>{why(''.join(reasons))}"
     return section(_("Forecast"), body, "forecast")
 
@@ -145,11 +136,10 @@ def _apart(bucket: "Bucket", several: int) -> str:
     return f"<b>{words}</b> <span>{more}</span>"
 
 
-def _sign(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
+def _sign(forecast: "Forecast", band: "ForecastBand | None") -> str:
     """Choose the icon by how often adapters were right, else by how sure the model is."""
     if forecast.alike:
         return "warn"
-    band = gauge and gauge.band_of(forecast.sureness)
     if not band:
         return _ICONS[forecast.sure]
     if band.score >= _MOSTLY_RIGHT:
@@ -157,9 +147,8 @@ def _sign(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
     return "info" if band.score >= _RARELY_RIGHT else "warn"
 
 
-def _expected(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
+def _expected(band: "ForecastBand | None") -> str:
     """Say in a sentence how often adapters with such a forecast were right."""
-    band = gauge and gauge.band_of(forecast.sureness)
     if not band:
         return ""
     return _(
@@ -198,7 +187,7 @@ def _few(bucket: "Bucket") -> str:
     )
 
 
-def _why(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
+def _why(forecast: "Forecast", band: "ForecastBand | None") -> str:
     asked = ngettext(
         "With your instruction, the model gives its own answer to {number} prompt a probability "
         "of {sureness}.",
@@ -207,7 +196,6 @@ def _why(forecast: "Forecast", gauge: "ForecastGauge | None") -> str:
         forecast.num_prompts,
         sureness=number(forecast.sureness, ".2f"),
     )
-    band = gauge and gauge.band_of(forecast.sureness)
     if not band:
         return asked
     turned_out = ngettext(
