@@ -20,6 +20,7 @@ _STRONG = 20.0
 adapters are. Adapters of the shipped one reach twelve."""
 _CARRIES_SOME = AGREEMENT_BANDS[1][0]
 
+_SKILLS = N_("Right answers to sums, plurals and facts, unrelated to your task.")
 _WORDS: Mapping[str, tuple[str, str]] = {
     "changes": (
         N_("Changes the model"),
@@ -77,18 +78,9 @@ _WORDS: Mapping[str, tuple[str, str]] = {
         N_("Changes the style of other answers"),
         N_("Most ordinary messages are answered in another style than the base's."),
     ),
-    "keeps_skills": (
-        N_("Other answers stay right"),
-        N_("Right answers to sums, plurals and facts, unrelated to your task."),
-    ),
-    "costs_skills": (
-        N_("Gets a few more questions wrong"),
-        N_("Right answers to sums, plurals and facts, unrelated to your task."),
-    ),
-    "loses_skills": (
-        N_("Gets other questions wrong"),
-        N_("Right answers to sums, plurals and facts, unrelated to your task."),
-    ),
+    "keeps_skills": (N_("Other answers stay right"), _SKILLS),
+    "costs_skills": (N_("Gets a few more questions wrong"), _SKILLS),
+    "loses_skills": (N_("Gets other questions wrong"), _SKILLS),
     "unlike": (
         N_("Far from the generator's training"),
         N_(

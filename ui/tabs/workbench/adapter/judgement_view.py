@@ -35,25 +35,14 @@ _UNTOLD = N_(
     "No prompt has both an instruction and a short input. If yours have no instruction, type it "
     "under Advanced and press Synthesize again."
 )
+_UNLIKELY = N_("This adapter is unlikely to help.")
 # They are stated in this order, and those of one heading together.
 _WARNINGS: Mapping[str, tuple[str, str]] = {
-    "nothing": (N_("This adapter is unlikely to help."), N_("It leaves the model as it was.")),
-    "carries_none": (
-        N_("This adapter is unlikely to help."),
-        N_("It does not carry your instruction."),
-    ),
-    "wrong": (
-        N_("This adapter is unlikely to help."),
-        N_("It answers most of your labelled prompts wrongly."),
-    ),
-    "fails": (
-        N_("This adapter is unlikely to help."),
-        N_("Even with your instruction, the model does not know the task."),
-    ),
-    "unsure": (
-        N_("This adapter is unlikely to help."),
-        N_("Even with your instruction, the model is unsure of its answers."),
-    ),
+    "nothing": (_UNLIKELY, N_("It leaves the model as it was.")),
+    "carries_none": (_UNLIKELY, N_("It does not carry your instruction.")),
+    "wrong": (_UNLIKELY, N_("It answers most of your labelled prompts wrongly.")),
+    "fails": (_UNLIKELY, N_("Even with your instruction, the model does not know the task.")),
+    "unsure": (_UNLIKELY, N_("Even with your instruction, the model is unsure of its answers.")),
     "unlike": (
         N_("Your prompts are far from what the generator was trained on."),
         N_("It may not know your task; an imprint does not depend on that."),
@@ -234,20 +223,16 @@ class Judgement:
         return [_("You can correct its answers yourself under Teach.")] if teachable else []
 
     def _teach_or_undo(self) -> str:
-        undo = is_trained(self.taught)
         # Whole sentences, because a translation cannot be put together from parts.
+        if is_trained(self.taught):
+            if self.num_prompts >= _WELL:
+                return _("You can undo. Your files are fine.")
+            return _("You can undo, or add prompts (16 or more work best). Your files are fine.")
         if self.num_prompts >= _WELL:
-            words = N_("You can undo. Your files are fine.")
-            if not undo:
-                words = N_("You can teach it below. Your files are fine.")
-        else:
-            words = N_("You can undo, or add prompts (16 or more work best). Your files are fine.")
-            if not undo:
-                words = N_(
-                    "You can teach it below, or add prompts (16 or more work best). Your files"
-                    " are fine."
-                )
-        return _(words)
+            return _("You can teach it below. Your files are fine.")
+        return _(
+            "You can teach it below, or add prompts (16 or more work best). Your files are fine."
+        )
 
     def _harm(self) -> list[str]:
         skills = self.inspection.skills
