@@ -123,11 +123,7 @@ _KINDS = [f".{suffix}" for suffix in labelled_suffixes()]
 
 
 class MeasurePanel(Panel):
-    """The tab.
-
-    Args:
-        shared: Whether the page serves others.
-    """
+    """The tab; fewer rows are scored where the page serves others."""
 
     PREFIX = "measure_"
 

@@ -18,22 +18,10 @@ from ui.tabs.workbench.teach.view import TeachPanel
 
 
 class Workbench(Panel):
-    """The tab, made of panels.
-
-    Args:
-        limits: Limits on prompt files.
-        shared: Whether the page serves others.
-        teachers: Servers that visitors may then use as teachers.
-        stop_keeps: Whether a stopped training can keep its result.
-    """
+    """The tab, made of panels; `TeachPanel` describes the arguments."""
 
     def __init__(
-        self,
-        limits: PromptLimits,
-        *,
-        shared: bool,
-        teachers: Sequence[str] = (),
-        stop_keeps: bool = True,
+        self, limits: PromptLimits, *, shared: bool, teachers: Sequence[str], stop_keeps: bool
     ) -> None:
         self.prompts = PromptsPanel(limits)
         self.bar = AdapterBar()

@@ -31,14 +31,7 @@ class BatchEvents:
         self._app = app
 
     def begin(self, text: str, mode: AskMode, instruction: str | None, session: Session) -> Updates:
-        """Accept the inputs, or show their faults; the typed text stays.
-
-        Args:
-            text: One input per line.
-            mode: Which sides read the instruction.
-            instruction: Instruction for an instructed side, before each input.
-            session: The visit.
-        """
+        """Accept the inputs, one per line, or show their faults; the typed text stays."""
         # Also after Stop, until the answers that are being computed have ended.
         if session.batch is not None and session.batch.running:
             return {}
@@ -66,12 +59,7 @@ class BatchEvents:
         return {"batch_table": batch_html(batch), **_buttons(running=batch.running)}
 
     def answer(self, session: Session, *settings: Any) -> Iterator[Updates]:
-        """Answer the inputs in batches, and draw the table as it fills.
-
-        Args:
-            session: The visit.
-            settings: Arguments of `Settings.of`.
-        """
+        """Answer the inputs in batches, and draw the table as it fills; see `Settings.of`."""
         batch = session.batch
         if batch is None or not batch.running:
             return

@@ -25,13 +25,7 @@ OPENED = f"{_STATE} {_KEPT} votes"
 
 
 def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
-    """Wire questions, answers, settings and votes.
-
-    Args:
-        page: The laid-out page.
-        panel: Panel of the chat.
-        shown: Event after which Show me's question is asked.
-    """
+    """Wire questions, answers, settings and votes; Show me's question is asked after `shown`."""
     for order in _orders(page, panel, shown):
         _answer(page, panel, order)
     on, session = page.on.compare, page.session
