@@ -313,11 +313,8 @@ class MeasureEvents:
 
     def _finish(self, run: MeasureRun, how: Literal["done", "stopped"]) -> None:
         """End a run; an early stop without results says so."""
-        early = how == "stopped" and not run.scored
-        run.stages.finish(
-            how,
-            _("Stopped before anything was scored, so there is no new result.") if early else "",
-        )
+        words = _("Stopped before anything was scored, so there is no new result.")
+        run.stages.finish(how, words if how == "stopped" and not run.scored else "")
 
     def _shelve_trained(self, session: Session, before: Found, request: gr.Request) -> Updates:
         """Move LoRAs that a new run replaces to the visit's adapters."""
@@ -344,7 +341,8 @@ class MeasureEvents:
 
     def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
         """Show the progress; scoring during training has no known end."""
-        key, share = "train", step.done / step.total
+        key: str = "train"
+        share: float | None = step.done / step.total
         if run.kind == "measurement":
             key = step.row
             words = _("{done} of {total} answers", done=step.done, total=step.total)
@@ -356,13 +354,12 @@ class MeasureEvents:
                 loss=step.loss,
             )
         else:
-            steps = step.measured.passes[-1].steps
+            share, steps = None, step.measured.passes[-1].steps
             words = ngettext("scoring after {number} step", "scoring after {number} steps", steps)
         if step.seconds_left is not None:
             left = duration(step.seconds_left)
             run.stages.left = _("about {duration} left", duration=left)
-        scoring = run.kind == "training" and step.stage == "score"
-        run.stages.enter(key, words, None if scoring else share)
+        run.stages.enter(key, words, share)
 
     def _measured(self, session: Session, run: MeasureRun, request: gr.Request) -> Updates:
         """Draw the results of a run, and write them to files."""

@@ -1,7 +1,6 @@
 """The batch table of inputs with both answers, drawn as they come, and its CSV file."""
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,12 +90,7 @@ def batch_html(batch: Batch | None) -> str:
 
 
 def write_batch(batch: Batch, path: Path) -> Path:
-    """Write the table as CSV, with cells escaped against spreadsheet formulas.
-
-    Args:
-        batch: Inputs and answers.
-        path: Destination; an existing file is replaced.
-    """
+    """Write the table as CSV, with cells escaped against spreadsheet formulas."""
     left, right = _names(batch)
     heads = ["input", left, *([right] if batch.compares else [])]
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -141,20 +135,15 @@ def _name(made: Made) -> str:
 
 def _progress_words(batch: Batch) -> str:
     """Count the answers, and how many of them differ."""
-    done = sum(all(r is not None and r.finished for r in row) for row in batch.replies)
+    answered = [row for row in batch.replies if all(r is not None and r.finished for r in row)]
+    done = len(answered)
     words = _("{done} of {total} inputs answered.", done=done, total=len(batch.inputs))
     if batch.compares and done:
-        pairs = [row for row in batch.replies if all(r is not None and r.finished for r in row)]
-        same = sum(_same(row) for row in pairs)
+        same = sum(len({reply.text.strip() for reply in row if reply}) == 1 for row in answered)
         words += " " + _("Both give the same answer to {same}.", same=number(same))
     if batch.stop.is_set() and done < len(batch.inputs):
         words += " " + _("Stopped.")
     return words
-
-
-def _same(row: "Sequence[Reply | None]") -> bool:
-    left, right = (reply.text if reply else "" for reply in row)
-    return left.strip() == right.strip()
 
 
 def _answer_html(reply: "Reply | None") -> str:

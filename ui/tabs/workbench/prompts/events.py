@@ -180,7 +180,7 @@ class PromptEvents:
         name = display_name(card.name)
         files, copy = self._app.files, before.copy if before else None
         read = CardReading(
-            split=card.split, copy=Path(), choices=card.choices, accepted=card.accepted
+            split=card.split, copy=copy or Path(), choices=card.choices, accepted=card.accepted
         )
         try:
             if copy is None:
@@ -196,6 +196,7 @@ class PromptEvents:
                 copy = files.folder(session_hash) / f"{PROMPTS}{secrets.token_hex(8)}"
                 copy = copy.with_suffix(card.upload.suffix)
                 shutil.copyfile(card.upload, copy)
+                read = replace(read, copy=copy)
             # Its earlier prompts go, also if it cannot be read again.
             files.hold(session_hash, copy.name, 0)
             # With all its prompts, because the dialog also shows those removed by hand.
@@ -211,16 +212,14 @@ class PromptEvents:
             files.hold(session_hash, copy.name, whole.memory_bytes)
             # Before `without`, which fails if nothing is left: the dialog must open even then, so
             # that prompts can be brought back.
-            read = replace(read, copy=copy, whole=whole)
+            read = replace(read, whole=whole)
             used = without(whole, card.choices.without)
         except BrokenItemsError as error:
-            faults = file_faults(error, name)
-            return replace(read, copy=copy or Path(), error=faults, num_good=error.num_good)
+            return replace(read, error=file_faults(error, name), num_good=error.num_good)
         except NoTextColumnError as error:
-            faults = file_faults(error, name)
-            return replace(read, copy=copy or Path(), error=faults, columns=error.columns)
+            return replace(read, error=file_faults(error, name), columns=error.columns)
         except (PromptFileError, NoRoomError) as error:
-            return replace(read, copy=copy or Path(), error=file_faults(error, name))
+            return replace(read, error=file_faults(error, name))
         # A doubtful file is shown, but not used until the visitor confirms it.
         return read if whole.doubt and not card.accepted else replace(read, file=used)
 

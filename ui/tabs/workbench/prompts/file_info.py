@@ -39,7 +39,8 @@ def reading_info(reading: CardReading, card: CanvasCard) -> dict[str, Any]:
         "num_prompts": len(file.prompts),
         "lacks_instruction": any(split_prompt(one.text).input is None for one in file.prompts),
         "notes": [note_words(note) for note in file.notes],
-        "preview": _preview(file),
+        # The beginning of the first input, because instructions do not distinguish files.
+        "preview": brief(split_prompt(file.prompts[0].text).bare, 90),
         "splits": _splits(file),
         "asks_split": _asks_split(file, reading),
     }
@@ -88,11 +89,6 @@ def _shown(place: int, prompt: Prompt) -> dict[str, Any]:
         "input": cut(parts.bare, _MAX_SHOWN_CHARS),
         "label": cut(prompt.label or "", 200),
     }
-
-
-def _preview(file: PromptFile) -> str:
-    """Return the beginning of the first input, because instructions do not distinguish files."""
-    return brief(split_prompt(file.prompts[0].text).bare, 90)
 
 
 def _asks_split(file: PromptFile, reading: CardReading) -> bool:

@@ -103,11 +103,7 @@ class RunEvents:
         run.stages.enter("wait", self._app.line.join(run.stages))
         box: Updates = {"teach_box": gr.Column(visible=run.kind == "refinement")}
         # Opened or offered again after a remix, it stays where it is.
-        return {
-            "stages": run.stages.html(),
-            **({} if run.remixes else box),
-            **_buttons(run.kind),
-        }
+        return {"stages": run.stages.html(), **({} if run.remixes else box), **_buttons(run.kind)}
 
     def ordered(self, session: Session, *kinds: RunKind) -> Run | None:
         """Return the requested run that waits to be carried out, if it is of these kinds."""
@@ -169,6 +165,7 @@ class RunEvents:
                 if kind == "result":
                     adapter = what
                 else:
+                    run.learning |= run.kind == "refinement" and what.stage == "refine"
                     # A text with counts needs no progress bar.
                     share = what.fraction if what.done is None else None
                     run.stages.enter(what.stage, drawn(step_words, what), share)

@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import replace
-from typing import Any
 
 import gradio as gr
 
@@ -121,16 +120,17 @@ class TeachEvents:
         Raises:
             DndError: If it cannot answer, or if no prompt was ever usable.
         """
-        prompts, answers, names = list(old.prompts), list(old.answers), list(old.names)
-        most = min(len(prompts) + PROPOSED_TOGETHER, NUM_ROWS)
-        shown = Counter(names)
+        new: dict[str, str] = {}
+        names: list[str] = []
+        most = min(PROPOSED_TOGETHER, NUM_ROWS - len(old.prompts))
+        shown = Counter(old.names)
         buckets = [bucket for bucket in old.buckets if bucket.weight > 0]
         # The next ones make up for what a small bucket lacks.
         buckets.sort(key=lambda bucket: (shown[bucket.name], bucket.num_prompts))
         unusable: TrainingError | None = None
         for num_later, bucket in zip(reversed(range(len(buckets))), buckets, strict=True):
-            left = _without(bucket, set(prompts))
-            limit = math.ceil((most - len(prompts)) / (num_later + 1))
+            left = _without(bucket, {*old.prompts, *new})
+            limit = math.ceil((most - len(new)) / (num_later + 1))
             if not left.files or not limit:
                 continue
             try:
@@ -138,15 +138,11 @@ class TeachEvents:
             except TrainingError as error:
                 unusable = error
                 continue
-            prompts += found
-            answers += found.values()
+            new |= found
             names += [bucket.name] * len(found)
-        if unusable is not None and not prompts:
+        if unusable is not None and not (old.prompts or new):
             raise unusable
-        first = len(old.prompts)
-        return Proposed(
-            old.buckets, tuple(prompts[first:]), tuple(answers[first:]), tuple(names[first:])
-        )
+        return Proposed(old.buckets, tuple(new), tuple(new.values()), tuple(names))
 
     def _proposed(self, bucket: Bucket, limit: int) -> dict[str, str]:
         """Let the model answer prompts of a bucket."""
@@ -187,17 +183,8 @@ class TeachEvents:
     ) -> Updates:
         """Accept a request for the adapter in the bar, or show what is missing.
 
-        Args:
-            session: The visit.
-            door: The teacher.
-            labels: Whether to use the files' labels as the visitor's answers.
-            place: Where a better model is.
-            url: Address of a better model's server.
-            model: Name of the model on that server.
-            key: API key of that server; removed from the page here.
-            base: Name of a better model on this computer.
-            answers: Answers on the page.
-            request: Request of the visitor.
+        A better model is at `url`, or is `base` on this computer. `labels` says whether the files'
+        labels take the place of the visitor's answers.
         """
         made = session.made
         if made is None:
@@ -318,7 +305,7 @@ class TeachEvents:
         yield {"stages": run.stages.html()}
         # From the adapter at its strength, which becomes part of the new weights.
         steps = self._app.calls.teach(before.adapter, run.buckets, answers, run.enough, run.stop)
-        adapter = yield from self._runs.follow(run, _noting(run, steps))
+        adapter = yield from self._runs.follow(run, steps)
         return Made(
             original=adapter,
             adapter=adapter,
@@ -388,11 +375,3 @@ def _corrected(session: Session) -> dict[str, str]:
             )
         )
     return found
-
-
-def _noting(run: Run, steps: Iterator[tuple[str, Any] | None]) -> Iterator[tuple[str, Any] | None]:
-    """Record when the first training step is done."""
-    for step in steps:
-        if step is not None and step[0] == "progress":
-            run.learning |= step[1].stage == "refine"
-        yield step
