@@ -331,13 +331,11 @@ class MeasureEvents:
             names.append(f"<b>{esc(lora.name)}</b> <code>{esc(lora.sha256[:8])}</code>")
         if not names:
             return {}
-        message = notice(
-            _(
-                "Trained before, and still among the adapters of this visit: {names}.",
-                names=", ".join(names),
-            )
+        words = _(
+            "Trained before, and still among the adapters of this visit: {names}.",
+            names=", ".join(names),
         )
-        return {"measure_take_told": message, **choosers(session)}
+        return {"measure_take_told": notice(words), **choosers(session)}
 
     def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
         """Show the progress; scoring during training has no known end."""

@@ -1,7 +1,7 @@
 """The adapter bar: picture, facts, strength, zip and the way to teach."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import gradio as gr
@@ -80,45 +80,9 @@ def adapter_html(
         size(adapter.num_bytes),
         ngettext("{number} parameter", "{number} parameters", adapter.num_parameters),
     ]
-    notes = []
-    if adapter.kept_energy is not None:
-        notes.append(
-            _(
-                "The sum was cut back to rank {rank} and keeps {share:.0f} % of the change.",
-                rank=adapter.r,
-                share=100 * adapter.kept_energy,
-            )
-        )
-    if adapter.not_imprinted:
-        notes.append(_("Not imprinted: {why}", why=note_words(adapter.not_imprinted)))
-    if lost := _lost(adapter):
-        notes.append(
-            _(
-                "The teacher's server failed on the way. Prompts without an answer: {number}.",
-                number=lost,
-            )
-        )
-    if adapter.strength > 1.5:
-        notes.append(_("Strong: answers may become garbled."))
-    measured = adapter.checks.get("strength")  # of any type, in a file from elsewhere
-    if isinstance(measured, int | float) and abs(measured - adapter.strength) > 1e-9:
-        notes.append(
-            _(
-                "Verdict and checks were measured at strength {measured:g}, not at this one.",
-                measured=measured,
-            )
-        )
-    if stale:
-        notes.append(_("Not made from the buckets as they are now."))
-    if stale and adapter.was_trained:
-        notes.append(
-            _(
-                "A taught adapter stays as it is. To mix a new one, press Edit prompts, then "
-                "Synthesize."
-            )
-        )
     lines = "".join(
-        f"<p class='dnd-note'>{icon('info')}<span>{prose(note)}</span></p>" for note in notes
+        f"<p class='dnd-note'>{icon('info')}<span>{prose(note)}</span></p>"
+        for note in _notes(adapter, stale)
     )
     whole_hash = _("SHA-256 {sha256}", sha256=esc(adapter.sha256))
     return (
@@ -129,6 +93,38 @@ def adapter_html(
         f"<details class='dnd-fold'><summary>{_('Details')}</summary>"
         f"{' · '.join(size_facts)}</details></div></div>"
     )
+
+
+def _notes(adapter: "Adapter", stale: bool) -> Iterator[str]:
+    """Say what else to know of an adapter."""
+    if adapter.kept_energy is not None:
+        yield _(
+            "The sum was cut back to rank {rank} and keeps {share:.0f} % of the change.",
+            rank=adapter.r,
+            share=100 * adapter.kept_energy,
+        )
+    if adapter.not_imprinted:
+        yield _("Not imprinted: {why}", why=note_words(adapter.not_imprinted))
+    if lost := _lost(adapter):
+        yield _(
+            "The teacher's server failed on the way. Prompts without an answer: {number}.",
+            number=lost,
+        )
+    if adapter.strength > 1.5:
+        yield _("Strong: answers may become garbled.")
+    measured = adapter.checks.get("strength")  # of any type, in a file from elsewhere
+    if isinstance(measured, int | float) and abs(measured - adapter.strength) > 1e-9:
+        yield _(
+            "Verdict and checks were measured at strength {measured:g}, not at this one.",
+            measured=measured,
+        )
+    if stale:
+        yield _("Not made from the buckets as they are now.")
+    if stale and adapter.was_trained:
+        yield _(
+            "A taught adapter stays as it is. To mix a new one, press Edit prompts, then "
+            "Synthesize."
+        )
 
 
 def _took(adapter: "Adapter") -> str:

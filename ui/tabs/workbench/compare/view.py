@@ -98,13 +98,8 @@ class ComparePanel(Panel):
                 }
             # Shown while the last question is in the box for editing, with a way to cancel.
             with gr.Row(elem_id="dnd-editing", visible=False) as self.edit_row:
-                gr.HTML(
-                    drawn(
-                        label_html, _("Editing the last question. Its answers stay until you send.")
-                    ),
-                    min_width=0,
-                    padding=False,
-                )
+                editing = _("Editing the last question. Its answers stay until you send.")
+                gr.HTML(drawn(label_html, editing), min_width=0, padding=False)
                 self.cancel_edit = gr.Button(
                     _("Cancel edit"), size="sm", scale=0, min_width=0, elem_id="dnd-cancel-edit"
                 )

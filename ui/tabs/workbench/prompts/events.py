@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -32,9 +31,6 @@ from ui.tabs.workbench.prompts.file_info import look, reading_info
 from ui.tabs.workbench.prompts.forecast_view import forecast_html
 from ui.tabs.workbench.prompts.view import hint_html
 from ui.text import _, languages, ngettext, note_words, speaking
-
-if TYPE_CHECKING:
-    from dnd_engine.engine import Engine
 
 _MAX_FORECASTS = 64
 """Forecasts that a visit keeps: of more buckets than a canvas holds."""
@@ -130,7 +126,7 @@ class PromptEvents:
         for bucket in buckets:
             # For each bucket, because the owner may switch models between two of them.
             model = self._loaded_model()
-            if model is None:
+            if not model:
                 return  # the head of the page says that others are loading
             key = (model, _contents(bucket))
             # None counts as found: those prompts cannot be asked, and need not be tried again.
@@ -154,9 +150,12 @@ class PromptEvents:
         # Once more, because a card may have been removed while its forecast was on its way.
         yield {"forecast": self._forecasts(session.canvas, session)}
 
-    def _loaded_model(self) -> str | None:
-        engine = self._app.calls.engine
-        return None if engine is None else _model(engine)
+    def _loaded_model(self) -> str:
+        """Identify the model that a forecast asks; empty if none is loaded."""
+        if (engine := self._app.calls.engine) is None:
+            return ""
+        info = engine.info
+        return f"{info.base_sha256} {info.generator_sha256} {info.teacher_sha256}"
 
     def _forecasts(self, arrangement: Arrangement, session: Session) -> str:
         engine = self._app.calls.engine
@@ -165,7 +164,7 @@ class PromptEvents:
         # What was measured of one teacher does not hold for another.
         if engine and gauge and gauge.teacher_sha256 != engine.info.teacher_sha256:
             gauge = None
-        model = _model(engine) if engine else ""
+        model = self._loaded_model()
         found = []
         for bucket in buckets_on(arrangement, session):
             forecast = session.forecasts.get((model, _contents(bucket)))
@@ -227,13 +226,12 @@ class PromptEvents:
         """Raise if this visit has read as many files as it may."""
         server = self._app.server
         if len(session.readings) >= server.readings_per_visit:
-            raise PromptFileError(
-                _(
-                    "This visit has read {number} files, which is the limit. "
-                    "Delete this visit, at the foot of the page, to start over.",
-                    number=server.readings_per_visit,
-                )
+            words = _(
+                "This visit has read {number} files, which is the limit. "
+                "Delete this visit, at the foot of the page, to start over.",
+                number=server.readings_per_visit,
             )
+            raise PromptFileError(words)
 
     def load_examples(
         self, examples: Sequence[ExampleBucket], session: Session, *, own_weights: bool
@@ -330,12 +328,6 @@ def buckets_on(arrangement: Arrangement, session: Session) -> list[Bucket]:
         typed = bucket.instruction.strip() or session.instruction
         found += with_instruction([Bucket(bucket.name, bucket.weight, files)], typed)
     return found
-
-
-def _model(engine: "Engine") -> str:
-    """Identify the model that a forecast asks."""
-    info = engine.info
-    return f"{info.base_sha256} {info.generator_sha256} {info.teacher_sha256}"
 
 
 def _contents(bucket: Bucket) -> str:

@@ -168,13 +168,11 @@ class ExportEvents:
                     archive.write(part, f"{folder.name}/{part.name}")
         except OSError as error:
             file.unlink(missing_ok=True)
-            reason = error.strerror or str(error)
-            raise ExportError(
-                _(
-                    "The zip could not be written: {reason}. Free some space, and try again.",
-                    reason=reason,
-                )
-            ) from error
+            words = _(
+                "The zip could not be written: {reason}. Free some space, and try again.",
+                reason=error.strerror or str(error),
+            )
+            raise ExportError(words) from error
         finally:
             # Also after a failure: a merged model takes as much space as its base.
             shutil.rmtree(folder)

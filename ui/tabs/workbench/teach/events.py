@@ -366,12 +366,11 @@ def _corrected(session: Session) -> dict[str, str]:
     # An emptied answer is left out, as the page promises.
     found = {prompt: answer for prompt, answer in pairs if answer.strip()}
     if len(found) < _MIN_PROMPTS:
-        raise DndError(
-            _(
-                "{least} answers or more are needed, got {found}. Fill in some that are empty, or "
-                "add prompts.",
-                least=number(_MIN_PROMPTS),
-                found=number(len(found)),
-            )
+        words = _(
+            "{least} answers or more are needed, got {found}. Fill in some that are empty, or "
+            "add prompts.",
+            least=number(_MIN_PROMPTS),
+            found=number(len(found)),
         )
+        raise DndError(words)
     return found
