@@ -28,11 +28,7 @@ def proof_html(
 ) -> str:
     """Draw how an adapter compares with its controls.
 
-    Args:
-        proof: Result of the ablation; None before it was requested, or if it does not apply.
-        running: Progress text.
-        failed: Reason of a failure.
-        done: Whether it was requested.
+    `running` says what is being done, `failed` why it ended; `done` is whether it was requested.
     """
     if running:
         body = f"<p class='dnd-sub' aria-live='polite'>{RING} {esc(running)}</p>"

@@ -5,7 +5,6 @@ from typing import Any
 from ui.page import Page
 from ui.tabs.workbench.adapter.checks_view import ChecksPanel
 from ui.tabs.workbench.adapter.view import AdapterBar
-from ui.tabs.workbench.compare.view import NUM_SUGGESTIONS
 
 EXPORTED = "export_told export_usage export_file"
 """Slots of an exported file, which is removed when the adapter or its strength changes."""
@@ -14,8 +13,7 @@ SHOWN = (
     f"{EXPORTED} {_CHECKED} imprint_now teach_open keep_name keep_texts keep_told stages "
     "adapter_box strength undo norms compare_head mode told_with differences blind "
     "left_choice right_choice left_pane right_pane teach_labels teach_propose teach_first "
-    "teach_rows "
-    + " ".join(("suggestions_row", *(f"suggestion_{index}" for index in range(NUM_SUGGESTIONS))))
+    "teach_rows suggestions_row suggestion_0 suggestion_1 suggestion_2"
 )
 """Slots that change when another adapter is shown."""
 

@@ -11,11 +11,7 @@ _MAX_INSTRUCTIONS = 20
 
 
 def instructions_of(buckets: Sequence[Bucket]) -> list[tuple[str, str]]:
-    """List the instructions of prompts with their bucket names.
-
-    Returns:
-        Distinct pairs of bucket name and instruction, in the order of the prompts.
-    """
+    """List distinct pairs of bucket name and instruction, in the order of the prompts."""
     found = (
         (bucket.name, parts.instruction)
         for bucket in buckets

@@ -17,11 +17,7 @@ _NAMES = ("conversation.md", "conversation.json", "votes.jsonl")
 
 
 def write_transcript(turns: Sequence[Turn], folder: Path) -> tuple[Path, Path, Path | None]:
-    """Write questions, answers and votes.
-
-    Args:
-        turns: The conversation; turns without an answer are skipped.
-        folder: Destination; existing files are replaced.
+    """Write questions, answers and votes in place of earlier ones.
 
     Returns:
         Paths of Markdown, JSON and the votes as JSON Lines; the last is None without votes.

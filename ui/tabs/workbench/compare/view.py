@@ -278,12 +278,7 @@ def head_html(
 ) -> str:
     """Draw the chat's heading, with one line on what is compared.
 
-    Args:
-        has_adapter: Whether there is an adapter to compare.
-        mode: Mode of the questions.
-        beside: Whether another adapter replaces the base.
-        blind: Whether the models' names are hidden.
-        chosen: Instruction that is read in mode *told*, if there are several to choose from.
+    `chosen` is the instruction that is read in mode *told*, if there are several to choose from.
     """
     other = _("Other adapter") if beside else _("Base")
     more = _(_COMPARED[mode], other=other)
@@ -301,13 +296,7 @@ def head_html(
 
 
 def pane_html(session: Session, place: Place, base: str = "") -> str:
-    """Draw one side of the conversation.
-
-    Args:
-        session: The visit.
-        place: The pane; while blind, a turn's sides may be swapped.
-        base: Name of the base model.
-    """
+    """Draw one side of the conversation; while blind, a turn's sides may be swapped."""
     kind, title, name = _title(session, place, base)
     # Read once, as another event may clear the conversation meanwhile.
     turns, made = session.turns, session.made

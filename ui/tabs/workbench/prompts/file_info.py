@@ -49,8 +49,7 @@ def reading_info(reading: CardReading, card: CanvasCard) -> dict[str, Any]:
 def look(arrangement: Arrangement, session: Session) -> dict[str, Any] | None:
     """Return the prompts to show, including those removed by hand.
 
-    Returns:
-        The prompts; None if none are requested, or the file is gone or was never read.
+    None if none are requested, or the file is gone or was never read.
     """
     looking = arrangement.looking
     reading = session.readings.get(looking.card) if looking else None

@@ -62,11 +62,7 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
 
 
 def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, lane: str) -> Any:
-    """Carry out a request while drawing its stages, then show the resulting adapter.
-
-    Returns:
-        The last event.
-    """
+    """Carry out a request while drawing its stages, show the adapter, and return the last event."""
     on, session = page.on.runs, page.session
     work = page.then_queued(
         order,
