@@ -257,11 +257,11 @@ def test_another_weight_leaves_a_taught_adapter_until_a_new_one_is_asked_for(
 def test_a_strangers_score_that_is_no_share_is_not_shown(score: float) -> None:
     trained = {"num_held_back": 4, "score_before": 0.5, "score": score, "num_lost": -1}
     adapter = FakeAdapter(name="a", sha256="0", num_prompts=8, provenance={"trained": trained})
-    drawn = adapter_html(adapter, (), stale=False, num_files=1)
+    drawn = adapter_html(Made(adapter, adapter, "", ()), stale=False)
     assert "held-back" not in drawn
     assert "server failed" not in drawn
     trained |= {"score": 0.75, "num_lost": 3}
-    drawn = adapter_html(adapter, (), stale=False, num_files=1)
+    drawn = adapter_html(Made(adapter, adapter, "", ()), stale=False)
     assert "4 held-back prompts: 50 % right before, 75 % after" in drawn
     assert "server failed on the way. Prompts without an answer: 3." in drawn
     part = {"bucket": "SQL", "num_held_back": 4, "score": 0.75}
@@ -311,7 +311,7 @@ def test_only_known_seconds_of_an_adapter_are_told(
     """One read from a file has those of later steps alone."""
     known = {**origin, **{"refined": {"labels": False}}}
     adapter = FakeAdapter(name="a", sha256="0", num_prompts=8, seconds=seconds, provenance=known)
-    drawn = adapter_html(adapter, (), stale=False, num_files=0)
+    drawn = adapter_html(Made(adapter, adapter, "", ()), stale=False)
     assert f"<p class='dnd-facts'>8 prompts · {told}</p>" in drawn
 
 

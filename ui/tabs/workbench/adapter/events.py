@@ -286,10 +286,7 @@ def facts_of(session: Session) -> str:
     made = session.made
     assert made is not None
     stale = bool(session.canvas.cards and made.made_from) and session.arrangement != made.made_from
-    num_files = sum(len(bucket.files) for bucket in made.buckets)
-    return adapter_html(
-        made.adapter, made.thumbprint, stale=stale, num_files=num_files, imported=made.imported
-    )
+    return adapter_html(made, stale=stale)
 
 
 def bar(session: Session) -> Updates:

@@ -9,6 +9,7 @@ import gradio as gr
 from ui.fields import Slider
 from ui.markup import esc, facts, icon, prose
 from ui.panel import Panel, button
+from ui.state import Made
 from ui.tabs.workbench.adapter.learnt import learnt
 from ui.text import N_, _, count_files, count_prompts, ngettext, note_words, number, size
 
@@ -57,18 +58,12 @@ class AdapterBar(Panel):
         self.check_again = button(_("Run the checks again"), "dnd-check-again", visible=False)
 
 
-def adapter_html(
-    adapter: "Adapter",
-    thumbprint: Sequence[Sequence[float]],
-    *,
-    stale: bool,
-    num_files: int,
-    imported: bool = False,
-) -> str:
-    """Draw the facts of an adapter."""
+def adapter_html(made: Made, *, stale: bool) -> str:
+    """Draw the facts of an adapter; `stale` is whether its prompts have changed since."""
+    adapter = made.adapter
     prompts = count_prompts(adapter.num_prompts)
-    taught = learnt(adapter.provenance, imported=imported)
-    if num_files:
+    taught = learnt(adapter.provenance, imported=made.imported)
+    if num_files := sum(len(bucket.files) for bucket in made.buckets):
         prompts = _("{prompts} from {files}", prompts=prompts, files=count_files(num_files))
     parts = [
         prompts if adapter.num_prompts else _("prompts unknown"),
@@ -86,7 +81,7 @@ def adapter_html(
     )
     whole_hash = _("SHA-256 {sha256}", sha256=esc(adapter.sha256))
     return (
-        f"<div class='dnd-adapter'>{fingerprint(thumbprint)}<div>"
+        f"<div class='dnd-adapter'>{fingerprint(made.thumbprint)}<div>"
         f"<h2 class='dnd-heading'>{esc(adapter.name)} "
         f"<code title='{whole_hash}'>{esc(adapter.sha256[:8])}</code></h2>"
         f"{facts(' · '.join(filter(None, parts)))}{lines}"
