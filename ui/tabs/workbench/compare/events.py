@@ -29,9 +29,9 @@ from ui.state import (
     Typed,
     Vote,
 )
-from ui.tabs.workbench.compare.sent import has_several_instructions, instructions_of, sent
+from ui.tabs.workbench.compare.sent import instructions_of, sent
 from ui.tabs.workbench.compare.settings import Settings
-from ui.tabs.workbench.compare.sides import choosers
+from ui.tabs.workbench.compare.sides import choosers, is_beside
 from ui.tabs.workbench.compare.transcript import write_transcript
 from ui.tabs.workbench.compare.view import (
     INSTRUCTION_CHARACTERS,
@@ -161,7 +161,7 @@ class CompareEvents:
             (f"{bucket}: {brief(instruction, INSTRUCTION_CHARACTERS)}", instruction)
             for bucket, instruction in listed
         ]
-        beside = _beside(session)
+        beside = is_beside(session)
         drawn, session.compared_as = session.compared_as, Compared(beside, mode, tuple(choices))
         # Drawn again only for other words, because they then lose the focus. And another mode may
         # have been chosen on the page meanwhile, which the same one as before would take back.
@@ -184,15 +184,7 @@ class CompareEvents:
         }
 
     def _head(self, session: Session) -> str:
-        made = session.made
-        several = made is not None and has_several_instructions(made.buckets)
-        return head_html(
-            has_adapter=session.made is not None or session.remote is not None,
-            mode=self._mode_of(session),
-            beside=_beside(session),
-            blind=session.blind,
-            chosen=session.told_with if several else "",
-        )
+        return head_html(session, self._mode_of(session))
 
     def _instruction_of(self, session: Session, question: str) -> str:
         """Return the instruction of a suggested question; may be empty."""
@@ -498,11 +490,6 @@ class CompareEvents:
             # The slider was moved during the answer.
             if (ended := self._label(side)) != side.label:
                 side.label = f"{side.label} then {ended}"
-
-
-def _beside(session: Session) -> bool:
-    """Return whether an adapter replaces the base; a server's model takes the place of either."""
-    return session.beside is not None and session.remote is None
 
 
 def _strength(made: Made | None) -> Callable[[], float] | None:

@@ -45,6 +45,11 @@ def choosers(session: Session) -> Updates:
     }
 
 
+def is_beside(session: Session) -> bool:
+    """Return whether an adapter replaces the base; a server's model takes the place of either."""
+    return session.beside is not None and session.remote is None
+
+
 def name_of(session: Session, made: Made) -> str:
     """Return the name of an adapter in the library, if it is there, else its own."""
     # The library may have the same weights several times, newest first.

@@ -13,8 +13,8 @@ from ui.markup import brief, code_blocks, error_notice, esc, heading, icon, labe
 from ui.panel import Panel, button, script
 from ui.state import Answer, AskMode, Made, Place, RemoteSide, Session, Turn
 from ui.tabs.workbench.compare.differences import marked
-from ui.tabs.workbench.compare.sent import is_told, sent
-from ui.tabs.workbench.compare.sides import as_changed, name_of
+from ui.tabs.workbench.compare.sent import has_several_instructions, is_told, sent
+from ui.tabs.workbench.compare.sides import as_changed, is_beside, name_of
 from ui.text import N_, _, drawn, localized, number, said
 
 NUM_SUGGESTIONS = 3
@@ -72,7 +72,7 @@ class ComparePanel(Panel):
         with gr.Column(elem_id="dnd-compare", elem_classes="dnd-panel", min_width=0):
             with gr.Row(elem_id="dnd-compare-bar", equal_height=False):
                 self.compare_head = gr.HTML(
-                    drawn(head_html, has_adapter=False), elem_id="dnd-compare-head", padding=False
+                    drawn(head_html, Session()), elem_id="dnd-compare-head", padding=False
                 )
                 self.differences = gr.Checkbox(
                     label=_("Differences"),
@@ -268,26 +268,17 @@ def _sampling() -> dict[str, Component]:
     return controls
 
 
-def head_html(
-    *,
-    has_adapter: bool,
-    mode: AskMode = "written",
-    beside: bool = False,
-    blind: bool = False,
-    chosen: str = "",
-) -> str:
-    """Draw the chat's heading, with one line on what is compared.
-
-    `chosen` is the instruction that is read in mode *told*, if there are several to choose from.
-    """
-    other = _("Other adapter") if beside else _("Base")
+def head_html(session: Session, mode: AskMode = "written") -> str:
+    """Draw the chat's heading, with one line on what is compared."""
+    made, blind, chosen = session.made, session.blind, session.told_with
+    other = _("Other adapter") if is_beside(session) else _("Base")
     more = _(_COMPARED[mode], other=other)
-    if mode == "told" and chosen:
+    if mode == "told" and chosen and made is not None and has_several_instructions(made.buckets):
         words = _COMPARED_CHOSEN_BLIND if blind else _COMPARED_CHOSEN
         more = _(words, other=other, instruction=esc(brief(chosen, INSTRUCTION_CHARACTERS)))
     elif mode == "told" and blind:
         more = _(_COMPARED_BLIND)
-    if not has_adapter:
+    if made is None and session.remote is None:
         more = _(
             "You can chat with the base model now. The adapted answer appears beside it after "
             "Synthesize."
