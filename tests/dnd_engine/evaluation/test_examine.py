@@ -12,7 +12,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from collections.abc import Generator as Steps
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +260,41 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExaminationConfig
     )
 
 
+@dataclass(frozen=True)
+class Trial:
+    """An engine, the tasks that it is examined on, and what is measured."""
+
+    engine: PlantedEngine
+    tasks: tuple[Task, ...]
+    config: ExaminationConfig
+
+    @property
+    def out(self) -> Path:
+        """Folder of the report."""
+        return self.config.out
+
+    def changed(self, **settings: Any) -> "Trial":
+        """Return the same with other settings."""
+        return replace(self, config=replace(self.config, **settings))
+
+    def examine(
+        self,
+        tasks: Sequence[Task] = (),
+        *,
+        trained: Sequence[Task] = (),
+        cluster: Cluster | None = None,
+        **settings: Any,
+    ) -> Report:
+        """Examine its tasks, or others, with other settings as far as they are given."""
+        config = replace(self.config, **settings)
+        return examine(self.engine, tasks or self.tasks, config, trained=trained, cluster=cluster)
+
+
+@pytest.fixture
+def trial(engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig) -> Trial:
+    return Trial(engine, unseen, config)
+
+
 def baselines_of(engine: Engine, tasks: Sequence[Task], **settings: Any) -> Baselines:
     return Baselines(engine, tasks, ExaminationConfig(out=Path(), **settings))
 
@@ -274,25 +309,21 @@ def keys(out: Path) -> list[tuple[Any, ...]]:
 
 @pytest.mark.slow
 def test_a_cluster_gives_the_scores_of_one_process(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    cluster_address: str,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, cluster_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Jobs of one task each; what is known is not asked again, and needs no cluster."""
     monkeypatch.setattr(eval_pass, "_CHUNK_ITEMS", 2)
-    here, there = (replace(config, out=config.out / name) for name in ("here", "there"))
-    alone = examine(engine, unseen[:2], here)
-    examine(engine, unseen[:2], replace(there, rows=("base",)))
-    together = examine(engine, unseen[:2], there, cluster=Cluster(address=cluster_address))
+    here, there = (trial.changed(out=trial.out / name) for name in ("here", "there"))
+    alone = here.examine(trial.tasks[:2])
+    there.examine(trial.tasks[:2], rows=("base",))
+    together = there.examine(trial.tasks[:2], cluster=Cluster(address=cluster_address))
     assert sorted(keys(there.out)) == sorted(keys(here.out))
     for one, other in zip(in_order(here.out), in_order(there.out), strict=True):
         assert other == one | {"nll": pytest.approx(one["nll"], rel=1e-4)}
     scores = [[(row.row, row.score) for row in report.rows] for report in (together, alone)]
     assert scores[0] == scores[1]
     assert set(together.cost.row_seconds) == {"base", "generator"}
-    again = examine(engine, unseen[:2], there, cluster=Cluster(address="nowhere:1"))
+    again = there.examine(trial.tasks[:2], cluster=Cluster(address="nowhere:1"))
     assert again.rows == together.rows
 
 
@@ -396,21 +427,19 @@ def whatever_the_prompts(collection: Collection) -> ImprintPlant:
     ],
 )
 def test_a_planted_imprint_is_called_by_its_name(
+    trial: Trial,
     plant: Callable[[Collection], ImprintPlant],
     held: set[str],
-    engine: PlantedEngine,
     collection: Path,
     multi: Path,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And by no other."""
     planted = plant(Collection.open(collection))
-    monkeypatch.setattr(engine, "imprint", imprinting([], plant=planted))
+    monkeypatch.setattr(trial.engine, "imprint", imprinting([], plant=planted))
     rows = ("base", "few_shot", "multi_task_lora", "generator", *IMPRINTED, "oracle_lora")
-    config = replace(config, rows=rows, adapters=collection, multi_task_lora=multi)
-    report = examine(engine, unseen, config)
+    trial = trial.changed(rows=rows, adapters=collection, multi_task_lora=multi)
+    report = trial.examine()
     made = {v.name: v.holds for v in report.verdicts if v.row == "generator_imprint"}
     assert made.pop("made_beats_steering_vector") is None, "not measured"
     assert {name.removeprefix("made_") for name, holds in made.items() if holds} == held
@@ -419,11 +448,7 @@ def test_a_planted_imprint_is_called_by_its_name(
 
 @pytest.mark.slow
 def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_prompts(
-    engine: PlantedEngine,
-    collection: Path,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What cannot be refined is left out with the reason, and what refining took is a cost."""
     own = own_of_task(Collection.open(collection))
@@ -443,13 +468,13 @@ def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_pro
         tokens = own(buckets, adapter).to(torch.bfloat16)
         return replace(adapter, tokens=tokens, seconds=seconds)
 
-    monkeypatch.setattr(engine, "refine", refine)
-    config = replace(config, rows=("generator", "generator_refined"))
-    report = examine(engine, unseen, config)
+    monkeypatch.setattr(trial.engine, "refine", refine)
+    trial = trial.changed(rows=("generator", "generator_refined"))
+    report = trial.examine()
     scores = {row.row: row.score for row in report.rows if not row.holdout}
     assert scores["generator_refined"] == 1 > scores["generator"]
     assert len(given) == len(UNSEEN) == len(set(given))
-    sides = [{e.prompt for e in task.train} for task in unseen]
+    sides = [{e.prompt for e in task.train} for task in trial.tasks]
     assert all(any(set(texts) <= side for side in sides) for _, texts in given)
     assert report.cost.refine_seconds == {"generator_refined": 2.5}
     assert f"generator_refined lacks 1 of {len(UNSEEN)} tasks" in report.data
@@ -458,13 +483,10 @@ def test_the_refined_row_starts_from_the_generated_adapter_and_its_unlabeled_pro
 
 @pytest.mark.slow
 def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they_may(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[tuple[bool, int], dict[str, str | None]] = defaultdict(dict)
-    responses = {e.prompt: e.response for task in unseen for e in task.train}
+    responses = {e.prompt: e.response for task in trial.tasks for e in task.train}
 
     def refine(
         adapter: Adapter, buckets: Sequence[Bucket], settings: RefineConfig
@@ -480,9 +502,9 @@ def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they
         yield Progress("ask", 0.0, 0.0, "ask")
         return replace(adapter, seconds={**adapter.seconds, "refine": 1.0})
 
-    monkeypatch.setattr(engine, "refine", refine)
+    monkeypatch.setattr(trial.engine, "refine", refine)
     rows = ("base", "shared_lora", "scratch_refined_15", "labelled_5", "labelled_40")
-    report = examine(engine, unseen, replace(config, rows=rows))
+    report = trial.examine(rows=rows)
     assert set(asked) == {(False, 15), (True, 5), (True, 40)}
     assert set(asked[False, 15].values()) == {None}
     assert asked[True, 5] == {text: responses[text] for text in asked[True, 5]} != {}
@@ -495,16 +517,14 @@ def test_rows_that_train_from_nothing_start_there_and_see_labels_only_where_they
 
 
 @pytest.mark.slow
-def test_a_second_call_continues_and_rows_modes_and_draws_may_grow(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
-    first = examine(engine, unseen, replace(config, rows=("base",)))
-    before = (config.out / "scores.jsonl").read_text()
-    assert len(keys(config.out)) == len(UNSEEN) * 2
+def test_a_second_call_continues_and_rows_modes_and_draws_may_grow(trial: Trial) -> None:
+    first = trial.examine(rows=("base",))
+    before = (trial.out / "scores.jsonl").read_text()
+    assert len(keys(trial.out)) == len(UNSEEN) * 2
     assert {(r.row, r.mode) for r in first.rows} == {("base", "bare")}
-    second = examine(engine, unseen, replace(config, modes=("full", "bare"), draws=2))
-    found = keys(config.out)
-    assert (config.out / "scores.jsonl").read_text().startswith(before)
+    second = trial.examine(modes=("full", "bare"), draws=2)
+    found = keys(trial.out)
+    assert (trial.out / "scores.jsonl").read_text().startswith(before)
     assert len(found) == len(set(found)) == len(UNSEEN) * 2 * 2 * 3
     assert {(r.row, r.mode, r.draws) for r in second.rows} == {
         ("base", "full", 1),
@@ -512,8 +532,8 @@ def test_a_second_call_continues_and_rows_modes_and_draws_may_grow(
         ("generator", "full", 2),
         ("generator", "bare", 2),
     }
-    again = examine(engine, unseen, config)
-    assert keys(config.out) == found
+    again = trial.examine()
+    assert keys(trial.out) == found
     assert {(r.row, r.mode, r.draws) for r in again.rows} == {
         ("base", "bare", 1),
         ("generator", "bare", 1),
@@ -523,15 +543,11 @@ def test_a_second_call_continues_and_rows_modes_and_draws_may_grow(
 
 @pytest.mark.slow
 def test_a_killed_examination_ends_as_an_unbroken_one(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(eval_pass, "_CHUNK_ITEMS", 4)
-    whole = replace(config, out=tmp_path / "whole")
-    expected = examine(engine, unseen, whole)
+    whole = trial.changed(out=tmp_path / "whole")
+    expected = whole.examine()
     calls = []
 
     def dying(*given: Any) -> Any:
@@ -543,60 +559,56 @@ def test_a_killed_examination_ends_as_an_unbroken_one(
     with monkeypatch.context() as patch:
         patch.setattr(eval_pass, "answer", dying)
         with pytest.raises(KeyboardInterrupt):
-            examine(engine, unseen, config)
-    assert len(lines(config.out)) == 8
-    found = examine(engine, unseen, config)
-    assert lines(config.out) == lines(whole.out)
+            trial.examine()
+    assert len(lines(trial.out)) == 8
+    found = trial.examine()
+    assert lines(trial.out) == lines(whole.out)
     assert [r.score for r in found.rows] == [r.score for r in expected.rows]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 400])
-def test_half_a_line_and_half_a_task_are_forgotten(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig, cut: int
-) -> None:
+def test_half_a_line_and_half_a_task_are_forgotten(trial: Trial, cut: int) -> None:
     """One byte off tears the last line; 400 tear the one before too, and its task with it."""
-    examine(engine, unseen, config)
-    path = config.out / "scores.jsonl"
-    expected = lines(config.out)
+    trial.examine()
+    path = trial.out / "scores.jsonl"
+    expected = lines(trial.out)
     path.write_bytes(path.read_bytes()[:-cut])
-    examine(engine, unseen, config)
-    assert sorted(map(json.dumps, lines(config.out))) == sorted(map(json.dumps, expected))
+    trial.examine()
+    assert sorted(map(json.dumps, lines(trial.out))) == sorted(map(json.dumps, expected))
 
 
 @pytest.mark.slow
-def test_damaged_scores_are_refused(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
-    examine(engine, unseen, config)
-    path = config.out / "scores.jsonl"
+def test_damaged_scores_are_refused(trial: Trial) -> None:
+    trial.examine()
+    path = trial.out / "scores.jsonl"
     path.write_text("[1]\n" + path.read_text())
     with pytest.raises(
         ConfigError, match=r"holds damaged scores \(TypeError.*\)\. Remove the fold"
     ):
-        examine(engine, unseen, config)
+        trial.examine()
 
 
 def test_a_store_of_an_earlier_version_is_continued_and_one_without_sources_refused(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+    trial: Trial,
 ) -> None:
-    config = replace(config, rows=("base",))
-    examine(engine, unseen, config)
-    path = config.out / "examination.json"
+    trial = trial.changed(rows=("base",))
+    trial.examine()
+    path = trial.out / "examination.json"
     head = json.loads(path.read_text())
     for name in ("imprint_seconds", "checks", "sureness", "ordinary", "skills"):
         del head[name]
     path.write_text(json.dumps(head))
-    before = lines(config.out)
-    (config.out / "scores.jsonl").write_text(
+    before = lines(trial.out)
+    (trial.out / "scores.jsonl").write_text(
         "".join(json.dumps({**line, "substituted": None}) + "\n" for line in before)
     )
-    examine(engine, unseen, config)
-    assert lines(config.out) == before
+    trial.examine()
+    assert lines(trial.out) == before
     del head["sources"]
     path.write_text(json.dumps(head))
     with pytest.raises(ConfigError, match=r"holds damaged scores \(KeyError\('sources'\)\)\."):
-        examine(engine, unseen, config)
+        trial.examine()
 
 
 OTHER = r"holds scores of other settings, other items or another generator\. Choose another --out"
@@ -605,24 +617,17 @@ OTHER = r"holds scores of other settings, other items or another generator\. Cho
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"limit_items": 3}, {"condition_prompts": 5}], ids=str
 )
-def test_scores_of_other_settings_are_refused(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    change: dict[str, Any],
-) -> None:
-    examine(engine, unseen, replace(config, rows=("base",)))
+def test_scores_of_other_settings_are_refused(trial: Trial, change: dict[str, Any]) -> None:
+    trial.examine(rows=("base",))
     with pytest.raises(ConfigError, match=OTHER):
-        examine(engine, unseen, replace(config, rows=("base",), **change))
+        trial.examine(rows=("base",), **change)
 
 
-def test_scores_of_other_contents_are_refused(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
+def test_scores_of_other_contents_are_refused(trial: Trial) -> None:
     """Same slugs, same number of items, one other answer."""
-    config = replace(config, rows=("base",))
-    examine(engine, unseen, config)
-    first = unseen[0]
+    trial = trial.changed(rows=("base",))
+    trial.examine()
+    first = trial.tasks[0]
 
     def renewed(examples: Sequence[Example]) -> tuple[Example, ...]:
         return tuple(replace(e, response="new") for e in examples)
@@ -632,34 +637,24 @@ def test_scores_of_other_contents_are_refused(
         replace(first, test=renewed(first.test)),
     ):
         with pytest.raises(ConfigError, match=OTHER):
-            examine(engine, (changed, *unseen[1:]), config)
+            trial.examine((changed, *trial.tasks[1:]))
 
 
 def test_a_row_made_of_other_loras_is_refused(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    multi: Path,
-    tiny_folder: Path,
-    folder: Path,
-    tmp_path: Path,
+    trial: Trial, multi: Path, tiny_folder: Path, folder: Path, tmp_path: Path
 ) -> None:
-    config = replace(config, rows=("multi_task_lora",), multi_task_lora=multi)
-    examine(engine, unseen, config)
+    trial = trial.changed(rows=("multi_task_lora",), multi_task_lora=multi)
+    trial.examine()
     other = save(tmp_path / "other", random_tokens(), tiny_folder, "multi_task_lora", folder)
     with pytest.raises(
         ConfigError, match=r"scores of the row multi_task_lora made with another multi-task LoRA\."
     ):
-        examine(engine, unseen, replace(config, multi_task_lora=other))
+        trial.examine(multi_task_lora=other)
 
 
 @pytest.mark.slow
 def test_a_report_goes_on_with_a_collection_that_was_resumed_for_nothing_or_for_oracles(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    collection: Path,
-    tmp_path: Path,
+    trial: Trial, collection: Path, tmp_path: Path
 ) -> None:
     """The rows of train LoRAs do not look at oracles; the row of oracles does."""
     folder = shutil.copytree(collection, tmp_path / "collection")
@@ -672,38 +667,39 @@ def test_a_report_goes_on_with_a_collection_that_was_resumed_for_nothing_or_for_
         (folder / "manifest.json").write_text(json.dumps(manifest | changed))
 
     rows = ("mean_lora", "nearest_lora", "oracle_lora")
-    config = replace(config, rows=rows, adapters=folder)
+    trial = trial.changed(rows=rows, adapters=folder)
     resumed(len(ANSWERS) - 1, 0)
-    examine(engine, unseen, config)
+    trial.examine()
     resumed(len(ANSWERS) - 1, 4)
-    examine(engine, unseen, config)
+    trial.examine()
     resumed(len(ANSWERS), 4)
-    examine(engine, unseen, replace(config, rows=rows[:2]))
+    trial.examine(rows=rows[:2])
     with pytest.raises(ConfigError, match=r"the row oracle_lora made with other LoRAs"):
-        examine(engine, unseen, config)
+        trial.examine()
 
 
 def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_is(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
+    trial: Trial,
 ) -> None:
     """A row that was asked for and never scored binds nobody."""
-    examine(engine, unseen, replace(config, rows=("base",)))
+    trial.examine(rows=("base",))
+    engine, config = trial.engine, trial.config
     all_items = [
         EvalItems.of(task, engine.base.tokenizer, limit=config.limit_items, seed=config.seed)
-        for task in unseen
+        for task in trial.tasks
     ]
     digest = examine_module._hash(engine, config, all_items)
 
     def opened() -> Any:
-        return ResultStore.open(config.out, digest, all_items)
+        return ResultStore.open(trial.out, digest, all_items)
 
     rows = ("mean_lora", "generator_refined", "steering_vector")
     opened().agree(dict.fromkeys(rows, "one"))
     store = opened()
     store.agree(dict.fromkeys(rows, "two"))
-    (line, *_) = lines(config.out)
+    (line, *_) = lines(trial.out)
     slug = line["slug"]
-    scored = [ItemScore(**v) for v in lines(config.out) if v["slug"] == slug]
+    scored = [ItemScore(**v) for v in lines(trial.out) if v["slug"] == slug]
     for row in rows:
         store.add([replace(score, row=row) for score in scored], row, 1.0)
     with pytest.raises(ConfigError, match=r"generator_refined made with another teacher, or o"):
@@ -717,13 +713,10 @@ def test_a_rows_source_counts_from_its_first_score_and_is_told_by_what_the_row_i
 
 @pytest.mark.slow
 def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Similarities are found with the scores alone, so they may not be lost after these."""
-    whole = examine(engine, unseen, replace(config, out=config.out / "whole"))
+    whole = trial.examine(out=trial.out / "whole")
     write = ResultStore._write_head
     calls = []
 
@@ -736,10 +729,10 @@ def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(ResultStore, "_write_head", dying)
         with pytest.raises(KeyboardInterrupt):
-            examine(engine, unseen, config)
-    again = examine(engine, unseen, config)
+            trial.examine()
+    again = trial.examine()
     assert again.similarity == whole.similarity
-    head = json.loads((config.out / "examination.json").read_text())
+    head = json.loads((trial.out / "examination.json").read_text())
     assert set(head["similarities"]) == set(UNSEEN)
 
 
@@ -747,15 +740,13 @@ def test_a_kill_between_scores_and_what_is_said_of_them_loses_nothing(
 
 
 @pytest.mark.slow
-def test_a_trained_task_is_not_examined_as_held_out(
-    engine: PlantedEngine, folder: Path, config: ExaminationConfig
-) -> None:
+def test_a_trained_task_is_not_examined_as_held_out(trial: Trial, folder: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"3 of the tasks .* held out are tasks that .* trained on, such as `sea`"
     ):
-        examine(engine, load_tasks(folder), config)
+        trial.examine(load_tasks(folder))
     seen = choose_tasks([folder], TRAINED, split="train")
-    report = examine(engine, seen, replace(config, split="train"))
+    report = trial.examine(seen, split="train")
     assert report.split == "train"
     assert report.trained_families_among_them == tuple(sorted(TRAINED))
 
@@ -834,50 +825,41 @@ def test_without_known_formats_there_are_no_pairs(folder: Path) -> None:
     assert set(some) <= set(found)
 
 
-def test_two_calls_on_one_folder_do_not_take_each_others_scores_for_damage(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
-    alone = replace(config, rows=("base",))
-    examine(engine, unseen, alone)
-    before = (config.out / "scores.jsonl").read_text()
+def test_two_calls_on_one_folder_do_not_take_each_others_scores_for_damage(trial: Trial) -> None:
+    alone = trial.changed(rows=("base",))
+    alone.examine()
+    before = (trial.out / "scores.jsonl").read_text()
     with (
-        only_evaluation_in(config.out),
+        only_evaluation_in(trial.out),
         pytest.raises(ConfigError, match=r"another call is writing to `.*`\. Choose another"),
     ):
-        examine(engine, unseen, alone)
-    examine(engine, unseen, alone)
-    assert (config.out / "scores.jsonl").read_text() == before
+        alone.examine()
+    alone.examine()
+    assert (trial.out / "scores.jsonl").read_text() == before
 
 
 def test_a_report_folder_that_cannot_be_written_to_is_told(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, text: str) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("dnd_engine.evaluation.result_store.write_whole", refuse)
     with pytest.raises(ConfigError, match=r"cannot be a report folder: Permission denied\. Choose"):
-        examine(engine, unseen, config)
+        trial.examine()
 
 
-def test_a_report_folder_that_is_a_file_is_told(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
-    config.out.write_text("")
+def test_a_report_folder_that_is_a_file_is_told(trial: Trial) -> None:
+    trial.out.write_text("")
     with pytest.raises(
         ConfigError, match=r"cannot be a report folder: File exists\. Choose another"
     ):
-        examine(engine, unseen, config)
+        trial.examine()
 
 
-def test_rows_without_a_source_are_left_out_with_the_reason(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
+def test_rows_without_a_source_are_left_out_with_the_reason(trial: Trial) -> None:
     rows = ("base", "mean_lora", "oracle_lora", "multi_task_lora")
-    report = examine(engine, unseen, replace(config, rows=rows))
+    report = trial.examine(rows=rows)
     assert {row.row for row in report.rows} == {"base"}
     assert "--adapters" in report.not_measured["mean_lora"]
     assert "--adapters" in report.not_measured["oracle_lora"]
@@ -885,26 +867,22 @@ def test_rows_without_a_source_are_left_out_with_the_reason(
     with pytest.raises(
         ConfigError, match=r"no row can be measured: mean_lora needs trained LoRAs: "
     ):
-        examine(engine, unseen, replace(config, rows=("mean_lora",)))
+        trial.examine(rows=("mean_lora",))
 
 
-def test_a_row_that_lacks_tasks_says_so(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig, collection: Path
-) -> None:
-    renamed = replace(unseen[0], info=replace(unseen[0].info, slug="new"))
-    config = replace(config, rows=("base", "oracle_lora"), adapters=collection)
-    report = examine(engine, (renamed, *unseen[1:]), config)
+def test_a_row_that_lacks_tasks_says_so(trial: Trial, collection: Path) -> None:
+    renamed = replace(trial.tasks[0], info=replace(trial.tasks[0].info, slug="new"))
+    trial = trial.changed(rows=("base", "oracle_lora"), adapters=collection)
+    report = trial.examine((renamed, *trial.tasks[1:]))
     counts = {row.row: row.n_tasks for row in report.rows if not row.holdout}
     assert counts == {"base": len(UNSEEN), "oracle_lora": len(UNSEEN) - 1}
     assert f"oracle_lora lacks 1 of {len(UNSEEN)} tasks; `new`: not in the co" in report.data
-    alone = replace(config, out=config.out / "alone")
-    report = examine(engine, (renamed,), alone)
+    alone = trial.changed(out=trial.out / "alone")
+    report = alone.examine((renamed,))
     assert report.not_measured["oracle_lora"] == "`new`: not in the collection"
 
 
-def prompts_given(
-    engine: PlantedEngine, tasks: Sequence[Task], config: ExaminationConfig
-) -> list[list[str]]:
+def prompts_given(trial: Trial, tasks: Sequence[Task] = ()) -> list[list[str]]:
     """The prompts of every condition, in the order of synthesis."""
     given: list[list[str]] = []
 
@@ -912,26 +890,24 @@ def prompts_given(
         given.append([prompt.text for prompt in buckets[0].prompts])
         return made.tokens
 
-    engine.plant = listen
-    examine(engine, tasks, config)
+    trial.engine.plant = listen
+    trial.examine(tasks)
     return given
 
 
 @pytest.mark.slow
-def test_conditions_are_prompts_of_the_train_side(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
+def test_conditions_are_prompts_of_the_train_side(trial: Trial) -> None:
     """Other ones for every draw, and none that the test side repeats under another instruction."""
     leaky = [
         replace(
             task,
             train=(*task.train, *(replace(e, prompt=f"Do.\n\n{e.bare}") for e in task.test)),
         )
-        for task in unseen
+        for task in trial.tasks
     ]
-    config = replace(config, rows=("generator",), draws=2, condition_prompts=12)
-    given = prompts_given(engine, leaky, config)
-    sides = {frozenset(e.prompt for e in task.train): task for task in unseen}
+    trial = trial.changed(rows=("generator",), draws=2, condition_prompts=12)
+    given = prompts_given(trial, leaky)
+    sides = {frozenset(e.prompt for e in task.train): task for task in trial.tasks}
     given, inspected = given[: -len(UNSEEN)], given[-len(UNSEEN) :]
     assert len(given) == 2 * len(UNSEEN)
     assert inspected == given[: len(UNSEEN)], "the first draw is inspected"
@@ -942,12 +918,10 @@ def test_conditions_are_prompts_of_the_train_side(
 
 
 @pytest.mark.slow
-def test_wrong_prompts_are_another_familys(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
+def test_wrong_prompts_are_another_familys(trial: Trial) -> None:
     rows = ("generator", "generator_wrong", "generator_shuffled", "generator_constant")
     count = len(UNSEEN)
-    given = prompts_given(engine, unseen, replace(config, rows=rows))
+    given = prompts_given(trial.changed(rows=rows))
     right, wrong = given[:count], given[count : 2 * count]
     shuffled, (constant, *inspected) = given[2 * count : 3 * count], given[3 * count :]
 
@@ -964,55 +938,46 @@ def test_wrong_prompts_are_another_familys(
 
 
 @pytest.mark.slow
-def test_wrong_prompts_keep_the_answer_format_where_one_can(
-    engine: PlantedEngine, folder: Path, config: ExaminationConfig
-) -> None:
+def test_wrong_prompts_keep_the_answer_format_where_one_can(trial: Trial, folder: Path) -> None:
     """Where not, the task is left out of the gain of right over wrong prompts."""
     plain = choose_tasks([folder], TRAINED, split="heldout")
     first, second = (formatted(task, "square", 0) for task in plain[:2])
     other = formatted(plain[2], "bold", 0)
     tasks = (first, second, other, *plain[3:])
-    baselines = baselines_of(engine, tasks)
+    baselines = baselines_of(trial.engine, tasks)
     assert baselines.wrong_source(first) == second
     assert baselines.wrong_source(second) == first
     source = baselines.wrong_source(plain[3])
     assert source is not None
     assert source.info.answer_format == ""
     rows = ("generator", "generator_wrong")
-    report = examine(engine, tasks, replace(config, rows=rows))
+    report = trial.examine(tasks, rows=rows)
     assert report.operation_gain["bare"].left_out == (other.info.slug,)
 
 
 @pytest.mark.slow
 def test_adapters_lie_beside_those_made_for_trained_tasks(
-    engine: PlantedEngine,
-    folder: Path,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    collection: Path,
+    trial: Trial, folder: Path, collection: Path
 ) -> None:
     """By the same generator, of their train prompts; else beside a collection's; else nothing."""
     trained = choose_tasks([folder], TRAINED, split="train")
     rows = ("generator",)
-    found = examine(engine, unseen, replace(config, rows=rows), trained=trained).distances
+    found = trial.examine(rows=rows, trained=trained).distances
     assert (found.training, found.n_training) == ("generated", len(TRAINED))
-    page = (config.out / "REPORT.md").read_text()
+    page = (trial.out / "REPORT.md").read_text()
     assert f"({len(TRAINED)} generated for training tasks)" in page
-    both = replace(config, rows=rows, adapters=collection)
-    assert examine(engine, unseen, both, trained=trained).distances.training == "generated"
-    assert examine(engine, unseen, both).distances.training == "collected"
+    both = trial.changed(rows=rows, adapters=collection)
+    assert both.examine(trained=trained).distances.training == "generated"
+    assert both.examine().distances.training == "collected"
     # All that the generator was trained on is examined, so nothing can be made of the rest.
-    assert examine(engine, unseen, both, trained=unseen).distances.training == "collected"
-    alone = examine(engine, unseen, replace(config, rows=rows)).distances
+    assert both.examine(trained=trial.tasks).distances.training == "collected"
+    alone = trial.examine(rows=rows).distances
     assert (alone.n_training, alone.nearest) == (0, None)
 
 
 @pytest.mark.slow
 def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_kill(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
 
@@ -1024,15 +989,15 @@ def test_what_an_inspection_says_of_each_task_reaches_the_report_and_outlives_a_
             raise KeyboardInterrupt
         return Inspection(float(len(asked)), {}, adapter.nearest_tasks, 8, Agreement(2, 8))
 
-    monkeypatch.setattr(engine, "inspect", inspect)
+    monkeypatch.setattr(trial.engine, "inspect", inspect)
     with pytest.raises(KeyboardInterrupt):
-        examine(engine, unseen, config)
-    report = examine(engine, unseen, config)
-    assert len(asked) == len(unseen) + 1, "the first is not asked again"
+        trial.examine()
+    report = trial.examine()
+    assert len(asked) == len(trial.tasks) + 1, "the first is not asked again"
     found = present(report.agreement)
-    assert {t.slug for t in found.tasks} == {task.info.slug for task in unseen}
+    assert {t.slug for t in found.tasks} == {task.info.slug for task in trial.tasks}
     assert {t.agreement for t in found.tasks} == {0.25}
-    assert [b.n_tasks for b in found.bands] == [len(unseen)]
+    assert [b.n_tasks for b in found.bands] == [len(trial.tasks)]
     assert report.strongest_effect == len(asked)
 
 
@@ -1076,15 +1041,12 @@ def imprinting(
 
 @pytest.mark.slow
 def test_imprinted_rows_are_what_the_engine_makes_of_the_same_prompts(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each with its teacher; draws for the row of the generator, and their time is a cost."""
     asked: list[tuple[str, str]] = []
-    monkeypatch.setattr(engine, "imprint", imprinting(asked))
-    report = examine(engine, unseen, replace(config, rows=IMPRINTED, draws=2))
+    monkeypatch.setattr(trial.engine, "imprint", imprinting(asked))
+    report = trial.examine(rows=IMPRINTED, draws=2)
     own = [instruction for _, instruction, _ in ANSWERS.values()][len(TRAINED) :]
     count = len(UNSEEN)
     assert Counter(asked[:count]) == {("base", name): 1 for name in own}
@@ -1110,17 +1072,13 @@ def give_teacher(
 
 @pytest.mark.slow
 def test_a_steering_vector_is_made_from_the_prompts_and_the_teacher_of_the_imprint(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is added to the base, and the row is left out without a trained teacher."""
     asked: list[Sequence[tuple[str, str]]] = []
     higher = LAYOUT.with_rank(6)
     tokens = random_tokens(higher, seed=3)
-    expected = engine.runtime.host.fit(tokens[None], higher).factors
+    expected = trial.engine.runtime.host.fit(tokens[None], higher).factors
     strength = 0.0
 
     def between(
@@ -1132,21 +1090,21 @@ def test_a_steering_vector_is_made_from_the_prompts_and_the_teacher_of_the_impri
         return Steering(1, strength * change)
 
     monkeypatch.setattr(baselines_module, "steering_between", between)
-    config = replace(config, rows=("base", "steering_vector"))
-    report = examine(engine, unseen, config)
+    trial = trial.changed(rows=("base", "steering_vector"))
+    report = trial.examine()
     assert "no trained teacher" in report.not_measured["steering_vector"]
-    give_teacher(engine, tmp_path / "taught", tokens, monkeypatch)
-    report = examine(engine, unseen, config)
+    give_teacher(trial.engine, tmp_path / "taught", tokens, monkeypatch)
+    report = trial.examine()
     losses = {row.row: row.nll for row in report.rows}
     # One goes through packed weights, the other through transformers' modules.
     assert losses["steering_vector"] == pytest.approx(losses["base"], abs=0.05)
-    baselines = Baselines(engine, unseen, config)
+    baselines = Baselines(trial.engine, trial.tasks, trial.config)
     assert asked == [
         [(text, split_prompt(text).input) for text in baselines._conditions(task, task, 0)]
-        for task in unseen
+        for task in trial.tasks
     ]
     strength = 50.0
-    report = examine(engine, unseen, replace(config, out=config.out / "steered"))
+    report = trial.examine(out=trial.out / "steered")
     steered = {row.row: row.nll for row in report.rows}
     assert present(steered["steering_vector"]) > present(steered["base"]) + 0.1
 
@@ -1157,10 +1115,7 @@ def test_slow_rows_are_measured_only_when_they_are_named() -> None:
 
 @pytest.mark.slow
 def test_every_task_is_forecast_once_by_the_teacher_of_its_imprint(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
 
@@ -1168,34 +1123,31 @@ def test_every_task_is_forecast_once_by_the_teacher_of_its_imprint(
         asked.append(len(bucket.prompts))
         return Forecast(sureness=len(asked) / 10, num_prompts=8)
 
-    monkeypatch.setattr(engine, "imprint", imprinting([]))
-    monkeypatch.setattr(engine, "forecast", forecast)
-    config = replace(config, rows=("base",))
-    assert examine(engine, unseen, config).forecast is None
+    monkeypatch.setattr(trial.engine, "imprint", imprinting([]))
+    monkeypatch.setattr(trial.engine, "forecast", forecast)
+    trial = trial.changed(rows=("base",))
+    assert trial.examine().forecast is None
     assert asked == [], "nothing of the base is forecast"
-    config = replace(config, rows=("base", "generator_imprint"))
-    found = present(examine(engine, unseen, config).forecast)
+    trial = trial.changed(rows=("base", "generator_imprint"))
+    found = present(trial.examine().forecast)
     assert len(found.tasks) == len(asked) == len(UNSEEN)
     assert [task.sureness for task in found.tasks] == [n / 10 for n in range(1, len(UNSEEN) + 1)]
-    assert examine(engine, unseen, config).forecast == found
+    assert trial.examine().forecast == found
     assert len(asked) == len(UNSEEN), "kept with the scores"
-    other = replace(engine.info, teacher_sha256="f" * 64)
-    monkeypatch.setattr(engine, "info", other)
+    other = replace(trial.engine.info, teacher_sha256="f" * 64)
+    monkeypatch.setattr(trial.engine, "info", other)
     with pytest.raises(ConfigError, match="generator_imprint made with another teacher"):
-        examine(engine, unseen, config)
+        trial.examine()
 
 
 @pytest.mark.slow
 def test_the_verdict_that_users_get_is_kept_for_every_first_imprint(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the prompts it was made from; a folder of an earlier version gets what it lacks."""
     asked: list[set[str]] = []
     answered = [(0, True), (3, True), (6, True), (6, False)]
-    tasks = unseen[: len(answered)]
+    tasks = trial.tasks[: len(answered)]
 
     def verdict(adapter: Adapter, buckets: Sequence[Bucket]) -> AdapterVerdict | None:
         assert adapter.is_imprinted
@@ -1203,11 +1155,11 @@ def test_the_verdict_that_users_get_is_kept_for_every_first_imprint(
         same, left_out = answered[len(asked) - 1]
         return judge(Agreement(same, 6, left_out=left_out))
 
-    monkeypatch.setattr(engine, "imprint", imprinting([], left_out=("a digest",)))
-    monkeypatch.setattr(engine, "verdict", verdict)
-    config = replace(config, rows=("generator_imprint",))
-    found = present(examine(engine, tasks, config).adapter_verdicts)
-    baselines = Baselines(engine, tasks, config)
+    monkeypatch.setattr(trial.engine, "imprint", imprinting([], left_out=("a digest",)))
+    monkeypatch.setattr(trial.engine, "verdict", verdict)
+    trial = trial.changed(rows=("generator_imprint",))
+    found = present(trial.examine(tasks).adapter_verdicts)
+    baselines = Baselines(trial.engine, tasks, trial.config)
     assert asked == [set(baselines._conditions(task, task, 0)) for task in tasks]
     assert [(t.same, t.num_prompts, t.verdict) for t in found.tasks] == [
         *((0, 6, "does_not"), (3, 6, "in_part"), (6, 6, "works")),
@@ -1215,59 +1167,51 @@ def test_the_verdict_that_users_get_is_kept_for_every_first_imprint(
     assert [(b.verdict, b.n_tasks) for b in found.bands] == [
         *(("works", 1), ("in_part", 1), ("does_not", 1)),
     ]
-    assert examine(engine, tasks, config).adapter_verdicts == found
+    assert trial.examine(tasks).adapter_verdicts == found
     assert len(asked) == len(tasks), "kept with the scores"
-    head = json.loads((config.out / "examination.json").read_text())
+    head = json.loads((trial.out / "examination.json").read_text())
     assert set(head.pop("adapter_verdicts")) == {task.info.slug for task in tasks}
-    (config.out / "examination.json").write_text(json.dumps(head))
+    (trial.out / "examination.json").write_text(json.dumps(head))
     asked.clear()
-    before = (config.out / "scores.jsonl").read_text()
-    assert examine(engine, tasks, config).adapter_verdicts == found
-    assert (config.out / "scores.jsonl").read_text() == before
+    before = (trial.out / "scores.jsonl").read_text()
+    assert trial.examine(tasks).adapter_verdicts == found
+    assert (trial.out / "scores.jsonl").read_text() == before
     assert len(asked) == len(tasks)
 
 
 @pytest.mark.slow
 def test_verdicts_are_not_asked_where_no_prompt_was_left_out(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def verdict(adapter: Adapter, buckets: Sequence[Bucket]) -> AdapterVerdict:
         raise AssertionError
 
-    monkeypatch.setattr(engine, "imprint", imprinting([]))
-    monkeypatch.setattr(engine, "verdict", verdict)
-    config = replace(config, rows=("imprint", "generator_imprint"))
-    assert examine(engine, unseen[:1], config).adapter_verdicts is None
+    monkeypatch.setattr(trial.engine, "imprint", imprinting([]))
+    monkeypatch.setattr(trial.engine, "verdict", verdict)
+    trial = trial.changed(rows=("imprint", "generator_imprint"))
+    assert trial.examine(trial.tasks[:1]).adapter_verdicts is None
 
 
 @pytest.mark.slow
-def test_the_kept_verdict_is_the_one_that_an_inspection_gives(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
+def test_the_kept_verdict_is_the_one_that_an_inspection_gives(trial: Trial) -> None:
     """A real imprint gets the product's own check, and no other check runs."""
-    task = unseen[0]
-    report = examine(engine, [task], replace(config, rows=("generator_imprint",)))
+    task = trial.tasks[0]
+    report = trial.examine([task], rows=("generator_imprint",))
     (kept,) = present(report.adapter_verdicts).tasks
-    texts = Baselines(engine, [task], config)._conditions(task, task, 0)
+    texts = Baselines(trial.engine, [task], trial.config)._conditions(task, task, 0)
     bucket = baselines_module._bucket("examined", texts)
-    made = engine.generate([bucket], seed=config.seed, imprinted=True)
-    told = present(engine.inspect(made, [bucket]).verdict)
+    made = trial.engine.generate([bucket], seed=trial.config.seed, imprinted=True)
+    told = present(trial.engine.inspect(made, [bucket]).verdict)
     assert told.left_out
     assert (kept.same, kept.num_prompts, kept.verdict) == (
         *(told.same, told.num_prompts, told.degree),
     )
-    assert engine.verdict(made, [bucket]) == told
+    assert trial.engine.verdict(made, [bucket]) == told
 
 
 @pytest.mark.slow
 def test_what_teaching_adds_to_an_imprint_starts_from_it_and_counts_its_seconds(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labelled: dict[int, set[bool]] = defaultdict(set)
 
@@ -1293,12 +1237,12 @@ def test_what_teaching_adds_to_an_imprint_starts_from_it_and_counts_its_seconds(
         return replace(adapter, seconds={**adapter.seconds, "train": 6.0})
 
     better = LocalTeacher(base="smollm2-135m-instruct", device="cpu")
-    monkeypatch.setattr(engine, "imprint", imprinting([]))
-    monkeypatch.setattr(engine, "refine", refine)
-    monkeypatch.setattr(engine, "teach", teach)
+    monkeypatch.setattr(trial.engine, "imprint", imprinting([]))
+    monkeypatch.setattr(trial.engine, "refine", refine)
+    monkeypatch.setattr(trial.engine, "teach", teach)
     rows = ("generator_imprint", "imprint_refined_15", "imprint_taught_20", "imprint_labelled_40")
-    config = replace(config, rows=rows, modes=("bare",), draws=1)
-    report = examine(engine, unseen[:2], replace(config, teacher=better))
+    trial = trial.changed(rows=rows, modes=("bare",), draws=1)
+    report = trial.examine(trial.tasks[:2], teacher=better)
     assert labelled == {15: {False}, 20: {False}, 40: {True}}
     points = present(report.refine).points
     assert [(p.start, p.steps, p.seconds) for p in points] == [
@@ -1308,87 +1252,74 @@ def test_what_teaching_adds_to_an_imprint_starts_from_it_and_counts_its_seconds(
         ("imprint_labels", 40, 3.5),
     ]
     assert report.equal_score is None, "it compares runs from nothing"
-    source = Baselines(engine, unseen[:1], replace(config, teacher=better)).source
+    source = Baselines(trial.engine, trial.tasks[:1], replace(trial.config, teacher=better)).source
     assert better.sha256 in source("imprint_taught_20")
     assert better.sha256 not in source("imprint_labelled_40")
 
 
-def test_a_row_of_a_better_model_is_left_out_without_one(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
-    report = examine(engine, unseen[:1], replace(config, rows=("base", "imprint_taught_20")))
+def test_a_row_of_a_better_model_is_left_out_without_one(trial: Trial) -> None:
+    report = trial.examine(trial.tasks[:1], rows=("base", "imprint_taught_20"))
     assert "--teacher-base" in report.not_measured["imprint_taught_20"]
 
 
 def test_a_task_that_cannot_be_imprinted_is_missing_with_the_reason(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not scored with the generator's own adapter, which is what the engine falls back to."""
     bare = replace(
-        unseen[0],
-        train=tuple(replace(e, prompt=e.prompt.replace("\n\n", " ")) for e in unseen[0].train),
+        trial.tasks[0],
+        train=tuple(replace(e, prompt=e.prompt.replace("\n\n", " ")) for e in trial.tasks[0].train),
     )
     tried: list[str] = []
-    imprint = engine.imprint
+    imprint = trial.engine.imprint
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         tried.append("imprint")
         return imprint(*args, **kwargs)
 
-    monkeypatch.setattr(engine, "imprint", counted)
+    monkeypatch.setattr(trial.engine, "imprint", counted)
     rows = ("base", "generator_imprint")
-    report = examine(engine, (bare,), replace(config, rows=rows))
+    report = trial.examine((bare,), rows=rows)
     assert report.not_measured["generator_imprint"].startswith(
         f"`{bare.info.slug}`: no prompt has an instruction and an input"
     )
     assert len(tried) == 1
 
 
-def test_a_task_without_bare_inputs_is_asked_only_once(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
+def test_a_task_without_bare_inputs_is_asked_only_once(trial: Trial) -> None:
     """It never has bare scores, so another call must not look for them."""
-    task = unseen[0]
+    task = trial.tasks[0]
     whole = replace(
         task, test=tuple(replace(e, prompt=e.prompt.replace("\n\n", " ")) for e in task.test)
     )
-    config = replace(config, rows=("generator",), modes=("full", "bare"))
-    first = examine(engine, (whole,), config)
+    trial = trial.changed(rows=("generator",), modes=("full", "bare"))
+    first = trial.examine((whole,))
     assert {row.mode for row in first.rows} == {"full"}
-    assert examine(engine, (whole,), config).rows == first.rows
-    head = json.loads((config.out / "examination.json").read_text())
+    assert trial.examine((whole,)).rows == first.rows
+    head = json.loads((trial.out / "examination.json").read_text())
     assert len(head["synthesis_seconds"]) == 1
 
 
 def test_imprints_with_other_settings_are_refused(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(config, rows=("imprint",))
+    trial = trial.changed(rows=("imprint",))
     made = make_adapter(provenance={"imprint": {}})
-    monkeypatch.setattr(engine, "generate", lambda *_, **__: made)
-    examine(engine, unseen[:1], config)
+    monkeypatch.setattr(trial.engine, "generate", lambda *_, **__: made)
+    trial.examine(trial.tasks[:1])
     monkeypatch.setattr(baselines_module, "ImprintConfig", lambda: ImprintConfig(r=4))
     with pytest.raises(ConfigError, match="row imprint made with another teacher, or other set"):
-        examine(engine, unseen[:1], config)
+        trial.examine(trial.tasks[:1])
 
 
 @pytest.mark.slow
 def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task that was checked is not checked again."""
-    known = engine.ordinary_answers().known
-    before = replace(base_answers(engine.runtime, ("Hi", "A good book?")), known=known)
-    monkeypatch.setattr(engine, "ordinary_answers", lambda: before)
+    known = trial.engine.ordinary_answers().known
+    before = replace(base_answers(trial.engine.runtime, ("Hi", "A good book?")), known=known)
+    monkeypatch.setattr(trial.engine, "ordinary_answers", lambda: before)
     asked: list[int] = []
 
     def share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) -> Ordinary:
@@ -1398,30 +1329,27 @@ def test_ordinary_messages_are_asked_of_the_first_adapters_and_after_a_kill(
         return ordinary_share(runtime, fitted, expected)
 
     monkeypatch.setattr(eval_pass, "ordinary_share", share)
-    config = replace(config, draws=2)
+    trial = trial.changed(draws=2)
     zeros = torch.zeros(LAYOUT.num_tokens, LAYOUT.spec.r, LAYOUT.width)
-    engine.plant = lambda buckets, made: zeros
+    trial.engine.plant = lambda buckets, made: zeros
     with pytest.raises(KeyboardInterrupt):
-        examine(engine, unseen, config)
-    found = examine(engine, unseen, config).ordinary["generator"]
+        trial.examine()
+    found = trial.examine().ordinary["generator"]
     assert set(asked) == {2}
-    assert found.per_task == {task.info.slug: 1.0 for task in unseen}, "zeros change nothing"
+    assert found.per_task == {task.info.slug: 1.0 for task in trial.tasks}, "zeros change nothing"
     count = len(asked)
-    assert examine(engine, unseen, config).ordinary["generator"] == found
+    assert trial.examine().ordinary["generator"] == found
     assert len(asked) == count
 
 
 @pytest.mark.slow
 def test_unrelated_questions_are_asked_before_and_after_and_of_a_store_that_lacks_them(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A report of an earlier version gets them, and its ordinary messages are not asked again."""
     right = [True] * 18 + [False] * 6
-    before = replace(base_answers(engine.runtime, ("Hi", "A good book?")), known=(*right,))
-    monkeypatch.setattr(engine, "ordinary_answers", lambda: before)
+    before = replace(base_answers(trial.engine.runtime, ("Hi", "A good book?")), known=(*right,))
+    monkeypatch.setattr(trial.engine, "ordinary_answers", lambda: before)
     asked: list[Sequence[bool]] = []
 
     def questions(runtime: Runtime, fitted: FittedLoRA, before: Sequence[bool]) -> Skills:
@@ -1429,34 +1357,32 @@ def test_unrelated_questions_are_asked_before_and_after_and_of_a_store_that_lack
         return Skills(before=18, after=12, lost=7, num_questions=24)
 
     monkeypatch.setattr(eval_pass, "skills", questions)
-    config, unseen = replace(config, rows=("generator",), modes=("bare",), draws=2), unseen[:3]
-    found = examine(engine, unseen, config).skills["generator"]
+    trial = replace(
+        trial.changed(rows=("generator",), modes=("bare",), draws=2), tasks=trial.tasks[:3]
+    )
+    found = trial.examine().skills["generator"]
     assert (found.share, found.base, found.n_questions) == (0.5, 0.75, 24)
-    assert found.per_task == {task.info.slug: 0.5 for task in unseen}
-    assert asked == [(*right,)] * len(unseen), "once a task, of its first adapter"
-    path = config.out / "examination.json"
+    assert found.per_task == {task.info.slug: 0.5 for task in trial.tasks}
+    assert asked == [(*right,)] * len(trial.tasks), "once a task, of its first adapter"
+    path = trial.out / "examination.json"
     head = json.loads(path.read_text())
     del head["skills"]
     path.write_text(json.dumps(head))
     asked.clear()
     monkeypatch.setattr(eval_pass, "ordinary_share", None)
-    assert examine(engine, unseen, config).skills["generator"] == found
-    assert len(asked) == len(unseen)
+    assert trial.examine().skills["generator"] == found
+    assert len(asked) == len(trial.tasks)
 
 
-def test_one_family_alone_has_no_wrong_prompts(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
-    report = examine(engine, unseen[:1], replace(config, rows=("base", "generator_wrong")))
+def test_one_family_alone_has_no_wrong_prompts(trial: Trial) -> None:
+    report = trial.examine(trial.tasks[:1], rows=("base", "generator_wrong"))
     assert "all tasks examined are of one family" in report.not_measured["generator_wrong"]
 
 
-def test_the_shots_are_train_examples_with_their_answers(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
+def test_the_shots_are_train_examples_with_their_answers(trial: Trial) -> None:
     """As chat turns, in the words of the mode; they fit their share of what the base reads."""
-    baselines = baselines_of(engine, unseen)
-    task = unseen[0]
+    baselines = baselines_of(trial.engine, trial.tasks)
+    task = trial.tasks[0]
     setup = baselines.setup("few_shot", task, 0)
     assert setup is not None
     assert setup.tokens is None
@@ -1475,22 +1401,18 @@ def test_the_shots_are_train_examples_with_their_answers(
 
 
 def test_the_trained_teacher_is_a_row_of_its_own_where_there_is_one(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(config, rows=("base", "trained_teacher"), modes=("full",))
-    found = examine(engine, unseen, config)
+    trial = trial.changed(rows=("base", "trained_teacher"), modes=("full",))
+    found = trial.examine()
     assert {row.row for row in found.rows} == {"base"}
     assert "no trained teacher" in found.not_measured["trained_teacher"]
     higher = LAYOUT.with_rank(6)
     tokens = random_tokens(higher, seed=3)
-    folder = give_teacher(engine, tmp_path / "taught", tokens, monkeypatch)
-    baselines = baselines_of(engine, unseen)
+    folder = give_teacher(trial.engine, tmp_path / "taught", tokens, monkeypatch)
+    baselines = baselines_of(trial.engine, trial.tasks)
     assert baselines.why_not("trained_teacher") is None
-    setup = present(baselines.setup("trained_teacher", unseen[0], 0))
+    setup = present(baselines.setup("trained_teacher", trial.tasks[0], 0))
     torch.testing.assert_close(setup.tokens, tokens, rtol=0.01, atol=0.01, check_dtype=False)
     assert setup.layout == higher
     assert baselines.is_common("trained_teacher")
@@ -1546,21 +1468,21 @@ def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
 
 
 def test_a_lora_of_another_version_of_a_task_is_not_used(
-    engine: PlantedEngine, folder: Path, collection: Path, config: ExaminationConfig
+    trial: Trial, folder: Path, collection: Path
 ) -> None:
     """It may have been trained on what are test items now."""
     seen = choose_tasks([folder], TRAINED, split="train")
     changed = [replace(seen[0], train=seen[0].train[:-1]), *seen[1:]]
     rows = ("base", "nearest_lora", "mean_lora", "oracle_lora")
-    config = replace(config, split="train", rows=rows, adapters=collection)
-    report = examine(engine, changed, config)
+    trial = trial.changed(split="train", rows=rows, adapters=collection)
+    report = trial.examine(changed)
     counts = {row.row: row.n_tasks for row in report.rows if not row.holdout}
     assert counts["oracle_lora"] == len(seen) - 1
     assert "mean_lora" not in counts
     slug = seen[0].info.slug
     assert f"LoRA of `{slug}` was trained on other examples" in report.data
     assert f"LoRA of `{slug}` was tr" in report.not_measured["mean_lora"]
-    known = baselines_of(engine, changed, adapters=collection)
+    known = baselines_of(trial.engine, changed, adapters=collection)
     nearest = {task.info.slug: known.setup("nearest_lora", task, 0) for task in changed}
     assert None in nearest.values(), "the changed task is another's nearest"
 
@@ -1611,56 +1533,46 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
 
 
 def test_a_generator_named_by_a_dot_has_a_report_with_the_name_of_its_folder(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    generator: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial, generator: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(generator)
-    refolder(monkeypatch, engine, replace(engine.generator, path=Path()))
-    assert examine(engine, unseen[:1], replace(config, rows=("base",))).generator == "generator"
+    refolder(monkeypatch, trial.engine, replace(trial.engine.generator, path=Path()))
+    assert trial.examine(trial.tasks[:1], rows=("base",)).generator == "generator"
 
 
-def test_a_generator_is_no_multi_task_lora(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig, generator: Path
-) -> None:
-    config = replace(config, rows=("multi_task_lora",), multi_task_lora=generator)
+def test_a_generator_is_no_multi_task_lora(trial: Trial, generator: Path) -> None:
+    trial = trial.changed(rows=("multi_task_lora",), multi_task_lora=generator)
     with pytest.raises(
         ConfigError, match=r"is a generator, not a multi-task LoRA\. Train one with"
     ):
-        examine(engine, unseen, config)
+        trial.examine()
 
 
 @pytest.mark.slow
-def test_the_same_items_are_asked_in_every_row_and_mode_and_long_ones_in_none(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig
-) -> None:
-    task = unseen[0]
+def test_the_same_items_are_asked_in_every_row_and_mode_and_long_ones_in_none(trial: Trial) -> None:
+    task = trial.tasks[0]
     long = tuple(replace(e, prompt=f"{'x' * 300}.\n\n{e.bare}") for e in task.test[:4])
     mixed = replace(task, test=(*long, *task.test[4:]))
-    blended = replace(config, modes=MODES, limit_items=6)
-    examine(engine, (mixed, *unseen[1:]), blended)
+    blended = trial.changed(modes=MODES, limit_items=6)
+    blended.examine((mixed, *trial.tasks[1:]))
     asked: dict[tuple[str, str], set[int]] = {}
-    for line in lines(config.out):
+    for line in lines(trial.out):
         if line["slug"] == task.info.slug:
             asked.setdefault((line["row"], line["mode"]), set()).add(line["item"])
     assert list(asked.values()) == [set(range(4, len(mixed.test)))] * 4
 
 
-def test_an_item_score_says_what_was_written(
-    engine: PlantedEngine, unseen: tuple[Task, ...], config: ExaminationConfig, collection: Path
-) -> None:
+def test_an_item_score_says_what_was_written(trial: Trial, collection: Path) -> None:
     tasks = [
         replace(
             task,
             info=replace(task.info, metric="choice"),
             test=tuple(replace(e, options=("zzz", e.response)) for e in task.test),
         )
-        for task in unseen
+        for task in trial.tasks
     ]
-    examine(engine, tasks, replace(config, rows=("base", "oracle_lora"), adapters=collection))
-    for line in lines(config.out):
+    trial.examine(tasks, rows=("base", "oracle_lora"), adapters=collection)
+    for line in lines(trial.out):
         right = line["row"] == "oracle_lora"
         assert (line["exact"], line["score"]) == (right, float(right))
         assert (line["text"] == ANSWERS[line["slug"]][2]) == right
@@ -1762,20 +1674,14 @@ def test_a_setting_out_of_bounds_is_refused(change: dict[str, Any], message: str
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["reconstruction", "task_loss"])
 def test_the_cost_says_when_a_generator_has_paid_for_itself(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    collection: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    objective: str,
+    trial: Trial, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
 ) -> None:
     """Collecting is a cost of a generator that was trained on the checkpoints, and of no other."""
     from_checkpoints = objective == "reconstruction"
     recipe = {"objective": objective, "collection": "loras" if from_checkpoints else None}
-    trained = engine.generator.config
+    trained = trial.engine.generator.config
     altered = replace(trained, training={**trained.training, "recipe": recipe})
-    refolder(monkeypatch, engine, replace(engine.generator, config=altered))
+    refolder(monkeypatch, trial.engine, replace(trial.engine.generator, config=altered))
     run = tmp_path / "run"
     run.mkdir()
     times = {"seconds": 25.0, "watch_seconds": 5.0, "tokens": 100}
@@ -1787,7 +1693,7 @@ def test_the_cost_says_when_a_generator_has_paid_for_itself(
     for r in Collection.open(collection).runs:
         seconds = 3600.0 if r.split == "train" else 7200.0
         write_losses(folder / r.folder, [LossRow(0, seconds=seconds)])
-    report = examine(engine, unseen, replace(config, adapters=folder, runs=(run,)))
+    report = trial.examine(adapters=folder, runs=(run,))
     cost = report.cost
     assert cost.training_seconds == 60
     # Held-out oracles cost it nothing.
@@ -1796,26 +1702,22 @@ def test_the_cost_says_when_a_generator_has_paid_for_itself(
     saved = present(cost.lora_seconds) - present(cost.synthesis_seconds)
     assert cost.break_even_tasks == math.ceil((60 + (collected or 0)) / saved)
     assert cost.break_even_tasks == (2 if from_checkpoints else 1)
-    assert "encoding prompts" in (config.out / "REPORT.md").read_text()
+    assert "encoding prompts" in (trial.out / "REPORT.md").read_text()
     assert set(cost.row_seconds) == {"base", "generator"}
     estimates = cost.estimates_not_measured
-    assert estimates["training_flops"] == 4 * engine.info.base_parameters * 200
+    assert estimates["training_flops"] == 4 * trial.engine.info.base_parameters * 200
 
 
 @pytest.mark.parametrize("log", [None, "", "{}\n", "half\n", "[]\n"])
 def test_a_run_without_a_sound_log_is_refused(
-    engine: PlantedEngine,
-    unseen: tuple[Task, ...],
-    config: ExaminationConfig,
-    tmp_path: Path,
-    log: str | None,
+    trial: Trial, tmp_path: Path, log: str | None
 ) -> None:
     if log is not None:
         (tmp_path / "log.jsonl").write_text(log)
     with pytest.raises(
         ConfigError, match=r"is no run folder with a sound `log\.jsonl`: .* --run o"
     ):
-        examine(engine, unseen, replace(config, rows=("base",), runs=(tmp_path,)))
+        trial.examine(rows=("base",), runs=(tmp_path,))
 
 
 # The command
