@@ -10,12 +10,13 @@ from huggingface_hub import constants
 
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.encoder import PromptEncoder
+from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ENCODERS, resolve
 from dnd_engine.training import setup, trainer
 from dnd_engine.training.recipe import TrainRecipe
 from tests.dnd_engine.hub_server import Hub, running_hub
 from tests.dnd_engine.letters import write_tasks
-from tests.dnd_engine.tiny import CPU, save_tiny, tiny_base
+from tests.dnd_engine.tiny import CPU, LAYOUT, save_tiny, tiny_base
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,12 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def base(tiny_folder: Path) -> BaseModel:
     """A tiny base of the test's own, in float32."""
     return tiny_base(tiny_folder)
+
+
+@pytest.fixture
+def runtime(base: BaseModel) -> Runtime:
+    """That base, ready for adapters of the tiny layout."""
+    return Runtime.of(base, LAYOUT)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from dnd_engine.checks.registry import as_checks
 from dnd_engine.checks.results import Conditioning, Control, Familiarity, Inspection, Outlook
 from dnd_engine.checks.subject import Lesson
 from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, bucket, make_adapter, random_tokens
 
@@ -18,11 +17,6 @@ PROMPTS = [
     for thing in ("cup", "box", "jar")
     for place in ("here", "outside")
 ]
-
-
-@pytest.fixture
-def runtime(base: BaseModel) -> Runtime:
-    return Runtime.of(base, LAYOUT)
 
 
 def fit(runtime: Runtime, seed: int) -> FittedLoRA:

@@ -10,17 +10,11 @@ from dnd_engine.checks.agreement import agreement
 from dnd_engine.checks.subject import Lesson
 from dnd_engine.checks.verdict import AdapterVerdict, Labels, judge
 from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, stock_answer
 from tests.present import present
 
 PROMPTS = [f"Say {word}.\n\n{word}" for word in ("one", "two", "three")]
-
-
-@pytest.fixture
-def runtime(base: BaseModel) -> Runtime:
-    return Runtime.of(base, LAYOUT)
 
 
 def fitted(runtime: Runtime, seed: int, size: float = 0.1) -> FittedLoRA:

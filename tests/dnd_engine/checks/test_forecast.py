@@ -10,7 +10,6 @@ from dnd_engine.checks.forecast import forecast
 from dnd_engine.checks.verdict import sure_of
 from dnd_engine.config import SURENESS_BANDS
 from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, stock_answer
 from tests.present import present
@@ -35,8 +34,7 @@ def own_probability(runtime: Runtime, teacher: FittedLoRA, prompt: str) -> float
 
 
 @pytest.mark.parametrize("size", [0.1, 3.0])
-def test_it_is_the_mean_probability_of_whole_answers(base: BaseModel, size: float) -> None:
-    runtime = Runtime.of(base, LAYOUT)
+def test_it_is_the_mean_probability_of_whole_answers(runtime: Runtime, size: float) -> None:
     teacher = runtime.host.fit(random_tokens(seed=3, size=size)[None], LAYOUT)
     expected = fmean(own_probability(runtime, teacher, prompt) for prompt in PROMPTS)
     found = present(forecast(runtime, teacher, [*PROMPTS, "no instruction"]))
@@ -44,8 +42,8 @@ def test_it_is_the_mean_probability_of_whole_answers(base: BaseModel, size: floa
     assert found.sureness == pytest.approx(expected, rel=0.05, abs=0)
 
 
-def test_nothing_is_foretold_without_an_instruction_and_an_input(base: BaseModel) -> None:
-    assert forecast(Runtime.of(base, LAYOUT), None, ["just a line", "another one"]) is None
+def test_nothing_is_foretold_without_an_instruction_and_an_input(runtime: Runtime) -> None:
+    assert forecast(runtime, None, ["just a line", "another one"]) is None
 
 
 def test_every_sureness_has_its_word() -> None:
@@ -54,7 +52,6 @@ def test_every_sureness_has_its_word() -> None:
     assert [sure_of(edge - 1e-9) for edge in edges[1:]] == ["unsure", "partly"]
 
 
-def test_one_answer_to_all_is_noticed_where_they_are_not_few(base: BaseModel) -> None:
-    runtime = Runtime.of(base, LAYOUT)
+def test_one_answer_to_all_is_noticed_where_they_are_not_few(runtime: Runtime) -> None:
     found = [present(forecast(runtime, None, PROMPTS[:1] * number)) for number in (3, 4)]
     assert [one.alike for one in found] == [False, True]

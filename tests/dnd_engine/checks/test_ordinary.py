@@ -18,16 +18,10 @@ from dnd_engine.checks.ordinary import (
 from dnd_engine.checks.skills import known_answers
 from dnd_engine.imprint.ordinary import ordinary_messages
 from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, stock_answer
 
 MESSAGES = ("What is a good book?", "Hi", "Tell me a joke about a racing pigeon.")
-
-
-@pytest.fixture
-def runtime(base: BaseModel) -> Runtime:
-    return Runtime.of(base, LAYOUT)
 
 
 def fitted(runtime: Runtime, tokens: Tensor) -> FittedLoRA:

@@ -6,7 +6,6 @@ from dnd_engine.checks.results import Skills
 from dnd_engine.checks.skills import ANSWER_TOKENS, KnownAnswer, known_answers, right_answers
 from dnd_engine.config import Sampling
 from dnd_engine.lora.apply import FittedLoRA
-from dnd_engine.models.base import BaseModel
 from dnd_engine.models.decode import decode
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, user
@@ -37,8 +36,7 @@ def test_no_question_holds_its_answer() -> None:
     assert [item.question for item in items if item.is_right(item.question)] == []
 
 
-def test_the_adapter_answers_and_not_the_base(base: BaseModel) -> None:
-    runtime = Runtime.of(base, LAYOUT)
+def test_the_adapter_answers_and_not_the_base(runtime: Runtime) -> None:
     fitted = runtime.host.fit(random_tokens(seed=1, size=0.3)[None], LAYOUT)
     sampling = Sampling(max_new_tokens=ANSWER_TOKENS, temperature=0)
 

@@ -1,8 +1,5 @@
 """Steering vectors on a tiny random base."""
 
-from pathlib import Path
-
-import pytest
 import torch
 
 from dnd_engine.evaluation.steering import SteeredForward, Steering, steering_between
@@ -10,14 +7,9 @@ from dnd_engine.models.base import block
 from dnd_engine.models.forward import HookedForward
 from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.runtime import Runtime
-from tests.dnd_engine.tiny import LAYOUT, random_tokens, tiny_base
+from tests.dnd_engine.tiny import LAYOUT, random_tokens
 
 PROMPTS = [("Say it twice.\n\nrain", "rain"), ("Say it twice.\n\na long road", "a long road")]
-
-
-@pytest.fixture
-def runtime(tiny_folder: Path) -> Runtime:
-    return Runtime.of(tiny_base(tiny_folder), LAYOUT)
 
 
 def test_the_vector_is_the_mean_change_of_the_last_tokens_state(runtime: Runtime) -> None:

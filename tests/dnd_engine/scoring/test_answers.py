@@ -20,7 +20,7 @@ from dnd_engine.scoring.answers import answer, batches
 from dnd_engine.scoring.questions import Answer, Question, ask
 from dnd_engine.tasks.folder import Example
 from dnd_engine.training.examples import EncodedExample, pack, response_losses
-from tests.dnd_engine.tiny import CPU, LAYOUT, byte_tokenizer, random_tokens, stock_answer
+from tests.dnd_engine.tiny import CPU, byte_tokenizer, random_tokens, stock_answer
 from tests.present import present
 
 END = byte_tokenizer().eos_token_id
@@ -90,11 +90,6 @@ def assert_same(found: Sequence[Answer], expected: Sequence[Answer]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.nll == pytest.approx(other.nll, abs=1e-4)
         assert one.option_nlls == pytest.approx(other.option_nlls, abs=1e-4)
-
-
-@pytest.fixture
-def runtime(base: BaseModel) -> Runtime:
-    return Runtime.of(base, LAYOUT)
 
 
 @pytest.mark.slow
