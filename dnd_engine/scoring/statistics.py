@@ -75,12 +75,7 @@ def with_width(found: Interval, low: float, high: float) -> Interval:
     """Give an interval without width the one that its few equal values leave possible.
 
     Where all of n values are equal, up to a share z² / (n + z²) of all others may differ (Wilson's
-    interval of 0 of n), each by as much as its range allows.
-
-    Args:
-        found: An interval over items.
-        low: Least possible value of an item.
-        high: Greatest possible value of an item.
+    interval of 0 of n), each by as much as the range of an item, `low` to `high`, allows.
     """
     if found.low < found.high:
         return found
@@ -105,11 +100,9 @@ class Cell(NamedTuple):
 def cells(
     scores: Iterable[ItemScore], value: Callable[[ItemScore], float | None]
 ) -> tuple[Cell, ...]:
-    """Extract one number of every item score and average it over prompt draws.
+    """Extract a value of every score of one row and mode, and average it over prompt draws.
 
-    Args:
-        scores: Scores of one row and one mode.
-        value: Extracts the number; scores for which it is None are skipped.
+    Scores whose value is None are skipped.
     """
     found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for score in scores:
@@ -140,24 +133,15 @@ def task_means(of: Iterable[Cell]) -> dict[str, dict[str, float]]:
     }
 
 
-def interval(of: Sequence[Cell], *, seed: int, draws: int = DRAWS) -> Interval:
+def interval(of: Sequence[Cell], *, seed: int) -> Interval:
     """Compute the mean over tasks and its interval.
-
-    Args:
-        of: At least one cell.
-        seed: Seed of the bootstrap.
-        draws: Number of bootstrap samples.
 
     Raises:
         ConfigError: If there is no cell.
     """
     means = task_means(of)
     if len(means) > 1:
-        return clustered_interval(
-            {family: list(tasks.values()) for family, tasks in means.items()},
-            seed=seed,
-            draws=draws,
-        )
+        return clustered_interval({f: [*tasks.values()] for f, tasks in means.items()}, seed=seed)
     if not means:
         raise ConfigError("an interval needs at least one score, got none.")
     by_task: dict[str, list[float]] = defaultdict(list)
@@ -165,9 +149,9 @@ def interval(of: Sequence[Cell], *, seed: int, draws: int = DRAWS) -> Interval:
         by_task[cell.task].append(cell.value)
     rng = np.random.default_rng(seed)
     # Items are resampled within their task, so that tasks keep equal weight.
-    sums = np.zeros(draws)
+    sums = np.zeros(DRAWS)
     for values in by_task.values():
-        drawn = rng.integers(len(values), size=(draws, len(values)))  # (draws, items)
+        drawn = rng.integers(len(values), size=(DRAWS, len(values)))  # (draws, items)
         sums += np.asarray(values)[drawn].mean(axis=1)
     mean = fmean([fmean(values) for values in by_task.values()])
     # Few items need widening just as few families do.
@@ -176,9 +160,7 @@ def interval(of: Sequence[Cell], *, seed: int, draws: int = DRAWS) -> Interval:
     return Interval(mean, low, high, fewest, "items")
 
 
-def clustered_interval(
-    values: Mapping[str, Sequence[float]], *, seed: int, draws: int = DRAWS
-) -> Interval:
+def clustered_interval(values: Mapping[str, Sequence[float]], *, seed: int) -> Interval:
     """Compute the mean over tasks, with an interval that treats a family as the unit.
 
     Tasks of one family share sources and operations, so families are resampled with all their
@@ -187,10 +169,9 @@ def clustered_interval(
     Args:
         values: Scores per task, by family; at least one family, and one task of each.
         seed: Seed of the bootstrap.
-        draws: Number of bootstrap samples.
     """
     sums, counts = _sums(values)
-    chosen = _choices(len(values), seed, draws)
+    chosen = _choices(len(values), seed)
     # A ratio of sums, not a mean of families' means, so that tasks have equal weight.
     means = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
     low, high = _ends(means, len(values))
@@ -226,7 +207,7 @@ def share_of_gap(part: Sequence[Cell], gap: Sequence[Cell], *, seed: int) -> Int
         return None
     above, _ = _sums({f: tuple(parts[f][task] for task in tasks) for f, tasks in shared.items()})
     below, _ = _sums(inner)
-    chosen = _choices(len(shared), seed, DRAWS)
+    chosen = _choices(len(shared), seed)
     tops, bottoms = above[chosen].sum(axis=1), below[chosen].sum(axis=1)
     positive = bottoms > 0  # nearly all, since the gap's interval is clear of zero
     low, high = _ends(tops[positive] / bottoms[positive], len(shared))
@@ -253,7 +234,7 @@ def rank_correlation(
         return None
     drawn = [
         _spearman(np.concatenate([families[i] for i in chosen]))
-        for chosen in _choices(len(families), seed, DRAWS)
+        for chosen in _choices(len(families), seed)
     ]
     low, high = _ends(np.array([r for r in drawn if not math.isnan(r)]), len(families))
     return Interval(mean, low, high, len(families))
@@ -303,8 +284,8 @@ def _sums(families: Mapping[str, Sequence[float]]) -> tuple[Array, Array]:
     return sums, np.array([len(v) for v in families.values()], dtype=np.float64)
 
 
-def _choices(families: int, seed: int, draws: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(families, size=(draws, families))
+def _choices(families: int, seed: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(families, size=(DRAWS, families))
 
 
 def _ends(means: Array, units: int) -> tuple[float, float]:

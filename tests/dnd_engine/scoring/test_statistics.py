@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.scoring import statistics
 from dnd_engine.scoring.scores import ItemScore
 from dnd_engine.scoring.statistics import (
     MIN_UNITS,
@@ -99,8 +100,11 @@ def test_copies_of_a_task_within_its_family_do_not_narrow_the_interval() -> None
     assert (copied.low, copied.high) == pytest.approx((plain.low, plain.high))
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Eight families of three tasks with five items: family effects, and item noise of 0 or 1."""
+    monkeypatch.setattr(statistics, "DRAWS", 400)
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(300):
@@ -113,7 +117,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
                 for n, p in enumerate(chances)
             }
         )
-        inside = interval(found, seed=trial, draws=400)
+        inside = interval(found, seed=trial)
         covered += inside.low <= 0.5 <= inside.high
     assert 0.91 <= covered / 300 <= 0.985
 
