@@ -200,13 +200,10 @@ def build_report(
 
 
 def write_report(report: Report, scores: Sequence[ItemScore], out: Path) -> None:
-    """Write the report as JSON, tables, pictures and a page to read; each aside, then renamed.
+    """Write a report and the scores it was built from to a folder; each aside, then renamed.
 
-    Args:
-        report: As built.
-        scores: What it was built from, for the tables.
-        out: Folder; made if missing. It gets `report.json`, `report.csv` (means per task, row and
-            mode), `items.csv` (every item), `REPORT.md` and `plots/`.
+    The folder gets `report.json`, `report.csv` (means per task, row and mode), `items.csv` (every
+    item), `REPORT.md` and `plots/`.
     """
     # Pictures first, because the page links those that could be drawn.
     pictures = draw_pictures(report, out / "plots")
@@ -239,6 +236,34 @@ class _Measured:
     def cells(self, row: str, mode: Mode, group: str = "", what: str = "score") -> tuple[Cell, ...]:
         return cells(self.items(row, mode, group), _VALUES[what])
 
+    def gains(self, mode: Mode) -> tuple[Cell, ...]:
+        """What the generator's adapters add to the base."""
+        return paired(self.cells("generator", mode), self.cells("base", mode))
+
+    def interval(self, of: Sequence[Cell]) -> Interval:
+        return interval(of, seed=self.meta.seed)
+
+    def level(self, of: Sequence[Cell], name: str = "score") -> dict[str, float]:
+        """Mean over tasks with its interval."""
+        found = self.interval(of)
+        return {name: _round(found.mean), **_ends(found)}
+
+    def predicts_gain(self, known: Mapping[str, float]) -> dict[Mode, Prediction]:
+        """How well a gauge orders tasks by what their adapters gain, by mode."""
+        return _known({m: self.prediction(self.gains(m), known) for m in self.meta.modes})
+
+    def prediction(self, gains: Sequence[Cell], known: Mapping[str, float]) -> Prediction | None:
+        """How well a gauge orders tasks by what their adapters gain or score: rank correlation."""
+        pairs = {
+            family: [(known[task], value) for task, value in tasks.items() if task in known]
+            for family, tasks in task_means(gains).items()
+        }
+        found = rank_correlation(pairs, seed=self.meta.seed)
+        if found is None:
+            return None
+        count = sum(map(len, pairs.values()))
+        return Prediction(rank_correlation=_round(found.mean), **_ends(found), n_tasks=count)
+
 
 def _groups(scores: Sequence[ItemScore]) -> list[str]:
     """All tasks together, then each kind of novelty; seen tasks apart only beside unseen ones."""
@@ -258,7 +283,7 @@ def _row(table: _Measured, name: str, mode: Mode, group: str) -> ReportRow | Non
     def score(of: Iterable[ItemScore]) -> float:
         return _mean(cells(of, _VALUES["score"]))
 
-    found = interval(cells(items, _VALUES["score"]), seed=table.meta.seed)
+    found = table.interval(cells(items, _VALUES["score"]))
     return ReportRow(
         row=name,
         mode=mode,
@@ -293,10 +318,8 @@ def _contrasts(table: _Measured, group: str) -> list[Contrast]:
             pairs = paired(ours, table.cells(name, mode, group))
             if name == "generator" or not pairs:
                 continue
-            score = interval(pairs, seed=table.meta.seed)
-            loss = interval(
-                paired(losses, table.cells(name, mode, group, "nll")), seed=table.meta.seed
-            )
+            score = table.interval(pairs)
+            loss = table.interval(paired(losses, table.cells(name, mode, group, "nll")))
             # Unrounded, or small differences would become ties, which the sign test leaves out.
             means = [*_per_task(pairs, exact=True).values()]
             surprise = sign_test(means)
@@ -345,7 +368,7 @@ def _operation_gain(
     ]
     if not pairs:
         return None
-    found = interval(pairs, seed=table.meta.seed)
+    found = table.interval(pairs)
     per_task = _per_task(pairs)
     return OperationGain(
         mean=_round(found.mean),
@@ -429,7 +452,7 @@ def _over_tasks(table: _Measured, shares: Mapping[str, float]) -> dict[str, Any]
     # One number a task, as if it had a single item.
     found = [Cell(families[slug], slug, 0, share) for slug, share in shares.items()]
     return {
-        **_level(found, table.meta.seed, "share"),
+        **table.level(found, "share"),
         "n_tasks": len(shares),
         "per_task": {slug: _round(shares[slug]) for slug in sorted(shares)},
     }
@@ -468,7 +491,7 @@ def _refine(table: _Measured) -> RefineCurve | None:
             start=start,
             steps=steps,
             seconds=_spent(cost, row, steps),
-            **_level(among[row], table.meta.seed),
+            **table.level(among[row]),
         )
         for row, start, steps in planned
         if row in among
@@ -479,7 +502,7 @@ def _refine(table: _Measured) -> RefineCurve | None:
     return RefineCurve(
         n_tasks=_count(both[0]),
         points=tuple(points),
-        teacher=Teacher(**_level(both[-1], table.meta.seed)) if teacher else None,
+        teacher=Teacher(**table.level(both[-1])) if teacher else None,
         share_of_teacher=Share(**_share(kept)),
     )
 
@@ -517,7 +540,7 @@ def _equal_score(table: _Measured) -> EqualScore | None:
     cost = table.meta.cost
     points = []
     for row, run in zip(runs, theirs, strict=True):
-        lead = interval(paired(run, ours), seed=table.meta.seed)
+        lead = table.interval(paired(run, ours))
         steps = REFINED[row].steps
         assert steps is not None, "a run on labels says how long it is"
         points.append(
@@ -559,7 +582,6 @@ def _similarity(table: _Measured, similarities: Mapping[str, float]) -> Similari
         return None
     cuts = [round(len(order) * i / 3) for i in range(4)]
     thirds = {label: order[a:b] for label, (a, b) in zip(_TERCILES, pairwise(cuts), strict=True)}
-    gains = {mode: _gains(table, mode) for mode in table.meta.modes}
     per_mode = {mode: _per_task(table.cells("generator", mode)) for mode in table.meta.modes}
     return SimilarityGauge(
         terciles=tuple(
@@ -570,16 +592,14 @@ def _similarity(table: _Measured, similarities: Mapping[str, float]) -> Similari
                 mode=mode,
                 row=name,
                 n_tasks=_count(mine),
-                **_level(mine, table.meta.seed),
+                **table.level(mine),
             )
             for label, third in thirds.items()
             for mode in table.meta.modes
             for name in table.names(mode)
             if (mine := _of_tasks(table.cells(name, mode), third))
         ),
-        predicts_gain=_known(
-            {mode: _prediction(of, known, table.meta.seed) for mode, of in gains.items()}
-        ),
+        predicts_gain=table.predicts_gain(known),
         tasks=tuple(
             Similar(
                 slug=slug,
@@ -600,7 +620,7 @@ def _agreement(
     known = {s: v for s, found in mine.items() if (v := found["agreement"]) is not None}
     if not known:
         return None
-    gains = {mode: _gains(table, mode) for mode in table.meta.modes}
+    gains = {mode: table.gains(mode) for mode in table.meta.modes}
     per_mode = {mode: _per_task(of) for mode, of in gains.items()}
     return AgreementGauge(
         bands=tuple(
@@ -609,16 +629,14 @@ def _agreement(
                 begin=low,
                 end=high,
                 n_tasks=_count(found),
-                **_level(found, table.meta.seed, "gain"),
+                **table.level(found, "gain"),
             )
             for low, high in AGREEMENT_BANDS
             for mode in table.meta.modes
             # Both ends count: no share of up to eight prompts is on an end that two bands share.
             if (found := _of_tasks(gains[mode], [s for s, v in known.items() if low <= v <= high]))
         ),
-        predicts_gain=_known(
-            {mode: _prediction(of, known, table.meta.seed) for mode, of in gains.items()}
-        ),
+        predicts_gain=table.predicts_gain(known),
         tasks=tuple(
             Agreeing(
                 slug=slug,
@@ -640,13 +658,11 @@ def _forecast(table: _Measured, sureness: Mapping[str, float | None]) -> Forecas
     return ForecastGauge(
         teacher_sha256=table.meta.teacher_sha256,
         bands=tuple(
-            ForecastBand(
-                begin=low, end=high, n_tasks=_count(found), **_level(found, table.meta.seed)
-            )
+            ForecastBand(begin=low, end=high, n_tasks=_count(found), **table.level(found))
             for low, high in SURENESS_BANDS
             if (found := _of_tasks(cells, [s for s, v in known.items() if within(v, low, high)]))
         ),
-        predicts_score=_prediction(cells, known, table.meta.seed),
+        predicts_score=table.prediction(cells, known),
         tasks=tuple(
             ForecastTask(slug=slug, sureness=_round(value), score=scores[slug])
             for slug, value in sorted(known.items(), key=lambda pair: (pair[1], pair[0]))
@@ -669,34 +685,16 @@ def _adapter_verdicts(
     return VerdictGauge(
         teacher_sha256=table.meta.teacher_sha256,
         bands=tuple(
-            VerdictBand(verdict=name, n_tasks=_count(mine), **_level(mine, table.meta.seed))
+            VerdictBand(verdict=name, n_tasks=_count(mine), **table.level(mine))
             for name in get_args(Degree)
             if (mine := _of_tasks(found, [s for s, v in known.items() if v["verdict"] == name]))
         ),
-        predicts_score=_prediction(found, shares, table.meta.seed),
+        predicts_score=table.prediction(found, shares),
         tasks=tuple(
             VerdictTask(slug=slug, score=scores[slug], **known[slug])
             for slug in sorted(known, key=lambda slug: (shares[slug], slug))
         ),
     )
-
-
-def _gains(table: _Measured, mode: Mode) -> tuple[Cell, ...]:
-    """What the generator's adapters add to the base."""
-    return paired(table.cells("generator", mode), table.cells("base", mode))
-
-
-def _prediction(gains: Sequence[Cell], known: Mapping[str, float], seed: int) -> Prediction | None:
-    """How well a gauge orders tasks by what their adapters gain or score: rank correlation."""
-    pairs = {
-        family: [(known[task], value) for task, value in tasks.items() if task in known]
-        for family, tasks in task_means(gains).items()
-    }
-    found = rank_correlation(pairs, seed=seed)
-    if found is None:
-        return None
-    count = sum(map(len, pairs.values()))
-    return Prediction(rank_correlation=_round(found.mean), **_ends(found), n_tasks=count)
 
 
 def _failures(table: _Measured, made: str, tasks: Sequence[Task]) -> tuple[Failure, ...]:
@@ -761,12 +759,6 @@ def _common(*rows: Sequence[Cell]) -> list[tuple[Cell, ...]] | None:
 def _count(of: Iterable[Cell]) -> int:
     """Tasks."""
     return len({cell.task for cell in of})
-
-
-def _level(of: Sequence[Cell], seed: int, name: str = "score") -> dict[str, float]:
-    """Mean over tasks with its interval."""
-    found = interval(of, seed=seed)
-    return {name: _round(found.mean), **_ends(found)}
 
 
 def _ends(found: Interval) -> dict[str, float]:
