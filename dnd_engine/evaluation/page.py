@@ -120,7 +120,6 @@ def full_page(report: Report, pictures: Mapping[str, str]) -> str:
             return []
         return [f"## {heading}", "", *_picture(pictures, picture), *lines, ""]
 
-    similar, agreement = report.similarity, report.agreement
     holdouts = report.holdouts if len(report.holdouts) > 1 else ()
     lines = [
         f"# Examination of {report.generator}: {section_label(report.split).lower()}",
@@ -140,22 +139,10 @@ def full_page(report: Report, pictures: Mapping[str, str]) -> str:
     lines += [
         *section("By category", *_category_table(report), picture="categories"),
         *section("Further measures", *_facts(report)),
-        *section(
-            "By similarity to training",
-            *(_similarity_lines(similar) if similar else ()),
-        ),
-        *section(
-            "By agreement with the instructed model",
-            *(_agreement_lines(agreement) if agreement else ()),
-        ),
-        *section(
-            "By how sure the instructed model is",
-            *(_forecast_lines(report.forecast) if report.forecast else ()),
-        ),
-        *section(
-            "By the verdict on the adapter",
-            *(_verdict_gauge_lines(report.adapter_verdicts) if report.adapter_verdicts else ()),
-        ),
+        *section("By similarity to training", *_similarity_lines(report.similarity)),
+        *section("By agreement with the instructed model", *_agreement_lines(report.agreement)),
+        *section("By how sure the instructed model is", *_forecast_lines(report.forecast)),
+        *section("By the verdict on the adapter", *_verdict_gauge_lines(report.adapter_verdicts)),
         # Without the empty line at its end, which a section adds.
         *section("Refine", *_refine_lines(report.refine)[:-1], picture="refine"),
         *section("Cost", *_cost_lines(report)),
@@ -383,8 +370,10 @@ def _prediction(predicts_gain: Mapping[Mode, Prediction], name: str) -> list[str
     ]
 
 
-def _agreement_lines(found: AgreementGauge) -> list[str]:
+def _agreement_lines(found: AgreementGauge | None) -> list[str]:
     """What the gauge of the page is, and what it predicted here."""
+    if found is None:
+        return []
     return [
         "On up to eight of the prompts that an adapter was made from, without labels: does it "
         "answer the bare input as the generator's shared part answers the whole prompt? The page "
@@ -405,8 +394,10 @@ def _agreement_lines(found: AgreementGauge) -> list[str]:
     ]
 
 
-def _forecast_lines(found: ForecastGauge) -> list[str]:
+def _forecast_lines(found: ForecastGauge | None) -> list[str]:
     """What the page forecasts before it makes an adapter, and how that turned out here."""
+    if found is None:
+        return []
     lines = [
         "On up to eight of the prompts, without labels: how probable does the teacher find its own "
         "answers to the whole prompts? The page words its forecast by this share. Score of the row "
@@ -437,8 +428,10 @@ _DEGREES: Mapping[Degree, str] = {
 """Verdicts on an adapter without its instruction."""
 
 
-def _verdict_gauge_lines(found: VerdictGauge) -> list[str]:
+def _verdict_gauge_lines(found: VerdictGauge | None) -> list[str]:
     """Explain the verdict on a finished adapter, and tabulate scores by it."""
+    if found is None:
+        return []
     lines = [
         "An imprint leaves up to eight of its prompts out. On these the page judges it, without "
         "labels: does the adapter answer the bare input as the instructed model answers the whole "
@@ -511,7 +504,9 @@ def _refine_lines(found: RefineCurve | None) -> list[str]:
     return lines
 
 
-def _similarity_lines(found: SimilarityGauge) -> list[str]:
+def _similarity_lines(found: SimilarityGauge | None) -> list[str]:
+    if found is None:
+        return []
     table = markdown_table(
         "prompts, to training | similarity | inputs | row | score: | 95 % interval | tasks:",
         (
