@@ -157,7 +157,7 @@ class Measurement:
         return found[-1] if found else None
 
     def _row(self, eval_pass: EvalPass) -> RowResult:
-        items, own = eval_pass.items, self._cells_of_adapter(eval_pass.mode)
+        items, own = eval_pass.items, self._own_pass(eval_pass.mode).cells
         # Items come short ones first: until all are answered, a lead would be on these alone.
         through = len(own) == len(self.sides.asked(eval_pass.mode))
         pairs = paired(own, eval_pass.cells) if through and eval_pass.row != "adapter" else ()
@@ -193,13 +193,12 @@ class Measurement:
 
     def always_answers(self, mode: Mode) -> str | None:
         """Return the adapter's answer if it is the same for every row."""
-        known = (s for s in self.passes if (s.row, s.mode) == ("adapter", mode))
-        texts = {item.text.strip() for eval_pass in known for item in eval_pass.items}
+        texts = {item.text.strip() for item in self._own_pass(mode).items}
         return texts.pop() if len(texts) == 1 and len(self.sides.asked(mode)) > 1 else None
 
-    def _cells_of_adapter(self, mode: Mode) -> tuple[Cell, ...]:
+    def _own_pass(self, mode: Mode) -> EvalPass:
         known = (s for s in self.passes if (s.row, s.mode) == ("adapter", mode))
-        return next((s.cells for s in known), ())
+        return next(known, EvalPass(row="adapter", mode=mode))
 
     def is_whole(self, row: RowResult) -> bool:
         """Return whether a row has answered all its items.
@@ -209,10 +208,9 @@ class Measurement:
         return row.num_items == len(self.sides.asked(row.mode))
 
     def scores(self, own: Row = "adapter") -> dict[str, Scores]:
-        """Return the scores for a library, by file name; empty until `own` is complete.
+        """Return the scores of an adapter for a library, by file name.
 
-        Args:
-            own: Row of the adapter that the scores are stored with.
+        They are empty until the row of that adapter is complete.
         """
         # Of a curve, the last point is kept: later steps replace earlier ones here.
         steps = {r.row: r.steps for r in sorted(self.rows, key=lambda r: r.steps)}

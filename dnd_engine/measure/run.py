@@ -196,11 +196,10 @@ def _score(
                 started = time.monotonic()
                 (answers,) = answer(runtime, [[questions[q] for q in part]], active)
                 seconds = time.monotonic() - started
-            graded = []
-            for q, reply in zip(part, answers, strict=True):
-                line, example = items[q]
-                text = text_of(tokenizer, reply)
-                graded.append(_result(grader, line, example, reply, text))
+            graded = [
+                _result(grader, *items[q], reply, text_of(tokenizer, reply))
+                for q, reply in zip(part, answers, strict=True)
+            ]
             eval_pass = replace(
                 eval_pass, seconds=eval_pass.seconds + seconds, items=(*eval_pass.items, *graded)
             )
