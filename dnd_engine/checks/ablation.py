@@ -29,7 +29,6 @@ from dnd_engine.scoring.questions import Answer
 MAX_PROMPTS = 16
 """Each prompt is answered once and read by five models: a few seconds on two CPU cores."""
 
-
 Candidate = tuple[ControlName | Literal["adapter"], FittedLoRA | None, Sequence[int]]
 """Name of the condition, active adapter, and indices of the prompts it is measured on: each bucket
 has a wrong adapter of its own."""
@@ -121,9 +120,7 @@ def others(
 ) -> list[tuple[Bucket, tuple[Bucket, ...]]]:
     """Choose the buckets that each bucket's wrong adapter is made from.
 
-    Args:
-        buckets: Buckets of positive weight. With several, each gets the others.
-        elsewhere: Replacement for a single bucket.
+    Of several buckets, each gets the others; a single one gets those from elsewhere.
     """
     if len(buckets) < 2:
         return [(mine, tuple(elsewhere)) for mine in buckets]

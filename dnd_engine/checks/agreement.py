@@ -130,11 +130,7 @@ def _by_labels(
 ) -> Labels | None:
     """Count right answers to the prompts whose label is short enough to be compared.
 
-    Args:
-        base: The frozen base.
-        pairs: Prompts that were asked, with their answers.
-        labels: Labels by prompt.
-        prompts: All prompts of the same buckets.
+    Beside the pairs of prompts that were asked, `prompts` are all those of the same buckets.
     """
     known = [
         (pair, label)
@@ -230,13 +226,10 @@ def instructed_answers(
 def bare_questions(
     base: BaseModel, prompts: Sequence[str], references: Sequence[Answer] | None = None
 ) -> list[Question]:
-    """Build questions from prompts without their instruction.
+    """Build questions from prompts without their instruction; each has a blank line.
 
-    Args:
-        base: Base model whose tokenizer is used.
-        prompts: Prompts with a blank line each.
-        references: Answers to compute the loss of, instead of generating. Without them the loss is
-            meaningless.
+    With references, they compute the loss of these and generate nothing. Without, their loss means
+    nothing.
     """
     questions = [_question(base, split_prompt(prompt).bare) for prompt in prompts]
     if references is None:

@@ -20,13 +20,9 @@ _MAX_ROWS = 2
 
 @torch.inference_mode()
 def effect(runtime: Runtime, fitted: FittedLoRA, strength: float, prompts: Sequence[str]) -> float:
-    """Measure how far an adapter moves the base's first answer token.
+    """Measure how far an adapter, fitted at a strength, moves the base's first answer token.
 
-    Args:
-        runtime: Holds the base; its lock is held for one forward pass at a time.
-        fitted: The adapter; no other is active.
-        strength: Strength it was fitted at. At 0 the effect is 0.
-        prompts: One or more prompts.
+    The runtime's lock is held for one forward pass at a time.
 
     Returns:
         Mean KL(adapted ‖ base) over the prompts, in nats.

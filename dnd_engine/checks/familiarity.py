@@ -42,10 +42,6 @@ def outlook(found: Agreement | None, report: Report | None) -> Outlook | None:
     """Compare an adapter with those of the unseen tasks that its generator was evaluated on.
 
     These are as the generator made them, before any imprint.
-
-    Args:
-        found: Agreement of the adapter with the instructed model.
-        report: Evaluation of the generator on held-out tasks.
     """
     gauge = report and report.agreement
     if found is None or not gauge:
@@ -64,11 +60,7 @@ def outlook(found: Agreement | None, report: Report | None) -> Outlook | None:
 
 
 def precedent(verdict: AdapterVerdict | None, gauge: VerdictGauge | None) -> Precedent | None:
-    """Compare an imprinted adapter with evaluated ones that got the same verdict.
-
-    Args:
-        verdict: Verdict on the adapter.
-        gauge: How verdicts on imprints by the same teacher turned out.
+    """Compare an imprinted adapter with evaluated ones by its teacher that got the same verdict.
 
     Returns:
         Their scores; None for a verdict of another kind: by labels, on fitted prompts or on a mix.
@@ -85,13 +77,7 @@ def precedent(verdict: AdapterVerdict | None, gauge: VerdictGauge | None) -> Pre
 def familiarity(
     nearest: Sequence[NearestTask], num_prompts: int, report: Report | None
 ) -> Familiarity | None:
-    """Compare prompts with those of the unseen tasks that the generator was evaluated on.
-
-    Args:
-        nearest: Training tasks with the most similar prompts.
-        num_prompts: Number of prompts.
-        report: Evaluation of the generator on held-out tasks.
-    """
+    """Compare prompts with those of the unseen tasks that the generator was evaluated on."""
     gauge = report and report.similarity
     if not nearest or not gauge:
         return None

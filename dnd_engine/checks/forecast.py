@@ -22,13 +22,9 @@ _MAX_PROMPTS = 8
 def forecast(
     runtime: Runtime, teacher: FittedLoRA | None, prompts: Sequence[str]
 ) -> Forecast | None:
-    """Measure how sure the teacher is of its answers to some prompts.
+    """Measure how sure the teacher, which may be the base alone, is of its answers to some prompts.
 
-    Args:
-        runtime: The frozen base; its lock is held for one batch at a time.
-        teacher: Adapter that answers whole prompts; None is the base.
-        prompts: Each an instruction, a blank line and an input. The first eight that are short
-            enough are asked, so their order should not be that of a file.
+    The first eight that are short enough are asked, so their order should not be that of a file.
 
     Returns:
         The forecast; None if no prompt is short enough and has a blank line.

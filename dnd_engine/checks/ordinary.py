@@ -53,12 +53,7 @@ def check_messages() -> tuple[str, ...]:
 
 
 def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
-    """Let the base answer messages. The result serves every adapter that is checked.
-
-    Args:
-        runtime: Runtime of the base; its lock is held for one batch at a time.
-        messages: Messages of one chat turn each.
-    """
+    """Let the base answer messages, each in a chat of its own; this serves every adapter."""
     tokenizer = runtime.base.tokenizer
     asked = [open_question(tokenizer, text, _ANSWER_TOKENS) for text in messages]
     answers = answer_all(runtime, asked, None)
@@ -68,12 +63,7 @@ def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
 
 
 def kept_base_answers(runtime: Runtime, cache: Path) -> BaseAnswers:
-    """Return the base's answers to shipped messages and questions, cached on disk.
-
-    Args:
-        runtime: Runtime of the base.
-        cache: Cache folder.
-    """
+    """Return the base's answers to shipped messages and questions, kept in a cache folder."""
     messages, items = check_messages(), known_answers()
     # Cached per device type: a GPU and a CPU round differently, so answers may differ.
     device, dtype = runtime.base.device.type, str(next(runtime.base.model.parameters()).dtype)
@@ -99,13 +89,7 @@ def kept_base_answers(runtime: Runtime, cache: Path) -> BaseAnswers:
 
 
 def ordinary_share(runtime: Runtime, fitted: FittedLoRA, expected: BaseAnswers) -> Ordinary:
-    """Count messages that the adapted model answers as the base does.
-
-    Args:
-        runtime: Runtime of the base; its lock is held for one batch at a time.
-        fitted: The adapter.
-        expected: Answers of this base, from `kept_base_answers`.
-    """
+    """Count messages that the adapted model answers as the base does (see `kept_base_answers`)."""
     found = answer_all(runtime, expected.questions, fitted)
     # Losses rather than equal tokens: most answers that differ are still in the base's manner.
     same = sum(one.nll <= nll + LIMIT for one, nll in zip(found, expected.nlls, strict=True))

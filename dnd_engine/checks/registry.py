@@ -54,9 +54,7 @@ class Check:
 def run_checks(subject: "Subject", only: Collection[str] | None = None) -> dict[str, Any]:
     """Run all checks and omit those that do not apply.
 
-    Args:
-        subject: Adapter to check.
-        only: Names of the checks to run, with those whose results they need; None for all.
+    `only` names the checks to run, including those whose results they need; None is all.
     """
     found: dict[str, Any] = {}
     for name, check in CHECKS.items():
@@ -97,12 +95,7 @@ def as_checks(adapter: "Adapter", found: Inspection, proof: Conditioning | None)
 def recall(
     checks: Mapping[str, Any], nearest: Sequence[NearestTask], strongest: float | None
 ) -> tuple[Inspection | None, Conditioning | None]:
-    """Restore earlier results; the inverse of `as_checks`.
-
-    Args:
-        checks: `Adapter.checks` of a stored adapter.
-        nearest: Training tasks nearest to its prompts.
-        strongest: Largest effect in the generator's evaluation.
+    """Restore earlier results from `Adapter.checks`; the inverse of `as_checks`.
 
     Returns:
         The arguments of `as_checks`; None for what was not measured. The number of prompts behind

@@ -48,15 +48,9 @@ def known_answers() -> tuple[KnownAnswer, ...]:
 def right_answers(
     runtime: Runtime, fitted: FittedLoRA | None, items: Sequence[KnownAnswer]
 ) -> tuple[bool, ...]:
-    """Answer questions greedily, in one batch.
+    """Return whether each question is answered right, greedily and in one batch.
 
-    Args:
-        runtime: Runtime of the base; its lock is held for the batch.
-        fitted: The adapter, or None for the base.
-        items: Questions to ask.
-
-    Returns:
-        Whether each question is answered right.
+    Without an adapter, the base answers.
     """
     tokenizer = runtime.base.tokenizer
     questions = [open_question(tokenizer, item.question, ANSWER_TOKENS) for item in items]
@@ -66,13 +60,7 @@ def right_answers(
 
 
 def skills(runtime: Runtime, fitted: FittedLoRA, before: Sequence[bool]) -> Skills:
-    """Count the shipped questions that are answered right before and after an adapter.
-
-    Args:
-        runtime: Runtime of the base.
-        fitted: The adapter.
-        before: Whether the base answers each question right.
-    """
+    """Count the shipped questions that the base answered right `before` and the adapter now."""
     after = right_answers(runtime, fitted, known_answers())
     lost = sum(was and not now for was, now in zip(before, after, strict=True))
     return Skills(sum(before), sum(after), lost, len(after))

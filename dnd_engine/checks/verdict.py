@@ -521,12 +521,7 @@ def seems_to_work(number: int) -> Note:
 
 
 def judge(found: Agreement, teaching: Teaching | None = None) -> AdapterVerdict:
-    """Choose the verdict.
-
-    Args:
-        found: How often the adapter answers as the instructed model does.
-        teaching: Quality of an imprint's teaching; None for an adapter that is not imprinted.
-    """
+    """Choose the verdict; `teaching` is None for an adapter that is not imprinted."""
     one_answer = () if teaching is None else teaching.one_answer
     parts = tuple(
         replace(part, alike=part.bucket in one_answer and not _all_right(part.labels))

@@ -38,11 +38,7 @@ _MUST_BEAT = (
 
 
 def draw_pictures(report: Report, folder: Path) -> dict[str, str]:
-    """Draw every picture that the report has the numbers for, as `<name>.svg`.
-
-    Args:
-        report: As built.
-        folder: Made if missing.
+    """Draw every picture that the report has the numbers for, as `<name>.svg` in a folder.
 
     Returns:
         What each picture shows, for those who cannot see it, by name.
@@ -64,17 +60,9 @@ def score_row(
     metric: Metric = "score",
     write: Callable[[float], str] = number,
 ) -> Row | None:
-    """Draw a row of a report: only scores have intervals.
+    """Draw a metric of a row of a report; None if it was not measured. Only scores have intervals.
 
-    Args:
-        row: To draw.
-        label: Its name.
-        made: Row of what the page makes, which is emphasised.
-        metric: What to show of it.
-        write: Writes a number.
-
-    Returns:
-        None if the metric was not measured.
+    The row `made`, of what the page makes, is emphasised.
     """
     values = {"score": row.score, "format_share": row.format_share, "nll": row.nll}
     if (value := values[metric]) is None:
@@ -94,12 +82,8 @@ def category_rows(
 ) -> tuple[Mode, str, list[Row]]:
     """Draw what the page makes and a LoRA trained on labels for each kind of task.
 
-    Bare inputs if they were measured: there the prompts must carry the task.
-
-    Args:
-        rows: Rows of a report.
-        write: Writes the adapter's score, and the other if there is one.
-        name: Names a kind of task.
+    Bare inputs if they were measured: there the prompts must carry the task. `write` formats the
+    adapter's score, and the other if there is one.
 
     Returns:
         The mode, the row of the report that is drawn, and its drawing, the best kind first; empty
@@ -129,12 +113,7 @@ def refine_chart(
 ) -> Chart | None:
     """Draw scores on bare inputs over seconds: refined from each start, on labels, the teacher.
 
-    Args:
-        report: As built, or read.
-        names: As `WAYS`.
-        write: Writes a score.
-        time: Writes seconds.
-        axis: What these are.
+    `write` formats scores and `time` seconds; `axis` says what these are.
     """
     found = report.refine
     # A point whose seconds are not known has no place on the axis.
@@ -222,9 +201,9 @@ def _categories(report: Report) -> Picture | None:
 
 def _refine(report: Report) -> Picture | None:
     """Score on bare inputs against seconds of refining, from both starts, and the teacher."""
-    chart = refine_chart(report, axis="seconds of training, medians")
-    title = "What Refine reaches"
-    return None if chart is None else ("", [chart.titled(title, "bare inputs, means")])
+    if (chart := refine_chart(report, axis="seconds of training, medians")) is None:
+        return None
+    return "", [chart.titled("What Refine reaches", "bare inputs, means")]
 
 
 _PICTURES: Mapping[str, Callable[[Report], Picture | None]] = {

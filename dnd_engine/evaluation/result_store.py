@@ -263,10 +263,8 @@ class ResultStore:
     ) -> None:
         """Keep by task what a row's first adapters do to other answers.
 
-        Args:
-            row: The row.
-            shares: Task to the share of ordinary messages that are left alone.
-            found: Task to the unrelated questions that are answered right.
+        These are the share of ordinary messages that are left alone, and the unrelated questions
+        that are answered right.
         """
         counts = {
             slug: {"before": one.before, "after": one.after, "num_questions": one.num_questions}

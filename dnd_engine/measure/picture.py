@@ -21,13 +21,8 @@ def race_charts(
 ) -> list[Chart]:
     """Draw a chart per mode: the base as a band, the adapter, and training runs as lines.
 
-    Args:
-        measured: A measurement, possibly incomplete.
-        names: Labels of the rows to draw.
-        mode_words: Returns the label of what a mode sends, see `Sides.sent`.
-        write: Formats a score.
-        time: Formats seconds.
-        axis: Label of the time axis.
+    The measurement may be incomplete. `mode_words` labels what a mode sends (see `Sides.sent`),
+    `write` formats a score and `time` seconds.
     """
     took = measured.synthesis_seconds
     # Short items are scored first, so an incomplete row would look too good.

@@ -40,11 +40,7 @@ def measure(
 ) -> Steps[MeasureStep, None, Measurement]:
     """Score the base, the adapter, the part that all adapters share, and few-shot prompts.
 
-    Args:
-        runtime: The frozen base; its lock is held for one batch at a time.
-        adapter: The adapter to measure.
-        shared: Part that all adapters of its generator share; None without a generator.
-        measured: Measurement with the split rows, but no results yet.
+    The base is locked for one batch at a time. Without a generator, adapters share no part.
 
     Yields:
         All results so far, after every batch.

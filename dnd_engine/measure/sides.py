@@ -183,12 +183,6 @@ def split(
 ) -> Sides:
     """Split labelled rows into the two sides, by seed.
 
-    Args:
-        file: Prompt file with labels.
-        tokenizer: Tokenizer of the base.
-        seen: Prompts that the adapter has seen.
-        config: Number of rows to score, and the metric.
-
     Raises:
         MeasureError: If no row is labelled, none is left to score, or none can be asked in any mode
             of `config`.

@@ -60,12 +60,7 @@ class Grader:
         return text if self.format is None else self.format.unwrap(text.strip())
 
     def grade(self, example: Example, text: str) -> Grade:
-        """Grade one text.
-
-        Args:
-            example: Example with its reference in the required format.
-            text: Generated text.
-        """
+        """Grade a generated text; the example's reference is in the required format."""
         exact = exact_match(text, example.response, example.bare, literal=self.literal)
         found, wanted = self.payload(text), self.payload(example.response)
         assert wanted is not None, f"{example.response!r} does not stand in its own format"
@@ -89,11 +84,7 @@ class Grader:
 def exact_match(text: str, reference: str, bare: str | None = None, *, literal: bool) -> bool:
     """Return whether a text equals the reference, by the rules in the module docstring.
 
-    Args:
-        text: Generated text.
-        reference: The right answer.
-        bare: The input, to tell lists from orderings of the input.
-        literal: Normalise only blanks.
+    The bare input tells lists from orderings of the input. `literal` normalises only blanks.
     """
     found, wanted = _plain(text), _plain(reference)
     if found == wanted:

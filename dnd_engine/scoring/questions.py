@@ -97,16 +97,9 @@ def text_of(tokenizer: "PreTrainedTokenizerBase", answer: Answer) -> str:
 def choose_shots(
     tokenizer: "PreTrainedTokenizerBase", pool: Sequence[Example], room: int, rng: random.Random
 ) -> tuple[Example, ...]:
-    """Sample a few short examples to show before every item.
+    """Sample a few short examples, of a pool that is not scored, to show before every item.
 
-    Args:
-        tokenizer: Tokenizer of the base.
-        pool: Labelled examples that are not scored.
-        room: Maximum positions of the base.
-        rng: Random generator for sampling.
-
-    Returns:
-        Sampled examples; empty if none is short enough.
+    `room` is the number of positions of the base. None may be short enough.
     """
     # Most of the base's positions stay for the item and its answer.
     left = min(_SHOT_TOKENS, room // 4)
@@ -131,12 +124,8 @@ def ask(
 ) -> Question:
     """Format one item with the base's chat template and default system prompt.
 
-    Args:
-        tokenizer: Tokenizer of the base.
-        example: Item to ask; in bare mode it must have a bare input.
-        mode: Input mode of item and shots; in bare mode, shots without a bare input are dropped.
-        shots: Few-shot examples.
-        max_new_tokens: Maximum length of the generated answer.
+    The mode is that of item and shots. In bare mode the item must have a bare input, and shots
+    without one are dropped.
     """
     turns: list[dict[str, str]] = []
     for shot in shots:

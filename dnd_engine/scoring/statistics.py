@@ -164,11 +164,7 @@ def clustered_interval(values: Mapping[str, Sequence[float]], *, seed: int) -> I
     """Compute the mean over tasks, with an interval that treats a family as the unit.
 
     Tasks of one family share sources and operations, so families are resampled with all their
-    tasks.
-
-    Args:
-        values: Scores per task, by family; at least one family, and one task of each.
-        seed: Seed of the bootstrap.
+    tasks. There is at least one family, with at least one score each.
     """
     sums, counts = _sums(values)
     chosen = _choices(len(values), seed)
@@ -181,13 +177,9 @@ def clustered_interval(values: Mapping[str, Sequence[float]], *, seed: int) -> I
 def share_of_gap(part: Sequence[Cell], gap: Sequence[Cell], *, seed: int) -> Interval | None:
     """Compute the share of a gap that a part closes: the ratio of their sums over the same tasks.
 
-    Both sums use the same resampled families, so that a family has the same weight in both. Single
-    tasks are never divided, because their gaps are often pure noise.
-
-    Args:
-        part: Differences such as generator minus base.
-        gap: Differences such as oracle minus base.
-        seed: Seed of the bootstrap.
+    The part may be generator minus base, and the gap oracle minus base. Both sums use the same
+    resampled families, so that a family has the same weight in both. Single tasks are never
+    divided, because their gaps are often pure noise.
 
     Returns:
         The share; None if the gap is under `MIN_GAP`, its interval includes zero, or there are
@@ -217,11 +209,9 @@ def share_of_gap(part: Sequence[Cell], gap: Sequence[Cell], *, seed: int) -> Int
 def rank_correlation(
     pairs: Mapping[str, Sequence[tuple[float, float]]], *, seed: int
 ) -> Interval | None:
-    """Compute Spearman's rank correlation over tasks, resampling families.
+    """Compute Spearman's rank correlation over the tasks of each family, resampling families.
 
-    Args:
-        pairs: Pairs of numbers per task, by family.
-        seed: Seed of the bootstrap. Samples in which one side is constant are skipped.
+    Samples in which one side is constant are skipped.
 
     Returns:
         The correlation; None with fewer than three families, or if one side is constant.
