@@ -6,8 +6,9 @@ few-shot examples) is read once per group, and its cache copied to the rows; fin
 batch. Knows token ids and adapters; knows no tasks and no metrics.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +21,11 @@ from dnd_engine.models.new_tokens import NewTokens, StateWatch, left_padded, sha
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient
 from dnd_engine.scoring.questions import Answer, Question
+
+_T = TypeVar("_T")
+
+_Place = tuple[int, int]
+"""Indices of a group and of a question in it."""
 
 _FORWARD_TOKENS = 1024
 """Positions per forward pass while reading, including padding. On a CPU the time per token is the
@@ -44,9 +50,7 @@ _WORTH_DROPPING = 0.9
 """Finished rows are dropped once the batch shrinks to this share, because that copies the cache."""
 
 
-def batches(
-    groups: Sequence[Sequence[Question]], *, shared: bool
-) -> Iterator[list[list[tuple[int, int]]]]:
+def batches(groups: Sequence[Sequence[Question]], *, shared: bool) -> list[list[list[_Place]]]:
     """Group questions of similar length into batches that fit.
 
     Args:
@@ -54,53 +58,32 @@ def batches(
         shared: All groups have the same adapter, so their questions may be combined in any
             number.
 
-    Yields:
-        Groups of (group, question) indices of one batch. With `shared` there is one group; without,
-        each has questions of one group of `groups`.
+    Returns:
+        The places of each batch, by group. With `shared` there is one group; without, each has
+        questions of one group of `groups`.
     """
-    everyone = [(g, q) for g, group in enumerate(groups) for q in range(len(group))]
-    if shared:
-        parts = _cut(sorted(everyone, key=lambda at: _size(groups[at[0]][at[1]])), groups)
-        yield from ([part] for part in parts)
-        return
-    parts = []
-    for number, group in enumerate(groups):
-        order = sorted(range(len(group)), key=lambda q: _size(group[q]))
-        parts += _cut([(number, q) for q in order], groups)
-    parts.sort(key=lambda part: _size(groups[part[-1][0]][part[-1][1]]))
-    batch: list[list[tuple[int, int]]] = []
-    for part in parts:
-        joined = [*batch, part]
+    lengths = [[question.length for question in group] for group in groups]
+
+    def fits(parts: Sequence[Sequence[_Place]]) -> bool:
         # Every group of a batch has as many rows as its largest.
-        rows = len(joined) * max(map(len, joined))
-        longest = max(groups[g][q].length for other in joined for g, q in other)
-        if batch and (rows > _MAX_ROWS or rows * longest > _MAX_CACHED):
-            yield batch
-            joined = [part]
-        batch = joined
-    if batch:
-        yield batch
+        rows = len(parts) * max(map(len, parts))
+        longest = max(lengths[g][q] for part in parts for g, q in part)
+        return rows <= _MAX_ROWS and rows * longest <= _MAX_CACHED
 
+    def size(place: _Place) -> tuple[int, int]:
+        """Answer length first, then prompt length, to reduce padding."""
+        g, q = place
+        return groups[g][q].max_new_tokens // _SIMILAR_NEW_TOKENS, lengths[g][q]
 
-def _cut(
-    order: Sequence[tuple[int, int]], groups: Sequence[Sequence[Question]]
-) -> list[list[tuple[int, int]]]:
-    """Split questions sorted by size into runs that fit one batch each."""
-    parts: list[list[tuple[int, int]]] = []
-    longest = 0
-    for g, q in order:
-        longest = max(longest, groups[g][q].length)
-        rows = len(parts[-1]) + 1 if parts else 0
-        if not parts or rows > _MAX_ROWS or rows * longest > _MAX_CACHED:
-            parts.append([])
-            longest = groups[g][q].length
-        parts[-1].append((g, q))
-    return parts
+    def cut(places: Iterable[_Place]) -> list[list[_Place]]:
+        return _runs(sorted(places, key=size), lambda part, place: fits([[*part, place]]))
 
-
-def _size(question: Question) -> tuple[int, int]:
-    """Sort key: answer length first, then prompt length, to reduce padding."""
-    return question.max_new_tokens // _SIMILAR_NEW_TOKENS, question.length
+    places = [[(g, q) for q in range(len(group))] for g, group in enumerate(groups)]
+    if shared:
+        return [[part] for part in cut(chain.from_iterable(places))]
+    parts = chain.from_iterable(map(cut, places))
+    ordered = sorted(parts, key=lambda part: size(part[-1]))
+    return _runs(ordered, lambda batch, part: fits([*batch, part]))
 
 
 def answer_in_batches(
@@ -110,13 +93,9 @@ def answer_in_batches(
     *,
     watch_from: int | None = None,
 ) -> Iterator[list[tuple[int, Answer]]]:
-    """Answer any number of questions under one adapter.
+    """Answer any number of questions under one adapter, those of similar length together.
 
-    Args:
-        runtime: The frozen model; its lock is held for one batch at a time.
-        questions: In any order; those of similar length are answered together.
-        active: One adapter, or None for the bare base.
-        watch_from: See `answer`.
+    The runtime's lock is held for one batch at a time. The arguments are those of `answer`.
 
     Yields:
         Indices of the questions of one batch, with their answers.
@@ -187,7 +166,7 @@ def answer(
         offered = [tuple(dict.fromkeys((q.reference, *q.options))) for q in group]
         sizes = [len(p) + sum(map(len, o)) for p, o in zip(prompts, offered, strict=True)]
         # One pass for rows of similar length, each on a copy of the group's cache.
-        for run in _runs(sizes):
+        for run in _passes(sizes):
             part = openings.copies(g, len(run))
             first, found = part.read_and_weigh([prompts[q] for q in run], [offered[q] for q in run])
             parts.append(part)
@@ -452,18 +431,23 @@ def _forward_tokens() -> int:
     return min(_PATIENT_TOKENS, _FORWARD_TOKENS) if is_patient() else _FORWARD_TOKENS
 
 
-def _runs(sizes: Sequence[int]) -> list[list[int]]:
+def _passes(sizes: Sequence[int]) -> list[list[int]]:
     """Group rows by size into runs that one forward pass reads with little padding."""
-    runs: list[list[int]] = []
-    for row in sorted(range(len(sizes)), key=lambda row: sizes[row]):
-        size = sizes[row]
-        if (
-            not runs
-            or (len(runs[-1]) + 1) * size > _forward_tokens()
-            or size > _SPREAD * sizes[runs[-1][0]]
-        ):
+
+    def fits(run: Sequence[int], row: int) -> bool:
+        fills = (len(run) + 1) * sizes[row] > _forward_tokens()
+        return not fills and sizes[row] <= _SPREAD * sizes[run[0]]
+
+    return _runs(sorted(range(len(sizes)), key=lambda row: sizes[row]), fits)
+
+
+def _runs(ordered: Iterable[_T], fits: Callable[[list[_T], _T], bool]) -> list[list[_T]]:
+    """Split things into runs, each as long as the next one fits."""
+    runs: list[list[_T]] = []
+    for one in ordered:
+        if not runs or not fits(runs[-1], one):
             runs.append([])
-        runs[-1].append(row)
+        runs[-1].append(one)
     return runs
 
 
