@@ -275,34 +275,21 @@ def _row(table: _Measured, name: str, mode: Mode, group: str) -> ReportRow | Non
     items = table.items(name, mode, group)
     if not items:
         return None
-
-    def mean(what: str) -> float | None:
-        found = cells(items, _VALUES[what])
-        return _mean(found) if found else None
-
-    def score(of: Iterable[ItemScore]) -> float:
-        return _mean(cells(of, _VALUES["score"]))
-
     found = table.interval(cells(items, _VALUES["score"]))
     return ReportRow(
+        **_means(items) | {"score": _round(found.mean)},
         row=name,
         mode=mode,
         split=table.meta.split,
         holdout=group,
-        score=_round(found.mean),
         **_ends(found),
         unit=found.unit,
         n_tasks=len({s.slug for s in items}),
         n_families=len({s.family for s in items}),
         n_items=len({(s.slug, s.item) for s in items}),
         draws=len({s.draw for s in items}),
-        exact=mean("exact"),
-        format_share=mean("format_share"),
-        content_given_format=mean("content_given_format"),
-        choice=mean("choice"),
-        nll=mean("nll"),
         per_category={
-            category: score(s for s in items if s.category == category)
+            category: _mean(cells((s for s in items if s.category == category), _VALUES["score"]))
             for category in sorted({s.category for s in items})
         },
     )
@@ -785,6 +772,14 @@ def _mean(of: Iterable[Cell]) -> float:
     return _round(sum(means) / len(means))
 
 
+def _means(items: Sequence[ItemScore]) -> dict[str, Any]:
+    """Each value's mean over tasks; None where no item has it."""
+    return {
+        what: _mean(found) if (found := cells(items, value)) else None
+        for what, value in _VALUES.items()
+    }
+
+
 def _round(value: float) -> float:
     # Adding zero turns -0.0 into 0.0.
     return round(value, 4) + 0.0
@@ -804,10 +799,7 @@ def _task_rows(scores: Sequence[ItemScore]) -> list[dict[str, Any]]:
             "holdout": items[0].holdout,
             "n_items": len({s.item for s in items}),
             "draws": len({s.draw for s in items}),
-            **{
-                what: _mean(found) if (found := cells(items, value)) else None
-                for what, value in _VALUES.items()
-            },
+            **_means(items),
         }
         for (row, mode, slug), items in groups.items()
     ]
