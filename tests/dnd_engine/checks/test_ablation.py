@@ -11,6 +11,7 @@ from dnd_engine.checks.subject import Lesson
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, bucket, make_adapter, random_tokens
+from tests.present import present
 
 PROMPTS = [
     f"Say where it is.\n\nThe {thing} stands {place}."
@@ -35,8 +36,7 @@ def test_who_answers_as_when_told_is_best_and_the_same_saves_nothing(runtime: Ru
     ]
     # Whose prompts they are does not matter, if one teacher answers them all.
     lessons = [Lesson("cups", told, PROMPTS[:2]), Lesson("boxes", told, PROMPTS[2:])]
-    found = compare_conditions(runtime, lessons, candidates, ["elsewhere"])
-    assert found is not None
+    found = present(compare_conditions(runtime, lessons, candidates, ["elsewhere"]))
     assert found.num_prompts == len(PROMPTS)
     assert found.wrong_from == ("elsewhere",)
     controls = {control.name: control for control in found.controls}

@@ -51,6 +51,7 @@ from dnd_engine.models.base import BaseModel
 from dnd_engine.tasks.folder import Mode
 from tests.dnd_engine.tiny import LAYOUT, delta, make_adapter
 from tests.imprints import recorded_imprint
+from tests.present import present
 from tests.reports import report
 
 
@@ -144,12 +145,10 @@ def test_without_an_examination_or_prompts_nothing_is_said_of_the_outlook() -> N
     assert outlook(Agreement(4, 8), report()) is None
     assert outlook(None, examined()) is None
     assert outlook(Agreement(4, 8), examined(bands=())) is None
-    whole = examined().agreement
-    assert whole is not None
+    whole = present(examined().agreement)
     lower = examined(bands=whole.bands[:-1])
     assert outlook(Agreement(4, 8), lower) is None, "nothing agreed as often"
-    found = outlook(Agreement(4, 8), examined(predicts_gain={}))
-    assert found is not None
+    found = present(outlook(Agreement(4, 8), examined(predicts_gain={})))
     assert found.rank_correlation is None
 
 
@@ -213,8 +212,7 @@ def test_nothing_is_told_of_an_imprint_that_was_measured_before_one(
     known = {"agreement": Agreement(8, 8, left_out=True), "verdict": verdict}
     found = {}
     for name in ("outlook", "precedent"):
-        run = CHECKS[name].run
-        assert run is not None
+        run = present(CHECKS[name].run)
         if (result := run(subject, known)) is not None:
             found[name] = result
     assert [*found] == ([told] if told else [])

@@ -799,8 +799,7 @@ def test_a_task_trained_in_a_format_alone_is_not_unseen(unseen: tuple[Task, ...]
 
 
 def nearest_of(baselines: Baselines, task: Task) -> tuple[NearestTask, ...]:
-    found = baselines.inspect(task)
-    assert found is not None
+    found = present(baselines.inspect(task))
     return found.nearest_tasks
 
 
@@ -947,8 +946,7 @@ def test_wrong_prompts_keep_the_answer_format_where_one_can(trial: Trial, folder
     baselines = baselines_of(trial.engine, tasks)
     assert baselines.wrong_source(first) == second
     assert baselines.wrong_source(second) == first
-    source = baselines.wrong_source(plain[3])
-    assert source is not None
+    source = present(baselines.wrong_source(plain[3]))
     assert source.info.answer_format == ""
     rows = ("generator", "generator_wrong")
     report = trial.examine(tasks, rows=rows)
@@ -1383,8 +1381,7 @@ def test_the_shots_are_train_examples_with_their_answers(trial: Trial) -> None:
     """As chat turns, in the words of the mode; they fit their share of what the base reads."""
     baselines = baselines_of(trial.engine, trial.tasks)
     task = trial.tasks[0]
-    setup = baselines.setup("few_shot", task, 0)
-    assert setup is not None
+    setup = present(baselines.setup("few_shot", task, 0))
     assert setup.tokens is None
     assert 2 <= len(setup.shots) <= 8
     assert set(setup.shots) <= set(task.train)
@@ -1419,21 +1416,23 @@ def test_the_trained_teacher_is_a_row_of_its_own_where_there_is_one(
     assert baselines.source("trained_teacher") == folder.teacher_sha256
 
 
+def tokens_of_nearest(baselines: Baselines, task: Task) -> Tensor:
+    return present(present(baselines.setup("nearest_lora", task, 0)).tokens)
+
+
 def test_the_nearest_lora_is_the_nearest_training_tasks(
     engine: PlantedEngine, unseen: tuple[Task, ...], collection: Path
 ) -> None:
     opened = Collection.open(collection)
     baselines = baselines_of(engine, unseen, adapters=collection)
-    setup = baselines.setup("nearest_lora", unseen[0], 0)
-    assert setup is not None
-    assert setup.tokens is not None
+    tokens = tokens_of_nearest(baselines, unseen[0])
     assert baselines.setup("generator", unseen[0], 0) is not None
     nearest = nearest_of(baselines, unseen[0])
     assert [near.similarity for near in nearest] == sorted(
         (near.similarity for near in nearest), reverse=True
     )
     assert nearest[0].slug in TRAINED
-    assert torch.equal(setup.tokens, opened.final(nearest[0].slug))
+    assert torch.equal(tokens, opened.final(nearest[0].slug))
 
 
 @pytest.mark.slow
@@ -1446,12 +1445,10 @@ def test_the_nearest_lora_is_never_the_tasks_own(
     baselines = baselines_of(engine, seen, adapters=collection)
     for task in seen:
         slug = task.info.slug
-        setup = baselines.setup("nearest_lora", task, 0)
-        assert setup is not None
-        assert setup.tokens is not None
+        tokens = tokens_of_nearest(baselines, task)
         first, second, *_ = nearest_of(baselines, task)
         assert first.slug == slug
-        assert torch.equal(setup.tokens, opened.final(second.slug))
+        assert torch.equal(tokens, opened.final(second.slug))
 
 
 def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
@@ -1461,10 +1458,8 @@ def test_the_nearest_lora_of_a_task_in_a_format_is_not_that_of_the_task_without(
     baselines = baselines_of(engine, [task], adapters=collection)
     nearest, second, *_ = nearest_of(baselines, task)
     assert f"{nearest.slug}~square" == task.info.slug
-    setup = baselines.setup("nearest_lora", task, 0)
-    assert setup is not None
-    assert setup.tokens is not None
-    assert torch.equal(setup.tokens, Collection.open(collection).final(second.slug))
+    tokens = tokens_of_nearest(baselines, task)
+    assert torch.equal(tokens, Collection.open(collection).final(second.slug))
 
 
 def test_a_lora_of_another_version_of_a_task_is_not_used(
@@ -1504,10 +1499,7 @@ def test_the_nearest_lora_is_found_behind_nearer_tasks_that_have_none(
         return made.tokens
 
     def is_setup_of(slug: str) -> bool:
-        setup = baselines.setup("nearest_lora", task, 0)
-        assert setup is not None
-        assert setup.tokens is not None
-        return torch.equal(setup.tokens, opened.final(slug))
+        return torch.equal(tokens_of_nearest(baselines, task), opened.final(slug))
 
     engine.plant = listen
     baselines.setup("generator", task, 0)

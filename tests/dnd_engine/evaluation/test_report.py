@@ -339,8 +339,7 @@ def test_points_of_refining_are_compared_on_the_tasks_that_all_of_them_have() ->
     frame = meta(cosine=Cosine(), distances=Distances(), cost=Cost())
     whole = scores({"bare": {"base": 0.1, "generator": 0.3}})
     part = scores({"bare": {"generator_refined": 0.6}}, of=tasks(12))
-    found = build_report([*whole, *part], frame).refine
-    assert found is not None
+    found = present(build_report([*whole, *part], frame).refine)
     assert found.n_tasks == 12
     assert [p.row for p in found.points] == ["generator", "base", "generator_refined"]
     slugs = {s.slug for s in part}
