@@ -147,19 +147,19 @@ class Baselines:
             "base": lambda task, draw: Setup(),
             "few_shot": lambda task, draw: Setup(shots=self._shots(task)),
             "mean_lora": lambda task, draw: self._mean(),
-            "multi_task_lora": lambda task, draw: self._multi_task(),
+            "multi_task_lora": lambda task, draw: self._shared(self.multi),
             "nearest_lora": lambda task, draw: self._nearest(task),
             "generator": self._right,
             "generator_wrong": self._wrong,
             "generator_shuffled": self._shuffled,
-            "generator_constant": lambda task, draw: self._constant(),
+            "generator_constant": lambda task, draw: _setup_of(self._synthesize([NEUTRAL_PROMPT])),
             "imprint": lambda task, draw: self._imprinted(task, task, draw, "base"),
             "generator_imprint": lambda task, draw: self._imprinted(task, task, draw),
             "generator_imprint_wrong": lambda task, draw: self._imprinted(
                 self._other_family(task), task, draw
             ),
             "steering_vector": self._steered,
-            "shared_lora": lambda task, draw: self._shared(),
+            "shared_lora": lambda task, draw: self._shared(self.engine.generator),
             "trained_teacher": lambda task, draw: Setup(*self._load_teacher()),
             **{row: partial(self._refined, how) for row, how in REFINED.items()},
             "oracle_lora": lambda task, draw: self._trained(task.info.slug),
@@ -280,10 +280,7 @@ class Baselines:
             texts = sorted({example.prompt for example in task.train})
             texts = rng.sample(texts, min(self.config.condition_prompts, len(texts)))
             # As in the row `generator`; an imprint has a layout of its own.
-            adapter = self.engine.generate(
-                [_bucket("trained", texts)], seed=self.seed, imprinted=False
-            )
-            made[task.info.slug] = adapter.scaled_tokens.to(torch.bfloat16)
+            made[task.info.slug] = self._synthesize(texts).scaled_tokens.to(torch.bfloat16)
         return made
 
     def inspect(self, task: Task) -> Inspection | None:
@@ -296,7 +293,7 @@ class Baselines:
             texts = self._conditions(task, task, 0)
         except _Missing:
             return None
-        made, bucket = self._generate(task, texts, 0), _bucket("examined", texts)
+        made, bucket = self._generate(task, texts, 0), _bucket(texts)
         return self.engine.inspect(made, [bucket], only=("effect", "agreement"))
 
     def verdict(self, task: Task, imprinted: Adapter) -> AdapterVerdict | None:
@@ -307,7 +304,7 @@ class Baselines:
         imprinting = imprinting_of(imprinted)
         if imprinting is None or not imprinting.left_out:
             return None
-        bucket = _bucket("examined", self._conditions(task, task, 0))
+        bucket = _bucket(self._conditions(task, task, 0))
         verdict = self.engine.verdict(imprinted, [bucket])
         return verdict if verdict is not None and verdict.left_out else None
 
@@ -317,7 +314,7 @@ class Baselines:
             texts = self._conditions(task, task, 0)
         except _Missing:
             return None
-        return self.engine.forecast(_bucket("examined", texts))
+        return self.engine.forecast(_bucket(texts))
 
     def wrong_source(self, task: Task) -> Task | None:
         """Whose prompts are the wrong ones: a task of another family, None if there is none.
@@ -337,12 +334,6 @@ class Baselines:
         for slug in self.collection.train_slugs:
             self._check_examples(slug)
         return Setup(self.collection.mean(), self.collection.layout)
-
-    def _multi_task(self) -> Setup:
-        assert self.multi is not None
-        generator = self.multi.load(torch.device("cpu"), torch.float32)
-        # Training of this kind changes the shared tokens alone.
-        return Setup(generator.shared.detach(), self.multi.config.layout)
 
     def _trained(self, slug: str) -> Setup:
         assert self.collection is not None
@@ -370,7 +361,7 @@ class Baselines:
         assert self.collection is not None
         own = {task.info.slug, task.info.slug.partition("~")[0]}
         known = set(self.collection.train_slugs) - own
-        bucket = _bucket("examined", self._conditions(task, task, 0))
+        bucket = _bucket(self._conditions(task, task, 0))
         for near in self.engine.rank_tasks([bucket], seed=self.seed):
             # The collection may have the task in this format, or only the task without one.
             for name in (near.slug, near.slug.partition("~")[0]):
@@ -399,7 +390,7 @@ class Baselines:
     ) -> Adapter:
         check_conditions(texts, task.test)
         made = self.engine.generate(
-            [_bucket("examined", texts)], seed=self.seed + draw, imprinted=True, teacher=teacher
+            [_bucket(texts)], seed=self.seed + draw, imprinted=True, teacher=teacher
         )
         # `generate` falls back to the generator's own adapter, which is another row.
         if not made.is_imprinted:
@@ -430,15 +421,9 @@ class Baselines:
         texts = [shuffle_words(text, rng) for text in self._conditions(task, task, draw)]
         return _setup_of(self._generate(task, texts, draw))
 
-    def _constant(self) -> Setup:
-        return _setup_of(
-            self.engine.generate(
-                [_bucket("constant", [NEUTRAL_PROMPT])], seed=self.seed, imprinted=False
-            )
-        )
-
-    def _shared(self) -> Setup:
-        folder = self.engine.generator
+    def _shared(self, folder: GeneratorFolder | None) -> Setup:
+        """What a generator's adapters share: all that a multi-task LoRA has learnt."""
+        assert folder is not None
         generator = folder.load(torch.device("cpu"), torch.float32)
         return Setup(generator.shared.detach(), folder.config.layout)
 
@@ -458,7 +443,7 @@ class Baselines:
         if how.start == "scratch":
             tokens = shared_start(adapter.layout, self.seed).to(adapter.tokens)
             adapter = replace(adapter, tokens=tokens, strength=1.0)
-        buckets, config = [_bucket("examined", texts, labels)], self._refine_config(how, draw)
+        buckets, config = [_bucket(texts, labels)], self._refine_config(how, draw)
         better = self.config.teacher if how.answers == "better" else None
         steps = (
             self.engine.teach(adapter, better, buckets, config)
@@ -498,9 +483,10 @@ class Baselines:
         # `_conditions` has taken such prompts out. One that got through would spoil every score of
         # the row, so it is refused.
         check_conditions(texts, task.test)
-        return self.engine.generate(
-            [_bucket("examined", texts)], seed=self.seed + draw, imprinted=False
-        )
+        return self._synthesize(texts, draw)
+
+    def _synthesize(self, texts: Sequence[str], draw: int = 0) -> Adapter:
+        return self.engine.generate([_bucket(texts)], seed=self.seed + draw, imprinted=False)
 
     # Examples shown first
 
@@ -540,6 +526,6 @@ def _setup_of(adapter: Adapter) -> Setup:
     )
 
 
-def _bucket(name: str, texts: Sequence[str], labels: Mapping[str, str] | None = None) -> Bucket:
+def _bucket(texts: Sequence[str], labels: Mapping[str, str] | None = None) -> Bucket:
     given = None if labels is None else [labels.get(text) for text in texts]
-    return Bucket(name, 1.0, (from_texts(texts, name=name, labels=given),))
+    return Bucket("examined", 1.0, (from_texts(texts, name="examined", labels=given),))

@@ -1197,7 +1197,7 @@ def test_the_kept_verdict_is_the_one_that_an_inspection_gives(trial: Trial) -> N
     report = trial.examine([task], rows=("generator_imprint",))
     (kept,) = present(report.adapter_verdicts).tasks
     texts = Baselines(trial.engine, [task], trial.config)._conditions(task, task, 0)
-    bucket = baselines_module._bucket("examined", texts)
+    bucket = baselines_module._bucket(texts)
     made = trial.engine.generate([bucket], seed=trial.config.seed, imprinted=True)
     told = present(trial.engine.inspect(made, [bucket]).verdict)
     assert told.left_out
