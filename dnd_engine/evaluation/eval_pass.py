@@ -213,19 +213,12 @@ class EvalPass:
     ) -> Iterator[ItemScore]:
         """Answer and grade; one group is one task and its setup."""
         tokenizer = self.baselines.tokenizer
-        asked = [
-            [
-                ask(
-                    tokenizer,
-                    example,
-                    mode,
-                    shots=setup.shots,
-                    max_new_tokens=of_task.max_new_tokens,
-                )
-                for _, example in items
-            ]
-            for of_task, setup, items in groups
-        ]
+        asked = []
+        for of_task, setup, items in groups:
+            shots, most = setup.shots, of_task.max_new_tokens
+            asked.append(
+                [ask(tokenizer, e, mode, shots=shots, max_new_tokens=most) for _, e in items]
+            )
         for batch in batches(asked, shared=self.baselines.is_common(row)):
             # Under a common row, questions of several tasks share a part, and its adapter is that
             # of any of them.
