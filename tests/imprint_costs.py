@@ -55,7 +55,7 @@ def counted(engine: Engine, bucket: Bucket) -> tuple[int, Workload]:
 
     runtime = engine.runtime
     # Torch does not count products with packed weights.
-    modules = HookedForward(runtime.base, runtime.host.applying, "operations are counted")
+    modules = HookedForward(runtime.base, runtime.host.applying)
     with (
         patch.object(fit, "answer_in_batches", listened),
         runtime.through(modules),

@@ -30,7 +30,8 @@ from dnd_engine.errors import ChatError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.encoder import PromptMemory
-from dnd_engine.models.forward import HookedForward, PackedForward
+from dnd_engine.models.forward import HookedForward
+from dnd_engine.models.packed import PackedForward
 from dnd_engine.progress import finish
 from dnd_engine.prompts.buckets import Bucket
 
@@ -164,7 +165,7 @@ class Chat:
             found["chat_imprinted"] = self._per_token([None, self._imprinted], number)
         # Otherwise the twin above ran through the modules already.
         if isinstance(runtime.forward, PackedForward):
-            modules = HookedForward(runtime.base, runtime.host.applying, "the bench compares both")
+            modules = HookedForward(runtime.base, runtime.host.applying)
             with runtime.through(modules):
                 found["chat_modules"] = self.twin(number)
         return found

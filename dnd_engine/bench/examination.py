@@ -47,7 +47,7 @@ class Examination:
         runtime, questions = self._runtime, self._questions
         together = list(batches(questions, shared=False))
         alone = [[[(task, number % len(asked))]] for task, asked in enumerate(questions)]
-        modules = HookedForward(runtime.base, runtime.host.applying, "the bench compares both")
+        modules = HookedForward(runtime.base, runtime.host.applying)
         found = {"examination": self._per_item(together)}
         with runtime.through(modules):
             found["examination_loop"] = self._per_item(alone)

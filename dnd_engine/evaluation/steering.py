@@ -72,7 +72,7 @@ class SteeredForward(HookedForward):
     """Forward pass of the base with a steering vector."""
 
     def __init__(self, base: BaseModel, applying: Applying, steering: Steering) -> None:
-        super().__init__(base, applying, "a steering vector is added between two blocks")
+        super().__init__(base, applying)
         self._steering = steering
 
     def hidden(self, tokens: NewTokens) -> Tensor:

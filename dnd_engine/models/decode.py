@@ -25,9 +25,10 @@ from dnd_engine.errors import ChatError
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel, end_tokens
 from dnd_engine.models.chat_format import chat_ids
-from dnd_engine.models.forward import Forward, PackedForward
+from dnd_engine.models.forward import Forward
 from dnd_engine.models.key_values import KeyValues
 from dnd_engine.models.new_tokens import NewTokens, left_padded
+from dnd_engine.models.packed import PackedForward
 from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import is_patient, urgently

@@ -1,10 +1,10 @@
-"""Two implementations of a base's forward pass with adapters: packed, or through its own modules.
+"""A base's forward pass with adapters: the interface, and the pass through the base's own modules.
 
-Callers use the interface `Forward`. Knows models and adapters; knows no conversations.
+`packed` has the other implementation. Knows models and adapters; knows no conversations.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -16,9 +16,7 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.attention import as_argument, masks_for
 from dnd_engine.models.base import BaseModel, block, last_hidden, logits_of
 from dnd_engine.models.key_values import KeyValues
-from dnd_engine.models.memory import free_bytes
 from dnd_engine.models.new_tokens import NewTokens, StateWatch
-from dnd_engine.models.packed import PackedLlama, refusal
 
 Applying = Callable[[FittedLoRA | None], AbstractContextManager[None]]
 
@@ -47,43 +45,17 @@ class Forward(ABC):
         """Compute logits from hidden states."""
 
 
-class PackedForward(Forward):
-    """Forward pass with weights packed for few tokens on a CPU."""
-
-    def __init__(self, base: BaseModel) -> None:
-        super().__init__(base)
-        self._packed = PackedLlama(base.model)
-
-    def prepare(self, fitted: FittedLoRA | None) -> Any:
-        """Merge the factors of merged layers."""
-        return self._packed.fuse(fitted)
-
-    def hidden(self, tokens: NewTokens) -> Tensor:
-        """Run all blocks as one compiled function."""
-        return self._packed.hidden([tokens])[0]
-
-    def next_hidden(self, chats: Sequence[NewTokens]) -> list[Float[Tensor, "rows 1 width"]]:
-        """Run one new token of every row of several chats; weights are read once for all."""
-        return self._packed.hidden(chats)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Multiply by the packed output layer."""
-        return self._packed.logits(hidden)
-
-
 class HookedForward(Forward):
     """Forward pass through transformers' modules, for any architecture and device.
 
     Args:
         base: The frozen base.
         applying: Applies adapters to the base; hold the lock while `hidden` runs.
-        reason: Why the base is not packed.
     """
 
-    def __init__(self, base: BaseModel, applying: Applying, reason: str) -> None:
+    def __init__(self, base: BaseModel, applying: Applying) -> None:
         super().__init__(base)
         self._applying = applying
-        self.reason = reason
 
     def prepare(self, fitted: FittedLoRA | None) -> Any:
         """Return the adapters unchanged; hooks apply them."""
@@ -137,19 +109,3 @@ class HookedForward(Forward):
         """Run the output layer."""
         # Copy: with a slice of a longer tensor, the product would copy the whole vocabulary matrix.
         return logits_of(self._base.model, hidden.contiguous())
-
-
-def choose_forward(base: BaseModel, applying: Applying) -> Forward:
-    """Pack the base if it is supported and memory suffices."""
-    reason = refusal(base.model) or _too_large(base.model)
-    return HookedForward(base, applying, reason) if reason else PackedForward(base)
-
-
-def _too_large(model: nn.Module) -> str | None:
-    """Return a reason if the packed copy would take more than half of the free memory."""
-    needed = sum(
-        module.weight.nbytes for module in model.modules() if isinstance(module, nn.Linear)
-    )
-    if 2 * needed <= (free := free_bytes()):
-        return None
-    return f"its packed copy would take {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dnd_engine.models.forward import PackedForward
 from dnd_engine.models.new_tokens import NewTokens
+from dnd_engine.models.packed import PackedForward
 
 _LINGER_SECONDS = 0.02
 """Maximum wait of a pass for a chat of the last one that still samples from it. A chat that misses
@@ -131,7 +131,7 @@ class JoinedSteps:
 @torch.inference_mode()
 def _compute(forward: PackedForward, requests: list[_Asked]) -> None:
     try:
-        hidden = forward.next_hidden([asked.tokens for asked in requests])
+        hidden = forward.joined_hidden([asked.tokens for asked in requests])
         logits = forward.logits(torch.cat([states[:, -1] for states in hidden]))
     except BaseException as error:
         # An interrupt is for the thread that it hit.

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.attention import attends_plainly
-from dnd_engine.models.base import output_layer
+from dnd_engine.models.base import BaseModel, output_layer
+from dnd_engine.models.forward import Forward
+from dnd_engine.models.memory import free_bytes
 from dnd_engine.models.new_tokens import NewTokens
 
 _ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -58,6 +60,10 @@ def refusal(model: nn.Module) -> str | None:
         return f"its activation is {config.hidden_act}"
     if not attends_plainly(model):
         return "it attends to a sliding window"
+    needed = sum(m.weight.nbytes for m in model.modules() if isinstance(m, nn.Linear))
+    # The rest is for caches, and for other programs.
+    if 2 * needed > (free := free_bytes()):
+        return f"its packed copy would take {needed / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free"
     return None
 
 
@@ -74,15 +80,16 @@ class FusedLoRA:
     num_bare: int
 
 
-class PackedLlama:
-    """A frozen model's forward pass, with its own copy of the linear layers' weights.
+class PackedForward(Forward):
+    """Forward pass with a copy of the linear layers' weights, packed for few tokens on a CPU.
 
     Args:
-        model: A model that `refusal` accepts. Its weights must not change afterwards.
+        base: A base whose model `refusal` accepts. Its weights must not change afterwards.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        inner: Any = model.get_submodule("model")
+    def __init__(self, base: BaseModel) -> None:
+        super().__init__(base)
+        inner: Any = base.model.get_submodule("model")
         attention: Any = inner.layers[0].self_attn
         self._embed: Tensor = inner.embed_tokens.weight
         self._rotary: Any = inner.rotary_emb
@@ -109,7 +116,7 @@ class PackedLlama:
         ]
         self._last_norm: Tensor = inner.norm.weight.repeat(2, 1)
         self._signs = self._last_norm.new_tensor([[1.0], [-1.0]])
-        self._head = _packed([output_layer(model)])
+        self._head = _packed([output_layer(base.model)])
 
     def _head_norms(self, attention: Any) -> list[Tensor]:
         """Return the scales of Qwen3's query and key norms, one row per head."""
@@ -119,8 +126,8 @@ class PackedLlama:
         return [torch.cat([scale.expand(count, -1) for scale, count in scales])]
 
     @torch.inference_mode()
-    def fuse(self, fitted: FittedLoRA | None) -> FusedLoRA | None:
-        """Convert adapters to the form that `hidden` applies; None if they change nothing."""
+    def prepare(self, fitted: FittedLoRA | None) -> FusedLoRA | None:
+        """Merge the factors of merged layers; None if the adapters change nothing."""
         if fitted is None or not fitted.factors:
             return None
         blocks = [
@@ -135,8 +142,12 @@ class PackedLlama:
         ]
         return FusedLoRA(blocks, fitted.num_groups + fitted.num_bare, fitted.num_bare)
 
+    def hidden(self, tokens: NewTokens) -> Tensor:
+        """Run all blocks as one compiled function."""
+        return self.joined_hidden([tokens])[0]
+
     @torch.inference_mode()
-    def hidden(self, parts: Sequence[NewTokens]) -> list[Float[Tensor, "rows new width"]]:
+    def joined_hidden(self, parts: Sequence[NewTokens]) -> list[Float[Tensor, "rows new width"]]:
         """Run every block over new tokens; the weights are read once for all parts.
 
         Args:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel
-from dnd_engine.models.forward import Forward, HookedForward, choose_forward
+from dnd_engine.models.forward import Forward, HookedForward
 from dnd_engine.models.joined_steps import JoinedSteps
+from dnd_engine.models.packed import PackedForward, refusal
 from dnd_engine.models.threads import Threads
 from dnd_engine.models.turns import TurnLock
 
@@ -45,10 +46,11 @@ class Runtime:
         Hold the lock while using it.
         """
         if not self._forward:
-            chosen = choose_forward(self.base, self.host.applying)
-            self._forward.append(chosen)
-            if isinstance(chosen, HookedForward):
-                _log.info("The base runs through transformers' modules: %s.", chosen.reason)
+            if (reason := refusal(self.base.model)) is None:
+                self._forward.append(PackedForward(self.base))
+            else:
+                _log.info("The base runs through transformers' modules: %s.", reason)
+                self._forward.append(HookedForward(self.base, self.host.applying))
         return self._forward[0]
 
     @contextmanager

@@ -407,7 +407,7 @@ class _Costs:
         return weights + self._packed_bytes() + penalty
 
     def _packed_bytes(self) -> int:
-        """Return the bytes of the packed copy of linear layers; see `models.forward`."""
+        """Return the bytes of the packed copy of linear layers; see `models.packed`."""
         copy = (self.shape.block_parameters + self.shape.head_parameters) * _BF16
         free = self.hardware.memory_gb * 1e9 - self.shape.parameters * _BF16
         return copy if self.hardware.packs_weights and 2 * copy <= free else 0

@@ -172,7 +172,7 @@ def test_chat_rounds_no_worse_than_the_model_itself(real_engine: Engine, made: A
         )
 
     ours = runtime.forward
-    modules = HookedForward(runtime.base, runtime.host.applying, "the yardstick")
+    modules = HookedForward(runtime.base, runtime.host.applying)
     expected = exact(input_ids=ids[:1]).logits[0, -1]
     packed, theirs = logits(ours, active), logits(modules, active)
     assert (packed[0] - expected).abs().mean() < 1.2 * (theirs[0] - expected).abs().mean() + 1e-5

@@ -42,7 +42,7 @@ def test_the_vector_is_added_to_every_state_of_its_block_and_removed_afterwards(
     before: list[torch.Tensor] = []
     last = base.num_layers - 1
     hook = block(base.model, last).register_forward_hook(lambda _m, _a, out: before.append(out))
-    plain = HookedForward(base, runtime.host.applying, "compared")
+    plain = HookedForward(base, runtime.host.applying)
     unchanged = plain.hidden(NewTokens(ids, positions, None, plain.new_cache(2), None))
     hook.remove()
     change = torch.linspace(-1, 1, before[0].shape[-1])

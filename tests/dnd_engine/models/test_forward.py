@@ -23,13 +23,13 @@ from transformers import (
 from dnd_engine.config import Sampling
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
-from dnd_engine.models import forward as forwards
 from dnd_engine.models import packed
+from dnd_engine.models import runtime as runtimes
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.decode import decode
-from dnd_engine.models.forward import Forward, HookedForward, PackedForward
+from dnd_engine.models.forward import Forward, HookedForward
 from dnd_engine.models.new_tokens import NewTokens
-from dnd_engine.models.packed import refusal
+from dnd_engine.models.packed import PackedForward, refusal
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import CONFIG, LAYOUT, random_tokens, tiny_llama, user
 
@@ -51,7 +51,7 @@ def runtime_of(base: BaseModel, model: nn.Module) -> Runtime:
 
 
 def both(runtime: Runtime) -> tuple[Forward, Forward]:
-    return PackedForward(runtime.base), HookedForward(runtime.base, runtime.host.applying, "test")
+    return PackedForward(runtime.base), HookedForward(runtime.base, runtime.host.applying)
 
 
 @torch.inference_mode()
@@ -135,6 +135,7 @@ def test_layers_whose_b_is_zero_cost_no_product(base: BaseModel) -> None:
         if matrix.side == "B" and matrix.target.layer == first:
             tokens[matrix.first_token : matrix.first_token + matrix.num_tokens] = 0
     fused = PackedForward(base).prepare(runtime.host.fit(tokens[None], LAYOUT))
+    assert fused is not None
     changed = [any(factor.numel() for factor in block) for block in fused.factors]
     assert changed == [number != first for number in range(base.num_layers)]
 
@@ -166,7 +167,7 @@ def test_a_base_that_is_not_packed_answers_through_its_modules(
 
     used: list[type[Forward]] = []
     expected = answers()
-    monkeypatch.setattr(forwards, "refusal", lambda model: "this is a test")
+    monkeypatch.setattr(runtimes, "refusal", lambda model: "this is a test")
     assert answers() == expected
     assert used == [PackedForward, HookedForward]
 
@@ -175,10 +176,9 @@ def test_a_copy_that_would_fill_the_memory_is_not_made(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Of the container, if it has a limit: the host may have far more.
-    monkeypatch.setattr(forwards, "free_bytes", lambda: 100_000)
-    chosen = Runtime.of(base).forward
-    assert isinstance(chosen, HookedForward)
-    assert "and 0 MB are free" in chosen.reason
+    monkeypatch.setattr(packed, "free_bytes", lambda: 100_000)
+    assert isinstance(Runtime.of(base).forward, HookedForward)
+    assert "and 0 MB are free" in str(refusal(base.model))
 
 
 def mistral_with_a_window() -> nn.Module:
@@ -250,7 +250,7 @@ def test_tokens_of_several_chats_are_read_as_each_alone(base: BaseModel, kind: s
     ]
     ours, theirs = PackedForward(runtime.base), both(runtime)[1]
     chats = list(zip(([0], [1, 0, 0], [2, 0]), adapters, strict=True))
-    together = ours.next_hidden([next_tokens(ours, n, *chat) for n, chat in enumerate(chats)])
+    together = ours.joined_hidden([next_tokens(ours, n, *chat) for n, chat in enumerate(chats)])
     for n, (states, chat) in enumerate(zip(together, chats, strict=True)):
         for forward in (ours, theirs):
             alone = forward.hidden(next_tokens(forward, n, *chat))

@@ -11,11 +11,12 @@ import torch
 
 from dnd_engine.config import Sampling
 from dnd_engine.lora.apply import FittedLoRA
+from dnd_engine.models import joined_steps
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.decode import decode
-from dnd_engine.models.forward import PackedForward
 from dnd_engine.models.joined_steps import JoinedSteps
 from dnd_engine.models.new_tokens import NewTokens
+from dnd_engine.models.packed import PackedForward
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import patient
 from tests.dnd_engine.tiny import LAYOUT, random_tokens, user
@@ -52,24 +53,24 @@ def packed(runtime: Runtime) -> PackedForward:
 
 
 @contextmanager
-def passes(runtime: Runtime) -> Iterator[list[int]]:
-    """The number of chats in each pass after their prompts were read."""
+def passes() -> Iterator[list[int]]:
+    """The number of chats in each joined pass."""
     seen: list[int] = []
-    once = packed(runtime).next_hidden
+    once = joined_steps._compute
 
-    def counted(chats: Any) -> Any:
-        seen.append(len(chats))
-        return once(chats)
+    def counted(forward: PackedForward, requests: list[Any]) -> None:
+        seen.append(len(requests))
+        once(forward, requests)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime.forward, "next_hidden", counted)
+        patch.setattr(joined_steps, "_compute", counted)
         yield seen
 
 
 def test_visitors_share_passes_and_are_answered_as_if_alone(runtime: Runtime) -> None:
     asked = list(zip(QUESTIONS, twins(runtime), strict=True))
     alone = [answers(runtime, *each) for each in asked]
-    with passes(runtime) as seen, ThreadPoolExecutor(4) as pool:
+    with passes() as seen, ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda each: answers(runtime, *each), asked))
     assert found == alone
     assert sum(seen) == 4 * 23
@@ -82,7 +83,7 @@ def test_a_chat_joins_the_pass_after_the_running_one(runtime: Runtime) -> None:
     streams = [decode(runtime, [user(q)], lambda: None, GREEDY) for q in QUESTIONS]
     for stream in streams:
         next(stream)
-    with passes(runtime) as seen, ThreadPoolExecutor(4) as pool:
+    with passes() as seen, ThreadPoolExecutor(4) as pool:
         with runtime.lock:
             futures = [pool.submit(next, stream) for stream in streams]
             until(lambda: len(runtime.joined._waiting) == 4)
@@ -96,7 +97,7 @@ def test_chats_of_one_thread_do_not_wait_for_each_other(
 ) -> None:
     monkeypatch.setattr("dnd_engine.models.joined_steps._LINGER_SECONDS", None)  # for ever
     streams = [decode(runtime, [user(q)], lambda: None, GREEDY) for q in QUESTIONS[:2]]
-    with passes(runtime) as seen:
+    with passes() as seen:
         for _ in zip(*streams, strict=True):
             pass
     assert set(seen) == {1}
@@ -149,7 +150,7 @@ def test_an_error_reaches_every_chat_of_the_pass_and_the_next_one_works(runtime:
         raise RuntimeError("out of memory")
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
-        patch.setattr(runtime.forward, "next_hidden", fail)
+        patch.setattr(runtime.forward, "joined_hidden", fail)
         with runtime.lock:
             futures = [pool.submit(next, stream) for stream in streams]
             until(lambda: len(runtime.joined._waiting) == 2)
@@ -202,7 +203,7 @@ def test_an_interrupt_is_for_one_thread_and_the_others_fail_with_an_error(
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
-        patch.setattr(runtime.forward, "next_hidden", interrupted)
+        patch.setattr(runtime.forward, "joined_hidden", interrupted)
         with runtime.lock:
             futures = [pool.submit(next, stream) for stream in streams]
             until(lambda: len(runtime.joined._waiting) == 2)
@@ -212,7 +213,7 @@ def test_an_interrupt_is_for_one_thread_and_the_others_fail_with_an_error(
 
 def test_patient_work_takes_its_tokens_alone(runtime: Runtime) -> None:
     stream = decode(runtime, [user("Hi")], lambda: None, GREEDY)
-    with passes(runtime) as seen:
+    with passes() as seen:
         for _ in range(3):
             with patient():
                 next(stream)

@@ -11,8 +11,9 @@ import torch
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.models.base import BaseModel, load_base
 from dnd_engine.models.blocks import BlockPass
-from dnd_engine.models.forward import Forward, HookedForward, PackedForward
+from dnd_engine.models.forward import Forward, HookedForward
 from dnd_engine.models.new_tokens import NewTokens
+from dnd_engine.models.packed import PackedForward
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import BASES, resolve
 from dnd_engine.scoring import answers as scoring
@@ -141,7 +142,7 @@ def test_states_that_predict_an_answer_are_those_of_a_plain_pass(
     runtime: Runtime, packed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several groups, rows that end early, and answers with and without an end of turn."""
-    forward: Forward = HookedForward(runtime.base, runtime.host.applying, "test")
+    forward: Forward = HookedForward(runtime.base, runtime.host.applying)
     if packed:
         forward = PackedForward(runtime.base)
     tokens = torch.stack([random_tokens(seed=n) for n in range(3)])
