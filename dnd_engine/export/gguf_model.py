@@ -29,7 +29,6 @@ _TYPES = {
 }
 _WHOLE = ("llama", "qwen2", "qwen3")
 """Architectures, by llama.cpp's names, that it runs without settings beyond those written here."""
-"""A digit in a pre-tokenizer's pattern."""
 
 
 def write_model(

@@ -130,31 +130,16 @@ def _write_ollama(adapter: "Adapter", base: "BaseModel", path: Path) -> None:
     (path / ollama.MODELFILE).write_text(ollama.modelfile(base.tokenizer), encoding="utf-8")
 
 
-def _verify_model(verifier: "Verifier", adapter: "Adapter", path: Path) -> float:
-    return verifier.gguf_model(adapter, path)
-
-
-def _whole_gguf(
-    title: str,
-    write: "Callable[[Adapter, BaseModel, Path], None]",
-    *,
-    verify: "Callable[[Verifier, Adapter, Path], float]" = _verify_model,
-    note: str = "",
-) -> ExportTarget:
-    """Write a whole model as one GGUF file."""
-    return ExportTarget(
-        title=title,
-        suffixes=(".gguf",),
-        write=write,
-        verify=verify,
-        usage=lambda adapter, place: gguf_model_usage(place),
-        whole_model=True,
-        note=note,
-    )
-
-
-_FOR_OLLAMA = N_(
-    "For Ollama, export “Merged model for Ollama” (`ollama`): it brings the chat template."
+_MERGED_GGUF = ExportTarget(
+    title=N_("Merged model as GGUF, 16 bits"),
+    suffixes=(".gguf",),
+    write=_gguf_model("f16"),
+    verify=lambda verifier, adapter, path: verifier.gguf_model(adapter, path),
+    usage=lambda adapter, place: gguf_model_usage(place),
+    whole_model=True,
+    note=N_(
+        "For Ollama, export “Merged model for Ollama” (`ollama`): it brings the chat template."
+    ),
 )
 
 EXPORTS: dict[str, ExportTarget] = {
@@ -193,33 +178,26 @@ EXPORTS: dict[str, ExportTarget] = {
         whole_model=True,
     ),
     "base-gguf": replace(
-        _whole_gguf(
-            N_("Base model as GGUF"),
-            _write_base,
-            # At strength 0, an adapter leaves the base as it is.
-            verify=lambda verifier, adapter, path: verifier.gguf_model(
-                adapter.with_strength(0.0), path
-            ),
-            note=N_("Load adapters onto it with --lora."),
+        _MERGED_GGUF,
+        title=N_("Base model as GGUF"),
+        write=_write_base,
+        # At strength 0, an adapter leaves the base as it is.
+        verify=lambda verifier, adapter, path: verifier.gguf_model(
+            adapter.with_strength(0.0), path
         ),
+        note=N_("Load adapters onto it with --lora."),
         file_name=GGUF_BASE,
     ),
-    "merged-gguf": _whole_gguf(
-        N_("Merged model as GGUF, 16 bits"),
-        _gguf_model("f16"),
-        note=_FOR_OLLAMA,
-    ),
-    "merged-gguf-q8": _whole_gguf(
-        N_("Merged model as GGUF, 8 bits"), _gguf_model("q8_0"), note=_FOR_OLLAMA
+    "merged-gguf": _MERGED_GGUF,
+    "merged-gguf-q8": replace(
+        _MERGED_GGUF, title=N_("Merged model as GGUF, 8 bits"), write=_gguf_model("q8_0")
     ),
     "merged-gguf-q4_k_m": replace(
-        _whole_gguf(
-            N_("Merged model as GGUF, 4 bits (Q4_K_M)"),
-            _gguf_model("f16"),
-            note=N_(
-                "Four bits change answers more than eight. Matrices that do not fit llama.cpp's "
-                "blocks of 256 keep 5 or 8 bits, so small models shrink less."
-            ),
+        _MERGED_GGUF,
+        title=N_("Merged model as GGUF, 4 bits (Q4_K_M)"),
+        note=N_(
+            "Four bits change answers more than eight. Matrices that do not fit llama.cpp's "
+            "blocks of 256 keep 5 or 8 bits, so small models shrink less."
         ),
         quantise=quantise,
         missing=missing,
