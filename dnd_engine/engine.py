@@ -33,8 +33,7 @@ from dnd_engine.config import (
 from dnd_engine.errors import ConfigError, HubError, ImprintError
 from dnd_engine.export.hub import push_files
 from dnd_engine.export.place import exported_aside
-from dnd_engine.export.registry import export_target
-from dnd_engine.export.results import Exported, Pushed
+from dnd_engine.export.registry import Exported, Pushed, export_target
 from dnd_engine.export.verify import Verifier
 from dnd_engine.files import expanded
 from dnd_engine.generator.folder import GeneratorFolder, check_base, check_encoder

@@ -1,4 +1,4 @@
-"""The registry of export targets, the formats of other tools.
+"""The registry of export targets, the formats of other tools, and what an export returns.
 
 Imports no torch until something is written, so that a page or a command can list the targets.
 """
@@ -68,6 +68,31 @@ class ExportTarget:
         """
         if (words := self.missing()) is not None:
             raise ExportError(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """An adapter written to disk in another tool's format."""
+
+    path: Path
+    format: str
+    """A key of `EXPORTS`."""
+    num_bytes: int
+    usage: str
+    """Python code or a command line to copy."""
+    difference: float | None
+    """Largest difference of logits from the resident adapter's, relative to the largest logit; None
+    if no tool that reads the format is available."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """An adapter on the model hub."""
+
+    url: str
+    private: bool
+    usage: str
+    """Python code to copy."""
 
 
 def export_target(name: str) -> ExportTarget:

@@ -167,7 +167,7 @@ def test_task_data_and_results_do_not_load_torch() -> None:
     names = {".".join(p.relative_to(ROOT / "dnd_engine").with_suffix("").parts) for p in tasks}
     assert len(names) > 15
     names |= {"models.replies", "generator.config", "generator.info"}
-    names |= {"export.registry", "export.results"}
+    names |= {"export.registry"}
     names |= {f"plan.{path.stem}" for path in (ROOT / "dnd_engine/plan").glob("[!_]*.py")}
     names |= {"training.recipe", "training.watch", "scoring.questions", "scoring.statistics"}
     names |= {"scoring.scores", "generator.report", "checks.results", "checks.registry"}

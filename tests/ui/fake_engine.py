@@ -41,7 +41,7 @@ from dnd_engine.errors import (
     TrainingError,
     VerificationError,
 )
-from dnd_engine.export.results import Exported, Pushed
+from dnd_engine.export.registry import Exported, Pushed
 from dnd_engine.generator.info import EngineInfo
 from dnd_engine.generator.report import Report
 from dnd_engine.limits import PromptLimits
