@@ -31,7 +31,7 @@ from dnd_engine.models.new_tokens import NewTokens, left_padded
 from dnd_engine.models.packed import PackedForward
 from dnd_engine.models.replies import Message, Reply, StopReason
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.turns import is_patient, urgently
+from dnd_engine.models.turns import is_patient
 from dnd_engine.notes import noted
 
 _MAX_CHARS_PER_TOKEN = 100
@@ -61,15 +61,6 @@ def decode(
         ChatError: If a conversation is empty, malformed, or too long for the base, or if an adapter
             makes the logits overflow.
     """
-    return urgently(runtime.lock, _decode(runtime, conversations, active, sampling), chats=True)
-
-
-def _decode(
-    runtime: Runtime,
-    conversations: Sequence[Sequence[Message]],
-    active: Callable[[], FittedLoRA | None],
-    sampling: Sampling,
-) -> Generator[list[Reply], None, None]:
     base = runtime.base
     _check_length(conversations, int(base.config["max_position_embeddings"]))
     prompts = [_render(base.tokenizer, messages) for messages in conversations]
@@ -95,13 +86,13 @@ def _decode(
     mask = None if real.all() else real
     # Before the lock, so that the first token's time includes the wait for it.
     started = time.monotonic()
-    with runtime.lock:
-        # The first use packs the weights, which only one thread may do.
-        forward = runtime.forward
-    past = forward.new_cache(len(rows))
-    fitted: FittedLoRA | None = None
-    prepared: Any = None
-    with runtime.joined.chat() as chat:
+    with runtime.lock.urgent(chats=True), runtime.joined.chat() as chat:
+        with runtime.lock:
+            # The first use packs the weights, which only one thread may do.
+            forward = runtime.forward
+        past = forward.new_cache(len(rows))
+        fitted: FittedLoRA | None = None
+        prepared: Any = None
         while True:
             # The strength may change during an answer. Preparing costs more than a token, so do it
             # only when the adapter changed.

@@ -187,10 +187,10 @@ def _others(work: Mapping[int, int]) -> bool:
 
 
 def urgently(
-    lock: TurnLock, steps: Generator[_Step, None, _Result], *, chats: bool = False
+    lock: TurnLock, steps: Generator[_Step, None, _Result]
 ) -> Generator[_Step, None, _Result]:
-    """Run an operation as urgent work, or as a chat, until it ends or is closed."""
-    with lock.urgent(chats=chats), closing(steps):
+    """Run an operation as urgent work, until it ends or is closed."""
+    with lock.urgent(), closing(steps):
         return (yield from steps)
 
 
