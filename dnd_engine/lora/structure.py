@@ -7,6 +7,7 @@ base's layout if one is known, and needs no model. PEFT is the loader whose rule
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,10 +136,6 @@ def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStruc
         raise AdapterError(f"`{path}` is no LoRA: its `peft_type` is {config.peft_type!r}.")
     pairs = _pairs(state)
     whole = {place: pair for place, pair in pairs.items() if set(pair) == {"A", "B"}}
-    modules: dict[str, int] = {}
-    for place in whole:
-        name = place.rpartition(".")[2]
-        modules[name] = modules.get(name, 0) + 1
     num_zero = sum(any(not bool(t.any()) for t in pair.values()) for pair in whole.values())
     base = config.base_model_name_or_path or ""
     return AdapterStructure(
@@ -149,7 +146,7 @@ def read_structure(path: Path, layout: LoRALayout | None = None) -> AdapterStruc
         num_parameters=sum(tensor.numel() for tensor in state.values()),
         num_layers=len(whole),
         num_zero=num_zero,
-        modules=modules,
+        modules=dict(Counter(place.rpartition(".")[2] for place in whole)),
         dtypes=tuple(sorted({str(t.dtype).removeprefix("torch.") for t in state.values()})),
         faults=tuple(_faults(config, state, whole, layout)),
         does_nothing=tuple(_idle(config, state, pairs, whole, layout, num_zero)),
@@ -324,17 +321,12 @@ def _is_left(place: str, config: _Config) -> bool:
         return False
 
 
-def _is_target(place: str, targets: Sequence[str] | None) -> bool:
+def _is_target(place: str, targets: str | list[str] | None) -> bool:
     """Return whether PEFT adapts a layer: by the end of its path, or by a regex for all of it."""
-    if isinstance(targets, str):
-        if targets.lower() == "all-linear":
-            # PEFT leaves out the layer that makes the model's output.
-            return place != OUTPUT_LAYER
-        try:
-            return re.fullmatch(targets, place) is not None
-        except _BAD_PATTERN:
-            return False
-    return any(place == target or place.endswith(f".{target}") for target in targets or ())
+    if isinstance(targets, str) and targets.lower() == "all-linear":
+        # PEFT leaves out the layer that makes the model's output.
+        return place != OUTPUT_LAYER
+    return bool(targets) and _is_left(place, _Config(target_modules=targets))
 
 
 def _said(places: Sequence[str], what: str, kind: str = "layer") -> Iterator[str]:
