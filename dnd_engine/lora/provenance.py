@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeGuard, get_args
@@ -171,19 +171,13 @@ class Imprinting(ImprintConfig):
     # Defaults are for recipes that precede a field: they say what those versions did, so that these
     # recipes still make the same adapter. New recipes state every field.
     trained_teacher: bool = False
-    """See `ImprintConfig`; False for recipes that precede trained teachers."""
+    mix_first_layer_share: float = 0.4  # as for a single bucket
+    own_share: float = 1.0
+    max_bucket_prompts: int = 1024  # no limit
+    ordinary_change: float = 1e6  # no limit
+    left_out_share: float = 0.0
     teacher_sha256: str = ""
     """SHA-256 of the trained teacher; empty if it was not used."""
-    mix_first_layer_share: float = 0.4
-    """See `ImprintConfig`; for recipes that precede it, as for a single bucket."""
-    own_share: float = 1.0
-    """See `ImprintConfig`; 1 for recipes that precede it."""
-    max_bucket_prompts: int = 1024
-    """See `ImprintConfig`; no limit for recipes that precede it."""
-    ordinary_change: float = 1e6
-    """See `ImprintConfig`; no limit for recipes that precede it."""
-    left_out_share: float = 0.0
-    """See `ImprintConfig`; 0 for recipes that precede it."""
     left_out: tuple[str, ...] = ()
     """Digests of the left-out prompts (see `lora.seen`)."""
     teacher: Teacher = "generator"
@@ -207,7 +201,7 @@ class Imprinting(ImprintConfig):
     @classmethod
     def of(cls, config: ImprintConfig, **found: Any) -> "Imprinting":
         """Combine settings with results."""
-        return cls(**{f.name: getattr(config, f.name) for f in fields(ImprintConfig)}, **found)
+        return cls(**asdict(config), **found)
 
     @property
     def config(self) -> ImprintConfig:
@@ -221,8 +215,7 @@ class Imprinting(ImprintConfig):
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        values: dict[str, Any] = _IMPRINTING.dump_python(self, mode="json")
-        return values
+        return dict(_IMPRINTING.dump_python(self, mode="json"))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Imprinting":
@@ -242,16 +235,14 @@ class Imprinting(ImprintConfig):
 class Refinement(RefineConfig):
     """How an adapter was refined, from which adapter, and on which prompts."""
 
+    # Defaults for recipes that precede a field, as above: earlier versions trained on every prompt
+    # and asked all questions first.
     held_back_share: float = 0.0
-    """See `RefineConfig`. Earlier versions trained on every prompt and asked all questions first,
-    as `ask_every` of 0 does."""
     hold_back_unfitted: bool = False
     each_bucket: bool = False
     learn_whole: bool = False
-    """See `RefineConfig`; all three are False for recipes that precede them."""
     ask_every: int = 0
     trained_teacher: bool = False
-    """See `RefineConfig`; False for recipes that precede trained teachers."""
     teacher_sha256: str = ""
     """SHA-256 of the trained teacher; empty if it was not used."""
     from_sha256: str
@@ -273,7 +264,7 @@ class Refinement(RefineConfig):
     @classmethod
     def of(cls, config: RefineConfig, **origin: Any) -> "Refinement":
         """Combine settings with the starting point."""
-        return cls(**{f.name: getattr(config, f.name) for f in fields(RefineConfig)}, **origin)
+        return cls(**asdict(config), **origin)
 
     @property
     def config(self) -> RefineConfig:
@@ -282,8 +273,7 @@ class Refinement(RefineConfig):
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        values: dict[str, Any] = _REFINEMENT.dump_python(self, mode="json", exclude_none=True)
-        return values
+        return dict(_REFINEMENT.dump_python(self, mode="json", exclude_none=True))
 
 
 @checked_late
@@ -394,8 +384,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON, in the order of the fields."""
-        values: dict[str, Any] = _RECIPE.dump_python(self, mode="json", exclude_none=True)
-        return values
+        return dict(_RECIPE.dump_python(self, mode="json", exclude_none=True))
 
     @property
     def refinements(self) -> tuple[Refinement, ...]:
@@ -577,10 +566,9 @@ def read_recipe(path: Path | str) -> Recipe:
 
 
 def answered_by(trained: object) -> AnsweredBy:
-    """Return the source of the answers that an adapter was trained on.
+    """Return the source of answers that the training section of a provenance names.
 
-    Args:
-        trained: Training section of a provenance, of any type if the file is untrusted.
+    In an untrusted file, the section may be of any type.
     """
     by = trained.get("answers") if isinstance(trained, Mapping) else None
     return by if by in ("person", "teacher") else "labels"
@@ -589,8 +577,7 @@ def answered_by(trained: object) -> AnsweredBy:
 def taught_alike(refined: object) -> bool:
     """Return whether the base taught about one answer to all inputs; labels do not count.
 
-    Args:
-        refined: Refinement section of a provenance, of any type if the file is untrusted.
+    In an untrusted file, the refinement section of a provenance may be of any type.
     """
     if not isinstance(refined, Mapping) or refined.get("labels"):
         return False
@@ -612,11 +599,7 @@ class TaughtScore:
 
 
 def taught_score(provenance: Mapping[str, Any]) -> TaughtScore | None:
-    """Return the score of teaching; None if it was not taught, or a file has invalid numbers.
-
-    Args:
-        provenance: Provenance of an adapter, with values of any type if the file is untrusted.
-    """
+    """Return the score of teaching; None if it was not taught, or a file has invalid numbers."""
     taught = taught_section(provenance)
     count, before, now = (taught.get(k) for k in ("num_held_back", "score_before", "score"))
     if not (isinstance(count, int) and 0 < count < 1000 and is_share(before) and is_share(now)):
