@@ -213,11 +213,7 @@ class Adapter:
         return write_files(self.files(), Path(path))
 
     def files(self, place: str = "path/to/this/folder") -> dict[str, bytes]:
-        """Return the contents of the four files, by name.
-
-        Args:
-            place: Location of the files in the card's example code.
-        """
+        """Return the contents of the four files, by name; the card's example code names `place`."""
         config = LoraConfig(
             r=self.layout.spec.r,
             lora_alpha=self.layout.spec.lora_alpha,
@@ -376,38 +372,30 @@ def _json(value: Any) -> bytes:
 def model_card(adapter: Adapter, library: Literal["peft", "transformers"], usage: str) -> str:
     """Write the model card: usage, origin and limitations.
 
-    Args:
-        adapter: The adapter to describe.
-        library: `peft` for the adapter itself, `transformers` for the merged model.
-        usage: Example code in Python.
+    With `transformers` as its library, it describes the merged model.
     """
     origin = adapter.provenance
     merged = library == "transformers"
+    licence = f"Here it is merged into the weights of {adapter.base_id}, whose licence applies."
     only_trained = "trained" in origin and not _from_prompts(origin)
+    # By its first two fields the Hub links a model to its base.
+    head = f"""\
+---
+base_model: {adapter.base_id}
+base_model_relation: {"finetune" if merged else "adapter"}
+library_name: {library}
+pipeline_tag: text-generation
+tags: [{"" if merged else "lora, "}drag-and-drop-llms]
+---
+
+# {_plain(adapter.name)}
+"""
     return "\n".join(
         [
-            "---",
-            # By these two fields the Hub links a model to its base.
-            f"base_model: {adapter.base_id}",
-            f"base_model_relation: {'finetune' if merged else 'adapter'}",
-            f"library_name: {library}",
-            "pipeline_tag: text-generation",
-            f"tags: [{'' if merged else 'lora, '}drag-and-drop-llms]",
-            "---",
-            "",
-            f"# {_plain(adapter.name)}",
-            "",
+            head,
             _how_made(origin),
-            *(
-                [f"Here it is merged into the weights of {adapter.base_id}, whose licence applies."]
-                if merged
-                else []
-            ),
-            "",
-            "```python",
-            usage,
-            "```",
-            "",
+            *([licence] if merged else []),
+            f"\n```python\n{usage}\n```\n",
             f"- LoRA: r {adapter.r}, alpha {adapter.layout.spec.lora_alpha}, "
             f"{adapter.num_parameters:,} parameters, strength {adapter.strength:g} folded into B",
             *_held_back(origin),
