@@ -26,12 +26,7 @@ CONVERT_MERGED = noted(
 
 
 def write_gguf(adapter: Adapter, config: Mapping[str, Any], path: Path) -> None:
-    """Write A and B of every layer in float32, which holds them exactly.
-
-    Args:
-        adapter: The adapter; its strength is folded into B.
-        config: The base's config, as a mapping.
-        path: File to write.
+    """Write A and B of every layer in float32, which holds them exactly; B has the strength.
 
     Raises:
         ExportError: If this architecture's conversion for llama.cpp is not supported.

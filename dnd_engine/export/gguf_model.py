@@ -38,14 +38,9 @@ def write_model(
     path: Path,
     precision: Precision,
 ) -> None:
-    """Write a model with its tokenizer and chat template.
+    """Write a transformers model on the CPU, with its tokenizer and chat template.
 
-    Args:
-        model: A transformers model on the CPU.
-        tokenizer: The model's tokenizer.
-        name: Name shown by tools.
-        path: File to write.
-        precision: Precision of matrices; vectors stay float32.
+    The precision is that of matrices; vectors stay float32.
 
     Raises:
         ExportError: If this architecture's or tokenizer's conversion for llama.cpp is not

@@ -16,12 +16,7 @@ from dnd_engine.lora.usage import merged_usage
 
 
 def merge(adapter: Adapter, base_path: Path) -> Any:
-    """Add ΔW to the base's weights from disk, rounded to their dtype.
-
-    Args:
-        adapter: The adapter, merged at its strength.
-        base_path: The base's folder.
-    """
+    """Add ΔW, at the adapter's strength, to the base's weights from disk, in their dtype."""
     base = load(base_path)
     with scratch_folder() as scratch:
         place = adapter.save(scratch / "adapter")
@@ -43,13 +38,7 @@ def load(base_path: Path) -> Any:
 
 
 def write_merged(adapter: Adapter, base_path: Path, folder: Path) -> None:
-    """Write the base with ΔW added: weights, tokenizer, generation config, card, provenance.
-
-    Args:
-        adapter: The adapter, merged at its strength.
-        base_path: The base's folder.
-        folder: Destination, which must not exist.
-    """
+    """Write the base with ΔW added: weights, tokenizer, generation config, card, provenance."""
     merge(adapter, base_path).save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(
         base_path, local_files_only=True, trust_remote_code=False

@@ -14,12 +14,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
 
 
 def mlx_files(adapter: "Adapter", num_layers: int) -> dict[str, bytes]:
-    """Return the two files by name, with A and B transposed and in float32, as mlx-lm needs them.
-
-    Args:
-        adapter: The adapter; its strength is folded into B.
-        num_layers: Number of layers of the base. mlx-lm counts adapted layers from the last.
-    """
+    """Return the two files by name, with A and B transposed and in float32, as mlx-lm needs."""
     from safetensors.torch import save
 
     layout, state = adapter.layout, adapter.state
@@ -30,11 +25,12 @@ def mlx_files(adapter: "Adapter", num_layers: int) -> dict[str, bytes]:
         modules.add(m.target.path.split(".", 3)[3])
     config = {
         "fine_tune_type": "lora",
+        # The base's; mlx-lm counts adapted layers from the last.
         "num_layers": num_layers,
         # mlx-lm has no defaults for rank, scale and dropout.
         "lora_parameters": {
             "rank": layout.spec.r,
-            "scale": layout.spec.lora_alpha / layout.spec.r,
+            "scale": layout.spec.scaling,
             "dropout": 0.0,
             "keys": sorted(modules),
         },

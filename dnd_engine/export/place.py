@@ -42,14 +42,7 @@ def check_place(path: Path, target: ExportTarget) -> None:
 
 @contextmanager
 def exported_aside(path: Path, target: ExportTarget) -> Iterator[Path]:
-    """Check a destination, and yield a temporary path that replaces it when complete.
-
-    Args:
-        path: Destination, as in `check_place`.
-        target: The export's target.
-
-    Yields:
-        A path that does not exist yet.
+    """Check a destination, and yield a new path that replaces it when complete.
 
     Raises:
         ExportError: As `check_place` does, or if the disk refuses a write.

@@ -484,11 +484,9 @@ def _num_tensors(data: bytes) -> int:
 
 
 def _trusted(provenance: Any, sha256: str) -> dict[str, Any]:
-    """Return the trustworthy part of a provenance, with its recipe only if the hash matches.
+    """Return the trustworthy part of a file's provenance, with its recipe only if the hash matches.
 
-    Args:
-        provenance: Contents of the file, of any type.
-        sha256: Hash of the adapter's weights.
+    The hash is that of the adapter's weights.
     """
     if not isinstance(provenance, dict):
         return {}

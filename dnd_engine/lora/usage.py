@@ -44,11 +44,7 @@ model = PeftModel.from_pretrained(base, {_string(place)})
 
 
 def merged_usage(place: str) -> str:
-    """Return Python code that needs only transformers.
-
-    Args:
-        place: Folder or Hub id of the merged model.
-    """
+    """Return Python code that needs only transformers, for a merged model's folder or Hub id."""
     return f"""\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -61,31 +57,19 @@ def gguf_usage(place: str) -> str:
     """Return a llama.cpp command that opens a chat.
 
     Replace `GGUF_BASE` in it with a GGUF file of the base, in any quantisation.
-
-    Args:
-        place: The adapter's GGUF file.
     """
     return f"llama-cli -m {GGUF_BASE} --lora {shlex.quote(place)}"
 
 
 def mlx_usage(base_id: str, place: str) -> str:
-    """Return an mlx-lm command that opens a chat.
-
-    Args:
-        base_id: Hub id of the base.
-        place: Folder of the adapter.
-    """
+    """Return an mlx-lm command that opens a chat."""
     # mlx-lm reads folders only; a download is a zip of one.
     folder = shlex.quote(place.removesuffix(".zip"))
     return f"mlx_lm.chat --model {shlex.quote(base_id)} --adapter-path {folder}"
 
 
 def gguf_model_usage(place: str) -> str:
-    """Return the commands for a whole model: a chat in llama.cpp, and the import into LM Studio.
-
-    Args:
-        place: The model's GGUF file.
-    """
+    """Return the commands for a whole model: a chat in llama.cpp, and the import into LM Studio."""
     file = shlex.quote(place)
     return (
         f"llama-cli -m {file}\n\n# In LM Studio, then choose it among My Models:\nlms import {file}"
@@ -93,12 +77,7 @@ def gguf_model_usage(place: str) -> str:
 
 
 def ollama_usage(name: str, place: str) -> str:
-    """Return the commands that create an Ollama model from a folder and chat with it.
-
-    Args:
-        name: Name of the adapter.
-        place: Folder with a Modelfile.
-    """
+    """Return the commands that create an Ollama model from a folder and chat with it."""
     model = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "adapter"
     return f"ollama create {model} -f {shlex.quote(f'{place}/Modelfile')}\nollama run {model}"
 

@@ -263,10 +263,8 @@ def fingerprint(base: BaseModel) -> dict[str, Any]:
     heads = ("num_attention_heads", "num_key_value_heads")
     layout = LoRALayout.from_config(config)
     layers = sorted({t.layer for t in layout.targets})
-    norms = []
-    for layer in layers:
-        weight = base.model.get_parameter(f"model.layers.{layer}.input_layernorm.weight")
-        norms.append(round(float(weight.float().square().mean().sqrt()), 4))
+    weights = [block(base.model, n).get_parameter("input_layernorm.weight") for n in layers]
+    norms = [round(float(weight.float().square().mean().sqrt()), 4) for weight in weights]
     return {"architecture": {name: config.get(name) for name in names + heads}, "norms": norms}
 
 
@@ -302,12 +300,7 @@ def end_tokens(base: BaseModel) -> set[int]:
 
 # Functions, not methods of `BaseModel`, because `bench` applies them to PEFT's copy of a base.
 def last_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "rows length width"]:
-    """Run a causal language model up to its output layer.
-
-    Args:
-        model: A causal language model.
-        inputs: Keyword arguments of its forward pass, `input_ids` among them.
-    """
+    """Run a causal language model up to its output layer."""
     states: Tensor = model.model(**inputs).last_hidden_state  # type: ignore[operator]  # a method; torch's types say tensor
     return states
 
@@ -369,13 +362,7 @@ def next_token_logits(
 ) -> Float[Tensor, "rows vocabulary"]:
     """Run left-padded rows and return the logits of the last position.
 
-    It avoids `logits_to_keep`, whose slice is not contiguous: the product then copies the whole
-    vocabulary matrix once per row.
-
-    Args:
-        model: A causal language model.
-        ids: Ids of the tokens.
-        mask: 1 for real tokens; None if there is no padding.
+    The mask is 1 for real tokens, and None if there is no padding.
     """
     positions = None
     if mask is not None:
@@ -384,4 +371,6 @@ def next_token_logits(
     hidden = last_hidden(
         model, input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
     )
+    # Not by `logits_to_keep`, whose slice is not contiguous: the product then copies the whole
+    # vocabulary matrix once per row.
     return logits_of(model, hidden[:, -1].contiguous())

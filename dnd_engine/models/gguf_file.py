@@ -343,12 +343,7 @@ def load(path: Path, config: Any, dtype: torch.dtype) -> tuple[Any, list[str]]:
 
 
 def convert(path: Path, folder: Path, header: GGUFHeader) -> None:
-    """Write a GGUF file as a transformers folder in bfloat16, with its tokenizer.
-
-    Args:
-        path: The GGUF file.
-        folder: Folder to create.
-        header: The file's header.
+    """Write a GGUF file as a new transformers folder in bfloat16, with its tokenizer.
 
     Raises:
         AssetError: If there is too little memory, transformers cannot read it, or the weights are

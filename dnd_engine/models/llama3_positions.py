@@ -29,11 +29,7 @@ _TOLERANCE = 1e-4
 
 
 def factors_of(config: Any) -> Float[Tensor, " pairs"]:
-    """Return the factors that a GGUF file of a Llama holds.
-
-    Args:
-        config: transformers' config of a Llama, stretched or not.
-    """
+    """Return the factors that a GGUF file of a Llama holds; the config may be stretched or not."""
     plain, _ = LlamaRotaryEmbedding.compute_default_rope_parameters(config)
     stretched = LlamaRotaryEmbedding(config).get_buffer("inv_freq")
     return plain / stretched

@@ -13,10 +13,6 @@ from dnd_engine.notes import noted
 def refuse_own_code(folder: Path, error: Exception) -> None:
     """Raise if a loader failed because it was not allowed to run code of the model.
 
-    Args:
-        folder: The model's folder.
-        error: What the loader raised.
-
     Raises:
         AssetError: With the files that ask for code. Other errors are left to the caller.
     """
