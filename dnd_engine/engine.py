@@ -21,6 +21,7 @@ from dnd_engine.checks.results import Conditioning, Forecast, Inspection
 from dnd_engine.checks.subject import Subject
 from dnd_engine.checks.verdict import AdapterVerdict
 from dnd_engine.config import (
+    MIXES,
     EngineConfig,
     ImprintConfig,
     LabelledConfig,
@@ -63,17 +64,16 @@ from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ResolvedWeights, resolve_encoder
 from dnd_engine.models.threads import keep_within_limits
-from dnd_engine.models.turns import patient
+from dnd_engine.models.turns import patient, urgently
 from dnd_engine.progress import Doing, Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
-from dnd_engine.synthesis.imprint import imprint_adapter, lessons
+from dnd_engine.synthesis.imprint import imprint_adapter, imprint_alone, lessons
 from dnd_engine.synthesis.learn import propose_answers, refine_adapter, teach_adapter
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.synthesis.prove import prove
 from dnd_engine.synthesis.regenerate import regenerate
-from dnd_engine.synthesis.synthesize import synthesize
 from dnd_engine.synthesis.write import blank, write
 from dnd_engine.teach.local import BetterModel
 
@@ -345,9 +345,16 @@ class Engine:
         Raises:
             ImprintError: If there is no generator and nothing can be imprinted.
         """
-        return synthesize(
-            self._loaded, buckets, mix=mix, strength=strength, seed=seed, memory=memory
-        )
+        if mix not in MIXES:
+            raise ConfigError(f"`mix` must be {' or '.join(MIXES)}, got {mix!r}.")
+        loaded = self._loaded
+        if loaded.generator is None:
+            config = ImprintConfig(seed=seed)
+            return (yield from imprint_alone(loaded, buckets, config, mix=mix, strength=strength))
+        steps = write(loaded, buckets, mix=mix, strength=strength, seed=seed, memory=memory)
+        # The imprint alone, above, becomes urgent by itself once it has the metrics.
+        with loaded.runtime.lock.awaited():
+            return (yield from urgently(loaded.runtime.lock, steps))
 
     def imprint(
         self,
