@@ -66,19 +66,9 @@ def refine_adapter(
     origin = dict(adapter.provenance)
     if before := origin.get("refined"):
         origin["refined_before"] = [*origin.get("refined_before", ()), before]
-    return adapter.with_tokens(
-        made.tokens.to(torch.bfloat16),
-        name=f"{adapter.name.removesuffix(_TAUGHT)}{_TAUGHT}",
-        strength=1.0,
-        provenance=with_met(
-            # Earlier foldings belong to the refinement; a recipe applies later ones after it.
-            {**origin, "folded": [], "refined": refined.to_json()},
-            made.prompts,
-            labels=config.labels,
-            after=adapter.provenance,
-        ),
-        seconds=adapter.seconds_with("refine", time.monotonic() - started),
-    )
+    # Earlier foldings belong to the refinement; a recipe applies later ones after it.
+    origin |= {"folded": [], "refined": refined.to_json()}
+    return _trained(adapter, made, origin, "refine", started, labels=config.labels)
 
 
 def teach_adapter(
@@ -117,17 +107,20 @@ def teach_adapter(
         trained["stop_after"] = made.steps
     if made.num_lost:
         trained["num_lost"] = made.num_lost
-    return adapter.with_tokens(
+    origin = {**adapter.provenance, "trained": trained}
+    return _trained(adapter, made, origin, "train", started, labels=True)
+
+
+def _trained(
+    start: Adapter, made: Refined, origin: dict[str, Any], step: str, began: float, *, labels: bool
+) -> Adapter:
+    """Return the adapter after a step of training, with its new provenance."""
+    return start.with_tokens(
         made.tokens.to(torch.bfloat16),
-        name=f"{adapter.name.removesuffix(_TAUGHT)}{_TAUGHT}",
+        name=f"{start.name.removesuffix(_TAUGHT)}{_TAUGHT}",
         strength=1.0,
-        provenance=with_met(
-            {**adapter.provenance, "trained": trained},
-            made.prompts,
-            labels=True,
-            after=adapter.provenance,
-        ),
-        seconds=adapter.seconds_with("train", time.monotonic() - started),
+        provenance=with_met(origin, made.prompts, labels=labels, after=start.provenance),
+        seconds=start.seconds_with(step, time.monotonic() - began),
     )
 
 
