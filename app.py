@@ -13,8 +13,7 @@ if __name__ == "__main__":
 
 import typer
 
-from dnd_engine.cli.common import plain_errors
-from dnd_engine.cli.openmp import wait_briefly
+from dnd_engine.cli.common import plain_errors, wait_briefly
 from ui.serve import serve
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@ heavy modules inside their functions, so that `dnd --help` stays fast.
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from dnd_engine.cli import (
     adapters,
     bench,
-    collect,
-    convert,
-    deploy,
     doctor,
     evaluate,
     export,
@@ -26,16 +25,37 @@ from dnd_engine.cli import (
     refine,
     tasks,
     train,
-    watch,
 )
-from dnd_engine.cli.common import plain_errors
-from dnd_engine.cli.grouped import GroupedCommands
-from dnd_engine.cli.openmp import wait_briefly
+from dnd_engine.cli.common import plain_errors, wait_briefly
 
 __all__ = ["add_commands", "app", "main"]
 
 MAKE, USE, KEEP, BUILD, LOOK = "Make", "Use", "Keep", "Build a generator", "Look"
 """Sections of the help."""
+
+
+class GroupedCommands(TyperGroup):
+    """Lists commands in the help under their `rich_help_panel`, panels in order of appearance.
+
+    Typer itself draws panels only with Rich, which takes longer to load than everything else.
+    """
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each panel."""
+        panels: dict[str, list[tuple[str, Any]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            panels.setdefault(command.rich_help_panel or "Commands", []).append((name, command))
+        width = max(len(name) for rows in panels.values() for name, _ in rows)
+        for panel, commands in panels.items():
+            with formatter.section(panel):
+                # Subtract the two columns and the two spaces before each.
+                short = formatter.width - width - 4
+                formatter.write_dl(
+                    # Each section aligns by itself; equal widths align them with each other.
+                    [(name.ljust(width), one.get_short_help_str(short)) for name, one in commands]
+                )
+
 
 app = typer.Typer(
     name="dnd",
@@ -54,17 +74,17 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "export": export.export,
         "push": export.push,
         "publish": publish.publish,
-        "deploy": deploy.deploy,
+        "deploy": export.deploy,
         "measure": measure.measure,
     },
     KEEP: {"import": library.import_adapter},
     BUILD: {
         "plan": plan.plan,
-        "collect": collect.collect,
+        "collect": train.collect,
         "train": train.train,
-        "watch": watch.watch,
+        "watch": train.watch,
         "evaluate": evaluate.evaluate,
-        "convert": convert.convert,
+        "convert": train.convert,
     },
     LOOK: {"bench": bench.bench, "info": adapters.info, "doctor": doctor.doctor},
 }

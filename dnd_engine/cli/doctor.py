@@ -3,10 +3,14 @@
 Omits names, prompts and paths outside the standard folders.
 """
 
+import importlib.util
+import json
 import os
 import platform
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +19,6 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from dnd_engine.cli.audit import audit
 from dnd_engine.cli.common import Json, plain_errors, show
 from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.server_log import SERVER_COUNTERS, SERVER_LIMITS, last_lines, last_numbers, log_path
@@ -32,6 +35,8 @@ _SETTINGS = (
 )
 """Reported only as set or not set: some are secrets."""
 
+_AUDIT_SECONDS = 300
+"""Timeout of pip-audit."""
 _HIDDEN = "<path>"
 _ROOT = r"(?:~?/|[A-Za-z]:[\\/]|\\\\)"
 """What an absolute path begins with, also on Windows."""
@@ -140,3 +145,62 @@ def _free(path: Path) -> int:
     while not path.exists() and path != path.parent:
         path = path.parent
     return shutil.disk_usage(path).free if path.exists() else 0
+
+
+def audit() -> dict[str, Any]:
+    """Run pip-audit if it is installed, and count the packages it could look up.
+
+    Returns:
+        `audited` and `not_audited` packages, `vulnerable` ones with their advisories and fixed
+        versions, and `said`, a summary sentence.
+    """
+    if importlib.util.find_spec("pip_audit") is None:
+        return _nothing("pip-audit is not installed, so nothing was audited: pip install pip-audit")
+    # By this interpreter, so that it audits this environment.
+    command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off"]
+    try:
+        # No check: it exits with 1 if it finds vulnerabilities.
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_AUDIT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return _nothing(f"No advisory source answered in {_AUDIT_SECONDS} s: nothing was audited.")
+    return read_audit(done.stdout, done.stderr)
+
+
+def read_audit(printed: str, errors: str = "") -> dict[str, Any]:
+    """Summarise pip-audit's JSON output; without any, quote the last line of its errors."""
+    try:
+        packages = json.loads(printed)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        *_, last = ("it does not say why", *errors.strip().splitlines())
+        return _nothing(f"pip-audit failed and nothing was audited: {last}")
+    # Skipped ones, unknown to every source, must not look sound.
+    audited = [package for package in packages if "skip_reason" not in package]
+    vulnerable = {
+        f"{package['name']} {package['version']}": [
+            {"advisory": found["id"], "fixed_in": found["fix_versions"]}
+            for found in package["vulns"]
+        ]
+        for package in audited
+        if package["vulns"]
+    }
+    skipped = len(packages) - len(audited)
+    if not audited:
+        return _nothing(
+            f"No advisory source knows any of {skipped} packages, as behind a mirror without "
+            "advisories: nothing was audited. Run it where the internet can be reached."
+        )
+    said = f"{len(vulnerable)} of {len(audited)} packages have known vulnerabilities."
+    if skipped:
+        said += f" {skipped} could not be audited."
+    return {
+        "said": said,
+        "audited": len(audited),
+        "not_audited": skipped,
+        "vulnerable": vulnerable,
+    }
+
+
+def _nothing(said: str) -> dict[str, Any]:
+    return {"said": said, "audited": 0, "not_audited": None, "vulnerable": {}}

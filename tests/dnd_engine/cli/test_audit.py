@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dnd_engine.cli.audit import audit, read_audit
+from dnd_engine.cli.doctor import audit, read_audit
 
 SOUND = {"name": "a", "version": "1", "vulns": []}
 FOUND = {"id": "PYSEC-1", "fix_versions": ["1.1"], "description": "long"}

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dnd_engine.cli.openmp import wait_briefly
+from dnd_engine.cli.common import wait_briefly
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from dnd_engine.cli.collect import collect as collect_command
+from dnd_engine.cli.train import collect as collect_command
 from dnd_engine.errors import BaseMismatchError, ConfigError, TrainingError
 from dnd_engine.files import CALL_LOCK, only_call_on
 from dnd_engine.lora.apply import LoRAHost
