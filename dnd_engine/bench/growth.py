@@ -32,6 +32,7 @@ from dnd_engine.library import Library
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import BaseModel
 from dnd_engine.progress import finish
+from dnd_engine.prompts.buckets import Bucket
 
 _QUESTION = "Tell me a long story about dragons."
 
@@ -73,7 +74,8 @@ class _Work:
     name: str
     unit: str
     amounts: Sequence[int]
-    seconds: Callable[[int], float]
+    run: Callable[[int], object]
+    """Does the work of an amount. A number that it returns counts as its seconds."""
 
 
 def growth(engine: Engine, config: GrowthConfig | None = None) -> Iterator[GrowthPoint]:
@@ -88,98 +90,70 @@ def growth(engine: Engine, config: GrowthConfig | None = None) -> Iterator[Growt
         works = [
             *_making(engine, adapter, config),
             *_chatting(engine, adapter, config),
-            _timing(
-                engine,
-                "a library listed",
-                "adapters",
-                config.library,
-                lambda n: libraries[n].entries(),
-            ),
+            _Work("a library listed", "adapters", config.library, lambda n: libraries[n].entries()),
         ]
         total = sum(len(work.amounts) for work in works)
         with tqdm(total=total, desc="Growth", unit="size") as bar:
             for work in works:
                 before = resident_megabytes()
                 for amount in work.amounts:
-                    seconds = work.seconds(amount)
-                    memory = round(resident_megabytes() - before, 1)
+                    with timed(torch.device(engine.info.device)) as spent:
+                        found = work.run(amount)
                     yield GrowthPoint(
                         work=work.name,
                         unit=work.unit,
                         amount=amount,
-                        seconds=seconds,
-                        memory_mb=memory,
+                        seconds=found if isinstance(found, float) else spent[0],
+                        memory_mb=round(resident_megabytes() - before, 1),
                     )
                     bar.update()
 
 
-def _timing(
-    engine: Engine, name: str, unit: str, amounts: Sequence[int], run: Callable[[int], object]
-) -> _Work:
-    def seconds(amount: int) -> float:
-        with timed(torch.device(engine.info.device)) as spent:
-            run(amount)
-        return spent[0]
-
-    return _Work(name, unit, amounts, seconds)
-
-
 def _making(engine: Engine, adapter: Adapter, config: GrowthConfig) -> Iterator[_Work]:
     """Make adapters from more and more prompts, then from more and more buckets."""
-    seed, imprint = config.seed, ImprintConfig(seed=config.seed)
+    seed = config.seed
     read = {n: prompt_bucket(n, seed) for n in config.prompts}
-    yield _timing(
-        engine,
-        "an adapter written",
-        "prompts",
-        config.prompts,
-        lambda n: engine.generate([read[n]], imprinted=False),
-    )
     fitted = {n: instructed_bucket(n, seed) for n in config.prompts}
-    yield _timing(
-        engine,
-        "its instruction imprinted",
-        "prompts",
-        config.prompts,
-        lambda n: finish(engine.imprint(adapter, [fitted[n]], imprint)),
-    )
     names = [f"bench {number}" for number in range(max(config.buckets, default=0))]
     several = [instructed_bucket(config.bucket_prompts, seed, name) for name in names]
-    yield _timing(
-        engine,
-        "a mix imprinted",
-        "buckets",
-        config.buckets,
-        lambda n: finish(engine.imprint(adapter, several[:n], imprint)),
+
+    def write(number: int) -> None:
+        engine.generate([read[number]], imprinted=False)
+
+    def imprint(buckets: Sequence[Bucket]) -> None:
+        finish(engine.imprint(adapter, buckets, ImprintConfig(seed=seed)))
+
+    yield _Work("an adapter written", "prompts", config.prompts, write)
+    yield _Work(
+        "its instruction imprinted", "prompts", config.prompts, lambda n: imprint([fitted[n]])
     )
+    yield _Work("a mix imprinted", "buckets", config.buckets, lambda n: imprint(several[:n]))
 
 
 def _chatting(engine: Engine, adapter: Adapter, config: GrowthConfig) -> Iterator[_Work]:
     """Time twin chats for more and more visitors, then after longer and longer conversations."""
-    tokens = config.answer_tokens
-    yield _timing(
-        engine,
-        "twin chats at once",
-        "visitors",
-        config.visitors,
-        lambda n: _together(engine, adapter, n, tokens),
-    )
+    tokens, device = config.answer_tokens, torch.device(engine.info.device)
     limit = int(engine.base.config["max_position_embeddings"]) - tokens
     lengths = [n for n in config.conversation if n <= limit]
     texts = {n: _text_of(engine.base, n, config.seed) for n in lengths}
+
+    def answer(text: str, tokens: int) -> Iterator[object]:
+        messages = [{"role": "user", "content": text}]
+        sampling = Sampling(max_new_tokens=tokens)
+        return engine.compare([messages, messages], [None, adapter], sampling=sampling)
+
+    def together(visitors: int) -> None:
+        with ThreadPoolExecutor(visitors) as pool:
+            list(pool.map(lambda _: list(answer(_QUESTION, tokens)), range(visitors)))
+
+    yield _Work("twin chats at once", "visitors", config.visitors, together)
     unit = "tokens of conversation"
-    yield _timing(
-        engine,
-        "the first token of a twin",
-        unit,
-        lengths,
-        lambda n: _answer(engine, adapter, texts[n], 1),
-    )
+    yield _Work("the first token of a twin", unit, lengths, lambda n: list(answer(texts[n], 1)))
     yield _Work(
         "each further token of a twin",
         unit,
         lengths,
-        lambda n: _per_token(engine, adapter, texts[n], tokens),
+        lambda n: seconds_per_token(answer(texts[n], tokens), device),
     )
 
 
@@ -201,30 +175,6 @@ def _chart(work: str, points: Sequence[GrowthPoint]) -> Chart:
     return line_chart([line], x, y, f"{work}, by {unit}. {values}", axis=unit).titled(
         work.capitalize(), "seconds"
     )
-
-
-def _answer(engine: Engine, adapter: Adapter, text: str, tokens: int) -> None:
-    messages = [{"role": "user", "content": text}]
-    sampling = Sampling(max_new_tokens=tokens)
-    for _ in engine.compare([messages, messages], [None, adapter], sampling=sampling):
-        pass
-
-
-def _per_token(engine: Engine, adapter: Adapter, text: str, tokens: int) -> float:
-    """Return the seconds per token after the first; 0 if the answers end with it."""
-    messages = [{"role": "user", "content": text}]
-    steps = engine.compare(
-        [messages, messages], [None, adapter], sampling=Sampling(max_new_tokens=tokens)
-    )
-    return seconds_per_token(steps, torch.device(engine.info.device))
-
-
-def _together(engine: Engine, adapter: Adapter, visitors: int, tokens: int) -> None:
-    with ThreadPoolExecutor(visitors) as pool:
-        for done in [
-            pool.submit(_answer, engine, adapter, _QUESTION, tokens) for _ in range(visitors)
-        ]:
-            done.result()
 
 
 def _text_of(base: BaseModel, tokens: int, seed: int) -> str:
