@@ -28,7 +28,6 @@ from dnd_engine.config import ImprintConfig, Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import ChatError
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.models.base import BaseModel
 from dnd_engine.models.encoder import PromptMemory
 from dnd_engine.models.forward import HookedForward
 from dnd_engine.models.packed import PackedForward
@@ -199,11 +198,11 @@ class Chat:
 class Contended:
     """A twin chat's token, a synthesis and a training step, alone and beside busy processes."""
 
-    def __init__(self, engine: Engine, base: BaseModel, config: BenchConfig) -> None:
+    def __init__(self, engine: Engine, config: BenchConfig) -> None:
         self._engine = engine
         self._config = config
         self._chat = Chat(engine, config)
-        self._training = GeneratorStep(engine, base, config)
+        self._training = GeneratorStep(engine, config)
 
     def __call__(self, number: int) -> dict[str, float]:
         """Measure without and with the busy processes."""
@@ -240,9 +239,9 @@ def _busy_loops(count: int, settle_seconds: float) -> Iterator[None]:
 class Copy:
     """A large memory copy: the upper bound for decoding speed."""
 
-    def __init__(self, base: BaseModel, config: BenchConfig) -> None:
+    def __init__(self, engine: Engine, config: BenchConfig) -> None:
         size = config.copy_megabytes * 1_000_000
-        self._source = torch.zeros(size, dtype=torch.uint8, device=base.device)
+        self._source = torch.zeros(size, dtype=torch.uint8, device=engine.base.device)
         self._target = torch.empty_like(self._source)
 
     def __call__(self, _number: int) -> dict[str, float]:

@@ -30,7 +30,6 @@ from dnd_engine.bench.training_costs import (
 from dnd_engine.engine import Engine
 from dnd_engine.generator.config import trained_steps
 from dnd_engine.generator.report import Report
-from dnd_engine.models.base import BaseModel
 
 
 def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
@@ -48,31 +47,25 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     # The bench times end-to-end steps; steps on checkpoint weights cost something else.
     end_to_end = recipe_of(trained).get("objective") == "task_loss"
     steps = trained_steps(trained) if end_to_end else 0
-    base = engine.base
+    device = engine.base.device
     with engine.runtime.lock:
-        # After the block, only properties of `base` that never change are read.
-        machine = machine_of(base)
-    memory = idle_memory(base.device)
-    resident = _resident(engine, base, config)
-    for measurement in resident:
-        measurement(-1)
-    if resident:
+        # After the block, only properties of the base that never change are read.
+        machine = machine_of(engine.base)
+    memory = idle_memory(device)
+    measurements = _warmed(_resident(engine, config))
+    if measurements:
         # Before anything is trained, because the peak of a process never falls.
-        memory |= peak_memory(base.device)
-    own = GeneratorStep(engine, base, config) if "training" in config.only else None
+        memory |= peak_memory(device)
+    own = GeneratorStep(engine, config) if "training" in config.only else None
     if own:
         own.step(own.batch(-1))
         # Before the LoRA that it is compared with, which has a base of its own.
-        memory |= peak_memory(base.device, "peak_training")
-    stock = StockLoRA(engine, base) if {"synthesis", "training"} & set(config.only) else None
-    trains = _trains(engine, base, own, stock, config)
-    for measurement in trains:
-        measurement(-1)
+        memory |= peak_memory(device, "peak_training")
+    stock = StockLoRA(engine) if {"synthesis", "training"} & set(config.only) else None
+    measurements += _warmed(_trains(engine, own, stock, config))
     # Another program's model, which no peak of this one may count.
-    others = _others(engine, config)
-    for measurement in others:
-        measurement(-1)
-    measurements = [*resident, *trains, *others]
+    if "chat" in config.only and (llama_cpp := LlamaCpp.where_possible(engine, config)):
+        measurements += _warmed([llama_cpp])
     flops: dict[str, float] = {}
     if stock and "synthesis" in config.only:
         # Not within a round, because torch's counter slows what it counts.
@@ -85,11 +78,18 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
         rounds.append({})
         for measurement in order:
             rounds[-1] |= measurement(number)
-    result = summarise(rounds, config, bytes_per_token(base.model), memory, machine)
+    result = summarise(rounds, config, bytes_per_token(engine.base.model), memory, machine)
     return account(result, flops, equal_steps, steps)
 
 
-def _resident(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Measurement]:
+def _warmed(measurements: list[Measurement]) -> list[Measurement]:
+    """Run the discarded round of measurements, and return them."""
+    for measurement in measurements:
+        measurement(-1)
+    return measurements
+
+
+def _resident(engine: Engine, config: BenchConfig) -> list[Measurement]:
     """Return the selected measurements of the resident engine."""
     found: list[Measurement] = []
     if "synthesis" in config.only:
@@ -99,18 +99,14 @@ def _resident(engine: Engine, base: BaseModel, config: BenchConfig) -> list[Meas
     if "crowd" in config.only:
         found.append(partial(crowd, engine, config))
     if "chat" in config.only:
-        found += [Chat(engine, config), Copy(base, config)]
+        found += [Chat(engine, config), Copy(engine, config)]
     if "examination" in config.only:
         found.append(Examination(engine, config))
     return found
 
 
 def _trains(
-    engine: Engine,
-    base: BaseModel,
-    own: GeneratorStep | None,
-    stock: StockLoRA | None,
-    config: BenchConfig,
+    engine: Engine, own: GeneratorStep | None, stock: StockLoRA | None, config: BenchConfig
 ) -> list[Measurement]:
     """Return the selected measurements that keep gradients or need a second copy of the base."""
     found: list[Measurement] = []
@@ -119,14 +115,8 @@ def _trains(
     if own and stock:
         found.append(partial(training, own, stock, config))
     if "contended" in config.only:
-        found.append(Contended(engine, base, config))
+        found.append(Contended(engine, config))
     return found
-
-
-def _others(engine: Engine, config: BenchConfig) -> list[Measurement]:
-    """Return the selected measurements of other programs."""
-    llama_cpp = LlamaCpp.where_possible(engine, config) if "chat" in config.only else None
-    return [llama_cpp] if llama_cpp else []
 
 
 def _equal_steps(reports: Mapping[str, Report]) -> int | None:

@@ -46,7 +46,8 @@ class _PlainRows:
 class StockLoRA:
     """A LoRA trained as PEFT does it, on a second, unmodified copy of the base."""
 
-    def __init__(self, engine: Engine, base: BaseModel) -> None:
+    def __init__(self, engine: Engine) -> None:
+        base = engine.base
         spec = engine.generator.config.layout.spec
         self.device = base.device
         self.base = load_base(base.weights, base.device, best_dtype(base.device))
@@ -111,11 +112,10 @@ def _lora_batch(stock: StockLoRA, config: BenchConfig, rng: random.Random) -> _P
 class GeneratorStep:
     """One end-to-end training step of a new generator with the loaded one's sizes."""
 
-    def __init__(self, engine: Engine, base: BaseModel, config: BenchConfig) -> None:
+    def __init__(self, engine: Engine, config: BenchConfig) -> None:
         self._engine = engine
-        self._base = base
         self._config = config
-        self._device = base.device
+        self._device = engine.base.device
         torch.manual_seed(config.seed)
         self._generator = Generator(engine.generator.config).to(self._device)
         self._parameters = list(self._generator.parameters())
@@ -124,7 +124,7 @@ class GeneratorStep:
     def batch(self, number: int) -> PackedExamples:
         """Draw a batch of random tokens, shaped like one training step's."""
         rng = random.Random(f"{self._config.seed}:bench:training:{number}")
-        return pack(_made_up_groups(self._config, self._base, rng)).to(self._device)
+        return pack(_made_up_groups(self._config, self._engine.base, rng)).to(self._device)
 
     def step(self, batch: PackedExamples) -> float:
         """Time the trainer's own step, with the same arithmetic."""
