@@ -231,14 +231,7 @@ class Chart:
 
 
 def row_chart(rows: Sequence[Row], scale: Scale, summary: str, axis: str = "") -> Chart:
-    """Draw rows that share one scale.
-
-    Args:
-        rows: Rows from top to bottom.
-        scale: Horizontal scale.
-        summary: Text alternative for screen readers.
-        axis: Label of the scale.
-    """
+    """Draw rows from top to bottom that share one scale, whose label is `axis`."""
     height = _ROW * len(rows)
     # Widths are estimated: nothing that writes SVG as text can measure a font.
     left = 12 + round(_CHARACTER * max((len(row.label) for row in rows), default=0))
@@ -286,15 +279,9 @@ def line_chart(
     bands: Sequence[Band] = (),
     axis: str = "",
 ) -> Chart:
-    """Draw lines over two scales, labels at their right ends.
+    """Draw lines from back to front over two scales, labels at their right ends.
 
-    Args:
-        lines: Lines from back to front.
-        x: Horizontal scale.
-        y: Vertical scale.
-        summary: Text alternative for screen readers.
-        bands: Intervals drawn behind the lines.
-        axis: Label of the horizontal axis.
+    The bands are behind all lines; `axis` is the label of the horizontal scale.
     """
     # SVG counts downwards, hence 1 - y here and below.
     places = {tick: _HEIGHT * (1 - y.place(tick)) for tick in y.ticks}
@@ -347,12 +334,7 @@ def line_chart(
 
 
 def svg_file(charts: Sequence[Chart], heading: str = "") -> str:
-    """Lay out charts in one SVG file, two per row.
-
-    Args:
-        charts: Charts in reading order.
-        heading: Heading of the file; may be empty.
-    """
+    """Lay out charts in one SVG file, two per row."""
     parts, width, top = [], 0, 40 if heading else 8
     for begin in range(0, len(charts), _COLUMNS):
         line, x = charts[begin : begin + _COLUMNS], 8
@@ -382,12 +364,8 @@ def svg_file(charts: Sequence[Chart], heading: str = "") -> str:
 def apart(ends: Sequence[tuple[float, T]], spacing: float) -> list[tuple[float, T]]:
     """Move labels up until none covers another, and all down if that lifts them out at the top.
 
-    Args:
-        ends: Height of each label, 0 to 1, and the label.
-        spacing: Minimum distance between labels, as a share of the height.
-
     Returns:
-        Labels with their new heights, lowest first.
+        Labels with their new heights, as shares like the old ones and `spacing`, lowest first.
     """
     placed: list[tuple[float, T]] = []
     for y, label in sorted(ends, key=lambda end: end[0]):

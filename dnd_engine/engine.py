@@ -639,12 +639,7 @@ class Engine:
     def verdict(self, adapter: Adapter, buckets: Sequence[Bucket]) -> AdapterVerdict | None:
         """Return the verdict of `inspect`, at the cost of it alone.
 
-        Args:
-            adapter: Any adapter that fits the base.
-            buckets: Prompts to judge it on; labels decide where there are some.
-
-        Returns:
-            The verdict; None without suitable prompts, or if the adapter was trained.
+        None without suitable prompts, or if the adapter was trained.
         """
         with patient():
             found = run_checks(self._subject(adapter, buckets), ("agreement", "verdict"))

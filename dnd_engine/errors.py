@@ -13,9 +13,7 @@ from dnd_engine.notes import Value, noted
 class DndError(Exception):
     """Base class. The message is written for the user and says what to do next.
 
-    Args:
-        message: The message. The page translates a note, and a message with values apart.
-        values: Values of its placeholders; see `notes.noted`.
+    The page translates a note, and a message with values apart (see `notes.noted`).
     """
 
     def __init__(self, message: str, /, **values: Value) -> None:

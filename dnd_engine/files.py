@@ -256,9 +256,7 @@ def remove_leftovers(folder: Path) -> None:
 def scratch_folder(prefix: str = "dnd-scratch-", place: Path | None = None) -> Iterator[Path]:
     """Yield a temporary folder; remove killed processes' folders of the same prefix.
 
-    Args:
-        prefix: Beginning of its name.
-        place: Where it is made; None is the system's place for temporary files.
+    It is made in `place`, by default the system's place for temporary files.
 
     Raises:
         OSError: If the disk refuses a write.

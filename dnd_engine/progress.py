@@ -140,15 +140,7 @@ def duration(seconds: float) -> str:
 def each_as(
     steps: Generator[Step, None, Made], words: Callable[[Step], Said]
 ) -> Generator[Said, None, Made]:
-    """Run an operation step by step, and convert each step.
-
-    Args:
-        steps: The operation.
-        words: Converts a step.
-
-    Returns:
-        The operation's result.
-    """
+    """Run an operation step by step, convert each step, and return the operation's result."""
     # By hand: `yield from` could not convert the steps, and a `for` loop would drop the result.
     while True:
         try:
@@ -162,12 +154,7 @@ def each_as(
 def finish(
     steps: Generator[Step, None, Made], on_step: Callable[[Step], object] | None = None
 ) -> Made:
-    """Run an operation to its end and return its result.
-
-    Args:
-        steps: The operation.
-        on_step: Called with each step.
-    """
+    """Run an operation to its end, and return its result. `on_step` is called with each step."""
     while True:
         try:
             step = next(steps)

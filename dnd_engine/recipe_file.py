@@ -63,11 +63,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path, what: str) -> Any:
-    """Read a YAML file that a person wrote.
-
-    Args:
-        path: The file.
-        what: What it is, for messages.
+    """Read a YAML file that a person wrote. `what` names its kind in messages.
 
     Raises:
         ConfigError: If it cannot be read, is too large, or contains aliases.

@@ -49,10 +49,6 @@ class LlamaCpp:
     Its base is in float16; ours is in the CPU's `best_dtype`. llama.cpp applies an adapter to all
     sequences of a context, so a twin would be two contexts in turn.
 
-    Args:
-        engine: Provides the base and makes the adapter.
-        config: Length of answers.
-
     Raises:
         ExportError: If the base cannot be written for llama.cpp.
     """

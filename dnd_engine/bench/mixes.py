@@ -93,12 +93,7 @@ def draw_unlike_groups(
 ) -> list[list[Task]]:
     """Draw groups, one after the other, each the one of many whose inputs differ most.
 
-    Args:
-        tasks: Tasks to draw from; none is in two groups.
-        size: Tasks in a group.
-        count: Number of groups.
-        seed: Seed for drawing.
-        vectors: Returns the unit vectors of a task's inputs.
+    No task is in two groups. `vectors` returns the unit vectors of a task's inputs.
 
     Raises:
         ConfigError: If there are not enough tasks.
@@ -115,11 +110,7 @@ def draw_unlike_groups(
 
 
 def apartness(vectors: Sequence[Float[Tensor, "inputs width"]]) -> float:
-    """Return the share of inputs whose nearest other input is one of the same task.
-
-    Args:
-        vectors: Unit vectors of each task's inputs.
-    """
+    """Return the share of inputs, as unit vectors, whose nearest other is one of the same task."""
     joined = torch.cat(list(vectors))
     counts = torch.tensor([len(some) for some in vectors])
     owners: Int[Tensor, " inputs"] = torch.arange(len(counts)).repeat_interleave(counts)
@@ -132,13 +123,8 @@ def measure_mixes(
 ) -> Iterator[MixResult]:
     """Make and score adapters of groups of tasks, and one of each task.
 
-    Args:
-        engine: Makes the adapters.
-        groups: Kind to groups of tasks with instructions and inputs.
-        config: Samples of each task.
-
     Yields:
-        One result a kind.
+        One result for each kind of groups. Their tasks have instructions and inputs.
     """
     config = config or MixConfig()
     runtime = engine.runtime

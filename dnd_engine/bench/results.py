@@ -101,14 +101,9 @@ def summarise(
     memory: dict[str, float],
     machine: dict[str, Any],
 ) -> BenchResult:
-    """Compute medians and ratios from raw rounds.
+    """Compute medians and ratios from the values that each round measured, by name.
 
-    Args:
-        rounds: Measured values by name, one mapping per round.
-        config: Measured sections and their sizes.
-        token_bytes: Bytes of weights that the base reads per token.
-        memory: Megabytes, as in `BenchResult.memory_mb`.
-        machine: Machine description, as in `BenchResult.machine`.
+    `token_bytes` are the bytes of weights that the base reads per token.
     """
     names = [name for name in rounds[0] if "." not in name]
     seconds = {name: median(r[name] for r in rounds) for name in names}

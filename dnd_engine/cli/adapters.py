@@ -467,10 +467,10 @@ def _instructed(
 ) -> list[Bucket]:
     """Set the typed instruction on buckets that lack one, and warn of prompts that have none.
 
-    Args:
-        buckets: The buckets that were read.
-        instruction: What was typed; at least one prompt must lack it.
-        consequence: What the command leaves out for prompts without an instruction.
+    `consequence` is what happens to those prompts.
+
+    Raises:
+        BucketError: If no prompt lacks an instruction.
     """
     if instruction and not any(bucket.num_without_instruction for bucket in buckets):
         raise BucketError(

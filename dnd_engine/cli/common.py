@@ -189,12 +189,8 @@ def _at_home(value: Any) -> Any:
 def check_apart(written: Mapping[str, Path | None], read: Iterable[Path]) -> None:
     """Refuse to write a file twice, or over one that is read.
 
-    Args:
-        written: Option to the path that it names, if any.
-        read: Files that are read.
-
     Raises:
-        ConfigError: If two are one file.
+        ConfigError: If two are one file; it names the option of `written`.
     """
     taken = {os.path.realpath(path) for path in read}
     for option, path in written.items():

@@ -36,13 +36,9 @@ def is_foreign(path: Path, base: str) -> bool:
 def inspect_files(path: Path, base: str, as_json: bool) -> None:
     """Print an adapter's structure and what does nothing; exit code 1 if anything is wrong.
 
-    What only engines refuse is printed too, and is not wrong: PEFT applies it.
-
-    Args:
-        path: The adapter.
-        base: Base that the user named. If it is a folder, its layers are compared with; else those
-            of the base that the adapter names, if they are known here.
-        as_json: Whether to print JSON.
+    What only engines refuse is printed too, and is not wrong: PEFT applies it. If the base that the
+    user named is a folder, its layers are compared with; else those of the base that the adapter
+    names, if they are known here.
     """
     from dnd_engine.lora.reader import read_files
     from dnd_engine.lora.structure import read_structure

@@ -134,12 +134,7 @@ def make_plan(
 ) -> Plan:
     """Estimate the costs for one base.
 
-    Args:
-        base: Shape of the base, from `shapes.read_shape`.
-        spec: The LoRA to generate.
-        hardware: Machine to run on.
-        workload: Amounts of training, synthesis and imprint.
-        measured: Measured `value` and `source` by figure, shown after the derived ones.
+    Each figure in `measured` has a `value` and its `source`, shown after the derived one.
 
     Raises:
         ConfigError, LayoutError: If there is no such base, or it is not supported.
@@ -419,11 +414,9 @@ class _Costs:
 
 
 def penalty_flops(wide: int, tokens: int) -> int:
-    """Count the operations of one layer's penalty: all directions, or a search for leading ones.
+    """Count the operations of the penalty of a layer with `tokens` inputs of width `wide`.
 
-    Args:
-        wide: Width of the layer's inputs.
-        tokens: Number of inputs.
+    It has all directions, or a search for leading ones.
     """
     if wide <= _EXACT_WIDTH:
         return 2 * tokens * wide**2 + _EIGEN * wide**3

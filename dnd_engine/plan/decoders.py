@@ -65,10 +65,7 @@ def size_of(
 ) -> DecoderSize:
     """Compute the size of a `HyperConvDecoder` with these stages.
 
-    Args:
-        features: Its stages.
-        kernel_size: Side of its kernels.
-        reads_tokens: Tokens that a `Projection` before it reads, all of them filled; None without.
+    `reads_tokens` are those that a `Projection` before it reads, all of them filled.
     """
     parameters = flops = last_flops = 0
     if reads_tokens is not None:
@@ -104,10 +101,7 @@ def papers_spec(shape: BaseShape) -> LoRASpec:
 
 
 def papers_decoder(shape: BaseShape) -> tuple[DecoderSize, bool]:
-    """Compute the size of the authors' decoder for a base.
-
-    Args:
-        shape: Shape of the base, with a layout for `papers_spec`.
+    """Compute the size of the authors' decoder for a base with a layout for `papers_spec`.
 
     Returns:
         The size, and whether the authors released exactly these stages. For other bases, the stages

@@ -62,10 +62,7 @@ _TABLE = TypeAdapter(dict[str, Hardware])
 
 
 def read_hardware(path: Path | None = None) -> Mapping[str, Hardware]:
-    """Read a table of machines by name.
-
-    Args:
-        path: YAML file in the format of `assets/plan/hardware.yaml`, the default.
+    """Read a table of machines by name, in the format of `assets/plan/hardware.yaml`, the default.
 
     Raises:
         ConfigError: If the file cannot be read or an entry is wrong, with all faults.

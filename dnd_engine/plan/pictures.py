@@ -46,10 +46,9 @@ _CHARTS: tuple[tuple[str, str, Callable[[float], str], tuple[_Series, ...]], ...
 
 
 def draw(plans: Sequence[Plan]) -> str:
-    """Draw sizes, time and money over the base's parameters, both axes logarithmic.
+    """Draw plans for one machine: sizes, time and money over the base's parameters.
 
-    Args:
-        plans: One or more plans for the same machine.
+    Both axes are logarithmic.
     """
     plans = sorted(plans, key=lambda plan: plan.shape.parameters)
     charts = [chart for parts in _CHARTS if (chart := _chart(plans, *parts))]

@@ -41,10 +41,7 @@ def chat_path(url: str) -> str:
 
 
 def check_encrypted(url: str) -> None:
-    """Check that a key would not cross other networks unencrypted.
-
-    Args:
-        url: Address, from `base_url`.
+    """Check that a key would not cross other networks unencrypted to an address of `base_url`.
 
     Raises:
         RemoteError: If the address is unencrypted and outside of this network, or its name cannot

@@ -58,12 +58,7 @@ def check_files(files: Mapping[str, bytes]) -> Contract:
 
 
 def check_contract(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> Contract:
-    """Check an adapter against the requirements of all engines.
-
-    Args:
-        config: Contents of its `adapter_config.json`.
-        shapes: Shapes of the tensors in its `adapter_model.safetensors`, by key.
-    """
+    """Check an adapter's config and the shapes of its tensors by key, for all engines."""
     faults, warnings = [], []
     if config.get("peft_type") != "LORA":
         faults.append(f"`peft_type` must be LORA, it is {config.get('peft_type')!r}")

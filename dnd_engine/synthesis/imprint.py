@@ -154,12 +154,7 @@ def lesson_of(
 ) -> Lesson:
     """Return the teacher whose answers to prompts of a bucket an adapter is held against.
 
-    Args:
-        loaded: The loaded models.
-        bucket: A bucket that the adapter was made from.
-        found: How it was imprinted; None if it was not, and is held against the shared part.
-        prompts: Prompts of the bucket to hold it against.
-        memory: Conditions of prompts that were encoded before.
+    `found` is how it was imprinted. If it was not, it is held against the shared part.
     """
     if found is None:
         return Lesson(bucket.name, loaded.fit_shared(), prompts)

@@ -118,12 +118,7 @@ def _recipe(
 ) -> Recipe:
     """Make an adapter's recipe, without texts and times: equal input gives equal bytes.
 
-    Args:
-        loaded: Models used.
-        buckets: Buckets of prompts.
-        mix: How the buckets are combined.
-        seed: Seed for sampling prompts.
-        written: Whether the generator was used; not so for an adapter made by imprint alone.
+    `written` tells if the generator was used; not so for an adapter made by imprint alone.
     """
     info = loaded.info
     return Recipe(

@@ -25,13 +25,9 @@ def score_bare(
     tokens: Float[Tensor, "tokens rows cols"],
     examples: Sequence[Example],
 ) -> list[float]:
-    """Let an adapter answer inputs without their instruction, and compare with the references.
+    """Let an adapter answer inputs without their instruction, and compare with the responses.
 
-    Args:
-        runtime: The base; its lock is held during the answers.
-        layout: Layout of the weight tokens.
-        tokens: Weight tokens of the adapter.
-        examples: Examples with responses; one without an instruction is asked whole.
+    An example without an instruction is asked whole. The lock is held during the answers.
 
     Returns:
         For each example whether the answer is right, as 0 or 1; for long ones, ROUGE-L.
