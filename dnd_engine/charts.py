@@ -175,14 +175,6 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
-    """An interval behind the lines."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """One row of a row chart: a name, bars, marks and a number."""
 
@@ -276,12 +268,12 @@ def line_chart(
     y: Scale,
     summary: str,
     *,
-    bands: Sequence[Band] = (),
+    bands: Sequence[tuple[float, float]] = (),
     axis: str = "",
 ) -> Chart:
     """Draw lines from back to front over two scales, labels at their right ends.
 
-    The bands are behind all lines; `axis` is the label of the horizontal scale.
+    The bands are intervals behind all lines; `axis` is the label of the horizontal scale.
     """
     # SVG counts downwards, hence 1 - y here and below.
     places = {tick: _HEIGHT * (1 - y.place(tick)) for tick in y.ticks}
@@ -289,7 +281,7 @@ def line_chart(
     right = 14 + round(_CHARACTER * max((len(line.label) for line in lines), default=0))
     parts, ends = [], []
     for band in bands:
-        top, bottom = (_HEIGHT * (1 - y.place(v)) for v in (band.high, band.low))
+        bottom, top = (_HEIGHT * (1 - y.place(end)) for end in band)
         parts.append(f"<rect class='band' width='100%' y='{top:.2f}' height='{bottom - top:.2f}'/>")
     for tick, place in places.items():
         kind = "axis" if tick == 0 else "grid"

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from dnd_engine.charts import (
-    Band,
     Chart,
     Line,
     Look,
@@ -150,7 +149,7 @@ def refine_chart(
             steps = ", ".join(f"{write(score)} ({time(seconds)})" for seconds, score in points)
             parts.append(f"{names[way]}: {steps}")
     if teacher := found.teacher:
-        bands.append(Band(teacher.low, teacher.high))
+        bands.append((teacher.low, teacher.high))
         level = [(x, teacher.score) for x in (0.0, longest)]
         # The first line is drawn behind all others.
         lines.insert(0, Line(level, "base", names["teacher"], "thin"))

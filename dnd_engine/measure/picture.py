@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from dnd_engine.charts import Band, Chart, Line, Look, Scale, clock, clock_scale, line_chart
+from dnd_engine.charts import Chart, Line, Look, Scale, clock, clock_scale, line_chart
 from dnd_engine.measure.results import Measurement, Row, RowResult
 from dnd_engine.wording import LINES, mode_label, number
 
@@ -42,7 +42,7 @@ def race_charts(
                 lines.append(Line(level, look, label, "thin"))
                 parts.append(f"{label} ({time(took)})" if look == "own" and took else label)
         if base := last.get("base"):
-            bands.append(Band(base.score.low, base.score.high))
+            bands.append((base.score.low, base.score.high))
         if (own := last.get("adapter")) and took:
             points = [(took, own.score.mean)]
             lines.append(Line(points, "own", whiskers=[(own.score.low, own.score.high)]))
