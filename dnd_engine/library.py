@@ -452,19 +452,17 @@ class Library:
         """
         with self._changing():
             found = [e for e in self.deleted() if key in (None, e.key)]
+            if not found and key:
+                raise LibraryError(
+                    "nothing to restore: no adapter was deleted in the last {days} days with the "
+                    "key `{key}`.",
+                    days=KEEP_DAYS,
+                    key=key,
+                )
             if not found:
                 raise LibraryError(
-                    noted(
-                        "nothing to restore: no adapter was deleted in the last {days} days with "
-                        "the key `{key}`.",
-                        days=KEEP_DAYS,
-                        key=key,
-                    )
-                    if key
-                    else noted(
-                        "nothing to restore: no adapter was deleted in the last {days} days.",
-                        days=KEEP_DAYS,
-                    )
+                    "nothing to restore: no adapter was deleted in the last {days} days.",
+                    days=KEEP_DAYS,
                 )
             back = found[0]
             if isinstance(back, Entry):
@@ -526,21 +524,21 @@ class Library:
         known = ", ".join(names[:8])
         if len(names) > 8:
             known = noted("{names} and {number} more", names=known, number=len(names) - 8)
+        about = {
+            "adapter": shorten(one_line(name), 80),
+            "folder": str(self.root),
+            "known": known or noted("none"),
+        }
         if damaged := len(entries) - len(names):
             # Whose names nobody knows, so it may be one of them.
             raise LibraryError(
                 "no adapter `{adapter}` in the library `{folder}`; it holds {known}. Others in it "
                 "are damaged ({damaged}); `dnd library list` shows all.",
-                adapter=shorten(one_line(name), 80),
-                folder=str(self.root),
-                known=known or noted("none"),
+                **about,
                 damaged=damaged,
             )
         raise LibraryError(
-            "no adapter `{adapter}` in the library `{folder}`; it holds {known}.",
-            adapter=shorten(one_line(name), 80),
-            folder=str(self.root),
-            known=known or noted("none"),
+            "no adapter `{adapter}` in the library `{folder}`; it holds {known}.", **about
         )
 
     def _names(self) -> dict[str, str]:
