@@ -165,7 +165,9 @@ def _sizes(shape: BaseShape, papers: BaseShape) -> Iterator[Figure]:
     paper, released = papers_decoder(papers)
     ours = our_decoder(layout)
     note = "the authors' stages" if released else "the authors' stages for the next size"
-    lora = layout.num_parameters
+    lora, theirs = layout.num_parameters, papers.layout
+    generator_bytes = (ours.parameters + lora) * _FP32
+    papers_lora = f"The paper's LoRA, r {theirs.spec.r}"
     figures = (
         ("parameters", "Base", shape.parameters, "parameters", ""),
         ("matrices", "LoRA matrices", 2 * len(layout.targets), "matrices", ""),
@@ -173,20 +175,8 @@ def _sizes(shape: BaseShape, papers: BaseShape) -> Iterator[Figure]:
         ("weight_tokens", "Weight tokens", layout.num_tokens, "tokens", ""),
         ("adapter_bytes", "Adapter file", lora * _BF16, "bytes", ""),
         ("decoder", "Our decoder", ours.parameters, "parameters", ""),
-        (
-            "generator_bytes",
-            "Our generator's file",
-            (ours.parameters + lora) * _FP32,
-            "bytes",
-            "",
-        ),
-        (
-            "paper_lora_parameters",
-            f"The paper's LoRA, r {papers.layout.spec.r}",
-            papers.layout.num_parameters,
-            "parameters",
-            "",
-        ),
+        ("generator_bytes", "Our generator's file", generator_bytes, "bytes", ""),
+        ("paper_lora_parameters", papers_lora, theirs.num_parameters, "parameters", ""),
         ("paper_decoder", "The paper's decoder", paper.parameters, "parameters", note),
     )
     for key, title, value, unit, said in figures:
@@ -204,83 +194,58 @@ class _Costs:
 
     def figures(self) -> Iterator[Figure]:
         """Yield operations, memory, seconds and dollars per phase, then their totals."""
-        work = self.work
-        lora_tokens = work.lora_examples * work.example_tokens
-        lora_flops = work.lora_steps * _backed_flops(
-            self.shape, lora_tokens, work.lora_examples * work.answer_tokens
-        )
-        layers = self.shape.num_layers
-        lora_seconds = self.hardware.seconds(lora_flops, work.lora_steps * layers, trains=True)
-        step_flops = training_step_flops(self.shape, work)
+        shape, work, seconds_of = self.shape, self.work, self.hardware.seconds
+        layers = shape.num_layers
+        tokens = work.lora_examples * work.example_tokens
+        answers = work.lora_examples * work.answer_tokens
+        flops = work.lora_steps * _backed_flops(shape, tokens, answers)
+        lora = seconds_of(flops, work.lora_steps * layers, trains=True)
+        memory_gb = self._memory(tokens, shape.layout.num_parameters)
+        yield from self._phase("lora", "One LoRA run", flops, lora, memory_gb)
+        title = f"Collecting {work.tasks} LoRAs"
+        flops, collection = flops * work.tasks, lora * work.tasks
+        yield from self._phase("collection", title, flops, collection, memory_gb)
+
+        flops = work.steps * training_step_flops(shape, work)
+        training = seconds_of(flops, work.steps * layers, trains=True)
+        memory_gb = self._memory(_row_tokens(work, work.tasks_per_step), self._trained)
+        yield from self._phase("training", "Training our generator", flops, training, memory_gb)
+
+        title = "Training the paper's decoder"
         paper, _ = papers_decoder(self.papers)
-        training = self.hardware.seconds(work.steps * step_flops, work.steps * layers, trains=True)
-        memory = {
-            "lora": self._memory(lora_tokens, self.shape.layout.num_parameters),
-            "training": self._memory(_row_tokens(work, work.tasks_per_step), self._trained),
-        }
-        yield from self._phase("lora", "One LoRA run", lora_flops, lora_seconds, memory["lora"])
-        yield from self._phase(
-            "collection",
-            f"Collecting {work.tasks} LoRAs",
-            lora_flops * work.tasks,
-            lora_seconds * work.tasks,
-            memory["lora"],
-        )
-        yield from self._phase(
-            "training",
-            "Training our generator",
-            work.steps * step_flops,
-            training,
-            memory["training"],
-        )
         # For each product of the forward pass, a backward pass takes two: the gradients of inputs
         # and of weights.
-        paper_flops = 3.0 * paper.forward_flops * work.paper_batch * work.paper_steps
+        flops = 3.0 * paper.forward_flops * work.paper_batch * work.paper_steps
         # No layers of the base: reconstruction compares weights and never runs it.
-        paper_seconds = self.hardware.seconds(paper_flops, 0, trains=True)
+        papers = seconds_of(flops, 0, trains=True)
         # The gradient of one prompt batch's activations is small compared to the decoder's states.
-        yield from self._phase(
-            "paper_training",
-            "Training the paper's decoder",
-            paper_flops,
-            paper_seconds,
-            paper.parameters * _STATES / 1e9,
-        )
-        synthesis_flops = self._synthesis_flops()
-        synthesis = self._synthesis_seconds()
-        yield from self._phase(
-            "synthesis",
-            f"Synthesis, {work.prompts} prompts",
-            synthesis_flops,
-            synthesis,
-            (self.shape.parameters + self._trained + _WHOLE_ENCODER) * _BF16 / 1e9,
-        )
+        memory_gb = paper.parameters * _STATES / 1e9
+        yield from self._phase("paper_training", title, flops, papers, memory_gb)
+
+        title = f"Synthesis, {work.prompts} prompts"
+        flops, seconds = self._synthesis_flops(), self._synthesis_seconds()
+        memory_gb = (shape.parameters + self._trained + _WHOLE_ENCODER) * _BF16 / 1e9
+        yield from self._phase("synthesis", title, flops, seconds, memory_gb)
+
+        title = f"Imprint, {work.imprint_prompts} prompts"
         readings, regressions = self._reading_flops(), self._regression_flops()
         # One pass for each token of an answer, and two readings.
         passes = layers * (work.imprint_answer_tokens + 2)
-        yield from self._phase(
-            "imprint",
-            f"Imprint, {work.imprint_prompts} prompts",
-            readings + regressions,
-            self.hardware.seconds(readings, passes, trains=False, float32_flops=regressions),
-            self._imprint_bytes() / 1e9,
-        )
-        messages, penalties = self._message_flops(), self._penalty_flops()
-        yield from self._phase(
-            "ordinary",
-            "Measuring ordinary activity, once",
-            messages + penalties,
-            self.hardware.seconds(messages, passes, trains=False, float32_flops=penalties),
-            (self._imprint_bytes() + self._penalty_bytes()) / 1e9,
-        )
-        yield self._pays("break_even", "Tasks until our training pays", training, lora_seconds)
-        yield self._pays(
-            "paper_break_even",
-            "Tasks until the paper's pays",
-            # Reconstruction first needs a LoRA of every task.
-            paper_seconds + lora_seconds * work.tasks,
-            lora_seconds,
-        )
+        seconds = seconds_of(readings, passes, trains=False, float32_flops=regressions)
+        memory_gb = self._imprint_bytes() / 1e9
+        yield from self._phase("imprint", title, readings + regressions, seconds, memory_gb)
+
+        title = "Measuring ordinary activity, once"
+        # Twice: while the base answers, and again layer by layer.
+        messages = float(2 * shape.block_parameters * work.ordinary_tokens * 2)
+        penalty = penalty_flops(shape.intermediate_size, work.ordinary_tokens)
+        penalties = float(self._fitted_layers() * penalty)
+        seconds = seconds_of(messages, passes, trains=False, float32_flops=penalties)
+        memory_gb = (self._imprint_bytes() + self._penalty_bytes()) / 1e9
+        yield from self._phase("ordinary", title, messages + penalties, seconds, memory_gb)
+        yield self._pays("break_even", "Tasks until our training pays", training, lora)
+        invested = papers + collection  # reconstruction first needs a LoRA of every task
+        yield self._pays("paper_break_even", "Tasks until the paper's pays", invested, lora)
 
     def _phase(
         self, key: str, title: str, flops: float, seconds: float, memory_gb: float
@@ -380,16 +345,6 @@ class _Costs:
             + _EIGEN * least**3
         )
         return float(self._fitted_layers() * regression)
-
-    def _message_flops(self) -> float:
-        """Count the operations of ordinary messages and their answers."""
-        # Twice: while the base answers, and again layer by layer.
-        return float(2 * self.shape.block_parameters * self.work.ordinary_tokens * 2)
-
-    def _penalty_flops(self) -> float:
-        """Count the operations of the penalties of ordinary activity, which are in float32."""
-        wide, tokens = self.shape.intermediate_size, self.work.ordinary_tokens
-        return float(self._fitted_layers() * penalty_flops(wide, tokens))
 
     def _fitted_layers(self) -> int:
         first = int(self.shape.num_layers * _IMPRINT.first_layer_share)
