@@ -90,7 +90,9 @@ class Engine:
       `BaseMismatchError` if it was made for another base.
     - `buckets` are named, weighted groups of prompt files. A method that needs them raises
       `BucketError` if all are empty or muted, or weights or sizes are out of bounds.
-    - Prompts are sampled by `seed`.
+    - Prompts are sampled by `seed`. `strength` is a factor on ΔW.
+    - `on_progress` is called with each step. `enough` is called after every step of training;
+      returning True ends it early.
     - `memory` caches encoded prompts for later calls with similar prompts (see `new_memory`). It
       does not change a result, not even by a bit.
     """
@@ -144,10 +146,9 @@ class Engine:
         return self._loaded.resident().folder
 
     def seen(self, name: str) -> list[Any]:
-        """Return tasks that the generator's training saw; none without a generator.
+        """Return the `data`, `validation_data` or `variants` that the generator's training saw.
 
-        Args:
-            name: `data`, `validation_data` or `variants`.
+        None without a generator.
         """
         return self.generator.seen(name) if self.info.has_generator else []
 
@@ -171,10 +172,6 @@ class Engine:
 
         A base without a generator works too: its adapters are made by imprint alone (see
         `synthesize`).
-
-        Args:
-            config: Models to load; None loads the embedded defaults.
-            on_progress: Called at every stage.
 
         Raises:
             AssetError: If weights are unavailable or damaged.
@@ -282,17 +279,8 @@ class Engine:
     ) -> Adapter:
         """Make an adapter from buckets of prompts: `synthesize`, then `imprint`.
 
-        Args:
-            buckets: Prompts.
-            mix: How the generator combines buckets.
-            strength: Factor on ΔW.
-            seed: Seed of both.
-            imprinted: Imprint the instructions too. If that fails, the result is the generated
-                adapter, and its `not_imprinted` gives the reason. Without a generator, such a
-                failure raises.
-            teacher: Model that answers whole prompts for the imprint (see `imprint`).
-            memory: Cache of encoded prompts.
-            on_progress: Called with each step.
+        If the imprint fails, the result is the generated adapter, and its `not_imprinted` gives the
+        reason. Without a generator, such a failure raises.
 
         Raises:
             GeneratorError: If there is no generator and `imprinted` is off.
@@ -328,15 +316,9 @@ class Engine:
         """Make an adapter with the generator; `imprint` may follow.
 
         Without a generator, the adapter is made by imprint alone. Only buckets of positive weight
-        are then used, and `mix` is ignored.
-
-        Args:
-            buckets: Prompts.
-            mix: `pool` reads all prompts as one condition, drawn in proportion to the weights;
-                `sum` makes one adapter per bucket and adds them with the weights.
-            strength: Factor on ΔW.
-            seed: Seed for sampling prompts.
-            memory: Cache of encoded prompts.
+        are then used, and `mix` is ignored. Otherwise `pool` reads all prompts as one condition,
+        drawn in proportion to the weights; `sum` makes one adapter per bucket and adds them with
+        the weights.
 
         Yields:
             Progress through the stages encode, decode and check; without a generator, ask and
@@ -436,14 +418,8 @@ class Engine:
 
         Without labels, a teacher answers the full prompts (the base with the generator's trained
         teacher or the part that its adapters share), and the adapter learns to give the same
-        answers to the bare inputs.
-
-        Args:
-            adapter: Starting point.
-            buckets: Prompts, each with a blank line between instruction and input. Buckets of
-                positive weight are used, all equally.
-            config: Steps, learning rate, and whether to train on labels.
-            enough: Called after every step; returning True ends the training early.
+        answers to the bare inputs. Each prompt needs a blank line between instruction and input.
+        Buckets of positive weight are used, all equally.
 
         Yields:
             Progress through the stages ask and refine, with a score on validation prompts.
@@ -475,7 +451,7 @@ class Engine:
                 with its first answers.
             buckets: Prompts for a better model. Not needed, and unused, if answers are given.
             config: Steps and learning rate.
-            enough: Called after every step; returning True ends the training early.
+            enough: Ends the training early.
 
         Yields:
             Progress through the stages ask and refine, with a score on validation prompts.
@@ -520,12 +496,9 @@ class Engine:
         adapter: Adapter | None,
         sampling: Sampling | None = None,
     ) -> Steps[ChatStep, None, None]:
-        """Answer as the base and as the adapted model, in one batch.
+        """Answer as the base and as the adapted model, in one batch; without one, as the base.
 
-        Args:
-            messages: The conversation, ending with the user's message.
-            adapter: None queries the base alone.
-            sampling: Sampling settings, shared by both models.
+        The conversation ends with the user's message.
 
         Yields:
             Both answers so far, after every token.
@@ -590,11 +563,8 @@ class Engine:
         """Forecast, before anything is made, how well an adapter for a bucket will do.
 
         Measures how sure the generator's trained teacher is of its answers to eight prompts, chosen
-        by `measured_prompts`; a report says how such forecasts turned out. Chats and syntheses take
-        priority.
-
-        Args:
-            bucket: Prompts, each an instruction and an input; the others are not asked.
+        by `measured_prompts`; a report says how such forecasts turned out. Prompts that are not an
+        instruction and an input are not asked. Chats and syntheses take priority.
 
         Returns:
             The forecast; None without a trained teacher, or if no prompt can be asked.
@@ -716,11 +686,7 @@ class Engine:
     ) -> Steps[MeasureStep, None, Measurement]:
         """Score an adapter on labelled rows, beside the base and other training-free baselines.
 
-        Args:
-            adapter: Any adapter that fits the base.
-            labelled: Prompts with labels. By default, those that the adapter was made from are not
-                scored.
-            config: Number of rows, input modes and metric.
+        By default, those that the adapter was made from are not scored.
 
         Yields:
             All results so far, after every batch.
@@ -760,11 +726,8 @@ class Engine:
     ) -> Steps[MeasureStep, None, Measurement]:
         """Train a LoRA on the rows that were not scored, and score it at intervals.
 
-        Args:
-            adapter: The measured adapter; the LoRA uses its layout.
-            measured: Measurement of this adapter, from `measure` or one of its steps.
-            config: How the LoRA is trained.
-            warm_start: Start from the adapter instead of from scratch.
+        It has the layout of the adapter, and starts from scratch or, with `warm_start`, from it.
+        The measurement comes from `measure` or one of its steps.
 
         Yields:
             All results so far, after every step and batch.
@@ -858,12 +821,9 @@ class Engine:
         return self.export(adapter, "peft", path).path
 
     def export(self, adapter: Adapter, format: str, path: Path | str) -> Exported:
-        """Write an adapter for another tool, atomically.
+        """Write an adapter at its strength for another tool, atomically.
 
-        Args:
-            adapter: The adapter, exported at its strength.
-            format: One of `export.registry.EXPORTS`.
-            path: Destination.
+        The formats are those of `export.registry.EXPORTS`.
 
         Raises:
             BaseMismatchError: If the format contains the base, and the adapter is for another.

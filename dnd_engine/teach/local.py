@@ -70,14 +70,7 @@ class LocalTeacher:
         return self.weights.sha256
 
     def check(self) -> None:
-        """Refuse what is no usable base, without loading it.
-
-        Raises:
-            AssetError: If its files or its config are unavailable or damaged, or do not fit into
-                memory.
-            ConfigError: If the device is not available.
-            LayoutError: If its architecture is not supported.
-        """
+        """Refuse what is no usable base, without loading it, with the errors of `weights`."""
         from dnd_engine.lora.layout import architecture_of
         from dnd_engine.models.base import read_config
 
