@@ -3,7 +3,7 @@
 A write appears whole or not at all, and is on disk when the call returns: files and folders are
 flushed before the rename, their parent after it. A folder is replaced by an atomic swap if the
 system supports it. Otherwise it is briefly missing; `recover` restores it if the process is killed
-then.
+then. Whatever writes raises an `OSError` if the disk refuses.
 """
 
 import atexit
@@ -131,9 +131,6 @@ def written_aside(path: Path, *, inside: Path | None = None) -> Iterator[Path]:
 
     Yields:
         A path that does not exist yet.
-
-    Raises:
-        OSError: If the disk refuses a write.
     """
     _make_folder(path.parent)
     # A writer that was killed may have left the old folder in its temporary one.
@@ -160,11 +157,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def move(path: Path, target: Path) -> None:
-    """Move a file or folder to where nothing is, on the same disk, so that it survives a power cut.
-
-    Raises:
-        OSError: If the disk refuses.
-    """
+    """Move a file or folder to where nothing is, on the same disk, and survive a power cut."""
     _make_folder(target.parent)
     os.replace(path, target)
     # In this order: a cut between the two may leave both names, but never none.
@@ -189,11 +182,7 @@ def _replace(new: Path, path: Path, old: Path) -> None:
 
 
 def recover(path: Path) -> None:
-    """Bring back a folder whose writer was killed while it replaced it.
-
-    Raises:
-        OSError: If the disk refuses a write.
-    """
+    """Bring back a folder whose writer was killed while it replaced it."""
     if path.exists():
         return
     for old in path.parent.glob(f"{_ASIDE}*/{glob.escape(path.name)}.{_OLD}"):
@@ -204,11 +193,7 @@ def recover(path: Path) -> None:
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file atomically and durably. Text is encoded as UTF-8.
-
-    Raises:
-        OSError: If the disk refuses a write, or `path` is a folder. The old file is unchanged.
-    """
+    """Write a file atomically and durably; never over a folder. Text is encoded as UTF-8."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with written_aside(path) as aside:
@@ -221,7 +206,6 @@ def only_call_on(folder: Path) -> Iterator[None]:
 
     Raises:
         ConfigError: If another call is writing to it.
-        OSError: If it cannot be made or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / CALL_LOCK)
@@ -257,9 +241,6 @@ def scratch_folder(prefix: str = "dnd-scratch-", place: Path | None = None) -> I
     """Yield a temporary folder; remove killed processes' folders of the same prefix.
 
     It is made in `place`, by default the system's place for temporary files.
-
-    Raises:
-        OSError: If the disk refuses a write.
     """
     place = place or Path(tempfile.gettempdir())
     _remove_abandoned(place, prefix)
@@ -268,11 +249,7 @@ def scratch_folder(prefix: str = "dnd-scratch-", place: Path | None = None) -> I
 
 
 def process_folder(prefix: str, place: Path | None = None) -> Path:
-    """Return a temporary folder that lasts as long as this process, as `scratch_folder` makes it.
-
-    Raises:
-        OSError: If the disk refuses a write.
-    """
+    """Return a scratch folder (see above) that lasts as long as this process."""
     # Without a `with` block to end it: the folder goes at exit, or after a kill at the next start.
     stack = ExitStack()
     atexit.register(stack.close)
@@ -280,11 +257,7 @@ def process_folder(prefix: str, place: Path | None = None) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or a folder with all its contents, so that it survives a power cut.
-
-    Raises:
-        OSError: If the disk refuses, for example because it is full.
-    """
+    """Flush a file, or a folder with all its contents, so that it survives a power cut."""
     if not path.is_dir():
         # Writable, because Windows flushes no file that is open for reading only.
         with path.open("rb+") as file:

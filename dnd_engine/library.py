@@ -187,7 +187,9 @@ def _folded(name: str) -> str:
 class Library:
     """A folder of adapters. Any number of objects and processes may share it.
 
-    Methods identify an adapter by its name, ignoring case, or by its key.
+    Methods identify an adapter by its name, ignoring case, or by its key. They raise a
+    `LibraryError` if there is no such adapter, it is damaged, a new name is taken or invalid, or
+    the folder cannot be read or written to.
 
     Args:
         root: The folder, created on the first write. None selects the user's own library.
@@ -223,11 +225,7 @@ class Library:
         return sorted(found, key=lambda e: _deleted_at(self._trash / e.key), reverse=True)
 
     def get(self, name: str) -> Entry:
-        """Find an adapter.
-
-        Raises:
-            LibraryError: If there is none of that name or key, or it is damaged.
-        """
+        """Find an adapter."""
         found = self._find(name)
         if isinstance(found, DamagedEntry):
             raise LibraryError(
@@ -239,24 +237,14 @@ class Library:
         return found
 
     def path(self, name: str) -> Path:
-        """Return the PEFT folder of an adapter at strength 1. Do not write to it.
-
-        Raises:
-            LibraryError: If there is none of that name or key, or it is damaged.
-        """
+        """Return the PEFT folder of an adapter at strength 1. Do not write to it."""
         return self._kept / self.get(name).key
 
     def load(self, name: str, read: "Callable[[Path], Adapter]") -> "Adapter":
         """Load an adapter at its stored strength.
 
-        Args:
-            name: Name or key.
-            read: `Engine.read_adapter`, which checks the files against the loaded base.
-
-        Raises:
-            LibraryError: If there is none of that name or key, or it is damaged.
-            AdapterError: If its files are damaged.
-            BaseMismatchError: If it is for another base.
+        `Engine.read_adapter` as `read` checks the files against the loaded base, and may raise an
+        `AdapterError` or a `BaseMismatchError`.
         """
         entry = self.get(name)
         # The digest is checked only here, because a list would have to read all weights.
@@ -298,7 +286,6 @@ class Library:
             imported: Whether it was imported from a file.
 
         Raises:
-            LibraryError: If the name is taken or invalid, or the folder cannot be written to.
             RecipeError: If the adapter was not made from `texts`.
         """
         # Store it at strength 1: scaling folded weights again would add rounding errors.
@@ -333,11 +320,7 @@ class Library:
             return self._enter(record, write)
 
     def check_place(self) -> None:
-        """Check that adapters can be kept. Call this before making one for the library.
-
-        Raises:
-            LibraryError: If its folder cannot be written to.
-        """
+        """Check that adapters can be kept. Call this before making one for the library."""
         if (reason := obstacle(self._kept / "entry")) is not None:
             raise LibraryError(
                 "the library `{folder}` cannot be changed: {reason}. Choose another folder.",
@@ -346,21 +329,13 @@ class Library:
             )
 
     def check_free(self, name: str) -> str:
-        """Clean a new name and return it. Call this before making an adapter for it.
-
-        Raises:
-            LibraryError: If the name is taken or invalid.
-        """
+        """Clean a new name and return it. Call this before making an adapter for it."""
         name = check_name(name)
         self._refuse_taken(name)
         return name
 
     def rename(self, name: str, new_name: str) -> Entry:
-        """Rename an adapter.
-
-        Raises:
-            LibraryError: If it does not exist, or the new name is taken or invalid.
-        """
+        """Rename an adapter."""
         new_name = check_name(new_name)
         with self._changing():
             entry = self.get(name)
@@ -369,11 +344,7 @@ class Library:
             return self._change(entry.key, name=new_name)
 
     def duplicate(self, name: str, new_name: str | None = None) -> Entry:
-        """Copy an adapter with its checks, votes and scores.
-
-        Raises:
-            LibraryError: If it does not exist, or the new name is taken or invalid.
-        """
+        """Copy an adapter with its checks, votes and scores."""
         chosen = None if new_name is None else check_name(new_name)
         with self._changing():
             entry = self.get(name)
@@ -402,9 +373,6 @@ class Library:
                 counts take votes back.
             scores: Scores to add, by file of labelled rows. They replace those of a file with the
                 same name.
-
-        Raises:
-            LibraryError: If it does not exist, or the strength is out of bounds.
         """
         if strength is not None and not -10 <= strength <= 10:
             raise LibraryError(f"`strength` must be between -10 and 10, got {strength}.")
@@ -425,9 +393,6 @@ class Library:
         """Move an adapter to the trash, even a damaged one; `undo` restores it.
 
         This also removes adapters that were deleted more than `KEEP_DAYS` days ago.
-
-        Raises:
-            LibraryError: If there is none of that name or key.
         """
         with self._changing():
             found = self._find(name)
@@ -446,9 +411,6 @@ class Library:
         """Restore the adapter that was deleted last, or the one with a key.
 
         Its name gets a number if it has been taken since.
-
-        Raises:
-            LibraryError: If there is nothing to restore.
         """
         with self._changing():
             found = [e for e in self.deleted() if key in (None, e.key)]
@@ -612,11 +574,7 @@ def _is_missing(place: Path) -> bool:
 
 
 def _read(folder: Path) -> Entry:
-    """Read an entry without its weights.
-
-    Raises:
-        LibraryError: If it is damaged.
-    """
+    """Read an entry without its weights; raise a `LibraryError` if it is damaged."""
     record = _read_record(folder)
     config = _read_object(folder / _CONFIG)
     base, r = config.get("base_model_name_or_path"), config.get("r")

@@ -74,11 +74,7 @@ class MixResult:
 
 
 def draw_groups(tasks: Sequence[Task], size: int, seed: int) -> list[list[Task]]:
-    """Draw as many groups of a size as there are tasks for; the rest is left out.
-
-    Raises:
-        ConfigError: If there are not enough tasks for one group.
-    """
+    """Draw as many groups of a size as there are tasks for, at least one; leave out the rest."""
     _check_enough(tasks, size, 1)
     order = random.Random(f"{seed}:mixes:{size}").sample(tasks, len(tasks))
     return [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
@@ -94,9 +90,6 @@ def draw_unlike_groups(
     """Draw groups, one after the other, each the one of many whose inputs differ most.
 
     No task is in two groups. `vectors` returns the unit vectors of a task's inputs.
-
-    Raises:
-        ConfigError: If there are not enough tasks.
     """
     _check_enough(tasks, size, count)
     rng, left, groups = random.Random(f"{seed}:unlike mixes:{size}"), list(tasks), []

@@ -304,11 +304,7 @@ def _shelf(library: Path | None, keep: bool, name: str | None) -> Library:
 
 
 def _typed() -> str:
-    """Return what comes on standard input.
-
-    Raises:
-        typer.BadParameter: If that is closed, empty or no text.
-    """
+    """Return what comes on standard input, which must be text."""
     try:
         text = sys.stdin.buffer.read().decode() if sys.stdin is not None else ""
     except UnicodeDecodeError as error:
@@ -468,9 +464,6 @@ def _instructed(
     """Set the typed instruction on buckets that lack one, and warn of prompts that have none.
 
     `consequence` is what happens to those prompts.
-
-    Raises:
-        BucketError: If no prompt lacks an instruction.
     """
     if instruction and not any(bucket.num_without_instruction for bucket in buckets):
         raise BucketError(

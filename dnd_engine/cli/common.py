@@ -189,8 +189,7 @@ def _at_home(value: Any) -> Any:
 def check_apart(written: Mapping[str, Path | None], read: Iterable[Path]) -> None:
     """Refuse to write a file twice, or over one that is read.
 
-    Raises:
-        ConfigError: If two are one file; it names the option of `written`.
+    `written` are the paths that options name.
     """
     taken = {os.path.realpath(path) for path in read}
     for option, path in written.items():
@@ -205,11 +204,7 @@ def check_apart(written: Mapping[str, Path | None], read: Iterable[Path]) -> Non
 
 
 def known(option: str, text: str, allowed: Sequence[T]) -> tuple[T, ...]:
-    """Split comma-separated names, and return them in the order of `allowed`.
-
-    Raises:
-        typer.BadParameter: If one of them is not allowed.
-    """
+    """Split comma-separated names, all of them allowed, and return them in the order of those."""
     found = [part.strip() for part in text.split(",")]
     if strays := [part for part in found if part not in allowed]:
         raise typer.BadParameter(
@@ -220,11 +215,7 @@ def known(option: str, text: str, allowed: Sequence[T]) -> tuple[T, ...]:
 
 
 def one_of(option: str, text: str, allowed: Sequence[T]) -> T:
-    """Return the allowed value that an option names.
-
-    Raises:
-        typer.BadParameter: If it names none, or several.
-    """
+    """Return the allowed value that an option names, and refuse any other."""
     for each in allowed:
         if each == text.strip():
             return each
@@ -320,9 +311,6 @@ def find_adapter(named: str, library: Path | None) -> "Callable[[Engine], Adapte
 
     Returns:
         A function that reads and checks the adapter with a loaded engine.
-
-    Raises:
-        AdapterError: If there is neither such a path nor such a name.
     """
     kept = find_kept(named, library)
     if kept is None:
@@ -332,10 +320,7 @@ def find_adapter(named: str, library: Path | None) -> "Callable[[Engine], Adapte
 
 
 def find_kept(named: str, library: Path | None) -> tuple[Library, str] | None:
-    """Find an adapter in the library.
-
-    Returns:
-        The library and the adapter's key in it; None if `named` is a path.
+    """Return the library and an adapter's key in it; None if `named` is a path.
 
     Raises:
         AdapterError: If there is neither such a path nor such a name.
@@ -354,11 +339,7 @@ def find_kept(named: str, library: Path | None) -> tuple[Library, str] | None:
 
 
 def show(values: dict[str, Any], as_json: bool, words: str) -> None:
-    """Print the values as one JSON object, or print the text.
-
-    Raises:
-        ConfigError: If the output is a file on a full disk, for example.
-    """
+    """Print the values as one JSON object, or print the text."""
     try:
         typer.echo(json.dumps(values, default=str) if as_json else words)
         if sys.stdout is not None:  # as it is where it was closed
@@ -382,11 +363,7 @@ def check_plot(path: Path | None) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file.
-
-    Raises:
-        ConfigError: If the file cannot be written.
-    """
+    """Write a text file, or raise a `ConfigError` that says why not."""
     try:
         write_whole(path, text)
     except OSError as error:

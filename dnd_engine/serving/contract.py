@@ -42,11 +42,7 @@ class Contract:
     """Options that the server must be started with."""
 
     def demand(self, name: str) -> None:
-        """Raise if an engine would refuse the adapter or ignore part of it.
-
-        Raises:
-            PublishError: With every fault.
-        """
+        """Raise a `PublishError` if an engine would refuse the adapter or ignore part of it."""
         if self.faults:
             raise PublishError(f"`{name}` cannot be served: {'; '.join(self.faults)}.")
 

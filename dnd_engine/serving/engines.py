@@ -78,11 +78,7 @@ class EngineTarget:
 
 
 def engine_target(name: str) -> EngineTarget:
-    """Look up an engine.
-
-    Raises:
-        ConfigError: If there is no such engine.
-    """
+    """Look up an engine; raise a `ConfigError` if there is none of that name."""
     if name not in ENGINES:
         raise ConfigError(f"`engine` must be {', '.join(ENGINES)}, got {name!r}.")
     return ENGINES[name]

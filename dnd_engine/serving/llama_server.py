@@ -17,11 +17,7 @@ _WITH = " + "
 
 
 def adapter_paths(body: Any) -> dict[int, str]:
-    """Return the paths of a llama-server's adapters, by number.
-
-    Raises:
-        ValueError: If it is no such list.
-    """
+    """Return the paths of a llama-server's adapters, by number; or raise a `ValueError`."""
     if not isinstance(body, list):
         raise ValueError("no list")
     paths: dict[int, str] = {}

@@ -71,15 +71,10 @@ class Said:
 
 
 class Server:
-    """A server at one address.
+    """A server at one address, with or without `/v1`.
 
-    Args:
-        url: Address of the server, with or without `/v1`.
-        timeout: Timeout of one reply, in seconds.
-        key: Bearer token; may be empty.
-
-    Raises:
-        RemoteError: If the address or the key is invalid.
+    It raises a `RemoteError` if the address or the bearer token `key` is invalid. So do its methods
+    if no server answers, or a reply takes longer than `timeout` seconds or is too large.
     """
 
     def __init__(
@@ -94,19 +89,11 @@ class Server:
         self._key = key
 
     def get(self, path: str) -> Reply:
-        """Send a GET request.
-
-        Raises:
-            RemoteError: If no server answers.
-        """
+        """Send a GET request."""
         return self._send("GET", path, None)
 
     def post(self, path: str, values: Any) -> Reply:
-        """Send a POST request with JSON.
-
-        Raises:
-            RemoteError: If no server answers.
-        """
+        """Send a POST request with JSON."""
         return self._send("POST", path, values)
 
     def models(self) -> list[dict[str, Any]]:
@@ -172,9 +159,6 @@ class Server:
 
         Yields:
             Lines; or one `Reply`, if the server does not send an event stream.
-
-        Raises:
-            RemoteError: If no server answers, or the reply takes too long or is too large.
         """
         with self._open("POST", path, values) as (answer, chunks):
             kind = answer.headers.get("content-type", "")

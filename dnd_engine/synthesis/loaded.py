@@ -106,11 +106,7 @@ class Loaded:
         return self.runtime.base
 
     def resident(self) -> ResidentGenerator:
-        """Return the generator.
-
-        Raises:
-            GeneratorError: If there is none.
-        """
+        """Return the generator, or raise a `GeneratorError`."""
         if self.generator is None:
             raise GeneratorError(
                 "no generator is loaded for {base}, so adapters can only be imprinted. Leave "
@@ -141,11 +137,7 @@ class Loaded:
     # Applying adapters
 
     def check_made_here(self, adapter: Adapter) -> None:
-        """Reject an adapter of another base; the page may have switched bases since it was made.
-
-        Raises:
-            BaseMismatchError: With both names.
-        """
+        """Reject an adapter of another base; the page may have switched bases since it was made."""
         if adapter.base_id != self.info.base_id:
             raise BaseMismatchError(
                 "`{adapter}` was made for {base}, and {loaded} is loaded. Load its base again, or "

@@ -38,11 +38,7 @@ def regenerate(
 
 
 def _check_models(loaded: Loaded, recipe: Recipe) -> None:
-    """Reject a recipe that needs other models than those loaded.
-
-    Raises:
-        RecipeError: With every model that differs.
-    """
+    """Reject a recipe that needs other models than those loaded, and name all that differ."""
     # An imprint alone reads no prompts with the encoder.
     parts = (N_("base"), N_("encoder"), N_("generator")) if recipe.generator else ("base",)
     info, faults = loaded.info, []
