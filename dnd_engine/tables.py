@@ -1,4 +1,4 @@
-"""Tables as Markdown, and cells of CSV tables that people open in a spreadsheet."""
+"""Tables as text and Markdown, and cells of CSV tables that people open in a spreadsheet."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -33,4 +33,15 @@ def markdown_table(head: str, rows: Iterable[Sequence[str]]) -> list[str]:
         f"| {' | '.join(name.removesuffix(':') for name in columns)} |",
         f"| {' | '.join('---:' if name.endswith(':') else '---' for name in columns)} |",
         *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def aligned(rows: Sequence[Sequence[str]], sides: str, between: str = "  ") -> list[str]:
+    """Return rows as lines, each column as wide as its longest cell, on its side of `<` and `>`."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        between.join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
+        ).rstrip()
+        for row in rows
     ]

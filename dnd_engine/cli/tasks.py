@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dnd_engine.cli.common import Json, plain_errors, show
+from dnd_engine.tables import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from dnd_engine.tasks.audit import Fault
 
@@ -26,20 +27,12 @@ def list_tasks(folders: Folders, as_json: Json = False) -> None:
     from dnd_engine.tasks.folder import read_index
 
     index = [info for folder in folders for info in read_index(folder)]
+    rows = [(i.slug, i.split, i.metric, i.family, i.licence) for i in index]
     show(
         {"tasks": [asdict(info) for info in index]},
         as_json,
-        "\n".join(_aligned([(i.slug, i.split, i.metric, i.family, i.licence) for i in index])),
+        "\n".join(aligned(rows, "<<<<<", " ")),
     )
-
-
-def _aligned(rows: "Sequence[tuple[str, ...]]") -> list[str]:
-    """Align the columns of rows, each as wide as its longest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        " ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 @app.command("check")

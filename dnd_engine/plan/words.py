@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from dnd_engine.charts import clock, short
 from dnd_engine.plan.costs import Figure, Plan
+from dnd_engine.tables import aligned
 
 _UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -54,13 +55,8 @@ def _value(figure: Figure) -> str:
 def listing(plan: Plan) -> str:
     """List every figure of one plan with its source."""
     rows = [(f.title, _value(f), f.mark, f.note) for f in plan.figures]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = [f"{plan.shape.name} on {plan.hardware.title}, r {plan.shape.layout.spec.r}", ""]
-    lines += [
-        f"{title:{widths[0]}}  {value:>{widths[1]}}  {mark:{widths[2]}}  {note}".rstrip()
-        for title, value, mark, note in rows
-    ]
-    return "\n".join([*lines, "", ASSUMPTIONS])
+    head = f"{plan.shape.name} on {plan.hardware.title}, r {plan.shape.layout.spec.r}"
+    return "\n".join([head, "", *aligned(rows, "<><<"), "", ASSUMPTIONS])
 
 
 def _known(key: str, write: Callable[[float], str]) -> Callable[[Plan], str]:
@@ -94,14 +90,6 @@ def table_rows(plans: Sequence[Plan]) -> list[list[str]]:
 
 def table(plans: Sequence[Plan]) -> str:
     """Compare bases in a table of derived figures, one line each."""
-    rows = table_rows(plans)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
-    lines = [
-        "  ".join(
-            f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}"
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    lines = aligned(table_rows(plans), f"<{'>' * (len(_COLUMNS) - 1)}")
     head = f"On {plans[0].hardware.title}, r {plans[0].shape.layout.spec.r}; all derived"
     return "\n".join([head, "", *lines, "", ASSUMPTIONS])
