@@ -30,7 +30,7 @@ from dnd_engine.prompts.words import one_line
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
     from dnd_engine.lora.adapter import Adapter
-    from dnd_engine.serving.engines import EngineTarget, Published
+    from dnd_engine.serving.engines import Published
 
 GGUF = ".gguf"
 _SAME_WORDS = 3
@@ -86,10 +86,11 @@ def publish(
         raise ConfigError("say where to: --to DIR/NAME, --engine ENGINE URL, or both.")
     target = None if engine is None else engine_target(engine[0])
     server = None if engine is None else Server(engine[1], key=key)
-    if to is not None and target is not None and not _suits(to, target):
+    kind = None if to is None else _kind(to)
+    if to is not None and target is not None and kind != target.suffix:
         wanted = "a folder" if not target.suffix else f"a {target.suffix} file"
         raise ConfigError(f"{target.title} reads {wanted}, and `{to}` is none. Change --to.")
-    if to is not None and not (_is_gguf(to) or _is_folder(to)):
+    if to is not None and kind is None:
         raise ConfigError(
             f"servers read folders and .gguf files, and `{to}` is neither. Change --to to DIR/NAME "
             "or NAME.gguf."
@@ -109,11 +110,11 @@ def publish(
     checked = check_files(read.files())
     # Before the export: a running server may read the folder as soon as it is there.
     checked.demand(read.name)
+    is_gguf = place.suffix == GGUF
     # A folder's name may contain dots, such as in a version, which `stem` would cut.
-    name = place.stem if _is_gguf(place) else place.name
-    format = "gguf" if _is_gguf(place) else "peft"
+    name = place.stem if is_gguf else place.name
     before = _digest(place)
-    exported = loaded.export(read, format, place)
+    exported = loaded.export(read, "gguf" if is_gguf else "peft", place)
     published = None
     warnings = list(checked.warnings)
     if target is not None and server is not None:
@@ -125,7 +126,7 @@ def publish(
             is_new=_digest(exported.path) != before,
         )
         published = target.publish(server, offer)
-        if _is_gguf(place):
+        if is_gguf:
             warnings += _other_answer(loaded, own, published, offer.question)
     show(
         {
@@ -141,21 +142,15 @@ def publish(
     )
 
 
-def _suits(path: Path, target: "EngineTarget") -> bool:
-    """Return whether an engine reads the format that `path` implies."""
-    return _is_gguf(path) if target.suffix == GGUF else _is_folder(path)
+def _kind(path: Path) -> str | None:
+    """Return the suffix of what servers read, empty for a folder; None for what they do not read.
 
-
-def _is_gguf(path: Path) -> bool:
-    return path.suffix == GGUF
-
-
-def _is_folder(path: Path) -> bool:
-    """Return whether a path names a folder: a version may end it, such as `.5`, but no file type.
-
-    Otherwise a PEFT export would write a zip, which no server reads.
+    A version may end a folder's name, such as `.5`, but no file type: a PEFT export would write a
+    zip.
     """
-    return not path.suffix[1:].isalpha()
+    if path.suffix == GGUF:
+        return GGUF
+    return None if path.suffix[1:].isalpha() else ""
 
 
 def _digest(path: Path) -> bytes | None:
@@ -173,16 +168,13 @@ def _other_answer(
     from dnd_engine.serving.server import ANSWER_TOKENS
 
     sampling = Sampling(max_new_tokens=ANSWER_TOKENS)
-    said = ""
-    for (reply,) in engine.compare(
-        [[{"role": "user", "content": question}]], [adapter], sampling=sampling
-    ):
-        said = reply.text
-    if said.split()[:_SAME_WORDS] == published.adapted_answer.split()[:_SAME_WORDS]:
+    asked = [[{"role": "user", "content": question}]]
+    *_, (reply,) = engine.compare(asked, [adapter], sampling=sampling)
+    if reply.text.split()[:_SAME_WORDS] == published.adapted_answer.split()[:_SAME_WORDS]:
         return []
     return [
-        f"here the adapter answers {said!r}. If the server was not restarted since the file was "
-        "last written, it still holds an earlier adapter"
+        f"here the adapter answers {reply.text!r}. If the server was not restarted since the file "
+        "was last written, it still holds an earlier adapter"
     ]
 
 
