@@ -315,9 +315,15 @@ def _remove_abandoned(place: Path, prefix: str) -> None:
 
 def _is_abandoned(folder: Path) -> bool:
     """Return whether no living process locks a temporary folder; locks end with their process."""
-    if (folder / _LOCK).exists():
-        return not _is_in_use(folder)
-    return _is_old(folder)  # earlier versions made no lock
+    if not (folder / _LOCK).exists():
+        return _is_old(folder)  # earlier versions made no lock
+    try:
+        # Each lock object conflicts with every other, so this sees those of this process too.
+        with FileLock(folder / _LOCK, timeout=0):
+            return True
+    # In doubt it is in use: rubbish that stays harms less than work that is deleted.
+    except (Timeout, OSError):
+        return False
 
 
 def _is_old(folder: Path) -> bool:
@@ -325,13 +331,3 @@ def _is_old(folder: Path) -> bool:
         return time.time() - folder.stat().st_mtime > _OLD_SECONDS
     except OSError:
         return False  # gone meanwhile
-
-
-def _is_in_use(folder: Path) -> bool:
-    try:
-        # Each lock object conflicts with every other, so this sees those of this process too.
-        with FileLock(folder / _LOCK, timeout=0):
-            return False
-    # In doubt it is in use: rubbish that stays harms less than work that is deleted.
-    except (Timeout, OSError):
-        return True
