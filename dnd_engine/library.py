@@ -151,11 +151,6 @@ class DamagedEntry:
         return {"key": self.key, "damaged": self.reason, "created": self.created.isoformat()}
 
 
-def library_folder() -> Path:
-    """Return the folder of the user's own library."""
-    return user_folder("library")
-
-
 def check_name(name: str) -> str:
     """Clean a name to one line and return it.
 
@@ -196,7 +191,7 @@ class Library:
     """
 
     def __init__(self, root: Path | str | None = None) -> None:
-        self.root = library_folder() if root is None else Path(root)
+        self.root = user_folder("library") if root is None else Path(root)
         self._kept, self._trash = self.root / "entries", self.root / "trash"
 
     def entries(self) -> "list[Entry | DamagedEntry]":

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from dnd_engine import library as library_module
 from dnd_engine.errors import AdapterError, BaseMismatchError, LibraryError, RecipeError
-from dnd_engine.library import DamagedEntry, Entry, Library, check_name, library_folder
+from dnd_engine.library import DamagedEntry, Entry, Library, check_name
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.provenance import BucketSource, NearestTask, Recipe
 from dnd_engine.lora.reader import read_adapter
@@ -159,7 +159,7 @@ def test_the_users_own_library_is_in_the_data_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("dnd_engine.files.user_data_path", lambda *_, **__: tmp_path)
-    assert Library().root == library_folder() == tmp_path / "library"
+    assert Library().root == tmp_path / "library"
 
 
 # Names
