@@ -186,9 +186,8 @@ def generate(
     entry = shelf.add(adapter, name, texts=texts) if keep else None
     write_seconds = time.monotonic() - started
     same = None if wanted is None or wanted.sha256 is None else wanted.sha256 == adapter.sha256
-    where = " and ".join(
-        [*([str(out)] if out else []), *([f"`{entry.name}` of the library"] if entry else [])]
-    )
+    places = (str(out or ""), f"`{entry.name}` of the library" if entry else "")
+    where = " and ".join(filter(None, places))
     stages = ("encode", "decode", "imprint")
     seconds = {
         "load": load_seconds,
