@@ -10,13 +10,13 @@ from dnd_engine.bench.engine_costs import (
     Chat,
     Contended,
     Copy,
+    Examination,
     bytes_per_token,
     crowd,
     imprint,
     synthesis,
     synthesis_flops,
 )
-from dnd_engine.bench.examination import Examination
 from dnd_engine.bench.llama_cpp import LlamaCpp
 from dnd_engine.bench.measurement import Measurement, idle_memory, machine_of, peak_memory
 from dnd_engine.bench.results import BenchResult, account, summarise

@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 
 from dnd_engine.bench import engine_costs
 from dnd_engine.bench.config import SECTIONS, BenchConfig
-from dnd_engine.bench.engine_costs import bytes_per_token
-from dnd_engine.bench.examination import Examination
+from dnd_engine.bench.engine_costs import Examination, bytes_per_token
 from dnd_engine.bench.growth import GrowthConfig, GrowthPoint, _text_of, growth, growth_svg
 from dnd_engine.bench.llama_cpp import LlamaCpp
 from dnd_engine.bench.measurement import Measurement, idle_memory, peak_memory, prompt_bucket
@@ -213,7 +212,7 @@ def test_an_examination_is_compared_with_its_items_one_at_a_time(
         assert active.num_groups == len(asked), "each task has its adapter"
         seen.append(([len(group) for group in asked], isinstance(runtime.forward, HookedForward)))
 
-    monkeypatch.setattr("dnd_engine.bench.examination.answer", noted)
+    monkeypatch.setattr("dnd_engine.bench.engine_costs.answer", noted)
     before = engine.runtime.forward
     Examination(engine, SMALL)(4)
     assert seen == [([3, 3], False), ([1], True), ([1], True)]
