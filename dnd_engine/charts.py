@@ -393,7 +393,6 @@ def _vertical_grid(scale: Scale, height: int) -> str:
 
 
 def _below(scale: Scale, height: int, axis: str) -> str:
-    """Draw the axis, its ticks and its label."""
     ticks = "".join(
         f"<text class='tick' x='{_percent(scale.place(tick))}' y='{height + 15}' "
         f"text-anchor='middle'>{escape(scale.label(tick))}</text>"

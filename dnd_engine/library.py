@@ -549,7 +549,6 @@ def _read_all(place: Path) -> "list[Entry | DamagedEntry]":
 
 
 def _folders(place: Path) -> list[Path]:
-    """Return the folders of adapters in a place."""
     try:
         # Until somebody writes to a library, the folders above may be missing, too.
         folders = [] if _is_missing(place) else list(place.iterdir())

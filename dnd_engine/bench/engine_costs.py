@@ -239,7 +239,6 @@ class Examination:
         return found
 
     def _per_item(self, work: Sequence[Sequence[Asked]]) -> float:
-        """Return the seconds per item of answering batch by batch."""
         with timed(self._runtime.base.device) as spent:
             for batch in work:
                 tasks = [part[0][0] for part in batch]

@@ -133,7 +133,6 @@ def fetch(
 
 
 def _grouped(faults: "Iterable[Fault]") -> dict[str, list[str]]:
-    """Group the messages by task slug."""
     groups: dict[str, list[str]] = defaultdict(list)
     for fault in faults:
         groups[fault.task].append(fault.words)

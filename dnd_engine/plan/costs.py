@@ -412,7 +412,6 @@ def training_step_flops(shape: BaseShape, work: Workload) -> float:
 
 
 def _row_tokens(work: Workload, tasks: int) -> int:
-    """Return the tokens in the training rows of some tasks."""
     return round(tasks * work.row_tokens * _ROW_FILL)
 
 

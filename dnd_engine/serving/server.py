@@ -183,7 +183,6 @@ class Server:
         return Reply(status, body, retry_after, self._key)
 
     def _read(self, answer: httpx.Response, data: bytes) -> Reply:
-        """Parse a complete reply."""
         wait = answer.headers.get("retry-after", "")
         # A date is also allowed, and ignored. `isdigit` alone takes ², which `float` refuses.
         after = float(wait) if wait.isascii() and wait.isdigit() else None

@@ -177,7 +177,6 @@ def _train(
     answers: AnswersOf | None,
     enough: Callable[[], bool] | None,
 ) -> Steps[Progress, None, Refined]:
-    """Train an adapter's weights and report progress."""
     loaded.check_made_here(adapter)
     # Lazy, because its metrics load nltk, which nothing else needs.
     from dnd_engine.teach.held_back import score_bare

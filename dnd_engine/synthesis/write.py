@@ -109,7 +109,6 @@ def blank(
 
 
 def _num_prompts(buckets: Sequence[Bucket]) -> int:
-    """Count distinct prompts."""
     return len({p.text for b in buckets for p in b.prompts})
 
 
