@@ -58,44 +58,43 @@ TokenOption = Annotated[
     typer.Option(help="Token with write access; default: HF_TOKEN or your `hf auth login`."),
 ]
 
-_GENERATOR = typer.Option(
-    help="Generator folder, or none to imprint alone; default: the one shipped for the base."
-)
-_ENGINE: dict[str, tuple[Any, Any]] = {
-    "base": (BaseOption, DEFAULT_BASE),
-    "generator": (Annotated[Path | None, _GENERATOR], None),
-    "device": (
-        Annotated[str | None, typer.Option(help="cpu, cuda or mps; default: the best available.")],
-        None,
-    ),
-    "cache_dir": (CacheOption, None),
+_ENGINE: dict[str, Any] = {
+    "base": BaseOption,
+    "generator": Annotated[
+        Path | None,
+        typer.Option(
+            help="Generator folder, or none to imprint alone; default: the one shipped for the "
+            "base."
+        ),
+    ],
+    "device": Annotated[
+        str | None, typer.Option(help="cpu, cuda or mps; default: the best available.")
+    ],
+    "cache_dir": CacheOption,
 }
-"""Options that become an `EngineConfig`, with their defaults."""
+"""Options that become an `EngineConfig`."""
 
-_CLUSTER: dict[str, tuple[Any, Any]] = {
-    "ray": (
-        Annotated[
-            str | None,
-            typer.Option(
-                help="Run as jobs of this Ray cluster: HOST:PORT of its head, auto on one of its "
-                "machines, or local for this machine alone."
-            ),
-        ],
-        None,
-    ),
-    "job_cpus": (Annotated[float | None, typer.Option(help="CPUs of a job; default: 1.")], None),
-    "job_gpus": (Annotated[float | None, typer.Option(help="GPUs of a job; default: 0.")], None),
-    "job_retries": (
-        Annotated[
-            int | None,
-            typer.Option(
-                help="How often a job starts again if its process or machine dies; default: 3."
-            ),
-        ],
-        None,
-    ),
+_CLUSTER: dict[str, Any] = {
+    "ray": Annotated[
+        str | None,
+        typer.Option(
+            help="Run as jobs of this Ray cluster: HOST:PORT of its head, auto on one of its "
+            "machines, or local for this machine alone."
+        ),
+    ],
+    "job_cpus": Annotated[float | None, typer.Option(help="CPUs of a job; default: 1.")],
+    "job_gpus": Annotated[float | None, typer.Option(help="GPUs of a job; default: 0.")],
+    "job_retries": Annotated[
+        int | None,
+        typer.Option(
+            help="How often a job starts again if its process or machine dies; default: 3."
+        ),
+    ],
 }
 """Options that become a `Cluster`."""
+
+_DEFAULTS = {"base": DEFAULT_BASE}
+"""Defaults of these options; all others are None."""
 
 _LAST = ("library", "run_folders", "as_json")
 """Options that the help lists last, after those of the engine."""
@@ -124,7 +123,7 @@ def cluster_options(command: Callable[..., T]) -> Callable[..., T]:
 
 def _with_options(
     command: Callable[..., T],
-    added: dict[str, tuple[Any, Any]],
+    added: dict[str, Any],
     first_argument: Callable[[dict[str, Any]], object],
 ) -> Callable[..., T]:
     """Replace a command's first parameter by the options that construct it."""
@@ -133,23 +132,20 @@ def _with_options(
     # Positional parameters without a default could not follow those with one.
     kind = inspect.Parameter.KEYWORD_ONLY
     options = [
-        inspect.Parameter(name, kind, default=default, annotation=annotation)
-        for name, (annotation, default) in added.items()
+        inspect.Parameter(name, kind, default=_DEFAULTS.get(name), annotation=annotation)
+        for name, annotation in added.items()
     ]
-    first = [parameter for parameter in own if parameter.name not in _LAST]
-    last = [parameter for parameter in own if parameter.name in _LAST]
+    parameters = sorted(
+        [*(parameter.replace(kind=kind) for parameter in own), *options],
+        key=lambda parameter: parameter.name in _LAST,
+    )
 
     @wraps(command)
     def wrapped(*given: Any, **named: Any) -> T:
         # Decorators stack: `given` holds the first parameters that outer ones have constructed.
-        asked = {name: named.pop(name, default) for name, (_, default) in added.items()}
+        asked = {name: named.pop(name, _DEFAULTS.get(name)) for name in added}
         return command(first_argument(asked), *given, **named)
 
-    parameters = [
-        *(p.replace(kind=kind) for p in first),
-        *options,
-        *(p.replace(kind=kind) for p in last),
-    ]
     # Typer builds the command line from both attributes.
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # functions take any
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
