@@ -50,12 +50,9 @@ def requests(server: Server, names: Sequence[str]) -> list[tuple[str, dict[str, 
     Raises:
         RemoteError: If a llama-server does not have an adapter.
     """
-    plain: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in names]
-    if not any(_WITH in name for name in names):
-        return plain
-    paths = _paths(server)
+    paths = _paths(server) if any(_WITH in name for name in names) else None
     if paths is None:  # the models of another server may be called like that
-        return plain
+        return [(name, {}) for name in names]
     numbers = {name: number for number, name in _named(paths).items()}
     found = []
     for name in names:
