@@ -1,5 +1,5 @@
 // The offer to be notified of the end of a long run. It is apart from what is drawn at each step, since
-// what is redrawn under a pointer cannot be pressed; `assets/waiting.js` says when it is shown.
+// what is redrawn under a pointer cannot be pressed; `assets/waiting.js` says when it is shown. After `storage.js`.
 
 const NOTIFY = "dnd-notify";
 const root = document.documentElement;
@@ -7,18 +7,13 @@ const root = document.documentElement;
 // "ask" offers it, "on" says that it will come; without either nothing of it is shown.
 function offer() {
   if (!("Notification" in window) || Notification.permission === "denied") { delete root.dataset.dndNotify; return; }
-  let chosen = null;
-  try { chosen = localStorage.getItem(NOTIFY); } catch { /* a page in a frame may be denied it */ }
-  root.dataset.dndNotify = chosen && Notification.permission === "granted" ? "on" : "ask";
+  root.dataset.dndNotify = stored(NOTIFY) && Notification.permission === "granted" ? "on" : "ask";
 }
 
 element.addEventListener("click", async ({ target }) => {
   if (!target.closest(".dnd-notify")) return;
   const on = root.dataset.dndNotify !== "on" && (await Notification.requestPermission()) === "granted";
-  try {
-    if (on) localStorage.setItem(NOTIFY, "on");
-    else localStorage.removeItem(NOTIFY);
-  } catch { /* see above */ }
+  stored(NOTIFY, on ? "on" : null);
   offer();
 });
 offer();

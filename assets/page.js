@@ -1,9 +1,9 @@
 // What belongs to the page as a whole: its language, its keys, and what the engine does for it. Gradio runs this text as a
-// function body with `element` and `props` in scope; which key presses what comes from Python.
+// function body with `element` and `props` in scope, after `storage.js`; which key presses what comes from Python.
 
 const list = element.querySelector("dialog");
 const on = list.querySelector("input");
-const STORED = "dnd-single-keys";
+const SINGLE_KEYS = "dnd-single-keys";
 const ATTRIBUTE = "aria-keyshortcuts";
 
 // ---------------------------------------------------------------- language
@@ -323,14 +323,6 @@ function tellDoing() {
 
 document.addEventListener("click", (event) => { if (event.target.closest?.(".dnd-keys-open")) list.showModal(); });
 list.addEventListener("click", (event) => { if (event.target === list || event.target.closest(".dnd-keys-close")) list.close(); });
-// A page in a frame may be denied its storage; then the choice holds for this visit.
-function stored(value) {
-  try {
-    return value === undefined ? localStorage.getItem(STORED) : localStorage.setItem(STORED, value);
-  } catch {
-    return null;
-  }
-}
-on.checked = stored() !== "off";
-on.addEventListener("change", () => { stored(on.checked ? "on" : "off"); tell(); });
+on.checked = stored(SINGLE_KEYS) !== "off";
+on.addEventListener("change", () => { stored(SINGLE_KEYS, on.checked ? "on" : "off"); tell(); });
 tell();

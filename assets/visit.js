@@ -1,22 +1,12 @@
 // A visit's way back: this browser keeps its key and a question that was not sent, other tabs of it
 // hear who shows the visit, and leaving asks only where it would lose something. Gradio runs this text as a function body with
-// `element`, `props`, `trigger` and `watch` in scope.
+// `element`, `props`, `trigger` and `watch` in scope, after `storage.js`.
 
 const KEY = "dnd-visit";
 const SHOWN = "dnd-visit-shown"; // changes whenever a tab begins to show the visit
 const EMPTY = "dnd-visit-empty"; // set when a page was left with nothing on it
 const DRAFT = "dnd-draft"; // what was in the question box when a page was left
 const $ = (selector) => element.querySelector(selector);
-
-// A page in a frame may be denied its storage; then the visit ends with the page.
-function kept(name, value) {
-  try {
-    if (value === undefined) return localStorage.getItem(name);
-    if (value === null) localStorage.removeItem(name);
-    else localStorage.setItem(name, value);
-  } catch { /* see above */ }
-  return null;
-}
 
 // What assets/first.js marks: a visit is on its way, and app.css hides what is not of it.
 const RESTORING = "data-dnd-restoring";
@@ -46,10 +36,10 @@ let letGo = false; // the visitor has decided to leave
 function claim() {
   if (!props.visit_key || props.visit_key === mine) return;
   mine = props.visit_key;
-  $(".dnd-lost").hidden = props.outcome !== "lost" || kept(EMPTY) !== null;
-  kept(KEY, mine);
-  kept(SHOWN, String(crypto.getRandomValues(new Uint32Array(1))[0]));
-  kept(EMPTY, null);
+  $(".dnd-lost").hidden = props.outcome !== "lost" || stored(EMPTY) !== null;
+  stored(KEY, mine);
+  stored(SHOWN, String(crypto.getRandomValues(new Uint32Array(1))[0]));
+  stored(EMPTY, null);
   bringDraft();
   // What came with the key is drawn by then.
   requestAnimationFrame(() => requestAnimationFrame(isBack));
@@ -59,8 +49,8 @@ watch("visit_key", claim);
 const question = () => document.querySelector("#dnd-box textarea");
 
 function bringDraft() {
-  const box = question(), draft = kept(DRAFT);
-  kept(DRAFT, null); // or it might come back after it was sent
+  const box = question(), draft = stored(DRAFT);
+  stored(DRAFT, null); // or it might come back after it was sent
   if (!draft || !box || box.value) return;
   box.value = draft;
   box.dispatchEvent(new Event("input", { bubbles: true })); // for Gradio
@@ -71,8 +61,8 @@ claim();
 // Whether this browser has it now.
 function keepDraft() {
   const draft = question()?.value ?? "";
-  if (!letGo && (!mine || kept(KEY) === mine)) kept(DRAFT, draft || null);
-  return !draft.trim() || kept(DRAFT) === draft;
+  if (!letGo && (!mine || stored(KEY) === mine)) stored(DRAFT, draft || null);
+  return !draft.trim() || stored(DRAFT) === draft;
 }
 
 // These texts are sent when their field is left (Gradio's own event for typing skips the first change
@@ -94,7 +84,7 @@ function sendTyped() {
 
 // Comes from other tabs only.
 window.addEventListener("storage", ({ key }) => {
-  if (key === SHOWN && mine && kept(KEY) === mine) moved();
+  if (key === SHOWN && mine && stored(KEY) === mine) moved();
 });
 
 function moved() {
@@ -144,7 +134,7 @@ window.dndLeavingLoses = () => !letGo && losesSomething(); // asked by assets/fi
 window.addEventListener("pagehide", () => {
   keepDraft();
   const nothing = !document.querySelector(".dnd-card, .dnd-asked, #dnd-adapter");
-  if (nothing && kept(KEY) === mine) kept(EMPTY, "1");
+  if (nothing && stored(KEY) === mine) stored(EMPTY, "1");
 });
 
 // ---------------------------------------------------------------- buttons
@@ -153,7 +143,7 @@ window.addEventListener("pagehide", () => {
 const PRESSED = {
   ".dnd-forget": () => $(".dnd-forget-sure").showModal(),
   ".dnd-forget-no": () => $(".dnd-forget-sure").close(),
-  ".dnd-forget-yes": () => { letGo = true; kept(KEY, null); kept(DRAFT, null); trigger("forget"); },
+  ".dnd-forget-yes": () => { letGo = true; stored(KEY, null); stored(DRAFT, null); trigger("forget"); },
   ".dnd-take-over, .dnd-reload": () => location.reload(),
   ".dnd-lost-close": () => { $(".dnd-lost").hidden = true; },
   ".dnd-refused-close": () => { $(".dnd-refused").hidden = true; },

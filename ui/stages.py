@@ -8,9 +8,8 @@ from typing import Literal
 
 import gradio as gr
 
-from dnd_engine.files import asset_path
 from ui.markup import RING, error_notice, esc, icon, prose
-from ui.panel import Panel
+from ui.panel import Panel, script
 from ui.text import N_, _, drawn, number, said
 
 RunKind = Literal[
@@ -126,15 +125,14 @@ def stages_view(elem_id: str) -> gr.HTML:
     Returns:
         Component that sends the event `waits` each second while the run is queued.
     """
-    script = asset_path("waiting.js").read_text(encoding="utf-8")
-    view = gr.HTML("", elem_id=elem_id, padding=False, js_on_load=script)
+    view = gr.HTML("", elem_id=elem_id, padding=False, js_on_load=script("waiting"))
     # Apart from the stages: what is redrawn under a pointer cannot be pressed.
     gr.HTML(
         drawn(_notify_html),
         elem_classes="dnd-notify-box",
         padding=False,
         apply_default_css=False,
-        js_on_load=asset_path("notify.js").read_text(encoding="utf-8"),
+        js_on_load=script("storage", "notify"),
     )
     return view
 

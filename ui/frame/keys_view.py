@@ -140,7 +140,7 @@ def keys_panel() -> gr.HTML:
     ]
     return gr.HTML(
         drawn(_dialog_html),
-        js_on_load=script("page"),
+        js_on_load=script("storage", "page"),
         apply_default_css=False,
         shortcuts=pressed,
         elem_id="dnd-page",

@@ -29,7 +29,7 @@ class VisitPanel(Panel):
             drawn(_html),
             visit_key="",
             outcome="",
-            js_on_load=script("visit"),
+            js_on_load=script("storage", "visit"),
             apply_default_css=False,
             elem_id="dnd-visit",
             padding=False,
