@@ -952,14 +952,6 @@ function showCanvas() {
   if (!root.offsetParent) stage.querySelector("[role=tab]")?.click();
 }
 
-const LISTENERS = { dragover: onDragOver, drop: onDrop, dragleave: onDragLeave, paste: onPaste, pointerdown: onPress, keydown: onPress };
-for (const [type, listener] of Object.entries(LISTENERS)) {
-  const key = `dndOn${type}`;
-  window[key] && window.removeEventListener(type, window[key]);
-  window[key] = listener;
-  window.addEventListener(type, listener);
-}
-
 function browse(bucketId) {
   lastBucket = bucketId;
   $(".dnd-picker").click();
@@ -1178,16 +1170,21 @@ function onUndoKey(event) {
   event.preventDefault();
   undo();
 }
-window.dndUndoKey && document.removeEventListener("keydown", window.dndUndoKey);
-window.dndUndoKey = onUndoKey;
-document.addEventListener("keydown", onUndoKey);
 
 // ---------------------------------------------------------------- start
 
-// Should the component be made anew, the old listener must not answer for a canvas that is gone.
-window.dndReceive && window.removeEventListener("dnd-inbox", window.dndReceive);
-window.dndReceive = (event) => receive(event.detail);
-window.addEventListener("dnd-inbox", window.dndReceive);
+const LISTENERS = {
+  dragover: onDragOver, drop: onDrop, dragleave: onDragLeave, paste: onPaste, pointerdown: onPress,
+  keydown: (event) => { onPress(event); onUndoKey(event); },
+  "dnd-inbox": ({ detail }) => receive(detail),
+};
+// Should the component be made again, the old listeners must not answer for a canvas that is gone.
+for (const [type, listener] of Object.entries(LISTENERS)) {
+  const key = `dndOn${type}`;
+  window[key] && window.removeEventListener(type, window[key]);
+  window[key] = listener;
+  window.addEventListener(type, listener);
+}
 sayTemplate(element);
 root.classList.remove("is-unsaid");
 render();
