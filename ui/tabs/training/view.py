@@ -57,11 +57,6 @@ _WATCH_STATES: Mapping[str, tuple[str, str]] = {
     ),
     "finished": (N_("Finished"), N_("Last change {day}.")),
 }
-_WATCH_FACTS: Mapping[str, str] = {
-    "left": N_("Time left"),
-    "pace": N_("A step, validations included"),
-    "tokens": N_("Tokens a second"),
-}
 _WATCH_NUMBERS: Mapping[str, tuple[str, str]] = {
     "smooth_loss": (
         N_("Training loss, smoothed"),
@@ -187,21 +182,19 @@ def _state_html(seen: Training | Collecting) -> str:
         ago=duration(seen.idle_seconds),
         day=day(datetime.fromtimestamp(seen.moved, UTC).astimezone()),
     )
-    shown = {"done": _of_all(seen)}
+    counted = _("LoRAs") if isinstance(seen, Collecting) else _("Steps")
+    shown = {counted: _of_all(seen)}
     if seen.seconds_left is not None:
-        left = duration(seen.seconds_left)
-        shown["left"] = _("about {duration}", duration=left)
+        shown[_("Time left")] = _("about {duration}", duration=duration(seen.seconds_left))
     if isinstance(seen, Training):
         if seen.stopped_early:
             early = _("It stopped early: validations brought nothing better.")
             words = f"{words} {early}"
         if seen.seconds_per_step is not None:
-            shown["pace"] = f"{number(seen.seconds_per_step, '.2g')} s"
+            shown[_("A step, validations included")] = f"{number(seen.seconds_per_step, '.2g')} s"
         if seen.tokens_per_second is not None:
-            shown["tokens"] = number(seen.tokens_per_second, ",.0f")
-    names = {key: _(name) for key, name in _WATCH_FACTS.items()}
-    names["done"] = _("LoRAs") if isinstance(seen, Collecting) else _("Steps")
-    lines = "".join(f"<div><dt>{names[k]}</dt><dd>{v}</dd></div>" for k, v in shown.items())
+            shown[_("Tokens a second")] = number(seen.tokens_per_second, ",.0f")
+    lines = "".join(f"<div><dt>{name}</dt><dd>{v}</dd></div>" for name, v in shown.items())
     mark = {
         "starting": icon("dot"),
         "running": RING,
@@ -211,7 +204,7 @@ def _state_html(seen: Training | Collecting) -> str:
     bar = ""
     if seen.total is not None:
         share = min(seen.done / seen.total, 1)
-        bar = f"<progress max='1' value='{share:.4f}' aria-label='{esc(names['done'])}'></progress>"
+        bar = f"<progress max='1' value='{share:.4f}' aria-label='{esc(counted)}'></progress>"
     return (
         f"<section class='dnd-panel dnd-run is-{seen.state}'><p class='dnd-run-state'>{mark}"
         f"<b>{_(title)}</b> <span>{words}</span></p>{bar}<dl>{lines}</dl></section>"
