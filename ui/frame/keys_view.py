@@ -33,7 +33,7 @@ class Shortcut:
 
 
 SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
-    "page": (
+    N_("Anywhere"): (
         Shortcut(does=N_("Show this list"), keys=("?",), targets=(".dnd-keys-open",)),
         Shortcut(
             does=N_("Stop what is running, cancel an edit, or leave the question box"),
@@ -46,7 +46,7 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
             ),
         ),
     ),
-    "make": (
+    N_("Make an adapter"): (
         Shortcut(
             does=N_("Go to the prompts"),
             keys=("P",),
@@ -67,12 +67,12 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
             targets=("#dnd-teach-later", "#dnd-teach-open"),
         ),
     ),
-    "card": (
+    N_("On a card of the canvas"): (
         Shortcut(does=N_("Move it to the next bucket"), keys=("←", "→")),
         Shortcut(does=N_("Move it up or down"), keys=("↑", "↓")),
         Shortcut(does=N_("Remove it"), keys=("Delete",)),
     ),
-    "ask": (
+    N_("Ask and compare"): (
         Shortcut(
             does=N_("Go to the question"), keys=("Q",), targets=("#dnd-box textarea",), focus=True
         ),
@@ -92,15 +92,8 @@ SHORTCUTS: Mapping[str, tuple[Shortcut, ...]] = {
         Shortcut(does=N_("Both bad"), keys=("4",), targets=("#dnd-vote-bad",)),
     ),
 }
-"""Shortcuts by group of the list."""
+"""Shortcuts by group of the list, named in English."""
 
-
-_KEYS_GROUPS: Mapping[str, str] = {
-    "make": N_("Make an adapter"),
-    "card": N_("On a card of the canvas"),
-    "ask": N_("Ask and compare"),
-    "page": N_("Anywhere"),
-}
 _KEY_NAMES: Mapping[str, str] = {
     "Escape": N_("Esc"),
     "Enter": N_("Enter"),
@@ -151,7 +144,7 @@ def keys_panel() -> gr.HTML:
 def _dialog_html() -> str:
     title = esc(_("Keyboard shortcuts"))
     groups = "".join(
-        f"<section><h3>{_(_KEYS_GROUPS[group])}</h3><ul>"
+        f"<section><h3>{_(group)}</h3><ul>"
         + "".join(_line_html(shortcut) for shortcut in shortcuts)
         + "</ul></section>"
         for group, shortcuts in SHORTCUTS.items()
