@@ -48,17 +48,13 @@ class ModelsEvents:
         """Describe the size and download of a choice, without network requests."""
         if not self._app.is_own(request):
             return {}  # the description reveals which files exist
-        shown = {"models_base": gr.Textbox(visible=key == OTHER)}
         choice = self._chosen(key, typed)
         if choice is None:
             words = _("Imprint makes adapters for any supported base. Name one.")
-            updates = {"models_told": quiet(words)}
-            return {
-                **shown,
-                **updates,
-                "models_load": gr.Button(load_words(None), interactive=False),
-            }
-        return {**shown, **self._describe(choice)}
+            described = _not_loadable(quiet(words))
+        else:
+            described = self._describe(choice)
+        return {"models_base": gr.Textbox(visible=key == OTHER), **described}
 
     def load(
         self, key: str, typed: str, looked_up: str, session: Session, request: gr.Request
@@ -98,10 +94,11 @@ class ModelsEvents:
         try:
             return _described(choice, self._app.calls.availability(choice))
         except DndError as error:
-            return {
-                "models_told": _refused(error),
-                "models_load": gr.Button(load_words(None), interactive=False),
-            }
+            return _not_loadable(_refused(error))
+
+
+def _not_loadable(told: str) -> Updates:
+    return {"models_told": told, "models_load": gr.Button(load_words(None), interactive=False)}
 
 
 def _described(choice: "Choice", found: "Availability") -> Updates:
