@@ -19,10 +19,9 @@ class ReportEvents:
 
     def report(self, session: Session, group: str | None, metric: Metric) -> Updates:
         """Show the generator's report card when its tab opens."""
-        engine = self._app.calls.engine
+        engine, card = self._app.calls.engine, {"report_card": self.card()}
         if engine is None:
-            return {"report_controls": gr.Row(visible=False), "report_card": self.card()}
-        card = {"report_card": self.card()}
+            return {"report_controls": gr.Row(visible=False), **card}
         try:
             reports = engine.reports
         except GeneratorError as error:

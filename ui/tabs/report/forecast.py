@@ -63,9 +63,7 @@ _TURNED_OUT: Mapping[Sure, str] = {
 def _turned_out(found: ForecastGauge) -> str:
     """Describe how adapters did, by what the page would have said beforehand."""
     parts = (
-        _(_TURNED_OUT[sure_of(band.begin)], score=score_number(band.score))
-        + ngettext(" ({number} task)", " ({number} tasks)", band.n_tasks)
-        for band in found.bands
+        _scored(_TURNED_OUT[sure_of(band.begin)], band.score, band.n_tasks) for band in found.bands
     )
     return _(
         "From the forecast before Synthesize, mean score of adapters: {parts}.",
@@ -82,16 +80,17 @@ _HIT_RATE: Mapping[Degree, str] = {
 
 def _hit_rate(found: VerdictGauge) -> str:
     """Describe how adapters did, by what the page says of them once they are made."""
-    parts = (
-        _(_HIT_RATE[band.verdict], score=score_number(band.score))
-        + ngettext(" ({number} task)", " ({number} tasks)", band.n_tasks)
-        for band in found.bands
-    )
+    parts = (_scored(_HIT_RATE[band.verdict], band.score, band.n_tasks) for band in found.bands)
     return _(
         "From the verdict after the imprint, which tries the adapter on prompts left out of it, "
         "mean score of adapters: {parts}.",
         parts="; ".join(parts),
     )
+
+
+def _scored(words: str, score: float, n_tasks: int) -> str:
+    tasks = ngettext(" ({number} task)", " ({number} tasks)", n_tasks)
+    return _(words, score=score_number(score)) + tasks
 
 
 def _before(ranked: Sequence[bool], found: Prediction) -> str:
