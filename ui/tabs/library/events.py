@@ -99,11 +99,9 @@ class LibraryEvents:
         self, session: Session, key: str | None, name: str | None, request: gr.Request
     ) -> Updates:
         """Rename the selected adapter."""
-
-        def rename(library: Library) -> Entry:
-            return library.rename(_selected(key), name or "")
-
-        return self._change(session, request, key, rename)
+        return self._change(
+            session, request, key, lambda library: library.rename(_selected(key), name or "")
+        )
 
     def duplicate_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Copy the selected adapter."""
