@@ -134,12 +134,7 @@ def _session(request: gr.Request) -> str:
 class Endpoints:
     """The endpoints of the app. Gradio shows these docstrings to callers.
 
-    Args:
-        calls: Calls to the engine.
-        limits: Limits on prompt files.
-        files: Folders for the adapters' zips.
-        cache: Gradio's cache, which contains uploads.
-        server: Limits on number and age of adapters.
+    Zips of adapters are written to `files`; `cache` is Gradio's, which contains uploads.
     """
 
     def __init__(

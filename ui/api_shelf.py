@@ -61,9 +61,7 @@ class Kept:
 class Shelf:
     """Adapters by id, limited in number, memory and age.
 
-    Args:
-        limits: Limits on number, memory and age.
-        forget: Called with the id of each dropped adapter.
+    `forget` is called with the id of each dropped adapter.
     """
 
     def __init__(self, limits: ServerLimits, forget: Callable[[str], None]) -> None:

@@ -54,10 +54,8 @@ def build_ui(
     Args:
         handle: Handle of the engine; start it when the server starts.
         limits: Limits on prompt files.
-        own: This computer's user, whose key opens their library. None on a server for others, where
-            each visit has its own temporary library.
-        runs: Folders of training runs and collections that visitors may watch; without any, the tab
-            is hidden.
+        own: None on a server for others, where each visit has its own temporary library.
+        runs: Runs that visitors may watch; without any, the tab Training is left out.
         server: Limits per visitor and server.
     """
     cache = upload_cache()

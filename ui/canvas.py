@@ -168,11 +168,7 @@ class PromptCanvas(gr.HTML):
     ):
         """Read the canvas's template, script and style.
 
-        Args:
-            value: English names of the initial buckets, which `words` translates.
-            words: Messages of the script, from `script_words`; English by default.
-            limits: Limits that the browser enforces itself.
-            kwargs: Arguments for `gr.HTML`.
+        Messages of the script come from `script_words`. The browser enforces the limits, too.
         """
         # Gradio treats a quoted name in the script as an event, unless it is an attribute.
         self.words = words or script_words()

@@ -93,9 +93,6 @@ class EngineCalls:
 
     Short calls return their result. Longer ones are iterators that end early when a `Stop` is set.
     All raise `DndError` if the engine does, or if it is not loaded.
-
-    Args:
-        handle: Handle of the engine.
     """
 
     def __init__(self, handle: EngineHandle) -> None:
@@ -248,11 +245,7 @@ class EngineCalls:
     def push(
         self, adapter: "Adapter", repo: str, token: str | None, private: bool
     ) -> tuple[str, bool, str]:
-        """Push an adapter to the Hub.
-
-        Returns:
-            URL, whether it is private, and example code.
-        """
+        """Push an adapter to the Hub; return its URL, whether it is private, and example code."""
         pushed = self._call("push", adapter, repo, token=token, private=private)
         return pushed.url, pushed.private, pushed.usage
 
@@ -297,12 +290,8 @@ class EngineCalls:
     ) -> _Ticking:
         """Train an adapter a little.
 
-        Args:
-            adapter: Starting point.
-            buckets: Prompts to train on, unless a person's answers are given.
-            answers: Source of the answers to learn.
-            enough: Ends the training and keeps the result.
-            stop: Ends the training and discards the result.
+        `enough` ends the training and keeps the result, `stop` discards it. A person's answers come
+        with their prompts, in place of those of `buckets`.
         """
         ends = enough.is_set if self.stop_keeps else None
         if isinstance(answers, str):
@@ -338,8 +327,8 @@ class EngineCalls:
 
         Args:
             rows: Conversations and adapters; None for the base.
-            sampling: Sampling settings, shared by all.
-            strengths: Called at every token; returns the strength of each adapter.
+            sampling: Shared by all.
+            strengths: Called at every token for the strength of each adapter.
             stop: Ends all answers.
 
         Yields:
@@ -395,14 +384,10 @@ class EngineCalls:
         return self.ticking(steps, beside=True)
 
     def last(self, steps: Generator[Any, None, None], left: Callable[[], bool]) -> Any:
-        """Run all steps, and return the last one.
-
-        Args:
-            steps: Steps from a method of this class; None is a tick.
-            left: Returns whether the caller has disconnected.
+        """Run all steps of a method of this class, and return the last one.
 
         Raises:
-            DndError: If the caller disconnected and the steps were cancelled.
+            DndError: If the caller has `left` meanwhile; the steps are then cancelled.
         """
         found = None
         # Closing the iterator ends the computation at its next step.

@@ -66,9 +66,7 @@ class EngineThread:
     def start(self, work: _Work, *, beside: bool = False) -> None:
         """Start work without waiting for it.
 
-        Args:
-            work: What to do.
-            beside: Use a separate thread even if this one is free, because the work takes long.
+        With `beside`, in a separate thread even if this one is free, because the work takes long.
 
         Raises:
             RuntimeError: If the process is ending.
@@ -130,12 +128,7 @@ class EngineThread:
         """Run an iterator in this thread; yield its items, and None at each tick without one.
 
         Ends early when `stop` is set or the process ends. The running step is then the last, and
-        its result is dropped.
-
-        Args:
-            steps: Iterator to run.
-            stop: Cancels the steps once set; None if nobody does.
-            beside: Use a separate thread, as in `start`.
+        its result is dropped. See `start` for `beside`.
 
         Raises:
             DndError: If all steps were dismissed.

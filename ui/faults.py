@@ -42,12 +42,7 @@ def public_words(error: DndError, doing: str, redact: Callable[[str], str]) -> s
     """Return the message of an error for people who do not run the app.
 
     What the system refused, such as a write, gets a reference: its message names folders of the
-    server, and advises to choose others.
-
-    Args:
-        error: The error.
-        doing: Name of what failed, for the log.
-        redact: Removes secret folders from a message.
+    server, and advises to choose others. `redact` removes secret folders from other messages.
     """
     refused = refused_by_system(error)
     if refused is not None:
@@ -100,12 +95,7 @@ def _lost_device(error: BaseException) -> bool:
 
 
 def report_fault(error: BaseException, doing: str) -> str:
-    """Log an unexpected error, and return a message for visitors.
-
-    Args:
-        error: The exception.
-        doing: Name of the handler it came from.
-    """
+    """Log an unexpected error of the handler `doing`, and return a message for visitors."""
     # Do not log the message: it may quote a visitor's input.
     what = f"{doing}: {type(error).__name__} at {_frames(error)}"
     # Equal for equal faults, of which the log gets one a minute: see `dnd_engine.server_log.Rare`.

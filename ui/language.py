@@ -32,9 +32,7 @@ def said_of(block: Block) -> dict[str, Any]:
 def say_again(block: Block, drawn: Any = None) -> Any:
     """Return an update of a component's texts to the current language.
 
-    Args:
-        block: The component as it was laid out.
-        drawn: A handler's update of the component, which takes precedence.
+    A handler's update of the component, `drawn`, takes precedence.
     """
     if isinstance(drawn, Block):
         return gr.update(**{**said_of(block), **drawn.constructor_args})

@@ -110,9 +110,7 @@ def evidence(title: str, body: str) -> str:
 def table(head: Iterable[str], *bodies: str) -> str:
     """Draw a table of one or more groups of rows; all arguments are HTML.
 
-    Args:
-        head: Heads of the columns; empty for one without.
-        bodies: Rows of each group.
+    A column without a head has an empty one.
     """
     cells = "".join(f"<th scope='col'>{words}</th>" if words else "<td></td>" for words in head)
     groups = "".join(f"<tbody>{rows}</tbody>" for rows in bodies)
@@ -120,13 +118,7 @@ def table(head: Iterable[str], *bodies: str) -> str:
 
 
 def scrolling(title: str, drawn: str, name: str = "") -> str:
-    """Draw a table that may be wider than a phone.
-
-    Args:
-        title: What it is called, as text.
-        drawn: The table, as HTML.
-        name: Its further CSS class, without `dnd-`.
-    """
+    """Draw a table, given as HTML, that may be wider than a phone; `name` is as in `section`."""
     kind = f" dnd-{name}" if name else ""
     # A scrolling area must be reachable by keyboard.
     focus = f"tabindex='0' role='region' aria-label='{esc(title)}'"
@@ -203,9 +195,7 @@ def brief(text: str, limit: int) -> str:
 def sentence(message: str, name: str = "") -> str:
     """Capitalise a message: the engine's begin in lower case, to be embedded in others.
 
-    Args:
-        message: The message.
-        name: Name of a file, which keeps its case at the beginning of the message.
+    The name of a file at its beginning keeps its case.
     """
 
     def capitalise(text: str) -> str:

@@ -30,11 +30,7 @@ class Owner:
         return f"{url.rstrip('/')}/?{urlencode({KEY_PARAMETER: self.key})}"
 
     def owns(self, headers: Mapping[str, str]) -> bool:
-        """Return whether a request comes from a browser that opened the printed address.
-
-        Args:
-            headers: Headers of the request, by lower-case name.
-        """
+        """Return whether the headers are of a browser that opened the printed address."""
         # Not `SimpleCookie`, which stops at what it cannot read: all apps of a host share its
         # cookies, whatever the port.
         given = cookie_parser(headers.get("cookie", "")).get(_cookie_name(headers))
@@ -42,10 +38,6 @@ class Owner:
 
     def admit(self, headers: Mapping[str, str], query: str) -> tuple[str, str | None] | None:
         """Check the key in the address of a page that is being opened.
-
-        Args:
-            headers: Headers of the request, by lower-case name.
-            query: Query string of the request.
 
         Returns:
             Redirect target without the key, relative to the page, and the cookie to set, or None

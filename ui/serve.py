@@ -48,14 +48,8 @@ def launch_options(
 ) -> dict[str, Any]:
     """Return the launch options of this page: theme, limits and privacy.
 
-    Args:
-        limits: Limits on prompt files.
-        owner: Owner whose key opens their library; None on a server for others.
-        server: Limits per visitor and server.
-        handle: Handle that `/health/ready` queries; without it the server counts as ready.
-        mcp: Whether to offer the endpoints as MCP tools.
-        metrics: Whether to serve `/metrics`.
-        schema: Whether to serve `/openapi.json`.
+    See `serve` for `mcp`, `metrics` and `schema`. Without a handle to query, `/health/ready` counts
+    the server as ready.
 
     Raises:
         ConfigError: If MCP is requested but its packages are not installed.
@@ -289,13 +283,7 @@ def run(
 ) -> None:
     """Start loading the engine, and serve until interrupted.
 
-    Args:
-        demo: The page.
-        handle: Handle of the engine.
-        options: Arguments of the launch; see `launch_options`.
-        owner: Owner whose library opens with the printed address.
-        host: Address to listen on.
-        port: Port to listen on; None for that of the environment.
+    Options are those of `launch_options`; without a port, that of the environment is taken.
 
     Raises:
         ConfigError: If nothing can listen there.

@@ -71,13 +71,7 @@ class App:
         return Library(session.folder / "library")
 
     def error_words(self, session: Session, error: DndError, doing: str) -> str:
-        """Return an error's message for the page of a visit; see `ui.faults.public_words`.
-
-        Args:
-            session: The visit.
-            error: The error.
-            doing: Name of what failed, for the log.
-        """
+        """Return an error's message for the page of a visit; see `ui.faults.public_words`."""
         # To the owner, the folder and the advice are of use.
         if session.own:
             return drawn(note_words, str(error))

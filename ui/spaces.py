@@ -20,11 +20,7 @@ def public_address() -> str:
 
 
 def serves_others(host: str) -> bool:
-    """Return whether others than this computer's user may visit.
-
-    Args:
-        host: Address to listen on.
-    """
+    """Return whether others than this computer's user may visit an app that listens at `host`."""
     # A public address means a proxy, which lets others reach even a loopback address.
     if on_space() or os.environ.get("GRADIO_ROOT_PATH"):
         return True

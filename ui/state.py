@@ -787,9 +787,7 @@ class SessionFiles:
     def supersede(self, newest: Path, pattern: str = "*") -> None:
         """Remove earlier files beside a new one, except the last: it may be about to be downloaded.
 
-        Args:
-            newest: The file that was just written.
-            pattern: Names of the files that it replaces.
+        The pattern is that of the names of files that it replaces.
         """
         earlier = [file for file in newest.parent.glob(pattern) if file.is_file()]
         earlier = sorted((f for f in earlier if f != newest), key=_changed, reverse=True)
@@ -799,12 +797,7 @@ class SessionFiles:
                 file.unlink()
 
     def tidy(self, session_hash: str, keys: Collection[str]) -> None:
-        """Remove the files of adapters that a visit no longer has.
-
-        Args:
-            session_hash: The page.
-            keys: `Made.key` of each adapter that it has.
-        """
+        """Remove the files of adapters that a visit no longer has; `keys` are of those it has."""
         kept, now = {key[:_KEY_CHARS] for key in keys}, time.time()
         for folder in self._path(session_hash).glob(f"{_ADAPTER}*"):
             key = folder.name.removeprefix(_ADAPTER).partition("-")[0]
@@ -839,13 +832,7 @@ class SessionFiles:
         return sum(list(self._sizes.values()))
 
     def hold(self, session_hash: str, name: str, num_bytes: int) -> None:
-        """Count what a file takes in memory, if that is more than on disk.
-
-        Args:
-            session_hash: Page of the visit.
-            name: The visit's name for the file.
-            num_bytes: Memory of its prompts; 0 once they are gone.
-        """
+        """Count what the prompts of a file take in memory, if that is more than on disk."""
         self._held.setdefault(self._path(session_hash), {})[name] = num_bytes
         # A visit may also remove its own folder.
         for folder in [folder for folder in list(self._held) if not folder.is_dir()]:

@@ -29,13 +29,7 @@ Outcome = Literal["new", "back", "lost"]
 
 
 class Visits:
-    """The visits of this process, by key.
-
-    Args:
-        files: Folders of the visits' files.
-        limits: Limits on number, age and size.
-        clock: Monotonic clock in seconds; also that of `Session.used`.
-    """
+    """The visits of this process, by key. The clock is also that of `Session.used`."""
 
     def __init__(
         self,
@@ -57,13 +51,9 @@ class Visits:
     def open(
         self, key: str, page: str, fresh: Session, visitor: str = ""
     ) -> tuple[Session, Outcome]:
-        """Return the visit of a key for a new page, or start one.
+        """Return the visit of a key for a new page, or start the `fresh` one.
 
-        Args:
-            key: Key stored by the browser; may be empty.
-            page: Gradio's hash of the page's session.
-            fresh: New visit of the page.
-            visitor: Address of the visitor.
+        The browser's key may be empty; `page` is Gradio's hash of the page's session.
         """
         with self._lock:
             # First, so that an expired visit cannot be restored.

@@ -66,16 +66,9 @@ class LanguageEvents:
     ) -> Updates:
         """Redraw everything that depends on the visit in the current language.
 
-        It opens, closes, chooses and types nothing. Notices of finished actions are removed.
-
-        Args:
-            session: The visit.
-            arrangement: Buckets on the canvas.
-            kept: Selected adapter of the library.
-            target: Selected export format.
-            group: Selected part of the report card; None until its tab was opened.
-            metric: Selected metric of the report card; None until its tab was opened.
-            request: Request of the visitor.
+        It opens, closes, chooses and types nothing: `kept`, `target`, `group` and `metric` are what
+        is selected in the library, for export and on the report card. Notices of finished actions
+        are removed.
         """
         # It also shows, hides and fills components; below only its words are taken.
         listed = self.library.listed(session, request, kept)

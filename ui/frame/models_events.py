@@ -61,12 +61,7 @@ class ModelsEvents:
     ) -> Updates:
         """Look up a size on the Hub, or switch the models.
 
-        Args:
-            key: Key of the selected choice.
-            typed: Typed name of an unlisted base.
-            looked_up: Base whose size was looked up on the Hub.
-            session: The visit.
-            request: Request of the visitor.
+        `looked_up` is the base whose size was looked up before.
         """
         choice = self._chosen(key, typed)
         if choice is None or not self._app.is_own(request):

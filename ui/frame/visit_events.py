@@ -37,11 +37,7 @@ class VisitEvents:
     def open(self, session: Session, code: str, key: str, request: gr.Request) -> Updates:
         """Restore the visit of the browser's key, or start a new one.
 
-        Args:
-            session: New visit of this page.
-            code: Language of the page as it was served, which the visit continues in.
-            key: Key stored by the browser.
-            request: Request of the visitor.
+        The visit continues in the language of the page as it was served, which is `code`.
         """
         # Both come from a client, and so may be anything.
         code = code if code in languages() else ENGLISH

@@ -80,10 +80,8 @@ class Bodies:
 class ChargedFiles:
     """Counts the files of an upload, because Gradio accepts a thousand per request.
 
-    Args:
-        kind: Content-Type header, which contains the boundary between files.
-        charge: Charges a number of bytes, or refuses them.
-        paid: Bytes charged already.
+    Its Content-Type, `kind`, has the boundary between files; `charge` may refuse their bytes, of
+    which some are `paid` already.
     """
 
     def __init__(self, kind: str, charge: Callable[[int], Refusal | None], paid: int) -> None:

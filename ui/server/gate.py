@@ -40,16 +40,9 @@ _FORGET_SECONDS = 60.0
 
 
 class Gate:
-    """The outermost middleware.
+    """The outermost middleware, which also reports connected pages, and calls that are listened to.
 
-    Args:
-        app: The wrapped app.
-        limits: Limits on sizes and rates.
-        owner: Owner of the key; None without an owner's library.
-        pages: Receives which pages stay connected.
-        calls: Receives which calls are listened to.
-        watch: Health and metrics; None serves neither.
-        schema: Whether to serve the OpenAPI schema.
+    Without a `watch` it serves neither health nor metrics.
     """
 
     def __init__(

@@ -217,10 +217,7 @@ class Calls:
     nobody then listens to a call that is taken at the same moment, if its reply overtakes the
     message that the stream closes, and the page waits for its answer for ever.
 
-    Args:
-        demo: Blocks of the queue; create this after `demo.queue`.
-        limits: Limits on number and age.
-        clock: Clock in seconds.
+    Create it after `demo.queue`.
     """
 
     def __init__(
@@ -604,11 +601,6 @@ class Pages(StateHolder):
     """The open pages, limited in number, and dropped soon after their tab was closed.
 
     Gradio's own holder keeps 10,000 pages, open or closed, until others need their place.
-
-    Args:
-        blocks: Blocks of the pages.
-        limits: Limits on number and age.
-        clock: Clock in seconds.
     """
 
     def __init__(

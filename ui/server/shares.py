@@ -47,13 +47,7 @@ class Share:
 
 
 class SlidingShare:
-    """Amounts that count for some seconds after visitors took them.
-
-    Args:
-        share: Counts them; nothing else takes from it.
-        seconds: For how long each counts.
-        clock: Clock in seconds.
-    """
+    """Amounts that count for some seconds after visitors took them; nothing else uses the share."""
 
     def __init__(
         self, share: Share, seconds: float, clock: Callable[[], float] = time.monotonic
@@ -73,12 +67,7 @@ class SlidingShare:
 
 
 class HeldBytes:
-    """The bytes of one body, which count until it is released.
-
-    Args:
-        share: Share of memory that they take.
-        visitor: Who sent them.
-    """
+    """The bytes of one body, which count until it is released."""
 
     def __init__(self, share: Share, visitor: str) -> None:
         self._share, self._visitor, self._num_bytes = share, visitor, 0

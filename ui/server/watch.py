@@ -46,11 +46,7 @@ class Counters(logging.Handler):
         return {**answers, "faults": self.faults}
 
     def text(self, gauges: Mapping[str, float]) -> str:
-        """Return all counters in Prometheus's text format.
-
-        Args:
-            gauges: Current values by name.
-        """
+        """Return all counters and the current gauges in Prometheus's text format."""
         lines = ["# TYPE dnd_answers_total counter"]
         lines += [
             f'dnd_answers_total{{status="{status}"}} {count}'

@@ -102,11 +102,7 @@ def said(value: Any) -> Any:
 
 
 def script_words(*more: str) -> str:
-    """Return the messages of the page's scripts, as JSON for `assets/words.js`.
-
-    Args:
-        more: Messages of the code that scripts also use.
-    """
+    """Return messages of scripts, and more of the code, as JSON for `assets/words.js`."""
     now = language()
     messages = {**now.scripts, **{message: _translated(message) for message in more}}
     return json.dumps({"code": now.code, "plural": now.plural, "messages": messages})

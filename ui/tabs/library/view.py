@@ -35,11 +35,7 @@ _VOTE_OUTCOMES: Mapping[str, str] = {
 
 
 class LibraryPanel(Panel):
-    """The tab.
-
-    Args:
-        shared: Whether the page serves others.
-    """
+    """The tab."""
 
     PREFIX = "library_"
 
@@ -87,11 +83,7 @@ class LibraryPanel(Panel):
 
 
 def library_head_html(*, ends: bool) -> str:
-    """Draw the heading of the tab.
-
-    Args:
-        ends: Whether the library ends with the visit.
-    """
+    """Draw the heading of the tab; `ends` says whether the library ends with the visit."""
     importing = _(
         "Import takes a PEFT zip or a recipe. The recipe's prompt files must be on the "
         "canvas unless it contains their text."
@@ -100,12 +92,7 @@ def library_head_html(*, ends: bool) -> str:
 
 
 def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) -> str:
-    """Describe an adapter in a few lines of plain text, the first of them its name.
-
-    Args:
-        entry: Entry of the library.
-        found: Check results of the adapter.
-    """
+    """Describe an adapter in a few lines of plain text, the first of them its name."""
     kept = day(entry.created.astimezone())
     if isinstance(entry, DamagedEntry):
         return "\n".join([_("Damaged: {key}", key=entry.key), f"{kept}, {entry.reason}"])

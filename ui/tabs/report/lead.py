@@ -33,10 +33,7 @@ _PART = N_(
 def lead(report: Report, split: str, holdout: str = "") -> str:
     """Describe how often an adapter is right on bare inputs, beside the base and a trained LoRA.
 
-    Args:
-        report: Report to describe.
-        split: Split of the report.
-        holdout: Kind of novelty, for the tasks of one part; empty for all.
+    `holdout` is the kind of novelty of the tasks; empty for all.
 
     Returns:
         The sentence; empty if bare inputs or the generator were not scored, or the split is

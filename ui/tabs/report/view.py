@@ -149,13 +149,7 @@ def unreadable_html(reason: str) -> str:
 
 
 def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> tuple[str, str]:
-    """Draw one report.
-
-    Args:
-        report: Report to draw.
-        group: Tasks whose rows to draw.
-        metric: Metric to draw.
-        sha256: Hash of the loaded generator.
+    """Draw a metric for a group of a report's tasks; `sha256` is that of the loaded generator.
 
     Returns:
         The sentence with the first chart, and everything else.

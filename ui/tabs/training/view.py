@@ -119,11 +119,7 @@ _WATCH_NUMBERS: Mapping[str, tuple[str, str]] = {
 
 
 class WatchPanel(Panel):
-    """The tab.
-
-    Args:
-        names: Names of the runs, which can be chosen from if there are several.
-    """
+    """The tab, with a choice of runs if there are several."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.watch_run = gr.Radio(
