@@ -741,7 +741,8 @@ class SessionFiles:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._key = secrets.token_bytes(16)
-        self._visits: dict[str, str] = {}
+        self.shown: dict[str, str] = {}
+        """Key of the visit that each page shows, or showed until it was closed."""
         self._held: dict[Path, dict[str, int]] = {}
         """Memory of what was read, by folder and name."""
         self._sizes: dict[Path, int] = {}
@@ -749,14 +750,6 @@ class SessionFiles:
         # Uploads are in folders named by a hash.
         roots = "|".join({re.escape(str(path)) for path in (root, root.resolve())})
         self._inside = re.compile(rf"(?:{roots})(?:[\\/](?:visit-)?[0-9a-f]+)?[\\/]?")
-
-    def attach(self, session_hash: str, visit: str) -> None:
-        """Assign the folder of a visit to a page."""
-        self._visits[session_hash] = visit
-
-    def detach(self, session_hash: str) -> None:
-        """Forget which visit a page shows."""
-        self._visits.pop(session_hash, None)
 
     def folder(self, session_hash: str) -> Path:
         """Return the folder of a page's visit, created on first use."""
@@ -862,7 +855,7 @@ class SessionFiles:
 
     def _path(self, session_hash: str) -> Path:
         # An adapter of the API belongs to no visit: its id stands for one.
-        name = self._visits.get(session_hash, session_hash)
+        name = self.shown.get(session_hash, session_hash)
         # Keyed, or whoever sees a session's hash could find its files.
         digest = hashlib.blake2b(name.encode(), key=self._key, digest_size=16)
         return self.root / f"visit-{digest.hexdigest()}"

@@ -43,8 +43,7 @@ class Visits:
         # Lost with the process, as the visits are.
         self._secret = secrets.token_bytes(16)
         self._visits: dict[bytes, Session] = {}
-        self._pages: dict[str, bytes] = {}
-        """Visit that each page shows, or showed until it was closed."""
+        self._pages = files.shown
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
@@ -70,43 +69,39 @@ class Visits:
                 if fresh is not found:
                     fresh.delete_files()
                 if found.is_parked:
-                    closed = self._newest_page(self._digest(key))
+                    closed = self._newest_page(found.key)
                 fresh, outcome = found.hand_over(), "back"
             fresh.used, fresh.limits, fresh.visitor = self._clock(), self._limits, visitor
-            digest = self._digest(fresh.key)
-            self._visits[digest] = fresh
+            self._visits[self._digest(fresh.key)] = fresh
             self._pages.pop(page, None)  # the newest must be last
-            self._pages[page] = digest
             # Folders go by visit, so that the new page finds the files of the old one.
-            self._files.attach(page, fresh.key)
+            self._pages[page] = fresh.key
             if closed != page:
                 self._pages.pop(closed, None)
-                self._files.detach(closed)
             return fresh, outcome
 
     def leave(self, page: str) -> None:
         """Keep the visit of a closed page, so that it can be restored."""
         with self._lock:
-            digest = self._pages.get(page, b"")
-            visit = self._visits.get(digest)
+            key = self._pages.get(page, "")
+            visit = self._visits.get(self._digest(key))
             # In a reload, the old page often closes after the new one has opened.
-            if visit is not None and self._newest_page(digest) == page:
+            if visit is not None and self._newest_page(key) == page:
                 visit.left = self._clock()
                 visit.memory = None  # recomputed when needed
                 if visit.is_empty:
-                    self._forget(digest)
-            elif digest:
-                del self._pages[page]
-                self._files.detach(page)
+                    self._forget(visit)
+            else:
+                self._pages.pop(page, None)
             self._sweep()
 
-    def _newest_page(self, digest: bytes) -> str:
-        return next((page for page in reversed(self._pages) if self._pages[page] == digest), "")
+    def _newest_page(self, key: str) -> str:
+        return next((page for page in reversed(self._pages) if self._pages[page] == key), "")
 
     def end(self, page: str) -> None:
         """Delete the visit of a page at once, with all its files."""
         with self._lock:
-            self._drop(self._pages.get(page, b""))
+            self._drop(self._digest(self._pages.get(page, "")))
 
     def check_reading(self, session: Session, page: str, num_bytes: int) -> None:
         """Check that a visit may read this much more; see also `check_writing`.
@@ -259,21 +254,21 @@ class Visits:
     def _drop(self, digest: bytes) -> None:
         """End a visit and remove its files."""
         visit = self._visits.get(digest)
-        if visit is not None:
-            # Work for it would go on, and write files that nobody removes.
-            visit.interrupt()
-            # Before `end`, which also forgets where they are.
-            visit.delete_files()
-            self._files.remove(visit.key)
-            visit.end("ended")
-        self._forget(digest)
+        if visit is None:
+            return
+        # Work for it would go on, and write files that nobody removes.
+        visit.interrupt()
+        # Before `end`, which also forgets where they are, and the key.
+        visit.delete_files()
+        self._files.remove(visit.key)
+        self._forget(visit)
+        visit.end("ended")
 
-    def _forget(self, digest: bytes) -> None:
+    def _forget(self, visit: Session) -> None:
         """Detach a visit from its page, which keeps it if still open."""
-        self._visits.pop(digest, None)
-        for page in [page for page, shown in self._pages.items() if shown == digest]:
+        del self._visits[self._digest(visit.key)]
+        for page in [page for page, key in self._pages.items() if key == visit.key]:
             del self._pages[page]
-            self._files.detach(page)
 
     def _digest(self, key: str) -> bytes:
         """Return a key's digest for lookup, keyed so that nobody can construct a similar one."""

@@ -96,8 +96,7 @@ def test_a_visit_reloaded_again_and_again_keeps_no_trace_of_its_former_pages(
         visits.leave(f"page {number - 1}")
         visit, outcome = visits.open(visit.key, f"page {number}", Session())
         assert outcome == "back"
-    assert list(visits._pages) == ["page 19"]
-    assert list(files._visits) == ["page 19"]
+    assert list(files.shown) == ["page 19"]
     assert (files.folder("page 19") / "prompts-0.txt").is_file()
 
 
@@ -193,7 +192,7 @@ def test_keys_are_long_differ_and_are_not_shown(files: SessionFiles) -> None:
     assert min(map(len, keys)) >= 43  # 32 random bytes
     session = Session()
     assert session.key not in repr(session)
-    files.attach("page", session.key)
+    files.shown["page"] = session.key
     assert session.key not in str(files.folder("page"))
 
 
