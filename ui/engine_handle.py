@@ -38,7 +38,9 @@ class LoadState:
     status: Literal["idle", "loading", "ready", "failed"]
     progress: "Progress | None" = None
     """The last step reported, while loading."""
-    message: str = ""
+    engine: "Engine | None" = None
+    """The engine, once it is ready."""
+    error: DndError | None = None
     """Reason of the failure."""
 
 
@@ -61,8 +63,6 @@ class EngineHandle:
         """Thread that loads the engine and computes."""
         self._changed = threading.Condition()
         self._state = LoadState("idle")
-        self._engine: Engine | None = None
-        self._error: DndError | None = None
         self._tried = False
 
     @classmethod
@@ -81,7 +81,6 @@ class EngineHandle:
                 raise ConfigError("the models are still loading. Wait until they are ready.")
             self._load, self.config = _loader(config), config
             # From here on nothing new finds the old engine, while its last steps end.
-            self._engine = self._error = None
             self._state = LoadState("loading")
         # A running step still references the engine, and two may not fit into memory.
         self.thread.dismiss(_END_SECONDS)
@@ -93,7 +92,6 @@ class EngineHandle:
             if self._state.status in ("loading", "ready"):
                 return
             self._state = LoadState("loading")
-            self._error = None
         self.thread.start(self._run)
 
     def snapshot(self) -> LoadState:
@@ -104,8 +102,7 @@ class EngineHandle:
     @property
     def engine(self) -> "Engine | None":
         """The engine, if it is ready."""
-        with self._changed:
-            return self._engine
+        return self.snapshot().engine
 
     def wait(self, timeout: float) -> "Engine | None":
         """Return the engine, or None if it is not ready after `timeout` seconds.
@@ -118,11 +115,11 @@ class EngineHandle:
             self._changed.wait_for(
                 lambda: self._state.status in ("ready", "failed", "idle"), timeout=timeout
             )
-            if self._error is not None:
+            if self._state.error is not None:
                 # It is raised to everybody who waits. Each time its traceback would grow by the
                 # frames of the caller, and would keep what these hold, such as visits.
-                raise self._error.with_traceback(None)
-            return self._engine
+                raise self._state.error.with_traceback(None)
+            return self._state.engine
 
     def _run(self) -> None:
         if self._tried:
@@ -141,7 +138,7 @@ class EngineHandle:
             self._warm_up(engine)
             self.thread.prepare = engine.use_all_threads
             give_back()  # reading weights and vocabularies frees some 20 MB again
-            self._finish(LoadState("ready"), engine=engine)
+            self._finish(LoadState("ready", engine=engine))
             if not borrows_gpu():
                 self.thread.start(lambda: self._measure(engine), beside=True)
 
@@ -173,13 +170,11 @@ class EngineHandle:
             self._state = LoadState("loading", progress)
 
     def _fail(self, error: DndError) -> None:
-        self._finish(LoadState("failed", message=str(error)), error=error)
+        self._finish(LoadState("failed", error=error))
 
-    def _finish(
-        self, state: LoadState, *, engine: "Engine | None" = None, error: DndError | None = None
-    ) -> None:
+    def _finish(self, state: LoadState) -> None:
         with self._changed:
-            self._state, self._engine, self._error = state, engine, error
+            self._state = state
             self._changed.notify_all()
 
 

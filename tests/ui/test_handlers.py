@@ -448,7 +448,7 @@ def test_a_load_that_fails_inside_gives_visitors_a_reference(
     handle.start()
     with pytest.raises(DndError, match=r"Reference: [0-9a-f]{8}") as told:
         handle.wait(60)
-    assert handle.snapshot().message == str(told.value)
+    assert str(handle.snapshot().error) == str(told.value)
     assert "boom" not in str(told.value)
     reference = str(told.value).rsplit(" ", 1)[1].rstrip(".")
     assert f"fault {reference} in load: {type(error).__name__}" in caplog.text

@@ -141,7 +141,7 @@ def load_html(state: LoadState) -> str:
     if state.status == "ready":
         return ""
     if state.status == "failed":
-        return error_notice(note_words(state.message), _("The base model did not load."))
+        return error_notice(note_words(str(state.error)), _("The base model did not load."))
     fraction = state.progress.fraction if state.progress else None
     bar, label = "", esc(_("Loading the base model"))
     if fraction is not None:
