@@ -18,7 +18,7 @@ from dnd_engine.limits import PromptLimits
 from tests.serving import serving
 from tests.ui.fake_engine import handle_of
 from ui.build import build_ui
-from ui.server.gradio_private import LAUNCH_SETTINGS, QUEUE_SETTINGS, launch_settings
+from ui.server.gradio_private import QUEUE_SETTINGS, launch_settings
 
 UI = Path(__file__).parents[2] / "ui"
 
@@ -46,14 +46,12 @@ def test_old_uploads_are_deleted_and_what_a_visit_offers_for_download_is_not(
     assert [path.exists() for path in (uploaded, offered)] == [False, True]
 
 
-def test_arguments_of_launch_without_a_public_name_still_exist_and_only_those_are_given(
+def test_an_argument_of_launch_without_a_public_name_is_given_where_it_exists(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in LAUNCH_SETTINGS:
-        assert launch_settings().keys() >= {name}, f"Gradio has no `{name}` any more: remove it"
-        assert name.startswith("_"), f"`{name}` has a public name: use it"
-    monkeypatch.setitem(LAUNCH_SETTINGS, "_of_an_earlier_version", 1)
-    assert "_of_an_earlier_version" not in launch_settings()
+    assert launch_settings() == {"_frontend": False}, "Gradio has it no more: remove it"
+    monkeypatch.setattr(gr.Blocks, "launch", lambda self, frontend=True: None)
+    assert launch_settings() == {}
 
 
 def test_gradio_has_no_public_name_for_them_yet() -> None:

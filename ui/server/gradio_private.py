@@ -49,21 +49,16 @@ QUEUE_SETTINGS: dict[str, Any] = {
     "ANAYLTICS_CACHE_FREQUENCY": 1_000_000,  # Gradio's spelling
 }
 
-LAUNCH_SETTINGS: dict[str, Any] = {
-    # Gradio requests its own page once at launch, and fails if that takes more than three seconds,
-    # as it may on a busy machine.
-    "_frontend": False,
-}
-"""Arguments of `launch` that are private; see `launch_settings`."""
-
 
 def launch_settings() -> dict[str, Any]:
-    """Return those `LAUNCH_SETTINGS` that this version of Gradio has.
+    """Return the private argument of `launch`, if this version of Gradio has it.
 
-    `tests/ui/test_gradio_private.py` fails when one is gone.
+    `tests/ui/test_gradio_private.py` fails when it is gone.
     """
-    known = inspect.signature(gr.Blocks.launch).parameters
-    return {name: value for name, value in LAUNCH_SETTINGS.items() if name in known}
+    # Gradio requests its own page once at launch, and fails if that takes more than three seconds,
+    # as it may on a busy machine.
+    is_known = "_frontend" in inspect.signature(gr.Blocks.launch).parameters
+    return {"_frontend": False} if is_known else {}
 
 
 _STREAM, _CALL = f"{API_PREFIX}/queue/data", f"{API_PREFIX}/call/"
