@@ -158,31 +158,30 @@ function remember(step) {
   if (undoable.length > 20) undoable.shift();
 }
 
-function snapshot(told) {
+function remove(told, leave) {
   const was = structuredClone(buckets);
   remember({ told, back: () => bringBack(was) });
+  leave();
+  forgetErrors();
+  changed(`${told()} ${_("Undo brings it back.")}`);
 }
 
 function removeCard(cardId) {
   const bucket = bucketOf(cardId);
   const { name } = cards.get(cardId);
   const told = () => _("{name} removed from {bucket}.", { name, bucket: bucket.name });
-  snapshot(told);
-  bucket.cards = bucket.cards.filter((id) => id !== cardId);
-  // A bucket that a file made and named goes with its last file.
-  if (bucket.auto && !bucket.cards.length) buckets = buckets.filter(({ id }) => id !== bucket.id);
-  forgetErrors();
-  changed(`${told()} ${_("Undo brings it back.")}`);
+  remove(told, () => {
+    bucket.cards = bucket.cards.filter((id) => id !== cardId);
+    // A bucket that a file made and named goes with its last file.
+    if (bucket.auto && !bucket.cards.length) buckets = buckets.filter(({ id }) => id !== bucket.id);
+  });
 }
 
 function removeBucket(bucketId) {
   const bucket = bucketById(bucketId);
   const { name, cards: { length } } = bucket;
   const told = () => (length ? _("{bucket} and its {files} removed.", { bucket: name, files: countFiles(length) }) : _("{bucket} removed.", { bucket: name }));
-  snapshot(told);
-  buckets = buckets.filter(({ id }) => id !== bucketId);
-  forgetErrors();
-  changed(`${told()} ${_("Undo brings it back.")}`);
+  remove(told, () => { buckets = buckets.filter(({ id }) => id !== bucketId); });
 }
 
 function undo() {
@@ -310,11 +309,7 @@ function toggleMute(bucketId) {
 
 function clearAll() {
   if (!buckets.some((bucket) => bucket.cards.length)) return;
-  const told = () => _("All files removed.");
-  snapshot(told);
-  buckets = [];
-  forgetErrors();
-  changed(`${told()} ${_("Undo brings it back.")}`);
+  remove(() => _("All files removed."), () => { buckets = []; });
 }
 
 // ---------------------------------------------------------------- files

@@ -13,7 +13,7 @@ document.documentElement.lang = list.lang;
 watch("value", () => {
   document.documentElement.lang = list.lang;
   theirs = wordsOfGradio();
-  forget();
+  props.shortcuts.flatMap(nodes).filter((node) => node.hasAttribute(ATTRIBUTE)).forEach(untell);
   tell();
   nameTheirs();
 });
@@ -127,19 +127,13 @@ function tell() {
         node.setAttribute(ATTRIBUTE, shortcut.key);
         node.dataset.ownTitle = tip.title;
         tip.title = tip.title ? `${tip.title} (${shown(shortcut)})` : list.dataset.keyTitle.replace("{key}", shown(shortcut));
-      } else {
-        node.removeAttribute(ATTRIBUTE);
-        tip.title = node.dataset.ownTitle;
-      }
+      } else untell(node);
     }
   }
 }
-function forget() {
-  for (const node of props.shortcuts.flatMap(nodes)) {
-    if (!node.hasAttribute(ATTRIBUTE)) continue;
-    node.removeAttribute(ATTRIBUTE);
-    (node.closest("label") ?? node).title = node.dataset.ownTitle;
-  }
+function untell(node) {
+  node.removeAttribute(ATTRIBUTE);
+  (node.closest("label") ?? node).title = node.dataset.ownTitle;
 }
 let due = false;
 new MutationObserver(() => {
