@@ -127,7 +127,6 @@ class Arrangement:
 
     buckets: tuple[CanvasBucket, ...] = ()
     remixing: bool = False
-    """Whether a remix follows immediately."""
     looking: Looking | None = None
     """Prompts to show; None if the visitor looks at no file."""
 

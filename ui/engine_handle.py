@@ -39,7 +39,6 @@ class LoadState:
     progress: "Progress | None" = None
     """The last step reported, while loading."""
     engine: "Engine | None" = None
-    """The engine, once it is ready."""
     error: DndError | None = None
     """Reason of the failure."""
 

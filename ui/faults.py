@@ -24,7 +24,6 @@ _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate", "status_al
 LOST_DEVICE = "lost_device"
 """Attribute of a log record: whether only a new process can recover from the error."""
 _MAX_FRAMES = 12
-"""Maximum number of stack frames to log."""
 
 
 def fault_words(error: BaseException) -> str:

@@ -56,14 +56,9 @@ class Page:
     ) -> Any:
         """Run a handler as soon as an event happens, outside of the queue.
 
-        Gradio drops what it says with `gr.Info` and `gr.Warning` there.
-
-        Args:
-            event: What starts it.
-            handler: Takes the values of the inputs, and returns new values by slot.
-            slots: Names of the slots that it may update, separated by spaces.
-            inputs: Components whose values it takes.
-            how: More arguments of Gradio's event.
+        It takes the values of the inputs and returns new ones by slot. `slots` names those that it
+        may update, separated by spaces. Gradio drops what it says with `gr.Info` and `gr.Warning`
+        there.
         """
         return self._wire(event, handler, slots, inputs, **AT_ONCE, **how)
 
@@ -114,10 +109,8 @@ class Page:
 def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:
     """Adapt a handler that returns slot -> value to Gradio's list of outputs.
 
-    Returns:
-        A function that takes the visit as its first argument and runs the handler in its language.
-        Other slots keep their values. It raises `UnlistedSlotError` if the handler updates an
-        unlisted slot.
+    The function takes the visit as its first argument and runs the handler in its language. Other
+    slots keep their values. It raises `UnlistedSlotError` if the handler updates an unlisted one.
     """
     names = tuple(slots)
 

@@ -33,9 +33,7 @@ class App:
 
     calls: EngineCalls
     limits: PromptLimits
-    """Limits on prompt files."""
     files: SessionFiles
-    """Folders of visits' files."""
     cache: Path
     """Gradio's cache; a canvas may only refer to its files."""
     own: Owner | None = None
@@ -44,9 +42,7 @@ class App:
     runs: Sequence[RunFolder] = ()
     """Run folders that visitors may watch."""
     server: ServerLimits = field(default_factory=ServerLimits)
-    """Limits per visitor and server."""
     line: Line = field(default_factory=Line)
-    """Queue of runs."""
     visits: Visits = field(init=False)
     """Visits by the keys stored in browsers."""
 

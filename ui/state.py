@@ -206,7 +206,6 @@ class Run:
     kind: RunKind
     stages: Stages
     buckets: tuple[Bucket, ...]
-    """Buckets of the request."""
     start: Made | None = None
     """Adapter to imprint or teach."""
     labels: bool = False
@@ -236,11 +235,9 @@ class Proposed:
     """Prompts of an adapter with proposed answers, for the visitor to correct."""
 
     buckets: tuple[Bucket, ...]
-    """Buckets of the prompts."""
     prompts: tuple[str, ...] = ()
     """Whole prompts."""
     answers: tuple[str, ...] = ()
-    """Current answers."""
     names: tuple[str, ...] = ()
     """Name of the bucket of each prompt."""
 
@@ -345,7 +342,6 @@ class Turn:
     running: frozenset[Place] = frozenset()
     """Sides that are still answering."""
     waiting: str = ""
-    """Reason for waiting."""
     error: str = ""
     swapped: bool = False
     """Whether the sides are swapped in a blind comparison."""
@@ -400,7 +396,6 @@ class Compared:
     beside: bool = False
     """Whether the modes are named as beside another adapter."""
     mode: AskMode = "written"
-    """What is sent."""
     instructions: tuple[tuple[str, str], ...] = ()
     """Names and values of the instructions to choose from."""
 
@@ -454,7 +449,6 @@ class Session:
     over: Literal["", "moved", "ended"] = ""
     """Why its page may no longer change it: a newer page took over, or it was deleted."""
     limits: ServerLimits = field(default_factory=ServerLimits)
-    """Limits on the visit."""
     visitor: str = ""
     """Address of its page."""
     own: bool = False
@@ -465,7 +459,6 @@ class Session:
     left: float | None = None
     """Time when its page was last closed; None if never."""
     canvas: Arrangement = field(default_factory=Arrangement)
-    """Current contents of the canvas."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The visitor's settings by slot: mix, seed, sampling and so on."""
     readings: dict[str, CardReading] = field(default_factory=dict)
@@ -500,7 +493,6 @@ class Session:
     editing: "Typed | None" = None
     """Text of the box before the last question was taken back for editing; None otherwise."""
     batch: Batch | None = None
-    """Last batch of inputs."""
     suggestions: list[str] = field(default_factory=list)
     example_questions: dict[str, str] = field(default_factory=dict)
     """Questions to suggest for examples, by bucket name."""
@@ -519,7 +511,6 @@ class Session:
     undo_awaits: bool = False
     """Whether Undo stays in the bar, disabled, until the imprint that follows a remix."""
     proposed: Proposed | None = None
-    """Proposed answers to correct."""
     corrected: dict[str, str] = field(default_factory=dict)
     """Prompt to the answer that was last typed for it, for whichever adapter."""
     rows: CardReading | None = None
@@ -538,7 +529,6 @@ class Session:
     chat_due: bool = False
     """Whether a question waits for `CompareEvents.answer`."""
     language: str = ENGLISH
-    """Language of the page."""
     folder: Path | None = None
     """Folder of its files; None until there are any."""
 
@@ -760,14 +750,10 @@ class SessionFiles:
     def archive(
         self, adapter: "Adapter", session_hash: str, key: str = "", kind: str = "zip"
     ) -> Path:
-        """Return the path for the zip of an adapter.
+        """Return the path for the zip of an adapter, or for an export of another kind.
 
-        Args:
-            adapter: The adapter at some strength.
-            session_hash: The page.
-            key: `Made.key`, if it is one of a visit. Its files of one kind, at any strength, share
-                a folder, so that `supersede` and `tidy` find them.
-            kind: What is written there: the zip, or an export in another format.
+        The key is `Made.key`, if it is one of a visit. Its files of one kind, at any strength,
+        share a folder, so that `supersede` and `tidy` find them.
         """
         folder = self.folder(session_hash)
         if key:

@@ -106,14 +106,8 @@ class BoundedBody:
     """A body that is cut off at its limits, as if the client had disconnected.
 
     An empty list is two bytes of JSON but takes 64 in memory, so limiting bytes is not enough:
-    brackets and commas are counted too, including those in strings.
-
-    Args:
-        receive: ASGI `receive` of the whole body.
-        most: Maximum bytes.
-        held: Counter of its bytes in memory. An upload takes none: it is written to disk.
-        seconds: Maximum time until it has arrived; not for an upload, which may be large.
-        files: Counter of its files; None for a body that is not an upload.
+    brackets and commas are counted too, including those in strings. An upload, which has `files`,
+    is written to disk, so it takes no memory of `held`; it may be large, and thus take its time.
     """
 
     def __init__(

@@ -162,10 +162,7 @@ class _Messages(LRUCache[str, Any]):
     """Messages by session, without Gradio's limit on their number.
 
     A stream that breaks off deletes its session's. A page that opens a stream while it closes
-    another was then told 404.
-
-    Args:
-        is_shared: Whether several streams listen to a session.
+    another then got a 404.
     """
 
     def __init__(self, is_shared: Callable[[str], bool]) -> None:

@@ -19,9 +19,7 @@ The server buffers that much of any request."""
 class Share:
     """Amounts that visitors, pages or sessions hold until they give them back.
 
-    Args:
-        most_each: Maximum per holder; by default no limit, only a count.
-        most: Maximum of all holders; by default no limit.
+    By default, neither those of each holder nor of all are limited, only counted.
     """
 
     def __init__(self, most_each: float = math.inf, most: float = math.inf) -> None:

@@ -37,7 +37,6 @@ class Language:
 
     code: str
     locale: Locale
-    """Formats of numbers and dates."""
     messages: gettext.NullTranslations = field(default_factory=gettext.NullTranslations)
     scripts: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     """Translated messages of the page's scripts; plural forms as a tuple."""

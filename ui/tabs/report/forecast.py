@@ -14,10 +14,7 @@ _PARTLY, _CARRIES = (low for low, _high in AGREEMENT_BANDS[1:])
 def forecast_html(report: Report) -> str:
     """Describe how often a prediction would have been right on a report's tasks.
 
-    A task counts as a gain if the adapter beat the base on bare inputs.
-
-    Returns:
-        HTML; empty if the report lacks gains by task.
+    A task counts as a gain if the adapter beat the base on bare inputs. Empty without such gains.
     """
     agreement, similarity, gauge = report.agreement, report.similarity, report.forecast
     verdicts = report.adapter_verdicts

@@ -33,11 +33,8 @@ _PART = N_(
 def lead(report: Report, split: str, holdout: str = "") -> str:
     """Describe how often an adapter is right on bare inputs, beside the base and a trained LoRA.
 
-    `holdout` is the kind of novelty of the tasks; empty for all.
-
-    Returns:
-        The sentence; empty if bare inputs or the generator were not scored, or the split is
-        unknown.
+    `holdout` is the kind of novelty of the tasks; empty for all. Nothing is said of an unknown
+    split, or if bare inputs or the generator were not scored.
     """
     bare = {row.row: row for row in report.rows_of(holdout) if row.mode == "bare"}
     own = bare.get(made_row(bare))

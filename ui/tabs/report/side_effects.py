@@ -8,11 +8,7 @@ from ui.text import _
 
 
 def side_effects_html(report: Report) -> str:
-    """Describe how often other answers stay as they are, and right.
-
-    Returns:
-        HTML; empty if it was not measured.
-    """
+    """Describe how often other answers stay as they are, and right; empty if not measured."""
     made = made_row({row.row for row in report.rows})
     # First what the page is about.
     rows = sorted({*report.ordinary, *report.skills}, key=lambda row: (row != made, row))

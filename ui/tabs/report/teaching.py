@@ -10,8 +10,7 @@ from ui.text import N_, _, clock_words, score_number
 def teaching_html(report: Report) -> str:
     """Draw score over seconds, and describe the results of each of Teach's three options.
 
-    Returns:
-        HTML; empty if no teaching was measured.
+    Empty if no teaching was measured.
     """
     names = {way: _(name) for way, name in WAYS.items()}
     chart = refine_chart(report, names, score_number, clock_words)
