@@ -97,7 +97,13 @@ def test_a_lost_upload_is_told_on_its_card(
     arrangement = arrange(SQL={"a.txt": "one\n"})
     assert arrangement.cards[0].upload is not None
     arrangement.cards[0].upload.unlink()
-    updates = on.prompts.update_prompts(arrangement, Session(), request_of("s"))
+    session = Session()
+    updates = on.prompts.update_prompts(arrangement, session, request_of("s"))
+    assert "upload is gone" in updates["inbox"]["readings"]["SQL/a.txt"]["error"]
+    (bucket,) = arrangement.buckets
+    cards = tuple(replace(card, split="lines", version=1) for card in bucket.cards)
+    again = replace(arrangement, buckets=(replace(bucket, cards=cards),))
+    updates = on.prompts.update_prompts(again, session, request_of("s"))
     assert "upload is gone" in updates["inbox"]["readings"]["SQL/a.txt"]["error"]
     assert updates["synthesize"].interactive is False
 

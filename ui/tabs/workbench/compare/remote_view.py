@@ -34,7 +34,11 @@ class RemotePanel(Panel):
                     label=_("Address, such as http://localhost:8000/v1"), elem_id="dnd-remote-url"
                 )
                 self.key = Textbox(
-                    label=_("Key, if it wants one"), type="password", elem_id="dnd-remote-key"
+                    label=_("Key, if it wants one"),
+                    type="password",
+                    # A browser should neither store nor fill in a key.
+                    html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
+                    elem_id="dnd-remote-key",
                 )
             with gr.Row():
                 self.base = gr.Dropdown(

@@ -177,7 +177,8 @@ class PromptEvents:
         self, card: CanvasCard, before: CardReading | None, session: Session, session_hash: str
     ) -> CardReading:
         name = display_name(card.name)
-        files, copy = self._app.files, before.copy if before else None
+        # Nothing was copied where the upload was gone, or there was no room for it.
+        files, copy = self._app.files, before.copy if before and before.copy != Path() else None
         read = CardReading(
             split=card.split, copy=copy or Path(), choices=card.choices, accepted=card.accepted
         )
