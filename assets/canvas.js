@@ -143,7 +143,7 @@ function spread(bucketId) {
   const bucket = bucketById(bucketId);
   const [, ...others] = bucket.cards.filter(usable);
   bucket.cards = bucket.cards.filter((id) => !others.includes(id));
-  const made = others.map((id) => newBucket(stemOf(cards.get(id).name), { auto: true, weight: bucket.weight, cards: [id] }).id);
+  const made = others.map((id) => newBucket(stemOf(cards.get(id).name), { auto: true, weight: bucket.weight, instruction: bucket.instruction, cards: [id] }).id);
   const told = () => _("{files} of {bucket} moved to buckets of their own.", { files: countFiles(others.length), bucket: bucket.name });
   remember({ told, back: () => {
     for (const id of others) putBack(id, bucketId);
@@ -207,6 +207,8 @@ function bringBack(last) {
   }
 }
 
+// As the server cleans it: what is not seen, other than joiners, would make names differ that look the same.
+const clean = (name) => name.replace(/\s+/g, " ").replace(/(?![\u200c\u200d])[\p{Cc}\p{Cf}]/gu, "").trim();
 const nameTaken = (name, exceptId) => buckets.some((bucket) => bucket.id !== exceptId && bucket.name === name);
 function freeName(base, exceptId) {
   if (!nameTaken(base, exceptId)) return base;
@@ -234,7 +236,7 @@ function addBucket() {
 
 function renameBucket(bucketId, input) {
   const bucket = bucketById(bucketId);
-  const name = input.value.replace(/\s+/g, " ").trim();
+  const name = clean(input.value);
   if (name === bucket.name) input.value = name;
   else if (!name || nameTaken(name, bucketId)) {
     const words = name ? _("There is already a bucket named {name}.", { name }) : _("A bucket needs a name.");
@@ -255,7 +257,7 @@ function rename(bucket, name) {
 
 // The first file makes a bucket and names it; the adapter is called so.
 function stemOf(fileName) {
-  return fileName.replace(/\.[^.]*$/, "").replace(/[\s_-]+/g, " ").trim().slice(0, MAX_NAME) || _("Prompts");
+  return clean(fileName.replace(/\.[^.]*$/, "").replace(/[\s_-]+/g, " ")).slice(0, MAX_NAME) || _("Prompts");
 }
 
 // The bucket in use, or a new one where there is none.
@@ -285,7 +287,7 @@ function setWeight(bucketId, value) {
   changed();
 }
 
-// For prompts that have none; the field under Advanced is for those of all buckets.
+// For the bucket's prompts that have none. It takes precedence over the field under Advanced.
 function setInstruction(bucketId, text) {
   bucketById(bucketId).instruction = text.trim();
   changed();
@@ -658,7 +660,8 @@ function drawInstruction(own, bucket) {
   own.placeholder = _("Instruction for the prompts that have none");
   own.setAttribute("aria-label", _("Instruction for the prompts of {bucket} that have none", { bucket: bucket.name }));
   if (document.activeElement !== own) own.value = bucket.instruction ?? "";
-  const lacking = bucket.cards.some((id) => usable(id) && cards.get(id).reading.lacks_instruction);
+  // What is read again counts as it was.
+  const lacking = bucket.cards.map((id) => cards.get(id)).some(({ state, reading }) => ["ready", "reading"].includes(state) && reading?.lacks_instruction);
   // One bucket has the field under Advanced.
   own.hidden = !(lacking && (buckets.length > 1 || bucket.instruction));
 }

@@ -67,7 +67,7 @@ function keepDraft() {
 
 // These texts are sent when their field is left (Gradio's own event for typing skips the first change
 // after a value of the server's). A reload leaves no field, so a pause counts as leaving it.
-const SENT = "#dnd-teach-rows textarea, #dnd-sampling textarea";
+const SENT = "#dnd-teach-rows textarea, #dnd-sampling textarea, .dnd-own";
 const PAUSE_MS = 300;
 let unsent = null;
 let pause;
@@ -78,7 +78,7 @@ document.addEventListener("input", ({ target }) => {
   pause = setTimeout(sendTyped, PAUSE_MS);
 });
 function sendTyped() {
-  unsent?.dispatchEvent(new FocusEvent("blur"));
+  unsent?.dispatchEvent(unsent.matches(".dnd-own") ? new Event("change") : new FocusEvent("blur"));
   unsent = null;
 }
 

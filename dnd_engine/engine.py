@@ -148,7 +148,7 @@ class Engine:
     def seen(self, name: str) -> list[Any]:
         """Return the `data`, `validation_data` or `variants` that the generator's training saw.
 
-        None without a generator.
+        Empty without a generator.
         """
         return self.generator.seen(name) if self.info.has_generator else []
 
@@ -279,8 +279,9 @@ class Engine:
     ) -> Adapter:
         """Make an adapter from buckets of prompts: `synthesize`, then `imprint`.
 
-        If the imprint fails, the result is the generated adapter, and its `not_imprinted` gives the
-        reason. Without a generator, such a failure raises.
+        With `imprinted`, the instructions are imprinted too, with the answers of `teacher` (see
+        `imprint`). If that fails, the result is the generated adapter, and its `not_imprinted`
+        gives the reason. Without a generator, such a failure raises.
 
         Raises:
             GeneratorError: If there is no generator and `imprinted` is off.
@@ -451,7 +452,7 @@ class Engine:
                 with its first answers.
             buckets: Prompts for a better model. Not needed, and unused, if answers are given.
             config: Steps and learning rate.
-            enough: Ends the training early.
+            enough: Called after every step; returning True ends the training early.
 
         Yields:
             Progress through the stages ask and refine, with a score on validation prompts.
@@ -496,9 +497,9 @@ class Engine:
         adapter: Adapter | None,
         sampling: Sampling | None = None,
     ) -> Steps[ChatStep, None, None]:
-        """Answer as the base and as the adapted model, in one batch; without one, as the base.
+        """Answer as the base and as the adapted model, in one batch.
 
-        The conversation ends with the user's message.
+        Without an adapter, only the base answers. The conversation ends with the user's message.
 
         Yields:
             Both answers so far, after every token.

@@ -157,7 +157,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def move(path: Path, target: Path) -> None:
-    """Move a file or folder to where nothing is, on the same disk, and survive a power cut."""
+    """Move a file or folder to a free path on the same disk, so that it survives a power cut."""
     _make_folder(target.parent)
     os.replace(path, target)
     # In this order: a cut between the two may leave both names, but never none.
@@ -193,7 +193,12 @@ def recover(path: Path) -> None:
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file atomically and durably; never over a folder. Text is encoded as UTF-8."""
+    """Write a file atomically and durably. Text is encoded as UTF-8.
+
+    Raises:
+        IsADirectoryError: If a folder is there.
+        OSError: If it cannot be written; an earlier file is then unchanged.
+    """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with written_aside(path) as aside:

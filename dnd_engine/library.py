@@ -183,8 +183,8 @@ class Library:
     """A folder of adapters. Any number of objects and processes may share it.
 
     Methods identify an adapter by its name, ignoring case, or by its key. They raise a
-    `LibraryError` if there is no such adapter, it is damaged, a new name is taken or invalid, or
-    the folder cannot be read or written to.
+    `LibraryError` if there is no such adapter, it is damaged, a new name is taken or invalid, a
+    strength is out of bounds, or the folder cannot be read or written to.
 
     Args:
         root: The folder, created on the first write. None selects the user's own library.

@@ -37,7 +37,7 @@ def markdown_table(head: str, rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]], sides: str, between: str = "  ") -> list[str]:
-    """Return rows as lines, each column as wide as its longest cell, on its side of `<` and `>`."""
+    """Align rows as lines of text; `sides` has `<` (left) or `>` (right) for each column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         between.join(

@@ -54,7 +54,8 @@ def build_ui(
     Args:
         handle: Handle of the engine; start it when the server starts.
         limits: Limits on prompt files.
-        own: None on a server for others, where each visit has its own temporary library.
+        own: This computer's user. None on a server for others, where each visit has its own
+            temporary library.
         runs: Runs that visitors may watch; without any, the tab Training is left out.
         server: Limits per visitor and server.
     """

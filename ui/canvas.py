@@ -118,7 +118,8 @@ class CanvasBucket:
     """Id from the browser. It identifies the initial buckets, whose names depend on the
     language."""
     instruction: str = ""
-    """For its prompts that have none of their own; before the one that is for all buckets."""
+    """For its prompts that have none of their own; takes precedence over the one for all
+    buckets."""
 
 
 @dataclass(frozen=True, slots=True)

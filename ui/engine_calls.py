@@ -387,7 +387,7 @@ class EngineCalls:
         """Run all steps of a method of this class, and return the last one.
 
         Raises:
-            DndError: If the caller has `left` meanwhile; the steps are then cancelled.
+            DndError: If `left` says that the caller has disconnected; the steps are then cancelled.
         """
         found = None
         # Closing the iterator ends the computation at its next step.

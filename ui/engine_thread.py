@@ -66,7 +66,7 @@ class EngineThread:
     def start(self, work: _Work, *, beside: bool = False) -> None:
         """Start work without waiting for it.
 
-        With `beside`, in a separate thread even if this one is free, because the work takes long.
+        With `beside`, use a separate thread even if this one is free, because the work takes long.
 
         Raises:
             RuntimeError: If the process is ending.

@@ -56,9 +56,9 @@ class Page:
     ) -> Any:
         """Run a handler as soon as an event happens, outside of the queue.
 
-        It takes the values of the inputs and returns new ones by slot. `slots` names those that it
-        may update, separated by spaces. Gradio drops what it says with `gr.Info` and `gr.Warning`
-        there.
+        The handler takes the values of the inputs and returns new ones by slot. `slots` names those
+        that it may update, separated by spaces. Gradio drops what a handler says with `gr.Info` and
+        `gr.Warning` there.
         """
         return self._wire(event, handler, slots, inputs, **AT_ONCE, **how)
 

@@ -752,8 +752,8 @@ class SessionFiles:
     ) -> Path:
         """Return the path for the zip of an adapter, or for an export of another kind.
 
-        The key is `Made.key`, if it is one of a visit. Its files of one kind, at any strength,
-        share a folder, so that `supersede` and `tidy` find them.
+        `key` is the `Made.key` of a visit's adapter; empty for one of the API. Its files of one
+        kind, at any strength, share a folder, so that `supersede` and `tidy` find them.
         """
         folder = self.folder(session_hash)
         if key:
@@ -766,7 +766,7 @@ class SessionFiles:
     def supersede(self, newest: Path, pattern: str = "*") -> None:
         """Remove earlier files beside a new one, except the last: it may be about to be downloaded.
 
-        The pattern is that of the names of files that it replaces.
+        `pattern` matches the names of the files that it replaces.
         """
         earlier = [file for file in newest.parent.glob(pattern) if file.is_file()]
         earlier = sorted((f for f in earlier if f != newest), key=_changed, reverse=True)

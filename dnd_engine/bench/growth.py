@@ -99,11 +99,13 @@ def growth(engine: Engine, config: GrowthConfig | None = None) -> Iterator[Growt
                 for amount in work.amounts:
                     with timed(torch.device(engine.info.device)) as spent:
                         found = work.run(amount)
+                    seconds = found if isinstance(found, float) else spent[0]
+                    del found  # or what it made would count as memory
                     yield GrowthPoint(
                         work=work.name,
                         unit=work.unit,
                         amount=amount,
-                        seconds=found if isinstance(found, float) else spent[0],
+                        seconds=seconds,
                         memory_mb=round(resident_megabytes() - before, 1),
                     )
                     bar.update()

@@ -81,7 +81,11 @@ class LlamaCpp:
             return None
 
     def __call__(self, number: int) -> dict[str, float]:
-        """Time one answer of the base, and one with the adapter."""
+        """Time one answer of the base, and one with the adapter.
+
+        Raises:
+            LlamaCppError: If llama.cpp loads a file or answers otherwise than it should.
+        """
         ids = self._engine.base.chat_ids(story_question(number + 2))
         with self._model() as (model, lora):
             return {

@@ -74,7 +74,11 @@ class MixResult:
 
 
 def draw_groups(tasks: Sequence[Task], size: int, seed: int) -> list[list[Task]]:
-    """Draw as many groups of a size as there are tasks for, at least one; leave out the rest."""
+    """Draw as many groups of a size as there are tasks for; leave out the rest.
+
+    Raises:
+        ConfigError: If there are too few tasks for one group.
+    """
     _check_enough(tasks, size, 1)
     order = random.Random(f"{seed}:mixes:{size}").sample(tasks, len(tasks))
     return [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
@@ -90,6 +94,9 @@ def draw_unlike_groups(
     """Draw groups, one after the other, each the one of many whose inputs differ most.
 
     No task is in two groups. `vectors` returns the unit vectors of a task's inputs.
+
+    Raises:
+        ConfigError: If there are too few tasks for so many groups.
     """
     _check_enough(tasks, size, count)
     rng, left, groups = random.Random(f"{seed}:unlike mixes:{size}"), list(tasks), []
@@ -103,7 +110,10 @@ def draw_unlike_groups(
 
 
 def apartness(vectors: Sequence[Float[Tensor, "inputs width"]]) -> float:
-    """Return the share of inputs, as unit vectors, whose nearest other is one of the same task."""
+    """Return the share of inputs whose nearest other input is one of the same task.
+
+    Inputs are unit vectors, by task.
+    """
     joined = torch.cat(list(vectors))
     counts = torch.tensor([len(some) for some in vectors])
     owners: Int[Tensor, " inputs"] = torch.arange(len(counts)).repeat_interleave(counts)

@@ -130,7 +130,7 @@ def _by_labels(
 ) -> Labels | None:
     """Count right answers to the prompts whose label is short enough to be compared.
 
-    Beside the pairs of prompts that were asked, `prompts` are all those of the same buckets.
+    `pairs` are of the prompts that were asked; `prompts` are all those of the same buckets.
     """
     known = [
         (pair, label)
@@ -226,10 +226,10 @@ def instructed_answers(
 def bare_questions(
     base: BaseModel, prompts: Sequence[str], references: Sequence[Answer] | None = None
 ) -> list[Question]:
-    """Build questions from prompts without their instruction; each has a blank line.
+    """Build questions from prompts, each with a blank line, without their instruction.
 
-    With references, they compute the loss of these and generate nothing. Without, their loss means
-    nothing.
+    With references, the questions compute the loss of these and generate nothing. Without, their
+    loss means nothing.
     """
     questions = [_question(base, split_prompt(prompt).bare) for prompt in prompts]
     if references is None:

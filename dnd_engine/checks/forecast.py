@@ -22,9 +22,10 @@ _MAX_PROMPTS = 8
 def forecast(
     runtime: Runtime, teacher: FittedLoRA | None, prompts: Sequence[str]
 ) -> Forecast | None:
-    """Measure how sure the teacher, which may be the base alone, is of its answers to some prompts.
+    """Measure how sure a teacher is of its answers to some prompts; None is the base.
 
-    The first eight that are short enough are asked, so their order should not be that of a file.
+    Each prompt is an instruction, a blank line and an input. The first eight that are short enough
+    are asked, so their order should not be that of a file.
 
     Returns:
         The forecast; None if no prompt is short enough and has a blank line.

@@ -53,7 +53,10 @@ def check_messages() -> tuple[str, ...]:
 
 
 def base_answers(runtime: Runtime, messages: Sequence[str]) -> BaseAnswers:
-    """Let the base answer messages, each in a chat of its own; this serves every adapter."""
+    """Let the base answer messages, each in a chat of its own.
+
+    The result serves every adapter. The runtime's lock is held for one batch at a time.
+    """
     tokenizer = runtime.base.tokenizer
     asked = [open_question(tokenizer, text, _ANSWER_TOKENS) for text in messages]
     answers = answer_all(runtime, asked, None)

@@ -164,7 +164,7 @@ def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None
                 if (known := [text for text in lesson.prompts if text in subject.labels])
             ]
             more = agreement(subject.runtime, subject.fitted, labelled, labels=subject.labels)
-            agrees = agrees if more is None else lowered(agrees, more)
+            agrees = agrees if more is None else lowered(agrees, more, _teaching(subject))
     return agrees
 
 
@@ -172,18 +172,19 @@ def _verdict(subject: "Subject", found: Mapping[str, Any]) -> AdapterVerdict | N
     agrees: Agreement | None = found.get("agreement")
     if agrees is None:
         return None
+    return judge(agrees, _teaching(subject))
+
+
+def _teaching(subject: "Subject") -> Teaching | None:
     imprinting = imprinting_of(subject.adapter)
     if imprinting is None:
-        return judge(agrees)
-    return judge(
-        agrees,
-        Teaching(
-            num_prompts=imprinting.num_prompts,
-            commonest_share=imprinting.commonest_share,
-            one_answer=imprinting.one_answer,
-            unfinished=imprinting.unfinished,
-            explained=imprinting.explained,
-        ),
+        return None
+    return Teaching(
+        num_prompts=imprinting.num_prompts,
+        commonest_share=imprinting.commonest_share,
+        one_answer=imprinting.one_answer,
+        unfinished=imprinting.unfinished,
+        explained=imprinting.explained,
     )
 
 

@@ -48,7 +48,7 @@ def known_answers() -> tuple[KnownAnswer, ...]:
 def right_answers(
     runtime: Runtime, fitted: FittedLoRA | None, items: Sequence[KnownAnswer]
 ) -> tuple[bool, ...]:
-    """Return whether each question is answered right, greedily and in one batch.
+    """Answer questions greedily in one batch, and return whether each answer is right.
 
     Without an adapter, the base answers.
     """
@@ -60,7 +60,7 @@ def right_answers(
 
 
 def skills(runtime: Runtime, fitted: FittedLoRA, before: Sequence[bool]) -> Skills:
-    """Count the shipped questions that the base answered right `before` and the adapter now."""
+    """Count the shipped questions answered right by the base (`before`) and with the adapter."""
     after = right_answers(runtime, fitted, known_answers())
     lost = sum(was and not now for was, now in zip(before, after, strict=True))
     return Skills(sum(before), sum(after), lost, len(after))

@@ -8,9 +8,9 @@ that model, and says so where its answers are poor. Imports no torch.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from dnd_engine.config import AGREEMENT_BANDS, SURENESS_BANDS, Degree
 from dnd_engine.lora.provenance import Imprinting
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
 
 Outcome = Literal["works", "with_instruction", "fails"]
-"""Works without the instruction; only with it; or does not even work with it."""
+"""Works without the instruction; only with it; or does not even work with it. The best comes
+first."""
 
 Sure = Literal["unsure", "partly", "sure"]
 
@@ -189,11 +190,12 @@ class Agreement:
     teachers is the base, for which it foretells nothing."""
     labels: Labels | None = None
     """What the prompts' labels say of these answers; None without labels."""
-    answers: Annotated[tuple[Answered, ...], Field(exclude=True)] = field(
-        default=(), compare=False, repr=False
-    )
-    """The prompts and their answers, to read now. They are part of no JSON, because stored checks
-    are published with the adapter; so they are gone once it is loaded again."""
+    answers: Annotated[
+        tuple[Answered, ...], Field(exclude=True), BeforeValidator(lambda _stored: ())
+    ] = field(default=(), compare=False, repr=False)
+    """The prompts and their answers, to read now. They are neither written to JSON, because stored
+    checks are published with the adapter, nor read from it, because anybody could have written
+    them."""
 
     @property
     def share(self) -> float:
@@ -542,7 +544,7 @@ def judge(found: Agreement, teaching: Teaching | None = None) -> AdapterVerdict:
     return replace(measured, outcome="fails") if measured.is_poorly_taught else measured
 
 
-def lowered(found: Agreement, fitted: Agreement) -> Agreement:
+def lowered(found: Agreement, fitted: Agreement, teaching: Teaching | None) -> Agreement:
     """Let the labels of prompts that an imprint was fitted to decide, if they lower the verdict.
 
     They can show that its teacher is wrong. That it is right there says little of other prompts.
@@ -550,25 +552,30 @@ def lowered(found: Agreement, fitted: Agreement) -> Agreement:
     Args:
         found: Agreement on prompts left out of the fit, of which too few have a label.
         fitted: Agreement on labelled prompts of the same buckets, most of them fitted.
+        teaching: Quality of the imprint's teaching.
     """
     labels = fitted.labels
     if labels is None or not labels.decide:
         return found
-    by_labels = degree_of(labels.right, labels.number)
-    agreed = degree_of(found.same, found.num_prompts)
-    if by_labels == "works" or worst([by_labels, agreed]) != by_labels:
-        return found
-    by_bucket = {part.bucket: part.labels for part in fitted.by_bucket}
     # One bucket alone has no parts.
-    by_bucket = by_bucket or {one.bucket: labels for one in fitted.answers}
-    return replace(
+    by_bucket = {one.bucket: labels for one in fitted.answers}
+    by_bucket |= {part.bucket: part.labels or labels for part in fitted.by_bucket}
+    labelled = replace(
         found,
         labels=labels,
         by_bucket=tuple(
-            replace(part, labels=by_bucket.get(part.bucket)) for part in found.by_bucket
+            replace(part, labels=by_bucket.get(part.bucket, part.labels))
+            for part in found.by_bucket
         ),
         answers=fitted.answers,
     )
+    before, after = (_badness(judge(one, teaching)) for one in (found, labelled))
+    return labelled if after > before else found
+
+
+def _badness(verdict: AdapterVerdict) -> tuple[int, int]:
+    """Order verdicts: the worse, the greater."""
+    return _BEST_FIRST.index(verdict.degree), get_args(Outcome).index(verdict.outcome)
 
 
 def are_alike(share: float, number: int) -> bool:

@@ -183,9 +183,9 @@ def _at_home(value: Any) -> Any:
 
 
 def check_apart(written: Mapping[str, Path | None], read: Iterable[Path]) -> None:
-    """Refuse to write a file twice, or over one that is read.
+    """Raise a `ConfigError` if a file is written twice, or over one that is read.
 
-    `written` are the paths that options name.
+    `written` has the paths by the options that name them.
     """
     taken = {os.path.realpath(path) for path in read}
     for option, path in written.items():
@@ -200,7 +200,11 @@ def check_apart(written: Mapping[str, Path | None], read: Iterable[Path]) -> Non
 
 
 def known(option: str, text: str, allowed: Sequence[T]) -> tuple[T, ...]:
-    """Split comma-separated names, all of them allowed, and return them in the order of those."""
+    """Split comma-separated names and return them in the order of `allowed`.
+
+    Raises:
+        typer.BadParameter: If one of them is not allowed.
+    """
     found = [part.strip() for part in text.split(",")]
     if strays := [part for part in found if part not in allowed]:
         raise typer.BadParameter(
@@ -211,7 +215,7 @@ def known(option: str, text: str, allowed: Sequence[T]) -> tuple[T, ...]:
 
 
 def one_of(option: str, text: str, allowed: Sequence[T]) -> T:
-    """Return the allowed value that an option names, and refuse any other."""
+    """Return the allowed value that an option names, or raise `typer.BadParameter`."""
     for each in allowed:
         if each == text.strip():
             return each
@@ -307,6 +311,9 @@ def find_adapter(named: str, library: Path | None) -> "Callable[[Engine], Adapte
 
     Returns:
         A function that reads and checks the adapter with a loaded engine.
+
+    Raises:
+        AdapterError: If there is neither such a path nor such a name.
     """
     kept = find_kept(named, library)
     if kept is None:
@@ -335,7 +342,11 @@ def find_kept(named: str, library: Path | None) -> tuple[Library, str] | None:
 
 
 def show(values: dict[str, Any], as_json: bool, words: str) -> None:
-    """Print the values as one JSON object, or print the text."""
+    """Print the values as one JSON object, or print the text.
+
+    Raises:
+        ConfigError: If the output cannot be written, as on a full disk.
+    """
     try:
         typer.echo(json.dumps(values, default=str) if as_json else words)
         if sys.stdout is not None:  # as it is where it was closed

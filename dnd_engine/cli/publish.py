@@ -169,11 +169,13 @@ def _other_answer(
 
     sampling = Sampling(max_new_tokens=ANSWER_TOKENS)
     asked = [[{"role": "user", "content": question}]]
-    *_, (reply,) = engine.compare(asked, [adapter], sampling=sampling)
-    if reply.text.split()[:_SAME_WORDS] == published.adapted_answer.split()[:_SAME_WORDS]:
+    answer = ""
+    for (reply,) in engine.compare(asked, [adapter], sampling=sampling):
+        answer = reply.text
+    if answer.split()[:_SAME_WORDS] == published.adapted_answer.split()[:_SAME_WORDS]:
         return []
     return [
-        f"here the adapter answers {reply.text!r}. If the server was not restarted since the file "
+        f"here the adapter answers {answer!r}. If the server was not restarted since the file "
         "was last written, it still holds an earlier adapter"
     ]
 

@@ -38,7 +38,10 @@ def load(base_path: Path) -> Any:
 
 
 def write_merged(adapter: Adapter, base_path: Path, folder: Path) -> None:
-    """Write the base with ΔW added: weights, tokenizer, generation config, card, provenance."""
+    """Write the base with ΔW added: weights, tokenizer, generation config, card, provenance.
+
+    The folder must not exist.
+    """
     merge(adapter, base_path).save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(
         base_path, local_files_only=True, trust_remote_code=False

@@ -40,7 +40,8 @@ def measure(
 ) -> Steps[MeasureStep, None, Measurement]:
     """Score the base, the adapter, the part that all adapters share, and few-shot prompts.
 
-    The base is locked for one batch at a time. Without a generator, adapters share no part.
+    `measured` has the rows, split, and no results yet. The base is locked for one batch at a time.
+    Without a generator, adapters share no part.
 
     Yields:
         All results so far, after every batch.

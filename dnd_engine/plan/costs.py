@@ -371,7 +371,7 @@ class _Costs:
 def penalty_flops(wide: int, tokens: int) -> int:
     """Count the operations of the penalty of a layer with `tokens` inputs of width `wide`.
 
-    It has all directions, or a search for leading ones.
+    Up to a certain width, the penalty uses all directions; above it, a search for the leading ones.
     """
     if wide <= _EXACT_WIDTH:
         return 2 * tokens * wide**2 + _EIGEN * wide**3

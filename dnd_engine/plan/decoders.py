@@ -65,7 +65,8 @@ def size_of(
 ) -> DecoderSize:
     """Compute the size of a `HyperConvDecoder` with these stages.
 
-    `reads_tokens` are those that a `Projection` before it reads, all of them filled.
+    `reads_tokens` are those that a `Projection` before it reads, all of them filled; None without
+    one.
     """
     parameters = flops = last_flops = 0
     if reads_tokens is not None:

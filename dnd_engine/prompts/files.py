@@ -233,7 +233,8 @@ def from_texts(
 
     Texts are cleaned and limited as in a file. Size and hash are those of a JSONL file with the
     same strings (or objects with `prompt` and `label`), so that dropping that file gives the same
-    adapter and provenance. A label of None is for a text without one.
+    adapter and provenance. `labels` has one for each text, None for a text without a label;
+    `limits` bound bytes, prompts and characters.
 
     Raises:
         PromptFileError: If no text is left after cleaning, or there are too many or too large ones.

@@ -95,7 +95,8 @@ def answer_in_batches(
 ) -> Iterator[list[tuple[int, Answer]]]:
     """Answer any number of questions under one adapter, those of similar length together.
 
-    The runtime's lock is held for one batch at a time. The arguments are those of `answer`.
+    The runtime's lock is held for one batch at a time. `active` is one adapter, or None for the
+    base alone; see `answer` for `watch_from`.
 
     Yields:
         Indices of the questions of one batch, with their answers.

@@ -99,7 +99,7 @@ def choose_shots(
 ) -> tuple[Example, ...]:
     """Sample a few short examples, of a pool that is not scored, to show before every item.
 
-    `room` is the number of positions of the base. None may be short enough.
+    `room` is the number of positions of the base. Empty if no example is short enough.
     """
     # Most of the base's positions stay for the item and its answer.
     left = min(_SHOT_TOKENS, room // 4)

@@ -164,7 +164,7 @@ def clustered_interval(values: Mapping[str, Sequence[float]], *, seed: int) -> I
     """Compute the mean over tasks, with an interval that treats a family as the unit.
 
     Tasks of one family share sources and operations, so families are resampled with all their
-    tasks. There is at least one family, with at least one score each.
+    tasks. `values` has the tasks' scores by family: at least one family, each with at least one.
     """
     sums, counts = _sums(values)
     chosen = _choices(len(values), seed)
@@ -209,9 +209,9 @@ def share_of_gap(part: Sequence[Cell], gap: Sequence[Cell], *, seed: int) -> Int
 def rank_correlation(
     pairs: Mapping[str, Sequence[tuple[float, float]]], *, seed: int
 ) -> Interval | None:
-    """Compute Spearman's rank correlation over the tasks of each family, resampling families.
+    """Compute Spearman's rank correlation over all tasks, resampling families.
 
-    Samples in which one side is constant are skipped.
+    `pairs` has two numbers a task, by family. Samples in which one side is constant are skipped.
 
     Returns:
         The correlation; None with fewer than three families, or if one side is constant.

@@ -137,7 +137,10 @@ class Loaded:
     # Applying adapters
 
     def check_made_here(self, adapter: Adapter) -> None:
-        """Reject an adapter of another base; the page may have switched bases since it was made."""
+        """Raise a `BaseMismatchError` for an adapter of another base.
+
+        The page may have switched bases since it was made.
+        """
         if adapter.base_id != self.info.base_id:
             raise BaseMismatchError(
                 "`{adapter}` was made for {base}, and {loaded} is loaded. Load its base again, or "

@@ -118,7 +118,9 @@ def is_short_answer(task: Task) -> bool:
 
 
 def formatted(task: Task, name: str, seed: int) -> Task:
-    """A short-answer task in no format, made to ask and answer in one; `seed` draws the wordings.
+    """A task made to ask and answer in a format of `FORMATS`; `seed` draws the wordings.
+
+    Call it for tasks of which `is_short_answer` is true.
 
     The last train examples and the test side have wordings of their own; only those of the test
     side are never trained on.

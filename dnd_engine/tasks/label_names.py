@@ -61,6 +61,7 @@ def relabelled(task: Task, number: int, seed: int) -> Task:
     """A classification task in no format, made to ask for other labels and answer with these.
 
     Label sets have a `number` from 1, and each task has its own; `seed` draws labels and wordings.
+    Call it for tasks that have a `label_set`.
     """
     labels = label_set(task)
     rng = random.Random(f"{seed}:labels:{task.info.slug}:{number}")
@@ -79,7 +80,7 @@ def relabelled(task: Task, number: int, seed: int) -> Task:
 
 
 def relabelled_tasks(tasks: Iterable[Task], *, per_task: int, seed: int) -> tuple[Task, ...]:
-    """Those of the tasks that classify, each with some other sets of labels."""
+    """Copies of the classification tasks with other labels, `per_task` of each."""
     numbers = range(1, per_task + 1)
     return tuple(relabelled(t, n, seed) for t in tasks if label_set(t) for n in numbers)
 

@@ -786,17 +786,24 @@ def test_the_answers_that_a_verdict_rests_on_can_be_read() -> None:
     one = Answered(
         bucket="Notes", input="<i>milk", bare="tea", instructed="<b>tea", same=False, label="tea"
     )
-    agrees = Agreement(1, 2, answers=(one, replace(one, bare="cup", right=True, label=None)))
+    agrees = Agreement(1, 2, answers=(one, replace(one, bare="cup", same=True, label=None)))
     found = Inspection(0.4, {}, (), 16, agrees, verdict=judge(agrees))
     told = Judgement(found).html().partition("Read the answers")[2]
+    assert "A tick means: as the model answers with the instruction." in told
     assert "<th scope='row'>&lt;i&gt;milk</th>" in told
-    assert "wrong: </span> tea</td><td>&lt;b&gt;tea</td><td>tea</td>" in told
-    assert "another answer: </span> cup</td><td>&lt;b&gt;tea</td><td></td>" in told
+    assert "another answer: </span>tea</td><td>&lt;b&gt;tea</td><td>tea</td>" in told
+    assert "the same: </span>cup</td><td>&lt;b&gt;tea</td><td></td>" in told
     assert "Bucket" not in told, "there is one bucket only"
-    mixed = replace(agrees, answers=(one, replace(one, bucket="Bills", same=True, right=True)))
-    told = Judgement(replace(found, verdict=judge(mixed))).html()
+    labelled = replace(
+        agrees,
+        labels=Labels(3, 3, 4),
+        answers=(one, replace(one, bucket="Bills", right=True), replace(one, label=None)),
+    )
+    told = Judgement(replace(found, verdict=judge(labelled))).html()
+    assert "A tick means: right by the label." in told
     assert "<td>Bills</td>" in told
-    assert "right: </span>" in told
+    assert (told.count("right: </span>"), told.count("wrong: </span>")) == (1, 1)
+    assert "<td>tea</td>" in told, "an answer without a label counts for nothing here"
     known, _proof = recall(inspected(found), (), None)
     assert known is not None
     assert "Read the answers" not in Judgement(known).html(), "nothing stored contains prompts"

@@ -103,11 +103,11 @@ class ChargedFiles:
 
 
 class BoundedBody:
-    """A body that is cut off at its limits, as if the client had disconnected.
+    """A body cut off after `most` bytes or `seconds`, as if the client had disconnected.
 
     An empty list is two bytes of JSON but takes 64 in memory, so limiting bytes is not enough:
     brackets and commas are counted too, including those in strings. An upload, which has `files`,
-    is written to disk, so it takes no memory of `held`; it may be large, and thus take its time.
+    has no time limit, and takes nothing of `held`, because it is written to disk.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ The server buffers that much of any request."""
 class Share:
     """Amounts that visitors, pages or sessions hold until they give them back.
 
-    By default, neither those of each holder nor of all are limited, only counted.
+    By default, neither the amount of a holder nor that of all is limited; both are only counted.
     """
 
     def __init__(self, most_each: float = math.inf, most: float = math.inf) -> None:

@@ -102,7 +102,7 @@ def said(value: Any) -> Any:
 
 
 def script_words(*more: str) -> str:
-    """Return messages of scripts, and more of the code, as JSON for `assets/words.js`."""
+    """Return the messages of the scripts, and `more` of the code, as JSON for `assets/words.js`."""
     now = language()
     messages = {**now.scripts, **{message: _translated(message) for message in more}}
     return json.dumps({"code": now.code, "plural": now.plural, "messages": messages})

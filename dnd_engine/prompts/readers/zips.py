@@ -71,7 +71,7 @@ def unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def open_zip(data: bytes, asked: Asked, what: Note) -> Members:
-    """List the files of an archive; `what` it should be is for error messages.
+    """List the files of an archive; `what` names the expected kind of file in errors.
 
     Raises:
         PromptFileError: If it is not a zip, is encrypted, exceeds limits, or contains unsafe paths.

@@ -66,7 +66,10 @@ def phrases(*each: str) -> Phrases:
 
 
 def label_phrases(conditions: Sequence[str], yes: str, no: str) -> Phrases:
-    """Ways to ask for `yes` where a condition holds, else `no`; its last wording is for tests."""
+    """Ways to ask for `yes` where a condition holds, else `no`.
+
+    The last phrase, with the last condition, is for tests.
+    """
     *seen, last = read_lists("phrases")["one-of-two"]
     return (
         *(tuple(way.format(yes=yes, no=no, when=when) for when in conditions) for way in seen),

@@ -241,7 +241,8 @@ def test_labels_of_fitted_prompts_that_lower_a_mix_are_those_of_its_buckets() ->
     left_out = Agreement(3, 3, left_out=True, by_bucket=parts)
     wrong, right = Labels(1, 1, 4), Labels(4, 4, 4)
     both = (BucketShare("a", 4, 4, wrong), BucketShare("b", 4, 4, right))
-    found = judge(lowered(left_out, Agreement(8, 8, labels=Labels(5, 5, 8), by_bucket=both)))
+    fitted = Agreement(8, 8, labels=Labels(5, 5, 8), by_bucket=both)
+    found = judge(lowered(left_out, fitted, None))
     assert [part.labels for part in found.by_bucket] == [wrong, right]
     assert (
         str(found.head)
@@ -249,9 +250,30 @@ def test_labels_of_fitted_prompts_that_lower_a_mix_are_those_of_its_buckets() ->
     )
     apart = Agreement(0, 3, left_out=True)
     assert judge(apart).outcome == "with_instruction"
-    assert judge(lowered(apart, Agreement(8, 8, labels=Labels(1, 2, 8)))).outcome == "fails"
+    wrong_teacher = Agreement(8, 8, labels=Labels(1, 2, 8))
+    assert judge(lowered(apart, wrong_teacher, None)).outcome == "fails"
     few = Agreement(3, 3, labels=Labels(0, 0, 3))
-    assert lowered(left_out, few) is left_out, "they are too few as well"
+    assert lowered(left_out, few, None) is left_out, "they are too few as well"
+
+
+@pytest.mark.parametrize(
+    ("found", "labels"),
+    [
+        (Agreement(6, 8, left_out=True, wavering=8), Labels(5, 5, 8)),
+        (Agreement(6, 8, left_out=True, repeated=8), Labels(5, 5, 8)),
+        (Agreement(1, 8, left_out=True, wavering=8), Labels(2, 8, 8)),
+        (
+            Agreement(
+                4, 8, left_out=True, by_bucket=(BucketShare("a", 4, 4), BucketShare("b", 0, 4))
+            ),
+            Labels(5, 5, 8),
+        ),
+    ],
+)
+def test_labels_of_fitted_prompts_raise_no_verdict(found: Agreement, labels: Labels) -> None:
+    parts = (BucketShare("a", 4, 4, Labels(2, 2, 4)), BucketShare("b", 4, 4, Labels(3, 3, 4)))
+    fitted = Agreement(8, 8, labels=labels, by_bucket=parts)
+    assert lowered(found, fitted, None) is found
 
 
 def test_poor_answers_of_the_instructed_model_are_no_bucket_s_success() -> None:

@@ -151,7 +151,8 @@ def unreadable_html(reason: str) -> str:
 def report_html(report: Report, group: Group, metric: Metric, sha256: str) -> tuple[str, str]:
     """Draw a metric for a group of a report's tasks; `sha256` is that of the loaded generator.
 
-    The sentence with the first chart comes apart from everything else.
+    Returns:
+        The sentence with the first chart, and everything else.
     """
     # A folder may still hold the report of weights that were replaced.
     if report.generator_sha256 != sha256:

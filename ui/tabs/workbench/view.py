@@ -18,7 +18,7 @@ from ui.tabs.workbench.teach.view import TeachPanel
 
 
 class Workbench(Panel):
-    """The tab, made of panels; `TeachPanel` describes the arguments."""
+    """The tab, made of panels; see `TeachPanel` for its arguments beside the limits on files."""
 
     def __init__(
         self, limits: PromptLimits, *, shared: bool, teachers: Sequence[str], stop_keeps: bool

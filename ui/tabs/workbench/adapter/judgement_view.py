@@ -132,9 +132,10 @@ class Judgement:
         numbers = " ".join(self._numbers())
         folded = f" <details><summary>{_('Why?')}</summary>{numbers}</details>" if numbers else ""
         return (
-            f"<div class='dnd-notice dnd-verdict{' is-warn' if self.warns else ''}' "
-            f"role='{'alert' if self.warns else 'status'}'>{icon(mark)}"
-            f"<div>{' '.join(said)}{folded}{self._answers()}</div></div>"
+            f"<div class='dnd-notice dnd-verdict{' is-warn' if self.warns else ''}'>{icon(mark)}"
+            # What is folded is read out only by those who open it.
+            f"<div><span role='{'alert' if self.warns else 'status'}'>{' '.join(said)}</span>"
+            f"{folded} {self._answers()}</div></div>"
         )
 
     def _verdict(self) -> list[str]:
@@ -258,7 +259,7 @@ class Judgement:
     def _answers(self) -> str:
         """Draw the answers that the verdict rests on."""
         verdict = self.inspection.verdict
-        return "" if verdict is None or self.learnt is not None else answers_html(verdict.answers)
+        return "" if verdict is None or self.learnt is not None else answers_html(verdict)
 
     @property
     def _works(self) -> bool:

@@ -30,7 +30,10 @@ _MOSTLY_RIGHT, _RARELY_RIGHT = 0.6, 0.3
 
 
 def forecast_html(
-    found: Sequence[tuple["Bucket", "Forecast | None"]], gauge: "ForecastGauge | None" = None
+    found: Sequence[tuple["Bucket", "Forecast | None"]],
+    gauge: "ForecastGauge | None" = None,
+    *,
+    several: bool = False,
 ) -> str:
     """Draw the forecasts of the buckets on the canvas.
 
@@ -38,6 +41,7 @@ def forecast_html(
         found: Buckets with their forecasts; None if no prompt could be asked.
         gauge: How forecasts by the same model turned out on unseen tasks, if that was measured.
             Without it, nothing is said of the adapter.
+        several: Whether the canvas has several buckets, each with a field for its instruction.
 
     Returns:
         HTML; empty without forecasts.
@@ -52,12 +56,12 @@ def forecast_html(
             lines.append(f"<li>{icon('info')}<div>{_one_for_all(names)}</div>")
     for bucket, forecast in found:
         name = esc(bucket.name)
-        of = f"<span class='dnd-forecast-of'>{name}:</span>" if len(found) > 1 else ""
+        of = f"<span class='dnd-forecast-of'>{name}:</span>" if several or len(found) > 1 else ""
         if bucket.num_without_instruction:
             way = _type_in_bucket(_("Type one there"), bucket.name) if of else type_instruction()
             lines.append(f"<li>{icon('info')}<div>{of}{_lacking(bucket, way)}</div>")
-        if (several := _several(bucket)) > 1:
-            lines.append(f"<li>{icon('info')}<div>{of}{_apart(bucket, several)}</div>")
+        if (wordings := _several(bucket)) > 1:
+            lines.append(f"<li>{icon('info')}<div>{of}{_apart(bucket, wordings)}</div>")
         if forecast is None:
             continue
         # None if nothing was measured; then only the model's sureness is stated.

@@ -110,8 +110,8 @@ class PromptsPanel(Panel):
         self.instruction = Textbox(
             label=_("Instruction for prompts that have none"),
             info=_(
-                "Put above every prompt that has no instruction of its own. Kept in the "
-                "adapter's recipe."
+                "Put above every prompt that has no instruction of its own or of its bucket. Kept "
+                "in the adapter's recipe."
             ),
             max_length=FIXED.max_instruction_chars,
             elem_id="dnd-instruction",
