@@ -50,8 +50,17 @@ def encoder() -> PromptEncoder:
 
 
 @pytest.fixture
-def recipe(tasks_folder: Path, tiny_folder: Path, tmp_path: Path) -> TrainRecipe:
-    """Six steps on the tiny base."""
+def quick(monkeypatch: pytest.MonkeyPatch, encoder: PromptEncoder) -> None:
+    """One resident encoder, the CPU, float32 and no pictures: the same run on every machine."""
+    monkeypatch.setattr(setup, "PromptEncoder", lambda *given: encoder)
+    monkeypatch.setattr(setup, "best_device", lambda: CPU)
+    monkeypatch.setattr(setup, "best_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(trainer, "draw_monitors", lambda out: None)
+
+
+@pytest.fixture
+def recipe(tasks_folder: Path, tiny_folder: Path, tmp_path: Path, quick: None) -> TrainRecipe:
+    """Six steps on the tiny base, in a run that is `quick`."""
     return TrainRecipe(
         tasks=(tasks_folder,),
         out=tmp_path / "run",
@@ -70,15 +79,6 @@ def recipe(tasks_folder: Path, tiny_folder: Path, tmp_path: Path) -> TrainRecipe
         decoder_lr=3e-3,
         shared_lr=1e-2,
     )
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch, encoder: PromptEncoder) -> None:
-    """One resident encoder, the CPU, float32 and no pictures: the same run on every machine."""
-    monkeypatch.setattr(setup, "PromptEncoder", lambda *given: encoder)
-    monkeypatch.setattr(setup, "best_device", lambda: CPU)
-    monkeypatch.setattr(setup, "best_dtype", lambda device: torch.float32)
-    monkeypatch.setattr(trainer, "draw_monitors", lambda out: None)
 
 
 @pytest.fixture

@@ -109,7 +109,6 @@ class LinearHead(nn.Module):
         return tokens.reshape(-1, *self.grid)
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_registered_head_is_trained_from_a_recipe_and_opens_again(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -752,7 +752,6 @@ def test_a_trained_task_is_not_examined_as_held_out(trial: Trial, folder: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 @pytest.mark.filterwarnings("ignore:In CPU autocast, but the target dtype is not")
 def test_what_a_run_was_trained_on_in_which_format_and_chosen_by_is_not_unseen(
     recipe: TrainRecipe, tasks_folder: Path, tiny_folder: Path

@@ -492,7 +492,6 @@ def test_validation_families_must_exist_and_leave_some_to_train_on(recipe: Train
 # Runs
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("head", ["hyperconv", "mlp"])
 def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe, head: str) -> None:
     """Every generator starts as the base, so that its loss can only be earned."""
@@ -506,7 +505,6 @@ def test_the_first_loss_is_exactly_the_bases(recipe: TrainRecipe, head: str) -> 
     assert not torch.equal(run._loss(batch), bare)
 
 
-@pytest.mark.usefixtures("quick")
 def test_each_step_gives_back_what_it_freed(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,7 +516,6 @@ def test_each_step_gives_back_what_it_freed(
     assert len(given) == 2
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("saving", [{"accumulate": 3}, {"accumulate": 2}, {"recompute": True}])
 def test_a_step_that_saves_memory_has_the_same_gradient(
     recipe: TrainRecipe, saving: dict[str, Any]
@@ -558,7 +555,6 @@ def bytes_kept(run: trainer._Run, step: Callable[[], object]) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_run_learns_and_leaves_a_generator_for_its_base(
     recipe: TrainRecipe, base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -597,7 +593,6 @@ def test_a_run_learns_and_leaves_a_generator_for_its_base(
     assert list(recipe.out.rglob(".aside-*")) == []
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_multi_task_lora_ignores_its_condition(recipe: TrainRecipe) -> None:
     """And no time is spent on finding that wrong prompts make no difference."""
     result = train(replace(recipe, kind="multi_task_lora", steps=2))
@@ -613,7 +608,6 @@ def test_a_multi_task_lora_ignores_its_condition(recipe: TrainRecipe) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_teacher_is_added_to_its_generator_and_goes_on_from_there(recipe: TrainRecipe) -> None:
     made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
     (made / "reports").mkdir()
@@ -640,7 +634,6 @@ def test_a_teacher_is_added_to_its_generator_and_goes_on_from_there(recipe: Trai
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_teacher_is_trained_through_its_imprints(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -679,7 +672,6 @@ def test_a_teacher_is_trained_through_its_imprints(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_teacher_may_be_half_of_what_it_started_from(recipe: TrainRecipe) -> None:
     made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
     start = GeneratorFolder.open(made).load(CPU, torch.float32).shared.detach()
@@ -697,7 +689,6 @@ def test_a_teacher_may_be_half_of_what_it_started_from(recipe: TrainRecipe) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_teacher_may_have_a_higher_rank_than_its_generator(recipe: TrainRecipe) -> None:
     made = train(replace(recipe, out=recipe.out / "made", steps=2)).generator
     teaching = replace(recipe, kind="teacher", warm_start=made, bare_share=0.0, steps=2)
@@ -728,7 +719,6 @@ def test_a_teacher_may_have_a_higher_rank_than_its_generator(recipe: TrainRecipe
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_only_upper_layers_are_adapted_where_a_recipe_says_so(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -757,7 +747,6 @@ def test_only_upper_layers_are_adapted_where_a_recipe_says_so(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_layers_that_do_not_fit_a_run_are_refused(recipe: TrainRecipe) -> None:
     with pytest.raises(LayoutError, match=r"no layer from 2 on .* layers are 0 to 1\."):
         train(replace(recipe, first_layer=2))
@@ -771,7 +760,6 @@ def test_layers_that_do_not_fit_a_run_are_refused(recipe: TrainRecipe) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_checkpoint_that_is_older_than_a_setting_had_its_default(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -807,7 +795,6 @@ def digests(folder: Path, *names: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("head", ["hyperconv", "mlp"])
 def test_a_killed_run_continues_to_the_very_same_bytes(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
@@ -844,7 +831,6 @@ def test_a_killed_run_continues_to_the_very_same_bytes(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_ctrl_c_finishes_the_step_and_the_run_can_go_on(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -873,7 +859,6 @@ def test_ctrl_c_finishes_the_step_and_the_run_can_go_on(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -883,7 +868,6 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
     assert [row["step"] for row in logged(recipe)] == [1, 2]
 
 
-@pytest.mark.usefixtures("quick")
 def test_two_calls_do_not_write_into_one_run_folder(recipe: TrainRecipe) -> None:
     with (
         only_call_on(recipe.out),
@@ -894,7 +878,6 @@ def test_two_calls_do_not_write_into_one_run_folder(recipe: TrainRecipe) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_run_folder_is_not_trained_over(recipe: TrainRecipe) -> None:
     recipe = replace(recipe, steps=1)
     train(recipe)
@@ -919,7 +902,6 @@ def test_a_run_folder_is_not_trained_over(recipe: TrainRecipe) -> None:
     assert seen.recipe == json.loads(json.dumps(longer_recipe.to_json()))
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_collection_is_not_trained_into(recipe: TrainRecipe) -> None:
     """Who watches the folder would see the collection, and no picture could be drawn."""
     recipe.out.mkdir(parents=True)
@@ -932,7 +914,6 @@ def test_a_collection_is_not_trained_into(recipe: TrainRecipe) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_run_is_not_continued_on_changed_data(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -949,7 +930,6 @@ def test_a_run_is_not_continued_on_changed_data(
         train(replace(recipe, steps=2), resume=True)
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_damaged_checkpoint_is_refused(recipe: TrainRecipe) -> None:
     recipe.out.mkdir()
     (recipe.out / "checkpoint.safetensors").write_bytes(b"half")
@@ -958,7 +938,6 @@ def test_a_damaged_checkpoint_is_refused(recipe: TrainRecipe) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_loss_that_is_no_number_stops_before_it_spoils_the_checkpoint(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1001,7 +980,6 @@ def short(recipe: TrainRecipe, tmp_path: Path) -> TrainRecipe:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_disk_that_is_full_at_any_flush_loses_nothing(short: TrainRecipe, tmp_path: Path) -> None:
     with full_at(10**6) as flushed:
         train(replace(short, out=tmp_path / "counted"))
@@ -1014,7 +992,6 @@ def test_a_disk_that_is_full_at_any_flush_loses_nothing(short: TrainRecipe, tmp_
         assert digests(run.out, *ENDS) == digests(tmp_path / "whole", *ENDS)
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_log_that_cannot_grow_ends_the_run_in_words(recipe: TrainRecipe) -> None:
     recipe = replace(recipe, steps=2)
     recipe.out.mkdir()
@@ -1027,7 +1004,6 @@ def test_a_log_that_cannot_grow_ends_the_run_in_words(recipe: TrainRecipe) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_power_cut_at_any_moment_leaves_a_run_that_goes_on(
     short: TrainRecipe, tmp_path: Path
 ) -> None:
@@ -1041,7 +1017,6 @@ def test_a_power_cut_at_any_moment_leaves_a_run_that_goes_on(
         assert [row["step"] for row in logged(replace(run, out=cut))] == [1, 2]
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_disk_without_room_is_refused_before_anything_is_encoded(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1055,7 +1030,6 @@ def test_a_disk_without_room_is_refused_before_anything_is_encoded(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_what_a_cache_lacks_needs_room_on_its_own_disk(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1094,7 +1068,6 @@ def test_a_log_survives_a_disk_that_refuses_to_cut_it(tmp_path: Path) -> None:
     assert path.read_text() == text
 
 
-@pytest.mark.usefixtures("quick")
 def test_one_task_is_not_enough(recipe: TrainRecipe, tmp_path: Path) -> None:
     alone = write_tasks(tmp_path / "alone", ("first",))
     with pytest.raises(
@@ -1103,7 +1076,6 @@ def test_one_task_is_not_enough(recipe: TrainRecipe, tmp_path: Path) -> None:
         train(replace(recipe, tasks=(alone,)))
 
 
-@pytest.mark.usefixtures("quick")
 def test_stages_that_do_not_fit_the_encoder_are_refused(recipe: TrainRecipe) -> None:
     with pytest.raises(
         TrainingError,
@@ -1113,7 +1085,6 @@ def test_stages_that_do_not_fit_the_encoder_are_refused(recipe: TrainRecipe) -> 
         train(replace(recipe, stages=((4, 8, 100), (16, 6, 32))))
 
 
-@pytest.mark.usefixtures("quick")
 def test_tokens_that_the_encoder_cannot_read_in_whole_pieces_are_refused(
     recipe: TrainRecipe,
 ) -> None:
@@ -1133,7 +1104,6 @@ def test_tokens_that_the_encoder_cannot_read_in_whole_pieces_are_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_generator_that_projects_its_prompts_is_trained(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1174,7 +1144,6 @@ def test_a_generator_that_projects_its_prompts_is_trained(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_formats_multiply_tasks_and_families_stay_whole(recipe: TrainRecipe) -> None:
     """Variants of a validation family validate too, and data are listed once a task."""
     recipe = replace(recipe, format_variants=2, validation_families=("upper",), steps=2)
@@ -1196,7 +1165,6 @@ def test_formats_multiply_tasks_and_families_stay_whole(recipe: TrainRecipe) -> 
     assert training["result"]["variants"] == 3 + len(training["variants"])
 
 
-@pytest.mark.usefixtures("quick")
 def test_classification_tasks_are_trained_with_other_labels_too(
     recipe: TrainRecipe, tmp_path: Path
 ) -> None:
@@ -1209,7 +1177,6 @@ def test_classification_tasks_are_trained_with_other_labels_too(
     assert training["variants"] == slugs[2:]
 
 
-@pytest.mark.usefixtures("quick")
 def test_examples_ask_in_other_wordings_too(recipe: TrainRecipe, tmp_path: Path) -> None:
     folder = write_tasks(tmp_path / "worded", ("upper", "vowel"))
     task = next(t for t in load_tasks(folder) if t.info.slug == "upper")
@@ -1276,7 +1243,6 @@ def measured(losses: list[float]) -> Callable[..., list[GroupNLL]]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_patience_ends_a_run_and_the_best_weights_are_kept(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1316,7 +1282,6 @@ def test_patience_ends_a_run_and_the_best_weights_are_kept(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_without_patience_a_run_goes_to_its_end_and_keeps_its_last_weights(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1330,7 +1295,6 @@ def test_without_patience_a_run_goes_to_its_end_and_keeps_its_last_weights(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_collapsed_run_says_so(
     recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1349,7 +1313,6 @@ def test_a_collapsed_run_says_so(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_sound_run_does_not_look_collapsed(recipe: TrainRecipe) -> None:
     recipe = replace(recipe, steps=10, monitor_every=10, validate_every=10, decoder_lr=0.05)
     train(recipe)
@@ -1375,7 +1338,6 @@ def write_recipe(recipe: TrainRecipe, path: Path, *left: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_the_command_trains_with_flags_over_the_recipe(recipe: TrainRecipe, tmp_path: Path) -> None:
     path = write_recipe(recipe, tmp_path / "r.yaml", "tasks")
     more = write_tasks(tmp_path / "more", ("alone",))
@@ -1395,7 +1357,6 @@ def test_the_command_trains_with_flags_over_the_recipe(recipe: TrainRecipe, tmp_
     assert "2 steps, weights of step 2. Validation loss" in words.stdout
 
 
-@pytest.mark.usefixtures("quick")
 def test_the_command_says_how_to_go_on_after_ctrl_c(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1416,7 +1377,6 @@ def test_the_command_says_how_to_go_on_after_ctrl_c(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_warm_start_goes_on_from_a_generators_weights(
     recipe: TrainRecipe, tmp_path: Path
 ) -> None:
@@ -1430,7 +1390,6 @@ def test_a_warm_start_goes_on_from_a_generators_weights(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_what_a_warm_start_was_trained_on_counts_as_seen(
     recipe: TrainRecipe, tmp_path: Path
 ) -> None:
@@ -1443,7 +1402,6 @@ def test_what_a_warm_start_was_trained_on_counts_as_seen(
     assert sorted(row["task"] for row in data) == ["first", "last", "length", "upper"]
 
 
-@pytest.mark.usefixtures("quick")
 def test_families_that_a_warm_start_has_seen_cannot_validate(
     recipe: TrainRecipe, tmp_path: Path
 ) -> None:
@@ -1454,7 +1412,6 @@ def test_families_that_a_warm_start_has_seen_cannot_validate(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_formats_and_validation_families_of_a_warm_start_count_too(
     recipe: TrainRecipe, tmp_path: Path
 ) -> None:
@@ -1471,7 +1428,6 @@ def test_formats_and_validation_families_of_a_warm_start_count_too(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick")
 def test_a_warm_start_must_fit_the_recipe(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1614,82 +1570,78 @@ def test_the_arms_differ_in_what_is_compared_and_nothing_else(tmp_path: Path) ->
         ("steps: 5\n", r"r\.yaml` needs tasks and out\."),
         ("tasks: t\n", r"r\.yaml` needs out\."),
         ("tasks: []\nout: o\n", r"`tasks` must name at least one task folder\."),
-        (
-            "tasks: t\nout: o\nsteps_: 5\n",
-            r"unknown setting\(s\) steps_\. Use any of tasks, out, c",
-        ),
-        ("tasks: t\nout: o\n7: 5\n", r"unknown setting\(s\) 7\."),
-        ("tasks: t\nout: o\nsteps: many\n", r"`steps`: expected a whole number, got 'many'"),
-        ("tasks: t\nout: o\nsteps: 1.5\n", r"`steps`: expected a whole number, got 1\.5"),
-        ("tasks: t\nout: o\nseed: true\n", r"`seed`: expected a whole number, got True"),
-        ("tasks: t\nout: o\nsteps: 0\n", r"`steps` must be at least 1, got 0\."),
-        ("tasks: t\nout: o\nreads_tokens: 0\n", r"`reads_tokens` must be at least 1, got 0\."),
-        ("tasks: t\nout: o\npatience: -1\n", r"`patience` must be at least 0, got -1\."),
-        ("tasks: t\nout: o\ndecoder_lr: fast\n", r"`decoder_lr`: .*'fast'"),
-        ("tasks: t\nout: o\ndecoder_lr: 0\n", r"`decoder_lr` must be above 0, got 0\.0\."),
-        (
-            "tasks: t\nout: o\ndecoder_lr: .nan\n",
-            r"`decoder_lr`: expected a finite number, got nan",
-        ),
-        ("tasks: t\nout: o\nbare_share: 1.5\n", r"`bare_share` must be between 0 and 1, got 1\.5"),
-        (
-            "tasks: t\nout: o\nkind: lora\n",
-            r"`kind`: expected generator or multi_task_lora or teacher",
-        ),
-        ("tasks: t\nout: o\nkind: teacher\nbare_share: 0\n", r"`kind: teacher` needs `warm_start`"),
-        ("tasks: t\nout: o\nobjective: imprint\n", r"needs `kind: teacher`, whose answers"),
-        ("tasks: t\nout: o\nkind: teacher\nwarm_start: w\n", r"and `bare_share: 0`, because"),
-        (
-            "tasks: t\nout: o\nobjective: luck\n",
-            r"`objective`: expected task_loss or reconstruction or imprint, got 'l",
-        ),
-        (
-            "tasks: t\nout: o\nobjective: reconstruction\n",
-            r"the objective reconstruction needs `collection`, a folder of LoRA checkpoints; `dnd",
-        ),
-        (
-            "tasks: t\nout: o\nobjective: reconstruction\ncollection: c\nkind: multi_task_lora\n",
-            r"a multi_task_lora is trained on answers, not by reconstruction; the mean of a coll",
-        ),
-        (
-            "tasks: t\nout: o\nhead_options: [1]\n",
-            r"`head_options`: expected names with whole numbers, got \[1\]",
-        ),
-        (
-            "tasks: t\nout: o\nhead_options: {a: b}\n",
-            r"`head_options`: expected a whole number, got 'b'",
-        ),
-        (
-            "tasks: t\nout: o\nrow_tokens: 100\n",
-            r"`row_tokens` must be at least `max_tokens` \(160\), so that one example fits a row",
-        ),
-        (
-            "tasks: t\nout: o\nvalidation_families: 1.0\n",
-            r"`validation_families` must be names or a share of 0 to below 1, got 1\.0\.",
-        ),
-        (
-            "tasks: t\nout: o\nvalidation_families: many\n",
-            r"`validation_families`: expected a list of names, got 'many'; or .*'many'",
-        ),
-        (
-            "tasks: t\nout: o\nsteps: x\nseed: y\n",
-            r"`steps`: expected a whole number, got 'x'; `seed`: expected a whole number, got 'y'",
-        ),
-        ("tasks: t\nout: o\nbase: 7\n", r"`base`: expected a name, got 7"),
-        ("tasks: t\nout: o\nstages: [1, 2]\n", r"`stages`: "),
-        ("tasks: t\nout: o\nstages: [[1, 2, x]]\n", r"`stages`: expected a list of \[channels, he"),
-        (
-            "tasks: t\nout: o\nwithout_licence_classes: x\n",
-            r"`without_licence_classes`: expected a",
-        ),
         ("- tasks\n", r"r\.yaml` must be a mapping of settings\."),
         ("", r"r\.yaml` must be a mapping of settings\."),
         ("tasks: [\n", r"r\.yaml` cannot be read: "),
     ],
 )
-def test_a_faulty_recipe_is_refused_by_its_setting(tmp_path: Path, text: str, message: str) -> None:
+def test_a_recipe_that_is_no_whole_mapping_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        TrainRecipe.read(path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("steps_: 5", r"unknown setting\(s\) steps_\. Use any of tasks, out, c"),
+        ("7: 5", r"unknown setting\(s\) 7\."),
+        ("steps: many", r"`steps`: expected a whole number, got 'many'"),
+        ("steps: 1.5", r"`steps`: expected a whole number, got 1\.5"),
+        ("seed: true", r"`seed`: expected a whole number, got True"),
+        ("steps: 0", r"`steps` must be at least 1, got 0\."),
+        ("reads_tokens: 0", r"`reads_tokens` must be at least 1, got 0\."),
+        ("patience: -1", r"`patience` must be at least 0, got -1\."),
+        ("decoder_lr: fast", r"`decoder_lr`: .*'fast'"),
+        ("decoder_lr: 0", r"`decoder_lr` must be above 0, got 0\.0\."),
+        ("decoder_lr: .nan", r"`decoder_lr`: expected a finite number, got nan"),
+        ("bare_share: 1.5", r"`bare_share` must be between 0 and 1, got 1\.5"),
+        ("kind: lora", r"`kind`: expected generator or multi_task_lora or teacher"),
+        ("kind: teacher\nbare_share: 0", r"`kind: teacher` needs `warm_start`"),
+        ("objective: imprint", r"needs `kind: teacher`, whose answers"),
+        ("kind: teacher\nwarm_start: w", r"and `bare_share: 0`, because"),
+        (
+            "objective: luck",
+            r"`objective`: expected task_loss or reconstruction or imprint, got 'l",
+        ),
+        (
+            "objective: reconstruction",
+            r"the objective reconstruction needs `collection`, a folder of LoRA checkpoints; `dnd",
+        ),
+        (
+            "objective: reconstruction\ncollection: c\nkind: multi_task_lora",
+            r"a multi_task_lora is trained on answers, not by reconstruction; the mean of a coll",
+        ),
+        ("head_options: [1]", r"`head_options`: expected names with whole numbers, got \[1\]"),
+        ("head_options: {a: b}", r"`head_options`: expected a whole number, got 'b'"),
+        (
+            "row_tokens: 100",
+            r"`row_tokens` must be at least `max_tokens` \(160\), so that one example fits a row",
+        ),
+        (
+            "validation_families: 1.0",
+            r"`validation_families` must be names or a share of 0 to below 1, got 1\.0\.",
+        ),
+        (
+            "validation_families: many",
+            r"`validation_families`: expected a list of names, got 'many'; or .*'many'",
+        ),
+        (
+            "steps: x\nseed: y",
+            r"`steps`: expected a whole number, got 'x'; `seed`: expected a whole number, got 'y'",
+        ),
+        ("base: 7", r"`base`: expected a name, got 7"),
+        ("stages: [1, 2]", r"`stages`: "),
+        ("stages: [[1, 2, x]]", r"`stages`: expected a list of \[channels, he"),
+        ("without_licence_classes: x", r"`without_licence_classes`: expected a"),
+    ],
+)
+def test_a_faulty_setting_is_named(tmp_path: Path, setting: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"tasks: t\nout: o\n{setting}")
     with pytest.raises(ConfigError, match=message):
         TrainRecipe.read(path)
 
