@@ -103,18 +103,72 @@ class Imprinted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Turn:
     """One prompt with its answer, as token ids."""
 
-    source: int
     full: tuple[int, ...]
     bare: tuple[int, ...]
-    answered: tuple[int, ...]
-    """Token ids of the answer, including the end of turn unless it was truncated."""
-    offsets: tuple[int, ...]
-    """Positions in the answer to match, by the states that predict them."""
+    answer: tuple[int, ...]
+    """Includes the end of turn unless it was truncated."""
+    offsets: Sequence[int]
+    """Positions in the answer to read, by the states that predict them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row(Turn):
+    """A turn of one source, answered by its teacher."""
+
+    source: int
     taught: Float[Tensor, "layers matched width"]
-    """These states, as the teacher has them after each fitted layer."""
+    """States at the offsets, as the teacher has them after each fitted layer."""
+
+
+PromptOf = Callable[[Turn], tuple[int, ...]]
+"""Selects the prompt of a turn to read."""
+
+full_of: PromptOf = attrgetter("full")
+bare_of: PromptOf = attrgetter("bare")
+
+
+class Reading:
+    """A pass over turns that gives the states at their offsets, turn by turn."""
+
+    def __init__(self, base: BaseModel, turns: Sequence[Turn], prompt: PromptOf) -> None:
+        self.blocks = BlockPass(base, [_tokens(turn, prompt) for turn in turns])
+        at = [
+            places[len(prompt(turn)) - 1 + offset]
+            for turn, places in zip(turns, self.blocks.places, strict=True)
+            for offset in turn.offsets
+        ]
+        self._at = torch.tensor(at, device=base.device)
+
+    def states(self) -> Float[Tensor, "matched width"]:
+        """Return the states, in float32."""
+        return self.blocks.states[self._at].float()
+
+    def inputs(self) -> Float[Tensor, "matched inputs"]:
+        """Return the inputs of the last block's `down_proj`, in float32."""
+        assert self.blocks.inputs is not None
+        return self.blocks.inputs[self._at].float()
+
+    def sizes(self) -> Float[Tensor, " matched"]:
+        """Return the sizes of that layer's outputs, if a norm follows them."""
+        sizes = self.blocks.sizes
+        assert sizes is not None
+        return sizes[self._at].clamp(min=1e-6)
+
+    def hidden(self) -> Float[Tensor, "matched width"]:
+        """Return the last hidden states."""
+        return self.blocks.hidden[self._at]
+
+    def apply(self, a: Float[Tensor, "r inputs"], b: Float[Tensor, "outputs r"]) -> None:
+        """Add an update of the last block's `down_proj` to the states."""
+        self.blocks.add(a.to(self.blocks.states), b.to(self.blocks.states))
+
+
+def _tokens(turn: Turn, prompt: PromptOf) -> tuple[int, ...]:
+    """Return the tokens to read, without the answer's last, which predicts nothing."""
+    return prompt(turn) + turn.answer[:-1]
 
 
 def first_layer(num_layers: int, config: ImprintConfig, num_sources: int = 1) -> int:
@@ -193,10 +247,10 @@ def imprint(
                 "to. Add prompts of the same kind, or use one instruction for all of them."
             )
         )
-    answers = Counter(row.answered for row in rows)
+    answers = Counter(row.answer for row in rows)
     by_source: list[Counter[tuple[int, ...]]] = [Counter() for _ in sources]
     for row in rows:
-        by_source[row.source][row.answered] += 1
+        by_source[row.source][row.answer] += 1
     return Imprinted(
         tokens=tokenize(state, layout).to(torch.bfloat16),
         layout=layout,
@@ -206,7 +260,7 @@ def imprint(
         commonest_by_source=tuple(
             max(found.values(), default=0) / max(1, found.total()) for found in by_source
         ),
-        unfinished=sum(row.answered[-1] not in end_tokens(base) for row in rows),
+        unfinished=sum(row.answer[-1] not in end_tokens(base) for row in rows),
         layers=tuple(round(share, 3) for share in explained),
     )
 
@@ -240,11 +294,9 @@ def _ask(
             for n, one in batch:
                 if not one.ids:
                     continue  # an empty answer says nothing about the instruction
-                answered = questions[n].answered(one)
+                answer = questions[n].answered(one)
                 assert one.states is not None
-                rows.append(
-                    _Row(number, *prompts[n], answered, tuple(range(len(answered))), one.states)
-                )
+                rows.append(_Row(*prompts[n], answer, range(len(answer)), number, one.states))
             # After every batch, so that states of long answers are not kept for nothing.
             rows = _thinned(rows, rng)
             done += len(batch)
@@ -302,7 +354,10 @@ def _fair_share(lengths: Sequence[int], total: int) -> int:
 
 
 class _Walk:
-    """The bare and the full reading of every row, between two blocks."""
+    """The bare and the full reading of every row, between two blocks.
+
+    Values of matched tokens come in the order of the rows: bare, then full.
+    """
 
     # Each method enters inference mode by itself: a suspended generator would leave its mode on for
     # its caller.
@@ -317,11 +372,15 @@ class _Walk:
     ) -> None:
         self._runtime, self._rows, self._first, self._config = runtime, rows, first, config
         base = runtime.base
-        numbered = list(enumerate(rows))
-        self._bare = _batches(base, numbered, attrgetter("bare"))
+        self._readings: list[Reading] = []
+        owners_read: list[int] = []
         # Match whole prompts too: with the instruction, the adapter should still answer as the
         # teacher does.
-        self._full = _batches(base, numbered, attrgetter("full"))
+        for before, prompt in ((0, bare_of), (len(rows), full_of)):
+            for cut in cut_rows([_tokens(row, prompt) for row in rows], _BATCH_TOKENS):
+                self._readings.append(Reading(base, [rows[n] for n in cut], prompt))
+                owners_read += [before + n for n in cut for _ in rows[n].offsets]
+        self._order = torch.argsort(torch.tensor(owners_read), stable=True).to(base.device)
         per_source = Counter(row.source for row in rows)
         counts = torch.tensor([len(row.offsets) for row in rows])
         owners = torch.arange(len(rows)).repeat_interleave(counts)
@@ -340,9 +399,9 @@ class _Walk:
     @torch.inference_mode()
     def advance(self, layer: int) -> None:
         """Run one block of both readings."""
-        for batch in (*self._bare, *self._full):
+        for reading in self._readings:
             with self._runtime.lock:
-                batch.blocks.advance(layer)
+                reading.blocks.advance(layer)
 
     @torch.inference_mode()
     def solve(self, layer: int, metric: Metric) -> Update:
@@ -355,14 +414,14 @@ class _Walk:
         """
         taught = torch.cat([row.taught[layer - self._first] for row in self._rows]).float()
         # Relative to the current states, which include the changes of lower layers.
-        changes, weights = taught.repeat(2, 1) - self._read_both(_Batch.states), self.weights
-        gains = self._bare[0].blocks.gains
+        changes, weights = taught.repeat(2, 1) - self._read(Reading.states), self.weights
+        gains = self._readings[0].blocks.gains
         if gains is not None:
-            sizes = self._read_both(_Batch.sizes)
+            sizes = self._read(Reading.sizes)
             changes = changes * sizes[:, None]
             weights = weights / sizes.square() * sizes.square().mean()
         update = solve(
-            self._read_both(_Batch.inputs),
+            self._read(Reading.inputs),
             changes,
             self.groups,
             weights,
@@ -380,58 +439,9 @@ class _Walk:
 
     @torch.inference_mode()
     def apply(self, a: Float[Tensor, "r inputs"], b: Float[Tensor, "outputs r"]) -> None:
-        """Apply the adapter's change to the bare and full readings."""
-        for batch in (*self._bare, *self._full):
-            batch.blocks.add(a.to(batch.blocks.states), b.to(batch.blocks.states))
+        """Apply the adapter's change to both readings."""
+        for reading in self._readings:
+            reading.apply(a, b)
 
-    def _read_both(self, read: Callable[["_Batch"], Tensor]) -> Tensor:
-        """Read the matched tokens of all batches, in the order of the rows: bare, then full."""
-        joined = []
-        for part in (self._bare, self._full):
-            values = torch.cat([read(batch) for batch in part])
-            numbers = torch.tensor([number for batch in part for number in batch.numbers])
-            joined.append(values[torch.argsort(numbers, stable=True).to(values.device)])
-        return torch.cat(joined)
-
-
-class _Batch:
-    """Rows of one reading, with the places of their matched tokens."""
-
-    def __init__(
-        self, base: BaseModel, rows: Sequence[tuple[int, _Row]], prompt: "_Reading"
-    ) -> None:
-        self.blocks = BlockPass(base, [_tokens(row, prompt) for _, row in rows])
-        at = [
-            (number, places[len(prompt(row)) - 1 + offset])
-            for (number, row), places in zip(rows, self.blocks.places, strict=True)
-            for offset in row.offsets
-        ]
-        self.numbers = [number for number, _ in at]
-        """Row of each matched token."""
-        self._places = torch.tensor([place for _, place in at], device=base.device)
-
-    def states(self) -> Tensor:
-        return self.blocks.states[self._places].float()
-
-    def sizes(self) -> Tensor:
-        sizes = self.blocks.sizes
-        assert sizes is not None
-        return sizes[self._places].clamp(min=1e-6)
-
-    def inputs(self) -> Tensor:
-        assert self.blocks.inputs is not None
-        return self.blocks.inputs[self._places].float()
-
-
-_Reading = Callable[[_Row], tuple[int, ...]]
-"""Selects the prompt of a row to read."""
-
-
-def _tokens(row: _Row, prompt: _Reading) -> tuple[int, ...]:
-    """Return the tokens to read, without the answer's last, which predicts nothing."""
-    return prompt(row) + row.answered[:-1]
-
-
-def _batches(base: BaseModel, rows: Sequence[tuple[int, _Row]], prompt: _Reading) -> list[_Batch]:
-    cut = cut_rows([_tokens(row, prompt) for _, row in rows], _BATCH_TOKENS)
-    return [_Batch(base, [rows[n] for n in numbers], prompt) for numbers in cut]
+    def _read(self, values: Callable[[Reading], Tensor]) -> Tensor:
+        return torch.cat([values(reading) for reading in self._readings])[self._order]

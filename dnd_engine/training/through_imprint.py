@@ -10,9 +10,8 @@ arXiv:1805.08136.
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,11 +20,10 @@ from torch import Tensor
 
 from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import TrainingError
-from dnd_engine.imprint.fit import MIN_EXPLAINED, first_layer
+from dnd_engine.imprint.fit import MIN_EXPLAINED, Reading, Turn, bare_of, first_layer, full_of
 from dnd_engine.imprint.ordinary import ordinary_metrics
 from dnd_engine.imprint.solve import Metric, solve
-from dnd_engine.models.base import BaseModel, logit_cap, mlp_norm, output_layer
-from dnd_engine.models.blocks import BlockPass
+from dnd_engine.models.base import logit_cap, mlp_norm, output_layer
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.progress import finish
 from dnd_engine.scoring.answers import answer_in_batches
@@ -38,20 +36,6 @@ from dnd_engine.training.token_loss import token_losses
 _INSTRUCTED_WEIGHT = 0.5
 """Weight of whole prompts under the teacher alone, beside 1 for bare inputs under its imprint: what
 the teacher cannot do with the instruction, no imprint of it can do without."""
-
-
-_full, _bare = attrgetter("full"), attrgetter("bare")
-"""Prompts of a turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """One example as token ids."""
-
-    full: tuple[int, ...]
-    bare: tuple[int, ...]
-    answer: tuple[int, ...]
-    """With the end of turn."""
 
 
 class ImprintLoss:
@@ -98,10 +82,10 @@ class ImprintLoss:
         # As far as its value and gradient go, the mean of the tasks' losses.
         return (total + ((teacher - teacher.detach()) * slope).sum()) / len(batch.tasks)
 
-    def _draw(self, pool: TaskPool, rng: random.Random) -> list[_Turn]:
+    def _draw(self, pool: TaskPool, rng: random.Random) -> list[Turn]:
         """Draw prompts to imprint and examples to score, all different."""
         wanted = _needed(self._recipe)
-        turns: list[_Turn] = []
+        turns: list[Turn] = []
         for example in rng.sample(pool.examples, len(pool.examples)):
             tokenizer = self._runtime.base.tokenizer
             full = encode_example(tokenizer, example, "full")
@@ -109,13 +93,14 @@ class ImprintLoss:
             if full is None or bare is None or len(full.ids) > self._recipe.max_tokens:
                 continue
             answer = full.ids[full.start :]
-            turns.append(_Turn(full.ids[: full.start], bare.ids[: bare.start], answer))
+            whole, short = full.ids[: full.start], bare.ids[: bare.start]
+            turns.append(Turn(whole, short, answer, range(len(answer))))
             if len(turns) == wanted:
                 break
         return turns
 
     def _of_task(
-        self, turns: Sequence[_Turn], tokens: Float[Tensor, "tokens rows cols"]
+        self, turns: Sequence[Turn], tokens: Float[Tensor, "tokens rows cols"]
     ) -> Tensor | None:
         """Imprint the teacher's answers to the first turns, and score the others.
 
@@ -132,9 +117,9 @@ class ImprintLoss:
             return None
         base, host, config = self._runtime.base, self._runtime.host, self._config
         teacher = host.fit(tokens[None])
-        taught = _Reading(base, [*fitted, *scored], _full)
-        bare, full = _Reading(base, fitted, _bare), _Reading(base, fitted, _full)
-        asked = _Reading(base, scored, _bare)
+        taught = Reading(base, [*fitted, *scored], full_of)
+        bare, full = Reading(base, fitted, bare_of), Reading(base, fitted, full_of)
+        asked = Reading(base, scored, bare_of)
         owners = torch.arange(len(fitted)).repeat_interleave(
             torch.tensor([len(turn.answer) for turn in fitted])
         )
@@ -162,14 +147,13 @@ class ImprintLoss:
             )
             if update.explained > MIN_EXPLAINED:
                 for one in (bare, full, asked):
-                    states = one.blocks.states
-                    one.blocks.add(update.a.to(states), update.b.to(states))
+                    one.apply(update.a, update.b)
         without = self._nll(asked.hidden(), scored)
         return without + _INSTRUCTED_WEIGHT * self._nll(taught.hidden()[num_matched:], scored)
 
     def _answered(
-        self, turns: Sequence[_Turn], tokens: Float[Tensor, "tokens rows cols"]
-    ) -> list[_Turn]:
+        self, turns: Sequence[Turn], tokens: Float[Tensor, "tokens rows cols"]
+    ) -> list[Turn]:
         """Replace the right answers by the teacher's own; leave out empty ones."""
         runtime = self._runtime
         most = self._config.max_answer_tokens
@@ -179,9 +163,11 @@ class ImprintLoss:
             teacher = runtime.host.fit(tokens.detach()[None])
             for batch in answer_in_batches(runtime, questions, teacher):
                 found |= {n: questions[n].answered(one) for n, one in batch if one.ids}
-        return [_Turn(turns[n].full, turns[n].bare, found[n]) for n in sorted(found)]
+        return [
+            replace(turns[n], answer=a, offsets=range(len(a))) for n, a in sorted(found.items())
+        ]
 
-    def _nll(self, hidden: Float[Tensor, "answer_tokens width"], turns: Sequence[_Turn]) -> Tensor:
+    def _nll(self, hidden: Float[Tensor, "answer_tokens width"], turns: Sequence[Turn]) -> Tensor:
         """Mean over turns of the loss per answer token."""
         model = self._runtime.base.model
         targets = torch.tensor([token for turn in turns for token in turn.answer])
@@ -190,35 +176,6 @@ class ImprintLoss:
         )
         by_turn = nll.split([len(turn.answer) for turn in turns])
         return torch.stack([own.mean() for own in by_turn]).mean()
-
-
-class _Reading:
-    """A pass over turns, and where their answers' tokens are predicted, turn by turn."""
-
-    def __init__(
-        self,
-        base: BaseModel,
-        turns: Sequence[_Turn],
-        prompt: Callable[[_Turn], tuple[int, ...]],
-    ) -> None:
-        # Without the answer's last token, which predicts nothing.
-        self.blocks = BlockPass(base, [prompt(turn) + turn.answer[:-1] for turn in turns])
-        at = [
-            places[len(prompt(turn)) - 1 + offset]
-            for places, turn in zip(self.blocks.places, turns, strict=True)
-            for offset in range(len(turn.answer))
-        ]
-        self._at = torch.tensor(at, device=base.device)
-
-    def states(self) -> Float[Tensor, "answer_tokens width"]:
-        return self.blocks.states[self._at].float()
-
-    def inputs(self) -> Float[Tensor, "answer_tokens inputs"]:
-        assert self.blocks.inputs is not None
-        return self.blocks.inputs[self._at].float()
-
-    def hidden(self) -> Float[Tensor, "answer_tokens width"]:
-        return self.blocks.hidden[self._at]
 
 
 def has_bare_inputs(pool: TaskPool, recipe: TrainRecipe) -> bool:
