@@ -508,7 +508,7 @@ class Baselines:
 
     def _open_multi(self, path: Path) -> GeneratorFolder:
         folder = GeneratorFolder.open(path)
-        if not folder.is_lora:
+        if not folder.config.is_lora:
             raise ConfigError(
                 f"`{path}` is a generator, not a multi-task LoRA. Train one with "
                 "`dnd train --kind multi_task_lora`."

@@ -45,17 +45,17 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
         "tags: [lora, hypernetwork, drag-and-drop-llms]",
         "---",
         "",
-        f"# {'Multi-task LoRA' if _is_lora(training) else 'Generator'} for {config.base['id']}",
+        f"# {'Multi-task LoRA' if config.is_lora else 'Generator'} for {config.base['id']}",
         "",
         "One LoRA for all training tasks, which ignores its prompts. It is the teacher that "
         "imprints on this base learn from, and the control for generators of it."
-        if _is_lora(training)
+        if config.is_lora
         else "Turns a batch of unlabeled prompts into a LoRA adapter for this base, and no other: "
         "`dnd generate PROMPTS --generator FOLDER` of Drag-and-Drop LLMs. On tasks unlike its "
         "training, its adapters follow an instruction in the chat; imprint, which is the default "
         "there, makes them work without it.",
         "",
-        *([] if _is_lora(training) else _structure(config)),
+        *([] if config.is_lora else _structure(config)),
         f"- LoRA: r {config.layout.spec.r}, alpha {config.layout.spec.lora_alpha}, "
         f"{', '.join(config.layout.spec.target_modules)}"
         f"{f' from layer {lowest} on' if lowest else ''}",
@@ -208,10 +208,6 @@ def _unwritten(path: Path, reason: str) -> GeneratorError:
         f"the report cannot be kept as `{path}`: {reason}. Name a generator folder that can be "
         "written to, or leave --card out."
     )
-
-
-def _is_lora(training: Mapping[str, Any]) -> bool:
-    return bool(training["kind"] == "multi_task_lora")
 
 
 def _structure(config: GeneratorConfig) -> list[str]:

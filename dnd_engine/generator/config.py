@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from dnd_engine.errors import ConfigError, GeneratorError
-from dnd_engine.generator.heads import head_named
-from dnd_engine.generator.stage import Stage
+from dnd_engine.generator.heads import HeadSettings, head_named
 from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import LoRALayout, TokenScheme, whole_number
 
@@ -66,20 +65,11 @@ def complete_options(head: object, options: Mapping[str, Any]) -> dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GeneratorConfig:
+class GeneratorConfig(HeadSettings):
     """All that is needed to rebuild a generator, and where it applies."""
 
-    features: tuple[Stage, ...]
-    """Decoder stages; the first is (prompts, length, width), the last the token grid. Only the
-    hyper-convolutional decoder has stages between them."""
-    kernel_size: int
-    """Kernel size of the hyper-convolutional decoder."""
-    layout: LoRALayout
     head: str = "hyperconv"
     """Key of `heads.HEADS`."""
-    head_options: Mapping[str, int] = field(default_factory=dict)
-    """Options of the head. Missing ones are filled in here, so that a later version with other
-    defaults rebuilds the same head."""
     reads_tokens: int | None = None
     """Tokens of a prompt that are encoded and then projected to the length of a condition. None
     encodes as many as a condition has, and projects nothing."""
@@ -131,6 +121,11 @@ class GeneratorConfig:
     def width(self) -> int:
         """Width of a condition's embeddings."""
         return self.features[0][2]
+
+    @property
+    def is_lora(self) -> bool:
+        """Whether it is one LoRA for all tasks, which does not read its prompts."""
+        return bool(self.training.get("kind") == "multi_task_lora")
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of `config.json`."""

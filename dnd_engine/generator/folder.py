@@ -207,7 +207,7 @@ class GeneratorFolder:
             raise GeneratorError(f"generator folder `{path}`: {error}") from error
         folder = cls(path, config, tasks, sha256_of(path / "model.safetensors"), teacher=notes)
         own = sha256_of(path / TEACHER) if has_teacher else ""
-        return replace(folder, teacher_sha256=own or (folder.sha256 if folder.is_lora else ""))
+        return replace(folder, teacher_sha256=own or (folder.sha256 if config.is_lora else ""))
 
     @property
     def name(self) -> str:
@@ -216,15 +216,10 @@ class GeneratorFolder:
         return self.path.name or self.path.absolute().name
 
     @property
-    def is_lora(self) -> bool:
-        """Whether it is one LoRA for all tasks, which does not read its prompts."""
-        return bool(self.config.training.get("kind") == "multi_task_lora")
-
-    @property
     def teacher_path(self) -> Path:
         """File of the teacher, if there is one."""
         own = self.path / TEACHER
-        return self.path / "model.safetensors" if self.is_lora and not own.is_file() else own
+        return self.path / "model.safetensors" if self.config.is_lora and not own.is_file() else own
 
     def seen(self, name: str) -> list[Any]:
         """Return the training or validation tasks of generator and teacher, in one list.

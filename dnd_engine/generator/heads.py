@@ -9,7 +9,7 @@ Sources: hyperconv, Liang et al. 2025, arXiv:2506.16406; mlp, after Charakorn et
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from dnd_engine.errors import ConfigError
 from dnd_engine.generator.stage import Stage
@@ -19,25 +19,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@runtime_checkable
-class HeadSettings(Protocol):
-    """Settings that heads are built from; `GeneratorConfig` has them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSettings:
+    """What a head is built from."""
 
-    @property
-    def layout(self) -> LoRALayout:
-        """Layout of the LoRA to generate."""
-
-    @property
-    def features(self) -> tuple[Stage, ...]:
-        """Decoder stages; the first is the shape of a condition, the last the token grid."""
-
-    @property
-    def kernel_size(self) -> int:
-        """Kernel size, for heads with stages."""
-
-    @property
-    def head_options(self) -> Mapping[str, int]:
-        """All options of the head."""
+    layout: LoRALayout
+    features: tuple[Stage, ...]
+    """Decoder stages; the first is (prompts, length, width), the last the token grid. Only the
+    hyper-convolutional decoder has stages between them."""
+    kernel_size: int
+    """Kernel size of the hyper-convolutional decoder."""
+    head_options: Mapping[str, int] = field(default_factory=dict)
+    """Options of the head. `GeneratorConfig` fills in missing ones, so that a later version with
+    other defaults rebuilds the same head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,7 @@ def loaded_choice(config: EngineConfig) -> Choice:
         # The page names choices by their folders, and the path `.` has no name.
         generator=path.absolute() if path else None,
         generator_bytes=num_bytes,
-        is_lora=path is not None and GeneratorFolder.open(path).is_lora,
+        is_lora=path is not None and GeneratorFolder.open(path).config.is_lora,
     )
 
 
@@ -237,7 +237,7 @@ def _written(places: Sequence[Path]) -> Iterator[Choice]:
             base=known_name(str(opened.config.base.get("id", "")), BASES),
             generator=place,
             generator_bytes=_weights(place),
-            is_lora=opened.is_lora,
+            is_lora=opened.config.is_lora,
             encoder="" if encoder in ENCODERS else encoder,
         )
 
