@@ -62,7 +62,7 @@ from dnd_engine.scoring.questions import choose_shots
 from dnd_engine.scoring.scores import DRAWN, IMPRINTED, REFINED, Refining
 from dnd_engine.tasks.audit import check_conditions, unscored
 from dnd_engine.tasks.folder import Example, Task
-from dnd_engine.training.collection import Collection
+from dnd_engine.training.collection import Collection, check_same_base
 from dnd_engine.training.finetune.steps import shared_start
 
 NEUTRAL_PROMPT = "Please answer."
@@ -503,7 +503,8 @@ class Baselines:
 
     def _open_collection(self, folder: Path) -> Collection:
         collection = Collection.open(folder)
-        collection.check_base(self.engine.info.base_id, self.fingerprint)
+        ours = {"id": self.engine.info.base_id, "fingerprint": self.fingerprint}
+        check_same_base(folder, collection.manifest.base, ours)
         return collection
 
     def _open_multi(self, path: Path) -> GeneratorFolder:

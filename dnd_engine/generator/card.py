@@ -30,13 +30,8 @@ _OBJECTIVES = {
 }
 
 
-def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
-    """Write the card of a new generator; `dnd evaluate --card` adds the evaluation.
-
-    Args:
-        config: Config of the generator, with `training` as `dnd train` writes it.
-        result: `training.result`.
-    """
+def new_card(config: GeneratorConfig) -> str:
+    """Write the card of a generator that `dnd train` made; `dnd evaluate --card` adds to it."""
     training, lowest = config.training, config.layout.targets[0].layer
     lines = [
         "---",
@@ -59,12 +54,12 @@ def new_card(config: GeneratorConfig, result: Mapping[str, Any]) -> str:
         f"- LoRA: r {config.layout.spec.r}, alpha {config.layout.spec.lora_alpha}, "
         f"{', '.join(config.layout.spec.target_modules)}"
         f"{f' from layer {lowest} on' if lowest else ''}",
-        *_training(training["recipe"], result),
-        *_validation(training["recipe"], result, ", bare inputs where a task has them"),
+        *_training(training),
+        *_validation(training, ", bare inputs where a task has them"),
         "",
         _NOT_EXAMINED,
         "",
-        *_data(training, result),
+        *_data(training),
     ]
     return "\n".join(lines)
 
@@ -132,8 +127,7 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
         folder: A generator folder with a teacher.
         notes: Contents of `teacher.json`.
     """
-    recipe, result = notes["recipe"], notes["result"]
-    steps = trained_steps(notes)
+    recipe, steps = notes["recipe"], trained_steps(notes)
     lines = [
         "## Teacher",
         "",
@@ -147,7 +141,7 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
             # The losses are those of the last step, which is not the kept one.
             [f"- Weights: {share:.0%} of the last run's start, the rest of its end"]
             if (share := recipe.get("start_share", 0))
-            else _validation(recipe, result, ", whole prompts")
+            else _validation(notes, ", whole prompts")
         ),
         "",
         f"{len(notes['data'])} tasks, and {len(notes['variants'])} variants of them; "
@@ -229,7 +223,8 @@ def _structure(config: GeneratorConfig) -> list[str]:
     ]
 
 
-def _training(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+def _training(training: Mapping[str, Any]) -> list[str]:
+    recipe, result = training["recipe"], training["result"]
     objective = recipe["objective"]
     steps = f"{result['steps']} steps of {recipe['tasks_per_step']} tasks"
     # Reconstruction fits weights, so the base reads no examples.
@@ -247,7 +242,8 @@ def _training(recipe: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]
     ]
 
 
-def _validation(recipe: Mapping[str, Any], result: Mapping[str, Any], inputs: str) -> list[str]:
+def _validation(training: Mapping[str, Any], inputs: str) -> list[str]:
+    recipe, result = training["recipe"], training["result"]
     chose = ", which chose the step" if recipe["patience"] else ""
     sets = (
         ("validation", "held-back examples of the training tasks"),
@@ -268,8 +264,8 @@ def _validation(recipe: Mapping[str, Any], result: Mapping[str, Any], inputs: st
     return lines
 
 
-def _data(training: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    recipe, rows = training["recipe"], training["data"]
+def _data(training: Mapping[str, Any]) -> list[str]:
+    recipe, result, rows = training["recipe"], training["result"], training["data"]
     families = {row["family"] for row in rows}
     left_out = sorted({row["family"] for row in training["validation_data"]})
     more = result["variants"] - result["tasks"]

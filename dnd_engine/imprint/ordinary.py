@@ -168,12 +168,11 @@ def _read(path: Path, device: torch.device) -> dict[int, Metric] | None:
 
 def _write(path: Path, metrics: Mapping[int, Metric]) -> None:
     """Cache metrics for the next start; on a disk error, that start just takes longer."""
-    tensors = {}
-    for layer, metric in metrics.items():
-        tensors[f"{layer}.directions"] = metric.directions.cpu()
-        tensors[f"{layer}.gains"] = metric.gains.cpu()
-        tensors[f"{layer}.floor"] = torch.tensor(metric.floor)
-        tensors[f"{layer}.size"] = torch.tensor(metric.size)
+    tensors = {
+        f"{layer}.{name}": torch.as_tensor(getattr(metric, name)).cpu()
+        for layer, metric in metrics.items()
+        for name in ("directions", "gains", "floor", "size")
+    }
     try:
         with written_aside(path) as aside:
             save_file(tensors, aside)

@@ -187,18 +187,6 @@ class Collection:
         """
         return seconds_of(read_losses(self.path / run.folder))
 
-    def check_base(self, base_id: str, fingerprint: Mapping[str, Any]) -> None:
-        """Refuse a base that the checkpoints were not trained on.
-
-        Args:
-            base_id: Names the base in the message.
-            fingerprint: From `models.base.fingerprint`.
-
-        Raises:
-            BaseMismatchError: With the first differing property as the reason.
-        """
-        check_same_base(self.path, self.manifest.base, base_id, fingerprint)
-
     def cosines(self) -> Cosines:
         """Compare the first and the last snapshot of every run with one another.
 
@@ -294,18 +282,16 @@ def write_snapshot(
     write_tensors(path, state, {"format": "pt"})
 
 
-def check_same_base(
-    path: Path, made_on: Mapping[str, Any], base_id: str, fingerprint: Mapping[str, Any]
-) -> None:
-    """Refuse another base than the one a collection was made on.
+def check_same_base(path: Path, made_on: Mapping[str, Any], base: Mapping[str, Any]) -> None:
+    """Refuse another base than the one a collection was made on; each has an id and a fingerprint.
 
     Raises:
         BaseMismatchError: With the first differing property as the reason.
     """
-    if difference := fingerprint_difference(made_on.get("fingerprint", {}), fingerprint):
+    if difference := fingerprint_difference(made_on.get("fingerprint", {}), base["fingerprint"]):
         raise BaseMismatchError(
             f"collection `{path}` was made on {made_on.get('id', 'an unknown base')}, not on "
-            f"{base_id}: {difference}. Name that base, or collect into another folder."
+            f"{base['id']}: {difference}. Name that base, or collect into another folder."
         )
 
 

@@ -87,14 +87,8 @@ class PackedExamples:
 
     def to(self, device: torch.device) -> "PackedExamples":
         """The same batch on a device."""
-        return PackedExamples(
-            self.ids.to(device),
-            self.positions.to(device),
-            self.visible.to(device),
-            self.predicts.to(device),
-            self.owner.to(device),
-            self.num_examples,
-        )
+        tensors = (self.ids, self.positions, self.visible, self.predicts, self.owner)
+        return PackedExamples(*(one.to(device) for one in tensors), num_examples=self.num_examples)
 
 
 def pack(groups: Sequence[Sequence[EncodedExample]]) -> PackedExamples:

@@ -46,7 +46,7 @@ from dnd_engine.training.batches import (
     split_families,
 )
 from dnd_engine.training.checkpoint import read_notes
-from dnd_engine.training.collection import Collection
+from dnd_engine.training.collection import Collection, check_same_base
 from dnd_engine.training.objectives import Objective, Reconstruction, TaskLoss
 from dnd_engine.training.recipe import TrainRecipe
 from dnd_engine.training.run_log import RECIPE
@@ -277,7 +277,7 @@ def _open_collection(
     collection = Collection.open(recipe.collection)
     if recipe.objective == "task_loss":
         return collection
-    collection.check_base(config.base["id"], config.base["fingerprint"])
+    check_same_base(collection.path, collection.manifest.base, config.base)
     if collection.layout != config.layout:
         raise TrainingError(
             f"the collection `{collection.path}` has LoRAs of {_in_words(collection.layout)}, the "

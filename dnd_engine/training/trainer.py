@@ -181,7 +181,7 @@ class _Run:
         log_path = recipe.out / LOG if first else Path(os.devnull)
         with log_path.open("a", encoding="utf-8") as log, _noting_interrupts() as asked:
             for step in bar:
-                if self._is_stale():
+                if 0 < recipe.patience <= self.best.stale:
                     bar.close()
                     break
                 values = self._step(step)
@@ -222,8 +222,9 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * _schedule(step, recipe)
         batches = self._draw(step, self.processes.rank)
-        # A part's mean counts as much as it has examples, so that the sum is the mean of all.
-        sizes = [self._size(batch) for batch in batches]
+        # A part's mean counts as much as it has examples, or tasks where none are drawn, so that
+        # the sum is the mean of all.
+        sizes = [batch.num_examples or len(batch.tasks) for batch in batches]
         total = self.processes.sum(sum(sizes))
         self.optimizer.zero_grad(set_to_none=True)
         value = 0.0
@@ -256,10 +257,6 @@ class _Run:
             "tokens": int(self.processes.sum(sum(batch.num_tokens for batch in batches))),
             "seconds": round(time.monotonic() - started, 3),
         }
-
-    def _size(self, batch: Batch) -> int:
-        """Count what a part's loss is the mean of: examples, or tasks where none are drawn."""
-        return batch.num_examples if self.objective.needs_examples else len(batch.tasks)
 
     def _draw(self, step: int, rank: int) -> list[Batch]:
         """Draw a process's tasks of a step, in parts."""
@@ -371,9 +368,6 @@ class _Run:
         logger.info("step %d: %s", step, values)
         return values
 
-    def _is_stale(self) -> bool:
-        return 0 < self.recipe.patience <= self.best.stale
-
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
@@ -482,7 +476,7 @@ class _Run:
             add_teacher(folder, training)
             return
         self.generator.config = replace(self.generator.config, training=training)
-        card = new_card(self.generator.config, result)
+        card = new_card(self.generator.config)
         save_generator(self.generator, folder, self._centroids(), card)
 
     def _centroids(self) -> list[TaskCentroid]:
@@ -535,14 +529,15 @@ def _schedule(step: int, recipe: TrainRecipe) -> float:
 
 def _data(infos: Iterable[TaskInfo]) -> list[dict[str, str]]:
     """One row a task, whatever the number of variants it was shown in."""
-    rows = {}
-    for info in infos:
-        rows[info.plain_slug] = {
+    rows = {
+        info.plain_slug: {
             "task": info.plain_slug,
             "family": info.family,
             "licence": info.licence,
             "category": info.category,
         }
+        for info in infos
+    }
     return list(rows.values())
 
 

@@ -196,8 +196,7 @@ class _Collector:
             raise TrainingError(
                 f"`{path}` cannot be continued: {error}. Collect into another folder."
             ) from error
-        current = self.manifest["base"]
-        check_same_base(out, old.base, current["id"], current["fingerprint"])
+        check_same_base(out, old.base, self.manifest["base"])
         ours = self.manifest["recipe"]
         # The base is left to its fingerprint: one base may be named in many ways.
         differing = [
@@ -263,8 +262,7 @@ def _train_elsewhere(recipe: CollectRecipe, group: Group) -> TrainedGroup:
             "Put --out on storage that all nodes see under one path."
         ) from error
     trainer = RunTrainer(recipe)
-    ours = trainer.origin()["base"]
-    check_same_base(recipe.out, base, ours["id"], ours["fingerprint"])
+    check_same_base(recipe.out, base, trainer.origin()["base"])
     # Here too, because from another node only our own errors arrive unchanged.
     with naming_the_disk(recipe.out):
         return trainer.train(group)

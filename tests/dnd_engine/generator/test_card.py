@@ -54,6 +54,7 @@ def card(
     training = {
         "kind": kind,
         "recipe": RECIPE | (recipe or {}),
+        "result": RESULT | (result or {}),
         "data": DATA,
         "validation_data": validation_data or [],
     }
@@ -66,7 +67,7 @@ def card(
         encoder={"id": "some/encoder"},
         training=training,
     )
-    return new_card(config, RESULT | (result or {}))
+    return new_card(config)
 
 
 def test_a_card_names_structure_training_and_data() -> None:

@@ -25,7 +25,7 @@ from dnd_engine.lora.apply import LoRAHost
 from dnd_engine.lora.weight_tokens import detokenize, tokenize
 from dnd_engine.models.base import best_dtype, fingerprint
 from dnd_engine.tasks.folder import Example, Task, load_tasks, write_tasks
-from dnd_engine.training.collection import Collection
+from dnd_engine.training.collection import Collection, check_same_base
 from dnd_engine.training.collection_files import (
     MANIFEST,
     LossRow,
@@ -892,15 +892,15 @@ def test_what_a_collection_lacks_is_named(whole: Collection) -> None:
 
 
 def test_a_collection_knows_its_base(whole: Collection, tiny_folder: Path, tmp_path: Path) -> None:
-    whole.check_base("x", fingerprint(tiny_base(tiny_folder)))
-    other = tiny_base(save_tiny(tmp_path / "other", seed=1))
+    made_on, same = whole.manifest.base, fingerprint(tiny_base(tiny_folder))
+    check_same_base(whole.path, made_on, {"id": "x", "fingerprint": same})
+    other = fingerprint(tiny_base(save_tiny(tmp_path / "other", seed=1)))
     with pytest.raises(
         BaseMismatchError, match=r"not on x: it has the same shape but other weights"
     ):
-        whole.check_base("x", fingerprint(other))
-    nameless = replace(whole, manifest=replace(whole.manifest, base={}))
+        check_same_base(whole.path, made_on, {"id": "x", "fingerprint": other})
     with pytest.raises(BaseMismatchError, match=r"was made on an unknown base, not on x"):
-        nameless.check_base("x", fingerprint(other))
+        check_same_base(whole.path, {}, {"id": "x", "fingerprint": other})
 
 
 # Recipes and the command
