@@ -6,7 +6,7 @@ template with its default system prompt, because that is what adapters meet wher
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -87,8 +87,8 @@ class PackedExamples:
 
     def to(self, device: torch.device) -> "PackedExamples":
         """The same batch on a device."""
-        tensors = (self.ids, self.positions, self.visible, self.predicts, self.owner)
-        return PackedExamples(*(one.to(device) for one in tensors), num_examples=self.num_examples)
+        names = ("ids", "positions", "visible", "predicts", "owner")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 def pack(groups: Sequence[Sequence[EncodedExample]]) -> PackedExamples:
