@@ -103,12 +103,7 @@ def check_card(folder: Path) -> None:
 
 
 def update_card(folder: Path, section: str, report: str) -> None:
-    """Write or replace the section of one evaluation.
-
-    Args:
-        folder: A generator folder.
-        section: Name of the section: a split, or a name of its own.
-        report: The report as Markdown, without a heading.
+    """Write or replace the section of one evaluation: Markdown without a heading.
 
     Raises:
         GeneratorError: If the folder cannot be written to.
@@ -121,12 +116,7 @@ def update_card(folder: Path, section: str, report: str) -> None:
 
 
 def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
-    """Write or replace the section on the teacher.
-
-    Args:
-        folder: A generator folder with a teacher.
-        notes: Contents of `teacher.json`.
-    """
+    """Write or replace the section on the teacher, whose `teacher.json` holds the notes."""
     recipe, steps = notes["recipe"], trained_steps(notes)
     lines = [
         "## Teacher",
@@ -172,14 +162,6 @@ def save_report(folder: Path, section: str, report: Report) -> Path:
 
     A generator may be shared, and its report with it. So wrong answers are quoted only for tasks
     of this project; `failures_left_out` counts the others. The report's own folder has them all.
-
-    Args:
-        folder: A generator folder.
-        section: Name of the section in the card.
-        report: Report with all failures.
-
-    Returns:
-        Path of the report.
 
     Raises:
         GeneratorError: If the folder cannot be written to.

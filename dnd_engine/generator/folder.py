@@ -83,10 +83,6 @@ class Generator(nn.Module):
     ) -> None:
         """Set the condition's standardisation to the statistics of the training prompts.
 
-        Args:
-            mean: Mean of each channel.
-            std: Standard deviation of each channel.
-
         Raises:
             LayoutMismatchError: If their size is not the width of this generator's condition.
         """
@@ -222,11 +218,7 @@ class GeneratorFolder:
         return self.path / "model.safetensors" if self.config.is_lora and not own.is_file() else own
 
     def seen(self, name: str) -> list[Any]:
-        """Return the training or validation tasks of generator and teacher, in one list.
-
-        Args:
-            name: `data`, `validation_data` or `variants`.
-        """
+        """Return `data`, `validation_data` or `variants` of generator and teacher, in one list."""
         found: dict[str, Any] = {}
         for training in (self.config.training, self.teacher):
             rows = training.get(name)
@@ -396,13 +388,9 @@ def save_teacher(
     tokens: Float[Tensor, "tokens rows cols"],
     notes: Mapping[str, Any],
 ) -> None:
-    """Rewrite a generator folder with a new teacher.
+    """Rewrite a generator folder with a new teacher, in the generator's layout but for the rank.
 
-    Args:
-        folder: The generator. Its decoder does not change, so its reports stay valid and are kept.
-        path: Destination folder.
-        tokens: Weight tokens of the teacher, in the generator's layout but for the rank.
-        notes: How it was trained.
+    The decoder does not change, so its reports stay valid and are kept.
     """
     with written_aside(path) as aside:
         # The folder is replaced as a whole, so everything else in it must come along.

@@ -135,8 +135,7 @@ def loaded_choice(config: EngineConfig) -> Choice:
 def installed(loaded: EngineConfig | None = None) -> list[Choice]:
     """List the available choices: first those with generators, then imprint alone.
 
-    Args:
-        loaded: Configuration loaded now; its generator may be in any folder.
+    What is loaded now is among them, in whichever folder its generator is.
     """
     now = loaded_choice(loaded) if loaded else None
     places = [asset_path("generators", name) for name in SHIPPED.values()]

@@ -92,13 +92,7 @@ class _Trunk(nn.Module):
 
 
 class MLPHead(nn.Module):
-    """Pooled condition, shared trunk, and one output layer per size of a LoRA matrix.
-
-    Args:
-        layout: The LoRA to write.
-        condition: (prompts, length, width) of a condition.
-        hidden: Width of the trunk.
-    """
+    """Pooled condition, shared trunk, and one output layer per size of a LoRA matrix."""
 
     order: Tensor
 

@@ -14,12 +14,7 @@ from dnd_engine.errors import LayoutMismatchError
 
 
 class Projection(nn.Module):
-    """Two linear layers with nothing between them.
-
-    Args:
-        reads_tokens: Tokens of a prompt that are read.
-        length: Vectors that they become.
-    """
+    """Two linear layers with nothing between them: `reads_tokens` become `length` vectors."""
 
     def __init__(self, reads_tokens: int, length: int) -> None:
         super().__init__()

@@ -227,15 +227,7 @@ def _stages(weights: Mapping[str, Tensor]) -> tuple[tuple[Stage, ...], int]:
 
 
 def _read_length(weights: Mapping[str, Tensor], length: int) -> int:
-    """Derive how many tokens a projection reads; all its names and shapes must match that.
-
-    Args:
-        weights: Its weights.
-        length: Vectors of a prompt that the decoder reads.
-
-    Raises:
-        GeneratorError: If a name or a shape is wrong.
-    """
+    """Derive how many tokens a projection reads; all its names and shapes must match that."""
     shapes = _shapes(weights)
     with torch.device("meta"):
         _check_names(shapes, _shapes(Projection(1, 1).state_dict()))

@@ -127,11 +127,9 @@ class ResidentGenerator:
     def towards_shared(
         self, tokens: Float[Tensor, "tokens rows cols"], own_share: float
     ) -> Float[Tensor, "tokens rows cols"]:
-        """Interpolate between an adapter and the part that all adapters share.
+        """Keep a share of the difference between what `decode` returns and what all adapters share.
 
-        Args:
-            tokens: Weight tokens from `decode`.
-            own_share: Share of the difference to keep; all of it if nothing is shared.
+        If nothing is shared, keep all of it.
         """
         shared = self.generator.shared.detach().cpu().float()
         # Converted decoders share nothing, and moving towards zero would only weaken the adapter.

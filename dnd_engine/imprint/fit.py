@@ -178,12 +178,7 @@ def first_layer(num_layers: int, config: ImprintConfig, num_sources: int = 1) ->
 
 
 def imprint_layout(base: Mapping[str, Any], config: ImprintConfig) -> LoRALayout:
-    """Return the layout of an imprint: `down_proj` of every layer.
-
-    Args:
-        base: Config of the base.
-        config: Settings; only the rank is used.
-    """
+    """Return the layout of an imprint: `down_proj` of every layer of a base with this config."""
     spec = LoRASpec(r=config.r, lora_alpha=config.r, target_modules=("down_proj",))
     return LoRALayout.from_config(base, spec)
 

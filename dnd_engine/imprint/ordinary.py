@@ -48,11 +48,6 @@ def ordinary_metrics(
 ) -> Generator[float, None, Mapping[int, Metric]]:
     """Find the penalty of every layer from `first_layer` up, cached on disk.
 
-    Args:
-        runtime: Runtime of the base.
-        first_layer: Lowest fitted layer.
-        cache: Cache folder.
-
     Yields:
         Share of the measurement that is done; nothing if the cache has it.
 
@@ -81,10 +76,7 @@ def measure_ordinary(
 ) -> Generator[float, None, dict[int, Metric]]:
     """Let the base answer messages, and measure inputs and outputs of its layers.
 
-    Args:
-        runtime: Runtime of the base; its lock is held for one batch or block at a time.
-        messages: Messages of one chat turn each.
-        first_layer: Lowest layer to measure.
+    The base's lock is held for one batch or block at a time.
 
     Yields:
         Share that is done, after every batch of answers and every layer.

@@ -242,10 +242,7 @@ def _leading(
 ) -> Float[Tensor, "outputs r"]:
     """Return the eigenvectors of the r largest eigenvalues of EᵀHE, in ascending order.
 
-    Args:
-        wanted: Matrix E.
-        fitted: Matrix HE, with H symmetric.
-        r: Number of eigenvectors.
+    `wanted` is E and `fitted` is HE, with H symmetric.
     """
     rows, outputs = wanted.shape
     if r <= rows < outputs:

@@ -156,13 +156,7 @@ def attend_in_blocks(
 ) -> tuple[Float[Tensor, "rows length heads width"], None]:
     """Attend within prefix and examples; an attention function as transformers calls it.
 
-    Args:
-        query: Rotated queries.
-        key: Rotated keys; a head of them serves `heads / key_heads` query heads.
-        value: Values.
-        attention_mask: Unused: the blocks say it all.
-        scaling: Factor on the scores.
-        blocks: The row's structure.
+    A key head serves `heads / key_heads` query heads. The mask is unused: the blocks say it all.
 
     Returns:
         Attended values, anything in the padding, and None for the scores.
@@ -207,12 +201,7 @@ def attending_in_blocks(
     """Let a model attend in blocks.
 
     Like applying an adapter this changes the model while the `with` block lasts: callers that share
-    a base hold a lock around it.
-
-    Args:
-        model: A causal language model of transformers.
-        owner: See `cut_into_blocks`.
-        prefix: See `cut_into_blocks`.
+    a base hold a lock around it. `cut_into_blocks` describes `owner` and `prefix`.
 
     Yields:
         Arguments for the model's forward pass in addition to ids and positions.

@@ -112,9 +112,6 @@ class ConditionPool:
         """Mean and deviation of each channel over all real tokens of the prompts of some tasks.
 
         Task by task and in double precision, so that memory and rounding stay small.
-
-        Args:
-            tasks: Positions of the tasks.
         """
         count, total, squares = torch.tensor(0.0), torch.tensor(0.0), torch.tensor(0.0)
         for task in tasks:
@@ -153,12 +150,7 @@ class Batch:
 
 
 def split_families(tasks: Sequence[Task], wanted: tuple[str, ...] | float, seed: int) -> set[str]:
-    """Families that validate instead of training.
-
-    Args:
-        tasks: All training tasks.
-        wanted: Names, or the share of families to draw.
-        seed: Seeds the draw.
+    """Families that validate instead of training: those named, or a share drawn by seed.
 
     Raises:
         ConfigError: If a name is no family of the tasks, or no family is left to train on.
@@ -232,12 +224,7 @@ def encode_conditions(
 
     Each task's are a file of the cache, under a name made of everything they depend on. So an
     interrupted encoding goes on where it stopped, and other runs on the same tasks start at once.
-
-    Args:
-        pools: The tasks.
-        encoder: What reads the prompts.
-        identity: Names it and its weights.
-        recipe: For the length of a prompt and the cache.
+    `identity` names the encoder and its weights.
 
     Raises:
         TrainingError: If the disk refuses.
@@ -273,14 +260,7 @@ def _mapped_tokens(path: Path) -> Float[Tensor, "prompts length width"]:
 
 
 class Sampler:
-    """Draws the batches of a run.
-
-    Args:
-        pools: The tasks, for training and validation; batches refer to them by position.
-        conditions: Their encoded prompts.
-        tokenizer: The base's.
-        recipe: How many of what.
-    """
+    """Draws the batches of a run, which refer to tasks by their position in the pools."""
 
     def __init__(
         self,
@@ -318,15 +298,9 @@ class Sampler:
     def draw_shares(
         self, step: int, shares: Sequence[int], *, of: int, with_examples: bool = True
     ) -> list[Batch]:
-        """Some shares of the batch of one step.
+        """Some shares of the batch of a step; share `k` has every `of`-th task from the `k`-th on.
 
         All of it is drawn, so that the shares of one step belong together.
-
-        Args:
-            step: Which step.
-            shares: Which of them: share `k` has every `of`-th task from the `k`-th on.
-            of: How many there are.
-            with_examples: Whether examples are drawn.
         """
         # Seeded with text, which Python digests by SHA-512: the same in every process.
         recipe, rng = self._recipe, random.Random(f"{self._recipe.seed}:{step}")
@@ -401,10 +375,7 @@ class Sampler:
     ) -> list[EncodedExample]:
         """Different examples of a task, until the row is full; at least one.
 
-        Args:
-            pool: The task.
-            shown: Examples to take, where the step says which; else all of its own, shuffled.
-            rng: The step's.
+        They are those that the step shows, or else all of its own, shuffled.
         """
         recipe, own = self._recipe, self._pools[pool].examples
         examples = rng.sample(own, len(own)) if shown is None else shown

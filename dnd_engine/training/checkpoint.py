@@ -27,14 +27,7 @@ def save_checkpoint(
     step: int,
     notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the state after `step` steps; the file is replaced in one move.
-
-    Args:
-        path: The checkpoint.
-        module: Whose parameters and buffers.
-        optimizer: Whose moments.
-        step: Steps done.
-        notes: More to keep, for `read_notes`.
+    """Write the state after `step` steps, with notes for `read_notes`, in one move.
 
     Raises:
         TrainingError: If the disk refuses; the checkpoint before it stays.

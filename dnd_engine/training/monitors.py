@@ -44,14 +44,7 @@ class Probe:
 
 
 def choose_probe(pools: Sequence[TaskPool], role: Role, limit: int, seed: int) -> Probe:
-    """Draw up to `limit` tasks of a role, and wrong prompts for each.
-
-    Args:
-        pools: All tasks, which probes name by position.
-        role: Trained tasks, or those of validation families.
-        limit: Most tasks.
-        seed: Seeds the draw.
-    """
+    """Draw up to `limit` tasks of a role, named by position, and wrong prompts for each."""
     given = [i for i, pool in enumerate(pools) if pool.role == role]
     # Where all have other labels than their own, wrong prompts say less, but the loss as much.
     members = [i for i in given if not _is_relabelled(pools[i])] or given
@@ -83,11 +76,7 @@ def measure_probe(
 ) -> dict[str, float]:
     """Loss under the right prompts, and how much worse wrong ones are.
 
-    Args:
-        probe: Which tasks.
-        measure: Runs the model.
-        prefix: Begins the names in the result.
-        compare: False leaves the wrong prompts out, where they can make no difference.
+    `compare` is False where prompts can make no difference, and leaves the wrong ones out.
 
     Returns:
         `<prefix>_loss`, `<prefix>_exact`, and where there is something to compare with,

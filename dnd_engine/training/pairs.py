@@ -78,12 +78,7 @@ def open_pairs(collection: Collection, slugs: Sequence[str], cache: Path, identi
     """Read every snapshot of some tasks once, for the weights of the criterion.
 
     Where the result is cached, no snapshot is read; `Pairs.draw` checks each at its first draw.
-
-    Args:
-        collection: Checked against the base already.
-        slugs: The tasks that are trained on, of the train split.
-        cache: Folder where the result is kept.
-        identity: Hash of collection and tasks; names the cached result.
+    `identity`, a hash of collection and tasks, names the cached result.
 
     Raises:
         TrainingError: If a snapshot that is read is not the one that was written, or the disk

@@ -34,10 +34,7 @@ _IN_WORDS = N_("{label}: {first} at step {begin}, {last} at step {end}")
 
 
 def draw_monitors(out: Path) -> None:
-    """Draw `monitors.svg` from a run's log.
-
-    Args:
-        out: The run folder.
+    """Draw `monitors.svg` from the log in a run folder.
 
     Raises:
         TrainingError: If the log cannot be read.
@@ -52,13 +49,7 @@ def draw_monitors(out: Path) -> None:
 def training_charts(
     seen: Training, say: Say = str.format, write: Callable[[float], str] = short
 ) -> list[Chart]:
-    """Draw what was measured so far; charts without a number yet are left out.
-
-    Args:
-        seen: A run with a step or more.
-        say: Says what is written on the charts.
-        write: Writes a number.
-    """
+    """Draw what was measured in a step or more; charts without a number yet are left out."""
     end = max(seen.total or 0, seen.done)
     smooth = Line(seen.smooth_loss(), "own", say(_LINES["smooth"]))
     # Single steps may jump far out: the scale is that of their mean, and they are cut at its top.

@@ -81,11 +81,7 @@ class Prepared:
 
 
 def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
-    """Load, check, and do what is done once.
-
-    Args:
-        recipe: The run.
-        checkpoint: Where its checkpoint is, if it has one; another run's is refused.
+    """Load, check, and do what is done once; the checkpoint of another run is refused.
 
     Raises:
         TrainingError, TaskError, AssetError, BaseMismatchError: As `trainer.train` says.
@@ -246,10 +242,8 @@ def _teacher_start(
 ) -> Float[Tensor, "tokens rows cols"]:
     """Return what a teacher's training starts from: the earlier one, else the shared part.
 
-    Args:
-        fresh: Initial tokens of the teacher, with B at zero. Rows of a higher rank than before keep
-            them, so the start computes what it did before.
-        generator: The generator that the teacher is for.
+    Rows of a higher rank than before keep their fresh tokens, with B at zero, so the start computes
+    what it did before.
     """
     before = generator.load_teacher()
     if before is None:
@@ -374,13 +368,9 @@ def _condition_bytes(pools: Sequence[TaskPool], encoder: PromptEncoder, recipe: 
 
 
 def _check_disk(recipe: TrainRecipe, generator: Generator, encoded: int) -> None:
-    """Refuse to start what a disk cannot hold.
+    """Refuse to start what a disk cannot hold: checkpoint, best weights, and encoded prompts.
 
-    Args:
-        recipe: Where the run and its cache are.
-        generator: The generator; its checkpoint and best weights are kept.
-        encoded: Bytes of prompts that are to be encoded still. Those of tasks that the objective is
-            going to leave out are among them.
+    The bytes of prompts still to be encoded include tasks that the objective is going to leave out.
     """
     # In float32.
     state = 4 * sum(tensor.numel() for tensor in generator.state_dict().values())

@@ -41,10 +41,7 @@ the teacher cannot do with the instruction, no imprint of it can do without."""
 class ImprintLoss:
     """Nats per answer token of bare inputs under imprints of the teacher's answers.
 
-    Args:
-        runtime: Runtime of the base, with the layout of the teacher.
-        pools: The tasks; see `has_bare_inputs`.
-        recipe: For the seed, and how many prompts and examples of a task a step takes.
+    The runtime has the layout of the teacher, the pools are those that `has_bare_inputs`.
 
     Raises:
         TrainingError: If a norm follows the layers that an imprint changes.

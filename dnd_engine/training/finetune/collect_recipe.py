@@ -140,11 +140,7 @@ def starts_here(losses: Sequence[float], recipe: CollectRecipe) -> StartReason |
 
     Let m(t) be the mean of the `smoothing_steps` losses up to step t. Snapshots start at the first
     step at which m(t) has not fallen by more than `plateau_percent` of m(t - `plateau_steps`), and
-    at the latest where `num_snapshots` steps are left, that one included.
-
-    Args:
-        losses: Training loss of every step so far, from step 1.
-        recipe: Holds the rule's numbers.
+    at the latest where `num_snapshots` steps are left, that one included. `losses` begin at step 1.
 
     Returns:
         Why they start, or None while the loss is still falling.

@@ -120,9 +120,6 @@ class _Training:
 class RunTrainer:
     """The frozen base, and the start that all runs share.
 
-    Args:
-        recipe: How each run is trained, and where its files go.
-
     Raises:
         AssetError: If the base cannot be loaded.
     """
@@ -158,11 +155,8 @@ class RunTrainer:
     ) -> TrainedGroup:
         """Train runs side by side until each has its snapshots.
 
-        A group that was stopped continues from its checkpoint.
-
-        Args:
-            group: Which runs.
-            on_steps: Gets the number of steps just done, those of all runs together.
+        A group that was stopped continues from its checkpoint. `on_steps` gets the number of steps
+        just done, those of all runs together.
         """
         trainings, left_out = self._prepare(group)
         checkpoint = f"checkpoint-{self._digest(trainings)[:16]}.safetensors"
