@@ -42,6 +42,9 @@ def test_nothing_to_press_is_lower_than_40_px_on_a_phone(visits: Visits) -> None
     visit.until(lambda: page.evaluate(SMALL) == [])
     visit.synthesize()
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    for words in ("Why?", "Read the answers"):
+        page.locator(".dnd-verdict summary").get_by_text(words).click()
+    expect(page.locator(".dnd-verdict details[open]")).to_have_count(2)
     visit.ask("Hi")
     visit.idle()
     page.get_by_text("Sampling", exact=True).click()
