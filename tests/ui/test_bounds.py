@@ -179,7 +179,9 @@ def test_a_zip_that_is_gone_is_written_again(
     make(on, session, arrange(SQL={"a.txt": "one"}), here)
     assert session.made is not None
     assert session.made.archive is not None
-    assert on.adapter.prepare_download(session, here) == {}
+    written = session.made.archive.stat()
+    assert on.adapter.prepare_download(session, here)["download"].interactive is True
+    assert session.made.archive.stat() == written
     session.made.archive.unlink()
     assert on.adapter.show(session)["download"].interactive is False
     assert on.adapter.prepare_download(session, here)["download"].interactive is True

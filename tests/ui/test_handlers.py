@@ -228,6 +228,10 @@ def test_strength_scales_without_synthesis_and_asks_for_a_new_zip(
     assert session.made.adapter.sha256 != before
     assert updates["download"].interactive is False
     assert on.adapter.prepare_download(session, request_of("s"))["download"].interactive is True
+    # Of two changes in a row, the first event may write the zip of the second, before the page
+    # hears that it is being prepared.
+    again = on.adapter.prepare_download(session, request_of("s"))
+    assert again["download"].interactive is True
     on.adapter.set_strength(session, 2.0)
     refused = on.adapter.prepare_download(session, request_of("s"))
     assert "3 keys missing" in refused["warning"]
@@ -1091,7 +1095,6 @@ def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(
     made = session.made
     assert made is not None
     assert "download" in on.adapter.prepare_download(session, request_of("s"))
-    assert on.adapter.prepare_download(session, request_of("s")) == {}
     *steps, last = on.adapter.prove(session)
     assert "shuffled prompts" in steps[0]["proof"]
     assert "Yes." in last["proof"]

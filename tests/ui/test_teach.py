@@ -188,7 +188,7 @@ def test_undo_goes_back_at_once_with_all_that_was_known(
     assert "How it was made" in undone["stages"]
     assert "taught" not in undone["adapter_facts"]
     assert on.adapter.check(session) == {}
-    assert on.adapter.prepare_download(session, request_of("s")) == {}
+    assert on.adapter.prepare_download(session, request_of("s"))["download"].interactive is True
     assert on.teach.undo(session) == {}
     assert len(engine.calls) == 1
 

@@ -149,8 +149,12 @@ class AdapterEvents:
     def prepare_download(self, session: Session, request: gr.Request) -> Updates:
         """Write and verify the zip of the adapter at its current strength."""
         made = session.made
-        if made is None or (_is_written(made) and not made.card_due):
+        if made is None:
             return {}
+        if _is_written(made) and not made.card_due:
+            # Said again: an earlier event may have written this zip, and said so before the page
+            # heard that it is being prepared.
+            return {"download": download(made)}
         wanted = made.adapter
         # Before writing, so that results which arrive meanwhile set it again.
         made.card_due = False
