@@ -100,7 +100,6 @@ def test_a_base_in_the_cache_is_whole_or_made_again(
         nonlocal made
         made += 1
         save_tiny(aside)
-        sources._stamp(aside, source.requirement, source.sha256)
 
     monkeypatch.setattr(sources, "_convert_wheel", convert)
     cache = tmp_path / "cache"
