@@ -567,7 +567,11 @@ def lowered(found: Agreement, fitted: Agreement, teaching: Teaching | None) -> A
             replace(part, labels=by_bucket.get(part.bucket, part.labels))
             for part in found.by_bucket
         ),
-        answers=fitted.answers,
+        # Those of buckets without labels do not decide, but can be read.
+        answers=(
+            *fitted.answers,
+            *(one for one in found.answers if one.bucket not in by_bucket),
+        ),
     )
     before, after = (_badness(judge(one, teaching)) for one in (found, labelled))
     return labelled if after > before else found

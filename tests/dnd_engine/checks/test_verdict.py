@@ -1,5 +1,6 @@
 """The verdict follows from the checks, and says the numbers behind it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from dnd_engine.checks.verdict import (
     AdapterVerdict,
     Agreement,
+    Answered,
     BucketShare,
     Labels,
     Teaching,
@@ -248,6 +250,10 @@ def test_labels_of_fitted_prompts_that_lower_a_mix_are_those_of_its_buckets() ->
         str(found.head)
         == "It works without the instruction for b (4 of 4), but not for a (1 of 4)."
     )
+    a, b = (Answered(bucket=n, input="", bare="", instructed="", same=True) for n in "ab")
+    only_a = Agreement(4, 4, labels=wrong, answers=(replace(a, label="x"),))
+    shown = lowered(replace(left_out, answers=(a, b)), only_a, None).answers
+    assert shown == (replace(a, label="x"), b), "nothing of b has a label"
     apart = Agreement(0, 3, left_out=True)
     assert judge(apart).outcome == "with_instruction"
     wrong_teacher = Agreement(8, 8, labels=Labels(1, 2, 8))
