@@ -660,9 +660,9 @@ function drawInstruction(own, bucket) {
   own.placeholder = _("Instruction for the prompts that have none");
   own.setAttribute("aria-label", _("Instruction for the prompts of {bucket} that have none", { bucket: bucket.name }));
   if (document.activeElement !== own) own.value = bucket.instruction ?? "";
-  // What is read again counts as it was.
+  // A file that is being read again counts as before.
   const lacking = bucket.cards.map((id) => cards.get(id)).some(({ state, reading }) => ["ready", "reading"].includes(state) && reading?.lacks_instruction);
-  // One bucket has the field under Advanced.
+  // A single bucket uses the field under Advanced.
   own.hidden = !(lacking && (buckets.length > 1 || bucket.instruction));
 }
 

@@ -84,7 +84,7 @@ class LlamaCpp:
         """Time one answer of the base, and one with the adapter.
 
         Raises:
-            LlamaCppError: If llama.cpp loads a file or answers otherwise than it should.
+            LlamaCppError: If llama.cpp cannot load the model or the adapter, or cannot answer.
         """
         ids = self._engine.base.chat_ids(story_question(number + 2))
         with self._model() as (model, lora):

@@ -157,7 +157,7 @@ def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None
                 subject.runtime, subject.fitted, lessons, left_out=left_out, labels=subject.labels
             )
         elif agrees.labels is None or not agrees.labels.decide:
-            # Too few left-out prompts have a label, so those of fitted ones may find it wrong.
+            # Too few left-out prompts have labels to decide; those of fitted ones may refute it.
             labelled = [
                 replace(lesson, prompts=known)
                 for lesson in lessons

@@ -547,7 +547,7 @@ def judge(found: Agreement, teaching: Teaching | None = None) -> AdapterVerdict:
 def lowered(found: Agreement, fitted: Agreement, teaching: Teaching | None) -> Agreement:
     """Let the labels of prompts that an imprint was fitted to decide, if they lower the verdict.
 
-    They can show that its teacher is wrong. That it is right there says little of other prompts.
+    They can show that its teacher is wrong. If it is right, that says little about other prompts.
 
     Args:
         found: Agreement on prompts left out of the fit, of which too few have a label.
@@ -557,7 +557,7 @@ def lowered(found: Agreement, fitted: Agreement, teaching: Teaching | None) -> A
     labels = fitted.labels
     if labels is None or not labels.decide:
         return found
-    # One bucket alone has no parts.
+    # `by_bucket` is empty for a single bucket.
     by_bucket = {one.bucket: labels for one in fitted.answers}
     by_bucket |= {part.bucket: part.labels or labels for part in fitted.by_bucket}
     labelled = replace(
@@ -567,7 +567,7 @@ def lowered(found: Agreement, fitted: Agreement, teaching: Teaching | None) -> A
             replace(part, labels=by_bucket.get(part.bucket, part.labels))
             for part in found.by_bucket
         ),
-        # Those of buckets without labels do not decide, but can be read.
+        # Answers of buckets without labels do not decide, but are shown.
         answers=(
             *fitted.answers,
             *(one for one in found.answers if one.bucket not in by_bucket),
@@ -578,7 +578,7 @@ def lowered(found: Agreement, fitted: Agreement, teaching: Teaching | None) -> A
 
 
 def _badness(verdict: AdapterVerdict) -> tuple[int, int]:
-    """Order verdicts: the worse, the greater."""
+    """Return a sort key by which worse verdicts come later."""
     return _BEST_FIRST.index(verdict.degree), get_args(Outcome).index(verdict.outcome)
 
 
