@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError, DndError
-from dnd_engine.models.allocator import give_back
+from dnd_engine.models.allocator import give_back, importing
 from ui.engine_thread import EngineThread
 from ui.faults import report_fault
 from ui.spaces import borrows_gpu
@@ -181,7 +181,8 @@ def _loader(config: EngineConfig) -> _Load:
     """Return a function that loads an engine with this configuration."""
 
     def load(on_progress: Callable[["Progress"], None]) -> "Engine":
-        from dnd_engine.engine import Engine
+        with importing("torch"):
+            from dnd_engine.engine import Engine
 
         return Engine.load(config, on_progress)
 

@@ -22,7 +22,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.files import asset_path, process_folder
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits, ServerLimits
-from dnd_engine.models.allocator import share_arenas
+from dnd_engine.models.allocator import importing, share_arenas
 from dnd_engine.server_log import log_path, logging_to
 from dnd_engine.teach.endpoint import origin
 from dnd_engine.training.watch import RunFolder
@@ -260,7 +260,8 @@ def serve(
     server = ServerLimits.of(limit or (), [origin(url) for url in teacher_servers or ()])
     _check_port_variable(port)
     runs = [RunFolder(folder) for folder in run_folders or ()]
-    from ui.build import build_ui
+    with importing("gradio"):
+        from ui.build import build_ui
 
     own_cache()
     host = listening_host(host)

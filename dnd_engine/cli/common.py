@@ -19,6 +19,7 @@ from dnd_engine.config import EngineConfig
 from dnd_engine.errors import AdapterError, ConfigError, DndError, LibraryError
 from dnd_engine.files import expanded, write_whole
 from dnd_engine.library import Library
+from dnd_engine.models.allocator import importing
 from dnd_engine.progress import in_english
 
 if TYPE_CHECKING:
@@ -254,9 +255,10 @@ def quiet_libraries() -> None:
 
 def load_engine(config: EngineConfig) -> "Engine":
     """Load the models, with progress on stderr."""
-    from transformers.utils import logging as transformers_logging
+    with importing("torch"):
+        from transformers.utils import logging as transformers_logging
 
-    from dnd_engine.engine import Engine
+        from dnd_engine.engine import Engine
 
     transformers_logging.disable_progress_bar()
     quiet_libraries()
