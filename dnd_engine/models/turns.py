@@ -50,6 +50,7 @@ class TurnLock:
         self._chats = Counter[int]()
         """Those of it that chat."""
         self._num_awaited = 0
+        self._num_hurrying = 0
         self._training = threading.Lock()
         """Held while a training step waits for chats, and during that step."""
         self._lets_chats_in = False
@@ -90,6 +91,22 @@ class TurnLock:
                     self._urgent -= Counter([thread])
                     self._chats -= Counter([thread] * chats)
                 self._changed.notify_all()
+
+    @contextmanager
+    def hurrying(self) -> Iterator[None]:
+        """Make patient work wait for nobody inside the `with` block: somebody needs its result.
+
+        Does nothing in patient work.
+        """
+        count = not _patient.get()
+        with self._changed:
+            self._num_hurrying += count
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_hurrying -= count
 
     @contextmanager
     def after_chats(self, *, lets_in: bool = False) -> Iterator[None]:
@@ -152,7 +169,7 @@ class TurnLock:
         steps of `after_chats` that let chats in.
         """
         # Read without the condition: an outdated number costs one forward pass at most.
-        for_all, lets_in = _patient.get() and _others(self._urgent), self._lets_chats_in
+        for_all, lets_in = self._must_wait(), self._lets_chats_in
         if not for_all and not (lets_in and _others(self._chats)):
             return
         self._lets_chats_in = False
@@ -173,7 +190,10 @@ class TurnLock:
         if not _patient.get():
             return
         with self._changed:
-            self._changed.wait_for(lambda: not _others(self._urgent), timeout=_PATIENCE_SECONDS)
+            self._changed.wait_for(lambda: not self._must_wait(), timeout=_PATIENCE_SECONDS)
+
+    def _must_wait(self) -> bool:
+        return _patient.get() and not self._num_hurrying and _others(self._urgent)
 
 
 def _others(work: Mapping[int, int]) -> bool:

@@ -65,9 +65,10 @@ class Ordinary:
         # Metrics from a lower first layer include those of all higher ones.
         while first not in self._metrics:
             # Everybody who needs the metrics takes steps of one measurement, so that nobody waits
-            # for one who is paused, or who gives way to other work: that comes before the lock.
+            # for one who is paused, or who gives way to other work: patient work does so before it
+            # takes the lock, and holding it not while somebody waits for the metrics.
             self._runtime.lock.wait_for_urgent()
-            with self._metrics_lock:
+            with self._runtime.lock.hurrying(), self._metrics_lock:
                 if first in self._metrics:
                     break
                 if first not in self._measurements:
