@@ -55,7 +55,10 @@ def ordinary_metrics(
         The penalties by layer, by `yield from` or `StopIteration.value`.
     """
     messages = ordinary_messages()
+    # Per device and type: they round differently, and an imprint promises equal bytes.
+    device, dtype = runtime.base.device.type, str(next(runtime.base.model.parameters()).dtype)
     key = repr((runtime.base.weights.sha256, first_layer, _ANSWER_TOKENS, _FIRST_WEIGHT))
+    key += repr((device, dtype))
     # "size": files of earlier versions lack it.
     key += repr((_INPUT_WEIGHT, _FLOOR, _DIRECTIONS, messages, "size"))
     # Bases of equal weights may have other templates, as after an update on the Hub.

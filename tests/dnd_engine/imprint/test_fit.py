@@ -1,5 +1,6 @@
 """Imprinting on a tiny random base: what the regression is given, and what comes out."""
 
+import copy
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import ConfigError, ImprintError
+from dnd_engine.imprint import ordinary
 from dnd_engine.imprint.fit import (
     Imprinted,
     ImprintStep,
@@ -30,6 +32,7 @@ from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.progress import finish
 from tests.dnd_engine.tiny import LAYOUT, byte_tokenizer, random_tokens, tiny_base
+from tests.present import present
 
 CONFIG = ImprintConfig(r=8, first_layer_share=0, ridge=1e-3, max_answer_tokens=4)
 INPUTS = [a + b for a, b in itertools.product("abcd", "wxyz")]
@@ -343,10 +346,21 @@ def test_kept_activity_is_read_to_the_device_of_the_base(
     """As it is measured there; `meta` stands for a GPU."""
     monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
     finish(ordinary_metrics(runtime, 0, tmp_path))
-    base = replace(runtime.base, device=torch.device("meta"))
-    again = finish(ordinary_metrics(Runtime(base, runtime.host), 0, tmp_path))
+    (file,) = tmp_path.iterdir()
+    kept = present(ordinary._read(file, torch.device("meta")))
     inputs = torch.empty(3, 128, device="meta")
-    assert all(part.is_meta for part in again[0].divide(inputs))
+    assert all(part.is_meta for part in kept[0].divide(inputs))
+
+
+def test_activity_of_a_base_in_another_precision_is_measured_for_itself(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
+    model = copy.deepcopy(runtime.base.model).bfloat16()
+    for one in (runtime, Runtime.of(replace(runtime.base, model=model), LAYOUT)):
+        kept = finish(ordinary_metrics(one, 0, tmp_path))
+        own = finish(measure_ordinary(one, MESSAGES, 0))
+        assert kept[0].size == pytest.approx(own[0].size, rel=1e-6)
 
 
 def test_a_damaged_file_is_measured_again(
