@@ -227,13 +227,6 @@ class Engine:
         report("ready", 1.0)
         return engine
 
-    def use_all_threads(self) -> None:
-        """Prepare the calling thread, so that a chat elsewhere does not limit its threads.
-
-        Their number decides how sums are rounded, and thus the bytes of an imprint.
-        """
-        self.runtime.threads.use_all()
-
     def warm_up(self) -> None:
         """Make, verify and query a throwaway adapter to fill all caches.
 

@@ -135,7 +135,8 @@ class EngineHandle:
             self._fail(_reported(error))
         else:
             self._warm_up(engine)
-            self.thread.prepare = engine.use_all_threads
+            # A method of the engine would keep it in memory while the next one is loaded.
+            self.thread.prepare = engine.runtime.threads.use_all
             give_back()  # reading weights and vocabularies frees some 20 MB again
             self._finish(LoadState("ready", engine=engine))
             if not borrows_gpu():

@@ -218,14 +218,16 @@ class FakeEngine(FakeMeasuring):
         made = yield from self.synthesize(buckets, mix=recipe.mix, seed=recipe.seed)
         return made.with_strength(recipe.strength)
 
-    def use_all_threads(self) -> None:
-        pass
-
     def warm_up(self) -> None:
         pass
 
     def measure_ordinary(self) -> Iterator[None]:
         yield from ()
+
+    @property
+    def runtime(self) -> Any:
+        """Threads alone."""
+        return SimpleNamespace(threads=SimpleNamespace(use_all=lambda: None))
 
     @staticmethod
     def new_memory() -> Any:

@@ -1,6 +1,7 @@
 """The owner changes the models of a running page; nobody else does."""
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
@@ -14,6 +15,7 @@ from dnd_engine.errors import AssetError, DndError
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits
 from dnd_engine.models.sources import BASES
+from tests.present import present
 from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_engine import FakeEngine
 from ui.engine_calls import EngineCalls
@@ -181,6 +183,28 @@ def test_what_runs_on_the_engine_ends_before_another_is_loaded(
     assert handle.wait(60) is not None
     assert (ended, len(loaded)) == ([0], 1), "its engine went first"
     assert list(handle.thread.ticking(iter([1]), Stop())) == [1]
+
+
+@pytest.mark.slow
+def test_the_engine_that_is_replaced_leaves_memory_before_the_next_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left: list[bool] = []
+
+    def replace(config: EngineConfig) -> Callable[..., Any]:
+        def load(on_progress: object) -> FakeEngine:
+            left.append(earlier() is None)
+            return FakeEngine()
+
+        return load
+
+    monkeypatch.setattr("ui.engine_handle._loader", replace)
+    handle = EngineHandle(lambda on_progress: FakeEngine())
+    handle.start()
+    earlier = weakref.ref(present(handle.wait(60)))
+    handle.switch(EngineConfig())
+    assert handle.wait(60) is not None
+    assert left == [True]
 
 
 @pytest.mark.slow
