@@ -175,6 +175,10 @@ class GeneratorFolder:
     """Hash of the file at `teacher_path`; empty if there is no teacher."""
     teacher: Mapping[str, Any] = field(default_factory=dict)
     """How the teacher was trained, in the form of `config.training`."""
+    _read: dict[Path, tuple[tuple[int, int], Report]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Reports by file, as of its time and size."""
 
     @classmethod
     def open(cls, path: Path) -> "GeneratorFolder":
@@ -234,7 +238,7 @@ class GeneratorFolder:
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
     def reports(self) -> dict[str, Report]:
-        """Evaluations stored with the generator, by split; may be empty.
+        """Evaluations stored with the generator now, by split; may be empty.
 
         Raises:
             GeneratorError: If one of them is damaged.
@@ -242,8 +246,14 @@ class GeneratorFolder:
         found = {}
         for file in sorted((self.path / "reports").glob("*.json")):
             try:
-                found[file.stem] = Report.from_json(_read_object(file))
-            except GeneratorError as error:
+                state = file.stat()
+                changed = state.st_mtime_ns, state.st_size
+                before, report = self._read.get(file, (None, None))
+                if before != changed or report is None:
+                    report = Report.from_json(_read_object(file))
+                    self._read[file] = changed, report
+                found[file.stem] = report
+            except (GeneratorError, OSError) as error:
                 raise GeneratorError(
                     f"the report `{file}` is damaged: {error} Write it again with "
                     "`dnd evaluate --card`, or remove it."

@@ -8,8 +8,8 @@ import gradio as gr
 import pytest
 
 from dnd_engine.checks.results import Forecast
-from dnd_engine.errors import DndError
-from dnd_engine.generator.report import ForecastBand, ForecastGauge
+from dnd_engine.errors import DndError, GeneratorError
+from dnd_engine.generator.report import ForecastBand, ForecastGauge, Report
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 from tests.ui.fake_engine import FakeEngine
@@ -164,6 +164,18 @@ def test_an_error_of_the_engine_is_told(
     on.prompts.update_prompts(arrange(SQL={"a.jsonl": FILE}), session, request_of("s"))
     with pytest.raises(DndError, match=r"the teacher is damaged\."):
         list(on.prompts.forecast(session))
+
+
+def test_a_damaged_report_does_not_take_the_canvas(
+    drop: Callable[[Session, Arrangement], str],
+    arrange: Arrange,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def damaged(self: FakeEngine) -> dict[str, Report]:
+        raise GeneratorError("the report is damaged.")
+
+    monkeypatch.setattr(FakeEngine, "reports", property(damaged), raising=False)
+    assert "the model is" in drop(Session(), arrange(SQL={"a.jsonl": FILE}))
 
 
 @pytest.mark.parametrize("waiting", [False, True])

@@ -430,6 +430,10 @@ def test_reports_are_read_by_split_and_a_new_generator_has_none(folder: Path) ->
         "heldout": "heldout",
         "train": "train",
     }
+    before = opened.reports()
+    assert opened.reports()["train"] is before["train"], "read once"
+    save_report(folder, "heldout", replace(report(), n_tasks=3))
+    assert opened.reports()["heldout"].n_tasks == 3
     save_generator(trained(), folder, TASKS, "# Card")
     assert opened.reports() == {}
 

@@ -3,6 +3,7 @@
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dnd_engine.errors import (
     BrokenItemsError,
     BucketError,
     DndError,
+    GeneratorError,
     NoRoomError,
     NoTextColumnError,
     PromptFileError,
@@ -159,8 +161,11 @@ class PromptEvents:
 
     def _forecasts(self, arrangement: Arrangement, session: Session) -> str:
         engine = self._app.calls.engine
-        report = engine.reports.get("written") if engine else None
-        gauge = report.forecast if report else None
+        gauge = None
+        # A damaged report must not take the canvas; the report card says what is wrong with it.
+        with suppress(GeneratorError):
+            report = engine.reports.get("written") if engine else None
+            gauge = report.forecast if report else None
         # What was measured of one teacher does not hold for another.
         if engine and gauge and gauge.teacher_sha256 != engine.info.teacher_sha256:
             gauge = None
