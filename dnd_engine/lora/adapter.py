@@ -146,22 +146,28 @@ class Adapter:
         """PEFT's state dict, with the strength folded into B."""
         return detokenize(self.scaled_tokens, self.layout)
 
-    @cached_property
+    @property
     def weights(self) -> bytes:
         """Contents of `adapter_model.safetensors`."""
+        # Not cached: it takes milliseconds, and an adapter would take twice the memory.
         # Sorted, so that equal adapters give equal bytes; safetensors refuses strided views.
         contiguous = {key: value.contiguous() for key, value in sorted(self.state.items())}
         return save(contiguous, metadata={"format": "pt"})
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """SHA-256 of `adapter_model.safetensors`, in hexadecimal."""
-        return hashlib.sha256(self.weights).hexdigest()
+        return self._hash_and_size[0]
 
     @property
     def num_bytes(self) -> int:
-        """Size of `adapter_model.safetensors`."""
-        return len(self.weights)
+        """Size of `adapter_model.safetensors`, about that of the tokens in memory."""
+        return self._hash_and_size[1]
+
+    @cached_property
+    def _hash_and_size(self) -> tuple[str, int]:
+        weights = self.weights
+        return hashlib.sha256(weights).hexdigest(), len(weights)
 
     def with_strength(self, strength: float) -> "Adapter":
         """Return the adapter at another strength, without synthesizing again."""

@@ -1,5 +1,6 @@
 """Adapters are plain LoRA, the same bytes each time; strengths and sums are what they say."""
 
+import hashlib
 import io
 import json
 import math
@@ -94,6 +95,13 @@ def test_provenance_holds_the_origin_and_the_digest_of_the_weights() -> None:
     provenance = json.loads(files["provenance.json"])
     assert provenance == ORIGIN | {"strength": 0.5, "sha256": made.sha256}
     assert made.num_bytes == len(files["adapter_model.safetensors"])
+
+
+def test_what_is_asked_about_the_file_does_not_keep_it_in_memory() -> None:
+    made = make_adapter()
+    assert made.num_bytes == len(made.weights)
+    assert made.sha256 == hashlib.sha256(made.weights).hexdigest()
+    assert not any(isinstance(value, bytes) for value in vars(made).values())
 
 
 def test_the_card_names_buckets_as_text_not_as_markup() -> None:
