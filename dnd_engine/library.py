@@ -469,13 +469,12 @@ class Library:
     def _find(self, name: str) -> "Entry | DamagedEntry":
         entries = self.entries()
         wanted = _folded(one_line(name))
-        # Names come first: one that looks like the key of another adapter is still a name.
+        # Keys come first: the page means them, also if somebody names another adapter like one.
         for entry in entries:
-            if isinstance(entry, Entry) and _folded(entry.name) == wanted:
+            if entry.key == wanted:
                 return entry
         for entry in entries:
-            # The only way to a damaged one, whose name is unknown.
-            if entry.key == wanted:
+            if isinstance(entry, Entry) and _folded(entry.name) == wanted:
                 return entry
         names = [e.name for e in entries if isinstance(e, Entry)]
         known = ", ".join(names[:8])

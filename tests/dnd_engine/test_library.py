@@ -215,6 +215,15 @@ def test_no_name_leads_out_of_the_folder(
     assert not place.exists()
 
 
+def test_a_name_that_is_the_key_of_another_adapter_does_not_take_its_place(
+    shelf: Library, prompts: PromptFile
+) -> None:
+    first, second = shelf.add(made(prompts), "first"), shelf.add(made(prompts), "second")
+    shelf.rename(second.key, first.key)
+    shelf.delete(first.key)
+    assert [entry.key for entry in shelf.entries()] == [second.key]
+
+
 def test_adapters_are_found_by_name_in_any_case_and_by_key(
     shelf: Library, prompts: PromptFile
 ) -> None:
