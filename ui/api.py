@@ -406,9 +406,9 @@ class Endpoints:
 
 def add_endpoints(demo: gr.Blocks, endpoints: Endpoints) -> None:
     """Add the endpoints to the app, before other events, so that they keep their names."""
-    api(endpoints.make_adapter, **LANES["engine"])
+    api(endpoints.make_adapter, **LANES["api"])
     api(endpoints.chat, **LANES["chat"])
-    api(endpoints.inspect, **LANES["engine"])
+    api(endpoints.inspect, **LANES["api"])
     # They need no engine, and so no lane.
     for function in (endpoints.list_adapters, endpoints.download):
         api(function)

@@ -53,6 +53,8 @@ model."""
 LANES: Mapping[str, Mapping[str, Any]] = {
     # Syntheses and short calls, one at a time.
     "engine": {"concurrency_id": "engine", "concurrency_limit": 1},
+    # What a program asks for with one call, imprint and checks included, takes a minute.
+    "api": {"concurrency_id": "api", "concurrency_limit": 1},
     # Answers of several visitors share forward passes: eight take as long as three in a row would.
     # On ZeroGPU each would run in a process of its own.
     "chat": {"concurrency_id": "chat", "concurrency_limit": 1 if borrows_gpu() else 8},
