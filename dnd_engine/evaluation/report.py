@@ -8,8 +8,9 @@ import csv
 import json
 import math
 import random
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -220,6 +221,13 @@ class _Measured:
 
     scores: Sequence[ItemScore]
     meta: ReportMeta
+    by_row: dict[tuple[str, Mode], list[ItemScore]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        by_row: dict[tuple[str, Mode], list[ItemScore]] = defaultdict(list)
+        for score in self.scores:
+            by_row[score.row, score.mode].append(score)
+        object.__setattr__(self, "by_row", by_row)
 
     def names(self, mode: Mode) -> list[str]:
         found = {s.row for s in self.scores if s.mode == mode}
@@ -227,11 +235,8 @@ class _Measured:
         return sorted(found, key=[*ROWS, *sorted(found)].index)
 
     def items(self, row: str, mode: Mode, group: str = "") -> list[ItemScore]:
-        return [
-            s
-            for s in self.scores
-            if s.row == row and s.mode == mode and (not group or (s.holdout or "seen") == group)
-        ]
+        mine = self.by_row.get((row, mode), [])
+        return [s for s in mine if not group or (s.holdout or "seen") == group]
 
     def cells(self, row: str, mode: Mode, group: str = "", what: str = "score") -> tuple[Cell, ...]:
         return cells(self.items(row, mode, group), _VALUES[what])
