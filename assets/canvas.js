@@ -32,6 +32,7 @@ let foldable = false; // once an adapter was made of the prompts
 let tellWhenRead = false; // an example was loaded to be shown: go on once its files are read
 let remixing = false;
 let attempt = 0; // differs when the same arrangement is sent again
+let retries = 0; // of these, those in a row for want of an answer
 let retry = null;
 let lastBucket = null; // the bucket in use: where files and pasted prompts go
 
@@ -105,9 +106,10 @@ function commit() {
     return { id, name, size, split, choices, accepted, version, file, waiting: state === "reading", example: example ?? "", pasted: pasted ?? false };
   });
   props.value = { buckets: present, cards: sent, attempt, remixing, looking };
-  // A message can be lost, while the page starts or the server is restarted: ask again.
+  // A message can be lost, while the page starts or the server is restarted: ask again, for a minute.
   clearTimeout(retry);
-  if (sent.some((card) => card.waiting) && attempt < 20) retry = setTimeout(() => { attempt += 1; commit(); }, 3000);
+  if (!sent.some((card) => card.waiting)) retries = 0;
+  else if (retries < 20) retry = setTimeout(() => { attempt += 1; retries += 1; commit(); }, 3000);
 }
 
 function changed(message) {
