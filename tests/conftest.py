@@ -1,5 +1,6 @@
 """What several test folders share; the engine is imported only where it is used, as it is slow."""
 
+import gc
 import inspect
 import os
 import sys
@@ -22,6 +23,9 @@ from jaxtyping import _import_hook as shape_checks
 
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
+
+# Python's own pace of collecting garbage takes a tenth of the time of tests without models.
+gc.disable()
 
 # No test may reach the model hub: what needs no hub must prove it, and what does fails fast.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -139,6 +143,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("browser"):
                 item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_collection_finish() -> None:
+    """Begin to collect garbage, though not among the tests and modules that exist by now."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000)
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
