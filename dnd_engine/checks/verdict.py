@@ -157,6 +157,13 @@ class BucketShare:
         return self.same / self.num_prompts
 
     @property
+    def by_labels(self) -> "BucketShare":
+        """Return the share of right answers in its place, where its prompts have labels."""
+        if self.labels is None:
+            return self
+        return BucketShare(self.bucket, self.labels.right, self.labels.number, alike=self.alike)
+
+    @property
     def words(self) -> Note:
         """Name the bucket, with its count."""
         if self.alike:
@@ -245,11 +252,9 @@ class AdapterVerdict(Agreement):
         parts = [part for part in self.by_bucket if part.num_prompts]
         if self.by_labels:
             # Earlier versions kept no labels by bucket, and agreement must not contradict labels.
-            parts = [
-                BucketShare(part.bucket, part.labels.right, part.labels.number, alike=part.alike)
-                for part in parts
-                if part.labels is not None
-            ]
+            if all(part.labels is None for part in parts):
+                return ()
+            parts = [part.by_labels for part in parts]
         differ = len({part.degree for part in parts}) > 1
         # Where the instructed model's answers are poor, a bucket's agreement says nothing.
         return tuple(parts) if differ and self.outcome != "fails" else ()

@@ -238,6 +238,18 @@ def test_labels_decide_on_each_bucket_of_a_mix_too() -> None:
     assert str(verdict(5, by_bucket=parts, labels=Labels(7, 8, 8)).head).endswith("instruction.")
 
 
+def test_a_bucket_without_labels_goes_by_agreement_beside_one_with_labels() -> None:
+    labels = Labels(4, 4, 4)
+    parts = (BucketShare("A", 1, 4, labels), BucketShare("B", 0, 4))
+    found = verdict(1, by_bucket=parts, labels=labels)
+    assert str(found.head).endswith(" for A (4 of 4), but not for B (0 of 4).")
+    assert found.warns
+    parts = (BucketShare("A", 1, 4, labels), BucketShare("B", 4, 4))
+    assert str(verdict(5, by_bucket=parts, labels=labels).head) == (
+        "It works without the instruction."
+    )
+
+
 def test_labels_of_fitted_prompts_that_lower_a_mix_are_those_of_its_buckets() -> None:
     parts = (BucketShare("a", 2, 2), BucketShare("b", 1, 1))
     left_out = Agreement(3, 3, left_out=True, by_bucket=parts)
