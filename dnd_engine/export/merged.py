@@ -11,7 +11,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dnd_engine.files import scratch_folder
-from dnd_engine.lora.adapter import Adapter, model_card
+from dnd_engine.lora.adapter import Adapter
+from dnd_engine.lora.card import model_card
 from dnd_engine.lora.usage import merged_usage
 
 
