@@ -251,7 +251,7 @@ class Engine:
         Otherwise the first imprint does it. It takes 16 s for the embedded base on two cores, once
         per base: later starts read it from the cache.
         """
-        steps = self._loaded.ordinary.metrics(ImprintConfig())
+        steps = self._loaded.ordinary.penalties(ImprintConfig())
         while True:
             with patient():
                 if next(steps, None) is None:
@@ -328,7 +328,7 @@ class Engine:
             config = ImprintConfig(seed=seed)
             return (yield from imprint_alone(loaded, buckets, config, mix=mix, strength=strength))
         steps = write(loaded, buckets, mix=mix, strength=strength, seed=seed, memory=memory)
-        # The imprint alone, above, becomes urgent by itself once it has the metrics.
+        # The imprint alone, above, becomes urgent by itself once it has the penalties.
         with loaded.runtime.lock.awaited():
             return (yield from urgently(loaded.runtime.lock, steps))
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import ImprintError
-from dnd_engine.imprint.solve import Metric, Update, solve
+from dnd_engine.imprint.solve import Penalty, Update, solve
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.lora.weight_tokens import tokenize
@@ -186,7 +186,7 @@ def imprint_layout(base: Mapping[str, Any], config: ImprintConfig) -> LoRALayout
 def imprint(
     runtime: Runtime,
     sources: Sequence[Source],
-    metrics: Mapping[int, Metric],
+    penalties: Mapping[int, Penalty],
     config: ImprintConfig,
 ) -> Generator[ImprintStep, None, Imprinted]:
     """Fit one adapter to all sources, step by step; closing the iterator cancels.
@@ -195,7 +195,7 @@ def imprint(
         runtime: Runtime of the base; its lock is held for one batch or block at a time.
         sources: Prompts to imprint. Each matched token of a prompt has its source's weight, divided
             by the number of the source's prompts, so longer answers weigh more.
-        metrics: Penalty of each fitted layer (see `ordinary`).
+        penalties: Cost of changing ordinary outputs, by fitted layer (see `ordinary`).
         config: Rank, layers and limits.
 
     Yields:
@@ -223,7 +223,7 @@ def imprint(
         a, b = torch.zeros(config.r, down.long), torch.zeros(up.long, config.r)
         share = 0.0
         if layer >= first:
-            update = walk.solve(layer, metrics[layer])
+            update = walk.solve(layer, penalties[layer])
             # A layer that predicts nothing for left-out prompts would only memorise the fitted
             # ones. With a single prompt nothing can be left out.
             if update.explained > MIN_EXPLAINED or len(rows) == 1:
@@ -399,7 +399,7 @@ class _Walk:
                 reading.blocks.advance(layer)
 
     @torch.inference_mode()
-    def solve(self, layer: int, metric: Metric) -> Update:
+    def solve(self, layer: int, penalty: Penalty) -> Update:
         """Fit `down_proj` of the block that ran last to what the matched states lack, in float32.
 
         If a norm follows `down_proj`, a change of its output reaches the states divided by that
@@ -420,7 +420,7 @@ class _Walk:
             changes,
             self.groups,
             weights,
-            metric,
+            penalty,
             ridge=self._config.ridge,
             ordinary_change=self._config.ordinary_change,
             r=self._config.r,

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dnd_engine.files import asset_path, written_aside
-from dnd_engine.imprint.solve import Metric
+from dnd_engine.imprint.solve import Penalty
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.scoring.answers import answer_in_batches, batches
@@ -43,9 +43,9 @@ def ordinary_messages() -> tuple[str, ...]:
     return tuple(asset_path("ordinary.txt").read_text(encoding="utf-8").split("\n")[:-1])
 
 
-def ordinary_metrics(
+def ordinary_penalties(
     runtime: Runtime, first_layer: int, cache: Path
-) -> Generator[float, None, Mapping[int, Metric]]:
+) -> Generator[float, None, Mapping[int, Penalty]]:
     """Find the penalty of every layer from `first_layer` up, cached on disk.
 
     Yields:
@@ -67,16 +67,16 @@ def ordinary_metrics(
     path = cache / f"ordinary-{digest}.safetensors"
     if (kept := _read(path, runtime.base.device)) is not None:
         return kept
-    metrics = yield from measure_ordinary(runtime, messages, first_layer)
-    _write(path, metrics)
+    penalties = yield from measure_ordinary(runtime, messages, first_layer)
+    _write(path, penalties)
     # From the file, as in later starts: it is mapped, and rounds what was measured.
-    return _read(path, runtime.base.device) or metrics
+    return _read(path, runtime.base.device) or penalties
 
 
 @torch.inference_mode()
 def measure_ordinary(
     runtime: Runtime, messages: Sequence[str], first_layer: int
-) -> Generator[float, None, dict[int, Metric]]:
+) -> Generator[float, None, dict[int, Penalty]]:
     """Let the base answer messages, and measure inputs and outputs of its layers.
 
     The base's lock is held for one batch or block at a time.
@@ -107,7 +107,7 @@ def measure_ordinary(
             # A token that several rows share counts once per row.
             own = _weights(questions[n].prompt, answers[n])
             weights[-1].index_add_(0, torch.tensor(places), own)
-    metrics = {}
+    penalties = {}
     for layer in range(base.num_layers):
         inputs, outputs = [], []
         for one in passes:
@@ -118,7 +118,7 @@ def measure_ordinary(
                 inputs.append(one.inputs.float())
                 outputs.append(one.outputs)
         if layer >= first_layer:
-            metrics[layer] = Metric.of(
+            penalties[layer] = Penalty.of(
                 torch.cat(inputs),
                 torch.cat(outputs),
                 torch.cat(weights).to(inputs[0]),
@@ -126,7 +126,7 @@ def measure_ordinary(
                 most=_DIRECTIONS,
             )
         yield (num_batches + layer + 1) / num_steps
-    return metrics
+    return penalties
 
 
 def _weights(prompt: Sequence[int], answered: Sequence[int]) -> Tensor:
@@ -140,15 +140,15 @@ def _weights(prompt: Sequence[int], answered: Sequence[int]) -> Tensor:
     return weights
 
 
-def _read(path: Path, device: torch.device) -> dict[int, Metric] | None:
-    """Read cached metrics to the base's device; None if they are missing or damaged."""
+def _read(path: Path, device: torch.device) -> dict[int, Penalty] | None:
+    """Read cached penalties to the base's device; None if they are missing or damaged."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
             layers = sorted({int(name.split(".")[0]) for name in file.keys()})  # noqa: SIM118  # no mapping
             return {
-                layer: Metric(
+                layer: Penalty(
                     file.get_tensor(f"{layer}.directions").to(device),
                     file.get_tensor(f"{layer}.gains").to(device),
                     float(file.get_tensor(f"{layer}.floor")),
@@ -161,11 +161,11 @@ def _read(path: Path, device: torch.device) -> dict[int, Metric] | None:
         return None
 
 
-def _write(path: Path, metrics: Mapping[int, Metric]) -> None:
-    """Cache metrics for the next start; on a disk error, that start just takes longer."""
+def _write(path: Path, penalties: Mapping[int, Penalty]) -> None:
+    """Cache penalties for the next start; on a disk error, that start just takes longer."""
     tensors = {
-        f"{layer}.{name}": torch.as_tensor(getattr(metric, name)).cpu()
-        for layer, metric in metrics.items()
+        f"{layer}.{name}": torch.as_tensor(getattr(penalty, name)).cpu()
+        for layer, penalty in penalties.items()
         for name in ("directions", "gains", "floor", "size")
     }
     try:

@@ -35,7 +35,7 @@ too small, at least `_FIRST_GROWTH` until one is large enough; number of tries."
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class Penalty:
     """C = floor · (I + P diag(gains) Pᵀ), the penalty of one layer.
 
     Kept as its leading directions, since C itself grows with the square of the layer's width.
@@ -59,7 +59,7 @@ class Metric:
         *,
         floor: float,
         most: int,
-    ) -> "Metric":
+    ) -> "Penalty":
         """Compute the penalty from a layer's inputs and outputs.
 
         Args:
@@ -118,7 +118,7 @@ def solve(
     wanted: Float[Tensor, "rows outputs"],
     groups: Int[Tensor, " rows"],
     weights: Float[Tensor, " rows"],
-    metric: Metric,
+    penalty: Penalty,
     *,
     ridge: float,
     ordinary_change: float,
@@ -133,7 +133,7 @@ def solve(
         wanted: How its outputs should change, in float32.
         groups: Which prompt each row belongs to; a prompt is left out as a whole.
         weights: Weight of each row.
-        metric: The penalty.
+        penalty: Cost of changing ordinary outputs.
         ridge: Minimum λ, relative to the fit.
         ordinary_change: Limit of the mean squared change of outputs on ordinary messages, relative
             to the outputs, by the update of full rank.
@@ -142,8 +142,8 @@ def solve(
     # Square roots, because both sides of the squared error are scaled.
     scale = weights.sqrt()[:, None]
     u, e = inputs * scale, wanted * scale
-    divided, effects = metric.divide(u)
-    gram, limit = divided @ u.T, ordinary_change * metric.size
+    divided, effects = penalty.divide(u)
+    gram, limit = divided @ u.T, ordinary_change * penalty.size
     with torch.no_grad():
         dual = _dual_within(gram, e, effects, ridge * float(weights.sum()), limit)
         # The best rank r is that of the fitted outputs plus the penalty, which is EᵀHE: Izenman's
@@ -225,7 +225,7 @@ def _leading_directions(
     """Return the largest eigenvalues of RᵀR, ascending, and their eigenvectors.
 
     Random directions are multiplied by RᵀR a few times, so that the large ones win. Source: Halko,
-    Martinsson and Tropp 2011, arXiv:0909.4061. Seeded: a base has one metric.
+    Martinsson and Tropp 2011, arXiv:0909.4061. Seeded, so that a base always has the same penalty.
     """
     width = rows.shape[1]
     chance = torch.Generator().manual_seed(0)

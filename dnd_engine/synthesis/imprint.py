@@ -111,11 +111,11 @@ def _solve(
     def measuring(share: float) -> Progress:
         return Progress("ask", share, time.monotonic() - started, "measure_ordinary")
 
-    # The metrics come before the work counts as urgent: patient work may be taking a step of the
+    # The penalties come before the work counts as urgent: patient work may be taking a step of the
     # same measurement, and takes none while anything is urgent.
-    metrics = yield from each_as(loaded.ordinary.metrics(config, len(sources)), measuring)
+    penalties = yield from each_as(loaded.ordinary.penalties(config, len(sources)), measuring)
     lock = loaded.runtime.lock
-    steps = urgently(lock, imprint(loaded.runtime, sources, metrics, config))
+    steps = urgently(lock, imprint(loaded.runtime, sources, penalties, config))
 
     def words(step: ImprintStep) -> Progress:
         lock.wait_for_awaited()  # between two steps, so without holding the lock

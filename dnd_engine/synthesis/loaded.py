@@ -11,8 +11,8 @@ from dnd_engine.errors import BaseMismatchError, GeneratorError
 from dnd_engine.generator.info import EngineInfo
 from dnd_engine.generator.resident import ResidentGenerator
 from dnd_engine.imprint.fit import first_layer
-from dnd_engine.imprint.ordinary import ordinary_metrics
-from dnd_engine.imprint.solve import Metric
+from dnd_engine.imprint.ordinary import ordinary_penalties
+from dnd_engine.imprint.solve import Penalty
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
@@ -34,10 +34,10 @@ class Ordinary:
         self._answers: BaseAnswers | None = None
         # Held while computing, so that a second thread waits instead of computing the same.
         self._answers_lock = threading.Lock()
-        self._metrics: Mapping[int, Metric] = {}
-        self._measurements: dict[int, Generator[float, None, Mapping[int, Metric]]] = {}
+        self._penalties: Mapping[int, Penalty] = {}
+        self._measurements: dict[int, Generator[float, None, Mapping[int, Penalty]]] = {}
         """Unfinished measurements by first layer."""
-        self._metrics_lock = threading.Lock()
+        self._penalties_lock = threading.Lock()
 
     def answers(self) -> BaseAnswers:
         """Return the base's answers to them."""
@@ -46,9 +46,9 @@ class Ordinary:
                 self._answers = kept_base_answers(self._runtime, self._cache)
             return self._answers
 
-    def metrics(
+    def penalties(
         self, config: ImprintConfig, num_buckets: int = 1
-    ) -> Generator[float, None, Mapping[int, Metric]]:
+    ) -> Generator[float, None, Mapping[int, Penalty]]:
         """Find the penalty on changing each layer's output on them.
 
         Args:
@@ -62,17 +62,17 @@ class Ordinary:
             The penalties by layer, by `yield from` or `StopIteration.value`.
         """
         first = first_layer(self._runtime.base.num_layers, config, num_buckets)
-        # Metrics from a lower first layer include those of all higher ones.
-        while first not in self._metrics:
-            # Everybody who needs the metrics takes steps of one measurement, so that nobody waits
+        # Penalties from a lower first layer include those of all higher ones.
+        while first not in self._penalties:
+            # Everybody who needs the penalties takes steps of one measurement, so that nobody waits
             # for one who is paused, or who gives way to other work: patient work does so before it
-            # takes the lock, and holding it not while somebody waits for the metrics.
+            # takes the lock, and holding it not while somebody waits for the penalties.
             self._runtime.lock.wait_for_urgent()
-            with self._runtime.lock.hurrying(), self._metrics_lock:
-                if first in self._metrics:
+            with self._runtime.lock.hurrying(), self._penalties_lock:
+                if first in self._penalties:
                     break
                 if first not in self._measurements:
-                    steps = ordinary_metrics(self._runtime, first, self._cache)
+                    steps = ordinary_penalties(self._runtime, first, self._cache)
                     self._measurements[first] = steps
                 try:
                     share = next(self._measurements[first])
@@ -80,10 +80,10 @@ class Ordinary:
                     del self._measurements[first]
                     if not isinstance(ended, StopIteration):
                         raise
-                    self._metrics = {**self._metrics, **ended.value}
+                    self._penalties = {**self._penalties, **ended.value}
                     break
             yield share
-        return self._metrics
+        return self._penalties
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from torch import Tensor
 from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import TrainingError
 from dnd_engine.imprint.fit import MIN_EXPLAINED, Reading, Turn, bare_of, first_layer, full_of
-from dnd_engine.imprint.ordinary import ordinary_metrics
-from dnd_engine.imprint.solve import Metric, solve
+from dnd_engine.imprint.ordinary import ordinary_penalties
+from dnd_engine.imprint.solve import Penalty, solve
 from dnd_engine.models.base import logit_cap, mlp_norm, output_layer
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.progress import finish
@@ -59,7 +59,7 @@ class ImprintLoss:
         self._runtime, self._pools, self._recipe = runtime, pools, recipe
         self._config = ImprintConfig()
         self._first = first_layer(base.num_layers, self._config)
-        self._metrics = _measured(runtime, self._first, recipe.cache_folder)
+        self._penalties = _measured(runtime, self._first, recipe.cache_folder)
 
     def loss(self, batch: Batch, tokens: Float[Tensor, "tasks tokens rows cols"]) -> Tensor:
         """Mean over tasks; one whose prompts the teacher does not answer counts as 0."""
@@ -137,7 +137,7 @@ class ImprintLoss:
                 target - torch.cat([bare.states(), full.states()]),
                 groups,
                 weights,
-                self._metrics[layer],
+                self._penalties[layer],
                 ridge=config.ridge,
                 ordinary_change=config.ordinary_change,
                 r=config.r,
@@ -184,11 +184,11 @@ def _needed(recipe: TrainRecipe) -> int:
     return recipe.imprint_prompts + recipe.examples_per_task
 
 
-def _measured(runtime: Runtime, first: int, cache: Path) -> Mapping[int, Metric]:
+def _measured(runtime: Runtime, first: int, cache: Path) -> Mapping[int, Penalty]:
     """Measure the penalty of the layers, as for any imprint, or read it from the cache."""
-    found = finish(ordinary_metrics(runtime, first, cache))
+    found = finish(ordinary_penalties(runtime, first, cache))
     # Copies, because tensors from inference mode cannot be saved for a gradient.
     return {
-        layer: replace(metric, directions=metric.directions.clone(), gains=metric.gains.clone())
-        for layer, metric in found.items()
+        layer: replace(penalty, directions=penalty.directions.clone(), gains=penalty.gains.clone())
+        for layer, penalty in found.items()
     }

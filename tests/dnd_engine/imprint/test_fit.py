@@ -25,8 +25,8 @@ from dnd_engine.imprint.fit import (
     first_layer,
     imprint,
 )
-from dnd_engine.imprint.ordinary import measure_ordinary, ordinary_messages, ordinary_metrics
-from dnd_engine.imprint.solve import Metric, Update, solve
+from dnd_engine.imprint.ordinary import measure_ordinary, ordinary_messages, ordinary_penalties
+from dnd_engine.imprint.solve import Penalty, Update, solve
 from dnd_engine.models.base import block, last_hidden
 from dnd_engine.models.blocks import BlockPass, cut_rows
 from dnd_engine.models.runtime import Runtime
@@ -45,7 +45,7 @@ def runtime(tiny_folder: Path) -> Runtime:
 
 
 @pytest.fixture
-def metrics(runtime: Runtime) -> Mapping[int, Metric]:
+def penalties(runtime: Runtime) -> Mapping[int, Penalty]:
     return finish(measure_ordinary(runtime, MESSAGES, 0))
 
 
@@ -106,10 +106,10 @@ def test_what_is_added_to_a_block_is_what_a_lora_adds(runtime: Runtime) -> None:
 
 
 def test_the_bare_input_comes_close_to_the_state_with_the_instruction(
-    runtime: Runtime, metrics: Mapping[int, Metric]
+    runtime: Runtime, penalties: Mapping[int, Penalty]
 ) -> None:
     """Also for inputs that were not fitted."""
-    made = finish(imprint(runtime, [source("Say X.", INPUTS[:12])], metrics, CONFIG))
+    made = finish(imprint(runtime, [source("Say X.", INPUTS[:12])], penalties, CONFIG))
     assert made.num_prompts == 12
     assert any(share > 0.1 for share in made.layers)
     for given in INPUTS[12:]:
@@ -120,9 +120,9 @@ def test_the_bare_input_comes_close_to_the_state_with_the_instruction(
 
 
 def test_ordinary_messages_change_less_than_what_is_imprinted(
-    runtime: Runtime, metrics: Mapping[int, Metric]
+    runtime: Runtime, penalties: Mapping[int, Penalty]
 ) -> None:
-    made = finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, CONFIG))
+    made = finish(imprint(runtime, [source("Say X.", INPUTS)], penalties, CONFIG))
 
     def change(text: str) -> float:
         return float((hidden(runtime, text, made) - hidden(runtime, text)).norm())
@@ -131,22 +131,24 @@ def test_ordinary_messages_change_less_than_what_is_imprinted(
     assert max(ordinary) < min(change(given) for given in INPUTS)
 
 
-def test_equal_prompts_give_equal_bytes(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
+def test_equal_prompts_give_equal_bytes(runtime: Runtime, penalties: Mapping[int, Penalty]) -> None:
     sources = [source("Say X.", INPUTS)]
-    first, second = (finish(imprint(runtime, sources, metrics, CONFIG)) for _ in range(2))
+    first, second = (finish(imprint(runtime, sources, penalties, CONFIG)) for _ in range(2))
     assert first.tokens.equal(second.tokens)
 
 
-def test_the_base_is_left_as_it_was(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
+def test_the_base_is_left_as_it_was(runtime: Runtime, penalties: Mapping[int, Penalty]) -> None:
     before = hidden(runtime, "ab")
-    finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, CONFIG))
+    finish(imprint(runtime, [source("Say X.", INPUTS)], penalties, CONFIG))
     assert hidden(runtime, "ab").equal(before)
     assert not runtime.lock.locked()
 
 
-def test_steps_count_prompts_then_layers(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
+def test_steps_count_prompts_then_layers(
+    runtime: Runtime, penalties: Mapping[int, Penalty]
+) -> None:
     seen: list[ImprintStep] = []
-    finish(imprint(runtime, [source("Say X.", INPUTS[:5])], metrics, CONFIG), seen.append)
+    finish(imprint(runtime, [source("Say X.", INPUTS[:5])], penalties, CONFIG), seen.append)
     assert [(s.stage, s.done, s.total) for s in seen] == [
         ("ask", 0, 5),
         ("ask", 5, 5),
@@ -155,8 +157,8 @@ def test_steps_count_prompts_then_layers(runtime: Runtime, metrics: Mapping[int,
     ]
 
 
-def test_closing_frees_the_base(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
-    steps = imprint(runtime, [source("Say X.", INPUTS)], metrics, CONFIG)
+def test_closing_frees_the_base(runtime: Runtime, penalties: Mapping[int, Penalty]) -> None:
+    steps = imprint(runtime, [source("Say X.", INPUTS)], penalties, CONFIG)
     next(steps)
     next(steps)
     steps.close()
@@ -164,11 +166,11 @@ def test_closing_frees_the_base(runtime: Runtime, metrics: Mapping[int, Metric])
 
 
 def test_the_teacher_answers_with_its_adapter_and_the_imprint_starts_without(
-    runtime: Runtime, metrics: Mapping[int, Metric]
+    runtime: Runtime, penalties: Mapping[int, Penalty]
 ) -> None:
     teacher = runtime.host.fit(random_tokens(size=0.03)[None], LAYOUT)
     plain = source("Say X.", INPUTS)
-    made = finish(imprint(runtime, [Source(plain.prompts, teacher)], metrics, CONFIG))
+    made = finish(imprint(runtime, [Source(plain.prompts, teacher)], penalties, CONFIG))
     with torch.inference_mode(), runtime.host.applying(teacher):
         ids = torch.tensor([runtime.base.chat_ids("Say X.\n\nab")])
         wanted = last_hidden(runtime.base.model, input_ids=ids)[0, -1]
@@ -176,14 +178,14 @@ def test_the_teacher_answers_with_its_adapter_and_the_imprint_starts_without(
 
 
 def test_sources_are_fitted_together_and_a_heavier_one_better(
-    runtime: Runtime, metrics: Mapping[int, Metric]
+    runtime: Runtime, penalties: Mapping[int, Penalty]
 ) -> None:
     """With rank 1 the two compete."""
 
     def missed(weight: float) -> float:
         sources = [source("Say X.", INPUTS[:8], weight), source("Count them!", INPUTS[8:])]
         config = ImprintConfig(r=1, first_layer_share=0, ridge=1e-3, max_answer_tokens=4)
-        made = finish(imprint(runtime, sources, metrics, config))
+        made = finish(imprint(runtime, sources, penalties, config))
         return sum(
             float((hidden(runtime, i, made) - hidden(runtime, f"Say X.\n\n{i}")).norm())
             for i in INPUTS[:8]
@@ -193,13 +195,13 @@ def test_sources_are_fitted_together_and_a_heavier_one_better(
 
 
 def test_more_prompts_than_allowed_are_drawn_by_seed(
-    runtime: Runtime, metrics: Mapping[int, Metric]
+    runtime: Runtime, penalties: Mapping[int, Penalty]
 ) -> None:
     def tokens(seed: int) -> Tensor:
         config = ImprintConfig(
             r=8, first_layer_share=0, ridge=1e-3, max_answer_tokens=4, max_prompts=6, seed=seed
         )
-        made = finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, config))
+        made = finish(imprint(runtime, [source("Say X.", INPUTS)], penalties, config))
         assert made.num_prompts == 6
         return made.tokens
 
@@ -215,7 +217,7 @@ def test_a_bucket_has_a_share_of_all_prompts_and_a_limit_of_its_own(
     max_bucket_prompts: int,
     fitted: int,
     runtime: Runtime,
-    metrics: Mapping[int, Metric],
+    penalties: Mapping[int, Penalty],
 ) -> None:
     config = ImprintConfig(
         first_layer_share=0,
@@ -224,13 +226,15 @@ def test_a_bucket_has_a_share_of_all_prompts_and_a_limit_of_its_own(
         max_bucket_prompts=max_bucket_prompts,
     )
     sources = [source("Say X.", INPUTS[:8]), source("Count them!", INPUTS[8:12])]
-    assert finish(imprint(runtime, sources, metrics, config)).num_prompts == fitted
+    assert finish(imprint(runtime, sources, penalties, config)).num_prompts == fitted
 
 
-def test_layers_below_the_first_stay_zero(runtime: Runtime, metrics: Mapping[int, Metric]) -> None:
+def test_layers_below_the_first_stay_zero(
+    runtime: Runtime, penalties: Mapping[int, Penalty]
+) -> None:
     config = ImprintConfig(r=8, first_layer_share=0.5, ridge=1e-3, max_answer_tokens=4)
     assert first_layer(2, config) == 1
-    made = finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, config))
+    made = finish(imprint(runtime, [source("Say X.", INPUTS)], penalties, config))
     assert made.layers[0] == 0
     assert made.layers[1] > 0
     half = len(made.tokens) // 2
@@ -239,13 +243,13 @@ def test_layers_below_the_first_stay_zero(runtime: Runtime, metrics: Mapping[int
 
 
 def test_several_sources_have_a_first_layer_of_their_own(
-    runtime: Runtime, metrics: Mapping[int, Metric]
+    runtime: Runtime, penalties: Mapping[int, Penalty]
 ) -> None:
     config = replace(CONFIG, mix_first_layer_share=0.5)
     sources = [source("Say X.", INPUTS[:8]), source("Count them!", INPUTS[8:])]
     assert [first_layer(2, config, count) for count in (1, 2, 3)] == [0, 1, 1]
-    assert finish(imprint(runtime, sources[:1], metrics, config)).layers[0] > 0
-    assert finish(imprint(runtime, sources, metrics, config)).layers[0] == 0
+    assert finish(imprint(runtime, sources[:1], penalties, config)).layers[0] > 0
+    assert finish(imprint(runtime, sources, penalties, config)).layers[0] == 0
 
 
 @hypothesis.given(
@@ -264,7 +268,7 @@ def test_matched_tokens_are_limited_and_every_answer_keeps_its_first(
     most: int,
     matched: int,
     runtime: Runtime,
-    metrics: Mapping[int, Metric],
+    penalties: Mapping[int, Penalty],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Ten answers of two tokens each, read bare and full."""
@@ -277,25 +281,25 @@ def test_matched_tokens_are_limited_and_every_answer_keeps_its_first(
     monkeypatch.setattr("dnd_engine.imprint.fit.solve", solved)
     monkeypatch.setattr("dnd_engine.imprint.fit._MAX_ROWS", most)
     config = replace(CONFIG, max_answer_tokens=2)
-    finish(imprint(runtime, [source("Say X.", INPUTS[:10])], metrics, config))
+    finish(imprint(runtime, [source("Say X.", INPUTS[:10])], penalties, config))
     assert {len(of) for of in groups} == {matched}
     assert groups[0].unique().tolist() == list(range(10))
 
 
 def test_one_prompt_is_imprinted_though_nothing_can_be_left_out(
-    runtime: Runtime, metrics: Mapping[int, Metric]
+    runtime: Runtime, penalties: Mapping[int, Penalty]
 ) -> None:
-    made = finish(imprint(runtime, [source("Say X.", ["ab"])], metrics, CONFIG))
+    made = finish(imprint(runtime, [source("Say X.", ["ab"])], penalties, CONFIG))
     wanted = hidden(runtime, "Say X.\n\nab")
     assert (hidden(runtime, "ab", made) - wanted).norm() < (hidden(runtime, "ab") - wanted).norm()
 
 
 def test_prompts_that_are_all_too_long_are_refused_in_words(
-    runtime: Runtime, metrics: Mapping[int, Metric]
+    runtime: Runtime, penalties: Mapping[int, Penalty]
 ) -> None:
     config = ImprintConfig(max_tokens=8)
     with pytest.raises(ImprintError, match=r"every prompt has 8 tokens or more.*Shorten some"):
-        finish(imprint(runtime, [source("Say X.", INPUTS)], metrics, config))
+        finish(imprint(runtime, [source("Say X.", INPUTS)], penalties, config))
 
 
 @pytest.mark.parametrize(
@@ -315,17 +319,17 @@ def test_ordinary_activity_is_kept_on_disk_and_read_back(
 ) -> None:
     monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
     shares: list[float] = []
-    first = finish(ordinary_metrics(runtime, 0, tmp_path), shares.append)
+    first = finish(ordinary_penalties(runtime, 0, tmp_path), shares.append)
     assert shares == sorted(set(shares))
     assert shares[-1] == 1
     (kept,) = tmp_path.iterdir()
     monkeypatch.setattr("dnd_engine.imprint.ordinary.measure_ordinary", None)  # not called again
-    again = finish(ordinary_metrics(runtime, 0, tmp_path))
+    again = finish(ordinary_penalties(runtime, 0, tmp_path))
     assert first.keys() == again.keys() == {0, 1}
-    for layer, metric in first.items():
-        assert metric.directions.equal(again[layer].directions)
-        assert metric.gains.equal(again[layer].gains)
-        assert (metric.floor, metric.size) == (again[layer].floor, again[layer].size)
+    for layer, penalty in first.items():
+        assert penalty.directions.equal(again[layer].directions)
+        assert penalty.gains.equal(again[layer].gains)
+        assert (penalty.floor, penalty.size) == (again[layer].floor, again[layer].size)
     assert kept.name.startswith("ordinary-")
 
 
@@ -334,8 +338,8 @@ def test_ordinary_activity_that_cannot_be_kept_is_used_all_the_same(
 ) -> None:
     monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
     (tmp_path / "file").write_text("")
-    found = finish(ordinary_metrics(runtime, 0, tmp_path / "file"))
-    kept = finish(ordinary_metrics(runtime, 0, tmp_path))
+    found = finish(ordinary_penalties(runtime, 0, tmp_path / "file"))
+    kept = finish(ordinary_penalties(runtime, 0, tmp_path))
     assert found[1].directions.equal(kept[1].directions)
     assert found[1].floor == pytest.approx(kept[1].floor)
 
@@ -345,7 +349,7 @@ def test_kept_activity_is_read_to_the_device_of_the_base(
 ) -> None:
     """As it is measured there; `meta` stands for a GPU."""
     monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
-    finish(ordinary_metrics(runtime, 0, tmp_path))
+    finish(ordinary_penalties(runtime, 0, tmp_path))
     (file,) = tmp_path.iterdir()
     kept = present(ordinary._read(file, torch.device("meta")))
     inputs = torch.empty(3, 128, device="meta")
@@ -358,7 +362,7 @@ def test_activity_of_a_base_in_another_precision_is_measured_for_itself(
     monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
     model = copy.deepcopy(runtime.base.model).bfloat16()
     for one in (runtime, Runtime.of(replace(runtime.base, model=model), LAYOUT)):
-        kept = finish(ordinary_metrics(one, 0, tmp_path))
+        kept = finish(ordinary_penalties(one, 0, tmp_path))
         own = finish(measure_ordinary(one, MESSAGES, 0))
         assert kept[0].size == pytest.approx(own[0].size, rel=1e-6)
 
@@ -367,12 +371,12 @@ def test_a_damaged_file_is_measured_again(
     runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
-    first = finish(ordinary_metrics(runtime, 0, tmp_path))
+    first = finish(ordinary_penalties(runtime, 0, tmp_path))
     (kept,) = tmp_path.iterdir()
     cut = kept.read_bytes()[:100]
     kept.unlink()  # a new file, because the first activity is mapped from the old one
     kept.write_bytes(cut)
-    again = finish(ordinary_metrics(runtime, 0, tmp_path))
+    again = finish(ordinary_penalties(runtime, 0, tmp_path))
     assert first[1].directions.equal(again[1].directions)
 
 
@@ -381,11 +385,11 @@ def test_another_chat_template_is_measured_for_itself(
 ) -> None:
     """Weights may stay the same when a repository gets another template."""
     monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
-    finish(ordinary_metrics(runtime, 0, tmp_path))
+    finish(ordinary_penalties(runtime, 0, tmp_path))
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}[{{ m.content }}]<|im_end|>{% endfor %}"
     base = replace(runtime.base, tokenizer=tokenizer)
-    finish(ordinary_metrics(Runtime(base, runtime.host), 0, tmp_path))
+    finish(ordinary_penalties(Runtime(base, runtime.host), 0, tmp_path))
     assert len([*tmp_path.iterdir()]) == 2
 
 
@@ -400,7 +404,7 @@ def test_a_full_disk_costs_the_next_start_time_and_nothing_now(
 
     monkeypatch.setattr("dnd_engine.imprint.ordinary.ordinary_messages", lambda: MESSAGES)
     monkeypatch.setattr("dnd_engine.imprint.ordinary.save_file", full)
-    assert finish(ordinary_metrics(runtime, 0, tmp_path)).keys() == {0, 1}
+    assert finish(ordinary_penalties(runtime, 0, tmp_path)).keys() == {0, 1}
     assert "No space left" in caplog.text
     assert list(tmp_path.iterdir()) == []
 

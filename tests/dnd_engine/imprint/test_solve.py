@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dnd_engine.imprint.solve import Metric, Update, solve
+from dnd_engine.imprint.solve import Penalty, Update, solve
 
 ROWS, INPUTS, OUTPUTS, PROMPTS = 24, 30, 7, 6
 RIDGE = 0.3
@@ -22,17 +22,17 @@ def problem(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return inputs, inputs @ truth.T + noise, torch.arange(ROWS) // (ROWS // PROMPTS), weights
 
 
-def ordinary(most: int = INPUTS) -> Metric:
+def ordinary(most: int = INPUTS) -> Penalty:
     random = torch.Generator().manual_seed(1)
     scales = torch.linspace(3, 0.1, INPUTS, dtype=torch.float64)
     inputs = torch.randn(400, INPUTS, generator=random, dtype=torch.float64) * scales
     outputs = inputs[:, :OUTPUTS]
-    return Metric.of(inputs, outputs, torch.ones(400, dtype=torch.float64), floor=0.1, most=most)
+    return Penalty.of(inputs, outputs, torch.ones(400, dtype=torch.float64), floor=0.1, most=most)
 
 
-def dense(metric: Metric) -> Tensor:
+def dense(penalty: Penalty) -> Tensor:
     eye = torch.eye(INPUTS, dtype=torch.float64)
-    return metric.floor * (eye + (metric.directions * metric.gains) @ metric.directions.T)
+    return penalty.floor * (eye + (penalty.directions * penalty.gains) @ penalty.directions.T)
 
 
 def textbook(inputs: Tensor, wanted: Tensor, weights: Tensor, ridge: float) -> Tensor:
@@ -46,24 +46,24 @@ def fit(r: int = OUTPUTS) -> Update:
     return solve(*problem(), ordinary(), ridge=RIDGE, ordinary_change=NO_LIMIT, r=r)
 
 
-def test_the_metric_is_the_covariance_of_ordinary_inputs_and_its_floor() -> None:
+def test_the_penalty_is_the_covariance_of_ordinary_inputs_and_its_floor() -> None:
     random = torch.Generator().manual_seed(2)
     inputs = torch.randn(50, INPUTS, generator=random, dtype=torch.float64)
     weights = torch.rand(50, generator=random, dtype=torch.float64)
     outputs = torch.randn(50, OUTPUTS, generator=random, dtype=torch.float64)
-    metric = Metric.of(inputs, outputs, weights, floor=0.5, most=INPUTS)
+    penalty = Penalty.of(inputs, outputs, weights, floor=0.5, most=INPUTS)
     covariance = (inputs * weights[:, None]).T @ inputs / weights.sum()
-    expected = covariance + metric.floor * torch.eye(INPUTS, dtype=torch.float64)
-    torch.testing.assert_close(dense(metric), expected)
-    assert metric.floor == pytest.approx(0.5 * float(covariance.diagonal().mean()))
+    expected = covariance + penalty.floor * torch.eye(INPUTS, dtype=torch.float64)
+    torch.testing.assert_close(dense(penalty), expected)
+    assert penalty.floor == pytest.approx(0.5 * float(covariance.diagonal().mean()))
     squares = outputs.square().sum(dim=1)
-    assert metric.size == pytest.approx(float((squares * weights).sum() / weights.sum()))
+    assert penalty.size == pytest.approx(float((squares * weights).sum() / weights.sum()))
 
 
-def test_dividing_by_the_metric_undoes_it_also_where_directions_were_dropped() -> None:
+def test_dividing_by_the_penalty_undoes_it_also_where_directions_were_dropped() -> None:
     rows = problem()[0]
-    for metric in (ordinary(), ordinary(most=5)):
-        torch.testing.assert_close(metric.divide(rows)[0] @ dense(metric), rows)
+    for penalty in (ordinary(), ordinary(most=5)):
+        torch.testing.assert_close(penalty.divide(rows)[0] @ dense(penalty), rows)
 
 
 def test_full_rank_is_the_textbook_ridge_regression() -> None:
@@ -107,21 +107,21 @@ def test_what_is_explained_is_what_refits_without_each_prompt_predict() -> None:
     assert fit().explained == pytest.approx(1 - error / total)
 
 
-def changed(update: Update, metric: Metric) -> float:
+def changed(update: Update, penalty: Penalty) -> float:
     """Mean squared change of outputs on ordinary messages, relative to the outputs."""
-    along = update.b @ update.a @ metric.directions
-    return float((along.square() @ (metric.floor * metric.gains)).sum()) / metric.size
+    along = update.b @ update.a @ penalty.directions
+    return float((along.square() @ (penalty.floor * penalty.gains)).sum()) / penalty.size
 
 
 def test_the_change_of_ordinary_outputs_is_measured_on_ordinary_inputs() -> None:
     random = torch.Generator().manual_seed(4)
     inputs = torch.randn(300, INPUTS, generator=random, dtype=torch.float64)
     weights = torch.rand(300, generator=random, dtype=torch.float64)
-    metric = Metric.of(inputs, inputs, weights, floor=0.1, most=INPUTS)
+    penalty = Penalty.of(inputs, inputs, weights, floor=0.1, most=INPUTS)
     change = fit().b @ fit().a
     squares = (inputs @ change.T).square().sum(dim=1)
     expected = float((squares * weights).sum() / (inputs.square().sum(dim=1) * weights).sum())
-    assert changed(fit(), metric) == pytest.approx(expected)
+    assert changed(fit(), penalty) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("share", [0.98, 0.8, 0.5, 0.1, 0.01])
@@ -133,27 +133,27 @@ def test_the_ridge_grows_until_ordinary_outputs_change_little_enough(
     inputs, wanted, groups, weights = (part[:rows] for part in problem())
     if alike:
         inputs = inputs[:1] + 1e-3 * inputs
-    metric = ordinary()
+    penalty = ordinary()
 
     def fitted(limit: float) -> Update:
-        of = inputs, wanted, groups, weights, metric
+        of = inputs, wanted, groups, weights, penalty
         return solve(*of, ridge=1e-4, ordinary_change=limit, r=OUTPUTS)
 
     free = fitted(NO_LIMIT)
-    limit = share * changed(free, metric)
+    limit = share * changed(free, penalty)
     # Nearly the smallest such ridge: it does not change less than it need.
-    assert 0.7 * limit < changed(fitted(limit), metric) <= limit * (1 + 1e-9)
+    assert 0.7 * limit < changed(fitted(limit), penalty) <= limit * (1 + 1e-9)
     assert torch.equal(fitted(limit / share * 2).b, free.b)
 
 
 def test_many_prompts_change_ordinary_outputs_no_more_than_few() -> None:
-    metric, changes = ordinary(), []
+    penalty, changes = ordinary(), []
     for limit in (NO_LIMIT, 0.1):
         for rows in (8, ROWS):
             inputs, wanted, groups, weights = (part[:rows] for part in problem())
-            of = inputs, wanted, groups, weights, metric
+            of = inputs, wanted, groups, weights, penalty
             update = solve(*of, ridge=1e-3, ordinary_change=limit, r=OUTPUTS)
-            changes.append(changed(update, metric))
+            changes.append(changed(update, penalty))
     few, many, *limited = changes
     assert many > 2 * few > 0.2
     assert max(limited) <= 0.1
@@ -163,11 +163,11 @@ def test_a_lower_rank_is_the_best_one_by_the_fitted_criterion() -> None:
     """No rank-2 change of the same rows does better, random ones and nearby ones included."""
     inputs, wanted, _, weights = problem()
     ridge = RIDGE * float(weights.sum())
-    metric = dense(ordinary())
+    penalty = dense(ordinary())
 
     def loss(weight: Tensor) -> float:
         missed = weights[:, None] * (wanted - inputs @ weight.T).square()
-        return float(missed.sum() + ridge * torch.trace(weight @ metric @ weight.T))
+        return float(missed.sum() + ridge * torch.trace(weight @ penalty @ weight.T))
 
     update = fit(r=2)
     best = loss(update.b @ update.a)
@@ -217,8 +217,8 @@ def test_one_prompt_explains_nothing_since_there_is_nothing_to_leave_out() -> No
 
 def test_a_direction_that_ordinary_inputs_use_changes_less() -> None:
     """The same wanted change, asked for along a busy and along a quiet direction."""
-    metric = ordinary()
-    busy, quiet = metric.directions[:, -1], metric.directions[:, 0]
+    penalty = ordinary()
+    busy, quiet = penalty.directions[:, -1], penalty.directions[:, 0]
     changed = []
     for direction in (busy, quiet):
         inputs = direction[None].repeat(4, 1)
@@ -227,7 +227,7 @@ def test_a_direction_that_ordinary_inputs_use_changes_less() -> None:
             torch.ones(4, 1, dtype=torch.float64),
             torch.arange(4),
             torch.ones(4, dtype=torch.float64),
-            metric,
+            penalty,
             ridge=RIDGE,
             ordinary_change=NO_LIMIT,
             r=1,
@@ -244,13 +244,13 @@ def test_leading_directions_of_a_wide_layer_are_those_of_all(
     scales = 1 / torch.arange(1, 201, dtype=torch.float64)
     inputs = torch.randn(500, 200, generator=random, dtype=torch.float64) * scales
     weights = torch.rand(500, generator=random, dtype=torch.float64)
-    exact = Metric.of(inputs, inputs, weights, floor=0.1, most=12)
+    exact = Penalty.of(inputs, inputs, weights, floor=0.1, most=12)
     monkeypatch.setattr("dnd_engine.imprint.solve._EXACT_WIDTH", 100)
     monkeypatch.setattr("dnd_engine.imprint.solve._SPARE", 20)
-    found = Metric.of(inputs, inputs, weights, floor=0.1, most=12)
+    found = Penalty.of(inputs, inputs, weights, floor=0.1, most=12)
     assert found.floor == pytest.approx(exact.floor)
     torch.testing.assert_close(found.gains, exact.gains, rtol=1e-3, atol=0)
     overlap = found.directions.T @ exact.directions
     torch.testing.assert_close(overlap.abs(), torch.eye(12, dtype=torch.float64), rtol=0, atol=0.02)
-    again = Metric.of(inputs, inputs, weights, floor=0.1, most=12)
+    again = Penalty.of(inputs, inputs, weights, floor=0.1, most=12)
     assert torch.equal(again.directions, found.directions)

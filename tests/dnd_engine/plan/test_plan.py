@@ -233,7 +233,7 @@ def test_operations_of_a_wide_layers_penalty_are_those_that_torch_counts() -> No
     """It counts products alone; the bases and eigenvectors between them are a tenth."""
     tokens, wide = 5000, 2112
     with FlopCounterMode(display=False) as counter:
-        solve.Metric.of(
+        solve.Penalty.of(
             torch.randn(tokens, wide),
             torch.randn(tokens, 2),
             torch.ones(tokens),
