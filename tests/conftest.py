@@ -203,7 +203,7 @@ def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "known_answers", lambda: questions)
     # What an engine remembers of the base belongs to all questions; the cache on disk has both.
     monkeypatch.setattr(
-        "dnd_engine.synthesis.loaded.Ordinary.answers",
+        "dnd_engine.synthesis.loaded.OrdinaryBaseline.answers",
         lambda self: ordinary.kept_base_answers(self._runtime, self._cache),
     )
 

@@ -25,7 +25,7 @@ MAX_ENCODED_PROMPTS = 128
 """Maximum prompts to read per bucket. Source: the paper's largest prompt batch."""
 
 
-class Ordinary:
+class OrdinaryBaseline:
     """A base's behaviour on ordinary messages, computed once or read from the cache."""
 
     def __init__(self, runtime: Runtime, cache: Path) -> None:
@@ -95,11 +95,11 @@ class Loaded:
     encoder: PromptEncoder
     generator: ResidentGenerator | None
     info: EngineInfo
-    ordinary: Ordinary = field(init=False)
+    ordinary: OrdinaryBaseline = field(init=False)
 
     def __post_init__(self) -> None:
         cache = cache_folder(self.config.cache_dir) / "ordinary"
-        object.__setattr__(self, "ordinary", Ordinary(self.runtime, cache))
+        object.__setattr__(self, "ordinary", OrdinaryBaseline(self.runtime, cache))
 
     @property
     def base(self) -> BaseModel:
