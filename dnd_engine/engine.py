@@ -69,7 +69,7 @@ from dnd_engine.progress import Doing, Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
-from dnd_engine.synthesis.imprint import imprint_adapter, imprint_alone, lessons
+from dnd_engine.synthesis.imprint import imprint_adapter, imprint_alone, references
 from dnd_engine.synthesis.learn import propose_answers, refine_adapter, teach_adapter
 from dnd_engine.synthesis.loaded import Loaded
 from dnd_engine.synthesis.prove import prove
@@ -626,7 +626,7 @@ class Engine:
             nearest=adapter.nearest_tasks if ours else (),
             report=self.reports.get("heldout"),
             verdict_gauge=self._verdict_gauge() if ours else None,
-            lessons=lambda: lessons(self._loaded, adapter, buckets),
+            references=lambda: references(self._loaded, adapter, buckets),
             base_answers=self.ordinary_answers,
         )
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from dnd_engine.checks.agreement import bare_questions, instructed_answers
 from dnd_engine.checks.results import CONTROLS, Conditioning, Control, ControlName
-from dnd_engine.checks.subject import Lesson
+from dnd_engine.checks.subject import Reference
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.prompts.buckets import Bucket
@@ -36,7 +36,7 @@ has a wrong adapter of its own."""
 
 def compare_conditions(
     runtime: Runtime,
-    lessons: Sequence[Lesson],
+    references: Sequence[Reference],
     candidates: Sequence[Candidate],
     wrong_from: Sequence[str],
 ) -> Conditioning | None:
@@ -44,7 +44,7 @@ def compare_conditions(
 
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
-        lessons: Each bucket's teacher and prompts, which are an instruction, a blank line and an
+        references: Each bucket's teacher and prompts, which are an instruction, a blank line and an
             input. Candidates count the prompts of all buckets, one after the other.
         candidates: Conditions, one of them `adapter`. Those of one name cover all prompts.
         wrong_from: Names of the buckets behind the wrong adapters.
@@ -54,10 +54,10 @@ def compare_conditions(
     """
     prompts: list[str] = []
     instructed: dict[int, Answer] = {}
-    for lesson in lessons:
-        answers = instructed_answers(runtime, lesson.teacher, lesson.prompts)
+    for reference in references:
+        answers = instructed_answers(runtime, reference.teacher, reference.prompts)
         instructed |= {len(prompts) + number: answer for number, answer in answers.items()}
-        prompts += lesson.prompts
+        prompts += reference.prompts
     if len(instructed) < 2:
         return None
     # By condition and prompt: the wrong adapters of several buckets make up one control.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 
-from dnd_engine.checks.subject import Lesson
+from dnd_engine.checks.subject import Reference
 from dnd_engine.checks.verdict import Agreement, Answered, BucketShare, Labels
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
@@ -37,7 +37,7 @@ _UNSURE = 0.7
 def agreement(
     runtime: Runtime,
     adapter: FittedLoRA,
-    lessons: Sequence[Lesson],
+    references: Sequence[Reference],
     *,
     left_out: bool = False,
     labels: Mapping[str, str] | None = None,
@@ -47,7 +47,7 @@ def agreement(
     Args:
         runtime: The frozen base; its lock is held for one batch at a time.
         adapter: Adapter that answers bare inputs.
-        lessons: Buckets with their teachers and prompts. The limit on prompts is shared among them.
+        references: Buckets with their teachers and prompts. They share the limit on prompts.
         left_out: Whether an imprint was fitted to other prompts.
         labels: Right answers by prompt; not every prompt needs one.
 
@@ -55,19 +55,19 @@ def agreement(
         The agreement; None if no prompt is short enough and has a blank line.
     """
     # At least one prompt for each teacher, however many there are.
-    most = max(1, _MAX_PROMPTS // max(1, len(lessons)))
+    most = max(1, _MAX_PROMPTS // max(1, len(references)))
     pairs: list[_Pair] = []
     parts: list[BucketShare] = []
     answers: list[Answered] = []
-    for lesson in lessons:
-        of_bucket = _ask(runtime, adapter, lesson, most)
+    for reference in references:
+        of_bucket = _ask(runtime, adapter, reference, most)
         if of_bucket:
             same = sum(pair.mine.ids == pair.instructed.ids for pair in of_bucket)
-            right = _by_labels(runtime.base, of_bucket, labels or {}, lesson.prompts)
-            parts.append(BucketShare(lesson.bucket, same, len(of_bucket), right))
+            right = _by_labels(runtime.base, of_bucket, labels or {}, reference.prompts)
+            parts.append(BucketShare(reference.bucket, same, len(of_bucket), right))
             pairs += of_bucket
             answers += (
-                _answered(runtime.base, lesson.bucket, pair, labels or {}) for pair in of_bucket
+                _answered(runtime.base, reference.bucket, pair, labels or {}) for pair in of_bucket
             )
     if not pairs:
         return None
@@ -82,7 +82,10 @@ def agreement(
         repeated=sum(_repeats(runtime.base, pair) for pair in pairs),
         sureness=fmean(sure) if len(sure) == len(pairs) else None,
         labels=_by_labels(
-            runtime.base, pairs, labels or {}, [p for lesson in lessons for p in lesson.prompts]
+            runtime.base,
+            pairs,
+            labels or {},
+            [p for reference in references for p in reference.prompts],
         ),
         answers=tuple(answers),
     )
@@ -107,14 +110,14 @@ class _Pair:
         return -self.instructed.log_prob / length > _UNSURE
 
 
-def _ask(runtime: Runtime, adapter: FittedLoRA, lesson: Lesson, most: int) -> list[_Pair]:
-    instructed = instructed_answers(runtime, lesson.teacher, lesson.prompts, most=most)
+def _ask(runtime: Runtime, adapter: FittedLoRA, reference: Reference, most: int) -> list[_Pair]:
+    instructed = instructed_answers(runtime, reference.teacher, reference.prompts, most=most)
     if not instructed:
         return []
-    asked = [lesson.prompts[number] for number in instructed]
+    asked = [reference.prompts[number] for number in instructed]
     mine = answer_batch(runtime, bare_questions(runtime.base, asked), adapter)
     return [
-        _Pair(*one, by_base=lesson.teacher is None)
+        _Pair(*one, by_base=reference.teacher is None)
         for one in zip(asked, mine, instructed.values(), strict=True)
     ]
 
@@ -224,17 +227,17 @@ def instructed_answers(
 
 
 def bare_questions(
-    base: BaseModel, prompts: Sequence[str], references: Sequence[Answer] | None = None
+    base: BaseModel, prompts: Sequence[str], answers: Sequence[Answer] | None = None
 ) -> list[Question]:
     """Build questions from prompts, each with a blank line, without their instruction.
 
-    With references, the questions compute the loss of these and generate nothing. Without, their
+    With answers, the questions compute the loss of these and generate nothing. Without, their
     loss means nothing.
     """
     questions = [_question(base, split_prompt(prompt).bare) for prompt in prompts]
-    if references is None:
+    if answers is None:
         return questions
-    return [one.weighing(given) for one, given in zip(questions, references, strict=True)]
+    return [one.weighing(given) for one, given in zip(questions, answers, strict=True)]
 
 
 def _question(base: BaseModel, text: str) -> Question:

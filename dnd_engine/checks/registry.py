@@ -151,17 +151,21 @@ def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None
         return None
     # Prompts left out of the imprint come first: the adapter nearly always agrees on the others.
     agrees: Agreement | None = None
-    for left_out, lessons in subject.lessons():
+    for left_out, references in subject.references():
         if agrees is None:
             agrees = agreement(
-                subject.runtime, subject.fitted, lessons, left_out=left_out, labels=subject.labels
+                subject.runtime,
+                subject.fitted,
+                references,
+                left_out=left_out,
+                labels=subject.labels,
             )
         elif agrees.labels is None or not agrees.labels.decide:
             # Too few left-out prompts have labels to decide; those of fitted ones may refute it.
             labelled = [
-                replace(lesson, prompts=known)
-                for lesson in lessons
-                if (known := [text for text in lesson.prompts if text in subject.labels])
+                replace(reference, prompts=known)
+                for reference in references
+                if (known := [text for text in reference.prompts if text in subject.labels])
             ]
             more = agreement(subject.runtime, subject.fitted, labelled, labels=subject.labels)
             agrees = agrees if more is None else lowered(agrees, more, _teaching(subject))

@@ -12,7 +12,7 @@ from dnd_engine.models.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class Reference:
     """What an adapter of one bucket should do: answer as its teacher does with the instruction."""
 
     bucket: str
@@ -41,8 +41,8 @@ class Subject:
     """Evaluation of the generator on unseen tasks, if it has one."""
     verdict_gauge: VerdictGauge | None
     """How verdicts on the generator's imprints turned out; None if another generator made it."""
-    lessons: Callable[[], Iterator[tuple[bool, Sequence[Lesson]]]]
-    """Teachers of the adapter, or those it would have: lessons to try in order, each with whether
-    the imprint was not fitted to these prompts."""
+    references: Callable[[], Iterator[tuple[bool, Sequence[Reference]]]]
+    """Teachers of the adapter, or those it would have: what to compare with, in order, each with
+    whether the imprint was not fitted to these prompts."""
     base_answers: Callable[[], BaseAnswers]
     """Returns the base's answers to ordinary messages and to questions with known answers."""

@@ -8,7 +8,7 @@ from collections.abc import Generator as Steps
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from dnd_engine.checks.subject import Lesson
+from dnd_engine.checks.subject import Reference
 from dnd_engine.checks.verdict import are_alike, imprinting_of
 from dnd_engine.config import ImprintConfig, Mix, Teacher
 from dnd_engine.errors import ImprintError
@@ -145,32 +145,32 @@ def imprint_alone(
     return made.with_strength(strength)
 
 
-def lesson_of(
+def reference_of(
     loaded: Loaded,
     bucket: Bucket,
     found: Imprinting | None,
     prompts: Sequence[str],
     memory: PromptMemory | None = None,
-) -> Lesson:
+) -> Reference:
     """Return the teacher whose answers to prompts of a bucket an adapter is held against.
 
     `found` is how it was imprinted. If it was not, it is held against the shared part.
     """
     if found is None:
-        return Lesson(bucket.name, loaded.fit_shared(), prompts)
+        return Reference(bucket.name, loaded.fit_shared(), prompts)
     teacher = None if found.teacher == "base" else loaded.fit_teacher(bucket, found, memory)
-    return Lesson(bucket.name, teacher, prompts)
+    return Reference(bucket.name, teacher, prompts)
 
 
-def lessons(
+def references(
     loaded: Loaded, adapter: Adapter, buckets: Sequence[Bucket]
-) -> Iterator[tuple[bool, Sequence[Lesson]]]:
+) -> Iterator[tuple[bool, Sequence[Reference]]]:
     """Return the adapter's teachers with prompts, first with prompts it was not fitted to."""
     if (found := imprinting_of(adapter)) is None:
-        yield False, [Lesson("", loaded.fit_shared(), measured_prompts(buckets))]
+        yield False, [Reference("", loaded.fit_shared(), measured_prompts(buckets))]
         return
     taught = [
-        lesson_of(loaded, bucket, found, measured_prompts([bucket], most=None))
+        reference_of(loaded, bucket, found, measured_prompts([bucket], most=None))
         for bucket in buckets
         if _imprintable(bucket)
     ]
@@ -178,11 +178,13 @@ def lessons(
     fitted = Seen.by(adapter.provenance).read - frozenset(found.left_out)
     for left_out in (True, False):
         kept = [
-            replace(lesson, prompts=texts)
-            for lesson in taught
+            replace(reference, prompts=texts)
+            for reference in taught
             if (
                 texts := [
-                    text for text in lesson.prompts if not (left_out and digests([text]) <= fitted)
+                    text
+                    for text in reference.prompts
+                    if not (left_out and digests([text]) <= fitted)
                 ]
             )
         ]

@@ -25,7 +25,7 @@ from dnd_engine.models.turns import patient
 from dnd_engine.progress import Doing, Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.examples import load_examples
-from dnd_engine.synthesis.imprint import lesson_of
+from dnd_engine.synthesis.imprint import reference_of
 from dnd_engine.synthesis.loaded import Loaded
 
 
@@ -101,12 +101,12 @@ def prove(
     seconds = time.monotonic() - started
     yield Progress("check", None, seconds, "compare_adapters", num_prompts=len(everyone))
     # The shared part would win on answers of its own, so an imprint is judged by its teacher's.
-    lessons = [
-        lesson_of(loaded, _alone(mine), imprint, part, memory)
+    references = [
+        reference_of(loaded, _alone(mine), imprint, part, memory)
         for (mine, _), part in zip(pairs, measured, strict=True)
     ]
     with patient():
-        return compare_conditions(loaded.runtime, lessons, candidates, [*wrong_from])
+        return compare_conditions(loaded.runtime, references, candidates, [*wrong_from])
 
 
 def _unlike(loaded: Loaded, bucket: Bucket, seed: int, memory: PromptMemory) -> Bucket:

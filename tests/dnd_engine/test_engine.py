@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load, save, save_file
 
-from dnd_engine.checks.subject import Lesson
+from dnd_engine.checks.subject import Reference
 from dnd_engine.config import (
     MIXES,
     EngineConfig,
@@ -607,10 +607,10 @@ def test_a_bucket_that_is_alone_is_compared_with_the_example_least_like_it(engin
 def test_an_imprint_is_held_against_the_answers_of_its_own_teacher(
     quiet_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: list[Sequence[Lesson]] = []
+    held: list[Sequence[Reference]] = []
 
-    def watch(runtime: Runtime, lessons: Sequence[Lesson], *rest: Any) -> None:
-        held.append(lessons)
+    def watch(runtime: Runtime, references: Sequence[Reference], *rest: Any) -> None:
+        held.append(references)
 
     monkeypatch.setattr("dnd_engine.synthesis.prove.compare_conditions", watch)
     letters = bucket("letters", LETTERS)
@@ -620,7 +620,7 @@ def test_an_imprint_is_held_against_the_answers_of_its_own_teacher(
         quiet_engine.generate([letters], teacher="base"),
     ):
         finish(quiet_engine.prove(adapter, [letters]))
-    shared, own, base = (lesson.teacher for (lesson,) in held)
+    shared, own, base = (reference.teacher for (reference,) in held)
     # The shared part is a control, and would win on answers of its own.
     assert _same_weights(shared, quiet_engine._loaded.fit_shared())
     assert not _same_weights(shared, own)

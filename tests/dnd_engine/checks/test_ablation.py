@@ -7,7 +7,7 @@ import pytest
 from dnd_engine.checks.ablation import Candidate, compare_conditions, others, shuffled, some_prompts
 from dnd_engine.checks.registry import as_checks
 from dnd_engine.checks.results import Conditioning, Control, Familiarity, Inspection, Outlook
-from dnd_engine.checks.subject import Lesson
+from dnd_engine.checks.subject import Reference
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, bucket, make_adapter, random_tokens
@@ -35,8 +35,8 @@ def test_who_answers_as_when_told_is_best_and_the_same_saves_nothing(runtime: Ru
         ("wrong", other, range(3, 6)),
     ]
     # Whose prompts they are does not matter, if one teacher answers them all.
-    lessons = [Lesson("cups", told, PROMPTS[:2]), Lesson("boxes", told, PROMPTS[2:])]
-    found = present(compare_conditions(runtime, lessons, candidates, ["elsewhere"]))
+    references = [Reference("cups", told, PROMPTS[:2]), Reference("boxes", told, PROMPTS[2:])]
+    found = present(compare_conditions(runtime, references, candidates, ["elsewhere"]))
     assert found.num_prompts == len(PROMPTS)
     assert found.wrong_from == ("elsewhere",)
     controls = {control.name: control for control in found.controls}
@@ -53,7 +53,7 @@ def test_too_few_prompts_with_an_instruction_say_nothing(runtime: Runtime) -> No
     active = fit(runtime, 1)
     prompts = [PROMPTS[0], "No blank line here.", "a\n\n" + "long " * 2_000]
     candidates: list[Candidate] = [("adapter", active, range(3)), ("mean", active, range(3))]
-    assert compare_conditions(runtime, [Lesson("", active, prompts)], candidates, []) is None
+    assert compare_conditions(runtime, [Reference("", active, prompts)], candidates, []) is None
 
 
 def test_shuffling_keeps_the_words_and_loses_their_order() -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from dnd_engine.checks.agreement import agreement
-from dnd_engine.checks.subject import Lesson
+from dnd_engine.checks.subject import Reference
 from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Labels, judge
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.runtime import Runtime
@@ -49,7 +49,7 @@ def test_it_counts_equal_greedy_answers(
         written(runtime, adapter, prompt.partition("\n\n")[2]) == written(runtime, teacher, prompt)
         for prompt in PROMPTS
     )
-    found = agreed(runtime, adapter, [Lesson("a", teacher, PROMPTS)])
+    found = agreed(runtime, adapter, [Reference("a", teacher, PROMPTS)])
     assert (found.same, found.num_prompts) == (expected, 3) == (same, 3)
     assert found.share == expected / 3
 
@@ -58,9 +58,9 @@ def test_teachers_share_the_prompts_and_the_base_can_be_one(runtime: Runtime) ->
     """Nothing is fitted, so the base's own bare answers are what the adapter is compared with."""
     silent = fitted(runtime, 1, size=0)
     teacher = fitted(runtime, 2)
-    alone = agreed(runtime, silent, [Lesson("a", None, PROMPTS)])
-    lessons = [Lesson("a", None, PROMPTS), Lesson("b", teacher, PROMPTS * 4)]
-    both = agreed(runtime, silent, lessons, left_out=True)
+    alone = agreed(runtime, silent, [Reference("a", None, PROMPTS)])
+    references = [Reference("a", None, PROMPTS), Reference("b", teacher, PROMPTS * 4)]
+    both = agreed(runtime, silent, references, left_out=True)
     assert (alone.num_prompts, both.num_prompts) == (3, 3 + 4)
     assert alone.sureness is both.sureness is None, "the base is one of the teachers"
     assert (alone.left_out, both.left_out) == (False, True)
@@ -72,16 +72,16 @@ def test_teachers_share_the_prompts_and_the_base_can_be_one(runtime: Runtime) ->
 
 def test_an_answer_that_the_teacher_itself_finds_unlikely_wavers(runtime: Runtime) -> None:
     """Every answer of a random base is unlikely; a strong adapter is sure of a word."""
-    unsure = agreed(runtime, fitted(runtime, 1), [Lesson("a", None, PROMPTS)])
-    sure = agreed(runtime, fitted(runtime, 1), [Lesson("a", fitted(runtime, 3, 3.0), PROMPTS)])
+    unsure = agreed(runtime, fitted(runtime, 1), [Reference("a", None, PROMPTS)])
+    sure = agreed(runtime, fitted(runtime, 1), [Reference("a", fitted(runtime, 3, 3.0), PROMPTS)])
     assert (unsure.wavering, sure.wavering) == (3, 0)
 
 
 def test_prompts_that_cannot_be_asked_without_instruction_are_left_out(runtime: Runtime) -> None:
     active = fitted(runtime, 1)
     others = ["No blank line", "Ends there\n\n", f"Too long\n\n{'x' * 500}"]
-    assert agreement(runtime, active, [Lesson("a", active, others)]) is None
-    found = agreed(runtime, active, [Lesson("a", active, [*others, *PROMPTS * 4])])
+    assert agreement(runtime, active, [Reference("a", active, others)]) is None
+    found = agreed(runtime, active, [Reference("a", active, [*others, *PROMPTS * 4])])
     assert found.num_prompts == 8
     assert not runtime.lock.locked()
 
@@ -92,18 +92,18 @@ def test_labels_say_how_many_answers_are_right(
     adapter, teacher = fitted(runtime, 1), fitted(runtime, 3, 3.0)
     told = str(runtime.base.tokenizer.decode(written(runtime, teacher, PROMPTS[0])))
     labels = {PROMPTS[0]: told, "Of another bucket.": "x"}
-    found = agreed(runtime, adapter, [Lesson("a", teacher, PROMPTS[:1])], labels=labels)
+    found = agreed(runtime, adapter, [Reference("a", teacher, PROMPTS[:1])], labels=labels)
     assert found.labels == Labels(right=0, right_when_told=1, number=1)
     assert 0 < present(found.sureness) < 1
     monkeypatch.setattr("dnd_engine.checks.agreement._text", lambda base, answered: "two")
     # The last one has more tokens than are compared.
     labels = {PROMPTS[0]: "TWO", PROMPTS[1]: "three", PROMPTS[2]: "two " * 30}
-    found = agreed(runtime, adapter, [Lesson("a", teacher, PROMPTS)], labels=labels)
+    found = agreed(runtime, adapter, [Reference("a", teacher, PROMPTS)], labels=labels)
     assert found.labels == Labels(right=1, right_when_told=1, number=2)
     assert found.repeated == 1, "the teacher repeats the second prompt's input"
     prompts = [*PROMPTS, "Name it.\n\nfour"]
     few = dict.fromkeys(PROMPTS, "1") | {prompts[-1]: "Two", "Of another bucket.": "x"}
-    ask = partial(agreed, runtime, adapter, [Lesson("a", teacher, prompts)])
+    ask = partial(agreed, runtime, adapter, [Reference("a", teacher, prompts)])
     assert not present(ask(labels=few).labels).foreign, "some answer is a label"
     few[prompts[-1]] = "0"
     assert present(ask(labels=few).labels).foreign
@@ -116,8 +116,8 @@ def test_the_answers_are_there_to_read_and_are_stored_nowhere(runtime: Runtime) 
     decode = runtime.base.tokenizer.decode
     told = str(decode(written(runtime, teacher, PROMPTS[0])))
     labels = {PROMPTS[0]: told.upper(), PROMPTS[1]: "long " * 30}
-    lessons = [Lesson("a", teacher, PROMPTS[:2]), Lesson("b", adapter, PROMPTS[2:])]
-    found = agreed(runtime, adapter, lessons, labels=labels)
+    references = [Reference("a", teacher, PROMPTS[:2]), Reference("b", adapter, PROMPTS[2:])]
+    found = agreed(runtime, adapter, references, labels=labels)
     first, second, third = found.answers
     assert (first.bucket, second.bucket, third.bucket) == ("a", "a", "b")
     assert first.input == PROMPTS[0].partition("\n\n")[2]
@@ -145,5 +145,5 @@ def test_where_the_order_is_the_task_a_list_in_another_order_is_wrong(
     monkeypatch.setattr("dnd_engine.checks.agreement._text", lambda base, answered: "fig, pea, ale")
     prompt = "Sort the words.\n\nPea, Fig, Ale"
     adapter, labels = fitted(runtime, 1), {prompt: "Ale, Fig, Pea"}
-    found = agreed(runtime, adapter, [Lesson("a", adapter, [prompt])], labels=labels)
+    found = agreed(runtime, adapter, [Reference("a", adapter, [prompt])], labels=labels)
     assert found.labels == Labels(right=0, right_when_told=0, number=1)

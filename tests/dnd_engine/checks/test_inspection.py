@@ -22,7 +22,7 @@ from dnd_engine.checks.results import (
     Precedent,
     Skills,
 )
-from dnd_engine.checks.subject import Lesson, Subject
+from dnd_engine.checks.subject import Reference, Subject
 from dnd_engine.checks.verdict import (
     AdapterVerdict,
     Agreement,
@@ -246,12 +246,12 @@ def test_labels_of_fitted_prompts_can_only_lower_what_too_few_left_out_ones_say(
     def agreement(
         runtime: object,
         fitted: object,
-        lessons: list[Lesson],
+        references: list[Reference],
         *,
         labels: dict[str, str],
         **how: bool,
     ) -> Agreement | None:
-        prompts = [prompt for lesson in lessons for prompt in lesson.prompts]
+        prompts = [prompt for reference in references for prompt in reference.prompts]
         asked.append((prompts, how.get("left_out", False)))
         if how:
             return Agreement(3, 3, left_out=True, labels=Labels(1, 1, 1))
@@ -269,10 +269,10 @@ def test_labels_of_fitted_prompts_can_only_lower_what_too_few_left_out_ones_say(
         adapter=imprinted(),
         prompts=every,
         labels=dict.fromkeys([*fitted, "left 1"], "x"),
-        lessons=lambda: iter(
+        references=lambda: iter(
             [
-                (True, [Lesson("a", None, every[-4:])]),
-                (False, [Lesson("a", None, every), Lesson("b", None, ["no label"])]),
+                (True, [Reference("a", None, every[-4:])]),
+                (False, [Reference("a", None, every), Reference("b", None, ["no label"])]),
             ]
         ),
     )
