@@ -62,7 +62,7 @@ from dnd_engine.models.decode import decode
 from dnd_engine.models.encoder import PromptEncoder, PromptMemory
 from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.sources import ResolvedWeights, resolve_encoder
+from dnd_engine.models.sources import ResolvedWeights, cache_folder, resolve_encoder
 from dnd_engine.models.threads import keep_within_limits
 from dnd_engine.models.turns import patient, urgently
 from dnd_engine.progress import Doing, Progress, finish
@@ -71,7 +71,7 @@ from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.synthesis.imprint import imprint_adapter, imprint_alone, references
 from dnd_engine.synthesis.learn import propose_answers, refine_adapter, teach_adapter
-from dnd_engine.synthesis.loaded import Loaded
+from dnd_engine.synthesis.loaded import Loaded, OrdinaryBaseline
 from dnd_engine.synthesis.prove import prove
 from dnd_engine.synthesis.regenerate import regenerate
 from dnd_engine.synthesis.write import blank, write
@@ -114,7 +114,8 @@ class Engine:
             teacher = folder.load_teacher()
             generator = ResidentGenerator(folder, loaded, encoder, runtime, teacher)
         self.info = EngineInfo.of(base, encoder_weights, folder, seconds)
-        self._loaded = Loaded(config, runtime, encoder, generator, self.info)
+        ordinary = OrdinaryBaseline(runtime, cache_folder(config.cache_dir) / "ordinary")
+        self._loaded = Loaded(config, runtime, encoder, generator, self.info, ordinary)
         self._verifier = Verifier(runtime)
         self._norms = base_norms(base.model, runtime.host.layout)
 

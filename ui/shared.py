@@ -27,7 +27,7 @@ Updates = dict[str, Any]
 """Slot name -> new value."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class App:
     """Objects that all handlers use."""
 
@@ -47,8 +47,7 @@ class App:
     """Visits by the keys stored in browsers."""
 
     def __post_init__(self) -> None:
-        # The class is frozen, and this field follows from two others.
-        object.__setattr__(self, "visits", Visits(self.files, self.server))
+        self.visits = Visits(self.files, self.server)
 
     def is_own(self, request: gr.Request) -> bool:
         """Return whether the visitor is this computer's user, who may use library and login."""

@@ -21,7 +21,7 @@ from dnd_engine.models.turns import TurnLock
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Runtime:
     """A base with its host and lock; one per resident model."""
 
@@ -32,12 +32,11 @@ class Runtime:
     """Guards base and host. Hold it for one batch, token or training step at a time, and never
     while waiting for something else. A single-threaded process need not hold it."""
 
-    threads: Threads = field(default_factory=Threads, compare=False)
+    threads: Threads = field(default_factory=Threads)
     """Number of threads for chat while other processes compute."""
-    joined: JoinedSteps = field(default_factory=JoinedSteps, init=False, repr=False, compare=False)
+    joined: JoinedSteps = field(default_factory=JoinedSteps, init=False, repr=False)
     """The next tokens of chats that run at the same time."""
-    # A list of at most one, because a field of a frozen dataclass cannot be set later.
-    _forward: list[Forward] = field(default_factory=list, init=False, repr=False, compare=False)
+    _forward: Forward | None = field(default=None, init=False, repr=False)
 
     @property
     def forward(self) -> Forward:
@@ -45,23 +44,22 @@ class Runtime:
 
         Hold the lock while using it.
         """
-        if not self._forward:
+        if self._forward is None:
             if (reason := refusal(self.base.model)) is None:
-                self._forward.append(PackedForward(self.base))
+                self._forward = PackedForward(self.base)
             else:
                 _log.info("The base runs through transformers' modules: %s.", reason)
-                self._forward.append(HookedForward(self.base, self.host.applying))
-        return self._forward[0]
+                self._forward = HookedForward(self.base, self.host.applying)
+        return self._forward
 
     @contextmanager
     def through(self, forward: Forward) -> Iterator[None]:
         """Use another forward pass inside the `with` block, for comparison."""
-        before = list(self._forward)
-        self._forward[:] = [forward]
+        before, self._forward = self._forward, forward
         try:
             yield
         finally:
-            self._forward[:] = before
+            self._forward = before
 
     @contextmanager
     def one_token(self) -> Iterator[None]:

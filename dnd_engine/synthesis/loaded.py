@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from dnd_engine.checks.ordinary import BaseAnswers, kept_base_answers
@@ -18,7 +18,6 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.encoder import POOLED_LENGTH, EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.models.sources import cache_folder
 from dnd_engine.prompts.buckets import Bucket, draw_prompt_batch
 
 MAX_ENCODED_PROMPTS = 128
@@ -95,11 +94,7 @@ class Loaded:
     encoder: PromptEncoder
     generator: ResidentGenerator | None
     info: EngineInfo
-    ordinary: OrdinaryBaseline = field(init=False)
-
-    def __post_init__(self) -> None:
-        cache = cache_folder(self.config.cache_dir) / "ordinary"
-        object.__setattr__(self, "ordinary", OrdinaryBaseline(self.runtime, cache))
+    ordinary: OrdinaryBaseline
 
     @property
     def base(self) -> BaseModel:

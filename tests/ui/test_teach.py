@@ -677,8 +677,7 @@ def test_teaching_is_said_to_take_as_long_as_was_measured() -> None:
 
 def own(on: Handlers, url: str) -> None:
     """Allow a server, as its operator does."""
-    limits = replace(on.app.server, teacher_servers=(url,))
-    object.__setattr__(on.app, "server", limits)
+    on.app.server = replace(on.app.server, teacher_servers=(url,))
 
 
 def test_stop_keeps_the_adapter_and_closes_the_engine(
