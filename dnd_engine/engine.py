@@ -65,7 +65,7 @@ from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ResolvedWeights, cache_folder, resolve_encoder
 from dnd_engine.models.threads import keep_within_limits
 from dnd_engine.models.turns import patient, urgently
-from dnd_engine.progress import Doing, Progress, finish
+from dnd_engine.progress import Doing, Progress, ProgressStage, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
@@ -184,7 +184,7 @@ class Engine:
         seconds: dict[str, float] = {}
 
         def report(
-            doing: Doing, fraction: float | None, name: str = "", stage: str = "load"
+            doing: Doing, fraction: float | None, name: str = "", stage: ProgressStage = "load"
         ) -> None:
             if on_progress is not None:
                 on_progress(Progress(stage, fraction, time.monotonic() - started, doing, name))

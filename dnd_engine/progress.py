@@ -8,6 +8,8 @@ Step = TypeVar("Step")
 Made = TypeVar("Made")
 Said = TypeVar("Said")
 
+ProgressStage = Literal["download", "load", "encode", "decode", "check", "ask", "refine", "imprint"]
+"""The stage that an operation is in."""
 
 Doing = Literal[
     # stage `download`, then `load`
@@ -56,8 +58,7 @@ class AnswerCounts:
 class Progress:
     """The progress of an operation, as values. The CLI and the page each turn them into words."""
 
-    stage: str
-    """`download`, `load`, `encode`, `decode`, `check`, `ask`, `refine` or `imprint`."""
+    stage: ProgressStage
     fraction: float | None
     """Share of the stage that is done, 0 to 1; None if unknown."""
     elapsed_seconds: float

@@ -8,6 +8,8 @@ from typing import Literal
 
 import gradio as gr
 
+from dnd_engine.measure.results import Row
+from dnd_engine.progress import ProgressStage
 from ui.markup import RING, error_notice, esc, icon, prose
 from ui.panel import Panel, script
 from ui.text import N_, _, drawn, number, said
@@ -18,10 +20,13 @@ RunKind = Literal[
 """A remix is a synthesis with other weights; a remake follows a recipe; a training uses labelled
 rows beside a measurement."""
 
+StageKey = ProgressStage | Row | Literal["wait", "read", "train"]
+"""A stage of a run: one of the engine's, a row of a measurement, or one of the page's own."""
+
 _WORTH_TELLING = 0.3
 """Seconds of waiting in the queue below which no row is shown."""
 
-_BESIDE: Mapping[str, str] = {
+_BESIDE: Mapping[StageKey, str] = {
     "wait": N_("{time} waiting for the engine"),
     "download": N_("{time} downloading"),
     "load": N_("{time} loading models"),
@@ -32,7 +37,7 @@ _BESIDE: Mapping[str, str] = {
 _Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
 
-_STAGES: Mapping[str, tuple[str, str]] = {
+_STAGES: Mapping[StageKey, tuple[str, str]] = {
     "wait": (N_("Queue"), N_("Waiting for the engine")),
     "download": (N_("Download"), N_("Base model and text encoder, once")),
     "load": (N_("Load"), N_("Base model, encoder, generator")),
@@ -150,7 +155,7 @@ class _Row:
 class Stages:
     """The stages of one run and their times."""
 
-    keys: tuple[str, ...]
+    keys: tuple[StageKey, ...]
     kind: RunKind = "synthesis"
     clock: Callable[[], float] = time.perf_counter
     message: str = ""
@@ -160,7 +165,7 @@ class Stages:
     """Text about the time left."""
     in_one_line: bool = False
     """Whether one line shows it while it runs."""
-    _rows: dict[str, _Row] = field(init=False)
+    _rows: dict[StageKey, _Row] = field(init=False)
     _start: float = field(init=False)
     _end: float | None = None
     _began: float | None = None
@@ -186,12 +191,12 @@ class Stages:
         """Return the seconds since its turn came; 0 while queued."""
         return 0.0 if self._began is None else self.elapsed - self._began
 
-    def announce(self, *keys: str) -> None:
+    def announce(self, *keys: StageKey) -> None:
         """Announce the next stages, replacing those that have not started."""
         begun = {key: row for key, row in self._rows.items() if row.status != "waiting"}
         self._rows = begun | {key: _Row(_stage(key)[1]) for key in keys}
 
-    def enter(self, key: str, detail: str = "", fraction: float | None = None) -> None:
+    def enter(self, key: StageKey, detail: str = "", fraction: float | None = None) -> None:
         """Start a stage and end the one before, or update the running one.
 
         Ignored once the run has ended.
@@ -306,7 +311,7 @@ class Stages:
             return ""
         return f"<span class='dnd-facts'>, {_('of which {parts}', parts=', '.join(parts))}</span>"
 
-    def _row_html(self, key: str, row: _Row, now: float, scale: float) -> str:
+    def _row_html(self, key: StageKey, row: _Row, now: float, scale: float) -> str:
         end = now if row.status == "running" else row.end
         mark = {
             "waiting": icon("dot"),
@@ -351,7 +356,7 @@ def _notify_html() -> str:
     )
 
 
-def _stage(key: str) -> tuple[str, str]:
+def _stage(key: StageKey) -> tuple[str, str]:
     """Return the name of a stage, and its initial text."""
     title, detail = _STAGES.get(key, (key, ""))
     return _(title), _(detail)

@@ -48,7 +48,7 @@ from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.provenance import BucketSource, Imprinting, NearestTask, Recipe
 from dnd_engine.models.replies import Message, Reply
 from dnd_engine.notes import noted
-from dnd_engine.progress import AnswerCounts, Doing, Progress
+from dnd_engine.progress import AnswerCounts, Doing, Progress, ProgressStage
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example
@@ -169,7 +169,7 @@ class FakeEngine(FakeMeasuring):
             )
             made = yield from self.imprint(blank, buckets, ImprintConfig(seed=seed))
             return replace(made, seconds={"imprint": 3.2, "total": 3.2})
-        stages: list[tuple[str, Doing, float]] = [
+        stages: list[tuple[ProgressStage, Doing, float]] = [
             *(("encode", "read", step / 3) for step in range(3)),
             ("decode", "write", 0.0),
         ]
@@ -256,7 +256,7 @@ class FakeEngine(FakeMeasuring):
                 )
             )
         asked, layers = len(texts), 30
-        steps: list[tuple[str, Doing, int, int]] = [
+        steps: list[tuple[ProgressStage, Doing, int, int]] = [
             *(("ask", "ask_with_instruction", n, asked) for n in range(0, asked + 1, 4)),
             *(("imprint", "fit_layer", n, layers) for n in range(12, layers + 1, 3)),
         ]

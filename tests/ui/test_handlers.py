@@ -37,7 +37,7 @@ from ui.engine_handle import EngineHandle
 from ui.faults import public_words
 from ui.handlers import Handlers
 from ui.shared import App
-from ui.stages import Stages
+from ui.stages import StageKey, Stages
 from ui.state import Session, SessionFiles, Taught
 from ui.tabs.workbench.adapter.checks_view import checks_html
 from ui.tabs.workbench.adapter.judgement_view import Judgement
@@ -529,7 +529,8 @@ def test_stages_draw_real_times_on_one_clock() -> None:
 def test_the_clock_of_a_run_that_waited_adds_up_with_the_times_of_its_adapter() -> None:
     now = [0.0]
     stages = Stages(("wait", "ask", "imprint", "check"), "imprint", lambda: now[0])
-    for key, begin in (("wait", 0.0), ("ask", 60.0), ("imprint", 100.0), ("check", 188.0)):
+    begins: dict[StageKey, float] = {"wait": 0.0, "ask": 60.0, "imprint": 100.0, "check": 188.0}
+    for key, begin in begins.items():
         now[0] = begin
         stages.enter(key)
     now[0] = 220.0

@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile, zip_longest
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -63,8 +64,7 @@ _Taken = tuple[Lesson, Example, Said | None]
 class RefineStep:
     """How far a refinement is."""
 
-    stage: str
-    """`ask` or `refine`."""
+    stage: Literal["ask", "refine"]
     done: int
     """Prompts asked, or steps trained."""
     total: int

@@ -19,7 +19,7 @@ from dnd_engine.prompts.reading import Choices
 from dnd_engine.prompts.words import display_name, shorten
 from ui.markup import busy, esc, faults, notice, sentence
 from ui.shared import App, Updates, broke, file_faults
-from ui.stages import Stages
+from ui.stages import StageKey, Stages
 from ui.state import LABELLED, CardReading, Found, Made, MeasureRun, Session
 from ui.tabs.measure.view import (
     TRAINED,
@@ -339,7 +339,7 @@ class MeasureEvents:
 
     def _tell_step(self, run: MeasureRun, step: "MeasureStep") -> None:
         """Show the progress; scoring during training has no known end."""
-        key: str = "train"
+        key: StageKey = "train"
         share: float | None = step.done / step.total
         if run.kind == "measurement":
             key = step.row

@@ -10,6 +10,7 @@ import gradio as gr
 
 from dnd_engine.config import RefineConfig
 from dnd_engine.errors import DndError
+from dnd_engine.progress import ProgressStage
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
 from ui.markup import brief, busy, error_notice, remark, sentence
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 _MIN_LABELS = RefineConfig().least_prompts
 """Minimum number of labelled prompts for refining."""
 
-_PROOF_STEPS: Mapping[str, str] = {"decode": N_("Making the others"), "check": N_("Measuring")}
+_PROOF_STEPS: Mapping[ProgressStage, str] = {
+    "decode": N_("Making the others"),
+    "check": N_("Measuring"),
+}
 
 _CHECKING = N_("Checking whether it works on your prompts. You can chat meanwhile.")
 """Said in the verdict's place: on a phone, the panel of checks is far below."""

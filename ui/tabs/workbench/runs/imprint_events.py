@@ -50,8 +50,7 @@ class ImprintEvents:
     def _begin(
         self, session: Session, made: Made, question: str, *, remixes: bool = False
     ) -> Updates:
-        keys = ("wait", "ask", "imprint", "check")
-        stages = Stages(keys, "imprint", in_one_line=remixes)
+        stages = Stages(("wait", "ask", "imprint", "check"), "imprint", in_one_line=remixes)
         run = Run("imprint", stages, made.buckets, made, question=question, remixes=remixes)
         return self._runs.begin(session, run)
 

@@ -36,8 +36,7 @@ class SynthesisEvents:
     ) -> Updates:
         """Accept a request for the current canvas; a remix has read it before."""
         remixes = kind == "remix"
-        keys = ("wait", "read", "encode", "decode", "check")
-        stages = Stages(keys, kind, in_one_line=remixes)
+        stages = Stages(("wait", "read", "encode", "decode", "check"), kind, in_one_line=remixes)
         # As of now: the canvas may change while the run is queued.
         buckets = tuple(buckets_on(arrangement, session))
         return self._runs.begin(session, Run(kind, stages, buckets, remixes=remixes))
