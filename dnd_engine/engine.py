@@ -588,7 +588,7 @@ class Engine:
         Args:
             adapter: Any adapter that fits the base.
             buckets: Prompts to measure on: 16 of them, chosen by `measured_prompts`.
-            only: Names of the checks to run, with those whose results they need; None for all.
+            only: Names of the checks to run; those that they need run too. None for all.
         """
         subject = self._subject(adapter, buckets)
         with patient():
@@ -607,7 +607,7 @@ class Engine:
         None without suitable prompts, or if the adapter was trained.
         """
         with patient():
-            found = run_checks(self._subject(adapter, buckets), ("agreement", "verdict"))
+            found = run_checks(self._subject(adapter, buckets), ("verdict",))
         verdict: AdapterVerdict | None = found.get("verdict")
         return verdict
 

@@ -43,9 +43,11 @@ class Check:
     result: Any
     """Type of the result: a number, or a frozen dataclass of plain values that converts to JSON and
     back."""
-    run: "Callable[[Subject, Mapping[str, Any]], Any] | None"
-    """Measures, given the results of earlier checks; returns None if it does not apply. None for a
-    slow check that runs only on request."""
+    run: Callable[..., Any] | None
+    """Measures, given a `Subject` and the results of `needs`; returns None if it does not apply.
+    None for a slow check that runs only on request."""
+    needs: tuple[str, ...] = ()
+    """Checks that run before it, because it takes their results; None if they do not apply."""
     words: Callable[[Any], Sequence[str]]
     """Describes the result for cards and the command line. The page shows this of checks that it
     does not draw itself, and translates what are notes."""
@@ -54,15 +56,21 @@ class Check:
 def run_checks(subject: "Subject", only: Collection[str] | None = None) -> dict[str, Any]:
     """Run all checks and omit those that do not apply.
 
-    `only` names the checks to run, including those whose results they need; None is all.
+    `only` names the checks to run, with those that they need; None is all.
     """
     found: dict[str, Any] = {}
-    for name, check in CHECKS.items():
-        if check.run is None or (only is not None and name not in only):
-            continue
-        if (result := check.run(subject, found)) is not None:
-            found[name] = result
-    return found
+
+    def result(name: str) -> Any:
+        if name not in found:
+            check = CHECKS[name]
+            needed = [result(other) for other in check.needs]
+            found[name] = None if check.run is None else check.run(subject, *needed)
+        return found[name]
+
+    for name in CHECKS:
+        if only is None or name in only:
+            result(name)
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def inspected(found: Inspection, proof: Conditioning | None = None) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def _read(name: str, check: Check, value: Any) -> Any:
         ) from error
 
 
-def _effect(subject: "Subject", found: Mapping[str, Any]) -> float | None:  # noqa: ARG001  # all take it
+def _effect(subject: "Subject") -> float | None:
     from dnd_engine.checks.effect import effect
 
     if not subject.prompts:
@@ -143,7 +151,7 @@ def _effect_words(effect: float) -> list[str]:
     return [f"Effect: {effect:.3g} nats (KL from the base, first token of the answer)."]
 
 
-def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None:  # noqa: ARG001  # all take it
+def _agreement(subject: "Subject") -> Agreement | None:
     from dnd_engine.checks.agreement import agreement
 
     # A trained adapter has learnt these very answers, so its agreement would say nothing.
@@ -172,8 +180,7 @@ def _agreement(subject: "Subject", found: Mapping[str, Any]) -> Agreement | None
     return agrees
 
 
-def _verdict(subject: "Subject", found: Mapping[str, Any]) -> AdapterVerdict | None:
-    agrees: Agreement | None = found.get("agreement")
+def _verdict(subject: "Subject", agrees: Agreement | None) -> AdapterVerdict | None:
     if agrees is None:
         return None
     return judge(agrees, _teaching(subject))
@@ -192,16 +199,16 @@ def _teaching(subject: "Subject") -> Teaching | None:
     )
 
 
-def _outlook(subject: "Subject", found: Mapping[str, Any]) -> Outlook | None:
+def _outlook(subject: "Subject", agrees: Agreement | None) -> Outlook | None:
     from dnd_engine.checks.familiarity import outlook
 
     # The evaluated agreement and gain are those of adapters before their imprint.
     if subject.adapter.is_imprinted:
         return None
-    return outlook(found.get("agreement"), subject.report)
+    return outlook(agrees, subject.report)
 
 
-def _precedent(subject: "Subject", found: Mapping[str, Any]) -> Precedent | None:
+def _precedent(subject: "Subject", verdict: AdapterVerdict | None) -> Precedent | None:
     from dnd_engine.checks.familiarity import precedent
 
     imprinting, gauge = imprinting_of(subject.adapter), subject.verdict_gauge
@@ -210,22 +217,22 @@ def _precedent(subject: "Subject", found: Mapping[str, Any]) -> Precedent | None
     # What was measured of one teacher does not hold for another.
     if imprinting.teacher == "base" or imprinting.teacher_sha256 != gauge.teacher_sha256:
         return None
-    return precedent(found.get("verdict"), gauge)
+    return precedent(verdict, gauge)
 
 
-def _ordinary(subject: "Subject", found: Mapping[str, Any]) -> Ordinary:  # noqa: ARG001  # all take it
+def _ordinary(subject: "Subject") -> Ordinary:
     from dnd_engine.checks.ordinary import ordinary_share
 
     return ordinary_share(subject.runtime, subject.fitted, subject.base_answers())
 
 
-def _skills(subject: "Subject", found: Mapping[str, Any]) -> Skills:  # noqa: ARG001  # all take it
+def _skills(subject: "Subject") -> Skills:
     from dnd_engine.checks.skills import skills
 
     return skills(subject.runtime, subject.fitted, subject.base_answers().known)
 
 
-def _familiarity(subject: "Subject", found: Mapping[str, Any]) -> Familiarity | None:  # noqa: ARG001  # all take it
+def _familiarity(subject: "Subject") -> Familiarity | None:
     from dnd_engine.checks.familiarity import familiarity
 
     return familiarity(subject.nearest, subject.adapter.num_prompts, subject.report)
@@ -235,9 +242,18 @@ CHECKS: dict[str, Check] = {
     "effect": Check(result=float, run=_effect, words=_effect_words),
     # The verdict already states the agreement.
     "agreement": Check(result=Agreement, run=_agreement, words=lambda found: ()),
-    "verdict": Check(result=AdapterVerdict, run=_verdict, words=lambda found: found.sentences),
-    "outlook": Check(result=Outlook, run=_outlook, words=lambda found: (found.sentence,)),
-    "precedent": Check(result=Precedent, run=_precedent, words=lambda found: (found.sentence,)),
+    "verdict": Check(
+        result=AdapterVerdict,
+        run=_verdict,
+        needs=("agreement",),
+        words=lambda found: found.sentences,
+    ),
+    "outlook": Check(
+        result=Outlook, run=_outlook, needs=("agreement",), words=lambda found: (found.sentence,)
+    ),
+    "precedent": Check(
+        result=Precedent, run=_precedent, needs=("verdict",), words=lambda found: (found.sentence,)
+    ),
     "ordinary": Check(result=Ordinary, run=_ordinary, words=lambda found: (found.sentence,)),
     "skills": Check(result=Skills, run=_skills, words=lambda found: (found.sentence,)),
     "familiarity": Check(
@@ -246,4 +262,4 @@ CHECKS: dict[str, Check] = {
     # Runs only on request, because it makes other adapters to compare with; see `Engine.prove`.
     "conditioning": Check(result=Conditioning, run=None, words=lambda found: found.sentences),
 }
-"""Checks by their names in JSON, in the order in which they run and are reported."""
+"""Checks by their names in JSON, in the order in which they are reported."""

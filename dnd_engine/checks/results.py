@@ -5,7 +5,7 @@ other results itself. Imports no torch, so that code that only shows results doe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from dnd_engine.checks.verdict import AdapterVerdict, Agreement, Sure, sure_of
@@ -324,9 +324,9 @@ class Inspection:
         strongest: float | None = None,
     ) -> "Inspection":
         """Collect the results of the registered checks."""
-        own = {name: results.get(name) for name in _OWN}
+        own = {name: result for name, result in results.items() if name in _FIELDS}
         return cls(
-            **own,
+            **{"effect": None, **own},
             relative_norms=relative_norms or {},
             nearest_tasks=nearest_tasks,
             num_prompts=num_prompts,
@@ -336,11 +336,8 @@ class Inspection:
 
     def result(self, name: str) -> Any:
         """Return the result of a registered check; None if it did not apply."""
-        return getattr(self, name) if name in _OWN else self.more.get(name)
+        return getattr(self, name) if name in _FIELDS else self.more.get(name)
 
 
-_OWN = (
-    *("effect", "agreement", "outlook", "familiarity", "ordinary", "verdict", "skills"),
-    "precedent",
-)
-"""Checks whose results have a field."""
+_FIELDS = frozenset(field.name for field in fields(Inspection))
+"""Names of the fields, among them those of the checks that have one."""

@@ -6,7 +6,6 @@ Each test registers a double, as a new module would, and uses it where a person 
 import json
 import re
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -185,16 +184,17 @@ class Longest:
     after_effect: bool
 
 
-def run_longest(subject: Subject, found: Mapping[str, Any]) -> Longest | None:
+def run_longest(subject: Subject, effect: float | None) -> Longest | None:
     """Say nothing without prompts."""
     if not subject.prompts:
         return None
-    return Longest(max(map(len, subject.prompts)), "effect" in found)
+    return Longest(max(map(len, subject.prompts)), effect is not None)
 
 
 LONGEST = Check(
     result=Longest,
     run=run_longest,
+    needs=("effect",),
     words=lambda found: [noted("Its longest prompt has {n} characters.", n=found.characters)],
 )
 

@@ -11,7 +11,7 @@ import torch
 from dnd_engine.checks.effect import kl_to_base
 from dnd_engine.checks.familiarity import familiarity, nearest_tasks, outlook, precedent
 from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
-from dnd_engine.checks.registry import CHECKS, as_checks, recall, run_checks, words
+from dnd_engine.checks.registry import CHECKS, Check, as_checks, recall, run_checks, words
 from dnd_engine.checks.results import (
     Conditioning,
     Control,
@@ -213,7 +213,7 @@ def test_nothing_is_told_of_an_imprint_that_was_measured_before_one(
     found = {}
     for name in ("outlook", "precedent"):
         run = present(CHECKS[name].run)
-        if (result := run(subject, known)) is not None:
+        if (result := run(subject, *(known[need] for need in CHECKS[name].needs))) is not None:
             found[name] = result
     assert [*found] == ([told] if told else [])
     said = " ".join(map(str, words(Inspection.of(found))))
@@ -280,6 +280,15 @@ def test_labels_of_fitted_prompts_can_only_lower_what_too_few_left_out_ones_say(
     assert asked == [(every[-4:], True), ([*fitted, "left 1"], False)]
     assert str(judge(found).head) == told
     assert len(found.answers) == (9 if right < 8 else 0)
+
+
+def test_a_check_alone_runs_after_those_it_needs_wherever_they_are_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    second = Check(result=int, run=lambda _, first: first + 1, needs=("first",), words=str)
+    monkeypatch.setitem(CHECKS, "second", second)
+    monkeypatch.setitem(CHECKS, "first", Check(result=int, run=lambda _: 1, words=str))
+    assert run_checks(Mock(spec=Subject), only=["second"]) == {"first": 1, "second": 2}
 
 
 NEAREST = (NearestTask("a", "", 0.3), NearestTask("b", "", 0.6))
