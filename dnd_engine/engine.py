@@ -281,21 +281,50 @@ class Engine:
             GeneratorError: If there is no generator and `imprinted` is off.
             ImprintError: If there is no generator and nothing can be imprinted.
         """
+        steps = self.make(
+            buckets,
+            mix=mix,
+            strength=strength,
+            seed=seed,
+            imprinted=imprinted,
+            teacher=teacher,
+            memory=memory,
+        )
+        return finish(steps, on_progress)
+
+    def make(
+        self,
+        buckets: Sequence[Bucket],
+        *,
+        mix: Mix = "pool",
+        strength: float = 1.0,
+        seed: int = 0,
+        imprinted: bool = True,
+        teacher: Teacher = "generator",
+        memory: PromptMemory | None = None,
+    ) -> Steps[Progress, None, Adapter]:
+        """Make an adapter as `generate` does, step by step.
+
+        Yields:
+            Progress, as `synthesize` and `imprint` do.
+
+        Raises:
+            GeneratorError: If there is no generator and `imprinted` is off.
+            ImprintError: If there is no generator and nothing can be imprinted.
+        """
         if not imprinted:
             # Raises without a generator, before anything is computed.
             self._loaded.resident()
         memory = PromptMemory() if memory is None else memory
-        made = finish(
-            self.synthesize(buckets, mix=mix, strength=strength, seed=seed, memory=memory),
-            on_progress,
+        made = yield from self.synthesize(
+            buckets, mix=mix, strength=strength, seed=seed, memory=memory
         )
         # Without a generator, `synthesize` has imprinted already.
         if not imprinted or made.is_imprinted:
             return made
         try:
             config = ImprintConfig(seed=seed)
-            steps = self.imprint(made, buckets, config, teacher=teacher, memory=memory)
-            return finish(steps, on_progress)
+            return (yield from self.imprint(made, buckets, config, teacher=teacher, memory=memory))
         except ImprintError as error:
             return replace(made, not_imprinted=str(error))
 

@@ -13,7 +13,7 @@ import json
 import reprlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +31,6 @@ from dnd_engine.errors import (
     ConfigError,
     DndError,
     GeneratorError,
-    ImprintError,
 )
 from dnd_engine.limits import FIXED, PromptLimits, ServerLimits
 from dnd_engine.notes import joined
@@ -195,15 +194,8 @@ class Endpoints:
                 "Leave `imprint` on."
             )
         left = caller_left()
-        _, made = self._calls.last(self._calls.synthesize(counting, mix, seed, memory), left)
-        # Without a generator, the synthesis was an imprint already.
-        if imprint and not made.is_imprinted:
-            try:
-                steps = self._calls.imprint(made, counting, seed, memory)
-                _, made = self._calls.last(steps, left)
-            # No failure: these prompts have nothing to imprint, and the adapter says why.
-            except ImprintError as error:
-                made = replace(made, not_imprinted=str(error))
+        steps = self._calls.make(counting, mix, seed, imprint, memory)
+        _, made = self._calls.last(steps, left)
         found = self._calls.inspect(made, counting)
         adapter = engine.with_checks(made, found).with_strength(strength)
         # It alone gives access, and so must not be guessed.

@@ -77,6 +77,7 @@ LANES: Mapping[str, Mapping[str, Any]] = {
 }
 """The lanes of Gradio's queue, as arguments of an event."""
 
+_MAKE_GPU_SECONDS = 40
 _REFINE_GPU_SECONDS = 90
 _MEASURE_GPU_SECONDS = 180
 """Maximum seconds a GPU is borrowed, if the default is too short; see `spaces.gpu`."""
@@ -106,6 +107,7 @@ class EngineCalls:
         self._call = gpu(self._call_here)
         self._stream = gpu(self._stream_here)
         self._work = gpu(self._work_here)
+        self._making = gpu(self._work_here, _MAKE_GPU_SECONDS)
         self._refining = gpu(self._work_here, _REFINE_GPU_SECONDS)
         self._measuring = gpu(self._stream_here, _MEASURE_GPU_SECONDS)
 
@@ -276,6 +278,18 @@ class EngineCalls:
         """Imprint the instruction of prompts into an adapter."""
         config = ImprintConfig(seed=seed)
         return self.ticking(self._work("imprint", adapter, buckets, config, memory=memory), stop)
+
+    def make(
+        self,
+        buckets: tuple[Bucket, ...],
+        mix: Mix,
+        seed: int,
+        imprint: bool,
+        memory: "PromptMemory",
+    ) -> _Ticking:
+        """Make an adapter from prompts, and imprint them into it if possible and asked for."""
+        steps = self._making("make", buckets, mix=mix, seed=seed, imprinted=imprint, memory=memory)
+        return self.ticking(steps)
 
     @property
     def stop_keeps(self) -> bool:

@@ -195,6 +195,18 @@ class FakeEngine(FakeMeasuring):
             kept_energy=0.91 if mix == "sum" else None,
         )
 
+    def make(
+        self, buckets: Sequence[Bucket], *, imprinted: bool = True, **how: Any
+    ) -> Generator[Progress, None, FakeAdapter]:
+        made = yield from self.synthesize(buckets, **how)
+        if not imprinted or made.is_imprinted:
+            return made
+        try:
+            config = ImprintConfig(seed=how["seed"])
+            return (yield from self.imprint(made, buckets, config, memory=how["memory"]))
+        except ImprintError as error:
+            return replace(made, not_imprinted=str(error))
+
     def _recipe(self, buckets: Sequence[Bucket], mix: Mix, seed: int) -> Recipe:
         return Recipe(
             base=self.info.base_id,
