@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dnd_engine.checks.familiarity import nearest_tasks
-from dnd_engine.checks.forecast import forecast
-from dnd_engine.checks.norms import base_norms, relative_norms, thumbprint
+from dnd_engine.checks.norms import base_norms, relative_norms
 from dnd_engine.checks.ordinary import BaseAnswers
-from dnd_engine.checks.registry import as_checks, recall, run_checks
+from dnd_engine.checks.registry import as_checks, recall
 from dnd_engine.checks.results import Conditioning, Forecast, Inspection
-from dnd_engine.checks.subject import Subject
 from dnd_engine.checks.verdict import AdapterVerdict
 from dnd_engine.config import (
     MIXES,
@@ -40,16 +38,13 @@ from dnd_engine.files import expanded
 from dnd_engine.generator.folder import GeneratorFolder, check_base, check_encoder
 from dnd_engine.generator.info import EngineInfo
 from dnd_engine.generator.installed import encoder_name, generator_path
-from dnd_engine.generator.report import Report, VerdictGauge
+from dnd_engine.generator.report import Report
 from dnd_engine.generator.resident import ResidentGenerator
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.provenance import NearestTask, Recipe
 from dnd_engine.lora.reader import read_adapter
-from dnd_engine.lora.seen import Seen
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.measure.results import Measurement, MeasureStep
-from dnd_engine.measure.sides import split
 from dnd_engine.models.base import (
     BaseModel,
     best_device,
@@ -58,7 +53,6 @@ from dnd_engine.models.base import (
     load_base,
     resolve_base,
 )
-from dnd_engine.models.decode import decode
 from dnd_engine.models.encoder import PromptEncoder, PromptMemory
 from dnd_engine.models.replies import ChatStep, Message, Reply
 from dnd_engine.models.runtime import Runtime
@@ -66,12 +60,20 @@ from dnd_engine.models.sources import ResolvedWeights, cache_folder, resolve_enc
 from dnd_engine.models.threads import keep_within_limits
 from dnd_engine.models.turns import patient, urgently
 from dnd_engine.progress import Doing, Progress, ProgressStage, finish
-from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
+from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.prompts.examples import load_examples
 from dnd_engine.prompts.files import PromptFile
-from dnd_engine.synthesis.imprint import imprint_adapter, imprint_alone, references
+from dnd_engine.synthesis.check import (
+    forecast_bucket,
+    inspect_adapter,
+    judge_adapter,
+    picture_adapter,
+)
+from dnd_engine.synthesis.compare import compare_models
+from dnd_engine.synthesis.imprint import imprint_adapter, imprint_alone
 from dnd_engine.synthesis.learn import propose_answers, refine_adapter, teach_adapter
 from dnd_engine.synthesis.loaded import Loaded, OrdinaryBaseline
+from dnd_engine.synthesis.measure import measure_adapter, train_on_measured
 from dnd_engine.synthesis.prove import prove
 from dnd_engine.synthesis.regenerate import regenerate
 from dnd_engine.synthesis.write import blank, write
@@ -115,9 +117,9 @@ class Engine:
             generator = ResidentGenerator(folder, loaded, encoder, runtime, teacher)
         self.info = EngineInfo.of(base, encoder_weights, folder, seconds)
         ordinary = OrdinaryBaseline(runtime, cache_folder(config.cache_dir) / "ordinary")
-        self._loaded = Loaded(config, runtime, encoder, generator, self.info, ordinary)
+        norms = base_norms(base.model, runtime.host.layout)
+        self._loaded = Loaded(config, runtime, encoder, generator, self.info, ordinary, norms)
         self._verifier = Verifier(runtime)
-        self._norms = base_norms(base.model, runtime.host.layout)
 
     @property
     def config(self) -> EngineConfig:
@@ -161,7 +163,7 @@ class Engine:
     @property
     def reports(self) -> dict[str, Report]:
         """The generator's evaluations by split, read from its folder now."""
-        return self._loaded.generator.folder.reports() if self._loaded.generator else {}
+        return self._loaded.reports
 
     @classmethod
     def load(
@@ -559,29 +561,9 @@ class Engine:
             ConfigError: If a strength is out of bounds, or not every model has a conversation, an
                 adapter and, where given, a strength.
         """
-        if not len(conversations) == len(adapters) == len(strengths or adapters) > 0:
-            raise ConfigError(
-                "expected a conversation, an adapter or None, and a strength if any is given, for "
-                f"each of at least one model, got {len(conversations)}, {len(adapters)} and "
-                f"{len(strengths or ())}."
-            )
-        current: list[float | None] | None = None
-        active: FittedLoRA | None = None
-        asked = strengths or [None] * len(adapters)
-
-        def now_active() -> FittedLoRA | None:
-            nonlocal current, active
-            now = [
-                None if adapter is None else strength() if strength else adapter.strength
-                for adapter, strength in zip(adapters, asked, strict=True)
-            ]
-            # `decode` prepares again for every new object, so an unchanged adapter must be the same
-            # one.
-            if now != current:
-                active, current = self._loaded.fit_sides(adapters, now), now
-            return active
-
-        yield from decode(self._loaded.runtime, conversations, now_active, sampling or Sampling())
+        return compare_models(
+            self._loaded, conversations, adapters, sampling or Sampling(), strengths
+        )
 
     def forecast(self, bucket: Bucket) -> Forecast | None:
         """Forecast, before anything is made, how well an adapter for a bucket will do.
@@ -593,14 +575,7 @@ class Engine:
         Returns:
             The forecast; None without a trained teacher, or if no prompt can be asked.
         """
-        teacher = self._loaded.generator and self._loaded.generator.fit_teacher()
-        if not teacher:
-            return None
-        # Muted buckets too, which weight 0 would leave out. All prompts, because those without an
-        # instruction are skipped later.
-        prompts = measured_prompts([replace(bucket, weight=1.0)], most=None)
-        with patient():
-            return forecast(self._loaded.runtime, teacher, prompts)
+        return forecast_bucket(self._loaded, bucket)
 
     def inspect(
         self,
@@ -619,57 +594,23 @@ class Engine:
             buckets: Prompts to measure on: 16 of them, chosen by `measured_prompts`.
             only: Names of the checks to run; those that they need run too. None for all.
         """
-        subject = self._subject(adapter, buckets)
-        with patient():
-            found = run_checks(subject, only)
-        return Inspection.of(
-            found,
-            relative_norms=relative_norms(adapter, self._norms),
-            nearest_tasks=adapter.nearest_tasks,
-            num_prompts=len(subject.prompts),
-            strongest=subject.report.strongest_effect if subject.report else None,
-        )
+        return inspect_adapter(self._loaded, adapter, buckets, only)
 
     def verdict(self, adapter: Adapter, buckets: Sequence[Bucket]) -> AdapterVerdict | None:
         """Return the verdict of `inspect`, at the cost of it alone.
 
         None without suitable prompts, or if the adapter was trained.
         """
-        with patient():
-            found = run_checks(self._subject(adapter, buckets), ("verdict",))
-        verdict: AdapterVerdict | None = found.get("verdict")
-        return verdict
+        return judge_adapter(self._loaded, adapter, buckets)
 
     def ordinary_answers(self) -> BaseAnswers:
         """Return the base's answers to ordinary messages and unrelated questions, asked once."""
         return self._loaded.ordinary.answers()
 
-    def _subject(self, adapter: Adapter, buckets: Sequence[Bucket]) -> Subject:
-        # Another generator's tasks and verdicts say nothing about the reports of this one.
-        ours = self._loaded.wrote(adapter)
-        return Subject(
-            adapter=adapter,
-            runtime=self._loaded.runtime,
-            fitted=self._loaded.fit(adapter),
-            prompts=measured_prompts(buckets),
-            labels={p.text: p.label for bucket in buckets for p in bucket.prompts if p.label},
-            nearest=adapter.nearest_tasks if ours else (),
-            report=self.reports.get("heldout"),
-            verdict_gauge=self._verdict_gauge() if ours else None,
-            references=lambda: references(self._loaded, adapter, buckets),
-            base_answers=self.ordinary_answers,
-        )
-
-    def _verdict_gauge(self) -> VerdictGauge | None:
-        # Written tasks first, by which forecasts go too: nothing like them was trained on.
-        reports = [self.reports.get(split) for split in ("written", "heldout")]
-        gauges = [report.adapter_verdicts for report in reports if report is not None]
-        return next((gauge for gauge in gauges if gauge is not None), None)
-
     def relative_norms(self, adapter: Adapter) -> Mapping[str, tuple[float, ...]]:
         """Measure the size of an adapter's update by layer; a cheap part of `inspect`."""
         self._loaded.check_made_here(adapter)
-        return relative_norms(adapter, self._norms)
+        return relative_norms(adapter, self._loaded.norms)
 
     def thumbprint(self, adapter: Adapter) -> tuple[tuple[float, ...], ...]:
         """Return a small picture of an adapter's update; see `checks.norms`.
@@ -677,14 +618,7 @@ class Engine:
         For a generated adapter, it shows the difference from the part that all its generator's
         adapters share.
         """
-        self._loaded.check_made_here(adapter)
-        made = self._loaded.generator
-        mean = None
-        if made and self._loaded.wrote(adapter) and not adapter.is_imprinted:
-            # Tokens of an adapter are always on the CPU.
-            shared, layout = made.in_all_layers(made.generator.shared.detach().cpu())
-            mean = shared if adapter.layout == layout else None
-        return thumbprint(adapter, self._norms, mean)
+        return picture_adapter(self._loaded, adapter)
 
     def prove(
         self, adapter: Adapter, buckets: Sequence[Bucket], *, memory: PromptMemory | None = None
@@ -721,24 +655,9 @@ class Engine:
         Raises:
             MeasureError: If no row is labelled, or no row is left to score.
         """
-        # Lazy, because its metrics load nltk, which nothing else needs.
-        from dnd_engine.measure.run import measure
-
-        config = config or MeasureConfig()
-        sides = split(labelled, self.base.tokenizer, Seen.by(adapter.provenance), config)
-        took = self._synthesis_seconds(adapter, labelled)
-        measured = Measurement(
-            sides=sides,
-            adapter=adapter.name,
-            adapter_sha256=adapter.sha256,
-            strength=adapter.strength,
-            base=self.info.base_id,
-            synthesis_seconds=took,
-            synthesis_estimated=took is not None and adapter.making_seconds is None,
-            seed=config.seed,
+        return measure_adapter(
+            self._loaded, self.generate, adapter, labelled, config or MeasureConfig()
         )
-        active, shared = self._loaded.fit(adapter), self._loaded.fit_shared()
-        return (yield from measure(self._loaded.runtime, active, shared, measured))
 
     def train_lora(
         self,
@@ -763,36 +682,9 @@ class Engine:
             TrainingError: If too few rows are usable, or a loss is not finite.
             MeasureError: If another adapter was measured.
         """
-        self._loaded.check_made_here(adapter)
-        from dnd_engine.measure.run import train
-
-        return (
-            yield from train(
-                self._loaded.runtime,
-                adapter,
-                measured,
-                config or LabelledConfig(),
-                warm_start=warm_start,
-                origin={"base": self.info.base_id, "base_sha256": self.info.base_sha256},
-            )
+        return train_on_measured(
+            self._loaded, adapter, measured, config or LabelledConfig(), warm_start=warm_start
         )
-
-    def _synthesis_seconds(self, adapter: Adapter, labelled: PromptFile) -> float | None:
-        """Return how long making an adapter took, or estimate it for one read from a file.
-
-        The estimate times a synthesis of as many prompts. None if the adapter was not generated,
-        was imprinted or trained for an unknown time, or the file has too few prompts.
-        """
-        if (took := adapter.making_seconds) is not None:
-            return took
-        # A synthesis is over at once; an imprint would hold up the measurement without a word.
-        if not self._loaded.wrote(adapter) or adapter.is_imprinted or adapter.was_trained:
-            return None
-        prompts = labelled.prompts[: adapter.num_prompts]
-        if not 0 < len(prompts) == adapter.num_prompts:
-            return None
-        bucket = Bucket("as many", 1.0, (replace(labelled, prompts=prompts),))
-        return self.generate([bucket], imprinted=False).making_seconds
 
     @staticmethod
     def with_checks(

@@ -9,6 +9,7 @@ from dnd_engine.checks.ordinary import BaseAnswers, kept_base_answers
 from dnd_engine.config import EngineConfig, ImprintConfig, RefineConfig
 from dnd_engine.errors import BaseMismatchError, GeneratorError
 from dnd_engine.generator.info import EngineInfo
+from dnd_engine.generator.report import Report
 from dnd_engine.generator.resident import ResidentGenerator
 from dnd_engine.imprint.fit import first_layer
 from dnd_engine.imprint.ordinary import ordinary_penalties
@@ -95,11 +96,18 @@ class Loaded:
     generator: ResidentGenerator | None
     info: EngineInfo
     ordinary: OrdinaryBaseline
+    norms: Mapping[str, float]
+    """Norms of the base's weights that adapters change, from `checks.norms.base_norms`."""
 
     @property
     def base(self) -> BaseModel:
         """The frozen base."""
         return self.runtime.base
+
+    @property
+    def reports(self) -> dict[str, Report]:
+        """The generator's evaluations by split, read from its folder now."""
+        return self.generator.folder.reports() if self.generator else {}
 
     def resident(self) -> ResidentGenerator:
         """Return the generator, or raise a `GeneratorError`."""
