@@ -36,7 +36,15 @@ from dnd_engine.files import (
     written_aside,
 )
 from dnd_engine.limits import FIXED
-from dnd_engine.lora.provenance import AnsweredBy, NearestTask, Recipe, answered_by, read_recipe
+from dnd_engine.lora.provenance import (
+    AnsweredBy,
+    ChangedBy,
+    NearestTask,
+    Recipe,
+    answered_by,
+    changed_by,
+    read_recipe,
+)
 from dnd_engine.measure.kept import Scores
 from dnd_engine.notes import noted
 from dnd_engine.prompts.files import PromptFile
@@ -109,6 +117,12 @@ class Entry(_Record):
     """Whose answers it was trained on, if it was. If so, it has no recipe."""
     teaching: Mapping[str, Any] = field(default_factory=dict)
     """Sections of its provenance on teaching; see `lora.provenance.taught_score`."""
+
+    @property
+    def changed_by(self) -> ChangedBy | None:
+        """How it was changed after generation; None if it was not."""
+        imprinted = self.recipe is not None and self.recipe.imprint is not None
+        return changed_by({**self.teaching, **({"imprint": True} if imprinted else {})})
 
     @property
     def buckets(self) -> list[tuple[str, float, int]]:

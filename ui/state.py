@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dnd_engine.config import LabelledConfig, MeasureConfig, Sampling
 from dnd_engine.library import Entry, EntryName, Library
 from dnd_engine.limits import ServerLimits
-from dnd_engine.lora.provenance import AnsweredBy, Recipe, answered_by, taught_alike
+from dnd_engine.lora.provenance import ChangedBy, Recipe, changed_by
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.reading import Choices, Column, Split
@@ -37,25 +37,6 @@ if TYPE_CHECKING:
     from dnd_engine.measure.results import Measurement
     from dnd_engine.models.encoder import PromptMemory
     from dnd_engine.models.replies import Reply
-
-Taught = Literal[
-    "",
-    "imprinted",
-    "refined",
-    "refined_alike",
-    "trained_labels",
-    "trained_person",
-    "trained_teacher",
-]
-"""How an adapter was changed after generation: imprinted, or trained on its own prompts, on prompts
-with one common answer, or on others' answers."""
-
-TRAINED: Mapping[AnsweredBy, Taught] = {
-    "labels": "trained_labels",
-    "person": "trained_person",
-    "teacher": "trained_teacher",
-}
-"""Kind of change by the source of the answers."""
 
 AskMode = Literal["told", "written", "bare"]
 """What is sent: the instruction to the left side only, the question as written, or its input
@@ -190,13 +171,9 @@ class Made:
         return self.can_be_imprinted and not self.settling
 
     @property
-    def taught(self) -> Taught:
-        """Return how it was changed after generation; labels take precedence."""
-        if "trained" in self.adapter.provenance:
-            return TRAINED[answered_by(self.adapter.provenance["trained"])]
-        if not self.adapter.was_trained:
-            return "imprinted" if self.adapter.is_imprinted else ""
-        return "refined_alike" if taught_alike(self.adapter.provenance["refined"]) else "refined"
+    def changed_by(self) -> ChangedBy | None:
+        """How it was changed after generation; None if it was not."""
+        return changed_by(self.adapter.provenance)
 
 
 @dataclass(slots=True)

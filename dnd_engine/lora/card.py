@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from dnd_engine.config import check_strength
 from dnd_engine.errors import ConfigError
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.lora.provenance import NearestTask, answered_by, taught_alike, taught_score
+from dnd_engine.lora.provenance import ChangedBy, NearestTask, changed_by, taught_score
 
 _MAX_MODEL_NAME = 200
 """Maximum length of a teacher's name on the card; the page has the same limit."""
@@ -155,12 +155,13 @@ def _how_made(origin: Mapping[str, Any]) -> str:
     written = "A LoRA adapter written by a hypernetwork from unlabeled prompts"
     if "generator_sha256" not in origin:
         written = "A LoRA adapter from unlabeled prompts"
-    refined, trained = origin.get("refined"), origin.get("trained")
-    if trained:
-        known = trained if isinstance(trained, dict) else {}
+    changed = changed_by(origin)
+    if "trained" in origin:
+        known = origin["trained"] if isinstance(origin["trained"], dict) else {}
         how = (
-            f"trained on {_whose_answers(known)}: {_whole(known.get('num_examples'))} examples, "
-            f"{_whole(known.get('steps'))} steps. Test it before you rely on it."
+            f"trained on {_whose_answers(changed, known)}: "
+            f"{_whole(known.get('num_examples'))} examples, {_whole(known.get('steps'))} steps. "
+            "Test it before you rely on it."
         )
         if known.get("start") == "adapter" and _from_prompts(origin):
             return f"{written}, then {how}"
@@ -169,21 +170,19 @@ def _how_made(origin: Mapping[str, Any]) -> str:
         return "A LoRA adapter of unknown origin. Test it before you rely on it."
     if "imprint" in origin:
         written += ", with their instruction imprinted in closed form"
-    if not refined:
+    if changed is None or changed == "imprint":
         return (
             f"{written}, without a gradient step. It has not been trained on answers; test it "
             "before you rely on it."
         )
-    labels = isinstance(refined, dict) and refined.get("labels")
-    taught = "the labels of prompts" if labels else "the base's own answers to prompts"
-    if taught_alike(refined):
+    taught = "the labels of prompts" if changed == "labels" else "the base's own answers to prompts"
+    if changed == "itself_alike":
         taught += ", nearly all of them one and the same"
     return f"{written}, then trained a little on {taught}. Test it before you rely on it."
 
 
-def _whose_answers(trained: Mapping[str, Any]) -> str:
+def _whose_answers(by: ChangedBy | None, trained: Mapping[str, Any]) -> str:
     """Name the source of the answers that it was trained on."""
-    by = answered_by(trained)
     if by == "person":
         return "answers that a person corrected"
     if by == "teacher":

@@ -44,6 +44,10 @@ AnsweredBy = Literal["labels", "person", "teacher"]
 """Source of the answers that an adapter was trained on: labels in files, a person, or a better
 model."""
 
+ChangedBy = Literal["imprint", "itself", "itself_alike"] | AnsweredBy
+"""How an adapter was changed after generation: by an imprint, or by training on the base's own
+answers, on the base's one answer to nearly all prompts, or on another's answers."""
+
 Named = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=-10, le=10)]
@@ -574,6 +578,22 @@ def answered_by(trained: object) -> AnsweredBy:
     return by if by in ("person", "teacher") else "labels"
 
 
+def changed_by(provenance: Mapping[str, Any]) -> ChangedBy | None:
+    """Return how an adapter was changed after generation; None if it was not.
+
+    Training on another's answers takes precedence over a refinement, and that over an imprint. In
+    an untrusted file, the sections of a provenance may be of any type.
+    """
+    if "trained" in provenance:
+        return answered_by(provenance["trained"])
+    if "refined" in provenance:
+        refined = provenance["refined"]
+        if isinstance(refined, Mapping) and refined.get("labels"):
+            return "labels"
+        return "itself_alike" if taught_alike(refined) else "itself"
+    return "imprint" if "imprint" in provenance else None
+
+
 def taught_alike(refined: object) -> bool:
     """Return whether the base taught about one answer to all inputs; labels do not count.
 
@@ -608,7 +628,7 @@ def taught_score(provenance: Mapping[str, Any]) -> TaughtScore | None:
         count,
         before,
         now,
-        by_itself="trained" not in provenance and not taught.get("labels"),
+        by_itself=changed_by(provenance) in ("itself", "itself_alike"),
         was_stopped=taught.get("stop_after") is not None,
     )
 

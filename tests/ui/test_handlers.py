@@ -25,7 +25,7 @@ from dnd_engine.checks.results import (
 from dnd_engine.checks.verdict import Agreement, Answered, BucketShare, Labels, judge
 from dnd_engine.errors import AdapterError, AssetError, DndError, LibraryError
 from dnd_engine.limits import PromptLimits
-from dnd_engine.lora.provenance import NearestTask
+from dnd_engine.lora.provenance import ChangedBy, NearestTask
 from dnd_engine.prompts.examples import load_examples
 from tests.ui.fake_engine import FOUND_TO_WORK, GAINED, IDLE, FakeEngine, Loading, familiarity
 from tests.ui.listed import events
@@ -38,7 +38,7 @@ from ui.faults import public_words
 from ui.handlers import Handlers
 from ui.shared import App
 from ui.stages import StageKey, Stages
-from ui.state import Session, SessionFiles, Taught
+from ui.state import Session, SessionFiles
 from ui.tabs.workbench.adapter.checks_view import checks_html
 from ui.tabs.workbench.adapter.judgement_view import Judgement
 from ui.tabs.workbench.adapter.learnt import Learnt, LearntPart
@@ -674,7 +674,7 @@ def test_after_teaching_the_held_back_prompts_are_the_verdict(
 ) -> None:
     found = Inspection(0.4, {}, (), 16)
     learnt = Learnt(count, before, now, by_itself=False)
-    judged = Judgement(found, taught="trained_person", learnt=learnt, undoable=True)
+    judged = Judgement(found, changed_by="person", learnt=learnt, undoable=True)
     told = judged.html()
     assert f"<b>{head}" in told
     assert f"{brought} {count} held-back prompts: {before:.0%}".replace("%", " %") in told
@@ -684,7 +684,7 @@ def test_after_teaching_the_held_back_prompts_are_the_verdict(
     assert ("Only the expected wording counts." in told) == (now < 0.5)
     # Whoever corrected them is not advised to.
     assert "correct its answers yourself" not in told
-    taught = replace(judged, taught="trained_teacher", teachable=True)
+    taught = replace(judged, changed_by="teacher", teachable=True)
     assert ("You can undo, or correct its answers yourself" in taught.html()) == warned
     # One from the library has no Undo, and without its prompts nothing to correct.
     loaded = replace(taught, undoable=False)
@@ -697,7 +697,7 @@ def test_after_teaching_a_mix_the_figures_of_each_bucket_stay() -> None:
     found = Inspection(0.4, {}, (), 16)
 
     def told(learnt: Learnt) -> str:
-        return Judgement(found, taught="refined", learnt=learnt).html()
+        return Judgement(found, changed_by="itself", learnt=learnt).html()
 
     parts = (LearntPart("recipe", 4, 1.0), LearntPart("<b>rubbish", 4, 0.5))
     uneven = told(Learnt(8, 0.25, 0.75, by_itself=True, by_bucket=parts))
@@ -724,7 +724,7 @@ def test_after_teaching_a_mix_the_figures_of_each_bucket_stay() -> None:
 
 def test_to_come_closer_to_poor_answers_is_no_help() -> None:
     learnt = Learnt(4, 0.0, 0.75, by_itself=True, from_poor=True)
-    told = Judgement(Inspection(0.4, {}, (), 16), taught="refined", learnt=learnt).html()
+    told = Judgement(Inspection(0.4, {}, (), 16), changed_by="itself", learnt=learnt).html()
     assert "the model that taught it does not know the task" in told
     assert "It came closer to that model" in told
     assert RAISED not in told
@@ -733,7 +733,7 @@ def test_to_come_closer_to_poor_answers_is_no_help() -> None:
 def test_teaching_that_harms_other_answers_is_no_plain_success() -> None:
     found = Inspection(0.4, {}, (), 16, skills=Skills(20, 2, 18, 60))
     learnt = Learnt(4, 0.0, 0.75, by_itself=True)
-    told = Judgement(found, taught="refined", learnt=learnt).html()
+    told = Judgement(found, changed_by="itself", learnt=learnt).html()
     assert "2 of 60 unrelated questions right, where the base has 20" in told
     assert "0 % answered as its teacher does before, 75 % after the last step" in told
     assert "dnd-icon-check" not in told
@@ -1003,17 +1003,19 @@ def test_checks_tell_what_agreement_was_worth_on_unseen_tasks_where_that_is_know
     unranked = replace(known, outlook=replace(GAINED, rank_correlation=None))
     assert "Rank" not in checks_html("done", unranked)
     imprinted = replace(known, outlook=None, precedent=FOUND_TO_WORK)
-    html = checks_html("done", imprinted, taught="imprinted")
+    html = checks_html("done", imprinted, changed_by="imprint")
     assert "unseen tasks with this verdict (17), imprinted adapters of this generator" in html
     assert "scored 0.46 (0.29 to 0.63) without the instruction" in html
 
 
-@pytest.mark.parametrize("taught", ["imprinted", "refined"])
-def test_what_adapters_gained_before_an_imprint_is_not_told_of_later_ones(taught: Taught) -> None:
+@pytest.mark.parametrize("changed_by", ["imprint", "itself"])
+def test_what_adapters_gained_before_an_imprint_is_not_told_of_later_ones(
+    changed_by: ChangedBy,
+) -> None:
     """Earlier versions kept an outlook with them, and not always a verdict to tell it by."""
     kept = Inspection(0.4, {}, (), 0, Agreement(8, 8), GAINED)
     assert "changed the score by" in checks_html("done", kept)
-    assert "changed the score by" not in checks_html("done", kept, taught=taught)
+    assert "changed the score by" not in checks_html("done", kept, changed_by=changed_by)
 
 
 @pytest.mark.parametrize(
@@ -1044,12 +1046,12 @@ def test_prompts_farther_from_training_than_all_that_was_examined_are_warned_of(
     assert ("are far from what" in warning) == ("teach it below" in warning) == unlike
     assert "strength" not in warning
     assert Judgement(found).is_doubtful == Judgement(found).warns == unlike
-    imprinted = checks_html("done", found, taught="imprinted")
+    imprinted = checks_html("done", found, changed_by="imprint")
     assert ("Far from the generator" in imprinted) == unlike
     assert "is-doubt" not in imprinted
-    assert not Judgement(found, taught="imprinted").warns
-    assert not Judgement(found, taught="imprinted").is_doubtful
-    refined = checks_html("done", found, taught="refined")
+    assert not Judgement(found, changed_by="imprint").warns
+    assert not Judgement(found, changed_by="imprint").is_doubtful
+    refined = checks_html("done", found, changed_by="itself")
     assert "Far from the generator" not in refined
     unexamined = checks_html("done", replace(found, familiarity=None))
     assert "unseen tasks" not in unexamined
@@ -1080,10 +1082,10 @@ def test_prompts_without_an_instruction_are_told_so_and_cast_no_doubt() -> None:
 
 def test_a_refined_adapter_is_not_praised_for_what_it_was_taught() -> None:
     found = Inspection(0.4, {}, (), 16)
-    html = checks_html("done", found, taught="refined")
+    html = checks_html("done", found, changed_by="itself")
     assert "Taught on your prompts" in html
     assert "instruction to leave out" not in html
-    assert Judgement(found, taught="refined").html() == ""
+    assert Judgement(found, changed_by="itself").html() == ""
 
 
 def test_a_proof_is_shown_and_goes_onto_the_card_of_a_new_zip(

@@ -167,7 +167,7 @@ def test_what_was_stopped_or_undone_is_imprinted_when_asked(
     list(on.imprint.imprint(session, request_of("s")))
     assert not on.runs.show_run(session)["imprint_now"].visible
     assert session.made is not None
-    assert session.made.taught == "imprinted"
+    assert session.made.changed_by == "imprint"
     assert on.imprint.order(session) == {}, "it is"
     assert on.teach.undo(session)["imprint_now"].visible
     assert session.made is before
@@ -446,7 +446,7 @@ def test_an_adapter_that_was_chosen_meanwhile_stays_in_the_bar(
     assert session.made is other
     imprinted = session.shelf[-1]
     assert imprinted.before is before
-    assert imprinted.taught == "imprinted"
+    assert imprinted.changed_by == "imprint"
     assert f"{before.adapter.name}, imprinted" in dict(done["right_choice"].choices)
     assert "How it was made" in done["stages"]
     assert "How it was imprinted" in on.adapter.choose(session, imprinted.key)["stages"]

@@ -3,19 +3,23 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
 
 from dnd_engine import library as library_module
-from dnd_engine.checks.results import Skills
+from dnd_engine.checks.results import Inspection, Skills
 from dnd_engine.checks.verdict import Agreement
-from dnd_engine.config import RefineConfig
+from dnd_engine.config import ImprintConfig, RefineConfig
 from dnd_engine.library import Entry, Library
 from dnd_engine.limits import PromptLimits
-from dnd_engine.lora.provenance import Refinement
+from dnd_engine.lora.provenance import ChangedBy, Imprinting, Refinement
+from tests.present import present
 from tests.ui.conftest import OWNERS_KEY
+from tests.ui.fake_adapter import digest
 from tests.ui.fake_engine import FakeEngine
 from tests.ui.listed import listed
 from tests.ui.orders import chat, last, make
@@ -29,6 +33,9 @@ from ui.shared import App, Updates
 from ui.spaces import serves_others
 from ui.state import Place, Session, SessionFiles
 from ui.tabs.library.view import entry_words
+from ui.tabs.measure.view import of_html
+from ui.tabs.workbench.adapter.check_lines import check_lines
+from ui.tabs.workbench.compare.sides import as_changed
 
 Arrange = Callable[..., Arrangement]
 RequestOf = Callable[..., gr.Request]
@@ -263,26 +270,88 @@ def test_a_row_of_the_library_tells_the_verdict_and_its_warnings(
     ) in poor
 
 
-def test_what_an_adapter_learnt_since_is_told_as_such(
-    at_home: Handlers, kept: tuple[Session, Entry]
+IMPRINT = Imprinting.of(
+    ImprintConfig(),
+    from_sha256="0" * 64,
+    num_prompts=2,
+    num_answers=2,
+    commonest_share=0.5,
+    unfinished=0,
+    layers=(0.6,),
+).to_json()
+
+
+def refined(**more: Any) -> dict[str, Any]:
+    """The section on a refinement of a provenance."""
+    done = Refinement.of(RefineConfig(), from_sha256="0" * 64, num_prompts=2, folded=(), buckets=())
+    return {**done.to_json(), **more}
+
+
+@pytest.mark.parametrize(
+    ("sections", "changed_by", "checks", "name", "learnt_from"),
+    [
+        ({}, None, "", "a", "made from prompts alone"),
+        ({"imprint": IMPRINT}, "imprint", "Imprinted with your", "a, imprinted", "model's own"),
+        ({"refined": refined()}, "itself", "Taught on your", "a, by the model itself", "own"),
+        (
+            {"imprint": IMPRINT, "refined": refined(commonest_share=1.0)},
+            "itself_alike",
+            "Learnt one answer for all",
+            "a, by the model itself",
+            "the model's own answers",
+        ),
+        (
+            {"refined": refined(labels=True)},
+            "labels",
+            "Trained on your labels",
+            "a, with labels",
+            "the labels of some prompts",
+        ),
+        (
+            {"imprint": IMPRINT, "trained": {"labels": True}},
+            "labels",
+            "Trained on your labels",
+            "a, with labels",
+            "the labels of some prompts",
+        ),
+        (
+            {"refined": refined(), "trained": {"answers": "person"}},
+            "person",
+            "Trained on corrected answers",
+            "a, by hand",
+            "a person gave",
+        ),
+        (
+            {"trained": {"answers": "teacher"}},
+            "teacher",
+            "Trained on a better model's answers",
+            "a, by a better model",
+            "a better model's answers",
+        ),
+    ],
+)
+def test_all_places_say_the_same_of_how_an_adapter_was_changed(
+    kept: tuple[Session, Entry],
+    library: Library,
+    sections: dict[str, Any],
+    changed_by: ChangedBy | None,
+    checks: str,
+    name: str,
+    learnt_from: str,
 ) -> None:
-    session, entry = kept
-    assert session.made is not None
-    found = session.made.inspection
-    trained = entry_words(replace(entry, trained="labels"), found)
-    assert "Trained on your rows" in trained
-    assert "Refined" not in trained
-    assert "corrected answers" in entry_words(replace(entry, trained="person"), found)
-    assert "a better model's answers" in entry_words(replace(entry, trained="teacher"), found)
-    assert entry.recipe is not None
-    refinement = Refinement.of(
-        RefineConfig(), from_sha256="0" * 64, num_prompts=2, folded=(), buckets=()
-    )
-    recipe = replace(entry.recipe, refined=refinement)
-    assert "Taught on your prompts" in entry_words(replace(entry, recipe=recipe), found)
-    assert "Taught on your prompts" not in entry_words(entry, found)
-    alike = replace(recipe, refined=replace(refinement, commonest_share=1.0))
-    assert "Learnt one answer for all" in entry_words(replace(entry, recipe=alike), found)
+    made = present(kept[0].made)
+    provenance = {**made.original.provenance, **sections, "root": digest("changed")}
+    made.original = replace(made.original, provenance=provenance).with_strength(1.0)
+    made.adapter = made.original
+    entry = library.add(made.original, "changed")
+    assert made.changed_by == entry.changed_by == changed_by
+    titles = [
+        line.title for line in check_lines(Inspection(0.4, {}, (), 16), changed_by=changed_by)
+    ]
+    assert any(title.startswith(checks) for title in titles)
+    assert checks in entry_words(entry, made.inspection)
+    assert as_changed(made, "a") == name
+    assert learnt_from in unescape(of_html(made))
 
 
 def test_damaged_checks_are_told_in_the_list(

@@ -464,7 +464,7 @@ def test_a_trained_lora_takes_the_bar_and_is_kept_with_its_score(
     assert shown["keep_texts"].visible is False
     assert shown["undo"].visible is False
     assert "the Workbench now has" in on.measure.open_measure(session)["measure_found"]
-    assert "Trained on your rows" in on.adapter.check(session)["checks"]
+    assert "Trained on your labels" in on.adapter.check(session)["checks"]
     on.library.keep(session, "trained", False, request_of("s"))
     (scores,) = library.get("trained").scores.values()
     assert (scores.own, scores.brief[0]) == ("trained_lora", ("bare", 0.8, 0.1))

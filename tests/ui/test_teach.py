@@ -162,7 +162,7 @@ def test_one_answer_for_all_is_a_reason_to_doubt(
         session.made.adapter, provenance={**session.made.adapter.provenance, "refined": "x"}
     )
     session.made.adapter = strange
-    assert session.made.taught == "refined"
+    assert session.made.changed_by == "itself"
 
 
 def test_undo_goes_back_at_once_with_all_that_was_known(

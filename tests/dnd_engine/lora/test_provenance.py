@@ -12,7 +12,15 @@ import pytest
 from dnd_engine.config import RefineConfig
 from dnd_engine.errors import PromptFileError, RecipeError
 from dnd_engine.limits import PromptLimits
-from dnd_engine.lora.provenance import BucketSource, Recipe, Refinement, read_recipe, taught_alike
+from dnd_engine.lora.provenance import (
+    BucketSource,
+    ChangedBy,
+    Recipe,
+    Refinement,
+    changed_by,
+    read_recipe,
+    taught_alike,
+)
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 
@@ -256,6 +264,27 @@ def test_a_missing_recipe_and_a_place_that_cannot_be_written_are_told(tmp_path: 
 )
 def test_one_answer_for_all_is_known_from_whatever_a_file_says(refined: Any, alike: bool) -> None:
     assert taught_alike(refined) == alike
+
+
+@pytest.mark.parametrize(
+    ("provenance", "changed"),
+    [
+        ({}, None),
+        ({"imprint": {}}, "imprint"),
+        ({"imprint": {}, "refined": {"labels": False}}, "itself"),
+        ({"refined": {"commonest_share": 1.0}}, "itself_alike"),
+        ({"refined": {"commonest_share": 1.0, "labels": True}}, "labels"),
+        ({"refined": "a stranger's words"}, "itself"),
+        ({"refined": {}, "trained": {"answers": "person"}}, "person"),
+        ({"imprint": {}, "trained": {"answers": "teacher"}}, "teacher"),
+        ({"trained": {}}, "labels"),
+        ({"trained": "a stranger's words"}, "labels"),
+    ],
+)
+def test_how_an_adapter_was_changed_is_known_from_whatever_a_file_says(
+    provenance: dict[str, Any], changed: ChangedBy | None
+) -> None:
+    assert changed_by(provenance) == changed
 
 
 def test_settings_of_a_refinement_are_those_it_was_made_with() -> None:

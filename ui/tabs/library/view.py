@@ -7,12 +7,11 @@ import gradio as gr
 
 from dnd_engine.library import DamagedEntry, Entry
 from dnd_engine.limits import FIXED
-from dnd_engine.lora.provenance import taught_alike
+from dnd_engine.lora.provenance import ChangedBy
 from dnd_engine.measure.kept import Scores
 from ui.fields import Textbox
 from ui.markup import heading, none_yet, sentence
 from ui.panel import Panel, button
-from ui.state import TRAINED, Taught
 from ui.tabs.measure.view import mode_words
 from ui.tabs.workbench.adapter.check_lines import check_lines
 from ui.tabs.workbench.adapter.judgement_view import Judgement
@@ -96,11 +95,6 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
     kept = day(entry.created.astimezone())
     if isinstance(entry, DamagedEntry):
         return "\n".join([_("Damaged: {key}", key=entry.key), f"{kept}, {entry.reason}"])
-    taught: Taught = TRAINED[entry.trained] if entry.trained else ""
-    if not taught and entry.recipe is not None and (refined := entry.recipe.refined) is not None:
-        taught = "refined_alike" if taught_alike(refined.to_json()) else "refined"
-    if not taught and entry.recipe is not None and entry.recipe.imprint is not None:
-        taught = "imprinted"
     facts = [
         kept,
         _("strength {strength:.2f}", strength=entry.strength),
@@ -109,7 +103,7 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
         *([_("imported")] if entry.imported else []),
     ]
     brought = learnt(entry.teaching, imported=entry.imported)
-    lines = check_lines(found, taught=taught) if found else []
+    lines = check_lines(found, changed_by=entry.changed_by) if found else []
     judged = [f"{line.title} {line.value}".strip() for line in lines]
     unmeasured = _("Not measured here") if entry.imported else _("Not measured")
     votes = [
@@ -121,7 +115,7 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
         [
             entry.name,
             " · ".join([_prompts(entry), *facts]),
-            *([verdict] if (verdict := _verdict(found, taught, brought)) else []),
+            *([verdict] if (verdict := _verdict(found, entry.changed_by, brought)) else []),
             *([sentence(brought.words)] if brought else []),
             " · ".join([*(judged or [unmeasured]), *votes]),
             *(_scored(entry, file, scores) for file, scores in entry.scores.items()),
@@ -129,10 +123,12 @@ def entry_words(entry: Entry | DamagedEntry, found: "Inspection | None" = None) 
     )
 
 
-def _verdict(found: "Inspection | None", taught: Taught, brought: Learnt | None) -> str:
+def _verdict(
+    found: "Inspection | None", changed_by: ChangedBy | None, brought: Learnt | None
+) -> str:
     """Say whether it works, as far as its checks or its teaching tell; empty if neither does."""
     if found is not None:
-        return Judgement(found, taught, brought).words()
+        return Judgement(found, changed_by, brought).words()
     if brought is None:
         return ""
     words = brought.short

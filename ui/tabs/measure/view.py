@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.config import LabelledConfig
-from dnd_engine.lora.provenance import AnsweredBy, answered_by
+from dnd_engine.lora.provenance import ChangedBy, changed_by
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.prompts.files import labelled_suffixes
@@ -89,9 +89,12 @@ _MEASURE_TOOK: Mapping[str, str] = {
         "Making an adapter from as many prompts takes about {seconds:.2f} s here, without labels."
     ),
 }
-_LEARNT_FROM: Mapping[Literal["prompts", "itself"] | AnsweredBy, str] = {
-    "prompts": N_("It was made from prompts alone and knows no labels."),
-    "itself": N_("It learnt the model's own answers and knows no labels."),
+_FROM_PROMPTS = N_("It was made from prompts alone and knows no labels.")
+_FROM_ITSELF = N_("It learnt the model's own answers and knows no labels.")
+_LEARNT_FROM: Mapping[ChangedBy, str] = {
+    "imprint": _FROM_ITSELF,
+    "itself": _FROM_ITSELF,
+    "itself_alike": _FROM_ITSELF,
     "labels": N_("It learnt the labels of some prompts."),
     "person": N_("It learnt the answers that a person gave to some prompts."),
     "teacher": N_("It learnt a better model's answers to some prompts."),
@@ -262,8 +265,8 @@ def _rows_html(words: str) -> str:
 def of_html(made: Made) -> str:
     """Name the adapter to measure, and say what it learnt from."""
     named = facts(f"{_('Adapter on the Workbench')}: {_named(made.adapter)}")
-    source = _learnt_from(made.adapter)
-    return named if source is None else named + facts(_(_LEARNT_FROM[source]))
+    source = _learnt_words(made.adapter)
+    return named + facts(source) if source else named
 
 
 def columns_json(columns: Sequence[Column]) -> str:
@@ -441,23 +444,22 @@ def _doubts_html(measured: "Measurement", mode: "Mode") -> str:
     )
 
 
-def _learnt_from(adapter: "Adapter") -> Literal["prompts", "itself"] | AnsweredBy | None:
-    """Return where an adapter's last answers came from; None if nothing says so."""
-    provenance = adapter.provenance
-    if "trained" in provenance:
-        return answered_by(provenance["trained"])
-    if _knows_labels(adapter):
-        return "labels"
-    if adapter.was_trained or adapter.is_imprinted:
-        return "itself"
-    return "prompts" if "generator_sha256" in provenance else None
+def _learnt_words(adapter: "Adapter") -> str:
+    """Say where an adapter's last answers came from; empty if nothing says so."""
+    how = changed_by(adapter.provenance)
+    # It still knows labels that it learnt before its last change.
+    if how not in ("person", "teacher") and _knows_labels(adapter):
+        how = "labels"
+    if how is not None:
+        return _(_LEARNT_FROM[how])
+    return _(_FROM_PROMPTS) if adapter.is_generated else ""
 
 
 def _knows_labels(adapter: "Adapter") -> bool:
     """Return whether the adapter was trained on labels, rather than generated or refined."""
-    # Refinements by earlier versions did not record digests of their prompts.
-    refined = adapter.provenance.get("refined")
-    return bool(Seen.by(adapter.provenance).learnt or (refined and refined["labels"]))
+    # Earlier versions did not record digests of the prompts that they refined on.
+    learnt = Seen.by(adapter.provenance).learnt
+    return bool(learnt) or changed_by(adapter.provenance) == "labels"
 
 
 def _race(own: "RowResult", points: Sequence["RowResult"]) -> str:

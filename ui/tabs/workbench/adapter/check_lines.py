@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.checks.verdict import MOSTLY, WORKS, are_few
 from dnd_engine.config import AGREEMENT_BANDS
-from ui.state import Taught
+from dnd_engine.lora.provenance import ChangedBy
 from ui.text import N_, _
 
 if TYPE_CHECKING:
@@ -88,30 +88,30 @@ _WORDS: Mapping[str, tuple[str, str]] = {
             "imprint does not depend on it."
         ),
     ),
-    "imprinted": (
+    "imprint": (
         N_("Imprinted with your instruction"),
         N_("Fitted to how the model answers your prompts with the instruction. Try other prompts."),
     ),
-    "refined": (
+    "itself": (
         N_("Taught on your prompts"),
         N_("It was taught to answer them without the instruction. Try other prompts."),
     ),
-    "refined_alike": (
+    "itself_alike": (
         N_("Learnt one answer for all"),
         N_(
             "It was taught the same answer for nearly all of your prompts. Its effect "
             "does not say whether that answer is right."
         ),
     ),
-    "trained_labels": (
-        N_("Trained on your rows"),
-        N_("It learnt their labels. Try other prompts."),
+    "labels": (
+        N_("Trained on your labels"),
+        N_("It learnt the labels of some prompts. Try other prompts."),
     ),
-    "trained_person": (
+    "person": (
         N_("Trained on corrected answers"),
         N_("It learnt the answers that a person gave to some prompts. Try other prompts."),
     ),
-    "trained_teacher": (
+    "teacher": (
         N_("Trained on a better model's answers"),
         N_("It learnt what that model answered, mistakes included. Try other prompts."),
     ),
@@ -147,28 +147,30 @@ class CheckLine:
         return self.mark == "warn"
 
 
-def check_lines(inspection: "Inspection", *, taught: Taught = "") -> list[CheckLine]:
+def check_lines(
+    inspection: "Inspection", *, changed_by: ChangedBy | None = None
+) -> list[CheckLine]:
     """Judge an inspection, relative to the evaluated adapters if there are any."""
     lines = (
         _effect(inspection),
-        _taught(taught),
-        _task(inspection, taught),
+        _change(changed_by),
+        _task(inspection, changed_by),
         None if inspection.ordinary is None else _style(inspection.ordinary),
         None if inspection.skills is None else _skills(inspection.skills),
-        _nearness(inspection, taught),
+        _nearness(inspection, changed_by),
     )
     return [line for line in lines if line is not None]
 
 
-def is_trained(taught: Taught) -> bool:
+def is_trained(changed_by: ChangedBy | None) -> bool:
     """Return whether an adapter was trained after generation, and not only imprinted."""
-    return taught not in ("", "imprinted")
+    return changed_by not in (None, "imprint")
 
 
-def is_untold(inspection: "Inspection", taught: Taught) -> bool:
+def is_untold(inspection: "Inspection", changed_by: ChangedBy | None) -> bool:
     """Return whether none of its prompts has a removable instruction."""
     untold = inspection.agreement is None and inspection.num_prompts > 0
-    return untold and not is_trained(taught)
+    return untold and not is_trained(changed_by)
 
 
 def harm_words(skills: "Skills") -> str:
@@ -191,15 +193,15 @@ def _effect(inspection: "Inspection") -> CheckLine | None:
     return CheckLine("strongest", "warn") if effect > too_strong else CheckLine("changes", "check")
 
 
-def _taught(taught: Taught) -> CheckLine | None:
-    if not taught:
+def _change(changed_by: ChangedBy | None) -> CheckLine | None:
+    if changed_by is None:
         return None
-    return CheckLine(taught, "warn" if taught == "refined_alike" else "info")
+    return CheckLine(changed_by, "warn" if changed_by == "itself_alike" else "info")
 
 
-def _task(inspection: "Inspection", taught: Taught) -> CheckLine | None:
+def _task(inspection: "Inspection", changed_by: ChangedBy | None) -> CheckLine | None:
     """Judge whether it does the task without the instruction."""
-    verdict, trained = inspection.verdict, is_trained(taught)
+    verdict, trained = inspection.verdict, is_trained(changed_by)
     # Agreeing with poor answers is no success, so they are all that is said.
     if verdict is not None and verdict.outcome == "fails":
         return CheckLine("unsure" if verdict.is_only_unsure else "fails", "warn")
@@ -208,15 +210,15 @@ def _task(inspection: "Inspection", taught: Taught) -> CheckLine | None:
     # Agreement is what training aims at; an imprint is judged by it just as a generated adapter is.
     if not trained and inspection.agreement is not None:
         return _carrying(inspection.agreement)
-    return CheckLine("untold", "info") if is_untold(inspection, taught) else None
+    return CheckLine("untold", "info") if is_untold(inspection, changed_by) else None
 
 
-def _nearness(inspection: "Inspection", taught: Taught) -> CheckLine | None:
+def _nearness(inspection: "Inspection", changed_by: ChangedBy | None) -> CheckLine | None:
     near = inspection.familiarity
-    if is_trained(taught) or near is None or not near.is_unlike:
+    if is_trained(changed_by) or near is None or not near.is_unlike:
         return None
     # An imprint is fitted to answers of the model, whatever the generator was trained on.
-    return CheckLine("unlike", "info" if taught == "imprinted" else "warn")
+    return CheckLine("unlike", "info" if changed_by == "imprint" else "warn")
 
 
 def _right(verdict: "AdapterVerdict", labels: "Labels") -> CheckLine:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.checks.registry import CHECKS
+from dnd_engine.lora.provenance import ChangedBy
 from ui.markup import RING, error_notice, esc, evidence, facts, icon, label_html, quiet, why
 from ui.panel import Panel, button
-from ui.state import Taught
 from ui.tabs.workbench.adapter.check_lines import NO_EFFECT, check_lines
 from ui.tabs.workbench.adapter.proof_view import proof_html
 from ui.text import _, count_prompts, drawn, ngettext, note_words, number
@@ -35,7 +35,7 @@ def checks_html(
     inspection: "Inspection | None" = None,
     message: str = "",
     *,
-    taught: Taught = "",
+    changed_by: ChangedBy | None = None,
     has_prompts: bool = True,
 ) -> str:
     """Draw the panel in one of its states."""
@@ -64,8 +64,8 @@ def checks_html(
                 " what it does."
             )
             body = quiet(unknown)
-        body += _lines_html(inspection, taught)
-        expected = _expectation_html(inspection, taught)
+        body += _lines_html(inspection, changed_by)
+        expected = _expectation_html(inspection, changed_by)
         body += why(f"{expected}{_effect_html(inspection.effect)}{_nearest_html(inspection)}")
     return (
         f"<section class='dnd-panel dnd-checks' aria-live='polite'><div class='dnd-row'>"
@@ -73,9 +73,9 @@ def checks_html(
     )
 
 
-def _lines_html(inspection: "Inspection", taught: Taught) -> str:
+def _lines_html(inspection: "Inspection", changed_by: ChangedBy | None) -> str:
     lines = []
-    for line in check_lines(inspection, taught=taught):
+    for line in check_lines(inspection, changed_by=changed_by):
         kind = " class='is-doubt'" if line.doubt else ""
         lines.append(
             f"<li{kind}>{icon(line.mark)}<div><b>{line.title}</b><span>{line.more}</span></div>"
@@ -87,13 +87,13 @@ def _lines_html(inspection: "Inspection", taught: Taught) -> str:
     return f"<ul class='dnd-verdicts'>{''.join(lines)}</ul>"
 
 
-def _expectation_html(inspection: "Inspection", taught: Taught) -> str:
+def _expectation_html(inspection: "Inspection", changed_by: ChangedBy | None) -> str:
     """Describe how similar adapters did in the generator's evaluation on unseen tasks."""
     if (precedent := inspection.precedent) is not None:
         return facts(note_words(precedent.sentence))
     found = inspection.outlook
     # An outlook is of adapters before any imprint, but earlier versions kept one of others, too.
-    if found is None or taught:
+    if found is None or changed_by is not None:
         return ""
     words = _(
         "On {n_tasks} with about as much agreement, adapters changed the score by "

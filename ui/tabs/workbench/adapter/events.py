@@ -333,7 +333,7 @@ def undoable(made: Made) -> Updates:
 
 def undo_words(made: Made) -> str:
     """Name the change that Undo reverts."""
-    return _("Undo imprint") if made.taught == "imprinted" else _("Undo teaching")
+    return _("Undo imprint") if made.changed_by == "imprint" else _("Undo teaching")
 
 
 def checked(made: Made) -> Updates:
@@ -358,7 +358,7 @@ def checked(made: Made) -> Updates:
     updates: Updates = {
         **proof,
         "check_again": gr.Button(visible=False),
-        "checks": checks_html("done", made.inspection, taught=made.taught),
+        "checks": checks_html("done", made.inspection, changed_by=made.changed_by),
         "warning": judged.html(),
     }
     if made.buckets and not made.adapter.was_trained and judged.is_doubtful:
@@ -370,7 +370,7 @@ def _judgement(made: Made, inspection: "Inspection") -> Judgement:
     lacking = [b.num_without_instruction == b.num_prompts for b in made.buckets]
     return Judgement(
         inspection,
-        taught=made.taught,
+        changed_by=made.changed_by,
         learnt=_learnt(made),
         num_prompts=made.adapter.num_prompts,
         imprintable=made.can_be_imprinted,

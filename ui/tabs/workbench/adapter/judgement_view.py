@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dnd_engine.lora.provenance import ChangedBy
 from dnd_engine.wording import listed
 from ui.markup import esc, icon, presses, prose, sentence
-from ui.state import Taught
 from ui.tabs.workbench.adapter.answers_view import answers_html
 from ui.tabs.workbench.adapter.check_lines import (
     CheckLine,
@@ -58,7 +58,7 @@ _WARNINGS: Mapping[str, tuple[str, str]] = {
         N_("This adapter may garble answers."),
         N_("It changes the model unusually much; try a lower strength."),
     ),
-    "refined_alike": (
+    "itself_alike": (
         N_("This adapter learnt one and the same answer for nearly all of your prompts."),
         N_(
             "If that answer is right, so is the adapter. If not, the model that taught it"
@@ -74,7 +74,7 @@ class Judgement:
     """The verdict on an adapter, the reasons to doubt it, and what to do about them."""
 
     inspection: "Inspection"
-    taught: Taught = ""
+    changed_by: ChangedBy | None = None
     """How the adapter was changed after generation."""
     learnt: Learnt | None = None
     """Scores on validation prompts before and after teaching."""
@@ -111,7 +111,7 @@ class Judgement:
     def words(self) -> str:
         """Say the verdict in plain text, for a list; what warns comes in its place."""
         # Agreement proves nothing once it was trained for.
-        verdict = None if is_trained(self.taught) else self.inspection.verdict
+        verdict = None if is_trained(self.changed_by) else self.inspection.verdict
         judged = verdict if self.learnt is None else self.learnt
         head = "" if verdict is None else note_words(verdict.head)
         if self.learnt is not None:
@@ -152,7 +152,7 @@ class Judgement:
             more = [note_words(one) for one in (verdict.caution, *verdict.causes) if one]
             # Escaped, because it may name buckets.
             return [f"<b>{esc(note_words(verdict.head))}</b>", *more]
-        if not is_untold(self.inspection, self.taught):
+        if not is_untold(self.inspection, self.changed_by):
             return []
         untold = f"<b>{_('Nobody can tell yet whether it works.')}</b>"
         if self.without_any:
@@ -167,7 +167,7 @@ class Judgement:
 
     def _skipped(self) -> list[str]:
         """Name the buckets that were not imprinted, with the step that helps."""
-        if not self.skipped_buckets or self.taught != "imprinted":
+        if not self.skipped_buckets or self.changed_by != "imprint":
             return []
         said = [prose(note_words(why)) for why in self.skipped_buckets]
         if self.lacks_instruction:
@@ -192,12 +192,12 @@ class Judgement:
         if self.imprintable and (needs_it or "carries_none" in doubts):
             return [_("Its instruction is not imprinted: press Imprint above.")]
         ways = []
-        if self.is_doubtful and (self.undoable or not is_trained(self.taught)):
+        if self.is_doubtful and (self.undoable or not is_trained(self.changed_by)):
             ways.append(self._teach_or_undo())
         # Where a warning asks for less, asking for more would contradict it.
         if doubts & _CURED_BY_STRENGTH and not doubts & {"strongest", "changes_others"}:
             ways.append(_("More strength may help too."))
-        if self.learnt is not None and self.learnt.warns and "refined_alike" not in doubts:
+        if self.learnt is not None and self.learnt.warns and "itself_alike" not in doubts:
             ways += self._undo_or_correct()
         if needs_it and self.learnt is None and not self.is_doubtful:
             teach: str = _("teach the adapter")
@@ -216,7 +216,7 @@ class Judgement:
     def _undo_or_correct(self) -> list[str]:
         """Advise what the bar offers: a loaded adapter has no Undo, and perhaps no prompts."""
         # Whoever corrected its answers is not advised to.
-        teachable = self.teachable and self.taught != "trained_person"
+        teachable = self.teachable and self.changed_by != "person"
         if self.undoable and teachable:
             return [_("You can undo, or correct its answers yourself under Teach.")]
         if self.undoable:
@@ -225,7 +225,7 @@ class Judgement:
 
     def _teach_or_undo(self) -> str:
         # Whole sentences, because a translation cannot be put together from parts.
-        if is_trained(self.taught):
+        if is_trained(self.changed_by):
             if self.num_prompts >= _WELL:
                 return _("You can undo. Your files are fine.")
             return _("You can undo, or add prompts (16 or more work best). Your files are fine.")
@@ -247,7 +247,7 @@ class Judgement:
             return []
         # Escaped, because a reason may name a bucket.
         why = [esc(note_words(one)) for one in verdict.reasons if one not in verdict.causes]
-        if why and self.taught == "imprinted":
+        if why and self.changed_by == "imprint":
             why.append(
                 _(
                     "“The model with the instruction” is the one that answered your prompts for "
@@ -275,7 +275,9 @@ class Judgement:
 
     @property
     def _doubtful_lines(self) -> list[CheckLine]:
-        return [line for line in check_lines(self.inspection, taught=self.taught) if line.doubt]
+        return [
+            line for line in check_lines(self.inspection, changed_by=self.changed_by) if line.doubt
+        ]
 
     @property
     def _doubts(self) -> set[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from dnd_engine.lora.provenance import changed_by
 from ui.fields import Slider
 from ui.markup import esc, facts, icon, prose
 from ui.panel import Panel, button
@@ -132,10 +133,10 @@ def _took(adapter: "Adapter") -> str:
         made.append(_(words, seconds=seconds["total"]))
     if "imprint" in seconds and adapter.is_generated:
         made.append(_("then imprinted in {seconds:.1f} s", seconds=seconds["imprint"]))
-    refined = adapter.provenance.get("refined")
-    if refined and "refine" in seconds:
+    if "refined" in adapter.provenance and "refine" in seconds:
         words = N_("then taught in {seconds:.0f} s")
-        if refined["labels"]:
+        # Without a later training, which has a time of its own.
+        if changed_by({"refined": adapter.provenance["refined"]}) == "labels":
             words = N_("then taught with labels in {seconds:.0f} s")
         made.append(_(words, seconds=seconds["refine"]))
     if "train" in seconds:

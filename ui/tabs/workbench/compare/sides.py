@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 
 import gradio as gr
 
+from dnd_engine.lora.provenance import ChangedBy
 from ui.shared import Updates
-from ui.state import Made, Session, Taught
+from ui.state import Made, Session
 from ui.text import N_, _
 
-_CHANGED: Mapping[Taught, str] = {
-    "imprinted": N_("{name}, imprinted"),
-    "refined": N_("{name}, by the model itself"),
-    "refined_alike": N_("{name}, by the model itself"),
-    "trained_labels": N_("{name}, with labels"),
-    "trained_person": N_("{name}, by hand"),
-    "trained_teacher": N_("{name}, by a better model"),
+_CHANGED: Mapping[ChangedBy, str] = {
+    "imprint": N_("{name}, imprinted"),
+    "itself": N_("{name}, by the model itself"),
+    "itself_alike": N_("{name}, by the model itself"),
+    "labels": N_("{name}, with labels"),
+    "person": N_("{name}, by hand"),
+    "teacher": N_("{name}, by a better model"),
 }
 """What tells adapters of one name apart."""
 
@@ -83,17 +84,15 @@ def _names(session: Session) -> Mapping[str, str]:
 
 def as_changed(made: Made, name: str) -> str:
     """Add to the name of an adapter how it was changed, if it was."""
-    refined = made.adapter.provenance.get("refined")
-    if made.taught == "refined" and isinstance(refined, Mapping) and refined.get("labels"):
-        return _(_CHANGED["trained_labels"], name=name)
-    return _(_CHANGED[made.taught], name=name) if made.taught else name
+    how = made.changed_by
+    return name if how is None else _(_CHANGED[how], name=name)
 
 
 def _told_apart(made: Made, name: str, here: Sequence[Made | None]) -> str:
     """Add to the name of an adapter how it was changed, or that it was imprinted later."""
-    if made.taught:
+    if made.changed_by is not None:
         return as_changed(made, name)
-    imprints = (one for one in here if one is not None and one.taught == "imprinted")
+    imprints = (one for one in here if one is not None and one.changed_by == "imprint")
     if any(one.before is not None and one.before.key == made.key for one in imprints):
         return _("{name}, before imprint", name=name)
     return name
