@@ -123,7 +123,7 @@ class Made:
     adapter: "Adapter"
     """The adapter at the chosen strength."""
     made_from: str
-    """Fingerprint of its arrangement, to detect later changes of the prompts; empty if it was not
+    """Fingerprint of its canvas, to detect later changes of the prompts; empty if it was not
     made from one."""
     buckets: tuple[Bucket, ...]
     """Buckets used, for measuring and teaching; empty if it came without its prompts."""
@@ -477,8 +477,8 @@ class Session:
     """Question for Show me's run, until the example is read."""
     instruction: str = ""
     """Instruction typed for buckets whose prompts have none."""
-    arrangement: str = ""
-    """Fingerprint of the canvas."""
+    canvas_fingerprint: str = ""
+    """Identifies the contents of `canvas`, like `Made.made_from`; see `shared.fingerprint`."""
     forecasts: "dict[tuple[str, str], Forecast | None]" = field(default_factory=dict)
     """Forecasts by model and contents of a bucket; None where the model cannot be asked."""
     memory: "PromptMemory | None" = None

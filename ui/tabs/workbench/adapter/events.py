@@ -293,7 +293,8 @@ def facts_of(session: Session) -> str:
     """Draw the facts of the adapter in the bar."""
     made = session.made
     assert made is not None
-    stale = bool(session.canvas.cards and made.made_from) and session.arrangement != made.made_from
+    known = bool(session.canvas.cards and made.made_from)
+    stale = known and session.canvas_fingerprint != made.made_from
     return adapter_html(made, stale=stale)
 
 

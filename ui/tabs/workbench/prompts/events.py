@@ -66,7 +66,7 @@ class PromptEvents:
         if session.over:
             return {}
         session.canvas = arrangement
-        session.arrangement = fingerprint(buckets_on(arrangement, session))
+        session.canvas_fingerprint = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
         # Answer waiting cards again: the first answer may have been lost.
         shown = {card.id: card for card in arrangement.cards if card.waiting or card.id in fresh}
@@ -104,7 +104,7 @@ class PromptEvents:
         session.instruction = instruction
         # The server's copy: while a page is being restored, its canvas is still empty.
         arrangement = session.canvas
-        session.arrangement = fingerprint(buckets_on(arrangement, session))
+        session.canvas_fingerprint = fingerprint(buckets_on(arrangement, session))
         updates = self.readiness(arrangement, session)
         del updates["forecast"]
         if session.made is not None:
@@ -121,7 +121,7 @@ class PromptEvents:
                 yield {}
         except DndError:
             return  # the head of the page says why no model is loaded
-        canvas = session.arrangement
+        begun_with = session.canvas_fingerprint
         buckets = buckets_on(session.canvas, session)
         if memory_faults(sum(bucket.memory_bytes for bucket in buckets), self._app.limits):
             return  # the line beside Synthesize says so
@@ -134,7 +134,7 @@ class PromptEvents:
             # None counts as found: those prompts cannot be asked, and need not be tried again.
             if not bucket.files or bucket.weight <= 0 or key in session.forecasts:
                 continue
-            if session.arrangement != canvas or session.is_busy:
+            if session.canvas_fingerprint != begun_with or session.is_busy:
                 return
             try:
                 found = self._app.calls.forecast(bucket)
