@@ -24,9 +24,8 @@ from dnd_engine.lora.provenance import ChangedBy, Recipe, changed_by
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.reading import Choices, Column, Split
-from dnd_engine.teach.local import BetterModel
 from ui.canvas import Arrangement
-from ui.engine_calls import Stop
+from ui.engine_calls import Answers, Stop
 from ui.stages import RunKind, Stages
 from ui.text import ENGLISH
 
@@ -185,12 +184,9 @@ class Run:
     buckets: tuple[Bucket, ...]
     start: Made | None = None
     """Adapter to imprint or teach."""
-    labels: bool = False
-    """Whether a refinement trains on labels."""
-    answers: Mapping[str, str] | None = None
-    """The visitor's answers to train on, by whole prompt."""
-    teacher: BetterModel | None = None
-    """Teacher of a refinement; dropped, with a server's key, as soon as the refinement starts."""
+    answers: Answers | None = None
+    """What a refinement learns; taken out as soon as it starts, as a teacher has its server's
+    key."""
     enough: Stop = field(default_factory=Stop)
     """Set to end a refinement and keep its result."""
     learning: bool = False

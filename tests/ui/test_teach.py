@@ -491,7 +491,7 @@ def test_a_better_model_is_asked_once_started_and_its_key_is_forgotten(
     assert "then taught by sage in 12 s" in done["adapter_facts"]
     assert "sk-secret" not in repr(session)
     assert session.run is not None
-    assert session.run.teacher is None
+    assert session.run.answers is None
 
 
 def test_visitors_of_a_shared_server_name_only_servers_on_its_list(

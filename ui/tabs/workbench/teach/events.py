@@ -13,7 +13,7 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import cut
 from dnd_engine.teach.endpoint import Endpoint
-from dnd_engine.teach.local import LocalTeacher
+from dnd_engine.teach.local import BetterModel, LocalTeacher
 from ui.engine_calls import Answers
 from ui.markup import busy, esc, facts, faults, remark
 from ui.shared import App, Updates, broke, locked_words
@@ -189,25 +189,25 @@ class TeachEvents:
         made = session.made
         if made is None:
             return {}
-        stages = Stages(("wait", "ask", "refine", "check"), "refinement")
-        # Not the buckets on the canvas, which may have changed since the adapter was made.
-        run = Run("refinement", stages, made.buckets, made)
+        learns: Answers = "base"
         # The key leaves the page even if nothing is started.
         cleared: Updates = {"teach_key": "", "teach_told": ""}
         try:
             if door == "better" and place == "local":
-                run.teacher, _size = self._local(base, request)
+                learns, _size = self._local(base, request)
             elif door == "better":
-                run.teacher = self._endpoint(url, model, key.strip(), request)
-            elif door == "mine" and not labels:
+                learns = self._endpoint(url, model, key.strip(), request)
+            elif door == "mine" and labels:
+                learns = "labels"
+            elif door == "mine":
                 self.keep_answers(session, answers)
-                run.answers = _corrected(session)
+                learns = _corrected(session)
         except DndError as error:
             return {**cleared, "teach_told": faults(_("Not started."), note_words(str(error)))}
-        run.labels = door == "mine" and labels
-        # These answers are at hand, so nobody is asked.
-        if run.labels or run.answers is not None:
-            run.stages = Stages(("wait", "refine", "check"), "refinement")
+        keys = ("ask", "refine", "check") if _must_ask(learns) else ("refine", "check")
+        stages = Stages(("wait", *keys), "refinement")
+        # Not the buckets on the canvas, which may have changed since the adapter was made.
+        run = Run("refinement", stages, made.buckets, made, answers=learns)
         return {**cleared, **self._runs.begin(session, run)}
 
     def teach(self, session: Session, request: gr.Request) -> Iterator[Updates]:
@@ -295,13 +295,14 @@ class TeachEvents:
         return facts(esc(found))
 
     def _teaching(self, run: Run) -> Generator[Updates, None, Made]:
-        before = run.start
-        assert before is not None
         # The visit keeps its run, but must not keep the teacher's key.
-        teacher, run.teacher = run.teacher, None
-        answers: Answers = run.answers or teacher or ("labels" if run.labels else "base")
-        asks = "" if teacher is None else _("{model} answers your prompts", model=teacher.model)
-        run.stages.enter("ask" if answers == "base" or teacher else "refine", asks)
+        before, answers, run.answers = run.start, run.answers, None
+        assert before is not None
+        assert answers is not None
+        asks = ""
+        if isinstance(answers, BetterModel):
+            asks = _("{model} answers your prompts", model=answers.model)
+        run.stages.enter("ask" if _must_ask(answers) else "refine", asks)
         yield {"stages": run.stages.html()}
         # From the adapter at its strength, which becomes part of the new weights.
         steps = self._app.calls.teach(before.adapter, run.buckets, answers, run.enough, run.stop)
@@ -337,6 +338,11 @@ def rows(session: Session) -> Updates:
         "teach_rows": gr.Column(visible=bool(parts)),
         "teach_answers": AnswersData(rows=fields),
     }
+
+
+def _must_ask(answers: Answers) -> bool:
+    """Return whether a model is asked for the answers, which are not at hand yet."""
+    return answers == "base" or isinstance(answers, BetterModel)
 
 
 def _without(bucket: Bucket, prompts: Collection[str]) -> Bucket:
