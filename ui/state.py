@@ -214,6 +214,14 @@ class Proposed:
     names: tuple[str, ...] = ()
     """Name of the bucket of each prompt."""
 
+    def is_for(self, made: Made) -> bool:
+        """Return whether the answers are to prompts of an adapter, or of one it was made from.
+
+        By identity: an imprint or a teaching passes the same buckets on, a synthesis makes new
+        ones.
+        """
+        return self.buckets is made.buckets
+
 
 @dataclass(frozen=True, slots=True)
 class Found:

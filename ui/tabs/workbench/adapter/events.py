@@ -279,7 +279,7 @@ def answers_asked(session: Session, *, by_labels: bool) -> Updates:
 def _is_proposed(session: Session) -> bool:
     """Return whether there are answers to correct for the adapter in the bar."""
     made, proposed = session.made, session.proposed
-    return made is not None and proposed is not None and proposed.buckets is made.buckets
+    return made is not None and proposed is not None and proposed.is_for(made)
 
 
 def offered(session: Session) -> Updates:

@@ -88,7 +88,7 @@ class TeachEvents:
             "teach_propose": gr.Button(interactive=False),
         }
         old = session.proposed
-        if old is None or old.buckets is not made.buckets:
+        if old is None or not old.is_for(made):
             old = Proposed(made.buckets)
         try:
             more = self._propose_more(old)
@@ -101,7 +101,7 @@ class TeachEvents:
             yield {**_proposable(), "teach_told": ""}
             return
         last = session.proposed or old  # with corrections that were typed meanwhile
-        if last.buckets is made.buckets:
+        if last.is_for(made):
             old = last
         # The same prompts of an earlier adapter keep what was corrected.
         answers = map(session.corrected.get, more.prompts, more.answers)
@@ -365,8 +365,7 @@ def _corrected(session: Session) -> dict[str, str]:
         DndError: If there are too few.
     """
     proposed, made = session.proposed, session.made
-    # By identity: an imprint or a teaching passes the same buckets on, a synthesis makes new ones.
-    if proposed is None or made is None or proposed.buckets is not made.buckets:
+    if proposed is None or made is None or not proposed.is_for(made):
         raise DndError(_("Press Propose answers first, and correct them."))
     pairs = zip(proposed.prompts, proposed.answers, strict=True)
     # An emptied answer is left out, as the page promises.
