@@ -33,7 +33,7 @@ from tests.dnd_engine.serving.chat_server import running_chat
 from tests.dnd_engine.test_engine import LETTERS, write_generator
 from tests.dnd_engine.tiny import bucket, save_larger
 from tests.zero_gpu import fake_spaces
-from ui.engine_calls import EngineCalls, Stop
+from ui.engine_calls import Done, EngineCalls, Stop
 from ui.engine_handle import EngineHandle
 
 
@@ -60,8 +60,9 @@ def calls(tiny_folder: Path, tmp_path: Path, marked: list[tuple[str, int]]) -> E
 
 def result(steps: Iterator[Any]) -> Any:
     """The last of what was reported; ticks are None."""
-    found = [step for step in steps if step is not None]
-    return found[-1][1]
+    *_earlier, done = (step for step in steps if step is not None)
+    assert isinstance(done, Done)
+    return done.result
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ class Endpoints:
             )
         left = caller_left()
         steps = self._calls.make(counting, mix, seed, imprint, memory)
-        _, made = self._calls.last(steps, left)
+        made = self._calls.result(steps, left)
         found = self._calls.inspect(made, counting)
         adapter = engine.with_checks(made, found).with_strength(strength)
         # It alone gives access, and so must not be guessed.
@@ -288,7 +288,7 @@ class Endpoints:
             # As on the page, so that the proof does not depend on the chosen strength.
             original = kept.adapter.with_strength(1.0)
             steps = self._calls.prove(original, kept.buckets, engine.new_memory())
-            _, proof = self._calls.last(steps, caller_left())
+            proof = self._calls.result(steps, caller_left())
         return {
             **kept.facts(),
             "relative_norms": kept.inspection.relative_norms,

@@ -8,9 +8,9 @@ need a GPU on ZeroGPU.
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from dnd_engine.config import (
     NO_GENERATOR,
@@ -24,7 +24,7 @@ from dnd_engine.config import (
 )
 from dnd_engine.errors import DndError
 from dnd_engine.lora.provenance import Recipe
-from dnd_engine.progress import each_as
+from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.serving.compare import compare_remote
@@ -36,7 +36,7 @@ from ui.spaces import borrows_gpu, gpu
 from ui.text import _
 
 if TYPE_CHECKING:
-    from dnd_engine.checks.results import Forecast, Inspection
+    from dnd_engine.checks.results import Conditioning, Forecast, Inspection
     from dnd_engine.engine import Engine
     from dnd_engine.generator.installed import Availability, Choice
     from dnd_engine.lora.adapter import Adapter
@@ -85,10 +85,20 @@ _STREAM_SECONDS = 0.3
 """Minimum time between two redraws of a stream: on two cores shared with the browser, each redraw
 costs half a token's time."""
 
-_Tagged = Iterator[tuple[str, Any]]
-"""Pairs of `progress` and a step, and finally `result` and the result."""
-_Ticking = Generator[tuple[str, Any] | None, None, None]
-"""The same pairs, with None for each tick without one, so that a clock can be redrawn."""
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[_Found]):
+    """The end of an operation, with its result."""
+
+    result: _Found
+
+
+_Work = Generator[Progress | Done[_Found], None, None]
+"""The steps of an operation, and finally its end."""
+Ticking = Generator[Progress | Done[_Found] | None, None, None]
+"""The same, with None for each tick without a step, so that a clock can be redrawn."""
 
 
 class EngineCalls:
@@ -262,7 +272,7 @@ class EngineCalls:
         seed: int,
         memory: "PromptMemory",
         stop: Stop | None = None,
-    ) -> _Ticking:
+    ) -> "Ticking[Adapter]":
         """Make an adapter from prompts."""
         steps = self._work("synthesize", buckets, mix=mix, seed=seed, memory=memory)
         return self.ticking(steps, stop)
@@ -274,7 +284,7 @@ class EngineCalls:
         seed: int,
         memory: "PromptMemory | None",
         stop: Stop | None = None,
-    ) -> _Ticking:
+    ) -> "Ticking[Adapter]":
         """Imprint the instruction of prompts into an adapter."""
         config = ImprintConfig(seed=seed)
         return self.ticking(self._work("imprint", adapter, buckets, config, memory=memory), stop)
@@ -286,9 +296,9 @@ class EngineCalls:
         seed: int,
         imprint: bool,
         memory: "PromptMemory",
-    ) -> _Ticking:
+    ) -> "Ticking[Adapter]":
         """Make an adapter from prompts, and imprint them into it if possible and asked for."""
-        steps = self._making("make", buckets, mix=mix, seed=seed, imprinted=imprint, memory=memory)
+        steps = self._work("make", buckets, mix=mix, seed=seed, imprinted=imprint, memory=memory)
         return self.ticking(steps)
 
     @property
@@ -303,7 +313,7 @@ class EngineCalls:
         answers: Answers,
         enough: Stop,
         stop: Stop,
-    ) -> _Ticking:
+    ) -> "Ticking[Adapter]":
         """Train an adapter a little.
 
         `enough` ends the training and keeps the result, `stop` discards it. A person's answers come
@@ -318,18 +328,21 @@ class EngineCalls:
         # Waiting for a better model must not block the engine's own thread.
         return self.ticking(steps, stop, beside=isinstance(answers, BetterModel))
 
-    def propose(self, buckets: Sequence[Bucket], limit: int) -> _Ticking:
+    def propose(self, buckets: Sequence[Bucket], limit: int) -> Ticking[dict[str, str]]:
         """Let the base answer some prompts, for a person to correct."""
         return self.ticking(self._work("propose", buckets, limit=limit))
 
-    def remake(self, recipe: Recipe, stop: Stop) -> _Ticking:
+    def remake(self, recipe: Recipe, stop: Stop) -> "Ticking[Adapter]":
         """Recreate an adapter from a recipe."""
         return self.ticking(self._refining("regenerate", recipe), stop)
 
     def prove(
         self, adapter: "Adapter", buckets: Sequence[Bucket], memory: "PromptMemory | None"
-    ) -> _Ticking:
-        """Compare an adapter with controls made from another task's prompts, among others."""
+    ) -> "Ticking[Conditioning | None]":
+        """Compare an adapter with controls made from another task's prompts, among others.
+
+        The result is None if its prompts are too few.
+        """
         return self.ticking(self._work("prove", adapter, buckets, memory=memory))
 
     def compare(
@@ -399,19 +412,29 @@ class EngineCalls:
         """Run steps in their own thread: they take long but need the engine only for moments."""
         return self.ticking(steps, beside=True)
 
-    def last(self, steps: Generator[Any, None, None], left: Callable[[], bool]) -> Any:
+    def result(self, steps: Ticking[_Found], left: Callable[[], bool]) -> _Found:
+        """Run an operation to its end, and return its result; see `last`."""
+        done = self.last(steps, left)
+        if not isinstance(done, Done):
+            raise RuntimeError("No result: the process ends.")
+        found: _Found = done.result
+        return found
+
+    def last(self, steps: Generator[_Found | None, None, None], left: Callable[[], bool]) -> _Found:
         """Run all steps of a method of this class, and return the last one.
 
         Raises:
             DndError: If `left` says that the caller has disconnected; the steps are then cancelled.
         """
-        found = None
+        found: _Found | None = None
         # Closing the iterator ends the computation at its next step.
         with closing(steps):
             for step in steps:
                 if left():
                     raise DndError(_("Ended early: the caller left."))
                 found = found if step is None else step
+        if found is None:
+            raise RuntimeError("No step: the process ends.")
         return found
 
     # ------------------------------------------------------------------ inside the engine's process
@@ -422,16 +445,9 @@ class EngineCalls:
     def _stream_here(self, method: str, *args: Any, **named: Any) -> Generator[Any, None, None]:
         yield from self._call_here(method, *args, **named)
 
-    def _work_here(self, method: str, *args: Any, **named: Any) -> _Tagged:
-        yield from _tagged(self._call_here(method, *args, **named))
-
-
-def _tagged(steps: Generator[Any, None, Any]) -> _Tagged:
-    """Convert an engine generator's steps and result to pairs that can be pickled."""
-    # Closing this iterator early must end the engine's work as well.
-    with closing(steps):
-        made = yield from each_as(steps, lambda step: ("progress", step))
-    yield "result", made
+    def _work_here(self, method: str, *args: Any, **named: Any) -> _Work[Any]:
+        # The result as an item, because only items reach the page from a worker.
+        yield Done((yield from self._call_here(method, *args, **named)))
 
 
 def _some(steps: "Generator[list[Reply], None, None]", stop: Stop) -> "Iterator[list[Reply]]":

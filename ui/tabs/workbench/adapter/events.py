@@ -13,6 +13,7 @@ from dnd_engine.errors import DndError
 from dnd_engine.progress import ProgressStage
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.split import split_prompt
+from ui.engine_calls import Done
 from ui.markup import brief, busy, error_notice, remark, sentence
 from ui.progress import step_words
 from ui.shared import App, Updates, broke
@@ -97,15 +98,12 @@ class AdapterEvents:
             for step in self._app.calls.prove(made.original, made.buckets, session.memory):
                 if session.made is not made:
                     return
-                if step is None:
-                    continue
-                kind, what = step
-                if kind == "progress":
-                    doing, detail = _(_PROOF_STEPS[what.stage]), step_words(what)
+                if isinstance(step, Done):
+                    made.proof = step.result
+                elif step is not None:
+                    doing, detail = _(_PROOF_STEPS[step.stage]), step_words(step)
                     running = f"{doing}: {detail}" if detail else f"{doing} …"
                     yield {"proof": proof_html(None, running=running)}
-                else:
-                    made.proof = what
         except DndError as error:
             failed = self._app.error_words(session, error, "prove")
             updates["proof"] = proof_html(None, failed=failed)

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from dnd_engine.errors import DndError
-from ui.engine_calls import TICK_SECONDS
+from ui.engine_calls import TICK_SECONDS, Done, Ticking
 from ui.markup import sentence
 from ui.progress import step_words
 from ui.shared import App, Updates, broke
@@ -153,23 +153,19 @@ class RunEvents:
         # state.
         yield {"stages": shown_stages(session)}
 
-    def follow(
-        self, run: Run, steps: Iterator[tuple[str, Any] | None]
-    ) -> Generator[Updates, None, "Adapter"]:
+    def follow(self, run: Run, steps: "Ticking[Adapter]") -> Generator[Updates, None, "Adapter"]:
         """Draw the engine's progress; see `EngineCalls`."""
         adapter: Adapter | None = None
         shown = 0.0
         for step in steps:
-            if step is not None:
-                kind, what = step
-                if kind == "result":
-                    adapter = what
-                else:
-                    run.learning |= run.kind == "refinement" and what.stage == "refine"
-                    # A text with counts needs no progress bar.
-                    share = what.fraction if what.done is None else None
-                    run.stages.enter(what.stage, drawn(step_words, what), share)
-                    run.stages.left = _left_words(what)
+            if isinstance(step, Done):
+                adapter = step.result
+            elif step is not None:
+                run.learning |= run.kind == "refinement" and step.stage == "refine"
+                # A text with counts needs no progress bar.
+                share = step.fraction if step.done is None else None
+                run.stages.enter(step.stage, drawn(step_words, step), share)
+                run.stages.left = _left_words(step)
             # Drawing takes longer than a short stage, and would delay the next.
             if (now := time.monotonic()) - shown >= TICK_SECONDS:
                 shown = now

@@ -14,7 +14,7 @@ from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import cut
 from dnd_engine.teach.endpoint import Endpoint
 from dnd_engine.teach.local import BetterModel, LocalTeacher
-from ui.engine_calls import Answers
+from ui.engine_calls import Answers, Done
 from ui.markup import busy, esc, facts, faults, remark
 from ui.shared import App, Updates, broke, locked_words
 from ui.stages import Stages
@@ -148,8 +148,8 @@ class TeachEvents:
         """Let the model answer prompts of a bucket."""
         found: dict[str, str] = {}
         for step in self._app.calls.propose([bucket], limit):
-            if step is not None and step[0] == "result":
-                found = step[1]
+            if isinstance(step, Done):
+                found = step.result
         return found
 
     def propose_broke(self) -> Updates:
