@@ -42,7 +42,7 @@ from ui.engine_calls import LANES, EngineCalls
 from ui.faults import public_words
 from ui.server.gradio_private import caller_left
 from ui.server.visitors import sender_of
-from ui.state import SessionFiles
+from ui.session_files import SessionFiles
 
 
 def _as_file(value: Any) -> Any:

@@ -20,8 +20,9 @@ from ui.page import Page
 from ui.panel import slots_of
 from ui.server.gradio_private import calm_queue, keep_whole_uploads, one_app, upload_cache
 from ui.server.values import GuardedBlocks
+from ui.session_files import SessionFiles
 from ui.shared import App
-from ui.state import Session, SessionFiles
+from ui.state import Session
 from ui.tabs.library.view import LibraryPanel
 from ui.tabs.library.wiring import wire_library
 from ui.tabs.measure.view import MeasurePanel

@@ -298,7 +298,7 @@ class EngineCalls:
         memory: "PromptMemory",
     ) -> "Ticking[Adapter]":
         """Make an adapter from prompts, and imprint them into it if possible and asked for."""
-        steps = self._work("make", buckets, mix=mix, seed=seed, imprinted=imprint, memory=memory)
+        steps = self._making("make", buckets, mix=mix, seed=seed, imprinted=imprint, memory=memory)
         return self.ticking(steps)
 
     @property

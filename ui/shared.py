@@ -19,7 +19,8 @@ from ui.faults import public_words
 from ui.line import Line
 from ui.markup import TIMES, esc, sentence
 from ui.owner import Owner
-from ui.state import Made, Session, SessionFiles
+from ui.session_files import SessionFiles
+from ui.state import Made, Session
 from ui.text import _, count_files, count_prompts, drawn, note_words
 from ui.visits import Visits
 

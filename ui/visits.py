@@ -18,7 +18,8 @@ from typing import Literal
 from dnd_engine.errors import LibraryError, NoRoomError
 from dnd_engine.library import Library
 from dnd_engine.limits import ServerLimits
-from ui.state import Session, SessionFiles
+from ui.session_files import SessionFiles
+from ui.state import Session
 from ui.text import _, size
 
 _SWEEP_SECONDS = 600.0
@@ -43,7 +44,9 @@ class Visits:
         # Lost with the process, as the visits are.
         self._secret = secrets.token_bytes(16)
         self._visits: dict[bytes, Session] = {}
-        self._pages = files.shown
+        self._pages: dict[str, str] = {}
+        """Key of the visit that each page shows, or showed until it was closed."""
+        files.resolve_with(self._visit_of)
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
@@ -94,6 +97,10 @@ class Visits:
             else:
                 self._pages.pop(page, None)
             self._sweep()
+
+    def _visit_of(self, page: str) -> str:
+        """Return the key of a page's visit, and anything else as it is."""
+        return self._pages.get(page, page)
 
     def _newest_page(self, key: str) -> str:
         return next((page for page in reversed(self._pages) if self._pages[page] == key), "")

@@ -36,7 +36,8 @@ from ui.build import build_ui
 from ui.engine_calls import LANES
 from ui.server.gradio_private import Calls, Page, Pages
 from ui.server.shares import BODY_KEY, HeldBytes, Share
-from ui.state import Answer, Session, SessionFiles, Turn
+from ui.session_files import SessionFiles
+from ui.state import Answer, Session, Turn
 from ui.visits import Visits
 
 PAGE = {"x-gradio-user": "app"}

@@ -43,8 +43,9 @@ from ui.handlers import Handlers
 from ui.owner import Owner
 from ui.server.gate import Gate
 from ui.server.values import GuardedBlocks
+from ui.session_files import SessionFiles
 from ui.shared import App
-from ui.state import Session, SessionFiles
+from ui.state import Session
 
 SECRET = "the visitor's secret /home/someone/secret"
 

@@ -15,8 +15,8 @@ from ui.canvas import Arrangement, CanvasBucket, CanvasCard
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
+from ui.session_files import SessionFiles
 from ui.shared import App
-from ui.state import SessionFiles
 
 OWNERS_KEY = "the-key-of-this-start"
 

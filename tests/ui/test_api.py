@@ -22,7 +22,7 @@ from tests.until import until
 from ui.api import Endpoints
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
-from ui.state import SessionFiles
+from ui.session_files import SessionFiles
 from ui.text import speaking
 
 PROMPTS = [{"name": "SQL", "prompts": ["Write SQL.\n\nHow many cars?", "Write SQL.\n\nWho won?"]}]

@@ -24,8 +24,9 @@ from ui.engine_handle import EngineHandle
 from ui.fields import Textbox
 from ui.handlers import Handlers
 from ui.owner import Owner
+from ui.session_files import SessionFiles
 from ui.shared import App
-from ui.state import Answer, Made, Session, SessionFiles, Turn
+from ui.state import Answer, Made, Session, Turn
 
 Within = Callable[[ServerLimits], Handlers]
 

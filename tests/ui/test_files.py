@@ -13,7 +13,8 @@ from tests.ui.orders import make
 from ui.canvas import Arrangement, CanvasData, Looking
 from ui.handlers import Handlers
 from ui.markup import faults, prose
-from ui.state import Session, SessionFiles
+from ui.session_files import SessionFiles
+from ui.state import Session
 from ui.tabs.workbench.prompts.events import buckets_on
 
 TABLE = "id,ask,body\n1,Name the animal.,a dog\n2,Name it.,a cat\n3,Name it.,a cow\n"

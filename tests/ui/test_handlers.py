@@ -36,9 +36,10 @@ from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.faults import public_words
 from ui.handlers import Handlers
+from ui.session_files import SessionFiles
 from ui.shared import App
 from ui.stages import StageKey, Stages
-from ui.state import Session, SessionFiles
+from ui.state import Session
 from ui.tabs.workbench.adapter.checks_view import checks_html
 from ui.tabs.workbench.adapter.judgement_view import Judgement
 from ui.tabs.workbench.adapter.learnt import Learnt, LearntPart

@@ -29,9 +29,10 @@ from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.owner import Owner
 from ui.serve import own_library
+from ui.session_files import SessionFiles
 from ui.shared import App, Updates
 from ui.spaces import serves_others
-from ui.state import Place, Session, SessionFiles
+from ui.state import Place, Session
 from ui.tabs.library.view import entry_words
 from ui.tabs.measure.view import of_html
 from ui.tabs.workbench.adapter.check_lines import check_lines

@@ -29,8 +29,9 @@ from ui.canvas import Arrangement
 from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
+from ui.session_files import SessionFiles
 from ui.shared import App, Updates
-from ui.state import Session, SessionFiles
+from ui.state import Session
 from ui.tabs.measure.view import measured_html
 from ui.text import localized, score_number, speaking
 

@@ -24,8 +24,9 @@ from ui.engine_thread import Stop
 from ui.frame.models_view import OTHER
 from ui.handlers import Handlers
 from ui.owner import Owner
+from ui.session_files import SessionFiles
 from ui.shared import App
-from ui.state import Session, SessionFiles
+from ui.state import Session
 
 RequestOf = Callable[[str], gr.Request]
 EMBEDDED = "smollm2-135m-instruct"

@@ -21,8 +21,9 @@ from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.owner import Owner
+from ui.session_files import SessionFiles
 from ui.shared import App
-from ui.state import Session, SessionFiles
+from ui.state import Session
 from ui.text import speaking
 
 RequestOf = Callable[[str], gr.Request]

@@ -30,8 +30,9 @@ from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.owner import Owner
+from ui.session_files import SessionFiles
 from ui.shared import App, Updates
-from ui.state import Made, Session, SessionFiles
+from ui.state import Made, Session
 from ui.tabs.workbench.adapter.learnt import LearntPart, learnt
 from ui.tabs.workbench.adapter.view import adapter_html
 from ui.tabs.workbench.teach.answers import NUM_ROWS, AnswerFields, AnswersData

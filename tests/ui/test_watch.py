@@ -19,8 +19,9 @@ from ui.engine_calls import EngineCalls
 from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.serve import serve
+from ui.session_files import SessionFiles
 from ui.shared import App
-from ui.state import Session, SessionFiles
+from ui.state import Session
 from ui.tabs.training.view import all_numbers_html, watch_html
 from ui.text import languages, speaking
 

@@ -18,9 +18,10 @@ from dnd_engine.prompts.files import read_prompt_file
 from dnd_engine.prompts.reading import Choices
 from dnd_engine.prompts.words import display_name, shorten
 from ui.markup import busy, esc, faults, notice, sentence
+from ui.session_files import LABELLED
 from ui.shared import App, Updates, broke, file_faults
 from ui.stages import StageKey, Stages
-from ui.state import LABELLED, CardReading, Found, Made, MeasureRun, Session
+from ui.state import CardReading, Found, Made, MeasureRun, Session
 from ui.tabs.measure.view import (
     TRAINED,
     TrainedRow,

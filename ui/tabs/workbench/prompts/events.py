@@ -26,8 +26,9 @@ from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import display_name
 from ui.canvas import Arrangement, CanvasCard
 from ui.server.gradio_private import copied_to_cache
+from ui.session_files import PROMPTS
 from ui.shared import App, Updates, file_faults, fingerprint, used_words
-from ui.state import PROMPTS, CardReading, Session
+from ui.state import CardReading, Session
 from ui.tabs.workbench.adapter.events import facts_of
 from ui.tabs.workbench.prompts.file_info import look, reading_info
 from ui.tabs.workbench.prompts.forecast_view import forecast_html
