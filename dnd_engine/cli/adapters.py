@@ -3,8 +3,9 @@
 import platform
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Generator as Steps
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +30,7 @@ from dnd_engine.cli.common import (
 from dnd_engine.cli.structure import inspect_files, is_foreign
 from dnd_engine.config import EngineConfig, ImprintConfig, Mix, Sampling, check_strength
 from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, PromptFileError
-from dnd_engine.library import Library
+from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, parse_bucket_option, with_instruction
@@ -38,6 +39,7 @@ from dnd_engine.prompts.reading import Choices
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
+    from dnd_engine.engine import Engine
     from dnd_engine.lora.adapter import Adapter
     from dnd_engine.lora.provenance import Recipe
     from dnd_engine.models.replies import ChatStep
@@ -54,6 +56,9 @@ _SAME = {
     False: ", which differs from the recipe: another device or version rounds differently",
 }
 """Message about the digest of an adapter that was made from a recipe."""
+
+_DEFAULT_OPTIONS = {"mix": "pool", "strength": 1.0, "seed": 0, "imprinted": True}
+"""Defaults of `generate` for the options of `Engine.make`."""
 
 
 @plain_errors
@@ -111,92 +116,51 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Make an adapter from unlabeled prompt files."""
-    from dnd_engine.export.place import check_place
-    from dnd_engine.export.registry import export_target
-    from dnd_engine.lora.provenance import check_recipe_place
-
     # What can be refused is refused here, before models load.
     check_strength(strength)
     ImprintConfig(seed=seed)
-    keep = keep or name is not None
-    if include_texts and not keep and save_recipe is None:
-        raise typer.BadParameter("--include-texts needs --save-recipe or --keep to store them in.")
-    if out is None and not keep:
-        out = Path("adapter.zip")
-    if out is not None:
-        check_place(out, export_target("peft"))
-    if save_recipe is not None:
-        check_recipe_place(save_recipe)
-    inputs = [*prompt_paths(files, bucket), *([recipe] if recipe else [])]
-    check_apart({"out": out, "save-recipe": save_recipe}, inputs)
-    shelf = _shelf(library, keep, name)
-    wanted = None
+    outputs = _Outputs.checked(
+        out=out,
+        save_recipe=save_recipe,
+        library=library,
+        keep=keep or name is not None,
+        name=name,
+        include_texts=include_texts,
+        inputs=[*prompt_paths(files, bucket), *([recipe] if recipe else [])],
+    )
     choices = Choices(
         text=column, instruction=instruction_column, label=label_column, skip_broken=skip_broken
     )
+    options = {"mix": mix, "strength": strength, "seed": seed, "imprinted": imprint}
     if recipe is None:
         read = read_buckets(files or [], bucket or [], config, choices)
-        buckets = _instructed(read, instruction)
+        source = _Source(_instructed(read, instruction), options)
     # Compared with the defaults, because the values alone do not tell which options were typed.
-    elif (
-        bucket
-        or choices != Choices()
-        or (mix, strength, seed, imprint, instruction) != ("pool", 1.0, 0, True, "")
-    ):
+    elif bucket or instruction or choices != Choices() or options != _DEFAULT_OPTIONS:
         raise typer.BadParameter("the --recipe already sets buckets, mix, strength and the rest.")
     else:
         wanted = _read_recipe(recipe, files or [], config)
         if prove and wanted.refinements:
             raise typer.BadParameter("--prove needs an adapter that was not trained further.")
-        buckets, seed = [source.bucket() for source in wanted.buckets], wanted.seed
-    counting = check_buckets(buckets, config.limits)
+        source = _Source.of(wanted)
+    counting = check_buckets(source.buckets, config.limits)
     started = time.monotonic()
     engine = load_engine(config)
     load_seconds = time.monotonic() - started
     with progress_bar() as show_progress:
-        if wanted is None:
-            adapter = engine.generate(
-                buckets,
-                mix=mix,
-                strength=strength,
-                seed=seed,
-                imprinted=imprint,
-                on_progress=show_progress,
-            )
-        else:
-            adapter = finish(engine.regenerate(wanted), show_progress)
+        adapter = finish(source.make(engine), show_progress)
         show_progress(Progress("check", None, 0.0, "run_checks"))
-        inspection = engine.inspect(adapter, counting)
-        proof = finish(engine.prove(adapter, buckets), show_progress) if prove else None
+        found = engine.inspect(adapter, counting)
+        proof = finish(engine.prove(adapter, source.buckets), show_progress) if prove else None
     # Before anything is written: the results go on the adapter's card.
-    adapter = engine.with_checks(adapter, inspection, proof)
+    adapter = engine.with_checks(adapter, found, proof)
     started = time.monotonic()
-    if out is None:
-        # `save` verifies too, but the library only stores.
-        engine.verify(adapter, adapter.files())
-    else:
-        engine.save(adapter, out)
-    texts: list[PromptFile] = []
-    if include_texts:
-        texts = [file for one in buckets for file in one.files]
-        # The adapter may have been refined on other prompts than those it was made from.
-        texts += [source.file() for source in (wanted.sources() if wanted else ())]
-    if save_recipe is not None:
-        (adapter.recipe.with_texts(texts) if texts else adapter.recipe).save(save_recipe)
-    entry = shelf.add(adapter, name, texts=texts) if keep else None
-    write_seconds = time.monotonic() - started
-    same = None if wanted is None or wanted.sha256 is None else wanted.sha256 == adapter.sha256
-    places = (str(out or ""), f"`{entry.name}` of the library" if entry else "")
-    where = " and ".join(filter(None, places))
-    stages = ("encode", "decode", "imprint")
-    seconds = {
-        "load": load_seconds,
-        **{stage: adapter.seconds[stage] for stage in stages if stage in adapter.seconds},
-        "write": write_seconds,
-    }
+    entry = outputs.write(engine, adapter, source)
+    seconds = _seconds(adapter, load_seconds, time.monotonic() - started)
+    same = source.matches(adapter)
     show(
         {
-            "adapter": out and str(out),
+            "adapter": outputs.out and str(outputs.out),
             "kept_as": entry and entry.name,
             "sha256": adapter.sha256,
             "matches_recipe": same,
@@ -205,7 +169,7 @@ def generate(
             "num_prompts": adapter.num_prompts,
             "seconds": {name: round(value, 4) for name, value in seconds.items()},
             "nearest_tasks": [asdict(task) for task in adapter.nearest_tasks],
-            **_checks_json(inspection, proof),
+            **_checks_json(found, proof),
             "imprint": adapter.provenance.get("imprint"),
             "not_imprinted": adapter.not_imprinted or None,
             "r": adapter.r,
@@ -213,12 +177,122 @@ def generate(
             "kept_energy": adapter.kept_energy,
         },
         as_json,
-        f"{where}: rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
-        f"prompts in {adapter.seconds['total']:.2f} s (loading took "
-        f"{load_seconds:.1f} s).{_imprint_words(adapter)} "
+        f"{outputs.places(entry)}: {_made_words(adapter, load_seconds)} "
         f"SHA-256 {adapter.sha256[:12]}{_SAME[same]}."
-        + "".join(f"\n{sentence}" for sentence in words(inspection, proof))
+        + "".join(f"\n{sentence}" for sentence in words(found, proof))
         + (_NO_PROOF if prove and proof is None else ""),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What an adapter is made from: buckets and options, or a recipe."""
+
+    buckets: list[Bucket]
+    options: dict[str, Any]
+    """Arguments of `Engine.make`; empty for a recipe, which has its own."""
+    recipe: "Recipe | None" = None
+
+    @classmethod
+    def of(cls, recipe: "Recipe") -> "_Source":
+        """Take the buckets of a recipe."""
+        return cls([source.bucket() for source in recipe.buckets], {}, recipe)
+
+    def make(self, engine: "Engine") -> "Steps[Progress, None, Adapter]":
+        """Make the adapter."""
+        if self.recipe is None:
+            return engine.make(self.buckets, **self.options)
+        return engine.regenerate(self.recipe)
+
+    def matches(self, adapter: "Adapter") -> bool | None:
+        """Return whether the adapter is the recipe's; None if there is nothing to compare with."""
+        if self.recipe is None or self.recipe.sha256 is None:
+            return None
+        return self.recipe.sha256 == adapter.sha256
+
+    def files(self) -> list[PromptFile]:
+        """Return all prompt files, possibly repeated."""
+        files = [file for bucket in self.buckets for file in bucket.files]
+        # The adapter may have been refined on other prompts than those it was made from.
+        return files + [source.file() for source in (self.recipe.sources() if self.recipe else ())]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Where an adapter and its recipe are written."""
+
+    out: Path | None
+    save_recipe: Path | None
+    shelf: Library | None
+    """The library, if the adapter is kept."""
+    name: str | None
+    """Name in the library; None uses the adapter's own."""
+    include_texts: bool
+    """Whether recipe and library get the prompt texts."""
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        out: Path | None,
+        save_recipe: Path | None,
+        library: Path | None,
+        keep: bool,
+        name: str | None,
+        include_texts: bool,
+        inputs: Sequence[Path],
+    ) -> "_Outputs":
+        """Refuse what cannot be written, or would replace an input."""
+        from dnd_engine.export.place import check_place
+        from dnd_engine.export.registry import export_target
+        from dnd_engine.lora.provenance import check_recipe_place
+
+        if include_texts and not keep and save_recipe is None:
+            raise typer.BadParameter(
+                "--include-texts needs --save-recipe or --keep to store them in."
+            )
+        if out is None and not keep:
+            out = Path("adapter.zip")
+        if out is not None:
+            check_place(out, export_target("peft"))
+        if save_recipe is not None:
+            check_recipe_place(save_recipe)
+        check_apart({"out": out, "save-recipe": save_recipe}, inputs)
+        shelf = _shelf(library, name) if keep else None
+        return cls(out, save_recipe, shelf, name, include_texts)
+
+    def write(self, engine: "Engine", adapter: "Adapter", source: _Source) -> Entry | None:
+        """Write the adapter and its recipe, and return its entry in the library if kept."""
+        if self.out is None:
+            # `save` verifies too, but the library only stores.
+            engine.verify(adapter, adapter.files())
+        else:
+            engine.save(adapter, self.out)
+        texts = source.files() if self.include_texts else []
+        if self.save_recipe is not None:
+            recipe = adapter.recipe.with_texts(texts) if texts else adapter.recipe
+            recipe.save(self.save_recipe)
+        return None if self.shelf is None else self.shelf.add(adapter, self.name, texts=texts)
+
+    def places(self, entry: Entry | None) -> str:
+        """Say where the adapter is."""
+        kept = f"`{entry.name}` of the library" if entry else ""
+        return " and ".join(filter(None, (str(self.out or ""), kept)))
+
+
+def _seconds(adapter: "Adapter", loading: float, writing: float) -> dict[str, float]:
+    """Return how long each part of a command took."""
+    stages = ("encode", "decode", "imprint")
+    made = {stage: adapter.seconds[stage] for stage in stages if stage in adapter.seconds}
+    return {"load": loading, **made, "write": writing}
+
+
+def _made_words(adapter: "Adapter", load_seconds: float) -> str:
+    """Say how large the adapter is, and how it was made."""
+    return (
+        f"rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
+        f"prompts in {adapter.seconds['total']:.2f} s (loading took "
+        f"{load_seconds:.1f} s).{_imprint_words(adapter)}"
     )
 
 
@@ -292,11 +366,10 @@ def chat(
     )
 
 
-def _shelf(library: Path | None, keep: bool, name: str | None) -> Library:
+def _shelf(library: Path | None, name: str | None) -> Library:
     """Return the library, once it is known that it can keep an adapter."""
     shelf = Library(library)
-    if keep:
-        shelf.check_place()
+    shelf.check_place()
     if name is not None:
         shelf.check_free(name)
     return shelf
