@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ui.stages import RunKind, Stages
 from ui.text import _, drawn, ngettext, number
 
-_LANES: Mapping[RunKind, str] = {
+LANE_OF: Mapping[RunKind, str] = {
     "synthesis": "engine",
     "remix": "engine",
     "imprint": "imprint",
@@ -21,7 +21,7 @@ _LANES: Mapping[RunKind, str] = {
     "measurement": "measure",
     "training": "measure",
 }
-"""Lane of the queue (`engine_calls.LANES`) by kind of run."""
+"""Lane of the queue (`engine_calls.LANES`) by kind of run, for its events and its estimates."""
 
 _REMEMBERED = 8
 """Number of recent runs of a kind in an estimate."""
@@ -66,7 +66,8 @@ class Line:
                 return ""
             self._places[index].asked = run.elapsed
             before = [place.run for place in self._places[:index]]
-            left = [self._left(other) for other in before if _LANES[other.kind] == _LANES[run.kind]]
+            lane = LANE_OF[run.kind]
+            left = [self._left(other) for other in before if LANE_OF[other.kind] == lane]
         if not left:
             return ""
         # One unknown run makes the sum a guess, so none is given.

@@ -552,5 +552,5 @@ def test_the_end_of_a_stopped_imprint_leaves_the_next_synthesis_to_its_own_event
     on.imprint.begin_imprint(session, True)
     on.synthesis.begin_synthesis(canvas, session)
     list(on.synthesis.synthesize(session, "sum", 1, request_of("s")))
-    assert on.runs.show_run(session, lane="imprint") == {}
-    assert "adapter_facts" in on.runs.show_run(session, lane="engine")
+    assert on.runs.show_run(session, kind="imprint") == {}
+    assert "adapter_facts" in on.runs.show_run(session, kind="synthesis")

@@ -37,4 +37,4 @@ def wire_library(page: Page, panel: LibraryPanel, tab: gr.Tab) -> None:
         [page.session, panel.bring],
         lane="engine",
     )
-    check_and_zip(page, carry_out(page, brought, on.remake, page.session, "refine"))
+    check_and_zip(page, carry_out(page, brought, on.remake, page.session, "remake"))

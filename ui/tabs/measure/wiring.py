@@ -4,6 +4,7 @@ import functools
 
 import gradio as gr
 
+from ui.line import LANE_OF
 from ui.page import Page
 from ui.tabs.measure.view import MeasurePanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
@@ -44,7 +45,7 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
             on.measure,
             f"{_FOUND} left_choice right_choice",
             session,
-            lane="measure",
+            lane=LANE_OF["measurement"],
         )
         page.at_once(work.failure, on.measure_broke, ENDED, session)
         page.then_at_once(work, on.show_measured, ENDED, session)

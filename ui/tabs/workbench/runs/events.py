@@ -42,7 +42,7 @@ class RunEvents:
         run.stages.finish("stopped")
         return over(session, run)
 
-    def show_run(self, session: Session, lane: str = "") -> Updates:
+    def show_run(self, session: Session, kind: RunKind | None = None) -> Updates:
         """Show the resulting adapter, and restore the buttons.
 
         A separate event, because the cost of each redraw during a run grows with its outputs, and
@@ -50,13 +50,13 @@ class RunEvents:
 
         Args:
             session: The visit.
-            lane: Where the work was carried out that this event follows. A stopped imprint's must
-                not show the synthesis that came after it: what follows that would not wait for it.
+            kind: What was carried out before this event. A stopped imprint's must not show the
+                synthesis that came after it: what follows that would not wait for it.
         """
         run, made = session.run, session.made
         if run is None or run.shown or not run.stages.ended:
             return {}  # another run was requested meanwhile, and will show this later
-        if lane == "imprint" and run.kind != "imprint":
+        if kind == "imprint" and run.kind != "imprint":
             return {}
         run.shown = True
         updates = over(session, run)

@@ -4,8 +4,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from ui.line import LANE_OF
 from ui.page import Page
-from ui.stages import StagesPanel
+from ui.stages import RunKind, StagesPanel
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.prompts.view import PromptsPanel
@@ -33,7 +34,7 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
             page.at_once(order, begin, OVER, [prompts.canvas, session], trigger_mode="always_last"),
             on.synthesis.synthesize,
             [session, prompts.mix, prompts.seed],
-            "engine",
+            "synthesis",
         )
         for order, begin in (
             (prompts.synthesize.click, on.synthesis.begin_synthesis),
@@ -61,7 +62,9 @@ def wire_synthesis(page: Page, prompts: PromptsPanel, stages: StagesPanel, bar: 
     return shown
 
 
-def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, lane: str) -> Any:
+def carry_out(
+    page: Page, order: Any, handler: Callable[..., Any], inputs: Any, kind: RunKind
+) -> Any:
     """Carry out a request while drawing its stages, show the adapter, and return the last event."""
     on, session = page.on.runs, page.session
     work = page.then_queued(
@@ -69,11 +72,11 @@ def carry_out(page: Page, order: Any, handler: Callable[..., Any], inputs: Any, 
         handler,
         "stages adapter_box adapter_facts strength download warning",
         inputs,
-        lane=lane,
+        lane=LANE_OF[kind],
     )
     page.at_once(work.failure, on.run_broke, OVER, session)
     # It ended a forecast of the canvas.
     forecast_at(page, work.then)
     # A separate event: see `RunEvents.show_run`.
-    show = functools.partial(on.show_run, lane=lane)
+    show = functools.partial(on.show_run, kind=kind)
     return page.then_at_once(work, show, f"{OVER} {SHOWN} inbox", session)

@@ -66,7 +66,7 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         [session, panel.door, panel.labels, *better, panel.answers],
     )
     ordered.then(fn=None, js=_FOLLOW, **AT_ONCE)
-    check_and_zip(page, carry_out(page, ordered, on.teach, session, "refine"))
+    check_and_zip(page, carry_out(page, ordered, on.teach, session, "refinement"))
     page.at_once(panel.stop.click, on.stop, OVER, session)
     # In the queue, as Gradio drops what is said elsewhere.
     check_and_zip(page, page.queued(bar.undo.click, on.undo, SHOWN, session))
