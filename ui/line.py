@@ -8,7 +8,9 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
+from ui.engine_calls import Stop
 from ui.stages import RunKind, Stages
 from ui.text import _, drawn, ngettext, number
 
@@ -42,6 +44,13 @@ class _Place:
     """Age of the run in seconds when its page last asked."""
 
 
+class Order(Protocol):
+    """A requested run, of the Workbench or of Measure."""
+
+    stages: Stages
+    stop: Stop
+
+
 class Line:
     """The unfinished runs of this process."""
 
@@ -55,6 +64,20 @@ class Line:
         with self._lock:
             self._places.append(_Place(run))
         return self.ahead_of(run)
+
+    def join_instead(self, earlier: Order | None, order: Order) -> None:
+        """Queue a run in place of the visit's earlier one, which stops, and show it as waiting."""
+        if earlier is not None:
+            earlier.stop.set()
+            earlier.stages.finish("stopped")  # if it is queued, nothing else would end it
+        order.stages.enter("wait", self.join(order.stages))
+
+    def still_waits(self, order: Order) -> bool:
+        """Return whether a run is queued, and show what is ahead of it now."""
+        if not order.stages.waits:
+            return False
+        order.stages.wait(self.ahead_of(order.stages))
+        return True
 
     def ahead_of(self, run: Stages) -> str:
         """Describe what is ahead of a run now; empty if nothing is."""

@@ -168,9 +168,8 @@ class MeasureEvents:
     def still_waits(self, session: Session) -> Updates:
         """See `RunEvents.still_waits`."""
         run = session.measuring
-        if run is None or not run.stages.waits:
+        if run is None or not self._app.line.still_waits(run):
             return {}
-        run.stages.wait(self._app.line.ahead_of(run.stages))
         return {"measure_stages": run.stages.html()}
 
     def show_measured(self, session: Session, request: gr.Request) -> Updates:
@@ -297,11 +296,8 @@ class MeasureEvents:
 
     def _begin_measuring(self, session: Session, run: MeasureRun) -> Updates:
         """Show stages and Stop at once, before the queue."""
-        if session.measuring is not None:
-            session.measuring.stop.set()
-            session.measuring.stages.finish("stopped")  # if it is queued, nothing else would end it
+        self._app.line.join_instead(session.measuring, run)
         session.measuring = run
-        run.stages.enter("wait", self._app.line.join(run.stages))
         return {
             "measure_stages": run.stages.html(),
             "measure_take_told": "",

@@ -81,9 +81,8 @@ class RunEvents:
     def still_waits(self, session: Session) -> Updates:
         """Show what is ahead of a queued run, and about how long that takes."""
         run = session.run
-        if run is None or not run.stages.waits:
+        if run is None or not self._app.line.still_waits(run):
             return {}
-        run.stages.wait(self._app.line.ahead_of(run.stages))
         return {"stages": run.stages.html()}
 
     def run_broke(self, session: Session) -> Updates:
@@ -96,11 +95,8 @@ class RunEvents:
 
     def begin(self, session: Session, run: Run) -> Updates:
         """Accept a request: show stages and Stop at once, before the queue."""
-        if session.run is not None:
-            session.run.stop.set()
-            session.run.stages.finish("stopped")  # if it is queued, nothing else would end it
+        self._app.line.join_instead(session.run, run)
         session.run = run
-        run.stages.enter("wait", self._app.line.join(run.stages))
         box: Updates = {"teach_box": gr.Column(visible=run.kind == "refinement")}
         # Opened or offered again after a remix, it stays where it is.
         return {"stages": run.stages.html(), **({} if run.remixes else box), **_buttons(run.kind)}
