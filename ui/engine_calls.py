@@ -1,4 +1,4 @@
-"""All calls from page and API to the engine, with their threads, lanes and steps.
+"""What the engine computes for page and API, with its threads, lanes and steps.
 
 Handlers use an `EngineCalls` and know nothing about threads. Besides `ui.engine_thread` and
 `ui.engine_handle`, which it is built on, only this module does, and only it marks functions that
@@ -129,7 +129,9 @@ class EngineCalls:
         return self._handle.engine
 
     def ready(self) -> "Engine":
-        """Return the engine.
+        """Return the engine, for what it knows, reads or writes in the caller's own thread.
+
+        What it computes is asked of the methods below.
 
         Raises:
             DndError: If the engine is not loaded.
