@@ -67,8 +67,8 @@ def thumbprint(
             random = torch.Generator().manual_seed(row)  # the same directions for every adapter
             # B has shape (out, r), A has (r, in).
             rows_of_b, columns_of_a = (states[0][1][target.key(s)].shape for s in "BA")
-            left = torch.randn(rows_of_b[0], generator=random)
-            right = torch.randn(columns_of_a[1], generator=random)
+            left = torch.randn(rows_of_b[0], generator=random, dtype=torch.float32)
+            right = torch.randn(columns_of_a[1], generator=random, dtype=torch.float32)
             # left · B·A · right as (left · B) · (A · right), which never forms ΔW.
             value = sum(
                 sign

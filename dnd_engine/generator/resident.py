@@ -38,7 +38,8 @@ class _ProjectingReader:
         """Encode prompts and project each to `length` vectors, already standardised."""
         reads = self.generator.config.read_length
         width = self.generator.config.width
-        projected, pooled = torch.zeros(len(texts), length, width), torch.zeros(len(texts), width)
+        projected = torch.zeros(len(texts), length, width, dtype=torch.float32)
+        pooled = torch.zeros(len(texts), width, dtype=torch.float32)
         for first in range(0, len(texts), _PROJECTED_TOGETHER):
             some = texts[first : first + _PROJECTED_TOGETHER]
             encoded = self.encoder.encode(some, reads, trimmed=True)

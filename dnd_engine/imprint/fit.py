@@ -220,7 +220,8 @@ def imprint(
         # Layer by layer, each fitted to what the layers below leave uncorrected: fitted
         # independently, each would make the whole change.
         walk.advance(layer)
-        a, b = torch.zeros(config.r, down.long), torch.zeros(up.long, config.r)
+        a = torch.zeros(config.r, down.long, dtype=torch.float32)
+        b = torch.zeros(up.long, config.r, dtype=torch.float32)
         share = 0.0
         if layer >= first:
             update = walk.solve(layer, penalties[layer])
@@ -383,7 +384,8 @@ class _Walk:
         weight = torch.tensor(
             # Divide by the number of prompts, so that a bucket's weight does not depend on it. By
             # the number of tokens gains nothing clear (docs/LOG.md, 1 December).
-            [sources[row.source].weight * mean / per_source[row.source] for row in rows]
+            [sources[row.source].weight * mean / per_source[row.source] for row in rows],
+            dtype=torch.float32,
         )[owners]
         self.groups: Int[Tensor, " matched"] = torch.cat([owners, owners]).to(base.device)
         """Index of the prompt that each matched token belongs to."""

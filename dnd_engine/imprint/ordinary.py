@@ -102,7 +102,7 @@ def measure_ordinary(
         chunk = [numbered[place] for place in cut]
         one = BlockPass(base, [rows[n] for n in chunk])
         passes.append(one)
-        weights.append(torch.zeros(len(one.states)))
+        weights.append(torch.zeros(len(one.states), dtype=torch.float32))
         for n, places in zip(chunk, one.places, strict=True):
             # A token that several rows share counts once per row.
             own = _weights(questions[n].prompt, answers[n])
@@ -131,7 +131,7 @@ def measure_ordinary(
 
 def _weights(prompt: Sequence[int], answered: Sequence[int]) -> Tensor:
     """Return token weights of one row: message, last position before the answer, answer."""
-    weights = torch.ones(len(prompt) + len(answered))
+    weights = torch.ones(len(prompt) + len(answered), dtype=torch.float32)
     weights[: len(prompt)] = _INPUT_WEIGHT
     # Ignore the first position. All rows share it, and its state is far larger than any other: it
     # would dominate the mean, and no update changes it.

@@ -229,7 +229,8 @@ def _leading_directions(
     """
     width = rows.shape[1]
     chance = torch.Generator().manual_seed(0)
-    found = torch.randn(width, min(count + _SPARE, width), generator=chance).to(rows)
+    size = width, min(count + _SPARE, width)
+    found = torch.randn(size, generator=chance, dtype=torch.float32).to(rows)
     for _ in range(_ROUNDS):
         found, _triangle = torch.linalg.qr(rows.T @ (rows @ found))
     image = rows @ found

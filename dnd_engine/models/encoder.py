@@ -232,9 +232,11 @@ class PromptEncoder:
         of rows, padded with empty ones: then sums have the same order whatever the other rows are,
         and a row's encoding is bit-identical in any batch. On a CPU each batch has one thread.
         """
-        tokens = torch.zeros(len(ids), length, self.width)
+        # With types, as wherever visitors compute: while another thread loads a model, transformers
+        # changes the default of the whole process.
+        tokens = torch.zeros(len(ids), length, self.width, dtype=torch.float32)
         mask = torch.zeros(len(ids), length, dtype=torch.bool)
-        pooled = torch.zeros(len(ids), self.width)
+        pooled = torch.zeros(len(ids), self.width, dtype=torch.float32)
         lengths = [length if self.keeps_padding else len(row) for row in ids]
         on_cpu = self.device.type == "cpu"
         size = _BATCH_PROMPTS_CPU if on_cpu else _BATCH_PROMPTS

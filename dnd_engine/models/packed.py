@@ -252,7 +252,7 @@ def _joined(
     # Stacked in A and block-diagonal in B: one product serves all merged layers, and no layer gets
     # another's adapter.
     down = torch.cat([down for down, _ in given], dim=2)
-    up = torch.zeros(len(down), sum(sizes), down.shape[2])
+    up = torch.zeros(len(down), sum(sizes), down.shape[2], dtype=torch.float32)
     row = column = 0
     for pair, size in zip(factors, sizes, strict=True):
         if pair is not None:

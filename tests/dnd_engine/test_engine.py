@@ -603,6 +603,23 @@ def test_a_bucket_that_is_alone_is_compared_with_the_example_least_like_it(engin
     assert len(found.wrong_from) == 1
 
 
+def test_a_model_that_another_thread_loads_changes_no_adapter(quiet_engine: Engine) -> None:
+    """While transformers builds a model, its type is the default of the whole process."""
+    letters = bucket("letters", LETTERS)
+
+    def made() -> tuple[Any, ...]:
+        adapter = quiet_engine.generate([letters])
+        found = quiet_engine.inspect(adapter, [letters])
+        return adapter.sha256, found, quiet_engine.thumbprint(adapter)
+
+    expected = made()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert made() == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.slow
 def test_an_imprint_is_held_against_the_answers_of_its_own_teacher(
     quiet_engine: Engine, monkeypatch: pytest.MonkeyPatch
