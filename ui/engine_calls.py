@@ -415,10 +415,14 @@ class EngineCalls:
         return self.ticking(steps, beside=True)
 
     def result(self, steps: Ticking[_Found], left: Callable[[], bool]) -> _Found:
-        """Run an operation to its end, and return its result; see `last`."""
+        """Run an operation to its end, and return its result.
+
+        Raises:
+            DndError: As `last` does, or if the process ends.
+        """
         done = self.last(steps, left)
         if not isinstance(done, Done):
-            raise RuntimeError("No result: the process ends.")
+            raise DndError(_("Ended early: the app ends."))
         found: _Found = done.result
         return found
 
@@ -426,7 +430,8 @@ class EngineCalls:
         """Run all steps of a method of this class, and return the last one.
 
         Raises:
-            DndError: If `left` says that the caller has disconnected; the steps are then cancelled.
+            DndError: If the process ends, or `left` says that the caller has disconnected; the
+                steps are then cancelled.
         """
         found: _Found | None = None
         # Closing the iterator ends the computation at its next step.
@@ -436,7 +441,7 @@ class EngineCalls:
                     raise DndError(_("Ended early: the caller left."))
                 found = found if step is None else step
         if found is None:
-            raise RuntimeError("No step: the process ends.")
+            raise DndError(_("Ended early: the app ends."))
         return found
 
     # ------------------------------------------------------------------ inside the engine's process

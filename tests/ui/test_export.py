@@ -152,6 +152,25 @@ def test_what_was_exported_stays_when_the_checks_end_meanwhile(
     assert done["export_usage"].visible is True
 
 
+def test_an_export_that_another_strength_overtook_says_so(
+    on: Handlers,
+    session: Session,
+    export: Export,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def beside(steps: Iterator[Updates]) -> Iterator[Updates]:
+        yield from steps
+        on.adapter.set_strength(session, 0.7)
+
+    monkeypatch.setattr(on.app.calls, "beside", beside)
+    first, *_, done = export(on, "gguf")
+    assert "The adapter changed meanwhile" in done["export_told"]
+    assert done["export_file"].visible is False
+    # Its result would appear under another format.
+    assert (first["export_format"].interactive, done["export_format"].interactive) == (False, True)
+
+
 def test_the_format_asks_for_what_it_needs(on: Handlers, request_of: RequestOf) -> None:
     def chosen(target: str) -> Updates:
         return on.export.choose_format(target, request_of("s"))

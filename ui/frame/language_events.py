@@ -34,6 +34,7 @@ SAID_AGAIN = (
     *("adapter_facts", "download", "norms", "left_choice", "right_choice", "undo"),
     *("compare_head", "mode", "told_with", "batch_table"),
     *("checks", "warning", "proof", "prove", "export", "keep_head", "keep_told", "teach_told"),
+    *("export_told", "export_usage"),
     "teach_base_told",
     *("library_head", "library_told", "library_kept", "library_undo"),
     *("report_group", "report", "report_more", "report_card"),
@@ -85,6 +86,9 @@ class LanguageEvents:
             "export": gr.Button(export_do(target)),
             **self.library.heads(request),
             "keep_told": "",
+            # A file that was exported can still be downloaded.
+            "export_told": "",
+            "export_usage": gr.Textbox(visible=False),
             "teach_told": "",
             "teach_base_told": "",
             "library_told": "",

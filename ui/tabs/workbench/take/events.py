@@ -71,7 +71,7 @@ class ExportEvents:
         doing, failed = _("Writing and checking the file"), _("Not exported.")
         if target == HUB:
             doing, failed = _("Reloading with stock PEFT, then uploading"), _("Not pushed.")
-        yield {**cleared, **nothing_exported(), "export": gr.Button(interactive=False)}
+        yield {**cleared, **nothing_exported(), **_may_choose(False)}
         done: Updates = {}
 
         def once() -> Iterator[Updates]:
@@ -93,13 +93,14 @@ class ExportEvents:
         # The shown export must belong to the current adapter. By strength, because checks that end
         # meanwhile put the same weights with their results in its place.
         if session.made is not made or made.adapter.strength != strength:
-            done = nothing_exported()
-        yield {**done, "export": gr.Button(interactive=True)}
+            changed = remark(_("The adapter changed meanwhile. Export it again."))
+            done = {**nothing_exported(), "export_told": changed}
+        yield {**done, **_may_choose(True)}
 
     def export_broke(self) -> Updates:
         """Restore the button after an unexpected error."""
         message = faults(_("Nothing was exported"), broke())
-        return {"export": gr.Button(interactive=True), "export_told": message}
+        return {**_may_choose(True), "export_told": message}
 
     def _missing(self, target: str, request: gr.Request) -> str:
         """Say what a format needs that the visitor or this computer lacks; empty if nothing."""
@@ -177,3 +178,11 @@ class ExportEvents:
             # Also after a failure: a merged model takes as much space as its base.
             shutil.rmtree(folder)
         return file
+
+
+def _may_choose(can: bool) -> Updates:
+    """Lock button and formats during an export, whose result would appear under another format."""
+    return {
+        "export": gr.Button(interactive=can),
+        "export_format": gr.Radio(interactive=can),
+    }

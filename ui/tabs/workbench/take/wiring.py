@@ -29,8 +29,8 @@ def wire_taking(page: Page, panel: TakePanel, bar: AdapterBar) -> None:
     taken = page.queued(
         panel.export.click,
         on.export,
-        f"export hub_token {EXPORTED}",
+        f"export export_format hub_token {EXPORTED}",
         [session, panel.export_format, panel.hub_repo, panel.hub_private, panel.hub_token],
         lane="export",
     )
-    page.at_once(taken.failure, on.export_broke, "export export_told")
+    page.at_once(taken.failure, on.export_broke, "export export_format export_told")
