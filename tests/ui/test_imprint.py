@@ -221,6 +221,7 @@ def test_an_adapter_from_the_library_can_have_nothing_to_imprint_either(
     on.imprint.begin_imprint(session, False)
     on.library.keep(session, "plain", False, request)
     assert made.kept is not None
+    session.shelf = []  # as in a later visit
     list(on.library.load_kept(session, made.kept.key, request))
     loaded = session.made
     assert loaded is not None

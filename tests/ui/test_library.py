@@ -97,6 +97,39 @@ def test_keeping_the_same_again_is_told_and_texts_are_kept_when_asked_for(
     assert "Choose another name" in taken
 
 
+def test_the_same_weights_made_again_are_not_kept_twice(
+    at_home: Handlers,
+    kept: tuple[Session, Entry],
+    arrange: Arrange,
+    request_of: RequestOf,
+    library: Library,
+) -> None:
+    session, entry = kept
+    make(at_home, session, arrange(SQL={"a.txt": "one\ntwo\n"}), request_of("s"))
+    made = session.made
+    assert made is not None
+    assert made.kept is None
+    name = made.adapter.name
+    assert "Already" in at_home.library.keep(session, name, False, request_of("s"))["keep_told"]
+    assert made.kept is not None
+    assert made.kept.key == entry.key
+    assert len(library.entries()) == 1
+
+
+def test_an_adapter_of_the_visit_keeps_its_history_when_it_is_loaded_from_the_library(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    session, entry = kept
+    made = session.made
+    assert made is not None
+    before, stages, inspection = made.before, made.stages, made.inspection
+    library.rename(entry.key, "safe")
+    last(at_home.library.load_kept(session, entry.key, request_of("s")))
+    assert session.made is made
+    assert (made.before, made.stages, made.inspection) == (before, stages, inspection)
+    assert made.adapter.name == "safe"
+
+
 def test_a_visit_holds_names_of_the_library_and_no_prompts_of_its_recipes(
     at_home: Handlers,
     arrange: Arrange,
@@ -411,7 +444,7 @@ def test_a_kept_adapter_is_loaded_with_its_checks_and_can_be_compared(
     assert "2 prompts" in updates["adapter_facts"]
     assert updates["teach_open"].visible is False
     assert updates["keep_texts"].visible is False
-    assert at_home.adapter.check(session) == {}
+    assert at_home.adapter.check(session)["checks"] == updates["checks"]
     chat(at_home, session, "What?")
     assert session.turns[-1].right is not None
     # Beside one of another visit's making.

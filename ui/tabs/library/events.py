@@ -45,8 +45,11 @@ class LibraryEvents:
         name = one_line(name) or made.adapter.name
         try:
             library = self._app.library(session, request)
-            entry = made.kept.entry if made.kept is not None else None
+            entry = _same_weights(library, made.key, made.adapter.strength)
+            if made.kept is not None:
+                entry = made.kept.entry
             if entry is not None and _says_the_same(entry, made, name, texts):
+                made.kept = made.kept or Kept(library, entry.key)
                 words = _("Already in the library, as <b>{name}</b>.", name=esc(entry.name))
                 return {"keep_told": notice(words)}
             files = [file for bucket in made.buckets for file in bucket.files] if texts else []
@@ -135,6 +138,16 @@ class LibraryEvents:
         except DndError as error:
             yield {**updates, "library_told": self._faults(session, error, _("Not loaded."))}
             return
+        here = next((one for one in session.shelf if one.key == made.key), None)
+        if here is not None:
+            # The visit's own has its history, and what runs now belongs to it.
+            here.original, here.adapter, here.archive = made.original, made.adapter, made.archive
+            here.kept, here.scores = made.kept, {**made.scores, **here.scores}
+            here.inspection, here.proof = (
+                here.inspection or made.inspection,
+                here.proof or made.proof,
+            )
+            made = here
         session.take(made)
         yield {
             **updates,
