@@ -188,7 +188,7 @@ def test_undo_goes_back_at_once_with_all_that_was_known(
     assert "Changes the model" in undone["checks"]
     assert "How it was made" in undone["stages"]
     assert "taught" not in undone["adapter_facts"]
-    assert on.adapter.check(session) == {}
+    assert on.adapter.check(session)["checks"] == undone["checks"]
     assert on.adapter.prepare_download(session, request_of("s"))["download"].interactive is True
     assert on.teach.undo(session) == {}
     assert len(engine.calls) == 1
@@ -592,7 +592,10 @@ def test_another_adapter_is_looked_at_without_losing_stop(
         assert "data-doing" in shown["stages"]
         run = session.run
         assert run is not None
-        assert on.synthesis.begin_remix(arrange(SQL={"a.jsonl": prompts(9)}), session) == {}
+        changed = arrange(SQL={"a.jsonl": prompts(9)})
+        on.prompts.update_prompts(changed, session, request_of("s"))
+        told = on.synthesis.begin_remix(changed, session)
+        assert "Not made from the buckets as they are now" in told["adapter_facts"]
         assert session.run is run, "another weight does not end it either"
         run.stop.set()
         list(steps)

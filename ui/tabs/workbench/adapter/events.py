@@ -57,8 +57,11 @@ class AdapterEvents:
     def check(self, session: Session) -> Updates:
         """Check the adapter on some of the visit's own prompts."""
         made = session.made
-        if made is None or made.inspection is not None:
+        if made is None:
             return {}
+        if made.inspection is not None:
+            # Perhaps since the page was drawn: a reload waits for the check of the page before.
+            return {**checked(made), "download": download(made), "adapter_facts": facts_of(session)}
         try:
             made.inspection = self._app.calls.inspect(made.original, made.buckets)
         except DndError as error:

@@ -13,7 +13,14 @@ from ui.progress import step_words
 from ui.shared import App, Updates, broke
 from ui.stages import RunKind
 from ui.state import Made, Run, Session
-from ui.tabs.workbench.adapter.events import AdapterEvents, bar, offered, undoable, unjudged
+from ui.tabs.workbench.adapter.events import (
+    AdapterEvents,
+    bar,
+    facts_of,
+    offered,
+    undoable,
+    unjudged,
+)
 from ui.text import _, drawn, duration
 
 if TYPE_CHECKING:
@@ -196,6 +203,8 @@ def over(session: Session, run: Run) -> Updates:
         "stages": run.stages.html(),
         **_buttons(None),
         **offered(session),
+        # The canvas may have changed during a run, and no remix follows one that failed.
+        **({} if session.made is None else {"adapter_facts": facts_of(session)}),
         **({} if session.made is None else undoable(session.made)),
     }
 

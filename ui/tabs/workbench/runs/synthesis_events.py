@@ -10,6 +10,7 @@ from ui.canvas import Arrangement
 from ui.shared import App, Updates, fingerprint, used_words
 from ui.stages import RunKind, Stages
 from ui.state import Made, Run, Session
+from ui.tabs.workbench.adapter.events import facts_of
 from ui.tabs.workbench.prompts.events import buckets_on
 from ui.tabs.workbench.runs.events import RunEvents
 from ui.text import drawn
@@ -28,7 +29,8 @@ class SynthesisEvents:
             return {}
         run = session.run if session.is_busy else None
         if run is not None and run.kind in ("refinement", "remake"):
-            return {}
+            # No remix will fit the adapter to the canvas.
+            return {} if session.made is None else {"adapter_facts": facts_of(session)}
         return self.begin_synthesis(arrangement, session, kind="remix")
 
     def begin_synthesis(

@@ -14,7 +14,7 @@ from ui.tabs.workbench.prompts.wiring import forecast_at
 
 OVER = (
     "stages synthesize stop_synthesis stop_imprint imprint_now teach_open undo teach_box "
-    "teach_labels teach_doors teach_propose teach_start teach_stop teach_later"
+    "teach_labels teach_doors teach_propose teach_start teach_stop teach_later adapter_facts"
 )
 """Slots that change when a run begins or ends."""
 
