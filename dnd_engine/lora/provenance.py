@@ -628,14 +628,16 @@ def taught_score(provenance: Mapping[str, Any]) -> TaughtScore | None:
         count,
         before,
         now,
-        by_itself=changed_by(provenance) in ("itself", "itself_alike"),
+        by_itself=taught is provenance.get("refined") and not taught.get("labels"),
         was_stopped=taught.get("stop_after") is not None,
     )
 
 
 def taught_section(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the section on how an adapter was taught; empty if it was not."""
-    taught = provenance.get("trained") or provenance.get("refined")
+    """Return the section on how an adapter was taught last; empty if it was not."""
+    trained, refined = provenance.get("trained"), provenance.get("refined")
+    refined_last = isinstance(trained, Mapping) and trained.get("refined_later")
+    taught = refined if refined_last or not trained else trained
     return taught if isinstance(taught, Mapping) else {}
 
 

@@ -1373,6 +1373,8 @@ def test_answers_of_a_person_are_learnt_and_never_scored_after(engine: Engine) -
     assert (trained["answers"], trained["num_held_back"], trained["steps"]) == ("person", 2, 4)
     assert made.name == "letters-taught"
     assert made.was_trained
+    refined = finish(engine.refine(made, [labelled(WORDS)], replace(config, labels=True)))
+    assert refined.provenance["trained"]["refined_later"] is True
     learnt = Seen.by(made.provenance).learnt
     assert len(learnt & digests(answers)) == trained["num_examples"] == 8
     assert learnt < with_inputs(answers)

@@ -20,9 +20,11 @@ from dnd_engine.lora.provenance import (
     changed_by,
     read_recipe,
     taught_alike,
+    taught_score,
 )
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
+from tests.present import present
 
 SQL = "".join(f'"Write a query.\n\nOrders of customer {i}",SELECT {i}\n' for i in range(9))
 
@@ -285,6 +287,18 @@ def test_how_an_adapter_was_changed_is_known_from_whatever_a_file_says(
     provenance: dict[str, Any], changed: ChangedBy | None
 ) -> None:
     assert changed_by(provenance) == changed
+
+
+def test_the_score_of_teaching_is_the_last_one() -> None:
+    by_hand = {"answers": "person", "num_held_back": 4, "score_before": 0.0, "score": 0.5}
+    by_itself = {"num_held_back": 8, "score_before": 0.5, "score": 0.75}
+    taught = {"refined": by_itself, "trained": by_hand}
+    assert present(taught_score(taught)).now == 0.5
+    assert present(taught_score(taught)).by_itself is False
+    refined = {"refined": by_itself, "trained": {**by_hand, "refined_later": True}}
+    assert present(taught_score(refined)).now == 0.75
+    assert present(taught_score(refined)).by_itself is True
+    assert changed_by(refined) == "person", "what a person taught counts on"
 
 
 def test_settings_of_a_refinement_are_those_it_was_made_with() -> None:
