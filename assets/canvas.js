@@ -32,7 +32,7 @@ let foldable = false; // once an adapter was made of the prompts
 let tellWhenRead = false; // an example was loaded to be shown: go on once its files are read
 let remixing = false;
 let attempt = 0; // differs when the same arrangement is sent again
-let retries = 0; // of these, those in a row for want of an answer
+let retries = 0; // those sent in a row because no answer came
 let retry = null;
 let lastBucket = null; // the bucket in use: where files and pasted prompts go
 

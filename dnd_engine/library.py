@@ -483,7 +483,7 @@ class Library:
     def _find(self, name: str) -> "Entry | DamagedEntry":
         entries = self.entries()
         wanted = _folded(one_line(name))
-        # Keys come first: the page means them, also if somebody names another adapter like one.
+        # Keys first: the page passes keys, and another adapter's name may look like one.
         for entry in entries:
             if entry.key == wanted:
                 return entry

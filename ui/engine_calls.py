@@ -1,6 +1,6 @@
 """What the engine computes for page and API, with its threads, lanes and steps.
 
-Handlers use an `EngineCalls` and know nothing about threads. Besides `ui.engine_thread` and
+Handlers use an `EngineCalls` and know nothing about threads. Apart from `ui.engine_thread` and
 `ui.engine_handle`, which it is built on, only this module does, and only it marks functions that
 need a GPU on ZeroGPU.
 """
@@ -422,7 +422,7 @@ class EngineCalls:
         """
         done = self.last(steps, left)
         if not isinstance(done, Done):
-            raise DndError(_("Ended early: the app ends."))
+            raise DndError(_("Ended early: the app is shutting down."))
         found: _Found = done.result
         return found
 
@@ -441,7 +441,7 @@ class EngineCalls:
                     raise DndError(_("Ended early: the caller left."))
                 found = found if step is None else step
         if found is None:
-            raise DndError(_("Ended early: the app ends."))
+            raise DndError(_("Ended early: the app is shutting down."))
         return found
 
     # ------------------------------------------------------------------ inside the engine's process

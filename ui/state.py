@@ -168,7 +168,7 @@ class Run:
     start: Made | None = None
     """Adapter to imprint or teach."""
     answers: Answers | None = None
-    """What a refinement learns; taken out as soon as it starts, as a teacher has its server's
+    """What a refinement learns. Removed when it starts, because a teacher contains its server's
     key."""
     enough: Stop = field(default_factory=Stop)
     """Set to end a refinement and keep its result."""

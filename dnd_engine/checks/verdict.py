@@ -158,7 +158,7 @@ class BucketShare:
 
     @property
     def by_labels(self) -> "BucketShare":
-        """Return the share of right answers in its place, where its prompts have labels."""
+        """Return the bucket with its right answers as the count, if its prompts have labels."""
         if self.labels is None:
             return self
         return BucketShare(self.bucket, self.labels.right, self.labels.number, alike=self.alike)
@@ -293,7 +293,9 @@ class AdapterVerdict(Agreement):
     @property
     def caution(self) -> Note | None:
         """Return what a favourable verdict leaves open; None if nothing."""
-        if self.outcome != "works" or self.by_labels:
+        # In a mix, some buckets may go by agreement beside others that go by labels.
+        labelled = {part.labels is not None for part in self.by_bucket}
+        if self.outcome != "works" or (self.by_labels and len(labelled) < 2):
             return None
         return noted("Whether its answers are right, only you can tell.")
 

@@ -164,7 +164,7 @@ def _read(path: Path, device: torch.device) -> dict[int, Penalty] | None:
 def _write(path: Path, penalties: Mapping[int, Penalty]) -> None:
     """Cache penalties for the next start; on a disk error, that start just takes longer."""
     tensors = {
-        f"{layer}.{name}": torch.as_tensor(getattr(penalty, name)).cpu()
+        f"{layer}.{name}": torch.as_tensor(getattr(penalty, name), dtype=torch.float32).cpu()
         for layer, penalty in penalties.items()
         for name in ("directions", "gains", "floor", "size")
     }

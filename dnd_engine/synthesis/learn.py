@@ -66,8 +66,8 @@ def refine_adapter(
     origin = dict(adapter.provenance)
     if before := origin.get("refined"):
         origin["refined_before"] = [*origin.get("refined_before", ()), before]
-    if trained := origin.get("trained"):
-        # What a person or a better model taught still counts, but its score is no longer the last.
+    if isinstance(trained := origin.get("trained"), Mapping):
+        # What others taught still counts, but its score is no longer the last.
         origin["trained"] = {**trained, "refined_later": True}
     # Earlier foldings belong to the refinement; a recipe applies later ones after it.
     origin |= {"folded": [], "refined": refined.to_json()}

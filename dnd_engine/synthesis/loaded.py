@@ -65,8 +65,8 @@ class OrdinaryBaseline:
         # Penalties from a lower first layer include those of all higher ones.
         while first not in self._penalties:
             # Everybody who needs the penalties takes steps of one measurement, so that nobody waits
-            # for one who is paused, or who gives way to other work: patient work does so before it
-            # takes the lock, and holding it not while somebody waits for the penalties.
+            # for one who is paused, or who gives way to other work: patient work gives way before
+            # it takes the lock, and not while it holds it if somebody waits for the penalties.
             self._runtime.lock.wait_for_urgent()
             with self._runtime.lock.hurrying(), self._penalties_lock:
                 if first in self._penalties:

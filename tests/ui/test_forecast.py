@@ -166,7 +166,7 @@ def test_an_error_of_the_engine_is_told(
         list(on.prompts.forecast(session))
 
 
-def test_a_damaged_report_does_not_take_the_canvas(
+def test_a_damaged_report_does_not_break_the_canvas(
     drop: Callable[[Session, Arrangement], str],
     arrange: Arrange,
     monkeypatch: pytest.MonkeyPatch,

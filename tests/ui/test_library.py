@@ -326,7 +326,13 @@ def refined(**more: Any) -> dict[str, Any]:
     [
         ({}, None, "", "a", "made from prompts alone"),
         ({"imprint": IMPRINT}, "imprint", "Imprinted with your", "a, imprinted", "model's own"),
-        ({"refined": refined()}, "itself", "Taught on your", "a, by the model itself", "own"),
+        (
+            {"refined": refined()},
+            "itself",
+            "Taught on your",
+            "a, by the model itself",
+            "model's own answers",
+        ),
         (
             {"imprint": IMPRINT, "refined": refined(commonest_share=1.0)},
             "itself_alike",
@@ -382,7 +388,9 @@ def test_all_places_say_the_same_of_how_an_adapter_was_changed(
     titles = [
         line.title for line in check_lines(Inspection(0.4, {}, (), 16), changed_by=changed_by)
     ]
-    assert any(title.startswith(checks) for title in titles)
+    of_changes = ("Imprinted", "Taught", "Learnt", "Trained")
+    said = [title for title in titles if title.startswith(of_changes)]
+    assert [title.startswith(checks) for title in said] == ([] if changed_by is None else [True])
     assert checks in entry_words(entry, made.inspection)
     assert as_changed(made, "a") == name
     assert learnt_from in unescape(of_html(made))

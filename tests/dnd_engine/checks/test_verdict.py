@@ -245,9 +245,9 @@ def test_a_bucket_without_labels_goes_by_agreement_beside_one_with_labels() -> N
     assert str(found.head).endswith(" for A (4 of 4), but not for B (0 of 4).")
     assert found.warns
     parts = (BucketShare("A", 1, 4, labels), BucketShare("B", 4, 4))
-    assert str(verdict(5, by_bucket=parts, labels=labels).head) == (
-        "It works without the instruction."
-    )
+    found = verdict(5, by_bucket=parts, labels=labels)
+    assert str(found.head) == "It works without the instruction."
+    assert str(found.caution) == "Whether its answers are right, only you can tell."
 
 
 def test_labels_of_fitted_prompts_that_lower_a_mix_are_those_of_its_buckets() -> None:

@@ -45,11 +45,13 @@ class LibraryEvents:
         name = one_line(name) or made.adapter.name
         try:
             library = self._app.library(session, request)
-            entry = _same_weights(library, made.key, made.adapter.strength)
-            if made.kept is not None:
-                entry = made.kept.entry
+            entry = made.kept.entry if made.kept is not None else None
+            entry = entry or _same_weights(library, made.key, made.adapter.strength)
             if entry is not None and _says_the_same(entry, made, name, texts):
-                made.kept = made.kept or Kept(library, entry.key)
+                if made.kept is None or made.kept.key != entry.key:
+                    made.kept = Kept(library, entry.key)
+                    checks = made.original.checks or None
+                    self._app.note(session, made, scores=made.scores, checks=checks)
                 words = _("Already in the library, as <b>{name}</b>.", name=esc(entry.name))
                 return {"keep_told": notice(words)}
             files = [file for bucket in made.buckets for file in bucket.files] if texts else []
@@ -140,7 +142,7 @@ class LibraryEvents:
             return
         here = next((one for one in session.shelf if one.key == made.key), None)
         if here is not None:
-            # The visit's own has its history, and what runs now belongs to it.
+            # Keep the visit's own object: it has the history, and running work refers to it.
             here.original, here.adapter, here.archive = made.original, made.adapter, made.archive
             here.kept, here.scores = made.kept, {**made.scores, **here.scores}
             here.inspection, here.proof = (
@@ -148,6 +150,8 @@ class LibraryEvents:
                 here.proof or made.proof,
             )
             made = here
+            if here.buckets and here.inspection is not None:
+                self._adapter.put_on_card(session, here)
         session.take(made)
         yield {
             **updates,

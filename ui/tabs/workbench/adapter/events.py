@@ -61,7 +61,9 @@ class AdapterEvents:
             return {}
         if made.inspection is not None:
             # Perhaps since the page was drawn: a reload waits for the check of the page before.
-            return {**checked(made), "download": download(made), "adapter_facts": facts_of(session)}
+            updates = {**checked(made), "download": download(made)}
+            updates.pop("teach_box", None)  # it may have been closed meanwhile
+            return {**updates, "adapter_facts": facts_of(session)}
         try:
             made.inspection = self._app.calls.inspect(made.original, made.buckets)
         except DndError as error:
@@ -69,7 +71,7 @@ class AdapterEvents:
             updates = checked(made)
         else:
             if made.buckets:
-                self._put_on_card(session, made)
+                self.put_on_card(session, made)
             updates = {**checked(made), "download": download(made)}
         # If another adapter was selected meanwhile, the results stay with this one, unshown.
         # The strength may have been moved meanwhile, too; the facts say so.
@@ -111,7 +113,7 @@ class AdapterEvents:
             failed = self._app.error_words(session, error, "prove")
             updates["proof"] = proof_html(None, failed=failed)
         else:
-            self._put_on_card(session, made)
+            self.put_on_card(session, made)
             updates["proof"] = proof_html(made.proof, done=True)
             updates["download"] = download(made)
         finally:
@@ -119,7 +121,7 @@ class AdapterEvents:
         if session.made is made:
             yield {**updates, "prove": gr.Button(_("Measure again"))}
 
-    def _put_on_card(self, session: Session, made: Made) -> None:
+    def put_on_card(self, session: Session, made: Made) -> None:
         """Add new results to the adapter's card, so that its zip must be rewritten."""
         assert made.inspection is not None
         strength = made.adapter.strength

@@ -163,7 +163,7 @@ class PromptEvents:
     def _forecasts(self, arrangement: Arrangement, session: Session) -> str:
         engine = self._app.calls.engine
         gauge = None
-        # A damaged report must not take the canvas; the report card says what is wrong with it.
+        # A damaged report must not break the canvas; the report card says what is wrong with it.
         with suppress(GeneratorError):
             report = engine.reports.get("written") if engine else None
             gauge = report.forecast if report else None

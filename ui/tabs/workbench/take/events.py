@@ -92,7 +92,8 @@ class ExportEvents:
             done = {"export_told": faults(failed, self._app.error_words(session, error, "export"))}
         # The shown export must belong to the current adapter. By strength, because checks that end
         # meanwhile put the same weights with their results in its place.
-        if session.made is not made or made.adapter.strength != strength:
+        is_current = session.made is made and made.adapter.strength == strength
+        if "export_file" in done and not is_current:
             changed = remark(_("The adapter changed meanwhile. Export it again."))
             done = {**nothing_exported(), "export_told": changed}
         yield {**done, **_may_choose(True)}
