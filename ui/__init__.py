@@ -2,7 +2,7 @@
 
 import os
 
-from ui.server.gradio_stubs import skip_stubs
+from ui.server.gradio_private.stubs import skip_stubs
 
 # Both before Gradio's import, which happens only below here: no telemetry, whoever imports it.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -40,7 +40,7 @@ from dnd_engine.prompts.words import display_name
 from ui.api_shelf import Kept, Shelf, memory_bytes
 from ui.engine_calls import LANES, EngineCalls
 from ui.faults import public_words
-from ui.server.gradio_private import caller_left
+from ui.server.gradio_private.event_ids import caller_left
 from ui.server.visitors import sender_of
 from ui.session_files import SessionFiles
 

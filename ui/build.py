@@ -18,7 +18,8 @@ from ui.language import SpokenBlocks
 from ui.owner import Owner
 from ui.page import Page
 from ui.panel import slots_of
-from ui.server.gradio_private import calm_queue, keep_whole_uploads, one_app, upload_cache
+from ui.server.gradio_private.start import calm_queue, one_app
+from ui.server.gradio_private.uploads import keep_whole_uploads, upload_cache
 from ui.server.values import GuardedBlocks
 from ui.session_files import SessionFiles
 from ui.shared import App

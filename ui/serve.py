@@ -65,7 +65,7 @@ def launch_options(
     from ui.first_script import FirstScript
     from ui.language import LanguageChoice
     from ui.server.gate import gated
-    from ui.server.gradio_private import launch_settings
+    from ui.server.gradio_private.start import launch_settings
     from ui.theme import make_theme, variables
 
     return {

@@ -34,7 +34,8 @@ from tests.until import until
 from ui import serve
 from ui.build import build_ui
 from ui.engine_calls import LANES
-from ui.server.gradio_private import Calls, Page, Pages
+from ui.server.gradio_private.calls import Calls
+from ui.server.gradio_private.pages import Page, Pages
 from ui.server.shares import BODY_KEY, HeldBytes, Share
 from ui.session_files import SessionFiles
 from ui.state import Answer, Session, Turn

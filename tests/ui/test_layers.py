@@ -68,7 +68,7 @@ def test_only_the_calls_of_the_engine_know_threads_and_gpu_marks(name: str) -> N
         return
     known = {"threading", "concurrent.futures", "queue", "ui.engine_thread", "spaces"}
     known |= {"ui.spaces.gpu", "ui.spaces.borrows_gpu"}
-    if name in ("ui.api_shelf", "ui.line", "ui.visits", "ui.server.gradio_private"):
+    if name in ("ui.api_shelf", "ui.line", "ui.visits", "ui.server.gradio_private.start"):
         known -= {"threading"}  # what requests share has a lock, and so has a patch of Gradio
     if name == "ui.spaces":
         known -= {"spaces"}  # it makes the mark

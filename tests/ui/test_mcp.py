@@ -106,7 +106,7 @@ def test_a_tool_s_call_counts_for_its_client_s_address(monkeypatch: pytest.Monke
         seen.append(sender_of(request))
         return seen[-1]
 
-    monkeypatch.setattr("ui.server.gradio_private.sender_of", sender)
+    monkeypatch.setattr("ui.server.gradio_private.calls.sender_of", sender)
 
     async def make(session: Any) -> Any:
         return await session.call_tool("make_adapter", BUCKETS)

@@ -5,11 +5,12 @@
 - `checks`: closed routes, long names, other sites, frequent logins; it also takes the owner's key
 - `bodies`: sizes, structure, time and memory of requests; recent uploads
 - `gate`: connected pages and MCP clients
-- `gradio_private`: calls that wait, answers that nobody fetches, open pages
+- `gradio_private.calls`: calls that wait, and answers that nobody fetches
+- `gradio_private.pages`: open pages
 - `values`: values that an event cannot take
 - `ui.visits`: what visits keep in memory and on disk
 - `ui.api_shelf`: adapters of the API
 
 `shares` counts what visitors take, `visitors` says who they are, and `refusals` words the answers.
-`gradio_stubs` shortens Gradio's import.
+Nothing outside `gradio_private` touches private parts of Gradio.
 """

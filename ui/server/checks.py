@@ -11,11 +11,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from ui.owner import Owner
-from ui.server.gradio_private import MAX_ID_CHARS, unfit_id
 from ui.server.refusals import Refusal, not_served
 from ui.server.routes import CLOSED, HEARTBEAT, READING, SCHEMAS, path_of
 from ui.server.shares import SlidingShare
-from ui.server.visitors import sender_of
+from ui.server.visitors import MAX_ID_CHARS, sender_of, unfit_id
 from ui.spaces import public_address
 from ui.text import _
 

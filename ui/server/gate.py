@@ -22,7 +22,10 @@ from dnd_engine.server_log import SERVER_LIMITS, log_numbers
 from ui.owner import Owner
 from ui.server.bodies import Bodies, BoundedBody
 from ui.server.checks import closed_routes, frequent_logins, long_names, other_sites, owners_key
-from ui.server.gradio_private import Calls, Pages, forget_upload, name_unknown_events
+from ui.server.gradio_private.calls import Calls
+from ui.server.gradio_private.event_ids import name_unknown_events
+from ui.server.gradio_private.pages import Pages
+from ui.server.gradio_private.uploads import forget_upload
 from ui.server.headers import safe_headers
 from ui.server.refusals import Refusal, refusal_for, unfit_body
 from ui.server.routes import HEARTBEAT, MCP, READING, UPLOAD, path_of

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ui.faults import report_fault
 from ui.language import language_of
-from ui.server.gradio_private import UNKNOWN_EVENT
+from ui.server.gradio_private.event_ids import UNKNOWN_EVENT
 from ui.server.routes import API, UPLOAD, path_of
 from ui.text import _, said, speaking
 

@@ -7,6 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from ui.spaces import on_space
+from ui.text import _
+
+MAX_ID_CHARS = 100
+"""Maximum length of a client's name for its session or upload: Gradio stores thousands of them. Its
+own names have about ten characters."""
 
 CALL = "x-dnd-call"
 """Header by which an event knows the MCP request that it is for."""
@@ -75,3 +80,8 @@ def mcp_client_left(request: Any) -> bool:
     """Return whether a request is for an MCP client that disconnected."""
     call = request.headers.get(CALL)
     return call is not None and call not in _open_calls
+
+
+def unfit_id() -> str:
+    """Return the message for a client's name that is empty or too long."""
+    return _("session_hash and upload_id: expected 1 to {number} characters.", number=MAX_ID_CHARS)

@@ -25,7 +25,7 @@ from dnd_engine.prompts.files import read_prompt_file, without
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.words import display_name
 from ui.canvas import Arrangement, CanvasCard
-from ui.server.gradio_private import copied_to_cache
+from ui.server.gradio_private.uploads import copied_to_cache
 from ui.session_files import PROMPTS
 from ui.shared import App, Updates, file_faults, fingerprint, used_words
 from ui.state import CardReading, Session

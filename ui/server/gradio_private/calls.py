@@ -1,7 +1,6 @@
-"""Private parts of Gradio, which only this module and `gradio_stubs` touch."""
+"""Calls of events: how many wait, whose turn it is, and how long answers are kept."""
 
 import asyncio
-import inspect
 import sys
 import time
 from collections import Counter, defaultdict
@@ -9,153 +8,32 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import Lock
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import gradio as gr
 from fastapi import HTTPException
-from gradio import routes
-from gradio.context import LocalContext
-from gradio.processing_utils import save_file_to_cache
 from gradio.queueing import Event
-from gradio.route_utils import API_PREFIX, FnIndexInferError, upload_fn
-from gradio.routes import App, file_upload_statuses
+from gradio.route_utils import API_PREFIX
 from gradio.server_messages import ProcessCompletedMessage
-from gradio.state_holder import SessionState, StateHolder
-from gradio.utils import LRUCache, error_payload, get_upload_folder
+from gradio.utils import LRUCache, error_payload
 
 from dnd_engine.limits import ServerLimits
 from ui.faults import report_fault
 from ui.language import language_of
+from ui.server.gradio_private.event_ids import UnknownEventError
 from ui.server.shares import BODY_KEY, HeldBytes, Share
-from ui.server.visitors import mcp_client_left, sender_of
+from ui.server.visitors import MAX_ID_CHARS, mcp_client_left, sender_of, unfit_id
 from ui.text import _, speaking
-
-MAX_ID_CHARS = 100
-"""Maximum length of a client's name for its session or upload: Gradio stores thousands of them. Its
-own names have about ten characters."""
-
-QUEUE_SETTINGS: dict[str, Any] = {
-    # By default Gradio polls for work a thousand times a second, which delays the engine's thread:
-    # a token took 9 % longer.
-    "sleep_when_free": 0.01,
-    # `gr.Progress` is not used here.
-    "progress_update_sleep_when_free": 1.0,
-    # After every event Gradio aggregates all of them with pandas, for a page that is closed here.
-    "ANAYLTICS_CACHE_FREQUENCY": 1_000_000,  # Gradio's spelling
-}
-
-
-def launch_settings() -> dict[str, Any]:
-    """Return the private argument of `launch`, if this version of Gradio has it.
-
-    `tests/ui/test_gradio_private.py` fails when it is gone.
-    """
-    # Gradio requests its own page once at launch, and fails if that takes more than three seconds,
-    # as it may on a busy machine.
-    is_known = "_frontend" in inspect.signature(gr.Blocks.launch).parameters
-    return {"_frontend": False} if is_known else {}
-
 
 _STREAM, _CALL = f"{API_PREFIX}/queue/data", f"{API_PREFIX}/call/"
 """Routes by which callers listen: all calls of a page, and one call of the API."""
 
 _STREAM_HOLD = "held"
 """Id of a call that never was, for which the stream of a page stays open."""
+
 _STREAM_HOLD_SECONDS = 3
 """How long it stays open after the page's last call. A browser opens only six connections to a
 host, so it cannot stay for good."""
-
-
-class _UnknownEventError(KeyError):
-    """A call refers to an event by an unknown number."""
-
-
-UNKNOWN_EVENT = (_UnknownEventError, FnIndexInferError)
-"""Exceptions of Gradio's routes for calls of unknown events."""
-
-
-class _Events(dict[Any, Any]):
-    def __missing__(self, key: Any) -> Any:
-        raise _UnknownEventError(key)
-
-
-def name_unknown_events(demo: gr.Blocks) -> None:
-    """Make calls of unknown events raise `UNKNOWN_EVENT`.
-
-    Gradio raises a plain KeyError, which could have any cause.
-    """
-    demo.default_config.fns = _Events(demo.default_config.fns)
-
-
-_BUILDING = Lock()
-
-
-@contextmanager
-def one_app() -> Iterator[None]:
-    """Build a page within it, to spare it the apps that `launch` replaces.
-
-    Gradio makes one when the blocks end and one with each queue, with all routes, as if each were
-    served. No other thread may launch a page meanwhile.
-    """
-    # Of two patches at once, the first would be restored last, and stay.
-    with _BUILDING, mock.patch.object(App, "create_app", return_value=None):
-        yield
-
-
-def upload_cache() -> Path:
-    """Return the folder where Gradio keeps uploads."""
-    return Path(get_upload_folder())
-
-
-def copied_to_cache(file: Path, cache: Path) -> str:
-    """Copy a file into such a folder as if it was uploaded, and return its path there."""
-    return str(save_file_to_cache(file, cache_dir=str(cache)))
-
-
-def keep_whole_uploads(demo: gr.Blocks) -> None:
-    """Keep whole uploads until `delete_cache` deletes those; call it once all components exist.
-
-    Gradio leaves the parts that it has written wherever a client disconnects, a body ends too early
-    or a field is none of its own. It counts what a button offers for download among its own copies,
-    too, and deletes it minutes after it was written; but these files belong to visits, which end
-    later and remove them.
-    """
-    routes.upload_fn = _receive_whole  # type: ignore[attr-defined]  # imported there, in every app
-    demo.temp_file_sets = [demo.upload_file_set]
-
-
-async def _receive_whole(
-    request: Any, upload_dir: str, *args: Any, **kwargs: Any
-) -> tuple[list[str], list[str], list[str]]:
-    """Receive an upload in a folder that ends with the request, and move out the whole files."""
-    cache = Path(upload_dir)
-    cache.mkdir(parents=True, exist_ok=True)
-    # Windows cannot delete what Gradio has not closed yet; that goes with the process.
-    with TemporaryDirectory(dir=cache, ignore_cleanup_errors=True) as folder:
-        # Forced, because Gradio else moves some files after this has returned.
-        files, *_later = await upload_fn(request, folder, *args, **{**kwargs, "force_move": True})
-        names = [Path(file).relative_to(folder) for file in files]
-        for name in {*names}:  # equal files have one
-            (cache / name).parent.mkdir(exist_ok=True)
-            Path(folder, name).replace(cache / name)
-    return [str(cache / name) for name in names], [], []
-
-
-def calm_queue(demo: gr.Blocks) -> None:
-    """Make the queue poll less often; call it after `demo.queue`.
-
-    Settings that this version of Gradio lacks are skipped: they only save time.
-    `tests/ui/test_gradio_private.py` fails when one is gone or has a public name.
-    """
-    queue = demo._queue
-    for name, value in QUEUE_SETTINGS.items():
-        if hasattr(queue, name):
-            setattr(queue, name, value)
 
 
 class _Messages(LRUCache[str, Any]):
@@ -418,7 +296,7 @@ class Calls:
             raise HTTPException(HTTPStatus.BAD_REQUEST, unfit_id())
         # `in` does not call `__missing__`, so the error is raised here.
         if body.fn_index not in self._demo.fns:
-            raise _UnknownEventError(body.fn_index)
+            raise UnknownEventError(body.fn_index)
         # All lanes together: each has a queue of its own.
         lanes = self._lanes.values()
         waiting = [event for lane in lanes for event in lane.queue]
@@ -535,112 +413,3 @@ def _num_bytes(value: Any) -> int:
 def _by_page(request: Any) -> bool:
     """Return whether Gradio's own page sent a call."""
     return bool(request.headers.get("x-gradio-user") == "app")
-
-
-def unfit_id() -> str:
-    """Return the message for a client's name that is empty or too long."""
-    return _("session_hash and upload_id: expected 1 to {number} characters.", number=MAX_ID_CHARS)
-
-
-def forget_upload(upload_id: str) -> None:
-    """Drop the progress of an upload: Gradio keeps some of it for ever."""
-    file_upload_statuses.stop_tracking(upload_id)
-    file_upload_statuses._signals.pop(upload_id, None)
-
-
-def caller_left() -> Callable[[], bool]:
-    """Return a function that tells whether the caller of the current event has disconnected.
-
-    Gradio stops a generator whose page was closed, but not a plain function.
-    """
-    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
-    if blocks is None or event_id is None:
-        return lambda: False  # called directly, without the queue
-    events = blocks._queue.event_ids_to_events
-
-    def left() -> bool:
-        event = events.get(event_id)
-        return event is None or not event.alive or mcp_client_left(event.request)
-
-    return left
-
-
-class Page(SessionState):
-    """The server's state of one open page."""
-
-    def __init__(self, blocks: gr.Blocks, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self.used = clock()
-        self.closed: float | None = None
-        # Gradio copies the configuration of every component, .7 MB per visitor, and that of one
-        # again whenever it changes. The copies are for links that restore a page, and the gate
-        # closes those. So the first are of no component here, and the others are empty.
-        none = SimpleNamespace(default_config=blocks.default_config, blocks={})
-        super().__init__(none)  # type: ignore[arg-type]
-        self.blocks_config.config_for_block = lambda *_: {}  # type: ignore[method-assign]
-
-    @property
-    def is_closed(self) -> bool:
-        """Return whether its tab was closed and has sent nothing since."""
-        return self.closed is not None and self.used <= self.closed
-
-    @is_closed.setter
-    def is_closed(self, closed: bool) -> None:  # set by Gradio
-        self.closed = self._clock() if closed else None
-
-
-class Pages(StateHolder):
-    """The open pages, limited in number, and dropped soon after their tab was closed.
-
-    Gradio's own holder keeps 10,000 pages, open or closed, until others need their place.
-    """
-
-    def __init__(
-        self,
-        blocks: gr.Blocks,
-        limits: ServerLimits,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Gradio's
-        self.set_blocks(blocks)
-        self._limits, self._clock = limits, clock
-        self.attended = Share()
-        """Connections of browsers, by page."""
-
-    def __getitem__(self, session_id: str) -> SessionState:
-        """Return the page of a session; a new one may replace the least recently used."""
-        page = self.session_data.get(session_id)
-        if page is None:
-            if len(session_id) > MAX_ID_CHARS:
-                raise HTTPException(HTTPStatus.BAD_REQUEST, unfit_id())
-            while len(self.session_data) >= self._limits.sessions:
-                self._drop(min(self.session_data, key=self._missed))
-            page = self.session_data[session_id] = Page(self.blocks, self._clock)
-        assert isinstance(page, Page)
-        # A request after the tab was closed means that it was not, so this also revives the page.
-        page.used = self._clock()
-        return page
-
-    def gauges(self) -> dict[str, float]:
-        """Return the numbers of pages, and of connected ones."""
-        return {"pages": len(self.session_data), "pages_connected": len(self.attended.amounts)}
-
-    def delete_all_expired_state(self) -> None:
-        """Drop pages that were closed or unused for long. Gradio calls this every second."""
-        now = self._clock()
-        # A copy, because `_drop` removes entries.
-        for session_id, page in list(self.session_data.items()):
-            assert isinstance(page, Page)
-            closed = page.is_closed and now - page.used > self._limits.closed_seconds
-            if closed or now - page.used > self._limits.session_seconds:
-                self._drop(session_id)
-
-    def _missed(self, session_id: str) -> tuple[bool, float]:
-        """Sort key of dropping pages: disconnected ones first, then the least recently used."""
-        page = self.session_data[session_id]
-        assert isinstance(page, Page)
-        return session_id in self.attended.amounts and not page.is_closed, page.used
-
-    def _drop(self, session_id: str) -> None:
-        self.delete_state(session_id)  # also removes its files
-        del self.session_data[session_id]

@@ -1,6 +1,6 @@
 """Keep Gradio from writing type stubs while it is imported, which takes half of its import.
 
-It is not in `gradio_private`, because that imports Gradio, and this must run first.
+It must run before Gradio is imported.
 """
 
 import sys
