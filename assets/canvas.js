@@ -844,9 +844,11 @@ function drawFoot() {
   if (count("reading")) parts.push(_("{number} reading", { number: count("reading") }));
   const unused = count("error") + count("doubt") + count("ready") - ready;
   const faulty = unused ? _("; {files} not used", { files: countFiles(unused) }) : "";
-  const summary = parts.join(", ") + faulty;
+  const counts = parts.join(", ") + faulty;
+  const isSilent = buckets.some(promptsIn) && !used.some(promptsIn);
+  const summary = isSilent ? _("Every bucket with prompts is muted") : counts;
   $(".dnd-status").textContent = summary;
-  $(".dnd-strip-text").textContent = `${countBuckets(used.filter(promptsIn).length)}, ${summary}`;
+  $(".dnd-strip-text").textContent = isSilent ? summary : `${countBuckets(used.filter(promptsIn).length)}, ${counts}`;
   drawStrip();
   $(".dnd-batch").hidden = drawShares() < 2;
   $(".dnd-zone").hidden = buckets.length > 0;

@@ -593,6 +593,9 @@ class Engine:
             adapter: Any adapter that fits the base.
             buckets: Prompts to measure on: 16 of them, chosen by `measured_prompts`.
             only: Names of the checks to run; those that they need run too. None for all.
+
+        Raises:
+            ConfigError: If `only` names an unknown check.
         """
         return inspect_adapter(self._loaded, adapter, buckets, only)
 

@@ -65,7 +65,7 @@ _RUNS: Mapping[RunKind, Mapping[str, str]] = {
     "synthesis": {
         "running": N_("Making the adapter"),
         "done": N_("How it was made"),
-        "stopped": N_("Stopped. Nothing was made, and your prompts are unchanged."),
+        "stopped": N_("Stopped. No new adapter was made; prompts and an earlier adapter stay."),
         "failed": N_("No adapter was made."),
     },
     "remix": {

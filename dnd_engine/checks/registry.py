@@ -27,7 +27,7 @@ from dnd_engine.checks.verdict import (
     judge,
     lowered,
 )
-from dnd_engine.errors import AdapterError
+from dnd_engine.errors import AdapterError, ConfigError
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.recipe_file import validation_words
 
@@ -57,7 +57,12 @@ def run_checks(subject: "Subject", only: Collection[str] | None = None) -> dict[
     """Run all checks and omit those that do not apply.
 
     `only` names the checks to run, with those that they need; None is all.
+
+    Raises:
+        ConfigError: If `only` names an unknown check.
     """
+    if unknown := sorted({*(only or ())} - CHECKS.keys()):
+        raise ConfigError(f"unknown check `{unknown[0]}`; known are {', '.join(CHECKS)}.")
     found: dict[str, Any] = {}
 
     def result(name: str) -> Any:

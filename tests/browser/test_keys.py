@@ -191,7 +191,7 @@ def test_escape_stops_what_runs(visit: Visit, write: Write, engine: FakeEngine) 
         page.locator("#dnd-synthesize").click()
         expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
         page.keyboard.press("Escape")
-        expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
+        expect(page.locator("#dnd-stages")).to_contain_text("No new adapter was made")
 
 
 def test_keys_do_nothing_behind_an_open_dialog(visit: Visit, engine: FakeEngine) -> None:
@@ -311,7 +311,7 @@ def test_show_me_can_be_stopped_while_it_synthesizes_and_while_it_answers(
         expect(page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
         page.evaluate(LEAVE_TAB)
         page.locator("#dnd-stop-synthesis").dispatch_event("click")
-        expect(page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
+        expect(page.locator("#dnd-stages")).to_contain_text("No new adapter was made")
         page.evaluate("comeBack()")
         expect(page.locator(".dnd-card")).to_have_count(2)
         page.locator(".dnd-clear").click()

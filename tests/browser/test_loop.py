@@ -105,6 +105,9 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     expect(visit.page.locator("#dnd-adapter")).not_to_contain_text(
         "Not made from the buckets as they are now."
     )
+    for mute in visit.page.locator(".dnd-mute").all():
+        mute.click()
+    expect(summary).to_have_text("Every bucket with prompts is muted")
 
 
 _WATCH_CHAT = """() => {
@@ -404,7 +407,7 @@ def test_a_synthesis_can_be_stopped(visit: Visit, write: Write, engine: FakeEngi
         visit.page.locator("#dnd-synthesize").click()
         expect(visit.page.locator("#dnd-stages li.is-running")).to_contain_text("Encode")
         visit.page.get_by_role("button", name="Stop").first.click()
-        expect(visit.page.locator("#dnd-stages")).to_contain_text("Stopped. Nothing was made")
+        expect(visit.page.locator("#dnd-stages")).to_contain_text("No new adapter was made")
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
     expect(visit.page.locator("#dnd-adapter")).to_be_hidden()
     visit.shot("stopped")

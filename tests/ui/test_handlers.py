@@ -177,7 +177,7 @@ def test_a_stopped_synthesis_makes_nothing_even_from_the_queue(
     arrangement = arrange(SQL={"a.txt": "one\n"})
     on.prompts.update_prompts(arrangement, session, request_of("s"))
     on.synthesis.begin_synthesis(arrangement, session)
-    assert "Nothing was made" in on.runs.stop_run(session)["stages"]
+    assert "No new adapter was made" in on.runs.stop_run(session)["stages"]
     assert list(on.synthesis.synthesize(session, "pool", 0, request_of("s"))) == []
     assert engine.calls == []
     assert session.made is None

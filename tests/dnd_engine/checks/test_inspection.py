@@ -33,7 +33,7 @@ from dnd_engine.checks.verdict import (
     judge,
 )
 from dnd_engine.config import Teacher
-from dnd_engine.errors import AdapterError
+from dnd_engine.errors import AdapterError, ConfigError
 from dnd_engine.generator.folder import TaskCentroid
 from dnd_engine.generator.report import (
     AgreementGauge,
@@ -289,6 +289,11 @@ def test_a_check_alone_runs_after_those_it_needs_wherever_they_are_registered(
     monkeypatch.setitem(CHECKS, "second", second)
     monkeypatch.setitem(CHECKS, "first", Check(result=int, run=lambda _: 1, words=str))
     assert run_checks(Mock(spec=Subject), only=["second"]) == {"first": 1, "second": 2}
+
+
+def test_an_unknown_check_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown check `norm`; known are "):
+        run_checks(Mock(spec=Subject), only=["norm", "norms"])
 
 
 NEAREST = (NearestTask("a", "", 0.3), NearestTask("b", "", 0.6))
