@@ -76,7 +76,7 @@ from dnd_engine.synthesis.loaded import Loaded, OrdinaryBaseline
 from dnd_engine.synthesis.measure import measure_adapter, train_on_measured
 from dnd_engine.synthesis.prove import prove
 from dnd_engine.synthesis.regenerate import regenerate
-from dnd_engine.synthesis.write import blank, write
+from dnd_engine.synthesis.write import blank, read_ahead, write
 from dnd_engine.teach.local import BetterModel
 
 
@@ -363,6 +363,22 @@ class Engine:
         # The imprint alone, above, becomes urgent by itself once it has the penalties.
         with loaded.runtime.lock.awaited():
             return (yield from urgently(loaded.runtime.lock, steps))
+
+    def read_ahead(
+        self,
+        buckets: Sequence[Bucket],
+        *,
+        mix: Mix = "pool",
+        seed: int = 0,
+        memory: PromptMemory,
+    ) -> None:
+        """Encode the prompts that `synthesize` would draw, so that it finds them in `memory`.
+
+        Encoding takes half of its time. Chats and syntheses take priority. Does nothing without a
+        generator.
+        """
+        if self._loaded.generator is not None:
+            read_ahead(self._loaded, buckets, mix, seed, memory)
 
     def imprint(
         self,

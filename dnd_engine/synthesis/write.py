@@ -15,9 +15,13 @@ from dnd_engine.lora.adapter import Adapter, adapter_name, sum_adapters
 from dnd_engine.lora.provenance import BucketSource, Recipe
 from dnd_engine.lora.seen import with_met
 from dnd_engine.models.encoder import EncodedPrompts, PromptMemory
+from dnd_engine.models.turns import patient
 from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket, check_buckets
 from dnd_engine.synthesis.loaded import Loaded
+
+_PROMPTS_AHEAD = 32
+"""Prompts that are encoded ahead at a time, some .1 s of two cores."""
 
 
 def write(
@@ -33,10 +37,7 @@ def write(
     generator = loaded.resident()
     started = time.monotonic()
     counting = check_buckets(buckets, loaded.config.limits)
-    groups = [counting]
-    if mix == "sum":
-        # The weight scales this bucket's adapter in the sum, so it must not also affect sampling.
-        groups = [(replace(b, weight=1.0),) for b in counting]
+    groups = _conditions(counting, mix)
     encoded: list[EncodedPrompts] = []
     read: set[str] = set()
     for number, group in enumerate(groups):
@@ -88,6 +89,27 @@ def write(
         nearest_tasks=nearest,
         kept_energy=kept,
     )
+
+
+def read_ahead(
+    loaded: Loaded, buckets: Sequence[Bucket], mix: Mix, seed: int, memory: PromptMemory
+) -> None:
+    """Encode the prompts that `write` would draw; see `Engine.read_ahead`."""
+    counting = check_buckets(buckets, loaded.config.limits)
+    drawn = [text for group in _conditions(counting, mix) for text in loaded.draw(group, seed)]
+    texts = list(dict.fromkeys(drawn))
+    with patient():
+        # In parts, because whoever is urgent waits for one of them.
+        for start in range(0, len(texts), _PROMPTS_AHEAD):
+            loaded.encode(texts[start : start + _PROMPTS_AHEAD], memory)
+
+
+def _conditions(buckets: Sequence[Bucket], mix: Mix) -> list[Sequence[Bucket]]:
+    """Return the buckets of each condition."""
+    if mix == "pool":
+        return [buckets]
+    # The weight scales this bucket's adapter in the sum, so it must not also affect sampling.
+    return [(replace(bucket, weight=1.0),) for bucket in buckets]
 
 
 def blank(

@@ -364,25 +364,47 @@ def test_a_sum_of_two_buckets_is_not_their_pool(engine: Engine) -> None:
     assert total.provenance["mix"] == "sum"
 
 
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Prompts that were encoded, filled as they are."""
+    found: list[str] = []
+    encode = PromptEncoder.encode
+
+    def watch(self: PromptEncoder, texts: list[str], length: int) -> EncodedPrompts:
+        found.extend(texts)
+        return encode(self, texts, length)
+
+    monkeypatch.setattr(PromptEncoder, "encode", watch)
+    return found
+
+
 @pytest.mark.parametrize("mix", ["pool", "sum"])
 def test_mixing_anew_reads_no_prompt_again_and_gives_the_same_adapter(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, mix: Mix
+    engine: Engine, read: list[str], mix: Mix
 ) -> None:
     memory = PromptMemory()
     engine.generate([bucket("sql", SQL), bucket("tone", TONE)], mix=mix, memory=memory)
     others = [bucket("sql", SQL, 0.5), bucket("tone", TONE, 1.5)], [bucket("tone", TONE, 2)]
     fresh = [engine.generate(buckets, mix=mix).sha256 for buckets in others]
-    read: list[str] = []
-    encode = PromptEncoder.encode
-
-    def watch(self: PromptEncoder, texts: list[str], length: int) -> EncodedPrompts:
-        read.extend(texts)
-        return encode(self, texts, length)
-
-    monkeypatch.setattr(PromptEncoder, "encode", watch)
+    read.clear()
     again = [engine.generate(buckets, mix=mix, memory=memory).sha256 for buckets in others]
     assert again == fresh
     assert len(set(again)) == 2
+    assert read == []
+
+
+@pytest.mark.parametrize("mix", ["pool", "sum"])
+def test_what_was_read_ahead_is_not_encoded_again_and_gives_the_same_adapter(
+    engine: Engine, read: list[str], mix: Mix
+) -> None:
+    many = [f"Translate the number {number}." for number in range(40)]
+    buckets = [bucket("sql", SQL), bucket("many", many, 0.5)]
+    fresh = engine.generate(buckets, mix=mix, imprinted=False).sha256
+    memory = PromptMemory()
+    engine.read_ahead(buckets, mix=mix, memory=memory)
+    read.clear()
+    made = engine.generate(buckets, mix=mix, imprinted=False, memory=memory)
+    assert made.sha256 == fresh
     assert read == []
 
 

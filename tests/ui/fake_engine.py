@@ -128,6 +128,8 @@ class FakeEngine(FakeMeasuring):
         self.refinements: list[dict[str, Any]] = []
         self.taught: list[dict[str, str]] = []
         self.forecasts: list[str] = []
+        self.read: list[dict[str, Any]] = []
+        """What was encoded ahead."""
         self.exports: list[tuple[str, str]] = []
         self.pushes: list[tuple[str, str | None, bool]] = []
         self.asked: list[list[Any]] = []
@@ -490,6 +492,18 @@ class FakeEngine(FakeMeasuring):
             first_token_seconds=0.09,
             tokens_per_second=48.0,
         )
+
+    def read_ahead(
+        self,
+        buckets: Sequence[Bucket],
+        *,
+        mix: Mix = "pool",
+        seed: int = 0,
+        memory: "PromptMemory",
+    ) -> None:
+        self.threads.add(threading.get_ident())
+        names = {bucket.name for bucket in buckets}
+        self.read.append({"names": names, "mix": mix, "seed": seed, "memory": memory})
 
     def forecast(self, bucket: Bucket) -> Forecast | None:
         self.threads.add(threading.get_ident())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import gradio as gr
 import pytest
@@ -54,6 +55,32 @@ def test_each_bucket_is_asked_once_under_any_name_and_weight(
     assert engine.forecasts == ["SQL", "Legal"]
     assert again.count("<li>") == 1
     assert "the model is sure" in again
+
+
+def test_prompts_are_encoded_before_they_are_forecast_where_the_synthesis_finds_them(
+    drop: Callable[[Session, Arrangement], str],
+    arrange: Arrange,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = Session()
+    monkeypatch.setattr(engine, "forecast", lambda bucket: seen.append(len(engine.read)))
+    seen: list[int] = []
+    drop(session, arrange(SQL={"a.jsonl": FILE}, Legal={"b.jsonl": FILE + "\n"}))
+    assert seen == [1, 1]
+    assert session.memory is not None
+    assert engine.read[0]["names"] == {"SQL", "Legal"}
+    assert engine.read[0]["memory"] is session.memory
+
+
+def test_what_cannot_be_encoded_ahead_is_forecast_all_the_same(
+    drop: Callable[[Session, Arrangement], str],
+    arrange: Arrange,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "read_ahead", Mock(side_effect=DndError("out of memory")))
+    assert "<li>" in drop(Session(), arrange(SQL={"a.jsonl": FILE}))
 
 
 def test_a_muted_bucket_and_prompts_without_instruction_get_no_forecast(

@@ -115,7 +115,8 @@ class PromptEvents:
     def forecast(self, session: Session) -> Iterator[Updates]:
         """Ask the model how sure it is of each new bucket, once it is loaded.
 
-        A synthesis or a newer canvas ends it; what was found is kept.
+        First their prompts are encoded. A synthesis or a newer canvas ends it; what was found is
+        kept.
         """
         try:
             for _state in self._app.calls.until_ready():
@@ -126,6 +127,7 @@ class PromptEvents:
         buckets = buckets_on(session.canvas, session)
         if memory_faults(sum(bucket.memory_bytes for bucket in buckets), self._app.limits):
             return  # the line beside Synthesize says so
+        self._read_ahead(buckets, session)
         for bucket in buckets:
             # For each bucket, because the owner may switch models between two of them.
             model = self._loaded_model()
@@ -152,6 +154,16 @@ class PromptEvents:
             yield {"forecast": self._forecasts(session.canvas, session)}
         # Once more, because a card may have been removed while its forecast was on its way.
         yield {"forecast": self._forecasts(session.canvas, session)}
+
+    def _read_ahead(self, buckets: Sequence[Bucket], session: Session) -> None:
+        """Encode the prompts now, so that Synthesize need not."""
+        if session.is_busy or session.over:
+            return
+        # Whatever fails here fails again where it was asked for, and is reported there.
+        with suppress(DndError):
+            if session.memory is None:
+                session.memory = self._app.calls.ready().new_memory()
+            self._app.calls.read_ahead(buckets, session.memory)
 
     def _loaded_model(self) -> str:
         """Identify the model that a forecast asks; empty if none is loaded."""
