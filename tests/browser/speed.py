@@ -1,5 +1,7 @@
 """What the page adds to the engine: from the click to a ready adapter, and to a token of chat.
 
+A click comes as soon as it can, and on a second page once the prompts are encoded.
+
 Run by hand, `python -m tests.browser.speed 128 60`, with the numbers of prompts and of words in
 each: real models, a real browser, both sides in turns in one process. Prints medians of seconds and
 of the ratios within a round, as JSON.
@@ -26,7 +28,7 @@ from ui.engine_handle import EngineHandle
 _ROUNDS = 5
 _MIN_TOKENS = 48
 _SETTLED = 2.0
-"""Seconds after which the page is at rest."""
+"""Seconds after which the page is at rest, and prompts are encoded."""
 _WORDS = ("film", "letter", "city", "long", "kind", "never", "early", "river", "stone", "paper")
 
 _CLICK_TO_READY = """() => new Promise((resolve) => {
@@ -57,17 +59,22 @@ def main(num_prompts: int, num_words: int) -> None:
         assert handle.engine is not None
         for number in range(-1, _ROUNDS):  # the first warms up
             path = _prompts(Path(folder), number, num_prompts, num_words)
-            found = _round(_open(browser, url), handle, path, number)
+            visits = _open(browser, url), _open(browser, url)
+            found = _round(*visits, handle, path, number)
             if number >= 0:
                 rounds.append(found)
         browser.close()
     print(json.dumps(_summary(rounds), indent=1))  # noqa: T201 - what it is for
 
 
-def _round(visit: Visit, handle: EngineHandle, path: Path, number: int) -> dict[str, float]:
+def _round(
+    hasty: Visit, visit: Visit, handle: EngineHandle, path: Path, number: int
+) -> dict[str, float]:
     engine = handle.engine
     assert engine is not None
-    page = _ready_on_page(visit, path)
+    at_once = _ready_on_page(hasty, path)
+    hasty.page.context.close()
+    rested = _ready_on_page(visit, path, _SETTLED)
     time.sleep(_SETTLED)  # the zip is written again, with what the checks found on its card
     # In the same thread as the page's work: teams of OpenMP in two would slow both.
     alone, adapter = handle.thread.run(_ready_in_engine, engine, path)
@@ -78,7 +85,8 @@ def _round(visit: Visit, handle: EngineHandle, path: Path, number: int) -> dict[
             break
     visit.page.context.close()
     return {
-        "ready_page": page,
+        "ready_page": at_once,
+        "ready_page_rested": rested,
         "ready_engine": alone,
         "token_page": token_page,
         "token_engine": handle.thread.run(_token_in_engine, engine, adapter, question),
@@ -116,10 +124,11 @@ def _open(browser: Browser, url: str) -> Visit:
     return Visit(page, url)
 
 
-def _ready_on_page(visit: Visit, path: Path) -> float:
+def _ready_on_page(visit: Visit, path: Path, rest: float = 0.0) -> float:
     visit.drop([path], "SQL")
     visit.ready(path.name)
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()
+    time.sleep(rest)
     seconds: float = visit.page.evaluate(_CLICK_TO_READY)
     # What is measured afterwards must not lie under the chat.
     expect(visit.page.locator("#dnd-checks")).to_contain_text("Effect on the model", timeout=60_000)
