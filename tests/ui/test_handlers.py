@@ -702,9 +702,8 @@ def test_after_teaching_a_mix_the_figures_of_each_bucket_stay() -> None:
 
     parts = (LearntPart("recipe", 4, 1.0), LearntPart("<b>rubbish", 4, 0.5))
     uneven = told(Learnt(8, 0.25, 0.75, by_itself=True, by_bucket=parts))
-    assert (
-        "for recipe (100 % of 4), and for some prompts of &lt;b&gt;rubbish (50 % of 4)." in uneven
-    )
+    assert "for recipe (4 of 4), and for some prompts of &lt;b&gt;rubbish (2 of 4)." in uneven
+    assert "Whether its answers are right, only you can tell." in uneven
     assert "dnd-icon-check" not in uneven
     assert "is-warn" not in uneven
     parts = (LearntPart("recipe", 4, 1.0), LearntPart("rubbish", 4, 0.25))
@@ -712,7 +711,12 @@ def test_after_teaching_a_mix_the_figures_of_each_bucket_stay() -> None:
     parts = (LearntPart("recipe", 4, 1.0), LearntPart("rubbish", 4, 0.75))
     even = told(Learnt(8, 0.25, 0.875, by_itself=True, by_bucket=parts))
     assert "<b>It works without the instruction.</b>" in even
-    assert "recipe (100 % of 4). rubbish (75 % of 4)." in even.partition("<details>")[2]
+    assert "recipe (4 of 4). rubbish (3 of 4)." in even.partition("<details>")[2]
+    assert "only you can tell" in even
+    parts = (LearntPart("recipe", 3, 0.41), LearntPart("rubbish", 3, 0.0))
+    poor = told(Learnt(6, 0.0, 0.2, by_itself=True, by_bucket=parts))
+    assert "recipe (41 % of 3)" in poor
+    assert "only you can tell" not in poor
     parts = (LearntPart("recipe", 8, 1.0), LearntPart("rubbish", 0, 0.0))
     unchecked = told(Learnt(8, 0.25, 1.0, by_itself=True, by_bucket=parts))
     assert (

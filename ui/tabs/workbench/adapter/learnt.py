@@ -30,7 +30,15 @@ class LearntPart:
 
     @property
     def words(self) -> Note:
-        """Name the bucket, with its score."""
+        """Name the bucket, with its score: counts, unless longer texts are scored in parts."""
+        same = self.now * self.count
+        if same == int(same):
+            return noted(
+                "{bucket} ({same} of {number})",
+                bucket=self.bucket,
+                same=int(same),
+                number=self.count,
+            )
         return noted(
             "{bucket} ({share:.0f} % of {number})",
             bucket=self.bucket,
@@ -92,6 +100,10 @@ class Learnt:
         return [part.bucket for part in self.by_bucket if not part.count]
 
     @property
+    def _works_somewhere(self) -> bool:
+        return self.now >= WORKS or any(part.degree == "works" for part in self._scored)
+
+    @property
     def head(self) -> str:
         """Judge the adapter by what it is now, whatever teaching brought."""
         if self.from_poor:
@@ -146,6 +158,8 @@ class Learnt:
                 "No prompt of {buckets} was held back for the check.",
                 buckets=note_words(listed(self._unscored)),
             )
+        if self.by_itself and not self.from_poor and self._works_somewhere:
+            return _("Whether its answers are right, only you can tell.")
         if self.now >= WORKS:
             return ""
         if self.was_stopped:
