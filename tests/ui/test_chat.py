@@ -384,6 +384,22 @@ def test_the_slider_acts_on_the_next_word(
     assert label in updates["right_pane"]
 
 
+def test_an_answer_that_was_stopped_names_the_strength_that_it_ended_with(
+    on: Handlers, make: Make, engine: FakeEngine
+) -> None:
+    session = Session()
+    make(session)
+    on.compare.ask("Hi", "written", session)
+    with engine.pace.held("chat"):
+        stream = on.compare.answer(session, *SAMPLING)
+        next(stream)
+        on.adapter.set_strength(session, 0.5)
+        next(stream)
+        on.compare.stop_chat(session)
+        last(stream)
+    assert " then " in session.turns[-1].sides["right"].label
+
+
 # Differences
 
 

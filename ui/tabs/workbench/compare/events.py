@@ -479,17 +479,17 @@ class CompareEvents:
             adapters = [None if one is None else one.adapter for one in made]
             rows: list[Row] = list(zip(messages, adapters, strict=True))
             steps = self._app.calls.compare(rows, sampling, [_strength(one) for one in made], stop)
+        ended = [side.label for side in asked]
         for replies in steps:
             if replies is not None:
                 for side, reply in zip(asked, replies, strict=True):
                     side.reply = reply
+                ended = [self._label(side) for side in asked]
                 yield None
-        if stop.is_set():
-            return
-        for side in asked:
+        for side, last in zip(asked, ended, strict=True):
             # The slider was moved during the answer.
-            if (ended := self._label(side)) != side.label:
-                side.label = f"{side.label} then {ended}"
+            if last != side.label:
+                side.label = f"{side.label} then {last}"
 
 
 def _strength(made: Made | None) -> Callable[[], float] | None:
