@@ -155,6 +155,8 @@ def _how_made(origin: Mapping[str, Any]) -> str:
     written = "A LoRA adapter written by a hypernetwork from unlabeled prompts"
     if "generator_sha256" not in origin:
         written = "A LoRA adapter from unlabeled prompts"
+    if "imprint" in origin:
+        written += ", with their instruction imprinted in closed form"
     changed = changed_by(origin)
     if "trained" in origin:
         known = origin["trained"] if isinstance(origin["trained"], dict) else {}
@@ -168,8 +170,6 @@ def _how_made(origin: Mapping[str, Any]) -> str:
         return f"A LoRA adapter {how} It was not generated."
     if not _from_prompts(origin):
         return "A LoRA adapter of unknown origin. Test it before you rely on it."
-    if "imprint" in origin:
-        written += ", with their instruction imprinted in closed form"
     if changed is None or changed == "imprint":
         return (
             f"{written}, without a gradient step. It has not been trained on answers; test it "

@@ -124,6 +124,10 @@ def test_the_card_names_buckets_as_text_not_as_markup() -> None:
         (ORIGIN | {"refined": {"labels": True}}, "trained a little on the labels"),
         (ORIGIN | {"refined": "a stranger's words"}, "trained a little on the base's own answers"),
         (ORIGIN | {"trained": {"start": "adapter"}}, "unlabeled prompts, then trained on labels"),
+        (
+            ORIGIN | {"imprint": {}, "trained": {"start": "adapter"}},
+            "instruction imprinted in closed form, then trained on labels",
+        ),
         ({"trained": {"num_examples": 1200, "steps": 40}}, "labels: 1,200 examples, 40 steps"),
         ({"trained": "a stranger's words"}, "A LoRA adapter trained on labels: unknown examples"),
         ({"trained": {"start": "adapter"}}, "A LoRA adapter trained on labels"),
