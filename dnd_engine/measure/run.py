@@ -119,6 +119,8 @@ def train(
         start = shared_start(adapter.layout, config.seed)
     recipe = asdict(config) | {"num_examples": len(lessons)}
     same = "adapter" if warm_start else "base"
+    # Until the first point is scored, an earlier run stays: whoever stops before has nothing new.
+    shown = measured
     measured = replace(
         measured,
         passes=(
@@ -146,7 +148,7 @@ def train(
             row=row,
             done=done.step,
             total=config.steps,
-            measured=measured,
+            measured=shown,
             loss=done.loss,
             seconds_left=left,
         )
@@ -164,6 +166,7 @@ def train(
             cost = sum(s.seconds for s in measured.passes if (s.row, s.steps) == (row, done.step))
             # The rest of the training follows this point.
             yield replace(step, seconds_left=max(0.0, left - cost))
+        shown = measured
     return measured
 
 

@@ -727,6 +727,16 @@ def test_stopping_a_training_keeps_its_points_and_its_lora(base: BaseModel) -> N
         next(steps)
 
 
+def test_who_stops_before_the_first_point_has_what_was_there_before(base: BaseModel) -> None:
+    adapter = make_adapter()
+    runtime, before, steps = training(base, adapter)
+    assert next(steps).measured == before
+    steps.close()
+    once = finish(training(base, adapter, replace(TRAINING, steps=2))[2])
+    again = run.train(runtime, adapter, once, TRAINING, warm_start=False, origin={})
+    assert next(again).measured == once, "the curve and the LoRA of the earlier run"
+
+
 def test_training_again_replaces_the_curve(base: BaseModel) -> None:
     adapter = make_adapter()
     config = replace(TRAINING, steps=2)
