@@ -50,9 +50,11 @@ the limit."""
 MIN_EXPLAINED = 0.02
 """Layers whose update explains less of the change for left-out prompts stay unchanged."""
 
-
 _MIN_GAIN = 1e-3
 """Lower bound on a norm's gains, relative to the largest, so that dividing by them stays finite."""
+
+_Pair = tuple[tuple[int, ...], tuple[int, ...]]
+"""Token ids of a prompt, whole and bare."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,8 @@ class Imprinted:
     layout: LoRALayout
     num_by_source: tuple[int, ...]
     """Number of fitted prompts of each source."""
+    too_long_by_source: tuple[int, ...]
+    """Number of prompts of each source that were too long to be fitted."""
     num_answers: int
     """Number of distinct answers."""
     commonest_share: float
@@ -209,7 +213,8 @@ def imprint(
     """
     base = runtime.base
     first = first_layer(base.num_layers, config, len(sources))
-    rows = yield from _ask(runtime, sources, config, first)
+    short = [_short_enough(base, source, config) for source in sources]
+    rows = yield from _ask(runtime, sources, short, config, first)
     explained: list[float] = []
     layout = imprint_layout(base.config, config)
     state: dict[str, Tensor] = {}
@@ -251,6 +256,9 @@ def imprint(
         tokens=tokenize(state, layout).to(torch.bfloat16),
         layout=layout,
         num_by_source=tuple(found.total() for found in by_source),
+        too_long_by_source=tuple(
+            len(source.prompts) - len(pairs) for source, pairs in zip(sources, short, strict=True)
+        ),
         num_answers=len(answers),
         commonest_share=max(answers.values()) / len(rows),
         commonest_by_source=tuple(
@@ -267,12 +275,20 @@ def _stored(weight: Tensor) -> Tensor:
 
 
 def _ask(
-    runtime: Runtime, sources: Sequence[Source], config: ImprintConfig, first: int
+    runtime: Runtime,
+    sources: Sequence[Source],
+    short: Sequence[Sequence[_Pair]],
+    config: ImprintConfig,
+    first: int,
 ) -> Generator[ImprintStep, None, list[_Row]]:
     """Let each source's teacher answer its whole prompts greedily; keep states from `first` up."""
-    base = runtime.base
-    end = base.turn_end
-    asked = [_chosen(base, source, config, len(sources)) for source in sources]
+    end = runtime.base.turn_end
+    # Buckets share the limit evenly, so that a large one cannot crowd out the others.
+    share = min(config.max_bucket_prompts, max(1, config.max_prompts // len(sources)))
+    asked = [
+        random.Random(config.seed).sample(pairs, share) if len(pairs) > share else pairs
+        for pairs in short
+    ]
     total = sum(map(len, asked))
     if not total:
         raise ImprintError(
@@ -307,17 +323,10 @@ def _ask(
     return rows
 
 
-def _chosen(
-    base: BaseModel, source: Source, config: ImprintConfig, num_sources: int
-) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Return token ids of the prompts to fit, whole and bare, sampled if there are too many."""
+def _short_enough(base: BaseModel, source: Source, config: ImprintConfig) -> list[_Pair]:
+    """Return token ids of the prompts that imprint reads, whole and bare."""
     ids = [(base.chat_ids(full), base.chat_ids(bare)) for full, bare in source.prompts]
-    short = [pair for pair in ids if len(pair[0]) <= config.max_tokens]
-    # Buckets share the limit evenly, so that a large one cannot crowd out the others.
-    share = min(config.max_bucket_prompts, max(1, config.max_prompts // num_sources))
-    if len(short) > share:
-        short = random.Random(config.seed).sample(short, share)
-    return short
+    return [pair for pair in ids if len(pair[0]) <= config.max_tokens]
 
 
 def _thinned(rows: list[_Row], rng: random.Random) -> list[_Row]:

@@ -66,7 +66,7 @@ class Adapter:
     not_imprinted: str = ""
     """Why a requested imprint failed; empty otherwise."""
     skipped_buckets: tuple[str, ...] = ()
-    """Sentences that name each bucket that the imprint left out, and why."""
+    """Sentences that name each bucket that the imprint left out, in whole or in part, and why."""
     kept_energy: float | None = None
     """Share of the squared ΔW norm that remains after a sum was cut to rank r; None when pooled."""
 

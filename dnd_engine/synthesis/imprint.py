@@ -19,7 +19,7 @@ from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.lora.seen import Seen, digests, with_met
 from dnd_engine.models.encoder import PromptMemory
 from dnd_engine.models.turns import urgently
-from dnd_engine.notes import Note, noted
+from dnd_engine.notes import Note, counted, noted
 from dnd_engine.progress import Progress, each_as
 from dnd_engine.prompts.buckets import Bucket, check_buckets, measured_prompts
 from dnd_engine.prompts.split import split_prompt
@@ -71,6 +71,13 @@ def imprint_adapter(
     made = yield from _solve(loaded, sources, config, started)
     fitted = {b.name: num for (b, _), num in zip(counting, made.num_by_source, strict=True)}
     skipped = [_skipped(bucket, config) for bucket in checked if not fitted.get(bucket.name)]
+    for (bucket, _), (_, others), number in zip(
+        counting, parts, made.too_long_by_source, strict=True
+    ):
+        ids = (loaded.base.chat_ids(text) for text, _ in others)
+        too_long = number + sum(len(row) > config.max_tokens for row in ids)
+        if too_long and fitted[bucket.name]:
+            skipped.append(_too_long(bucket, too_long, config))
     shares = zip(counting, made.commonest_by_source, strict=True)
     alike = tuple(b.name for (b, _), share in shares if are_alike(share, fitted[b.name]))
     found = Imprinting.of(
@@ -219,5 +226,21 @@ def _skipped(bucket: Bucket, config: ImprintConfig) -> Note:
         "Bucket `{bucket}` was not imprinted: its prompts are too long (the limit is about {words} "
         "words), or the model answers nothing to them.",
         bucket=bucket.name,
-        words=config.max_tokens * 3 // 4,
+        words=_max_words(config),
     )
+
+
+def _too_long(bucket: Bucket, number: int, config: ImprintConfig) -> Note:
+    return counted(
+        "{number} prompt of bucket `{bucket}` was too long to be imprinted; the limit is about "
+        "{words} words.",
+        "{number} prompts of bucket `{bucket}` were too long to be imprinted; the limit is about "
+        "{words} words.",
+        number,
+        bucket=bucket.name,
+        words=_max_words(config),
+    )
+
+
+def _max_words(config: ImprintConfig) -> int:
+    return config.max_tokens * 3 // 4

@@ -1128,6 +1128,10 @@ def test_each_bucket_that_an_imprint_left_out_is_named_with_its_reason(
         "or the model answers nothing to them.",
     )
     assert finish(quiet_engine.imprint(made, [letters])).skipped_buckets == ()
+    partly = bucket("partly", [*LETTERS, f"Say X.\n\n{'word ' * 400}"])
+    assert finish(quiet_engine.imprint(start, [partly])).skipped_buckets == (
+        "1 prompt of bucket `partly` was too long to be imprinted; the limit is about 288 words.",
+    )
 
 
 def test_what_was_trained_is_not_imprinted_over(quiet_engine: Engine) -> None:
