@@ -18,7 +18,8 @@ from dnd_engine.limits import PromptLimits
 from dnd_engine.prompts.examples import load_examples, measured_together
 from dnd_engine.prompts.files import FORMATS, read_prompt_file
 from ui.canvas import CanvasData, Inbox, PromptCanvas
-from ui.tabs.workbench.prompts.view import example_html
+from ui.tabs.workbench.prompts.view import example_html, together_html
+from ui.text import speaking
 
 META = {"_type": "gradio.FileData"}
 
@@ -139,6 +140,13 @@ def test_what_was_measured_of_the_examples_has_all_that_is_measured_now() -> Non
     """Results of an earlier code lacked what a later check had found."""
     for kept in (*(example.measured for example in load_examples()), measured_together()):
         assert RESULT.dump_python(measured_result(kept), mode="json") == kept
+
+
+def test_examples_in_one_adapter_have_their_names_in_the_visitor_s_language() -> None:
+    with speaking("de"):
+        shown = together_html(measured_result(measured_together()))
+    assert "Tone of voice" not in shown
+    assert "Tonfall" in shown
 
 
 def test_an_example_says_what_was_measured_before_it_is_loaded() -> None:

@@ -315,6 +315,9 @@ class PromptEvents:
             else:
                 ready = True
                 hint = used_words(used, len(cards) - len(files))
+                if any(bucket.weight < 0 for bucket in used):
+                    why = _("negative weights count only in a sum without imprint (Advanced)")
+                    hint = f"{hint}; {why}"
         return {
             "synthesize": gr.Button(interactive=ready),
             "hint": hint_html(hint),

@@ -1,6 +1,7 @@
 """The canvas, the examples beside it, and the action bar below."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import gradio as gr
 
@@ -90,7 +91,7 @@ class PromptsPanel(Panel):
                 )
         with gr.Row(elem_classes="dnd-example"):
             together = measured_result(measured_together())
-            gr.HTML(drawn(_together_html, together), min_width=0)
+            gr.HTML(drawn(together_html, together), min_width=0)
             self.load_all = gr.Button(
                 _("Load all three"), size="sm", min_width=0, elem_id="dnd-example-all"
             )
@@ -168,14 +169,16 @@ def example_html(example: ExampleBucket) -> str:
     return f"<b>{title}</b>{label_html(size)}<span>{about}</span>{found}"
 
 
-def _together_html(found: ExampleResult) -> str:
+def together_html(found: ExampleResult) -> str:
     """Say how all examples in one adapter turned out."""
     return f"<b>{_('All in one adapter')}</b>{_measured_html(found)}"
 
 
 def _measured_html(found: ExampleResult) -> str:
     """Say what to expect of an example, in the words of its later forecast and verdict."""
-    verdict, skills = found.verdict, found.skills
+    # The canvas names the buckets of examples in the visitor's language, too.
+    named = [replace(part, bucket=_(part.bucket)) for part in found.verdict.by_bucket]
+    verdict, skills = replace(found.verdict, by_bucket=tuple(named)), found.skills
     said = [
         note_words(verdict.head),
         _("Measured: {same} of {number} prompts.", same=verdict.same, number=verdict.num_prompts),
