@@ -23,6 +23,7 @@ from dnd_engine.checks.results import Forecast
 from dnd_engine.config import EngineConfig, Sampling
 from dnd_engine.engine import Engine
 from dnd_engine.errors import BaseMismatchError, VerificationError
+from dnd_engine.export.verify import Verifier
 from dnd_engine.files import asset_path
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
@@ -188,6 +189,26 @@ def test_a_damaged_adapter_is_not_saved(
     with pytest.raises(VerificationError, match=r"verify failed: 420 tensors differ after reload"):
         real_engine.save(adapter, tmp_path / "a.zip")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_too_strong_to_compare_is_compared_at_less_strength(
+    real_engine: Engine, buckets: list[Bucket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strong = real_engine.generate(buckets, imprinted=False).with_strength(10)
+    compare = Verifier.compare
+
+    def magnifying(self: Verifier, adapter: Adapter, model: torch.nn.Module) -> float:
+        if adapter.strength > 5:
+            raise VerificationError("rounding decides")
+        return compare(self, adapter, model)
+
+    monkeypatch.setattr(Verifier, "compare", magnifying)
+    files = strong.files()
+    assert real_engine.verify(strong, files) < 0.15
+    config = json.loads(files["adapter_config.json"])
+    doubled = json.dumps({**config, "lora_alpha": 2 * config["lora_alpha"]}).encode()
+    with pytest.raises(VerificationError, match=r"logits differ by .* allowed 15%"):
+        real_engine.verify(strong, {**files, "adapter_config.json": doubled})
 
 
 def test_two_visitors_at_once_read_what_each_would_read_alone(
