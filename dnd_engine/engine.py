@@ -543,7 +543,7 @@ class Engine:
         Without an adapter, only the base answers. The conversation ends with the user's message.
 
         Yields:
-            Both answers so far, after every token.
+            Both answers so far, after every token, and after each part of a long prompt.
 
         Raises:
             ChatError: If the conversation is malformed or too long.
@@ -570,7 +570,8 @@ class Engine:
                 None keeps the adapter's own.
 
         Yields:
-            All answers so far, side by side, after every token.
+            All answers so far, side by side, after every token, and after each part of a long
+            prompt.
 
         Raises:
             ChatError: If a conversation is malformed or too long.

@@ -470,6 +470,8 @@ def _some(steps: "Generator[list[Reply], None, None]", stop: Stop) -> "Iterator[
         for replies in steps:
             if stop.is_set():
                 return
+            if not any(reply.num_tokens for reply in replies):
+                continue  # a part of a long prompt was read
             if (now := time.monotonic()) >= due:
                 due = now + _STREAM_SECONDS
                 yield replies

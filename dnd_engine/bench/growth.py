@@ -31,6 +31,7 @@ from dnd_engine.engine import Engine
 from dnd_engine.library import Library
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.models.base import BaseModel
+from dnd_engine.models.replies import Reply
 from dnd_engine.progress import finish
 from dnd_engine.prompts.buckets import Bucket
 
@@ -139,7 +140,7 @@ def _chatting(engine: Engine, adapter: Adapter, config: GrowthConfig) -> Iterato
     lengths = [n for n in config.conversation if n <= limit]
     texts = {n: _text_of(engine.base, n, config.seed) for n in lengths}
 
-    def answer(text: str, tokens: int) -> Iterator[object]:
+    def answer(text: str, tokens: int) -> Iterator[Sequence[Reply]]:
         messages = [{"role": "user", "content": text}]
         sampling = Sampling(max_new_tokens=tokens)
         return engine.compare([messages, messages], [None, adapter], sampling=sampling)

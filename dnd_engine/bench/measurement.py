@@ -5,7 +5,7 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dnd_engine.models.base import BaseModel, best_dtype
+from dnd_engine.models.replies import Reply
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import from_texts
 
@@ -39,10 +40,10 @@ def timed(device: torch.device) -> Iterator[list[float]]:
     spent.append(time.perf_counter() - started)
 
 
-def seconds_per_token(steps: Iterator[object], device: torch.device) -> float:
-    """Time the steps of an answer after the first; 0 if there is no other."""
+def seconds_per_token(steps: Iterator[Sequence[Reply]], device: torch.device) -> float:
+    """Time the tokens of answers after the first; 0 if there is no other."""
     # Not timed, because the first token includes reading the prompt.
-    next(steps)
+    next(step for step in steps if step[0].num_tokens)
     with timed(device) as spent:
         count = sum(1 for _ in steps)
     return spent[0] / count if count else 0.0

@@ -37,6 +37,10 @@ from dnd_engine.notes import noted
 _MAX_CHARS_PER_TOKEN = 100
 """Upper bound: English has about four, and the longest tokens are runs of blanks."""
 
+_READ_AT_ONCE = 512
+"""Tokens of a prompt in one forward pass: some .2 s of two cores. Other work runs in between, and
+the answer can be stopped. Long conversations are read in the same time as in one pass."""
+
 
 def decode(
     runtime: Runtime,
@@ -46,9 +50,10 @@ def decode(
 ) -> Generator[list[Reply], None, None]:
     """Answer one conversation per row, yielding all rows after every token.
 
-    Closing the iterator stops at the next token. The lock is held only during forward passes. Chats
-    that run at the same time share passes, if these are packed, and otherwise take turns token by
-    token. Checks wait until all answers are complete, and training before each of its steps.
+    Also after each part of a long prompt that was read, when no row has a token yet. Closing the
+    iterator stops at the next token. The lock is held only during forward passes. Chats that run at
+    the same time share passes, if these are packed, and otherwise take turns token by token. Checks
+    wait until all answers are complete, and training before each of its steps.
 
     Args:
         runtime: The frozen model.
@@ -99,6 +104,11 @@ def decode(
             if (now := active()) is not fitted:
                 fitted, prepared = now, forward.prepare(now)
             # The lock is released after every token, so that other work can run in between.
+            *parts, ids = ids.split(_READ_AT_ONCE, dim=1)
+            for part in parts:
+                with runtime.one_token():
+                    forward.hidden(_new_tokens(part, mask, past, prepared))
+                yield [row.reply() for row in rows]
             tokens = _new_tokens(ids, mask, past, prepared)
             logits = _next_logits(runtime, chat, forward, tokens)
             for row, row_logits in zip(rows, logits, strict=True):
@@ -121,7 +131,8 @@ def _next_logits(
 
     Only a packed pass reads the weights once for all chats. Patient work would hold up the others.
     """
-    if tokens.past.length and isinstance(forward, PackedForward) and not is_patient():
+    is_next = tokens.past.length and tokens.ids.shape[1] == 1
+    if is_next and isinstance(forward, PackedForward) and not is_patient():
         return runtime.joined.logits(chat, forward, tokens, runtime.one_token)
     with runtime.one_token():
         return forward.logits(forward.hidden(tokens)[:, -1])
@@ -138,14 +149,18 @@ def _new_tokens(
 
     Args:
         ids: Ids of new tokens, padded on the left.
-        mask: True for real tokens, past ones included; None if there is no padding.
+        mask: True for real tokens, past and perhaps later ones included; None if there is no
+            padding.
         past: Keys and values of past tokens.
         prepared: Adapters of the rows, from `forward.prepare`.
     """
     length, new = past.length + ids.shape[1], ids.shape[1]
-    if mask is None:
+    if mask is None and (new == 1 or not past.length):
         positions = torch.arange(past.length, length, device=ids.device).expand(len(ids), -1)
         return NewTokens(ids, positions, None, past, prepared)
+    if mask is None:
+        mask = torch.ones(len(ids), length, dtype=torch.bool, device=ids.device)
+    mask = mask[:, :length]
     # Count from each row's first real token, so that padding shifts no position.
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -new:]
     # Padding attends to itself: a position that attends to nothing would become NaN.

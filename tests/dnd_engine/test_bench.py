@@ -46,6 +46,7 @@ from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import fingerprint
 from dnd_engine.models.forward import HookedForward
+from dnd_engine.models.replies import Reply
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.scoring.questions import Question, ask
@@ -624,7 +625,8 @@ def test_settings_that_measure_nothing_are_refused(fields: dict[str, Any], messa
 def test_a_base_that_says_nothing_cannot_be_timed(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Engine, "compare", lambda *_, **__: iter([None]))
+    only = Reply("", 1, "eos", first_token_seconds=0.1, tokens_per_second=0.0)
+    monkeypatch.setattr(Engine, "compare", lambda *_, **__: iter([[only]]))
     with pytest.raises(ChatError, match=r"ended ten answers after one token, .* --only synthesis"):
         bench(engine, replace(SMALL, only=("chat",)))
 

@@ -21,6 +21,8 @@ from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models import decode as chat
 from dnd_engine.models.base import BaseModel, next_token_logits
 from dnd_engine.models.decode import decode
+from dnd_engine.models.forward import HookedForward
+from dnd_engine.models.packed import PackedForward
 from dnd_engine.models.replies import Message, Reply
 from dnd_engine.models.runtime import Runtime
 from tests.dnd_engine.tiny import LAYOUT, byte_tokenizer, random_tokens, stock_answer, user
@@ -219,6 +221,26 @@ def test_a_token_read_alone_is_read_as_in_one_pass(runtime: Runtime, padded: int
 
 
 # The stream
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_prompt_read_in_parts_is_answered_as_in_one_and_can_be_stopped_between(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    forward = PackedForward(runtime.base)
+    passes = forward if packed else HookedForward(runtime.base, runtime.host.applying)
+    asked = ([SHORT, LONG], applying(twin(runtime)), GREEDY)
+    with runtime.through(passes):
+        *_, whole = decode(runtime, *asked)
+        monkeypatch.setattr(chat, "_READ_AT_ONCE", 7)
+        *steps, last = decode(runtime, *asked)
+        assert texts(last) == texts(whole)
+        length = len(runtime.base.chat_ids(LONG[0]["content"]))
+        assert sum(not any(r.num_tokens for r in step) for step in steps) == (length - 1) // 7
+        stopped = decode(runtime, *asked)
+        next(stopped)
+        assert not runtime.lock.locked()
+        stopped.close()
 
 
 def test_every_step_brings_one_token_to_every_row(runtime: Runtime) -> None:
