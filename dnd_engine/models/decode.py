@@ -39,7 +39,7 @@ _MAX_CHARS_PER_TOKEN = 100
 
 _READ_AT_ONCE = 512
 """Tokens of a prompt in one forward pass: some .2 s of two cores. Other work runs in between, and
-the answer can be stopped. Long conversations are read in the same time as in one pass."""
+the answer can be stopped."""
 
 
 def decode(
