@@ -137,6 +137,7 @@ function untell(node) {
 }
 let due = false;
 new MutationObserver(() => {
+  if (kept.length) unjudged ||= !document.querySelector(JUDGED); // each time: it may be back by the next frame
   if (due) return;
   due = true;
   requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showRun(); keepHeights(); });
@@ -209,17 +210,17 @@ function showRun() {
 // heights until the new ones are there, so that the chat below stays in its place.
 const JUDGED = `${VERDICT} :is(.dnd-verdict, .is-error)`;
 let kept = [];
-let judged = null; // the verdict before
+let unjudged = false; // whether the verdict before has gone; the next one may be drawn in the same node
 function keepHeights() {
-  const now = document.querySelector(JUDGED);
+  const judged = document.querySelector(JUDGED);
   if (document.querySelector(".dnd-made[data-doing]")) {
+    unjudged = !judged;
     if (kept.length) return;
-    judged = now;
     kept = [...document.querySelectorAll(`#dnd-adapter-facts, ${VERDICT}`)];
     for (const { style, offsetHeight } of kept) style.minHeight = `${offsetHeight}px`;
-  } else if (kept.length && (document.querySelector(".dnd-making") || (now && now !== judged))) {
+  } else if (kept.length && (document.querySelector(".dnd-making") || (judged && unjudged))) {
     for (const { style } of kept) style.minHeight = "";
-    [kept, judged] = [[], null];
+    kept = [];
   }
 }
 

@@ -110,6 +110,33 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     expect(summary).to_have_text("Every bucket with prompts is muted")
 
 
+def test_answers_that_were_read_leave_no_hole_when_a_weight_is_changed(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#dnd-example-all").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    expect(page.locator("#dnd-warning .dnd-verdict")).to_be_visible()
+    page.get_by_text("Read the answers").click()
+    expect(page.locator("#dnd-warning tbody tr").first).to_be_visible()
+    # A shade shows where a phone cuts the table off.
+    expect(page.locator("#dnd-warning .dnd-table")).not_to_have_css("background-image", "none")
+    code = page.locator("#dnd-adapter code")
+    first = code.inner_text()
+    page.get_by_role("button", name="Mute Legal").click()
+    expect(code).not_to_have_text(first)
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    expect(page.locator("#dnd-warning .dnd-verdict")).to_be_visible()
+    # The new verdict is folded, and so lower than the place that was kept for it.
+    expect(page.locator("#dnd-warning tbody tr").first).to_be_hidden()
+    visit.until(lambda: page.locator("#dnd-warning").evaluate(_ROOM_BELOW) <= 4)
+
+
+_ROOM_BELOW = """told => {
+    const { bottom } = told.querySelector(".dnd-verdict").getBoundingClientRect();
+    return told.getBoundingClientRect().bottom - bottom;
+}"""
+"""Empty room below the verdict, in pixels."""
+
 _WATCH_CHAT = """() => {
   window.tops = [];
   const look = () => {
