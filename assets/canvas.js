@@ -241,11 +241,13 @@ function renameBucket(bucketId, input) {
   const name = clean(input.value);
   if (name === bucket.name) input.value = name;
   else if (!name || nameTaken(name, bucketId)) {
-    const words = name ? _("There is already a bucket named {name}.", { name }) : _("A bucket needs a name.");
-    window.dispatchEvent(new CustomEvent("dnd-refused", { detail: words })); // to all: the name goes back
+    refuse(name ? _("There is already a bucket named {name}.", { name }) : _("A bucket needs a name."));
     input.value = bucket.name;
   } else rename(bucket, name);
 }
+
+// Said to all, because the name goes back.
+const refuse = (words) => window.dispatchEvent(new CustomEvent("dnd-refused", { detail: words }));
 
 function rename(bucket, name) {
   const { name: before, preset } = bucket;
@@ -254,6 +256,7 @@ function rename(bucket, name) {
   bucket.name = name;
   bucket.preset = bucket.namedBy = null;
   bucket.auto = bucket.unnamed = false;
+  refuse("");
   changed(told());
 }
 
@@ -300,6 +303,7 @@ function remix(bucketId, value) {
   remixing = true; // so nobody says meanwhile that the adapter is of earlier prompts
   setWeight(bucketId, value);
   remixing = false;
+  refuse("");
   setTimeout(() => trigger("remix"));
 }
 

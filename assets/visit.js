@@ -112,11 +112,15 @@ async function readRefusal(answer) {
   if (typeof error === "string") sayRefused(error);
 }
 
+// Without words, what was refused is settled.
 function sayRefused(words) {
   $(".dnd-refused p").textContent = words;
-  $(".dnd-refused").hidden = false;
+  $(".dnd-refused").hidden = !words;
 }
 window.addEventListener("dnd-refused", ({ detail }) => sayRefused(detail)); // by the canvas
+document.addEventListener("click", ({ target }) => {
+  if (target.closest?.("#dnd-synthesize, #dnd-imprint-now, #dnd-teach-start")) sayRefused("");
+});
 
 // ---------------------------------------------------------------- leaving
 
@@ -146,7 +150,7 @@ const PRESSED = {
   ".dnd-forget-yes": () => { letGo = true; stored(KEY, null); stored(DRAFT, null); trigger("forget"); },
   ".dnd-take-over, .dnd-reload": () => location.reload(),
   ".dnd-lost-close": () => { $(".dnd-lost").hidden = true; },
-  ".dnd-refused-close": () => { $(".dnd-refused").hidden = true; },
+  ".dnd-refused-close": () => sayRefused(""),
 };
 element.addEventListener("click", ({ target }) => {
   for (const [selector, press] of Object.entries(PRESSED)) if (target.closest(selector)) press();

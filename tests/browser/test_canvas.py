@@ -394,6 +394,31 @@ def test_a_name_that_another_bucket_has_is_refused_where_one_sees_it(
     expect(title).to_have_value("Legal")
 
 
+def test_a_refused_name_is_settled_by_another_name_or_a_run(visit: Visit, write: Write) -> None:
+    for name in ("SQL", "Legal"):
+        visit.drop([write(f"{name}.txt", LINES)], name)
+        visit.ready(f"{name}.txt")
+    title, refused = visit.page.locator(".dnd-title").last, visit.page.locator(".dnd-refused")
+
+    def refuse() -> None:
+        title.fill("")
+        title.press("Enter")
+        expect(refused).to_have_text("A bucket needs a name.Close")
+
+    refuse()
+    title.fill("Films")
+    title.press("Enter")
+    expect(refused).to_be_hidden()
+    refuse()
+    visit.synthesize()
+    expect(refused).to_be_hidden()
+    visit.page.get_by_role("button", name="Edit prompts").click()
+    refuse()
+    visit.page.get_by_role("button", name="Fold away").click()
+    visit.page.locator(".dnd-mute").last.click()
+    expect(refused).to_be_hidden()
+
+
 def test_buckets_are_renamed_added_weighted_removed_and_brought_back(
     visit: Visit, write: Write
 ) -> None:
