@@ -22,6 +22,14 @@ IS_IN_LINE = """name => {
   return box.left >= line.left && box.right <= line.right;
 }"""
 
+FILLED = """names => names.map(name => {
+  const words = document.createRange();
+  words.selectNodeContents(name);
+  const lines = [...words.getClientRects()];
+  return Math.max(...lines.map(line => line.width)) / name.clientWidth;
+})"""
+"""How much of its width each name takes, from 0 to 1."""
+
 LEVEL = "heads => new Set(heads.map(head => head.getBoundingClientRect().top)).size === 1"
 
 
@@ -282,9 +290,11 @@ def test_long_names_are_shown_to_their_end_on_every_screen(
     expect(heads.locator(".dnd-facts")).to_have_text([long[1], long[0]])
     names = page.locator(".dnd-choice label span, .dnd-side-head .dnd-facts")
     whole = "names => names.every(name => name.scrollWidth <= name.clientWidth)"
+    chips = page.locator(".dnd-choice label span")
     for width in (390, 768, 1280, 1440):
         page.set_viewport_size({"width": width, "height": 900})
         visit.until(lambda: names.evaluate_all(whole))
+        assert min(chips.evaluate_all(FILLED)) > 0.75
         visit.shot(f"compare-long-names-{width}", full=False)
     # Side by side, the titles are at one height, whatever names are above them.
     page.locator("#dnd-choice-left").get_by_text("SQL").click()
