@@ -283,11 +283,16 @@ function translated(english) {
 // The chosen name comes into view when it, or the names around it, change; and only then, since who
 // scrolls looks for another.
 const seen = new WeakMap();
+const sized = new ResizeObserver(() => showChosen()); // also when its tab is shown
 function showChosen() {
   for (const line of document.querySelectorAll(".dnd-choice .wrap")) {
+    if (!seen.has(line)) {
+      seen.set(line, "");
+      sized.observe(line);
+    }
     const chosen = line.querySelector("label.selected");
     const state = `${line.clientWidth} ${chosen?.textContent} ${line.textContent}`;
-    if (!chosen || seen.get(line) === state) continue;
+    if (!chosen || !line.clientWidth || seen.get(line) === state) continue;
     seen.set(line, state);
     const [name, box] = [chosen, line].map((node) => node.getBoundingClientRect());
     const edge = 10; // where app.css fades the line

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Download, ViewportSize, expect
 
 from dnd_engine.library import Library
-from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
+from tests.browser.conftest import AT_REST, DESK, PHONE, Serve, Visit, Visits
 from tests.ui.fake_adapter import FakeAdapter, digest
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.owner import Owner
@@ -273,6 +273,28 @@ def test_the_chosen_name_stays_in_view_when_the_names_around_it_change(
     visit.ask("Meanwhile")
     visit.idle()
     assert not chosen.evaluate(IS_IN_LINE)
+
+
+def test_the_chosen_name_is_in_view_where_another_tab_was_open_meanwhile(
+    visits: Visits, serve: Serve, tmp_path: Path
+) -> None:
+    owner = Owner(Library(tmp_path / "library"))
+    for name in (f"Tone of voice {number}" for number in range(6)):
+        owner.library.add(adapter_called(name), name)
+    visit = visits(serve(handle_of(FakeEngine()), owner=owner), owner)
+    page, tabs = visit.page, visit.page.get_by_role("tab")
+    names = page.locator("#dnd-choice-right")
+    names.get_by_text("Tone of voice 2").click()
+    chosen = names.locator("label.selected")
+    expect(chosen).to_have_text("Tone of voice 2")
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()  # all is drawn
+    visit.until(lambda: chosen.evaluate(IS_IN_LINE))
+    tabs.nth(1).click()
+    expect(names).to_be_hidden()
+    page.set_viewport_size(PHONE)
+    page.evaluate(AT_REST)
+    tabs.nth(0).click()
+    visit.until(lambda: chosen.evaluate(IS_IN_LINE))
 
 
 def test_long_names_are_shown_to_their_end_on_every_screen(
