@@ -597,6 +597,20 @@ def test_a_choice_that_a_closed_page_waited_for_is_dropped(
     assert (back.awaited, session.awaited) == ({}, {})
 
 
+def test_an_adapter_keeps_its_place_among_the_choices_when_it_is_kept(
+    at_home: Handlers, three: Library, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session, here = Session(), request_of("s")
+    at_home.visit.open(session, "en", "", here)
+    make(at_home, session, arrange(Films={"a.txt": "one\n"}), here)
+    make(at_home, session, arrange(Letters={"b.txt": "two\n"}), here)
+    before = names(at_home.compare.sides(session)["right_choice"])
+    assert before == ["letters", "films", "three", "two", "one"]
+    kept = at_home.library.keep(session, "mine", False, here)
+    assert names(kept["right_choice"]) == ["mine", "films", "three", "two", "one"]
+    assert len(three.entries()) == 4
+
+
 def test_an_adapter_is_offered_by_the_name_under_which_it_was_kept_last(
     at_home: Handlers, arrange: Arrange, request_of: RequestOf, library: Library
 ) -> None:

@@ -69,8 +69,9 @@ def _names(session: Session) -> Mapping[str, str]:
     for entry in session.library:
         # Of entries with the same weights, the newest counts, which is the one that is loaded.
         kept.setdefault(entry.sha256, entry.name)
-    # An adapter of the library keeps its place when it is loaded.
-    keys = [*(key for key in reversed(mine) if key not in kept), *kept]
+    # None moves when it is loaded from the library, or kept in it.
+    made_here = [key for key in reversed(mine) if key not in kept or mine[key].stages is not None]
+    keys = dict.fromkeys((*made_here, *kept))
     names = {key: name_of(session, mine[key]) if key in mine else kept[key] for key in keys}
     repeated = Counter(names.values())
     for key, name in names.items():
