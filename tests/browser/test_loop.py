@@ -200,6 +200,31 @@ def test_the_chat_stays_in_its_place_while_a_weight_is_changed(
     expect(page.locator("#dnd-undo")).to_be_enabled()
 
 
+def test_three_buckets_and_edit_are_in_one_line_of_a_desk(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#dnd-example-all").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    page.get_by_role("button", name="Mute Legal").click()
+    # This has the most to say.
+    expect(page.locator(".dnd-strip-text")).to_contain_text("3 files not used")
+    edit, last = (visit.box(page.locator(one).last) for one in (".dnd-edit", ".dnd-mute"))
+    assert edit["y"] < last["y"] + last["height"]
+
+
+def test_buttons_beside_each_other_are_equally_high_on_a_phone(visits: Visits) -> None:
+    visit = visits(size=PHONE)
+    visit.revisit("?lang=de")
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    page.locator("#dnd-synthesize").click()
+    expect(page.locator("#dnd-teach-open")).to_be_visible()
+    keep, teach = (visit.box(page.locator(f"#dnd-{one}-open")) for one in ("take", "teach"))
+    assert keep["height"] == teach["height"]
+    visit.shot("phone-buttons")
+
+
 def test_both_answers_stream_at_once_and_differ(visit: Visit, engine: FakeEngine) -> None:
     visit.page.locator("#dnd-example-all").click()
     expect(visit.page.locator("#dnd-synthesize")).to_be_enabled()

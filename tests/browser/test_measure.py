@@ -50,6 +50,9 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
     expect(page.locator("#dnd-measure-told .is-error")).to_be_hidden()
     drop_rows(visit, write("rows.jsonl", prompts(40, label="yes")))
     expect(page.locator("#dnd-measure-told")).to_contain_text("40 prompts, 40 with a label")
+    limit = page.locator("#dnd-measure-limit")
+    words, number = (visit.box(limit.locator(one)) for one in (".info-text", "[type=number]"))
+    assert words["x"] + words["width"] <= number["x"] - 8
 
     page.locator("#dnd-measure-start").click()
     found = page.locator("#dnd-measured")
