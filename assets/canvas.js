@@ -767,8 +767,19 @@ function choose(card, choice) {
   card.state = "reading";
   changed(_("Reading {name} again.", { name: card.name }));
 }
-// Other prompts have other places.
-const chooseSplit = (card, split) => choose(card, { split, choices: { ...card.choices, without: [] } });
+// Other prompts have other places. Those that were removed stay so when their columns are chosen again.
+function chooseColumns(card, columns, roles) {
+  const ROLES = ["text", "instruction", "label"];
+  const before = JSON.stringify(ROLES.map((role) => columns.find((column) => column.role === role)?.name ?? ""));
+  const now = JSON.stringify(ROLES.map((role) => roles[role]));
+  card.removed = { ...card.removed, [before]: card.choices.without };
+  choose(card, { choices: { ...card.choices, ...roles, without: card.removed[now] ?? [] } });
+}
+
+function chooseSplit(card, split) {
+  card.removed = {};
+  choose(card, { split, choices: { ...card.choices, without: [] } });
+}
 
 const splits = () => [["auto", _("Split: auto")], ["lines", _("Split: lines")], ["paragraphs", _("Split: paragraphs")], ["separator", _("Split: ---")]];
 const splitSelect = (card) => select("dnd-split", _("How to split {name} into prompts", { name: card.name }), splits(), card.split, (split) => chooseSplit(card, split));
@@ -1068,7 +1079,7 @@ function drawLook(found) {
   drawLookFault(card);
   $(".dnd-look-notes").replaceChildren();
   prose($(".dnd-look-notes"), found.notes.join(" "));
-  drawColumns($(".dnd-columns"), found.columns, (roles) => choose(card, { choices: { ...card.choices, ...roles, without: [] } }));
+  drawColumns($(".dnd-columns"), found.columns, (roles) => chooseColumns(card, found.columns, roles));
   const gone = new Set(card.choices.without ?? []);
   const focused = dialog.contains(document.activeElement) && document.activeElement.dataset.place;
   $(".dnd-look-list").replaceChildren(...found.prompts.map((prompt) => promptNode(card, prompt, gone.has(prompt.place))));
