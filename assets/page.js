@@ -10,8 +10,13 @@ const ATTRIBUTE = "aria-keyshortcuts";
 
 // Gradio takes the document's language from the browser; it is the page's own.
 document.documentElement.lang = list.lang;
+let wanted = list.lang;
+let asked = 0;
 watch("value", () => {
   document.documentElement.lang = list.lang;
+  asked = 0;
+  // Not at once: to Gradio, what brought this is still on its way.
+  if (wanted !== list.lang) setTimeout(ask, 100);
   theirs = wordsOfGradio();
   props.shortcuts.flatMap(nodes).filter((node) => node.hasAttribute(ATTRIBUTE)).forEach(untell);
   tell();
@@ -31,8 +36,15 @@ document.addEventListener("click", (event) => {
   const address = new URL(location.href);
   address.searchParams.set("lang", code);
   history.replaceState(history.state, "", address);
-  trigger("speak", { code });
+  wanted = code;
+  // Gradio drops a second switch while the first is on its way; that asks for it once it is there.
+  if (!asked ? code !== list.lang : performance.now() - asked > 5000) ask();
 });
+
+function ask() {
+  asked = performance.now();
+  trigger("speak", { code: wanted });
+}
 
 // ---------------------------------------------------------------- models
 

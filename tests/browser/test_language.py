@@ -32,6 +32,21 @@ def test_the_browser_s_language_is_the_page_s_until_another_is_chosen(visits: Vi
     expect(german).to_be_visible()
 
 
+def test_of_switches_in_a_row_the_last_one_counts(visit: Visit) -> None:
+    page = visit.page
+    german = page.get_by_role("heading", name="Prompts ablegen. Adapter bekommen.")
+    click = (
+        "codes => codes.forEach((code) => document.querySelector(`a[data-lang=${code}]`).click())"
+    )
+    page.evaluate(click, ["en", "de"])
+    expect(german).to_be_visible()
+    # From here it goes to English first.
+    page.evaluate(click, ["en", "de"])
+    page.wait_for_function("document.documentElement.lang === 'en'")
+    expect(german).to_be_visible()
+    expect(page.locator("html")).to_have_attribute("lang", "de")
+
+
 def test_gradios_own_words_are_in_the_language_of_the_page(visits: Visits, write: Write) -> None:
     visit = visits(locale="fr-FR")
     page, field = visit.page, visit.page.locator("#dnd-measure-file")
