@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from dnd_engine.notes import noted
 from dnd_engine.prompts.reading import Finding
-from dnd_engine.prompts.split import close_blank_lines
+from dnd_engine.prompts.split import close_blank_lines, split_prompt
 
 CHAT_KEYS = ("messages", "conversations", "conversation", "prompt")
 """Keys of a list of turns; the first one present is used."""
@@ -29,8 +29,8 @@ def read_chat(turns: Sequence[object], system: str = "") -> tuple[str, str]:
         system: System message stored beside the turns.
 
     Returns:
-        The last user turn, below the system message if there is one, and the answer to it, which
-        may be empty.
+        The last user turn and the answer to it, which may be empty. The system message is put above
+        the turn unless the turn has an instruction and an input of its own.
 
     Raises:
         Finding: If no user turn has text.
@@ -45,8 +45,10 @@ def read_chat(turns: Sequence[object], system: str = "") -> tuple[str, str]:
     question = said[last][1]
     # Turns of other roles, such as a tool's, may come between question and answer.
     replies = [text for role, text in said[last + 1 :] if role == "assistant"]
-    prompt = f"{instruction}\n\n{question}" if instruction else question
-    return prompt, replies[0] if replies else ""
+    # A second instruction would make the turn's own one a part of its input.
+    if instruction and split_prompt(question).input is None:
+        question = f"{instruction}\n\n{question}"
+    return question, replies[0] if replies else ""
 
 
 def _turn(turn: object) -> tuple[str, str] | None:

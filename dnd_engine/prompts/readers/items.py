@@ -136,8 +136,8 @@ def _read_items(items: list[Item], faults: Faults, asked: Asked, way_out: str) -
         notes.insert(
             1,
             noted(
-                "From each chat, the last user turn was read below its system message; the reply "
-                "to it is its label."
+                "From each chat, the last user turn was read, below the system message unless the "
+                "turn has an instruction of its own; the reply to it is its label."
             ),
         )
     if labels:

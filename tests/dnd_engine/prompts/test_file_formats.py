@@ -218,6 +218,18 @@ def test_a_chat_keeps_its_system_message_as_instruction(write: Write, item: Any)
     assert prompt.label == "Because."
 
 
+def test_a_turn_with_an_instruction_of_its_own_takes_no_system_message(write: Write) -> None:
+    turns = [
+        {"role": "system", "content": "You are a helpful assistant."},
+        {"role": "user", "content": "Translate to French.\n \nThe house."},
+        {"role": "assistant", "content": "La maison."},
+    ]
+    [prompt] = read_prompt_file(write("a.jsonl", json.dumps({"messages": turns}))).prompts
+    parts = split_prompt(prompt.text)
+    assert (parts.instruction, parts.input) == ("Translate to French.", "The house.")
+    assert prompt.label == "La maison."
+
+
 @pytest.mark.parametrize(
     "turns",
     [

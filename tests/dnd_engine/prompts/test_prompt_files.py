@@ -498,8 +498,8 @@ def test_json_lines_may_be_strings_objects_and_chats(write: Write) -> None:
     assert file.notes == (
         "Read keys `instruction`, `instruction + input`, `instruction + text`, `messages`, "
         "`prompt`.",
-        "From each chat, the last user turn was read below its system message; the reply to it is "
-        "its label.",
+        "From each chat, the last user turn was read, below the system message unless the turn has "
+        "an instruction of its own; the reply to it is its label.",
         "Label keys `output`, `response` left out of the prompts; teaching can learn from it.",
     )
 
