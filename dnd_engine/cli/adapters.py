@@ -158,6 +158,9 @@ def generate(
     entry = outputs.write(engine, adapter, source)
     seconds = _seconds(adapter, load_seconds, time.monotonic() - started)
     same = source.matches(adapter)
+    if as_json:  # the text says so itself
+        for why in adapter.skipped_buckets:
+            typer.echo(why, err=True)
     show(
         {
             "adapter": outputs.out and str(outputs.out),
@@ -172,6 +175,9 @@ def generate(
             **_checks_json(found, proof),
             "imprint": adapter.provenance.get("imprint"),
             "not_imprinted": adapter.not_imprinted or None,
+            "skipped_buckets": [
+                {"name": why.values["bucket"], "reason": why} for why in adapter.skipped_buckets
+            ],
             "r": adapter.r,
             "num_parameters": adapter.num_parameters,
             "kept_energy": adapter.kept_energy,

@@ -31,7 +31,7 @@ from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.provenance import FILES, NearestTask, Recipe
 from dnd_engine.lora.usage import peft_usage
 from dnd_engine.lora.weight_tokens import LoRAState, detokenize, tokenize
-from dnd_engine.notes import noted
+from dnd_engine.notes import Note, noted
 
 _MAX_WEIGHT = 1e4
 """Upper bound on the size of a weight; real LoRAs stay below 10. Beyond it the forward pass
@@ -65,8 +65,9 @@ class Adapter:
     """Check results, for its card; see `checks.registry.as_checks`."""
     not_imprinted: str = ""
     """Why a requested imprint failed; empty otherwise."""
-    skipped_buckets: tuple[str, ...] = ()
-    """Sentences that name each bucket that the imprint left out, in whole or in part, and why."""
+    skipped_buckets: tuple[Note, ...] = ()
+    """A sentence for each bucket that the imprint left out, in whole or in part, and why; its value
+    `bucket` is the name."""
     kept_energy: float | None = None
     """Share of the squared ΔW norm that remains after a sum was cut to rank r; None when pooled."""
 

@@ -292,17 +292,29 @@ def test_an_imprint_may_have_its_own_rank(alone: Engine) -> None:
 def test_the_command_line_needs_a_base_only(tiny_folder: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.md"
     prompts.write_text("\n---\n".join(LETTERS))
+    (tmp_path / "bare.txt").write_text("\n".join("abcd"))
+    # A pool takes its negative weight, because no generator samples by it.
+    less = ["--bucket", f"less=-1:{tmp_path / 'bare.txt'}"]
     cache = ["--base", str(tiny_folder), "--cache-dir", str(tmp_path), "--device", "cpu"]
     out = str(tmp_path / "made.zip")
-    ran = CliRunner().invoke(app, ["generate", str(prompts), "--out", out, *cache, "--json"])
+    made = ["generate", str(prompts), *less, "--out", out, *cache]
+    ran = CliRunner().invoke(app, [*made, "--json"])
     assert ran.exit_code == 0, ran.output
     told = json.loads(ran.stdout)
     assert told["generator"] is None
+    reason = (
+        "Bucket `less` was not imprinted: its weight is negative, and an instruction has no "
+        "opposite."
+    )
+    assert told["skipped_buckets"] == [{"name": "less", "reason": reason}]
+    assert reason in ran.stderr
     assert told["imprint"]["teacher"] == "base"
     assert told["verdict"] is not None
     assert "decode" not in told["seconds"]
-    ran = CliRunner().invoke(app, ["generate", str(prompts), "--out", out, *cache])
+    ran = CliRunner().invoke(app, made)
     assert "Imprinted without a generator in" in ran.stdout
+    assert reason in ran.stdout
+    assert reason not in ran.stderr
     ran = CliRunner().invoke(app, ["info", *cache])
     assert "generator: none, adapters are imprinted alone" in ran.stdout
     ran = CliRunner().invoke(app, ["generate", str(prompts), "--no-imprint", *cache])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dnd_engine.lora.provenance import NearestTask, Recipe
+from dnd_engine.notes import Note
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,7 @@ class FakeAdapter(Adapter):
     kept_energy: float | None = None
     checks: Mapping[str, Any] = field(default_factory=dict)
     not_imprinted: str = ""
-    skipped_buckets: tuple[str, ...] = ()
+    skipped_buckets: tuple[Note, ...] = ()
 
     @property
     def is_imprinted(self) -> bool:
