@@ -33,7 +33,13 @@ from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, Prompt
 from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import Progress, finish
-from dnd_engine.prompts.buckets import Bucket, check_buckets, parse_bucket_option, with_instruction
+from dnd_engine.prompts.buckets import (
+    Bucket,
+    check_buckets,
+    check_pool,
+    parse_bucket_option,
+    with_instruction,
+)
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices
 
@@ -144,6 +150,8 @@ def generate(
             raise typer.BadParameter("--prove needs an adapter that was not trained further.")
         source = _Source.of(wanted)
     counting = check_buckets(source.buckets, config.limits)
+    if source.is_pooled(config):
+        check_pool(counting)
     started = time.monotonic()
     engine = load_engine(config)
     load_seconds = time.monotonic() - started
@@ -203,6 +211,14 @@ class _Source:
     def of(cls, recipe: "Recipe") -> "_Source":
         """Take the buckets of a recipe."""
         return cls([source.bucket() for source in recipe.buckets], {}, recipe)
+
+    def is_pooled(self, config: EngineConfig) -> bool:
+        """Return whether a generator will read all buckets as one condition."""
+        from dnd_engine.generator.installed import generator_path
+
+        if self.recipe is not None:
+            return self.recipe.mix == "pool" and self.recipe.generator is not None
+        return self.options["mix"] == "pool" and generator_path(config) is not None
 
     def make(self, engine: "Engine") -> "Steps[Progress, None, Adapter]":
         """Make the adapter."""

@@ -191,6 +191,26 @@ def check_buckets(buckets: Sequence[Bucket], limits: PromptLimits) -> tuple[Buck
     return tuple(bucket for bucket in filled if bucket.weight != 0)
 
 
+def check_pool(buckets: Sequence[Bucket]) -> None:
+    """Refuse weights that a pool cannot sample by.
+
+    Raises:
+        BucketError: If weights are negative or not finite; names every such bucket.
+    """
+    faults = [
+        noted(
+            "Bucket `{bucket}`: expected a weight of at least 0 in a pool, got {weight}. "
+            "Raise it, or mix by sum.",
+            bucket=bucket.name,
+            weight=bucket.weight,
+        )
+        for bucket in buckets
+        if not 0 <= bucket.weight < math.inf
+    ]
+    if faults:
+        raise BucketError(joined(faults, "\n"))
+
+
 def memory_faults(num_bytes: int, limits: PromptLimits) -> list[Note]:
     """Return a sentence if the prompts of all buckets take too much memory."""
     if num_bytes <= limits.max_total_memory_bytes:
@@ -254,17 +274,11 @@ def draw_prompt_batch(buckets: Sequence[Bucket], num_prompts: int, seed: int) ->
     """
     if num_prompts < 1:
         raise ConfigError(f"`num_prompts` must be at least 1, got {num_prompts}.")
+    check_pool(buckets)
     taken: set[str] = set()
     pools: list[list[Prompt]] = []
     weights: list[Fraction] = []
     for bucket in buckets:
-        if not 0 <= bucket.weight < math.inf:
-            raise BucketError(
-                "Bucket `{bucket}`: expected a weight of at least 0 in a pool, got {weight}. "
-                "Raise it, or mix by sum.",
-                bucket=bucket.name,
-                weight=bucket.weight,
-            )
         pool: list[Prompt] = []
         if bucket.weight > 0:
             # Not `bucket.prompts`: of equal texts it keeps the first file's, so the order of files

@@ -367,6 +367,19 @@ def test_a_wrong_recipe_or_name_is_refused_before_models_load(
     assert message in " ".join(result.stderr.split())
 
 
+def test_a_negative_weight_in_a_pool_is_refused_before_models_load(
+    monkeypatch: pytest.MonkeyPatch, prompts: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("dnd_engine.cli.adapters.load_engine", fail)
+    result = dnd("generate", prompts, "--bucket", f"less=-0.5:{prompts}")
+    assert result.exit_code == 1, result.exception
+    assert "Bucket `less`: expected a weight of at least 0 in a pool, got -0.5." in result.stderr
+    assert "Raise it, or mix by sum." in result.stderr
+
+
 def test_a_taught_adapter_is_not_proved(monkeypatch: pytest.MonkeyPatch, prompts: Path) -> None:
     """Adapters from other prompts were not taught, so it cannot be compared with them."""
     taught = SimpleNamespace(refinements=("taught",))
