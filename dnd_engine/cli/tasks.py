@@ -40,19 +40,20 @@ def list_tasks(folders: Folders, as_json: Json = False) -> None:
 def check_tasks(folders: Folders, as_json: Json = False) -> None:
     """Check schema, sizes and labels; the exit code is 1 if a task has errors."""
     from dnd_engine.tasks.audit import audit_tasks
-    from dnd_engine.tasks.folder import load_tasks
+    from dnd_engine.tasks.folder import load_sound_tasks
 
-    found = load_tasks(folders)
+    found, broken = load_sound_tasks(folders)
+    num_tasks = len(found) + len(broken)
     faults = audit_tasks(found)
-    errors = _grouped(fault for fault in faults if fault.severity == "error")
+    errors = broken | _grouped(fault for fault in faults if fault.severity == "error")
     warnings = _grouped(fault for fault in faults if fault.severity == "warning")
-    lines = [f"{len(found)} tasks: {len(errors)} with errors, {len(warnings)} with warnings."]
+    lines = [f"{num_tasks} tasks: {len(errors)} with errors, {len(warnings)} with warnings."]
     for title, group in (("Errors", errors), ("Warnings", warnings)):
         lines += ["", f"{title}:"] if group else []
         lines += [f"{slug}: {words}" for slug, said in group.items() for words in said]
     show(
         {
-            "num_tasks": len(found),
+            "num_tasks": num_tasks,
             "num_train": sum(len(task.train) for task in found),
             "num_test": sum(len(task.test) for task in found),
             "faults": errors,

@@ -139,6 +139,46 @@ def load_tasks(
         TaskError: If an index or an example file is malformed, a slug is in two folders, or
             nothing is left.
     """
+    return tuple(
+        Task(info, _read_examples(side / "train.jsonl"), _read_examples(side / "test.jsonl"))
+        for side, info in _chosen(folders, split, without_licence_classes)
+    )
+
+
+def load_sound_tasks(
+    folders: Path | Sequence[Path],
+) -> tuple[tuple[Task, ...], dict[str, list[str]]]:
+    """Load the tasks whose files are sound, and say what is wrong with the others.
+
+    Args:
+        folders: As for `load_tasks`.
+
+    Returns:
+        The sound tasks, and for the slug of each other one a sentence per damaged file.
+
+    Raises:
+        TaskError: If an index is malformed, a slug is in two folders, or there is no task.
+    """
+    tasks: list[Task] = []
+    faults: dict[str, list[str]] = {}
+    for place, info in _chosen(folders):
+        sides: list[tuple[Example, ...]] = []
+        for name in ("train.jsonl", "test.jsonl"):
+            try:
+                sides.append(_read_examples(place / name))
+            except TaskError as error:
+                faults.setdefault(info.slug, []).append(str(error))
+        if info.slug not in faults:
+            tasks.append(Task(info, *sides))
+    return tuple(tasks), faults
+
+
+def _chosen(
+    folders: Path | Sequence[Path],
+    split: str | None = None,
+    without_licence_classes: Sequence[str] = (),
+) -> list[tuple[Path, TaskInfo]]:
+    """Return the folder and the index row of each task to load; see `load_tasks`."""
     folders = (folders,) if isinstance(folders, Path) else tuple(folders)
     named = ", ".join(f"`{folder}`" for folder in folders)
     found = [(folder, info) for folder in folders for info in read_index(folder)]
@@ -155,10 +195,7 @@ def load_tasks(
         raise TaskError(
             f"{named or 'no folder'} has no task with split {split!r} that passes the filters."
         )
-    return tuple(
-        Task(info, _read_examples(side / "train.jsonl"), _read_examples(side / "test.jsonl"))
-        for side, info in chosen
-    )
+    return chosen
 
 
 def hash_train(task: Task) -> str:

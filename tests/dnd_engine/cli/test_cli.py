@@ -207,6 +207,27 @@ def test_tasks_make_states_the_ranges_that_it_accepts(
     assert f"greater than or equal to {least}" in result.stderr
 
 
+def test_tasks_check_names_every_broken_file_beside_the_other_faults(tmp_path: Path) -> None:
+    folder = task_folder(tmp_path / "tasks", response="a")
+    side = folder / "tasks" / "second"
+    (side / "train.jsonl").write_text("{", encoding="utf-8")
+    (side / "test.jsonl").unlink()
+    checked = dnd("tasks", "check", folder, "--json")
+    assert checked.exit_code == 1
+    values = json.loads(checked.stdout)
+    assert (values["num_tasks"], values["num_train"], values["num_test"]) == (2, 12, 12)
+    train, test = values["faults"]["second"]
+    assert f"`{side / 'train.jsonl'}`: line 1" in train
+    assert f"`{side / 'test.jsonl'}` is missing." in test
+    assert "12 of 12 test responses are 'a'" in values["faults"]["first"][0]
+    said = dnd("tasks", "check", folder)
+    assert said.exit_code == 1
+    assert "2 tasks: 2 with errors, 0 with warnings." in said.stdout
+    for name in ("train", "test"):
+        (folder / "tasks" / "first" / f"{name}.jsonl").unlink()
+    assert json.loads(dnd("tasks", "check", folder, "--json").stdout)["num_train"] == 0
+
+
 def test_tasks_check_fails_on_a_constant_answer(tmp_path: Path) -> None:
     result = dnd("tasks", "check", task_folder(tmp_path / "tasks"))
     assert result.exit_code == 1
