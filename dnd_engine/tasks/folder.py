@@ -314,7 +314,10 @@ def _repeated(slugs: Sequence[str]) -> list[str]:
 
 def _read_examples(path: Path) -> tuple[Example, ...]:
     if not path.is_file():
-        raise TaskError(f"`{path}` is missing.")
+        raise TaskError(
+            f"`{path}` is missing. Each task of `tasks.csv` has a folder in `tasks/` with "
+            "train.jsonl and test.jsonl."
+        )
     examples: list[Example] = []
     faults: list[str] = []
     # Not `splitlines`: it also splits at U+2028 and the like, which JSON may hold as they are.
@@ -322,13 +325,14 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
         if not text.strip():
             continue
         try:
-            examples.append(_example(json.loads(text)))
-        # A hostile line nests deeper than the parser goes, or has a number of thousands of digits.
-        except (ValueError, RecursionError) as error:
+            examples.append(_example(_parsed(text)))
+        except ValueError as error:
             faults.append(f"line {line}: {error}")
     if not examples and not faults:
         faults.append("no examples")
-    _raise_all(f"`{path}`", faults)
+    _raise_all(
+        f"`{path}`", faults, "Write one JSON object a line, with the texts `prompt` and `response`."
+    )
     return tuple(examples)
 
 
@@ -341,6 +345,19 @@ def _read_text(path: Path) -> str:
         raise TaskError(f"`{path}` is not UTF-8: {error}.") from error
     except OSError as error:
         raise TaskError(f"`{path}` cannot be read: {error.strerror or error}.") from error
+
+
+def _parsed(line: str) -> Any:
+    """Parse a line of JSON, or raise a `ValueError` in the words of this project."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        # Python's message names the place as "line 1", which is no line of the file.
+        raise ValueError(f"broken JSON at column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+    except ValueError:  # Python rejects integers of more than 4,300 digits
+        raise ValueError("a number with too many digits") from None
 
 
 def _example(value: Any) -> Example:
@@ -362,7 +379,7 @@ def _example(value: Any) -> Example:
     return Example(value["prompt"], value["response"], tuple(options))
 
 
-def _raise_all(where: str, faults: Sequence[str]) -> None:
+def _raise_all(where: str, faults: Sequence[str], way_out: str = "") -> None:
     if faults:
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise TaskError(f"{where}: {'; '.join(faults[:5])}{more}.")
+        raise TaskError(f"{where}: {'; '.join(faults[:5])}{more}.{way_out and f' {way_out}'}")

@@ -202,14 +202,15 @@ def test_all_faults_of_an_index_are_named(tmp_path: Path, table: str | None, mes
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"train\.jsonl` is missing\."),
+        (None, r"train\.jsonl` is missing\. Each task of `tasks\.csv` has a folder"),
         (b"\n\n", r"train\.jsonl`: no examples\."),
         (b"\xff\xfe\xff", r"train\.jsonl` is not UTF-8"),
         (
             b'{"prompt": "a", "response": "b"}\n[1]\n\n'
             b'{"prompt": " ", "response": "b"}\n{"prompt": "a"',
             r"line 2: expected an object, got a list; "
-            r"line 4: expected a non-empty string `prompt`; line 5: Expecting",
+            r"line 4: expected a non-empty string `prompt`; "
+            r"line 5: broken JSON at column 15\. Write one JSON object a line, with the texts",
         ),
         (b'{"prompt": "a", "response": 3}', r"line 1: expected a non-empty string `response`"),
         (
@@ -221,7 +222,8 @@ def test_all_faults_of_an_index_are_named(tmp_path: Path, table: str | None, mes
             r"line 1: `options` holds half a character, which no file can hold",
         ),
         (b'{"prompt": "a", "response": "b"}\r[1]\r\n2', r"line 2: .*; line 3: "),
-        (b"[" * 100_000, r"line 1: "),
+        (b"[" * 100_000, r"line 1: JSON that is nested too deeply\."),
+        (b"1" * 5_000, r"line 1: a number with too many digits\."),
         (b"1\n" * 9, r"line 5: .*; and 4 more\."),
     ],
 )
