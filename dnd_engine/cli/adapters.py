@@ -56,6 +56,9 @@ InstructionOption = Annotated[
 ]
 
 _NO_PROOF = "\nProof: needs at least two short prompts with a blank line before the input."
+_NEAREST = 5
+"""Number of training tasks to name, as provenance does."""
+
 _SAME = {
     None: "",
     True: ", as the recipe says",
@@ -468,7 +471,15 @@ def inspect(
     find = find_adapter(adapter, library)
     engine = load_engine(config)
     read = find(engine)
+    if measured_on and engine.info.has_generator:
+        # Those on file are of the prompts that it was made from.
+        read = replace(
+            read,
+            nearest_tasks=engine.rank_tasks(measured_on)[:_NEAREST],
+            num_prompts=measured_on[0].num_prompts,
+        )
     found = engine.inspect(read, measured_on)
+    nearest = [asdict(task) for task in read.nearest_tasks]
     # One mean for each module, over its layers.
     means = {name: sum(v) / len(v) for name, v in found.relative_norms.items()}
     show(
@@ -480,7 +491,7 @@ def inspect(
             "num_prompts": found.num_prompts,
             **_checks_json(found),
             "relative_norms": found.relative_norms,
-            "nearest_tasks": read.provenance.get("nearest_tasks", []),
+            "nearest_tasks": nearest or read.provenance.get("nearest_tasks", []),
             "provenance": read.provenance,
         },
         as_json,
@@ -490,6 +501,8 @@ def inspect(
                 f"{read.sha256[:12]}",
                 *([] if found.num_prompts else ["Effect: not measured (no --prompts)"]),
                 *words(found),
+                *(["Training tasks nearest to the prompts (cosine):"] if nearest else []),
+                *(f"  {task.slug} {task.similarity:.2f}" for task in read.nearest_tasks),
                 "Mean relative weight change:",
                 *(f"  {name:10} {value:.2%}" for name, value in means.items()),
             ]

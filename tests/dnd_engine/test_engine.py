@@ -4,15 +4,17 @@ import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load, save, save_file
+from typer.testing import CliRunner
 
 from dnd_engine.checks.subject import Reference
+from dnd_engine.cli import app
 from dnd_engine.config import (
     MIXES,
     EngineConfig,
@@ -1074,6 +1076,29 @@ def test_an_imprinted_adapter_is_saved_and_read_back_like_any_other(
     assert again.sha256 == made.sha256
     assert again.is_imprinted
     assert "instruction imprinted in closed form" in made.files()["README.md"].decode()
+
+
+def test_inspect_compares_the_prompts_it_is_given_with_the_training_tasks(
+    engine: Engine, config: EngineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter's file knows only the tasks nearest to the prompts that it was made from."""
+    made = engine.generate([bucket("sql", SQL)], imprinted=False).save(tmp_path / "made.zip")
+    (others := tmp_path / "tone.txt").write_text("\n".join(TONE), encoding="utf-8")
+    monkeypatch.setattr("dnd_engine.cli.adapters.load_engine", lambda config: engine)
+    command = ["inspect", str(made), "--base", config.base]
+
+    def nearest(*prompts: str) -> Any:
+        shown = CliRunner().invoke(app, [*command, *prompts, "--json"])
+        assert shown.exit_code == 0, shown.output
+        return json.loads(shown.stdout)["nearest_tasks"]
+
+    here = engine.rank_tasks([bucket("tone", TONE)])[:5]
+    assert nearest("--prompts", str(others)) == [asdict(task) for task in here]
+    assert nearest() == engine.read_adapter(made).provenance["nearest_tasks"]
+    assert nearest() != nearest("--prompts", str(others))
+    words = CliRunner().invoke(app, [*command, "--prompts", str(others)]).stdout
+    assert "Training tasks nearest to the prompts (cosine):\n" in words
+    assert f"\n  {here[0].slug} {here[0].similarity:.2f}\n" in words
 
 
 def test_a_recipe_imprints_again(quiet_engine: Engine, tmp_path: Path) -> None:

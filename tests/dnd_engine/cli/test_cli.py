@@ -856,6 +856,7 @@ def test_generate_inspect_and_chat_work_on_what_they_write(tmp_path: Path, promp
     seen = json.loads(dnd("inspect", out, "--prompts", prompts, "--json").stdout)
     assert seen["sha256"] == values["sha256"]
     assert seen["effect"] == pytest.approx(values["effect"], rel=1e-3)
+    assert seen["familiarity"] == values["familiarity"] is not None
     said = json.loads(dnd("chat", "--adapter", out, "--max-new-tokens", "8", "hi", "--json").stdout)
     assert said["base"]["text"]
     assert said["adapted"]["text"]
