@@ -103,8 +103,14 @@ def obstacle(path: Path) -> str | None:
         return getattr(error, "strerror", None) or str(error)
     for parent in path.parents:
         if os.path.isdir(parent):  # noqa: PTH112 - `Path.is_dir` raises without access
-            may = os.access(parent, os.W_OK | os.X_OK)
-            return None if may else f"no permission to write in `{parent}`"
+            if not os.access(parent, os.W_OK | os.X_OK):
+                return f"no permission to write in `{parent}`"
+            # Permissions are not all: `/proc` and full disks refuse root, too.
+            try:
+                Path(tempfile.mkdtemp(dir=parent, prefix=f".{_BEGUN}")).rmdir()
+            except OSError as error:
+                return f"`{parent}` takes no new files ({error.strerror or error})"
+            return None
         if os.path.lexists(parent):
             return f"`{parent}` is not a folder"
     return None

@@ -19,6 +19,7 @@ from dnd_engine.exchange import exchange
 from dnd_engine.files import (
     existing,
     is_leftover,
+    obstacle,
     only_call_on,
     recover,
     remove_leftovers,
@@ -51,6 +52,18 @@ def test_a_disk_without_locks_is_warned_of_and_one_that_refuses_is_an_error(
 def test_a_name_that_leads_nowhere_does_not_exist(tmp_path: Path, name: str) -> None:
     assert existing(name) is None
     assert existing(str(tmp_path)) == tmp_path
+
+
+def test_a_place_is_tried_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert obstacle(tmp_path / "new" / "x.zip") is None
+    assert list(tmp_path.iterdir()) == []
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    found = obstacle(tmp_path / "new" / "x.zip")
+    assert found == f"`{tmp_path}` takes no new files (No space left on device)"
 
 
 def write_folder(place: Path, text: str, name: str = "new") -> None:

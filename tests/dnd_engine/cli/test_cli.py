@@ -416,6 +416,8 @@ def test_a_taught_adapter_is_not_proved(monkeypatch: pytest.MonkeyPatch, prompts
         (["--out", "{folder}/full"], "full` holds other files"),
         (["--out", "{folder}/a.gguf"], "this format is a folder"),
         (["--out", "{folder}/file/a.zip"], "file` is not a folder. Choose another place."),
+        # Its permissions let root write there.
+        (["--out", "/proc/a.zip"], "`/proc/a.zip` cannot be written: "),
         (["--save-recipe", "{folder}/full"], "full` cannot be written: it is a folder."),
         (["--save-recipe", "{folder}/file/r.json"], "file` is not a folder. Choose another place."),
     ],
