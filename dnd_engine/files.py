@@ -211,13 +211,26 @@ def write_whole(path: Path, data: str | bytes) -> None:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+def check_folder(folder: Path) -> None:
+    """Check an output folder, which need not exist yet, before anything is computed for it.
+
+    Raises:
+        ConfigError: If it is no folder, or nothing can be written in it.
+    """
+    if os.path.lexists(folder) and not os.path.isdir(folder):  # noqa: PTH112 - as in `obstacle`
+        raise ConfigError(f"`{folder}` is a file, not a folder. Choose another --out.")
+    if (reason := obstacle(folder / CALL_LOCK)) is not None:
+        raise ConfigError(f"`{folder}` cannot be written to: {reason}. Choose another --out.")
+
+
 @contextmanager
 def only_call_on(folder: Path) -> Iterator[None]:
     """Keep other calls away from an output folder, which is made if it does not exist.
 
     Raises:
-        ConfigError: If another call is writing to it.
+        ConfigError: If another call is writing to it, or it is none or cannot be written to.
     """
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / CALL_LOCK)
     try:

@@ -20,6 +20,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.cluster import Cluster
 from dnd_engine.config import EngineConfig
+from dnd_engine.files import check_folder
 from dnd_engine.teach.local import LocalTeacher
 
 
@@ -102,7 +103,7 @@ def evaluate(
     from dnd_engine.evaluation.settings import ExaminationConfig
     from dnd_engine.generator.card import check_card, save_report, update_card
     from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ROWS
-    from dnd_engine.tasks.folder import HOLDOUTS, SPLITS, Task, load_tasks, read_index
+    from dnd_engine.tasks.folder import HOLDOUTS, SPLITS, Task, load_tasks
 
     split = one_of("split", split, SPLITS)
     holdouts = () if holdout is None else known("holdout", holdout, HOLDOUTS)
@@ -131,10 +132,11 @@ def evaluate(
         runs=tuple(run or ()),
         seed=seed,
     )
-    for folder in tasks:
-        read_index(folder)  # reject a wrong folder before models load
+    # What can be refused is refused before models load: a wrong place, task file or base.
+    check_folder(out)
+    stored = load_tasks(tasks)
     if better:
-        better.check()  # likewise a missing base
+        better.check()
     engine = load_engine(models)
     if card and not engine.info.has_generator:
         raise typer.BadParameter(
@@ -163,7 +165,7 @@ def evaluate(
     trained: list[Task] = []
     # The generator's adapters for trained tasks are compared with those for unseen ones.
     if "generator" in config.rows and engine.info.has_generator:
-        trained = [task for task in load_tasks(tasks) if task.info.slug in learnt]
+        trained = [task for task in stored if task.info.slug in learnt]
     report = examine(
         engine, chosen, config, trained=trained, command=command, data=data, cluster=cluster
     )

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 import dnd_engine
 from dnd_engine import files
+from dnd_engine.errors import ConfigError
 from dnd_engine.exchange import exchange
 from dnd_engine.files import (
     existing,
@@ -46,6 +47,16 @@ def test_a_disk_without_locks_is_warned_of_and_one_that_refuses_is_an_error(
     with pytest.raises(PermissionError) if refused else nullcontext(), only_call_on(tmp_path):
         assert not refused
     assert ("cannot be locked" in caplog.text) != refused
+
+
+def test_an_output_folder_is_checked_before_the_work(tmp_path: Path) -> None:
+    (file := tmp_path / "file").touch()
+    for place, reason in ((file, "is a file, not a folder"), (file / "below", "cannot be written")):
+        with (
+            pytest.raises(ConfigError, match=rf"{place}` {reason}.*\. Choose another --out\."),
+            only_call_on(place),
+        ):
+            pass
 
 
 @pytest.mark.parametrize("name", ["none", "~nobody-here/x", "x" * 5000, f"/{'x' * 300}/y"])

@@ -19,7 +19,7 @@ from dnd_engine.cli.common import plain_errors, progress_bar, typed_arguments
 from dnd_engine.cli.refine import _score_words
 from dnd_engine.config import EngineConfig
 from dnd_engine.export import llama_quantize
-from dnd_engine.files import sha256_of
+from dnd_engine.files import asset_path, sha256_of
 from dnd_engine.library import Library
 from dnd_engine.lora.adapter import write_files
 from dnd_engine.models.replies import ChatStep, Reply, StopReason
@@ -232,6 +232,28 @@ def test_tasks_check_fails_on_a_constant_answer(tmp_path: Path) -> None:
     result = dnd("tasks", "check", task_folder(tmp_path / "tasks"))
     assert result.exit_code == 1
     assert "first: 12 of 12 test responses are 'a'" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "collect"])
+def test_a_run_in_a_file_is_refused_by_its_name(tmp_path: Path, command: str) -> None:
+    recipe = {"train": "tiny", "collect": "collect-tiny"}[command]
+    (out := tmp_path / "mine.zip").touch()
+    asked = ("--tasks", task_folder(tmp_path / "tasks"), "--out", out)
+    result = dnd(command, asset_path("recipes", f"{recipe}.yaml"), *asked)
+    assert result.exit_code == 1, result.exception
+    assert f"`{out}` is a file, not a folder. Choose another --out." in result.stderr
+
+
+def test_an_evaluation_reads_tasks_and_place_before_models_load(tmp_path: Path) -> None:
+    folder = task_folder(tmp_path / "tasks")
+    # A generator that does not exist is what loading would complain about.
+    asked = ("evaluate", "--tasks", folder, "--generator", tmp_path / "none")
+    (out := tmp_path / "mine.zip").touch()
+    assert f"`{out}` is a file, not a folder" in dnd(*asked, "--out", out).stderr
+    (folder / "tasks" / "second" / "test.jsonl").write_text("{", encoding="utf-8")
+    result = dnd(*asked, "--out", tmp_path / "report")
+    assert result.exit_code == 1
+    assert "test.jsonl`: line 1: broken JSON" in result.stderr
 
 
 @pytest.mark.parametrize(

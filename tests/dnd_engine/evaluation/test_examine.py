@@ -849,9 +849,7 @@ def test_a_report_folder_that_cannot_be_written_to_is_told(
 
 def test_a_report_folder_that_is_a_file_is_told(trial: Trial) -> None:
     trial.out.write_text("")
-    with pytest.raises(
-        ConfigError, match=r"cannot be a report folder: File exists\. Choose another"
-    ):
+    with pytest.raises(ConfigError, match=r"is a file, not a folder\. Choose another --out"):
         trial.examine()
 
 
