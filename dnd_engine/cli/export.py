@@ -13,6 +13,7 @@ from dnd_engine.cli.common import (
     StrengthOption,
     TokenOption,
     at_strength,
+    check_apart,
     engine_options,
     find_adapter,
     load_engine,
@@ -21,6 +22,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EngineConfig
 from dnd_engine.export.registry import EXPORTS, export_target
+from dnd_engine.files import expanded
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 
@@ -50,6 +52,8 @@ def export(
     target = export_target(format)
     target.check_installed()
     check_place(out, target)
+    # A base may be a GGUF file, and so may the whole model.
+    check_apart({"out": out}, [expanded(adapter), expanded(config.base)])
     find = find_adapter(adapter, library)
     engine = load_engine(config)
     read = at_strength(strength, find(engine))

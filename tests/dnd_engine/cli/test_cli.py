@@ -979,6 +979,20 @@ def test_nothing_is_written_over_what_a_command_reads(
     assert "this command also reads or writes" in found.stderr
 
 
+def test_an_export_replaces_neither_its_adapter_nor_its_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = make_adapter().save(tmp_path / "a.zip").read_bytes()
+    (tmp_path / "base.gguf").touch()
+    whole = ("--format", "merged-gguf", "--base", "base.gguf", "--out", "base.gguf")
+    for asked in (("--out", "a.zip"), whole):
+        found = dnd("export", "a.zip", *asked)
+        assert found.exit_code == 1
+        assert f"--out: this command also reads or writes `{asked[-1]}`." in found.stderr
+    assert (tmp_path / "a.zip").read_bytes() == made
+
+
 def test_rows_are_not_replaced_by_their_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
