@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -192,13 +193,13 @@ def _words(
     lines += [f"Warning: {warning}." for warning in warnings]
     if published is None:
         if path.suffix == ".gguf":
-            return [*lines, f"Start `llama-server -m base.gguf --lora {path}`."]
+            return [*lines, f"Start `llama-server -m base.gguf --lora {shlex.quote(str(path))}`."]
         return [
             *lines,
-            "vLLM finds it by itself when started with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True "
-            "VLLM_PLUGINS=lora_filesystem_resolver "
-            f"VLLM_LORA_RESOLVER_CACHE_DIR={path.resolve().parent}",
-            f'and --enable-lora; then ask for "model": "{path.name}".',
+            "vLLM finds it by itself when started with --enable-lora and "
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True VLLM_PLUGINS=lora_filesystem_resolver "
+            f"VLLM_LORA_RESOLVER_CACHE_DIR={shlex.quote(str(path.resolve().parent))}. "
+            f'Then ask for "model": {json.dumps(path.name)}.',
         ]
     return [
         *lines,

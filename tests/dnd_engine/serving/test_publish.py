@@ -59,6 +59,14 @@ def test_a_folder_for_a_resolver_appears_whole(adapter: Path, tmp_path: Path) ->
     assert f"VLLM_LORA_RESOLVER_CACHE_DIR={place.parent}" in again.output
 
 
+def test_places_with_spaces_are_quoted_for_a_shell(adapter: Path, tmp_path: Path) -> None:
+    place = tmp_path / "my adapters" / "sql"
+    made = publish(adapter, "--to", place)
+    assert f"VLLM_LORA_RESOLVER_CACHE_DIR='{place.parent}'. Then ask for" in made.stdout
+    file = place.with_suffix(".gguf")
+    assert f"--lora '{file}'`." in publish(adapter, "--to", file).stdout
+
+
 def test_a_name_may_have_dots_of_its_own(adapter: Path, base_id: str, tmp_path: Path) -> None:
     with running_engine("vllm", base_id) as server:
         place = tmp_path / "adapters" / "sql-0.5"
