@@ -64,6 +64,7 @@ def collect(
     """Train one LoRA per task and keep its last checkpoints."""
     from transformers.utils import logging as transformers_logging
 
+    from dnd_engine.training.collection_files import MANIFEST
     from dnd_engine.training.finetune.collect import collect as run
     from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 
@@ -79,6 +80,7 @@ def collect(
         seeds=seeds,
         threads=threads,
     )
+    _tell_fresh(chosen.out, MANIFEST, resume)
     result = run(chosen, resume=resume, cluster=cluster)
     show(
         {
@@ -91,6 +93,18 @@ def collect(
         as_json,
         _collected(result),
     )
+
+
+def _tell_fresh(out: Path, sign: str, resume: bool) -> None:
+    """Warn that --resume finds no run, because --out may be mistyped.
+
+    Args:
+        out: The run folder.
+        sign: Name of the file by which a run can be resumed.
+        resume: Whether that was asked for.
+    """
+    if resume and not (out / sign).exists():
+        typer.echo(f"`{out}` holds no run to resume, so a new one begins.", err=True)
 
 
 def _collected(result: "CollectResult") -> str:
@@ -143,6 +157,7 @@ def train(
 ) -> None:
     """Train a generator, or the multi-task LoRA it must beat."""
     from dnd_engine.training.recipe import TrainRecipe
+    from dnd_engine.training.trainer import CHECKPOINT
     from dnd_engine.training.trainer import train as run
 
     settings = TrainRecipe.read(
@@ -158,14 +173,17 @@ def train(
         seed=seed,
         threads=threads,
     )
+    is_first = int(os.environ.get("RANK", "0")) == 0
+    if is_first:  # of several processes, only the first reports
+        _tell_fresh(settings.out, CHECKPOINT, resume)
     try:
         result = run(settings, resume=resume)
     except KeyboardInterrupt as stop:
         # The trainer says where it stopped. A second Ctrl-C stops it anywhere, without a message.
         typer.echo(str(stop) or "Stopped at once. The last checkpoint is kept.", err=True)
         raise typer.Exit(INTERRUPTED) from stop
-    if int(os.environ.get("RANK", "0")) > 0:
-        return  # one of several processes; only the first reports
+    if not is_first:
+        return
     wrong = result.validation.get("validation_loss_wrong_prompts")
     compared = "" if wrong is None else f", {wrong:.3f} with prompts of another family"
     show(

@@ -18,6 +18,7 @@ from dnd_engine.cli.adapters import _show_growing, read_buckets
 from dnd_engine.cli.common import plain_errors, progress_bar, typed_arguments
 from dnd_engine.cli.refine import _score_words
 from dnd_engine.config import EngineConfig
+from dnd_engine.errors import ConfigError
 from dnd_engine.export import llama_quantize
 from dnd_engine.files import asset_path, sha256_of
 from dnd_engine.library import Library
@@ -242,6 +243,31 @@ def test_a_run_in_a_file_is_refused_by_its_name(tmp_path: Path, command: str) ->
     result = dnd(command, asset_path("recipes", f"{recipe}.yaml"), *asked)
     assert result.exit_code == 1, result.exception
     assert f"`{out}` is a file, not a folder. Choose another --out." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "runs", "sign"),
+    [
+        ("train", "dnd_engine.training.trainer.train", "checkpoint.safetensors"),
+        ("collect", "dnd_engine.training.finetune.collect.collect", "manifest.json"),
+    ],
+)
+def test_resume_says_where_it_finds_nothing_to_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, runs: str, sign: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise ConfigError("stopped")
+
+    monkeypatch.setattr(runs, stop)
+    recipe = {"train": "tiny", "collect": "collect-tiny"}[command]
+    out = tmp_path / "run"
+    asked = (command, asset_path("recipes", f"{recipe}.yaml"), "--tasks", tmp_path, "--out", out)
+    told = f"`{out}` holds no run to resume, so a new one begins.\n"
+    assert dnd(*asked).stderr == "Error: stopped\n"
+    assert dnd(*asked, "--resume").stderr == f"{told}Error: stopped\n"
+    out.mkdir()
+    (out / sign).touch()
+    assert dnd(*asked, "--resume").stderr == "Error: stopped\n"
 
 
 def test_an_evaluation_reads_tasks_and_place_before_models_load(tmp_path: Path) -> None:
