@@ -93,8 +93,21 @@ def read_yaml(path: Path, what: str) -> Any:
         raise ConfigError(f"{what} `{path}` holds a value that does not fit its tag.") from error
     except (ValueError, yaml.YAMLError) as error:  # dates and numbers out of range too
         raise ConfigError(
-            f"{what} `{path}` cannot be read: {str(error)[:_MAX_REASON_CHARS]}"
+            f"{what} `{path}` cannot be read: {_yaml_words(error)}. Mend the file."
         ) from error
+
+
+def _yaml_words(error: ValueError | yaml.YAMLError) -> str:
+    """Describe what is wrong with a YAML file on one line, without the parser's quotation of it."""
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        words = f"{place}{error.problem or error.context}"
+    elif isinstance(error, yaml.reader.ReaderError):
+        words = f"character {error.position + 1} is one that YAML forbids"
+    else:
+        words = str(error)
+    return " ".join(words.split())[:_MAX_REASON_CHARS]
 
 
 def read_recipe(

@@ -42,6 +42,27 @@ def test_what_is_blank_or_of_another_kind_is_refused_by_its_setting(
         read(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("tasks: [\n", "line 2, column 1: expected the node content, but found '<stream end>'"),
+        ("tasks: a: b\n", "line 1, column 9: mapping values are not allowed here"),
+        ("a: 1\na: 2\n", "line 2, column 1: expected each key once, got `a` again"),
+        ("a: *b\n", "line 1, column 4: expected a value, got an alias (`*name`). Write the value "),
+        ("a: \a\n", "character 4 is one that YAML forbids"),
+        ("a: 2026-13-01\n", "month must be in 1..12"),
+    ],
+)
+def test_broken_yaml_is_one_line_with_its_place(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        read(tmp_path, text)
+    words = str(told.value)
+    assert f"r.yaml` cannot be read: {reason}" in words
+    assert words.endswith(". Mend the file.")
+    assert "\n" not in words
+    assert "<unicode string>" not in words
+
+
 def test_a_file_without_text_is_no_recipe(tmp_path: Path) -> None:
     path = tmp_path / "adapter.zip"
     path.write_bytes(b"PK\x03\x04\xff\xfe")
