@@ -24,6 +24,15 @@ class ConfigError(DndError, ValueError):
     """A setting has an invalid value."""
 
 
+class UnknownSettingsError(ConfigError):
+    """A recipe has settings that its kind does not know."""
+
+    def __init__(self, message: str, names: Sequence[str]) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
+        """The settings, as they are shown."""
+
+
 class PromptFileError(DndError, ValueError):
     """A prompt file cannot be read. The message lists all its faults."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import ConfigDict, ValidationError, with_config
 
-from dnd_engine.errors import ConfigError
+from dnd_engine.errors import ConfigError, UnknownSettingsError
 from dnd_engine.files import existing
 from dnd_engine.limits import FIXED
 
@@ -118,10 +118,12 @@ def read_recipe(
     Args:
         kind: A dataclass whose fields are the settings. It may reject values with a `ConfigError`.
         path: A YAML file that contains a mapping.
-        overrides: Values that replace those in the file, unless they are None.
+        overrides: Values that replace those in the file, unless they are None. Their names are
+            those of the command's options.
         required: Fields that the file or the overrides must set.
 
     Raises:
+        UnknownSettingsError: If the file has other settings.
         ConfigError: If the file is not a mapping of known fields to values of the right type. All
             values of a wrong type are listed in one message.
     """
@@ -133,13 +135,19 @@ def read_recipe(
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     unknown = sorted(_shown(name) for name in values if name not in known)
     if unknown:
-        raise ConfigError(
+        raise UnknownSettingsError(
             f"recipe `{path}`: unknown setting(s) {', '.join(unknown)}. "
-            f"Use any of {', '.join(known)}."
+            f"Use any of {', '.join(known)}.",
+            unknown,
         )
     missing = [name for name in required if values.get(name) is None]
     if missing:
-        raise ConfigError(f"recipe `{path}` needs {' and '.join(missing)}.")
+        which = "it" if len(missing) == 1 else "them"
+        options = [f"--{name.replace('_', '-')}" for name in missing if name in overrides]
+        given = f", or give {' and '.join(options)}" if options else ""
+        raise ConfigError(
+            f"recipe `{path}` needs {' and '.join(missing)}. Write {which} into the file{given}."
+        )
     fitting, faults = {}, []
     for name, value in values.items():
         try:

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +20,7 @@ from dnd_engine.cli.common import (
     show,
 )
 from dnd_engine.cluster import Cluster
+from dnd_engine.errors import ConfigError, UnknownSettingsError
 from dnd_engine.generator.config import RELEASED_BASE, RELEASED_ENCODER
 from dnd_engine.progress import duration
 
@@ -67,19 +70,21 @@ def collect(
     from dnd_engine.training.collection_files import MANIFEST
     from dnd_engine.training.finetune.collect import collect as run
     from dnd_engine.training.finetune.collect_recipe import CollectRecipe
+    from dnd_engine.training.recipe import TrainRecipe
 
     transformers_logging.disable_progress_bar()
-    chosen = CollectRecipe.read(
-        recipe,
-        tasks=tasks or None,
-        out=out,
-        holdouts=None if holdout is None else tuple(holdout.replace(" ", "").split(",")),
-        reports=report or None,
-        limit_tasks=limit_tasks,
-        split=split,
-        seeds=seeds,
-        threads=threads,
-    )
+    with _told_apart(recipe, "train", TrainRecipe):
+        chosen = CollectRecipe.read(
+            recipe,
+            tasks=tasks or None,
+            out=out,
+            holdouts=None if holdout is None else tuple(holdout.replace(" ", "").split(",")),
+            reports=report or None,
+            limit_tasks=limit_tasks,
+            split=split,
+            seeds=seeds,
+            threads=threads,
+        )
     _tell_fresh(chosen.out, MANIFEST, resume)
     result = run(chosen, resume=resume, cluster=cluster)
     show(
@@ -93,6 +98,29 @@ def collect(
         as_json,
         _collected(result),
     )
+
+
+@contextmanager
+def _told_apart(path: Path, command: str, kind: type) -> Iterator[None]:
+    """Say so if a recipe that is read is one of another command.
+
+    Args:
+        path: The recipe.
+        command: The other command.
+        kind: A dataclass of the settings of its recipes.
+
+    Raises:
+        ConfigError: If all settings that are unknown here are known there.
+    """
+    try:
+        yield
+    except UnknownSettingsError as error:
+        if not {field.name for field in fields(kind)}.issuperset(error.names):
+            raise
+        raise ConfigError(
+            f"recipe `{path}` is one of `dnd {command}`: its setting(s) {', '.join(error.names)} "
+            f"belong there. Run `dnd {command}` with it, or name another recipe."
+        ) from error
 
 
 def _tell_fresh(out: Path, sign: str, resume: bool) -> None:
@@ -156,23 +184,25 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a generator, or the multi-task LoRA it must beat."""
+    from dnd_engine.training.finetune.collect_recipe import CollectRecipe
     from dnd_engine.training.recipe import TrainRecipe
     from dnd_engine.training.trainer import CHECKPOINT
     from dnd_engine.training.trainer import train as run
 
-    settings = TrainRecipe.read(
-        recipe,
-        tasks=tasks,
-        out=out,
-        cache=cache,
-        kind=kind,
-        objective=objective,
-        collection=collection,
-        warm_start=warm_start,
-        steps=steps,
-        seed=seed,
-        threads=threads,
-    )
+    with _told_apart(recipe, "collect", CollectRecipe):
+        settings = TrainRecipe.read(
+            recipe,
+            tasks=tasks,
+            out=out,
+            cache=cache,
+            kind=kind,
+            objective=objective,
+            collection=collection,
+            warm_start=warm_start,
+            steps=steps,
+            seed=seed,
+            threads=threads,
+        )
     is_first = int(os.environ.get("RANK", "0")) == 0
     if is_first:  # of several processes, only the first reports
         _tell_fresh(settings.out, CHECKPOINT, resume)

@@ -17,9 +17,9 @@ def read(folder: Path, text: str) -> TrainRecipe:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tasks: t\nout:\n", r"needs out\."),
+        ("tasks: t\nout:\n", r"needs out\. Write it into the file\."),
         ("tasks: t\nout: o\nsteps: 6\nsteps: 2\n", r"each key once, got `steps` again"),
-        ("tasks:\nout:\n", r"needs tasks and out\."),
+        ("tasks:\nout:\n", r"needs tasks and out\. Write them into the file\."),
         ("tasks: t\nout: 7\n", r"`out`: expected a path, got 7"),
         ("tasks: t\nout: ' '\n", r"`out`: expected a path, got ' '"),
         ("tasks: [7]\nout: o\n", r"`tasks`: expected a path, got 7"),

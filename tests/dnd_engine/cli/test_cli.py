@@ -235,6 +235,23 @@ def test_tasks_check_fails_on_a_constant_answer(tmp_path: Path) -> None:
     assert "first: 12 of 12 test responses are 'a'" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("command", "recipe", "told"),
+    [
+        ("train", "tiny", "` needs tasks and out. Write them into the file, or give --tasks and "),
+        ("train", "collect-tiny", "` is one of `dnd collect`: its setting(s) batch_size, "),
+        ("collect", "tiny", "` is one of `dnd train`: its setting(s) "),
+        ("collect", "dataset-boolq", "`: unknown setting(s) "),
+    ],
+)
+def test_a_recipe_that_lacks_settings_or_is_anothers_says_how_to_go_on(
+    command: str, recipe: str, told: str
+) -> None:
+    result = dnd(command, asset_path("recipes", f"{recipe}.yaml"))
+    assert result.exit_code == 1, result.exception
+    assert f"{recipe}.yaml{told}" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["train", "collect"])
 def test_a_run_in_a_file_is_refused_by_its_name(tmp_path: Path, command: str) -> None:
     recipe = {"train": "tiny", "collect": "collect-tiny"}[command]
