@@ -65,8 +65,19 @@ def doctor(
     lines = []
     for title, values in found.items():
         rows = values.items() if isinstance(values, dict) else enumerate(values, 1)
-        lines += [f"{title}:", *(f"  {name}: {value}" for name, value in rows)]
+        lines += [f"{title}:", *(f"  {name}: {_words(value)}" for name, value in rows)]
     show(found, as_json, "\n".join(lines))
+
+
+def _words(value: Any) -> str:
+    """Write a value of the report on one line, as a person would."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def examination() -> dict[str, Any]:

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dnd_engine.cli import app
 from dnd_engine.cli.doctor import audit, read_audit
 
 SOUND = {"name": "a", "version": "1", "vulns": []}
@@ -19,6 +21,23 @@ def test_vulnerable_packages_are_named_with_the_version_that_fixes_them() -> Non
     found = read_audit(json.dumps({"dependencies": [SOUND, BAD, SKIPPED], "fixes": []}))
     assert found["said"] == ("1 of 2 packages have known vulnerabilities. 1 could not be audited.")
     assert found["vulnerable"] == {"b 1": [{"advisory": "PYSEC-1", "fixed_in": ["1.1"]}]}
+
+
+def test_a_person_reads_words_and_a_script_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        "machine": {"cores": None, "devices": ["cpu", "H100"]},
+        "places": {"cache": {"path": "~/x", "bytes": 3}},
+        "set": {"HF_TOKEN": True},
+        "last_errors": [{"time": "now", "words": "It's full."}],
+    }
+    monkeypatch.setattr("dnd_engine.cli.doctor.examination", lambda: found)
+    assert CliRunner().invoke(app, ["doctor"]).stdout == (
+        "machine:\n  cores: none\n  devices: cpu, H100\n"
+        "places:\n  cache: path ~/x, bytes 3\n"
+        "set:\n  HF_TOKEN: yes\n"
+        "last_errors:\n  1: time now, words It's full.\n"
+    )
+    assert json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout) == found
 
 
 @pytest.mark.parametrize(
