@@ -328,8 +328,13 @@ def find_kept(named: str, library: Path | None) -> tuple[Library, str] | None:
     """Return the library and an adapter's key in it; None if `named` is a path.
 
     Raises:
-        AdapterError: If there is neither such a path nor such a name.
+        AdapterError: If there is neither such a path nor such a name, or `named` is empty.
     """
+    # As a path it would be the folder one is in, which nobody means who leaves it empty.
+    if not named.strip():
+        raise AdapterError(
+            "the adapter is an empty text. Name a PEFT folder or zip, or one in the library."
+        )
     # A path takes precedence over a name.
     if os.path.lexists(expanded(named)):
         return None

@@ -109,6 +109,8 @@ def test_help_names_every_command() -> None:
         (["generate", "--save-recipe", "n" * 300], "cannot be written: File name too long"),
         (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be peft, gguf"),
         (["push", "a.zip", "some one/sql"], "`some one/sql` cannot be a repository: expected"),
+        (["inspect", ""], "the adapter is an empty text. Name a PEFT folder or zip, or one in"),
+        (["export", " ", "--out", "a.zip"], "the adapter is an empty text."),
         (["watch", "nowhere"], "no folder `nowhere`. Expected the --out folder of `dnd train`"),
         (["tasks", "list", "nowhere"], "no `tasks.csv` in `nowhere`"),
     ],
