@@ -169,7 +169,13 @@ def _read_files(path: Path, faults: _Faults) -> dict[str, bytes]:
         try:
             found, others = _read_zip(path, faults)
         except (*_ZIP_ERRORS, OSError, RuntimeError, EOFError, ValueError) as error:
-            faults.add(noted("is no readable zip: {reason}", reason=_short(error)))
+            # Then `zipfile` says only that it is none.
+            if isinstance(error, zipfile.BadZipFile) and not zipfile.is_zipfile(path):
+                faults.add(
+                    noted("is no zip, or its end is missing. Name a PEFT folder, or a zip of one.")
+                )
+            else:
+                faults.add(noted("is no readable zip: {reason}", reason=_short(error)))
             return {}
     else:
         raise AdapterError("no adapter at `{path}`. Expected a PEFT folder or zip.", path=str(path))
