@@ -51,8 +51,8 @@ def plan(
     machines = read_hardware(hardware_file)
     if hardware not in machines:
         raise ConfigError(
-            f"`hardware` must be {', '.join(machines)}, got {hardware!r}. Add machines of your own "
-            "with --hardware-file."
+            f"`hardware` must be one of {', '.join(machines)}, got {hardware!r}. Add machines of "
+            "your own with --hardware-file."
         )
     spec = LoRASpec(r=rank, lora_alpha=2 * rank)
     given = {name: v for name, v in (("tasks", tasks), ("steps", steps)) if v is not None}

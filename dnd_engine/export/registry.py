@@ -102,7 +102,7 @@ def export_target(name: str) -> ExportTarget:
         ConfigError: If there is no such target.
     """
     if name not in EXPORTS:
-        raise ConfigError(f"`format` must be {', '.join(EXPORTS)}, got {name!r}.")
+        raise ConfigError(f"`format` must be one of {', '.join(EXPORTS)}, got {name!r}.")
     return EXPORTS[name]
 
 

@@ -80,7 +80,7 @@ class EngineTarget:
 def engine_target(name: str) -> EngineTarget:
     """Look up an engine; raise a `ConfigError` if there is none of that name."""
     if name not in ENGINES:
-        raise ConfigError(f"`engine` must be {', '.join(ENGINES)}, got {name!r}.")
+        raise ConfigError(f"`engine` must be one of {', '.join(ENGINES)}, got {name!r}.")
     return ENGINES[name]
 
 

@@ -107,7 +107,7 @@ def test_help_names_every_command() -> None:
         (["measure", "a.zip", "a.csv", "--seed", "-1"], "`seed` must be between 0 and"),
         (["evaluate", "--tasks", "a", "--out", "b", "--seed", "-1"], "`seed` must be between 0"),
         (["generate", "--save-recipe", "n" * 300], "cannot be written: File name too long"),
-        (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be peft, gguf"),
+        (["export", "a.zip", "--out", "a", "--format", "onnx"], "`format` must be one of peft"),
         (["push", "a.zip", "some one/sql"], "`some one/sql` cannot be a repository: expected"),
         (["inspect", ""], "the adapter is an empty text. Name a PEFT folder or zip, or one in"),
         (["export", " ", "--out", "a.zip"], "the adapter is an empty text."),

@@ -506,7 +506,7 @@ def test_measured_runs_are_not_shown_beside_another_recipe() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--hardware", "abacus"), "must be cpu-2-cores"),
+        (("--hardware", "abacus"), "must be one of cpu-2-cores"),
         (("--base", "Bert"), "no base `Bert`"),
         (("--plot", "a.png"), "must end in .svg"),
         (("--rank", "0"), "Input should be greater than or equal to 1"),

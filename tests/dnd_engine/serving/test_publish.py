@@ -253,7 +253,7 @@ def test_a_server_of_another_base_is_refused(kind: str, adapter: Path) -> None:
     ("arguments", "message"),
     [
         ((), "say where to"),
-        (("--engine", "tgi", "http://localhost"), "`engine` must be vllm, sglang, llama-server"),
+        (("--engine", "tgi", "http://localhost"), "`engine` must be one of vllm, sglang"),
         (("--engine", "vllm", "localhost:8000"), "is no address"),
         (("--engine", "vllm", "http://localhost:1", "--to", "a.gguf"), "vLLM reads a folder"),
         (("--engine", "llama-server", "http://localhost:1", "--to", "a"), "reads a .gguf file"),
