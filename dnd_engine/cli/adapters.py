@@ -30,6 +30,7 @@ from dnd_engine.cli.common import (
 from dnd_engine.cli.structure import inspect_files, is_foreign
 from dnd_engine.config import EngineConfig, ImprintConfig, Mix, Sampling, check_strength
 from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, PromptFileError
+from dnd_engine.files import existing
 from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import Progress, finish
@@ -604,7 +605,8 @@ def read_buckets(
 ) -> list[Bucket]:
     """Read all files of all buckets, and report every unreadable file in one error."""
     wanted = [("prompts", 1.0, files)] if files else []
-    wanted += [parse_bucket_option(option) for option in options]
+    asked = [parse_bucket_option(option) for option in options]
+    wanted += asked
     if not wanted:
         raise BucketError("no prompt files. Name some, or use --bucket NAME=WEIGHT:FILE,FILE.")
     faults: list[str] = []
@@ -621,6 +623,9 @@ def read_buckets(
                 faults.append(str(error))
         buckets.append(Bucket(name, weight, tuple(read)))
     if faults:
+        listed = [path for *_, paths in asked if len(paths) > 1 for path in paths]
+        if any(existing(path) is None for path in listed):
+            faults.append("In --bucket, a comma separates files. Rename a file whose name has one.")
         raise PromptFileError("\n".join(faults))
     for prompt_file in (f for b in buckets for f in b.files):
         if prompt_file.doubt:

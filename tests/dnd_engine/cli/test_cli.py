@@ -171,6 +171,15 @@ def test_every_unreadable_file_is_named_at_once(tmp_path: Path, prompts: Path) -
     assert "broken.jsonl, line 2" in result.stderr
 
 
+def test_a_comma_in_a_bucket_is_said_to_separate_files(tmp_path: Path, prompts: Path) -> None:
+    (tmp_path / "a,b.txt").write_text("Hello\n", encoding="utf-8")
+    told = "In --bucket, a comma separates files. Rename a file whose name has one."
+    assert told in dnd("generate", "--bucket", f"x=1:{tmp_path / 'a,b.txt'}").stderr
+    assert told not in dnd("generate", "--bucket", f"x=1:{tmp_path / 'none.txt'}").stderr
+    (empty := tmp_path / "empty.txt").touch()
+    assert told not in dnd("generate", "--bucket", f"x=1:{prompts},{empty}").stderr
+
+
 def test_an_unknown_generator_folder_is_refused_before_any_weights_load(
     tmp_path: Path, prompts: Path
 ) -> None:
