@@ -12,6 +12,10 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.lora.layout import LoRALayout
 from dnd_engine.lora.provenance import ChangedBy, NearestTask, changed_by, taught_score
 
+_MAX_NEAREST = 5
+_MAX_TASK_CHARS = 300
+"""Maximum number of nearest tasks, and length of each name and description, that a file may put on
+the card."""
 _MAX_MODEL_NAME = 200
 """Maximum length of a teacher's name on the card; the page has the same limit."""
 
@@ -122,12 +126,25 @@ def _generated(adapter: Described) -> list[str]:
             [
                 "## Nearest training tasks (cosine of prompt embeddings)",
                 "",
-                *(nearest or ["Unknown."]),
+                *(nearest or _nearest_on_file(origin) or ["Unknown."]),
             ]
             if "generator_sha256" in origin
             else []
         ),
     ]
+
+
+def _nearest_on_file(origin: Mapping[str, Any]) -> list[str]:
+    """Describe the nearest tasks of an adapter that was read from a file."""
+    rows = origin.get("nearest_tasks")
+    lines = []
+    for row in rows[:_MAX_NEAREST] if isinstance(rows, list) else []:
+        match row:
+            case {"slug": str(slug), "description": str(said), "similarity": float(near)}:
+                # The file may have been edited, so these are free text as buckets' names are.
+                name, words = _plain(slug[:_MAX_TASK_CHARS]), _plain(said[:_MAX_TASK_CHARS])
+                lines.append(f"- {name}: {near:.2f} ({words})")
+    return lines
 
 
 def _checks(checks: Mapping[str, Any]) -> list[str]:

@@ -115,6 +115,24 @@ def test_the_card_names_buckets_as_text_not_as_markup() -> None:
     assert card.startswith(f"---\nbase_model: {BASE_ID}\n")
 
 
+def test_the_card_of_an_adapter_from_a_file_keeps_its_nearest_tasks(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    """Only the provenance has them then, and whoever edited it may have put anything there."""
+    near = [{"slug": "sums", "description": "Add *two*.", "similarity": 0.8}]
+    odd = [7, {"slug": "x"}, {"slug": 1, "description": "", "similarity": 0.5}]
+    odd += [{"slug": "x", "description": "", "similarity": 10**400}]
+    path = make_adapter(provenance=ORIGIN | {"nearest_tasks": near + odd}).save(tmp_path / "a.zip")
+    again = read_adapter(path, base.config, BASE_ID)
+    assert again.nearest_tasks == ()
+    card = again.files()["README.md"].decode()
+    assert card.endswith("prompt embeddings)\n\n- sums: 0.80 (Add \\*two\\*.)\n")
+    broken: Any
+    for broken in ("sums", [], None):
+        made = make_adapter(provenance=ORIGIN | {"nearest_tasks": broken})
+        assert made.files()["README.md"].decode().endswith("Unknown.\n")
+
+
 @pytest.mark.parametrize(
     ("provenance", "words"),
     [
