@@ -100,7 +100,11 @@ def generate(
         bool, typer.Option("--skip-broken", help="Leave out what cannot be read of a file.")
     ] = False,
     mix: Annotated[
-        Mix, typer.Option(help="How several buckets become one adapter: pool or sum.")
+        Mix,
+        typer.Option(
+            help="How several buckets become one adapter without imprint, which fits them "
+            "together: pool or sum."
+        ),
     ] = "pool",
     strength: Annotated[float, typer.Option(help="Factor by which to scale the adapter.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed for sampling prompts.")] = 0,

@@ -105,7 +105,7 @@ def test_what_was_imprinted_and_then_taught_is_still_from_prompts(tmp_path: Path
     back = read(made.save(tmp_path / "taught.zip"))
     assert back.is_imprinted
     card = back.files()["README.md"].decode()
-    assert "from unlabeled prompts, then trained on answers that a person corrected" in card
+    assert "imprinted in closed form, then trained on answers that a person corrected" in card
     assert "- tone: weight 1, 1 prompts" in card
 
 
