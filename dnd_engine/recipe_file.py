@@ -93,7 +93,7 @@ def read_yaml(path: Path, what: str) -> Any:
         raise ConfigError(f"{what} `{path}` holds a value that does not fit its tag.") from error
     except (ValueError, yaml.YAMLError) as error:  # dates and numbers out of range too
         raise ConfigError(
-            f"{what} `{path}` cannot be read: {_yaml_words(error)}. Mend the file."
+            f"{what} `{path}` cannot be read: {_yaml_words(error)}. Fix the file."
         ) from error
 
 

@@ -58,7 +58,7 @@ def test_broken_yaml_is_one_line_with_its_place(tmp_path: Path, text: str, reaso
         read(tmp_path, text)
     words = str(told.value)
     assert f"r.yaml` cannot be read: {reason}" in words
-    assert words.endswith(". Mend the file.")
+    assert words.endswith(". Fix the file.")
     assert "\n" not in words
     assert "<unicode string>" not in words
 
