@@ -3,7 +3,8 @@
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -367,9 +368,11 @@ def test_an_adapter_made_twice_is_on_the_shelf_once(make: Make) -> None:
 # Strength
 
 
-def test_the_slider_acts_on_the_next_word(
-    on: Handlers, make: Make, engine: FakeEngine, request_here: gr.Request
-) -> None:
+@contextmanager
+def slid(
+    on: Handlers, make: Make, engine: FakeEngine
+) -> Iterator[tuple[Session, Iterator[Updates]]]:
+    """Move the slider during an answer, which is held there inside the block."""
     session = Session()
     make(session)
     on.compare.ask("Hi", "written", session)
@@ -377,6 +380,12 @@ def test_the_slider_acts_on_the_next_word(
         stream = on.compare.answer(session, *SAMPLING)
         next(stream)
         on.adapter.set_strength(session, 0.5)
+        yield session, stream
+
+
+def test_the_slider_acts_on_the_next_word(on: Handlers, make: Make, engine: FakeEngine) -> None:
+    with slid(on, make, engine) as (session, stream):
+        pass
     updates = last(stream)
     assert [engine.strengths[0], engine.strengths[-1]] == [[1.0], [0.5]]
     assert session.made is not None
@@ -387,13 +396,7 @@ def test_the_slider_acts_on_the_next_word(
 def test_an_answer_that_was_stopped_names_the_strength_that_it_ended_with(
     on: Handlers, make: Make, engine: FakeEngine
 ) -> None:
-    session = Session()
-    make(session)
-    on.compare.ask("Hi", "written", session)
-    with engine.pace.held("chat"):
-        stream = on.compare.answer(session, *SAMPLING)
-        next(stream)
-        on.adapter.set_strength(session, 0.5)
+    with slid(on, make, engine) as (session, stream):
         next(stream)
         on.compare.stop_chat(session)
         last(stream)

@@ -725,6 +725,7 @@ def test_after_teaching_a_mix_the_figures_of_each_bucket_stay() -> None:
     parts = (LearntPart("recipe", 3, 0.41), LearntPart("rubbish", 3, 0.0))
     poor = told(Learnt(6, 0.0, 0.2, by_itself=True, by_bucket=parts))
     assert "recipe (41 % of 3)" in poor
+    assert str(LearntPart("recipe", 3, 0.667).words) == "recipe (2 of 3)"
     assert "only you can tell" not in poor
     parts = (LearntPart("recipe", 8, 1.0), LearntPart("rubbish", 0, 0.0))
     unchecked = told(Learnt(8, 0.25, 1.0, by_itself=True, by_bucket=parts))

@@ -1,5 +1,6 @@
 """What teaching brought an adapter, by the scores in its provenance."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,11 @@ class LearntPart:
     @property
     def words(self) -> Note:
         """Name the bucket, with its score: counts, unless longer texts are scored in parts."""
-        same = self.now * self.count
-        if same == int(same):
+        same = round(self.now * self.count)
+        # Scores are rounded in files.
+        if math.isclose(self.now * self.count, same, abs_tol=0.01):
             return noted(
-                "{bucket} ({same} of {number})",
-                bucket=self.bucket,
-                same=int(same),
-                number=self.count,
+                "{bucket} ({same} of {number})", bucket=self.bucket, same=same, number=self.count
             )
         return noted(
             "{bucket} ({share:.0f} % of {number})",
