@@ -260,6 +260,23 @@ document.addEventListener("blur", ({ target }) => {
   target.dispatchEvent(new Event("input", { bubbles: true }));
 }, true);
 
+// ---------------------------------------------------------------- texts that are too long
+
+// A browser drops what a paste has too much, without a word.
+document.addEventListener("paste", ({ target, clipboardData }) => {
+  if (!(target.maxLength > 0)) return;
+  const rest = target.value.length - (target.selectionEnd - target.selectionStart);
+  const found = rest + clipboardData.getData("text").length;
+  if (found <= target.maxLength) return;
+  const [most, all] = [target.maxLength, found].map((length) => length.toLocaleString(list.lang));
+  // After the event of the paste itself, since the next one takes the words away.
+  setTimeout(() => {
+    target.setCustomValidity(list.dataset.cut.replace("{most}", most).replace("{found}", all));
+    target.reportValidity();
+    target.addEventListener("input", () => target.setCustomValidity(""), { once: true });
+  });
+}, true);
+
 // ---------------------------------------------------------------- names that Gradio gives
 
 // Gradio translates neither what it calls its controls for readers of the screen nor that the server is

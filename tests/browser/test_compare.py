@@ -46,6 +46,25 @@ def answered(visit: Visit, question: str) -> None:
     expect(visit.answer("right")).to_be_visible()
 
 
+def test_a_paste_that_does_not_fit_is_said(visit: Visit) -> None:
+    page = visit.page
+    page.get_by_role("button", name="Paste prompts").click()
+    page.locator(".dnd-pasteboard textarea").fill("word " * 4_100)
+    page.locator(".dnd-pasteboard textarea").press("Control+A")
+    page.locator(".dnd-pasteboard textarea").press("Control+C")
+    page.locator(".dnd-pasteboard textarea").press("Escape")
+    box = page.locator("#dnd-box textarea")
+    box.press("Control+V")
+    expect(box).to_have_js_property(
+        "validationMessage", "Only the first part fits: 20,000 of 20,500 characters."
+    )
+    box.press("Control+A")
+    box.press("Control+V")
+    assert "20,000 of 20,500" in box.evaluate("box => box.validationMessage")
+    box.fill("word")
+    expect(box).to_have_js_property("validationMessage", "")
+
+
 def test_one_side_can_be_asked_again_and_a_question_edited(
     visit: Visit, engine: FakeEngine
 ) -> None:

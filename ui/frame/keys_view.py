@@ -152,6 +152,7 @@ def _dialog_html() -> str:
     return (
         f"<dialog class='dnd-keys-list' lang='{language().code}' aria-label='{title}' "
         f"data-key-title='{esc(_('Key: {key}'))}' "
+        f"data-cut='{esc(_('Only the first part fits: {most} of {found} characters.'))}' "
         f"data-gradio='{esc(json.dumps({name: _(name) for name in _OF_GRADIO}))}'>"
         f"<div class='dnd-row'>"
         f"<h2 class='dnd-heading'>{title}</h2>"
