@@ -325,6 +325,18 @@ def test_a_vote_reveals_who_answered_then(
     assert "Other adapter" not in left
 
 
+def test_names_are_hidden_again_after_what_was_drawn_before(on: Handlers, make: Make) -> None:
+    session = Session()
+    late = make(session, "one")
+    assert "one" in late["right_pane"]
+    assert on.compare.hide_names(session) == {}
+    now = on.compare.go_blind(session, True)
+    again = on.compare.hide_names(session)
+    assert again.keys() == now.keys()
+    for pane in ("left_pane", "right_pane"):
+        assert again[pane] == now[pane] != late.get(pane)
+
+
 def test_a_line_tells_where_another_adapter_takes_over(
     on: Handlers, make: Make, chat: Chat
 ) -> None:

@@ -282,7 +282,7 @@ class CompareEvents:
         know.
         """
         if session.blind:
-            return self.go_blind(session, True)
+            return self.hide_names(session)
         return {**self.panes(session), **_buttons(session)} if session.turns else {}
 
     def answer(self, session: Session, *settings: Any) -> Iterator[Updates]:
@@ -409,6 +409,13 @@ class CompareEvents:
             "checks": gr.HTML(visible=not on),
             "votes": gr.HTML(votes_html(session.turns), visible=on),
         }
+
+    def hide_names(self, session: Session) -> Updates:
+        """Hide the models' names again if they are to be hidden.
+
+        What shows an adapter may have been drawn before the visitor hid them, and arrive after.
+        """
+        return self.go_blind(session, True) if session.blind else {}
 
     def vote(self, chosen: str, session: Session, request: gr.Request) -> Updates:
         """Record a vote on the last turn, by position on the page: a, b, tie or bad."""

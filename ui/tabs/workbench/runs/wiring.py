@@ -9,6 +9,7 @@ from ui.page import Page
 from ui.stages import RunKind, StagesPanel
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
+from ui.tabs.workbench.compare.wiring import BLIND
 from ui.tabs.workbench.prompts.view import PromptsPanel
 from ui.tabs.workbench.prompts.wiring import forecast_at
 
@@ -79,4 +80,6 @@ def carry_out(
     forecast_at(page, work.then)
     # A separate event: see `RunEvents.show_run`.
     show = functools.partial(on.show_run, kind=kind)
-    return page.then_at_once(work, show, f"{OVER} {SHOWN} inbox", session)
+    shown = page.then_at_once(work, show, f"{OVER} {SHOWN} inbox", session)
+    page.then_at_once(shown, page.on.compare.hide_names, BLIND, session)
+    return shown
