@@ -152,7 +152,7 @@ new MutationObserver(() => {
   if (kept.length) unjudged ||= !document.querySelector(JUDGED); // each time: it may be back by the next frame
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showRun(); keepHeights(); });
+  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showRun(); keepHeights(); keepOpen(); });
   // Gradio also redraws in place, which only takes the attribute away.
 }).observe(document.body, { childList: true, subtree: true, attributeFilter: [ATTRIBUTE] });
 
@@ -233,6 +233,24 @@ function keepHeights() {
   } else if (kept.length && (document.querySelector(".dnd-making") || (judged && unjudged))) {
     for (const { style } of kept) style.minHeight = "";
     kept = [];
+  }
+}
+
+// ---------------------------------------------------------------- what the visitor opened
+
+// A text that is drawn again would close it. In the chat, each turn has its own.
+const opened = new Set();
+const placeOf = (fold) => `${fold.closest(".block")?.id} ${fold.firstElementChild.textContent.replace(/\d+/g, "")}`;
+document.addEventListener("click", ({ target }) => {
+  const fold = target.closest?.("summary")?.parentElement;
+  if (!fold || fold.closest("#dnd-panes")) return;
+  if (fold.open) opened.delete(placeOf(fold));
+  else opened.add(placeOf(fold));
+}, true);
+function keepOpen() {
+  if (!opened.size) return;
+  for (const fold of document.querySelectorAll("details:not([open])")) {
+    if (!fold.closest("#dnd-panes") && opened.has(placeOf(fold))) fold.open = true;
   }
 }
 

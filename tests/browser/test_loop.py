@@ -110,7 +110,9 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     expect(summary).to_have_text("Every bucket with prompts is muted")
 
 
-def test_answers_that_were_read_leave_no_hole_when_a_weight_is_changed(visit: Visit) -> None:
+def test_answers_that_are_read_stay_open_when_a_weight_is_changed(
+    visit: Visit, engine: FakeEngine
+) -> None:
     page = visit.page
     page.locator("#dnd-example-all").click()
     expect(page.locator("#dnd-synthesize")).to_be_enabled()
@@ -125,9 +127,16 @@ def test_answers_that_were_read_leave_no_hole_when_a_weight_is_changed(visit: Vi
     page.get_by_role("button", name="Mute Legal").click()
     expect(code).not_to_have_text(first)
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    expect(page.locator("#dnd-warning tbody tr").first).to_be_visible()
+    second = code.inner_text()
+    with engine.pace.held("synthesis"):
+        page.get_by_role("button", name="Mute Legal").click()
+        expect(page.locator(".dnd-made[data-doing]")).to_be_attached()
+        page.get_by_text("Read the answers").click()
+    expect(code).not_to_have_text(second)
     expect(page.locator("#dnd-warning .dnd-verdict")).to_be_visible()
-    # The new verdict is folded, and so lower than the place that was kept for it.
     expect(page.locator("#dnd-warning tbody tr").first).to_be_hidden()
+    # What was open when its place was kept leaves no hole.
     visit.until(lambda: page.locator("#dnd-warning").evaluate(_ROOM_BELOW) <= 4)
 
 
