@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.limits import PromptLimits, check_between, check_least
+from dnd_engine.limits import PromptLimits, check_between, check_least, check_seed
 
 Mix = Literal["pool", "sum"]
 """How buckets are combined: one condition from all prompts, or a weighted sum of adapters."""
@@ -39,6 +39,7 @@ Reports group scores by band, and the page says by band how sure the model is. C
 validation families of the shipped generator's teacher and the everyday tasks (see docs/LOG.md)."""
 
 MIXES: tuple[Mix, ...] = ("pool", "sum")
+TEACHERS: tuple[Teacher, ...] = ("generator", "base")
 
 AnyMetric = Literal["auto", "choice", "exact", "rouge"]
 METRICS: tuple[AnyMetric, ...] = ("auto", "choice", "exact", "rouge")
@@ -46,6 +47,12 @@ METRICS: tuple[AnyMetric, ...] = ("auto", "choice", "exact", "rouge")
 
 MIN_TEMPERATURE = 0.01
 """Smallest temperature above 0: it is almost greedy, and logits divided by much less overflow."""
+
+
+def check_teacher(teacher: str) -> None:
+    """Raise a ConfigError if an imprint knows no such teacher."""
+    if teacher not in TEACHERS:
+        raise ConfigError(f"`teacher` must be {' or '.join(TEACHERS)}, got {teacher!r}.")
 
 
 def check_strength(strength: float) -> None:
@@ -84,7 +91,7 @@ class Sampling:
         check_between(self, 0.01, 1.0, "top_p")
         check_between(self, 0, 1000, "top_k")
         check_between(self, 0.5, 3.0, "repetition_penalty")
-        check_between(self, 0, 2**31 - 1, "seed")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +144,7 @@ class ImprintConfig:
         check_between(self, 1, 256, "max_answer_tokens")
         check_between(self, 0, 1, "own_share")
         check_between(self, 0, 0.5, "left_out_share")
-        check_between(self, 0, 2**31 - 1, "seed")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +202,7 @@ class RefineConfig:
             check_between(self, 1, self.steps, "stop_after")
         check_between(self, 1e-7, 100, "learning_rate", "clip_norm")
         check_between(self, 0, 1, "full_share")
-        check_between(self, 0, 2**31 - 1, "seed")
+        check_seed(self.seed)
         check_least(self, self.least_prompts, "max_prompts")
 
 
@@ -223,7 +230,7 @@ class MeasureConfig:
     def __post_init__(self) -> None:
         # No upper bounds: no file contains these values, and the page limits the number of rows.
         check_least(self, 1, "limit_items", "max_tokens", "max_new_tokens")
-        check_between(self, 0, 2**31 - 1, "seed")
+        check_seed(self.seed)
         if not self.modes or len(set(self.modes)) < len(self.modes):
             raise ConfigError(
                 "`modes` must be `bare`, `full` or both, each at most once; got "
@@ -259,7 +266,7 @@ class LabelledConfig:
         check_least(self, 1, *counts)
         check_between(self, 1e-7, 100, "learning_rate", "clip_norm")
         check_between(self, 0, 1, "full_share")
-        check_between(self, 0, 2**31 - 1, "seed")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ from dnd_engine.generator.info import EngineInfo
 from dnd_engine.generator.installed import encoder_name, generator_path
 from dnd_engine.generator.report import Report
 from dnd_engine.generator.resident import ResidentGenerator
+from dnd_engine.limits import check_seed
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.provenance import NearestTask, Recipe
 from dnd_engine.lora.reader import read_adapter
@@ -355,6 +356,7 @@ class Engine:
         """
         if mix not in MIXES:
             raise ConfigError(f"`mix` must be {' or '.join(MIXES)}, got {mix!r}.")
+        check_seed(seed)
         loaded = self._loaded
         if loaded.generator is None:
             config = ImprintConfig(seed=seed)
@@ -517,6 +519,8 @@ class Engine:
     ) -> Steps[Progress, None, dict[str, str]]:
         """Let the base answer at most `limit` prompts, for a person to correct; see `teach`.
 
+        A limit is from 1 to 1,000.
+
         Buckets of positive weight are used.
 
         Yields:
@@ -527,6 +531,7 @@ class Engine:
             with its instruction, or an empty string if that answer is cut off.
 
         Raises:
+            ConfigError: If the limit or the seed is out of range.
             TrainingError: If no prompt is usable.
         """
         return propose_answers(self._loaded, buckets, limit=limit, seed=seed)
@@ -717,6 +722,8 @@ class Engine:
         self, checks: Mapping[str, Any], nearest: Sequence[NearestTask] = ()
     ) -> tuple[Inspection | None, Conditioning | None]:
         """Restore the results of `inspect` and `prove` from the checks of a stored adapter.
+
+        What no card says is not stored, such as the norms of single layers.
 
         Raises:
             AdapterError: If the checks are damaged.

@@ -541,6 +541,7 @@ class Library:
         with written_aside(self._kept / key, inside=self.root) as folder:
             write(folder)
             _write_record(folder, record)
+            _read(folder)  # what cannot be read back is not entered
         return _read(self._kept / key)
 
     def _change(self, key: str, **changes: Any) -> Entry:

@@ -24,6 +24,12 @@ def check_between(settings: object, least: float, most: float, *names: str) -> N
             raise ConfigError(f"`{name}` must be between {least} and {most}, got {value}.")
 
 
+def check_seed(seed: object) -> None:
+    """Raise unless a seed is a whole number that every random generator here takes."""
+    if not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise ConfigError(f"`seed` must be a whole number from 0 to {2**31 - 1}, got {seed!r}.")
+
+
 def check_positive(settings: object, *names: str) -> None:
     """Raise if a setting is zero, negative or NaN."""
     for name in names:

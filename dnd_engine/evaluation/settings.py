@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.limits import check_between, check_least
+from dnd_engine.limits import check_least, check_seed
 from dnd_engine.scoring.scores import DEFAULT_ROWS, MODES, ROWS
 from dnd_engine.tasks.folder import SPLITS, Mode
 from dnd_engine.teach.local import LocalTeacher
@@ -52,4 +52,4 @@ class ExaminationConfig:
         if len(set(self.runs)) < len(self.runs):
             raise ConfigError("`runs` names a run twice, which would count its cost twice.")
         check_least(self, 1, "limit_items", "condition_prompts", "draws")
-        check_between(self, 0, 2**31 - 1, "seed")
+        check_seed(self.seed)

@@ -65,7 +65,7 @@ class Verifier:
             with scratch_folder() as scratch:
                 folder = scratch / "adapter"
                 # Our own zip, just written, so its paths can be trusted.
-                shutil.unpack_archive(path, folder)
+                shutil.unpack_archive(path, folder, "zip")
                 return self.peft(adapter, folder)
         # The page's last step before a first chat.
         awaited = self._runtime.lock.awaited()

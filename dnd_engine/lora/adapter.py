@@ -73,6 +73,8 @@ class Adapter:
 
     def __post_init__(self) -> None:
         check_strength(self.strength)
+        # NumPy's numbers could not be written into files.
+        object.__setattr__(self, "strength", float(self.strength))
         if fault := exploded(self.tokens):
             raise AdapterError(
                 "adapter `{adapter}` {fault} Whatever made it is broken: a damaged file or "

@@ -247,6 +247,13 @@ def _check_finite(scores: Float[Tensor, "*shape"]) -> None:
 
 def _check_length(conversations: Sequence[Sequence[Message]], positions: int) -> None:
     """Reject conversations that cannot fit, before tokenising: megabytes would take seconds."""
+    for messages in conversations:
+        for message in messages:
+            if not isinstance(message.get("content", ""), str):
+                raise ChatError(
+                    "the `content` of a message must be a text, got {kind}.",
+                    kind=type(message["content"]).__name__,
+                )
     longest = max(sum(len(m.get("content", "")) for m in messages) for messages in conversations)
     most = positions * _MAX_CHARS_PER_TOKEN
     if longest > most:
@@ -270,7 +277,9 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> 
     if not messages[-1].get("content", "").strip():
         raise ChatError(noted("the message is empty. Write one first."))
     # No tokenizer can encode a lone surrogate, which JSON and a shell may contain.
-    readable = [{**m, "content": m["content"].encode(errors="replace").decode()} for m in messages]
+    readable = [
+        {**m, "content": m.get("content", "").encode(errors="replace").decode()} for m in messages
+    ]
     return chat_ids(tokenizer, readable)
 
 

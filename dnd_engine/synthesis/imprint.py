@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from dnd_engine.checks.subject import Reference
 from dnd_engine.checks.verdict import are_alike, imprinting_of
-from dnd_engine.config import ImprintConfig, Mix, Teacher
+from dnd_engine.config import ImprintConfig, Mix, Teacher, check_teacher
 from dnd_engine.errors import ImprintError
 from dnd_engine.imprint.fit import Imprinted, ImprintStep, Source, imprint
 from dnd_engine.imprint.left_out import leave_out
@@ -37,6 +37,7 @@ def imprint_adapter(
     memory: PromptMemory | None = None,
 ) -> Steps[Progress, None, Adapter]:
     """Write the instructions of prompts into an adapter; see `Engine.imprint`."""
+    check_teacher(teacher)
     loaded.check_made_here(adapter)
     if loaded.generator is None:
         teacher = "base"
@@ -176,6 +177,8 @@ def references(
     if (found := imprinting_of(adapter)) is None:
         yield False, [Reference("", loaded.fit_shared(), measured_prompts(buckets))]
         return
+    if loaded.generator is None and found.teacher != "base":
+        return  # its teacher came with its generator
     taught = [
         reference_of(loaded, bucket, found, measured_prompts([bucket], most=None))
         for bucket in buckets

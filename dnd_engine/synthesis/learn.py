@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from dnd_engine.config import RefineConfig
+from dnd_engine.errors import ConfigError
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.provenance import BucketScore, BucketSource, Imprinting, Refinement
 from dnd_engine.lora.seen import Seen, digest, with_met
@@ -153,6 +154,8 @@ def propose_answers(
 ) -> Steps[Progress, None, dict[str, str]]:
     """Let the base answer some prompts, for a person to correct; see `Engine.propose`."""
     started = time.monotonic()
+    if not 1 <= limit <= 1000:
+        raise ConfigError(f"`limit` must be between 1 and 1000, got {limit}.")
     config = RefineConfig(max_prompts=limit, least_prompts=1, seed=seed)
     examples = _examples(_counting(loaded, buckets))
     # Kept apart, because `choose` drops responses unless it is to train on labels.

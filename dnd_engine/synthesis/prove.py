@@ -50,6 +50,8 @@ def prove(
     seed, mix = adapter.provenance.get("seed", 0), adapter.provenance.get("mix", "pool")
     imprint = adapter.recipe.imprint if adapter.is_imprinted else None
     teacher: Teacher = imprint.teacher if imprint else "generator"
+    if teacher == "generator":
+        loaded.resident()  # refuses at once what the first control would need
     shared = loaded.fit_shared()
     memory = PromptMemory() if memory is None else memory
     elsewhere = () if len(counting) > 1 else (_unlike(loaded, counting[0], seed, memory),)

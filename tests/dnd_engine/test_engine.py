@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save, save_file
@@ -24,6 +26,7 @@ from dnd_engine.config import (
     Mix,
     RefineConfig,
     Sampling,
+    check_teacher,
 )
 from dnd_engine.engine import Engine
 from dnd_engine.errors import (
@@ -49,7 +52,7 @@ from dnd_engine.generator.folder import (
     save_generator,
     save_teacher,
 )
-from dnd_engine.limits import PromptLimits
+from dnd_engine.limits import PromptLimits, check_seed
 from dnd_engine.lora.adapter import Adapter, write_files
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
@@ -1503,6 +1506,36 @@ def test_proposed_answers_are_labels_where_there_are_some(
     assert sorted(asked) == sorted(p.text for p in unknown.prompts)
     assert sorted(found[text] for text in asked) == ["", "", "a guess"]
     assert len(finish(engine.propose([known, unknown], limit=2))) == 2
+    with pytest.raises(ConfigError, match="`limit` must be between 1 and 1000, got 0"):
+        finish(engine.propose([known, unknown], limit=0))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_that_no_recipe_could_hold_is_refused(engine: Engine, seed: int) -> None:
+    with pytest.raises(ConfigError, match="`seed` must be a whole number from 0 to 2147483647"):
+        engine.generate([bucket("letters", WORDS)], seed=seed, imprinted=False)
+    with pytest.raises(ConfigError, match="`seed` must be a whole number"):
+        Sampling(seed=seed)
+
+
+@pytest.mark.parametrize("seed", [1.5, np.int64(3), "1", None])
+def test_a_seed_that_is_no_whole_number_is_refused(seed: object) -> None:
+    with pytest.raises(ConfigError, match=f"2147483647, got {re.escape(repr(seed))}"):
+        check_seed(seed)
+
+
+def test_an_unknown_teacher_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`teacher` must be generator or base, got 'other'"):
+        check_teacher("other")
+
+
+def test_a_strength_of_numpy_and_a_suffix_in_capitals_can_be_saved(
+    engine: Engine, tmp_path: Path
+) -> None:
+    made = engine.generate([bucket("letters", WORDS)], strength=np.float64(0.5), imprinted=False)
+    assert type(made.strength) is float
+    engine.save(made, tmp_path / "made.ZIP")
+    assert engine.read_adapter(tmp_path / "made.ZIP").sha256 == made.sha256
 
 
 def test_refining_with_labels_needs_labelled_prompts(engine: Engine) -> None:

@@ -393,6 +393,14 @@ def damage(folder: Path, kind: str) -> None:
         (folder / "provenance.json").write_text(json.dumps(values), encoding="utf-8")
 
 
+def test_what_cannot_be_read_back_is_not_entered(shelf: Library, prompts: PromptFile) -> None:
+    adapter = made(prompts)
+    odd = replace(adapter, provenance={**adapter.provenance, "seed": 1.5})
+    with pytest.raises(LibraryError, match="seed"):
+        shelf.add(odd, "odd")
+    assert shelf.entries() == []
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [

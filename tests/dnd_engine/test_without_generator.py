@@ -43,6 +43,21 @@ def test_nothing_is_said_of_a_generator_where_there_is_none(alone: Engine) -> No
 
 
 @pytest.mark.slow
+def test_what_a_generator_taught_is_inspected_without_its_teacher(
+    alone: Engine, tiny_folder: Path, tmp_path: Path
+) -> None:
+    letters = bucket("letters", LETTERS)
+    folder = write_generator(tiny_folder, tmp_path / "generator", size=0.1)
+    made = Engine.load(replace(alone.config, generator=folder)).generate([letters])
+    assert Imprinting.from_json(made.provenance["imprint"]).teacher == "generator"
+    found = alone.inspect(made, [letters])
+    assert found.effect is not None
+    assert (found.agreement, found.verdict) == (None, None)
+    with pytest.raises(GeneratorError, match="no generator is loaded"):
+        next(alone.prove(made, [letters]))
+
+
+@pytest.mark.slow
 def test_an_adapter_is_the_imprint_of_the_bases_own_answers(
     alone: Engine, tiny_folder: Path, tmp_path: Path
 ) -> None:

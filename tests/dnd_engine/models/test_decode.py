@@ -388,6 +388,8 @@ def test_unfinished_characters_of_byte_fallback_are_held_back(
             r"unknown role 'tool'; expected system, user or assistant\.",
         ),
         ([{"content": "x"}, *user("Hi")], r"unknown role None; expected system"),
+        ([{"role": "user", "content": None}], r"`content` of a message must be a text, got NoneT"),
+        ([{"role": "user", "content": [{"text": "x"}]}], r"must be a text, got list\."),
         (
             user("x" * 500),
             r"the conversation is 5\d\d tokens long; this base reads 512\. Clear the chat, or sho",
