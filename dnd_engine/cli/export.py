@@ -22,7 +22,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EngineConfig
 from dnd_engine.export.registry import EXPORTS, export_target
-from dnd_engine.files import expanded
+from dnd_engine.files import existing
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 
@@ -53,13 +53,15 @@ def export(
     target.check_installed()
     check_place(out, target)
     # A base may be a GGUF file, and so may the whole model.
-    check_apart({"out": out}, [expanded(adapter), expanded(config.base)])
+    # A name of the library or of a base is no path, even if the output has the same name.
+    read = [path for name in (adapter, config.base) if (path := existing(name)) is not None]
+    check_apart({"out": out}, read)
     find = find_adapter(adapter, library)
     engine = load_engine(config)
-    read = at_strength(strength, find(engine))
-    made = engine.export(read, format, out)
+    found = at_strength(strength, find(engine))
+    made = engine.export(found, format, out)
     show(
-        {**asdict(made), "sha256": read.sha256, "strength": read.strength},
+        {**asdict(made), "sha256": found.sha256, "strength": found.strength},
         as_json,
         f"{made.path}: {made.num_bytes / 1e6:.1f} MB. To use it:\n\n{made.usage}"
         + (f"\n\n{target.note}" if target.note else ""),

@@ -25,7 +25,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import EngineConfig, RefineConfig
 from dnd_engine.errors import ConfigError
-from dnd_engine.files import expanded, obstacle
+from dnd_engine.files import existing, obstacle
 from dnd_engine.lora.provenance import taught_alike
 from dnd_engine.progress import finish
 from dnd_engine.teach.endpoint import Endpoint
@@ -101,7 +101,8 @@ def refine(
         raise typer.BadParameter("give --teacher the address of the server that answers.")
     settings = RefineConfig(steps=steps, learning_rate=learning_rate, labels=labels, seed=seed)
     check_place(out, export_target("peft"))
-    check_apart({"out": out}, [*prompt_paths(files, bucket), expanded(adapter)])
+    given = existing(adapter)  # None for a name of the library
+    check_apart({"out": out}, [*prompt_paths(files, bucket), *([given] if given else [])])
     # A bad address or a missing base is refused before models load.
     wise: BetterModel | None = None
     if teacher:

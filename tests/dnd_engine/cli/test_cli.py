@@ -1045,6 +1045,13 @@ def test_an_export_replaces_neither_its_adapter_nor_its_base(
         assert found.exit_code == 1
         assert f"--out: this command also reads or writes `{asked[-1]}`." in found.stderr
     assert (tmp_path / "a.zip").read_bytes() == made
+    # A name of the library is no path: what fails here is the search for it.
+    for command in ("export", "refine"):
+        files = ("a.zip",) if command == "refine" else ()
+        found = dnd(command, "french", *files, "--out", "french", "--library", tmp_path / "library")
+        assert found.exit_code == 1
+        assert "also reads or writes" not in found.stderr
+        assert "french" in found.stderr
 
 
 def test_rows_are_not_replaced_by_their_result(
