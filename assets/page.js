@@ -240,7 +240,12 @@ function keepHeights() {
 
 // A text that is drawn again would close it. In the chat, each turn has its own.
 const opened = new Set();
-const placeOf = (fold) => `${fold.closest(".block")?.id} ${fold.firstElementChild.textContent.replace(/\d+/g, "")}`;
+const titleOf = (fold) => fold.firstElementChild.textContent.replace(/\d+/g, "");
+function placeOf(fold) {
+  const text = fold.closest(".block");
+  const namesakes = [...(text?.querySelectorAll("details") ?? [])].filter((one) => titleOf(one) === titleOf(fold));
+  return `${text?.id} ${titleOf(fold)} ${namesakes.indexOf(fold)}`;
+}
 document.addEventListener("click", ({ target }) => {
   const fold = target.closest?.("summary")?.parentElement;
   if (!fold || fold.closest("#dnd-panes")) return;
@@ -280,11 +285,11 @@ document.addEventListener("blur", ({ target }) => {
 
 // ---------------------------------------------------------------- texts that are too long
 
-// A browser drops what a paste has too much, without a word.
+// A browser cuts a pasted text to the field's limit, without a word.
 document.addEventListener("paste", ({ target, clipboardData }) => {
   if (!(target.maxLength > 0)) return;
   const rest = target.value.length - (target.selectionEnd - target.selectionStart);
-  const found = rest + clipboardData.getData("text").length;
+  const found = rest + clipboardData.getData("text").replace(/\r\n?/g, "\n").length;
   if (found <= target.maxLength) return;
   const [most, all] = [target.maxLength, found].map((length) => length.toLocaleString(list.lang));
   // After the event of the paste itself, since the next one takes the words away.

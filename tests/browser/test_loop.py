@@ -128,6 +128,7 @@ def test_answers_that_are_read_stay_open_when_a_weight_is_changed(
     expect(code).not_to_have_text(first)
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
     expect(page.locator("#dnd-warning tbody tr").first).to_be_visible()
+    expect(page.locator("#dnd-warning details").first).not_to_have_attribute("open", "")
     second = code.inner_text()
     with engine.pace.held("synthesis"):
         page.get_by_role("button", name="Mute Legal").click()
