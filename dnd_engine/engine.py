@@ -376,8 +376,8 @@ class Engine:
     ) -> None:
         """Encode the prompts that `synthesize` would draw, so that it finds them in `memory`.
 
-        Encoding takes half of its time. Chats and syntheses take priority. Does nothing without a
-        generator.
+        Encoding takes two fifths of its time. Chats and syntheses take priority. Does nothing
+        without a generator.
         """
         if self._loaded.generator is not None:
             read_ahead(self._loaded, buckets, mix, seed, memory)

@@ -228,7 +228,7 @@ def only_call_on(folder: Path) -> Iterator[None]:
     """Keep other calls away from an output folder, which is made if it does not exist.
 
     Raises:
-        ConfigError: If another call is writing to it, or it is none or cannot be written to.
+        ConfigError: If another call is writing to it, or it is a file, or not writable.
     """
     check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -330,7 +330,7 @@ def find_kept(named: str, library: Path | None) -> tuple[Library, str] | None:
     Raises:
         AdapterError: If there is neither such a path nor such a name, or `named` is empty.
     """
-    # As a path it would be the folder one is in, which nobody means who leaves it empty.
+    # An empty path would mean the current folder, which is never intended.
     if not named.strip():
         raise AdapterError(
             "the adapter is an empty text. Name a PEFT folder or zip, or one in the library."

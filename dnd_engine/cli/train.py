@@ -73,7 +73,7 @@ def collect(
     from dnd_engine.training.recipe import TrainRecipe
 
     transformers_logging.disable_progress_bar()
-    with _told_apart(recipe, "train", TrainRecipe):
+    with _naming_command(recipe, "train", TrainRecipe):
         chosen = CollectRecipe.read(
             recipe,
             tasks=tasks or None,
@@ -85,7 +85,7 @@ def collect(
             seeds=seeds,
             threads=threads,
         )
-    _tell_fresh(chosen.out, MANIFEST, resume)
+    _warn_nothing_to_resume(chosen.out, MANIFEST, resume)
     result = run(chosen, resume=resume, cluster=cluster)
     show(
         {
@@ -101,7 +101,7 @@ def collect(
 
 
 @contextmanager
-def _told_apart(path: Path, command: str, kind: type) -> Iterator[None]:
+def _naming_command(path: Path, command: str, kind: type) -> Iterator[None]:
     """Say so if a recipe that is read is one of another command.
 
     Args:
@@ -123,7 +123,7 @@ def _told_apart(path: Path, command: str, kind: type) -> Iterator[None]:
         ) from error
 
 
-def _tell_fresh(out: Path, sign: str, resume: bool) -> None:
+def _warn_nothing_to_resume(out: Path, sign: str, resume: bool) -> None:
     """Warn that --resume finds no run, because --out may be mistyped.
 
     Args:
@@ -189,7 +189,7 @@ def train(
     from dnd_engine.training.trainer import CHECKPOINT
     from dnd_engine.training.trainer import train as run
 
-    with _told_apart(recipe, "collect", CollectRecipe):
+    with _naming_command(recipe, "collect", CollectRecipe):
         settings = TrainRecipe.read(
             recipe,
             tasks=tasks,
@@ -205,7 +205,7 @@ def train(
         )
     is_first = int(os.environ.get("RANK", "0")) == 0
     if is_first:  # of several processes, only the first reports
-        _tell_fresh(settings.out, CHECKPOINT, resume)
+        _warn_nothing_to_resume(settings.out, CHECKPOINT, resume)
     try:
         result = run(settings, resume=resume)
     except KeyboardInterrupt as stop:

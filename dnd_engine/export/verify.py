@@ -31,7 +31,8 @@ reads, bit by bit."""
 _WEAKENED = 0.25
 """Share of its strength at which a file is compared again. A strong adapter magnifies rounding:
 with weights and strengths up to their limits, correct files differed by up to .73, and at a quarter
-by up to .13. There, files at twice the strength differed by .3 to 1.8, but for weak adapters."""
+by up to .13. There, files at twice the strength differed by .07 to 1.8, below .25 only where the
+adapter was weak."""
 
 _TEXT = "Say hello, then count to five."
 """What is read for the comparison. Without a chat's template: fewer tokens take less time, and

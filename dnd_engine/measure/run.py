@@ -119,7 +119,7 @@ def train(
         start = shared_start(adapter.layout, config.seed)
     recipe = asdict(config) | {"num_examples": len(lessons)}
     same = "adapter" if warm_start else "base"
-    # Until the first point is scored, an earlier run stays: whoever stops before has nothing new.
+    # Until the first point is scored, an earlier run stays, since there is nothing new yet.
     shown = measured
     measured = replace(
         measured,
