@@ -244,10 +244,12 @@ class EngineCalls:
             return None
         return self._run(lambda: self.ready().forecast(bucket))
 
-    def read_ahead(self, buckets: Sequence[Bucket], memory: "PromptMemory") -> None:
+    def read_ahead(
+        self, buckets: Sequence[Bucket], mix: Mix, seed: int, memory: "PromptMemory"
+    ) -> None:
         """Encode prompts before an adapter is asked for; not on ZeroGPU, as in `forecast`."""
         if not borrows_gpu():
-            self._run(lambda: self.ready().read_ahead(buckets, memory=memory))
+            self._run(lambda: self.ready().read_ahead(buckets, mix=mix, seed=seed, memory=memory))
 
     def norms(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
         """Measure the size of an adapter's update by layer."""

@@ -63,7 +63,7 @@ def test_prompts_are_encoded_before_they_are_forecast_where_the_synthesis_finds_
     engine: FakeEngine,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    session = Session()
+    session = Session(settings={"mix": "sum", "seed": 3.0})
     monkeypatch.setattr(engine, "forecast", lambda bucket: seen.append(len(engine.read)))
     seen: list[int] = []
     drop(session, arrange(SQL={"a.jsonl": FILE}, Legal={"b.jsonl": FILE + "\n"}))
@@ -71,6 +71,9 @@ def test_prompts_are_encoded_before_they_are_forecast_where_the_synthesis_finds_
     assert session.memory is not None
     assert engine.read[0]["names"] == {"SQL", "Legal"}
     assert engine.read[0]["memory"] is session.memory
+    assert (engine.read[0]["mix"], engine.read[0]["seed"]) == ("sum", 3)
+    drop(Session(), arrange(SQL={"a.jsonl": FILE}))
+    assert (engine.read[1]["mix"], engine.read[1]["seed"]) == ("pool", 0)
 
 
 def test_what_cannot_be_encoded_ahead_is_forecast_all_the_same(

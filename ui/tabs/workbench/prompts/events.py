@@ -163,7 +163,9 @@ class PromptEvents:
         with suppress(DndError):
             if session.memory is None:
                 session.memory = self._app.calls.ready().new_memory()
-            self._app.calls.read_ahead(buckets, session.memory)
+            # An empty seed field gives None.
+            mix, seed = session.settings.get("mix", "pool"), session.settings.get("seed")
+            self._app.calls.read_ahead(buckets, mix, int(seed or 0), session.memory)
 
     def _loaded_model(self) -> str:
         """Identify the model that a forecast asks; empty if none is loaded."""
