@@ -373,14 +373,15 @@ class Engine:
         mix: Mix = "pool",
         seed: int = 0,
         memory: PromptMemory,
+        goes_on: Callable[[], bool] = lambda: True,
     ) -> None:
         """Encode the prompts that `synthesize` would draw, so that it finds them in `memory`.
 
         Encoding takes two fifths of its time. Chats and syntheses take priority. Does nothing
-        without a generator.
+        without a generator. `goes_on` is asked before each 32 prompts, and False ends it.
         """
         if self._loaded.generator is not None:
-            read_ahead(self._loaded, buckets, mix, seed, memory)
+            read_ahead(self._loaded, buckets, mix, seed, memory, goes_on)
 
     def imprint(
         self,

@@ -245,11 +245,20 @@ class EngineCalls:
         return self._run(lambda: self.ready().forecast(bucket))
 
     def read_ahead(
-        self, buckets: Sequence[Bucket], mix: Mix, seed: int, memory: "PromptMemory"
+        self,
+        buckets: Sequence[Bucket],
+        mix: Mix,
+        seed: int,
+        memory: "PromptMemory",
+        goes_on: Callable[[], bool],
     ) -> None:
         """Encode prompts before an adapter is asked for; not on ZeroGPU, as in `forecast`."""
         if not borrows_gpu():
-            self._run(lambda: self.ready().read_ahead(buckets, mix=mix, seed=seed, memory=memory))
+            self._run(
+                lambda: self.ready().read_ahead(
+                    buckets, mix=mix, seed=seed, memory=memory, goes_on=goes_on
+                )
+            )
 
     def norms(self, adapter: "Adapter") -> "Mapping[str, tuple[float, ...]]":
         """Measure the size of an adapter's update by layer."""

@@ -1,8 +1,8 @@
 """Generates an adapter: encodes prompts, decodes weights, finds the nearest training tasks."""
 
 import time
+from collections.abc import Callable, Sequence
 from collections.abc import Generator as Steps
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import torch
@@ -92,7 +92,12 @@ def write(
 
 
 def read_ahead(
-    loaded: Loaded, buckets: Sequence[Bucket], mix: Mix, seed: int, memory: PromptMemory
+    loaded: Loaded,
+    buckets: Sequence[Bucket],
+    mix: Mix,
+    seed: int,
+    memory: PromptMemory,
+    goes_on: Callable[[], bool],
 ) -> None:
     """Encode the prompts that `write` would draw; see `Engine.read_ahead`."""
     counting = check_buckets(buckets, loaded.config.limits)
@@ -101,6 +106,8 @@ def read_ahead(
     with patient():
         # In parts, because whoever is urgent waits for one of them.
         for start in range(0, len(texts), _PROMPTS_AHEAD):
+            if not goes_on():
+                return
             loaded.encode(texts[start : start + _PROMPTS_AHEAD], memory)
 
 

@@ -406,6 +406,11 @@ def test_what_was_read_ahead_is_not_encoded_again_and_gives_the_same_adapter(
     buckets = [bucket("sql", SQL), bucket("many", many, 0.5)]
     fresh = engine.generate(buckets, mix=mix, imprinted=False).sha256
     memory = PromptMemory()
+    parts = iter([True, False])
+    read.clear()
+    engine.read_ahead(buckets, mix=mix, memory=memory, goes_on=lambda: next(parts))
+    # A sum draws more than one part.
+    assert len(read) == 32 if mix == "sum" else 0 < len(read) <= 32
     engine.read_ahead(buckets, mix=mix, memory=memory)
     read.clear()
     made = engine.generate(buckets, mix=mix, imprinted=False, memory=memory)

@@ -500,8 +500,11 @@ class FakeEngine(FakeMeasuring):
         mix: Mix = "pool",
         seed: int = 0,
         memory: "PromptMemory",
+        goes_on: Callable[[], bool] = lambda: True,
     ) -> None:
         self.threads.add(threading.get_ident())
+        if not goes_on():
+            return
         names = {bucket.name for bucket in buckets}
         self.read.append({"names": names, "mix": mix, "seed": seed, "memory": memory})
 

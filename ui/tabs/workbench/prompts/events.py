@@ -159,13 +159,20 @@ class PromptEvents:
         """Encode the prompts now, so that Synthesize need not."""
         if session.is_busy or session.over:
             return
+        begun_with = session.canvas_fingerprint
         # Whatever fails here fails again where it was asked for, and is reported there.
         with suppress(DndError):
             if session.memory is None:
                 session.memory = self._app.calls.ready().new_memory()
             # An empty seed field gives None.
             mix, seed = session.settings.get("mix", "pool"), session.settings.get("seed")
-            self._app.calls.read_ahead(buckets, mix, int(seed or 0), session.memory)
+            self._app.calls.read_ahead(
+                buckets,
+                mix,
+                int(seed or 0),
+                session.memory,
+                lambda: session.canvas_fingerprint == begun_with and not session.is_busy,
+            )
 
     def _loaded_model(self) -> str:
         """Identify the model that a forecast asks; empty if none is loaded."""
