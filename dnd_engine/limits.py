@@ -27,7 +27,9 @@ def check_between(settings: object, least: float, most: float, *names: str) -> N
 def check_seed(seed: object) -> None:
     """Raise unless a seed is a whole number that every random generator here takes."""
     if not isinstance(seed, int) or not 0 <= seed < 2**31:
-        raise ConfigError(f"`seed` must be a whole number from 0 to {2**31 - 1}, got {seed!r}.")
+        raise ConfigError(
+            f"`seed` must be between 0 and {2**31 - 1}, a whole number, got {seed!r}."
+        )
 
 
 def check_positive(settings: object, *names: str) -> None:
