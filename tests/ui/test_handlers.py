@@ -136,10 +136,15 @@ def test_weights_all_zero_switch_synthesize_off(
 def test_where_a_negative_weight_counts_is_said_before_synthesize(
     on: Handlers, arrange: Arrange, request_of: RequestOf
 ) -> None:
+    session = Session()
     arrangement = arrange({"SQL": -0.5}, SQL={"a.txt": "one\n"})
-    updates = on.prompts.update_prompts(arrangement, Session(), request_of("s"))
+    updates = on.prompts.update_prompts(arrangement, session, request_of("s"))
+    assert "expected a weight of at least 0 in a pool, got -0.5" in updates["hint"]
+    assert updates["synthesize"].interactive is False
+    updates = on.prompts.set_mix("sum", session)
     assert "1 file, 1 prompt; negative weights count only in a sum" in updates["hint"]
     assert updates["synthesize"].interactive is True
+    assert on.prompts.set_mix("pool", session)["synthesize"].interactive is False
 
 
 def test_prompts_that_a_bucket_has_twice_are_told(

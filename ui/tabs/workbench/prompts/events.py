@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from dnd_engine.config import Mix
 from dnd_engine.errors import (
     BrokenItemsError,
     BucketError,
@@ -19,7 +20,13 @@ from dnd_engine.errors import (
     PromptFileError,
 )
 from dnd_engine.files import asset_path
-from dnd_engine.prompts.buckets import Bucket, check_buckets, memory_faults, with_instruction
+from dnd_engine.prompts.buckets import (
+    Bucket,
+    check_buckets,
+    check_pool,
+    memory_faults,
+    with_instruction,
+)
 from dnd_engine.prompts.examples import ExampleBucket
 from dnd_engine.prompts.files import read_prompt_file, without
 from dnd_engine.prompts.reading import Choices, Split
@@ -112,6 +119,13 @@ class PromptEvents:
             updates["adapter_facts"] = facts_of(session)
         return updates
 
+    def set_mix(self, mix: Mix, session: Session) -> Updates:
+        """Choose how buckets are mixed, which decides whether a weight may be negative."""
+        session.settings = {**session.settings, "mix": mix}
+        updates = self.readiness(session.canvas, session)
+        del updates["forecast"]
+        return updates
+
     def forecast(self, session: Session) -> Iterator[Updates]:
         """Ask the model how sure it is of each new bucket, once it is loaded.
 
@@ -173,6 +187,12 @@ class PromptEvents:
                 session.memory,
                 lambda: session.canvas_fingerprint == begun_with and not session.is_busy,
             )
+
+    def _pools(self, session: Session) -> bool:
+        """Whether a synthesis would draw prompts by weight; an imprint alone does not."""
+        engine = self._app.calls.engine
+        generates = engine is None or engine.info.has_generator
+        return generates and session.settings.get("mix", "pool") == "pool"
 
     def _loaded_model(self) -> str:
         """Identify the model that a forecast asks; empty if none is loaded."""
@@ -319,6 +339,8 @@ class PromptEvents:
         else:
             try:
                 used = check_buckets(buckets, self._app.limits)
+                if self._pools(session):
+                    check_pool(used)
             except BucketError as error:
                 hint = note_words(str(error))
             else:
