@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel
 from peft.helpers import rescale_adapter_scale
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from dnd_engine.errors import VerificationError
@@ -25,8 +26,8 @@ _TOLERANCE = 0.15
 """Largest difference allowed between another tool's logits and ours, relative to the largest logit:
 bfloat16 carries 8 bits through 30 layers, and PEFT rounds at other places than a fused update. At
 strengths of .5 to 2, the difference was .01 to .06 for correct files, and .04 to 1.3 for files at
-half or twice the strength, least for weak adapters. A separate check compares the tensors that PEFT
-reads, bit by bit."""
+half or twice the strength, least for weak adapters. Separate checks compare the tensors that PEFT
+reads, bit by bit, and its scale."""
 
 _WEAKENED = 0.25
 """Share of its strength at which a file is compared again. A strong adapter magnifies rounding:
@@ -92,6 +93,16 @@ class Verifier:
                     "saved.",
                     number=len(changed),
                     keys=", ".join(changed[:3]),
+                )
+            # The second comparison below may miss the wrong scale of a weak adapter.
+            spec = adapter.layout.spec
+            scales = {m.scaling["default"] for m in model.modules() if isinstance(m, LoraLayer)}
+            if scales != {spec.lora_alpha / spec.r}:
+                raise VerificationError(
+                    "verify failed: the reloaded layers scale by {got}, expected {scale:g}. "
+                    "Nothing was saved.",
+                    got=", ".join(f"{scale:g}" for scale in sorted(scales)),
+                    scale=spec.lora_alpha / spec.r,
                 )
             try:
                 return self.compare(adapter, model)
