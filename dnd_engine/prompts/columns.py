@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dnd_engine.errors import NoTextColumnError
 from dnd_engine.limits import FIXED
@@ -44,6 +44,11 @@ class Table:
     thing: Thing = "column"
     """Name for a column in messages."""
     split: SplitMode = "rows"
+    names: Sequence[str] = field(init=False)
+    """Names of the columns as people see and choose them: none is empty, no two are equal."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", _shown_names(self.header))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +93,8 @@ def read_table(table: Table, asked: Asked) -> Reading:
     """
     notes: list[Note] = []
     chosen = _choose(table, asked, notes)
-    header, thing = table.header, table.thing
     if chosen.labels:
-        notes.append(label_note(thing, [header[index] for index in chosen.labels]))
+        notes.append(label_note(table.thing, [table.names[index] for index in chosen.labels]))
     used = [*([] if chosen.instruction is None else [chosen.instruction]), *chosen.text]
     # Of several label columns, the first that this row fills is its label.
     # Every row may join the same long cells to a text of its own.
@@ -102,7 +106,7 @@ def read_table(table: Table, asked: Asked) -> Reading:
         entries=entries,
         split=table.split,
         unit=table.unit,
-        column=" + ".join(shown_column(header[index]) for index in used) or None,
+        column=" + ".join(table.names[index] for index in used) or None,
         columns=describe(table, chosen.roles),
         notes=notes,
     )
@@ -133,18 +137,37 @@ def _find(table: Table, wanted: str, name: str) -> int:
     """Return the index of a column by its name in the file or on the page."""
     # Exact names first: a table may have both `Body` and `body`, or long names that look the same
     # when shortened.
-    for same in (str, shown_column, lambda column: one_line(column).casefold()):
-        for index, column in enumerate(table.header):
-            if same(column) == same(wanted):
-                return index
+    folded = [one_line(column).casefold() for column in table.header]
+    for names, same in (
+        (table.header, wanted),
+        (table.names, one_line(wanted)),
+        (folded, one_line(wanted).casefold()),
+    ):
+        if same in names:
+            return names.index(same)
     raise NoTextColumnError(
         "{name}: expected {thing} {wanted}, found {columns}. Choose one of these.",
         describe(table, {}),
         name=name,
         thing=_A_THING[table.thing],
         wanted=quoted([wanted]),
-        columns=named(table.thing, table.header),
+        columns=named(table.thing, table.names),
     )
+
+
+def _shown_names(header: Sequence[str]) -> list[str]:
+    """Return `Table.names`."""
+    names: list[str] = []
+    taken, last = set[str](), Counter[str]()
+    for index, column in enumerate(header):
+        # No name means that no column was chosen.
+        name = shown = shown_column(column) or f"#{index + 1}"
+        while name in taken:
+            last[shown] += 1
+            name = f"{shown} ({last[shown] + 1})"
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[Note]) -> list[int]:
@@ -163,17 +186,16 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
                 filled[index] += 1
                 if index not in textual and not is_number(cell):
                     textual.add(index)
-    header = table.header
     # In reverse, because a later entry replaces an earlier one: of equal names, the first filled
     # column is read.
     named_keys = {
-        header[index].strip().casefold(): index
+        table.header[index].strip().casefold(): index
         for index in sorted(filled, reverse=True)
         if index not in taken
     }
     if chosen := [named_keys[key] for key in prompt_keys(named_keys)]:
         if not asked.choices.instruction:
-            columns = named(table.thing, [header[index] for index in chosen])
+            columns = named(table.thing, [table.names[index] for index in chosen])
             notes.append(noted("Read {columns}.", columns=columns))
         return chosen
     if free := textual.difference(taken):
@@ -186,13 +208,13 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
             below = next(varied, None)
         if not asked.choices.instruction:
             notes.append(
-                _longest_note(table.thing, header[best])
+                _longest_note(table.thing, table.names[best])
                 if below is None
                 else noted(
                     "{above} is the same in every row, so it was read as the instruction above "
                     "{below}.",
-                    above=quoted([header[best]]),
-                    below=quoted([header[below]]),
+                    above=quoted([table.names[best]]),
+                    below=quoted([table.names[below]]),
                 )
             )
             # Only csv and tsv tables have rows that are lines.
@@ -206,7 +228,7 @@ def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[
             describe(table, {}),
             name=asked.name,
             thing=_A_THING[table.thing],
-            columns=named(table.thing, header),
+            columns=named(table.thing, table.names),
             way_out=_NAME_IT[table.thing],
         )
     # A header without rows. `_clean` says that there are column names alone.
@@ -220,13 +242,13 @@ def _is_same_in_all(table: Table, index: int) -> bool:
 
 
 def _read_note(table: Table, text: Sequence[int], instruction: int | None) -> Note:
-    columns = named(table.thing, [table.header[index] for index in text])
+    columns = named(table.thing, [table.names[index] for index in text])
     if instruction is None:
         return noted("Read {columns}, as chosen.", columns=columns)
     return noted(
         "Read {columns} below the instruction in {above}, as chosen.",
         columns=columns,
-        above=quoted([table.header[instruction]]),
+        above=quoted([table.names[instruction]]),
     )
 
 
@@ -266,7 +288,7 @@ def describe(table: Table, roles: Mapping[int, Role]) -> tuple[Column, ...]:
     first = [row for _, row in table.rows[:_SAMPLE_ROWS]]
     return tuple(
         Column(
-            name=shown_column(table.header[index]),
+            name=table.names[index],
             role=roles.get(index, ""),
             # Cut before cleaning, which looks at every character of a cell that may hold megabytes.
             samples=tuple(

@@ -81,7 +81,7 @@ class Column:
     """A selectable column of a table or key of objects."""
 
     name: str
-    """Name, as `words.shown_column` formats it."""
+    """Name, as `words.shown_column` formats it, with a number where an earlier column has it."""
     role: Role
     samples: tuple[str, ...]
     """Beginnings of the first rows' cells."""

@@ -89,5 +89,5 @@ def use_formats(suffixes: Iterable[str]) -> Note:
 
 
 def shown_column(name: str) -> str:
-    """Return the name of a column as pages show it and choices name it."""
+    """Return the name of a column as pages show it."""
     return shorten(one_line(name), 60)

@@ -118,6 +118,16 @@ def test_columns_are_named_as_the_page_shows_them_and_in_any_case(write: Write) 
     assert texts(read_prompt_file(path, choices=Choices(text="body"))) == ["short"]
 
 
+def test_columns_of_one_name_can_be_told_apart(write: Write) -> None:
+    path = write("a.csv", "text,text,id\nfirst,second,7\n")
+    assert [column.name for column in read_prompt_file(path).columns] == ["text", "text (2)", "id"]
+    assert texts(read_prompt_file(path)) == ["first"]
+    found = read_prompt_file(path, choices=Choices(text="text (2)"))
+    assert texts(found) == ["second"]
+    assert found.column == "text (2)"
+    assert [column.role for column in found.columns] == ["", "text", ""]
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_a_label_that_is_no_number_is_none(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{kind}"
@@ -407,7 +417,9 @@ def test_cells_beyond_the_names_of_columns_are_read_as_columns_without_one(tmp_p
     rows: list[list[object]] = [["id", "prompt"], [1, "a"], [2, "b", None, "a remark"]]
     file = read_prompt_file(workbook({"A": rows}, tmp_path / "a.xlsx"))
     assert texts(file) == ["a", "b"]
-    assert [column.name for column in file.columns] == ["id", "prompt", "", ""]
+    assert [column.name for column in file.columns] == ["id", "prompt", "#3", "#4"]
+    remarks = read_prompt_file(tmp_path / "a.xlsx", choices=Choices(text="#4"))
+    assert texts(remarks) == ["a remark"]
 
 
 def test_too_many_rows_are_refused(tmp_path: Path) -> None:
