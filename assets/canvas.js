@@ -770,7 +770,8 @@ function choose(card, choice) {
 // Other prompts have other places. Those that were removed stay so when their columns are chosen again.
 function chooseColumns(card, columns, roles) {
   const ROLES = ["text", "instruction", "label"];
-  const before = JSON.stringify(ROLES.map((role) => columns.find((column) => column.role === role)?.name ?? ""));
+  const had = (role) => card.choices[role] ?? columns.find((column) => column.role === role)?.name ?? "";
+  const before = JSON.stringify(ROLES.map(had));
   const now = JSON.stringify(ROLES.map((role) => roles[role]));
   card.removed = { ...card.removed, [before]: card.choices.without };
   choose(card, { choices: { ...card.choices, ...roles, without: card.removed[now] ?? [] } });

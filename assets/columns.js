@@ -36,14 +36,16 @@ function drawColumns(section, columns, choose) {
   const [choices, scroll] = section.children;
   const names = columns.map(({ name }) => [name, name]);
   const of = (role) => columns.find((column) => column.role === role)?.name ?? "";
+  // A second choice may come before the first one's answer, and adds to it.
+  const roles = { text: of("text"), instruction: of("instruction"), label: of("label") };
   const choosing = section.contains(document.activeElement) && document.activeElement.dataset.role;
   const field = (role, text, options) => {
     const label = make("label", "", `${text} `);
     const menu = select("dnd-column", "", options, of(role), (value) => {
-      const roles = { text: of("text"), instruction: of("instruction"), label: of("label"), [role]: value };
+      roles[role] = value;
       // A column has one role: what had it before gives it up.
       for (const other of ["instruction", "label"]) if (other !== role && roles[other] === value) roles[other] = "";
-      choose(roles);
+      choose({ ...roles });
     });
     menu.dataset.role = role;
     label.append(menu);

@@ -731,6 +731,19 @@ def test_columns_are_chosen_beside_their_first_rows(visit: Visit, write: Write) 
     back.click()
     expect(visit.page.locator("#dnd-hint")).to_have_text("1 file, 2 prompts")
     visit.shot("canvas-columns", full=False)
+    # Both choices count, though the second one comes before the first is answered.
+    dialog.evaluate(
+        """dialog => {
+          for (const [role, column] of [["instruction", ""], ["label", "id"]]) {
+            const menu = dialog.querySelector(`[data-role="${role}"]`);
+            menu.value = column;
+            menu.dispatchEvent(new Event("change"));
+          }
+        }"""
+    )
+    expect(dialog.locator(".dnd-look-list li").first).to_contain_text("Label: 1")
+    expect(dialog.locator(".dnd-look-instruction")).to_have_count(0)
+    dialog.get_by_label("Instruction").select_option("ask")
     dialog.get_by_role("button", name="Close the prompts").click()
     expect(visit.card("t.csv")).to_contain_text("below the instruction in ask, as chosen")
 
