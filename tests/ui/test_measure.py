@@ -126,6 +126,12 @@ def test_the_adapter_in_the_bar_is_named_and_rows_are_counted(
     read = on.measure.read_labelled(session, rows(12), gr.Request())
     assert "12 prompts, 12 with a label" in read["measure_told"]
     assert read["measure_start"].interactive is True
+    twice = rows(12)
+    text = Path(twice).read_text()
+    Path(twice).write_text(f"{text}{text.splitlines()[-1]}\n")
+    read = on.measure.read_labelled(session, twice, gr.Request())
+    assert "12 with a label. " in read["measure_told"]
+    assert "1 duplicate dropped." in read["measure_told"]
     assert (
         on.measure.read_labelled(session, None, gr.Request())["measure_start"].interactive is False
     )

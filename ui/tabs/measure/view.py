@@ -290,7 +290,7 @@ def rows_html(rows: CardReading) -> str:
         prompts=count_prompts(len(file.prompts)),
         labelled=sum(bool(prompt.label) for prompt in file.prompts),
     )
-    return notice(words)
+    return notice(" ".join([words, *map(prose, map(note_words, file.notes))]))
 
 
 def can_train(found: Found) -> bool:
