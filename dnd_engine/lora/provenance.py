@@ -24,7 +24,7 @@ from dnd_engine.notes import noted
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices, Split, SplitMode
-from dnd_engine.prompts.words import display_name
+from dnd_engine.prompts.words import display_name, shorten
 from dnd_engine.recipe_file import checked_late, validation_words
 
 FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md", "provenance.json")
@@ -462,8 +462,9 @@ class Recipe:
             named = [*list(missing)[:_MAX_NAMED], *(["…"] if len(missing) > _MAX_NAMED else [])]
             raise RecipeError(
                 "{number} prompt file(s) that the adapter was made from are missing, or read "
-                "otherwise with these limits or this version:\n{files}\nName them, or a folder "
-                "that holds them; they may have other names now.",
+                "otherwise with these limits or this version:\n{files}\nOn the page, drop them on "
+                "the Workbench first; on the command line, name them or a folder that holds them. "
+                "They may have other names now.",
                 number=len(missing),
                 files="\n".join(f"  {words}" for words in named),
             )
@@ -559,9 +560,10 @@ def read_recipe(path: Path | str) -> Recipe:
         ) from error
     if not isinstance(values, dict):
         raise RecipeError(
-            "recipe `{path}` must be an object, got a {found}.",
+            "recipe `{path}` must be an object in braces, got `{found}`. {expected}",
             path=str(path),
-            found=type(values).__name__,
+            found=shorten(json.dumps(values), 40),
+            expected=_RECIPES,
         )
     try:
         return Recipe.from_json(values)

@@ -144,7 +144,7 @@ def test_every_missing_prompt_file_is_named(tmp_path: Path) -> None:
     assert told.startswith("2 prompt file(s) that the adapter was made from are missing")
     assert "`sql.csv` (9 prompts, SHA-256 " in told
     assert "`tone.txt` (3 prompts, SHA-256 " in told
-    assert told.endswith("Name them, or a folder that holds them; they may have other names now.")
+    assert "On the page, drop them on the Workbench first; on the command line, name them" in told
 
 
 def test_a_file_that_reads_otherwise_now_is_not_taken(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_what_is_no_recipe_is_refused_with_every_fault(
             r"r\.json` is no recipe file: it holds no text\. Use a recipe",
         ),
         (b"[" * 100_000, r"is not JSON: "),
-        (b"[]", r"must be an object, got a list\."),
+        (b"[]", r"must be an object in braces, got `\[\]`\. Use a recipe"),
         (b"{}", r"expected a recipe of format 1, got format none\."),
     ],
 )
