@@ -38,6 +38,12 @@ def _size(file: Path) -> int:
         return 0  # its visit ended meanwhile
 
 
+def file_stem(name: str) -> str:
+    """Return an adapter's name, which may be anything, as the name of a file or download."""
+    safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in name).strip("-")
+    return safe[:40] or "adapter"
+
+
 def _changed(path: Path) -> float:
     try:
         return path.stat().st_mtime
@@ -90,9 +96,7 @@ class SessionFiles:
         if key:
             folder /= f"{_ADAPTER}{key[:_KEY_CHARS]}-{kind}"
             folder.mkdir(parents=True, exist_ok=True)
-        # The name may be anything, and becomes that of a file and of a download.
-        safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in adapter.name).strip("-")
-        return folder / f"{safe[:40] or 'adapter'}-{adapter.sha256[:8]}.zip"
+        return folder / f"{file_stem(adapter.name)}-{adapter.sha256[:8]}.zip"
 
     def supersede(self, newest: Path, pattern: str = "*") -> None:
         """Remove earlier files beside a new one, except the last: it may be about to be downloaded.

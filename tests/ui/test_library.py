@@ -29,7 +29,7 @@ from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.owner import Owner
 from ui.serve import own_library
-from ui.session_files import SessionFiles
+from ui.session_files import SessionFiles, file_stem
 from ui.shared import App, Updates
 from ui.spaces import serves_others
 from ui.state import Place, Session
@@ -414,6 +414,7 @@ def test_adapters_are_renamed_copied_deleted_and_brought_back(
     refused = at_home.library.rename_kept(session, entry.key, "../etc", here)
     assert "is not a valid name" in refused["library_told"]
     assert refused["library_kept"].value == entry.key
+    assert "library_name" not in refused, "what was typed stays, to be corrected"
     copied = at_home.library.duplicate_kept(session, entry.key, here)
     assert copied["library_kept"].value != entry.key
     assert len(copied["library_kept"].choices) == 2
@@ -432,8 +433,20 @@ def test_the_recipe_of_an_entry_is_a_file_of_the_visit(
 ) -> None:
     session, entry = kept
     at_home.library.choose_kept(session, entry.key, request_of("s"))
-    (path,) = files.folder("s").glob("recipe-*.json")
+    (path,) = files.folder("s").glob(f"recipe-{file_stem(entry.name)}-*.json")
     assert json.loads(path.read_text())["buckets"][0]["name"] == "SQL"
+
+
+def test_loading_what_was_deleted_elsewhere_updates_the_list(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    session, entry = kept
+    other = library.duplicate(entry.key)
+    library.delete(entry.key)
+    updates = last(at_home.library.load_kept(session, entry.key, request_of("s")))
+    assert "it holds vault-2" in updates["library_told"]
+    assert [key for _words, key in updates["library_kept"].choices] == [other.key]
+    assert updates["library_load"].interactive is True
 
 
 def test_a_kept_adapter_is_loaded_with_its_checks_and_can_be_compared(
@@ -845,6 +858,7 @@ def test_a_recipe_makes_the_same_adapter_of_the_files_on_the_canvas(
     assert stranger.made is not None
     assert stranger.made.key == entry.sha256
     assert "to the last bit" in updates["stages"]
+    assert "Read prompts" not in updates["stages"], "they were read before, or the recipe has them"
     assert updates["suggestion_0"].visible is True
 
 

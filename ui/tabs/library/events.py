@@ -15,6 +15,7 @@ from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.words import one_line
 from ui.frame.view import progress_words
 from ui.markup import busy, esc, faults, notice, remark
+from ui.session_files import file_stem
 from ui.shared import App, Updates, broke, fingerprint, locked_words
 from ui.stages import Stages
 from ui.state import Kept, Made, Place, Run, Session
@@ -138,7 +139,9 @@ class LibraryEvents:
             yield from self._until_ready()
             made = self._load(session, _selected(key), request)
         except DndError as error:
-            yield {**updates, "library_told": self._faults(session, error, _("Not loaded."))}
+            told_of = self._faults(session, error, _("Not loaded."))
+            # It may have been deleted elsewhere.
+            yield {**updates, **self.listed(session, request, key), "library_told": told_of}
             return
         here = next((one for one in session.shelf if one.key == made.key), None)
         if here is not None:
@@ -297,7 +300,9 @@ class LibraryEvents:
         refining = ("refine",) if recipe.refinements else ()
         # Both begin with the teacher's answers.
         asking = ("ask",) if imprinting or refining else ()
-        keys = ("wait", "read", "encode", "decode", *asking, *imprinting, *refining, "check")
+        # Without a generator, an imprint alone makes the adapter.
+        writing = () if recipe.generator is None else ("encode", "decode")
+        keys = ("wait", *writing, *asking, *imprinting, *refining, "check")
         run = Run(
             "remake",
             Stages(keys, "remake"),
@@ -338,14 +343,17 @@ class LibraryEvents:
         self, session: Session, request: gr.Request, key: str | None, change: Any
     ) -> Updates:
         """Change the library and list it again, with the returned entry selected."""
-        told_of = ""
         try:
             changed = change(self._app.library(session, request))
-            key = changed.key if changed is not None else None
         except DndError as error:
             told_of = self._faults(session, error, _("The library is unchanged."))
-        # On the workbench, it may name an adapter that is no longer in the list.
-        return {"library_told": told_of, "keep_told": "", **self.listed(session, request, key)}
+            updates = {**self.listed(session, request, key), "library_told": told_of}
+            # What was typed can be corrected.
+            updates.pop("library_name", None)
+            return updates
+        key = changed.key if changed is not None else None
+        # On the workbench, the notice may name an adapter that is no longer in the list.
+        return {"library_told": "", "keep_told": "", **self.listed(session, request, key)}
 
     def _check_room(
         self, session: Session, library: Library, num_bytes: int, request: gr.Request
@@ -411,7 +419,8 @@ class LibraryEvents:
             session.folder = folder
             # Now and not on the click, because Gradio's button takes a file that exists.
             try:
-                recipe = entry.recipe.save(folder / f"recipe-{entry.key}.json")
+                place = folder / f"recipe-{file_stem(entry.name)}-{entry.key[:8]}.json"
+                recipe = entry.recipe.save(place)
             except RecipeError as error:
                 # On a full disk, adapters can still be listed and deleted.
                 words = self._app.error_words(session, error, "recipe")
