@@ -85,8 +85,8 @@ COLOURS: Mapping[str, tuple[str, str]] = {
 
 def short(value: float) -> str:
     """Format with three significant figures, without a leading zero."""
-    # From 999.5 on, three significant figures would be 1e+03.
-    digits = format(value, ",.0f" if abs(value) >= 999.5 else ".3g")
+    # From 999.5 on, three significant figures would be 1e+03; beyond a trillion nobody counts them.
+    digits = format(value, ",.0f" if 999.5 <= abs(value) < 1e12 else ".3g")
     return digits.replace("0.", ".", 1) if 0 < abs(value) < 1 else digits
 
 

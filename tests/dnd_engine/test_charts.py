@@ -65,6 +65,7 @@ def test_a_short_scale_of_seconds_has_finer_ticks_or_shows_its_ends(
 
 def test_what_rounds_up_to_a_thousand_is_written_so() -> None:
     assert [short(v) for v in (999.4, 999.7, -999.7)] == ["999", "1,000", "-1,000"]
+    assert [short(v) for v in (2e9, -1e30)] == ["2,000,000,000", "-1e+30"]
     assert [clock(v) for v in (0.9994, 0.9996, 2000 * 86_400)] == ["999 ms", "1 s", "2,000 d"]
 
 
