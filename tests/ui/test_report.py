@@ -356,7 +356,10 @@ def test_a_report_card_opens_with_what_a_layman_understands() -> None:
     assert "dnd-verdict-card" in more
     html = first + more
     assert html.index(told) < html.index("19 tasks")
-    assert "Longer answers count in part, by how many words match." in html
+    in_part = "Longer answers count in part, by how many words match."
+    assert in_part not in html, "only whole matches count in these tasks"
+    partly = replace(whole, rows=tuple(replace(r, exact=r.score / 2) for r in whole.rows))
+    assert in_part in report_html(partly, Group("heldout", ""), "score", SHA)[0]
     assert re.search(r"sets? of prompts per task", html)
     assert "The base model alone: 0. A LoRA trained on labels of the task: 83." in html
     few = [replace(r, n_tasks=5) if r.row == "oracle_lora" else r for r in whole.rows]

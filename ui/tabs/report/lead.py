@@ -57,7 +57,9 @@ def lead(report: Report, split: str, holdout: str = "") -> str:
     elif (shown := bare.get("few_shot")) is not None and shown.n_tasks == own.n_tasks:
         words = N_("The base model with a few right answers in its prompt: {shown}.")
         said.append(_(words, shown=_times(shown.score)))
-    said.append(_("Longer answers count in part, by how many words match."))
+    # Where nothing but a whole match counts, there is nothing to explain.
+    if any(row.exact != row.score for row in bare.values()):
+        said.append(_("Longer answers count in part, by how many words match."))
     if own.row in REFINED and (holdout or split != "refine"):
         said.append(_("That is after teaching it on the prompts of the task."))
     if own.row == "generator":

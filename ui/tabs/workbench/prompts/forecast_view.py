@@ -204,10 +204,9 @@ def _why(forecast: "Forecast", band: "ForecastBand | None") -> str:
         return asked
     turned_out = ngettext(
         "On {number} unseen task where it was as sure, the adapter scored {score} without the "
-        "instruction. Longer answers count in part, by how many words match.",
+        "instruction.",
         "On {number} unseen tasks where it was as sure, adapters scored {score} without the "
-        "instruction (95 % interval {low} to {high}). Longer answers count in part, by how many "
-        "words match.",
+        "instruction (95 % interval {low} to {high}).",
         band.n_tasks,
         score=number(band.score, ".2f"),
         low=number(band.low, ".2f"),
