@@ -24,6 +24,9 @@ from jaxtyping import _import_hook as shape_checks
 if TYPE_CHECKING:
     from dnd_engine.engine import Engine
 
+Write = Callable[[str, str | bytes], Path]
+"""Writes a file of the given name, and returns its path."""
+
 # Python's own pace of collecting garbage takes a tenth of the time of tests without models.
 gc.disable()
 
@@ -190,6 +193,18 @@ def _processor_seconds() -> float:
     """Return the time of all threads of this process and of the processes it waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write files into the test's own folder."""
+
+    def make(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return make
 
 
 @pytest.fixture

@@ -432,14 +432,3 @@ def visits(
 @pytest.fixture
 def visit(visits: Visits) -> Visit:
     return visits()
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
-    def make(name: str, content: str | bytes) -> Path:
-        path = tmp_path / name
-        data = content.encode() if isinstance(content, str) else content
-        path.write_bytes(data)
-        return path
-
-    return make

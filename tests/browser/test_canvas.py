@@ -1,15 +1,12 @@
 """The canvas in a real browser: files from the desktop, cards, buckets, and all that is bad."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import PHONE, Visit, Visits, has_class
+from tests.conftest import Write
 
 pytestmark = pytest.mark.browser
-Write = Callable[[str, str | bytes], Path]
 
 LINES = "one\ntwo\nthree\n"
 

@@ -1,7 +1,6 @@
 """Comparing: asked again, edited, marked, blind and voted on, any two adapters, and kept."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,12 @@ from playwright.sync_api import Download, ViewportSize, expect
 
 from dnd_engine.library import Library
 from tests.browser.conftest import AT_REST, DESK, PHONE, Serve, Visit, Visits
+from tests.conftest import Write
 from tests.ui.fake_adapter import FakeAdapter, digest
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.owner import Owner
 
 pytestmark = pytest.mark.browser
-Write = Callable[[str, str | bytes], Path]
 
 QUESTION = "Answer with SQL.\n\nQuestion: How many cars are red?"
 IS_IN_LINE = """name => {

@@ -1,19 +1,16 @@
 """Imprint in a real browser: it follows Synthesize by itself, is stopped, undone, switched off."""
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit
 from tests.browser.test_teach import prompts
+from tests.conftest import Write
 from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
-
-Write = Callable[[str, str | bytes], Path]
 
 
 def test_it_follows_synthesize_while_one_chats_and_can_be_undone_stopped_and_switched_off(

@@ -1,16 +1,13 @@
 """The keyboard does everything, the list tells how, and typing is never disturbed."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
 from tests.browser.conftest import AT_REST, DESK, PHONE, Visit, Visits
+from tests.conftest import Write
 from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
-Write = Callable[[str, str | bytes], Path]
 ONE_GROUP = "buttons => buttons.length > 1 && new Set(buttons.map(one => one.name)).size === 1"
 
 

@@ -1,16 +1,13 @@
 """Two languages: each visitor in their own, all the way through; a switch keeps the visit."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Visit, Visits
+from tests.conftest import Write
 from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
-Write = Callable[[str, str | bytes], Path]
 
 
 def test_the_browser_s_language_is_the_page_s_until_another_is_chosen(visits: Visits) -> None:

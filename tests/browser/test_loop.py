@@ -13,12 +13,12 @@ from playwright.sync_api import ViewportSize, expect
 
 from dnd_engine.errors import AssetError
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits, has_class
+from tests.conftest import Write
 from tests.ui.fake_engine import FakeEngine, Loading, handle_of
 from tests.until import until
 from ui.engine_handle import EngineHandle
 
 pytestmark = pytest.mark.browser
-Write = Callable[[str, str | bytes], Path]
 
 
 def test_synthesize_shows_its_stages_and_what_was_made(visit: Visit, engine: FakeEngine) -> None:

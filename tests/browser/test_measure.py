@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,10 @@ from playwright.sync_api import ViewportSize, expect
 
 from tests.browser.conftest import PHONE, Visit, Visits
 from tests.browser.test_teach import made, prompts
+from tests.conftest import Write
 from tests.ui.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.browser
-Write = Callable[[str, str | bytes], Path]
 NARROW = ViewportSize(width=320, height=640)
 
 

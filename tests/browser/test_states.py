@@ -21,6 +21,7 @@ from dnd_engine.library import Library
 from dnd_engine.training.watch import RunFolder
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.browser.test_teach import prompts
+from tests.conftest import Write
 from tests.dnd_engine.training.test_watch import lora, write_manifest
 from tests.ui.fake_engine import FakeEngine, Loading, handle_of
 from tests.ui.test_watch import RECIPE, write
@@ -29,7 +30,6 @@ from ui.engine_handle import EngineHandle
 from ui.owner import Owner
 
 pytestmark = pytest.mark.browser
-Write = Callable[[str, str | bytes], Path]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import functools
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from playwright.sync_api import ViewportSize, expect
 from dnd_engine.library import Library
 from tests.browser.conftest import DESK, PHONE, Serve, Visit, Visits
 from tests.browser.test_keys import ONE_GROUP
+from tests.conftest import Write
 from tests.dnd_engine.serving.chat_server import running_chat
 from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.owner import Owner
@@ -20,7 +20,6 @@ from ui.state import Session
 from ui.tabs.workbench.teach.events import TeachEvents
 
 pytestmark = pytest.mark.browser
-Write = Callable[[str, str | bytes], Path]
 
 
 def prompts(count: int, word: str = "good", **more: str) -> str:

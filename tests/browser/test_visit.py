@@ -1,17 +1,16 @@
 """A visit outlives its page: reload, crash, a closed browser; and no other visitor finds it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import APIResponse, Page, Route, expect
 
 from tests.browser.conftest import AT_REST, PHONE, Visit, Visits
+from tests.conftest import Write
 from tests.serving import free_port, serving
 from tests.ui.fake_engine import FakeEngine, handle_of
 
 pytestmark = pytest.mark.browser
-Write = Callable[[str, str | bytes], Path]
 LINES = "one\ntwo\nthree\n"
 
 

@@ -25,16 +25,11 @@ from dnd_engine.models.forward import HookedForward
 from dnd_engine.models.packed import PackedForward
 from dnd_engine.models.replies import Message, Reply
 from dnd_engine.models.runtime import Runtime
-from tests.dnd_engine.tiny import LAYOUT, byte_tokenizer, random_tokens, stock_answer, user
+from tests.dnd_engine.tiny import byte_tokenizer, random_tokens, stock_answer, user
 
 GREEDY = Sampling(max_new_tokens=24)
 SAMPLED = Sampling(max_new_tokens=24, temperature=1.0, top_p=0.95, top_k=50, seed=3)
 SHORT, LONG = user("Hi"), user("A question that is a good deal longer than the other one?")
-
-
-@pytest.fixture
-def runtime(base: BaseModel) -> Runtime:
-    return Runtime.of(base, LAYOUT)
 
 
 def answer(

@@ -12,23 +12,17 @@ import torch
 from dnd_engine.config import Sampling
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models import joined_steps
-from dnd_engine.models.base import BaseModel
 from dnd_engine.models.decode import decode
 from dnd_engine.models.joined_steps import JoinedSteps
 from dnd_engine.models.new_tokens import NewTokens
 from dnd_engine.models.packed import PackedForward
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.turns import patient
-from tests.dnd_engine.tiny import LAYOUT, random_tokens, user
+from tests.dnd_engine.tiny import random_tokens, user
 from tests.until import until
 
 GREEDY = Sampling(max_new_tokens=24)
 QUESTIONS = ("Hi", "A longer question", "Hi", "What is this, and why is it so long?")
-
-
-@pytest.fixture
-def runtime(base: BaseModel) -> Runtime:
-    return Runtime.of(base, LAYOUT)
 
 
 def twins(runtime: Runtime) -> list[FittedLoRA | None]:

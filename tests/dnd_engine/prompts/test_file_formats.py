@@ -19,18 +19,7 @@ from dnd_engine.limits import PromptLimits
 from dnd_engine.prompts.files import PromptFile, read_prompt_file, without
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.split import split_prompt
-
-Write = Callable[[str, str | bytes], Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write(name: str, content: str | bytes) -> Path:
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
-
-    return write
+from tests.conftest import Write
 
 
 def texts(file: PromptFile) -> list[str]:

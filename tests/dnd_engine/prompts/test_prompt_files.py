@@ -32,20 +32,7 @@ from dnd_engine.prompts.files import (
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import display_name
-
-Write = Callable[[str, str | bytes], Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write a file of the given name, and return its path."""
-
-    def write(name: str, content: str | bytes) -> Path:
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
-
-    return write
+from tests.conftest import Write
 
 
 def found(file: PromptFile) -> list[tuple[int, str]]:
