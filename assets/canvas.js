@@ -102,8 +102,8 @@ function commit() {
     cards: bucket.cards.filter((id) => cards.get(id).state !== "uploading"),
   }));
   const sent = present.flatMap((bucket) => bucket.cards).map((id) => {
-    const { name, size, split, choices, accepted, version, file, state, example, pasted } = cards.get(id);
-    return { id, name, size, split, choices, accepted, version, file, waiting: state === "reading", example: example ?? "", pasted: pasted ?? false };
+    const { name, size, split, choices, accepted, version, file, state, example } = cards.get(id);
+    return { id, name, size, split, choices, accepted, version, file, waiting: state === "reading", example: example ?? "" };
   });
   props.value = { buckets: present, cards: sent, attempt, remixing, looking };
   // A message can be lost, while the page starts or the server is restarted: ask again, for a minute.
@@ -354,7 +354,7 @@ async function addFiles(files, bucketId, { folders = [], pasted = false } = {}) 
   for (const file of files) {
     const why = refusal(file);
     if (why) { faults.push({ name: file.name, why }); continue; }
-    const card = newCard({ name: file.name, size: file.size, state: "uploading", pasted });
+    const card = newCard({ name: file.name, size: file.size, state: "uploading" });
     const namedBy = pasted ? null : card.id;
     const bucket = bucketById(bucketId) ?? bucketInUse(pasted ? _("My prompts") : stemOf(file.name), namedBy);
     lastBucket = bucket.id;

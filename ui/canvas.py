@@ -60,7 +60,6 @@ class CardData(GradioModel):
     """Whether the card still waits for an answer."""
     example: str = Field(default="", max_length=200)
     """Its file name in an example, if it is from one."""
-    pasted: bool = False
     choices: CardChoices = Field(default_factory=CardChoices)
     accepted: bool = False
     """Whether the visitor confirmed that these are prompts despite doubts."""
@@ -101,7 +100,6 @@ class CanvasCard:
     waiting: bool = False
     size: int = 0
     example: str = ""
-    pasted: bool = False
     choices: Choices = field(default_factory=Choices)
     accepted: bool = False
     version: int = 0

@@ -23,8 +23,6 @@ DEPTH = 0.5
 """Where the vector is added, as a share of the base's blocks: the best of five places, at the
 vector's own length (docs/LOG.md)."""
 
-_BATCH_TOKENS = 384
-
 
 @dataclass(frozen=True, slots=True)
 class Steering:
@@ -59,7 +57,7 @@ def _mean_state(
     base = runtime.base
     rows = [base.chat_ids(text) for text in texts]
     last: list[Tensor] = []
-    for numbers in cut_rows(rows, _BATCH_TOKENS):
+    for numbers in cut_rows(rows):
         blocks = BlockPass(base, [rows[n] for n in numbers])
         for number in range(index + 1):
             with runtime.lock, runtime.host.applying(active):

@@ -37,11 +37,6 @@ from dnd_engine.notes import noted
 from dnd_engine.scoring.answers import answer_in_batches
 from dnd_engine.scoring.questions import Question
 
-_BATCH_TOKENS = 384
-"""Tokens per batch of one block: attention and its mask grow with their square, while a prefix that
-rows share is computed once per batch. 128 prompts take .85 of the time that they take with 1,024,
-and 256 is no faster."""
-
 _MAX_ROWS = 1536
 """Maximum number of matched tokens to fit. Solving is cubic in their number, and four times as many
 scored .01 more at most: 16 prompts with short answers have 32 to 400, and eight such buckets reach
@@ -382,7 +377,7 @@ class _Walk:
         # Match whole prompts too: with the instruction, the adapter should still answer as the
         # teacher does.
         for before, prompt in ((0, bare_of), (len(rows), full_of)):
-            for cut in cut_rows([_tokens(row, prompt) for row in rows], _BATCH_TOKENS):
+            for cut in cut_rows([_tokens(row, prompt) for row in rows]):
                 self._readings.append(Reading(base, [rows[n] for n in cut], prompt))
                 owners_read += [before + n for n in cut for _ in rows[n].offsets]
         self._order = torch.argsort(torch.tensor(owners_read), stable=True).to(base.device)

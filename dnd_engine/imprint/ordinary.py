@@ -34,8 +34,6 @@ _FLOOR = 0.1
 """Share of the mean variance added to every direction. Results did not differ from .01 to 1."""
 _DIRECTIONS = 512
 """Leading directions kept per layer, a third of the embedded base's; the rest are at the floor."""
-_BATCH_TOKENS = 384
-"""Tokens per batch of one block, as in `fit`."""
 
 
 def ordinary_messages() -> tuple[str, ...]:
@@ -98,7 +96,7 @@ def measure_ordinary(
     rows = {n: questions[n].prompt + answers[n] for n in sorted(answers)}
     numbered = list(rows)
     passes, weights = [], []
-    for cut in cut_rows(list(rows.values()), _BATCH_TOKENS):
+    for cut in cut_rows(list(rows.values())):
         chunk = [numbered[place] for place in cut]
         one = BlockPass(base, [rows[n] for n in chunk])
         passes.append(one)

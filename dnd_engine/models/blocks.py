@@ -18,8 +18,13 @@ from dnd_engine.models.attention import layer_kinds, masks_for
 from dnd_engine.models.base import BaseModel, block, mlp_norm, rotary
 from dnd_engine.models.new_tokens import shared_length
 
+_BATCH_TOKENS = 384
+"""Tokens per batch of one block: attention and its mask grow with their square, while a prefix that
+rows share is computed once per batch. To imprint 128 prompts takes .85 of the time that it takes
+with 1,024, and 256 is no faster."""
 
-def cut_rows(rows: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
+
+def cut_rows(rows: Sequence[Sequence[int]], max_tokens: int = _BATCH_TOKENS) -> list[list[int]]:
     """Split rows into batches for `BlockPass`, keeping rows with a common prefix together.
 
     Args:
