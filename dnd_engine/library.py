@@ -46,7 +46,7 @@ from dnd_engine.lora.provenance import (
     read_recipe,
 )
 from dnd_engine.measure.kept import Scores
-from dnd_engine.notes import noted
+from dnd_engine.notes import first_of, noted
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.words import one_line, shorten
 from dnd_engine.recipe_file import checked_late, validation_words
@@ -491,13 +491,10 @@ class Library:
             if isinstance(entry, Entry) and _folded(entry.name) == wanted:
                 return entry
         names = [e.name for e in entries if isinstance(e, Entry)]
-        known = ", ".join(names[:8])
-        if len(names) > 8:
-            known = noted("{names} and {number} more", names=known, number=len(names) - 8)
         about = {
             "adapter": shorten(one_line(name), 80),
             "folder": str(self.root),
-            "known": known or noted("none"),
+            "known": first_of(names, 8) if names else noted("none"),
         }
         if damaged := len(entries) - len(names):
             # Whose names nobody knows, so it may be one of them.

@@ -46,6 +46,14 @@ def joined(parts: Sequence[str], between: str) -> Note:
     return _made(message, (message,), values)
 
 
+def first_of(parts: Sequence[str], most: int, between: str = ", ") -> Note:
+    """List the first parts, and count the others."""
+    shown = joined(parts[:most], between)
+    if len(parts) <= most:
+        return shown
+    return noted("{names} and {number} more", names=shown, number=len(parts) - most)
+
+
 def _made(message: str, messages: tuple[str, ...], values: Mapping[str, Value]) -> Note:
     # Names in files are values, so braces in them are not taken for placeholders.
     note = Note(_English().vformat(message, (), values))

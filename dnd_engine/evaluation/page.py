@@ -23,6 +23,7 @@ from dnd_engine.generator.report import (
     Verdict,
     VerdictGauge,
 )
+from dnd_engine.notes import first_of
 from dnd_engine.scoring.scores import FORECAST_ROW, made_row
 from dnd_engine.scoring.statistics import MIN_UNITS
 from dnd_engine.tables import markdown_table
@@ -183,8 +184,10 @@ def _asked(report: Report) -> list[str]:
         f"bootstrap whose unit is the family. {_CAUTION}{_few_families(report)}{_draws(report)}",
     ]
     if known := report.trained_families_among_them:
-        shown = ", ".join(known[:8]) + (" and more" if len(known) > 8 else "")
-        lines += ["", f"Training saw other tasks of {len(known)} of these families: {shown}."]
+        lines += [
+            "",
+            f"Training saw other tasks of {len(known)} of these families: {first_of(known, 8)}.",
+        ]
     return lines
 
 

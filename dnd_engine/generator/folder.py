@@ -30,6 +30,7 @@ from dnd_engine.generator.report import Report
 from dnd_engine.lora.weight_tokens import destandardise
 from dnd_engine.models.base import fingerprint_difference
 from dnd_engine.models.memory import check_memory
+from dnd_engine.notes import first_of
 
 _STD_FLOOR = 0.05
 """Minimum standard deviation of a condition channel: one MiniLM channel is constant, and dividing
@@ -360,8 +361,7 @@ def _check_shapes(weights: Path, config: GeneratorConfig) -> None:
         if wanted.get(key) != found.get(key)
     ]
     if differing:
-        more = f", and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise ValueError(f"{'; '.join(differing[:3])}{more}.")
+        raise ValueError(f"{first_of(differing, 3, '; ')}.")
     # The module is built in float32, whatever the file holds; `load` casts the decoder later.
     num_bytes = torch.float32.itemsize * sum(map(math.prod, wanted.values()))
     check_memory(num_bytes, f"the generator `{weights.parent}`")

@@ -37,6 +37,7 @@ from dnd_engine.lora.layout import BORDER, LoRALayout, LoRASpec
 from dnd_engine.models.base import best_dtype, fingerprint, load_base, read_config, resolve_base
 from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.models.sources import ENCODERS, ResolvedWeights, first_line, known_name, resolve
+from dnd_engine.notes import first_of
 from dnd_engine.prompts.words import cut, one_line
 
 _CPU = torch.device("cpu")
@@ -327,6 +328,4 @@ def _kind(value: object) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    shown = ", ".join(cut(one_line(name), 100) for name in names[:_MAX_NAMED])
-    return f"{shown or 'none'}{more}"
+    return first_of([cut(one_line(name), 100) for name in names], _MAX_NAMED) or "none"

@@ -31,7 +31,7 @@ from dnd_engine.lora.adapter import Adapter, exploded
 from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
 from dnd_engine.lora.provenance import FILES, Recipe
 from dnd_engine.lora.weight_tokens import check_state, tokenize
-from dnd_engine.notes import joined, noted
+from dnd_engine.notes import first_of, joined, noted
 from dnd_engine.prompts.readers.zips import METHODS, is_bomb, unpack
 from dnd_engine.prompts.words import one_line, shorten
 
@@ -539,10 +539,7 @@ def _are_buckets(value: Any) -> bool:
 
 def _quoted(names: Sequence[str], most: int = _MAX_NAMED, quote: str = "`") -> str:
     """Shorten untrusted names to a list on one line."""
-    shown = ", ".join(f"{quote}{shorten(one_line(n), 60)}{quote}" for n in names[:most])
-    if len(names) <= most:
-        return shown
-    return noted("{names} and {number} more", names=shown, number=len(names) - most)
+    return first_of([f"{quote}{shorten(one_line(n), 60)}{quote}" for n in names], most)
 
 
 def _short(value: Any) -> str:

@@ -24,6 +24,7 @@ from dnd_engine.errors import AdapterError
 from dnd_engine.lora.layout import OUTPUT_LAYER, OUTSIDE_BLOCKS, LoRALayout
 from dnd_engine.lora.provenance import FILES
 from dnd_engine.lora.reader import read_files
+from dnd_engine.notes import first_of
 from dnd_engine.recipe_file import validation_words
 
 _PREFIX = r"base_model\.model\."
@@ -332,6 +333,5 @@ def _is_target(place: str, targets: str | list[str] | None) -> bool:
 def _said(places: Sequence[str], what: str, kind: str = "layer") -> Iterator[str]:
     """Describe several layers in one sentence; nothing if there are none."""
     if places:
-        shown = ", ".join(sorted(places)[:_SHOWN])
-        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-        yield f"{len(places)} {kind}{'s' if len(places) > 1 else ''} {what} ({shown}{more})"
+        shown = first_of(sorted(places), _SHOWN)
+        yield f"{len(places)} {kind}{'s' if len(places) > 1 else ''} {what} ({shown})"

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dnd_engine.errors import LayoutMismatchError
 from dnd_engine.lora.layout import BORDER, LoRALayout, Matrix
+from dnd_engine.notes import first_of
 
 LoRAState = dict[str, Tensor]
 """Maps PEFT keys, without an adapter name, to A (r, in) and B (out, r)."""
@@ -67,8 +68,7 @@ def check_state(state: Mapping[str, Tensor], layout: LoRALayout) -> None:
         if key in state and tuple(state[key].shape) != shape
     ]
     if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise LayoutMismatchError(f"LoRA state: {'; '.join(faults[:5])}{more}.")
+        raise LayoutMismatchError(f"LoRA state: {first_of(faults, 5, '; ')}.")
 
 
 def standardise(

@@ -21,6 +21,7 @@ from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import ARCHITECTURES
 from dnd_engine.models.llama3_positions import FACTORS, stretch
 from dnd_engine.models.memory import check_memory
+from dnd_engine.notes import first_of
 
 # transformers asks for this map once for each module of a model, and gets the same one each time:
 # a third of the processor time of an export.
@@ -427,4 +428,4 @@ def _lacking(path: Path, missing: list[str]) -> AssetError:
 
 
 def _few(names: list[str]) -> str:
-    return ", ".join(name[:60] for name in names[:3]) + (", …" if len(names) > 3 else "")
+    return first_of([name[:60] for name in names], 3)

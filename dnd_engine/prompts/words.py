@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from dnd_engine.notes import Note, counted, noted
+from dnd_engine.notes import Note, counted, first_of, noted
 
 Thing = Literal["column", "key"]
 """Where the texts of a row are, in messages."""
@@ -67,11 +67,7 @@ def cell_text(value: object) -> str:
 
 def quoted(names: Sequence[str]) -> str:
     """List the first eight names, each on one line and at most 40 characters long."""
-    shown = [f"`{shorten(one_line(name), 40)}`" for name in names[:8]]
-    joined = ", ".join(shown)
-    if len(names) <= 8:
-        return joined
-    return noted("{names} and {number} more", names=joined, number=len(names) - 8)
+    return first_of([f"`{shorten(one_line(name), 40)}`" for name in names], 8)
 
 
 def named(thing: Thing, names: Sequence[str]) -> Note:

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dnd_engine.errors import TaskError
+from dnd_engine.notes import first_of
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.folder import Example, Task
 
@@ -755,8 +756,7 @@ def _names(groups: Iterable[Iterable[str]]) -> str:
     """Up to three slugs, the most frequent first."""
     # Sorted, as the order of a set of texts differs between processes.
     counts = Counter(slug for group in groups for slug in sorted(group))
-    first = ", ".join(f"`{slug}`" for slug, _ in counts.most_common(3))
-    return first + (f" and {len(counts) - 3} more" if len(counts) > 3 else "")
+    return first_of([f"`{slug}`" for slug, _ in counts.most_common()], 3)
 
 
 def _short(text: str) -> str:

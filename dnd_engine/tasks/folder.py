@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from dnd_engine.errors import TaskError
 from dnd_engine.files import obstacle, written_aside
+from dnd_engine.notes import first_of
 from dnd_engine.prompts.split import split_prompt
 
 COLUMNS = ("slug", "family", "category", "metric", "licence", "description", "split")
@@ -381,5 +382,5 @@ def _example(value: Any) -> Example:
 
 def _raise_all(where: str, faults: Sequence[str], way_out: str = "") -> None:
     if faults:
-        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise TaskError(f"{where}: {'; '.join(faults[:5])}{more}.{way_out and f' {way_out}'}")
+        told = first_of(faults, 5, "; ")
+        raise TaskError(f"{where}: {told}.{way_out and f' {way_out}'}")

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from dnd_engine.errors import TrainingError
 from dnd_engine.files import CALL_LOCK, is_leftover
+from dnd_engine.notes import first_of
 from dnd_engine.training.collection_files import (
     MANIFEST,
     LossRow,
@@ -139,10 +140,9 @@ class RunFolder:
         # Before the first step there may be what was encoded for it, and what is being written.
         others = [n for n in found if n not in ("cache", CALL_LOCK)]
         if others and not {LOG, RECIPE, MANIFEST} & set(others):
-            more = ", …" if len(others) > _FEW_NAMES else ""
             raise TrainingError(
                 f"`{path}` is no folder of a run: expected `{LOG}` or `{RECIPE}` of `dnd train`, "
-                f"or `{MANIFEST}` of `dnd collect`, found {', '.join(others[:_FEW_NAMES])}{more}. "
+                f"or `{MANIFEST}` of `dnd collect`, found {first_of(others, _FEW_NAMES)}. "
                 "Name the folder that was given as --out."
             )
         # Look at once, so that a folder that cannot be read is refused here.
