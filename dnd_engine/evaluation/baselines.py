@@ -60,7 +60,7 @@ from dnd_engine.prompts.files import from_texts
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.scoring.questions import choose_shots
 from dnd_engine.scoring.scores import DRAWN, IMPRINTED, REFINED, Refining
-from dnd_engine.tasks.audit import check_conditions, unscored
+from dnd_engine.tasks.conditions import check_conditions, unscored
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.training.collection import Collection, check_same_base
 from dnd_engine.training.finetune.steps import shared_start

@@ -18,7 +18,7 @@ from dnd_engine.notes import Note, joined, noted
 from dnd_engine.prompts.files import FORMATS, Prompt, PromptFile, labelled_suffixes
 from dnd_engine.prompts.words import use_formats
 from dnd_engine.scoring.questions import ask, free_metric
-from dnd_engine.tasks.audit import bare_identifies, unscored
+from dnd_engine.tasks.conditions import bare_identifies, unscored
 from dnd_engine.tasks.folder import Example, Mode
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
 """The label audit: what makes a score on a task meaningless, found before anyone computes one.
 
 Knows tasks and their texts, and no model. The released data of the paper hold a test side whose
-every answer is `[A]`, a train side with inverted labels, answers that no scorer can match, one
-data set under two names, and conditions made of the test questions; each of these is found here.
+every answer is `[A]`, a train side with inverted labels, answers that no scorer can match, and one
+data set under two names; each of these is found here. `conditions` refuses another of its faults:
+conditions made of the test questions.
 
 Not found, because nothing in a task's texts shows it: labels that are wrong on both sides in the
 same way, and inverted labels where words do not tell the answers apart.
@@ -20,9 +21,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int
 
-from dnd_engine.errors import TaskError
 from dnd_engine.notes import first_of
-from dnd_engine.prompts.split import split_prompt
+from dnd_engine.tasks.conditions import bare_identifies, spaced
 from dnd_engine.tasks.folder import Example, Task
 
 Severity = Literal["error", "warning"]
@@ -115,46 +115,6 @@ def audit_tasks(tasks: Sequence[Task]) -> list[Fault]:
     return [fault for view in views for fault in faults[view.slug]]
 
 
-def check_conditions(conditions: Iterable[str], scored: Sequence[Example]) -> None:
-    """Refuse conditions that hold an item to be scored.
-
-    Args:
-        conditions: Prompts that an adapter is made from.
-        scored: Items that it will be scored on.
-
-    Raises:
-        TaskError: If `unscored` would take one out.
-    """
-    given = list(conditions)
-    free = set(unscored(given, scored))
-    held = [text for text in given if text not in free]
-    if held:
-        raise TaskError(
-            f"{len(held)} of {len(given)} condition prompts hold items that are scored, such as "
-            f"{_short(held[0])}. Draw conditions from the train side, without what the test side "
-            "repeats (`unscored`)."
-        )
-
-
-def unscored(conditions: Iterable[str], scored: Sequence[Example]) -> list[str]:
-    """Take out the prompts that hold a scored item.
-
-    That is, its whole prompt or, under whatever instruction, its bare input, up to white space. A
-    bare input counts only where it identifies an item: where nearly every item has an instruction
-    of its own, part of the input is before the blank line.
-    """
-    items = {_spaced(example.prompt) for example in scored}
-    if bare_identifies(scored):
-        items |= {_spaced(example.bare) for example in scored if example.bare}
-
-    def held(text: str) -> bool:
-        # `items` holds bare inputs too, so a condition without any instruction is also compared.
-        bare = split_prompt(text).input
-        return _spaced(text) in items or (bare is not None and _spaced(bare) in items)
-
-    return [text for text in conditions if not held(text)]
-
-
 class _View:
     """A task with what several checks read of it, computed once."""
 
@@ -204,7 +164,7 @@ class _Choice:
 
     @property
     def key(self) -> tuple[str, frozenset[str]]:
-        return self.question, frozenset(map(_spaced, self.options))
+        return self.question, frozenset(map(spaced, self.options))
 
 
 def _choice(example: Example) -> _Choice | None:
@@ -216,9 +176,9 @@ def _choice(example: Example) -> _Choice | None:
             # Compare the text behind the letter, and the question without the list: copies of a
             # dataset may shuffle its options or letter them differently.
             question = _LISTED.sub("", example.prompt)
-            return _Choice(_spaced(question), tuple(listed.values()), listed[pointer[1]])
+            return _Choice(spaced(question), tuple(listed.values()), listed[pointer[1]])
     if example.options:
-        return _Choice(_spaced(example.prompt), example.options, example.response)
+        return _Choice(spaced(example.prompt), example.options, example.response)
     return None
 
 
@@ -291,7 +251,7 @@ def _options(view: _View) -> Iterator[Fault]:
             yield view.error(
                 "no_choice", f"{side}: a choice task needs two or more options in every line"
             )
-        same = [e for e in examples if len(set(map(_spaced, e.options))) < len(e.options)]
+        same = [e for e in examples if len(set(map(spaced, e.options))) < len(e.options)]
         if same:
             yield view.error("equal_options", f"{side}: {len(same)} lines give an option twice")
         near = [e for e in examples if len(set(map(_plain, e.options))) < len(e.options)]
@@ -388,7 +348,7 @@ def _unmatchable(view: _View) -> Iterator[Fault]:
 
 def _bare(view: _View) -> Iterator[Fault]:
     """Prompts that are not an instruction, a blank line and an input."""
-    texts = Counter(_spaced(example.bare) for example in view.all if example.bare)
+    texts = Counter(spaced(example.bare) for example in view.all if example.bare)
     missing = len(view.all) - texts.total()
     if missing:
         yield view.warning(
@@ -414,8 +374,8 @@ def _contradictions(view: _View) -> Iterator[Fault]:
     for example, choice in zip(view.all, chain(*view.choices.values()), strict=True):
         if choice is None and not view.is_closed:
             continue  # an open question may have many right answers
-        gold = _spaced(choice.gold if choice else example.response)
-        same_prompt[choice.key if choice else _spaced(example.prompt)].add(gold)
+        gold = spaced(choice.gold if choice else example.response)
+        same_prompt[choice.key if choice else spaced(example.prompt)].add(gold)
         if view.bare_identifies and example.bare:
             same_input[_input_key(example.bare, example, choice)].append(gold)
     torn = sum(len(golds) > 1 for golds in same_prompt.values())
@@ -439,11 +399,11 @@ def _contradictions(view: _View) -> Iterator[Fault]:
 def _input_key(text: str, example: Example, choice: _Choice | None) -> tuple[str, frozenset[str]]:
     """A bare input, whatever the order of the options it lists."""
     if choice is None:
-        return _spaced(text), frozenset()
+        return spaced(text), frozenset()
     # Options read off the prompt are listed in the input too, in an order that does not matter.
     if choice.options != example.options:
         text = _LISTED.sub("", text)
-    return _spaced(text), frozenset(map(_spaced, choice.options))
+    return spaced(text), frozenset(map(spaced, choice.options))
 
 
 def _inverted(view: _View) -> Iterator[Fault]:
@@ -632,12 +592,12 @@ def _overlap(views: Sequence[_View]) -> Iterator[Fault]:
     inputs: dict[str, list[str]] = defaultdict(list)
     for view in views:
         for example in view.sides["train"]:
-            prompts[_spaced(example.prompt)].append(view.slug)
+            prompts[spaced(example.prompt)].append(view.slug)
             if example.bare and view.bare_identifies:
                 inputs[_plain(example.bare)].append(view.slug)
     for view in views:
         test = view.sides["test"]
-        same = [set(prompts.get(_spaced(e.prompt), ())) for e in test]
+        same = [set(prompts.get(spaced(e.prompt), ())) for e in test]
         own = sum(view.slug in slugs for slugs in same)
         if own:
             yield view.error("overlap", f"{own} prompts are in both train and test")
@@ -668,10 +628,7 @@ def _duplicates(views: Sequence[_View]) -> Iterator[Fault]:
     # Whole prompts first: a pair found by them is not reported once more by its inputs.
     for exact in (True, False):
         items = [
-            {
-                (_spaced(e.prompt if exact else e.bare or e.prompt), _spaced(e.response))
-                for e in v.all
-            }
+            {(spaced(e.prompt if exact else e.bare or e.prompt), spaced(e.response)) for e in v.all}
             for v in views
         ]
         # Count by item, as most pairs of tasks share none.
@@ -701,7 +658,7 @@ def _disagreements(views: Sequence[_View]) -> Iterator[Fault]:
     for number, view in enumerate(views):
         for example, choice in zip(view.all, chain(*view.choices.values()), strict=True):
             if choice is not None:
-                gold = _spaced(choice.gold)
+                gold = spaced(choice.gold)
                 asked[choice.key][number] = gold
                 if view.bare_identifies and example.bare:
                     key = _input_key(example.bare, example, choice)
@@ -735,21 +692,9 @@ def _compared(rows: Iterable[Mapping[int, str]]) -> dict[tuple[int, int], tuple[
     return {pair: (count, differ[pair]) for pair, count in counts.items()}
 
 
-def bare_identifies(examples: Sequence[Example]) -> bool:
-    """Whether the text before the blank line is an instruction, not a part of the input."""
-    parts = [split_prompt(example.prompt) for example in examples]
-    heads = [part.instruction for part in parts if part.input is not None]
-    return len(set(heads)) <= len(heads) / 2
-
-
-def _spaced(text: str) -> str:
-    """One space between words: exact but for the layout."""
-    return " ".join(text.split())
-
-
 def _plain(text: str) -> str:
     """Up to case and white space."""
-    return _spaced(text).casefold()
+    return spaced(text).casefold()
 
 
 def _names(groups: Iterable[Iterable[str]]) -> str:

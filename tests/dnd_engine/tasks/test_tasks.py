@@ -27,7 +27,8 @@ from typer.testing import CliRunner, Result
 from dnd_engine.cli import app
 from dnd_engine.errors import AssetError, ConfigError, TaskError
 from dnd_engine.tasks import audit
-from dnd_engine.tasks.audit import Fault, audit_tasks, check_conditions, unscored
+from dnd_engine.tasks.audit import Fault, audit_tasks
+from dnd_engine.tasks.conditions import check_conditions, unscored
 from dnd_engine.tasks.datasets import DatasetRecipe, fetch_tasks, make_task, read_dataset_recipes
 from dnd_engine.tasks.folder import Example, Task, load_tasks, read_index, write_tasks
 from tests.task_info import task_info
