@@ -27,10 +27,16 @@ from dnd_engine.cli.common import (
     progress_bar,
     show,
 )
+from dnd_engine.cli.prompts import (
+    counted_words,
+    instructed,
+    prompt_paths,
+    read_buckets,
+    read_given_recipe,
+)
 from dnd_engine.cli.structure import inspect_files, is_foreign
 from dnd_engine.config import EngineConfig, ImprintConfig, Mix, Sampling, check_strength
-from dnd_engine.errors import BrokenItemsError, BucketError, ConfigError, PromptFileError
-from dnd_engine.files import existing
+from dnd_engine.errors import ConfigError
 from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import Progress, finish
@@ -38,8 +44,6 @@ from dnd_engine.prompts.buckets import (
     Bucket,
     check_buckets,
     check_pool,
-    parse_bucket_option,
-    with_instruction,
 )
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices
@@ -148,12 +152,12 @@ def generate(
     options = {"mix": mix, "strength": strength, "seed": seed, "imprinted": imprint}
     if recipe is None:
         read = read_buckets(files or [], bucket or [], config, choices)
-        source = _Source(_instructed(read, instruction), options)
+        source = _Source(instructed(read, instruction), options)
     # Compared with the defaults, because the values alone do not tell which options were typed.
     elif bucket or instruction or choices != Choices() or options != _DEFAULT_OPTIONS:
         raise typer.BadParameter("the --recipe already sets buckets, mix, strength and the rest.")
     else:
-        wanted = _read_recipe(recipe, files or [], config)
+        wanted = read_given_recipe(recipe, files or [], config)
         if prove and wanted.refinements:
             raise typer.BadParameter("--prove needs an adapter that was not trained further.")
         source = _Source.of(wanted)
@@ -341,8 +345,8 @@ def _imprint_words(adapter: "Adapter") -> str:
     alone = "" if "generator" in adapter.provenance else " without a generator"
     return (
         f" Imprinted{alone} in {adapter.seconds.get('imprint', 0):.1f} s: "
-        f"{_count(imprinting.num_answers, 'different answer')} to "
-        f"{_count(imprinting.num_prompts, 'prompt')}."
+        f"{counted_words(imprinting.num_answers, 'different answer')} to "
+        f"{counted_words(imprinting.num_prompts, 'prompt')}."
         + "".join(f" {why}" for why in adapter.skipped_buckets)
     )
 
@@ -462,7 +466,7 @@ def inspect(
         raise typer.BadParameter("--instruction goes above the prompts of --prompts: name a file.")
     file = None if prompts is None else read_prompt_file(prompts)
     measured_on = [] if file is None else [Bucket("prompts", 1.0, (file,))]
-    measured_on = _instructed(measured_on, instruction, "left out of the verdict")
+    measured_on = instructed(measured_on, instruction, "left out of the verdict")
     kept = find_kept(adapter, library)
     place = Path(adapter) if kept is None else kept[0].path(kept[1])
     # Before `find_adapter`, whose reader refuses adapters of other bases.
@@ -558,86 +562,3 @@ def info(config: EngineConfig, as_json: Json = False) -> None:
             ]
         ),
     )
-
-
-def _read_recipe(path: Path, files: list[Path], config: EngineConfig) -> "Recipe":
-    """Read a recipe and find its prompt files, which may have moved since."""
-    from dnd_engine.lora.provenance import read_recipe
-
-    recipe = read_recipe(path)
-    if recipe.has_texts:
-        return recipe
-    return recipe.with_texts(recipe.find_files(files, config.limits))
-
-
-def _instructed(
-    buckets: list[Bucket], instruction: str, consequence: str = "not imprinted"
-) -> list[Bucket]:
-    """Set the typed instruction on buckets that lack one, and warn of prompts that have none.
-
-    `consequence` is what happens to those prompts.
-    """
-    if instruction and not any(bucket.num_without_instruction for bucket in buckets):
-        raise BucketError(
-            "no prompt takes --instruction: each has an instruction, a blank line and an input. "
-            "Leave it out, or change the files."
-        )
-    found = with_instruction(buckets, instruction)
-    for bucket in found:
-        if bucket.weight > 0 and (bare := bucket.num_without_instruction):
-            lacking = (
-                f"no instruction found, so this bucket is {consequence}"
-                if bare == bucket.num_prompts
-                else f"{bare} of {bucket.num_prompts} prompts have no instruction and are "
-                f"{consequence}"
-            )
-            typer.echo(f"{bucket.name}: {lacking}. Give one with --instruction.", err=True)
-    return found
-
-
-def prompt_paths(files: list[Path] | None, options: list[str] | None) -> list[Path]:
-    """Return all prompt files that a command names."""
-    named = [path for option in options or [] for path in parse_bucket_option(option)[2]]
-    return [*(files or []), *named]
-
-
-def read_buckets(
-    files: list[Path],
-    options: list[str],
-    config: EngineConfig,
-    choices: Choices = Choices(),  # noqa: B008  # frozen, so sharing the default is safe
-) -> list[Bucket]:
-    """Read all files of all buckets, and report every unreadable file in one error."""
-    wanted = [("prompts", 1.0, files)] if files else []
-    asked = [parse_bucket_option(option) for option in options]
-    wanted += asked
-    if not wanted:
-        raise BucketError("no prompt files. Name some, or use --bucket NAME=WEIGHT:FILE,FILE.")
-    faults: list[str] = []
-    buckets = []
-    for name, weight, paths in wanted:
-        read: list[PromptFile] = []
-        for path in paths:
-            try:
-                read.append(read_prompt_file(path, choices=choices, limits=config.limits))
-            except BrokenItemsError as error:
-                good = _count(error.num_good, "good prompt")
-                faults.append(f"{error} Or use the {good} with --skip-broken.")
-            except PromptFileError as error:
-                faults.append(str(error))
-        buckets.append(Bucket(name, weight, tuple(read)))
-    if faults:
-        listed = [path for *_, paths in asked if len(paths) > 1 for path in paths]
-        if any(existing(path) is None for path in listed):
-            faults.append("In --bucket, a comma separates files. Rename a file whose name has one.")
-        raise PromptFileError("\n".join(faults))
-    for prompt_file in (f for b in buckets for f in b.files):
-        if prompt_file.doubt:
-            typer.echo(f"{prompt_file.name}: {prompt_file.doubt} Used all the same.", err=True)
-        for note in prompt_file.notes:
-            typer.echo(f"{prompt_file.name}: {note}", err=True)
-    return buckets
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from dnd_engine.cli.adapters import prompt_paths, read_buckets
 from dnd_engine.cli.common import (
     BucketOption,
     Json,
@@ -23,6 +22,7 @@ from dnd_engine.cli.common import (
     show,
     write_text,
 )
+from dnd_engine.cli.prompts import prompt_paths, read_buckets
 from dnd_engine.config import EngineConfig, RefineConfig
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import existing, obstacle

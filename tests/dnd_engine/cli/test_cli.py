@@ -14,8 +14,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from dnd_engine.cli import app
-from dnd_engine.cli.adapters import _show_growing, read_buckets
+from dnd_engine.cli.adapters import _show_growing
 from dnd_engine.cli.common import plain_errors, progress_bar, typed_arguments
+from dnd_engine.cli.prompts import read_buckets
 from dnd_engine.cli.refine import _score_words
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError
@@ -480,7 +481,7 @@ def test_a_negative_weight_in_a_pool_is_refused_before_models_load(
 def test_a_taught_adapter_is_not_proved(monkeypatch: pytest.MonkeyPatch, prompts: Path) -> None:
     """Adapters from other prompts were not taught, so it cannot be compared with them."""
     taught = SimpleNamespace(refinements=("taught",))
-    monkeypatch.setattr("dnd_engine.cli.adapters._read_recipe", lambda *_: taught)
+    monkeypatch.setattr("dnd_engine.cli.adapters.read_given_recipe", lambda *_: taught)
     result = dnd("generate", "--recipe", "taught.json", prompts, "--prove")
     assert result.exit_code == 2
     assert "--prove needs an adapter that was not trained further" in result.stderr
