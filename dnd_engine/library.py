@@ -36,15 +36,8 @@ from dnd_engine.files import (
     written_aside,
 )
 from dnd_engine.limits import FIXED
-from dnd_engine.lora.provenance import (
-    AnsweredBy,
-    ChangedBy,
-    NearestTask,
-    Recipe,
-    answered_by,
-    changed_by,
-    read_recipe,
-)
+from dnd_engine.lora.changes import AnsweredBy, ChangedBy, answered_by, changed_by
+from dnd_engine.lora.provenance import NearestTask, Recipe, read_recipe
 from dnd_engine.measure.kept import Scores
 from dnd_engine.notes import first_of, noted
 from dnd_engine.prompts.files import PromptFile

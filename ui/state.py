@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from dnd_engine.config import LabelledConfig, MeasureConfig, Sampling
 from dnd_engine.library import Entry, EntryName, Library
 from dnd_engine.limits import ServerLimits
-from dnd_engine.lora.provenance import ChangedBy, Recipe, changed_by
+from dnd_engine.lora.changes import ChangedBy, changed_by
+from dnd_engine.lora.provenance import Recipe
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import PromptFile
 from dnd_engine.prompts.reading import Choices, Column, Split

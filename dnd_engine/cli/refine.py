@@ -26,7 +26,7 @@ from dnd_engine.cli.prompts import prompt_paths, read_buckets
 from dnd_engine.config import EngineConfig, RefineConfig
 from dnd_engine.errors import ConfigError
 from dnd_engine.files import existing, obstacle
-from dnd_engine.lora.provenance import taught_alike
+from dnd_engine.lora.changes import taught_alike
 from dnd_engine.progress import finish
 from dnd_engine.teach.endpoint import Endpoint
 from dnd_engine.teach.local import BetterModel, LocalTeacher

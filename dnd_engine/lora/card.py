@@ -9,8 +9,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from dnd_engine.config import check_strength
 from dnd_engine.errors import ConfigError
+from dnd_engine.lora.changes import ChangedBy, changed_by, taught_score
 from dnd_engine.lora.layout import LoRALayout
-from dnd_engine.lora.provenance import ChangedBy, NearestTask, changed_by, taught_score
+from dnd_engine.lora.provenance import NearestTask
 
 _MAX_NEAREST = 5
 _MAX_TASK_CHARS = 300

@@ -25,7 +25,8 @@ from dnd_engine.checks.results import (
 from dnd_engine.checks.verdict import Agreement, Answered, BucketShare, Labels, judge
 from dnd_engine.errors import AdapterError, AssetError, DndError, LibraryError
 from dnd_engine.limits import PromptLimits
-from dnd_engine.lora.provenance import ChangedBy, NearestTask
+from dnd_engine.lora.changes import ChangedBy
+from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.prompts.examples import load_examples
 from tests.ui.fake_engine import FOUND_TO_WORK, GAINED, IDLE, FakeEngine, Loading, familiarity
 from tests.ui.listed import events

@@ -16,7 +16,8 @@ from dnd_engine.checks.verdict import Agreement
 from dnd_engine.config import ImprintConfig, RefineConfig
 from dnd_engine.library import Entry, Library
 from dnd_engine.limits import PromptLimits
-from dnd_engine.lora.provenance import ChangedBy, Imprinting, Refinement
+from dnd_engine.lora.changes import ChangedBy
+from dnd_engine.lora.provenance import Imprinting, Refinement
 from tests.present import present
 from tests.ui.conftest import OWNERS_KEY
 from tests.ui.fake_adapter import digest

@@ -12,16 +12,8 @@ import pytest
 from dnd_engine.config import RefineConfig
 from dnd_engine.errors import PromptFileError, RecipeError
 from dnd_engine.limits import PromptLimits
-from dnd_engine.lora.provenance import (
-    BucketSource,
-    ChangedBy,
-    Recipe,
-    Refinement,
-    changed_by,
-    read_recipe,
-    taught_alike,
-    taught_score,
-)
+from dnd_engine.lora.changes import ChangedBy, changed_by, taught_alike, taught_score
+from dnd_engine.lora.provenance import BucketSource, Recipe, Refinement, read_recipe
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
 from tests.present import present

@@ -7,7 +7,7 @@ import gradio as gr
 
 from dnd_engine.library import DamagedEntry, Entry
 from dnd_engine.limits import FIXED
-from dnd_engine.lora.provenance import ChangedBy
+from dnd_engine.lora.changes import ChangedBy
 from dnd_engine.measure.kept import Scores
 from ui.fields import Textbox
 from ui.markup import heading, none_yet, sentence

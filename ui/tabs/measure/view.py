@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.config import LabelledConfig
-from dnd_engine.lora.provenance import ChangedBy, changed_by
+from dnd_engine.lora.changes import ChangedBy, changed_by
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.prompts.files import labelled_suffixes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.checks.verdict import MOSTLY, WORKS, are_few
 from dnd_engine.config import AGREEMENT_BANDS
-from dnd_engine.lora.provenance import ChangedBy
+from dnd_engine.lora.changes import ChangedBy
 from ui.text import N_, _
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import gradio as gr
 
 from dnd_engine.checks.registry import CHECKS
-from dnd_engine.lora.provenance import ChangedBy
+from dnd_engine.lora.changes import ChangedBy
 from ui.markup import RING, error_notice, esc, evidence, facts, icon, label_html, quiet, why
 from ui.panel import Panel, button
 from ui.tabs.workbench.adapter.check_lines import NO_EFFECT, check_lines

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dnd_engine.lora.provenance import ChangedBy
+from dnd_engine.lora.changes import ChangedBy
 from dnd_engine.wording import listed
 from ui.markup import esc, icon, presses, prose, sentence
 from ui.tabs.workbench.adapter.answers_view import answers_html

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dnd_engine.checks.verdict import WORKS, are_few, degree_of, seems_to_work, uneven_head, worst
-from dnd_engine.lora.provenance import is_share, taught_score, taught_section
+from dnd_engine.lora.changes import is_share, taught_score, taught_section
 from dnd_engine.notes import Note, noted
 from dnd_engine.wording import listed
 from ui.text import N_, _, note_words, number

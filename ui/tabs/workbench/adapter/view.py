@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from dnd_engine.lora.provenance import changed_by
+from dnd_engine.lora.changes import changed_by
 from ui.fields import Slider
 from ui.markup import esc, facts, icon, prose
 from ui.panel import Panel, button

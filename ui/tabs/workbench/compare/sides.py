@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import gradio as gr
 
-from dnd_engine.lora.provenance import ChangedBy
+from dnd_engine.lora.changes import ChangedBy
 from ui.shared import Updates
 from ui.state import Made, Session
 from ui.text import N_, _
