@@ -190,8 +190,9 @@ class PromptEvents:
 
     def _pools(self, session: Session) -> bool:
         """Whether a synthesis would draw prompts by weight; an imprint alone does not."""
+        # Before models are loaded nobody knows; the run itself then refuses.
         engine = self._app.calls.engine
-        generates = engine is None or engine.info.has_generator
+        generates = engine is not None and engine.info.has_generator
         return generates and session.settings.get("mix", "pool") == "pool"
 
     def _loaded_model(self) -> str:
