@@ -5,8 +5,8 @@ so that the page can translate it: its catalogues include every message given to
 """
 
 import string
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 Value = str | int | float
 """What a placeholder stands for. Whole numbers get their thousands separated, so the number of a
@@ -46,12 +46,20 @@ def joined(parts: Sequence[str], between: str) -> Note:
     return _made(message, (message,), values)
 
 
-def first_of(parts: Sequence[str], most: int, between: str = ", ") -> Note:
-    """List the first parts, and count the others."""
-    shown = joined(parts[:most], between)
-    if len(parts) <= most:
+def first_of(
+    parts: Sequence[str],
+    most: int,
+    between: Literal[", ", "; "] = ", ",
+    write: Callable[[str], str] = str,
+) -> Note:
+    """List the first parts, as `write` puts them, and count the others."""
+    # Only the first are written: a hostile file has millions.
+    shown = joined([write(part) for part in parts[:most]], between)
+    if (rest := len(parts) - most) <= 0:
         return shown
-    return noted("{names} and {number} more", names=shown, number=len(parts) - most)
+    if between == "; ":
+        return noted("{names}; and {number} more", names=shown, number=rest)
+    return noted("{names} and {number} more", names=shown, number=rest)
 
 
 def _made(message: str, messages: tuple[str, ...], values: Mapping[str, Value]) -> Note:

@@ -328,4 +328,4 @@ def _kind(value: object) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return first_of([cut(one_line(name), 100) for name in names], _MAX_NAMED) or "none"
+    return first_of(names, _MAX_NAMED, write=lambda name: cut(one_line(name), 100)) or "none"

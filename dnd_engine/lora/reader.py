@@ -539,7 +539,7 @@ def _are_buckets(value: Any) -> bool:
 
 def _quoted(names: Sequence[str], most: int = _MAX_NAMED, quote: str = "`") -> str:
     """Shorten untrusted names to a list on one line."""
-    return first_of([f"{quote}{shorten(one_line(n), 60)}{quote}" for n in names], most)
+    return first_of(names, most, write=lambda n: f"{quote}{shorten(one_line(n), 60)}{quote}")
 
 
 def _short(value: Any) -> str:

@@ -428,4 +428,4 @@ def _lacking(path: Path, missing: list[str]) -> AssetError:
 
 
 def _few(names: list[str]) -> str:
-    return first_of([name[:60] for name in names], 3)
+    return first_of(names, 3, write=lambda name: name[:60])

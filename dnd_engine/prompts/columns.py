@@ -45,10 +45,10 @@ class Table:
     """Name for a column in messages."""
     split: SplitMode = "rows"
     names: Sequence[str] = field(init=False)
-    """Names of the columns as people see and choose them: none is empty, no two are equal."""
+    """Names of the columns as people see and choose them, by `_unique`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", _shown_names(self.header))
+        object.__setattr__(self, "names", _unique(self.header))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def prompt_keys(present: Collection[str]) -> list[str]:
 def label_note(thing: Thing, names: Sequence[str]) -> Note:
     """Note that labels are not part of the prompts."""
     return noted(
-        "Label {columns} left out of the prompts; teaching can learn from it.",
+        "Label {columns} left out of the prompts; checks, teaching and measuring use it.",
         columns=named(thing, names),
     )
 
@@ -106,7 +106,7 @@ def read_table(table: Table, asked: Asked) -> Reading:
         entries=entries,
         split=table.split,
         unit=table.unit,
-        column=" + ".join(table.names[index] for index in used) or None,
+        column=" + ".join(shown_column(table.names[index]) for index in used) or None,
         columns=describe(table, chosen.roles),
         notes=notes,
     )
@@ -137,14 +137,13 @@ def _find(table: Table, wanted: str, name: str) -> int:
     """Return the index of a column by its name in the file or on the page."""
     # Exact names first: a table may have both `Body` and `body`, or long names that look the same
     # when shortened.
-    folded = [one_line(column).casefold() for column in table.header]
-    for names, same in (
-        (table.header, wanted),
-        (table.names, one_line(wanted)),
-        (folded, one_line(wanted).casefold()),
-    ):
-        if same in names:
-            return names.index(same)
+    if wanted in table.names:
+        return table.names.index(wanted)
+    for same in (str, shown_column, lambda column: one_line(column).casefold()):
+        looked_for = same(wanted)
+        for index, column in enumerate(table.header):
+            if same(column) == looked_for:
+                return index
     raise NoTextColumnError(
         "{name}: expected {thing} {wanted}, found {columns}. Choose one of these.",
         describe(table, {}),
@@ -155,19 +154,27 @@ def _find(table: Table, wanted: str, name: str) -> int:
     )
 
 
-def _shown_names(header: Sequence[str]) -> list[str]:
-    """Return `Table.names`."""
+def _unique(header: Sequence[str]) -> list[str]:
+    """Name each column, so that a person can choose every one that is offered.
+
+    A name that occurs again gets a number, a missing one its place. No such name is another
+    column's own. Columns beyond those that are offered keep theirs, as there may be millions.
+    """
+    offered = header[: FIXED.max_columns]
+    own = {column for column in offered if column and column == shown_column(column)}
+    taken = {*header[len(offered) :]}
     names: list[str] = []
-    taken, last = set[str](), Counter[str]()
-    for index, column in enumerate(header):
-        # No name means that no column was chosen.
-        name = shown = shown_column(column) or f"#{index + 1}"
-        while name in taken:
-            last[shown] += 1
-            name = f"{shown} ({last[shown] + 1})"
+    for index, column in enumerate(offered):
+        # An empty name would mean that no column was chosen.
+        shown = name = shown_column(column) or f"#{index + 1}"
+        number = 1
+        while (name in taken or name in own) and column not in own:
+            number += 1
+            name = f"{shown} ({number})"
+        own.discard(column)  # only the first of several keeps it
         taken.add(name)
         names.append(name)
-    return names
+    return [*names, *header[len(offered) :]]
 
 
 def _by_content(table: Table, taken: set[int | None], asked: Asked, notes: list[Note]) -> list[int]:
@@ -288,7 +295,7 @@ def describe(table: Table, roles: Mapping[int, Role]) -> tuple[Column, ...]:
     first = [row for _, row in table.rows[:_SAMPLE_ROWS]]
     return tuple(
         Column(
-            name=table.names[index],
+            name=shown_column(table.names[index]),
             role=roles.get(index, ""),
             # Cut before cleaning, which looks at every character of a cell that may hold megabytes.
             samples=tuple(

@@ -81,7 +81,8 @@ class Column:
     """A selectable column of a table or key of objects."""
 
     name: str
-    """Name, as `words.shown_column` formats it, with a number where an earlier column has it."""
+    """Name as shown, by `words.shown_column`; a repeated one has a number, a missing one its
+    place."""
     role: Role
     samples: tuple[str, ...]
     """Beginnings of the first rows' cells."""

@@ -23,6 +23,8 @@ def one_line(text: str) -> str:
 
     Zero-width joiners stay where they change the shape of letters or emoji.
     """
+    if text.isascii() and text.isprintable():
+        return text.strip()
     # Treat spaces of other widths as plain ones: macOS writes some into file names.
     spaced = (" " if unicodedata.category(char) == "Zs" else char for char in text)
     shown = "".join(char for char in spaced if char.isprintable() or char in _JOINERS)
@@ -67,7 +69,7 @@ def cell_text(value: object) -> str:
 
 def quoted(names: Sequence[str]) -> str:
     """List the first eight names, each on one line and at most 40 characters long."""
-    return first_of([f"`{shorten(one_line(name), 40)}`" for name in names], 8)
+    return first_of(names, 8, write=lambda name: f"`{shorten(one_line(name), 40)}`")
 
 
 def named(thing: Thing, names: Sequence[str]) -> Note:

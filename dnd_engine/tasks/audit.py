@@ -701,7 +701,7 @@ def _names(groups: Iterable[Iterable[str]]) -> str:
     """Up to three slugs, the most frequent first."""
     # Sorted, as the order of a set of texts differs between processes.
     counts = Counter(slug for group in groups for slug in sorted(group))
-    return first_of([f"`{slug}`" for slug, _ in counts.most_common()], 3)
+    return first_of([slug for slug, _ in counts.most_common()], 3, write=lambda slug: f"`{slug}`")
 
 
 def _short(text: str) -> str:

@@ -151,5 +151,5 @@ def test_all_keys_that_do_not_fit_are_named() -> None:
 
 
 def test_many_faults_are_counted_and_five_told() -> None:
-    with pytest.raises(LayoutMismatchError, match=r"v_proj\.lora_A\.weight and 23 more\.$"):
+    with pytest.raises(LayoutMismatchError, match=r"v_proj\.lora_A\.weight; and 23 more\.$"):
         tokenize({}, LAYOUT)

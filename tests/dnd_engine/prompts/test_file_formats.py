@@ -15,7 +15,8 @@ import pytest
 
 from dnd_engine.errors import BrokenItemsError, PromptFileError
 from dnd_engine.files import asset_path
-from dnd_engine.limits import PromptLimits
+from dnd_engine.limits import FIXED, PromptLimits
+from dnd_engine.prompts.columns import Table
 from dnd_engine.prompts.files import PromptFile, read_prompt_file, without
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.split import split_prompt
@@ -115,6 +116,38 @@ def test_columns_of_one_name_can_be_told_apart(write: Write) -> None:
     assert texts(found) == ["second"]
     assert found.column == "text (2)"
     assert [column.role for column in found.columns] == ["", "text", ""]
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("text,text,text (2)", ["text", "text (3)", "text (2)"]),
+        (" text,text", ["text (2)", "text"]),
+        (",#1", ["#1 (2)", "#1"]),
+    ],
+)
+def test_a_made_up_name_is_no_other_columns_own(
+    write: Write, header: str, names: list[str]
+) -> None:
+    cells = [f"cell {number}" for number in range(len(names))]
+    path = write("a.csv", f"{header}\n{','.join(cells)}\n")
+    assert [column.name for column in read_prompt_file(path).columns] == names
+    for name, cell in zip(names, cells, strict=True):
+        assert texts(read_prompt_file(path, choices=Choices(text=name))) == [cell]
+
+
+def test_only_the_columns_that_are_offered_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table may have a million, each with a name of a thousand characters."""
+    named = []
+
+    def shown_column(column: str) -> str:
+        named.append(column)
+        return column
+
+    monkeypatch.setattr("dnd_engine.prompts.columns.shown_column", shown_column)
+    table = Table(header=[f"c{number}" for number in range(1000)], rows=[], unit="line")
+    assert len(table.names) == 1000
+    assert len(named) <= 2 * FIXED.max_columns
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

@@ -251,7 +251,7 @@ def test_a_table_is_read_by_its_column_at_physical_lines(
     assert file.column == "Prompt"
     assert file.notes == (
         "Read column `Prompt`.",
-        "Label column `LABEL` left out of the prompts; teaching can learn from it.",
+        "Label column `LABEL` left out of the prompts; checks, teaching and measuring use it.",
     )
 
 
@@ -321,7 +321,7 @@ def test_without_a_known_name_the_longest_text_column_is_read_but_no_label(write
         "No column is named prompt, text, question, instruction or input; read `body`, "
         "the longest text column.",
         "The first row was taken as column names.",
-        "Label column `answer` left out of the prompts; teaching can learn from it.",
+        "Label column `answer` left out of the prompts; checks, teaching and measuring use it.",
         "1 empty prompt skipped.",
     )
 
@@ -344,7 +344,8 @@ def test_a_label_is_kept_beside_its_prompt_and_is_no_part_of_it(
     file = read_prompt_file(write(name, text))
     assert [(p.text, p.label) for p in file.prompts] == [("a", "yes"), ("b", "2"), ("c", None)]
     assert any(
-        note.endswith("left out of the prompts; teaching can learn from it.") for note in file.notes
+        note.endswith("left out of the prompts; checks, teaching and measuring use it.")
+        for note in file.notes
     )
 
 
@@ -411,7 +412,7 @@ def test_parquet_is_read_by_the_same_column_rule(tmp_path: Path) -> None:
     assert (file.split, file.column) == ("rows", "text")
     assert file.notes == (
         "Read column `text`.",
-        "Label column `label` left out of the prompts; teaching can learn from it.",
+        "Label column `label` left out of the prompts; checks, teaching and measuring use it.",
         "1 duplicate dropped.",
     )
 
@@ -487,7 +488,8 @@ def test_json_lines_may_be_strings_objects_and_chats(write: Write) -> None:
         "`prompt`.",
         "From each chat, the last user turn was read, below the system message unless the turn has "
         "an instruction of its own; the reply to it is its label.",
-        "Label keys `output`, `response` left out of the prompts; teaching can learn from it.",
+        "Label keys `output`, `response` left out of the prompts; checks, teaching and measuring "
+        "use it.",
     )
 
 

@@ -182,7 +182,7 @@ def test_what_is_held_out_is_the_family_unless_the_index_says_more(tmp_path: Pat
         ),
         (HEADER + "a,f,c,exact\n", r"line 2: `split` is '', expected"),
         (HEADER + "a,f,c,exact,MIT,d,train\n" * 2, r"slug `a` is there twice\."),
-        (HEADER + "a,f,c,x,MIT,d,train\n" * 9, r" and 5 more\."),
+        (HEADER + "a,f,c,x,MIT,d,train\n" * 9, r"; and 5 more\."),
         # Found by the long run of tests/fuzz: a row without its last columns, and a header whose
         # first column comes last.
         ("family,category,metric,licence,description,split,slug\na\n", r"line 2: `slug` '' is not"),
@@ -225,7 +225,7 @@ def test_all_faults_of_an_index_are_named(tmp_path: Path, table: str | None, mes
         (b'{"prompt": "a", "response": "b"}\r[1]\r\n2', r"line 2: .*; line 3: "),
         (b"[" * 100_000, r"line 1: JSON that is nested too deeply\."),
         (b"1" * 5_000, r"line 1: a number with too many digits\."),
-        (b"1\n" * 9, r"line 5: .* and 4 more\."),
+        (b"1\n" * 9, r"line 5: .*; and 4 more\."),
     ],
 )
 def test_all_faults_of_an_example_file_are_named(
