@@ -770,7 +770,9 @@ function choose(card, choice) {
 // Other prompts have other places. Those that were removed stay so when their columns are chosen again.
 function chooseColumns(card, columns, roles) {
   const ROLES = ["text", "instruction", "label"];
-  const had = (role) => card.choices[role] ?? columns.find((column) => column.role === role)?.name ?? "";
+  const found = (role) => columns.find((column) => column.role === role)?.name ?? "";
+  // No text column means that one is to be found; no label and no instruction, that there is none.
+  const had = (role) => (role === "text" ? card.choices.text || found(role) : card.choices[role] ?? found(role));
   const before = JSON.stringify(ROLES.map(had));
   const now = JSON.stringify(ROLES.map((role) => roles[role]));
   card.removed = { ...card.removed, [before]: card.choices.without };
@@ -1080,7 +1082,8 @@ function drawLook(found) {
   drawLookFault(card);
   $(".dnd-look-notes").replaceChildren();
   prose($(".dnd-look-notes"), found.notes.join(" "));
-  drawColumns($(".dnd-columns"), found.columns, (roles) => chooseColumns(card, found.columns, roles));
+  // While another choice is read, this is the answer to an earlier one.
+  if (card.state !== "reading") drawColumns($(".dnd-columns"), found.columns, (roles) => chooseColumns(card, found.columns, roles));
   const gone = new Set(card.choices.without ?? []);
   const focused = dialog.contains(document.activeElement) && document.activeElement.dataset.place;
   $(".dnd-look-list").replaceChildren(...found.prompts.map((prompt) => promptNode(card, prompt, gone.has(prompt.place))));

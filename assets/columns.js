@@ -44,7 +44,11 @@ function drawColumns(section, columns, choose) {
     const menu = select("dnd-column", "", options, of(role), (value) => {
       roles[role] = value;
       // A column has one role: what had it before gives it up.
-      for (const other of ["instruction", "label"]) if (other !== role && roles[other] === value) roles[other] = "";
+      for (const other of ["instruction", "label"]) {
+        if (other === role || roles[other] !== value) continue;
+        roles[other] = "";
+        choices.querySelector(`[data-role="${other}"]`).value = "";
+      }
       choose({ ...roles });
     });
     menu.dataset.role = role;
