@@ -207,8 +207,9 @@ class Stages:
         if key not in self._rows:
             # Two stages are unannounced: loading, before all work, and the few-shot prompt, last,
             # for which rows may be missing.
-            place = list(self._rows).index("read") if "read" in self._rows else len(self._rows)
             rows = list(self._rows.items())
+            waiting = (n for n, (_key, row) in enumerate(rows) if row.status == "waiting")
+            place = next(waiting, len(rows)) if key in ("load", "download") else len(rows)
             rows.insert(place, (key, _Row(_stage(key)[1])))
             self._rows = dict(rows)
         if key != "wait" and self._began is None:

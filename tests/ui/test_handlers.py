@@ -140,12 +140,24 @@ def test_where_a_negative_weight_counts_is_said_before_synthesize(
     session = Session()
     arrangement = arrange({"SQL": -0.5}, SQL={"a.txt": "one\n"})
     updates = on.prompts.update_prompts(arrangement, session, request_of("s"))
-    assert "expected a weight of at least 0 in a pool, got -0.5" in updates["hint"]
+    assert "A pool has no negative weights" in updates["hint"]
     assert updates["synthesize"].interactive is False
     updates = on.prompts.set_mix("sum", session)
     assert "1 file, 1 prompt; negative weights count only in a sum" in updates["hint"]
     assert updates["synthesize"].interactive is True
     assert on.prompts.set_mix("pool", session)["synthesize"].interactive is False
+
+
+def test_whether_there_is_a_pool_is_known_once_models_are_loaded(
+    on: Handlers, engine: FakeEngine, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    arrangement = arrange({"SQL": -0.5}, SQL={"a.txt": "one\n"})
+    on.prompts.update_prompts(arrangement, session, request_of("s"))
+    engine.info = replace(engine.info, generator_id=None, generator_sha256=None)
+    hints = [step for step in on.prompts.forecast(session) if "hint" in step]
+    assert "negative weights count only in a sum without imprint" in hints[-1]["hint"]
+    assert hints[-1]["synthesize"].interactive is True
 
 
 def test_prompts_that_a_bucket_has_twice_are_told(
@@ -557,6 +569,10 @@ def test_the_clock_of_a_run_that_waited_adds_up_with_the_times_of_its_adapter() 
     assert "of which 60.00 s waiting for the engine, 32.00 s verifying the file" in told
     with speaking("de"):
         assert "davon 60,00 s auf das Modell gewartet, 32,00 s die Datei geprüft" in stages.html()
+    remake = Stages(("wait", "encode", "check"), "remake", lambda: now[0])
+    remake.enter("wait")
+    remake.enter("load")
+    assert [key for key in remake._rows if key != "wait"] == ["load", "encode", "check"]
     short = Stages(("read", "check"), clock=lambda: now[0])
     short.enter("read")
     now[0] += 0.4

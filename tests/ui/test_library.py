@@ -429,6 +429,17 @@ def test_adapters_are_renamed_copied_deleted_and_brought_back(
     assert len(library.entries()) == 2
 
 
+def test_a_name_for_an_adapter_that_is_gone_names_no_other(
+    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+) -> None:
+    session, entry = kept
+    other = library.duplicate(entry.key)
+    library.delete(entry.key)
+    refused = at_home.library.rename_kept(session, entry.key, "mine", request_of("s"))
+    assert refused["library_kept"].value == other.key
+    assert refused["library_name"].value == other.name
+
+
 def test_the_recipe_of_an_entry_is_a_file_of_the_visit(
     at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, files: SessionFiles
 ) -> None:

@@ -105,9 +105,12 @@ class LibraryEvents:
         self, session: Session, key: str | None, name: str | None, request: gr.Request
     ) -> Updates:
         """Rename the selected adapter."""
-        return self._change(
+        updates = self._change(
             session, request, key, lambda library: library.rename(_selected(key), name or "")
         )
+        if updates["library_told"]:
+            _keep_typed(updates, key)
+        return updates
 
     def duplicate_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Copy the selected adapter."""
@@ -141,7 +144,9 @@ class LibraryEvents:
         except DndError as error:
             told_of = self._faults(session, error, _("Not loaded."))
             # It may have been deleted elsewhere.
-            yield {**updates, **self.listed(session, request, key), "library_told": told_of}
+            updates |= self.listed(session, request, key)
+            _keep_typed(updates, key)
+            yield {**updates, "library_told": told_of}
             return
         here = next((one for one in session.shelf if one.key == made.key), None)
         if here is not None:
@@ -343,17 +348,14 @@ class LibraryEvents:
         self, session: Session, request: gr.Request, key: str | None, change: Any
     ) -> Updates:
         """Change the library and list it again, with the returned entry selected."""
+        told_of = ""
         try:
             changed = change(self._app.library(session, request))
+            key = changed.key if changed is not None else None
         except DndError as error:
             told_of = self._faults(session, error, _("The library is unchanged."))
-            updates = {**self.listed(session, request, key), "library_told": told_of}
-            # What was typed can be corrected.
-            updates.pop("library_name", None)
-            return updates
-        key = changed.key if changed is not None else None
-        # On the workbench, the notice may name an adapter that is no longer in the list.
-        return {"library_told": "", "keep_told": "", **self.listed(session, request, key)}
+        # On the workbench, it may name an adapter that is no longer in the list.
+        return {"library_told": told_of, "keep_told": "", **self.listed(session, request, key)}
 
     def _check_room(
         self, session: Session, library: Library, num_bytes: int, request: gr.Request
@@ -439,6 +441,13 @@ class LibraryEvents:
                 value=str(recipe) if recipe else None, visible=recipe is not None
             ),
         }
+
+
+def _keep_typed(updates: Updates, key: str | None) -> None:
+    """Leave what was typed as a name, to be corrected, if its adapter is still the selected one."""
+    kept = updates.get("library_kept")
+    if kept is not None and kept.value == key:
+        updates.pop("library_name", None)
 
 
 def _selected(key: str | None) -> str:

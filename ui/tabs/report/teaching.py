@@ -17,8 +17,8 @@ def teaching_html(report: Report) -> str:
     if chart is None or report.refine is None:
         return ""
     more = _(
-        "Mean score of {tasks} tasks on bare inputs, over the median of seconds. Each learns from "
-        "the adapter's own prompts. From nothing, it starts from an empty LoRA.",
+        "Mean score of {tasks} tasks on bare inputs, by median seconds of training. Each learns "
+        "from the adapter's own prompts. From nothing, it starts from an empty LoRA.",
         tasks=report.refine.n_tasks,
     )
     doors = {

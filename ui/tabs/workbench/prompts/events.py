@@ -23,7 +23,6 @@ from dnd_engine.files import asset_path
 from dnd_engine.prompts.buckets import (
     Bucket,
     check_buckets,
-    check_pool,
     memory_faults,
     with_instruction,
 )
@@ -113,18 +112,15 @@ class PromptEvents:
         # The server's copy: while a page is being restored, its canvas is still empty.
         arrangement = session.canvas
         session.canvas_fingerprint = fingerprint(buckets_on(arrangement, session))
-        updates = self.readiness(arrangement, session)
-        del updates["forecast"]
+        updates = self._readiness(arrangement, session)
         if session.made is not None:
             updates["adapter_facts"] = facts_of(session)
         return updates
 
     def set_mix(self, mix: Mix, session: Session) -> Updates:
         """Choose how buckets are mixed, which decides whether a weight may be negative."""
-        session.settings = {**session.settings, "mix": mix}
-        updates = self.readiness(session.canvas, session)
-        del updates["forecast"]
-        return updates
+        session.settings["mix"] = mix
+        return self._readiness(session.canvas, session)
 
     def forecast(self, session: Session) -> Iterator[Updates]:
         """Ask the model how sure it is of each new bucket, once it is loaded.
@@ -139,6 +135,9 @@ class PromptEvents:
             return  # the head of the page says why no model is loaded
         begun_with = session.canvas_fingerprint
         buckets = buckets_on(session.canvas, session)
+        if any(bucket.weight < 0 for bucket in buckets):
+            # Only the loaded models tell whether there is a pool.
+            yield self._readiness(session.canvas, session)
         if memory_faults(sum(bucket.memory_bytes for bucket in buckets), self._app.limits):
             return  # the line beside Synthesize says so
         self._read_ahead(buckets, session)
@@ -328,7 +327,13 @@ class PromptEvents:
         }
 
     def readiness(self, arrangement: Arrangement, session: Session) -> Updates:
-        """Describe what Synthesize would use, or what is missing."""
+        """Describe what Synthesize would use, or what is missing, with the forecasts so far."""
+        return {
+            **self._readiness(arrangement, session),
+            "forecast": self._forecasts(arrangement, session),
+        }
+
+    def _readiness(self, arrangement: Arrangement, session: Session) -> Updates:
         cards = arrangement.cards
         buckets = buckets_on(arrangement, session)
         files = [file for bucket in buckets for file in bucket.files]
@@ -340,21 +345,21 @@ class PromptEvents:
         else:
             try:
                 used = check_buckets(buckets, self._app.limits)
-                if self._pools(session):
-                    check_pool(used)
             except BucketError as error:
                 hint = note_words(str(error))
             else:
-                ready = True
                 hint = used_words(used, len(cards) - len(files))
-                if any(bucket.weight < 0 for bucket in used):
+                negative = any(bucket.weight < 0 for bucket in used)
+                ready = not (negative and self._pools(session))
+                if not ready:
+                    hint = _(
+                        "A pool has no negative weights. Raise them, or choose Sum adapters under "
+                        "Advanced and switch the imprint off."
+                    )
+                elif negative:
                     why = _("negative weights count only in a sum without imprint (Advanced)")
                     hint = f"{hint}; {why}"
-        return {
-            "synthesize": gr.Button(interactive=ready),
-            "hint": hint_html(hint),
-            "forecast": self._forecasts(arrangement, session),
-        }
+        return {"synthesize": gr.Button(interactive=ready), "hint": hint_html(hint)}
 
 
 def _unused_words(arrangement: Arrangement, session: Session) -> str:

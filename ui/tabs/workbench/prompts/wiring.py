@@ -12,7 +12,7 @@ def forecast_at(page: Page, event: Event) -> None:
     page.queued(
         event,
         page.on.prompts.forecast,
-        "forecast",
+        "synthesize hint forecast",
         page.session,
         lane="forecast",
         trigger_mode="always_last",
@@ -35,7 +35,13 @@ def wire_prompts(page: Page, panel: PromptsPanel) -> None:
         "synthesize hint adapter_facts",
         [panel.instruction, session],
     )
-    page.queued(panel.mix.input, on.set_mix, "synthesize hint", [panel.mix, session])
+    page.queued(
+        panel.mix.input,
+        on.set_mix,
+        "synthesize hint",
+        [panel.mix, session],
+        trigger_mode="always_last",
+    )
     forecast_at(page, changed.then)
     # Not at each keystroke: half an instruction would be forecast too.
     forecast_at(page, [panel.instruction.blur, panel.instruction.submit])
