@@ -109,7 +109,7 @@ class Entry(_Record):
     trained: AnsweredBy | None
     """Whose answers it was trained on, if it was. If so, it has no recipe."""
     teaching: Mapping[str, Any] = field(default_factory=dict)
-    """Sections of its provenance on teaching; see `lora.provenance.taught_score`."""
+    """Sections of its provenance on teaching; see `lora.changes.taught_score`."""
 
     @property
     def changed_by(self) -> ChangedBy | None:

@@ -19,6 +19,7 @@ from dnd_engine.cli.common import (
     Json,
     LibraryOption,
     check_apart,
+    counted_words,
     engine_options,
     find_adapter,
     find_kept,
@@ -28,7 +29,6 @@ from dnd_engine.cli.common import (
     show,
 )
 from dnd_engine.cli.prompts import (
-    counted_words,
     instructed,
     prompt_paths,
     read_buckets,

@@ -406,3 +406,8 @@ def _without_folders(before: str, argument: str) -> str:
     if is_id and not Path(value).exists():
         return argument
     return re.sub(r"[^\s=]*/(?=[^/\s])", "", argument.rstrip("/"))
+
+
+def counted_words(number: int, thing: str) -> str:
+    """Return a number and what is counted, in the plural unless it is one."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")

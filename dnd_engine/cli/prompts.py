@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dnd_engine.cli.common import counted_words
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import BrokenItemsError, BucketError, PromptFileError
 from dnd_engine.files import existing
@@ -93,8 +94,3 @@ def read_buckets(
         for note in prompt_file.notes:
             typer.echo(f"{prompt_file.name}: {note}", err=True)
     return buckets
-
-
-def counted_words(number: int, thing: str) -> str:
-    """Return a number and what is counted, in the plural unless it is one."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")

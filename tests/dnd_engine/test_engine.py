@@ -777,8 +777,8 @@ def test_what_comes_back_different_is_not_saved(
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ('"lora_alpha": 32', r"layers scale by 8, expected 2\. Nothing was saved\."),
-        ('"alpha_pattern": {"v_proj": 9}', r"layers scale by 2, 2\.25, expected 2\. Nothing"),
+        ('"lora_alpha": 32', r"reloaded layers scale by 8, expected 2\. Nothing was saved\."),
+        ('"alpha_pattern": {"v_proj": 9}', r"layers scale by 2\.25, expected 2\. Nothing"),
     ],
 )
 def test_a_weak_adapter_of_another_scale_is_not_saved(
