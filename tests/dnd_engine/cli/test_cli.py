@@ -718,7 +718,7 @@ def test_refine_trains_an_adapter_on_its_prompts_and_writes_another(tmp_path: Pa
     values = json.loads(result.stdout)
     assert (values["num_prompts"], values["commonest_share"]) == (9, 1.0)
     assert values["num_held_back"] == 3
-    assert "Label column `label` left out of the prompts; teaching" in result.stderr
+    assert "Label column `label` left out of the prompts; checks, teaching" in result.stderr
     assert 0 <= values["score_before"] <= 1
     assert "The base gave the same answer" not in result.stderr, "labels have no teacher"
     assert values["effect"] != values["effect_before"]
