@@ -40,11 +40,7 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import Progress, finish
-from dnd_engine.prompts.buckets import (
-    Bucket,
-    check_buckets,
-    check_pool,
-)
+from dnd_engine.prompts.buckets import Bucket, check_buckets, check_pool
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices
 

@@ -784,7 +784,7 @@ def test_what_comes_back_different_is_not_saved(
 def test_a_weak_adapter_of_another_scale_is_not_saved(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, message: str
 ) -> None:
-    """All tensors are right, and so weak that answers hardly differ."""
+    """All tensors are right, and too weak to change the logits much."""
     made = make_adapter(base_id=engine.info.base_id).with_strength(0.01)
     written = made.files()
     config = json.loads(written["adapter_config.json"]) | json.loads(f"{{{entry}}}")

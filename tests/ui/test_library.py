@@ -429,15 +429,22 @@ def test_adapters_are_renamed_copied_deleted_and_brought_back(
     assert len(library.entries()) == 2
 
 
+@pytest.fixture
+def copied(kept: tuple[Session, Entry], library: Library) -> Entry:
+    """A copy of the kept adapter, which another page has deleted since."""
+    entry = kept[1]
+    copy = library.duplicate(entry.key)
+    library.delete(entry.key)
+    return copy
+
+
 def test_a_name_for_an_adapter_that_is_gone_names_no_other(
-    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+    at_home: Handlers, kept: tuple[Session, Entry], copied: Entry, request_of: RequestOf
 ) -> None:
     session, entry = kept
-    other = library.duplicate(entry.key)
-    library.delete(entry.key)
     refused = at_home.library.rename_kept(session, entry.key, "mine", request_of("s"))
-    assert refused["library_kept"].value == other.key
-    assert refused["library_name"].value == other.name
+    assert refused["library_kept"].value == copied.key
+    assert refused["library_name"].value == copied.name
 
 
 def test_the_recipe_of_an_entry_is_a_file_of_the_visit(
@@ -450,14 +457,12 @@ def test_the_recipe_of_an_entry_is_a_file_of_the_visit(
 
 
 def test_loading_what_was_deleted_elsewhere_updates_the_list(
-    at_home: Handlers, kept: tuple[Session, Entry], request_of: RequestOf, library: Library
+    at_home: Handlers, kept: tuple[Session, Entry], copied: Entry, request_of: RequestOf
 ) -> None:
     session, entry = kept
-    other = library.duplicate(entry.key)
-    library.delete(entry.key)
     updates = last(at_home.library.load_kept(session, entry.key, request_of("s")))
     assert "it holds vault-2" in updates["library_told"]
-    assert [key for _words, key in updates["library_kept"].choices] == [other.key]
+    assert [key for _words, key in updates["library_kept"].choices] == [copied.key]
     assert updates["library_load"].interactive is True
 
 

@@ -20,12 +20,7 @@ from dnd_engine.errors import (
     PromptFileError,
 )
 from dnd_engine.files import asset_path
-from dnd_engine.prompts.buckets import (
-    Bucket,
-    check_buckets,
-    memory_faults,
-    with_instruction,
-)
+from dnd_engine.prompts.buckets import Bucket, check_buckets, memory_faults, with_instruction
 from dnd_engine.prompts.examples import ExampleBucket
 from dnd_engine.prompts.files import read_prompt_file, without
 from dnd_engine.prompts.reading import Choices, Split
