@@ -15,8 +15,7 @@ let asked = 0;
 watch("value", () => {
   document.documentElement.lang = list.lang;
   asked = 0;
-  // Not at once: to Gradio, what brought this is still on its way.
-  if (wanted !== list.lang) setTimeout(ask, 100);
+  askAgain();
   theirs = wordsOfGradio();
   props.shortcuts.flatMap(nodes).filter((node) => node.hasAttribute(ATTRIBUTE)).forEach(untell);
   tell();
@@ -44,6 +43,17 @@ document.addEventListener("click", (event) => {
 function ask() {
   asked = performance.now();
   trigger("speak", { code: wanted });
+}
+
+// Not at once, and more than once: to Gradio, what brought the language before is still on its way, on a
+// slow machine for seconds.
+function askAgain(times = 20) {
+  if (wanted === list.lang || !times) return;
+  setTimeout(() => {
+    if (wanted === list.lang) return;
+    ask();
+    askAgain(times - 1);
+  }, 300);
 }
 
 // ---------------------------------------------------------------- models
