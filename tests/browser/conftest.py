@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -75,6 +76,9 @@ _OPENED = """(() => {
     };
 })()"""
 """Note that the page has its visit."""
+
+_STORES = "cookies,file_systems,indexeddb,local_storage,service_workers,websql"
+"""What Chromium is to clear of an origin: all but what it has loaded and compiled."""
 
 _UNANSWERED = """() => {
     const left = document.querySelector("#dnd-pane-left");
@@ -374,15 +378,104 @@ def has_class(name: str) -> Any:
     return re.compile(rf"(^|\s){name}(\s|$)")
 
 
+_LASTING = (
+    *("add_init_script", "add_locator_handler", "emulate_media", "expose_binding"),
+    *("expose_function", "grant_permissions", "new_cdp_session", "on", "once", "route"),
+    "set_offline",
+)
+"""What a test may do to a page or its context that another test would notice."""
+
+
+class Tab:
+    """A page of its own browser context, which one test after another may use.
+
+    A new context has nothing compiled and its page a process of its own: opening the app there
+    takes nearly twice the processor time.
+    """
+
+    def __init__(self, browser: Browser, context: dict[str, Any]) -> None:
+        self._context = browser.new_context(**context)
+        self._context.set_default_timeout(MAX_MS)  # of all its tabs
+        self._context.add_init_script(_OPENED)
+        self.page = self._context.new_page()
+        self._devtools = self._context.new_cdp_session(self.page)
+        self._origins: set[str] = set()
+        self._visit: Visit | None = None
+        self.page.on("request", self._on_request)
+        self.page.on("pageerror", lambda error: self._hear(f"page: {error}"))
+        self.page.on(
+            "console", lambda said: self._hear(said.text) if said.type == "error" else None
+        )
+        self._is_altered = False
+        for of in (self.page, self._context):
+            for name in _LASTING:
+                if hasattr(of, name):
+                    setattr(of, name, self._noting(getattr(of, name)))
+
+    def visit(self, url: str, address: str, size: ViewportSize) -> Visit:
+        """Open the app as somebody who was never there."""
+        self.page.set_viewport_size(size)
+        if url in self._origins:
+            self.page.goto(f"{url}/health")  # only a page of the origin reaches this storage
+            self.page.evaluate("sessionStorage.clear()")
+        self._visit = Visit(self.page, url)
+        self._origins.add(url)
+        self.page.goto(address)
+        return self._visit
+
+    def empty(self) -> bool:
+        """Forget the visit; False if the next test could notice something of this one."""
+        self._visit = None
+        if self._is_altered or self.page.is_closed() or len(self._context.pages) > 1:
+            return False
+        self.page.goto("about:blank")
+        self._context.clear_cookies()
+        for origin in self._origins:
+            stores = {"origin": origin, "storageTypes": _STORES}
+            self._devtools.send("Storage.clearDataForOrigin", stores)
+        return True
+
+    def close(self) -> None:
+        self._context.close()
+
+    def _on_request(self, request: Any) -> None:
+        if (seen := self._visit) is None:
+            return
+        own = (seen.url, seen.url.replace("http", "ws"), "data:", "blob:", "about:")
+        if not request.url.startswith(own):
+            seen.outside.append(request.url)
+
+    def _hear(self, said: str) -> None:
+        if self._visit is not None:
+            self._visit.hear(said)
+
+    def _noting(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            self._is_altered = True
+            return call(*args, **kwargs)
+
+        return noted
+
+
 Visits = Callable[..., Visit]
+
+
+@pytest.fixture(scope="session")
+def emptied() -> dict[str | None, list[Tab]]:
+    """Tabs that wait for the next test, by their language; `browser` closes them."""
+    return defaultdict(list)
 
 
 @pytest.fixture
 def visits(
-    browser: Browser, app_url: str, serve: Serve, request: pytest.FixtureRequest
+    browser: Browser,
+    app_url: str,
+    serve: Serve,
+    emptied: dict[str | None, list[Tab]],
+    request: pytest.FixtureRequest,
 ) -> Iterator[Visits]:
     """Open visits; at the end of the test nothing may have gone wrong in any of them."""
-    opened: list[Visit] = []
+    opened: list[tuple[Visit, Tab, list[Tab] | None]] = []
     failed_before = request.session.testsfailed
 
     def visit(
@@ -393,38 +486,29 @@ def visits(
         size: ViewportSize = DESK,
         **context: Any,
     ) -> Visit:
-        browsing = browser.new_context(viewport=size, **context)
-        browsing.set_default_timeout(MAX_MS)  # of all its tabs
-        browsing.add_init_script(_OPENED)
-        page = browsing.new_page()
-        seen = Visit(page, url)
-
-        def on_request(request: Any) -> None:
-            if not request.url.startswith((url, url.replace("http", "ws"), "data:", "blob:")):
-                seen.outside.append(request.url)
-
-        page.on("request", on_request)
-        page.on("pageerror", lambda error: seen.hear(f"page: {error}"))
-        page.on(
-            "console",
-            lambda message: seen.hear(message.text) if message.type == "error" else None,
-        )
+        shared = emptied[context.get("locale")] if set(context) <= {"locale"} else None
+        tab = shared.pop() if shared else Tab(browser, {"viewport": size, **context})
         address = owner.address(url) if owner is not None else f"{url}/?"
-        page.goto(f"{address}&__theme=dark" if dark else address)
-        opened.append(seen)
+        seen = tab.visit(url, f"{address}&__theme=dark" if dark else address, size)
+        opened.append((seen, tab, shared))
         seen.opened()
         # It listens to keys.
-        expect(page.locator(".dnd-keys-open")).to_have_attribute("aria-keyshortcuts", "?")
+        keys = seen.page.locator(".dnd-keys-open")
+        expect(keys).to_have_attribute("aria-keyshortcuts", "?")
         return seen
 
     yield visit
-    for number, seen in enumerate(opened):
-        if request.session.testsfailed > failed_before and not seen.page.is_closed():
+    failed = request.session.testsfailed > failed_before
+    for number, (seen, tab, shared) in enumerate(opened):
+        if failed and not seen.page.is_closed():
             seen.photograph(f"failed-{request.node.name}-{number}")
             page = seen.page.locator("body").aria_snapshot()
             logger.error("the page of the failed test:\n%s\nits console: %s", page, seen.console)
-        seen.page.context.close()
-    for seen in opened:
+        if shared is not None and not failed and tab.empty():
+            shared.append(tab)
+        else:
+            tab.close()
+    for seen, _, _ in opened:
         assert seen.outside == []
         assert seen.console == []
 
