@@ -95,9 +95,9 @@ def commands(page: Path) -> Iterator[list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_a_page_exists_with_its_options(page: Path) -> None:
     add_commands()
+    root: Any = typer.main.get_command(app)
     for words in commands(page):
-        command: Any = typer.main.get_command(app)
-        left = list(words)
+        command, left = root, list(words)
         while left and left[0] in getattr(command, "commands", {}):
             command = command.commands[left.pop(0)]
         is_group = hasattr(command, "commands")

@@ -801,6 +801,7 @@ LETTERS = [f"Name the letter.\n\n{a}{b}" for a in "abcdef" for b in "wxyz"]
 """Inputs so much alike that a fit to some predicts the others, even on a random base."""
 
 
+@pytest.mark.slow
 def test_what_is_generated_is_imprinted_where_prompts_have_an_instruction(
     quiet_engine: Engine,
 ) -> None:
@@ -1090,6 +1091,7 @@ def test_an_imprinted_adapter_is_saved_and_read_back_like_any_other(
     assert "instruction imprinted in closed form" in made.files()["README.md"].decode()
 
 
+@pytest.mark.slow
 def test_inspect_compares_the_prompts_it_is_given_with_the_training_tasks(
     engine: Engine, config: EngineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1149,6 +1151,7 @@ def test_where_nothing_can_be_imprinted_the_adapter_says_why(quiet_engine: Engin
         finish(quiet_engine.imprint(made, [bucket("letters", LETTERS, -1), bucket("sql", SQL)]))
 
 
+@pytest.mark.slow
 def test_each_bucket_that_an_imprint_left_out_is_named_with_its_reason(
     quiet_engine: Engine,
 ) -> None:

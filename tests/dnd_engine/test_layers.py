@@ -193,6 +193,7 @@ def class_names(folder: str, *, dataclasses_only: bool) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_no_double_redeclares_a_dataclass_of_the_engine() -> None:
     """A copy drifts from what the engine returns: a double builds the engine's own results."""
     engines = class_names("dnd_engine", dataclasses_only=True)

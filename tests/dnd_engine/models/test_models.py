@@ -360,6 +360,7 @@ def test_weights_of_a_converted_encoder_stay_in_their_file(tmp_path: Path) -> No
         assert any(parameter.data_ptr() in place for place in mapped)
 
 
+@pytest.mark.slow
 def test_an_encoder_is_converted_once_and_again_if_its_copy_is_damaged(tmp_path: Path) -> None:
     def bits_and_time() -> tuple[bytes, int]:
         file = resolve_encoder(ENCODER, torch.bfloat16, tmp_path).path / "model.safetensors"
