@@ -95,7 +95,7 @@ def test_a_visit_is_drawn_again_as_it_is_and_nothing_of_it_changes(
     made, turns = session.made, list(session.turns)
     with speaking("de"):
         drawn_again = on.language.say_again(
-            session, arrangement, None, "gguf", None, "score", request
+            session, arrangement, None, "base-gguf", None, "score", request
         )
     assert session.made is made
     assert session.turns == turns
@@ -107,6 +107,9 @@ def test_a_visit_is_drawn_again_as_it_is_and_nothing_of_it_changes(
     (reading,) = drawn_again["inbox"]["readings"].values()
     assert reading["notes"] == ["Als ein Prompt je Zeile gelesen."]
     assert drawn_again["export"].value == "Exportieren"
+    # An exported file stays, and so does how to use it.
+    assert "visible" not in drawn_again["export_usage"].constructor_args
+    assert "--lora" in drawn_again["export_usage"].info
     for shown in ("adapter_box", "teach_box", "strength", "take_box"):
         assert shown not in drawn_again
 

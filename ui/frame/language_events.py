@@ -26,7 +26,7 @@ from ui.tabs.workbench.compare.sides import choosers
 from ui.tabs.workbench.compare.votes_view import votes_html
 from ui.tabs.workbench.prompts.events import PromptEvents
 from ui.tabs.workbench.runs.events import shown_stages
-from ui.tabs.workbench.take.view import export_do
+from ui.tabs.workbench.take.view import export_do, usage_note
 
 SAID_AGAIN = (
     *("header", "load", "stages", "synthesize", "hint", "forecast", "left_pane", "right_pane"),
@@ -86,9 +86,9 @@ class LanguageEvents:
             "export": gr.Button(export_do(target)),
             **self.library.heads(request),
             "keep_told": "",
-            # A file that was exported can still be downloaded.
+            # An exported file can still be downloaded; how to use it is code, but for the note.
             "export_told": "",
-            "export_usage": gr.Textbox(visible=False),
+            "export_usage": gr.Textbox(info=usage_note(target)),
             "teach_told": "",
             "teach_base_told": "",
             "library_told": "",

@@ -19,7 +19,7 @@ from ui.markup import busy, esc, faults, notice, prose, remark
 from ui.shared import App, Updates, broke, locked_words
 from ui.state import Made, Session
 from ui.tabs.workbench.adapter.events import nothing_exported
-from ui.tabs.workbench.take.view import HUB, export_do, no_merging
+from ui.tabs.workbench.take.view import HUB, export_do, no_merging, usage_note
 from ui.text import N_, _, note_words, number, size
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class ExportEvents:
         return {
             "export_told": notice(words),
             "export_usage": gr.Textbox(
-                target.usage(adapter, used), info=_(target.note) or None, visible=True
+                target.usage(adapter, used), info=usage_note(format), visible=True
             ),
             "export_file": gr.DownloadButton(value=str(file), visible=True),
         }

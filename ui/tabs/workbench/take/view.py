@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from dnd_engine.export.registry import EXPORTS
+from dnd_engine.export.registry import EXPORTS, export_target
 from dnd_engine.limits import FIXED
 from ui.fields import Textbox
 from ui.markup import heading
@@ -109,6 +109,11 @@ class TakePanel(Panel):
 def export_do(target: str) -> str:
     """Label the button by its action."""
     return _("Push to the Hub") if target == HUB else _("Export")
+
+
+def usage_note(target: str) -> str | None:
+    """Return what to mind when a file of this format is used."""
+    return None if target == HUB else _(export_target(target).note) or None
 
 
 def keep_head_html(*, ends: bool) -> str:
