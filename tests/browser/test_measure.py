@@ -3,11 +3,14 @@
 import csv
 import json
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
+from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from tests.browser.conftest import PHONE, Visit, Visits
 from tests.browser.test_teach import made, prompts
 from tests.conftest import Write
@@ -95,7 +98,9 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
     expect(found).to_contain_text("the Workbench now has sql-trained-from-scratch")
 
 
-def test_which_column_holds_the_labels_can_be_chosen(visit: Visit, write: Write) -> None:
+def test_which_column_holds_the_labels_can_be_chosen(
+    visit: Visit, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = visit.page
     made(visit, write("a.jsonl", prompts(9)))
     open_tab(visit)
@@ -119,6 +124,26 @@ def test_which_column_holds_the_labels_can_be_chosen(visit: Visit, write: Write)
     page.get_by_role("tab", name="Messen").click()
     expect(told).to_contain_text("rows.csv: 40 Prompts, 40 mit Label.")
     expect(page.locator("#dnd-measure-file")).to_contain_text(re.compile(r"rows\s*\.csv"))
+
+    def slowly(*args: Any, **kwargs: Any) -> PromptFile:
+        time.sleep(0.5)
+        return read_prompt_file(*args, **kwargs)
+
+    # Choices made before the answer to the first one count too.
+    monkeypatch.setattr("ui.tabs.measure.events.read_prompt_file", slowly)
+    columns.evaluate(
+        """async (section) => {
+            const choices = [["label", "region"], ["instruction", "verdict"], ["label", ""]];
+            for (const [role, name] of choices) {
+                const menu = section.querySelector(`[data-role=${role}]`);
+                menu.value = name;
+                menu.dispatchEvent(new Event("change"));
+                await new Promise((go) => setTimeout(go, 300));
+            }
+        }"""
+    )
+    used = columns.locator("th.is-used")
+    expect(used).to_have_text(["questionPrompt", "verdictAnweisung"])
     columns.get_by_label("Label").select_option("region")
     expect(told).to_contain_text("40 mit Label.")
     page.locator("#dnd-measure-start").click()

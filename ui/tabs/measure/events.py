@@ -280,7 +280,7 @@ class MeasureEvents:
         rows = session.rows
         return {
             "measure_told": "" if rows is None else rows_html(rows),
-            "measure_columns": columns_json(() if rows is None else rows.columns),
+            "measure_columns": columns_json(rows),
             **self._measure_buttons(session),
         }
 

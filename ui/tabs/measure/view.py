@@ -6,7 +6,7 @@ Incomplete rows appear only in the table: short items come first, so their score
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 
@@ -15,7 +15,7 @@ from dnd_engine.lora.changes import ChangedBy, changed_by
 from dnd_engine.lora.seen import Seen
 from dnd_engine.measure.picture import race_charts
 from dnd_engine.prompts.files import labelled_suffixes
-from dnd_engine.prompts.reading import Column
+from dnd_engine.prompts.reading import Choices
 from dnd_engine.prompts.words import cut, display_name
 from dnd_engine.wording import LINES, NO_INSTRUCTIONS, inputs_label, row_label
 from ui.fields import Slider
@@ -165,7 +165,7 @@ class MeasurePanel(Panel):
                 self.told = gr.HTML("", padding=False, elem_id="dnd-measure-told")
                 # The same choice as in the canvas's dialog.
                 self.columns = gr.HTML(
-                    drawn(columns_json, ()),
+                    drawn(columns_json, None),
                     html_template="<section class='dnd-columns' hidden></section>",
                     js_on_load=script("words", "columns", "rows"),
                     apply_default_css=False,
@@ -269,10 +269,15 @@ def of_html(made: Made) -> str:
     return named + facts(source) if source else named
 
 
-def columns_json(columns: Sequence[Column]) -> str:
-    """Return columns to choose from, and the words of the script that offers them."""
+def columns_json(rows: CardReading | None) -> str:
+    """Return columns to choose from, what was chosen, and the words of the script."""
     # All in the value, because a `gr.HTML` that was hidden loses its other properties.
-    return json.dumps({"words": script_words(), "columns": [asdict(one) for one in columns]})
+    value: dict[str, Any] = {"words": script_words(), "columns": [], "choices": None}
+    if rows is not None:
+        value["columns"] = [asdict(one) for one in rows.columns]
+        if rows.choices != Choices():
+            value["choices"] = asdict(rows.choices)
+    return json.dumps(value)
 
 
 def rows_html(rows: CardReading) -> str:

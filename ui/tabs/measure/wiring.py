@@ -31,11 +31,12 @@ def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
     page.at_once(tab.select, on.open_measure, f"{OPENED} {worth}", session)
     # Not `change`, which also fires when the tab is opened again.
     dropped = [panel.file.upload, panel.file.clear]
-    for event, read, inputs in (
-        (dropped, on.read_labelled, [session, panel.file]),
-        (panel.columns.choose, on.choose_columns, session),
+    # Of choices in a row, Gradio's `always_last` would send the first one's columns twice.
+    for event, read, inputs, mode in (
+        (dropped, on.read_labelled, [session, panel.file], "always_last"),
+        (panel.columns.choose, on.choose_columns, session, "multiple"),
     ):
-        page.queued(event, read, ROWS, inputs, lane="read", trigger_mode="always_last")
+        page.queued(event, read, ROWS, inputs, lane="read", trigger_mode=mode)
     for order, begin, settings in (
         (panel.start.click, on.begin_measure, [panel.limit, panel.seen]),
         (panel.train.click, on.begin_training, [panel.steps, panel.warm]),
