@@ -217,6 +217,8 @@ def test_a_token_is_passed_on_cleared_at_once_and_kept_nowhere(
     assert engine.pushes == [("me/it", "hf_secret", True)]
     assert "Pushed, private" in done["export_told"]
     assert done["export_usage"].value == "load('me/it')"
+    # The note on a file that was exported before goes.
+    assert done["export_usage"].constructor_args["info"] is None
     assert "hf_secret" not in repr([getattr(session, f.name) for f in fields(session)])
     refused = export(on, "hub", "me/it", "hf_wrong")
     assert "Not pushed" in refused[-1]["export_told"]

@@ -127,7 +127,7 @@ class ExportEvents:
         link = f"<a href='{esc(url)}' target='_blank' rel='noopener'>{esc(url)}</a>"
         return {
             "export_told": notice(_(words, url=link)),
-            "export_usage": gr.Textbox(usage, visible=True),
+            "export_usage": gr.Textbox(usage, info=usage_note(HUB), visible=True),
         }
 
     def _written(self, session: Session, made: Made, format: str, request: gr.Request) -> Updates:
