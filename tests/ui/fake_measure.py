@@ -118,6 +118,7 @@ class FakeMeasuring(Engine):
                 f"{len(measured.sides.train)}. Add rows."
             )
         same = "adapter" if warm_start else "base"
+        shown = measured
         measured = replace(
             measured, trained={r: made for r, made in measured.trained.items() if r != row}
         )
@@ -132,7 +133,7 @@ class FakeMeasuring(Engine):
                     row=row,
                     done=step,
                     total=config.steps,
-                    measured=measured,
+                    measured=shown,
                     loss=2 / step,
                     seconds_left=0.3 * (config.steps - step),
                 )
@@ -146,7 +147,7 @@ class FakeMeasuring(Engine):
                 )
                 eval_pass = EvalPass(row=row, mode="bare", steps=step, train_seconds=0.3 * step)
                 for after in self._evaluate(measured, eval_pass, min(0.9, 0.4 + step / 50)):
-                    measured = after
+                    measured = shown = after
                     answered = len(measured.passes[-1].items)
                     yield MeasureStep(
                         stage="score",

@@ -146,7 +146,7 @@ class MeasureEvents:
                     if step.measured.passes != drawn:
                         before, drawn = session.found, step.measured.passes
                         session.found = Found(run.made, run.adapter, run.file, step.measured)
-                        # At the first result, because the new measurement has none of these LoRAs.
+                        # At the first result, which comes with a new LoRA in place of these.
                         if before is not None and not run.scored:
                             updates.update(self._shelve_trained(session, before, request))
                         updates.update(self._drawn(session))
@@ -319,7 +319,8 @@ class MeasureEvents:
         now, names = session.found.measured.trained, []
         for row in TRAINED:
             lora = before.measured.trained.get(row)
-            if lora is None or row in now or any(one.key == lora.sha256 for one in session.shelf):
+            kept = {one.sha256 for one in now.values()} | {one.key for one in session.shelf}
+            if lora is None or lora.sha256 in kept:
                 continue
             made = _made_of(before, row)
             if failed := self._check(session, made, request):
