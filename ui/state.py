@@ -480,6 +480,8 @@ class Session:
     """Prompt to the answer that was last typed for it, for whichever adapter."""
     rows: CardReading | None = None
     """The file of rows to measure on, which has no `whole`."""
+    rows_asked: object = None
+    """Identifies the last request to read rows; what an earlier one reads late is dropped."""
     watching: bool = False
     """Whether the Training tab is open."""
     kept_now: str = ""

@@ -19,6 +19,7 @@ from dnd_engine.config import MeasureConfig
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.measure.results import MeasureStep
+from dnd_engine.prompts.files import PromptFile
 from tests.present import present
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
@@ -32,6 +33,7 @@ from ui.handlers import Handlers
 from ui.session_files import SessionFiles
 from ui.shared import App, Updates
 from ui.state import Session
+from ui.tabs.measure import events
 from ui.tabs.measure.view import measured_html
 from ui.text import localized, score_number, speaking
 
@@ -216,6 +218,37 @@ def test_columns_are_chosen_and_make_other_rows(
     assert json.loads(wrong["measure_columns"])["columns"], "another can be chosen"
     assert on.measure.choose_columns(session, Chosen(label=["a list"]), page) == {}
     assert on.measure.choose_columns(Session(), Chosen(), page) == {}
+
+
+@pytest.mark.parametrize("then", ["removed", "replaced", "chosen"])
+def test_rows_that_are_read_late_do_not_replace_later_ones(
+    on: Handlers,
+    session: Session,
+    rows: Rows,
+    request_of: RequestOf,
+    monkeypatch: pytest.MonkeyPatch,
+    then: str,
+) -> None:
+    page, other = request_of("s"), rows(3, name="other.jsonl")
+    on.measure.read_labelled(session, rows(region="south"), page)
+    read = events.read_prompt_file
+
+    def slowly(*args: Any, **kwargs: Any) -> PromptFile:
+        file = read(*args, **kwargs)
+        monkeypatch.setattr(events, "read_prompt_file", read)
+        if then == "chosen":
+            on.measure.choose_columns(session, Chosen(label="region"), page)
+        else:
+            on.measure.read_labelled(session, other if then == "replaced" else None, page)
+        return file
+
+    monkeypatch.setattr(events, "read_prompt_file", slowly)
+    assert on.measure.choose_columns(session, Chosen(label="label"), page) == {}
+    if then == "removed":
+        assert session.rows is None
+        return
+    labels = [prompt.label for prompt in present(session.labelled).prompts]
+    assert labels == (["yes"] * 3 if then == "replaced" else ["south"] * 40)
 
 
 def test_rows_count_what_they_take_in_memory(

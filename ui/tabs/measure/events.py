@@ -81,11 +81,11 @@ class MeasureEvents:
         page = request.session_hash or ""
         if session.rows is not None:
             shutil.rmtree(session.rows.copy.parent, ignore_errors=True)
+        asked = session.rows_asked = object()
         session.rows = None
         self._app.files.hold(page, LABELLED, 0)
-        if path is not None:
-            session.rows = self._dropped(Path(path), session, page)
-        return self._rows(session)
+        rows = None if path is None else self._dropped(Path(path), session, page)
+        return self._show_read(rows, session, asked, page)
 
     def choose_columns(self, session: Session, event: gr.EventData, request: gr.Request) -> Updates:
         """Read the rows again, with other columns."""
@@ -97,9 +97,9 @@ class MeasureEvents:
         text, instruction, label = columns
         choices = Choices(text=text, instruction=instruction, label=label)
         copy, page = session.rows.copy, request.session_hash or ""
+        asked = session.rows_asked = object()
         self._app.files.hold(page, LABELLED, 0)
-        session.rows = self._read(copy, choices, session, page)
-        return self._rows(session)
+        return self._show_read(self._read(copy, choices, session, page), session, asked, page)
 
     def begin_measure(self, session: Session, limit: float, allow_seen: bool) -> Updates:
         """Accept a request for the adapter in the bar."""
@@ -272,8 +272,18 @@ class MeasureEvents:
             return rows if to_choose else replace(rows, error=file_faults(error, name))
         except DndError as error:
             return replace(rows, error=file_faults(error, name))
-        self._app.files.hold(page, LABELLED, file.memory_bytes)
         return replace(rows, file=file)
+
+    def _show_read(
+        self, rows: CardReading | None, session: Session, asked: object, page: str
+    ) -> Updates:
+        """Put rows in the visit, unless others were asked for while these were read."""
+        if asked is not session.rows_asked:
+            return {}
+        session.rows = rows
+        if rows is not None and rows.file is not None:
+            self._app.files.hold(page, LABELLED, rows.file.memory_bytes)
+        return self._rows(session)
 
     def _rows(self, session: Session) -> Updates:
         """Describe the rows, offer their columns, and enable what can be done with them."""
