@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
@@ -28,6 +29,7 @@ from dnd_engine.limits import PromptLimits
 from dnd_engine.lora.changes import ChangedBy
 from dnd_engine.lora.provenance import NearestTask
 from dnd_engine.prompts.examples import load_examples
+from tests.present import present
 from tests.ui.fake_engine import FOUND_TO_WORK, GAINED, IDLE, FakeEngine, Loading, familiarity
 from tests.ui.listed import events
 from tests.ui.orders import SAMPLING, answered, chat, last, make, synthesized, visitor
@@ -641,9 +643,44 @@ def test_checks_that_failed_say_so_above_the_chat_and_can_be_run_again(
     done = on.adapter.check(session)
     assert "could not be finished" not in done["warning"]
     assert done["check_again"].visible is False
-    assert on.adapter.check_broke(session) == {}, "what failed was not the check"
+    # What failed was not the check, and must not hide its result.
+    assert on.adapter.check_broke(session)["checks"] == done["checks"]
     # An unexpected error is reported the same way, whatever started the checks.
     assert len(events()["AdapterEvents.check_broke"]) == len(events()["AdapterEvents.check"])
+
+
+def test_checks_end_though_other_models_are_loaded_meanwhile(
+    on: Handlers,
+    arrange: Arrange,
+    request_of: RequestOf,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = Session()
+    make(on, session, arrange(SQL={"a.txt": "one\n"}), request_of("s"))
+    made = present(session.made)
+    inspect, prove = engine.inspect, engine.prove
+    with monkeypatch.context() as patch:
+
+        def inspected(*args: Any, **kwargs: Any) -> Inspection:
+            patch.setattr(EngineHandle, "engine", None)
+            return inspect(*args, **kwargs)
+
+        patch.setattr(engine, "inspect", inspected)
+        checked = on.adapter.check(session)
+    assert "Checking whether it works" not in checked["warning"]
+    assert made.original.checks["proved"] is False
+    with monkeypatch.context() as patch:
+
+        def proved(*args: Any, **kwargs: Any) -> Generator[Any, None, Conditioning | None]:
+            patch.setattr(EngineHandle, "engine", None)
+            return (yield from prove(*args, **kwargs))
+
+        patch.setattr(engine, "prove", proved)
+        *_, shown = on.adapter.prove(session)
+    assert made.original.checks["proved"] is True
+    assert shown["prove"].value == "Measure again"
+    assert "Something broke" in on.adapter.prove_broke()["proof"]
 
 
 def test_without_an_instruction_nobody_can_tell_and_the_way_out_is_named() -> None:

@@ -7,15 +7,18 @@ import gradio as gr
 import pytest
 from gradio.state_holder import SessionState
 
+from dnd_engine.errors import GeneratorError
 from dnd_engine.limits import PromptLimits
 from tests.loops import run
 from tests.serving import fetch, serving
-from tests.ui.fake_engine import handle_of
+from tests.ui.fake_engine import FakeEngine, handle_of
 from tests.ui.orders import chat, make
 from ui.build import build_ui
 from ui.canvas import Arrangement
+from ui.engine_handle import EngineHandle
 from ui.handlers import Handlers
 from ui.language import said_of, say_again
+from ui.shared import Updates
 from ui.state import Session
 from ui.text import _, drawn, speaking
 
@@ -128,6 +131,28 @@ def test_a_failed_check_stays_failed_in_another_language(
         )
     assert "Ließ sich nicht messen." in drawn_again["checks"]
     assert "out of memory" in drawn_again["checks"]
+
+
+def test_the_report_is_redrawn_in_another_language_if_it_can_be_read(
+    on: Handlers, request_of: RequestOf, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_german() -> Updates:
+        with speaking("de"):
+            return on.language.say_again(
+                Session(), Arrangement(), None, "gguf", "heldout", "score", request_of("s")
+            )
+
+    def damaged(_: object) -> None:
+        raise GeneratorError("`heldout.json`: this is no sound report.")
+
+    assert {"report_card", "report_group", "report", "report_more"} <= in_german().keys()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(engine), "reports", property(damaged), raising=False)
+        assert "report_group" not in in_german()
+    monkeypatch.setattr(EngineHandle, "engine", None)  # as while other models are loaded
+    without = in_german()
+    assert "report_group" not in without
+    assert "Noch nicht geladen" in without["report_card"]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from dnd_engine.config import MeasureConfig
 from dnd_engine.library import Library
 from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.measure.results import MeasureStep
-from dnd_engine.prompts.files import PromptFile
+from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from tests.present import present
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
@@ -231,7 +231,7 @@ def test_rows_that_are_read_late_do_not_replace_later_ones(
 ) -> None:
     page, other = request_of("s"), rows(3, name="other.jsonl")
     on.measure.read_labelled(session, rows(region="south"), page)
-    read = events.read_prompt_file
+    read = read_prompt_file
 
     def slowly(*args: Any, **kwargs: Any) -> PromptFile:
         file = read(*args, **kwargs)

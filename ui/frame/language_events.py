@@ -93,13 +93,9 @@ class LanguageEvents:
             "teach_base_told": "",
             "library_told": "",
             **{name: listed[name] for name in ("library_kept", "library_undo") if name in listed},
-            "report_card": self.report.card(),
+            **self.report.again(group, metric),
             **self.measure.again(session),
         }
-        # Before the tab was opened there is no report to draw.
-        if group is not None:
-            updates |= {"report_group": self.report.choices(group)}
-            updates |= self.report.draw_report(group, metric)
         made = session.made
         if made is not None:
             updates |= {

@@ -140,6 +140,7 @@ class LibraryEvents:
         updates: Updates = {"library_load": gr.Button(interactive=True)}
         try:
             yield from self._until_ready()
+            engine = self._app.calls.ready()
             made = self._load(session, _selected(key), request)
         except DndError as error:
             told_of = self._faults(session, error, _("Not loaded."))
@@ -159,7 +160,7 @@ class LibraryEvents:
             )
             made = here
             if here.buckets and here.inspection is not None:
-                self._adapter.put_on_card(session, here)
+                self._adapter.put_on_card(session, here, engine)
         session.take(made)
         yield {
             **updates,

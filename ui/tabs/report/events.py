@@ -1,5 +1,7 @@
 """Events of the report card: the generator on unseen tasks."""
 
+from collections.abc import Sequence
+
 import gradio as gr
 
 from dnd_engine.errors import GeneratorError
@@ -7,7 +9,7 @@ from dnd_engine.evaluation.pictures import Metric
 from ui.faults import report_fault
 from ui.shared import App, Updates
 from ui.state import Session
-from ui.tabs.report.view import card_markdown, groups, report_html, unreadable_html
+from ui.tabs.report.view import Group, card_markdown, groups, report_html, unreadable_html
 from ui.text import _, note_words
 
 
@@ -35,15 +37,29 @@ class ReportEvents:
                 "report_all": gr.Accordion(open=True),
                 **card,
             }
-        keys = [g.key for g in groups(reports)]
+        found = groups(reports)
+        keys = [one.key for one in found]
         group = group if group in keys else next(iter(keys), None)
         return {
             "report_controls": gr.Row(visible=bool(keys)),
-            "report_group": self.choices(group),
+            "report_group": _choices(found, group),
             "report_all": gr.Accordion(open=not keys),
             **card,
             **self.draw_report(group, metric),
         }
+
+    def again(self, group: str | None, metric: Metric) -> Updates:
+        """Redraw the tab in another language; without a report, the model card alone."""
+        engine, card = self._app.calls.engine, {"report_card": self.card()}
+        # Before the tab was opened there is nothing to draw.
+        if engine is None or group is None:
+            return card
+        try:
+            reports = engine.reports
+        except GeneratorError:
+            return card
+        chosen = _choices(groups(reports), group)
+        return {**card, "report_group": chosen, **self.draw_report(group, metric)}
 
     def draw_report(self, group: str | None, metric: Metric) -> Updates:
         """Draw the chosen part of the report."""
@@ -55,11 +71,6 @@ class ReportEvents:
         sha256 = engine.info.generator_sha256 or ""
         first, more = report_html(reports[chosen.split], chosen, metric, sha256)
         return {"report": first, "report_more": more}
-
-    def choices(self, chosen: str | None) -> gr.Radio:
-        """List the parts of the report."""
-        found = groups(self._app.calls.ready().reports)
-        return gr.Radio(choices=[(group.label(), group.key) for group in found], value=chosen)
 
     def card(self) -> str:
         """Return the generator's model card, or why there is none."""
@@ -75,3 +86,8 @@ class ReportEvents:
             "### No report yet\nThis generator came without a report card. Run `dnd evaluate` to "
             "examine it on unseen tasks; the result appears here."
         )
+
+
+def _choices(found: Sequence[Group], chosen: str | None) -> gr.Radio:
+    """List the parts of the report."""
+    return gr.Radio(choices=[(group.label(), group.key) for group in found], value=chosen)

@@ -31,6 +31,7 @@ from ui.text import N_, _, said
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Inspection
+    from dnd_engine.engine import Engine
     from dnd_engine.lora.adapter import Adapter
 
 _MIN_LABELS = RefineConfig().least_prompts
@@ -65,13 +66,15 @@ class AdapterEvents:
             updates.pop("teach_box", None)  # it may have been closed meanwhile
             return {**updates, "adapter_facts": facts_of(session)}
         try:
+            # Before the checks, because other models may be loaded while they run.
+            engine = self._app.calls.ready()
             made.inspection = self._app.calls.inspect(made.original, made.buckets)
         except DndError as error:
             made.check_failed = sentence(self._app.error_words(session, error, "check"))
             updates = checked(made)
         else:
             if made.buckets:
-                self.put_on_card(session, made)
+                self.put_on_card(session, made, engine)
             updates = {**checked(made), "download": download(made)}
         # If another adapter was selected meanwhile, the results stay with this one, unshown.
         # The strength may have been moved meanwhile, too; the facts say so.
@@ -86,10 +89,12 @@ class AdapterEvents:
 
     def check_broke(self, session: Session) -> Updates:
         """Say that an unexpected error ended the checks."""
-        if session.made is None or session.made.inspection is not None:
+        made = session.made
+        if made is None:
             return {}
-        session.made.check_failed = broke()
-        return checked(session.made)
+        if made.inspection is None:
+            made.check_failed = broke()
+        return checked(made)
 
     def prove(self, session: Session) -> Iterator[Updates]:
         """Compare the adapter with controls, such as one of another task's prompts."""
@@ -100,6 +105,7 @@ class AdapterEvents:
         updates: Updates = {}
         made.proving = True
         try:
+            engine = self._app.calls.ready()
             for step in self._app.calls.prove(made.original, made.buckets, session.memory):
                 if session.made is not made:
                     return
@@ -113,7 +119,7 @@ class AdapterEvents:
             failed = self._app.error_words(session, error, "prove")
             updates["proof"] = proof_html(None, failed=failed)
         else:
-            self.put_on_card(session, made)
+            self.put_on_card(session, made, engine)
             updates["proof"] = proof_html(made.proof, done=True)
             updates["download"] = download(made)
         finally:
@@ -121,11 +127,15 @@ class AdapterEvents:
         if session.made is made:
             yield {**updates, "prove": gr.Button(_("Measure again"))}
 
-    def put_on_card(self, session: Session, made: Made) -> None:
+    def prove_broke(self) -> Updates:
+        """Say that an unexpected error ended the comparison."""
+        failed = proof_html(None, failed=broke())
+        return {"proof": failed, "prove": gr.Button(_("Measure again"))}
+
+    def put_on_card(self, session: Session, made: Made, engine: "Engine") -> None:
         """Add new results to the adapter's card, so that its zip must be rewritten."""
         assert made.inspection is not None
         strength = made.adapter.strength
-        engine = self._app.calls.ready()
         made.original = engine.with_checks(made.original, made.inspection, made.proof)
         made.adapter = made.original.with_strength(strength)
         made.card_due = True

@@ -33,6 +33,7 @@ def wire_adapter(page: Page, bar: AdapterBar, checks: ChecksPanel) -> None:
     proved = page.queued(
         checks.prove.click, on.prove, "proof prove download", session, lane="check"
     )
+    page.at_once(proved.failure, on.prove_broke, "proof prove")
     for event in (scaled, proved):
         _zip(page, event)
     again = page.at_once(bar.check_again.click, on.check_again, _CHECKED, session)
