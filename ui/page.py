@@ -96,6 +96,10 @@ class Page:
     ) -> Any:
         chosen = {name: self.slots[name] for name in slots.split()}  # removes duplicates
         taken = [inputs] if isinstance(inputs, Component) else inputs
+        events = event if isinstance(event, Sequence) else [event]
+        # By default Gradio drops what is chosen or typed while an earlier answer is on its way.
+        if any(getattr(one, "event_name", "") == "input" for one in events):
+            how = {"trigger_mode": "always_last", **how}
         start = functools.partial(gr.on, event) if isinstance(event, Sequence) else event
         return start(
             fn=by_slot(handler, chosen),

@@ -95,6 +95,16 @@ def test_a_step_of_a_run_sets_the_loading_status_of_no_component() -> None:
     assert statuses == [[]] * len(statuses)
 
 
+def test_the_last_of_several_choices_in_a_row_counts() -> None:
+    demo = build_ui(handle_of(), PromptLimits())
+    modes = {
+        fn.trigger_mode
+        for fn in demo.fns.values()
+        if any(event == "input" for _, event in fn.targets)
+    }
+    assert modes == {"always_last"}
+
+
 def test_checks_do_not_take_the_place_of_the_next_visitors_synthesis() -> None:
     demo = build_ui(handle_of(), PromptLimits())
     lanes = {

@@ -49,11 +49,8 @@ def wire_models(page: Page, frame: Frame, panel: ModelsPanel) -> None:
     opened = f"models_box models_choice models_base {said} {_LOAD}"
     page.at_once(frame.keys.models, on.open, opened, session)
     page.at_once(panel.close.click, on.close, "models_box")
-    page.at_once(panel.choice.input, on.choose, f"models_base {said}", chosen)
-    # By default Gradio drops what is typed while an answer is on its way.
-    page.at_once(
-        panel.base.input, on.choose, f"models_base {said}", chosen, trigger_mode="always_last"
-    )
+    changed = [panel.choice.input, panel.base.input]
+    page.at_once(changed, on.choose, f"models_base {said}", chosen)
     switched = page.queued(
         [panel.load.click, panel.base.submit],
         on.load,

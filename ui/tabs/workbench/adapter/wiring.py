@@ -28,7 +28,6 @@ def wire_adapter(page: Page, bar: AdapterBar, checks: ChecksPanel) -> None:
         on.set_strength,
         f"adapter_facts download {EXPORTED}",
         [session, bar.strength],
-        trigger_mode="always_last",
     )
     proved = page.queued(
         checks.prove.click, on.prove, "proof prove download", session, lane="check"

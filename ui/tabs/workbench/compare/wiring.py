@@ -43,14 +43,8 @@ def wire_chat(page: Page, panel: ComparePanel, shown: Any) -> None:
     for index, button in enumerate(panel.suggestion):
         suggest = functools.partial(on.suggest, index)
         page.at_once(button.click, suggest, "box told_with compare_head", session)
-    # Arrow keys may pass several.
-    page.at_once(
-        panel.mode.input,
-        on.choose_mode,
-        "told_with compare_head",
-        [session, panel.mode],
-        trigger_mode="always_last",
-    )
+    chosen = [session, panel.mode]
+    page.at_once(panel.mode.input, on.choose_mode, "told_with compare_head", chosen)
     inputs = [session, panel.told_with]
     page.at_once(panel.told_with.input, on.choose_instruction, "compare_head", inputs)
 
@@ -65,7 +59,7 @@ def wire_sides(page: Page, panel: ComparePanel) -> None:
     for place, choice, choose, slots in sides:
         inputs = [session, choice]
         # Arrow keys may pass several. `bring` loads none but the last, see `Session.choose`.
-        chosen = page.at_once(choice.input, choose, slots, inputs, trigger_mode="always_last")
+        chosen = page.at_once(choice.input, choose, slots, inputs)
         # In the queue, since it reads weights, unlike the choice among those that are loaded.
         brought = page.then_queued(
             chosen, functools.partial(on.library.bring, place), SHOWN, inputs, lane="engine"

@@ -35,13 +35,7 @@ def wire_prompts(page: Page, panel: PromptsPanel) -> None:
         "synthesize hint adapter_facts",
         [panel.instruction, session],
     )
-    page.queued(
-        panel.mix.input,
-        on.set_mix,
-        "synthesize hint",
-        [panel.mix, session],
-        trigger_mode="always_last",
-    )
+    page.queued(panel.mix.input, on.set_mix, "synthesize hint", [panel.mix, session])
     forecast_at(page, changed.then)
     # Not at each keystroke: half an instruction would be forecast too.
     forecast_at(page, [panel.instruction.blur, panel.instruction.submit])

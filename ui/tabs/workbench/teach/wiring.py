@@ -39,12 +39,9 @@ def wire_teach(page: Page, panel: TeachPanel, bar: AdapterBar) -> None:
         on.choose_place,
         "teach_server teach_local teach_base_told teach_told",
         [panel.place, panel.base],
-        trigger_mode="always_last",
     )
     labelled, with_labels = "teach_propose teach_first teach_rows", [session, panel.labels]
-    page.at_once(
-        panel.labels.input, on.use_labels, labelled, with_labels, trigger_mode="always_last"
-    )
+    page.at_once(panel.labels.input, on.use_labels, labelled, with_labels)
     proposed = page.queued(
         panel.propose.click, on.propose, f"teach_told teach_propose {ROWS}", session, lane="imprint"
     )
