@@ -82,6 +82,7 @@ def test_it_follows_a_synthesis_and_its_adapter_takes_the_place_of_the_generator
     assert done["undo"].visible is True
     assert done["undo"].value == "Undo imprint"
     assert done["strength"] == 1.0
+    assert not {"keep_name", "keep_texts"} & done.keys(), "they may have been filled in meanwhile"
     assert f"{made.adapter.name}, imprinted" in dict(done["right_choice"].choices)
     checks = on.adapter.check(session)["checks"]
     assert "Imprinted with your instruction" in checks

@@ -23,6 +23,7 @@ from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from tests.present import present
 from tests.ui.fake_adapter import FakeAdapter
 from tests.ui.fake_engine import FakeEngine
+from tests.ui.listed import events as events_of_page
 from tests.ui.orders import SAMPLING, chat, make
 from tests.ui.test_library import at_home, library  # noqa: F401 - fixtures
 from tests.until import until
@@ -115,6 +116,18 @@ def test_a_visit_that_comes_back_shows_its_adapter_in_a_tab_that_was_opened_too_
     assert back["measure_empty"].visible is False
     assert back["measure_order"].visible is True
     assert back["session"].made.adapter.sha256[:8] in back["measure_of"]
+
+
+def test_an_open_tab_names_the_adapter_of_a_run_that_ends(
+    on: Handlers, session: Session, arrange: Arrange, request_of: RequestOf
+) -> None:
+    before = present(session.made)
+    make(on, session, arrange(Tone={"b.txt": "three\n"}), request_of("s"))
+    told = on.measure.name_adapter(session)["measure_of"]
+    assert present(session.made).key[:8] in told
+    assert before.key[:8] not in told
+    page = events_of_page()
+    assert len(page["MeasureEvents.name_adapter"]) == len(page["RunEvents.show_run"])
 
 
 def test_the_adapter_in_the_bar_is_named_and_rows_are_counted(

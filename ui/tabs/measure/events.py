@@ -51,13 +51,16 @@ class MeasureEvents:
 
     def open_measure(self, session: Session) -> Updates:
         """Redraw the tab, because the adapter in the bar may have changed."""
+        return {**self.name_adapter(session), **self._drawn(session)}
+
+    def name_adapter(self, session: Session) -> Updates:
+        """Name the adapter in the bar, which a run can replace while the tab is open."""
         made = session.made
         return {
             "measure_empty": gr.HTML(visible=made is None),
             "measure_order": gr.Row(visible=made is not None),
             "measure_of": "" if made is None else of_html(made),
             **self._measure_buttons(session),
-            **self._drawn(session),
         }
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:

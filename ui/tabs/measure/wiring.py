@@ -9,17 +9,18 @@ from ui.page import Page
 from ui.tabs.measure.view import MeasurePanel
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 
-_READY = "measure_start measure_stop measure_train measure_train_stop measure_train_of"
+READY = "measure_start measure_stop measure_train measure_train_stop measure_train_of"
+"""Slots that change with what may be measured or trained now."""
 _FOUND = (
     "measure_stages measure_found measure_notes_box measure_notes measure_take_told "
     "measure_take_row measure_take_trained_lora measure_take_warm_lora"
 )
-ROWS = f"measure_told measure_columns {_READY}"
+ROWS = f"measure_told measure_columns {READY}"
 """Slots that change with the rows to measure on."""
 OPENED = "measure_empty measure_order measure_of"
 """Slots that change with the adapter to measure."""
 ENDED = (
-    f"{_READY} {_FOUND} measure_keep_row measure_keep_items measure_keep_json measure_keep_markdown"
+    f"{READY} {_FOUND} measure_keep_row measure_keep_items measure_keep_json measure_keep_markdown"
 )
 """Slots that change when a run ends."""
 
@@ -27,7 +28,7 @@ ENDED = (
 def wire_measure(page: Page, panel: MeasurePanel, tab: gr.Tab) -> None:
     """Wire reading rows, measuring, training and results."""
     on, session = page.on.measure, page.session
-    worth = f"{_READY} {_FOUND}"
+    worth = f"{READY} {_FOUND}"
     page.at_once(tab.select, on.open_measure, f"{OPENED} {worth}", session)
     # Not `change`, which also fires when the tab is opened again.
     dropped = [panel.file.upload, panel.file.clear]

@@ -66,6 +66,7 @@ class RunEvents:
         if kind == "imprint" and run.kind != "imprint":
             return {}
         run.shown = True
+        before = session.drawn
         updates = over(session, run)
         if made is not None and made is not session.drawn:
             shown = self._adapter.show_remixed if run.remixes else self._adapter.show
@@ -73,6 +74,9 @@ class RunEvents:
             if session.turns and not session.turns[-1].finished:
                 # Its answers draw the panes; arriving late, these would take their place for good.
                 del updates["left_pane"], updates["right_pane"]
+            if run.kind == "imprint" and before is run.start:
+                # It keeps its name, and so what was typed meanwhile to keep it under.
+                del updates["keep_name"], updates["keep_texts"]
             if made.settling:
                 # The imprint that follows would close *Teach* again.
                 updates["teach_open"] = gr.Button(visible=bool(made.buckets), interactive=False)

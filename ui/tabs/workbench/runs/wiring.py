@@ -7,6 +7,7 @@ from typing import Any
 from ui.line import LANE_OF
 from ui.page import Page
 from ui.stages import RunKind, StagesPanel
+from ui.tabs.measure.wiring import OPENED, READY
 from ui.tabs.workbench.adapter.view import AdapterBar
 from ui.tabs.workbench.adapter.wiring import SHOWN, check_and_zip
 from ui.tabs.workbench.compare.wiring import BLIND
@@ -82,4 +83,5 @@ def carry_out(
     show = functools.partial(on.show_run, kind=kind)
     shown = page.then_at_once(work, show, f"{OVER} {SHOWN} inbox", session)
     page.then_at_once(shown, page.on.compare.hide_names, BLIND, session)
+    page.then_at_once(shown, page.on.measure.name_adapter, f"{OPENED} {READY}", session)
     return shown
