@@ -2,11 +2,12 @@
 
 from collections.abc import Generator as Steps
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dnd_engine.errors import RecipeError
 from dnd_engine.lora.adapter import Adapter
-from dnd_engine.lora.provenance import Recipe
+from dnd_engine.lora.provenance import Imprinting, Recipe, Refinement
 from dnd_engine.notes import joined, noted
 from dnd_engine.progress import Progress
 from dnd_engine.prompts.buckets import Bucket
@@ -26,12 +27,17 @@ def regenerate(
         recipe = recipe.with_texts(recipe.find_files(paths, loaded.config.limits))
     buckets = [source.bucket() for source in recipe.buckets]
     made = yield from _begin(loaded, recipe, buckets)
+    # What was made without a generator was also refined without one.
+    answering = loaded if recipe.generator else replace(loaded, generator=None)
     for step in recipe.refinements:
         # One by one, not their product: each folding rounds to bfloat16.
         for strength in step.folded:
             made = made.with_strength(strength).fold()
         learnt = [source.bucket() for source in step.buckets]
-        made = yield from refine_adapter(loaded, made, learnt, step.config)
+        config = step.config
+        if _is_later_teacher(answering, step):
+            config = replace(config, trained_teacher=False)
+        made = yield from refine_adapter(answering, made, learnt, config)
     for strength in recipe.folded:
         made = made.with_strength(strength).fold()
     return made.with_strength(recipe.strength)
@@ -81,7 +87,13 @@ def _begin(
         return (yield from imprint_alone(loaded, buckets, found.config, mix=recipe.mix))
     made = yield from write(loaded, buckets, mix=recipe.mix, seed=recipe.seed)
     if found is not None:
-        made = yield from imprint_adapter(
-            loaded, made, buckets, found.config, teacher=found.teacher
-        )
+        config = found.config
+        if _is_later_teacher(loaded, found):
+            config = replace(config, trained_teacher=False)
+        made = yield from imprint_adapter(loaded, made, buckets, config, teacher=found.teacher)
     return made
+
+
+def _is_later_teacher(loaded: Loaded, step: Imprinting | Refinement) -> bool:
+    """Return whether the loaded generator got its trained teacher after a step was recorded."""
+    return not step.teacher_sha256 and bool(loaded.teacher_sha256(step.config))

@@ -945,7 +945,13 @@ def test_a_trained_teacher_answers_in_place_of_the_generators_adapters(
     assert finish(engine.regenerate(recipe)).sha256 == made.sha256
     with pytest.raises(RecipeError, match=r"needs the teacher with the SHA-256 .* has none\."):
         finish(quiet_engine.regenerate(recipe))
-    # A recipe from before the teacher is made again as it was.
+    # Recipes from before the teacher make the same adapters as then, with a refinement, too.
+    config = RefineConfig(steps=2, least_prompts=1, held_back_share=0)
+    refined = finish(quiet_engine.refine(without, [letters], config))
+    for one in (without, refined):
+        earlier = one.recipe.with_texts(letters.files)
+        assert finish(engine.regenerate(earlier)).sha256 == one.sha256
+    # The oldest do not name the setting.
     written = without.recipe.to_json()
     for name in ("trained_teacher", "teacher_sha256"):
         del written["imprint"][name]

@@ -9,7 +9,14 @@ import torch
 from typer.testing import CliRunner
 
 from dnd_engine.cli import app
-from dnd_engine.config import NO_GENERATOR, EngineConfig, ImprintConfig, MeasureConfig, Sampling
+from dnd_engine.config import (
+    NO_GENERATOR,
+    EngineConfig,
+    ImprintConfig,
+    MeasureConfig,
+    RefineConfig,
+    Sampling,
+)
 from dnd_engine.engine import Engine
 from dnd_engine.errors import GeneratorError, ImprintError, RecipeError
 from dnd_engine.evaluation.baselines import Baselines
@@ -215,6 +222,10 @@ def test_a_recipe_of_imprint_alone_is_carried_out_beside_a_generator_too(
     folder = write_generator(tiny_folder, tmp_path / "generator", size=0.1)
     other = Engine.load(replace(alone.config, generator=folder))
     assert finish(other.regenerate(recipe)).sha256 == made.sha256
+    config = RefineConfig(steps=3, least_prompts=1, held_back_share=0)
+    refined = finish(alone.refine(made, [letters], config))
+    recipe = refined.recipe.with_texts(letters.files)
+    assert finish(other.regenerate(recipe)).sha256 == refined.sha256
     theirs = other.generate([letters], imprinted=False).recipe.with_texts(letters.files)
     with pytest.raises(
         RecipeError, match=r"the recipe needs the generator .*, loaded is none\. Lo"
