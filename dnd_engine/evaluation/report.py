@@ -441,8 +441,12 @@ def _examined(table: _Measured, checked: Mapping[str, Mapping[str, V]]) -> dict[
 def _over_tasks(table: _Measured, shares: Mapping[str, float]) -> dict[str, Any]:
     """Fields of a mean over tasks that have one share each."""
     families = {score.slug: score.family for score in table.scores}
-    # One number a task, as if it had a single item.
-    found = [Cell(families[slug], slug, 0, share) for slug, share in shares.items()]
+    # One number a task, as if it had a single item. Sorted, as an interval depends on the order.
+    slugs = sorted(shares, key=lambda slug: (families[slug], slug))
+    found = [Cell(families[slug], slug, 0, shares[slug]) for slug in slugs]
+    if len({families[slug] for slug in slugs}) == 1:
+        # Else items would be resampled within tasks, where there is nothing to draw from.
+        found = [cell._replace(task=cell.family, item=n) for n, cell in enumerate(found)]
     return {
         **table.level(found, "share"),
         "n_tasks": len(shares),

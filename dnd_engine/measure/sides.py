@@ -221,7 +221,8 @@ def split(
     options = _options([example.response for _, example in short.values()])
     test = [short[text] for text in drawn]
     others = [short[text][1] for text in sorted(short.keys() - set(drawn))]
-    usable = set(unscored((e.prompt for e in others), [e for _, e in test]))
+    scored = [example for _, example in test]
+    usable = set(unscored((e.prompt for e in others), scored, by_input=identify))
     train = tuple(e for e in others if e.prompt in usable)
     can_leave_out = any(example.bare is not None for _, example in test)
     modes = tuple(m for m in config.modes if m == "full" or can_leave_out)

@@ -32,15 +32,18 @@ def check_conditions(conditions: Iterable[str], scored: Sequence[Example]) -> No
         )
 
 
-def unscored(conditions: Iterable[str], scored: Sequence[Example]) -> list[str]:
+def unscored(
+    conditions: Iterable[str], scored: Sequence[Example], *, by_input: bool | None = None
+) -> list[str]:
     """Take out the prompts that hold a scored item.
 
     That is, its whole prompt or, under whatever instruction, its bare input, up to white space. A
     bare input counts only where it identifies an item: where nearly every item has an instruction
-    of its own, part of the input is before the blank line.
+    of its own, part of the input is before the blank line. Pass `by_input` where more than the
+    scored items tells whether it does: a few of them may have an instruction each by chance.
     """
     items = {spaced(example.prompt) for example in scored}
-    if bare_identifies(scored):
+    if bare_identifies(scored) if by_input is None else by_input:
         items |= {spaced(example.bare) for example in scored if example.bare}
 
     def held(text: str) -> bool:

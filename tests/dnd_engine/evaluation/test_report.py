@@ -15,7 +15,14 @@ from dnd_engine.errors import ConfigError
 from dnd_engine.evaluation.page import full_page, report_markdown
 from dnd_engine.evaluation.report import build_report, write_report
 from dnd_engine.evaluation.result_store import Findings, KeptVerdict
-from dnd_engine.generator.report import Cosine, Cost, Distances, Report, ReportRow
+from dnd_engine.generator.report import (
+    Cosine,
+    Cost,
+    Distances,
+    OrdinaryShare,
+    Report,
+    ReportRow,
+)
 from dnd_engine.scoring.scores import DRAWN, ROWS, ItemScore
 from tests.dnd_engine.synthetic import COSINE, DISTANCES, checks, meta, scores, similarities, tasks
 from tests.present import present
@@ -253,6 +260,21 @@ def test_ordinary_messages_are_told_by_row_over_the_examined_tasks() -> None:
     told = report_markdown(report)
     assert "answered as the base does, Generator, right prompts: 25 % (25 % to 25 %) over 8" in told
     assert "Unrelated" not in told
+
+
+def test_an_interval_over_tasks_knows_their_spread_and_not_their_order() -> None:
+    found = handmade(*(("generator", f"t{n}", 0, 0, 1.0) for n in range(6)))
+    shares = {f"t{n}": n / 6 for n in range(6)}
+
+    def told(families: int, shares: dict[str, float]) -> OrdinaryShare:
+        scores = [replace(s, family=f"f{int(s.slug[1:]) % families}") for s in found]
+        given = Findings(ordinary={"generator": shares})
+        return build_report(scores, meta(modes=("bare",)), found=given).ordinary["generator"]
+
+    for families in (1, 3, 6):
+        one = told(families, shares)
+        assert one.low < one.share < one.high
+        assert told(families, dict(reversed(shares.items()))) == one
 
 
 def test_unrelated_questions_are_told_by_row_beside_the_base() -> None:

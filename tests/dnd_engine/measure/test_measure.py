@@ -175,6 +175,15 @@ def test_an_input_that_is_scored_is_not_learnt_under_another_instruction() -> No
     assert "repeated" in " ".join(found.notes)
 
 
+def test_inputs_of_few_scored_rows_are_not_learnt_under_other_instructions_either() -> None:
+    """Among four rows, each may have an instruction of its own, though few are used."""
+    hows = ("Say it.", "Repeat.", "Echo.", "Copy.", "Again.")
+    rows = [(f"{how}\n\n{word}", word) for word in WORDS[:8] for how in hows]
+    for limit in (1, 2, 4):
+        found = sides(rows, limit_items=limit)
+        assert not {e.bare for e in found.test} & {e.bare for e in found.train}
+
+
 def test_rows_that_cannot_be_scored_are_counted() -> None:
     rows = [*ROWS, ("No label", None), ("Long\n\n" + "x" * 400, "a"), ("Say  it.\n\nau ", "ua")]
     found = sides(rows)
