@@ -133,6 +133,8 @@ class PromptEvents:
         if any(bucket.weight < 0 for bucket in buckets):
             # Only the loaded models tell whether there is a pool.
             yield self._readiness(session.canvas, session)
+            # Gradio sends the last answer again at the end, and this one may be outdated by then.
+            yield {}
         if memory_faults(sum(bucket.memory_bytes for bucket in buckets), self._app.limits):
             return  # the line beside Synthesize says so
         self._read_ahead(buckets, session)
