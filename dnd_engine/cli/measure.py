@@ -21,7 +21,7 @@ from dnd_engine.cli.common import (
 )
 from dnd_engine.config import METRICS, EngineConfig, LabelledConfig, MeasureConfig
 from dnd_engine.errors import LibraryError, MeasureError
-from dnd_engine.files import obstacle, write_whole
+from dnd_engine.files import expanded, obstacle, write_whole
 from dnd_engine.progress import finish
 from dnd_engine.prompts.files import labelled_suffixes, read_prompt_file
 
@@ -90,27 +90,27 @@ def measure(
         if out.exists() and not out.is_dir():
             raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
         results = [out / name for name in (*_FILES, *_LORAS.values())]
-        for path in (data, Path(adapter)):
+        for path in (data, expanded(adapter)):
             if path.resolve() in {result.resolve() for result in results}:
                 raise MeasureError(f"The result would replace `{path}`. Choose another folder.")
     # The second says where scores are stored; None for an adapter that is a file.
     find, kept = find_adapter(adapter, library), find_kept(adapter, library)
-    before = out is not None and (out / _FILES[0]).exists()
     engine = load_engine(config)
     loaded = find(engine)
     measured = _watch(engine.measure(loaded, labelled, settings))
     # Write now as well as at the end: if training fails, the scores must not be lost.
+    before = out is not None and (out / _FILES[0]).exists()
     files = [] if out is None else _write(engine, measured, out)
+    if out is not None and before:
+        # An earlier measurement's LoRAs, perhaps of another adapter, though training may fail now.
+        for name in _LORAS.values():
+            (out / name).unlink(missing_ok=True)
     _keep_scores(kept, measured)
     for wanted, warm in ((train, False), (warm_start, True)):
         if wanted:
             measured = _watch(engine.train_lora(loaded, measured, training, warm_start=warm))
             files = [] if out is None else _write(engine, measured, out)
             _keep_scores(kept, measured)
-    if out is not None and before:
-        # An earlier measurement's LoRAs, perhaps of another adapter.
-        for row in _LORAS.keys() - measured.trained.keys():
-            (out / _LORAS[row]).unlink(missing_ok=True)
     values = measured.to_json() | {"files": files}
     show(values, as_json, measured.markdown() + "".join(f"\n{file}" for file in files))
 

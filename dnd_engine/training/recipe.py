@@ -170,7 +170,8 @@ class TrainRecipe:
             object.__setattr__(self, "decoder_lr", head.learning_rate)
         variants = ("format_variants", "label_variants")
         check_least(self, 1, *_COUNTS)
-        check_least(self, 0, "first_layer", "threads", "patience", "warmup_steps", *variants)
+        counts = ("first_layer", "threads", "patience", "warmup_steps", *variants)
+        check_least(self, 0, "weight_decay", *counts)
         if self.reads_tokens is not None:
             check_least(self, 1, "reads_tokens")
         check_between(

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,9 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     _check_count(recipe, pools)
     if collection is not None:
         pools = _with_checkpoints(pools, collection)
+        if recipe.objective == "task_loss":
+            # It needs nothing of the collection but which tasks are in it.
+            hashes["collected_tasks"] = _sha256_of(pool.task.info.slug for pool in pools)
     if recipe.objective == "imprint":
         pools = tuple(p for p in pools if p.role == "validation" or has_bare_inputs(p, recipe))
         _check_count(recipe, pools)
@@ -311,6 +314,10 @@ def _check_count(recipe: TrainRecipe, pools: Sequence[TaskPool]) -> None:
             f"only {trained} task(s) of {', '.join(f'`{folder}`' for folder in recipe.tasks)} have "
             f"enough examples of at most {recipe.max_tokens} tokens; training needs two or more."
         )
+
+
+def _sha256_of(names: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
 
 
 def _with_checkpoints(pools: Sequence[TaskPool], collection: Collection) -> tuple[TaskPool, ...]:

@@ -182,6 +182,11 @@ def choose_tasks(recipe: CollectRecipe) -> list[Task]:
                 f"split {recipe.split} that the task folders hold. Name the folders that were "
                 "examined."
             )
+    if not chosen:
+        raise ConfigError(
+            f"the task folders hold no task of split {recipe.split} that `holdouts` leaves in: "
+            f"{', '.join(f'`{kind}`' for kind in recipe.holdouts) or 'all'}. Choose others."
+        )
     random.Random(f"{recipe.init_seed}:collect:limit").shuffle(chosen)
     return chosen[: recipe.limit_tasks or None]
 

@@ -150,6 +150,16 @@ def test_a_collection_may_be_resumed_for_nothing_while_it_is_trained_on(
     assert train(replace(recipe, steps=2), resume=True).steps == 2
 
 
+def test_a_collection_that_chose_the_tasks_is_needed_to_resume(
+    recipe: TrainRecipe, collection: Collection
+) -> None:
+    recipe = replace(recipe, objective="task_loss", collection=collection.path, steps=1)
+    train(recipe)
+    assert train(replace(recipe, steps=2), resume=True).steps == 2
+    with pytest.raises(TrainingError, match=r"made with other contents of: collected_tasks \("):
+        train(replace(recipe, collection=None, steps=3), resume=True)
+
+
 def test_reconstruction_is_the_weighted_error_of_standardised_tokens(
     recipe: TrainRecipe, collection: Collection
 ) -> None:

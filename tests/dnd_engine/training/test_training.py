@@ -1595,6 +1595,7 @@ def test_a_recipe_that_is_no_whole_mapping_is_refused(
         ("steps: 0", r"`steps` must be at least 1, got 0\."),
         ("reads_tokens: 0", r"`reads_tokens` must be at least 1, got 0\."),
         ("patience: -1", r"`patience` must be at least 0, got -1\."),
+        ("weight_decay: -0.5", r"`weight_decay` must be at least 0, got -0\.5\."),
         ("decoder_lr: fast", r"`decoder_lr`: .*'fast'"),
         ("decoder_lr: 0", r"`decoder_lr` must be above 0, got 0\.0\."),
         ("decoder_lr: .nan", r"`decoder_lr`: expected a finite number, got nan"),

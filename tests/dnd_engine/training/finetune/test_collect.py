@@ -535,6 +535,11 @@ def test_only_the_kinds_of_novelty_asked_for_are_collected(recipe: CollectRecipe
     for wanted in ("family", "primitive"):
         found = {task.info.holdout for task in choose_tasks(replace(both, holdouts=(wanted,)))}
         assert found == kinds & {"", wanted}
+    with pytest.raises(
+        ConfigError, match=r"hold no task of split heldout .*: `primitive`\. Choose"
+    ):
+        collect(replace(recipe, split="heldout", holdouts=("primitive",)))
+    assert not (recipe.out / "manifest.json").exists(), "the corrected recipe is not refused"
 
 
 def test_only_the_tasks_of_named_reports_are_collected(
