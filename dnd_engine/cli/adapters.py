@@ -37,6 +37,7 @@ from dnd_engine.cli.prompts import (
 from dnd_engine.cli.structure import inspect_files, is_foreign
 from dnd_engine.config import EngineConfig, ImprintConfig, Mix, Sampling, check_strength
 from dnd_engine.errors import ConfigError
+from dnd_engine.files import expanded
 from dnd_engine.library import Entry, Library
 from dnd_engine.lora.provenance import Imprinting
 from dnd_engine.progress import Progress, finish
@@ -464,7 +465,7 @@ def inspect(
     measured_on = [] if file is None else [Bucket("prompts", 1.0, (file,))]
     measured_on = instructed(measured_on, instruction, "left out of the verdict")
     kept = find_kept(adapter, library)
-    place = Path(adapter) if kept is None else kept[0].path(kept[1])
+    place = expanded(adapter) if kept is None else kept[0].path(kept[1])
     # Before `find_adapter`, whose reader refuses adapters of other bases.
     if files or is_foreign(place, config.base):
         if measured_on:

@@ -32,6 +32,7 @@ from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
 from dnd_engine.lora.provenance import FILES, Recipe
 from dnd_engine.lora.weight_tokens import check_state, tokenize
 from dnd_engine.notes import first_of, joined, noted
+from dnd_engine.prompts.buckets import MAX_WEIGHT
 from dnd_engine.prompts.readers.zips import METHODS, is_bomb, unpack
 from dnd_engine.prompts.words import one_line, shorten
 
@@ -532,6 +533,7 @@ def _are_buckets(value: Any) -> bool:
         isinstance(b, dict)
         and isinstance(b.get("name"), str)
         and isinstance(b.get("weight"), int | float)
+        and abs(b["weight"]) <= MAX_WEIGHT
         and isinstance(b.get("num_prompts"), int)
         for b in value
     )

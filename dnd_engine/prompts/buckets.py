@@ -72,12 +72,14 @@ class Bucket:
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
-        """The distinct whole prompts of all files, in order."""
+        """The distinct whole prompts of all files, in order, each with its first label."""
         distinct: dict[str, Prompt] = {}
         for file in self.files:
             for prompt in file.prompts:
                 whole = self.whole(prompt)
-                distinct.setdefault(whole.text, whole)
+                first = distinct.setdefault(whole.text, whole)
+                if first.label is None and whole.label is not None:
+                    distinct[whole.text] = whole
         return tuple(distinct.values())
 
     @property

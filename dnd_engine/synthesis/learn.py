@@ -246,9 +246,11 @@ def _counting(loaded: Loaded, buckets: Sequence[Bucket]) -> list[Bucket]:
 
 
 def _examples(buckets: Sequence[Bucket]) -> list[Example]:
-    """Return the distinct prompts of buckets with their labels."""
-    prompts = {p.text: p for b in buckets for p in b.prompts}.values()
-    return [Example(p.text, p.label or "") for p in prompts]
+    """Return the distinct prompts of buckets with their labels, of several the last."""
+    labels: dict[str, str] = {}
+    for prompt in (prompt for bucket in buckets for prompt in bucket.prompts):
+        labels[prompt.text] = prompt.label or labels.get(prompt.text, "")
+    return [Example(text, label) for text, label in labels.items()]
 
 
 def _counted(answers: Sequence[str]) -> AnswerCounts:

@@ -911,6 +911,14 @@ def test_measure_scores_trains_and_writes(tmp_path: Path) -> None:
     refused = dnd("measure", adapter, some)
     assert refused.exit_code == 1
     assert "the prompts or inputs of all 20 labelled rows, so none is left" in refused.stderr
+    # The LoRA belongs to the scores beside it, which a training that fails replaces, too.
+    (few := tmp_path / "few.csv").write_text("prompt,label\n" + "".join(rows[-12:]), "utf-8")
+    failed = dnd("measure", adapter, few, "--train", "--modes", "bare", "--out", out)
+    assert failed.exit_code == 1
+    assert "labelled rows" in failed.stderr
+    assert {p.name for p in out.iterdir()} == {Path(file).name for file in values["files"]} - {
+        "trained.zip"
+    }
 
 
 @pytest.mark.real
@@ -1062,7 +1070,13 @@ def test_rows_are_not_replaced_by_their_result(
     (tmp_path / "m").mkdir()
     rows = tmp_path / "m" / "items.csv"
     rows.write_text("prompt,label\nSay yes.,yes\n", encoding="utf-8")
-    for adapter, path in (("a.zip", "m/items.csv"), ("m/trained.zip", "m/trained.zip")):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    lora = tmp_path / "m" / "trained.zip"
+    for adapter, path in (
+        ("a.zip", "m/items.csv"),
+        ("m/trained.zip", "m/trained.zip"),
+        ("~/m/trained.zip", str(lora)),
+    ):
         rows_of = path if path.endswith(".csv") else "rows.csv"
         (tmp_path / "rows.csv").write_text(rows.read_text())
         found = dnd("measure", adapter, rows_of, "--out", "m")

@@ -247,6 +247,8 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, data: bytes, messa
         {"buckets": 3},
         {"buckets": [1, {"name": 2}]},
         {"num_prompts": "x", "buckets": [{"name": "b", "weight": "w", "num_prompts": None}]},
+        {"generator_sha256": "a", "buckets": [{"name": "b", "weight": 10**400, "num_prompts": 3}]},
+        {"buckets": [{"name": "b", "weight": float("nan"), "num_prompts": 3}]},
     ],
 )
 def test_a_strange_provenance_never_prevents_saving(tmp_path: Path, provenance: Any) -> None:

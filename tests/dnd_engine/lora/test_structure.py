@@ -440,10 +440,14 @@ def test_inspect_compares_with_a_base_that_is_here(
     assert "not compared" in inspect(foreign).output
 
 
-def test_files_of_a_zip_can_be_checked_alone(tmp_path: Path) -> None:
+def test_files_of_a_zip_can_be_checked_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = make_adapter().save(tmp_path / "ours.zip")
     shown = inspect(path, "--files")
     assert shown.exit_code == 0, shown.output
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert inspect(Path("~/ours.zip"), "--files").exit_code == 0
     library = Library(tmp_path / "library")
     library.add(make_adapter(), "my one")
     kept = inspect(Path("my one"), "--files", "--library", library.root)

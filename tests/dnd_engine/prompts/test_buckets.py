@@ -22,6 +22,7 @@ from dnd_engine.prompts.buckets import (
 )
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.prompts.words import one_line
+from dnd_engine.synthesis.learn import _examples
 
 LIMITS = PromptLimits()
 
@@ -385,3 +386,16 @@ def test_an_instruction_has_a_bounded_length() -> None:
     assert Bucket("a", instruction="x" * 2000).instruction == "x" * 2000
     with pytest.raises(BucketError, match="`a`: expected an instruction of at most 2,000 char"):
         Bucket("a", instruction="x" * 2001)
+
+
+def test_a_prompt_has_its_label_whichever_of_its_copies_comes_first() -> None:
+    bare, labelled = prompt_file("one", "two"), prompt_file("two", "one")
+    labelled = replace(
+        labelled, prompts=tuple(replace(p, label=p.text.upper()) for p in labelled.prompts)
+    )
+    for files in ((bare, labelled), (labelled, bare)):
+        first, second = Bucket("b", 1.0, files).prompts
+        assert {first.label, second.label} == {"ONE", "TWO"}
+    buckets = [Bucket("b", 1.0, (file,)) for file in (labelled, bare)]
+    examples = _examples(buckets)
+    assert {example.response for example in examples} == {"ONE", "TWO"}
