@@ -37,6 +37,7 @@ class BaseAnswers:
     """The base's answers to messages, as references for scoring."""
 
     questions: tuple[Question, ...]
+    """Each scores an answer of the base and generates nothing, see `Question.weighing`."""
     nlls: tuple[float, ...]
     """The base's own loss on each answer, in nats per token."""
     known: tuple[bool, ...] = ()

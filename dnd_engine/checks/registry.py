@@ -111,8 +111,8 @@ def recall(
     """Restore earlier results from `Adapter.checks`; the inverse of `as_checks`.
 
     Returns:
-        The arguments of `as_checks`; None for what was not measured. The number of prompts behind
-        the effect is not stored.
+        The arguments of `as_checks`; None for what was not measured, and for all of it if nothing
+        was measured on prompts. The number of prompts behind the effect is not stored.
 
     Raises:
         AdapterError: If `checks` is not what `as_checks` writes.

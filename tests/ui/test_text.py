@@ -58,7 +58,8 @@ def template() -> Catalog:
 @pytest.mark.parametrize("code", OTHERS)
 def test_a_catalogue_is_complete_and_up_to_date_with_the_code(code: str, template: Catalog) -> None:
     found = updated(code, template)
-    assert list(faults(found)) == []
+    missing = list(faults(found))
+    assert missing == [], "run python -m ui.text, then translate:\n" + "\n".join(missing)
     assert written(found) == written(catalogue.read_catalogue(code)), "run python -m ui.text"
 
 

@@ -1,1 +1,1 @@
-"""One module per family of file formats; `files.FORMATS` lists them by suffix."""
+"""One module per family of file formats; `prompts.files.FORMATS` lists them by suffix."""
