@@ -19,9 +19,8 @@ const stage = document.getElementById("dnd-tabs") ?? document.body;
 const MAX_NAME = 60; // characters of a bucket name, as the engine has it
 const FIELDS = "textarea, [contenteditable]:not([contenteditable=false]), input:not([type=checkbox], [type=radio], [type=range])";
 
-let buckets = []; // [{id, name, preset, auto, namedBy, weight, instruction, cards: [card id]}]; an example's name, or a file's
+let buckets = []; // [{id, name, preset, auto, namedBy, weight, unmuted, instruction, cards: [card id]}]; an example's name, or a file's
 let cards = new Map(); // card id -> {id, name, size, split, choices, accepted, version, file, reading, state}
-const muted = new Map(); // bucket id -> its weight before
 let undoable = []; // what Undo takes back, newest last: {told, back}, of a removed prompt {card, place} too
 let refused = { faults: [], total: 0 }; // the files of the last drop that were not added, and how many it had
 let undoOffered = false; // until files are added: "removed" beside them would be puzzling
@@ -98,7 +97,7 @@ function say(text) {
 
 function commit() {
   const present = buckets.map((bucket) => ({
-    id: bucket.id, name: bucket.name, weight: bucket.weight, instruction: bucket.instruction ?? "",
+    id: bucket.id, name: bucket.name, weight: bucket.weight, unmuted: bucket.unmuted ?? 1, instruction: bucket.instruction ?? "",
     cards: bucket.cards.filter((id) => cards.get(id).state !== "uploading"),
   }));
   const sent = present.flatMap((bucket) => bucket.cards).map((id) => {
@@ -309,9 +308,8 @@ function remix(bucketId, value) {
 
 function toggleMute(bucketId) {
   const bucket = bucketById(bucketId);
-  const before = muted.get(bucketId) ?? 1;
-  if (bucket.weight !== 0) muted.set(bucketId, bucket.weight);
-  remix(bucketId, bucket.weight === 0 ? before : 0);
+  if (bucket.weight !== 0) bucket.unmuted = bucket.weight;
+  remix(bucketId, bucket.weight === 0 ? (bucket.unmuted ?? 1) : 0);
   say(bucket.weight === 0 ? _("{bucket} muted.", { bucket: bucket.name }) : _("{bucket} unmuted.", { bucket: bucket.name }));
 }
 

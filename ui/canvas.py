@@ -73,6 +73,8 @@ class BucketData(GradioModel):
     id: str = _ID
     name: str = Field(max_length=1_000)
     weight: float = 1.0
+    unmuted: float = 1.0
+    """The weight that a muted bucket had."""
     instruction: str = Field(default="", max_length=10_000)
     cards: list[str] = Field(default_factory=list)
 
@@ -112,6 +114,8 @@ class CanvasBucket:
     name: str
     weight: float
     cards: tuple[CanvasCard, ...]
+    unmuted: float = 1.0
+    """The weight that it had before it was muted."""
     id: str = ""
     """Id from the browser. It identifies the initial buckets, whose names depend on the
     language."""
@@ -138,7 +142,8 @@ class Arrangement:
         """Return buckets and cards in the form that the canvas accepts."""
         buckets = [
             {
-                **{"id": b.id, "name": b.name, "weight": b.weight, "instruction": b.instruction},
+                **{"id": b.id, "name": b.name, "weight": b.weight, "unmuted": b.unmuted},
+                "instruction": b.instruction,
                 "cards": [card.id for card in b.cards],
             }
             for b in self.buckets
@@ -210,6 +215,7 @@ class PromptCanvas(gr.HTML):
                     name=one_line(bucket.name)[:60] or _("Unnamed"),
                     # Python's JSON also reads NaN and infinity.
                     weight=bucket.weight if math.isfinite(bucket.weight) else 0.0,
+                    unmuted=bucket.unmuted if math.isfinite(bucket.unmuted) else 1.0,
                     # A card is in one bucket; `pop` prevents a crafted value from duplicating it.
                     cards=tuple(cards.pop(key) for key in bucket.cards if key in cards),
                     id=bucket.id,

@@ -108,6 +108,9 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     for mute in visit.page.locator(".dnd-mute").all():
         mute.click()
     expect(summary).to_have_text("Every bucket with prompts is muted")
+    visit.reload()
+    visit.page.get_by_role("button", name="Mute Legal").click()
+    expect(weight).to_have_value(f"{before['weights']['Legal'] - 0.5:.1f}")
 
 
 def test_answers_that_are_read_stay_open_when_a_weight_is_changed(
