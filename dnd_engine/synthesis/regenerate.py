@@ -95,5 +95,6 @@ def _begin(
 
 
 def _is_later_teacher(loaded: Loaded, step: Imprinting | Refinement) -> bool:
-    """Return whether the loaded generator got its trained teacher after a step was recorded."""
-    return not step.teacher_sha256 and bool(loaded.teacher_sha256(step.config))
+    """Return whether a step asked a generator that got its trained teacher later."""
+    asked = step.teacher == "generator" if isinstance(step, Imprinting) else not step.labels
+    return asked and not step.teacher_sha256 and bool(loaded.teacher_sha256(step.config))
