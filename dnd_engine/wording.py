@@ -234,6 +234,13 @@ def percent(share: float) -> str:
     return f"{round(100 * share)} %"
 
 
+def size(num_bytes: int) -> str:
+    """Format the size of a file: 2.4 MB, 37 kB."""
+    if num_bytes >= 1e6:
+        return f"{num_bytes / 1e6:,.1f} MB"
+    return f"{num_bytes / 1e3:.0f} kB"
+
+
 def listed(parts: Sequence[str]) -> str:
     """Join one or more parts with commas and a final "and"."""
     *first, last = parts

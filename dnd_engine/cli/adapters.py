@@ -44,6 +44,7 @@ from dnd_engine.progress import Progress, finish
 from dnd_engine.prompts.buckets import Bucket, check_buckets, check_pool
 from dnd_engine.prompts.files import PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices
+from dnd_engine.wording import size
 
 if TYPE_CHECKING:
     from dnd_engine.checks.results import Conditioning, Inspection
@@ -321,7 +322,7 @@ def _seconds(adapter: "Adapter", loading: float, writing: float) -> dict[str, fl
 def _made_words(adapter: "Adapter", load_seconds: float) -> str:
     """Say how large the adapter is, and how it was made."""
     return (
-        f"rank {adapter.r}, {adapter.num_bytes / 1e6:.1f} MB, from {adapter.num_prompts} "
+        f"rank {adapter.r}, {size(adapter.num_bytes)}, from {adapter.num_prompts} "
         f"prompts in {adapter.seconds['total']:.2f} s (loading took "
         f"{load_seconds:.1f} s).{_imprint_words(adapter)}"
     )

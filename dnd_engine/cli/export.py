@@ -25,6 +25,7 @@ from dnd_engine.export.registry import EXPORTS, export_target
 from dnd_engine.files import existing
 from dnd_engine.prompts.buckets import Bucket
 from dnd_engine.prompts.files import read_prompt_file
+from dnd_engine.wording import size
 
 
 def _suffixes() -> str:
@@ -63,7 +64,7 @@ def export(
     show(
         {**asdict(made), "sha256": found.sha256, "strength": found.strength},
         as_json,
-        f"{made.path}: {made.num_bytes / 1e6:.1f} MB. To use it:\n\n{made.usage}"
+        f"{made.path}: {size(made.num_bytes)}. To use it:\n\n{made.usage}"
         + (f"\n\n{target.note}" if target.note else ""),
     )
 
@@ -142,7 +143,7 @@ def deploy(
         "files": [{"name": file.name, "num_bytes": file.num_bytes} for file in files],
         "untracked": list(selected.untracked),
     }
-    summary = f"{len(files)} files, {total / 1e6:.1f} MB"
+    summary = f"{len(files)} files, {size(total)}"
     stay = "".join(f"\nleft out, because git does not track it: {n}" for n in selected.untracked)
     if dry_run:
         listed = "\n".join(f"{file.num_bytes:>12,}  {file.name}" for file in files)

@@ -19,7 +19,7 @@ from dnd_engine.cli.common import (
 from dnd_engine.errors import LibraryError
 from dnd_engine.library import DamagedEntry, Entry, Library
 from dnd_engine.prompts.words import one_line
-from dnd_engine.wording import mode_label
+from dnd_engine.wording import mode_label, size
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -203,7 +203,7 @@ def _line(entry: "Entry | DamagedEntry") -> str:
     scored = "".join(f"; {line}" for line in _scored(entry))
     return (
         f"{entry.name:30} {day}  r {entry.r}, strength {entry.strength:g}, {origin}, "
-        f"{entry.num_bytes / 1e6:.1f} MB, {entry.sha256[:12]}{scored}"
+        f"{size(entry.num_bytes)}, {entry.sha256[:12]}{scored}"
     )
 
 

@@ -154,15 +154,16 @@ def test_numbers_dates_and_counts_are_written_as_the_language_does() -> None:
             count_prompts(1),
             count_files(1234),
             size(2_442_240),
+            size(4_900),
             number(0.5, "+.2f"),
             _("{low:+.2f} to {name}", low=0.5, name="1.5"),
         ]
 
-    assert told() == ["1 prompt", "1,234 files", "2.4 MB", "+0.50", "+0.50 to 1.5"]
+    assert told() == ["1 prompt", "1,234 files", "2.4 MB", "5 kB", "+0.50", "+0.50 to 1.5"]
     # Python 3.11's Babel may put a narrow space before PM.
     assert re.fullmatch(r"Jul 1, 2026, 12:30\sPM", day(moment))
     with speaking("de"):
-        assert told()[:4] == ["1 Prompt", "1.234 Dateien", "2,4 MB", "+0,50"]
+        assert told()[:5] == ["1 Prompt", "1.234 Dateien", "2,4 MB", "5 kB", "+0,50"]
         assert day(moment) == "01.07.2026, 12:30"
 
 

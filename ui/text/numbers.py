@@ -39,9 +39,7 @@ def day(moment: datetime) -> str:
 
 def size(num_bytes: int) -> str:
     """Format the size of a file."""
-    if num_bytes >= 1e6:
-        return f"{number(num_bytes / 1e6, '.1f')} MB"
-    return f"{number(num_bytes / 1e3, '.0f')} kB"
+    return localized(wording.size(num_bytes))
 
 
 def score_number(value: float, *, signed: bool = False) -> str:
