@@ -473,8 +473,10 @@ class EngineCalls:
         yield Done((yield from self._call_here(method, *args, **named)))
 
 
-def _some(steps: "Generator[list[Reply], None, None]", stop: Stop) -> "Iterator[list[Reply]]":
-    """Yield the first and last step, and some in between."""
+def _some(
+    steps: "Generator[list[Reply], None, None]", stop: Stop
+) -> "Iterator[list[Reply] | None]":
+    """Yield the first and last step and some in between, and None while a prompt is read."""
     due, replies = 0.0, None
     # A caller that leaves this stream must end the engine's work too.
     with closing(steps):
@@ -482,7 +484,9 @@ def _some(steps: "Generator[list[Reply], None, None]", stop: Stop) -> "Iterator[
             if stop.is_set():
                 return
             if not any(reply.num_tokens for reply in replies):
-                continue  # a part of a long prompt was read
+                # A part of a long prompt was read: nothing to show, but a caller may leave here.
+                yield None
+                continue
             if (now := time.monotonic()) >= due:
                 due = now + _STREAM_SECONDS
                 yield replies

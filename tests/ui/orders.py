@@ -43,6 +43,11 @@ def chat(on: Handlers, session: Session, question: str, *settings: Any) -> Updat
     return answered(on, session, visitor(), settings or SAMPLING)
 
 
+def drawn(stream: Iterator[Updates]) -> Updates:
+    """Wait for the next step that draws something."""
+    return next(updates for updates in stream if updates)
+
+
 def answered(
     on: Handlers, session: Session, request: gr.Request, settings: Any = SAMPLING
 ) -> Updates:

@@ -10,6 +10,7 @@ import pytest
 
 from dnd_engine.limits import FIXED
 from tests.ui.fake_engine import FakeEngine
+from tests.ui.orders import drawn
 from tests.ui.orders import make as make_of
 from ui.canvas import Arrangement
 from ui.handlers import Handlers
@@ -148,7 +149,7 @@ def test_stop_keeps_what_was_answered(
     steps = on.batch.answer(made, *SAMPLING)
     last: Updates = {}
     with engine.pace.held("chat"):
-        next(steps)
+        drawn(steps)
         on.batch.stop(made)
         for step in steps:
             last = step

@@ -2,8 +2,9 @@
 
 import json
 import re
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -13,16 +14,22 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from dnd_engine.config import Sampling
+from dnd_engine.errors import DndError
+from dnd_engine.limits import PromptLimits
+from dnd_engine.models.replies import Reply
 from dnd_engine.tasks.folder import Example
 from tests.present import present
 from tests.ui.fake_adapter import FakeAdapter
-from tests.ui.fake_engine import FakeEngine
-from tests.ui.orders import SAMPLING, answered, last, visitor
+from tests.ui.fake_engine import FakeEngine, handle_of
+from tests.ui.orders import SAMPLING, answered, drawn, last, visitor
 from tests.ui.orders import make as make_of
 from ui.canvas import Arrangement
+from ui.engine_calls import EngineCalls
 from ui.handlers import Handlers
 from ui.markup import TIMES
-from ui.shared import Updates
+from ui.session_files import SessionFiles
+from ui.shared import App, Updates
 from ui.state import Answer, AskMode, Session, Turn, Vote
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.transcript import write_transcript
@@ -33,6 +40,28 @@ Arrange = Callable[..., Arrangement]
 RequestOf = Callable[[str], gr.Request]
 Make = Callable[..., Updates]
 Chat = Callable[..., Updates]
+
+_MOST_PARTS = 1000
+
+
+class Reading(FakeEngine):
+    """Reads a prompt of many parts, for 10 s or until the caller leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_read = 0
+        self.freed = threading.Event()
+
+    def compare(self, *_: Any, **__: Any) -> Generator[list[Reply], None, None]:
+        """Yield after each part, as the engine does."""
+        try:
+            while self.num_read < _MOST_PARTS:
+                time.sleep(0.01)
+                self.num_read += 1
+                yield [Reply("", 0, None, 0.0, 0.0)]
+        finally:
+            self.freed.set()
+
 
 DRAWN = ("", 64, 1.0, 7, 1.0, 0, 1.0, False)
 
@@ -390,7 +419,7 @@ def slid(
     on.compare.ask("Hi", "written", session)
     with engine.pace.held("chat"):
         stream = on.compare.answer(session, *SAMPLING)
-        next(stream)
+        drawn(stream)
         on.adapter.set_strength(session, 0.5)
         yield session, stream
 
@@ -409,7 +438,7 @@ def test_an_answer_that_was_stopped_names_the_strength_that_it_ended_with(
     on: Handlers, make: Make, engine: FakeEngine
 ) -> None:
     with slid(on, make, engine) as (session, stream):
-        next(stream)
+        drawn(stream)
         on.compare.stop_chat(session)
         last(stream)
     assert " then " in session.turns[-1].sides["right"].label
@@ -542,7 +571,7 @@ def test_blind_or_not_an_answer_that_still_comes_can_be_stopped(
     on.compare.ask("Hi", "written", session)
     with engine.pace.held("chat"):
         stream = on.compare.answer(session, *SAMPLING)
-        next(stream)
+        drawn(stream)
         for blind in (True, False):
             shown = on.compare.go_blind(session, blind)
             assert (shown["stop_chat"].visible, shown["send"].visible) == (True, False)
@@ -677,3 +706,32 @@ def test_an_answer_that_was_asked_again_has_its_own_settings_in_the_exports(
     assert row["left"]["sampling"]["temperature"] == 0
     assert row["right"]["sampling"]["temperature"] == row["sampling"]["temperature"] == 1.5
     assert (row["left"]["system_prompt"], row["system_prompt"]) == ("", "Be a pirate.")
+
+
+def test_a_caller_who_leaves_while_a_prompt_is_read_ends_the_reading() -> None:
+    """Otherwise the engine reads on for nobody, beside those who come after."""
+    engine = Reading()
+    handle = handle_of(engine)
+    handle.start()
+    calls = EngineCalls(handle)
+    steps = calls.compare([([], None)], Sampling())
+    with pytest.raises(DndError, match="the caller left"):
+        calls.last(steps, lambda: engine.num_read > 1)
+    assert engine.freed.wait(60)
+    assert engine.num_read < _MOST_PARTS
+
+
+def test_a_page_that_is_closed_while_a_prompt_is_read_ends_the_reading(
+    files: SessionFiles, tmp_path: Path
+) -> None:
+    engine, session = Reading(), Session()
+    handle = handle_of(engine)
+    handle.start()
+    assert handle.wait(60) is engine
+    on = Handlers(App(EngineCalls(handle), PromptLimits(), files, tmp_path))
+    on.compare.ask("A long question", "written", session)
+    steps = on.compare.answer(session, *SAMPLING)
+    assert next(steps) == {}, "nothing to draw yet"
+    steps.close()  # type: ignore[attr-defined]  # a generator
+    assert engine.freed.wait(60)
+    assert engine.num_read < _MOST_PARTS

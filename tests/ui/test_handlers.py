@@ -32,7 +32,7 @@ from dnd_engine.prompts.examples import load_examples
 from tests.present import present
 from tests.ui.fake_engine import FOUND_TO_WORK, GAINED, IDLE, FakeEngine, Loading, familiarity
 from tests.ui.listed import events
-from tests.ui.orders import SAMPLING, answered, chat, last, make, synthesized, visitor
+from tests.ui.orders import SAMPLING, answered, chat, drawn, last, make, synthesized, visitor
 from tests.until import until
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_calls import EngineCalls
@@ -327,7 +327,7 @@ def test_stop_ends_the_stream_and_keeps_the_words(on: Handlers, engine: FakeEngi
     on.compare.ask("Say more", "written", session)
     stream = on.compare.answer(session, *SAMPLING)
     with engine.pace.held("chat", at=3):
-        next(stream)
+        drawn(stream)
         stopped = on.compare.stop_chat(session)
         assert "stopped" in stopped["left_pane"]
         list(stream)
@@ -344,7 +344,7 @@ def test_a_question_is_answered_once(on: Handlers, engine: FakeEngine) -> None:
     on.compare.ask("Say more", "written", session)
     stream = on.compare.answer(session, *SAMPLING)
     with engine.pace.held("chat"):
-        next(stream)
+        drawn(stream)
         assert on.compare.ask("", "written", session) == {}
         assert list(on.compare.answer(session, *SAMPLING)) == []
     assert len(list(stream)) > 0
@@ -357,7 +357,7 @@ def test_a_closed_stream_closes_the_engine(on: Handlers, engine: FakeEngine) -> 
     stream = on.compare.answer(session, *SAMPLING)
     assert isinstance(stream, Generator)
     with engine.pace.held("chat"):
-        next(stream)
+        drawn(stream)
         stream.close()
         until(lambda: engine.closed_chats == 1)
 
@@ -369,7 +369,7 @@ def test_what_was_stopped_takes_nothing_from_what_is_asked_after(
     on.compare.ask("Say more", "written", session)
     with engine.pace.held("chat"):
         stopped = on.compare.answer(session, *SAMPLING)
-        next(stopped)
+        drawn(stopped)
         on.compare.stop_chat(session)
         on.compare.ask_again(session)
         # It ends only now, and the page shows the new order already.
@@ -382,7 +382,7 @@ def test_what_was_stopped_takes_nothing_from_what_is_asked_after(
     on.compare.ask("LONG again", "written", session)
     with engine.pace.held("chat"):
         cleared = on.compare.answer(session, *SAMPLING)
-        next(cleared)
+        drawn(cleared)
         on.compare.clear_chat(session)
         # Gradio sends the last of a stream again when it ends.
         assert "LONG" not in last(cleared)["left_pane"]
@@ -393,7 +393,7 @@ def test_drawing_holds_up_no_token(on: Handlers, engine: FakeEngine) -> None:
     session = Session()
     on.compare.ask("Who?", "written", session)
     stream = on.compare.answer(session, *SAMPLING)
-    next(stream)
+    drawn(stream)
     # The page asks for nothing more, and the answers are written to their end all the same.
     until(lambda: engine.closed_chats == 1)
     assert isinstance(stream, Generator)

@@ -70,8 +70,8 @@ class BatchEvents:
             for first in range(0, len(batch.inputs), _TOGETHER):
                 if batch.stop.is_set():
                     break
-                for _step in self._some(batch, first, asking):
-                    yield {"batch_table": batch_html(batch)}
+                for is_new in self._some(batch, first, asking):
+                    yield {"batch_table": batch_html(batch)} if is_new else {}
         except DndError as error:
             batch.error = self._app.error_words(session, error, "batch")
         batch.running = False
@@ -119,7 +119,7 @@ class BatchEvents:
             session.batch.error, session.batch.running = broke(), False
         return {"batch_table": batch_html(session.batch), **_buttons(running=False)}
 
-    def _some(self, batch: Batch, first: int, asking: Settings) -> Iterator[None]:
+    def _some(self, batch: Batch, first: int, asking: Settings) -> Iterator[bool]:
         """Answer one batch of inputs: all rows of the left model, then all of the right one."""
         numbers = range(first, min(first + _TOGETHER, len(batch.inputs)))
         left, right = batch.adapters
@@ -131,12 +131,11 @@ class BatchEvents:
             (_messages(batch, n, place, asking.system), adapter) for place, adapter, n in asked
         ]
         for replies in self._app.calls.compare(rows, asking.sampling, None, batch.stop):
-            if replies is None:
-                continue
-            for (place, _adapter, n), reply in zip(asked, replies, strict=True):
-                # False is 0, the left one.
-                batch.replies[n][place == "right"] = reply
-            yield None
+            if replies is not None:
+                for (place, _adapter, n), reply in zip(asked, replies, strict=True):
+                    # False is 0, the left one.
+                    batch.replies[n][place == "right"] = reply
+            yield replies is not None
 
 
 def _messages(batch: Batch, number: int, place: Place, system: str) -> list[dict[str, str]]:

@@ -315,8 +315,9 @@ class CompareEvents:
                     self._note_adapter(side)
                     # Greedy decoding draws nothing, so a seed would mean nothing.
                     side.seed = sampling.seed if sampling.temperature else None
-                for _step in self._stream(session, places, sampling, stop):
-                    yield self.panes(session)
+                for is_new in self._stream(session, places, sampling, stop):
+                    # Also without news, because a page that was closed is noticed only here.
+                    yield self.panes(session) if is_new else {}
         except DndError as error:
             turn.error = self._app.error_words(session, error, "answer")
         # Otherwise the turn was stopped and asked again, and its new answers must not be ended.
@@ -469,7 +470,7 @@ class CompareEvents:
 
     def _stream(
         self, session: Session, places: Sequence[Place], sampling: Sampling, stop: Stop
-    ) -> Iterator[None]:
+    ) -> Iterator[bool]:
         turns = session.turns
         turn = turns[-1]
         # These objects, because asking again after Stop puts new ones in the turn.
@@ -492,7 +493,7 @@ class CompareEvents:
                 for side, reply in zip(asked, replies, strict=True):
                     side.reply = reply
                 ended = [self._label(side) for side in asked]
-                yield None
+            yield replies is not None
         for side, last in zip(asked, ended, strict=True):
             # The slider was moved during the answer.
             if last != side.label:
