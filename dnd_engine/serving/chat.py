@@ -87,7 +87,8 @@ def stream(
     Close the generator to disconnect.
 
     Yields:
-        The answer so far; `finish_reason` is empty until the last.
+        The answer so far, at each line that arrives, also one without text, so that the caller can
+        disconnect; `finish_reason` is empty until the last.
     """
     server = Server(url, timeout, key=key)
     values = {**_request(model, messages, max_tokens, temperature, extra), "stream": True}
@@ -110,12 +111,12 @@ def stream(
                 break
             if data:
                 piece, reason = _piece(data, reason, server, model)
+                # May end with half a character, whose other half comes with the next piece.
                 text += piece
                 if len(text) > FIXED.max_reply_chars:
                     text, reason = text[: FIXED.max_reply_chars], "length"
                     break
-                if piece:
-                    yield Remote(text, "")
+            yield Remote(cleaned(text), "")
             line = next(lines, _END)
     # A cut connection and a stream without `[DONE]` look alike; the finish reason tells them apart.
     if not reason:
@@ -125,7 +126,7 @@ def stream(
             server=server.url,
             model=model,
         )
-    yield Remote(text, reason)
+    yield Remote(cleaned(text), reason)
 
 
 def list_models(url: str, key: str = "") -> tuple[str, ...]:
@@ -171,7 +172,7 @@ def _read(reply: Reply, server: Server, model: str) -> Remote:
         if reply.status != 200:
             raise KeyError(reply.status)
         choice = reply.body["choices"][0]
-        text = cleaned(str(choice["message"].get("content") or ""))[: FIXED.max_reply_chars]
+        text = cleaned(_text(choice["message"].get("content")))[: FIXED.max_reply_chars]
         return Remote(text, cleaned(str(choice.get("finish_reason") or "stop")))
     except (AttributeError, KeyError, IndexError, TypeError) as error:
         raise _refusal(reply, server, model) from error
@@ -181,16 +182,28 @@ def _piece(data: str, reason: str, server: Server, model: str) -> tuple[str, str
     """Return the text that an event adds, and the finish reason once there is one."""
     try:
         body = json.loads(data)
-        if "error" in body:
+        # Some servers write every optional field, if need be as null.
+        if body.get("error") is not None:
             raise KeyError("error")
         # Some servers' last event has no choices, only token counts.
-        for choice in body["choices"][:1]:
+        for choice in (body["choices"] or [])[:1]:
             delta = choice.get("delta") or {}
             ended = str(choice.get("finish_reason") or reason)
-            return cleaned(str(delta.get("content") or "")), cleaned(ended)
+            return _text(delta.get("content")), cleaned(ended)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise _refusal(server.reply(200, data), server, model) from error
     return "", reason
+
+
+def _text(content: Any) -> str:
+    """Return the text of a message's content, which may be a list of parts, some without text.
+
+    Raises:
+        AttributeError, TypeError: If it has neither form.
+    """
+    if not isinstance(content, list):
+        return "".join([content or ""])
+    return "".join([part.get("text") or "" for part in content])
 
 
 _WAYS: Mapping[int, Note] = {

@@ -13,10 +13,12 @@ from dnd_engine.serving.chat import LIST_SECONDS, Remote, stream
 from dnd_engine.serving.llama_server import requests
 from dnd_engine.serving.server import Server
 
+_QUIET_SECONDS = 0.25
+
 
 def compare_remote(
     url: str, key: str, rows: Sequence[tuple[str, Sequence[Message]]], sampling: Sampling
-) -> Generator[list[Reply], None, None]:
+) -> Generator[list[Reply] | None, None, None]:
     """Ask several models of a server at once.
 
     Args:
@@ -27,8 +29,9 @@ def compare_remote(
         sampling: Sampling settings, shared by all. Default values are not sent.
 
     Yields:
-        All answers so far. The token count is the number of streamed pieces; on most servers a
-        piece is one token. Closing the generator disconnects.
+        All answers so far, or None if nothing came for a moment. The token count is the number of
+        streamed pieces; on most servers a piece is one token. Closing the generator disconnects at
+        the next line that a server sends.
 
     Raises:
         RemoteError: If a model does not answer.
@@ -50,11 +53,14 @@ def compare_remote(
                 extra={**_extra(sampling), **fields},
             )
             with closing(steps):
+                said = Remote("", "")
                 for step in steps:
-                    # A thread that waits for a server cannot be stopped: check at each piece.
+                    # A thread that waits for a server cannot be stopped: check at each line.
                     if left.is_set():
                         return
-                    out.put((number, step))
+                    if step != said:
+                        out.put((number, step))
+                    said = step
         except Exception as error:  # noqa: BLE001 - raised again below, in the waiting thread
             out.put((number, error))
         else:
@@ -69,7 +75,11 @@ def compare_remote(
     running = len(rows)
     try:
         while running:
-            number, step = out.get()
+            try:
+                number, step = out.get(timeout=_QUIET_SECONDS)
+            except queue.Empty:
+                yield None  # a model may think for minutes, in which a caller may leave
+                continue
             if isinstance(step, Exception):
                 raise step
             if step is None:

@@ -169,10 +169,11 @@ class Server:
             for chunk in chunks:
                 # A chunk may end within a line, or within a character: decode whole lines only.
                 *whole, rest = (rest + chunk).split(b"\n")
+                # A stream may begin with a byte-order mark, which is no part of its first line.
                 for line in whole:
-                    yield line.decode(errors="replace").rstrip("\r")
+                    yield line.decode("utf-8-sig", errors="replace").rstrip("\r")
             if rest:
-                yield rest.decode(errors="replace")
+                yield rest.decode("utf-8-sig", errors="replace")
 
     def _send(self, method: str, path: str, values: Any) -> Reply:
         with self._open(method, path, values) as (answer, chunks):
@@ -288,8 +289,11 @@ def _ends_by(deadline: float) -> Callable[[str, Mapping[str, Any]], None]:
 
 
 def cleaned(text: str) -> str:
-    """Remove lone surrogates, which JSON can contain but UTF-8 cannot encode."""
-    return text.encode(errors="ignore").decode()
+    """Join the halves of characters, and remove those that are alone.
+
+    JSON can contain such surrogates, but UTF-8 cannot encode them.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
 
 
 def difference(one: Said, other: Said) -> float:

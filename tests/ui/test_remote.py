@@ -1,6 +1,7 @@
 """The owner compares models of another server; nobody else can have this one send requests."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dnd_engine.limits import PromptLimits
 from dnd_engine.serving.chat import Remote
 from dnd_engine.serving.compare import compare_remote
 from tests.dnd_engine.serving.chat_server import Handler, running_chat
+from tests.present import present
 from tests.ui.conftest import OWNERS_KEY
 from tests.ui.orders import make
 from ui.canvas import Arrangement
@@ -250,11 +252,41 @@ def test_nobody_but_the_owner_sends_requests_from_here(own: Handlers, on: Handle
         assert there.keys == []
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_page_that_leaves_while_a_model_thinks_disconnects(
+    leaves: bool, own: Handlers, request_of: RequestOf
+) -> None:
+    ended = threading.Event()
+
+    def think(handler: Handler, _values: dict[str, Any]) -> None:
+        handler.begin(200, "text/event-stream")
+        try:
+            while True:
+                handler.event({"choices": [{"delta": {"content": None, "reasoning": "Hm."}}]})
+                time.sleep(0.01)
+        except OSError:
+            ended.set()
+
+    session = Session()
+    with running_chat(think) as there:
+        own.remote.use(there.url, "", "small", "tuned", session, request_of("a"))
+        own.compare.ask("Hi", "written", session)
+        steps = own.compare.answer(session, *SETTINGS)
+        assert next(steps) == {}, "nothing to draw yet"
+        if leaves:
+            steps.close()  # type: ignore[attr-defined]  # a generator
+        else:
+            own.compare.stop_chat(session)
+            list(steps)
+        assert ended.wait(60)
+
+
 def test_only_settings_that_differ_from_a_servers_own_are_sent() -> None:
     rows = [("small", [{"role": "user", "content": "Hi"}])]
     with running_chat() as there:
         *_, last = compare_remote(there.url, "", rows, Sampling(max_new_tokens=9))
-        assert last[0].finished
-        assert last[0].num_tokens == 3
+        (reply,) = present(last)
+        assert reply.finished
+        assert reply.num_tokens == 3
         sent = there.asked[0]
     assert sent.keys() == {"model", "messages", "max_tokens", "temperature", "stream"}

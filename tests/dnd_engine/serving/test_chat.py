@@ -1,5 +1,6 @@
 """Any OpenAI-compatible server can be asked, and none can have us wait or ask elsewhere."""
 
+import codecs
 import gzip
 import socket
 import time
@@ -35,7 +36,8 @@ def test_an_answer_comes_whole_and_as_it_is_written() -> None:
         assert there.asked[0]["seed"] == 3
         assert there.asked[0]["temperature"] == 0
         steps = list(stream(there.url, "tuned", MESSAGES, temperature=None))
-        assert steps == [
+        assert list(dict.fromkeys(steps)) == [
+            Remote("", ""),
             Remote("tuned", ""),
             Remote("tuned says", ""),
             Remote("tuned says two", ""),
@@ -139,6 +141,52 @@ def test_half_characters_of_an_answer_go(streamed: bool) -> None:
 
     with running_chat(halved) as there:
         assert _last(streamed, there.url) == Remote("half a word", "stop")
+
+
+_PARTS = [
+    [{"type": "text", "text": "half"}, {"type": "text", "text": " a word"}],
+    [{"type": "thinking", "thinking": []}, {"type": "text", "text": "half a word"}],
+]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("content", _PARTS)
+def test_an_answer_in_parts_is_put_together(streamed: bool, content: Any) -> None:
+    def parts(handler: Handler, _values: dict[str, Any]) -> None:
+        said: dict[str, Any] = {"content": content}
+        choice = {"delta" if streamed else "message": said, "finish_reason": "stop"}
+        if not streamed:
+            return handler.say(200, {"choices": [choice], "error": None})
+        handler.begin(200, "text/event-stream")
+        return handler.event({"choices": [choice], "error": None})
+
+    with running_chat(parts) as there:
+        assert _last(streamed, there.url) == Remote("half a word", "stop")
+
+
+@pytest.mark.parametrize("content", [{"text": "a"}, 5, ["a"]])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_of_another_form_is_refused(content: Any, streamed: bool) -> None:
+    def other(handler: Handler, _values: dict[str, Any]) -> None:
+        choice = {"delta": {"content": content}, "message": {"content": content}}
+        handler.begin(200, "text/event-stream" if streamed else "application/json")
+        handler.event({"choices": [choice]})
+
+    with running_chat(other) as there, pytest.raises(RemoteError):
+        _last(streamed, there.url)
+
+
+def test_a_stream_may_begin_with_a_mark_halve_characters_and_end_with_nulls() -> None:
+    def odd(handler: Handler, _values: dict[str, Any]) -> None:
+        handler.begin(200, "text/event-stream")
+        handler.write(codecs.BOM_UTF8)
+        for piece in ("\ud83d", "\ude00", "\ud83d"):
+            handler.event({"choices": [{"delta": {"content": piece}}], "error": None})
+        handler.event({"choices": [{"delta": None, "finish_reason": "stop"}]})
+        handler.event({"choices": None, "usage": {"total_tokens": 3}})
+
+    with running_chat(odd) as there:
+        assert _last(True, there.url) == Remote("😀", "stop")
 
 
 def test_the_key_is_not_quoted_where_the_words_are_cut() -> None:
