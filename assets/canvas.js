@@ -122,7 +122,7 @@ function changed(message) {
 function move(cardId, bucketId, index) {
   const from = bucketOf(cardId);
   const to = bucketById(bucketId);
-  if (!from || !to) return;
+  if (!from || !to) { render(); return; } // its upload failed while it was dragged
   const { name } = cards.get(cardId);
   const told = () => _("{name} moved to {bucket}.", { name, bucket: to.name });
   if (from !== to) remember({ told, back: () => putBack(cardId, from.id) });
@@ -171,11 +171,7 @@ function removeCard(cardId) {
   const bucket = bucketOf(cardId);
   const { name } = cards.get(cardId);
   const told = () => _("{name} removed from {bucket}.", { name, bucket: bucket.name });
-  remove(told, () => {
-    bucket.cards = bucket.cards.filter((id) => id !== cardId);
-    // A bucket that a file made and named goes with its last file.
-    if (bucket.auto && !bucket.cards.length) buckets = buckets.filter(({ id }) => id !== bucket.id);
-  });
+  remove(told, () => takeOut(bucket, cardId));
 }
 
 function removeBucket(bucketId) {
@@ -209,13 +205,15 @@ function bringBack(last) {
 }
 
 // As the server cleans it: what is not seen, other than joiners, would make names differ that look the same.
+// Not within a character: an emoji has two code units.
+const cut = (name, most) => name.slice(0, most).replace(/[\ud800-\udbff]$/, "");
 const clean = (name) => name.replace(/\s+/g, " ").replace(/(?![\u200c\u200d])[\p{Cc}\p{Cf}]/gu, "").trim();
 const nameTaken = (name, exceptId) => buckets.some((bucket) => bucket.id !== exceptId && bucket.name === name);
 function freeName(base, exceptId) {
   if (!nameTaken(base, exceptId)) return base;
   for (let number = 2; ; number += 1) {
     const tail = ` ${number}`;
-    const name = base.slice(0, MAX_NAME - tail.length) + tail;
+    const name = cut(base, MAX_NAME - tail.length) + tail;
     if (!nameTaken(name, exceptId)) return name;
   }
 }
@@ -261,7 +259,7 @@ function rename(bucket, name) {
 
 // The first file makes a bucket and names it; the adapter is called so.
 function stemOf(fileName) {
-  return clean(fileName.replace(/\.[^.]*$/, "").replace(/[\s_-]+/g, " ")).slice(0, MAX_NAME) || _("Prompts");
+  return cut(clean(fileName.replace(/\.[^.]*$/, "").replace(/[\s_-]+/g, " ")), MAX_NAME) || _("Prompts");
 }
 
 // The bucket in use, or a new one where there is none.
@@ -388,8 +386,14 @@ function newCard(known) {
 
 function drop(cardId) {
   const bucket = bucketOf(cardId);
-  if (bucket) bucket.cards = bucket.cards.filter((id) => id !== cardId);
   cards.delete(cardId);
+  if (bucket) takeOut(bucket, cardId);
+}
+
+function takeOut(bucket, cardId) {
+  bucket.cards = bucket.cards.filter((id) => id !== cardId);
+  // A bucket that a file made and named goes with its last file.
+  if (bucket.auto && !bucket.cards.length) buckets = buckets.filter(({ id }) => id !== bucket.id);
 }
 
 // What was told of the files beside a refused one is no longer so once they are gone.
@@ -632,7 +636,6 @@ function drawBucket(box, bucket) {
   $(".dnd-weight-name", box).textContent = _("Weight");
   $(".dnd-drop", box).textContent = _("Drop files here");
   title.setAttribute("aria-label", _("Bucket name, {bucket}", { bucket: bucket.name }));
-  $(".dnd-spread", box).dataset.name = bucket.name;
   $(".dnd-remove-bucket", box).setAttribute("aria-label", _("Remove bucket {bucket}", { bucket: bucket.name }));
   $(".dnd-list", box).setAttribute("aria-label", _("Files in {bucket}", { bucket: bucket.name }));
   const ready = bucket.cards.filter(usable).length;
@@ -660,7 +663,6 @@ function drawBucket(box, bucket) {
 }
 
 function drawInstruction(own, bucket) {
-  own.dataset.name = bucket.name;
   own.placeholder = _("Instruction for the prompts that have none");
   own.setAttribute("aria-label", _("Instruction for the prompts of {bucket} that have none", { bucket: bucket.name }));
   if (document.activeElement !== own) own.value = bucket.instruction ?? "";
@@ -882,7 +884,9 @@ function drawFoot() {
 
 // ---------------------------------------------------------------- files from the desktop
 
-const carriesFiles = (event) => event.dataTransfer && [...event.dataTransfer.types].includes("Files");
+const carries = (event, type) => event.dataTransfer?.types.includes(type);
+// Text that is dragged from elsewhere is added where it is let go on the canvas, as if pasted there.
+const carriesText = (event) => carries(event, "text/plain") && root.contains(event.target) && !event.target.closest(FIELDS);
 let target = null;
 function markTarget(box) {
   if (target === box) return;
@@ -933,23 +937,26 @@ const bucketAt = (event) => (root.contains(event.target) ? event.target.closest(
 const inUse = () => (buckets.length ? $(`[data-bucket="${(bucketById(lastBucket) ?? buckets.at(-1)).id}"]`, board) : root);
 
 function onDragOver(event) {
-  if (!carriesFiles(event) || event.defaultPrevented) return;
+  const isFiles = carries(event, "Files");
+  if (event.defaultPrevented || !(isFiles || carriesText(event))) return;
   event.preventDefault();
   event.dataTransfer.dropEffect = "copy";
-  const taker = event.dataTransfer.items.length === 1 ? openTaker() : null;
+  const taker = isFiles && event.dataTransfer.items.length === 1 ? openTaker() : null;
   markTarget(bucketAt(event) ?? taker?.box ?? (folded ? root : inUse()));
 }
 
 function onDrop(event) {
   markTarget(null);
-  if (!carriesFiles(event) || event.defaultPrevented) return;
+  const isFiles = carries(event, "Files");
+  if (event.defaultPrevented || !(isFiles || carriesText(event))) return;
   event.preventDefault();
   const { files } = event.dataTransfer;
   if (files.length === 1 && given(files[0])) return;
-  const box = bucketAt(event);
+  const bucketId = bucketAt(event)?.dataset.bucket;
   closeLook();
   showCanvas();
-  addCarried(event.dataTransfer, box?.dataset.bucket);
+  if (isFiles) addCarried(event.dataTransfer, bucketId);
+  else addPasted(event.dataTransfer.getData("text/plain"), bucketId);
 }
 
 // The files of a drop or of the clipboard; folders are refused.

@@ -23,6 +23,7 @@ from playwright.sync_api import Browser, FloatRect, Locator, Page, ViewportSize,
 
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
+from tests.until import until
 from ui.engine_handle import EngineHandle
 from ui.owner import Owner
 
@@ -148,9 +149,16 @@ class Visit:
     def box(self, of: Locator) -> FloatRect:
         """Where something is, once it stays there."""
         self.page.evaluate(AT_REST)
-        box = of.bounding_box()
-        assert box is not None
-        return box
+        found: list[FloatRect] = []
+
+        def is_found() -> bool:
+            # There is none in the moment in which something is drawn again.
+            box = of.bounding_box()
+            found.extend([box] if box else [])
+            return box is not None
+
+        until(is_found)
+        return found[0]
 
     def drop(self, paths: list[Path], bucket: str) -> None:
         """Drop files on a bucket; it is made first if there is none of this name."""
@@ -194,17 +202,25 @@ class Visit:
         not tell the page of files that are let go before it has heard that the page takes them,
         as happens on a busy machine; then they are dragged once more.
         """
+        names = [str(path) for path in paths]
         for _ in range(3):
             before = self.page.evaluate(_DROPS)
-            self._drag(target, paths, mark or target, marks=marks)
+            self._drag(target, {"items": [], "files": names}, mark or target, marks=marks)
             for _ in range(200):
                 if self.page.evaluate(_DROPS) > before:
                     return
                 self.page.wait_for_timeout(100)
         raise AssertionError(f"the page was never told of a drop on {target}")
 
-    def _drag(self, target: Locator, paths: list[Path], marked: Locator, *, marks: bool) -> None:
-        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    def drop_text(self, target: Locator, text: str) -> None:
+        """Drop text that was selected on another page."""
+        items = [{"mimeType": "text/plain", "data": text}]
+        self._drag(target, {"items": items}, target, marks=True)
+
+    def _drag(
+        self, target: Locator, carried: dict[str, Any], marked: Locator, *, marks: bool
+    ) -> None:
+        data = {**carried, "dragOperationsMask": 1}
         session = self.page.context.new_cdp_session(self.page)
 
         def drag(kind: str) -> None:

@@ -934,6 +934,52 @@ def test_a_file_removed_while_it_is_uploaded_keeps_nothing_waiting(
         visit.console.clear()  # the upload that was broken off
 
 
+def test_a_failed_upload_leaves_nothing_behind_even_under_the_pointer(
+    visits: Visits, write: Write
+) -> None:
+    visit = visits()
+    page = visit.page
+    held: list[Route] = []
+    page.route("**/gradio_api/upload**", lambda route: held.append(route))
+    page.locator(".dnd-picker").set_input_files(write("a.txt", "Say yes.\n\none\n"))
+    visit.until(lambda: len(held) == 1)
+    box = visit.box(page.locator(".dnd-card"))
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 8)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40, steps=5)
+    expect(page.locator(".dnd-lifted")).to_have_count(1)
+    held[0].abort()
+    expect(page.locator(".dnd-errors")).to_be_visible()
+    page.mouse.up()
+    expect(page.locator(".dnd-card")).to_have_count(0)
+    expect(page.locator(".dnd-bucket")).to_have_count(0)
+    visit.console.clear()  # the upload that was broken off
+
+
+def test_text_that_is_dragged_from_another_page_is_added(visit: Visit, write: Write) -> None:
+    canvas = visit.page.locator(".dnd-canvas")
+    visit.drop_text(canvas, "Say yes.\n\none\n---\nSay yes.\n\ntwo")
+    expect(visit.ready("pasted-1.txt")).to_contain_text("2 prompts")
+    visit.add_bucket("Two")
+    visit.drop_text(visit.bucket("Two"), "Name a colour.\nName a day.")
+    visit.ready("pasted-2.txt")
+    visit.has("Two", "pasted-2.txt")
+
+
+def test_the_forecast_acts_on_a_bucket_of_any_name(visit: Visit, write: Write) -> None:
+    """A name was cut within its last character, and another one given before it was pressed."""
+    files = [
+        write(f"{stem}.jsonl", f'{{"prompt": "{instruction}\\n\\nThe car is red."}}\n')
+        for stem, instruction in (("a" * 59 + "😀", "Name the colour."), ("b", "Name the thing."))
+    ]
+    visit.drop_on(visit.page.locator(".dnd-zone"), files, visit.page.locator(".dnd-canvas"))
+    expect(visit.page.locator(".dnd-title")).to_have_value("a" * 59)
+    apart = visit.page.get_by_role("button", name="give each file its own bucket")
+    expect(apart).to_be_visible()
+    apart.click()
+    expect(visit.page.locator(".dnd-bucket")).to_have_count(2)
+
+
 def test_an_emptied_weight_stays_what_it_was(visit: Visit, write: Write) -> None:
     visit.drop([write("a.txt", "one\ntwo\n")], "SQL")
     visit.add_bucket("Two")

@@ -67,7 +67,8 @@ def arrange(tmp_path: Path) -> Callable[..., Arrangement]:
                 path = tmp_path / f"upload-{bucket}-{name.replace('/', '_')}"
                 path.write_bytes(content.encode())
                 cards.append(CanvasCard(f"{bucket}/{name}", name, "auto", path, waiting=True))
-            made.append(CanvasBucket(bucket, (weights or {}).get(bucket, 1.0), tuple(cards)))
+            weight = (weights or {}).get(bucket, 1.0)
+            made.append(CanvasBucket(bucket, weight, tuple(cards), id=f"id-{bucket}"))
         return Arrangement(tuple(made))
 
     return make

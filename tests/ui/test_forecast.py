@@ -104,7 +104,9 @@ def test_a_muted_bucket_and_prompts_without_instruction_get_no_forecast(
     both = drop(session, arrange(Notes={"a.txt": "one\n"}, SQL={"a.jsonl": FILE}))
     assert both.count("<li>") == 2
     assert "Notes:</span><b>No instruction found" in both
-    assert "data-focuses='.dnd-own[data-name=&quot;Notes&quot;]'>Type one there</button>" in both
+    assert (
+        "data-focuses='[data-bucket=&quot;id-Notes&quot;] .dnd-own'>Type one there</button>" in both
+    )
     mixed = drop(session, arrange(Notes={"a.txt": "one\ntwo\n", "b.jsonl": FILE}))
     assert "<b>No instruction in 2 of 5 prompts.</b> <span><button" in mixed
     assert ">Type one under Advanced</button>; without it, they are not" in mixed
@@ -347,7 +349,9 @@ def test_an_instruction_typed_for_several_buckets_is_pointed_out(
     on.prompts.set_instruction("Name the mood.", session)
     both = drop(session, arrange(A={"a.txt": "one\n"}, B={"b.txt": "two\n"}))
     assert "The instruction you typed applies to A and B." in both
-    assert "data-focuses='.dnd-own[data-name=&quot;A&quot;]'>type each one's own in its" in both
+    assert (
+        "data-focuses='[data-bucket=&quot;id-A&quot;] .dnd-own'>type each one's own in its" in both
+    )
     told = drop(session, arrange(A={"a.txt": "one\n"}, B={"b.jsonl": FILE}))
     assert "you typed" not in told
 
@@ -375,7 +379,7 @@ def test_files_of_several_tasks_in_one_bucket_are_noticed(
     other = FILE.replace("Say it in French", "Name the time of day")
     told = drop(Session(), arrange(A={"a.jsonl": FILE, "b.jsonl": other}))
     assert "The files have 2 different instructions." in told
-    assert "data-presses='.dnd-spread[data-name=&quot;A&quot;]'" in told
+    assert "data-presses='[data-bucket=&quot;id-A&quot;] .dnd-spread'" in told
     apart = drop(Session(), arrange(A={"a.jsonl": FILE}, B={"b.jsonl": other}))
     assert "different instructions" not in apart
     # A file of several wordings says that they are wordings.

@@ -215,7 +215,7 @@ class PromptEvents:
             counts = bool(bucket.files) and bucket.weight > 0
             if counts and (forecast is not None or bucket.num_without_instruction):
                 found.append((bucket, forecast))
-        return forecast_html(found, gauge, several=len(arrangement.buckets) > 1)
+        return forecast_html(found, gauge, arrangement.buckets)
 
     def _read(
         self, card: CanvasCard, before: CardReading | None, session: Session, session_hash: str

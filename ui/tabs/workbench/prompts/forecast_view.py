@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dnd_engine.checks.verdict import Sure
     from dnd_engine.generator.report import ForecastBand, ForecastGauge
     from dnd_engine.prompts.buckets import Bucket
+    from ui.canvas import CanvasBucket
 
 _SURE: Mapping["Sure", str] = {
     "sure": N_("Given your instruction, the model is sure of its answers."),
@@ -32,8 +33,7 @@ _MOSTLY_RIGHT, _RARELY_RIGHT = 0.6, 0.3
 def forecast_html(
     found: Sequence[tuple["Bucket", "Forecast | None"]],
     gauge: "ForecastGauge | None" = None,
-    *,
-    several: bool = False,
+    canvas: Sequence["CanvasBucket"] = (),
 ) -> str:
     """Draw the forecasts of the buckets on the canvas.
 
@@ -41,7 +41,8 @@ def forecast_html(
         found: Buckets with their forecasts; None if no prompt could be asked.
         gauge: How forecasts by the same model turned out on unseen tasks, if that was measured.
             Without it, nothing is said of the adapter.
-        several: Whether the canvas has several buckets, each with a field for its instruction.
+        canvas: All buckets on the canvas; if there are several, each has a field for its
+            instruction.
 
     Returns:
         HTML; empty without forecasts.
@@ -49,19 +50,26 @@ def forecast_html(
     if not found:
         return ""
     lines, reasons = [], []
+    ids = {bucket.name: bucket.id for bucket in canvas}
     typed = [bucket for bucket, _forecast in found if bucket.instruction]
     for instruction in dict.fromkeys(bucket.instruction for bucket in typed):
         names = [bucket.name for bucket in typed if bucket.instruction == instruction]
         if len(names) > 1:
-            lines.append(f"<li>{icon('info')}<div>{_one_for_all(names)}</div>")
+            lines.append(f"<li>{icon('info')}<div>{_one_for_all(names, ids)}</div>")
     for bucket, forecast in found:
         name = esc(bucket.name)
-        of = f"<span class='dnd-forecast-of'>{name}:</span>" if several or len(found) > 1 else ""
+        of = (
+            f"<span class='dnd-forecast-of'>{name}:</span>"
+            if max(len(canvas), len(found)) > 1
+            else ""
+        )
         if bucket.num_without_instruction:
-            way = _type_in_bucket(_("Type one there"), bucket.name) if of else type_instruction()
+            way = (
+                _type_in_bucket(_("Type one there"), ids[bucket.name]) if of else type_instruction()
+            )
             lines.append(f"<li>{icon('info')}<div>{of}{_lacking(bucket, way)}</div>")
         if (wordings := _several(bucket)) > 1:
-            lines.append(f"<li>{icon('info')}<div>{of}{_apart(bucket, wordings)}</div>")
+            lines.append(f"<li>{icon('info')}<div>{of}{_apart(bucket, wordings, ids)}</div>")
         if forecast is None:
             continue
         # None if nothing was measured; then only the model's sureness is stated.
@@ -86,11 +94,16 @@ def type_instruction() -> str:
     )
 
 
-def _type_in_bucket(words: str, name: str) -> str:
+def _type_in_bucket(words: str, bucket_id: str) -> str:
     """Draw words as a link to the field for a bucket's own instruction."""
+    field = _within(bucket_id, ".dnd-own")
+    return presses(words, "[data-dnd-folded] .dnd-edit", field=field)
+
+
+def _within(bucket_id: str, selector: str) -> str:
+    """Select a part of a bucket, whose name may change before this is drawn again."""
     # As a string of CSS.
-    field = f".dnd-own[data-name={json.dumps(name, ensure_ascii=False)}]"
-    return presses(words, "[data-dnd-folded] .dnd-edit", field=esc(field))
+    return esc(f"[data-bucket={json.dumps(bucket_id, ensure_ascii=False)}] {selector}")
 
 
 def _lacking(bucket: "Bucket", way: str) -> str:
@@ -109,11 +122,11 @@ def _lacking(bucket: "Bucket", way: str) -> str:
     return f"<b>{words}</b> <span>{more}</span>"
 
 
-def _one_for_all(names: Sequence[str]) -> str:
+def _one_for_all(names: Sequence[str], ids: Mapping[str, str]) -> str:
     """Say that several buckets share the typed instruction."""
     buckets = esc(note_words(listed(names)))
     words = _("The instruction you typed applies to {buckets}.", buckets=buckets)
-    way = _type_in_bucket(_("type each one's own in its bucket"), names[0])
+    way = _type_in_bucket(_("type each one's own in its bucket"), ids[names[0]])
     more = _("If these are different tasks, {way}.", way=way)
     return f"<b>{words}</b> <span>{more}</span>"
 
@@ -130,11 +143,9 @@ def _several(bucket: "Bucket") -> int:
     return len(found)
 
 
-def _apart(bucket: "Bucket", several: int) -> str:
+def _apart(bucket: "Bucket", several: int, ids: Mapping[str, str]) -> str:
     """Say that files may be of different tasks, and offer to part them."""
-    # As a string of CSS.
-    name = json.dumps(bucket.name, ensure_ascii=False)
-    way = presses(_("give each file its own bucket"), esc(f".dnd-spread[data-name={name}]"))
+    way = presses(_("give each file its own bucket"), _within(ids[bucket.name], ".dnd-spread"))
     words = _("The files have {number} different instructions.", number=number(several))
     more = _("A bucket is for one task. If these are several, {way}.", way=way)
     return f"<b>{words}</b> <span>{more}</span>"
