@@ -114,7 +114,7 @@ class Scale:
     def nice(cls, low: float, high: float, write: Callable[[float], str] = short) -> "Scale":
         """Make a scale around `low` and `high` that begins and ends at round numbers."""
         # Equal bounds would leave no step to round.
-        high = max(high, low + 0.01)
+        high = max(high, low + max(0.01, abs(low) * 1e-9))
         step = _round_up((high - low) / 4)
         # Without the tolerance, rounding errors would add an interval beyond a bound that is round.
         begin, end = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -24,6 +24,12 @@ def check_between(settings: object, least: float, most: float, *names: str) -> N
             raise ConfigError(f"`{name}` must be between {least} and {most}, got {value}.")
 
 
+def check_odd(name: str, value: int) -> None:
+    """Raise unless a setting is a positive odd number."""
+    if value < 1 or value % 2 == 0:
+        raise ConfigError(f"`{name}` must be odd and positive, got {value}.")
+
+
 def check_seed(seed: object) -> None:
     """Raise unless a seed is a whole number that every random generator here takes."""
     if not isinstance(seed, int) or not 0 <= seed < 2**31:

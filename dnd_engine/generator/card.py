@@ -247,14 +247,14 @@ def _validation(training: Mapping[str, Any], inputs: str) -> list[str]:
 
 
 def _data(training: Mapping[str, Any]) -> list[str]:
-    recipe, result, rows = training["recipe"], training["result"], training["data"]
+    # Includes what a warm start has seen, which `result` does not count.
+    recipe, rows, more = training["recipe"], training["data"], len(training["variants"])
     families = {row["family"] for row in rows}
-    left_out = sorted({row["family"] for row in training["validation_data"]})
-    more = result["variants"] - result["tasks"]
+    left_out = sorted({row["family"] for row in training["validation_data"]} - families)
     return [
         "## Data",
         "",
-        f"{result['tasks']} tasks of {len(families)} families"
+        f"{len(rows)} tasks of {len(families)} families"
         + (f", and {more} variants of them (answer formats, labels)" if more else "")
         + "; `config.json` names each with its licence. Left out: licence classes "
         f"{', '.join(recipe['without_licence_classes']) or 'none'}.",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dnd_engine.errors import ConfigError, LayoutMismatchError
 from dnd_engine.generator.stage import Stage
+from dnd_engine.limits import check_odd
 
 
 def _conv(inputs: int, outputs: int, kernel_size: int, *, bias: bool = False) -> nn.Conv2d:
@@ -130,8 +131,7 @@ class HyperConvDecoder(nn.Module):
                 f"got {features!r}."
             )
         # An even kernel has no centre, so padding to the same size would shift the plane.
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ConfigError(f"`kernel_size` must be odd and positive, got {kernel_size}.")
+        check_odd("kernel_size", kernel_size)
         self.features: tuple[Stage, ...] = tuple((n, h, w) for n, h, w in features)
         self.decoder = HyperConvBlock(self.features, kernel_size)
 

@@ -113,6 +113,8 @@ def curve_chart(
         for line in lines
         if line.look not in ("noise", "limit") and (line.label or len(lines) <= 2)
     ]
+    # A log may hold step 0 alone, and a scale needs two ends.
+    end = max(end, 1)
     x = Scale(0, end, (0, round(end / 2), end), write)
     y = y or Scale.nice(0, top, write)
     return line_chart(lines, x, y, f"{title}, {unit}: {'; '.join(parts)}").titled(title, unit)

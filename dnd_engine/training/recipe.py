@@ -8,7 +8,7 @@ from typing import Any, Literal
 from dnd_engine.errors import ConfigError
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS
 from dnd_engine.generator.heads import head_named
-from dnd_engine.limits import check_between, check_least, check_positive
+from dnd_engine.limits import check_between, check_least, check_odd, check_positive
 from dnd_engine.recipe_file import read_recipe, without_folders
 
 Objective = Literal["task_loss", "reconstruction", "imprint"]
@@ -47,6 +47,8 @@ _COUNTS = (
     "validate_every",
     "checkpoint_every",
     "monitor_every",
+    "r",
+    "lora_alpha",
 )
 
 _PATHS = ("collection", "warm_start", "wordings")
@@ -172,6 +174,9 @@ class TrainRecipe:
         check_least(self, 1, *_COUNTS)
         counts = ("first_layer", "threads", "patience", "warmup_steps", *variants)
         check_least(self, 0, "weight_decay", *counts)
+        check_odd("kernel_size", self.kernel_size)
+        if not self.stages:
+            raise ConfigError("`stages` must hold at least one [channels, height, width].")
         if self.reads_tokens is not None:
             check_least(self, 1, "reads_tokens")
         check_between(

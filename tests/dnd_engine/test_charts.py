@@ -31,6 +31,11 @@ def test_a_scale_ends_at_round_numbers(low: float, high: float, ticks: tuple[flo
     assert Scale.nice(low, high).ticks == pytest.approx(ticks)
 
 
+def test_a_scale_of_one_huge_number_has_two_ends() -> None:
+    scale = Scale.nice(1e17, 1e17)
+    assert scale.low < scale.high
+
+
 def test_a_log_scale_shows_whole_powers() -> None:
     scale = Scale.log(2e-5, 1)
     written = [scale.label(tick) for tick in scale.ticks]

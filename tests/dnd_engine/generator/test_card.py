@@ -56,6 +56,7 @@ def card(
         "recipe": RECIPE | (recipe or {}),
         "result": RESULT | (result or {}),
         "data": DATA,
+        "variants": ["a--b", "a--c", "b--b", "b--c"],
         "validation_data": validation_data or [],
     }
     defaults: dict[str, Any] = {"features": ((4, 8, 384), (16, 6, 32), (64, 4, 32))}
@@ -88,6 +89,13 @@ def test_a_card_names_structure_training_and_data() -> None:
     ):
         assert line in text
     assert "families left out of training" not in text
+
+
+def test_a_card_counts_what_a_warm_start_has_seen() -> None:
+    seen = [{"task": "d", "family": "f", "licence": "MIT", "category": "c"}]
+    text = card(result={"tasks": 1, "variants": 2}, validation_data=seen)
+    assert "3 tasks of 2 families, and 4 variants" in text
+    assert "Families that only validated: none." in text, "this run has trained on f"
 
 
 def test_a_card_names_validation_families_and_their_losses() -> None:

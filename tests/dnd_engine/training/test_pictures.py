@@ -29,7 +29,9 @@ ROWS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize(
-    ("rows", "charts"), [(ROWS, 5), (ROWS[:1], 1)], ids=["monitored", "first step"]
+    ("rows", "charts"),
+    [(ROWS, 5), (ROWS[:1], 1), ([{"step": 0, "loss": 3.0}], 1)],
+    ids=["monitored", "first step", "step 0"],
 )
 def test_pictures_show_what_was_measured(
     tmp_path: Path, rows: list[dict[str, Any]], charts: int
