@@ -137,6 +137,24 @@ def test_a_remix_is_imprinted_too(
     assert session.made.adapter.is_imprinted
 
 
+def test_a_remix_that_ends_an_imprint_and_fails_leaves_no_promise_of_one(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    contents = {"a.jsonl": prompts(9, "IMPRINT")}
+    synthesized(on, session, arrange(SQL=contents), request_of("s"))
+    begun = on.imprint.begin_imprint(session, True)
+    assert "The verdict follows once" in begun["warning"]
+    muted = arrange({"SQL": 0.0}, SQL=contents)
+    on.prompts.update_prompts(muted, session, request_of("s"))
+    on.synthesis.begin_remix(muted, session)
+    list(on.synthesis.synthesize(session, "pool", 0, request_of("s")))
+    shown = on.runs.show_run(session, "synthesis")
+    assert "Every bucket with prompts has weight 0" in shown["stages"]
+    assert "Checking whether it works" in shown["warning"]
+    assert "works" in on.adapter.check(session)["warning"], "which follows"
+
+
 def test_switched_off_the_generators_adapter_stays_as_it_is(
     on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
 ) -> None:

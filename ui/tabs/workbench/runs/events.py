@@ -16,6 +16,7 @@ from ui.state import Made, Run, Session
 from ui.tabs.workbench.adapter.events import (
     AdapterEvents,
     bar,
+    checked,
     facts_of,
     offered,
     undoable,
@@ -85,6 +86,9 @@ class RunEvents:
             # imprinted one is on the shelf.
             updates |= self._adapter.show_unchanged(session)
             updates["stages"] = shown_stages(session)
+        elif made is not None and made.inspection is None:
+            # The page may still say that they wait for an imprint, which this run has ended.
+            updates |= checked(made)
         if run.kind in ("synthesis", "remix") and run.stages.ended == "done":
             updates["inbox"] = {"op": "fold"}
         return updates
