@@ -581,15 +581,17 @@ class Session:
         rows = (self.labelled, *(one.file for one in (self.measuring, self.found) if one))
         # A copy, because this is asked for all visits while their own threads read more files.
         read = (reading.whole for reading in list(self.readings.values()))
-        wanted = () if self.run is None else (f for b in self.run.buckets for f in b.files)
+        # Read once, because the visit may end meanwhile.
+        run, memory = self.run, self.memory
+        wanted = () if run is None else (f for b in run.buckets for f in b.files)
         files = (*rows, *read, *wanted)
         held = _held_by((*self.adapters(), *self._dropped()))
         # The LoRAs that it has trained are not on the shelf before they are taken to the Workbench.
-        for run in (one for one in (self.found, self.measuring) if one is not None):
-            trained = () if run.measured is None else run.measured.trained.values()
-            held |= {id(one): one.num_bytes for one in (run.adapter, *trained)}
+        for found in (one for one in (self.found, self.measuring) if one is not None):
+            trained = () if found.measured is None else found.measured.trained.values()
+            held |= {id(one): one.num_bytes for one in (found.adapter, *trained)}
         held |= {id(file): file.memory_bytes for file in files if file is not None}
-        encoded = 0 if self.memory is None else self.memory.num_bytes
+        encoded = 0 if memory is None else memory.num_bytes
         return encoded + sum(held.values())
 
     def adapters(self) -> Iterator[Made]:

@@ -63,7 +63,8 @@ def chat_ids(
     return ids
 
 
-@lru_cache(maxsize=8)
+# Of one tokenizer only, since it keeps that alive: other models may have been loaded since.
+@lru_cache(maxsize=1)
 def turn_end(tokenizer: "PreTrainedTokenizerBase") -> int:
     """Return the token that the chat template puts after an answer.
 
