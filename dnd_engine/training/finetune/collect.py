@@ -13,7 +13,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -198,11 +198,13 @@ class _Collector:
             ) from error
         check_same_base(out, old.base, self.manifest["base"])
         ours = self.manifest["recipe"]
+        # A setting that is newer than the collection had its default.
+        theirs = {f.name: f.default for f in fields(self.recipe)} | dict(old.recipe)
         # The base is left to its fingerprint: one base may be named in many ways.
         differing = [
-            f"`{name}` was {old.recipe.get(name)!r}, is {value!r}"
+            f"`{name}` was {theirs[name]!r}, is {value!r}"
             for name, value in ours.items()
-            if name not in GROWS | FREE | {"base"} and old.recipe.get(name) != value
+            if name not in GROWS | FREE | {"base"} and theirs[name] != value
         ]
         if differing:
             raise TrainingError(

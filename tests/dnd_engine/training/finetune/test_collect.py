@@ -593,6 +593,12 @@ def test_another_recipe_is_refused_on_resume(recipe: CollectRecipe) -> None:
     ):
         collect(replace(recipe, batch_size=4, learning_rate=0.1), resume=True)
     collect(replace(recipe, checkpoint_every=1, tasks_at_once=1), resume=True)
+    # As if `weight_decay` were newer than the collection.
+    path = recipe.out / MANIFEST
+    manifest = json.loads(path.read_bytes())
+    assert manifest["recipe"].pop("weight_decay") == recipe.weight_decay
+    path.write_text(json.dumps(manifest))
+    collect(recipe, resume=True)
 
 
 def test_another_base_is_refused_on_resume(recipe: CollectRecipe, tmp_path: Path) -> None:
