@@ -44,7 +44,7 @@ Chat = Callable[..., Updates]
 _MOST_PARTS = 1000
 
 
-class Reading(FakeEngine):
+class SlowReader(FakeEngine):
     """Reads a prompt of many parts, for 10 s or until the caller leaves."""
 
     def __init__(self) -> None:
@@ -710,7 +710,7 @@ def test_an_answer_that_was_asked_again_has_its_own_settings_in_the_exports(
 
 def test_a_caller_who_leaves_while_a_prompt_is_read_ends_the_reading() -> None:
     """Otherwise the engine reads on for nobody, beside those who come after."""
-    engine = Reading()
+    engine = SlowReader()
     handle = handle_of(engine)
     handle.start()
     calls = EngineCalls(handle)
@@ -724,7 +724,7 @@ def test_a_caller_who_leaves_while_a_prompt_is_read_ends_the_reading() -> None:
 def test_a_page_that_is_closed_while_a_prompt_is_read_ends_the_reading(
     files: SessionFiles, tmp_path: Path
 ) -> None:
-    engine, session = Reading(), Session()
+    engine, session = SlowReader(), Session()
     handle = handle_of(engine)
     handle.start()
     assert handle.wait(60) is engine
