@@ -25,6 +25,9 @@ _LIST_PART_WORDS = 3
 
 _CLOSING = ".,;:!?"
 
+_MORE_OF_A_NUMBER = re.compile(r"[.,/:\u2013-]\d")
+"""What follows the first digits of 4.5, 1,000, 4/5, 4:30 or 4-5."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grade:
@@ -102,14 +105,18 @@ def exact_match(text: str, reference: str, bare: str | None = None, *, literal: 
 def chosen_option(text: str, options: list[str]) -> str | None:
     """Return the longest option that a text equals or begins with, at a word boundary, if any.
 
-    Case matters only if options differ in nothing else.
+    Case matters only if options differ in nothing else. The number 4.5 does not begin with 4.
     """
     fold = str.casefold if len({o.casefold() for o in options}) == len(set(options)) else str
     found = fold(_plain(text))
     for option in sorted(options, key=len, reverse=True):
         wanted = fold(_plain(option))
+        if not wanted or not found.startswith(wanted):
+            continue
         rest = found.removeprefix(wanted)
-        if wanted and found.startswith(wanted) and not (rest and rest[0].isalnum()):
+        if wanted[-1].isdigit() and _MORE_OF_A_NUMBER.match(rest):
+            continue
+        if not rest or not rest[0].isalnum():
             return option
     return None
 

@@ -93,6 +93,18 @@ def test_a_choice_is_the_option_that_the_text_begins_with() -> None:
     assert chosen_option("", ["yes", "no"]) is None
 
 
+@pytest.mark.parametrize(
+    "text", ["4.5", "4.5 stars", "4,000", "4/5", "4:30", "4-5", "4\u20135", "45"]
+)
+def test_a_longer_number_is_not_the_option_that_it_begins_with(text: str) -> None:
+    options = ["1", "4", "5"]
+    assert chosen_option(text, options) is None
+    assert chosen_option("4. Good", options) == "4"
+    assert chosen_option("4, I think", options) == "4"
+    assert chosen_option("4-star", options) == "4"
+    assert chosen_option("4.5 stars", [*options, "4.5"]) == "4.5"
+
+
 def test_case_decides_between_options_that_differ_by_nothing_else() -> None:
     assert chosen_option("polish", ["Polish", "polish"]) == "polish"
     assert chosen_option("POLISH", ["Polish", "polish"]) is None
