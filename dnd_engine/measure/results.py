@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from dnd_engine.measure.kept import RowScore, Scores
 from dnd_engine.measure.sides import Sides
 from dnd_engine.notes import Note, noted
+from dnd_engine.prompts.words import quoted
+from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.statistics import Cell, Interval, interval, paired, with_width
 from dnd_engine.tables import cell, markdown_table
 from dnd_engine.tasks.folder import Mode
@@ -182,9 +184,14 @@ class Measurement:
         if not self.sides.options:
             return None
         # Rows without an instruction are asked in full mode only.
-        counts = Counter(example.response for _, example in self.sides.asked(mode))
-        ((label, count),) = counts.most_common(1)
-        return label, count / counts.total()
+        asked = [example for _, example in self.sides.asked(mode)]
+        counts = Counter(example.response for example in asked)
+        ((label, _),) = counts.most_common(1)
+        # By the metric, because labels may share words, or be the same number or list. One example
+        # of each label is enough, as there are few.
+        grader = Grader(self.sides.metric)
+        scores = {e.response: grader.grade(e, label).score for e in asked}
+        return label, sum(scores[e.response] for e in asked) / len(asked)
 
     def beats_commonest(self, mode: Mode) -> bool:
         """Return whether the adapter clearly beats always answering the most common label."""
@@ -275,9 +282,9 @@ class Measurement:
         doubts = [] if self.sides.has_instructions else [NO_INSTRUCTIONS]
         if (known := self.commonest(mode)) is not None and not self.beats_commonest(mode):
             label, share = known
-            doubts.append(f"Answering always `{label}` would score {number(share)}.")
+            doubts.append(f"Answering always {_code(label)} would score {number(share)}.")
         if (always := self.always_answers(mode)) is not None:
-            doubts.append(f"It gives every row the same answer: `{always}`.")
+            doubts.append(f"It gives every row the same answer: {_code(always)}.")
         return doubts
 
     @property
@@ -411,6 +418,11 @@ _WORDS: Mapping[Verdict, str] = {
     "no clear difference": "No gain clear of zero over",
     "too few items": "Too few items to place it beside",
 }
+
+
+def _code(text: str) -> str:
+    """Quote a label or a model's answer, which may hold Markdown, terminal codes, or pages."""
+    return quoted([text.replace("`", "'")])
 
 
 def _beside_words(row: RowResult, lead: Interval) -> str:

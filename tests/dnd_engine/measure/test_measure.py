@@ -438,6 +438,34 @@ def test_one_answer_for_all_rows_is_told_beside_what_the_commonest_label_scores(
     assert told.endswith("It gives every row the same answer: `no`.")
 
 
+def test_answers_in_a_verdict_are_short_and_cannot_be_markdown_or_terminal_codes() -> None:
+    answer = "`<img src=x>`\n\n# Title \x1b[31m" + "word " * 100
+    few = replace(sides(), options=())
+    items = tuple(
+        ItemResult(line=line, score=0.0, choice=None, nll=1.0, text=answer)
+        for line, _ in few.asked("full")
+    )
+    passes = tuple(EvalPass(row=row, mode="full", items=items) for row in ("base", "adapter"))
+    (told,) = replace(start(make_adapter(), few), passes=passes).verdicts
+    assert told.endswith("word`.")
+    shown = told.rpartition("the same answer: ")[2]
+    assert shown.count("`") == 2
+    assert shown.isprintable()
+    assert len(shown) < 60
+
+
+def test_always_the_commonest_label_scores_by_the_metric() -> None:
+    """Labels that share words are partly right for each other by ROUGE."""
+    examples = tuple(
+        Example(f"Is it?\n\n{n}", "very good" if n < 3 else "not good") for n in range(4)
+    )
+    options = ("not good", "very good")
+    few = replace(sides(), test=examples, lines=tuple(range(4)), options=options, metric="rouge")
+    assert start(make_adapter(), few).commonest("bare") == ("very good", (3 + 0.5) / 4)
+    exact = start(make_adapter(), replace(few, metric="exact"))
+    assert exact.commonest("bare") == ("very good", 0.75)
+
+
 def test_the_commonest_label_is_that_of_the_rows_asked_in_the_mode() -> None:
     """Rows without an instruction are not asked bare, so their labels do not count there."""
     bare = [Example(f"Is it?\n\n{n}", "no", options=("no", "yes")) for n in range(3)]
