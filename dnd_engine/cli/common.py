@@ -405,7 +405,8 @@ def _without_folders(before: str, argument: str) -> str:
     is_id = option in _MAY_NAME_HUB_IDS and re.fullmatch(r"\w[\w.-]*/[\w.-]+", value)
     if is_id and not Path(value).exists():
         return argument
-    return re.sub(r"[^\s=]*/(?=[^/\s])", "", argument.rstrip("/"))
+    # A folder's name may hold blanks. Commas separate paths.
+    return re.sub(r"[^=,]*/(?=[^/,])", "", argument.rstrip("/"))
 
 
 def counted_words(number: int, thing: str) -> str:

@@ -1019,11 +1019,13 @@ def test_a_shared_command_shows_ids_of_the_hub_and_no_folders(
     typed = [
         *("--base", "Some/Base-1.5B", f"--out={tmp_path}/x", "--tasks", "client/tasks"),
         *("--teacher-base=Some/Base", "--base=runs/one", "../up/two/", "~/three"),
+        *("/home/Ann Bee/my runs/four", "--in=/a b/ c/five,/d e/six/,seven", "eight, nine"),
     ]
     monkeypatch.setattr(sys, "argv", ["dnd", *typed])
     assert typed_arguments() == [
         *("--base", "Some/Base-1.5B", "--out=x", "--tasks", "tasks"),
         *("--teacher-base=Some/Base", "--base=one", "two", "three"),
+        *("four", "--in=five,six/,seven", "eight, nine"),
     ]
 
 
