@@ -27,8 +27,7 @@ def peft_usage(base_id: str, place: str) -> str:
     """
     # PEFT reads folders and Hub ids, but no zips.
     unpack = ""
-    if place.endswith(".zip"):
-        folder = place.removesuffix(".zip")
+    if (folder := _unpacked(place)) != place:
         unpack = f"import shutil\n\nshutil.unpack_archive({_string(place)}, {_string(folder)})\n\n"
         place = folder
     return f"""\
@@ -64,7 +63,7 @@ def gguf_usage(place: str) -> str:
 def mlx_usage(base_id: str, place: str) -> str:
     """Return an mlx-lm command that opens a chat."""
     # mlx-lm reads folders only; a download is a zip of one.
-    folder = shlex.quote(place.removesuffix(".zip"))
+    folder = shlex.quote(_unpacked(place))
     return f"mlx_lm.chat --model {shlex.quote(base_id)} --adapter-path {folder}"
 
 
@@ -80,6 +79,11 @@ def ollama_usage(name: str, place: str) -> str:
     """Return the commands that create an Ollama model from a folder and chat with it."""
     model = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "adapter"
     return f"ollama create {model} -f {shlex.quote(f'{place}/Modelfile')}\nollama run {model}"
+
+
+def _unpacked(place: str) -> str:
+    """Return the folder that a zip unpacks to; any other place as it is."""
+    return place[: -len(".zip")] if place.lower().endswith(".zip") else place
 
 
 def _string(text: str) -> str:

@@ -321,6 +321,12 @@ def test_the_python_on_a_card_is_for_the_place_it_names() -> None:
     assert 'from_pretrained("example/tiny-llama", dtype="float32")' in code
 
 
+def test_a_zip_is_unpacked_whatever_the_case_of_its_name() -> None:
+    code = usage.peft_usage("example/tiny-llama", "My.ZIP")
+    assert 'shutil.unpack_archive("My.ZIP", "My")' in code
+    assert "--adapter-path My" in usage.mlx_usage("example/tiny-llama", "My.ZIP")
+
+
 def test_the_command_that_comes_with_a_gguf_names_the_file(engine: Engine, tmp_path: Path) -> None:
     exported = engine.export(make_adapter(), "gguf", tmp_path / "my sql.gguf")
     assert exported.usage == f"llama-cli -m base.gguf --lora '{tmp_path}/my sql.gguf'"
