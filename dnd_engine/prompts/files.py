@@ -30,6 +30,7 @@ from dnd_engine.prompts.readers.parquet import read_parquet
 from dnd_engine.prompts.readers.spreadsheet import read_xlsx
 from dnd_engine.prompts.readers.text import read_text
 from dnd_engine.prompts.reading import (
+    NO_COLUMNS,
     Asked,
     Choices,
     Column,
@@ -61,6 +62,9 @@ FORMATS: dict[str, Format] = {
 
 _DEFAULT_LIMITS = PromptLimits()
 _DEFAULT_CHOICES = Choices()
+_LINE_ENDS = re.compile(r"\r\n|[\r\x0b\x0c\x85]")
+"""Other ends of lines than `\\n`. Deleted as controls, they would join two words: old Macs and some
+spreadsheets end lines with `\\r` alone, and Word breaks them with `\\x0b`."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters except tab and newline, and lone surrogates, which no tokenizer can encode."""
 _PROMPT_BYTES = 100
@@ -159,7 +163,10 @@ def read_prompt_file(
             name=shown,
         )
     asked = Asked(name=shown, split=split, limits=limits, choices=choices, formats=FORMATS)
-    reading = FORMATS[suffix].read(data, asked)
+    format = FORMATS[suffix]
+    reading = format.read(data, asked)
+    if choices.name_columns and not format.has_labels and reading.split != "files":
+        reading.notes.append(NO_COLUMNS)
     prompts, mode = _clean(reading, shown, limits), reading.split
     # Any other value is a person's explicit choice.
     if split == "auto" and (head := shared_head([prompt.text for prompt in prompts])) is not None:
@@ -315,14 +322,23 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
     # Most prompts share their label and the name of their file, in memory too.
     labels: dict[str | None, str | None] = {None: None}
     files = {"": name}
-    num_bytes = empty = duplicates = cut = 0
+    num_bytes = empty = duplicates = contrary = cut = 0
     for place, raw, raw_label, part in reading.entries:
         text, kept = _clean_text(raw, limits.max_prompt_chars)
+        if raw_label is not None and raw_label not in labels:
+            labels[raw_label] = _clean_text(raw_label, limits.max_prompt_chars)[1] or None
+            num_bytes += sys.getsizeof(labels[raw_label])
+        label = labels[raw_label]
         # Zero-width and other invisible characters alone are no prompt.
         if not any(char.isprintable() and char != " " for char in kept):
             empty += 1
         elif kept in prompts:
             duplicates += 1
+            known = prompts[kept]
+            if known.label is None:
+                prompts[kept] = replace(known, label=label)
+            else:
+                contrary += label not in (None, known.label)
         elif len(prompts) == limits.max_prompts:
             raise PromptFileError(
                 "{name}, {unit} {place}: expected at most {most} prompts, got one more. Split the "
@@ -334,19 +350,15 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
             )
         else:
             cut += len(text) > limits.max_prompt_chars
-            if raw_label is not None and raw_label not in labels:
-                labels[raw_label] = _clean_text(raw_label, limits.max_prompt_chars)[1] or None
-                num_bytes += sys.getsizeof(labels[raw_label])
             prompts[kept] = Prompt(
                 text=kept,
                 file=files.setdefault(part, f"{name}/{part}"),
                 line=place,
-                label=labels[raw_label],
+                label=label,
             )
             num_bytes += sys.getsizeof(kept) + _PROMPT_BYTES
-            # At once: readers share what is equal in their texts, but here each prompt is a new
-            # text.
-            check_memory(num_bytes, name, limits)
+        # At once: readers share what is equal in their texts, but here each prompt is a new text.
+        check_memory(num_bytes, name, limits)
     if not prompts:
         only_header = reading.split == "rows" and not reading.entries
         raise PromptFileError(
@@ -359,6 +371,14 @@ def _clean(reading: Reading, name: str, limits: PromptLimits) -> tuple[Prompt, .
             counted("{number} empty prompt skipped.", "{number} empty prompts skipped.", empty)
         )
     _note_duplicates(duplicates, reading)
+    if contrary:
+        reading.notes.append(
+            counted(
+                "{number} of them had another label than the prompt that was kept.",
+                "{number} of them had another label than the prompt that was kept.",
+                contrary,
+            )
+        )
     if cut:
         reading.notes.append(
             counted(
@@ -379,7 +399,9 @@ def _with_blank_line(prompts: Sequence[Prompt], head: str) -> tuple[Prompt, ...]
     found: dict[str, Prompt] = {}
     for prompt in prompts:
         text = f"{head}\n\n{prompt.text[len(head) :].strip()}"
-        found.setdefault(text, replace(prompt, text=text))
+        known = found.setdefault(text, replace(prompt, text=text))
+        if known.label is None:
+            found[text] = replace(known, label=prompt.label)
     return tuple(found.values())
 
 
@@ -392,8 +414,7 @@ def _note_duplicates(number: int, reading: Reading) -> None:
 
 def _clean_text(raw: str, most: int) -> tuple[str, str]:
     """Return a text without unprintable characters, whole and cut to a number of characters."""
-    # Old Macs and some spreadsheets end lines with `\r` alone; deleted, it would join two words.
-    text = _CONTROLS.sub("", raw.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    text = _CONTROLS.sub("", _LINE_ENDS.sub("\n", raw)).strip()
     # Cut before normalising, which may take quadratic time, and again after it, because it can
     # lengthen a text.
     return text, unicodedata.normalize("NFC", text[:most])[:most].rstrip()

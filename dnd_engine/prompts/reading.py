@@ -45,6 +45,8 @@ _UNITS = (
 """Units of positions, and what a file has several of. Marked here, because messages take them as
 values."""
 
+NO_COLUMNS = noted("The chosen columns were ignored: only tables and JSON have some.")
+
 _MAX_FAULTS = 5
 _MAX_PLACES = 4
 
@@ -63,6 +65,11 @@ class Choices:
     """Skip unreadable lines, rows or files instead of rejecting the whole file."""
     without: tuple[int, ...] = ()
     """Prompts to leave out, by index from 0 among the distinct prompts."""
+
+    @property
+    def name_columns(self) -> bool:
+        """Return whether a column or key is chosen."""
+        return any((self.text, self.instruction, self.label))
 
 
 class Entry(NamedTuple):

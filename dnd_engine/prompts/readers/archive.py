@@ -7,7 +7,14 @@ from pathlib import PurePosixPath
 from dnd_engine.errors import BrokenItemsError, PromptFileError
 from dnd_engine.notes import Note, counted, joined, noted
 from dnd_engine.prompts.readers.zips import Members, open_zip
-from dnd_engine.prompts.reading import Asked, Choices, Entry, Reading, check_memory, text_bytes
+from dnd_engine.prompts.reading import (
+    NO_COLUMNS,
+    Asked,
+    Entry,
+    Reading,
+    check_memory,
+    text_bytes,
+)
 from dnd_engine.prompts.words import display_name, quoted, use_formats
 
 _ZIP = ".zip"
@@ -58,6 +65,8 @@ def read_zip(data: bytes, asked: Asked) -> Reading:
     found = _read_members(members, wanted, asked)
     notes = _settle_faults(found, asked)
     doubt = _settle_doubts(found, notes)
+    if asked.choices.name_columns and not any(asked.formats[_suffix(n)].has_labels for n in wanted):
+        notes.append(NO_COLUMNS)
     if strange:
         notes.append(noted("Left out {files}: no prompt files.", files=_listed(strange)))
     read = _listed([*found.read])
@@ -90,8 +99,8 @@ def _read_members(members: Members, wanted: Sequence[str], asked: Asked) -> _Fou
         inner = replace(
             asked,
             name=f"{asked.name}, {display_name(name)}",
-            # Choices of columns and prompts are for the archive, not for each of its files.
-            choices=Choices(skip_broken=asked.choices.skip_broken),
+            # Prompts are left out of the archive, not of each of its files.
+            choices=replace(asked.choices, without=()),
             limits=replace(asked.limits, max_total_bytes=share) if format.packed else asked.limits,
         )
         content = b""

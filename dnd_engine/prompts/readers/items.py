@@ -168,7 +168,7 @@ def _known(items: list[Item], faults: Faults) -> tuple[list[Entry], set[str], se
         except Finding as finding:
             faults.add(place, _expected(finding))
         else:
-            entries.append(Entry(place, prompt, next(filter(None, given.values()), None)))
+            entries.append(Entry(place, prompt, next(filter(str.strip, given.values()), None)))
             found.add(key)
             labels |= given.keys() - {_REPLY}
     objects = [item for _, item in items if isinstance(item, dict)]
@@ -257,7 +257,12 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
     # An Alpaca item without an input: its `text` contains the answer.
     if "instruction" in texts and fields.get("input", "") is None:
         texts.pop("text", None)
-    if chosen := prompt_keys(texts):
+    # Blank keys hide no others, but instruction and input belong together.
+    filled = {key for key, value in texts.items() if value.strip()}
+    pair = {"instruction", "input"}
+    filled |= pair & texts.keys() if pair & filled else set()
+    is_chat = any(isinstance(fields.get(key), list) for key in CHAT_KEYS)
+    if chosen := prompt_keys(filled or ([] if is_chat else texts)):
         text = "\n\n".join(texts[key] for key in chosen if texts[key].strip())
         return text, " + ".join(chosen), labels
     for key in CHAT_KEYS:
@@ -269,7 +274,7 @@ def _item_text(item: object) -> tuple[str, str, dict[str, str]]:
                 if key in PROMPT_KEYS:  # a list that is not a chat
                     break
                 raise Finding(noted("`{key}` without a user turn of text", key=key)) from finding
-            return prompt, key, labels or {_REPLY: reply}
+            return prompt, key, labels if any(map(str.strip, labels.values())) else {_REPLY: reply}
     for key in PROMPT_KEYS:
         if key in fields:
             raise Finding(noted("{finding} under `{key}`", finding=_kind(fields[key]), key=key))

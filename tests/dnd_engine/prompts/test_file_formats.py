@@ -122,7 +122,7 @@ def test_columns_of_one_name_can_be_told_apart(write: Write) -> None:
     ("header", "names"),
     [
         ("text,text,text (2)", ["text", "text (3)", "text (2)"]),
-        (" text,text", ["text (2)", "text"]),
+        ('" text",text', ["text (2)", "text"]),
         (",#1", ["#1 (2)", "#1"]),
     ],
 )
@@ -684,6 +684,27 @@ def test_the_prompt_files_of_an_archive_are_read_as_one(write: Write, tmp_path: 
     assert file.notes[0] == "Read 3 files: `a.txt`, `b.jsonl`, `c.xlsx`."
     assert "Left out `README.md`: not likely to be prompts." in file.notes
     assert "Left out `inner.zip`, `photo.png`: no prompt files." in file.notes
+
+
+def test_chosen_columns_are_those_of_the_tables_in_an_archive(write: Write) -> None:
+    csv = "ask,body,grade\nDo it.,a long body,1\nDo it.,another long body,2\n"
+    packed = zipped({"a.csv": csv, "b.txt": "Say it.\n"})
+    choices = Choices(text="body", instruction="ask", label="grade")
+    file = read_prompt_file(write("a.zip", packed), choices=choices)
+    assert [(p.text, p.label) for p in file.prompts] == [
+        ("Do it.\n\na long body", "1"),
+        ("Do it.\n\nanother long body", "2"),
+        ("Say it.", None),
+    ]
+    with pytest.raises(BrokenItemsError, match=r"a\.csv: expected a column `none`, found"):
+        read_prompt_file(write("a.zip", packed), choices=Choices(text="none"))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.zip"])
+def test_columns_chosen_of_a_text_are_said_to_be_ignored(write: Write, name: str) -> None:
+    content = b"Say a.\nSay b.\n" if name == "a.txt" else zipped({"a.txt": "Say a.\nSay b.\n"})
+    file = read_prompt_file(write(name, content), choices=Choices(label="grade"))
+    assert "The chosen columns were ignored: only tables and JSON have some." in file.notes
 
 
 def test_a_broken_file_in_an_archive_is_told_or_left_out(write: Write) -> None:
