@@ -115,6 +115,11 @@ class FixedLimits:
     """Files in a zip of prompt files."""
     max_zip_ratio: int = 200
     """Maximum compression ratio of a prompt file. Text reaches 10, a very repetitive table 100."""
+    max_parquet_bytes: int = 1_000_000_000
+    """Memory of the process that unpacks a parquet table: several times what one within the limits
+    takes. Not every system enforces it; Linux does."""
+    max_parquet_seconds: int = 120
+    """Time of this process. A table within the limits takes a second or two."""
     max_weights_bytes: int = 512_000_000
     """Bytes of an imported adapter's weights."""
     max_settings_bytes: int = 1_000_000

@@ -116,7 +116,7 @@ def _choose(table: Table, asked: Asked, notes: list[Note]) -> _Chosen:
     choices = asked.choices
     keys = [column.strip().casefold() for column in table.header]
     if choices.label is None:
-        labels = [index for index, key in enumerate(keys) if key in LABEL_KEYS]
+        labels = _present(table, [index for index, key in enumerate(keys) if key in LABEL_KEYS])
     else:
         labels = [_find(table, choices.label, asked.name)] if choices.label else []
     instruction = None
@@ -131,6 +131,15 @@ def _choose(table: Table, asked: Asked, notes: list[Note]) -> _Chosen:
     if choices.text or choices.instruction:
         notes.append(_read_note(table, text, instruction))
     return _Chosen(text, instruction, labels)
+
+
+def _present(table: Table, places: Sequence[int]) -> list[int]:
+    """Return those columns that any row reaches, which lists of a parquet table do not."""
+    reached = max(
+        (max(row) if isinstance(row, Mapping) else len(row) - 1 for _, row in table.rows if row),
+        default=-1,
+    )
+    return [place for place in places if place <= reached]
 
 
 def _find(table: Table, wanted: str, name: str) -> int:

@@ -1,71 +1,87 @@
 """Reads parquet tables."""
 
-import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import FIXED
 from dnd_engine.prompts.columns import Table, read_table
+from dnd_engine.prompts.readers import parquet_table
 from dnd_engine.prompts.readers.zips import unpacks_to
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import cell_text
 
 
 def read_parquet(data: bytes, asked: Asked) -> Reading:
-    """Read the columns of text and numbers, without nested ones."""
+    """Read the columns of text, numbers and dates, without nested ones."""
     name, limits = asked.name, asked.limits
-    # Lazy, because only this format needs it. It has no type stubs.
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
-        num_rows = sum(group.num_rows for group in groups)
-        unpacked = sum(group.total_byte_size for group in groups)
-        kinds = {column.name: column.type for column in file.schema_arrow}
-        is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
-        is_number = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
-        text = [column for column, kind in kinds.items() if any(test(kind) for test in is_text)]
-        numbers = [c for c, kind in kinds.items() if any(test(kind) for test in is_number)]
-        # Compression and dictionaries can pack gigabytes into a small file. So limit bytes and rows
-        # before unpacking, and keep repeated cells as references to one string.
-        if num_rows > limits.max_prompts:
-            raise PromptFileError(
-                "{name}: expected at most {most} rows, got {found}. Split the file, or keep a "
-                "sample of it.",
-                name=name,
-                most=limits.max_prompts,
-                found=num_rows,
-            )
-        if unpacked > limits.max_total_bytes:
-            raise PromptFileError(unpacks_to(unpacked, name, limits))
-        wanted = [*text, *numbers][: FIXED.max_columns]
-        wanted = [column for column in kinds if column in set(wanted)]
-        # Opened again, because `read_dictionary` needs the names, which only the footer tells.
-        table = pq.ParquetFile(io.BytesIO(data), read_dictionary=text).read(columns=wanted)
-        table.validate(full=True)  # a damaged file may contain indices outside its dictionary
-        # The limits above trusted the footer's number of rows.
-        if table.num_rows != num_rows:
-            raise pa.ArrowInvalid("rows are missing")
-        # Longer than a prompt may be, so that cleaning still notes the cut.
-        cells = [_cells(column, 2 * limits.max_prompt_chars) for column in table.columns]
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    found = _unpacked(data, asked)
+    if "num_bytes" in found:
+        raise PromptFileError(unpacks_to(found["num_bytes"], name, limits))
+    if "columns" not in found:
         raise PromptFileError(
-            "{name}: expected a parquet table, got something that does not read as one. Write it "
-            "again, or save it as jsonl.",
+            "{name}: expected at most {most} rows, got {found}. Split the file, or keep a "
+            "sample of it.",
             name=name,
-        ) from error
+            most=limits.max_prompts,
+            found=found["num_rows"],
+        )
+    columns = [_cells(column) for column in found["columns"]]
+    rows = [(row + 1, [cells[row] for cells in columns]) for row in range(found["num_rows"])]
     # Columns that were not read have no cells, but messages name them.
-    header = [*table.column_names, *(c for c in kinds if c not in set(table.column_names))]
-    rows = [(row + 1, [column[row] for column in cells]) for row in range(num_rows)]
+    header = [*(column["name"] for column in found["columns"]), *found["unread"]]
     return read_table(Table(header=header, rows=rows, unit="row"), asked)
 
 
-def _cells(column: Any, max_chars: int) -> list[str]:
-    """Return a column's cells, truncated here too, because every row may repeat one long text."""
-    cells: list[str] = []
-    for chunk in column.dictionary_encode().chunks:
-        words = [cell_text(word)[:max_chars] for word in chunk.dictionary.to_pylist()]
-        cells.extend("" if index is None else words[index] for index in chunk.indices.to_pylist())
-    return cells
+def _cells(column: Mapping[str, Any]) -> list[str]:
+    words = [cell_text(cell) for cell in column["distinct"]]
+    return ["" if place is None else words[place] for place in column["rows"]]
+
+
+def _unpacked(data: bytes, asked: Asked) -> dict[str, Any]:
+    """Unpack a table in a process of its own, which takes the harm of a hostile one."""
+    bounds = {
+        "max_rows": asked.limits.max_prompts,
+        "max_bytes": asked.limits.max_total_bytes,
+        "max_columns": FIXED.max_columns,
+        # Longer than a prompt may be, so that cleaning still notes the cut.
+        "max_chars": 2 * asked.limits.max_prompt_chars,
+        "memory_bytes": FIXED.max_parquet_bytes,
+    }
+    if not (data.startswith(parquet_table.MAGIC) and data.endswith(parquet_table.MAGIC)):
+        raise _is_no_table(asked)
+    try:
+        done = subprocess.run(
+            # Without the folder of this file, whose names would hide those of the library.
+            [sys.executable, "-P", str(Path(parquet_table.__file__)), json.dumps(bounds)],
+            input=data,
+            capture_output=True,
+            timeout=FIXED.max_parquet_seconds,
+            check=True,
+            # Other pools reserve more memory than they use, and threads are not worth their start.
+            env={**os.environ, "ARROW_DEFAULT_MEMORY_POOL": "system", "OMP_NUM_THREADS": "1"},
+        )
+    except subprocess.SubprocessError as error:
+        if getattr(error, "returncode", None) == parquet_table.OUT_OF_MEMORY:
+            raise PromptFileError(
+                "{name}: expected at most {most:g} MB when unpacked, got far more than the file "
+                "says. Write it again, or save it as jsonl.",
+                name=asked.name,
+                most=asked.limits.max_total_bytes / 1e6,
+            ) from error
+        raise _is_no_table(asked) from error
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _is_no_table(asked: Asked) -> PromptFileError:
+    return PromptFileError(
+        "{name}: expected a parquet table, got something that does not read as one. Write it "
+        "again, or save it as jsonl.",
+        name=asked.name,
+    )

@@ -12,23 +12,31 @@ import tracemalloc
 import unicodedata
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dnd_engine.errors import BrokenItemsError, PromptFileError
-from dnd_engine.limits import PromptLimits
+from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.prompts.files import (
     FORMATS,
     PromptFile,
     from_texts,
     read_prompt_file,
 )
+from dnd_engine.prompts.readers import parquet
+from dnd_engine.prompts.readers.parquet_table import unpack
 from dnd_engine.prompts.reading import Choices, Split
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.prompts.words import display_name
@@ -393,9 +401,48 @@ def test_an_unclosed_quote_is_refused_where_it_opens(write: Write) -> None:
         read_prompt_file(write("a.csv", 'prompt,label\na,b\n"c,d\ne,f\n'))
 
 
-def test_a_field_over_the_csv_limit_is_refused(write: Write) -> None:
-    with pytest.raises(PromptFileError, match=r"line 2: .*field larger than field limit"):
-        read_prompt_file(write("a.csv", "prompt\n" + "x" * 200_000))
+def test_a_very_long_field_is_cut_as_in_other_formats(write: Write) -> None:
+    file = read_prompt_file(write("a.csv", "prompt\n" + "x" * 200_000))
+    assert file.notes[-1] == "1 prompt cut at 8,000 characters."
+
+
+def test_a_blank_before_a_quoted_field_is_no_part_of_it(write: Write) -> None:
+    """People and models write tables so by hand."""
+    text = 'id, prompt, label\n1, "Say a, b", "c, d"\n2, "Say ""e"".", f\n'
+    file = read_prompt_file(write("a.csv", text))
+    assert found(file) == [(2, "Say a, b"), (3, 'Say "e".')]
+    assert [prompt.label for prompt in file.prompts] == ["c, d", "f"]
+
+
+def test_a_field_may_begin_with_a_blank_and_quotes_that_are_its_text(write: Write) -> None:
+    file = read_prompt_file(write("a.csv", 'id,prompt\n1, "Hello" he said\n2,"Say a, b"\n'))
+    assert found(file) == [(2, '"Hello" he said'), (3, "Say a, b")]
+
+
+@pytest.mark.parametrize("sign", ['"', " "])
+def test_what_cannot_be_a_delimiter_is_not_taken_for_one(write: Write, sign: str) -> None:
+    with suppress(PromptFileError):
+        read_prompt_file(write("a.csv", f"sep={sign}\nprompt\nSay it.\n"))
+
+
+def test_rows_that_repeat_a_prompt_give_it_the_label_that_it_lacks(write: Write) -> None:
+    file = read_prompt_file(write("a.csv", "prompt,label\na,\na,x\nb,y\na,\nb,y\n"))
+    assert [(p.text, p.label) for p in file.prompts] == [("a", "x"), ("b", "y")]
+    assert file.notes[-1] == "3 duplicates dropped."
+
+
+def test_labels_that_contradict_each_other_are_said(write: Write) -> None:
+    file = read_prompt_file(write("a.csv", "prompt,label\na,x\na,y\nb,y\na,z\n"))
+    assert [(p.text, p.label) for p in file.prompts] == [("a", "x"), ("b", "y")]
+    assert file.notes[-2:] == (
+        "2 duplicates dropped.",
+        "2 of them had another label than the prompt that was kept.",
+    )
+
+
+def test_controls_that_end_a_line_do_not_join_words(write: Write) -> None:
+    file = read_prompt_file(write("a.jsonl", json.dumps("a\x0bb\x0cc\x85d\x01e")))
+    assert file.prompts[0].text == "a\nb\nc\nde"
 
 
 def test_parquet_is_read_by_the_same_column_rule(tmp_path: Path) -> None:
@@ -453,15 +500,107 @@ def test_damaged_parquet_never_gives_another_error(tmp_path: Path) -> None:
     refused = 0
     for place in range(4, 120):
         for value in (0x03, 0xFF):
-            path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            damaged = whole[:place] + bytes([value]) + whole[place + 1 :]
             try:
-                read_prompt_file(path)
-            except PromptFileError:
+                # Here, as the reader would start a process for each.
+                unpack(damaged, max_rows=9, max_bytes=10**6, max_columns=9, max_chars=99)
+            except (pa.ArrowException, OSError, UnicodeDecodeError):
                 refused += 1
+                last = damaged
     assert refused
+    path.write_bytes(last)
+    with pytest.raises(PromptFileError, match=r"a\.parquet: expected a parquet table, got"):
+        read_prompt_file(path)
+
+
+def test_parquet_that_says_it_is_small_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cell repeats the one above but for its end, and the file stores only that end."""
+    path = tmp_path / "a.parquet"
+
+    def write(number_of: int) -> None:
+        table = pa.table({"text": [f"{'long ' * 2_500}{n}" for n in range(number_of)]})
+        encoding = {"text": "DELTA_BYTE_ARRAY"}
+        pq.write_table(table, path, use_dictionary=False, column_encoding=encoding)
+
+    write(3)
+    assert len(read_prompt_file(path).prompts) == 1  # once they are cut, they are the same
+    write(3_000)
+    assert path.stat().st_size < 60_000
+    with pytest.raises(
+        PromptFileError, match=r"a\.parquet: 3\d(\.\d)? MB when unpacked; the limit"
+    ):
+        read_prompt_file(path)
+    monkeypatch.setattr(parquet, "FIXED", replace(FIXED, max_parquet_bytes=120_000_000))
+    with pytest.raises(PromptFileError, match=r"at most 25 MB when unpacked, got far more than"):
+        read_prompt_file(path)
+
+
+def test_numbers_and_dates_of_parquet_are_labels(tmp_path: Path) -> None:
+    labels: dict[str, Any] = {
+        "float": pa.array([0.1, None], pa.float32()),
+        "decimal": pa.array([Decimal("1.50"), None]),
+        "date": pa.array([date(2026, 1, 2), None]),
+        "moment": pa.array([datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 1, 2)]),
+        "flag": pa.array([True, None]),
+    }
+    path = tmp_path / "a.parquet"
+    got = {}
+    for name, values in labels.items():
+        pq.write_table(pa.table({"prompt": ["a", "b"], "label": values}), path)
+        got[name] = [prompt.label for prompt in read_prompt_file(path).prompts]
+    assert got == {
+        "float": ["0.1", None],
+        "decimal": ["1.50", None],
+        "date": ["2026-01-02", None],
+        "moment": ["2026-01-02 03:04:05", "2026-01-02"],
+        "flag": ["true", None],
+    }
+
+
+def test_parquet_labels_that_are_lists_are_not_promised(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"prompt": ["a", "b"], "answers": [["x"], ["y"]]}), path)
+    file = read_prompt_file(path)
+    assert file.notes == ("Read column `prompt`.",)
+    assert [column.role for column in file.columns] == ["text", ""]
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary(), pa.large_string()])
+def test_every_kind_of_parquet_text_is_read(tmp_path: Path, kind: pa.DataType) -> None:
+    """Some writers do not mark text as text, so that it reads as bytes."""
+    path = tmp_path / "a.parquet"
+    table = {
+        "picture": pa.array([b"\xff\xd8", b"\xff\xd9", None]),
+        "prompt": pa.array(["Say ä.", "Say b.", "Say ä."]).cast(kind),
+    }
+    pq.write_table(pa.table(table), path)
+    assert found(read_prompt_file(path)) == [(1, "Say ä."), (2, "Say b.")]
+
+
+def test_a_parquet_column_may_have_the_name_of_a_nested_field(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = {"prompt": [{"text": "nested"}], "prompt.text": ["Say it."]}
+    pq.write_table(pa.table(table), path)
+    assert found(read_prompt_file(path)) == [(1, "Say it.")]
 
 
 # JSON
+
+
+def test_blank_keys_hide_no_filled_ones(write: Write) -> None:
+    turns = [{"role": "user", "content": "Say c."}, {"role": "assistant", "content": "c"}]
+    items = [
+        {"prompt": " ", "text": "Say a.", "label": " ", "answer": "a"},
+        {"prompt": "", "instruction": "Say it.", "input": "b", "output": "", "label": 2},
+        {"prompt": "", "messages": turns, "label": ""},
+        {"instruction": "Say d.", "input": "", "text": "Say d. Answer: d"},
+    ]
+    file = read_prompt_file(write("a.json", json.dumps(items)))
+    assert [(p.text, p.label) for p in file.prompts] == [
+        *(("Say a.", "a"), ("Say it.\n\nb", "2"), ("Say c.", "c"), ("Say d.", None)),
+    ]
 
 
 def test_json_lines_may_be_strings_objects_and_chats(write: Write) -> None:
