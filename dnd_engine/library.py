@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 
 from dnd_engine.config import check_strength
 from dnd_engine.errors import ConfigError, LibraryError, RecipeError
@@ -76,7 +76,7 @@ class _Record:
     sha256: str
     """SHA-256 of its weights at strength 1."""
     strength: float = 1.0
-    num_prompts: int = 0
+    num_prompts: NonNegativeInt = 0
     kept_energy: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     nearest_tasks: list[NearestTask] = field(default_factory=list)
@@ -577,7 +577,7 @@ def _read(folder: Path) -> Entry:
     config = _read_object(folder / _CONFIG)
     base, r = config.get("base_model_name_or_path"), config.get("r")
     origin = _read_object(folder / _PROVENANCE)
-    if not isinstance(base, str) or not isinstance(r, int):
+    if not isinstance(base, str) or type(r) is not int:  # True is an int, too
         raise LibraryError(f"`{_CONFIG}` names no base or no rank.")
     try:
         num_bytes = (folder / _WEIGHTS).stat().st_size

@@ -11,7 +11,7 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -115,7 +115,10 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
             _check_base(config, base_id, faults)
     layout = None if spec is None else LoRALayout.from_config(base_config, spec)
     tokens = _read_tokens(files[_WEIGHTS], layout, base_id, faults) if _WEIGHTS in files else None
-    provenance = _parse(files.get("provenance.json", b"{}"), "provenance.json", faults)
+    # A foreign provenance is written on, and no other reader of JSON takes NaN or infinities.
+    provenance = _parse(
+        files.get("provenance.json", b"{}"), "provenance.json", faults, constant=lambda _: None
+    )
     faults.raise_any()
     # Either is None only if there was a fault, which has been raised by now.
     assert layout is not None
@@ -128,7 +131,7 @@ def read_adapter(path: Path, base_config: Mapping[str, Any], base_id: str) -> Ad
         layout=layout,
         base_id=base_id,
         provenance=origin,
-        num_prompts=num_prompts if isinstance(num_prompts, int) else 0,
+        num_prompts=num_prompts if type(num_prompts) is int and num_prompts > 0 else 0,
     )
 
 
@@ -328,10 +331,15 @@ def _fits(name: str, size: int, limit: int, faults: _Faults) -> bool:
     return size <= limit
 
 
-def _parse(data: bytes, name: str, faults: _Faults) -> Any:
-    """Parse JSON; return None with a fault. `null` counts as an empty object."""
+def _parse(
+    data: bytes, name: str, faults: _Faults, *, constant: Callable[[str], object] | None = None
+) -> Any:
+    """Parse JSON; return None with a fault. `null` counts as an empty object.
+
+    `constant` makes values of NaN and infinities, which are floats by default.
+    """
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_constant=constant)
         return {} if value is None else _encodable(value)
     except (ValueError, RecursionError) as error:
         faults.add(noted("is damaged: {reason} (`{file}`)", reason=_short(error), file=name))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pydantic import FiniteFloat
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowScore:
@@ -13,9 +15,9 @@ class RowScore:
     """What was sent, one of `wording.MODES`."""
     steps: int
     """Training steps; 0 for rows without training."""
-    score: float
-    low: float
-    high: float
+    score: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
     """Upper end of the 95 % interval; `low` is the lower end."""
 
 

@@ -365,11 +365,19 @@ def test_the_trash_is_kept_for_some_days_or_until_it_is_emptied(
 
 # Damage
 
+SCORES = {
+    **{"file_sha256": "a", "metric": "exact", "num_scored": 1, "strength": 1.0, "own": "adapter"},
+    "rows": [
+        {"row": "adapter", "mode": "bare", "steps": 0, "score": math.nan, "low": 0.0, "high": 1.0}
+    ],
+}
 EDITED = {
     "a name that climbs": {"name": "../up"},
     "another format": {"format": 9},
     "no strength": {"strength": math.nan},
     "no date elsewhere": {"created": "0001-01-01T00:00:00Z"},
+    "fewer than no prompts": {"num_prompts": -1},
+    "no score": {"scores": {"a.csv": SCORES}},
 }
 """Kind of damage to the values of a record that somebody changed."""
 
@@ -388,6 +396,9 @@ def damage(folder: Path, kind: str) -> None:
         (folder / "adapter_model.safetensors").unlink()
     elif kind == "broken config":
         (folder / "adapter_config.json").write_bytes(b"\xff")
+    elif kind == "no rank":
+        values = json.loads((folder / "adapter_config.json").read_text()) | {"r": True}
+        (folder / "adapter_config.json").write_text(json.dumps(values), encoding="utf-8")
     elif kind == "another recipe":
         values = json.loads((folder / "provenance.json").read_text()) | {"sha256": "0" * 64}
         (folder / "provenance.json").write_text(json.dumps(values), encoding="utf-8")
@@ -411,6 +422,9 @@ def test_what_cannot_be_read_back_is_not_entered(shelf: Library, prompts: Prompt
         ("a name that climbs", r"is not a valid name for an adapter"),
         ("no strength", r"`entry\.json`: `strength` must be between -10 and 10, got nan"),
         ("no date elsewhere", r"`entry\.json`: `created` is in the year 1"),
+        ("fewer than no prompts", r"`num_prompts`: Input should be greater than or equal to 0"),
+        ("no score", r"`scores\.a\.csv\.rows\.0\.score`: Input should be a finite number"),
+        ("no rank", r"`adapter_config\.json` names no base or no rank"),
         ("no weights", r"`adapter_model\.safetensors`: No such file"),
         ("broken config", r"`adapter_config\.json` is not JSON"),
         ("another recipe", r"its recipe belongs to another adapter"),

@@ -249,6 +249,8 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, data: bytes, messa
         {"num_prompts": "x", "buckets": [{"name": "b", "weight": "w", "num_prompts": None}]},
         {"generator_sha256": "a", "buckets": [{"name": "b", "weight": 10**400, "num_prompts": 3}]},
         {"buckets": [{"name": "b", "weight": float("nan"), "num_prompts": 3}]},
+        {"num_prompts": True, "seconds": float("nan")},
+        {"num_prompts": -3},
     ],
 )
 def test_a_strange_provenance_never_prevents_saving(tmp_path: Path, provenance: Any) -> None:
@@ -256,6 +258,7 @@ def test_a_strange_provenance_never_prevents_saving(tmp_path: Path, provenance: 
     files = parts() | {"provenance.json": json.dumps(provenance).encode()}
     back = read(write_files(files, tmp_path / "a.zip"))
     assert back.num_prompts == 0
+    assert "NaN" not in json.dumps(back.provenance)
     assert read(back.save(tmp_path / "b.zip")).sha256 == back.sha256
 
 
