@@ -1,13 +1,14 @@
-"""Reads Excel workbooks: the first non-empty sheet as a table."""
+"""Reads Excel workbooks: the first non-empty sheet as a table, a visible one if there is one."""
 
 import datetime
 import io
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import FIXED
-from dnd_engine.notes import noted
+from dnd_engine.notes import Note, noted
 from dnd_engine.prompts.columns import Table, read_table
 from dnd_engine.prompts.readers.zips import open_zip
 from dnd_engine.prompts.reading import Asked, Reading
@@ -16,6 +17,8 @@ from dnd_engine.prompts.words import one_line, quoted
 _MAX_ROWS = 1_048_576
 """Excel's limit per sheet, here for all sheets together: a file can claim any number of empty
 rows."""
+_VISIBLE = "visible"
+"""The state of a sheet that is neither `hidden` nor `veryHidden`."""
 
 
 def read_xlsx(data: bytes, asked: Asked) -> Reading:
@@ -38,7 +41,7 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
             book = openpyxl.load_workbook(
                 io.BytesIO(data), read_only=True, data_only=True, keep_links=False
             )
-            titles, records = _first_filled(book, asked)
+            (sheet, *others), records = _first_filled(book, asked)
     except PromptFileError:
         raise
     # Hostile XML makes openpyxl raise its own errors, lxml's, or any other.
@@ -52,26 +55,37 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     # A row may have cells beyond the last name, such as a remark.
     header += [""] * (max(map(len, (row for _, row in records))) - len(header))
     reading = read_table(Table(header=header, rows=rows, unit="row"), asked)
-    if len(titles) > 1:
-        reading.notes.append(
-            noted(
-                "Read the sheet `{sheet}`; {others} ignored.",
-                sheet=one_line(titles[0]),
-                others=quoted(titles[1:]),
-            )
-        )
+    if note := _sheet_note(sheet, others):
+        reading.notes.append(note)
     return reading
 
 
-def _first_filled(book: Any, asked: Asked) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the titles of the used sheet and of those after it, and its rows."""
-    sheets = book.worksheets
+def _sheet_note(sheet: Any, others: Sequence[Any]) -> Note | None:
+    """Say which sheet was read, unless there is no other to take it for."""
+    title, ignored = one_line(sheet.title), quoted([other.title for other in others])
+    if sheet.sheet_state == _VISIBLE:
+        if not others:
+            return None
+        return noted("Read the sheet `{sheet}`; {others} ignored.", sheet=title, others=ignored)
+    if not others:
+        return noted("Read the hidden sheet `{sheet}`: no visible one holds text.", sheet=title)
+    return noted(
+        "Read the hidden sheet `{sheet}`: no visible one holds text. {others} ignored.",
+        sheet=title,
+        others=ignored,
+    )
+
+
+def _first_filled(book: Any, asked: Asked) -> tuple[list[Any], list[tuple[int, list[str]]]]:
+    """Return the used sheet and those after it, and its rows."""
+    # Programs keep lists and settings in hidden sheets, often before the visible ones.
+    sheets = sorted(book.worksheets, key=lambda sheet: sheet.sheet_state != _VISIBLE)
     left = _MAX_ROWS
     for index, sheet in enumerate(sheets):
         records, seen = _records(sheet, asked, left)
         left -= seen
         if records:
-            return [sheet.title for sheet in sheets[index:]], records
+            return sheets[index:], records
         if left <= 0:
             break
     raise PromptFileError(

@@ -422,6 +422,31 @@ def test_the_first_sheet_that_holds_something_is_read(tmp_path: Path) -> None:
     assert file.notes[-1] == "Read the sheet `Tickets`; `More` ignored."
 
 
+@pytest.mark.parametrize("state", ["hidden", "veryHidden"])
+def test_a_hidden_sheet_is_read_only_if_no_visible_one_holds_text(
+    tmp_path: Path, state: str
+) -> None:
+    rows = {"Lists": [["prompt"], ["a choice"]], "Cover": [], "Tickets": [["prompt"], ["a"]]}
+    path = workbook(rows, tmp_path / "a.xlsx")
+    book = openpyxl.load_workbook(path)
+    book["Lists"].sheet_state = state
+    book.save(path)
+    file = read_prompt_file(path)
+    assert texts(file) == ["a"]
+    assert file.notes[-1] == "Read the sheet `Tickets`; `Lists` ignored."
+    book["Tickets"].sheet_state = state
+    book.save(path)
+    file = read_prompt_file(path)
+    assert texts(file) == ["a choice"]
+    assert file.notes[-1] == (
+        "Read the hidden sheet `Lists`: no visible one holds text. `Tickets` ignored."
+    )
+    del book["Tickets"]
+    book.save(path)
+    file = read_prompt_file(path)
+    assert file.notes[-1] == "Read the hidden sheet `Lists`: no visible one holds text."
+
+
 def test_a_workbook_without_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PromptFileError, match="got a workbook without text"):
         read_prompt_file(workbook({"A": [], "B": []}, tmp_path / "a.xlsx"))
