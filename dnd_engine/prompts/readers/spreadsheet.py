@@ -17,15 +17,14 @@ from dnd_engine.prompts.words import one_line, quoted
 _MAX_ROWS = 1_048_576
 """Excel's limit per sheet, here for all sheets together: a file can claim any number of empty
 rows."""
+_LONG_CHARS = 100
+"""Characters from which on searching a cell takes longer than finding out that it is known."""
 _VISIBLE = "visible"
 """The state of a sheet that is neither `hidden` nor `veryHidden`."""
 
 
 def read_xlsx(data: bytes, asked: Asked) -> Reading:
     """Read a workbook's values, not formulas; the first row contains column names."""
-    # Lazy, because only this format needs it. It has no type stubs.
-    import openpyxl
-
     name = asked.name
     members = open_zip(data, asked, noted("an Excel workbook"))
     if "xl/workbook.xml" not in members.names:
@@ -38,10 +37,7 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles and extensions, which do not matter here
-            book = openpyxl.load_workbook(
-                io.BytesIO(data), read_only=True, data_only=True, keep_links=False
-            )
-            (sheet, *others), records = _first_filled(book, asked)
+            (sheet, *others), records = _first_filled(_opened(data), asked)
     except PromptFileError:
         raise
     # Hostile XML makes openpyxl raise its own errors, lxml's, or any other.
@@ -58,6 +54,32 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     if note := _sheet_note(sheet, others):
         reading.notes.append(note)
     return reading
+
+
+def _opened(data: bytes) -> Any:
+    """Open a workbook for reading the values of its cells, row by row."""
+    # Lazy, because only this format needs it. It has no type stubs.
+    from openpyxl.cell.text import Text
+    from openpyxl.reader.excel import ExcelReader
+    from openpyxl.xml.constants import SHARED_STRINGS, SHEET_MAIN_NS
+    from openpyxl.xml.functions import iterparse
+
+    reader = ExcelReader(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
+
+    def read_strings() -> None:
+        # Its own removes every `x005F_`, which leaves no difference between an escape and a text
+        # that only looks like one.
+        if (part := reader.package.find(SHARED_STRINGS)) is None:
+            return
+        with reader.archive.open(part.PartName[1:]) as source:
+            for _, node in iterparse(source):
+                if node.tag == f"{{{SHEET_MAIN_NS}}}si":
+                    reader.shared_strings.append(Text.from_tree(node).content)
+                    node.clear()
+
+    reader.read_strings = read_strings
+    reader.read()
+    return reader.wb
 
 
 def _sheet_note(sheet: Any, others: Sequence[Any]) -> Note | None:
@@ -96,12 +118,25 @@ def _first_filled(book: Any, asked: Asked) -> tuple[list[Any], list[tuple[int, l
 
 def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[str]]], int]:
     """Return the non-empty rows with their positions, and the number of all rows."""
+    from openpyxl.utils.escape import unescape
+
     records: list[tuple[int, list[str]]] = []
     # Longer than a prompt may be, so that cleaning still notes the cut.
     longest = 2 * asked.limits.max_prompt_chars
+    long: dict[str, str] = {}
+
+    def text(value: object) -> str:
+        cell = _cell(value)
+        if len(cell) < _LONG_CHARS and "_x" not in cell:
+            return cell
+        # Truncate here too, because every cell may repeat one long text; and only once, because a
+        # million cells can.
+        if cell not in long:
+            long[cell] = unescape(cell)[:longest]  # Excel writes a carriage return as `_x000D_`
+        return long[cell]
+
     # Ignore the sheet's stated size, which may be wrong or outdated.
     sheet.reset_dimensions()
-    shortened: dict[str, str] = {}
     place = 0
     # One cell in Excel's last column would make its row 16,384 cells wide.
     for place, row in enumerate(
@@ -109,12 +144,7 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
     ):
         if row.count(None) == len(row):  # fast enough for a million empty rows
             continue
-        # Truncate here too, because every cell may repeat one long text; and only once, because a
-        # million cells can.
-        cells = [
-            cell if len(cell) <= longest else shortened.setdefault(cell, cell[:longest])
-            for cell in map(_cell, row)
-        ]
+        cells = [*map(text, row)]
         while cells and not cells[-1].strip():
             cells.pop()
         if not cells:

@@ -447,6 +447,36 @@ def test_a_hidden_sheet_is_read_only_if_no_visible_one_holds_text(
     assert file.notes[-1] == "Read the hidden sheet `Lists`: no visible one holds text."
 
 
+@pytest.mark.parametrize("kind", ["shared", "inline", "formula"])
+def test_characters_that_excel_escapes_are_read_as_themselves(
+    tmp_path: Path, write: Write, kind: str
+) -> None:
+    escaped = "one_x000D_\ntwo _x005F_x000D_ _x00E4_ x005F_ _xyz_"
+    cell = {
+        "shared": '<c r="A2" t="s"><v>0</v></c>',
+        "inline": f'<c r="A2" t="inlineStr"><is><t>{escaped}</t></is></c>',
+        "formula": f'<c r="A2" t="str"><f>B2</f><v>{escaped}</v></c>',
+    }[kind]
+    path = workbook({"A": [["prompt"], ["TEXT"]]}, tmp_path / "a.xlsx")
+    written = '<c r="A2" t="inlineStr"><is><t>TEXT</t></is></c>'
+    path.write_bytes(
+        rewritten(path, "xl/worksheets/sheet1.xml", lambda xml: xml.replace(written, cell))
+    )
+    # openpyxl writes no shared strings, Excel no others.
+    space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(
+            "xl/sharedStrings.xml", f'<sst xmlns="{space}"><si><t>{escaped}</t></si></sst>'
+        )
+    part = (
+        '<Override PartName="/xl/sharedStrings.xml" ContentType="application/vnd.openxmlformats-'
+        'officedocument.spreadsheetml.sharedStrings+xml"/></Types>'
+    )
+    data = rewritten(path, "[Content_Types].xml", lambda xml: xml.replace("</Types>", part))
+    file = read_prompt_file(write("b.xlsx", data))
+    assert texts(file) == ["one\ntwo _x000D_ ä x005F_ _xyz_"]
+
+
 def test_a_workbook_without_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PromptFileError, match="got a workbook without text"):
         read_prompt_file(workbook({"A": [], "B": []}, tmp_path / "a.xlsx"))
