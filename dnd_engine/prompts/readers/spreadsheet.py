@@ -4,11 +4,11 @@ import datetime
 import io
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import FIXED
-from dnd_engine.notes import Note, noted
+from dnd_engine.notes import Note, counted, noted
 from dnd_engine.prompts.columns import Table, read_table
 from dnd_engine.prompts.readers.zips import open_zip
 from dnd_engine.prompts.reading import Asked, Reading
@@ -21,6 +21,17 @@ _LONG_CHARS = 100
 """Characters from which on searching a cell takes longer than finding out that it is known."""
 _VISIBLE = "visible"
 """The state of a sheet that is neither `hidden` nor `veryHidden`."""
+
+
+class _Found(NamedTuple):
+    """What a sheet holds."""
+
+    records: list[tuple[int, list[str]]]
+    """The non-empty rows with their positions."""
+    num_rows: int
+    """Number of all rows."""
+    num_errors: int
+    """Number of cells that hold an error."""
 
 
 def read_xlsx(data: bytes, asked: Asked) -> Reading:
@@ -37,7 +48,7 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles and extensions, which do not matter here
-            (sheet, *others), records = _first_filled(_opened(data), asked)
+            (sheet, *others), found = _first_filled(_opened(data), asked)
     except PromptFileError:
         raise
     # Hostile XML makes openpyxl raise its own errors, lxml's, or any other.
@@ -47,12 +58,21 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
             "again, or save the sheet as csv.",
             name=name,
         ) from error
-    (_, header), *rows = records
+    (_, header), *rows = found.records
     # A row may have cells beyond the last name, such as a remark.
-    header += [""] * (max(map(len, (row for _, row in records))) - len(header))
+    header += [""] * (max(map(len, (row for _, row in found.records))) - len(header))
     reading = read_table(Table(header=header, rows=rows, unit="row"), asked)
     if note := _sheet_note(sheet, others):
         reading.notes.append(note)
+    if found.num_errors:
+        reading.notes.append(
+            counted(
+                "One cell holds an error such as `{error}` and was read as empty.",
+                "{number} cells hold an error such as `{error}` and were read as empty.",
+                found.num_errors,
+                error="#N/A",
+            )
+        )
     return reading
 
 
@@ -98,16 +118,16 @@ def _sheet_note(sheet: Any, others: Sequence[Any]) -> Note | None:
     )
 
 
-def _first_filled(book: Any, asked: Asked) -> tuple[list[Any], list[tuple[int, list[str]]]]:
-    """Return the used sheet and those after it, and its rows."""
+def _first_filled(book: Any, asked: Asked) -> tuple[list[Any], _Found]:
+    """Return the used sheet and those after it, and what it holds."""
     # Programs keep lists and settings in hidden sheets, often before the visible ones.
     sheets = sorted(book.worksheets, key=lambda sheet: sheet.sheet_state != _VISIBLE)
     left = _MAX_ROWS
     for index, sheet in enumerate(sheets):
-        records, seen = _records(sheet, asked, left)
-        left -= seen
-        if records:
-            return sheets[index:], records
+        found = _read_sheet(sheet, asked, left)
+        left -= found.num_rows
+        if found.records:
+            return sheets[index:], found
         if left <= 0:
             break
     raise PromptFileError(
@@ -116,8 +136,9 @@ def _first_filled(book: Any, asked: Asked) -> tuple[list[Any], list[tuple[int, l
     )
 
 
-def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[str]]], int]:
-    """Return the non-empty rows with their positions, and the number of all rows."""
+def _read_sheet(sheet: Any, asked: Asked, most: int) -> _Found:
+    """Read at most so many rows, empty ones too."""
+    from openpyxl.cell.read_only import EMPTY_CELL
     from openpyxl.utils.escape import unescape
 
     records: list[tuple[int, list[str]]] = []
@@ -137,14 +158,23 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
 
     # Ignore the sheet's stated size, which may be wrong or outdated.
     sheet.reset_dimensions()
-    place = 0
+    place = num_errors = 0
+    before = None
     # One cell in Excel's last column would make its row 16,384 cells wide.
-    for place, row in enumerate(
-        sheet.iter_rows(max_col=FIXED.max_columns, max_row=most, values_only=True), 1
-    ):
-        if row.count(None) == len(row):  # fast enough for a million empty rows
+    for place, row in enumerate(sheet.iter_rows(max_col=FIXED.max_columns, max_row=most), 1):
+        # Rows that the file leaves out, perhaps a million, are all the same tuple.
+        if row is before:
             continue
-        cells = [*map(text, row)]
+        before = row
+        filled = [index for index, cell in enumerate(row) if cell is not EMPTY_CELL]
+        if not filled:
+            continue
+        cells = [""] * (filled[-1] + 1)
+        for index in filled:
+            if row[index].data_type == "e":
+                num_errors += 1
+            else:
+                cells[index] = text(row[index].value)
         while cells and not cells[-1].strip():
             cells.pop()
         if not cells:
@@ -159,7 +189,7 @@ def _records(sheet: Any, asked: Asked, most: int) -> tuple[list[tuple[int, list[
                 most=asked.limits.max_prompts,
             )
         records.append((place, cells))
-    return records, place
+    return _Found(records, place, num_errors)
 
 
 def _cell(value: object) -> str:

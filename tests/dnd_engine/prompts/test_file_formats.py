@@ -447,6 +447,15 @@ def test_a_hidden_sheet_is_read_only_if_no_visible_one_holds_text(
     assert file.notes[-1] == "Read the hidden sheet `Lists`: no visible one holds text."
 
 
+def test_a_cell_that_holds_an_error_is_empty(tmp_path: Path) -> None:
+    rows = [["prompt", "label"], ["a", "#N/A"], ["#REF!", "yes"], ["b", "#DIV/0!"], ["#NAME?"]]
+    file = read_prompt_file(workbook({"A": rows}, tmp_path / "a.xlsx"))
+    assert [(prompt.text, prompt.label) for prompt in file.prompts] == [("a", None), ("b", None)]
+    assert "4 cells hold an error such as `#N/A` and were read as empty." in file.notes
+    file = read_prompt_file(workbook({"A": rows[:2]}, tmp_path / "b.xlsx"))
+    assert "One cell holds an error such as `#N/A` and was read as empty." in file.notes
+
+
 @pytest.mark.parametrize("kind", ["shared", "inline", "formula"])
 def test_characters_that_excel_escapes_are_read_as_themselves(
     tmp_path: Path, write: Write, kind: str
