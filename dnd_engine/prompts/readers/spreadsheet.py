@@ -2,8 +2,9 @@
 
 import datetime
 import io
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dnd_engine.errors import PromptFileError
@@ -19,6 +20,7 @@ _MAX_ROWS = 1_048_576
 rows."""
 _LONG_CHARS = 100
 """Characters from which on searching a cell takes longer than finding out that it is known."""
+_RANGE = re.compile(r"([A-Z]{1,3})(\d{1,7}):[A-Z]{1,3}(\d{1,7})", re.ASCII)
 _VISIBLE = "visible"
 """The state of a sheet that is neither `hidden` nor `veryHidden`."""
 
@@ -49,6 +51,7 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles and extensions, which do not matter here
             (sheet, *others), found = _first_filled(_opened(data), asked)
+            _fill_down(found.records, members.read(sheet._worksheet_path))
     except PromptFileError:
         raise
     # Hostile XML makes openpyxl raise its own errors, lxml's, or any other.
@@ -190,6 +193,60 @@ def _read_sheet(sheet: Any, asked: Asked, most: int) -> _Found:
             )
         records.append((place, cells))
     return _Found(records, place, num_errors)
+
+
+def _fill_down(records: list[tuple[int, list[str]]], xml: bytes) -> None:
+    """Repeat the text of cells merged over several rows, which only the first of these holds.
+
+    Only the first column of a range is filled, in rows that hold something themselves. Column names
+    are not prompts, so ranges that begin in their row are not filled.
+    """
+    if b"mergeCell" not in xml:
+        return
+    from defusedxml.ElementTree import DefusedXMLParser
+
+    # Not what openpyxl has read: to read row by row it leaves that out.
+    merged = _Merged({place for place, _ in records[1:]})
+    parser = DefusedXMLParser(target=merged)
+    parser.feed(xml)
+    parser.close()
+    # One walk with at most one range a column, because a hostile file may have a million ranges
+    # that all reach down to the last row.
+    open_ranges: dict[int, tuple[int, str]] = {}
+    for place, cells in records[1:]:
+        for column, (bottom, text) in [*open_ranges.items()]:
+            if place > bottom:
+                del open_ranges[column]
+                continue
+            cells += [""] * (column + 1 - len(cells))
+            cells[column] = cells[column] if cells[column].strip() else text
+        for column, bottom in merged.ranges.get(place, {}).items():
+            if column not in open_ranges and column < len(cells) and cells[column].strip():
+                open_ranges[column] = bottom, cells[column]
+
+
+class _Merged:
+    """Receives the tags of a sheet, and keeps the ranges of merged cells that can be filled."""
+
+    def __init__(self, places: Container[int]) -> None:
+        self.ranges: dict[int, dict[int, int]] = {}
+        """The last row of a range by its first one and the index of its first column."""
+        self._places = places
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        if not tag.endswith("}mergeCell"):
+            return
+        from openpyxl.utils import column_index_from_string
+
+        if not (found := _RANGE.fullmatch(attributes.get("ref", ""))):
+            return
+        column, top, bottom = found.groups()
+        index, first, last = column_index_from_string(column) - 1, int(top), int(bottom)
+        if first < last and first in self._places and index < FIXED.max_columns:
+            self.ranges.setdefault(first, {}).setdefault(index, last)
+
+    def close(self) -> None:
+        """Do nothing; a parser calls it."""
 
 
 def _cell(value: object) -> str:

@@ -456,6 +456,35 @@ def test_a_cell_that_holds_an_error_is_empty(tmp_path: Path) -> None:
     assert "One cell holds an error such as `#N/A` and was read as empty." in file.notes
 
 
+def test_cells_merged_over_several_rows_hold_their_text_in_each(tmp_path: Path) -> None:
+    rows: list[list[object]] = [
+        ["ask", "prompt", "label", "label"],
+        [None, None, "first", "second"],
+        ["Name the city.", "Paris is big.", "Paris"],
+        [None, "I like Rome."],
+        [],
+        [None, "Bonn is small.", "Bonn"],
+        ["Name the river.", "The Rhine is long.", "Rhine"],
+        [None, "The Po is in Italy.", "Po"],
+        [None, "We saw the Nile."],
+    ]
+    path = workbook({"A": rows}, tmp_path / "a.xlsx")
+    book = openpyxl.load_workbook(path)
+    # Of two rows of names, over an empty row, and up to a row that is no part of it.
+    for cells in ("A1:A2", "B1:B2", "C1:D1", "A3:A6", "A7:A8"):
+        book.active.merge_cells(cells)
+    book.save(path)
+    file = read_prompt_file(path, choices=Choices(text="prompt", instruction="ask"))
+    assert [(prompt.text, prompt.line) for prompt in file.prompts] == [
+        ("Name the city.\n\nParis is big.", 3),
+        ("Name the city.\n\nI like Rome.", 4),
+        ("Name the city.\n\nBonn is small.", 6),
+        ("Name the river.\n\nThe Rhine is long.", 7),
+        ("Name the river.\n\nThe Po is in Italy.", 8),
+        ("We saw the Nile.", 9),
+    ]
+
+
 @pytest.mark.parametrize("kind", ["shared", "inline", "formula"])
 def test_characters_that_excel_escapes_are_read_as_themselves(
     tmp_path: Path, write: Write, kind: str
@@ -513,6 +542,21 @@ def test_too_many_rows_are_refused(tmp_path: Path) -> None:
     assert len(read_prompt_file(path, limits=PromptLimits(max_prompts=5)).prompts) == 5
     with pytest.raises(PromptFileError, match=r"a\.xlsx, row 6: expected at most 4 rows"):
         read_prompt_file(path, limits=PromptLimits(max_prompts=4))
+
+
+def test_huge_ranges_of_merged_cells_cost_no_more_than_the_rows(
+    tmp_path: Path, write: Write
+) -> None:
+    path = workbook({"A": [["prompt", "x"], ["a", 1], [None, 2], ["b", 3]]}, tmp_path / "a.xlsx")
+    hostile = ("A2:XFD1048576", "A3:A1048576", "XFC2:XFD4", "A1:B1048576")
+    merged = "".join(f'<mergeCell ref="{cells}"/>' for cells in hostile * 500)
+    xml = f"</sheetData><mergeCells>{merged}</mergeCells>"
+    data = rewritten(
+        path, "xl/worksheets/sheet1.xml", lambda sheet: sheet.replace("</sheetData>", xml)
+    )
+    file = read_prompt_file(write("b.xlsx", data))
+    assert texts(file) == ["a", "b"]
+    assert "1 duplicate" in " ".join(file.notes)
 
 
 BOMB = (
