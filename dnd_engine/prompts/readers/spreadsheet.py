@@ -11,7 +11,7 @@ from dnd_engine.errors import PromptFileError
 from dnd_engine.limits import FIXED
 from dnd_engine.notes import Note, counted, noted
 from dnd_engine.prompts.columns import Table, read_table
-from dnd_engine.prompts.readers.zips import open_zip
+from dnd_engine.prompts.readers.zips import Members, open_zip
 from dnd_engine.prompts.reading import Asked, Reading
 from dnd_engine.prompts.words import one_line, quoted
 
@@ -50,7 +50,7 @@ def read_xlsx(data: bytes, asked: Asked) -> Reading:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles and extensions, which do not matter here
-            (sheet, *others), found = _first_filled(_opened(data), asked)
+            (sheet, *others), found = _first_filled(_opened(data), members, asked)
             _fill_down(found.records, members.read(sheet._worksheet_path))
     except PromptFileError:
         raise
@@ -121,7 +121,7 @@ def _sheet_note(sheet: Any, others: Sequence[Any]) -> Note | None:
     )
 
 
-def _first_filled(book: Any, asked: Asked) -> tuple[list[Any], _Found]:
+def _first_filled(book: Any, members: Members, asked: Asked) -> tuple[list[Any], _Found]:
     """Return the used sheet and those after it, and what it holds."""
     # Programs keep lists and settings in hidden sheets, often before the visible ones.
     sheets = sorted(book.worksheets, key=lambda sheet: sheet.sheet_state != _VISIBLE)
@@ -129,14 +129,42 @@ def _first_filled(book: Any, asked: Asked) -> tuple[list[Any], _Found]:
     for index, sheet in enumerate(sheets):
         found = _read_sheet(sheet, asked, left)
         left -= found.num_rows
+        # Below names of columns, all cells may be such formulas.
+        if len(found.records) == 1 and _is_uncalculated(sheet, members):
+            break
         if found.records:
             return sheets[index:], found
         if left <= 0:
             break
+    if any(_is_uncalculated(sheet, members) for sheet in sheets):
+        raise PromptFileError(
+            "{name}: expected at least one prompt, got formulas without values. Open the workbook "
+            "in a spreadsheet program and save it.",
+            name=asked.name,
+        )
     raise PromptFileError(
         "{name}: expected at least one prompt, got a workbook without text. Choose another file.",
         name=asked.name,
     )
+
+
+def _is_uncalculated(sheet: Any, members: Members) -> bool:
+    """Return whether a sheet has a formula without a value, as programs write that calculate none.
+
+    A formula whose value is an empty text is another thing.
+    """
+    from openpyxl.xml.constants import SHEET_MAIN_NS
+    from openpyxl.xml.functions import iterparse
+
+    row, cell, formula, value = (f"{{{SHEET_MAIN_NS}}}{tag}" for tag in ("row", "c", "f", "v"))
+    for _, node in iterparse(io.BytesIO(members.read(sheet._worksheet_path))):
+        if node.tag == cell and node.find(formula) is not None:
+            found = node.findtext(value)
+            if found is None or (not found and node.get("t") != "str"):
+                return True
+        elif node.tag == row:
+            node.clear()
+    return False
 
 
 def _read_sheet(sheet: Any, asked: Asked, most: int) -> _Found:

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -518,6 +519,27 @@ def test_characters_that_excel_escapes_are_read_as_themselves(
 def test_a_workbook_without_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PromptFileError, match="got a workbook without text"):
         read_prompt_file(workbook({"A": [], "B": []}, tmp_path / "a.xlsx"))
+
+
+@pytest.mark.parametrize("head", [[], [["prompt", "label"]]], ids=["alone", "below-names"])
+def test_formulas_that_were_never_calculated_are_named(
+    tmp_path: Path, write: Write, head: list[list[object]]
+) -> None:
+    rows: list[list[object]] = [*head, ['="Say " & B9', "=1+1"]]
+    path = workbook({"Cover": [], "A": rows}, tmp_path / "a.xlsx")
+    with pytest.raises(
+        PromptFileError,
+        match=r"a\.xlsx: .* got formulas without values\. Open the workbook in a spreadsheet",
+    ):
+        read_prompt_file(path)
+    # Calculated, to an empty text.
+    data = rewritten(
+        path,
+        "xl/worksheets/sheet2.xml",
+        lambda xml: re.sub(r'(<c r="\w+")(><f>)', r'\1 t="str"\2', xml),
+    )
+    with pytest.raises(PromptFileError, match=r"without text|column names alone"):
+        read_prompt_file(write("b.xlsx", data))
 
 
 def test_the_last_row_of_excel_costs_no_memory(tmp_path: Path) -> None:
