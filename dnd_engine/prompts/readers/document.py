@@ -21,7 +21,13 @@ _STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}"
 # Variants of one thing, of which a program reads the first that it understands: a text box is
 # written once for Word 2010 and later, and once more for older programs.
 _VARIANTS = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
-_WHITE = {"tab": "\t", "br": "\n", "cr": "\n"}
+# Text of equations, also in the strict form.
+_MATH_TEXTS = (
+    "{http://schemas.openxmlformats.org/officeDocument/2006/math}t",
+    "{http://purl.oclc.org/ooxml/officeDocument/math}t",
+)
+# A `softHyphen` is no character: it shows only where a line ends.
+_CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 # Word names its own styles in English, whatever its language.
 _HEADING = re.compile(r"(toc )?heading( \d)?|title|subtitle", re.IGNORECASE)
 _LIST = re.compile(r"list (bullet|number)( \d)?", re.IGNORECASE)
@@ -129,7 +135,8 @@ def _paragraphs(
             found.append((inside, style in headings, is_item or style in lists))
         elif inside is not None:
             # Deleted text is in `delText` and field codes are in `instrText`, so both are left out.
-            inside.append(node.text or "" if name == "t" else _WHITE.get(name, ""))
+            is_text = name == "t" or node.tag in _MATH_TEXTS
+            inside.append(node.text or "" if is_text else _CHARACTERS.get(name, ""))
         # Reversed, because the last one is popped first.
         children = node[:1] if node.tag == _VARIANTS else node[:]
         left.extend((child, inside) for child in reversed(children))

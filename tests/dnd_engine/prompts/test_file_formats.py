@@ -716,6 +716,31 @@ def test_breaks_tabs_and_tables_are_read_and_deleted_text_is_not(write: Write) -
     assert texts(read_prompt_file(write("a.docx", document(body)))) == ["one", "more\tx", "cell"]
 
 
+def test_hyphens_and_tabs_that_are_elements_are_read(write: Write) -> None:
+    body = (
+        "<w:p><w:r><w:t>e</w:t><w:noBreakHyphen/><w:t>mail</w:t>"
+        '<w:ptab w:relativeTo="margin" w:alignment="right" w:leader="none"/>'
+        "<w:t>auto</w:t><w:softHyphen/><w:t>matic</w:t></w:r></w:p>"
+    )
+    assert texts(read_prompt_file(write("a.docx", document(body)))) == ["e-mail\tautomatic"]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        "http://schemas.openxmlformats.org/officeDocument/2006/math",
+        "http://purl.oclc.org/ooxml/officeDocument/math",
+    ],
+    ids=["transitional", "strict"],
+)
+def test_the_text_of_equations_is_read(write: Write, space: str) -> None:
+    body = (
+        f'<w:p xmlns:m="{space}"><w:r><w:t xml:space="preserve">Solve </w:t></w:r>'
+        "<m:oMath><m:r><m:t>x+1=2</m:t></m:r></m:oMath><w:r><w:t>.</w:t></w:r></w:p>"
+    )
+    assert texts(read_prompt_file(write("a.docx", document(body)))) == ["Solve x+1=2."]
+
+
 def test_a_text_box_is_read_once_though_word_writes_it_twice(write: Write) -> None:
     """Once for itself and once for old programs, which read the fallback."""
     markup = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
