@@ -21,11 +21,13 @@ _STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}"
 # Variants of one thing, of which a program reads the first that it understands: a text box is
 # written once for Word 2010 and later, and once more for older programs.
 _VARIANTS = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
-# Text of equations, also in the strict form.
-_MATH_TEXTS = (
-    "{http://schemas.openxmlformats.org/officeDocument/2006/math}t",
-    "{http://purl.oclc.org/ooxml/officeDocument/math}t",
+# Equations, also in the strict form.
+_MATHS = (
+    "{http://schemas.openxmlformats.org/officeDocument/2006/math}",
+    "{http://purl.oclc.org/ooxml/officeDocument/math}",
 )
+_MATH_TEXTS = [f"{math}t" for math in _MATHS]
+_RUNS = [f"{space}r" for space in (_WORD, _STRICT, *_MATHS)]
 # A `softHyphen` is no character: it shows only where a line ends.
 _CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 # Word names its own styles in English, whatever its language.
@@ -41,7 +43,7 @@ class _Paragraph(NamedTuple):
 
 
 def read_docx(data: bytes, asked: Asked) -> Reading:
-    """Read a document's text without headers, footnotes, comments and deleted text."""
+    """Read a document's text without headers, footnotes, comments, and deleted and hidden text."""
     # Lazy, because only this format needs it. It has no type stubs.
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
@@ -123,16 +125,18 @@ def _paragraphs(
     body: "Element", headings: Container[str], lists: Container[str]
 ) -> list[_Paragraph]:
     """Return the paragraphs. Nested ones, as in text boxes, are separate lines."""
-    found: list[tuple[list[str], bool, bool]] = []
+    found: list[tuple[list[str], _Properties]] = []
     # A single walk without recursion, because a hostile file may nest thousands.
     left: list[tuple[Element, list[str] | None]] = [(body, None)]
     while left:
         node, inside = left.pop()
         name = _name(node)
+        # Text that was moved away is read again where it went. Properties name tabs, but hold none.
+        if name in ("moveFrom", "pPr") or (node.tag in _RUNS and _is_hidden(node)):
+            continue
         if name == "p":
             inside = []
-            style, is_item = _style(node)
-            found.append((inside, style in headings, is_item or style in lists))
+            found.append((inside, _properties(node)))
         elif inside is not None:
             # Deleted text is in `delText` and field codes are in `instrText`, so both are left out.
             is_text = name == "t" or node.tag in _MATH_TEXTS
@@ -140,18 +144,44 @@ def _paragraphs(
         # Reversed, because the last one is popped first.
         children = node[:1] if node.tag == _VARIANTS else node[:]
         left.extend((child, inside) for child in reversed(children))
-    return [_Paragraph("".join(parts), *kind) for parts, *kind in found]
+    return [
+        _Paragraph(text, known.style in headings, known.is_item or known.style in lists)
+        for text, known in (("".join(parts), known) for parts, known in found)
+        # What is left of one that is gone is no blank line, which would separate prompts.
+        if text or not known.is_gone
+    ]
 
 
-def _style(paragraph: "Element") -> tuple[str, bool]:
-    """Return the id of a paragraph's style, empty without one, and whether it has a list's mark."""
-    style, is_item = "", False
+class _Properties(NamedTuple):
+    style: str
+    """Id of the paragraph's style; empty without one."""
+    is_item: bool
+    """Whether it has the mark of a list."""
+    is_gone: bool
+    """Whether its end is deleted, moved away or hidden."""
+
+
+def _properties(paragraph: "Element") -> _Properties:
+    style, is_item, is_gone = "", False, False
     for properties in paragraph[:1]:  # Word writes them first
         for part in properties if _name(properties) == "pPr" else ():
             if _name(part) == "pStyle":
                 style = _value(part)
             is_item |= _name(part) == "numPr"
-    return style, is_item
+            if _name(part) == "rPr":
+                is_gone = _hides(part) or any(_name(mark) in ("del", "moveFrom") for mark in part)
+    return _Properties(style, is_item, is_gone)
+
+
+def _is_hidden(run: "Element") -> bool:
+    return any(_name(part) == "rPr" and _hides(part) for part in run)
+
+
+def _hides(properties: "Element") -> bool:
+    """Return whether properties of a run hide it."""
+    return any(
+        _name(part) == "vanish" and _value(part) not in ("false", "0", "off") for part in properties
+    )
 
 
 def _value(node: "Element", name: str = "val") -> str:

@@ -741,6 +741,41 @@ def test_the_text_of_equations_is_read(write: Write, space: str) -> None:
     assert texts(read_prompt_file(write("a.docx", document(body)))) == ["Solve x+1=2."]
 
 
+def test_text_that_was_moved_is_read_where_it_went(write: Write) -> None:
+    """What is left of its paragraph is no blank line, which would separate prompts."""
+    run, mark = "<w:r><w:t>moved</w:t></w:r>", "<w:pPr><w:rPr><w:{}/></w:rPr></w:pPr>"
+    body = (
+        f"{paragraph('one')}<w:p>{mark.format('moveFrom')}<w:moveFrom>{run}</w:moveFrom></w:p>"
+        f"<w:p>{mark.format('del')}<w:del><w:r><w:delText>gone</w:delText></w:r></w:del></w:p>"
+        f"{paragraph('two')}<w:p>{mark.format('moveTo')}<w:moveTo>{run}</w:moveTo></w:p>"
+    )
+    file = read_prompt_file(write("a.docx", document(body)))
+    assert texts(file) == ["one", "two", "moved"]
+    assert file.split == "lines"
+    assert not any("duplicate" in note for note in file.notes)
+
+
+def test_hidden_text_is_not_read(write: Write) -> None:
+    def run(properties: str, text: str) -> str:
+        return f"<w:r><w:rPr>{properties}</w:rPr><w:t>{text}</w:t></w:r>"
+
+    shown = "".join(run(f'<w:vanish w:val="{off}"/>', off) for off in ("false", "0", "off"))
+    hidden = run("<w:b/><w:vanish/>", "a note") + run('<w:vanish w:val="1"/>', "more")
+    body = (
+        f"<w:p>{hidden}{shown}</w:p>"
+        f"<w:p><w:pPr><w:rPr><w:vanish/></w:rPr></w:pPr>{hidden}</w:p>{paragraph('two')}"
+    )
+    file = read_prompt_file(write("a.docx", document(body)))
+    assert texts(file) == ["false0off", "two"]
+
+
+def test_the_tab_stops_of_a_paragraph_are_no_tabs(write: Write) -> None:
+    stops = '<w:pPr><w:tabs><w:tab w:val="left" w:pos="720"/></w:tabs></w:pPr>'
+    body = paragraph("one") + paragraph("two").replace("<w:r>", f"{stops}<w:r>")
+    file = read_prompt_file(write("a.docx", document(body)), split="paragraphs")
+    assert texts(file) == ["one\ntwo"]
+
+
 def test_a_text_box_is_read_once_though_word_writes_it_twice(write: Write) -> None:
     """Once for itself and once for old programs, which read the fallback."""
     markup = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
