@@ -40,6 +40,8 @@ class _Paragraph(NamedTuple):
     is_heading: bool
     is_item: bool
     """Whether it is an item of a list."""
+    in_cell: bool
+    """Whether it is in a table."""
 
 
 def read_docx(data: bytes, asked: Asked) -> Reading:
@@ -76,7 +78,15 @@ def read_docx(data: bytes, asked: Asked) -> Reading:
             "read.",
             name=asked.name,
         )
-    return _without_headings(read_text(text, asked), paragraphs, asked)
+    reading = _without_headings(read_text(text, asked), paragraphs, asked)
+    if any(p.in_cell and p.text.strip() for p in paragraphs):
+        reading.notes.append(
+            noted(
+                "The document holds a table: each paragraph of a cell was read as a line of its "
+                "own."
+            )
+        )
+    return reading
 
 
 def _without_headings(reading: Reading, paragraphs: list[_Paragraph], asked: Asked) -> Reading:
@@ -125,31 +135,34 @@ def _paragraphs(
     body: "Element", headings: Container[str], lists: Container[str]
 ) -> list[_Paragraph]:
     """Return the paragraphs. Nested ones, as in text boxes, are separate lines."""
-    found: list[tuple[list[str], _Properties]] = []
+    found: list[tuple[list[str], _Properties, bool]] = []
     # A single walk without recursion, because a hostile file may nest thousands.
-    left: list[tuple[Element, list[str] | None]] = [(body, None)]
+    left: list[tuple[Element, list[str] | None, bool]] = [(body, None, False)]
     while left:
-        node, inside = left.pop()
+        node, inside, in_cell = left.pop()
         name = _name(node)
+        in_cell |= name == "tc"
         # Text that was moved away is read again where it went. Properties name tabs, but hold none.
         if name in ("moveFrom", "pPr") or (node.tag in _RUNS and _is_hidden(node)):
             continue
         if name == "p":
             inside = []
-            found.append((inside, _properties(node)))
+            found.append((inside, _properties(node), in_cell))
         elif inside is not None:
             # Deleted text is in `delText` and field codes are in `instrText`, so both are left out.
             is_text = name == "t" or node.tag in _MATH_TEXTS
             inside.append(node.text or "" if is_text else _CHARACTERS.get(name, ""))
         # Reversed, because the last one is popped first.
         children = node[:1] if node.tag == _VARIANTS else node[:]
-        left.extend((child, inside) for child in reversed(children))
-    return [
-        _Paragraph(text, known.style in headings, known.is_item or known.style in lists)
-        for text, known in (("".join(parts), known) for parts, known in found)
+        left.extend((child, inside, in_cell) for child in reversed(children))
+    paragraphs: list[_Paragraph] = []
+    for parts, (style, is_item, is_gone), in_cell in found:
+        text = "".join(parts)
         # What is left of one that is gone is no blank line, which would separate prompts.
-        if text or not known.is_gone
-    ]
+        if text or not is_gone:
+            is_item |= style in lists
+            paragraphs.append(_Paragraph(text, style in headings, is_item, in_cell))
+    return paragraphs
 
 
 class _Properties(NamedTuple):

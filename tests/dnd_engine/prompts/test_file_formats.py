@@ -716,6 +716,14 @@ def test_breaks_tabs_and_tables_are_read_and_deleted_text_is_not(write: Write) -
     assert texts(read_prompt_file(write("a.docx", document(body)))) == ["one", "more\tx", "cell"]
 
 
+def test_a_document_with_a_table_says_how_its_cells_were_read(write: Write) -> None:
+    note = "The document holds a table: each paragraph of a cell was read as a line of its own."
+    for cell, said in ((paragraph("yes"), True), ("<w:p/>", False)):
+        table = f"<w:tbl><w:tr><w:tc>{cell}</w:tc></w:tr></w:tbl>"
+        file = read_prompt_file(write("a.docx", document(paragraph("one") + table)))
+        assert (note in file.notes) == said
+
+
 def test_hyphens_and_tabs_that_are_elements_are_read(write: Write) -> None:
     body = (
         "<w:p><w:r><w:t>e</w:t><w:noBreakHyphen/><w:t>mail</w:t>"
