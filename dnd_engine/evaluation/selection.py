@@ -55,7 +55,7 @@ def choose_tasks(
     if limit is not None and limit < 1:
         raise ConfigError(f"`limit` must be at least 1, got {limit}.")
     # Variants with other labels are called `slug~labels-1`, which is no format.
-    known = {slug.partition("~")[2] for slug in variants} & formats.FORMATS.keys()
+    known = {slug.partition("~")[2] for slug in variants} & formats.ANSWER_FORMATS.keys()
     if "pair" in holdouts and not known:
         raise ConfigError(
             "a `pair` is a known task in a known answer format, and the generator names no format "

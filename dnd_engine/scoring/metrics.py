@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
 from dnd_engine.tasks.folder import Example, Task
-from dnd_engine.tasks.formats import FORMATS, AnswerFormat
+from dnd_engine.tasks.formats import ANSWER_FORMATS, AnswerFormat
 
 _LIST_PART_WORDS = 3
 """Maximum words of a list part between commas; a sentence's clauses are longer."""
@@ -55,7 +55,7 @@ class Grader:
     def of(cls, task: Task) -> "Grader":
         """Return the grader of a task."""
         info = task.info
-        format = FORMATS[info.answer_format] if info.answer_format else None
+        format = ANSWER_FORMATS[info.answer_format] if info.answer_format else None
         return cls(info.metric, bool(info.operation), format)
 
     def payload(self, text: str) -> str | None:

@@ -19,6 +19,8 @@ from typing import Any, Literal
 from dnd_engine.errors import TaskError
 from dnd_engine.files import obstacle, written_aside
 from dnd_engine.notes import first_of
+from dnd_engine.prompts.readers.items import parse_json
+from dnd_engine.prompts.reading import Finding
 from dnd_engine.prompts.split import split_prompt
 
 COLUMNS = ("slug", "family", "category", "metric", "licence", "description", "split")
@@ -326,8 +328,8 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
         if not text.strip():
             continue
         try:
-            examples.append(_example(_parsed(text)))
-        except ValueError as error:
+            examples.append(_example(parse_json(text.rstrip())))
+        except (Finding, ValueError) as error:
             faults.append(f"line {line}: {error}")
     if not examples and not faults:
         faults.append("no examples")
@@ -346,19 +348,6 @@ def _read_text(path: Path) -> str:
         raise TaskError(f"`{path}` is not UTF-8: {error}.") from error
     except OSError as error:
         raise TaskError(f"`{path}` cannot be read: {error.strerror or error}.") from error
-
-
-def _parsed(line: str) -> Any:
-    """Parse a line of JSON, or raise a `ValueError` in the words of this project."""
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        # Python's message names the place as "line 1", which is no line of the file.
-        raise ValueError(f"broken JSON at column {error.colno}") from None
-    except RecursionError:
-        raise ValueError("JSON that is nested too deeply") from None
-    except ValueError:  # Python rejects integers of more than 4,300 digits
-        raise ValueError("a number with too many digits") from None
 
 
 def _example(value: Any) -> Example:

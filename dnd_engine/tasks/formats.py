@@ -81,7 +81,7 @@ class _JsonFormat(AnswerFormat):
         return inside if isinstance(inside, str) and inside.strip() else None
 
 
-FORMATS: Mapping[str, AnswerFormat] = MappingProxyType(
+ANSWER_FORMATS: Mapping[str, AnswerFormat] = MappingProxyType(
     {
         found.name: found
         for found in (
@@ -118,14 +118,14 @@ def is_short_answer(task: Task) -> bool:
 
 
 def formatted(task: Task, name: str, seed: int) -> Task:
-    """A task made to ask and answer in a format of `FORMATS`; `seed` draws the wordings.
+    """A task made to ask and answer in a format of `ANSWER_FORMATS`; `seed` draws the wordings.
 
     Call it for tasks of which `is_short_answer` is true.
 
     The last train examples and the test side have wordings of their own; only those of the test
     side are never trained on.
     """
-    chosen = FORMATS[name]
+    chosen = ANSWER_FORMATS[name]
     rng = random.Random(f"{seed}:format:{task.info.slug}:{name}")
     *trained, first, second, tested = chosen.wordings
     # A small task keeps most of its examples for training.
@@ -207,7 +207,7 @@ def unseen(
 
 
 def _names(*, held_out: bool) -> list[str]:
-    return [name for name, found in FORMATS.items() if found.held_out == held_out]
+    return [name for name, found in ANSWER_FORMATS.items() if found.held_out == held_out]
 
 
 def _formatted(example: Example, chosen: AnswerFormat, wording: str) -> Example:

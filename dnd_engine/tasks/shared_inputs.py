@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dnd_engine.prompts.split import split_prompt
 from dnd_engine.tasks.families import apply_operation
 from dnd_engine.tasks.folder import Example, Task
-from dnd_engine.tasks.formats import FORMATS
+from dnd_engine.tasks.formats import ANSWER_FORMATS
 
 _MIN_SHARE = 0.5
 """Share of the inputs that a task must have answers for."""
@@ -111,7 +111,7 @@ class SharedInputs:
         if answer is None or answer == text:
             return None
         if info.answer_format:
-            answer = FORMATS[info.answer_format].wrap(answer)
+            answer = ANSWER_FORMATS[info.answer_format].wrap(answer)
         # The words of a train example ask for the task's answer format as well.
         instruction = split_prompt(rng.choice(examples).prompt).instruction
         return Example(f"{instruction}\n\n{text}", answer)

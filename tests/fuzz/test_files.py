@@ -22,7 +22,7 @@ from dnd_engine.lora.adapter import write_files
 from dnd_engine.lora.provenance import read_recipe as read_adapter_recipe
 from dnd_engine.lora.reader import read_adapter
 from dnd_engine.plan.hardware import read_hardware
-from dnd_engine.prompts.files import read_prompt_file
+from dnd_engine.prompts.files import FORMATS, read_prompt_file
 from dnd_engine.tables import cell
 from dnd_engine.tasks.folder import load_tasks
 from dnd_engine.training.recipe import TrainRecipe
@@ -191,6 +191,10 @@ def test_task_folders(tmp_path: Path, seed: int, which: str, slug: str) -> None:
 @pytest.mark.parametrize("name", SURFACES)
 def test_the_files_that_are_mutated_read(tmp_path: Path, name: str) -> None:
     assert reader_of(lay_out(tmp_path, name))()
+
+
+def test_every_prompt_format_is_fuzzed() -> None:
+    assert {Path(name).suffix for name in PROMPTS} == FORMATS.keys()
 
 
 @LOOSE

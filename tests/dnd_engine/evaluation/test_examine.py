@@ -65,7 +65,7 @@ from dnd_engine.scoring import answers
 from dnd_engine.scoring.questions import ask
 from dnd_engine.scoring.scores import DEFAULT_ROWS, IMPRINTED, MODES, REFINED, ROWS, ItemScore
 from dnd_engine.tasks.folder import Example, Task, load_tasks, write_tasks
-from dnd_engine.tasks.formats import FORMATS, formatted
+from dnd_engine.tasks.formats import ANSWER_FORMATS, formatted
 from dnd_engine.teach.local import LocalTeacher
 from dnd_engine.training.collection import Collection
 from dnd_engine.training.collection_files import LossRow, write_losses
@@ -94,7 +94,7 @@ ANSWERS = {
 """Slug, also the family: split, instruction, and the answer to whatever follows."""
 
 TRAINED = tuple(slug for slug, (split, _, _) in ANSWERS.items() if split == "train")
-VARIANTS = tuple(f"else~{name}" for name, found in FORMATS.items() if not found.held_out)
+VARIANTS = tuple(f"else~{name}" for name, found in ANSWER_FORMATS.items() if not found.held_out)
 """Every format that is trained at all, on another task."""
 UNSEEN = tuple(slug for slug in ANSWERS if slug not in TRAINED)
 

@@ -11,7 +11,7 @@ from dnd_engine.scoring.metrics import (
     rouge,
 )
 from dnd_engine.tasks.folder import Example, Task
-from dnd_engine.tasks.formats import FORMATS, formatted
+from dnd_engine.tasks.formats import ANSWER_FORMATS, formatted
 from tests.task_info import task_info
 
 
@@ -138,12 +138,12 @@ def test_bleu_is_of_one_sentence_and_at_most_one() -> None:
     assert Grader.of(task(example, "bleu")).grade(example, "a man rides a horse").score > 0.99
 
 
-@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("name", list(ANSWER_FORMATS))
 @pytest.mark.parametrize("metric", ["exact", "choice"])
 def test_format_and_content_are_told_apart(name: str, metric: str) -> None:
     plain = Example("Which?\n\nx", "owl", ("owl", "cod"))
     asked = formatted(task(plain, metric), name, seed=0)
-    grader, example, wrap = Grader.of(asked), asked.test[0], FORMATS[name].wrap
+    grader, example, wrap = Grader.of(asked), asked.test[0], ANSWER_FORMATS[name].wrap
     assert grader.grade(example, wrap("owl")) == Grade(1.0, True, True, True)
     assert grader.grade(example, f"\n{wrap('owl')} ") == Grade(1.0, True, True, True)
     assert grader.grade(example, wrap("cod")) == Grade(0.0, False, True, False)

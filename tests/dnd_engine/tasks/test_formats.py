@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dnd_engine.tasks.folder import Example, Task
 from dnd_engine.tasks.formats import (
-    FORMATS,
+    ANSWER_FORMATS,
     expand,
     formatted,
     is_short_answer,
@@ -18,8 +18,8 @@ from dnd_engine.tasks.formats import (
 )
 from tests.task_info import task_info
 
-SEEN = [name for name, found in FORMATS.items() if not found.held_out]
-HELD_OUT = [name for name, found in FORMATS.items() if found.held_out]
+SEEN = [name for name, found in ANSWER_FORMATS.items() if not found.held_out]
+HELD_OUT = [name for name, found in ANSWER_FORMATS.items() if found.held_out]
 ANSWERS = st.text(min_size=1).filter(str.strip)
 
 
@@ -46,25 +46,25 @@ def test_there_are_ten_formats_of_which_bold_and_round_brackets_are_held_out() -
     assert (len(SEEN), HELD_OUT) == (8, ["bold", "round"])
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ANSWER_FORMATS)
 def test_every_format_is_asked_for_in_eight_ways(name: str) -> None:
-    wordings = FORMATS[name].wordings
+    wordings = ANSWER_FORMATS[name].wordings
     assert len(set(wordings)) == len(wordings) >= 8
     assert all(w.endswith(".") and "\n" not in w for w in wordings)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ANSWER_FORMATS)
 @given(answer=ANSWERS)
 def test_unwrap_undoes_wrap(name: str, answer: str) -> None:
-    assert FORMATS[name].unwrap(FORMATS[name].wrap(answer)) == answer
+    assert ANSWER_FORMATS[name].unwrap(ANSWER_FORMATS[name].wrap(answer)) == answer
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name != "json"])
+@pytest.mark.parametrize("name", [name for name in ANSWER_FORMATS if name != "json"])
 @given(text=st.text(alphabet=st.sampled_from(list('[]"`-> *()Answer:</a'))))
 def test_wrap_undoes_unwrap(name: str, text: str) -> None:
     """JSON leaves white space open; every other format has one spelling."""
-    inside = FORMATS[name].unwrap(text)
-    assert inside is None or FORMATS[name].wrap(inside) == text
+    inside = ANSWER_FORMATS[name].unwrap(text)
+    assert inside is None or ANSWER_FORMATS[name].wrap(inside) == text
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_wrap_undoes_unwrap(name: str, text: str) -> None:
     ],
 )
 def test_reading_a_format_is_strict(name: str, text: str, inside: str | None) -> None:
-    assert FORMATS[name].unwrap(text) == inside
+    assert ANSWER_FORMATS[name].unwrap(text) == inside
 
 
 @pytest.mark.parametrize("name", SEEN)
 def test_no_format_reads_another_one(name: str) -> None:
-    text = FORMATS[name].wrap("Oslo")
-    assert [other for other in FORMATS if FORMATS[other].unwrap(text)] == [name]
+    text = ANSWER_FORMATS[name].wrap("Oslo")
+    assert [other for other in ANSWER_FORMATS if ANSWER_FORMATS[other].unwrap(text)] == [name]
 
 
 def test_a_formatted_task_asks_in_the_instruction_and_answers_in_the_format() -> None:
@@ -123,7 +123,7 @@ def test_a_formatted_task_asks_in_the_instruction_and_answers_in_the_format() ->
         description=made.info.description,
     )
     example = made.test[0]
-    wording = FORMATS["square"].wordings[-1]
+    wording = ANSWER_FORMATS["square"].wordings[-1]
     assert example == Example(
         f"Name the capital. {wording}\n\ncountry 50", "[city 50]", ("[city 50]", "[none]")
     )
@@ -132,7 +132,7 @@ def test_a_formatted_task_asks_in_the_instruction_and_answers_in_the_format() ->
 
 
 def test_each_side_has_wordings_of_its_own() -> None:
-    wordings = FORMATS["json"].wordings
+    wordings = ANSWER_FORMATS["json"].wordings
     made = formatted(task(), "json", 0)
 
     def said(examples: tuple[Example, ...]) -> set[str]:
@@ -157,7 +157,7 @@ def test_the_wording_joins_the_instruction_wherever_it_ends(prompt: str, asking:
     plain = task()
     plain = Task(plain.info, plain.train, (Example(prompt, "x"),))
     made = formatted(plain, "arrow", 0).test[0]
-    assert made.prompt == asking.replace("SAY.", FORMATS["arrow"].wordings[-1])
+    assert made.prompt == asking.replace("SAY.", ANSWER_FORMATS["arrow"].wordings[-1])
     assert made.bare == plain.test[0].bare
 
 
@@ -221,5 +221,5 @@ def test_unseen_formats_are_the_held_out_ones() -> None:
 
 
 def test_json_keeps_letters_readable() -> None:
-    assert FORMATS["json"].wrap("Käse") == '{"answer": "Käse"}'
-    assert json.loads(FORMATS["json"].wrap('a "b" \\ c')) == {"answer": 'a "b" \\ c'}
+    assert ANSWER_FORMATS["json"].wrap("Käse") == '{"answer": "Käse"}'
+    assert json.loads(ANSWER_FORMATS["json"].wrap('a "b" \\ c')) == {"answer": 'a "b" \\ c'}

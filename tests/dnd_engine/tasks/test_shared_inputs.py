@@ -5,7 +5,7 @@ import random
 import pytest
 
 from dnd_engine.tasks.folder import Example, Task
-from dnd_engine.tasks.formats import FORMATS, formatted
+from dnd_engine.tasks.formats import ANSWER_FORMATS, formatted
 from dnd_engine.tasks.shared_inputs import SharedInputs
 from tests.task_info import task_info
 
@@ -68,7 +68,7 @@ def test_a_task_that_shares_nothing_is_no_anchor() -> None:
     assert shared(LENGTH, STRANGER).anchors == []
     assert rows_of(shared(LENGTH, STRANGER), 2, 4, 0) == {}
     assert shared(LENGTH, STRANGER, FIRST).anchors == [0, 2]
-    name = next(n for n, f in FORMATS.items() if not f.held_out)
+    name = next(n for n, f in ANSWER_FORMATS.items() if not f.held_out)
     assert shared(LAST, formatted(LAST, name, 0)).anchors == [], "only itself in another format"
 
 
@@ -95,7 +95,7 @@ def test_tasks_that_answer_alike_are_not_shown_together() -> None:
 
 
 def test_formats_are_kept_and_come_after_other_tasks() -> None:
-    name = next(n for n, f in FORMATS.items() if not f.held_out)
+    name = next(n for n, f in ANSWER_FORMATS.items() if not f.held_out)
     wrapped = formatted(LAST, name, 0)
     draws = shared(FIRST, LAST, wrapped, LENGTH)
     made = 0
@@ -104,7 +104,7 @@ def test_formats_are_kept_and_come_after_other_tasks() -> None:
         assert len(rows) == 3
         assert not {1, 2} <= set(rows), "one of the two, while there are other tasks"
         for one in rows.get(2, ()):
-            answer = FORMATS[name].unwrap(one.response)
+            answer = ANSWER_FORMATS[name].unwrap(one.response)
             assert one.bare is not None
             assert answer == one.bare.split()[-1]
             made += one not in wrapped.train

@@ -7,7 +7,7 @@ import torch
 
 from dnd_engine.lora.weight_tokens import detokenize
 from dnd_engine.tasks.folder import Task
-from dnd_engine.tasks.formats import FORMATS
+from dnd_engine.tasks.formats import ANSWER_FORMATS
 from dnd_engine.training.batches import Role, TaskPool
 from dnd_engine.training.monitors import (
     GroupNLL,
@@ -24,7 +24,7 @@ def pool(family: str, answer_format: str = "", role: Role = "train") -> TaskPool
     info = task_info(
         f"{family}~{answer_format}",
         family=family,
-        answer_format=answer_format if answer_format in FORMATS else "",
+        answer_format=answer_format if answer_format in ANSWER_FORMATS else "",
         variant=answer_format,
     )
     return TaskPool(Task(info, (), ()), role, (), (), (), 10.0)
