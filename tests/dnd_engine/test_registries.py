@@ -55,9 +55,9 @@ def dnd(*arguments: object) -> Any:
 
 
 def read_odt(data: bytes, asked: Asked) -> Reading:
-    """Read each paragraph of a Word document as one prompt."""
-    xml = zipfile.ZipFile(BytesIO(data)).read("word/document.xml").decode()
-    texts = re.findall(r"<w:t>(.*?)</w:t>", xml)
+    """Read each paragraph of an OpenDocument text as one prompt."""
+    xml = zipfile.ZipFile(BytesIO(data)).read("content.xml").decode()
+    texts = re.findall(r"<text:p>(.*?)</text:p>", xml)
     return Reading(
         entries=[Entry(place, text, None) for place, text in enumerate(texts, 1)],
         split="paragraphs",
@@ -72,9 +72,9 @@ def test_a_registered_prompt_format_makes_adapters_at_the_command_line(
 ) -> None:
     monkeypatch.setitem(FORMATS, ".odt", Format(read=read_odt, has_labels=False))
     path = tmp_path / "prompts.odt"
-    texts = "".join(f"<w:p><w:t>Name {n} colours.</w:t></w:p>" for n in range(5))
+    texts = "".join(f"<text:p>Name {n} colours.</text:p>" for n in range(5))
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("word/document.xml", texts)
+        archive.writestr("content.xml", texts)
     file = read_prompt_file(path)
     assert (file.prompts[4].text, file.prompts[4].line) == ("Name 4 colours.", 5)
     assert file.notes == ("Read prompts.odt as ODT.",)
