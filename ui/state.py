@@ -393,6 +393,8 @@ class Batch:
     error: str = ""
     running: bool = False
     stop: Stop = field(default_factory=Stop)
+    earlier: "Batch | None" = None
+    """The table before, which comes back if this one ends in an error without any answer."""
 
     @property
     def compares(self) -> bool:
@@ -601,10 +603,11 @@ class Session:
     def _dropped(self) -> Iterator[Made]:
         """Yield the adapters of answers and runs, which keep them when the shelf drops them."""
         batch, run = self.batch, self.run
+        tables = (batch, None if batch is None else batch.earlier)
         return _with_earlier(
             (
                 *(side.made for turn in self.turns for side in turn.sides.values()),
-                *(() if batch is None else (batch.left, batch.right)),
+                *(made for one in tables if one is not None for made in (one.left, one.right)),
                 *(() if run is None else (run.start,)),
                 *(one.made for one in (self.found, self.measuring) if one is not None),
             )

@@ -124,6 +124,41 @@ def test_inputs_that_cannot_be_asked_are_named_and_the_next_ones_work(
     assert "1 of 1 inputs answered." in ask(made, "fine")["batch_table"]
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (" \n\n", "Type or paste your inputs first"),
+        ("a\n" + "b" * 2001, "Input 2 has 2,001 characters: at most 2,000"),
+        ("BREAK", "longer than the model can read"),
+    ],
+)
+def test_inputs_that_are_refused_take_no_earlier_table_away(
+    on: Handlers, made: Session, ask: Ask, request_here: gr.Request, text: str, told: str
+) -> None:
+    first = ask(made, "kept")
+    for _again in range(2):
+        updates = ask(made, text)
+        assert told in updates["batch_table"]
+        assert updates["batch_table"].endswith(first["batch_table"])
+        assert updates["batch_start"].visible is True
+        assert updates["batch_file"].visible is True
+        with Path(updates["batch_file"].value["path"]).open(encoding="utf-8", newline="") as file:
+            assert [row[0] for row in csv.reader(file)] == ["input", "kept"]
+    assert on.batch.put_back(made, request_here)["batch_table"] == first["batch_table"]
+    assert "kept" not in ask(made, "fine")["batch_table"]
+
+
+def test_an_unexpected_error_before_any_answer_takes_no_earlier_table_away(
+    on: Handlers, made: Session, ask: Ask, request_here: gr.Request
+) -> None:
+    first = ask(made, "kept")
+    on.batch.begin("new", "written", "", made)
+    updates = on.batch.broke(made)
+    assert "Something broke that should not have" in updates["batch_table"]
+    assert updates["batch_table"].endswith(first["batch_table"])
+    assert on.batch.answered(made, request_here)["batch_file"].visible is True
+
+
 def test_an_error_takes_away_no_earlier_answer(made: Session, ask: Ask) -> None:
     inputs = [*(f"word {n}" for n in range(8)), "BREAK"]
     updates = ask(made, "\n".join(inputs))

@@ -8,13 +8,13 @@ import gradio as gr
 
 from dnd_engine.errors import DndError
 from dnd_engine.limits import FIXED
-from ui.markup import remark
+from ui.markup import error_notice, remark
 from ui.shared import App, Updates, broke
 from ui.state import AskMode, Batch, Place, Session
 from ui.tabs.workbench.batch.view import batch_html, write_batch
 from ui.tabs.workbench.compare.sent import sent
 from ui.tabs.workbench.compare.settings import Settings
-from ui.text import _, number
+from ui.text import _, number, said
 
 if TYPE_CHECKING:
     from dnd_engine.lora.adapter import Adapter
@@ -31,15 +31,22 @@ class BatchEvents:
         self._app = app
 
     def begin(self, text: str, mode: AskMode, instruction: str | None, session: Session) -> Updates:
-        """Accept the inputs, one per line, or show their faults; the typed text stays."""
+        """Accept the inputs, one per line, or show their faults; the typed text stays.
+
+        Earlier answers stay until there are new ones: below what was refused, and with their file,
+        which `answered` offers again.
+        """
         # Also after Stop, until the answers that are being computed have ended.
         if session.batch is not None and session.batch.running:
             return {}
         inputs = tuple(line.strip() for line in text.splitlines() if line.strip())
-        session.batch = None
-        if not inputs:
-            words = remark(_("Type or paste your inputs first, one per line."))
-            return {"batch_table": words, **_buttons(running=False)}
+        earlier, fault = _with_answers(session.batch), _fault(inputs)
+        if not inputs or (fault and earlier is not None):
+            refused = remark(_("Type or paste your inputs first, one per line."))
+            if fault:
+                refused = error_notice(said(fault))
+            session.batch = earlier
+            return {"batch_table": refused + batch_html(earlier), **_buttons(running=False)}
         # Taken now: the visitor may choose others, or move the slider, while the table fills.
         beside, made = session.beside, session.made
         left, right = (None if one is None else one.adapter for one in (beside, made))
@@ -52,7 +59,8 @@ class BatchEvents:
             (left, right),
             # Input by input: the left reply, and the right one if there are two models.
             [[None] * (1 + (made is not None)) for _number in inputs],
-            error=_fault(inputs),
+            error=fault,
+            earlier=earlier,
         )
         batch.running = not batch.error
         session.batch = batch
@@ -71,9 +79,12 @@ class BatchEvents:
                 if batch.stop.is_set():
                     break
                 for is_new in self._some(batch, first, asking):
+                    if is_new:
+                        batch.earlier = None
                     yield {"batch_table": batch_html(batch)} if is_new else {}
         except DndError as error:
-            batch.error = self._app.error_words(session, error, "batch")
+            yield _failed(session, batch, self._app.error_words(session, error, "batch"))
+            return
         batch.running = False
         yield {"batch_table": batch_html(batch)}
 
@@ -115,9 +126,9 @@ class BatchEvents:
 
     def broke(self, session: Session) -> Updates:
         """Restore the buttons after an unexpected error."""
-        if session.batch is not None:
-            session.batch.error, session.batch.running = broke(), False
-        return {"batch_table": batch_html(session.batch), **_buttons(running=False)}
+        if session.batch is None:
+            return _buttons(running=False)
+        return {**_failed(session, session.batch, broke()), **_buttons(running=False)}
 
     def _some(self, batch: Batch, first: int, asking: Settings) -> Iterator[bool]:
         """Answer one batch of inputs: all rows of the left model, then all of the right one."""
@@ -161,6 +172,21 @@ def _fault(inputs: tuple[str, ...]) -> str:
                 most=number(FIXED.max_batch_chars),
             )
     return ""
+
+
+def _with_answers(batch: Batch | None) -> Batch | None:
+    """Return a table or else the one before it: the last with an answer, if there is one."""
+    return batch if batch is None or batch.answered else batch.earlier
+
+
+def _failed(session: Session, batch: Batch, error: str) -> Updates:
+    """End a table with an error; one without any answer gives way to the table before."""
+    batch.error, batch.running = error, False
+    earlier = _with_answers(batch)
+    if earlier is None or earlier is batch or session.batch is not batch:
+        return {"batch_table": batch_html(batch)}
+    session.batch = earlier
+    return {"batch_table": error_notice(said(error)) + batch_html(earlier)}
 
 
 def _buttons(*, running: bool) -> Updates:
