@@ -118,6 +118,7 @@ def test_the_seed_is_the_one_of_the_synthesis(
     on.prompts.update_prompts(arrangement, session, request_of("s"))
     on.synthesis.begin_synthesis(arrangement, session)
     list(on.synthesis.synthesize(session, "pool", 7, request_of("s")))
+    on.runs.show_run(session)
     follow(on, session, request_of("s"))
     assert engine.imprints[-1]["seed"] == 7
 
@@ -131,6 +132,7 @@ def test_a_remix_is_imprinted_too(
     follow(on, session, request_of("s"))
     on.synthesis.begin_remix(arrangement, session)
     list(on.synthesis.synthesize(session, "pool", 0, request_of("s")))
+    on.runs.show_run(session)
     follow(on, session, request_of("s"))
     assert len(engine.imprints) == 2
     assert session.made is not None
@@ -209,6 +211,24 @@ def test_nothing_is_imprinted_unless_a_synthesis_made_an_adapter(
     refine(on, session, request_of("s"))
     assert "stages" not in on.imprint.begin_imprint(session, True), "refined, not synthesized"
     assert engine.imprints == []
+
+
+def test_an_adapter_is_shown_before_its_imprint_begins(
+    on: Handlers, arrange: Arrange, request_of: RequestOf, engine: FakeEngine
+) -> None:
+    """What follows a run that was stopped may come when the next one has just ended."""
+    session = Session()
+    arrangement = arrange(SQL={"a.jsonl": prompts(9, "IMPRINT")})
+    on.prompts.update_prompts(arrangement, session, request_of("s"))
+    on.synthesis.begin_synthesis(arrangement, session)
+    on.runs.stop_run(session)
+    on.synthesis.begin_synthesis(arrangement, session)
+    list(on.synthesis.synthesize(session, "pool", 0, request_of("s")))
+    assert on.imprint.begin_imprint(session, True) == {}, "of the run that was stopped"
+    shown = on.runs.show_run(session, "synthesis")
+    assert shown["inbox"] == {"op": "fold"}
+    assert shown["blind"].visible is True
+    assert "stages" in on.imprint.begin_imprint(session, True)
 
 
 def test_prompts_that_leave_nothing_to_imprint_are_no_failure(

@@ -25,6 +25,10 @@ class ImprintEvents:
         run, made = session.run, session.made
         if run is None or made is None:
             return {}
+        if run.kind in ("synthesis", "remix") and run.stages.ended == "done" and not run.shown:
+            # This event follows an earlier run, that was stopped. The one of this run comes once
+            # its adapter is shown, which an imprint that begins now would prevent.
+            return {}
         # Whatever happens next, the page may offer an imprint from now on, also of an adapter that
         # another one has replaced in the bar meanwhile.
         for one in (made, *session.shelf):
