@@ -73,6 +73,7 @@ const questionBox = (node) => node.closest?.("#dnd-box");
 
 // ---------------------------------------------------------------- pressed
 
+let byKey = null; // what a single key has pressed
 document.addEventListener("keydown", (event) => {
   const { key, target } = event;
   if (event.defaultPrevented || event.isComposing || event.ctrlKey || event.altKey || event.metaKey) return;
@@ -92,6 +93,7 @@ document.addEventListener("keydown", (event) => {
     } else {
       // From nowhere, the focus goes where a press by mouse would have put it.
       if (document.activeElement === document.body) node.focus({ preventScroll: true });
+      byKey = node;
       node.click();
     }
   } else if (escape && questionBox(target)) target.blur();
@@ -104,11 +106,12 @@ document.addEventListener("keydown", ({ key, target }) => {
   target.focus();
 });
 
-// What is drawn above a button moves it, a forecast above Synthesize say. Between press and release, a
+// What is drawn above a button or a box to tick moves it, a forecast above Synthesize say. Between press and release, a
 // browser takes this for no click at all; who has not moved the pointer meant one.
 let press = null;
+const PRESSED = "button, label:has(:is([type=checkbox], [type=radio]))";
 document.addEventListener("pointerdown", ({ target, button, clientX, clientY }) => {
-  press = button ? null : { node: target.closest?.("button"), clientX, clientY };
+  press = button ? null : { node: target.closest?.(PRESSED), clientX, clientY };
 }, true);
 document.addEventListener("pointerup", ({ target, clientX, clientY }) => {
   const { node, ...from } = press ?? {};
@@ -164,13 +167,14 @@ new MutationObserver(() => {
   due = true;
   requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showRun(); keepHeights(); keepOpen(); });
   // Gradio also redraws in place, which only takes the attribute away.
-}).observe(document.body, { childList: true, subtree: true, attributeFilter: [ATTRIBUTE] });
+}).observe(document.body, { childList: true, subtree: true, attributeFilter: [ATTRIBUTE, "disabled"] });
 
 // ---------------------------------------------------------------- focus
 
 // Some buttons go when they are pressed, and the focus would fall to the body. It goes on to the first
 // of these that is shown; to the verdict only when nothing runs, since Stop may come a frame later.
 const VERDICT = "#dnd-warning";
+const BACK = ":back"; // the button that the focus came from
 const NEXT = {
   "dnd-synthesize": ["#dnd-stop-synthesis", "#dnd-imprint-stop", VERDICT],
   "dnd-stop-synthesis": ["#dnd-synthesize", "#dnd-imprint-stop", VERDICT],
@@ -179,21 +183,43 @@ const NEXT = {
   "dnd-teach-start": ["#dnd-teach-stop", VERDICT],
   "dnd-teach-stop": ["#dnd-teach-start", VERDICT],
   "dnd-teach-later": ["#dnd-teach-open"],
+  "dnd-teach-propose": ["#dnd-teach-answers textarea", "#dnd-teach-propose"],
   "dnd-undo": [VERDICT],
   "dnd-take-close": ["#dnd-take-open"],
   "dnd-send": ["#dnd-stop-chat", "#dnd-send"],
-  "dnd-stop-chat": ["#dnd-send"],
+  "dnd-again": ["#dnd-stop-chat", "#dnd-again"],
+  "dnd-stop-chat": [BACK, "#dnd-send"],
   "dnd-cancel-edit": ["#dnd-box textarea"],
+  ...Object.fromEntries(["a", "b", "tie", "bad"].map((vote) => [`dnd-vote-${vote}`, ["#dnd-box textarea", "#dnd-again"]])),
+  "dnd-batch-start": ["#dnd-batch-stop", "#dnd-batch-start"],
+  "dnd-batch-stop": ["#dnd-batch-start"],
+  "dnd-measure-start": ["#dnd-measure-stop", "#dnd-measure-start"],
+  "dnd-measure-stop": ["#dnd-measure-start"],
+  "dnd-train-start": ["#dnd-train-stop", "#dnd-train-start"],
+  "dnd-train-stop": ["#dnd-train-start"],
 };
 let held = null; // what has the focus, or had it until it went
-document.addEventListener("focusin", ({ target }) => { held = target; });
+let lost = null; // the same once it has gone, even if it is back, as one that was disabled for a while
+let before = null; // what handed the focus on to it
+document.addEventListener("focusin", ({ target }) => { [held, lost, before] = [target, null, null]; });
+// What is hidden, and not removed, loses the focus only once that is drawn; perhaps nothing changes after.
+document.addEventListener("focusout", ({ target }) => {
+  if (target === held && !there(target)) lost = held;
+  requestAnimationFrame(handOn);
+});
 document.addEventListener("pointerdown", ({ target }) => { if (!held?.contains(target)) held = null; });
 function handOn() {
-  if (document.activeElement !== document.body || !held || there(held)) return;
-  const next = NEXT[held.id]?.map((one) => document.querySelector(one)).find((one) => one && there(one));
+  if (document.activeElement !== document.body || !held || (there(held) && lost !== held)) return;
+  lost = held;
+  const left = held.id;
+  const places = NEXT[left]?.map((one) => (one === BACK ? before && `#${before}` : one)).filter(Boolean);
+  // Who pressed a single key would press others, which a field would take for text.
+  const fits = (one) => one && there(one) && !(byKey === held && typing(one));
+  const next = places?.map((one) => document.querySelector(one)).find(fits);
   if (!next || (next.matches(VERDICT) && document.querySelector("[data-doing]"))) return;
   if (next.matches(VERDICT)) next.tabIndex = -1;
   next.focus({ preventScroll: true });
+  before = left;
 }
 
 // ---------------------------------------------------------------- a run and its end

@@ -1,9 +1,14 @@
 """The keyboard does everything, the list tells how, and typing is never disturbed."""
 
+import threading
+from collections.abc import Generator
+from typing import Any
+
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
-from tests.browser.conftest import AT_REST, DESK, PHONE, Visit, Visits
+from dnd_engine.progress import Progress
+from tests.browser.conftest import AT_REST, DESK, MAX_MS, PHONE, Visit, Visits
 from tests.conftest import Write
 from tests.ui.fake_engine import FakeEngine
 
@@ -126,6 +131,72 @@ def test_the_focus_goes_on_when_the_pressed_button_goes(visit: Visit, engine: Fa
     expect(page.locator("#dnd-warning")).to_be_focused()
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
     expect(page.locator("#dnd-warning")).to_be_focused()
+
+
+def test_the_focus_goes_on_from_a_button_that_is_only_hidden(visit: Visit, write: Write) -> None:
+    """Nothing may change on the page after the browser has taken the focus away."""
+    page = visit.page
+    visit.add_first(write("one.txt", "one\ntwo\n"))
+    visit.synthesize()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    page.locator(".dnd-edit").click()
+    page.locator("#dnd-synthesize").focus()
+    page.evaluate(AT_REST)
+    page.evaluate("document.querySelector('#dnd-action').style.display = 'none'")
+    expect(page.locator("#dnd-warning")).to_be_focused()
+
+
+def test_the_focus_goes_on_in_the_chat_and_below_it(visit: Visit, engine: FakeEngine) -> None:
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    page.locator("#dnd-blind input").check()
+    expect(page.locator("#dnd-tally")).to_be_visible()
+    visit.ask("Which one?")
+    visit.idle()
+    page.locator("#dnd-vote-b").press("Enter")
+    expect(page.locator("#dnd-vote-b")).to_be_hidden()
+    expect(page.locator("#dnd-box textarea")).to_be_focused()
+    again, stop = page.locator("#dnd-again"), page.locator("#dnd-stop-chat")
+    with engine.pace.held("chat"):
+        again.press("Enter")
+        expect(stop).to_be_focused()
+    expect(again).to_be_focused()
+    page.locator("#dnd-batch button").first.click()
+    visit.enter(page.locator("#dnd-batch-inputs textarea"), "first\nsecond")
+    start, stop = page.locator("#dnd-batch-start"), page.locator("#dnd-batch-stop")
+    for stops in (False, True):
+        with engine.pace.held("chat"):
+            start.press("Enter")
+            expect(stop).to_be_focused()
+            if stops:
+                stop.press("Enter")
+        expect(start).to_be_focused()
+
+
+def test_the_focus_goes_to_the_proposed_answers(
+    visit: Visit, write: Write, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, seen, ask = visit.page, threading.Event(), engine.propose
+
+    def propose(*args: Any, **kwargs: Any) -> Generator[Progress, None, dict[str, str]]:
+        seen.wait(MAX_MS / 1000)
+        return (yield from ask(*args, **kwargs))
+
+    monkeypatch.setattr(engine, "propose", propose)
+    prompts = [f"Say it in French.\n\nSentence {number}." for number in range(9)]
+    visit.add_first(write("french.txt", "\n---\n".join(prompts)))
+    visit.synthesize()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    page.locator("#dnd-teach-open").click()
+    propose_button = page.locator("#dnd-teach-propose")
+    propose_button.press("Enter")
+    expect(propose_button).to_be_disabled()
+    expect(propose_button).not_to_be_focused()
+    seen.set()
+    expect(page.locator("#dnd-teach-answers textarea").first).to_be_focused()
 
 
 def test_the_focus_stays_with_who_has_moved_it(visit: Visit, engine: FakeEngine) -> None:
@@ -272,6 +343,29 @@ def test_a_press_counts_if_the_page_moves_under_it_and_not_if_the_pointer_does(
         page.mouse.up()
     expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
     assert len(engine.calls) == made + 1
+
+
+def test_a_press_on_a_box_to_tick_counts_if_the_page_moves_under_it(
+    visit: Visit, engine: FakeEngine
+) -> None:
+    page = visit.page
+    page.locator("#dnd-example-sql").click()
+    expect(page.locator("#dnd-synthesize")).to_be_enabled()
+    visit.synthesize()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    blind = page.locator("#dnd-blind input")
+    blind.scroll_into_view_if_needed()
+    for ticked in (True, False):
+        box = visit.box(blind)
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        # As when the verdict is drawn.
+        padding = "200px" if ticked else ""
+        page.evaluate(f"document.querySelector('#dnd-warning').style.paddingTop = '{padding}'")
+        page.evaluate(AT_REST)
+        page.mouse.up()
+        expect(blind).to_be_checked(checked=ticked)
+        expect(page.locator("#dnd-tally")).to_be_visible(visible=ticked)
 
 
 def test_keys_with_a_modifier_are_left_to_others(visit: Visit) -> None:
