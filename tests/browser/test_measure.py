@@ -5,7 +5,7 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import ViewportSize, expect
@@ -152,6 +152,30 @@ def test_which_column_holds_the_labels_can_be_chosen(
     other = write("other.jsonl", prompts(30, label="yes"))
     visit.drop_on(page.locator("#dnd-measure-of"), [other], page.locator("#dnd-measure-file"))
     expect(told).to_contain_text("other.jsonl: 30 Prompts, 30 mit Label.")
+
+
+def test_the_focus_goes_from_measure_and_train_to_stop_and_back(
+    visit: Visit, write: Write, engine: FakeEngine
+) -> None:
+    page = visit.page
+    made(visit, write("a.jsonl", prompts(9)))
+    open_tab(visit)
+    page.locator("#dnd-measure-file input[type=file]").set_input_files(
+        write("rows.jsonl", prompts(40, label="yes"))
+    )
+    works: tuple[tuple[Literal["measure", "train"], int], ...] = (("measure", 1), ("train", 6))
+    for work, step in works:
+        start, stop = page.locator(f"#dnd-{work}-start"), page.locator(f"#dnd-{work}-stop")
+        for stops in (True, False):
+            expect(start).to_be_enabled()
+            with engine.pace.held(work, at=step):
+                start.press("Enter")
+                expect(stop).to_be_focused()
+                if stops:
+                    stop.press("Enter")
+                    expect(start).to_be_focused()
+            expect(start).to_be_focused()
+        expect(page.locator("#dnd-measure-stages summary")).to_be_visible()
 
 
 def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
