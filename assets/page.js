@@ -213,8 +213,10 @@ function handOn() {
   lost = held;
   const left = held.id;
   const places = NEXT[left]?.map((one) => (one === BACK ? before && `#${before}` : one)).filter(Boolean);
-  // Who pressed a single key would press others, which a field would take for text.
-  const fits = (one) => one && there(one) && !(byKey === held && typing(one));
+  // Who pressed a single key would press others, which a field would take for text; and on a phone, a field
+  // opens its keyboard over what was pressed.
+  const noText = byKey === held || matchMedia("(pointer: coarse)").matches;
+  const fits = (one) => one && there(one) && !(noText && typing(one));
   const next = places?.map((one) => document.querySelector(one)).find(fits);
   if (!next || (next.matches(VERDICT) && document.querySelector("[data-doing]"))) return;
   if (next.matches(VERDICT)) next.tabIndex = -1;
