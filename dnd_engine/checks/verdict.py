@@ -250,14 +250,19 @@ class AdapterVerdict(Agreement):
     def uneven(self) -> tuple[BucketShare, ...]:
         """Return the buckets of a mix, with the counts that decide, if their bands differ."""
         parts = [part for part in self.by_bucket if part.num_prompts]
+        labelled = {part.bucket for part in parts if part.labels is not None}
         if self.by_labels:
             # Earlier versions kept no labels by bucket, and agreement must not contradict labels.
-            if all(part.labels is None for part in parts):
+            if not labelled:
                 return ()
             parts = [part.by_labels for part in parts]
-        differ = len({part.degree for part in parts}) > 1
-        # Where the instructed model's answers are poor, a bucket's agreement says nothing.
-        return tuple(parts) if differ and self.outcome != "fails" else ()
+        if len({part.degree for part in parts}) < 2:
+            return ()
+        # A mix that fails by its labels may have a bucket that works. Where the instructed model's
+        # answers are poor, a bucket's agreement says nothing.
+        counting = labelled if self.is_poorly_taught else {part.bucket for part in parts}
+        works = any(part.degree != "does_not" and part.bucket in counting for part in parts)
+        return tuple(parts) if self.outcome != "fails" or (self.by_labels and works) else ()
 
     @property
     def head(self) -> Note:

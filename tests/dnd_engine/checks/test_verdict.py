@@ -1,5 +1,6 @@
 """The verdict follows from the checks, and says the numbers behind it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -248,6 +249,40 @@ def test_a_bucket_without_labels_goes_by_agreement_beside_one_with_labels() -> N
     found = verdict(5, by_bucket=parts, labels=labels)
     assert str(found.head) == "It works without the instruction."
     assert str(found.caution) == "Whether its answers are right, only you can tell."
+
+
+@pytest.mark.parametrize(
+    ("parts", "head"),
+    [
+        ((("A", 0, 4), ("B", 4, 4)), "B (4 of 4), but not for A (0 of 4)."),
+        ((("A", 0, 5), ("B", 3, 3)), "B (3 of 3), but not for A (0 of 5)."),
+        (
+            (("A", 0, 2), ("B", 2, 2), ("C", 0, 2)),
+            "B (2 of 2), but not for A (0 of 2) and C (0 of 2).",
+        ),
+    ],
+)
+def test_a_mix_that_fails_by_its_labels_names_the_bucket_that_works(
+    parts: Sequence[tuple[str, int, int]], head: str
+) -> None:
+    """How many prompts each bucket has does not decide whether its success is named."""
+    shares = tuple(
+        BucketShare(n, same, number, Labels(same, same, number)) for n, same, number in parts
+    )
+    same, number = sum(p[1] for p in parts), sum(p[2] for p in parts)
+    for poor in ({}, {"repeated": number}):
+        found = verdict(same, number, by_bucket=shares, labels=Labels(same, same, number), **poor)
+        assert str(found.head) == f"It works without the instruction for {head}"
+        assert found.warns
+
+
+def test_a_bucket_without_labels_works_beside_one_that_fails_by_them() -> None:
+    labels = Labels(1, 1, 8)
+    parts = (BucketShare("A", 1, 8, labels), BucketShare("B", 8, 8))
+    found = verdict(9, 16, by_bucket=parts, labels=labels)
+    assert str(found.head).endswith(" for B (8 of 8), but not for A (1 of 8).")
+    poor = verdict(9, 16, by_bucket=parts, labels=labels, repeated=9)
+    assert str(poor.head) == "It does not work: teach it."
 
 
 def test_labels_of_fitted_prompts_that_lower_a_mix_are_those_of_its_buckets() -> None:
