@@ -172,8 +172,11 @@ def _read(reply: Reply, server: Server, model: str) -> Remote:
         if reply.status != 200:
             raise KeyError(reply.status)
         choice = reply.body["choices"][0]
-        text = cleaned(_text(choice["message"].get("content")))[: FIXED.max_reply_chars]
-        return Remote(text, cleaned(str(choice.get("finish_reason") or "stop")))
+        text = cleaned(_text(choice["message"].get("content")))
+        reason = cleaned(str(choice.get("finish_reason") or "stop"))
+        if len(text) > FIXED.max_reply_chars:
+            text, reason = text[: FIXED.max_reply_chars], "length"
+        return Remote(text, reason)
     except (AttributeError, KeyError, IndexError, TypeError) as error:
         raise _refusal(reply, server, model) from error
 

@@ -5,12 +5,13 @@ is requested, and the key is never shown or stored. Knows texts; knows no model,
 `serving`.
 """
 
-import re
-import time
 from collections.abc import Collection, Sequence
 from collections.abc import Generator as Steps
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 from urllib.parse import urlsplit
 
 from dnd_engine.errors import RemoteError
@@ -28,9 +29,14 @@ _TRIES = 3
 """Attempts per question while the server is busy."""
 _MAX_WAIT = 10.0
 """Maximum seconds between attempts, whatever the server requests."""
-_BUSY = (429, 503)
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-"""The thinking part before an answer of reasoning models."""
+_BUSY = (429, 500, 502, 503, 504)
+_FOR_ALL = (401, 403, 404)
+"""Refusals that are not about one prompt: the key, or the address or model."""
+_FAILS = 4
+"""Failures in a row after which the server is taken to have failed. Fewer are about their prompts,
+such as one that a content filter refuses, or that takes too long."""
+_UNFINISHED = ("length", "max_tokens", "model_length", "content_filter", "tool_calls", "error")
+"""Reasons for which an answer ended before its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,22 +88,53 @@ class Endpoint:
         """Ask whole prompts concurrently, while the consumer of the answers does other work.
 
         Yields:
-            Answers in the order of the examples, in batches; None for an empty or truncated one.
+            Answers in the order of the examples, in batches; None for one that is empty or
+            unfinished, and for a prompt that the server refuses while it answers others.
 
         Raises:
-            RemoteError: If the server cannot be reached, refuses, or answers in another form.
+            RemoteError: If the server cannot be reached, refuses prompts in a row or the key, or
+                answers in another form. What was answered before has been yielded.
         """
         # A generator's body starts on its first `next`, so nothing is sent before.
-        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="teacher")
+        asked: list[Future[str | None]] = [Future() for _ in examples]
+        left: SimpleQueue[tuple[str, Future[str | None]]] = SimpleQueue()
+        for example, answer in zip(examples, asked, strict=True):
+            left.put((example.prompt, answer))
+        closed = Event()
+        # Not a pool, whose threads Python waits for when it ends.
+        for _ in range(_AT_ONCE):
+            Thread(target=self._work, args=(left, closed), name="teacher", daemon=True).start()
+        fails = 0
         try:
-            asked = [pool.submit(self._answer, example.prompt) for example in examples]
             for first in range(0, len(asked), _TOGETHER):
-                yield [one.result() for one in asked[first : first + _TOGETHER]]
+                texts: list[str | None] = []
+                for one in asked[first : first + _TOGETHER]:
+                    try:
+                        texts.append(one.result())
+                        fails = 0
+                    except RemoteError as error:
+                        texts.append(None)
+                        fails += 1
+                        if error.status in _FOR_ALL or fails == min(_FAILS, len(asked)):
+                            if before := texts[: max(0, len(texts) - fails)]:
+                                yield before
+                            raise
+                yield texts
         finally:
             # Requests in flight end by themselves, and their answers are dropped.
-            pool.shutdown(wait=False, cancel_futures=True)
+            closed.set()
 
-    def _answer(self, prompt: str) -> str | None:
+    def _work(self, left: "SimpleQueue[tuple[str, Future[str | None]]]", closed: Event) -> None:
+        """Answer prompts until none is left, or nobody wants more answers."""
+        with suppress(Empty):
+            while not closed.is_set():
+                prompt, answer = left.get_nowait()
+                try:
+                    answer.set_result(self._answer(prompt, closed))
+                except Exception as error:  # noqa: BLE001  # raised where it is waited for
+                    answer.set_exception(error)
+
+    def _answer(self, prompt: str, closed: Event) -> str | None:
         """Return the answer to one prompt, retrying while the server is busy."""
         for tries_left in reversed(range(_TRIES)):
             try:
@@ -106,10 +143,11 @@ class Endpoint:
             except RemoteError as error:
                 if error.status not in _BUSY or not tries_left:
                     raise
-                time.sleep(min(1.0 if error.retry_after is None else error.retry_after, _MAX_WAIT))
-        text = _THOUGHT.sub("", said.text).strip()
+                wait = 1.0 if error.retry_after is None else error.retry_after
+                if closed.wait(min(wait, _MAX_WAIT)):
+                    raise
         # An answer that was cut off would teach the adapter to stop in the middle.
-        return None if said.finish_reason == "length" else text or None
+        return None if said.finish_reason in _UNFINISHED else _without_thought(said.text) or None
 
     def _ask(self, prompt: str, temperature: float | None = 0.0) -> Remote:
         try:
@@ -128,6 +166,15 @@ class Endpoint:
                 # Some hosted models accept only their default temperature.
                 return self._ask(prompt, None)
             raise
+
+
+def _without_thought(text: str) -> str:
+    """Return an answer without the thoughts before it; empty if these do not end."""
+    thought, end, rest = text.partition("</think>")
+    # Some chat templates begin the thoughts in the prompt, so that only their end is in the answer.
+    if end and thought.lstrip().startswith("<think>") == ("<think>" in thought):
+        return rest.strip()
+    return "" if thought.lstrip().startswith("<think>") else text.strip()
 
 
 def origin(url: str) -> str:

@@ -314,8 +314,8 @@ def _ask_first(answered: _Answered, config: RefineConfig, *, outside: bool) -> I
         raise TrainingError(
             noted(
                 "teaching: the better model gave answers that can be learnt to {count} of {total} "
-                "prompts, {least} are needed. The others were empty, cut off, or longer than "
-                "{most} tokens with their prompt. Give prompts that ask for short answers, or "
+                "prompts, {least} are needed. The others were empty, cut off, refused, or longer "
+                "than {most} tokens with their prompt. Give prompts that ask for short answers, or "
                 "choose another model.",
                 count=count,
                 total=total,

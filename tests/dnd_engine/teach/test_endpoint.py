@@ -1,6 +1,8 @@
 """A teacher behind an address: what it is asked, what is believed, and whom nobody may ask."""
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -78,8 +80,93 @@ def test_nothing_is_asked_any_more_once_the_answers_are_closed() -> None:
 
 def test_an_answer_is_what_follows_the_thoughts_and_one_that_was_cut_off_is_none() -> None:
     assert asked(saying("<think>Hm.\n</think>\n\n yes ")) == ["yes"]
-    assert asked(saying("It goes on and", "length")) == [None]
+    assert asked(saying("Hm.\n</think>\n\nyes")) == ["yes"], "the prompt began the thoughts"
+    assert asked(saying("It says `<think>` and `</think>`.")) == [
+        "It says `<think>` and `</think>`."
+    ]
+    assert asked(saying("<think>Hm. So ye")) == [None]
+    assert asked(saying("<think>Hm.</think>")) == [None]
     assert asked(saying("  ")) == [None]
+
+
+@pytest.mark.parametrize(
+    "reason", ["length", "max_tokens", "model_length", "content_filter", "tool_calls", "error"]
+)
+def test_an_answer_that_did_not_end_is_none(reason: str) -> None:
+    assert asked(saying("It goes on and", reason)) == [None]
+
+
+@pytest.mark.parametrize("text", ["word " * 30_000, f"<think>{'hm ' * 50_000}</think>yes"])
+def test_an_answer_of_which_only_the_beginning_is_read_is_none(text: str) -> None:
+    assert asked(saying(text)) == [None]
+
+
+@pytest.mark.parametrize("number", [0, 2, 19])
+def test_a_prompt_that_is_refused_costs_no_other_its_answer(number: int) -> None:
+    """A content filter, for one, or a prompt that is too long."""
+
+    def is_it(values: dict[str, Any]) -> bool:
+        return bool(values["messages"][-1]["content"] == EXAMPLES[number].prompt)
+
+    with running_chat(failing(400, "content filter", is_it)) as server:
+        parts = Endpoint(url=server.url, model="wise").answers(EXAMPLES)
+        texts = [text for part in parts for text in part]
+    assert texts == [None if n == number else str(n) for n in range(20)]
+
+
+def test_a_server_that_fails_gives_what_it_answered_before() -> None:
+    def from_tenth(values: dict[str, Any]) -> bool:
+        return int(values["messages"][-1]["content"].rpartition("\n")[2]) >= 10
+
+    with running_chat(failing(422, "no more", from_tenth)) as server:
+        parts = Endpoint(url=server.url, model="wise").answers(EXAMPLES)
+        assert [*next(parts), *next(parts)] == [str(n) for n in range(10)]
+        with pytest.raises(RemoteError, match="answered 422: no more"):
+            next(parts)
+
+
+def test_a_server_that_fails_for_a_moment_is_asked_again() -> None:
+    fails = iter([True, False])
+    assert asked(failing(502, "restarting", lambda _body: next(fails))) == ["0"]
+
+
+def test_a_busy_server_is_left_alone_after_another_refusal() -> None:
+    """Requests that wait to be repeated are not."""
+
+    def script(server: Handler, values: dict[str, Any]) -> None:
+        if values["messages"][-1]["content"] == EXAMPLES[0].prompt:
+            until(lambda: len(server.server.asked) > 3)
+            server.say(401, {"error": {"message": "no"}})
+        else:
+            server.say(429, {"error": {"message": "slow down"}}, retry_after="0.3")
+
+    with running_chat(script) as server:
+        with pytest.raises(RemoteError, match="answered 401"):
+            list(Endpoint(url=server.url, model="wise").answers(EXAMPLES))
+        until(lambda: not any("teacher" in thread.name for thread in threading.enumerate()))
+        assert len(server.asked) <= 8
+
+
+def test_a_process_ends_while_its_teacher_hangs() -> None:
+    ended = threading.Event()
+
+    def hang(_server: Handler, _values: dict[str, Any]) -> None:
+        ended.wait(60)
+
+    with running_chat(hang) as server:
+        code = (
+            "from dnd_engine.tasks.folder import Example\n"
+            "from dnd_engine.teach.endpoint import Endpoint\n"
+            "import threading\n"
+            f"steps = Endpoint(url={server.url!r}, model='wise', timeout_seconds=600).answers\n"
+            "answers = steps([Example('Say it.', '')])\n"
+            "threading.Thread(target=lambda: next(answers), daemon=True).start()\n"
+            "while not any(t.name == 'teacher' for t in threading.enumerate()): pass\n"
+        )
+        try:
+            subprocess.run([sys.executable, "-c", code], timeout=50, check=True)
+        finally:
+            ended.set()
 
 
 def test_a_model_that_takes_no_temperature_is_asked_without() -> None:
