@@ -76,6 +76,15 @@ _HEAD = tuple(each.name for each in fields(Findings) if each.name != "scores")
 """What the head of a store holds of its findings; heads of earlier versions lack some."""
 
 
+class _Append(TypedDict):
+    """The last scores that were to be appended, by which a head knows that they never were."""
+
+    num_scores: int
+    """How many the file holds with them."""
+    seconds: dict[str, float]
+    """Row to what measuring them took."""
+
+
 @dataclass(slots=True)
 class ResultStore:
     """Scores on disk, for exactly one set of settings.
@@ -92,6 +101,7 @@ class ResultStore:
     agreed: dict[str, str] = field(default_factory=dict)
     """As `sources`, of the rows that this call measures; written with their first scores."""
     _done: Counter[_Key] = field(default_factory=Counter)
+    _last: "_Append" = field(default_factory=lambda: _Append(num_scores=0, seconds={}))
 
     @classmethod
     def open(cls, out: Path, settings: str, all_items: Sequence[EvalItems]) -> "ResultStore":
@@ -100,7 +110,8 @@ class ResultStore:
         What a killed run left of a task is forgotten: half a line, or some of its items.
 
         Raises:
-            ConfigError: If the folder holds scores of other settings, or they are damaged.
+            ConfigError: If the folder holds scores of other settings, or they are damaged or
+                cannot be read.
         """
         store = cls(out, settings)
         with _writable(out):
@@ -124,7 +135,13 @@ class ResultStore:
             # splits at other characters, but JSON escapes those.
             whole, _, _ = text.rpartition("\n")
             scores = [_score(line) for line in whole.splitlines()]
-        except (KeyError, TypeError, ValueError) as error:
+            store._forget_lost(head.get("last"), len(scores))
+        except OSError as error:
+            raise ConfigError(
+                f"`{out}` cannot be read: {error.strerror or error}. Remove the folder, or choose "
+                "another --out."
+            ) from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             # A ConfigError is a ValueError too, and already says what is wrong.
             if isinstance(error, ConfigError):
                 raise
@@ -149,8 +166,17 @@ class ResultStore:
         store.sources = {row: source for row, source in store.sources.items() if row in scored}
         kept = "".join(map(_line, store.found.scores))
         if kept != text:
-            write_whole(store._lines, kept)
+            with _naming_the_disk(out):
+                write_whole(store._lines, kept)
         return store
+
+    def _forget_lost(self, last: _Append | None, num_scores: int) -> None:
+        """Take back what measuring scores took that a kill kept from being written."""
+        # Earlier versions did not say.
+        if last is None or num_scores >= last["num_scores"]:
+            return
+        for row, seconds in last["seconds"].items():
+            self.found.seconds[row] = round(max(0.0, self.found.seconds[row] - seconds), 2)
 
     def agree(self, sources: Mapping[str, str]) -> None:
         """Check what rows are made of; a row measured with another source is refused.
@@ -176,18 +202,20 @@ class ResultStore:
 
         The head comes first: what it says of scores that a kill keeps from being written is found
         again when they are, but the other way round it would be lost.
+
+        Raises:
+            ConfigError: If the disk refuses them.
         """
-        if scores:
-            self._took(row, seconds)
-        self._append(scores)
+        self._append(scores, {row: seconds} if scores else {})
 
-    def _took(self, row: str, seconds: float) -> None:
-        self.found.seconds[row] = round(self.found.seconds.get(row, 0.0) + seconds, 2)
-        self.sources[row] = self.agreed[row]
-
-    def _append(self, scores: Sequence[ItemScore]) -> None:
+    def _append(self, scores: Sequence[ItemScore], took: dict[str, float]) -> None:
+        for row, seconds in took.items():
+            self.found.seconds[row] = round(self.found.seconds.get(row, 0.0) + seconds, 2)
+            self.sources[row] = self.agreed[row]
+        num_scores = len(self.found.scores) + len(scores)
+        self._last = _Append(num_scores=num_scores, seconds=took)
         self._write_head()
-        with self._lines.open("a", encoding="utf-8") as stream:
+        with _naming_the_disk(self.out), self._lines.open("a", encoding="utf-8") as stream:
             stream.write("".join(map(_line, scores)))
         self.found.scores += scores
         self._done.update(map(_key, scores))
@@ -209,9 +237,8 @@ class ResultStore:
     def absorb(self, found: Findings) -> None:
         """Add what another store holds; what is known already stays as it is."""
         scores = [score for score in found.scores if not self._done[_key(score)]]
-        for row in {score.row for score in scores}:
-            # What a job was told comes without times, so none is counted twice.
-            self._took(row, found.seconds.get(row, 0.0))
+        # What a job was told comes without times, so none is counted twice.
+        took = {score.row: found.seconds.get(score.row, 0.0) for score in scores}
         ours = self.found
         ours.synthesis_seconds += found.synthesis_seconds
         for row, taken in found.imprint_seconds.items():
@@ -227,7 +254,7 @@ class ResultStore:
         for row, counts in found.skills.items():
             ours.skills.setdefault(row, {}).update(counts)
         # Last, since it writes the head, which holds all of the above.
-        self._append(scores)
+        self._append(scores, took)
 
     def check(
         self, slug: str, agreement: float | None, effect: float | None, similarity: float | None
@@ -285,7 +312,9 @@ class ResultStore:
     def _write_head(self) -> None:
         head = {"settings": self.settings, "sources": self.sources}
         found = {name: getattr(self.found, name) for name in _HEAD}
-        write_whole(self._head, json.dumps(head | found, indent=1) + "\n")
+        text = json.dumps(head | found | {"last": self._last}, indent=1) + "\n"
+        with _naming_the_disk(self.out):
+            write_whole(self._head, text)
 
     def _other(self) -> ConfigError:
         return ConfigError(
@@ -314,6 +343,18 @@ def _writable(out: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(
             f"`{out}` cannot be a report folder: {error.strerror or error}. Choose another --out."
+        ) from error
+
+
+@contextmanager
+def _naming_the_disk(out: Path) -> Iterator[None]:
+    """Say which report ended, and how to go on, where a disk refuses scores."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"`{out}` cannot be written to: {error.strerror or error}. What was measured before is "
+            "whole: make room, and run the command again."
         ) from error
 
 
