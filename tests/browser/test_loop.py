@@ -108,6 +108,10 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     for mute in visit.page.locator(".dnd-mute").all():
         mute.click()
     expect(summary).to_have_text("Every bucket with prompts is muted")
+    # By now, the server knows it, too: a reload loses what it does not know.
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text(
+        "Not made from the buckets as they are now."
+    )
     visit.reload()
     visit.page.get_by_role("button", name="Mute Legal").click()
     expect(weight).to_have_value(f"{before['weights']['Legal'] - 0.5:.1f}")
