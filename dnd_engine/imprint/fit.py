@@ -27,6 +27,7 @@ from torch import Tensor
 from dnd_engine.config import ImprintConfig
 from dnd_engine.errors import ImprintError
 from dnd_engine.imprint.solve import Penalty, Update, solve
+from dnd_engine.limits import check_positive
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.lora.weight_tokens import tokenize
@@ -71,6 +72,10 @@ class Source:
     teacher: FittedLoRA | None
     """Active while the model answers whole prompts; None is the base alone."""
     weight: float = 1.0
+    """Above 0: a regression has no negative shares."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +292,9 @@ def _ask(
     total = sum(map(len, asked))
     if not total:
         raise ImprintError(
-            "every prompt has {least} tokens or more, and imprint reads shorter ones only: up to "
+            "every prompt has more than {most} tokens, and imprint reads shorter ones only: up to "
             "about {words} words. Shorten some.",
-            least=config.max_tokens,
+            most=config.max_tokens,
             words=config.max_tokens * 3 // 4,
         )
     rng, rows = random.Random(config.seed), list[_Row]()

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from peft import LoraConfig
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dnd_engine.config import check_strength
 from dnd_engine.errors import AdapterError
@@ -291,12 +292,14 @@ def sum_adapters(
         # ΔW = B·A; with B = Q_b·R_b and A^T = Q_a·R_a its singular values are those of R_b·R_a^T.
         q_a, r_a = torch.linalg.qr(stacked_a.T)
         q_b, r_b = torch.linalg.qr(stacked_b)
-        u, s, vh = torch.linalg.svd(r_b @ r_a.T)
+        u, s, vh = torch.linalg.svd(r_b @ r_a.T, full_matrices=False)
+        # A small layer has fewer singular values than the rank; the rest of its rows are zeros.
         r = layout.spec.r
         # The root of each singular value goes to each side, so that A and B are equally large.
         root = s[:r].sqrt()
-        summed[key_b] = (q_b @ u[:, :r]) * root
-        summed[key_a] = root[:, None] * (vh[:r] @ q_a.T)
+        lacking = r - len(root)
+        summed[key_b] = pad((q_b @ u[:, :r]) * root, (0, lacking))
+        summed[key_a] = pad(root[:, None] * (vh[:r] @ q_a.T), (0, 0, 0, lacking))
         # The squares of the singular values add up to the squared norm of ΔW.
         kept += float(s[:r].square().sum())
         total += float(s.square().sum())

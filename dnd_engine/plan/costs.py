@@ -320,7 +320,8 @@ class _Costs:
     def _reading_flops(self) -> float:
         """Count the operations of an imprint's answers, and of two more readings per prompt."""
         shape, work = self.shape, self.work
-        count, shared = work.imprint_prompts, work.imprint_shared_tokens
+        count = work.imprint_prompts
+        shared = min(work.imprint_shared_tokens, work.imprint_tokens)
         answer = work.imprint_answer_tokens
         # What prompts share is computed once. Without the instruction it is less, but a batch of
         # many prompts computes it again.

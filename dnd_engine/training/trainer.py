@@ -241,9 +241,14 @@ class _Run:
         # Before the step: after it, the weights would hold NaN, and the checkpoint too.
         value = self.processes.sum(value)
         if not math.isfinite(value + norm):
+            kept = (
+                f"The last checkpoint in `{recipe.out}` is still sound"
+                if self.checkpoint.exists()
+                else f"There is no checkpoint in `{recipe.out}` yet"
+            )
             raise TrainingError(
-                f"step {step}: loss {value}, gradient norm {norm}. The last checkpoint in "
-                f"`{recipe.out}` is still sound; lower the learning rates and start again."
+                f"step {step}: loss {value}, gradient norm {norm}. {kept}; lower the learning "
+                "rates and start again."
             )
         self.optimizer.step()
         if self.base.device.type == "cpu":

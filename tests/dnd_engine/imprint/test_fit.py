@@ -294,11 +294,17 @@ def test_one_prompt_is_imprinted_though_nothing_can_be_left_out(
     assert (hidden(runtime, "ab", made) - wanted).norm() < (hidden(runtime, "ab") - wanted).norm()
 
 
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+def test_a_source_counts_for_something(weight: float) -> None:
+    with pytest.raises(ConfigError, match="`weight` must be above 0"):
+        Source((("Say X.\n\nab", "ab"),), None, weight)
+
+
 def test_prompts_that_are_all_too_long_are_refused_in_words(
     runtime: Runtime, penalties: Mapping[int, Penalty]
 ) -> None:
     config = ImprintConfig(max_tokens=8)
-    with pytest.raises(ImprintError, match=r"every prompt has 8 tokens or more.*Shorten some"):
+    with pytest.raises(ImprintError, match=r"every prompt has more than 8 tokens.*Shorten some"):
         finish(imprint(runtime, [source("Say X.", INPUTS)], penalties, config))
 
 

@@ -395,10 +395,11 @@ def test_names_are_safe_for_files(buckets: list[str], name: str) -> None:
     assert adapter_name(buckets) == name
 
 
-def test_a_wide_and_a_narrow_layer_sum_alike() -> None:
-    """More ranks than a layer has columns: the decomposition is smaller than the stack."""
+@pytest.mark.parametrize("r", [4, 6])
+def test_a_wide_and_a_narrow_layer_sum_alike(r: int) -> None:
+    """More ranks than a layer has columns: the decomposition is smaller, even than r."""
     layout = LoRALayout(
-        spec=LoRASpec(r=4, target_modules=("k_proj",)), targets=(Target(0, "k_proj", 8, 4),)
+        spec=LoRASpec(r=r, target_modules=("k_proj",)), targets=(Target(0, "k_proj", 8, 4),)
     )
     adapters = [make_adapter(seed=s, layout=layout) for s in (1, 2)]
     tokens, kept = sum_adapters(adapters, [1.0, 1.0])

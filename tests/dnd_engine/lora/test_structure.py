@@ -130,6 +130,11 @@ def test_what_silently_does_nothing_is_said(
 
 FAULTS: list[tuple[Callable[[dict[str, Tensor]], None], dict[str, Any], str]] = [
     (lambda state: None, {"r": 8}, "4 layers of another rank than `r` 8"),
+    (
+        put(A, lambda t: (t * float("nan")).to(torch.float8_e4m3fn)),
+        {},
+        "1 layer with values that are not finite",
+    ),
     (put(A, lambda t: t * float("nan")), {}, "1 layer with values that are not finite"),
     (put(A, lambda t: t[:, :32].clone()), {}, "1 layer of another size than the base's"),
     (put(A, lambda t: t[0, 0].clone()), {}, "1 layer of another size than the base's"),

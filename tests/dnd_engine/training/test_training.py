@@ -951,6 +951,8 @@ def test_a_loss_that_is_no_number_stops_before_it_spoils_the_checkpoint(
     ):
         train(recipe, resume=True)
     assert (recipe.out / "checkpoint.safetensors").read_bytes() == before
+    with pytest.raises(TrainingError, match=r"step 0: loss nan, .* There is no checkpoint in"):
+        train(replace(recipe, out=recipe.out.with_name("new")))
 
 
 def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path: Path) -> None:
