@@ -120,7 +120,7 @@ class ResultStore:
                 # Without a head, scores may belong to anything.
                 if store._lines.exists():
                     raise store._other()
-                store._write_head()
+                write_whole(store._head, store._head_text)
                 return store
         try:
             head = json.loads(store._head.read_text(encoding="utf-8"))
@@ -309,12 +309,15 @@ class ResultStore:
     def _lines(self) -> Path:
         return self.out / "scores.jsonl"
 
-    def _write_head(self) -> None:
-        head = {"settings": self.settings, "sources": self.sources}
+    @property
+    def _head_text(self) -> str:
+        head = {"settings": self.settings, "sources": self.sources, "last": self._last}
         found = {name: getattr(self.found, name) for name in _HEAD}
-        text = json.dumps(head | found | {"last": self._last}, indent=1) + "\n"
+        return json.dumps(head | found, indent=1) + "\n"
+
+    def _write_head(self) -> None:
         with _naming_the_disk(self.out):
-            write_whole(self._head, text)
+            write_whole(self._head, self._head_text)
 
     def _other(self) -> ConfigError:
         return ConfigError(
