@@ -203,10 +203,11 @@ let lost = null; // the same once it has gone, even if it is back, as one that w
 let before = null; // what handed the focus on to it
 document.addEventListener("focusin", ({ target }) => { [held, lost, before] = [target, null, null]; });
 // What is hidden, and not removed, loses the focus only once that is drawn; perhaps nothing changes after.
-document.addEventListener("focusout", ({ target }) => {
-  if (target === held && !there(target)) lost = held;
-  requestAnimationFrame(handOn);
-});
+document.addEventListener("focusout", ({ target }) => requestAnimationFrame(() => {
+  // It may be back by now, as one that was disabled for less than a frame.
+  if (target === held && document.activeElement === document.body) lost = held;
+  handOn();
+}));
 document.addEventListener("pointerdown", ({ target }) => { if (!held?.contains(target)) held = null; });
 function handOn() {
   if (document.activeElement !== document.body || !held || (there(held) && lost !== held)) return;
