@@ -36,6 +36,8 @@ def check_repo_id(repo_id: str) -> None:
     Raises:
         HubError: If the name is invalid.
     """
+    if not repo_id.strip():
+        raise HubError(noted("name the repository, as `user/name`."))
     try:
         validate_repo_id(repo_id)
         if "/" not in repo_id:

@@ -91,7 +91,12 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     kept = page.locator("#dnd-kept label")
     expect(kept).to_contain_text("Questions to SQL")
     expect(kept).to_contain_text("Changes the model")
-    visit.enter(page.locator("#dnd-kept-name input"), "queries")
+    field = page.locator("#dnd-kept-name input")
+    visit.enter(field, "../up")
+    page.locator("#dnd-kept-rename").click()
+    expect(page.locator("#dnd-library-told")).to_contain_text("is not a valid name")
+    expect(field).to_have_value("../up")
+    visit.enter(field, "queries")
     page.locator("#dnd-kept-rename").click()
     expect(kept).to_contain_text("queries")
     assert names(library) == ["queries"]

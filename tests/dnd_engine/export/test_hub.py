@@ -84,9 +84,15 @@ def test_a_token_that_will_not_do_is_told_in_words_and_never_quoted(
     assert hub.files == {}
 
 
-@pytest.mark.parametrize("name", ["sql", "a/b/c", "some one/sql", "someone/sql.git", "/sql", ""])
+@pytest.mark.parametrize("name", ["sql", "a/b/c", "some one/sql", "someone/sql.git", "/sql"])
 def test_a_name_that_no_repository_can_have_is_refused_at_once(name: str) -> None:
     with pytest.raises(HubError, match=r"cannot be a repository: expected `user/name`"):
+        check_repo_id(name)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_asked_for(name: str) -> None:
+    with pytest.raises(HubError, match=r"name the repository, as `user/name`\."):
         check_repo_id(name)
 
 

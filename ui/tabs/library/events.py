@@ -97,20 +97,20 @@ class LibraryEvents:
         return {"library_told": message, **self.listed(session, request, chosen)}
 
     def choose_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
-        """Offer the actions for the selected adapter."""
+        """Offer the actions for the selected adapter; what was said of another one goes."""
         found = self._app.library(session, request).entries()
-        return self._actions(session, request, next((e for e in found if e.key == key), None))
+        return {
+            "library_told": remark(locked_words()) if self._app.is_locked_out(request) else "",
+            **self._actions(session, request, next((e for e in found if e.key == key), None)),
+        }
 
     def rename_kept(
         self, session: Session, key: str | None, name: str | None, request: gr.Request
     ) -> Updates:
         """Rename the selected adapter."""
-        updates = self._change(
+        return self._change(
             session, request, key, lambda library: library.rename(_selected(key), name or "")
         )
-        if updates["library_told"]:
-            _keep_typed(updates, key)
-        return updates
 
     def duplicate_kept(self, session: Session, key: str | None, request: gr.Request) -> Updates:
         """Copy the selected adapter."""
@@ -145,8 +145,7 @@ class LibraryEvents:
         except DndError as error:
             told_of = self._faults(session, error, _("Not loaded."))
             # It may have been deleted elsewhere.
-            updates |= self.listed(session, request, key)
-            _keep_typed(updates, key)
+            updates |= self.listed(session, request, key, keeps_name=True)
             yield {**updates, "library_told": told_of}
             return
         here = next((one for one in session.shelf if one.key == made.key), None)
@@ -356,7 +355,8 @@ class LibraryEvents:
         except DndError as error:
             told_of = self._faults(session, error, _("The library is unchanged."))
         # On the workbench, it may name an adapter that is no longer in the list.
-        return {"library_told": told_of, "keep_told": "", **self.listed(session, request, key)}
+        found = self.listed(session, request, key, keeps_name=bool(told_of))
+        return {"library_told": told_of, "keep_told": "", **found}
 
     def _check_room(
         self, session: Session, library: Library, num_bytes: int, request: gr.Request
@@ -376,8 +376,18 @@ class LibraryEvents:
                 )
             self._app.visits.check_writing(session, request.session_hash or "", num_bytes)
 
-    def listed(self, session: Session, request: gr.Request, chosen: str | None) -> Updates:
-        """Draw the list; by default the newest is selected."""
+    def listed(
+        self,
+        session: Session,
+        request: gr.Request,
+        chosen: str | None,
+        *,
+        keeps_name: bool = False,
+    ) -> Updates:
+        """Draw the list; by default the newest is selected.
+
+        `keeps_name` leaves what was typed as a name, to be corrected, if the chosen one is there.
+        """
         try:
             self._note_names(session, request)
             library = self._app.library(session, request)
@@ -387,6 +397,9 @@ class LibraryEvents:
         entry = next((e for e in entries if e.key == chosen), entries[0] if entries else None)
         last = deleted[0] if deleted else None
         name = last.name if isinstance(last, Entry) else last.key if last else ""
+        actions = self._actions(session, request, entry)
+        if keeps_name and entry is not None and entry.key == chosen:
+            del actions["library_name"]
         return {
             "library_kept": gr.Radio(
                 choices=[(self._words(e), e.key) for e in entries],
@@ -398,7 +411,7 @@ class LibraryEvents:
             "library_undo": gr.Button(
                 _("Undo: bring back {name}", name=name), visible=last is not None
             ),
-            **self._actions(session, request, entry),
+            **actions,
         }
 
     def _words(self, entry: Entry | DamagedEntry) -> str:
@@ -442,13 +455,6 @@ class LibraryEvents:
                 value=str(recipe) if recipe else None, visible=recipe is not None
             ),
         }
-
-
-def _keep_typed(updates: Updates, key: str | None) -> None:
-    """Leave what was typed as a name, to be corrected, if its adapter is still the selected one."""
-    kept = updates.get("library_kept")
-    if kept is not None and kept.value == key:
-        updates.pop("library_name", None)
 
 
 def _selected(key: str | None) -> str:

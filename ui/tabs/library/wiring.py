@@ -19,7 +19,7 @@ def wire_library(page: Page, panel: LibraryPanel, tab: gr.Tab) -> None:
     on, chosen = page.on.library, [page.session, panel.kept]
     page.at_once(tab.select, on.open_library, _LISTED, chosen)
     # In the queue, as Gradio drops warnings elsewhere.
-    page.queued(panel.kept.input, on.choose_kept, _OFFERED, chosen)
+    page.queued(panel.kept.input, on.choose_kept, f"library_told {_OFFERED}", chosen)
     renamed = [panel.rename.click, panel.name.submit]
     page.at_once(renamed, on.rename_kept, _LISTED, [*chosen, panel.name])
     page.at_once(panel.duplicate.click, on.duplicate_kept, _LISTED, chosen)

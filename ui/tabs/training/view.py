@@ -180,7 +180,7 @@ def _state_html(seen: Training | Collecting) -> str:
     )
     counted = _("LoRAs") if isinstance(seen, Collecting) else _("Steps")
     shown = {counted: _of_all(seen)}
-    if seen.seconds_left is not None:
+    if seen.seconds_left is not None and seen.state != "still":
         shown[_("Time left")] = _("about {duration}", duration=duration(seen.seconds_left))
     if isinstance(seen, Training):
         if seen.stopped_early:
