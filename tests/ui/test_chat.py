@@ -713,6 +713,7 @@ def test_a_caller_who_leaves_while_a_prompt_is_read_ends_the_reading() -> None:
     engine = SlowReader()
     handle = handle_of(engine)
     handle.start()
+    assert handle.wait(60) is engine
     calls = EngineCalls(handle)
     steps = calls.compare([([], None)], Sampling())
     with pytest.raises(DndError, match="the caller left"):
