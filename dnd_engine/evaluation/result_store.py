@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TypedDict, TypeVar
@@ -123,24 +123,20 @@ class ResultStore:
                 write_whole(store._head, store._head_text)
                 return store
         try:
-            head = json.loads(store._head.read_text(encoding="utf-8"))
+            with _readable(out):
+                head = json.loads(store._head.read_text(encoding="utf-8"))
+                text = store._lines.read_text(encoding="utf-8") if store._lines.exists() else ""
             if head["settings"] != settings:
                 raise store._other()
             store.sources = dict(head["sources"])
             for name in _HEAD:
                 empty = getattr(store.found, name)
                 setattr(store.found, name, type(empty)(head.get(name, empty)))
-            text = store._lines.read_text(encoding="utf-8") if store._lines.exists() else ""
             # What follows the last line break is a line that a kill cut off. `splitlines` also
             # splits at other characters, but JSON escapes those.
             whole, _, _ = text.rpartition("\n")
             scores = [_score(line) for line in whole.splitlines()]
             store._forget_lost(head.get("last"), len(scores))
-        except OSError as error:
-            raise ConfigError(
-                f"`{out}` cannot be read: {error.strerror or error}. Remove the folder, or choose "
-                "another --out."
-            ) from error
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             # A ConfigError is a ValueError too, and already says what is wrong.
             if isinstance(error, ConfigError):
@@ -166,7 +162,7 @@ class ResultStore:
         store.sources = {row: source for row, source in store.sources.items() if row in scored}
         kept = "".join(map(_line, store.found.scores))
         if kept != text:
-            with _naming_the_disk(out):
+            with _appending(out):
                 write_whole(store._lines, kept)
         return store
 
@@ -215,7 +211,7 @@ class ResultStore:
         num_scores = len(self.found.scores) + len(scores)
         self._last = _Append(num_scores=num_scores, seconds=took)
         self._write_head()
-        with _naming_the_disk(self.out), self._lines.open("a", encoding="utf-8") as stream:
+        with _appending(self.out), self._lines.open("a", encoding="utf-8") as stream:
             stream.write("".join(map(_line, scores)))
         self.found.scores += scores
         self._done.update(map(_key, scores))
@@ -316,7 +312,7 @@ class ResultStore:
         return json.dumps(head | found, indent=1) + "\n"
 
     def _write_head(self) -> None:
-        with _naming_the_disk(self.out):
+        with _appending(self.out):
             write_whole(self._head, self._head_text)
 
     def _other(self) -> ConfigError:
@@ -340,25 +336,25 @@ def only_evaluation_in(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writable(out: Path) -> Iterator[None]:
+def _naming(out: Path, fault: str, way_out: str) -> Iterator[None]:
+    """Say what the system refuses to do with a report folder, and how to go on."""
     try:
         yield
     except OSError as error:
-        raise ConfigError(
-            f"`{out}` cannot be a report folder: {error.strerror or error}. Choose another --out."
-        ) from error
+        raise ConfigError(f"`{out}` {fault}: {error.strerror or error}. {way_out}") from error
 
 
-@contextmanager
-def _naming_the_disk(out: Path) -> Iterator[None]:
-    """Say which report ended, and how to go on, where a disk refuses scores."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"`{out}` cannot be written to: {error.strerror or error}. What was measured before is "
-            "whole: make room, and run the command again."
-        ) from error
+def _writable(out: Path) -> AbstractContextManager[None]:
+    return _naming(out, "cannot be a report folder", "Choose another --out.")
+
+
+def _readable(out: Path) -> AbstractContextManager[None]:
+    return _naming(out, "cannot be read", "Remove the folder, or choose another --out.")
+
+
+def _appending(out: Path) -> AbstractContextManager[None]:
+    way_out = "What was measured before is whole: make room, and run the command again."
+    return _naming(out, "cannot be written to", way_out)
 
 
 def _only(values: Mapping[str, _T], slugs: Set[str]) -> dict[str, _T]:

@@ -46,7 +46,7 @@ def scores(row: str = "base") -> list[ItemScore]:
 def test_what_a_kill_keeps_from_being_written_is_not_counted_twice(
     tmp_path: Path, cut: int
 ) -> None:
-    """Of the last scores, a kill may leave some, half of one, or none."""
+    """A kill may leave some of the last scores, half of one, or none."""
     store = opened(tmp_path)
     store.add(scores("mean_lora"), "mean_lora", 3.0)
     before = (tmp_path / "scores.jsonl").stat().st_size
