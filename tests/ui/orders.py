@@ -1,6 +1,8 @@
 """Orders, carried out as the page has them: the work step by step, then what is shown of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import gradio as gr
@@ -16,6 +18,11 @@ SAMPLING = ("", 64, 0.0, 0, 1.0, 0, 1.0, False)
 
 def last(updates: Iterator[Updates]) -> Updates:
     return list(updates)[-1]
+
+
+def sent(updates: Iterable[Updates]) -> Updates:
+    """Return what the page holds after all of them."""
+    return reduce(or_, updates, {})
 
 
 def make(

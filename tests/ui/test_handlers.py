@@ -32,7 +32,17 @@ from dnd_engine.prompts.examples import load_examples
 from tests.present import present
 from tests.ui.fake_engine import FOUND_TO_WORK, GAINED, IDLE, FakeEngine, Loading, familiarity
 from tests.ui.listed import events
-from tests.ui.orders import SAMPLING, answered, chat, drawn, last, make, synthesized, visitor
+from tests.ui.orders import (
+    SAMPLING,
+    answered,
+    chat,
+    drawn,
+    last,
+    make,
+    sent,
+    synthesized,
+    visitor,
+)
 from tests.until import until
 from ui.canvas import Arrangement, CanvasBucket
 from ui.engine_calls import EngineCalls
@@ -599,7 +609,7 @@ def test_an_adapter_whose_page_left_before_it_was_drawn_gets_its_fingerprint_lat
     arrangement = arrange(SQL={"a.txt": "one\n"})
     on.prompts.update_prompts(arrangement, session, request)
     on.synthesis.begin_synthesis(arrangement, session)
-    *_, first = on.synthesis.synthesize(session, "pool", 0, request)
+    first = sent(on.synthesis.synthesize(session, "pool", 0, request))
     # Its place is kept until it is measured.
     assert '<svg class="dnd-fingerprint" aria-hidden' in first["adapter_facts"]
     drawn = on.adapter.show(session)

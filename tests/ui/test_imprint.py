@@ -12,7 +12,7 @@ from dnd_engine.errors import AdapterError
 from dnd_engine.library import Entry, Library
 from dnd_engine.prompts.examples import load_examples
 from tests.ui.fake_engine import ALONE, FakeEngine
-from tests.ui.orders import make
+from tests.ui.orders import make, sent
 from tests.ui.test_teach import prompts, refine
 from tests.until import until
 from ui.canvas import Arrangement
@@ -65,7 +65,7 @@ def test_it_follows_a_synthesis_and_its_adapter_takes_the_place_of_the_generator
     assert "Measured as soon as" in begun["checks"]
     assert "The verdict follows" in begun["warning"]
     assert "Checking whether it works" in done["warning"]
-    assert "weights in" in steps[-1]["adapter_facts"]
+    assert "weights in" in sent(steps)["adapter_facts"]
     made = session.made
     assert made is not None
     assert made.before is before
@@ -378,7 +378,10 @@ def test_the_strength_that_was_chosen_meanwhile_is_kept(
     with engine.pace.held("imprint"):
         steps = started(on, session, request_of("s"))
         on.adapter.set_strength(session, 0.5)
-    assert list(steps)[-1]["strength"] == 0.5
+    *drawn, last = steps
+    assert sent(drawn)["strength"] == 0.5
+    # It is sent again when the stream ends, when the strength may have been moved again.
+    assert set(last) == {"stages"}
     made = session.made
     assert made is not None
     assert made is not before
@@ -479,9 +482,9 @@ def test_an_adapter_that_was_chosen_meanwhile_stays_in_the_bar(
     before = imprintable(on, session, arrange, request_of("s"))
     steps = started(on, session, request_of("s"))
     on.adapter.choose(session, other.key)
-    *_, last = steps
-    assert other.key[:8] in last["adapter_facts"]
-    assert "How it was made" in last["stages"]
+    shown = sent(steps)
+    assert other.key[:8] in shown["adapter_facts"]
+    assert "How it was made" in shown["stages"]
     done = on.runs.show_run(session)
     assert session.made is other
     imprinted = session.shelf[-1]

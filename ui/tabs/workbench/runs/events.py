@@ -159,9 +159,8 @@ class RunEvents:
                 session.take(made)
             # Send the main result at once, the rest a round trip later.
             yield {"stages": shown_stages(session), **bar(session), **unjudged(session)}
-            return
         # Gradio sends the last item of a stream again when it ends, so it must be the current
-        # state.
+        # state, and must not undo a strength that was moved meanwhile.
         yield {"stages": shown_stages(session)}
 
     def follow(self, run: Run, steps: "Ticking[Adapter]") -> Generator[Updates, None, "Adapter"]:
