@@ -186,6 +186,11 @@ const NEXT = {
   "dnd-teach-propose": ["#dnd-teach-answers textarea", "#dnd-teach-propose"],
   "dnd-undo": [VERDICT],
   "dnd-take-close": ["#dnd-take-open"],
+  "dnd-export": ["#dnd-export"],
+  "dnd-kept-load": [VERDICT, "#dnd-kept-load"],
+  "dnd-kept-delete": ["#dnd-kept-undo"],
+  "dnd-kept-undo": ["#dnd-kept input:checked"],
+  "dnd-models-close": [".dnd-models-open"],
   "dnd-send": ["#dnd-stop-chat", "#dnd-send"],
   "dnd-again": ["#dnd-stop-chat", "#dnd-again"],
   "dnd-stop-chat": [BACK, "#dnd-send"],
@@ -197,6 +202,8 @@ const NEXT = {
   "dnd-measure-stop": ["#dnd-measure-start"],
   "dnd-train-start": ["#dnd-train-stop", "#dnd-train-start"],
   "dnd-train-stop": ["#dnd-train-start"],
+  "dnd-take-trained_lora": [VERDICT],
+  "dnd-take-warm_lora": [VERDICT],
 };
 let held = null; // what has the focus, or had it until it went
 let lost = null; // the same once it has gone, even if it is back, as one that was disabled for a while

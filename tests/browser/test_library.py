@@ -66,6 +66,7 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
 
     page.locator("#dnd-export").click()
     expect(page.locator("#dnd-export-file")).to_be_visible()
+    expect(page.locator("#dnd-export")).to_be_focused()
     with page.expect_download() as download:
         page.locator("#dnd-export-file").click()
     name = download.value.suggested_filename
@@ -82,8 +83,10 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     page.locator("#dnd-kept-delete").click()
     expect(page.locator("#dnd-library-empty")).to_be_visible()
     assert names(library) == []
+    expect(page.locator("#dnd-kept-undo")).to_be_focused()
     page.locator("#dnd-kept-undo").click()
     expect(page.locator("#dnd-kept label")).to_have_count(1)
+    expect(page.locator("#dnd-kept input")).to_be_focused()
     assert names(library) == ["Questions to SQL"]
 
     visit.reload()
@@ -105,6 +108,7 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     expect(bar).to_contain_text("queries")
     expect(bar).to_contain_text(entry.sha256[:8])
     expect(page.locator("#dnd-checks")).to_contain_text("Changes the model")
+    expect(page.locator("#dnd-warning")).to_be_focused()
     visit.ask("Count the films from 2003.")
     expect(page.locator("#dnd-panes .dnd-answer-facts")).to_have_count(2)
     expect(page.locator("#dnd-send")).to_be_visible()
@@ -112,6 +116,10 @@ def test_an_adapter_is_kept_for_other_days_and_taken_to_other_tools(
     assert "SELECT" in adapted
     assert visit.answer("left").inner_text() != adapted
     visit.shot("real-loaded")
+    page.locator(".dnd-models-open").click()
+    page.locator("#dnd-models-close").click()
+    expect(page.locator("#dnd-models")).to_be_hidden()
+    expect(page.locator(".dnd-models-open")).to_be_focused()
 
 
 def test_a_hostile_zip_shows_all_its_faults_and_enters_nothing(

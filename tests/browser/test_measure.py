@@ -88,6 +88,7 @@ def test_rows_are_scored_and_learnt_and_the_lora_is_taken_to_the_workbench(
     expect(bar).to_contain_text("sql-trained-from-scratch")
     expect(bar).to_contain_text("trained on labels in 12 s")
     expect(page.locator("#dnd-choice-right")).to_be_visible()
+    expect(page.locator("#dnd-warning")).to_be_focused()
     expect(page.locator("#dnd-download")).to_be_enabled()
     with page.expect_download() as download:
         page.locator("#dnd-download").click()
