@@ -20,7 +20,7 @@ from dnd_engine.config import ImprintConfig, Mix, RefineConfig, Teacher
 from dnd_engine.errors import PromptFileError, RecipeError
 from dnd_engine.files import obstacle, sha256_of, write_whole
 from dnd_engine.limits import FIXED, PromptLimits
-from dnd_engine.notes import noted
+from dnd_engine.notes import Note, counted, first_of, joined, noted
 from dnd_engine.prompts.buckets import MAX_WEIGHT, Bucket
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 from dnd_engine.prompts.reading import Choices, Split, SplitMode
@@ -109,9 +109,15 @@ class PromptSource:
             choices=self.choices or Choices(),
         )
 
-    def __str__(self) -> str:
-        return (
-            f"`{display_name(self.name)}` ({self.num_prompts} prompts, SHA-256 {self.sha256[:12]}…)"
+    @property
+    def words(self) -> Note:
+        """Return its name, size and hash, for messages."""
+        return counted(
+            "`{file}` ({number} prompt, SHA-256 {sha256}…)",
+            "`{file}` ({number} prompts, SHA-256 {sha256}…)",
+            self.num_prompts,
+            file=display_name(self.name),
+            sha256=self.sha256[:12],
         )
 
 
@@ -363,7 +369,7 @@ class Recipe:
                 found=folds,
             )
         changed = [
-            str(source)
+            source.words
             for source in recipe.sources()
             if source.prompts is not None and _digest(source.prompts) != source.prompts_sha256
         ]
@@ -371,7 +377,7 @@ class Recipe:
             raise RecipeError(
                 "the texts of {files} are not those the adapter was made from. Use the recipe as "
                 "it was saved.",
-                files=", ".join(changed),
+                files=first_of(changed, _MAX_NAMED),
             )
         return recipe
 
@@ -443,7 +449,7 @@ class Recipe:
         # By prompts, not by file: a file gives other prompts if it is read in another way.
         read = {_digest(file.prompts): file.prompts for file in files}
         missing = {
-            str(source): None
+            source.words: None
             for source in self.sources()
             if source.prompts is None and source.prompts_sha256 not in read
         }
@@ -451,11 +457,11 @@ class Recipe:
             named = [*list(missing)[:_MAX_NAMED], *(["…"] if len(missing) > _MAX_NAMED else [])]
             raise RecipeError(
                 "{number} prompt file(s) that the adapter was made from are missing, or read "
-                "otherwise with these limits or this version:\n{files}\nOn the page, drop them on "
-                "the Workbench first; on the command line, name them or a folder that holds them. "
-                "They may have other names now.",
+                "otherwise with these limits or this version:\n  {files}\nOn the page, drop them "
+                "on the Workbench first; on the command line, name them or a folder that holds "
+                "them. They may have other names now.",
                 number=len(missing),
-                files="\n".join(f"  {words}" for words in named),
+                files=joined(named, "\n  "),
             )
         return self._with_sources(
             lambda s: s if s.prompts is not None else replace(s, prompts=read[s.prompts_sha256])
