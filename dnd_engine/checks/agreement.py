@@ -172,8 +172,7 @@ def _comparable(base: BaseModel, label: str | None) -> str | None:
 
 def _is_right(base: BaseModel, answered: Answer, label: str, prompt: str) -> bool:
     # All in lower case: where all three share their words, order matters.
-    bare = split_prompt(prompt).bare.casefold()
-    return exact_match(_text(base, answered), label.casefold(), bare, literal=False)
+    return exact_match(_text(base, answered), label.casefold(), prompt.casefold(), literal=False)
 
 
 def _answered(base: BaseModel, bucket: str, pair: _Pair, labels: Mapping[str, str]) -> Answered:

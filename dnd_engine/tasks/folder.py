@@ -26,7 +26,7 @@ from dnd_engine.prompts.split import split_prompt
 COLUMNS = ("slug", "family", "category", "metric", "licence", "description", "split")
 """Every index has these."""
 
-OPTIONAL_COLUMNS = ("licence_class", "holdout", "operation")
+OPTIONAL_COLUMNS = ("licence_class", "holdout", "operation", "order")
 """Read where an index has them; it may have more, which are left alone."""
 
 SPLITS = ("train", "heldout")
@@ -34,6 +34,7 @@ METRICS = ("choice", "exact", "rouge", "bleu")
 _MAX_SLUG = 200
 """Bytes of a slug; file systems take 255 for a name."""
 HOLDOUTS = ("family", "primitive", "composition", "pair", "format")
+ORDERS = ("", "fixed")
 
 Mode = Literal["full", "bare"]
 """Whether the base sees the instruction and the input, or only the bare input."""
@@ -69,6 +70,8 @@ class TaskInfo:
     """What is new about a held-out task, of `HOLDOUTS`; empty for a train task."""
     operation: str = ""
     """Name of the procedural operation that makes the answers; empty where there is none."""
+    order: str = ""
+    """`fixed` if a list in another order is another answer; empty if it may be the same."""
     answer_format: str = ""
     """Name of the format that answers are asked in; made in memory, never stored."""
     variant: str = ""
@@ -120,6 +123,7 @@ def read_index(folder: Path) -> tuple[TaskInfo, ...]:
             # Indexes without the column hold out whole families.
             holdout=row.get("holdout") or ("family" if row["split"] == "heldout" else ""),
             operation=row.get("operation") or "",
+            order=row.get("order") or "",
         )
         for _, row in rows
     )
@@ -305,6 +309,8 @@ def _faults(row: dict[str, Any]) -> list[str]:
         faults.append(f"`metric` is {metric!r}, not of {', '.join(METRICS)}")
     if holdout and holdout not in HOLDOUTS:
         faults.append(f"`holdout` is {holdout!r}, not of {', '.join(HOLDOUTS)}")
+    if (order := row.get("order") or "") not in ORDERS:
+        faults.append(f"`order` is {order!r}, expected `fixed` or nothing")
     if holdout and split == "train":
         faults.append(f"`holdout` is {holdout!r}, but the task is for training")
     return faults

@@ -20,41 +20,45 @@ def task(example: Example, metric: str = "exact", **fields: str) -> Task:
 
 
 @pytest.mark.parametrize(
-    ("text", "reference", "bare"),
+    ("text", "reference", "prompt"),
     [
-        ("Paris", "Paris", None),
-        (" New \n York ", "New York", None),
-        ("Paris.", "Paris", None),
-        ("Is it?", "Is it?", None),
-        ("1600", "1,600", None),
-        ("48.0", "48", None),
-        ("$48.", "48", None),
-        ("Two and two.\n#### 4", "Add them.\n#### 4", None),
-        ("#### 1,000.", "So\n#### 1000", None),
-        (r"so $\boxed{\frac{1}{2}}$.", r"We get \boxed{ \frac{1}{2} }", None),
+        ("Paris", "Paris", ""),
+        ("cafe\u0301", "café", ""),
+        (" New \n York ", "New York", ""),
+        ("Paris.", "Paris", ""),
+        ("Is it?", "Is it?", ""),
+        ("1600", "1,600", ""),
+        ("48.0", "48", ""),
+        ("$48.", "48", ""),
+        ("3.1", "3.10", ""),
+        (".5", "0.5", ""),
+        ("Two and two.\n#### 4", "Add them.\n#### 4", ""),
+        ("#### 1,000.", "So\n#### 1000", ""),
+        (r"so $\boxed{\frac{1}{2}}$.", r"We get \boxed{ \frac{1}{2} }", ""),
         ("people; human", "human; people", "Some people, each a human"),
         ("b, a", "a, b", "a, x, b"),
+        (r"\boxed{1,000}", r"\boxed{1000}", ""),
         ("state: Ohio\nsort: best", "sort: best\nstate: Ohio", "The best in Ohio"),
     ],
 )
-def test_what_counts_as_the_reference(text: str, reference: str, bare: str | None) -> None:
-    assert exact_match(text, reference, bare, literal=False)
+def test_what_counts_as_the_reference(text: str, reference: str, prompt: str) -> None:
+    assert exact_match(text, reference, prompt, literal=False)
 
 
 @pytest.mark.parametrize(
-    ("text", "reference", "bare"),
+    ("text", "reference", "prompt"),
     [
-        ("paris", "PARIS", None),
-        ("Is it", "Is it?", None),
-        ("Paris, France", "Paris", None),
-        ("1,2345", "12345", None),
-        ("", "Paris", None),
-        ("4", "Add.\n#### 4", None),
-        ("#### 5", "Add.\n#### 4", None),
-        ("So 4 #### and 5", "#### 4", None),
-        (r"\boxed{3}", r"\boxed{4}", None),
-        (r"\boxed{4", r"\boxed{4}", None),
-        ("4", r"\boxed{4}", None),
+        ("paris", "PARIS", ""),
+        ("Is it", "Is it?", ""),
+        ("Paris, France", "Paris", ""),
+        ("1,2345", "12345", ""),
+        ("", "Paris", ""),
+        ("4", "Add.\n#### 4", ""),
+        ("#### 5", "Add.\n#### 4", ""),
+        ("So 4 #### and 5", "#### 4", ""),
+        (r"\boxed{3}", r"\boxed{4}", ""),
+        (r"\boxed{4", r"\boxed{4}", ""),
+        ("4", r"\boxed{4}", ""),
         ("48, 36, 7", "7, 36, 48", "48, 36, 7"),
         ("c b a", "a b c", "c b a"),
         ("a, b, a", "a, b", "a, b, a"),
@@ -64,15 +68,21 @@ def test_what_counts_as_the_reference(text: str, reference: str, bare: str | Non
             "he did not die in Chicago, then he left the room",
             "x",
         ),
-        ("NaN", "nan", None),
+        ("NaN", "nan", ""),
+        ("476", "+476", ""),
+        ("1234", "01234", ""),
+        ("1_000", "1000", ""),
+        ("5", "$5", ""),
+        ("#### Weather: rainy", "#### Weather: sunny", ""),
+        ("pear, apple, fig", "apple, fig, pear", "Sort these: pear, apple, fig"),
     ],
 )
-def test_what_does_not(text: str, reference: str, bare: str | None) -> None:
-    assert not exact_match(text, reference, bare, literal=False)
+def test_what_does_not(text: str, reference: str, prompt: str) -> None:
+    assert not exact_match(text, reference, prompt, literal=False)
 
 
 @pytest.mark.parametrize(
-    ("text", "reference"), [("word.", "word"), ("7", "007"), ("1,600", "1600"), ("b, a", "a, b")]
+    ("text", "reference"), [("word.", "word"), ("7", "7.0"), ("1,600", "1600"), ("b, a", "a, b")]
 )
 def test_answers_of_operations_are_taken_literally(text: str, reference: str) -> None:
     """An operation may be about a full stop, leading zeros, commas or order."""
@@ -82,6 +92,16 @@ def test_answers_of_operations_are_taken_literally(text: str, reference: str) ->
     example = Example("Do it.\n\nx", reference)
     assert Grader.of(task(example)).grade(example, text).score == 1
     assert Grader.of(task(example, operation="op-x")).grade(example, text).score == 0
+
+
+def test_a_task_may_give_the_order_of_its_lists() -> None:
+    example = Example("From A to Z:\n\nOut fell garlic, dates and walnuts!", "dates, garlic")
+    assert Grader.of(task(example)).grade(example, "garlic, dates").score == 0, "it is a copy"
+    example = Example("From A to Z:\n\nOut fell walnuts and dates!", "dates, walnuts")
+    assert Grader.of(task(example)).grade(example, "walnuts, dates").score == 1
+    in_order = Grader.of(task(example, order="fixed"))
+    assert in_order.grade(example, "walnuts, dates").score == 0
+    assert in_order.grade(example, "dates, walnuts.").score == 1
 
 
 def test_a_choice_is_the_option_that_the_text_begins_with() -> None:
@@ -94,7 +114,8 @@ def test_a_choice_is_the_option_that_the_text_begins_with() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["4.5", "4.5 stars", "4,000", "4/5", "4:30", "4-5", "4\u20135", "45"]
+    "text",
+    ["4.5", "4.5 stars", "4,000", "4/5", "4:30", "4-5", "4\u20135", "45", "4 1/2", "4 million"],
 )
 def test_a_longer_number_is_not_the_option_that_it_begins_with(text: str) -> None:
     options = ["1", "4", "5"]
@@ -103,6 +124,29 @@ def test_a_longer_number_is_not_the_option_that_it_begins_with(text: str) -> Non
     assert chosen_option("4, I think", options) == "4"
     assert chosen_option("4-star", options) == "4"
     assert chosen_option("4.5 stars", [*options, "4.5"]) == "4.5"
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("can't", ["can", "cannot"]),
+        ("can\u2019t", ["can", "cannot"]),
+        ("spam-free", ["spam", "ham"]),
+        ("C++", ["C", "Java"]),
+        ("cafe\u0301", ["cafe", "bar"]),
+        ("yes or no", ["yes", "no"]),
+        ("positive/negative", ["positive", "negative"]),
+    ],
+)
+def test_a_longer_word_or_two_options_are_no_option(text: str, options: list[str]) -> None:
+    assert chosen_option(text, options) is None
+
+
+def test_punctuation_and_curly_quotes_do_not_hide_an_option() -> None:
+    assert chosen_option("can\u2019t", ["can", "can't"]) == "can't"
+    assert chosen_option("yes - or nearly", ["yes", "no"]) == "yes"
+    assert chosen_option("yes or so", ["yes", "no"]) == "yes"
+    assert chosen_option("yes/", ["yes", "no"]) == "yes"
 
 
 def test_case_decides_between_options_that_differ_by_nothing_else() -> None:
