@@ -1,4 +1,4 @@
-# The app for one machine: docker build -t drag-and-drop-llms . && docker run -p 7860:7860 drag-and-drop-llms
+# The app for one machine: docker build -t drag-and-drop-llms . && docker run -p 127.0.0.1:7860:7860 drag-and-drop-llms
 FROM python:3.12-slim
 
 RUN useradd --create-home --uid 1000 app

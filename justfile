@@ -38,6 +38,6 @@ licences:
         && pip-licenses --python {{python}} --no-version --format markdown \
         --packages $({{python}} -m tests.test_packaging --needed)) >docs/licences.md
 
-# Open the app
+# Serve the app
 serve *args:
-    {{python}} app.py {{args}}
+    .venv/bin/dnd serve {{args}}

@@ -520,16 +520,15 @@ class Engine:
     ) -> Steps[Progress, None, dict[str, str]]:
         """Let the base answer at most `limit` prompts, for a person to correct; see `teach`.
 
-        A limit is from 1 to 1,000.
-
-        Buckets of positive weight are used.
+        The generator's trained teacher is active meanwhile, if there is one. A limit is from 1 to
+        1,000. Buckets of positive weight are used.
 
         Yields:
             Progress through the stage ask.
 
         Returns:
-            Answers by whole prompt: the label if there is one, else the base's answer to the prompt
-            with its instruction, or an empty string if that answer is cut off.
+            Answers by whole prompt: the label if there is one, else the model's answer to the
+            prompt with its instruction, or an empty string if that answer is cut off.
 
         Raises:
             ConfigError: If the limit or the seed is out of range.

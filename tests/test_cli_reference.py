@@ -29,8 +29,8 @@ INTRODUCTION = """\
 # The command line
 
 `python -m tests.test_cli_reference` generates this page from the code, and a test keeps it up to
-date. Every command prints text, or with `--json` one JSON object on stdout. Progress goes to
-stderr. The exit code is 0 on success, 1 on a failure with a message and 2 on wrong usage.
+date. Every command except `serve` prints text, or with `--json` one JSON object on stdout. Progress
+goes to stderr. The exit code is 0 on success, 1 on a failure with a message and 2 on wrong usage.
 
 `dnd --install-completion` sets up your shell to complete commands and options with Tab.
 `dnd --show-completion` prints the script instead.
@@ -68,7 +68,8 @@ def described(command: Any, parent: Any) -> Iterator[str]:
         more = " Required." if param.required and param not in arguments else ""
         given = param.default is not False and param.default != ""
         if given and isinstance(param.default, str | int | float | Path):
-            more = f" Default: `{param.default}`."
+            chosen = max(param.opts, key=len) if param.secondary_opts else param.default
+            more = f" Default: `{chosen}`."
         yield f"- `{named(param)}`: {param.help}{more}"
     yield ""
 

@@ -248,7 +248,7 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Open the app in a browser."""
+    """Serve the app, and print the address to open."""
     # Wrong options are reported before Gradio is imported, because that is slow.
     account = login(auth) if auth else None
     if mcp and account is not None:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 
 InstructionOption = Annotated[
-    str, typer.Option(help="Put above every prompt that has no instruction of its own.")
+    str, typer.Option(help="Instruction to prepend to prompts that have none.")
 ]
 
 _NO_PROOF = "\nProof: needs at least two short prompts with a blank line before the input."

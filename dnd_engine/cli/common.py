@@ -38,14 +38,15 @@ DEFAULT_BASE = EngineConfig().base
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Plot = Annotated[Path | None, typer.Option(help="SVG file to draw the figures in.")]
 BaseOption = Annotated[
-    str, typer.Option(help="Base model: embedded name, Hub id, folder or GGUF file.")
+    str, typer.Option(help="Base model: smollm2-135m-instruct, Hub id, folder or GGUF file.")
 ]
 CacheOption = Annotated[Path | None, typer.Option(help="Cache folder for converted weights.")]
 LibraryOption = Annotated[
     Path | None, typer.Option("--library", help="Library folder; default: your own.")
 ]
 BucketOption = Annotated[
-    list[str] | None, typer.Option(help="NAME=WEIGHT:FILE,FILE; may be repeated.")
+    list[str] | None,
+    typer.Option(help="Named, weighted bucket: NAME=WEIGHT:FILE,FILE; may be repeated."),
 ]
 AdapterArgument = Annotated[
     str, typer.Argument(help="PEFT folder or zip, or a name in the library.")

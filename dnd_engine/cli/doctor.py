@@ -57,7 +57,7 @@ def doctor(
         typer.Option("--audit", help="Also ask pip-audit for known vulnerabilities of packages."),
     ] = False,
 ) -> None:
-    """Tell versions, machine and last errors, to report a problem.
+    """Print versions, machine and recent errors, for a bug report.
 
     It holds no names, prompts or answers. Look through it before you post it all the same.
     """

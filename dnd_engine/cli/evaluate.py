@@ -70,7 +70,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="BASE",
-            help="Larger base that answers for the row imprint_taught_20: embedded name, Hub id, "
+            help="Larger base that answers for the row imprint_taught_20: Hub id, "
             "folder or GGUF file.",
         ),
     ] = None,

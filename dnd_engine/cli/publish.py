@@ -68,7 +68,8 @@ def publish(
         ),
     ] = "",
     ask: Annotated[
-        str | None, typer.Option(help="Question that proves the adapter is at work.")
+        str | None,
+        typer.Option(help="Question whose answer must change when the adapter is active."),
     ] = None,
     strength: StrengthOption = None,
     library: LibraryOption = None,

@@ -80,8 +80,7 @@ def refine(
         str | None,
         typer.Option(
             metavar="BASE",
-            help="Let a larger base on this computer answer: embedded name, Hub id, folder or "
-            "GGUF file.",
+            help="Let a larger base on this computer answer: Hub id, folder or GGUF file.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed for sampling and ordering prompts.")] = 0,
@@ -196,7 +195,10 @@ def propose(
     seed: Annotated[int, typer.Option(help="Seed for sampling prompts.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Write the base's answers to a new file, for you to correct."""
+    """Write the model's answers to a new file, for you to correct.
+
+    The generator's teacher answers, if it has one.
+    """
     if out.suffix != ".jsonl":
         # JSON Lines only: the escapes against formulas in a spreadsheet would be learnt as answers.
         raise typer.BadParameter(f"--out must end in .jsonl, got `{out.name}`.")

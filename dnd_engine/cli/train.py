@@ -183,7 +183,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a generator, or the multi-task LoRA it must beat."""
+    """Train a generator, a teacher for imprint, or a baseline LoRA."""
     from dnd_engine.training.finetune.collect_recipe import CollectRecipe
     from dnd_engine.training.recipe import TrainRecipe
     from dnd_engine.training.trainer import CHECKPOINT

@@ -119,7 +119,7 @@ def read_shape(base: str, spec: LoRASpec) -> BaseShape:
     """Find a base's sizes.
 
     Args:
-        base: Shipped Hub id or its last part, embedded name, `config.json` or its folder, or
+        base: Shipped Hub id or its last part, shipped name, `config.json` or its folder, or
             another Hub id, whose config is downloaded.
         spec: The LoRA to generate.
 
