@@ -93,6 +93,22 @@ class Task:
     test: tuple[Example, ...]
 
 
+def held_back(task: Task, count: int) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """Split a train side into what is trained on and its last `count` examples, for validation.
+
+    A train side may repeat an input under other wordings. What asks about a held-back input is not
+    trained on either, or a validation on bare inputs would be of examples known by heart.
+    """
+    held = task.train[-count:]
+    inputs = {_input(example) for example in held}
+    return tuple(e for e in task.train[:-count] if _input(e) not in inputs), held
+
+
+def _input(example: Example) -> str:
+    """The bare input; the prompt where there is none."""
+    return example.prompt if example.bare is None else example.bare
+
+
 def read_index(folder: Path) -> tuple[TaskInfo, ...]:
     """Read `tasks.csv`.
 

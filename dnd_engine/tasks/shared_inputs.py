@@ -25,7 +25,7 @@ class SharedInputs:
 
     Args:
         tasks: By their position among all tasks: a task and the examples of it that are trained
-            on, the first of its train side.
+            on (see `held_back`).
     """
 
     def __init__(self, tasks: Mapping[int, tuple[Task, Sequence[Example]]]) -> None:
@@ -36,8 +36,7 @@ class SharedInputs:
         }
         # Inputs that a task is validated on, which it may not answer for another task either.
         self._held = {
-            i: {e.bare for e in task.train[len(examples) :]}
-            for i, (task, examples) in tasks.items()
+            i: {e.bare for e in task.train} - self._own[i].keys() for i, (task, _) in tasks.items()
         }
         self._owners: dict[str, list[int]] = defaultdict(list)
         for i, inputs in self._own.items():

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from dnd_engine.errors import ConfigError, TrainingError
 from dnd_engine.models.encoder import PromptEncoder
 from dnd_engine.models.new_tokens import shared_length
-from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.folder import Example, Task, held_back
 from dnd_engine.tasks.shared_inputs import SharedInputs
 from dnd_engine.training.checkpoint import read_cached, write_tensors
 from dnd_engine.training.examples import (
@@ -180,8 +180,7 @@ def build_pools(
     """Prepare the train sides; tasks with too few short examples are left out."""
     pools = []
     for task in tqdm(list(tasks), desc="Look through tasks", leave=False):
-        # The recipe holds back at least one, so this is never a slice up to -0, which is empty.
-        examples = task.train[: -recipe.validation_examples]
+        examples, held = held_back(task, recipe.validation_examples)
         if len(examples) < _MIN_EXAMPLES:
             continue
         # Random numbers of their own for each task and purpose, so that adding or removing a task
@@ -190,7 +189,6 @@ def build_pools(
         probed = rng.sample(examples, _PROBED_EXAMPLES)
         full = encode_short(tokenizer, probed, "full", recipe.max_tokens)
         bare = encode_short(tokenizer, probed, "bare", recipe.max_tokens)
-        held = task.train[-recipe.validation_examples :]
         reads_bare = bool(bare) and recipe.kind != "teacher"
         check = encode_short(tokenizer, held, "bare" if reads_bare else "full", recipe.max_tokens)
         # If half of the probe fits, `_fill_row` always finds an example that does.

@@ -140,7 +140,8 @@ class TrainRecipe:
     max_tokens: int = 160
     """Longer examples are left out, which keeps a step short."""
     validation_examples: int = 4
-    """Taken from the end of each task's train side, never trained on."""
+    """Taken from the end of each task's train side, never trained on, nor are others on the same
+    inputs."""
     validation_tasks: int = 64
     """Most tasks that a validation looks at, of the trained and of the validation families each."""
     decoder_lr: float | None = None

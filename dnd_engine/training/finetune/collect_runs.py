@@ -22,7 +22,7 @@ from dnd_engine.files import is_leftover, remove_leftovers, sha256_of
 from dnd_engine.lora.layout import LoRALayout, LoRASpec
 from dnd_engine.models.base import best_device, best_dtype, fingerprint, load_base, resolve_base
 from dnd_engine.models.runtime import Runtime
-from dnd_engine.tasks.folder import Task, hash_train
+from dnd_engine.tasks.folder import Task, hash_train, held_back
 from dnd_engine.training.checkpoint import load_checkpoint, save_checkpoint
 from dnd_engine.training.collection import write_snapshot
 from dnd_engine.training.collection_files import (
@@ -220,10 +220,10 @@ class RunTrainer:
 
     def _encode(self, task: Task) -> _Examples:
         tokenizer, limit = self.base.tokenizer, self.recipe.max_tokens
-        cut = -self.recipe.validation_examples
-        bare = encode_short(tokenizer, task.train[:cut], "bare", limit)
-        check = encode_short(tokenizer, task.train[cut:], "bare" if bare else "full", limit)
-        full = encode_short(tokenizer, task.train[:cut], "full", limit)
+        trained, held = held_back(task, self.recipe.validation_examples)
+        bare = encode_short(tokenizer, trained, "bare", limit)
+        check = encode_short(tokenizer, held, "bare" if bare else "full", limit)
+        full = encode_short(tokenizer, trained, "full", limit)
         return _Examples(full, bare, check)
 
     def _digest(self, trainings: Sequence[_Training]) -> str:

@@ -1,10 +1,11 @@
 """Shared inputs: one text, several tasks, different answers."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.folder import Example, Task, held_back
 from dnd_engine.tasks.formats import ANSWER_FORMATS, formatted
 from dnd_engine.tasks.shared_inputs import SharedInputs
 from tests.task_info import task_info
@@ -24,8 +25,8 @@ STRANGER = task("stranger", {"what else": "x"})
 
 
 def shared(*tasks: Task, held: int = 0) -> SharedInputs:
-    trained = {i: (t, t.train[: len(t.train) - held]) for i, t in enumerate(tasks)}
-    return SharedInputs(trained)
+    splits = [held_back(t, held)[0] if held else t.train for t in tasks]
+    return SharedInputs(dict(enumerate(zip(tasks, splits, strict=True))))
 
 
 def rows_of(draws: SharedInputs, tasks: int, inputs: int, seed: int) -> dict[int, list[Example]]:
@@ -73,8 +74,10 @@ def test_a_task_that_shares_nothing_is_no_anchor() -> None:
 
 
 def test_no_example_is_made_of_an_input_that_the_task_is_validated_on() -> None:
-    held = {e.bare for e in LAST.train[-3:]}
-    draws = shared(LENGTH, LAST, held=3)
+    again = tuple(replace(e, prompt=f"Please {e.prompt}") for e in LAST.train[-3:])
+    last = replace(LAST, train=again + LAST.train)  # asks for what it holds back in other words
+    held = {e.bare for e in last.train[-3:]}
+    draws = shared(LENGTH, last, held=3)
     seen = 0
     for seed in range(20):
         rows = rows_of(draws, 2, 10, seed)

@@ -30,7 +30,14 @@ from dnd_engine.tasks import audit
 from dnd_engine.tasks.audit import Fault, audit_tasks
 from dnd_engine.tasks.conditions import check_conditions, unscored
 from dnd_engine.tasks.datasets import DatasetRecipe, fetch_tasks, make_task, read_dataset_recipes
-from dnd_engine.tasks.folder import Example, Task, load_tasks, read_index, write_tasks
+from dnd_engine.tasks.folder import (
+    Example,
+    Task,
+    held_back,
+    load_tasks,
+    read_index,
+    write_tasks,
+)
 from tests.task_info import task_info
 
 ROOT = Path(__file__).parents[3]
@@ -115,6 +122,15 @@ def test_nothing_is_written_over_or_half_written(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"`metric` is 'luck'.*; slug `one` is there twice\."):
         write_tasks(tmp_path / "other", [letters("one"), letters("one", metric="luck")])
     assert [path.name for path in tmp_path.iterdir()] == ["tasks"]
+
+
+def test_no_input_that_is_held_back_is_trained_on_in_other_words() -> None:
+    """Those that remain keep their order; without a blank line, the prompt is the input."""
+    texts = ("a\n\nx", "a\n\ny", "b\n\nx", "z", "c\n\nw", "z", "c\n\nx")
+    task = Task(task_info(), tuple(Example(text, "r") for text in texts), ())
+    trained, held = held_back(task, 2)
+    assert [e.prompt for e in trained] == ["a\n\ny", "c\n\nw"]
+    assert [e.prompt for e in held] == ["z", "c\n\nx"]
 
 
 def test_several_folders_are_one_collection(tmp_path: Path) -> None:

@@ -284,6 +284,24 @@ def test_validation_examples_are_the_last_and_never_drawn(recipe: TrainRecipe) -
         assert len(pool.prompts) == recipe.pool_prompts
 
 
+def test_inputs_that_are_held_back_are_not_drawn_in_other_words(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """As bare inputs, they were the very sequences that validation reads."""
+    folder = write_tasks(tmp_path / "again")
+    for slug in JOBS:
+        path = folder / "tasks" / slug / "train.jsonl"
+        rows = path.read_text().splitlines()
+        path.write_text("\n".join([*(row.replace(".", ", please.", 1) for row in rows), *rows]))
+    pools = pools_of(replace(recipe, tasks=(folder,)))
+    assert [len(pool.examples) for pool in pools] == [56] * 4
+    for pool in pools:
+        held = {e.bare for e in pool.task.train[-2:]}
+        assert len(held) == len(pool.validation) == 2
+        assert not held & {e.bare for e in pool.examples}
+        assert not held & {Example(prompt, "").bare for prompt in pool.prompts}
+
+
 def test_tasks_of_validation_families_are_never_drawn(recipe: TrainRecipe) -> None:
     pools = pools_of(recipe, ("last", "upper"))
     assert [pool.role for pool in pools] == ["train", "validation", "validation", "train"]

@@ -294,6 +294,15 @@ def test_training_lowers_the_loss_on_examples_it_never_draws(
     assert len(drawn) == 3 * run.steps
 
 
+def test_inputs_that_are_held_back_are_not_drawn_in_other_words(recipe: CollectRecipe) -> None:
+    (task, *_) = choose_tasks(recipe)
+    again = tuple(replace(e, prompt=f"Please: {e.prompt}") for e in task.train)
+    doubled = replace(task, train=again + task.train)
+    examples = collect_runs.RunTrainer(recipe)._encode(doubled)
+    assert len(examples.full) == 2 * len(task.train) - 4
+    assert not set(examples.bare) & set(examples.validation)
+
+
 @pytest.mark.parametrize(("share", "bare"), [(0.0, 0), (1.0, 24)])
 def test_bare_share_is_the_share_of_examples_without_instruction(
     recipe: CollectRecipe, tasks_folder: Path, share: float, bare: int
