@@ -107,7 +107,11 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     tasks = _read_tasks(recipe, hashes)
     families = split_families(tasks, recipe.validation_families, recipe.seed)
     inherited = {} if warm_start is None else warm_start.config.training
-    _check_unseen(families, inherited)
+    seen = inherited.get("data", ())
+    if warm_start is not None and recipe.kind == "teacher":
+        # The earlier teacher's too, which this one goes on from.
+        seen = warm_start.seen("data")
+    _check_unseen(families, seen)
     pools = build_pools(tasks, base.tokenizer, recipe, families)
     _check_count(recipe, pools)
     if collection is not None:
@@ -254,9 +258,9 @@ def _teacher_start(
     return torch.cat([before.float(), fresh[:, before.shape[1] :]], dim=1)
 
 
-def _check_unseen(families: set[str], inherited: Mapping[str, Any]) -> None:
+def _check_unseen(families: set[str], rows: Iterable[Mapping[str, str]]) -> None:
     """Refuse to validate on families that the warm start was trained on."""
-    seen = sorted(families & {row["family"] for row in inherited.get("data", ())})
+    seen = sorted(families & {row["family"] for row in rows})
     if seen:
         raise TrainingError(
             f"`warm_start` was trained on {len(seen)} of the validation families, such as "

@@ -1431,6 +1431,18 @@ def test_families_that_a_warm_start_has_seen_cannot_validate(
         train(replace(warm, validation_families=("upper",)))
 
 
+def test_families_that_an_earlier_teacher_has_seen_cannot_validate(
+    recipe: TrainRecipe, tmp_path: Path
+) -> None:
+    """Its generator may have left them out."""
+    first = train(replace(recipe, steps=1, validation_families=("upper",)))
+    warm = replace(recipe, kind="teacher", bare_share=0.0, steps=1, warm_start=first.generator)
+    taught = train(replace(warm, out=tmp_path / "taught"))
+    again = replace(warm, out=tmp_path / "again", warm_start=taught.generator)
+    with pytest.raises(TrainingError, match="1 of the validation families, such as `upper`"):
+        train(replace(again, validation_families=("upper",)))
+
+
 @pytest.mark.slow
 def test_formats_and_validation_families_of_a_warm_start_count_too(
     recipe: TrainRecipe, tmp_path: Path
