@@ -22,6 +22,11 @@ from dnd_engine.wording import section_label
 
 _NOT_EXAMINED = "Not examined yet: run `dnd evaluate`."
 
+_EXAMINATION = re.compile(
+    r"\n*<!-- examination: ([^\n]*) -->\n.*?<!-- end of \1 -->\n", flags=re.DOTALL
+)
+"""A section that `update_card` has written."""
+
 _OBJECTIVES = {
     "task_loss": "task loss, end to end through the frozen base",
     "imprint": "task loss of bare inputs, end to end through imprints of the teacher's answers",
@@ -116,7 +121,10 @@ def update_card(folder: Path, section: str, report: str) -> None:
 
 
 def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
-    """Write or replace the section on the teacher, whose `teacher.json` holds the notes."""
+    """Write or replace the section on the teacher, whose `teacher.json` holds the notes.
+
+    Evaluations measured the teacher before it, so their sections go.
+    """
     recipe, steps = notes["recipe"], trained_steps(notes)
     lines = [
         "## Teacher",
@@ -141,20 +149,27 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
         "| --- | ---: |",
         *_licences(notes["data"]),
     ]
+    card = _read(folder)
+    if (rest := _EXAMINATION.sub("", card)) != card:
+        write_whole(folder / "README.md", f"{rest.rstrip()}\n\n{_NOT_EXAMINED}\n")
     _put(folder, "teacher", "teacher", "\n".join(lines))
 
 
 def _put(folder: Path, name: str, end_name: str, text: str, instead_of: str = "") -> None:
     """Write a section at the end of a card, replacing its earlier version and `instead_of`."""
-    path = folder / "README.md"
-    card = path.read_text(encoding="utf-8") if path.is_file() else ""
+    card = _read(folder)
     if instead_of:
         card = card.replace(instead_of, "")
     # HTML comments, which Markdown does not show, mark where a section begins and ends.
     begin, end = f"<!-- {name} -->", f"<!-- end of {end_name} -->"
     # The blank lines above it go too, so that a card that is rewritten often does not grow.
     card = re.sub(f"\n*{re.escape(begin)}.*?{re.escape(end)}\n", "", card, flags=re.DOTALL)
-    write_whole(path, f"{card.rstrip()}\n\n{begin}\n\n{text.strip()}\n\n{end}\n")
+    write_whole(folder / "README.md", f"{card.rstrip()}\n\n{begin}\n\n{text.strip()}\n\n{end}\n")
+
+
+def _read(folder: Path) -> str:
+    path = folder / "README.md"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def save_report(folder: Path, section: str, report: Report) -> Path:

@@ -400,11 +400,14 @@ def save_teacher(
 ) -> None:
     """Rewrite a generator folder with a new teacher, in the generator's layout but for the rank.
 
-    The decoder does not change, so its reports stay valid and are kept.
+    Reports belong to the replaced teacher and are not kept, nor are files that are no part of a
+    generator: a stranger's folder may hold links to anything.
     """
     with written_aside(path) as aside:
-        # The folder is replaced as a whole, so everything else in it must come along.
-        shutil.copytree(folder.path, aside)
+        aside.mkdir()
+        for name in (*_FILES, "README.md"):
+            if (folder.path / name).is_file():
+                shutil.copyfile(folder.path / name, aside / name)
         tokens = tokens.detach().to(torch.bfloat16).contiguous().cpu()
         save_file({"tokens": tokens}, aside / TEACHER, metadata={"format": "pt"})
         _write_json(aside / TEACHER_NOTES, notes)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dnd_engine.errors import GeneratorError
-from dnd_engine.generator.card import new_card, save_report, update_card
+from dnd_engine.generator.card import add_teacher, new_card, save_report, update_card
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.report import Report
 from dnd_engine.tasks.families.registry import all_operations
@@ -150,6 +150,20 @@ def test_a_section_is_replaced_and_others_stay(tmp_path: Path) -> None:
     assert "Not examined yet" not in text
     update_card(tmp_path, "my-own", "third words")
     assert "## My own\n\nthird words" in (tmp_path / "README.md").read_text()
+
+
+def test_a_new_teacher_takes_the_place_of_what_was_measured_of_another(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(card())
+    notes = {"recipe": RECIPE | {"r": 4}, "result": RESULT, "data": DATA, "variants": []}
+    for section in ("heldout", "train"):
+        update_card(tmp_path, section, "old words")
+    add_teacher(tmp_path, notes)
+    text = (tmp_path / "README.md").read_text()
+    assert "old words" not in text
+    assert "examination" not in text
+    assert text.index("## Data") < text.index("Not examined yet") < text.index("## Teacher")
+    update_card(tmp_path, "heldout", "new words")
+    assert "Not examined yet" not in (tmp_path / "README.md").read_text()
 
 
 def test_reports_are_kept_by_split(tmp_path: Path) -> None:

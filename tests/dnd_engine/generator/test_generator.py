@@ -24,6 +24,7 @@ from dnd_engine.generator.folder import (
     check_base,
     check_encoder,
     save_generator,
+    save_teacher,
 )
 from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.models.base import BaseModel, fingerprint
@@ -447,6 +448,22 @@ def test_a_report_that_is_damaged_is_refused_with_its_name(
     (folder / "reports" / "heldout.json").write_text(content)
     with pytest.raises(GeneratorError, match=message):
         GeneratorFolder.open(folder).reports()
+
+
+def test_a_new_teacher_takes_along_the_generator_alone(folder: Path, tmp_path: Path) -> None:
+    """No report of the teacher before it, and nothing that a stranger's folder links to."""
+    save_report(folder, "heldout", report())
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "id_rsa").write_text("key")
+    (folder / "extra").symlink_to(secret)
+    opened = GeneratorFolder.open(folder)
+    out = tmp_path / "taught"
+    save_teacher(opened, out, torch.zeros(LAYOUT.grid()), {"kind": "teacher"})
+    kept = {"config.json", "model.safetensors", "tasks.json", "README.md"}
+    assert {path.name for path in out.rglob("*")} == kept | {"teacher.safetensors", "teacher.json"}
+    taught = GeneratorFolder.open(out)
+    assert (taught.sha256, taught.card()) == (opened.sha256, "# Card")
 
 
 def test_the_card_is_its_readme(folder: Path) -> None:
