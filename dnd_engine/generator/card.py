@@ -169,7 +169,8 @@ def _put(folder: Path, name: str, end_name: str, text: str, instead_of: str = ""
 
 def _read(folder: Path) -> str:
     path = folder / "README.md"
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    # Somebody else may have written it, in any encoding.
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def save_report(folder: Path, section: str, report: Report) -> Path:

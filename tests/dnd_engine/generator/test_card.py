@@ -166,6 +166,13 @@ def test_a_new_teacher_takes_the_place_of_what_was_measured_of_another(tmp_path:
     assert "Not examined yet" not in (tmp_path / "README.md").read_text()
 
 
+def test_a_readme_in_another_encoding_is_added_to(tmp_path: Path) -> None:
+    """It ended an evaluation of hours in a UnicodeDecodeError."""
+    (tmp_path / "README.md").write_bytes(b"# caf\xe9\n")
+    update_card(tmp_path, "heldout", "words")
+    assert (tmp_path / "README.md").read_text("utf-8").startswith("# caf\ufffd\n\n")
+
+
 def test_reports_are_kept_by_split(tmp_path: Path) -> None:
     first, second, third = (replace(report(), seed=seed) for seed in (1, 2, 3))
     assert save_report(tmp_path, "heldout", first) == tmp_path / "reports" / "heldout.json"
