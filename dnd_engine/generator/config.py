@@ -194,6 +194,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     }
     for name in ("base", "encoder", "training"):
         fields[name] = _object(values, name)
+    _check_origin(fields["base"], fields["encoder"])
     # Earlier versions wrote `condition`, and allowed the base itself as the encoder.
     if (condition := values.get("condition", "encoder")) != "encoder":
         raise GeneratorError(
@@ -213,6 +214,20 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     if found >= _PROJECTS_SINCE:
         fields["reads_tokens"] = whole_number(values["reads_tokens"], "reads_tokens")
     return fields
+
+
+def _check_origin(base: Mapping[str, Any], encoder: Mapping[str, Any]) -> None:
+    """Check what is said of base and encoder; a part may be missing, which fits no base."""
+    for owner, names in ((base, ("id",)), (encoder, ("id", "sha256"))):
+        for name in names:
+            if not isinstance(owner.get(name, ""), str):
+                raise GeneratorError(f"`{name}` must be a string, got {owner[name]!r}.")
+    fingerprint = _object(base, "fingerprint") if "fingerprint" in base else {}
+    if "architecture" in fingerprint:
+        _object(fingerprint, "architecture")
+    norms = fingerprint.get("norms", [])
+    if not isinstance(norms, list) or not all(math.isfinite(_number(n, "norms")) for n in norms):
+        raise GeneratorError(f"`norms` must be a list of finite numbers, got {norms!r}.")
 
 
 def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:

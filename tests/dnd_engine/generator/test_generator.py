@@ -266,6 +266,24 @@ def edit_task(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]
         ),
         (edit(lambda v: v.update(format="1")), r"`format` is '1'; this version reads formats 1"),
         (edit(lambda v: v.update(base=3)), r"`base` must be an object, got 3\."),
+        (edit(lambda v: v["base"].update(id=3)), r"`id` must be a string, got 3\."),
+        (edit(lambda v: v["encoder"].update(sha256=5)), r"`sha256` must be a string, got 5\."),
+        (
+            edit(lambda v: v["base"].update(fingerprint=[])),
+            r"`fingerprint` must be an object, got \[\]",
+        ),
+        (
+            edit(lambda v: v["base"]["fingerprint"].update(architecture=5)),
+            r"`architecture` must be an object, got 5\.",
+        ),
+        (
+            edit(lambda v: v["base"]["fingerprint"].update(norms=5)),
+            r"`norms` must be a list of finite numbers, got 5\.",
+        ),
+        (
+            edit(lambda v: v["base"]["fingerprint"].update(norms=["a"])),
+            r"`norms` must be a number, got 'a'\.",
+        ),
         (edit(lambda v: v.update(tokens=8)), r"`tokens` must be one of plain, standardised, got 8"),
         (edit(lambda v: v.update(padding="")), r"`padding` must be one of zero, kept, got ''\."),
         (edit(lambda v: v.pop("tokens")), r"not a generator's `config\.json`: 'tokens' is missing"),
