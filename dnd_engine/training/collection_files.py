@@ -110,6 +110,9 @@ class Run:
         for name in (field.name for field in fields(cls) if field.type in (int, float)):
             if not _is_number(values[name]):
                 raise ValueError(f"`{name}` of `{slug}` is {values[name]!r}, expected a number")
+        for name in (field.name for field in fields(cls) if field.type is str):
+            if not isinstance(values[name], str):
+                raise ValueError(f"`{name}` of `{slug}` is {values[name]!r}, expected a string")
         steps = range(values["start"], values["steps"] + 1)
         # Lengths first: steps of a damaged manifest may span more than memory holds.
         names = [(run_folder(slug, seed) / file_name(s)).as_posix() for s in steps[: len(files)]]

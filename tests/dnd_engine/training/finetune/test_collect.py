@@ -828,6 +828,10 @@ def test_an_unfinished_collection_opens_with_what_it_has(
         (lambda m: m.update(runs=[]), r"holds no finished run yet\. Continue it with `dnd coll"),
         (lambda m: m["runs"][0].pop("family"), r"read: KeyError\('family'\)"),
         (lambda m: m["runs"][0].update(slug="../x"), r"`slug` '\.\./x' is not a plain folder"),
+        (
+            lambda m: m["runs"][0].update(train_sha256=["x"]),
+            r"`train_sha256` of `first` is \['x'\], expected a string",
+        ),
         (lambda m: m["runs"][0].update(seed="0"), r"`seed` of `first` is '0', expected a whole"),
         (lambda m: m["runs"][0].update(steps=10**12), r"`snapshots` are not those of steps"),
         (
