@@ -140,6 +140,10 @@ class FixedLimits:
     """Kernel size of a generator's convolutions; the authors use 9 and 11."""
     max_head_option: int = 8_192
     """Value of an option of a generator's head."""
+    max_stages: int = 32
+    """Stages of a generator's decoder. The authors' have at most nine."""
+    max_generator_bytes: int = 64_000_000
+    """Bytes of a JSON file of a generator. A thousand centroids, 384 wide, take 5 MB."""
     max_pickle_bytes: int = 10_000_000
     """Bytes of names and shapes in a `.pth` file. The authors' files have about ten kilobytes."""
     max_gguf_items: int = 2_000_000

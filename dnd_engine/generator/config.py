@@ -183,6 +183,11 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
         raise GeneratorError(f"`format` is {found!r}; this version reads formats 1 to {FORMAT}.")
     # Sizes are bounded before anything is built from them: a stranger's may ask for any amount of
     # memory.
+    if len(values["features"]) > FIXED.max_stages:
+        raise GeneratorError(
+            f"`features` must list at most {FIXED.max_stages} stages, got "
+            f"{len(values['features']):,}."
+        )
     fields: dict[str, Any] = {
         "features": tuple(
             (whole_number(n, "features"), whole_number(h, "features"), whole_number(w, "features"))

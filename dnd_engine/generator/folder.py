@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ from dnd_engine.generator.heads import head_named
 from dnd_engine.generator.hyperconv import HyperConvDecoder
 from dnd_engine.generator.projection import Projection
 from dnd_engine.generator.report import Report
+from dnd_engine.limits import FIXED
 from dnd_engine.lora.weight_tokens import destandardise
 from dnd_engine.models.base import fingerprint_difference
 from dnd_engine.models.memory import check_memory
@@ -40,6 +42,9 @@ _MAX_CENTROID = 1e9
 """Largest accepted entry of a centroid. Real ones are at most 1; this also refuses NaN."""
 
 _FILES = ("config.json", "model.safetensors", "tasks.json")
+
+_TEACHER_DTYPES = ("BF16", "F16", "F32")
+"""Types of a teacher's tokens, as safetensors names them: those that every operation knows."""
 
 TEACHER, TEACHER_NOTES = "teacher.safetensors", "teacher.json"
 """Files of an optional trained teacher: its weight tokens, and how it was trained."""
@@ -196,6 +201,16 @@ class GeneratorFolder:
                 f"no generator folder at `{path}`. Expected a folder with `config.json`, "
                 "`model.safetensors` and `tasks.json`; `dnd train` makes one."
             )
+        try:
+            return cls._read_files(path)
+        except OSError as error:
+            raise GeneratorError(
+                f"generator folder `{path}` cannot be read: {error.strerror or error}. Check its "
+                "permissions, or copy it again."
+            ) from error
+
+    @classmethod
+    def _read_files(cls, path: Path) -> "GeneratorFolder":
         missing = [name for name in _FILES if not (path / name).is_file()]
         if missing:
             raise GeneratorError(f"`{path}` is no generator folder: {', '.join(missing)} missing.")
@@ -305,19 +320,22 @@ class GeneratorFolder:
             with safe_open(path, framework="pt") as file:
                 # The shape is in the header, so a tensor of any size is refused before it is read.
                 keys = list(file.keys())
-                found = tuple(file.get_slice(key).get_shape()) if key in keys else ()
+                header = file.get_slice(key) if key in keys else None
+                found = tuple(header.get_shape()) if header else ()
+                dtype = header.get_dtype() if header else ""
                 fits = len(found) == 3 and (found[0], found[2]) == (count, width)
                 # The factor on B·A is the generator's, with a whole `lora_alpha`.
                 fits = fits and rows <= found[1] <= width and (scaling * found[1]).is_integer()
-                tokens = file.get_tensor(key) if fits else None
+                tokens = file.get_tensor(key) if fits and dtype in _TEACHER_DTYPES else None
         except (SafetensorError, OSError) as error:
             raise GeneratorError(f"`{path}` is damaged: {error}") from error
         if tokens is None or not is_finite(tokens):
+            odd = f" in {dtype}" if found and dtype not in _TEACHER_DTYPES else ""
             raise GeneratorError(
-                f"`{path}` holds no teacher for this generator: expected finite `{key}` of the "
-                f"shape ({count}, {rows} or more, {width}), found "
-                f"{found or ', '.join(keys[:3])}. Train it again with `dnd train --kind teacher`, "
-                "or remove the file."
+                f"`{path}` holds no teacher for this generator: expected finite `{key}` in "
+                f"{', '.join(_TEACHER_DTYPES)} of the shape ({count}, {rows} or more, {width}), "
+                f"found {found or ', '.join(keys[:3])}{odd}. Train it again with "
+                "`dnd train --kind teacher`, or remove the file."
             )
         taught: Tensor = tokens.to(torch.bfloat16)
         return taught
@@ -363,8 +381,21 @@ def _check_shapes(weights: Path, config: GeneratorConfig) -> None:
     if differing:
         raise ValueError(f"{first_of(differing, 3, '; ')}.")
     # The module is built in float32, whatever the file holds; `load` casts the decoder later.
-    num_bytes = torch.float32.itemsize * sum(map(math.prod, wanted.values()))
+    entries = sum(map(math.prod, wanted.values())) + _largest_tensor(config)
+    num_bytes = torch.float32.itemsize * entries
     check_memory(num_bytes, f"the generator `{weights.parent}`")
+
+
+def _largest_tensor(config: GeneratorConfig) -> int:
+    """Return the entries of the largest tensor that decoding one condition needs."""
+    sizes = [math.prod(config.features[0]), math.prod(config.features[-1])]
+    if head_named(config.head).has_stages:
+        # Small kernels between two large stages would take no memory until they are used. A stage
+        # changes its planes before its channels.
+        for (n, h, w), (_, new_h, new_w) in pairwise(config.features):
+            sizes += [n * new_h * new_w, n * h * new_w, n * new_h * w]
+        sizes += map(math.prod, config.features)
+    return max(sizes)
 
 
 def save_generator(
@@ -515,8 +546,17 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> Any:
     try:
+        with path.open("rb") as file:
+            data = file.read(FIXED.max_generator_bytes + 1)
+        if len(data) > FIXED.max_generator_bytes:
+            raise GeneratorError(
+                f"`{path.name}` is larger than {FIXED.max_generator_bytes // 1_000_000} MB. Use "
+                "another generator."
+            )
         # Brackets nested by the thousand end in a RecursionError.
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return json.loads(data.decode(), parse_constant=_refuse_constant)
+    except GeneratorError:
+        raise
     except (ValueError, OSError, RecursionError) as error:
         raise GeneratorError(f"`{path.name}` is not JSON: {error}.") from error
 

@@ -229,13 +229,14 @@ def _written(places: Sequence[Path]) -> Iterator[Choice]:
             opened = GeneratorFolder.open(place)
             # An encoder that the user configured belongs to what is loaded, not to every generator.
             encoder = encoder_name(EngineConfig(), opened)
-        except GeneratorError as error:
+            num_bytes = _weights(place)
+        except (GeneratorError, OSError) as error:
             logger.warning("Not offered as a generator: %s", error)
             continue
         yield Choice(
             base=known_name(str(opened.config.base.get("id", "")), BASES),
             generator=place,
-            generator_bytes=_weights(place),
+            generator_bytes=num_bytes,
             is_lora=opened.config.is_lora,
             encoder="" if encoder in ENCODERS else encoder,
         )

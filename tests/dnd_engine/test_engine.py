@@ -1032,6 +1032,10 @@ def test_a_trained_teacher_also_answers_what_teach_asks(
         ({"tokens": torch.zeros(64, 4)}, r"\(64, 4 or more, 32\), found \(64, 4\)\."),
         ({"other": torch.zeros(64, 4, 32)}, r"holds no teacher .* found other\."),
         ({"tokens": torch.full((64, 4, 32), math.nan)}, r"expected finite `tokens`"),
+        (
+            {"tokens": torch.zeros(64, 4, 32, dtype=torch.float8_e4m3fn)},
+            r"in BF16, F16, F32 of .* found \(64, 4, 32\) in F8_E4M3\.",
+        ),
         (None, r"is damaged"),
     ],
 )

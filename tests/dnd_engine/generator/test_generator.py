@@ -13,7 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dnd_engine import files
-from dnd_engine.errors import BaseMismatchError, ConfigError, GeneratorError, LayoutMismatchError
+from dnd_engine.errors import (
+    AssetError,
+    BaseMismatchError,
+    ConfigError,
+    GeneratorError,
+    LayoutMismatchError,
+)
 from dnd_engine.files import asset_path
 from dnd_engine.generator.card import save_report
 from dnd_engine.generator.config import GeneratorConfig
@@ -243,6 +249,14 @@ def edit_task(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]
         (
             edit(lambda v: v.update(features=[[1, 2]])),
             r"not a generator's `config\.json`: ValueErr",
+        ),
+        (
+            edit(lambda v: v.update(features=[[1, 1, 1]] * 40)),
+            r"`features` must list at most 32 stages, got 40\.",
+        ),
+        (
+            lambda f: os.truncate(f / "config.json", 64_000_001),
+            r"`config\.json` is larger than 64 MB\. Use another generator",
         ),
         (
             edit(lambda v: v.update(kernel_size=65)),
@@ -562,6 +576,28 @@ def test_a_config_that_asks_for_gigabytes_is_refused_before_it_takes_them(folder
     with Watch(), pytest.raises(GeneratorError, match=r"does not fit its `config\.json`: `"):
         GeneratorFolder.open(folder).load(CPU, torch.float32)
     assert max((shape.numel() for shape in made), default=0) < 100_000, "nothing large was made"
+
+
+def test_small_weights_whose_stages_fill_the_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels of 1 between large stages: 11 MB of weights, 69 GB once a prompt is decoded."""
+    monkeypatch.setattr("dnd_engine.models.memory.free_bytes", lambda device: 60 * 10**9)
+    wide = replace(CONFIG, kernel_size=1, features=(STAGES[0], (65_536, 512, 512), STAGES[-1]))
+    save_generator(Generator(wide), tmp_path / "wide", TASKS, "")
+    with pytest.raises(AssetError, match=r"needs about 75\.\d GB of memory"):
+        GeneratorFolder.open(tmp_path / "wide").load(CPU, torch.float32)
+
+
+def test_a_folder_that_cannot_be_read_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("dnd_engine.generator.folder.sha256_of", refuse)
+    with pytest.raises(GeneratorError, match=r"`.*made` cannot be read: Permission denied\. Check"):
+        GeneratorFolder.open(folder)
 
 
 # The base and the encoder it was made for

@@ -48,6 +48,8 @@ def test_what_is_shipped_comes_first_and_every_base_goes_alone_too(
 ) -> None:
     written = write_generator(tiny_folder, mine / "tiny")
     (mine / "broken").mkdir()
+    dangling = write_generator(tiny_folder, mine / "dangling")
+    (dangling / "model-2.safetensors").symlink_to(mine / "nowhere")
     config = EngineConfig(base=str(tiny_folder), generator=written)
     found = installed(config)
     assert [(one.base, one.generator and one.generator.name) for one in found] == [
