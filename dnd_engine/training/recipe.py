@@ -204,6 +204,12 @@ class TrainRecipe:
                 f"a {self.kind} is trained on answers, not by {self.objective}; the mean of a "
                 "collection is a row of its own in `dnd evaluate`."
             )
+        if needs_collection and (self.format_variants or self.label_variants or self.wordings):
+            raise ConfigError(
+                f"the objective {self.objective} fits LoRAs that were trained on the tasks as they "
+                "are: the collection has none of a variant, and none for other wordings. Leave out "
+                "`format_variants`, `label_variants` and `wordings`."
+            )
         if self.kind == "teacher" and (self.warm_start is None or self.bare_share > 0):
             raise ConfigError(
                 "`kind: teacher` needs `warm_start`, the generator that it is for, and "

@@ -325,9 +325,12 @@ def _sha256_of(names: Iterable[str]) -> str:
 
 
 def _with_checkpoints(pools: Sequence[TaskPool], collection: Collection) -> tuple[TaskPool, ...]:
-    """Leave out trained tasks without checkpoints; validating ones need none."""
+    """Leave out trained tasks without checkpoints; validating ones need none.
+
+    Variants count as their task: only the task loss, which reads no checkpoint, knows any.
+    """
     collected = set(collection.train_slugs)
-    kept = tuple(p for p in pools if p.role == "validation" or p.task.info.slug in collected)
+    kept = tuple(p for p in pools if p.role == "validation" or p.task.info.plain_slug in collected)
     trained = sum(pool.role == "train" for pool in kept)
     if trained < 2:
         raise TrainingError(

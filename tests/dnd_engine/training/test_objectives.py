@@ -20,7 +20,7 @@ from dnd_engine.training.finetune.collect import collect
 from dnd_engine.training.finetune.collect_recipe import CollectRecipe
 from dnd_engine.training.objectives import Reconstruction
 from dnd_engine.training.pairs import open_pairs, token_scales
-from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.recipe import Objective, TrainRecipe
 from dnd_engine.training.trainer import train
 from tests.dnd_engine.letters import JOBS, logged, write_tasks
 from tests.dnd_engine.tiny import CPU, LAYOUT, random_tokens, save_tiny
@@ -222,11 +222,18 @@ def test_tasks_without_checkpoints_are_left_out(
     recipe: TrainRecipe, collection: Collection, tmp_path: Path
 ) -> None:
     """Under the task loss too, where a collection is named, so that both see the same tasks."""
-    recipe = replace(recipe, objective="reconstruction", collection=collection.path)
-    more = replace(recipe, format_variants=2)
-    for arm in (more, replace(more, objective="task_loss")):
-        run = trainer._Run(replace(arm, out=tmp_path / arm.objective), resume=False)
+    more = write_tasks(tmp_path / "more", ("alone", "vowel"))
+    recipe = replace(recipe, collection=collection.path, tasks=(*recipe.tasks, more))
+    objectives: tuple[Objective, ...] = ("reconstruction", "task_loss")
+    for objective in objectives:
+        arm = replace(recipe, objective=objective, out=tmp_path / objective)
+        run = trainer._Run(arm, resume=False)
         assert [pool.task.info.slug for pool in run.pools] == list(JOBS)
+    varied = replace(arm, format_variants=1, out=tmp_path / "varied")
+    run = trainer._Run(varied, resume=False)
+    slugs = {pool.task.info.slug for pool in run.pools}
+    assert slugs > set(JOBS), "variants of tasks that have checkpoints are trained on"
+    assert {pool.task.info.plain_slug for pool in run.pools} == set(JOBS)
 
 
 @pytest.mark.parametrize("objective", ["task_loss", "reconstruction"])

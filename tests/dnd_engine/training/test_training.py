@@ -1651,6 +1651,13 @@ def test_a_recipe_that_is_no_whole_mapping_is_refused(
             "objective: reconstruction\ncollection: c\nkind: multi_task_lora",
             r"a multi_task_lora is trained on answers, not by reconstruction; the mean of a coll",
         ),
+        *(
+            (
+                f"objective: reconstruction\ncollection: c\n{setting}",
+                r"fits LoRAs that were trained on the tasks as they are: .* Leave out `format_v",
+            )
+            for setting in ("format_variants: 1", "label_variants: 1", "wordings: w.jsonl")
+        ),
         ("head_options: [1]", r"`head_options`: expected names with whole numbers, got \[1\]"),
         ("head_options: {a: b}", r"`head_options`: expected a whole number, got 'b'"),
         (
