@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dnd_engine.errors import TrainingError
+from dnd_engine.errors import GeneratorError, TrainingError
 from dnd_engine.files import write_whole
 from dnd_engine.generator.config import GeneratorConfig, fits_encoder
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
@@ -54,6 +54,9 @@ from dnd_engine.training.through_imprint import ImprintLoss, has_bare_inputs
 
 _SPARE_BYTES = 200_000_000
 """Room left for the log, the pictures and the generator folder."""
+
+_DATA_FIELDS = ("task", "family", "licence")
+"""What is known of each task that a generator was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,9 @@ def _open_warm_start(
         return None
     folder = GeneratorFolder.open(recipe.warm_start)
     check_base(folder.config, ours.base["id"], ours.base["fingerprint"])
+    _check_notes(folder.path, folder.config.training)
     if recipe.kind == "teacher":
+        _check_notes(folder.path, folder.teacher)
         _check_teacher(folder, ours.layout)
         hashes |= {"warm_start": folder.sha256, "teacher": folder.teacher_sha256}
         return folder
@@ -223,6 +228,27 @@ def _open_warm_start(
             )
     hashes["warm_start"] = folder.sha256
     return folder
+
+
+def _check_notes(path: Path, training: Mapping[str, Any]) -> None:
+    """Refuse notes on data that the end of the training could not add to its own."""
+    for name in ("data", "validation_data", "variants"):
+        rows = training.get(name, [])
+        fits = _is_variant if name == "variants" else _is_data
+        if not isinstance(rows, list) or not all(map(fits, rows)):
+            expected = "slugs" if name == "variants" else f"objects with {', '.join(_DATA_FIELDS)}"
+            raise GeneratorError(
+                f"`warm_start` `{path}`: expected `{name}` of its training to be a list of "
+                f"{expected}. Take the generator from where it was trained, or start without it."
+            )
+
+
+def _is_data(row: object) -> bool:
+    return isinstance(row, dict) and all(isinstance(row.get(name), str) for name in _DATA_FIELDS)
+
+
+def _is_variant(row: object) -> bool:
+    return isinstance(row, str)
 
 
 def _check_teacher(folder: GeneratorFolder, wanted: LoRALayout) -> None:

@@ -27,7 +27,7 @@ from dnd_engine import engine as engine_module
 from dnd_engine.cli.train import train as train_command
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
-from dnd_engine.errors import ConfigError, LayoutError, TrainingError
+from dnd_engine.errors import ConfigError, GeneratorError, LayoutError, TrainingError
 from dnd_engine.files import CALL_LOCK, only_call_on
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
@@ -1429,6 +1429,28 @@ def test_families_that_a_warm_start_has_seen_cannot_validate(
     warm = replace(recipe, out=tmp_path / "warm", warm_start=first.generator)
     with pytest.raises(TrainingError, match="1 of the validation families, such as `upper`"):
         train(replace(warm, validation_families=("upper",)))
+
+
+@pytest.mark.parametrize(
+    ("notes", "message"),
+    [
+        ({"data": [{"task": "z", "family": "z"}]}, r"expected `data` .* with task, family, licenc"),
+        ({"data": 5}, r"expected `data` of its training to be a list"),
+        ({"validation_data": ["z"]}, r"expected `validation_data` of its training to be a list"),
+        ({"variants": [["z"]]}, r"expected `variants` of its training to be a list of slugs\."),
+    ],
+)
+def test_a_warm_start_whose_data_cannot_be_added_to_is_refused_before_any_step(
+    recipe: TrainRecipe, tmp_path: Path, notes: dict[str, Any], message: str
+) -> None:
+    """It ended in a KeyError after the last step."""
+    first = train(replace(recipe, steps=1)).generator
+    config = json.loads((first / "config.json").read_text())
+    config["training"] |= notes
+    (first / "config.json").write_text(json.dumps(config))
+    with pytest.raises(GeneratorError, match=message):
+        train(replace(recipe, out=tmp_path / "warm", warm_start=first))
+    assert not (tmp_path / "warm" / "log.jsonl").exists()
 
 
 def test_families_that_an_earlier_teacher_has_seen_cannot_validate(
