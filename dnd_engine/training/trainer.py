@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dnd_engine.errors import TrainingError
+from dnd_engine.errors import DndError, TrainingError
 from dnd_engine.files import only_call_on, remove_leftovers
 from dnd_engine.generator.card import add_teacher, new_card
 from dnd_engine.generator.config import trained_steps
@@ -208,7 +208,7 @@ class _Run:
                         os.fsync(log.fileno())
                     self._save()
                 if first and validates:
-                    draw_monitors(recipe.out)
+                    self._draw_monitors()
                 if interrupted:
                     raise KeyboardInterrupt(
                         f"Stopped after step {self.done} of {recipe.steps}. A checkpoint is in "
@@ -319,6 +319,13 @@ class _Run:
         # `held_back` sorts tasks by length; callers expect their own order.
         return [found[task] for task in tasks]
 
+    def _draw_monitors(self) -> None:
+        """Draw the curves so far; what keeps them from being drawn ends no training."""
+        try:
+            draw_monitors(self.recipe.out)
+        except (DndError, OSError) as error:
+            logger.warning("the curves in `%s` were not drawn: %s", self.recipe.out, error)
+
     @torch.no_grad()
     def _monitor(self, step: int) -> dict[str, Any]:
         """What a falling loss does not show, on a few fixed tasks."""
@@ -406,9 +413,8 @@ class _Run:
             return 0, _Best()
         done = load_checkpoint(self.checkpoint, self.generator, self.optimizer)
         best = _Best(**json.loads(read_notes(self.checkpoint)["best"]))
-        kept = read_notes(self.best_file)["step"] if self.best_file.exists() else "0"
-        if int(kept) != best.step:
-            # Killed between writing the one and the other.
+        if _step_of(self.best_file) != best.step:
+            # Killed between writing the one and the other, or the file is damaged.
             logger.warning(
                 "`%s` is not from step %d; looking for the best weights again",
                 BEST,
@@ -498,6 +504,14 @@ class _Run:
             for pool, condition in zip(self.pools, self.prepared.conditions.tasks, strict=True)
             if pool.role == "train" and not pool.task.info.variant
         ]
+
+
+def _step_of(best_file: Path) -> int:
+    """The step whose weights a file of the best ones holds; 0 if it cannot be read."""
+    try:
+        return int(read_notes(best_file).get("step", 0))
+    except (TrainingError, ValueError):
+        return 0
 
 
 @contextmanager

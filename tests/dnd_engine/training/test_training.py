@@ -19,7 +19,7 @@ import psutil
 import pytest
 import torch
 import typer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -953,6 +953,34 @@ def test_a_damaged_checkpoint_is_refused(recipe: TrainRecipe) -> None:
     (recipe.out / "checkpoint.safetensors").write_bytes(b"half")
     with pytest.raises(TrainingError, match=r"checkpoint `.*` cannot be read: "):
         train(recipe, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "missing"])
+def test_best_weights_that_are_damaged_are_looked_for_again(
+    recipe: TrainRecipe, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    """The checkpoint beside them is sound."""
+    train(replace(recipe, steps=1))
+    best = recipe.out / "best.safetensors"
+    if damage == "cut":
+        best.write_bytes(best.read_bytes()[:100])
+    elif damage == "foreign":
+        save_file({"x": torch.zeros(1)}, best)
+    else:
+        best.unlink()
+    assert train(replace(recipe, steps=2), resume=True).kept_step == 2
+    assert "looking for the best weights again" in caplog.text
+
+
+def test_a_picture_that_cannot_be_drawn_ends_no_training(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(trainer, "draw_monitors", draw_monitors)
+    train(replace(recipe, steps=1))
+    (recipe.out / "generator" / "config.json").write_text("{")
+    assert train(replace(recipe, steps=2), resume=True).steps == 2
+    assert "were not drawn" in caplog.text
+    GeneratorFolder.open(recipe.out / "generator")
 
 
 @pytest.mark.slow
