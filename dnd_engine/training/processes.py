@@ -118,6 +118,10 @@ class Processes:
         torch.distributed.all_reduce(total)
         return float(total.item())
 
+    def of_first(self, value: float) -> float:
+        """Return the first process's number, in all of them."""
+        return self.sum(value if self.is_first else 0.0)
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add every gradient over all processes, in place."""
         if self._state is None:

@@ -368,7 +368,8 @@ class _Run:
             probe = choose_probe(self.pools, role, limit, seed)
             compare = self.recipe.kind == "generator"
             values |= measure_probe(probe, self._measure, prefix, compare=compare)
-        loss = values.get("families_loss", values["validation_loss"])
+        # The processes' own may differ in the last digit, and all must stop after the same step.
+        loss = self.processes.of_first(values.get("families_loss", values["validation_loss"]))
         # Without early stopping nothing is chosen: the last weights are kept.
         if loss < self.best.loss or self.recipe.patience == 0:
             self.best = _Best(step, loss, 0, values)

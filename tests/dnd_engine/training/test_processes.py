@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -131,12 +132,29 @@ def test_a_run_without_a_launcher_is_alone() -> None:
     alone = Processes({})
     assert (alone.count, alone.rank, alone.is_first) == (1, 0, True)
     assert (alone.any(True), alone.any(False), alone.sum(2.5)) == (True, False, 2.5)
+    assert alone.of_first(2.5) == 2.5
     parameter = torch.nn.Parameter(torch.ones(2))
     alone.sum_gradients([parameter])
     assert parameter.grad is None
     alone.check("reconstruction", 1)
     with pytest.raises(TrainingError, match=r"`shard_base` splits the base .* one was started"):
         alone.check("task_loss", 2, shard_base=True)
+
+
+def test_all_processes_take_the_firsts_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda total: total.add_(7.0))
+    second = Processes({})
+    second._state = SimpleNamespace(process_index=1, num_processes=2, device="cpu")
+    assert second.of_first(2.5) == 7.0
+
+
+def test_processes_stop_early_by_the_firsts_loss(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own, which rounds otherwise, one would wait for the others' gradients for ever."""
+    monkeypatch.setattr(Processes, "of_first", lambda processes, value: 7.0)
+    result = train(replace(recipe, steps=4, validate_every=1, patience=1))
+    assert (result.steps, result.kept_step, result.stopped_early) == (2, 1, True)
 
 
 class Several(Processes):
