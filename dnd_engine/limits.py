@@ -152,6 +152,8 @@ class FixedLimits:
     max_yaml_bytes: int = 200_000
     """Bytes of a YAML file: the recipe of a run or a table of hardware. They have a few
     kilobytes."""
+    max_threads: int = 1_024
+    """CPU threads in the recipe of a training or a collection."""
     max_recipe_bytes: int = 50_000_000
     """Bytes of a recipe: a few kilobytes without texts, else about the size of its prompt files."""
     max_recipe_refinements: int = 16

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from dnd_engine.errors import ConfigError
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS
 from dnd_engine.generator.heads import head_named
-from dnd_engine.limits import check_between, check_least, check_odd, check_positive
+from dnd_engine.limits import FIXED, check_between, check_least, check_odd, check_positive
 from dnd_engine.recipe_file import read_recipe, without_folders
 
 Objective = Literal["task_loss", "reconstruction", "imprint"]
@@ -173,7 +173,8 @@ class TrainRecipe:
             object.__setattr__(self, "decoder_lr", head.learning_rate)
         variants = ("format_variants", "label_variants")
         check_least(self, 1, *_COUNTS)
-        counts = ("first_layer", "threads", "patience", "warmup_steps", *variants)
+        check_between(self, 0, FIXED.max_threads, "threads")
+        counts = ("first_layer", "patience", "warmup_steps", *variants)
         check_least(self, 0, "weight_decay", *counts)
         check_odd("kernel_size", self.kernel_size)
         if not self.stages:

@@ -31,6 +31,7 @@ from dnd_engine.models.base import (
     resolve_base,
 )
 from dnd_engine.models.encoder import PromptEncoder
+from dnd_engine.models.memory import check_memory
 from dnd_engine.models.runtime import Runtime
 from dnd_engine.models.sources import ENCODERS, ResolvedWeights, resolve
 from dnd_engine.tasks.folder import Task, load_tasks
@@ -100,9 +101,11 @@ def prepare(recipe: TrainRecipe, checkpoint: Path) -> Prepared:
     encoder = resolve(recipe.encoder, ENCODERS)
     reader = PromptEncoder(encoder.path, device, dtype)
     _check_first_stage(recipe, reader, encoder.hub_id)
+    config = _configure(recipe, base, encoder)
+    _check_memory(recipe, config, device)
     # Sampled on the CPU and then moved, so that the start does not depend on the device.
     torch.manual_seed(recipe.seed)
-    generator = Generator(_configure(recipe, base, encoder)).to(device)
+    generator = Generator(config).to(device)
     runtime = Runtime.of(base, generator.config.layout)
     hashes = {"base": base.weights.sha256, "encoder": encoder.sha256}
     warm_start = _open_warm_start(recipe, generator.config, hashes)
@@ -198,6 +201,17 @@ def _configure(recipe: TrainRecipe, base: BaseModel, encoder: ResolvedWeights) -
         base={"id": base.weights.hub_id, "fingerprint": fingerprint(base)},
         encoder={"id": encoder.hub_id, "sha256": encoder.sha256},
     )
+
+
+def _check_memory(recipe: TrainRecipe, config: GeneratorConfig, device: torch.device) -> None:
+    """Refuse sizes that do not fit into memory, before anything is built of them."""
+    with torch.device("meta"):
+        generator = Generator(config)
+    trained = generator.parameters() if recipe.kind == "generator" else [generator.shared]
+    # Of what is trained also a gradient and two moments.
+    entries = sum(v.numel() for v in generator.state_dict().values())
+    entries += 3 * sum(v.numel() for v in trained)
+    check_memory(torch.float32.itemsize * entries, "training the generator", device)
 
 
 def _open_warm_start(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dnd_engine.errors import ConfigError
-from dnd_engine.limits import check_between, check_least, check_positive
+from dnd_engine.limits import FIXED, check_between, check_least, check_positive
 from dnd_engine.lora.layout import LoRASpec
 from dnd_engine.recipe_file import read_recipe, without_folders
 from dnd_engine.tasks.folder import HOLDOUTS, Task, load_tasks
@@ -109,7 +109,8 @@ class CollectRecipe:
         counts = ("seeds", "steps", "batch_size", "max_tokens", "validation_examples")
         intervals = ("validate_every", "checkpoint_every", "smoothing_steps", "plateau_steps")
         check_least(self, 1, *counts, *intervals, "num_snapshots", "tasks_at_once")
-        check_least(self, 0, "limit_tasks", "warmup_steps", "weight_decay", "threads")
+        check_least(self, 0, "limit_tasks", "warmup_steps", "weight_decay")
+        check_between(self, 0, FIXED.max_threads, "threads")
         check_positive(self, "learning_rate", "clip_norm")
         check_between(self, 0, 1, "bare_share")
         check_between(self, 0, 100, "plateau_percent")

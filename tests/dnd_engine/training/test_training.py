@@ -27,7 +27,13 @@ from dnd_engine import engine as engine_module
 from dnd_engine.cli.train import train as train_command
 from dnd_engine.config import EngineConfig
 from dnd_engine.engine import Engine
-from dnd_engine.errors import ConfigError, GeneratorError, LayoutError, TrainingError
+from dnd_engine.errors import (
+    AssetError,
+    ConfigError,
+    GeneratorError,
+    LayoutError,
+    TrainingError,
+)
 from dnd_engine.files import CALL_LOCK, only_call_on
 from dnd_engine.generator.config import GeneratorConfig
 from dnd_engine.generator.folder import Generator, GeneratorFolder, check_base
@@ -1077,6 +1083,14 @@ def test_a_disk_without_room_is_refused_before_anything_is_encoded(
         train(recipe)
 
 
+def test_sizes_that_do_not_fit_into_memory_are_refused_before_they_are_built(
+    recipe: TrainRecipe,
+) -> None:
+    """Building them ended in a raw error of the allocator."""
+    with pytest.raises(AssetError, match=r"training the generator needs about [\d.]+ GB of memory"):
+        train(replace(recipe, stages=((4, 8, 384), (16, 60_000, 60_000), (16, 60_000, 60_000))))
+
+
 @pytest.mark.slow
 def test_what_a_cache_lacks_needs_room_on_its_own_disk(
     recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -1679,6 +1693,7 @@ def test_a_recipe_that_is_no_whole_mapping_is_refused(
         ("kernel_size: 2", r"`kernel_size` must be odd and positive, got 2\."),
         ("stages: []", r"`stages` must hold at least one \[channels"),
         ("reads_tokens: 0", r"`reads_tokens` must be at least 1, got 0\."),
+        ("threads: 2000", r"`threads` must be between 0 and 1024, got 2000\."),
         ("patience: -1", r"`patience` must be at least 0, got -1\."),
         ("weight_decay: -0.5", r"`weight_decay` must be at least 0, got -0\.5\."),
         ("decoder_lr: fast", r"`decoder_lr`: .*'fast'"),
