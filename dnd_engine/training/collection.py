@@ -226,11 +226,16 @@ class Collection:
         try:
             # Parse the bytes that were hashed: the file might be replaced before a second read.
             state = load(_check_hash(path, snapshot.sha256))
-            return tokenize(state, self.layout).float()
+            tokens = tokenize(state, self.layout).float()
         except (SafetensorError, LayoutMismatchError) as error:
             raise TrainingError(
                 f"snapshot `{path}` does not fit the collection: {error}"
             ) from error
+        if not tokens.isfinite().all():
+            raise TrainingError(
+                f"snapshot `{path}` holds weights that are NaN or infinite. Collect its task again."
+            )
+        return tokens
 
     def _identity(self, runs: Iterable[Run]) -> str:
         values = {

@@ -883,6 +883,20 @@ def test_a_snapshot_that_is_not_the_one_written_is_refused(copy: Path) -> None:
             read()
 
 
+def test_a_snapshot_that_holds_no_numbers_is_refused(copy: Path) -> None:
+    """Even if the manifest vouches for it: one NaN would spoil all that is trained on it."""
+    run = Collection.open(copy).runs[0]
+    path = copy / run.folder / f"step-{run.steps:04}.safetensors"
+    state = load_file(path)
+    next(iter(state.values()))[0, 0] = torch.nan
+    save_file(state, path)
+    name = f"{run.folder.as_posix()}/{path.name}"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit_manifest(copy, lambda m: m["runs"][0]["snapshots"].update({name: digest}))
+    with pytest.raises(TrainingError, match=r"holds weights that are NaN or infinite\. Collect"):
+        Collection.open(copy).final(run.slug)
+
+
 @pytest.mark.parametrize("fault", ["shape", "key", "pickle"])
 def test_a_snapshot_that_does_not_fit_the_layout_is_refused(copy: Path, fault: str) -> None:
     """Even if the manifest vouches for it."""
