@@ -210,7 +210,12 @@ def train(
         result = run(settings, resume=resume)
     except KeyboardInterrupt as stop:
         # The trainer says where it stopped. A second Ctrl-C stops it anywhere, without a message.
-        typer.echo(str(stop) or "Stopped at once. The last checkpoint is kept.", err=True)
+        kept = (
+            "The last checkpoint is kept."
+            if (settings.out / CHECKPOINT).exists()
+            else "There was no checkpoint yet."
+        )
+        typer.echo(str(stop) or f"Stopped at once. {kept}", err=True)
         raise typer.Exit(INTERRUPTED) from stop
     if not is_first:
         return

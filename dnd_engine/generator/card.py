@@ -132,7 +132,7 @@ def add_teacher(folder: Path, notes: Mapping[str, Any]) -> None:
         f"`teacher.safetensors` is one LoRA of rank {recipe['r']} for all tasks. It was trained to "
         "follow the instruction of whole prompts, and answers them for imprints.",
         "",
-        f"- Training: {steps} steps of {recipe['tasks_per_step']} tasks x up to "
+        f"- Training: {steps} steps of {_tasks_per_step(notes)} tasks x up to "
         f"{recipe['examples_per_task']} examples, seed {recipe['seed']}",
         f"- Objective of the last run: {_OBJECTIVES[recipe['objective']]}",
         *(
@@ -224,7 +224,7 @@ def _structure(config: GeneratorConfig) -> list[str]:
 def _training(training: Mapping[str, Any]) -> list[str]:
     recipe, result = training["recipe"], training["result"]
     objective = recipe["objective"]
-    steps = f"{result['steps']} steps of {recipe['tasks_per_step']} tasks"
+    steps = f"{result['steps']} steps of {_tasks_per_step(training)} tasks"
     # Reconstruction fits weights, so the base reads no examples.
     if objective == "task_loss":
         steps += (
@@ -238,6 +238,11 @@ def _training(training: Mapping[str, Any]) -> list[str]:
         f"- Training: {steps}, seed {recipe['seed']}{start}; weights of step "
         f"{result['kept_step']}{', the best validation' if recipe['patience'] else ''}{stopped}",
     ]
+
+
+def _tasks_per_step(training: Mapping[str, Any]) -> int:
+    # A step takes no task twice, so there may be fewer than the recipe asks for.
+    return min(training["recipe"]["tasks_per_step"], training["result"]["variants"])
 
 
 def _validation(training: Mapping[str, Any], inputs: str) -> list[str]:

@@ -3,6 +3,7 @@
 Randomness is derived from (seed, step), so a resumed run needs only the step number in addition.
 """
 
+import errno
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -89,9 +90,10 @@ def naming_the_disk(folder: Path) -> Iterator[None]:
         # Some of ours are an OSError too, and already say what to do.
         raise
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise TrainingError(
             f"the run in `{folder}` ended: {error.strerror or error}. What was written before is "
-            "whole: make room and continue with --resume."
+            f"whole: {'make room and ' if full else ''}continue with --resume."
         ) from error
 
 

@@ -122,6 +122,7 @@ class _Run:
     """One training run: the frozen models, the data, the generator and its optimizer."""
 
     def __init__(self, recipe: TrainRecipe, resume: bool) -> None:
+        self.started = time.monotonic()
         self.recipe = recipe
         self.checkpoint, self.best_file = recipe.out / CHECKPOINT, recipe.out / BEST
         if self.checkpoint.exists() and not resume:
@@ -166,7 +167,7 @@ class _Run:
 
     def finish(self) -> TrainResult:
         """Train the remaining steps, validate, write the generator folder."""
-        recipe, started = self.recipe, time.monotonic()
+        recipe = self.recipe
         steps = range(self.done, recipe.steps)
         first = self.processes.is_first
         bar = tqdm(
@@ -214,7 +215,7 @@ class _Run:
                         f"Stopped after step {self.done} of {recipe.steps}. A checkpoint is in "
                         f"`{recipe.out}`; continue with the same command and --resume."
                     )
-        return self._write(time.monotonic() - started)
+        return self._write()
 
     def _step(self, step: int) -> dict[str, Any]:
         recipe, started = self.recipe, time.monotonic()
@@ -424,7 +425,7 @@ class _Run:
             best = _Best()
         return done, best
 
-    def _write(self, seconds: float) -> TrainResult:
+    def _write(self) -> TrainResult:
         kept = self.best.step
         # A run that is resumed at its end takes no step, and may not have validated there.
         if not kept or (self.recipe.patience == 0 and kept != self.done):
@@ -448,7 +449,7 @@ class _Run:
             self.done,
             self.best.step,
             stopped_early,
-            seconds,
+            time.monotonic() - self.started,
             self.best.values["validation_loss"],
             self.best.values,
         )

@@ -110,6 +110,10 @@ def test_a_card_names_validation_families_and_their_losses() -> None:
     assert f"families left out of training{bare}: 3.250" in whole
 
 
+def test_a_card_counts_no_more_tasks_a_step_than_there_are() -> None:
+    assert "100 steps of 7 tasks x up to" in card({"tasks_per_step": 8})
+
+
 def test_a_card_names_other_heads() -> None:
     text = card(features=((4, 2, 64), (64, 4, 32)), head="mlp", head_options={"hidden": 16})
     assert "- Head: mlp, " in text

@@ -1,11 +1,14 @@
 """Training is a function of its recipe: same batches, same steps, resumable to the bit."""
 
+import errno
 import hashlib
 import json
 import math
+import os
 import random
 import shutil
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -58,7 +61,7 @@ from dnd_engine.training.batches import (
     encode_conditions,
     split_families,
 )
-from dnd_engine.training.checkpoint import write_tensors
+from dnd_engine.training.checkpoint import naming_the_disk, write_tensors
 from dnd_engine.training.examples import EncodedExample, encode_example, pack, response_losses
 from dnd_engine.training.monitors import GroupNLL
 from dnd_engine.training.pictures import draw_monitors
@@ -1433,6 +1436,51 @@ def test_the_command_says_how_to_go_on_after_ctrl_c(
     found = dnd_train(path, "--tasks", recipe.tasks[0], "--out", recipe.out)
     assert found.exit_code == 130
     assert "Stopped after step 1 of 6. A checkpoint is in" in found.stderr
+
+
+def test_the_command_says_whether_there_is_a_checkpoint_after_a_second_ctrl_c(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recipe(recipe, tmp_path / "r.yaml", "tasks")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(setup, "encode_conditions", stop)
+    found = dnd_train(path, "--tasks", recipe.tasks[0], "--out", recipe.out)
+    assert found.exit_code == 130
+    assert "Stopped at once. There was no checkpoint yet." in found.stderr
+    recipe.out.mkdir(exist_ok=True)
+    (recipe.out / CHECKPOINT).touch()
+    monkeypatch.setattr(trainer, "train", stop)
+    found = dnd_train(path, "--tasks", recipe.tasks[0], "--out", recipe.out)
+    assert "Stopped at once. The last checkpoint is kept." in found.stderr
+
+
+def test_the_seconds_of_a_run_are_those_of_the_whole_call(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = setup.prepare
+
+    def slow(*given: Any) -> setup.Prepared:
+        time.sleep(0.5)
+        return prepare(*given)
+
+    monkeypatch.setattr(trainer, "prepare", slow)
+    started = time.monotonic()
+    seconds = train(replace(recipe, steps=1)).seconds
+    assert 0.5 < seconds <= time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.ENOSPC, "whole: make room and continue"), (errno.EACCES, "whole: continue with")],
+)
+def test_room_is_asked_for_only_where_it_is_missing(
+    tmp_path: Path, number: int, advice: str
+) -> None:
+    with pytest.raises(TrainingError, match=advice), naming_the_disk(tmp_path):
+        raise OSError(number, os.strerror(number))
 
 
 # Warm starts
