@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dnd_engine.errors import ConfigError
+from dnd_engine.files import existing
 from dnd_engine.generator.config import OBJECTIVES_ON_WEIGHTS
 from dnd_engine.generator.heads import head_named
 from dnd_engine.limits import FIXED, check_between, check_least, check_odd, check_positive
@@ -50,6 +51,9 @@ _COUNTS = (
     "r",
     "lora_alpha",
 )
+
+MODELS = ("base", "encoder")
+"""Settings that name weights, of which the identity of a run holds the hashes too."""
 
 _PATHS = ("collection", "warm_start", "wordings")
 
@@ -260,11 +264,13 @@ class TrainRecipe:
         for name in _PATHS:
             values[name] = values[name] and values[name].name
         values["head_options"] = dict(self.head_options)
-        return without_folders(values, ("base", "encoder"))
+        return without_folders(values, MODELS)
 
     def identity(self) -> dict[str, Any]:
         """The settings that a checkpoint belongs to; folders belong by their contents instead."""
         left_out = (*_MAY_CHANGE, "tasks", *_PATHS)
-        # `to_json` cuts local folders to their names, which two of them may share.
-        whole = {**self.to_json(), "base": self.base, "encoder": self.encoder}
-        return {name: v for name, v in whole.items() if name not in left_out}
+        return {
+            name: value
+            for name, value in self.to_json().items()
+            if name not in left_out and not (name in MODELS and existing(getattr(self, name)))
+        }

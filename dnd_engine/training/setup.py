@@ -49,7 +49,7 @@ from dnd_engine.training.batches import (
 from dnd_engine.training.checkpoint import read_notes
 from dnd_engine.training.collection import Collection, check_same_base
 from dnd_engine.training.objectives import Objective, Reconstruction, TaskLoss
-from dnd_engine.training.recipe import TrainRecipe
+from dnd_engine.training.recipe import MODELS, TrainRecipe
 from dnd_engine.training.run_log import RECIPE
 from dnd_engine.training.through_imprint import ImprintLoss, has_bare_inputs
 
@@ -387,9 +387,12 @@ def _check_checkpoint(checkpoint: Path, identity: dict[str, Any], recipe: TrainR
     theirs = json.loads(notes.get("identity", "{}"))
     # Through JSON, which makes lists of tuples, as in the notes.
     ours = json.loads(json.dumps(identity))
+    # A local folder may have moved since, or be named from elsewhere: its hash is compared.
+    moved = {name for name in MODELS if name not in theirs or name not in ours}
     # A setting that is newer than the checkpoint had its default.
     theirs = {**{f.name: f.default for f in fields(recipe) if f.name in ours}, **theirs}
-    changed = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    names = {**theirs, **ours}.keys() - moved
+    changed = [name for name in sorted(names) if theirs.get(name) != ours.get(name)]
     contents = [n.removesuffix("_sha256") for n in changed if n.endswith("_sha256")]
     if contents:
         raise TrainingError(
@@ -429,7 +432,8 @@ def _check_disk(recipe: TrainRecipe, generator: Generator, encoded: int) -> None
     # In float32.
     state = 4 * sum(tensor.numel() for tensor in generator.state_dict().values())
     # Parameters, two moments and the best parameters, all twice while one file replaces another.
-    needs = ((recipe.out, 8 * state + _SPARE_BYTES), (recipe.cache_folder, encoded))
+    written = 8 * state - sum(file.stat().st_size for file in recipe.out.glob("*.safetensors"))
+    needs = ((recipe.out, max(0, written) + _SPARE_BYTES), (recipe.cache_folder, encoded))
     # Both folders may be on one disk. They must exist before the system tells which.
     on_disk: dict[int, int] = defaultdict(int)
     for folder, size in needs:

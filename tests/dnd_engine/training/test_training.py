@@ -77,6 +77,7 @@ from tests.dnd_engine.tiny import (
     bucket,
     byte_tokenizer,
     random_tokens,
+    save_tiny,
     save_tiny_encoder,
     stock_answer,
     text_of,
@@ -801,6 +802,44 @@ def test_a_checkpoint_that_is_older_than_a_setting_had_its_default(
     with pytest.raises(TrainingError, match=r"`first_layer` was 0, is 1"):
         train(replace(recipe, steps=2, first_layer=1), resume=True)
     assert train(replace(recipe, steps=2), resume=True).steps == 2
+
+
+@pytest.mark.slow
+def test_a_run_is_continued_on_a_base_that_has_moved(
+    recipe: TrainRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the checkpoint is of an earlier version, which held the folder as it was typed."""
+    identity = TrainRecipe.identity
+
+    def typed(self: TrainRecipe) -> dict[str, Any]:
+        return {**identity(self), "base": self.base}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainRecipe, "identity", typed)
+        train(replace(recipe, steps=1))
+    base = shutil.copytree(recipe.base, tmp_path / "moved")
+    for steps, name in ((2, str(base)), (3, "moved")):
+        monkeypatch.chdir(tmp_path)
+        assert train(replace(recipe, steps=steps, base=name), resume=True).steps == steps
+    other = save_tiny(tmp_path / "other", seed=1)
+    with pytest.raises(TrainingError, match=r"made with other contents of: base \("):
+        train(replace(recipe, steps=4, base=str(other)), resume=True)
+
+
+def test_what_a_run_has_written_needs_no_room_when_it_is_continued(
+    recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(replace(recipe, steps=1))
+    weights = GeneratorFolder.open(recipe.out / "generator").load(CPU, torch.float32)
+    state = 4 * sum(value.numel() for value in weights.state_dict().values())
+    monkeypatch.setattr(setup, "_SPARE_BYTES", 0)
+    # Of the four states that are there, each is written beside the old one before it replaces it.
+    room = SimpleNamespace(free=4.5 * state)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: room)
+    train(replace(recipe, steps=2), resume=True)
+    room.free = 3.5 * state
+    with pytest.raises(TrainingError, match=r"GB free, the run needs about"):
+        train(replace(recipe, steps=3), resume=True)
 
 
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, recipe: TrainRecipe) -> None:
