@@ -242,8 +242,8 @@ def _training(training: Mapping[str, Any]) -> list[str]:
 
 def _tasks_per_step(training: Mapping[str, Any]) -> int:
     # A step takes no task twice, so there may be fewer than the recipe asks for.
-    wanted: int = training["recipe"]["tasks_per_step"]
-    return min(wanted, training["result"]["variants"])
+    asked, there = training["recipe"]["tasks_per_step"], training["result"]["variants"]
+    return int(min(asked, there))
 
 
 def _validation(training: Mapping[str, Any], inputs: str) -> list[str]:

@@ -107,7 +107,7 @@ def encoder_name(config: EngineConfig, folder: GeneratorFolder | None) -> str:
     if config.encoder or folder is None:
         return known_name(config.encoder or "", ENCODERS) or DEFAULT_ENCODER
     named = folder.config.encoder.get("id") or DEFAULT_ENCODER
-    known = known_name(named, ENCODERS) if isinstance(named, str) else ""
+    known = known_name(named, ENCODERS)
     if known in ENCODERS:
         return known
     # A relative folder may look like an id of the Hub, and `resolve` would load it instead.

@@ -281,6 +281,7 @@ def edit_task(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]
         (edit(lambda v: v.update(format="1")), r"`format` is '1'; this version reads formats 1"),
         (edit(lambda v: v.update(base=3)), r"`base` must be an object, got 3\."),
         (edit(lambda v: v["base"].update(id=3)), r"`id` must be a string, got 3\."),
+        (edit(lambda v: v["encoder"].update(id=3)), r"`id` must be a string, got 3\."),
         (edit(lambda v: v["encoder"].update(sha256=5)), r"`sha256` must be a string, got 5\."),
         (
             edit(lambda v: v["base"].update(fingerprint=[])),

@@ -94,7 +94,7 @@ def test_a_generator_does_not_choose_a_folder_of_this_computer_as_its_encoder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here" / "encoder").mkdir(parents=True)
-    for number, named in enumerate((str(tmp_path), "./x", "../a/b", "~/x", "here/encoder", 3)):
+    for number, named in enumerate((str(tmp_path), "./x", "../a/b", "~/x", "here/encoder")):
         written = write_generator(tiny_folder, tmp_path / f"made{number}", encoder={"id": named})
         opened = GeneratorFolder.open(written)
         with pytest.raises(GeneratorError, match=r"which is no id of the Hub.*--encoder"):
