@@ -46,16 +46,26 @@ class BenchResult:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class EqualSteps:
+    """The shortest LoRA run on labels that scores as the decoder's adapters do."""
+
+    report: str
+    """Name of the report that compared them."""
+    n_tasks: int
+    """On how many tasks."""
+    steps: int
+
+
 def account(
-    result: BenchResult, flops: Mapping[str, float], equal_steps: int | None, steps: int
+    result: BenchResult, flops: Mapping[str, float], equal: EqualSteps | None, steps: int
 ) -> BenchResult:
     """Derive costs from the times: operations, the LoRA run of equal score, generator training.
 
     Args:
         result: Measured seconds; it stays as it is.
         flops: Operations of a synthesis and of a LoRA step, if measured.
-        equal_steps: Steps of the shortest LoRA run that matches the generator's score; None if
-            unknown.
+        equal: The shortest LoRA run that matches the generator's score; None if unknown.
         steps: End-to-end training steps of the loaded generator; 0 if unknown, or if it was trained
             with another objective.
 
@@ -70,13 +80,14 @@ def account(
             "lora_run": flops["lora_step"] * LORA_STEPS,
         }
         ratios["lora_over_synthesis_flops"] = counted["lora_run"] / counted["synthesis"]
-        if equal_steps is not None:
-            seconds["lora_equal"] = seconds["lora_run"] / LORA_STEPS * equal_steps
+        if equal is not None:
+            seconds["lora_equal"] = seconds["lora_run"] / LORA_STEPS * equal.steps
             ratios["lora_equal_over_synthesis"] = seconds["lora_equal"] / seconds["synthesis"]
             notes.append(
-                f"The generator's report says that a LoRA trained for {equal_steps} steps on the "
-                "labels of the same prompts scores as its adapters do, on unseen tasks and bare "
-                "inputs; `lora_equal` is so many of these steps."
+                f"The generator's report `{equal.report}` says that a LoRA trained for "
+                f"{equal.steps} steps on the labels of the same prompts scores at least as much as "
+                f"the decoder's adapters without imprint, on the bare inputs of {equal.n_tasks} "
+                "unseen tasks; `lora_equal` is so many of these steps."
             )
     if "train_step" in seconds and steps:
         seconds["generator_training"] = seconds["train_step"] * steps

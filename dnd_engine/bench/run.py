@@ -19,7 +19,7 @@ from dnd_engine.bench.engine_costs import (
 )
 from dnd_engine.bench.llama_cpp import LlamaCpp
 from dnd_engine.bench.measurement import Measurement, idle_memory, machine_of, peak_memory
-from dnd_engine.bench.results import BenchResult, account, summarise
+from dnd_engine.bench.results import BenchResult, EqualSteps, account, summarise
 from dnd_engine.bench.training_costs import (
     GeneratorStep,
     StockLoRA,
@@ -43,7 +43,7 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
     """
     trained = engine.generator.config.training
     config = (config or BenchConfig()).of(trained)
-    equal_steps = _equal_steps(engine.reports)
+    equal = _equal_steps(engine.reports)
     # The bench times end-to-end steps; steps on checkpoint weights cost something else.
     end_to_end = recipe_of(trained).get("objective") == "task_loss"
     steps = trained_steps(trained) if end_to_end else 0
@@ -79,7 +79,7 @@ def bench(engine: Engine, config: BenchConfig | None = None) -> BenchResult:
         for measurement in order:
             rounds[-1] |= measurement(number)
     result = summarise(rounds, config, bytes_per_token(engine.base.model), memory, machine)
-    return account(result, flops, equal_steps, steps)
+    return account(result, flops, equal, steps)
 
 
 def _warmed(measurements: list[Measurement]) -> list[Measurement]:
@@ -119,10 +119,11 @@ def _trains(
     return found
 
 
-def _equal_steps(reports: Mapping[str, Report]) -> int | None:
-    """Read from reports the steps of the shortest LoRA run of equal score on unseen tasks."""
-    for name in ("heldout", "refine"):
-        report = reports.get(name)
-        if report and report.equal_score and report.equal_score.shortest_steps:
-            return report.equal_score.shortest_steps
-    return None
+def _equal_steps(reports: Mapping[str, Report]) -> EqualSteps | None:
+    """Read the shortest LoRA run of equal score from the report that compared most tasks."""
+    known = [
+        EqualSteps(name, found.n_tasks, found.shortest_steps)
+        for name, report in reports.items()
+        if (found := report.equal_score) and found.shortest_steps
+    ]
+    return max(known, key=lambda found: found.n_tasks, default=None)

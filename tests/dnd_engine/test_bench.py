@@ -31,7 +31,7 @@ from dnd_engine.bench.mixes import (
     measure_mixes,
     score_bare,
 )
-from dnd_engine.bench.results import BenchResult, account, summarise
+from dnd_engine.bench.results import BenchResult, EqualSteps, account, summarise
 from dnd_engine.bench.run import _equal_steps, bench
 from dnd_engine.bench.training_costs import _made_up_groups
 from dnd_engine.checks.results import Ordinary
@@ -390,7 +390,7 @@ def test_operations_are_counted_as_they_run(engine: Engine) -> None:
 
 def test_what_training_cost_is_paid_back_by_the_runs_it_saves() -> None:
     flops = {"synthesis": 2e9, "lora_step": 5e8}
-    found = account(summary(rounds()), flops, 10, 100)
+    found = account(summary(rounds()), flops, EqualSteps("written", 120, 10), 100)
     assert found.flops["lora_run"] == 40 * 5e8
     assert found.ratios["lora_over_synthesis_flops"] == pytest.approx(10)
     assert found.seconds["lora_equal"] == pytest.approx(10 * 1.5)
@@ -399,6 +399,9 @@ def test_what_training_cost_is_paid_back_by_the_runs_it_saves() -> None:
     assert found.ratios["tasks_to_pay_off_lora_run"] == math.ceil(600 / (60 - 0.75))
     assert found.ratios["tasks_to_pay_off_lora_equal"] == math.ceil(600 / (15 - 0.75))
     assert any("100 steps" in note for note in found.notes)
+    compared = next(note for note in found.notes if "lora_equal" in note)
+    for words in ("`written`", "10 steps", "without imprint", "120 unseen tasks"):
+        assert words in compared
     unknown = account(summary(rounds()), flops, None, 0)
     assert "lora_equal" not in unknown.seconds
     assert not any(name.startswith("tasks") for name in unknown.ratios)
@@ -420,7 +423,7 @@ def test_what_a_folder_says_of_its_steps_is_not_believed_blindly(recipe: object)
     assert BenchConfig().of({"recipe": recipe}).row_tokens == 320
 
 
-def test_steps_that_score_as_much_come_from_the_first_report_that_has_them() -> None:
+def test_steps_that_score_as_much_come_from_the_report_of_most_tasks() -> None:
     some = EqualScore(
         n_tasks=1,
         generator=0.1,
@@ -433,7 +436,11 @@ def test_steps_that_score_as_much_come_from_the_first_report_that_has_them() -> 
     with_steps = replace(report(), equal_score=some)
     for without in (report(), replace(report(), equal_score=replace(some, shortest_steps=None))):
         assert _equal_steps({"heldout": without}) is None
-        assert _equal_steps({"heldout": without, "refine": with_steps}) == 10
+        found = _equal_steps({"heldout": without, "refine": with_steps})
+        assert found == EqualSteps("refine", 1, 10)
+    fewer_steps = replace(report(), equal_score=replace(some, n_tasks=120, shortest_steps=5))
+    both = {"refine": with_steps, "written": fewer_steps}
+    assert _equal_steps(both) == EqualSteps("written", 120, 5)
 
 
 def test_a_token_reads_all_weights_but_an_embedding_of_its_own() -> None:
