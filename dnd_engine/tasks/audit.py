@@ -537,7 +537,8 @@ def _option_trial(view: _View, side: str, other: str) -> _Trial | None:
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
     found = {
-        name: [c for c in choices if c and c.gold in c.options and len(c.options) > 1]
+        # A gold that comes once, among others: `_options` reports lists that give one twice.
+        name: [c for c in choices if c and c.options.count(c.gold) == 1 < len(c.options)]
         for name, choices in view.choices.items()
     }
     # A few lists for all items: their options are labels, which `_label_trial` guesses.

@@ -472,6 +472,17 @@ def test_impossible_answers_are_found() -> None:
     assert "20 lines have options that differ in case only" in found(case, severity="warning")[0]
 
 
+def test_lists_of_one_repeated_option_are_reported_and_break_no_other_check() -> None:
+    def side(letter: str) -> list[Example]:
+        return [
+            Example(f"Choose.\n\n{letter}{i}", f"{letter}{i}", (f"{letter}{i}",) * 2)
+            for i in range(12)
+        ]
+
+    faults = found(task(side("b"), side("a"), metric="choice"))
+    assert "equal_options: test: 12 lines give an option twice" in faults
+
+
 def test_hidden_labels_are_found_before_they_are_scored() -> None:
     train = examples(20, "01", first=100)
     part = [*examples(20, "01"), *[Example(f"Sort it.\n\nh{i}", "-1") for i in range(4)]]
