@@ -60,8 +60,9 @@ _HIDDEN = ("-1", "nan", "null")
 _LABEL = re.compile(r"[\[(]?([A-Za-z]|\d)[\])]?[.:]?")
 """An answer that only points at a listed option: `[A]`, `(b)`, `3.`."""
 
-_LISTED = re.compile(r"^\W{0,3}([A-Za-z]|\d)[\]):.]+[ \t]+(\S.*?)\s*$", re.MULTILINE)
-"""A listed option: `A: make tea`, `(b) make tea`."""
+_LISTED = re.compile(r"^\W{0,3}([A-Za-z]|\d)[\]):.]+[ \t]+(\S.*)", re.MULTILINE)
+"""A listed option: `A: make tea`, `(b) make tea`. The white space after it is left to `_listed`: a
+pattern that looks for it takes quadratic time where a line has much of it inside."""
 
 _ROUGE_TOKEN = re.compile(r"[a-z0-9]", re.IGNORECASE | re.ASCII)
 """The ROUGE scorer drops every other character."""
@@ -171,7 +172,7 @@ def _choice(example: Example) -> _Choice | None:
     """Resolve `[B]` to the text that the prompt lists under B; None without options."""
     pointer = _LABEL.fullmatch(example.response)
     if pointer:
-        listed = dict(_LISTED.findall(example.prompt))
+        listed = _listed(example.prompt)
         if len(listed) > 1 and pointer[1] in listed:
             # Compare the text behind the letter, and the question without the list: copies of a
             # dataset may shuffle its options or letter them differently.
@@ -180,6 +181,11 @@ def _choice(example: Example) -> _Choice | None:
     if example.options:
         return _Choice(spaced(example.prompt), example.options, example.response)
     return None
+
+
+def _listed(prompt: str) -> dict[str, str]:
+    """The options that a prompt lists, by their letter or digit."""
+    return {label: text.rstrip() for label, text in _LISTED.findall(prompt)}
 
 
 def _constant(view: _View) -> Iterator[Fault]:
@@ -322,7 +328,7 @@ def _pointer(example: Example) -> str | None:
         return None
     # Without brackets or a list, a letter or a digit is an answer by itself.
     bracketed = example.response[0] in "[("
-    listed = match[1] in dict(_LISTED.findall(example.prompt))
+    listed = match[1] in _listed(example.prompt)
     return match[1] if bracketed or listed else None
 
 

@@ -7,6 +7,7 @@ was released in, and each must fail loudly.
 import json
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -481,6 +482,14 @@ def test_lists_of_one_repeated_option_are_reported_and_break_no_other_check() ->
 
     faults = found(task(side("b"), side("a"), metric="choice"))
     assert "equal_options: test: 12 lines give an option twice" in faults
+
+
+def test_blanks_inside_a_listed_option_do_not_take_long() -> None:
+    gap = " " * 20_000
+    listed = f"Choose.\n\nA: tea{gap}cup {gap}\n\nB: milk \r\nno option"
+    started = time.process_time()
+    assert audit._listed(listed) == {"A": f"tea{gap}cup", "B": "milk"}
+    assert time.process_time() - started < 1
 
 
 def test_hidden_labels_are_found_before_they_are_scored() -> None:
