@@ -5,6 +5,7 @@ extra `train`. Code that a dataset brings along is never run.
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from dnd_engine.errors import AssetError, ConfigError, TaskError
 from dnd_engine.files import existing
 from dnd_engine.limits import check_least
+from dnd_engine.prompts.split import split_prompt
 from dnd_engine.recipe_file import read_recipe
 from dnd_engine.tasks.audit import Fault, audit_tasks
 from dnd_engine.tasks.folder import Example, Task, TaskInfo, check_new, is_folder_name, write_tasks
@@ -91,7 +93,8 @@ class DatasetRecipe:
         # `write_tasks` refuses such a slug too, but only after everything is downloaded.
         if not is_folder_name(self.slug):
             raise ConfigError(f"`slug` {self.slug[:80]!r} is not a plain folder name.")
-        if not self.wordings or any("\n\n" in w or not w.strip() for w in self.wordings):
+        # As `split_prompt` cuts: a line of blanks ends an instruction too.
+        if not self.wordings or any(split_prompt(f"{w}\n\nx").input != "x" for w in self.wordings):
             raise ConfigError(
                 "`instruction` needs one or more wordings, none empty and none with a blank line: "
                 "the input begins after the first one."
@@ -104,6 +107,10 @@ class DatasetRecipe:
             raise ConfigError(
                 f"`labels` has {len(self.labels)} entries and `label_values` "
                 f"{len(self.label_values)}; expected one text a value."
+            )
+        if repeated := [v for v, count in Counter(self.label_values).items() if count > 1]:
+            raise ConfigError(
+                f"`label_values` has {repeated[0][:80]!r} twice; expected each value once."
             )
         # Reads the whole template, so a malformed one is refused here as well.
         if not list(_template_columns(self.input)):

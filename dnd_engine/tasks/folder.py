@@ -383,12 +383,20 @@ def _example(value: Any) -> Example:
         raise ValueError("expected `options` to be a list of strings")
     read = {"prompt": value["prompt"], "response": value["response"], "options": "".join(options)}
     for name, text in read.items():
-        # `\ud800` is legal JSON, but half a character, which would fail wherever it is encoded.
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"`{name}` holds half a character, which no file can hold") from None
+        check_whole(name, text)
     return Example(value["prompt"], value["response"], tuple(options))
+
+
+def check_whole(name: str, text: str) -> None:
+    r"""Refuse half a character such as `\ud800`: legal JSON that fails wherever it is encoded.
+
+    Raises:
+        ValueError: If the text named `name` holds one.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"`{name}` holds half a character, which no file can hold") from None
 
 
 def _raise_all(where: str, faults: Sequence[str], way_out: str = "") -> None:

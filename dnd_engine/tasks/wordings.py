@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dnd_engine.errors import TaskError
 from dnd_engine.prompts.split import split_prompt
-from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.folder import Example, Task, check_whole
 
 _FIELDS = ("slug", "instruction_sha256", "wordings")
 
@@ -79,6 +79,10 @@ def _parse(line: str, where: str) -> tuple[str, str, Sequence[str]]:
         # A blank line would end the instruction before its end.
         if not isinstance(text, str) or split_prompt(f"{text}\n\nx").instruction != text:
             raise TaskError(f"{where}: expected text without a blank line, got {text!r:.80}.")
+        try:
+            check_whole("wordings", text)
+        except ValueError as error:
+            raise TaskError(f"{where}: {error}.") from error
     return slug, digest, wordings
 
 

@@ -56,6 +56,7 @@ def test_reads_what_it_was_given(tmp_path: Path) -> None:
         ({"slug": "a", "instruction_sha256": "ab", "wordings": [3]}, "without a blank line, got 3"),
         ({"slug": "a", "instruction_sha256": "ab", "wordings": ["x\n\ny"]}, "without a blank line"),
         ({"slug": "a", "instruction_sha256": "ab", "wordings": [" "]}, "without a blank line"),
+        ({"slug": "a", "instruction_sha256": "b", "wordings": ["\ud800"]}, "half a character"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, row: object, words: str) -> None:
