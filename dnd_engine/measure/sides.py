@@ -16,10 +16,11 @@ from dnd_engine.errors import MeasureError
 from dnd_engine.lora.seen import Seen, digests, with_inputs
 from dnd_engine.notes import Note, joined, noted
 from dnd_engine.prompts.files import FORMATS, Prompt, PromptFile, labelled_suffixes
-from dnd_engine.prompts.words import use_formats
+from dnd_engine.prompts.words import quoted, use_formats
 from dnd_engine.scoring.questions import ask, free_metric
 from dnd_engine.tasks.conditions import bare_identifies, unscored
 from dnd_engine.tasks.folder import Example, Mode
+from dnd_engine.tasks.rouge_text import rouge_reads
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -291,11 +292,23 @@ def _metric(
             found=len(Counter(labels)),
             total=len(labels),
         )
+    chosen: Metric
     if config.metric != "auto":
-        return config.metric
-    if options:
-        return "choice"
-    return free_metric(labels)
+        chosen = config.metric
+    else:
+        chosen = "choice" if options else free_metric(labels)
+    lost = [label for label in labels if not rouge_reads(label)] if chosen == "rouge" else []
+    if lost:
+        raise MeasureError(
+            "{name}: the metric `rouge` reads only the letters a to z and digits, of which "
+            "{number} of {total} labels have few or none, such as {label}. Take `exact`, or leave "
+            "those rows out.",
+            name=file.name,
+            number=len(lost),
+            total=len(labels),
+            label=quoted([lost[0]]),
+        )
+    return chosen
 
 
 def _nothing_left(

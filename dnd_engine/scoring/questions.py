@@ -5,7 +5,6 @@ Knows tokenizers and chat templates; knows no models and no adapters.
 
 import math
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.tasks.folder import Example, Mode
+from dnd_engine.tasks.rouge_text import rouge_reads, rouge_words
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -159,8 +159,8 @@ def open_question(tokenizer: "PreTrainedTokenizerBase", text: str, max_new_token
 
 def free_metric(labels: Sequence[str]) -> Literal["exact", "rouge"]:
     """Choose a metric for answers that are not a choice among a few."""
-    # ROUGE reads only Latin letters: long answers in other scripts would score 0.
-    words = [len(re.findall("[a-z0-9]+", label.lower())) for label in labels]
+    # ROUGE cannot compare long answers in scripts other than the Latin one.
+    words = [rouge_words(label) if rouge_reads(label) else 0 for label in labels]
     return "rouge" if median(words) > _LONG_WORDS else "exact"
 
 

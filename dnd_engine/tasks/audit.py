@@ -24,6 +24,7 @@ from jaxtyping import Int
 from dnd_engine.notes import first_of
 from dnd_engine.tasks.conditions import bare_identifies, spaced
 from dnd_engine.tasks.folder import Example, Task
+from dnd_engine.tasks.rouge_text import rouge_reads
 
 Severity = Literal["error", "warning"]
 """An error makes a score meaningless or impossible; a warning is for the reader of the score."""
@@ -63,9 +64,6 @@ _LABEL = re.compile(r"[\[(]?([A-Za-z]|\d)[\])]?[.:]?")
 _LISTED = re.compile(r"^\W{0,3}([A-Za-z]|\d)[\]):.]+[ \t]+(\S.*)", re.MULTILINE)
 """A listed option: `A: make tea`, `(b) make tea`. The white space after it is left to `_listed`: a
 pattern that looks for it takes quadratic time where a line has much of it inside."""
-
-_ROUGE_TOKEN = re.compile(r"[a-z0-9]", re.IGNORECASE | re.ASCII)
-"""The ROUGE scorer drops every other character."""
 
 _CONTROL_TOKEN = re.compile(r"<\|\w+\|>")
 
@@ -336,12 +334,13 @@ def _unmatchable(view: _View) -> Iterator[Fault]:
     """References that no output can match under the task's metric."""
     for side, examples in view.sides.items():
         if view.metric == "rouge":
-            lost = [e for e in examples if not _ROUGE_TOKEN.search(e.response)]
+            lost = [e for e in examples if not rouge_reads(e.response)]
             if lost:
                 yield view.error(
                     "unmatchable",
-                    f"{side}: {len(lost)} responses have no letter a to z and no digit, which is "
-                    f"all that ROUGE reads, such as {_short(lost[0].response)}. Use bleu or exact",
+                    f"{side}: {len(lost)} responses have few or no letters a to z and digits, "
+                    f"which is all that ROUGE reads, such as {_short(lost[0].response)}. Use bleu "
+                    "or exact",
                 )
         control = [e for e in examples if _CONTROL_TOKEN.search(e.response)]
         if control:

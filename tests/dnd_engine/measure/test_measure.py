@@ -243,6 +243,11 @@ def test_bare_inputs_are_asked_only_where_there_are_some() -> None:
         (ROWS[:1], {}, r"two or more labelled rows of at most 384 tokens, got 1 of 1\. Add rows"),
         (ROWS, {"max_tokens": 3}, r"of at most 3 tokens, got 0 of 36"),
         (ROWS, {"metric": "choice"}, r"needs 2 to 12 distinct labels that repeat, got 36 among 36"),
+        (
+            [*ROWS, ("Say it.\n\ng", "καλημέρα κόσμε 5"), ("Say it.\n\n?", "—")],
+            {"metric": "rouge"},
+            r"a to z and digits, of which 2 of 38 labels .*κόσμε 5.*\. Take `exact`",
+        ),
     ],
 )
 def test_rows_that_cannot_be_measured_on_are_refused(

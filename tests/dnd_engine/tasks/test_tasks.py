@@ -537,8 +537,11 @@ def test_references_that_no_output_can_match_are_found() -> None:
     assert RougeScorer(["rougeL"]).score(greek, greek)["rougeL"].fmeasure == 0
     test = [*examples(10), Example("Sort it.\n\ng", greek)]
     assert found(task(test, metric="rouge"))[0].startswith(
-        "unmatchable: test: 1 responses have no letter a to z and no digit"
+        "unmatchable: test: 1 responses have few or no letters a to z and digits"
     )
+    # Of this one it reads the digit, and so counts every answer with a 5 as right.
+    test = [*examples(10), Example("Sort it.\n\ng", f"{greek} 5")]
+    assert found(task(test, metric="rouge"))[0].startswith("unmatchable: test: 1 responses")
     assert not any("unmatchable" in f for f in found(task(test, metric="bleu")))
     ended = [*examples(10), Example("Sort it.\n\ne", "A<|im_end|>")]
     assert "1 responses hold a chat control token" in found(task(ended))[0]
