@@ -73,6 +73,8 @@ class Sides:
     """Rows among the rest whose prompt or input the adapter has seen."""
     num_seen_scored: int
     """Seen rows that are scored anyway."""
+    num_cut: int = 0
+    """Scored rows whose label is longer than an answer may be."""
     seen_known: bool
     """Whether the adapter lists the prompts it was made from."""
 
@@ -120,6 +122,15 @@ class Sides:
         )
         if parts := [words for count, words in left_out if count]:
             notes.append(noted("Left out: {parts}.", parts=joined(parts, ", ")))
+        if self.num_cut:
+            notes.append(
+                noted(
+                    "{number} scored labels are longer than the {most} tokens of an answer, so no "
+                    "answer can equal them.",
+                    number=self.num_cut,
+                    most=self.max_new_tokens,
+                )
+            )
         if self.num_seen_scored:
             notes.append(
                 noted(
@@ -234,6 +245,7 @@ def split(
             name=file.name,
         )
     longest = max(sizes[text][1] for text in short)
+    max_new_tokens = min(longest + _MARGIN, config.max_new_tokens)
     known = seen.read | seen.learnt
     return Sides(
         file=file.name,
@@ -244,13 +256,15 @@ def split(
         test=tuple(replace(example, options=options) for _, example in test),
         lines=tuple(line for line, _ in test),
         train=train,
-        max_new_tokens=min(longest + _MARGIN, config.max_new_tokens),
+        max_new_tokens=max_new_tokens,
         num_rows=len(file.prompts),
         num_unlabelled=len(file.prompts) - len(labelled),
         num_too_long=len(distinct) - len(short),
         num_repeated=len(labelled) - len(distinct) + len(others) - len(train),
         num_seen=sum(bool(marks[text] & known) for text in short),
         num_seen_scored=sum(bool(marks[text] & known) for text in drawn),
+        # The end of turn, which sizes count, need not be written.
+        num_cut=sum(sizes[text][1] - 1 > max_new_tokens for text in drawn),
         seen_known=seen.known,
     )
 

@@ -193,6 +193,16 @@ def test_rows_that_cannot_be_scored_are_counted() -> None:
     assert "Left out: 1 without a label, 1 too long, 1 repeated." in found.notes
 
 
+def test_labels_that_no_answer_can_hold_are_counted() -> None:
+    rows = [(f"Say it.\n\n{n}", str(n % 10) * size) for n, size in enumerate([5, 20, 21] * 12)]
+    found = sides(rows, metric="exact", max_new_tokens=20)
+    long = sum(len(e.response) > 20 for e in found.test)
+    assert 0 < long == found.num_cut < len(found.test)
+    words = f"{long} scored labels are longer than the 20 tokens of an answer, so no answer"
+    assert any(words in note for note in found.notes)
+    assert not any("tokens of an answer" in note for note in sides().notes)
+
+
 def test_a_reader_is_told_what_the_adapter_has_met() -> None:
     read = digests(text for text, _ in ROWS[:30])
     found = sides(seen=Seen(read, frozenset(), known=True), limit_items=4)
