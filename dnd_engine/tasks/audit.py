@@ -104,7 +104,7 @@ def audit_tasks(tasks: Sequence[Task]) -> list[Fault]:
         _contradictions,
         _inverted,
     )
-    together = (_overlap, _duplicates, _disagreements)
+    together = (_parted, _overlap, _duplicates, _disagreements)
     faults: dict[str, list[Fault]] = defaultdict(list)
     for fault in chain(
         (fault for view in views for check in alone for fault in check(view)),
@@ -121,6 +121,8 @@ class _View:
     def __init__(self, task: Task) -> None:
         self.slug = task.info.slug
         self.family = task.info.family
+        self.is_trained = task.info.split == "train"
+        self.is_of_new_family = task.info.holdout == "family"
         self.metric = task.info.metric
         self.sides: Mapping[str, tuple[Example, ...]] = {"train": task.train, "test": task.test}
         self.all = (*task.train, *task.test)
@@ -590,6 +592,18 @@ def _classifier() -> Any:
     # The default pattern drops punctuation and words of one letter.
     words = CountVectorizer(binary=True, token_pattern=r"\w+|[^\w\s]")
     return make_pipeline(words, MultinomialNB(fit_prior=False))
+
+
+def _parted(views: Sequence[_View]) -> Iterator[Fault]:
+    """Held-out families of which tasks are trained on."""
+    trained = {view.family: view.slug for view in views if view.is_trained}
+    for view in views:
+        if view.is_of_new_family and view.family in trained:
+            yield view.error(
+                "parted_family",
+                f"its family `{view.family}` is held out, but `{trained[view.family]}` of it is "
+                "for training",
+            )
 
 
 def _overlap(views: Sequence[_View]) -> Iterator[Fault]:

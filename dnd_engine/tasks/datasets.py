@@ -90,9 +90,11 @@ class DatasetRecipe:
 
     def __post_init__(self) -> None:
         check_least(self, 1, "train_examples", "test_examples", "max_characters")
-        # `write_tasks` refuses such a slug too, but only after everything is downloaded.
+        # `write_tasks` refuses these too, but only after everything is downloaded.
         if not is_folder_name(self.slug):
             raise ConfigError(f"`slug` {self.slug[:80]!r} is not a plain folder name.")
+        if not self.category.strip():
+            raise ConfigError("`category` is empty. Name what kind of task it is.")
         # As `split_prompt` cuts: a line of blanks ends an instruction too.
         if not self.wordings or any(split_prompt(f"{w}\n\nx").input != "x" for w in self.wordings):
             raise ConfigError(
@@ -188,7 +190,7 @@ def make_task(recipe: DatasetRecipe) -> Task:
     train = _side(recipe, recipe.train, recipe.train_examples, taken)
     info = TaskInfo(
         slug=recipe.slug,
-        family=recipe.family or recipe.slug,
+        family=recipe.family.strip() or recipe.slug,
         category=recipe.category,
         metric=recipe.metric,
         licence=recipe.licence,

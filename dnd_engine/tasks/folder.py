@@ -248,7 +248,7 @@ def is_folder_name(slug: str) -> bool:
     `../x` would reach outside. `Path.name` lets `..` pass, so a leading dot is refused too.
     """
     plain = slug.isprintable() and Path(slug).name == slug and not slug.startswith(".")
-    return bool(slug) and plain and len(slug.encode()) <= _MAX_SLUG
+    return bool(slug.strip()) and plain and len(slug.encode()) <= _MAX_SLUG
 
 
 def write_tasks(out: Path, tasks: Sequence[Task], more: Sequence[Mapping[str, str]] = ()) -> None:
@@ -319,6 +319,8 @@ def _faults(row: dict[str, Any]) -> list[str]:
     faults = []
     if not is_folder_name(slug):
         faults.append(f"`slug` {slug[:80]!r} is not a plain folder name")
+    # Tasks without a family would count as one, whose scores have an interval of no width.
+    faults += [f"`{name}` is empty" for name in ("family", "category") if not row[name].strip()]
     if split not in SPLITS:
         faults.append(f"`split` is {split!r}, expected {' or '.join(SPLITS)}")
     if metric not in METRICS:

@@ -198,6 +198,10 @@ def test_what_is_held_out_is_the_family_unless_the_index_says_more(tmp_path: Pat
             r"line 2: `split` is 'test', expected train or heldout; line 2: `metric` is 'luck'",
         ),
         (HEADER + "a,f,c,exact\n", r"line 2: `split` is '', expected"),
+        (
+            HEADER + "a,,c,exact,MIT,d,train\nb,f, ,exact,MIT,d,train\n ,f,c,exact,MIT,d,train\n",
+            r"line 2: `family` is empty; line 3: `category` is empty; line 4: `slug` ' ' is not",
+        ),
         (HEADER + "a,f,c,exact,MIT,d,train\n" * 2, r"slug `a` is there twice\."),
         (HEADER + "a,f,c,x,MIT,d,train\n" * 9, r"; and 5 more\."),
         # Found by the long run of tests/fuzz: a row without its last columns, and a header whose
@@ -562,6 +566,17 @@ def test_test_prompts_of_a_train_side_are_errors_and_shared_inputs_warnings() ->
     assert found(more, severity="warning") == [
         "shared_input: 4 of 20 test inputs are, under another instruction, in the train side of `s`"
     ]
+
+
+def test_a_held_out_family_that_is_trained_on_is_found() -> None:
+    seen, new = letters("seen", family="f"), letters("new", family="f", split="heldout")
+    new = replace(new, info=replace(new.info, holdout="family"))
+    assert found(seen, new) == [
+        "parted_family: its family `f` is held out, but `seen` of it is for training"
+    ]
+    # Other kinds of novelty are new within a family.
+    assert not found(seen, replace(new, info=replace(new.info, holdout="primitive")))
+    assert not found(seen, replace(new, info=replace(new.info, family="g")))
 
 
 def test_the_same_question_answered_twice_is_found() -> None:
@@ -1057,6 +1072,7 @@ def test_a_dataset_that_needs_a_script_is_refused_in_words(tmp_path: Path) -> No
         ({"slug": "a/b"}, r"`slug` 'a/b' is not a plain folder name"),
         ({"slug": "a\nb"}, r"`slug` 'a\\nb' is not a plain folder name"),
         ({"slug": "ä" * 101}, r"`slug` 'ä{80}' is not a plain folder name"),
+        ({"category": " "}, r"`category` is empty"),
         ({"instruction": ()}, r"`instruction` needs one or more wordings"),
         ({"instruction": "One.\n\nTwo."}, r"none with a blank line"),
         ({"instruction": "One.\n \nTwo."}, r"none with a blank line"),
