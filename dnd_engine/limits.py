@@ -136,6 +136,8 @@ class FixedLimits:
     """Rank of an adapter."""
     max_layer_size: int = 65_536
     """Inputs or outputs of a layer. The authors' longest decoder axis has 26,624."""
+    max_vocabulary: int = 1_000_000
+    """Tokens that a base's config states. Gemma 3 has 262,144."""
     max_kernel_size: int = 63
     """Kernel size of a generator's convolutions; the authors use 9 and 11."""
     max_head_option: int = 8_192

@@ -191,22 +191,18 @@ class LoRALayout:
                 does not have.
         """
         spec = _adapted(spec or LoRASpec(), config)
-        hidden = _size(config, "hidden_size")
-        heads = _size(config, "num_attention_heads")
-        kv_heads = _size(config, "num_key_value_heads", default=heads)
+        hidden = config_size(config, "hidden_size")
+        heads = config_size(config, "num_attention_heads")
+        kv_heads = config_size(config, "num_key_value_heads", default=heads)
         if hidden % heads and config.get("head_dim") is None:
             raise LayoutError(
                 f"`hidden_size` {hidden} is not divisible by `num_attention_heads` {heads}, and "
                 "the config names no `head_dim`."
             )
         # Heads of Qwen3 and Gemma are wider or narrower than hidden / heads.
-        head_dim = _size(config, "head_dim", default=hidden // heads)
-        intermediate = _size(config, "intermediate_size")
-        if (num_layers := _size(config, "num_hidden_layers")) > FIXED.max_layers:
-            raise LayoutError(
-                f"the base's config states {num_layers:,} layers in `num_hidden_layers`, expected "
-                f"at most {FIXED.max_layers:,}."
-            )
+        head_dim = config_size(config, "head_dim", default=hidden // heads)
+        intermediate = config_size(config, "intermediate_size")
+        num_layers = config_size(config, "num_hidden_layers", most=FIXED.max_layers)
         shapes = {
             "q_proj": (hidden, heads * head_dim),
             "k_proj": (hidden, kv_heads * head_dim),
@@ -354,7 +350,17 @@ def whole_number(value: Any, name: str, most: int = FIXED.max_layer_size, least:
     return value
 
 
-def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+def config_size(
+    config: Mapping[str, Any],
+    name: str,
+    default: int | None = None,
+    most: int = FIXED.max_layer_size,
+) -> int:
+    """Read a size from a base's config, where it may be missing or null if there is a default.
+
+    Raises:
+        LayoutError: If it is not a positive integer, or is out of bounds.
+    """
     value = config.get(name)
     if value is None:
         value = default
@@ -363,5 +369,9 @@ def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> i
         raise LayoutError(
             f"the base's config needs a positive integer `{name}`, got {value!r}. "
             f"Supported are {', '.join(ARCHITECTURES)} models."
+        )
+    if value > most:
+        raise LayoutError(
+            f"the base's config states {f'{value:,}':.40} in `{name}`, expected at most {most:,}."
         )
     return value

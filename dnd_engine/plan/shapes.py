@@ -14,7 +14,8 @@ import yaml
 
 from dnd_engine.errors import ConfigError, LayoutError
 from dnd_engine.files import asset_path, expanded
-from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of
+from dnd_engine.limits import FIXED
+from dnd_engine.lora.layout import LoRALayout, LoRASpec, architecture_of, config_size
 
 _CONFIG = "config.json"
 _ALIASES = {"smollm2-135m-instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
@@ -52,18 +53,17 @@ class BaseShape:
         """Read the sizes from a config.
 
         Raises:
-            LayoutError: If a needed size is missing, or the architecture is not supported.
+            LayoutError: If a needed size is missing or out of bounds, a switch is neither true nor
+                false, or the architecture is not supported.
         """
         layout = LoRALayout.from_config(config, spec)
         # All linear layers, which the LoRA may adapt only in part.
         everything = LoRALayout.from_config(config)
-        vocabulary = config.get("vocab_size")
-        if isinstance(vocabulary, bool) or not isinstance(vocabulary, int) or vocabulary < 1:
-            raise LayoutError(f"the config needs a positive integer `vocab_size`: {vocabulary!r}.")
+        vocabulary = config_size(config, "vocab_size", most=FIXED.max_vocabulary)
         hidden = int(config["hidden_size"])
         blocks = sum(t.in_features * t.out_features for t in everything.targets)
         head = vocabulary * hidden
-        tied = config.get("tie_word_embeddings", config.get("model_type") in _TIED)
+        tied = _flag(config, "tie_word_embeddings", config.get("model_type") in _TIED)
         num_layers = int(config["num_hidden_layers"])
         outer = head * (1 if tied else 2) + hidden
         return cls(
@@ -80,6 +80,14 @@ class BaseShape:
         )
 
 
+def _flag(config: Mapping[str, Any], name: str, default: bool = False) -> bool:
+    value = config.get(name, default)
+    # `"false"` is true in Python.
+    if value is not None and not isinstance(value, bool):
+        raise LayoutError(f"the base's config needs true or false in `{name}`, got {value!r:.40}.")
+    return bool(value)
+
+
 def _key_value_size(config: Mapping[str, Any]) -> int:
     heads = int(config["num_attention_heads"])
     head_dim = config.get("head_dim") or int(config["hidden_size"]) // heads
@@ -94,12 +102,12 @@ def _norms_and_biases(config: Mapping[str, Any]) -> int:
     # The block's two norms, and in some families two more after its halves.
     found = (4 if architecture_of(config).mlp_norm else 2) * hidden
     # Qwen 2 always has biases on queries, keys and values, but its config does not say so.
-    has_bias = bool(config.get("attention_bias")) and model_type in _MAY_HAVE_BIAS
+    has_bias = _flag(config, "attention_bias") and model_type in _MAY_HAVE_BIAS
     if model_type == "qwen2" or has_bias:
         found += head_dim * heads + 2 * _key_value_size(config)
     if has_bias:
         found += hidden  # on the output of attention, too
-    if config.get("mlp_bias") and model_type in ("llama", "smollm3"):
+    if _flag(config, "mlp_bias") and model_type in ("llama", "smollm3"):
         found += 2 * int(config["intermediate_size"]) + hidden
     # Norms of queries and keys, each as wide as a head.
     if model_type in ("qwen3", "gemma3_text"):
@@ -155,7 +163,7 @@ def _read(path: Path, base: str) -> Mapping[str, Any]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"the config of base `{base}` cannot be read as JSON: {error}. Expected a model's "
             "`config.json`."

@@ -401,6 +401,14 @@ def test_a_local_config_serves_as_a_base(tmp_path: Path) -> None:
             "'gemma3' is not supported; .* It also reads images; take the text-only model",
         ),
         (json.dumps({**CONFIG, "num_hidden_layers": -1}), "`num_hidden_layers`"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        (json.dumps({**CONFIG, "vocab_size": 10**30}), "in `vocab_size`, expected at most 1,000,"),
+        (json.dumps({**CONFIG, "num_key_value_heads": 10**400}), "in `num_key_value_heads`, exp"),
+        (
+            json.dumps({**CONFIG, "tie_word_embeddings": "false"}),
+            "needs true or false in `tie_word_embeddings`, got 'false'",
+        ),
+        (json.dumps({**CONFIG, "mlp_bias": "no"}), "true or false in `mlp_bias`"),
     ],
 )
 def test_a_wrong_config_is_refused(tmp_path: Path, content: str, message: str) -> None:
