@@ -154,8 +154,8 @@ class Measurement:
         return tuple(self._row(eval_pass) for eval_pass in answered)
 
     def row(self, row: Row, mode: Mode) -> RowResult | None:
-        """Return one row, the last point of a trained one; None if not measured."""
-        found = [r for r in self.rows if (r.row, r.mode) == (row, mode)]
+        """Return one row, a trained one at its last complete point; None without one."""
+        found = [r for r in self.rows if (r.row, r.mode) == (row, mode) and self.is_whole(r)]
         return found[-1] if found else None
 
     def _row(self, eval_pass: EvalPass) -> RowResult:
@@ -219,9 +219,10 @@ class Measurement:
 
         They are empty until the row of that adapter is complete.
         """
-        # Of a curve, the last point is kept: later steps replace earlier ones here.
-        steps = {r.row: r.steps for r in sorted(self.rows, key=lambda r: r.steps)}
-        last = [r for r in self.rows if r.steps == steps[r.row] and self.is_whole(r)]
+        last = [r for mode in self.sides.modes for row in ROWS if (r := self.row(row, mode))]
+        # The LoRA itself is at its last point, whose scores may not be complete.
+        steps = max((r.steps for r in self.rows if r.row == own), default=0)
+        last = [r for r in last if r.row != own or r.steps == steps]
         if all(r.row != own for r in last):
             return {}
         kept = Scores(
@@ -252,7 +253,7 @@ class Measurement:
         equal the base or the adapter.
         """
         found: dict[Verdict, list[tuple[RowResult, Interval]]] = {}
-        for row in {r.row: r for r in self.rows if r.mode == mode and self.is_whole(r)}.values():
+        for row in filter(None, (self.row(name, mode) for name in ROWS)):
             untrained = row.row in TRAINED and not row.steps
             if row.lead is not None and row.verdict is not None and not untrained:
                 found.setdefault(row.verdict, []).append((row, row.lead))
@@ -366,6 +367,11 @@ class Measurement:
 
     def markdown(self) -> str:
         """Return a Markdown table with verdicts and notes."""
+
+        def lead_of(row: RowResult) -> str:
+            known = row.lead if self.is_whole(row) else None
+            return "" if known is None else f"{signed(known.mean)} ({span(known)})"
+
         choice = "right label likeliest: | " if self.sides.options else ""
         table = markdown_table(
             f"input | row | score: | 95 %: | {choice}nats a token: | this adapter's lead: | "
@@ -376,7 +382,7 @@ class Measurement:
                     *(number(r.score.mean), span(r.score)),
                     *([number(r.choice)] if r.choice is not None else []),
                     number(r.nll),
-                    "" if r.lead is None else f"{signed(r.lead.mean)} ({span(r.lead)})",
+                    lead_of(r),
                     str(r.num_items),
                     f"{r.train_seconds:.1f}" if r.row in TRAINED else "",
                     f"{r.seconds:.1f}",

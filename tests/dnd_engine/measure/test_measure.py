@@ -339,7 +339,8 @@ def plant(monkeypatch: pytest.MonkeyPatch, right: Callable[[FittedLoRA | None, i
 
 
 def row_of(found: Measurement, row: Row, mode: Mode = "bare") -> RowResult:
-    return present(found.row(row, mode))
+    """Its last point, complete or not."""
+    return [r for r in found.rows if (r.row, r.mode) == (row, mode)][-1]
 
 
 def lead_over(found: Measurement, row: Row, mode: Mode = "bare") -> Interval:
@@ -418,6 +419,14 @@ def test_verdicts_tell_the_last_whole_point_of_a_training() -> None:
         *(("base", 0), ("trained_lora", 5)),
     ]
     assert "5 steps (+1.00" in found.verdicts[0]
+    # The library keeps the same point, and the table gives the unfinished one no lead.
+    kept = [(row.row, row.steps) for row in found.scores()["rows.csv"].rows]
+    assert kept == [("base", 0), ("adapter", 0), ("trained_lora", 5)]
+    (unfinished,) = (line for line in found.markdown().splitlines() if "10 steps" in line)
+    assert "+" not in unfinished
+    assert "| 3 |" in unfinished
+    # The LoRA is that of 10 steps, whose score is not known yet.
+    assert found.scores("trained_lora") == {}
 
 
 def test_one_answer_for_all_rows_is_told_beside_what_the_commonest_label_scores() -> None:

@@ -398,7 +398,7 @@ def _verdicts_html(found: Found) -> str:
     lines = []
     for mode in measured.sides.modes:
         own = measured.row("adapter", mode)
-        if own is None or not measured.is_whole(own):
+        if own is None:
             continue
         score = _(
             "{mode}: this adapter scores <b>{score}</b> ({low} to {high}).",
@@ -511,10 +511,12 @@ def _table_html(measured: "Measurement", modes: Sequence["Mode"]) -> str:
 
 def _row_html(measured: "Measurement", row: "RowResult", columns: Sequence[str]) -> str:
     total = len(measured.sides.asked(row.mode))
-    items = number(row.num_items)
+    items, lead = number(row.num_items), ""
     if not measured.is_whole(row):
+        # Short items come first, so a lead on them alone could mislead.
         items = _("{done} of {total}", done=row.num_items, total=total)
-    lead = "" if row.lead is None else _("{lead} ({low} to {high})", **_interval(row.lead))
+    elif row.lead is not None:
+        lead = _("{lead} ({low} to {high})", **_interval(row.lead))
     cells = {
         "score": f"<b>{score_number(row.score.mean)}</b>",
         "interval": _("{low} to {high}", **_interval(row.score)),
