@@ -1,6 +1,7 @@
 """The `dnd measure` command: compares an adapter with trained LoRAs on labelled rows."""
 
 from collections.abc import Generator as Steps
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,45 +90,80 @@ def measure(
             raise MeasureError(f"`{out}` cannot be written: {reason}. Choose another place.")
         if out.exists() and not out.is_dir():
             raise MeasureError(f"`{out}` is a file. Name a folder for the result.")
-        results = [out / name for name in (*_FILES, *_LORAS.values())]
+        written = {(out / name).resolve() for name in (*_FILES, *_LORAS.values())}
         for path in (data, expanded(adapter)):
-            if path.resolve() in {result.resolve() for result in results}:
+            if path.resolve() in written:
                 raise MeasureError(f"The result would replace `{path}`. Choose another folder.")
     # The second says where scores are stored; None for an adapter that is a file.
     find, kept = find_adapter(adapter, library), find_kept(adapter, library)
     engine = load_engine(config)
     loaded = find(engine)
-    measured = _watch(engine.measure(loaded, labelled, settings))
+    results = _Results(engine, out, kept, replaces=out is not None and (out / _FILES[0]).exists())
+    measured = _watch(engine.measure(loaded, labelled, settings), results)
     # Write now as well as at the end: if training fails, the scores must not be lost.
-    before = out is not None and (out / _FILES[0]).exists()
-    files = [] if out is None else _write(engine, measured, out)
-    if out is not None and before:
-        # An earlier measurement's LoRAs, perhaps of another adapter, though training may fail now.
-        for name in _LORAS.values():
-            (out / name).unlink(missing_ok=True)
-    _keep_scores(kept, measured)
+    files = results.keep(measured)
     for wanted, warm in ((train, False), (warm_start, True)):
         if wanted:
-            measured = _watch(engine.train_lora(loaded, measured, training, warm_start=warm))
-            files = [] if out is None else _write(engine, measured, out)
-            _keep_scores(kept, measured)
+            run = engine.train_lora(loaded, measured, training, warm_start=warm)
+            measured = _watch(run, results)
+            files = results.keep(measured)
     values = measured.to_json() | {"files": files}
     show(values, as_json, measured.markdown() + "".join(f"\n{file}" for file in files))
 
 
-def _watch(steps: "Steps[MeasureStep, None, Measurement]") -> "Measurement":
-    """Run an operation to its end, with a progress bar on stderr."""
+@dataclass(slots=True)
+class _Results:
+    """Where the results go."""
+
+    engine: "Engine"
+    out: Path | None
+    kept: "tuple[Library, str] | None"
+    replaces: bool
+    """Whether the folder still holds an earlier measurement."""
+
+    def keep(self, measured: "Measurement") -> list[str]:
+        """Write the files, if a folder is named, and store the scores in the library."""
+        files = [] if self.out is None else _write(self.engine, measured, self.out)
+        if self.out is not None and self.replaces:
+            # An earlier measurement's LoRAs, perhaps of another adapter, though training may fail.
+            for name in _LORAS.values():
+                (self.out / name).unlink(missing_ok=True)
+            self.replaces = False
+        _keep_scores(self.kept, measured)
+        return files
+
+    def keep_finished(self, measured: "Measurement") -> None:
+        """Write what was measured before Ctrl-C, but not over an earlier measurement."""
+        if self.out is None or not measured.rows:
+            return
+        if self.replaces:
+            typer.echo(f"`{self.out}` still holds the earlier measurement.", err=True)
+            return
+        _write(self.engine, measured, self.out)
+        typer.echo(f"What was finished is in `{self.out}`.", err=True)
+
+
+def _watch(steps: "Steps[MeasureStep, None, Measurement]", results: _Results) -> "Measurement":
+    """Run an operation to its end, or keep what it found until Ctrl-C; the bar is on stderr."""
     from tqdm import tqdm
 
-    with tqdm(total=1.0, bar_format="{desc} {percentage:3.0f}%|{bar}|") as bar:
+    last: Measurement | None = None
+    try:
+        with tqdm(total=1.0, bar_format="{desc} {percentage:3.0f}%|{bar}|") as bar:
 
-        def show_step(step: "MeasureStep") -> None:
-            stage = "Train" if step.stage == "train" else "Score"
-            bar.set_description_str(f"{stage}: {step.detail}", refresh=False)
-            bar.n = step.done / step.total
-            bar.refresh()
+            def show_step(step: "MeasureStep") -> None:
+                nonlocal last
+                last = step.measured
+                stage = "Train" if step.stage == "train" else "Score"
+                bar.set_description_str(f"{stage}: {step.detail}", refresh=False)
+                bar.n = step.done / step.total
+                bar.refresh()
 
-        return finish(steps, show_step)
+            return finish(steps, show_step)
+    except KeyboardInterrupt:
+        if last is not None:
+            results.keep_finished(last)
+        raise
 
 
 def _keep_scores(kept: "tuple[Library, str] | None", measured: "Measurement") -> None:

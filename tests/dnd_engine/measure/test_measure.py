@@ -681,6 +681,45 @@ def test_the_command_keeps_scores_with_an_adapter_of_the_library(
     assert "The scores could not be stored in the library: no adapter" in result.stderr
 
 
+def test_the_command_keeps_what_was_finished_before_it_was_stopped(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = Library(tmp_path / "library")
+    library.add(make_adapter(), "vault")
+
+    class TinyEngine:
+        @staticmethod
+        def read_adapter(path: Path) -> Adapter:
+            return read_adapter(path, CONFIG, BASE_ID)
+
+        @staticmethod
+        def measure(adapter: Adapter, file: PromptFile, config: MeasureConfig) -> Any:
+            (active, _), _, steps = measuring(base, split(file, TOKENIZER, UNKNOWN, config))
+            plant(monkeypatch, lambda chosen, n: chosen is active)
+            for number, step in enumerate(steps):
+                yield step
+                if number == 5:
+                    raise KeyboardInterrupt
+
+    monkeypatch.setattr("dnd_engine.cli.measure.load_engine", lambda config: TinyEngine())
+    (data := tmp_path / "rows.csv").write_text(
+        "prompt,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS), "utf-8"
+    )
+    out = tmp_path / "out"
+    asked = ["measure", "vault", str(data), "--library", str(library.root), "--out", str(out)]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 130, result.output
+    assert f"What was finished is in `{out}`." in result.stderr
+    rows = json.loads((out / "measurement.json").read_text())["rows"]
+    assert ("adapter", "bare", 18) in [(r["row"], r["mode"], r["n_items"]) for r in rows]
+    assert len((out / "items.csv").read_text().splitlines()) > 18
+    assert not library.get("vault").scores, "those of a whole measurement are not replaced"
+    (out / "measurement.json").write_text("earlier")
+    result = CliRunner().invoke(app, asked)
+    assert f"`{out}` still holds the earlier measurement." in result.stderr
+    assert (out / "measurement.json").read_text() == "earlier"
+
+
 def test_only_rows_that_are_through_are_kept_as_scores(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
