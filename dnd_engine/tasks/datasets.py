@@ -213,11 +213,13 @@ def _side(recipe: DatasetRecipe, split: str, limit: int, taken: set[str]) -> tup
         )
     answers = _Answers(recipe, rows, where)
     # With the slug, so that several tasks of one dataset draw different rows.
-    rng = random.Random(f"{recipe.seed}:{split}:{recipe.slug}")
+    seed = f"{recipe.seed}:{split}:{recipe.slug}"
+    # The wordings have a generator of their own, so that rows are drawn one at a time.
+    order, rng = random.Random(seed), random.Random(f"{seed}:wordings")
     examples: list[Example] = []
     left_out = dict.fromkeys(("unlabelled", "empty or too long", "repeated"), 0)
     # Rows are read from disk one by one, and only until there are enough.
-    for number in rng.sample(range(len(rows)), len(rows)):
+    for number in _shuffled(len(rows), order):
         row = rows[number]
         text = _filled(recipe.input, row, where).strip()
         # Compared up to white space, as the audit compares prompts.
@@ -242,6 +244,19 @@ def _side(recipe: DatasetRecipe, split: str, limit: int, taken: set[str]) -> tup
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
         raise TaskError(f"{where} has no row left: {reasons or 'it is empty'}.")
     return tuple(examples)
+
+
+def _shuffled(count: int, rng: random.Random) -> Iterator[int]:
+    """The numbers below `count` in the order of `rng.sample`, which would hold them all at once.
+
+    A split may have 100 million rows, of which a thousand are read.
+    """
+    moved: dict[int, int] = {}
+    for left in range(count, 0, -1):
+        place = rng.randrange(left)
+        yield moved.get(place, place)
+        # The last number that is left takes the place of the one drawn.
+        moved[place] = moved.pop(left - 1, left - 1)
 
 
 def _load(recipe: DatasetRecipe, split: str, where: str) -> "Dataset":

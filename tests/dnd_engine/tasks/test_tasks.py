@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain, product
+from itertools import chain, islice, product
 from math import factorial, prod
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from typer.testing import CliRunner, Result
 
 from dnd_engine.cli import app
 from dnd_engine.errors import AssetError, ConfigError, TaskError
-from dnd_engine.tasks import audit
+from dnd_engine.tasks import audit, datasets
 from dnd_engine.tasks.audit import Fault, audit_tasks
 from dnd_engine.tasks.conditions import check_conditions, unscored
 from dnd_engine.tasks.datasets import DatasetRecipe, fetch_tasks, make_task, read_dataset_recipes
@@ -811,6 +811,18 @@ def test_the_draw_is_a_function_of_the_seed(tmp_path: Path) -> None:
     assert make_task(replace(one, seed=1)).train != first.train
     assert {e.prompt for e in first.train}.isdisjoint(e.prompt for e in first.test)
     assert len(first.test) == 40
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 30, 300])
+def test_rows_come_in_the_order_of_a_sample(count: int) -> None:
+    drawn = list(datasets._shuffled(count, random.Random(3)))
+    assert drawn == random.Random(3).sample(range(count), count)
+
+
+def test_rows_of_a_huge_split_are_drawn_one_at_a_time() -> None:
+    first = list(islice(datasets._shuffled(10**15, random.Random(0)), 1000))
+    assert len(set(first)) == 1000
+    assert all(0 <= number < 10**15 for number in first)
 
 
 def test_no_input_comes_twice_or_on_both_sides(tmp_path: Path) -> None:
