@@ -27,8 +27,7 @@ class BenchResult:
     Elementwise operations and the CPU's fused attention are not counted: torch has no formula for
     the latter."""
     tokens_per_second: dict[str, float] = field(default_factory=dict)
-    """For training, positions that the base computes, padding included; for chat, generated
-    tokens."""
+    """For training only: positions that the base computes, padding included."""
     ready_parts: dict[str, float] = field(default_factory=dict)
     """Median seconds of each step of `ready`: reading prompts, writing weights, comparing with
     training tasks; writing the zip and reloading it in stock PEFT; norms by layer."""
