@@ -124,6 +124,6 @@ def _equal_steps(reports: Mapping[str, Report]) -> EqualSteps | None:
     known = [
         EqualSteps(name, found.n_tasks, found.shortest_steps)
         for name, report in reports.items()
-        if (found := report.equal_score) and found.shortest_steps
+        if report.split == "heldout" and (found := report.equal_score) and found.shortest_steps
     ]
     return max(known, key=lambda found: found.n_tasks, default=None)

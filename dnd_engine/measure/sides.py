@@ -36,7 +36,8 @@ _MARGIN = 8
 
 _METRICS = {
     "choice": noted(
-        "The score is the share of answers that begin with the right label, case aside."
+        "The score is the share of answers that begin with the right label. Case counts only where "
+        "two labels differ in nothing else."
     ),
     "exact": noted(
         "The score is the share of answers that are the label, up to white space, the value of "

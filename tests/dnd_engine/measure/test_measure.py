@@ -43,6 +43,7 @@ from dnd_engine.models.turns import TurnLock
 from dnd_engine.progress import finish
 from dnd_engine.prompts.files import Prompt, PromptFile, read_prompt_file
 from dnd_engine.prompts.split import split_prompt
+from dnd_engine.scoring.metrics import Grader
 from dnd_engine.scoring.questions import Answer, Question
 from dnd_engine.scoring.statistics import Interval
 from dnd_engine.tasks.folder import Example, Mode
@@ -230,6 +231,14 @@ def test_the_metric_follows_from_the_labels(
     found = sides(rows)
     assert (found.metric, found.options) == (metric, options)
     assert all(e.options == options for e in found.test)
+
+
+def test_the_note_on_a_choice_says_when_case_counts() -> None:
+    found = sides([(f"Say.\n\n{n}", ["Yes", "yes", "No"][n % 3]) for n in range(36)])
+    item = next(e for e in found.test if e.response == "Yes")
+    graded = [Grader(found.metric).grade(item, text).score for text in ("Yes", "yes")]
+    assert graded == [1, 0]
+    assert any("Case counts only where two labels differ" in note for note in found.notes)
 
 
 def test_bare_inputs_are_asked_only_where_there_are_some() -> None:
