@@ -296,6 +296,11 @@ class GeneratorFolder:
                 f"first `{broken[0]}`. It is damaged, or its training diverged. Use another "
                 "generator, or train it again from a sound checkpoint."
             )
+        if float(generator.condition_std.min()) <= 0:
+            raise GeneratorError(
+                f"`{weights}` holds a `condition_std` that is not positive, by which conditions "
+                "would be divided. It is damaged. Use another generator."
+            )
         generator.eval().requires_grad_(False)
         # These alone: adding shared tokens and dividing by statistics stays in float32.
         for network in generator.networks:

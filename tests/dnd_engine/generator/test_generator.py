@@ -551,6 +551,12 @@ def test_weights_that_do_not_fit_are_refused(
         GeneratorFolder.open(folder).load(CPU, torch.float32)
 
 
+def test_conditions_are_never_divided_by_zero(folder: Path) -> None:
+    change_weights(folder, lambda s: s["condition_std"][2:3].fill_(0))
+    with pytest.raises(GeneratorError, match="`condition_std` that is not positive"):
+        GeneratorFolder.open(folder).load(CPU, torch.float32)
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_weights_that_are_not_finite_are_named_as_such(folder: Path, number: float) -> None:
     change_weights(folder, lambda s: s["shared"].view(-1)[3:4].fill_(number))
