@@ -36,7 +36,7 @@ _MARGIN = 8
 
 _METRICS = {
     "choice": noted(
-        "The score is the share of answers that begin with the right label. Case counts only where "
+        "The score is the share of answers that begin with the right label. Case counts only if "
         "two labels differ in nothing else."
     ),
     "exact": noted(

@@ -238,7 +238,7 @@ def test_the_note_on_a_choice_says_when_case_counts() -> None:
     item = next(e for e in found.test if e.response == "Yes")
     graded = [Grader(found.metric).grade(item, text).score for text in ("Yes", "yes")]
     assert graded == [1, 0]
-    assert any("Case counts only where two labels differ" in note for note in found.notes)
+    assert any("Case counts only if two labels differ" in note for note in found.notes)
 
 
 def test_bare_inputs_are_asked_only_where_there_are_some() -> None:
