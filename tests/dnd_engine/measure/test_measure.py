@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import itertools
 import json
 import re
 import zipfile
@@ -649,11 +650,17 @@ def test_items_and_tables_hold_what_was_found(
     assert "| Bare | This adapter | 1.00 | .82 to 1.00 | .50 |  | 18 |  |" in table
 
 
-def test_the_command_keeps_scores_with_an_adapter_of_the_library(
-    base: BaseModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    library = Library(tmp_path / "library")
-    library.add(make_adapter(), "vault")
+def for_the_command(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, folder: Path, stops: int = -1
+) -> tuple[Library, Path, type]:
+    """Give the command a library with an adapter, labelled rows, and an engine that is tiny.
+
+    Args:
+        base: The engine's.
+        monkeypatch: Of the test.
+        folder: Where library and rows go.
+        stops: Number of the step at which Ctrl-C is pressed.
+    """
 
     class TinyEngine:
         @staticmethod
@@ -664,12 +671,27 @@ def test_the_command_keeps_scores_with_an_adapter_of_the_library(
         def measure(adapter: Adapter, file: PromptFile, config: MeasureConfig) -> Any:
             (active, _), _, steps = measuring(base, split(file, TOKENIZER, UNKNOWN, config))
             plant(monkeypatch, lambda chosen, n: chosen is active)
-            return steps
+            for number in itertools.count():
+                try:
+                    yield next(steps)
+                except StopIteration as end:
+                    return end.value
+                if number == stops:
+                    raise KeyboardInterrupt
 
     monkeypatch.setattr("dnd_engine.cli.measure.load_engine", lambda config: TinyEngine())
-    (data := tmp_path / "rows.csv").write_text(
+    library = Library(folder / "library")
+    library.add(make_adapter(), "vault")
+    (data := folder / "rows.csv").write_text(
         "prompt,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS), "utf-8"
     )
+    return library, data, TinyEngine
+
+
+def test_the_command_keeps_scores_with_an_adapter_of_the_library(
+    base: BaseModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library, data, tiny = for_the_command(base, monkeypatch, tmp_path)
     place = ["--library", str(library.root)]
     for _ in range(2):  # measured again, it is replaced
         result = CliRunner().invoke(app, ["measure", "vault", str(data), *place])
@@ -683,7 +705,7 @@ def test_the_command_keeps_scores_with_an_adapter_of_the_library(
     library.update("vault", strength=0.5)
     listed = CliRunner().invoke(app, ["library", "list", *place]).stdout
     assert "rows.csv at strength 1: bare 1.00 (base 0.00)" in listed
-    monkeypatch.setattr(TinyEngine, "measure", lambda *_: measuring(base)[2])
+    monkeypatch.setattr(tiny, "measure", lambda *_: measuring(base)[2])
     monkeypatch.setattr(Library, "load", lambda *_: library.delete("vault") and make_adapter())
     result = CliRunner().invoke(app, ["measure", "vault", str(data), *place])
     assert result.exit_code == 0, "an entry that is gone by now costs no measurement"
@@ -693,27 +715,7 @@ def test_the_command_keeps_scores_with_an_adapter_of_the_library(
 def test_the_command_keeps_what_was_finished_before_it_was_stopped(
     base: BaseModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    library = Library(tmp_path / "library")
-    library.add(make_adapter(), "vault")
-
-    class TinyEngine:
-        @staticmethod
-        def read_adapter(path: Path) -> Adapter:
-            return read_adapter(path, CONFIG, BASE_ID)
-
-        @staticmethod
-        def measure(adapter: Adapter, file: PromptFile, config: MeasureConfig) -> Any:
-            (active, _), _, steps = measuring(base, split(file, TOKENIZER, UNKNOWN, config))
-            plant(monkeypatch, lambda chosen, n: chosen is active)
-            for number, step in enumerate(steps):
-                yield step
-                if number == 5:
-                    raise KeyboardInterrupt
-
-    monkeypatch.setattr("dnd_engine.cli.measure.load_engine", lambda config: TinyEngine())
-    (data := tmp_path / "rows.csv").write_text(
-        "prompt,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS), "utf-8"
-    )
+    library, data, _ = for_the_command(base, monkeypatch, tmp_path, stops=5)
     out = tmp_path / "out"
     asked = ["measure", "vault", str(data), "--library", str(library.root), "--out", str(out)]
     result = CliRunner().invoke(app, asked)
