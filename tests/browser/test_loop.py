@@ -105,10 +105,16 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     expect(visit.page.locator("#dnd-adapter")).not_to_contain_text(
         "Not made from the buckets as they are now."
     )
-    for mute in visit.page.locator(".dnd-mute").all():
-        mute.click()
+    visit.page.get_by_role("button", name="Mute Legal").click()
+    until(lambda: "Legal" not in engine.calls[-1]["weights"])
+    visit.page.get_by_role("button", name="Mute SQL").click()
+    until(lambda: "SQL" not in engine.calls[-1]["weights"])
+    expect(visit.page.locator("#dnd-adapter")).not_to_contain_text(
+        "Not made from the buckets as they are now."
+    )
+    visit.page.get_by_role("button", name="Mute Tone of voice").click()
     expect(summary).to_have_text("Every bucket with prompts is muted")
-    # By now, the server knows it, too: a reload loses what it does not know.
+    # Then the server knows all three: a reload loses what it does not know.
     expect(visit.page.locator("#dnd-adapter")).to_contain_text(
         "Not made from the buckets as they are now."
     )
