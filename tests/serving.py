@@ -4,8 +4,9 @@ import itertools
 import os
 import socket
 import subprocess
+import threading
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import httpx
 import pytest
+from gradio.blocks import Block
 
 from dnd_engine.limits import PromptLimits, ServerLimits
 from dnd_engine.training.watch import RunFolder
@@ -38,7 +40,8 @@ def serving(
 ) -> Iterator[str]:
     """Serve the app at the address that comes back."""
     limits = PromptLimits()
-    demo = build_ui(handle, limits, owner, runs, server)
+    with _building():
+        demo = build_ui(handle, limits, owner, runs, server)
     if start:
         handle.start()
     options = {
@@ -56,6 +59,24 @@ def serving(
         yield url.rstrip("/")
     finally:
         demo.close(verbose=False)
+
+
+@contextmanager
+def _building() -> Iterator[None]:
+    """Let only this thread add to the page that it builds.
+
+    Gradio keeps that page in a global variable, and HTML in an event's update is a container, which
+    joins it: an earlier server may still answer a page of its own.
+    """
+    builder = threading.get_ident()
+    render: Callable[[Block], Block] = Block.render
+
+    def own(block: Block) -> Block:
+        return render(block) if threading.get_ident() == builder else block
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Block, "render", own)
+        yield
 
 
 def fetch(url: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
