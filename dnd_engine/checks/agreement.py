@@ -7,13 +7,14 @@ adapter's gain (a report says how well). Where prompts have labels, it also coun
 Knows token ids and adapters; gives no verdict.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 
 from dnd_engine.checks.subject import Reference
-from dnd_engine.checks.verdict import Agreement, Answered, BucketShare, Labels
+from dnd_engine.checks.verdict import Agreement, Answered, BucketShare, Labels, are_alike
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.models.base import BaseModel
 from dnd_engine.models.runtime import Runtime
@@ -64,7 +65,8 @@ def agreement(
         if of_bucket:
             same = sum(pair.mine.ids == pair.instructed.ids for pair in of_bucket)
             right = _by_labels(runtime.base, of_bucket, labels or {}, reference.prompts)
-            parts.append(BucketShare(reference.bucket, same, len(of_bucket), right))
+            alike = are_alike(_commonest_share(of_bucket), len(of_bucket))
+            parts.append(BucketShare(reference.bucket, same, len(of_bucket), right, alike))
             pairs += of_bucket
             answers += (
                 _answered(runtime.base, reference.bucket, pair, labels or {}) for pair in of_bucket
@@ -80,6 +82,7 @@ def agreement(
         wavering=sum(pair.wavers for pair in pairs),
         by_bucket=tuple(parts) if len(parts) > 1 else (),
         repeated=sum(_repeats(runtime.base, pair) for pair in pairs),
+        commonest_share=_commonest_share(pairs),
         sureness=fmean(sure) if len(sure) == len(pairs) else None,
         labels=_by_labels(
             runtime.base,
@@ -120,6 +123,12 @@ def _ask(runtime: Runtime, adapter: FittedLoRA, reference: Reference, most: int)
         _Pair(*one, by_base=reference.teacher is None)
         for one in zip(asked, mine, instructed.values(), strict=True)
     ]
+
+
+def _commonest_share(pairs: Sequence[_Pair]) -> float:
+    """Return the share of the teacher's most common answer."""
+    ((_, commonest),) = Counter(pair.instructed.ids for pair in pairs).most_common(1)
+    return commonest / len(pairs)
 
 
 def _repeats(base: BaseModel, pair: _Pair) -> bool:

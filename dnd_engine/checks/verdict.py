@@ -192,6 +192,8 @@ class Agreement:
     """Parts of both counts; empty for one bucket, or if they are not known."""
     repeated: int = 0
     """Prompts whose input the instructed model only repeats."""
+    commonest_share: float = 0.0
+    """Share of the prompts to which the instructed model gives its most common answer."""
     sureness: float | None = None
     """Mean probability that the instructed model gives its own greedy answers; None if one of the
     teachers is the base, for which it foretells nothing."""
@@ -406,12 +408,13 @@ class AdapterVerdict(Agreement):
                     number=self.num_prompts,
                 )
             )
-        if self.teaching is not None and self.teaching.has_one_answer:
+        if self._gives_one_answer:
+            taught = self.teaching or self  # an imprint's teaching is of more prompts
             found.append(
                 noted(
                     "Even with the instruction, the model gives one and the same answer to "
                     "{share:.0f} % of the prompts.",
-                    share=100 * self.teaching.commonest_share,
+                    share=100 * taught.commonest_share,
                 )
             )
         if self.is_only_unsure:
@@ -438,10 +441,15 @@ class AdapterVerdict(Agreement):
         return self._is_unsure or self._wavers or self._repeats or self._has_one_answer
 
     @property
+    def _gives_one_answer(self) -> bool:
+        if self.teaching is not None:
+            return self.teaching.has_one_answer
+        return are_alike(self.commonest_share, self.num_prompts)
+
+    @property
     def _has_one_answer(self) -> bool:
-        alone = self.teaching is not None and self.teaching.has_one_answer
         # A mix does not fail as a whole while another of its buckets works.
-        return alone or (
+        return self._gives_one_answer or (
             any(part.alike for part in self.by_bucket)
             and all(part.degree == "does_not" for part in self.by_bucket)
         )
@@ -536,11 +544,12 @@ def seems_to_work(number: int) -> Note:
 
 def judge(found: Agreement, teaching: Teaching | None = None) -> AdapterVerdict:
     """Choose the verdict; `teaching` is None for an adapter that is not imprinted."""
-    one_answer = () if teaching is None else teaching.one_answer
-    parts = tuple(
-        replace(part, alike=part.bucket in one_answer and not _all_right(part.labels))
-        for part in found.by_bucket
-    )
+
+    def is_alike(part: BucketShare) -> bool:
+        alike = part.alike if teaching is None else part.bucket in teaching.one_answer
+        return alike and not _all_right(part.labels)
+
+    parts = tuple(replace(part, alike=is_alike(part)) for part in found.by_bucket)
     # Agreeing with poor answers is no success.
     same = found.same - sum(part.same for part in parts if part.alike)
     measured = AdapterVerdict(

@@ -70,6 +70,17 @@ def test_teachers_share_the_prompts_and_the_base_can_be_one(runtime: Runtime) ->
     assert agreement(runtime, silent, []) is None
 
 
+def test_a_teacher_that_gives_all_prompts_one_answer_is_found_out(runtime: Runtime) -> None:
+    """An adapter that does nothing may agree with it."""
+    adapter, teacher = fitted(runtime, 1), fitted(runtime, 2)
+    same = Reference("a", teacher, PROMPTS[:1] * 4)
+    assert agreed(runtime, adapter, [same]).commonest_share == 1.0
+    assert agreed(runtime, adapter, [Reference("a", teacher, PROMPTS)]).commonest_share == 1 / 3
+    mixed = agreed(runtime, adapter, [same, Reference("b", teacher, PROMPTS)])
+    assert [part.alike for part in mixed.by_bucket] == [True, False]
+    assert mixed.commonest_share == 5 / 7
+
+
 def test_an_answer_that_the_teacher_itself_finds_unlikely_wavers(runtime: Runtime) -> None:
     """Every answer of a random base is unlikely; a strong adapter is sure of a word."""
     unsure = agreed(runtime, fitted(runtime, 1), [Reference("a", None, PROMPTS)])
@@ -130,7 +141,7 @@ def test_the_answers_are_there_to_read_and_are_stored_nowhere(runtime: Runtime) 
     assert verdict.answers == found.answers
     stored = TypeAdapter(AdapterVerdict).dump_python(verdict, mode="json")
     assert "answers" not in stored
-    assert first.input not in json.dumps(stored)
+    assert json.dumps(first.input) not in json.dumps(stored)
     # Checks of an adapter from elsewhere may say anything.
     forged = {**stored, "answers": [asdict(first)]}
     again = TypeAdapter(AdapterVerdict).validate_python(forged)

@@ -49,6 +49,12 @@ ALIKE = teaching(commonest_share=1.0)
         (verdict(8, teaching=teaching(unfinished=12)), "works", False),
         (verdict(3, 3, teaching=teaching(num_prompts=3, commonest_share=1.0)), "works", False),
         (verdict(8, teaching=None), "works", False),
+        (verdict(8, teaching=None, commonest_share=0.75), "works", False),
+        (verdict(8, teaching=None, commonest_share=1.0), "fails", True),
+        (verdict(3, 3, teaching=None, commonest_share=1.0), "works", False),
+        (verdict(8, teaching=None, commonest_share=1.0, labels=Labels(8, 8, 8)), "works", False),
+        # That of all fitted prompts says more than that of these.
+        (verdict(8, commonest_share=1.0), "works", False),
         (verdict(8, repeated=4), "works", False),
         (verdict(8, repeated=5), "fails", True),
         # A long answer is never sure, so that counts only where agreement is low.
@@ -106,6 +112,10 @@ def test_the_numbers_behind_it_are_told_in_words() -> None:
     assert "It was fitted to all of them" in str(verdict(3, left_out=False).reasons[0])
     (plain,) = verdict(3, left_out=False, teaching=None).reasons
     assert str(plain).startswith("Of 8 prompts, it answers 3 without the instruction")
+    assert str(verdict(8, teaching=None, commonest_share=1.0).causes[0]) == (
+        "Even with the instruction, the model gives one and the same answer to 100 % of the "
+        "prompts."
+    )
 
 
 def test_labels_are_quoted_and_without_any_nobody_knows_whether_it_is_right() -> None:
