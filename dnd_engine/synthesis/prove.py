@@ -83,6 +83,9 @@ def prove(
         except ImprintError:
             # Without a generator, prompts without an instruction to imprint make no adapter.
             return False
+        if name == "wrong" and adapter.is_imprinted and not made.is_imprinted:
+            # With one, they do: an adapter that lacks the imprint, not just these prompts.
+            return False
         candidates.append((name, loaded.fit(made), numbers))
         return True
 

@@ -802,6 +802,17 @@ LETTERS = [f"Name the letter.\n\n{a}{b}" for a in "abcdef" for b in "wxyz"]
 
 
 @pytest.mark.slow
+def test_an_imprint_is_not_compared_with_an_adapter_that_lacks_one(quiet_engine: Engine) -> None:
+    """It would seem to depend on its prompts, where it depends on being imprinted."""
+    buckets = [bucket("letters", LETTERS), bucket("plain", ["Reply kindly to a guest."] * 4)]
+    adapter = quiet_engine.generate(buckets)
+    assert adapter.is_imprinted
+    found = present(finish(quiet_engine.prove(adapter, buckets)))
+    assert [control.name for control in found.controls] == ["mean", "shuffled", "base"]
+    assert found.wrong_from == ()
+
+
+@pytest.mark.slow
 def test_what_is_generated_is_imprinted_where_prompts_have_an_instruction(
     quiet_engine: Engine,
 ) -> None:
