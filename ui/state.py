@@ -363,6 +363,13 @@ class Compared:
     mode: AskMode = "written"
     instructions: tuple[tuple[str, str], ...] = ()
     """Names and values of the instructions to choose from."""
+    head: str = ""
+    """HTML of the heading."""
+
+    @property
+    def has_instructions(self) -> bool:
+        """Return whether an instruction can be chosen."""
+        return self.mode == "told" and bool(self.instructions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,6 +302,7 @@ def test_of_several_instructions_the_chat_says_which_one_the_base_reads(
     on: Handlers, of_two_buckets: Session
 ) -> None:
     session = of_two_buckets
+    session.compared_as = None  # draw all of it
     head = on.compare.compared(session)["compare_head"]
     assert "Base reads “Say it in French.” before your input" in head
     assert "choose another instruction below" in head

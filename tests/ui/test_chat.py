@@ -266,6 +266,24 @@ def test_with_two_adapters_the_mode_names_the_one_that_reads_the_instruction(
     assert updates["told_with"].label == "Instruction for the base model"
 
 
+def test_what_arrives_late_takes_back_no_choice_made_meanwhile(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    """Checks that end draw the words above the chat as they are, and may arrive after a choice."""
+    session = Session()
+    file = "Say it.\n\none\n---\nSay it.\n\ntwo\n"
+    make_of(on, session, arrange(SQL={"a.txt": file}), request_of("s"))
+    late = on.compare.compared(session)
+    chosen = on.compare.choose_mode(session, "bare")
+    assert "Both read the input alone" in chosen["compare_head"]
+    assert chosen["told_with"].visible is False
+    assert late.keys() == {"mode", "told_with"}
+    assert all(update._constructor_args[0] == {} for update in late.values()), "nothing drawn"
+    again = on.compare.choose_mode(session, "told")
+    assert "Base reads the instruction" in again["compare_head"]
+    assert again["told_with"].visible is True
+
+
 def test_a_page_that_is_loaded_again_gets_all_that_is_above_the_chat(
     on: Handlers, arrange: Arrange, request_of: RequestOf
 ) -> None:

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +148,7 @@ class CompareEvents:
     def choose_instruction(self, session: Session, instruction: str | None) -> Updates:
         """Change the base's instruction from now on."""
         session.told_with = instruction or ""
-        return {"compare_head": self._head(session)}
+        return {"compare_head": self._drawn_head(session)}
 
     def compared(self, session: Session) -> Updates:
         """Draw what the adapter in the bar is compared with."""
@@ -161,30 +162,41 @@ class CompareEvents:
             (f"{bucket}: {brief(instruction, INSTRUCTION_CHARACTERS)}", instruction)
             for bucket, instruction in listed
         ]
-        beside = is_beside(session)
-        drawn, session.compared_as = session.compared_as, Compared(beside, mode, tuple(choices))
+        beside, head = is_beside(session), self._head(session)
+        now = Compared(beside, mode, tuple(choices), head)
+        drawn, session.compared_as = session.compared_as, now
         # Drawn again only for other words, because they then lose the focus. And another mode may
-        # have been chosen on the page meanwhile, which the same one as before would take back.
+        # have been chosen on the page meanwhile, which the same one as before would take back: what
+        # is drawn first may arrive last.
         modes: dict[str, Any] = {}
         if drawn is None or drawn.mode != mode:
             modes["value"] = mode
         if drawn is None or drawn.beside != beside:
             modes["choices"] = mode_choices(beside=beside)
-        told_with: dict[str, Any] = {"visible": mode == "told" and bool(choices)}
+        told_with: dict[str, Any] = {}
+        if drawn is None or drawn.has_instructions != now.has_instructions:
+            told_with["visible"] = now.has_instructions
         if drawn is None or (drawn.beside, drawn.instructions) != (beside, tuple(choices)):
             told_with |= {
                 "label": told_label(beside=beside),
                 "choices": choices,
                 "value": session.told_with or None,
             }
+        is_new = drawn is None or drawn.head != head
         return {
             "mode": gr.Radio(**modes),
             "told_with": gr.Dropdown(**told_with),
-            "compare_head": self._head(session),
+            **({"compare_head": head} if is_new else {}),
         }
 
     def _head(self, session: Session) -> str:
         return head_html(session, self._mode_of(session))
+
+    def _drawn_head(self, session: Session) -> str:
+        head = self._head(session)
+        if session.compared_as is not None:
+            session.compared_as = replace(session.compared_as, head=head)
+        return head
 
     def _instruction_of(self, session: Session, question: str) -> str:
         """Return the instruction of a suggested question; may be empty."""
@@ -376,7 +388,8 @@ class CompareEvents:
         if not told_with or told_with == session.told_with:
             return {"box": question}
         session.told_with = told_with
-        return {"box": question, "told_with": told_with, "compare_head": self._head(session)}
+        head = self._drawn_head(session)
+        return {"box": question, "told_with": told_with, "compare_head": head}
 
     def stand_beside(self, session: Session, key: str) -> Updates:
         """Put the base or another adapter of this visit on the left, for the next question."""
