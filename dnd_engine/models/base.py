@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -24,7 +23,14 @@ from dnd_engine.models.attention import layer_kinds, needs_eager
 from dnd_engine.models.chat_format import chat_ids, turn_end
 from dnd_engine.models.memory import check_memory, weight_bytes
 from dnd_engine.models.own_code import refuse_own_code
-from dnd_engine.models.sources import BASES, OnFraction, ResolvedWeights, first_line, resolve
+from dnd_engine.models.sources import (
+    BASES,
+    LOADING_FAULTS,
+    OnFraction,
+    ResolvedWeights,
+    first_line,
+    resolve,
+)
 
 _ODD_LOGITS: Mapping[str, float | None] = {
     "logits_scaling": 1,
@@ -85,15 +91,20 @@ def best_device(wanted: str | None = None) -> torch.device:
     if wanted.split(":")[0] not in present:
         raise ConfigError(f"device `{wanted}` is not here; this machine has {', '.join(present)}.")
     try:
-        return torch.device(wanted)
+        device = torch.device(wanted)
     except RuntimeError as error:
         raise ConfigError(f"`{wanted}` is no device: {first_line(error)}") from error
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        cards = ", ".join(f"cuda:{number}" for number in range(count))
+        raise ConfigError(f"device `{wanted}` is not here; this machine has {cards}.")
+    return device
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 where it is faster than float32, else float32."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
     if device.type == "cpu":
         # Matrix units multiply bfloat16 several times as fast as float32, and AMD's vector units
         # twice (at one core of a Zen 4: 106 against 52 GFLOP/s). Intel's vector units reach half
@@ -156,11 +167,17 @@ def check_base(
         Its config.
 
     Raises:
-        AssetError: If it has no config that can be read, or does not fit into memory.
+        AssetError: If it has no config that can be read, is quantised, or does not fit into memory.
         LayoutError: If its architecture is not supported.
     """
     config = _config(folder)
     architecture_of(config.to_dict())
+    if getattr(config, "quantization_config", None) is not None:
+        raise AssetError(
+            "{model} is quantised, and adapters are made for whole weights. Name the model that it "
+            "was made from, or a GGUF file of it.",
+            model=name,
+        )
     if num_bytes is None:
         needed = weight_bytes(folder, dtype)
     else:
@@ -193,7 +210,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
         tokenizer = AutoTokenizer.from_pretrained(
             weights.path, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, SafetensorError, KeyError) as error:
+    except LOADING_FAULTS as error:
         raise _unloadable(weights.path, error) from error
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
@@ -220,7 +237,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
 def _config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except LOADING_FAULTS as error:
         raise _unloadable(folder, error) from error
 
 

@@ -20,8 +20,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
+from dnd_engine.errors import AssetError
 from dnd_engine.limits import FIXED
 from dnd_engine.models.own_code import refuse_own_code
+from dnd_engine.models.sources import LOADING_FAULTS, first_line
 from dnd_engine.models.threads import in_parallel
 
 POOLED_LENGTH = 48
@@ -120,7 +122,7 @@ class PromptEncoder:
             paper's code does. Attention ignores padding either way.
 
     Raises:
-        AssetError: If the model needs code of its own.
+        AssetError: If the folder has no such model, or one that needs code of its own.
     """
 
     def __init__(
@@ -139,9 +141,13 @@ class PromptEncoder:
                 local_files_only=True,
                 trust_remote_code=False,
             )
-        except ValueError as error:
+        except LOADING_FAULTS as error:
             refuse_own_code(folder, error)
-            raise
+            raise AssetError(
+                "`{folder}` is no sentence encoder that can be loaded: {reason}",
+                folder=str(folder),
+                reason=first_line(error),
+            ) from error
         self._model.eval()
         self.device = device
         self.width = int(self._model.get_embedding_dimension() or 0)

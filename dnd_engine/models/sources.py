@@ -24,7 +24,12 @@ import torch
 from filelock import FileLock
 from httpx import HTTPError
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    StrictDataclassError,
+)
 from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # public, but not typed as such
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
@@ -474,6 +479,13 @@ def _explain_os_error(error: OSError | SafetensorError, folder: Path, needed: in
             "weights. Make room, or name another folder with --cache-dir. Nothing was kept."
         )
     return f"the cache folder `{folder}` cannot be used: {first_line(error)}"
+
+
+LOADING_FAULTS = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError),
+    *(SafetensorError, StrictDataclassError),
+)
+"""What loaders of models raise for files that are damaged, or for models that they do not know."""
 
 
 def first_line(error: BaseException) -> str:

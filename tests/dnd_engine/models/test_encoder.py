@@ -2,7 +2,9 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, RobertaConfig, RobertaModel
 
+from dnd_engine.errors import AssetError
 from dnd_engine.limits import FixedLimits
 from dnd_engine.models.encoder import EncodedPrompts, PromptEncoder, PromptMemory
 from dnd_engine.models.sources import ENCODERS, resolve
@@ -308,3 +311,19 @@ def test_pieces_of_padding_cost_nothing(
     assert found.tokens.shape == (8, 26_624, 16)
     assert found.tokens.isfinite().all()
     assert computed == [(8, 32)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda f: (f / "config.json").write_text("{"), id="half a config"),
+        pytest.param(lambda f: (f / "modules.json").write_text("{"), id="half a list of modules"),
+        pytest.param(lambda f: (f / "tokenizer.json").unlink(), id="no tokenizer"),
+        pytest.param(lambda f: (f / "model.safetensors").write_bytes(b"cut"), id="cut weights"),
+    ],
+)
+def test_a_damaged_encoder_is_refused(damage: Callable[[Path], Any], tmp_path: Path) -> None:
+    folder = save_tiny_encoder(tmp_path / "encoder")
+    damage(folder)
+    with pytest.raises(AssetError, match=r"encoder` is no sentence encoder that can be loaded: "):
+        PromptEncoder(folder, CPU, torch.float32)

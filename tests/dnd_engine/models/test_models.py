@@ -22,6 +22,7 @@ from dnd_engine.models.base import (
     BaseModel,
     best_device,
     best_dtype,
+    check_base,
     fingerprint,
     load_base,
     next_token_logits,
@@ -437,6 +438,21 @@ def test_the_digest_of_a_folder_is_its_weights(tiny_folder: Path, tmp_path: Path
     assert len({one, sharded, resolve(str(tmp_path), BASES).sha256}) == 3
 
 
+def configure(folder: Path, **values: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def test_a_quantised_base_is_refused_before_its_weights_are_downloaded(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "copy")
+    configure(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(AssetError, match=r"a/b is quantised, .* or a GGUF file of it\."):
+        check_base(folder, "a/b", 1000, device=CPU, dtype=torch.float32)
+
+
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     model = tiny_llama()
     model.config.save_pretrained(tmp_path)
@@ -462,6 +478,9 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
         pytest.param(
             lambda f: (f / "config.json").write_text('{"model_type": "warp9"}'), id="unknown type"
         ),
+        pytest.param(lambda f: configure(f, num_hidden_layers="x"), id="a text for a number"),
+        pytest.param(lambda f: configure(f, dtype="foo"), id="unknown dtype"),
+        pytest.param(lambda f: configure(f, intermediate_size=40), id="other sizes"),
         pytest.param(lambda f: [p.unlink() for p in f.glob("tok*")], id="no tokenizer"),
         pytest.param(lambda f: (f / "tokenizer.json").write_text("{"), id="half a tokenizer"),
     ],
@@ -480,8 +499,7 @@ def test_weights_of_another_shape_than_the_config_are_refused(
 ) -> None:
     """Missing layers would otherwise be filled with random numbers."""
     folder = shutil.copytree(tiny_folder, tmp_path / "copy")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    configure(folder, num_hidden_layers=3)
     with pytest.raises(
         AssetError, match=r"copy` lacks 9 weights that its config asks for \(model\.layers\.2\.inp"
     ):
@@ -493,6 +511,23 @@ def test_a_base_without_a_chat_template_is_refused(tiny_folder: Path, tmp_path: 
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(AssetError, match=r"copy has no chat template\. Choose an instruction-tun"):
         load_base(resolve(str(folder), BASES), CPU, torch.float32)
+
+
+def test_a_card_that_only_emulates_bfloat16_computes_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    assert best_dtype(torch.device("cuda")) is torch.float32
+
+
+def test_a_card_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert best_device("cuda:0").index == 0
+    with pytest.raises(ConfigError, match=r"`cuda:7` is not here; this machine has cuda:0\."):
+        best_device("cuda:7")
 
 
 # Code that comes with a model
