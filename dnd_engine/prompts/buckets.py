@@ -20,7 +20,7 @@ from dnd_engine.limits import FIXED, PromptLimits
 from dnd_engine.notes import Note, joined, noted
 from dnd_engine.prompts.files import Prompt, PromptFile
 from dnd_engine.prompts.split import close_blank_lines, split_prompt
-from dnd_engine.prompts.words import megabytes, one_line, shorten
+from dnd_engine.prompts.words import megabytes, one_line, printable, shorten
 
 MAX_WEIGHT = 2.0
 """Largest absolute weight. Negative weights ("less of this") need the sum mix."""
@@ -59,7 +59,7 @@ class Bucket:
                 else noted("none"),
             )
         object.__setattr__(self, "name", name)
-        instruction = close_blank_lines(self.instruction)
+        instruction = close_blank_lines(printable(self.instruction))
         if len(instruction) > FIXED.max_instruction_chars:
             raise BucketError(
                 "Bucket `{bucket}`: expected an instruction of at most {most} characters, got "

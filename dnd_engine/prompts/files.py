@@ -8,7 +8,6 @@ stored beside its prompt, and is never part of its text.
 import hashlib
 import json
 import os
-import re
 import stat
 import sys
 import unicodedata
@@ -43,7 +42,7 @@ from dnd_engine.prompts.reading import (
     text_bytes,
 )
 from dnd_engine.prompts.split import shared_head
-from dnd_engine.prompts.words import display_name, megabytes, one_line, use_formats
+from dnd_engine.prompts.words import display_name, megabytes, one_line, printable, use_formats
 
 FORMATS: dict[str, Format] = {
     ".txt": Format(read=of_text(read_text), has_labels=False, splits=True),
@@ -62,11 +61,6 @@ FORMATS: dict[str, Format] = {
 
 _DEFAULT_LIMITS = PromptLimits()
 _DEFAULT_CHOICES = Choices()
-_LINE_ENDS = re.compile(r"\r\n|[\r\x0b\x0c\x85]")
-"""Other ends of lines than `\\n`. Deleted as controls, they would join two words: old Macs and some
-spreadsheets end lines with `\\r` alone, and Word breaks them with `\\x0b`."""
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters except tab and newline, and lone surrogates, which no tokenizer can encode."""
 _PROMPT_BYTES = 100
 """Memory of a `Prompt` without its texts: the object, its line and its place in a tuple."""
 
@@ -414,7 +408,7 @@ def _note_duplicates(number: int, reading: Reading) -> None:
 
 def _clean_text(raw: str, most: int) -> tuple[str, str]:
     """Return a text without unprintable characters, whole and cut to a number of characters."""
-    text = _CONTROLS.sub("", _LINE_ENDS.sub("\n", raw)).strip()
+    text = printable(raw).strip()
     # Cut before normalising, which may take quadratic time, and again after it, because it can
     # lengthen a text.
     return text, unicodedata.normalize("NFC", text[:most])[:most].rstrip()

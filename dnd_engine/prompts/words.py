@@ -13,6 +13,18 @@ Thing = Literal["column", "key"]
 """Where the texts of a row are, in messages."""
 
 
+_LINE_ENDS = re.compile(r"\r\n|[\r\x0b\x0c\x85]")
+"""Other ends of lines than `\\n`. Deleted as controls, they would join two words: old Macs and some
+spreadsheets end lines with `\\r` alone, and Word breaks them with `\\x0b`."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters except tab and newline, and lone surrogates, which no tokenizer can encode."""
+
+
+def printable(text: str) -> str:
+    """Remove control characters and lone surrogates, and end all lines with a newline."""
+    return _CONTROLS.sub("", _LINE_ENDS.sub("\n", text))
+
+
 def display_name(name: str) -> str:
     """Return the last part of a path on one line of at most 120 characters, keeping the suffix."""
     return shorten(one_line(name.replace("\\", "/").rpartition("/")[2]) or "unnamed", 120)

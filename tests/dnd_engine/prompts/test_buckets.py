@@ -353,6 +353,11 @@ def test_the_first_prompts_of_a_sorted_file_are_not_all_that_is_measured() -> No
     assert max(int(text.split()[1]) for text in chosen) > 200
 
 
+def test_what_no_tokenizer_can_encode_is_no_part_of_an_instruction() -> None:
+    """A shell passes bytes that are no UTF-8 as lone surrogates."""
+    assert Bucket("x", instruction="Do\udcff it.\x00\r\nNow.").instruction == "Do it.\nNow."
+
+
 def test_an_instruction_goes_above_every_prompt_that_has_none() -> None:
     plain = Bucket("plain", 1.0, (prompt_file("one", "two", "one"),))
     own = Bucket("own", 1.0, (prompt_file("Say it.\n\nthree", "Say it.\n\nfour"),))
