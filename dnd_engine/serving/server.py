@@ -148,7 +148,14 @@ class Server:
             # In this order, `max` takes the bound for NaN too.
             first = {str(one["token"]): max(_LEAST, float(one["logprob"])) for one in rivals}
             return Said(text, first)
-        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        except (
+            AttributeError,
+            KeyError,
+            IndexError,
+            TypeError,
+            ValueError,
+            OverflowError,
+        ) as error:
             raise PublishError(
                 f"`{self.url}` was asked as model `{one_line(model)}` and answered {reply.status}: "
                 f"{reply.message}. The adapter is loaded, but it cannot be shown to work."
@@ -202,6 +209,10 @@ class Server:
         """Send a request; the whole response, read in chunks, must arrive before the timeout."""
         # A server may ignore this wish; then `_bounded` refuses its reply.
         headers = {"accept-encoding": "identity"}
+        sent = None
+        if values is not None:
+            headers["content-type"] = "application/json"
+            sent = cleaned(json.dumps(values, ensure_ascii=False, allow_nan=False)).encode()
         if self._key:
             check_encrypted(self.url)
             headers["authorization"] = f"Bearer {self._key}"
@@ -215,7 +226,7 @@ class Server:
             with (
                 client,
                 client.stream(
-                    method, self.url + path, json=values, headers=headers, extensions=in_time
+                    method, self.url + path, content=sent, headers=headers, extensions=in_time
                 ) as answer,
             ):
                 yield answer, self._bounded(answer, deadline)
@@ -291,7 +302,7 @@ def _ends_by(deadline: float) -> Callable[[str, Mapping[str, Any]], None]:
 def cleaned(text: str) -> str:
     """Join the halves of characters, and remove those that are alone.
 
-    JSON can contain such surrogates, but UTF-8 cannot encode them.
+    JSON and a shell can contain such surrogates, but UTF-8 cannot encode them.
     """
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
 

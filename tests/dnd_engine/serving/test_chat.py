@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dnd_engine.errors import RemoteError
+from dnd_engine.errors import PublishError, RemoteError
 from dnd_engine.limits import FixedLimits
 from dnd_engine.serving import chat, server
 from dnd_engine.serving.address import base_url
@@ -141,6 +141,28 @@ def test_half_characters_of_an_answer_go(streamed: bool) -> None:
 
     with running_chat(halved) as there:
         assert _last(streamed, there.url) == Remote("half a word", "stop")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_half_characters_of_a_question_go(streamed: bool) -> None:
+    """A shell passes bytes that are no UTF-8 as such."""
+    messages = [{"role": "user", "content": "two\udcff words"}]
+    with running_chat() as there:
+        if streamed:
+            *_, last = stream(there.url, "sm\udcffall", messages)
+        else:
+            last = ask(there.url, "sm\udcffall", messages)
+    assert last == Remote("small says two words", "stop")
+
+
+def test_a_log_probability_that_no_float_holds_is_refused() -> None:
+    def huge(handler: Handler, _values: dict[str, Any]) -> None:
+        first = [{"token": "a", "logprob": -(10**400)}]
+        logprobs = {"content": [{"token": "a", "top_logprobs": first}]}
+        handler.say(200, {"choices": [{"message": {"content": "a"}, "logprobs": logprobs}]})
+
+    with running_chat(huge) as there, pytest.raises(PublishError, match="cannot be shown to work"):
+        server.Server(there.root).ask("small", "two words")
 
 
 _PARTS = [
