@@ -56,7 +56,7 @@ def requests(server: Server, names: Sequence[str]) -> list[tuple[str, dict[str, 
     numbers = {name: number for number, name in _named(paths).items()}
     found = []
     for name in names:
-        model, _, file = name.partition(_WITH)
+        model, file = _parted(server, name, numbers)
         if file and file not in numbers:
             raise RemoteError(
                 "`{server}` has not loaded the adapter `{file}`; it has {others}. llama-server "
@@ -68,6 +68,18 @@ def requests(server: Server, names: Sequence[str]) -> list[tuple[str, dict[str, 
         # Without the field, the base would answer with what the server applies by itself.
         found.append((model, chosen(paths, numbers.get(file))))
     return found
+
+
+def _parted(server: Server, name: str, files: Iterable[str]) -> tuple[str, str]:
+    """Split a name into its model's and its adapter's, either of which may hold what joins them."""
+    ends = [file for file in files if name.endswith(f"{_WITH}{file}")]
+    if ends:
+        file = max(ends, key=len)
+        return name.removesuffix(f"{_WITH}{file}"), file
+    if _WITH not in name or name in {str(model["id"]) for model in server.models()}:
+        return name, ""
+    model, _, file = name.rpartition(_WITH)
+    return model, file
 
 
 def _paths(server: Server) -> dict[int, str] | None:

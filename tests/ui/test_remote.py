@@ -131,6 +131,19 @@ def test_adapters_of_a_llama_server_are_compared_with_its_base(
         assert len(there.listed) == 1, "names without a file need no question"
 
 
+def test_a_llama_servers_model_may_be_called_like_one_with_an_adapter(
+    own: Handlers, request_of: RequestOf
+) -> None:
+    session, request = Session(), request_of("a")
+    with running_chat() as there:
+        there.models = ["a + b.gguf"]
+        there.adapters = [{"id": 0, "path": "/l.gguf", "scale": 1.0}]
+        own.remote.use(there.url, "", "a + b.gguf", "a + b.gguf + l.gguf", session, request)
+        asked(own, session, "how many?")
+        sent = {row["lora"][0]["scale"]: row["model"] for row in there.asked}
+        assert sent == {0.0: "a + b.gguf", 1.0: "a + b.gguf"}
+
+
 def test_names_of_a_servers_models_are_in_no_language(own: Handlers, request_of: RequestOf) -> None:
     session, request = Session(), request_of("a")
     with running_chat() as there, speaking("de"):
