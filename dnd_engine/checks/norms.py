@@ -16,9 +16,12 @@ _THUMBPRINT_ROWS = 7
 
 
 def base_norms(model: nn.Module, layout: LoRALayout) -> dict[str, float]:
-    """Return the Frobenius norm of every target weight, by path."""
+    """Return the Frobenius norm of every target weight, by path.
+
+    For a weight of zeros it is 1, so that changes relative to it are absolute ones.
+    """
     return {
-        t.path: float(model.get_parameter(f"{t.path}.weight").float().norm())
+        t.path: float(model.get_parameter(f"{t.path}.weight").float().norm()) or 1.0
         for t in layout.targets
     }
 

@@ -1,5 +1,6 @@
 """Measurements of an adapter are what their definitions say."""
 
+import copy
 import json
 from dataclasses import replace
 from typing import Any
@@ -77,6 +78,14 @@ def test_norms_are_those_of_the_explicit_change(base: BaseModel, strength: float
         assert found[module][layer] == pytest.approx(
             float(change.norm() / weight.norm()), rel=1e-4, abs=1e-9
         )
+
+
+def test_changes_of_a_weight_of_zeros_are_absolute(base: BaseModel) -> None:
+    """Pruned models have such layers."""
+    model = copy.deepcopy(base.model)
+    path = LAYOUT.targets[0].path
+    torch.nn.init.zeros_(model.get_parameter(f"{path}.weight"))
+    assert base_norms(model, LAYOUT)[path] == 1.0
 
 
 def test_a_thumbprint_is_linear_and_leaves_out_what_all_share(base: BaseModel) -> None:
