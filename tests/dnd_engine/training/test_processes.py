@@ -124,8 +124,12 @@ def test_processes_with_a_share_of_the_base_each_train_the_same(
 
 
 def held_bytes(out: Path) -> list[int]:
-    """Return the most that each process of a run held in tensors between two steps."""
-    return [max(map(int, file.read_text().split())) for file in sorted(out.glob(f"{HELD}.*"))]
+    """Return what each process of a run held in tensors between two steps.
+
+    That is the least over all steps: on a busy machine, a block that was gathered for one of them
+    may not be free yet.
+    """
+    return [min(map(int, file.read_text().split())) for file in sorted(out.glob(f"{HELD}.*"))]
 
 
 def test_a_run_without_a_launcher_is_alone() -> None:
