@@ -228,6 +228,7 @@ def load_base(weights: ResolvedWeights, device: torch.device, dtype: torch.dtype
             "{model} has no chat template. Choose an instruction-tuned base.",
             model=weights.hub_id,
         )
+    turn_end(tokenizer)  # a template that refuses answers is reported here, and not in a chat
     model.train(mode=False)
     model.requires_grad_(False)
     module: nn.Module = model

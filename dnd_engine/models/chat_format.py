@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
-from dnd_engine.errors import ChatError
+from dnd_engine.errors import AssetError, ChatError
+from dnd_engine.notes import noted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,6 +23,9 @@ _DATE = "26 Jul 2024"
 _TODAY = re.compile(r"""strftime_now\(\s*(['"]).*?\1\s*\)""")
 
 _PLACEHOLDER = "ANSWER"
+
+_TEMPLATE_FAULTS = (TemplateError, TypeError, ValueError)
+"""What templates raise: their own errors, those of their values, and that none is the default."""
 
 
 def _template(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -43,7 +47,7 @@ def chat_text(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[s
             enable_thinking=False,
             chat_template=_template(tokenizer),
         )
-    except TemplateError as error:
+    except _TEMPLATE_FAULTS as error:
         raise ChatError(
             "the base's chat template refuses this conversation: {reason}. Send it without a "
             "system prompt, and let user and assistant take turns.",
@@ -69,23 +73,41 @@ def turn_end(tokenizer: "PreTrainedTokenizerBase") -> int:
     """Return the token that the chat template puts after an answer.
 
     It may differ from the tokenizer's end-of-text token, as in Gemma and Phi-3.
+
+    Raises:
+        AssetError: If the template refuses an answer, or nothing says how an answer ends.
     """
-    text = str(
-        tokenizer.apply_chat_template(
-            [
-                {"role": "user", "content": "Hello"},
-                {"role": "assistant", "content": _PLACEHOLDER},
-            ],
-            tokenize=False,
-            enable_thinking=False,
-            chat_template=_template(tokenizer),
+    try:
+        text = str(
+            tokenizer.apply_chat_template(
+                [
+                    {"role": "user", "content": "Hello"},
+                    {"role": "assistant", "content": _PLACEHOLDER},
+                ],
+                tokenize=False,
+                enable_thinking=False,
+                chat_template=_template(tokenizer),
+            )
         )
-    )
-    after = text.rpartition(_PLACEHOLDER)[2].strip()
+    except _TEMPLATE_FAULTS as error:
+        raise AssetError(
+            "the base's chat template refuses a question with its answer: {reason}. Choose an "
+            "instruction-tuned base.",
+            reason=str(error),
+        ) from error
+    _, found, after = text.rpartition(_PLACEHOLDER)
+    # A template that leaves out the answer says nothing about its end.
+    after = after.strip() if found else ""
     # A template may put more after an answer than the end token. That token need not be
     # declared special; being an added one is enough.
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     ids: list[int] = tokenizer(after, add_special_tokens=False)["input_ids"]
     end = next((token for token in ids if token in special), tokenizer.eos_token_id)
-    assert isinstance(end, int)
+    if not isinstance(end, int):
+        raise AssetError(
+            noted(
+                "neither the base's chat template nor its tokenizer says which token ends an "
+                "answer. Set `eos_token` in its `tokenizer_config.json`, or choose another base."
+            )
+        )
     return end

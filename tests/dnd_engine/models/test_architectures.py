@@ -385,6 +385,18 @@ def test_an_answer_ends_as_the_template_ends_it() -> None:
     plain = byte_tokenizer()
     plain.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     assert turn_end(plain) == plain.eos_token_id
+    silent = byte_tokenizer()
+    silent.add_tokens(["<start_of_turn>"], special_tokens=True)
+    silent.chat_template = "<start_of_turn>{{ messages[0].content }}"
+    assert turn_end(silent) == silent.eos_token_id
+
+
+def test_a_base_that_never_ends_an_answer_is_refused() -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.eos_token = None
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    with pytest.raises(AssetError, match="which token ends an answer"):
+        turn_end(tokenizer)
 
 
 def test_a_template_tells_the_same_day_every_day_and_does_not_ask_for_thoughts() -> None:

@@ -513,6 +513,23 @@ def test_a_base_without_a_chat_template_is_refused(tiny_folder: Path, tmp_path: 
         load_base(resolve(str(folder), BASES), CPU, torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ messages[1].role == 'user' or raise_exception('One user only') }}", "One user only"),
+        ("{{ messages[1].content + 1 }}", "can only concatenate str"),
+        ("{% for m in messages %}", "Unexpected end of template"),
+    ],
+)
+def test_a_base_whose_chat_template_refuses_an_answer_is_refused(
+    tiny_folder: Path, tmp_path: Path, template: str, reason: str
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "copy")
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(AssetError, match=f"refuses a question with its answer: {reason}"):
+        load_base(resolve(str(folder), BASES), CPU, torch.float32)
+
+
 def test_a_card_that_only_emulates_bfloat16_computes_in_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
