@@ -30,6 +30,7 @@ let folded = false;
 let foldable = false; // once an adapter was made of the prompts
 let tellWhenRead = false; // an example was loaded to be shown: go on once its files are read
 let remixing = false;
+let received = ""; // nonce of the message that was taken last
 let attempt = 0; // differs when the same arrangement is sent again
 let retries = 0; // those sent in a row because no answer came
 let retry = null;
@@ -491,6 +492,9 @@ function restore(message) {
 }
 
 function receive(message) {
+  // Gradio may tell of a value once more, a second later: a visit restored then would undo what was done since.
+  if (message.nonce === received) return;
+  received = message.nonce;
   if (message.op === "readings") {
     const fresh = take(message.readings);
     nameByUsable();

@@ -118,9 +118,19 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
     expect(visit.page.locator("#dnd-adapter")).to_contain_text(
         "Not made from the buckets as they are now."
     )
+    visit.page.add_init_script(_TELL_TWICE)
     visit.reload()
     visit.page.get_by_role("button", name="Mute Legal").click()
     expect(weight).to_have_value(f"{before['weights']['Legal'] - 0.5:.1f}")
+    visit.page.evaluate("window.testAgain()")  # Gradio may do so by itself on a busy machine
+    expect(weight).to_have_value(f"{before['weights']['Legal'] - 0.5:.1f}")
+
+
+_TELL_TWICE = """window.addEventListener("dnd-inbox", ({ detail }) => {
+    if (detail.op === "restore")
+        window.testAgain = () => window.dispatchEvent(new CustomEvent("dnd-inbox", { detail }));
+})"""
+"""Keeps the message that restores the visit, to tell the canvas of it again."""
 
 
 def test_answers_that_are_read_stay_open_when_a_weight_is_changed(

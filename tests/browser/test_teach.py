@@ -207,7 +207,7 @@ def test_an_adapter_is_taught_by_a_better_model_and_by_me(
     page.get_by_role("button", name="Propose answers").click()
     first = page.get_by_label("good 0")
     expect(first).to_have_value("of course")
-    first.fill("no")
+    visit.enter(first, "no")
     first.press("Enter")
     expect(first).to_have_value("no")
     expect(page.locator("#dnd-teach-answer-1 textarea")).to_be_focused()
