@@ -127,8 +127,9 @@ def test_weights_are_mixed_anew_from_the_folded_canvas(visit: Visit, engine: Fak
 
 
 _TELL_TWICE = """window.addEventListener("dnd-inbox", ({ detail }) => {
-    if (detail.op === "restore")
-        window.testAgain = () => window.dispatchEvent(new CustomEvent("dnd-inbox", { detail }));
+    if (detail.op !== "restore" || window.testAgain) return;
+    const copy = structuredClone(detail); // the canvas changes what it was given
+    window.testAgain = () => window.dispatchEvent(new CustomEvent("dnd-inbox", { detail: copy }));
 })"""
 """Keeps the message that restores the visit, to tell the canvas of it again."""
 
