@@ -33,6 +33,22 @@ def _template(tokenizer: "PreTrainedTokenizerBase") -> str:
     return _TODAY.sub(f"'{_DATE}'", tokenizer.get_chat_template())
 
 
+def _formatted(
+    tokenizer: "PreTrainedTokenizerBase",
+    messages: Sequence[Mapping[str, str]],
+    *,
+    prompting: bool = False,
+) -> str:
+    text = tokenizer.apply_chat_template(
+        [dict(message) for message in messages],
+        tokenize=False,
+        enable_thinking=False,
+        chat_template=_template(tokenizer),
+        add_generation_prompt=prompting,
+    )
+    return str(text)
+
+
 def chat_text(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]]) -> str:
     """Format a conversation, up to the start of the next answer.
 
@@ -40,20 +56,13 @@ def chat_text(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[s
         ChatError: If the base's template refuses it, as Gemma's does with a system message.
     """
     try:
-        text = tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            add_generation_prompt=True,
-            tokenize=False,
-            enable_thinking=False,
-            chat_template=_template(tokenizer),
-        )
+        return _formatted(tokenizer, messages, prompting=True)
     except _TEMPLATE_FAULTS as error:
         raise ChatError(
             "the base's chat template refuses this conversation: {reason}. Send it without a "
             "system prompt, and let user and assistant take turns.",
             reason=str(error),
         ) from error
-    return str(text)
 
 
 def chat_ids(
@@ -77,18 +86,12 @@ def turn_end(tokenizer: "PreTrainedTokenizerBase") -> int:
     Raises:
         AssetError: If the template refuses an answer, or nothing says how an answer ends.
     """
+    exchange = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": _PLACEHOLDER},
+    ]
     try:
-        text = str(
-            tokenizer.apply_chat_template(
-                [
-                    {"role": "user", "content": "Hello"},
-                    {"role": "assistant", "content": _PLACEHOLDER},
-                ],
-                tokenize=False,
-                enable_thinking=False,
-                chat_template=_template(tokenizer),
-            )
-        )
+        text = _formatted(tokenizer, exchange)
     except _TEMPLATE_FAULTS as error:
         raise AssetError(
             "the base's chat template refuses a question with its answer: {reason}. Choose an "
