@@ -19,7 +19,16 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, FloatRect, Locator, Page, ViewportSize, expect
+from playwright.sync_api import (
+    APIResponse,
+    Browser,
+    FloatRect,
+    Locator,
+    Page,
+    Route,
+    ViewportSize,
+    expect,
+)
 
 from tests.serving import serving
 from tests.ui.fake_engine import FakeEngine, handle_of
@@ -77,6 +86,11 @@ _OPENED = """(() => {
     };
 })()"""
 """Note that the page has its visit."""
+
+_EVENTS_OF = """(handler) => window.gradio_config.dependencies
+    .filter((one) => String(one.api_name).replace(/_\\d+$/, "") === handler)
+    .map((one) => one.id)"""
+"""Numbers of the events that a handler answers."""
 
 _STORES = "cookies,file_systems,indexeddb,local_storage,service_workers,websql"
 """What Chromium is to clear of an origin: all but what it has loaded and compiled."""
@@ -317,6 +331,29 @@ class Visit:
         self.console = []
         for said in heard:
             self.hear(said)
+
+    def keep_back(self, handler: str) -> Callable[[], None]:
+        """Keep back what a handler answers, as a busy machine may; return what delivers it."""
+        numbers = self.page.evaluate(_EVENTS_OF, handler)
+        assert numbers, handler
+        kept: list[tuple[Route, APIResponse]] = []
+
+        def keep(route: Route) -> None:
+            answer = route.fetch()
+            if (route.request.post_data_json or {}).get("fn_index") in numbers:
+                kept.append((route, answer))
+            else:
+                route.fulfill(response=answer)
+
+        def deliver() -> None:
+            self.until(lambda: len(kept) > 0)
+            for route, answer in kept:
+                route.fulfill(response=answer)
+            self.page.unroute("**/gradio_api/run/**", keep)
+            self.page.evaluate(AT_REST)
+
+        self.page.route("**/gradio_api/run/**", keep)
+        return deliver
 
     def bring(self, path: Path) -> None:
         """Import a file into the library."""

@@ -371,6 +371,41 @@ def test_what_is_ordered_right_after_stop_is_done(
         page.locator("#dnd-stop-chat").click()
 
 
+def test_stop_stays_when_the_end_of_what_was_stopped_before_arrives_late(
+    visit: Visit, write: Write, engine: FakeEngine
+) -> None:
+    page = visit.page
+    visit.drop([write("a.txt", "one\ntwo\n")], "SQL")
+    visit.ready("a.txt")
+    start, stop = page.locator("#dnd-synthesize"), page.locator("#dnd-stop-synthesis")
+    deliver = visit.keep_back("show_run")
+    with engine.pace.held("synthesis"):
+        start.click()
+        stop.click()
+        expect(start).to_be_visible()
+    with engine.pace.held("synthesis"):
+        start.click()
+        expect(stop).to_be_visible()
+        deliver()
+        expect(stop).to_be_visible()
+        expect(start).to_be_hidden()
+    expect(page.locator("#dnd-download")).to_be_enabled()
+    send, stop = page.locator("#dnd-send"), page.locator("#dnd-stop-chat")
+    deliver = visit.keep_back("answered")
+    with engine.pace.held("chat", at=8):
+        visit.ask("Answer please")
+        expect(visit.answer("left")).to_contain_text("several ways")
+        stop.click()
+        expect(send).to_be_visible()
+    with engine.pace.held("chat", at=8):
+        visit.ask("And now")
+        expect(stop).to_be_visible()
+        deliver()
+        expect(stop).to_be_visible()
+        expect(send).to_be_hidden()
+    visit.idle()
+
+
 def test_sampling_settings_are_used_and_an_answer_can_fail(visit: Visit) -> None:
     visit.page.locator("#dnd-sampling").get_by_text("Sampling").click()
     visit.enter(visit.page.locator("#dnd-sampling input[type=number]").first, "8")

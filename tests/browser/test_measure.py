@@ -179,6 +179,30 @@ def test_the_focus_goes_from_measure_and_train_to_stop_and_back(
         expect(page.locator("#dnd-measure-stages summary")).to_be_visible()
 
 
+def test_stop_stays_when_the_end_of_the_run_before_arrives_late(
+    visit: Visit, write: Write, engine: FakeEngine
+) -> None:
+    page = visit.page
+    made(visit, write("a.jsonl", prompts(9)))
+    open_tab(visit)
+    page.locator("#dnd-measure-file input[type=file]").set_input_files(
+        write("rows.jsonl", prompts(40, label="yes"))
+    )
+    start, stop = page.locator("#dnd-measure-start"), page.locator("#dnd-measure-stop")
+    with engine.pace.held("measure", at=1):
+        start.click()
+        deliver = visit.keep_back("show_measured")
+        stop.click()
+        expect(start).to_be_enabled()
+    with engine.pace.held("measure", at=1):
+        start.click()
+        expect(stop).to_be_visible()
+        deliver()
+        expect(stop).to_be_visible()
+        expect(start).to_be_hidden()
+    expect(start).to_be_enabled()
+
+
 def test_a_training_from_the_adapter_stops_at_once_and_the_chat_goes_on(
     visit: Visit, write: Write, engine: FakeEngine
 ) -> None:

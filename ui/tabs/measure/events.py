@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 
@@ -41,6 +41,12 @@ from ui.text import _, duration, ngettext
 if TYPE_CHECKING:
     from dnd_engine.measure.results import EvalPass, Measurement, MeasureStep
 
+_BUTTONS = (
+    ("measurement", "measure_start", "measure_stop"),
+    ("training", "measure_train", "measure_train_stop"),
+)
+"""Kind of a run, and the slots that start and stop it."""
+
 
 class MeasureEvents:
     """Events of the tab. Its runs are independent of the Workbench's."""
@@ -51,7 +57,11 @@ class MeasureEvents:
 
     def open_measure(self, session: Session) -> Updates:
         """Redraw the tab, because the adapter in the bar may have changed."""
-        return {**self.name_adapter(session), **self._drawn(session)}
+        return {
+            **self.name_adapter(session),
+            **self._may_run(session, shown=True),
+            **self._drawn(session),
+        }
 
     def name_adapter(self, session: Session) -> Updates:
         """Name the adapter in the bar, which a run can replace while the tab is open."""
@@ -60,7 +70,7 @@ class MeasureEvents:
             "measure_empty": gr.HTML(visible=made is None),
             "measure_order": gr.Row(visible=made is not None),
             "measure_of": "" if made is None else of_html(made),
-            **self._measure_buttons(session),
+            **self._may_run(session),
         }
 
     def put_back(self, session: Session, request: gr.Request) -> Updates:
@@ -69,7 +79,8 @@ class MeasureEvents:
         shown: Updates = {} if run is None else {"measure_stages": run.stages.html()}
         # As for the conversation: a full disk must not keep the visit from coming back.
         with suppress(OSError):
-            shown = self.show_measured(session, request)
+            if run is not None and run.stages.ended:
+                shown = self._measured(session, run, request)
         return {
             # Its box is new too, and would look as if nothing had been dropped.
             "measure_file": str(rows.copy) if rows is not None and rows.copy.is_file() else None,
@@ -118,7 +129,7 @@ class MeasureEvents:
         """Accept a request to train a LoRA, if the shown measurement is current."""
         found = _as_shown(session)
         if found is None or not can_train(found):
-            return self._measure_buttons(session)
+            return self._may_run(session, shown=True)
         run = MeasureRun(
             "training",
             Stages(("wait", "train"), "training"),
@@ -178,7 +189,9 @@ class MeasureEvents:
     def show_measured(self, session: Session, request: gr.Request) -> Updates:
         """Show a run's results, write them to files, restore the buttons; see `show_run`."""
         run = session.measuring
-        if run is None or not run.stages.ended:
+        # The answer to Stop has shown them. This one may be slow, and would take the next run's
+        # Stop away.
+        if run is None or not run.stages.ended or run.stop.is_set():
             return {}
         return self._measured(session, run, request)
 
@@ -294,7 +307,7 @@ class MeasureEvents:
         return {
             "measure_told": "" if rows is None else rows_html(rows),
             "measure_columns": columns_json(rows),
-            **self._measure_buttons(session),
+            **self._may_run(session),
         }
 
     def again(self, session: Session) -> Updates:
@@ -314,7 +327,7 @@ class MeasureEvents:
         return {
             "measure_stages": run.stages.html(),
             "measure_take_told": "",
-            **self._measure_buttons(session),
+            **self._may_run(session, shown=True),
         }
 
     def _at_most(self, wanted: float) -> int:
@@ -374,7 +387,7 @@ class MeasureEvents:
         """Draw the results of a run, and write them to files."""
         updates = {
             "measure_stages": run.stages.html(),
-            **self._measure_buttons(session),
+            **self._may_run(session, shown=True),
             **self._drawn(session),
         }
         self._note_scores(session)
@@ -409,24 +422,26 @@ class MeasureEvents:
             **{f"measure_take_{row}": gr.Button(visible=row in trained) for row in TRAINED},
         }
 
-    def _measure_buttons(self, session: Session) -> Updates:
-        """Enable the buttons that may be pressed now."""
+    def _may_run(self, session: Session, *, shown: bool = False) -> Updates:
+        """Enable what may be run now; with `shown`, put Stop in place of what runs.
+
+        Only what begins or ends a run, or draws the whole tab, puts it there. Other answers may be
+        slow, and would show the buttons of a moment before.
+        """
         run = session.measuring
         running = run.kind if run is not None and not run.stages.ended else None
         found = _as_shown(session)
-        return {
-            "measure_start": gr.Button(
-                visible=running != "measurement",
-                interactive=running is None and session.labelled is not None,
-            ),
-            "measure_stop": gr.Button(visible=running == "measurement"),
-            "measure_train": gr.Button(
-                visible=running != "training",
-                interactive=running is None and found is not None and can_train(found),
-            ),
-            "measure_train_stop": gr.Button(visible=running == "training"),
-            "measure_train_of": train_of_html(found),
+        ready = {
+            "measurement": session.labelled is not None,
+            "training": found is not None and can_train(found),
         }
+        updates: Updates = {"measure_train_of": train_of_html(found)}
+        for kind, start, stop in _BUTTONS:
+            look: dict[str, Any] = {"visible": running != kind} if shown else {}
+            updates[start] = gr.Button(interactive=running is None and ready[kind], **look)
+            if shown:
+                updates[stop] = gr.Button(visible=running == kind)
+        return updates
 
 
 def _as_shown(session: Session) -> Found | None:

@@ -348,6 +348,10 @@ class CompareEvents:
         if not session.turns or not session.turns[-1].finished:
             return {}  # cleared, or already followed by another question
         kept = self._keep(session, request)
+        # The answer to Stop has drawn the rest. This one may be slow, and would undo what the next
+        # question shows.
+        if session.stop_chat is not None and session.stop_chat.is_set():
+            return kept
         return {**self.panes(session), **_buttons(session), **kept}
 
     def stop_chat(self, session: Session) -> Updates:

@@ -68,7 +68,9 @@ class RunEvents:
             return {}
         run.shown = True
         before = session.drawn
-        updates = over(session, run)
+        # The answer to Stop has restored the buttons. This one may be slow, and would take the next
+        # run's Stop away.
+        updates = {} if run.stop.is_set() else over(session, run)
         if made is not None and made is not session.drawn:
             shown = self._adapter.show_remixed if run.remixes else self._adapter.show
             updates = {**updates, **shown(session), "stages": shown_stages(session)}
