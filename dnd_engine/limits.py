@@ -123,7 +123,12 @@ class FixedLimits:
     max_weights_bytes: int = 512_000_000
     """Bytes of an imported adapter's weights."""
     max_settings_bytes: int = 1_000_000
-    """Bytes of an imported adapter's config or provenance."""
+    """Bytes of an imported adapter's config."""
+    max_provenance_bytes: int = 8_000_000
+    """Bytes of its provenance: 18 for each prompt it was made from, and for each it was trained
+    on."""
+    max_listed_prompts: int = 150_000
+    """Prompts that a provenance lists as read, or as learnt. Of more, none are listed."""
     max_adapter_members: int = 1_000
     """Entries in an adapter's zip. A trainer's checkpoint has about twenty."""
     max_adapter_ratio: int = 100

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from dnd_engine.cli.common import check_exists, show
+from dnd_engine.limits import FIXED
 
 if TYPE_CHECKING:
     from dnd_engine.lora.layout import LoRALayout
@@ -22,9 +23,15 @@ def is_foreign(path: Path, base: str) -> bool:
     """
     from dnd_engine.models.sources import BASES
 
+    file = path / "adapter_config.json"
     try:
+        # Reading a pipe, or what a link leads to, may never end.
+        if file.is_symlink() or not file.is_file():
+            return False
+        if file.stat().st_size > FIXED.max_settings_bytes:
+            return False
         # As bytes, which may begin with a byte order mark.
-        config = json.loads((path / "adapter_config.json").read_bytes())
+        config = json.loads(file.read_bytes())
         named = config["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

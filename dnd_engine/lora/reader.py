@@ -40,7 +40,7 @@ _CONFIG, _WEIGHTS = FILES[:2]
 _LIMITS = {
     _CONFIG: FIXED.max_settings_bytes,
     _WEIGHTS: FIXED.max_weights_bytes,
-    "provenance.json": FIXED.max_settings_bytes,
+    "provenance.json": FIXED.max_provenance_bytes,
 }
 """Maximum bytes of each file to read. READMEs are not read."""
 _MAX_ALPHA = 1_000_000

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dnd_engine.limits import FIXED
 from dnd_engine.prompts.split import split_prompt
 
 _READ, _LEARNT = "prompts_read", "labels_learnt"
@@ -19,7 +20,8 @@ _READ, _LEARNT = "prompts_read", "labels_learnt"
 was made from or refined on, and those whose labels it was trained on."""
 
 _UNTOLD = "met_untold"
-"""Set if the adapter started from one whose prompts are unknown."""
+"""Set if the adapter saw more prompts than are listed, or started from one whose prompts are
+unknown."""
 
 _HEX = 8
 
@@ -48,6 +50,8 @@ def with_met(
 ) -> dict[str, Any]:
     """Return a provenance that also lists these prompts and their inputs.
 
+    It lists none if they are more than `max_listed_prompts`, which its reader would refuse.
+
     Args:
         provenance: Provenance of the new adapter.
         texts: Prompts that it was made from, refined on or trained on.
@@ -55,11 +59,13 @@ def with_met(
         after: Provenance of the adapter it started from, if any.
     """
     entry = _LEARNT if labels else _READ
+    found = _found(provenance, entry) | with_inputs(texts)
+    too_many = len(found) > 2 * FIXED.max_listed_prompts
     # Sorted, so that the order reveals nothing about the file.
-    listed = " ".join(sorted(_found(provenance, entry) | with_inputs(texts)))
+    listed = "" if too_many else " ".join(sorted(found))
     # An adapter that starts from an unknown one stays unknown, whatever it lists later.
-    untold = {} if after is None or Seen.by(after).known else {_UNTOLD: True}
-    return {**provenance, **untold, entry: listed}
+    unknown = too_many or (after is not None and not Seen.by(after).known)
+    return {**provenance, **({_UNTOLD: True} if unknown else {}), entry: listed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class Seen:
     """Digests of the prompts whose labels it was trained on, and of their inputs."""
     known: bool
     """Whether the adapter lists its prompts. Adapters from other tools and earlier versions do
-    not."""
+    not, nor those of very many prompts."""
 
     @classmethod
     def by(cls, provenance: Mapping[str, Any]) -> "Seen":

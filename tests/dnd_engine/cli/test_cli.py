@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -18,11 +19,13 @@ from dnd_engine.cli.adapters import _show_growing
 from dnd_engine.cli.common import plain_errors, progress_bar, typed_arguments
 from dnd_engine.cli.prompts import read_buckets
 from dnd_engine.cli.refine import _score_words
+from dnd_engine.cli.structure import is_foreign
 from dnd_engine.config import EngineConfig
 from dnd_engine.errors import ConfigError
 from dnd_engine.export import llama_quantize
 from dnd_engine.files import asset_path, sha256_of
 from dnd_engine.library import Library
+from dnd_engine.limits import FIXED
 from dnd_engine.lora.adapter import write_files
 from dnd_engine.models.replies import ChatStep, Reply, StopReason
 from dnd_engine.progress import Progress
@@ -615,6 +618,21 @@ def test_the_prompts_of_a_bucket_that_have_no_instruction_are_counted(tmp_path: 
     told = dnd(*arguments).stderr
     assert "prompts: 2 of 3 prompts have no instruction and are not imprinted. Give one" in told
     assert "--instruction" not in dnd(*arguments, "--instruction", "Name the kind.").stderr
+
+
+@pytest.mark.parametrize("odd", ["link", "pipe", "large"])
+def test_inspect_reads_no_config_that_may_never_end(tmp_path: Path, odd: str) -> None:
+    adapter = write_files(make_adapter().files(), tmp_path / "adapter")
+    config = adapter / "adapter_config.json"
+    assert is_foreign(adapter, "another/base")
+    own = config.rename(tmp_path / "elsewhere.json")
+    if odd == "link":
+        config.symlink_to(own)
+    elif odd == "pipe":
+        os.mkfifo(config)
+    else:
+        config.write_bytes(own.read_bytes() + b" " * FIXED.max_settings_bytes)
+    assert not is_foreign(adapter, "another/base")
 
 
 def test_inspect_says_that_prompts_without_an_instruction_get_no_verdict(tmp_path: Path) -> None:

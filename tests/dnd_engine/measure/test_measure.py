@@ -23,6 +23,7 @@ from dnd_engine.cli import app
 from dnd_engine.config import LabelledConfig, MeasureConfig
 from dnd_engine.errors import ConfigError, MeasureError, TrainingError
 from dnd_engine.library import Library
+from dnd_engine.limits import FIXED
 from dnd_engine.lora.adapter import Adapter
 from dnd_engine.lora.apply import FittedLoRA
 from dnd_engine.lora.reader import read_adapter
@@ -320,6 +321,17 @@ def test_what_an_adapter_met_adds_up_in_its_provenance() -> None:
     went_on = with_met(began_unknown, ["f"], labels=True, after=began_unknown)
     assert Seen.by(went_on) == Seen(frozenset(), digests(["e", "f"]), known=False)
     assert Seen.by(with_met(made, ["f"], labels=True, after=made)).known
+
+
+def test_of_more_prompts_than_its_reader_takes_a_provenance_lists_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dnd_engine.lora.seen.FIXED", replace(FIXED, max_listed_prompts=2))
+    few = with_met({"generator_sha256": "g"}, WORDS[:4], labels=False)
+    assert Seen.by(few) == Seen(digests(WORDS[:4]), frozenset(), known=True)
+    many = with_met(few, ["one more"], labels=False, after=few)
+    assert Seen.by(many) == Seen(frozenset(), frozenset(), known=False)
+    assert not Seen.by(with_met({"generator_sha256": "g"}, ["a"], labels=False, after=many)).known
 
 
 @pytest.mark.parametrize("strange", [{}, {"prompts_read": 3}, {"generator_sha256": ["a"]}])
