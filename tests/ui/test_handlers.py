@@ -1262,3 +1262,18 @@ def test_nobody_calls_an_adapter_stale_that_is_about_to_be_remixed(
     assert "adapter_facts" not in told
     told = on.prompts.update_prompts(lighter, session, request_of("s"))
     assert "Not made from the buckets as they are now" in told["adapter_facts"]
+
+
+def test_a_remix_that_is_faster_than_the_reading_of_its_canvas_is_not_called_stale(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session = Session()
+    files = {"SQL": {"a.txt": "one\n"}, "Legal": {"b.txt": "two\n"}}
+    make(on, session, arrange(**files), request_of("s"))
+    lighter = replace(arrange({"SQL": 0.5}, **files), remixing=True)
+    on.synthesis.begin_remix(lighter, session)
+    shown = synthesized(on, session, request_of("s"))
+    assert session.canvas != lighter
+    assert session.made is not None
+    assert [bucket.weight for bucket in session.made.buckets] == [0.5, 1.0]
+    assert "Not made from" not in shown["adapter_facts"]

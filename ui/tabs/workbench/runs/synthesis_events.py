@@ -41,6 +41,8 @@ class SynthesisEvents:
         stages = Stages(("wait", "read", "encode", "decode", "check"), kind, in_one_line=remixes)
         # As of now: the canvas may change while the run is queued.
         buckets = tuple(buckets_on(arrangement, session))
+        # The event that reads the canvas may come later, and the new adapter would look outdated.
+        session.canvas_fingerprint = fingerprint(buckets)
         return self._runs.begin(session, Run(kind, stages, buckets, remixes=remixes))
 
     def begin_shown(self, arrangement: Arrangement, session: Session) -> Updates:
