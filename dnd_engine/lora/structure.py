@@ -10,17 +10,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from peft.tuners.tuners_utils import check_target_module_exists
-from peft.utils.other import get_pattern_key
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from dnd_engine.errors import AdapterError
+from dnd_engine.limits import FIXED
 from dnd_engine.lora.layout import OUTPUT_LAYER, OUTSIDE_BLOCKS, LoRALayout
 from dnd_engine.lora.provenance import FILES
 from dnd_engine.lora.reader import read_files
@@ -222,7 +223,7 @@ def _faults(
     if isinstance(config.target_modules, str) and config.layers_to_transform is not None:
         yield "`layers_to_transform` is set, which PEFT refuses if `target_modules` is a text"
     patterns = [*(config.rank_pattern or {}), *(config.alpha_pattern or {})]
-    yield from _said([p for p in patterns if not _is_pattern(p)], "that cannot be read", "pattern")
+    yield from _said([p for p in patterns if _pattern(p) is None], "that cannot be read", "pattern")
 
 
 def _idle(
@@ -297,18 +298,22 @@ def _is_saved(key: str, names: Sequence[str]) -> bool:
 
 def _by_pattern(patterns: Mapping[str, _Value] | None, place: str, default: _Value) -> _Value:
     """Return a layer's value as PEFT does: by the first pattern that fits, else the default."""
-    readable = {
-        pattern: value for pattern, value in (patterns or {}).items() if _is_pattern(pattern)
-    }
-    return readable.get(get_pattern_key(list(readable), place), default)
+    for text, value in (patterns or {}).items():
+        pattern = _pattern(text)
+        if pattern is not None and pattern.match(place):
+            return value
+    return default
 
 
-def _is_pattern(text: str) -> bool:
+# Each layer is compared with each pattern. Python keeps 512 of them, PEFT's way of asking compiles
+# more than that again for every layer, and a large base has a pattern for each of its 560.
+@lru_cache(FIXED.max_adapter_tensors)
+def _pattern(text: str) -> re.Pattern[str] | None:
+    """Return a pattern as PEFT reads it; None if it cannot be read."""
     try:
-        re.compile(rf"(.*\.)?({text})$")  # as PEFT does, whose groups come before its own
+        return re.compile(rf"(.*\.)?({text})$")
     except _BAD_PATTERN:
-        return False
-    return True
+        return None
 
 
 def _is_left(place: str, config: _Config) -> bool:

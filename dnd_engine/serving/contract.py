@@ -16,6 +16,7 @@ from safetensors.torch import load
 
 from dnd_engine.errors import PublishError
 from dnd_engine.lora.provenance import FILES
+from dnd_engine.prompts.words import shorten
 
 _DEFAULT_MAX_RANK = 16
 """Default of vLLM's `--max-lora-rank`."""
@@ -62,7 +63,8 @@ def check_contract(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]
         faults.append("`base_model_name_or_path` is empty, so no engine can match it to a base")
     for name, allowed in _OFF.items():
         if name in config and config[name] not in allowed:
-            faults.append(f"`{name}` is set to {config[name]!r}, which engines do not apply")
+            value = shorten(repr(config[name]), 80)
+            faults.append(f"`{name}` is set to {value}, which engines do not apply")
     r = config.get("r")
     # JSON's `true` becomes a bool, and to Python a bool is an int.
     if isinstance(r, bool) or not isinstance(r, int) or r < 1:
@@ -82,10 +84,10 @@ def check_contract(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]
 
 def _tensor_faults(shapes: Mapping[str, Sequence[int]], r: int) -> list[str]:
     """List tensors that are not LoRA matrices of this rank, or whose counterpart is missing."""
-    strays = [key for key in shapes if not _KEY.fullmatch(key)]
+    strays = {key: None for key in shapes if not _KEY.fullmatch(key)}
     faults = []
     if strays:
-        faults.append(f"{len(strays)} tensors are no LoRA matrices ({', '.join(strays[:3])})")
+        faults.append(f"{len(strays)} tensors are no LoRA matrices ({', '.join(list(strays)[:3])})")
     pairs = {re.sub(r"lora_[AB]", "lora_*", key) for key in shapes if key not in strays}
     halves = [
         key for pair in pairs for side in "AB" if (key := pair.replace("*", side)) not in shapes

@@ -94,3 +94,13 @@ def test_what_an_engine_would_refuse_or_ignore_is_a_fault(
     assert message in "; ".join(checked.faults)
     with pytest.raises(PublishError, match="`mine` cannot be served"):
         checked.demand("mine")
+
+
+def test_a_long_setting_is_shortened() -> None:
+    config, shapes = parts(make_adapter())
+    ranks = {f"model.layers.{i}.self_attn.q_proj": 2 for i in range(80)}
+    checked = check_contract(config | {"rank_pattern": ranks}, shapes)
+    (fault,) = checked.faults
+    assert "`rank_pattern` is set to {'model.layers.0.self_attn" in fault
+    assert "…" in fault
+    assert len(fault) < 150
