@@ -573,17 +573,19 @@ def _digest(prompts: Iterable[Prompt]) -> str:
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     """Yield all regular files among and below paths, in a fixed order."""
+    # `Path.is_dir` and `Path.is_file` raise without access, and for a name that is too long.
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - see above
             for folder, folders, names in os.walk(path):
                 # `os.walk` descends in the order that this list has afterwards.
                 folders.sort()
-                # `is_file` also leaves out pipes and devices, and reading those may never end.
-                yield from (f for name in sorted(names) if (f := Path(folder, name)).is_file())
-        elif path.is_file():
+                # This also leaves out pipes and devices, and reading those may never end.
+                files = (Path(folder, name) for name in sorted(names))
+                yield from (file for file in files if os.path.isfile(file))  # noqa: PTH113
+        elif os.path.isfile(path):  # noqa: PTH113
             yield path
         else:
             raise PromptFileError(
-                f"{display_name(path.name)}: expected a file or folder, found nothing there. Check "
-                "the path."
+                f"{display_name(path.name)}: expected a file or folder, found nothing there, or "
+                "no access to it. Check the path."
             )

@@ -148,10 +148,12 @@ def test_a_file_that_reads_otherwise_now_is_not_taken(tmp_path: Path) -> None:
         kept.with_texts(shorter)
 
 
-def test_a_path_without_anything_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["none", "none" * 100])
+def test_a_path_without_anything_is_an_error(tmp_path: Path, name: str) -> None:
+    """Also a name that is too long, for which the system has another error."""
     kept = recipe(buckets(tmp_path))
     with pytest.raises(PromptFileError, match=r"none: expected a file or folder, found nothing"):
-        kept.find_files([tmp_path / "none"])
+        kept.find_files([tmp_path / name])
 
 
 def test_texts_that_were_changed_are_refused(tmp_path: Path) -> None:
