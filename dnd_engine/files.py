@@ -316,10 +316,17 @@ def _own_folder(place: Path, prefix: str) -> Iterator[Path]:
     folder = begun.with_name(prefix + begun.name.removeprefix(f".{_BEGUN}"))
     lock = FileLock(begun / _LOCK)
     try:
-        with lock:
-            begun.rename(folder)
-            yield folder
+        try:
+            lock.acquire()
+        except OSError as error:
+            # On a disk without locks, `_is_abandoned` spares every folder that has this file.
+            if error.errno not in _NO_LOCKS:
+                raise
+            (begun / _LOCK).touch()
+        begun.rename(folder)
+        yield folder
     finally:
+        lock.release()
         # Only one of them exists; which one depends on how far this came.
         for left in (folder, begun):
             shutil.rmtree(left, ignore_errors=True)

@@ -49,6 +49,21 @@ def test_a_disk_without_locks_is_warned_of_and_one_that_refuses_is_an_error(
     assert ("cannot be locked" in caplog.text) != refused
 
 
+def test_a_disk_without_locks_can_be_written_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lock: FileLock, timeout: float | None = None) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with written_aside(tmp_path / "new") as aside:
+        aside.write_text("first")
+        # Another writer must not take this one's folder for abandoned.
+        write_whole(tmp_path / "other", "second")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "other"]
+    assert (tmp_path / "new").read_text() == "first"
+
+
 def test_an_output_folder_is_checked_before_the_work(tmp_path: Path) -> None:
     (file := tmp_path / "file").touch()
     for place, reason in ((file, "is a file, not a folder"), (file / "below", "cannot be written")):
