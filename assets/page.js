@@ -162,10 +162,10 @@ function untell(node) {
 }
 let due = false;
 new MutationObserver(() => {
-  if (kept.length) unjudged ||= !document.querySelector(JUDGED); // each time: it may be back by the next frame
+  keepHeights(); // each time: on a busy machine a remix may begin and end before the next frame
   if (due) return;
   due = true;
-  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showRun(); keepHeights(); keepOpen(); });
+  requestAnimationFrame(() => { due = false; tell(); tellDoing(); group(); showChosen(); nameTheirs(); handOn(); showRun(); keepOpen(); });
   // Gradio also redraws in place, which only takes the attribute away.
 }).observe(document.body, { childList: true, subtree: true, attributeFilter: [ATTRIBUTE, "disabled"] });
 
@@ -276,7 +276,9 @@ function keepHeights() {
     if (kept.length) return;
     kept = [...document.querySelectorAll(`#dnd-adapter-facts, ${VERDICT}`)];
     for (const { style, offsetHeight } of kept) style.minHeight = `${offsetHeight}px`;
-  } else if (kept.length && (document.querySelector(".dnd-making") || (judged && unjudged))) {
+  } else if (kept.length) {
+    unjudged ||= !judged;
+    if (!document.querySelector(".dnd-making") && !(judged && unjudged)) return;
     for (const { style } of kept) style.minHeight = "";
     kept = [];
   }

@@ -171,17 +171,68 @@ _ROOM_BELOW = """told => {
 }"""
 """Empty room below the verdict, in pixels."""
 
-_WATCH_CHAT = """() => {
+_TOP = """() => {
+  const { top } = document.getElementById("dnd-loop").getBoundingClientRect();
+  return Math.round(top + scrollY);
+}"""
+"""Returns the place of the chat on the page."""
+
+_WATCH_CHAT = f"""() => {{
   window.tops = [];
-  const look = () => {
-    const { top: below } = document.getElementById("dnd-loop").getBoundingClientRect();
-    const top = Math.round(below + scrollY);
+  const look = () => {{
+    const top = ({_TOP})();
     if (window.tops.at(-1) !== top) window.tops.push(top);
     requestAnimationFrame(look);
-  };
+  }};
   look();
-}"""
+}}"""
 """Records each place of the chat on the page."""
+
+_HOLD_FRAMES = """() => {
+  const draw = window.requestAnimationFrame, later = [];
+  window.requestAnimationFrame = (frame) => later.push(frame);
+  window.letFramesGo = () => {
+    window.requestAnimationFrame = draw;
+    later.forEach((frame) => draw(frame));
+  };
+}"""
+"""Draws no frame of the page's until it may, as a busy machine draws few."""
+
+
+def judge_two_buckets(visit: Visit, write: Write, word: str) -> None:
+    """Make an adapter of two buckets, and wait for its verdict and its zip."""
+    page = visit.page
+    for name in ("SQL", "Two"):
+        if name == "Two":
+            visit.add_bucket(name)
+        rows = [json.dumps({"prompt": f"Say yes.\n\n{word} {name} {i}"}) for i in range(9)]
+        visit.drop([write(f"{name}.jsonl", "\n".join(rows))], name)
+        visit.ready(f"{name}.jsonl")
+    visit.synthesize()
+    expect(page.locator("#dnd-checks .dnd-verdicts")).to_be_visible()
+    expect(page.locator("#dnd-undo")).to_be_visible()
+    if "NOTHING" not in word:
+        page.locator("#dnd-teach-open").click()
+    expect(page.locator("#dnd-teach")).to_be_visible()
+    expect(page.locator("#dnd-download")).to_be_enabled()
+
+
+def test_the_chat_stays_in_its_place_where_frames_are_late(
+    visits: Visits, engine: FakeEngine, write: Write
+) -> None:
+    visit = visits(size=PHONE)
+    page = visit.page
+    judge_two_buckets(visit, write, "IMPRINT NOTHING")
+    before = page.evaluate(_TOP)
+    page.evaluate(_HOLD_FRAMES)
+    with engine.pace.held("imprint"):
+        page.get_by_role("slider", name=re.compile("Weight of")).first.press("ArrowLeft")
+        expect(page.locator("#dnd-stages")).to_contain_text("Imprinting the instruction")
+        expect(page.locator("#dnd-warning")).to_contain_text("The verdict follows")
+        assert page.evaluate(_TOP) == before
+        page.evaluate("window.letFramesGo()")
+    expect(page.locator("#dnd-warning .dnd-verdict")).to_be_visible()
+    assert page.evaluate(_TOP) == before
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
@@ -191,20 +242,7 @@ def test_the_chat_stays_in_its_place_while_a_weight_is_changed(
 ) -> None:
     visit = visits(size=size)
     page = visit.page
-    for name in ("SQL", "Two"):
-        if name == "Two":
-            visit.add_bucket(name)
-        rows = [json.dumps({"prompt": f"Say yes.\n\n{word} {name} {i}"}) for i in range(9)]
-        visit.drop([write(f"{name}.jsonl", "\n".join(rows))], name)
-        visit.ready(f"{name}.jsonl")
-    visit.synthesize()
-    checks, teach = page.locator("#dnd-checks .dnd-verdicts"), page.locator("#dnd-teach")
-    expect(checks).to_be_visible()
-    expect(page.locator("#dnd-undo")).to_be_visible()
-    if "NOTHING" not in word:
-        page.locator("#dnd-teach-open").click()
-    expect(teach).to_be_visible()
-    expect(page.locator("#dnd-download")).to_be_enabled()
+    judge_two_buckets(visit, write, word)
     code = page.locator("#dnd-adapter code")
     first = code.inner_text()
     page.evaluate(_WATCH_CHAT)
@@ -221,7 +259,7 @@ def test_the_chat_stays_in_its_place_while_a_weight_is_changed(
     expect(page.locator("#dnd-imprint-stop")).to_be_hidden()
     expect(page.locator("#dnd-warning .dnd-verdict")).to_be_visible()
     expect(page.locator("#dnd-undo")).to_be_enabled()
-    expect(teach).to_be_visible()
+    expect(page.locator("#dnd-teach")).to_be_visible()
     tops = page.evaluate("window.tops")
     assert max(tops) - min(tops) <= 4, tops
     with engine.pace.held("imprint"):
