@@ -234,20 +234,37 @@ def only_call_on(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / CALL_LOCK)
     try:
-        lock.acquire(timeout=0)
+        if (missing := _acquire(lock)) is not None:
+            logger.warning(
+                "`%s` cannot be locked (%s): start no other call on it.", folder, missing
+            )
     except Timeout as error:
         raise ConfigError(
             f"another call is writing to `{folder}`. Choose another --out, or wait for it."
         ) from error
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        # Some shared disks have none, and hold what nodes write together.
-        logger.warning("`%s` cannot be locked (%s): start no other call on it.", folder, error)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock) -> OSError | None:
+    """Acquire a lock at once; on a disk without locks, go on and return its error.
+
+    Some shared disks have none, and hold what nodes write together.
+
+    Raises:
+        Timeout: If another process has it.
+    """
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return error
+    return None
 
 
 def is_leftover(path: Path) -> bool:
@@ -316,12 +333,8 @@ def _own_folder(place: Path, prefix: str) -> Iterator[Path]:
     folder = begun.with_name(prefix + begun.name.removeprefix(f".{_BEGUN}"))
     lock = FileLock(begun / _LOCK)
     try:
-        try:
-            lock.acquire()
-        except OSError as error:
+        if _acquire(lock) is not None:
             # On a disk without locks, `_is_abandoned` spares every folder that has this file.
-            if error.errno not in _NO_LOCKS:
-                raise
             (begun / _LOCK).touch()
         begun.rename(folder)
         yield folder

@@ -84,11 +84,12 @@ def check_contract(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]
 
 def _tensor_faults(shapes: Mapping[str, Sequence[int]], r: int) -> list[str]:
     """List tensors that are not LoRA matrices of this rank, or whose counterpart is missing."""
-    strays = {key: None for key in shapes if not _KEY.fullmatch(key)}
+    matrices = [key for key in shapes if _KEY.fullmatch(key)]
+    strays = [key for key in shapes if not _KEY.fullmatch(key)]
     faults = []
     if strays:
-        faults.append(f"{len(strays)} tensors are no LoRA matrices ({', '.join(list(strays)[:3])})")
-    pairs = {re.sub(r"lora_[AB]", "lora_*", key) for key in shapes if key not in strays}
+        faults.append(f"{len(strays)} tensors are no LoRA matrices ({', '.join(strays[:3])})")
+    pairs = {re.sub(r"lora_[AB]", "lora_*", key) for key in matrices}
     halves = [
         key for pair in pairs for side in "AB" if (key := pair.replace("*", side)) not in shapes
     ]
@@ -96,7 +97,7 @@ def _tensor_faults(shapes: Mapping[str, Sequence[int]], r: int) -> list[str]:
         faults.append(f"{len(halves)} matrices are missing ({', '.join(sorted(halves)[:3])})")
     if not pairs:
         faults.append("it holds no LoRA matrices")
-    for key in sorted(set(shapes) - set(strays)):
+    for key in sorted(matrices):
         shape = list(shapes[key])
         if len(shape) != 2 or shape[0 if "lora_A" in key else 1] != r:
             faults.append(f"`{key}` has shape {shape}, expected rank {r}")

@@ -40,7 +40,7 @@ def test_a_disk_without_locks_is_warned_of_and_one_that_refuses_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def refuse(lock: FileLock, timeout: float) -> None:
+    def refuse(lock: FileLock, timeout: float | None = None) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
