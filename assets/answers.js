@@ -2,6 +2,7 @@
 // `trigger` and `watch` in scope. Text reaches the page through `textContent` and `value` alone.
 
 const list = element.querySelector(".dnd-answers");
+let taken = null; // nonce of the value that was drawn last
 
 function append(index) {
   const row = document.createElement("label");
@@ -11,10 +12,7 @@ function append(index) {
   field.dir = "auto";
   field.maxLength = Number(list.dataset.most);
   // At once, so that a click on Start sends what was typed last.
-  field.addEventListener("input", () => {
-    const rows = props.value.rows.map((one, at) => (at === index ? { ...one, answer: field.value } : one));
-    props.value = { rows };
-  });
+  field.addEventListener("input", keepTyped);
   // `assets/visit.js` also sends one while it is typed, so that a reload loses none.
   field.addEventListener("blur", () => trigger("typed"));
   field.addEventListener("keydown", (event) => {
@@ -27,8 +25,23 @@ function append(index) {
   return row;
 }
 
+function fieldOf(index) {
+  return list.children[index].querySelector("textarea");
+}
+
+function keepTyped() {
+  const rows = props.value.rows.map((row, index) => ({ ...row, answer: fieldOf(index).value }));
+  props.value = { ...props.value, rows };
+}
+
 function draw() {
-  const rows = props.value?.rows ?? [];
+  const { rows = [], nonce } = props.value ?? {};
+  if (nonce === taken) {
+    // Gradio may tell of a value once more, a moment later, without what was typed since.
+    if (rows.some(({ answer }, index) => answer !== fieldOf(index).value)) keepTyped();
+    return;
+  }
+  taken = nonce;
   while (list.children.length > rows.length) list.lastChild.remove();
   rows.forEach(({ prompt, about, answer }, index) => {
     const [title, more, field] = (list.children[index] ?? append(index)).children;

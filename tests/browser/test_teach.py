@@ -283,6 +283,43 @@ def test_an_answer_survives_a_reload_with_the_cursor_still_in_its_field(
     expect(first).to_have_value("never mind that")
 
 
+_TELL_TWICE = """window.Function = new Proxy(Function, { apply(make, self, args) {
+    const run = Reflect.apply(make, self, args);
+    if (!String(args.at(-1)).includes("dnd-teach-answer-")) return run;
+    return (element, trigger, props, server, upload, watch) => {
+        const told = [];
+        let first = props.value;
+        run(element, trigger, props, server, upload, (names, tell) => {
+            watch(names, () => { first = props.value; tell(); });
+            told.push(tell);
+        });
+        window.testAgain = () => { props.value = first; told.forEach((tell) => tell()); };
+    };
+} })"""
+"""Keeps the proposed answers that Gradio gives to the fields, to give them once more."""
+
+
+def test_a_typed_answer_stays_when_the_proposed_ones_come_again(
+    visits: Visits, serve: Serve, write: Write
+) -> None:
+    engine = FakeEngine()
+    visit = visits(serve(handle_of(engine)))
+    page = visit.page
+    page.add_init_script(_TELL_TWICE)
+    visit.reload()
+    made(visit, write("a.jsonl", prompts(9)))
+    page.locator("#dnd-teach-open").click()
+    page.get_by_role("button", name="Propose answers").click()
+    first = page.get_by_label("good 0")
+    expect(first).to_have_value("yes.")
+    first.fill("no")
+    page.evaluate("window.testAgain()")  # Gradio may do so by itself on a busy machine
+    expect(first).to_have_value("no")
+    page.locator("#dnd-teach-start").click()
+    expect(page.locator("#dnd-adapter")).to_contain_text("then taught by you in 12 s")
+    assert engine.taught[-1]["Say yes.\n\ngood 0"] == "no"
+
+
 def test_teach_can_be_done_from_the_keyboard(
     visit: Visit, write: Write, engine: FakeEngine
 ) -> None:

@@ -3,6 +3,7 @@
 One component for all of them. A page opens slower with each component and each event that it has.
 """
 
+import secrets
 from typing import Any
 
 import gradio as gr
@@ -31,6 +32,8 @@ class AnswersData(GradioModel):
     """The value of the component, both ways."""
 
     rows: list[AnswerRow] = Field(default_factory=list, max_length=NUM_ROWS)
+    nonce: str = ""
+    """Differs when the server sends the same answers again: the page draws each value once."""
 
 
 class AnswerFields(gr.HTML):
@@ -61,8 +64,9 @@ class AnswerFields(gr.HTML):
         return answers
 
     def postprocess(self, value: AnswersData | None) -> AnswersData:  # type: ignore[override]  # HTML has texts
-        """Return the value, or no rows."""
-        return value or AnswersData()
+        """Return the value, or no rows, with a nonce of its own."""
+        rows = [] if value is None else value.rows
+        return AnswersData(rows=rows, nonce=secrets.token_hex(8))
 
     def example_payload(self) -> dict[str, Any]:
         """Return no rows."""
