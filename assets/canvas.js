@@ -598,7 +598,10 @@ function bucketNode(bucket) {
   Object.assign(number, { type: "number", min: -2, max: 2, step: 0.1 });
   range.addEventListener("input", () => { number.value = Number(range.value).toFixed(1); range.style.setProperty("--fill", `${range.value * 50}%`); });
   range.addEventListener("change", () => setWeight(bucket.id, range.value));
-  number.addEventListener("change", () => setWeight(bucket.id, number.value));
+  number.addEventListener("change", () => {
+    number.defaultValue = number.value; // no longer typed, so that it is drawn as it counts
+    setWeight(bucket.id, number.value);
+  });
   weight.append(make("span", "dnd-weight-name"), range, number);
   const own = make("textarea", "dnd-own");
   Object.assign(own, { rows: 1, maxLength: maxInstruction });
@@ -633,13 +636,16 @@ function bucketNode(bucket) {
   return box;
 }
 
+// Never under somebody's typing; a new bucket has the focus before its first file names it.
+function drawField(field, text) {
+  if (document.activeElement !== field || field.value === field.defaultValue) field.value = field.defaultValue = text;
+}
+
 function drawBucket(box, bucket) {
-  const title = $(".dnd-title", box);
-  // Never under somebody's typing; a new bucket has the focus before its first file names it.
-  if (document.activeElement !== title || title.value === title.defaultValue) title.value = title.defaultValue = bucket.name;
+  drawField($(".dnd-title", box), bucket.name);
   $(".dnd-weight-name", box).textContent = _("Weight");
   $(".dnd-drop", box).textContent = _("Drop files here");
-  title.setAttribute("aria-label", _("Bucket name, {bucket}", { bucket: bucket.name }));
+  $(".dnd-title", box).setAttribute("aria-label", _("Bucket name, {bucket}", { bucket: bucket.name }));
   $(".dnd-remove-bucket", box).setAttribute("aria-label", _("Remove bucket {bucket}", { bucket: bucket.name }));
   $(".dnd-list", box).setAttribute("aria-label", _("Files in {bucket}", { bucket: bucket.name }));
   const ready = bucket.cards.filter(usable).length;
@@ -651,7 +657,7 @@ function drawBucket(box, bucket) {
   number.setAttribute("aria-label", _("Weight of {bucket}, as a number", { bucket: bucket.name }));
   range.value = Math.max(0, bucket.weight);
   range.style.setProperty("--fill", `${Math.max(0, bucket.weight) * 50}%`);
-  number.value = bucket.weight % 0.1 && (bucket.weight * 10) % 1 ? String(bucket.weight) : bucket.weight.toFixed(1);
+  drawField(number, bucket.weight % 0.1 && (bucket.weight * 10) % 1 ? String(bucket.weight) : bucket.weight.toFixed(1));
   const share = shareOf(bucket);
   $(".dnd-share", box).textContent =
     bucket.weight < 0 ? _("Less of this. Works with Sum adapters, without imprint.")

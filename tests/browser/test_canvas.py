@@ -986,3 +986,26 @@ def test_an_emptied_weight_stays_what_it_was(visit: Visit, write: Write) -> None
     weight.fill("")
     weight.press("Tab")
     expect(weight).to_have_value("1.5")
+
+
+def test_a_weight_that_is_being_typed_stays_when_a_file_has_been_read(
+    visit: Visit, write: Write
+) -> None:
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.drop([write("b.txt", LINES)], "Legal")
+    visit.ready("b.txt")
+    held: list[Route] = []
+    visit.page.route("**/gradio_api/upload**", lambda route: held.append(route))
+    visit.drop([write("c.txt", LINES)], "SQL")
+    visit.until(lambda: len(held) == 1)
+    weight = visit.bucket("SQL").locator(".dnd-number")
+    weight.select_text()
+    weight.press_sequentially("0.5")
+    held[0].continue_()
+    visit.ready("c.txt")
+    expect(weight).to_have_value("0.5")
+    weight.press("Tab")
+    expect(visit.bucket("SQL").locator(".dnd-share")).to_have_text("33 % of the batch")
+    weight.fill("5")
+    weight.press("Enter")
+    expect(weight).to_have_value("2.0")
