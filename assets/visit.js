@@ -137,7 +137,7 @@ function losesSomething() {
 window.dndLeavingLoses = () => !letGo && losesSomething(); // asked by assets/first.js
 window.addEventListener("pagehide", () => {
   keepDraft();
-  const nothing = !document.querySelector(".dnd-card, .dnd-asked, #dnd-adapter");
+  const nothing = !document.querySelector(".dnd-card, .dnd-asked, #dnd-adapter, #dnd-batch-table table");
   if (nothing && stored(KEY) === mine) stored(EMPTY, "1");
 });
 

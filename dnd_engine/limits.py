@@ -254,8 +254,8 @@ class ServerLimits:
     left_visits: int = 200
     """Visits kept after their page was closed, so that they can be reopened."""
     left_visits_bytes: int = 500_000_000
-    """Memory of closed visits: weights and prompts, also encoded ones. Beyond either limit, the
-    oldest are dropped."""
+    """Memory of closed visits: weights and prompts, also encoded ones. Beyond either limit, empty
+    visits are dropped, then the oldest."""
     visits_bytes: int = 4_000_000_000
     """Memory of all visits, including open ones. Beyond, empty visits are dropped first, then those
     of the address that uses the most."""

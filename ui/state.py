@@ -582,7 +582,9 @@ class Session:
     @property
     def is_empty(self) -> bool:
         """Return whether there is nothing to restore."""
-        return not (self.canvas.cards or self.shelf or self.turns or self.rows or self.folder)
+        typed = self.instruction or self.settings
+        work = self.canvas.cards or self.shelf or self.turns or self.batch or self.rows
+        return not (typed or work or self.folder)
 
     @property
     def num_bytes(self) -> int:

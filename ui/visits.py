@@ -84,7 +84,10 @@ class Visits:
             return fresh, outcome
 
     def leave(self, page: str) -> None:
-        """Keep the visit of a closed page, so that it can be restored."""
+        """Keep the visit of a closed page, so that it can be restored.
+
+        An empty one too: the page may have lost only its connection, and work may go on there.
+        """
         with self._lock:
             key = self._pages.get(page, "")
             visit = self._visits.get(self._digest(key))
@@ -92,8 +95,6 @@ class Visits:
             if visit is not None and self._newest_page(key) == page:
                 visit.left = self._clock()
                 visit.memory = None  # recomputed when needed
-                if visit.is_empty:
-                    self._forget(visit)
             else:
                 self._pages.pop(page, None)
             self._sweep()
@@ -183,12 +184,14 @@ class Visits:
 
         with self._lock:
             # A visitor beyond their share displaces nobody but themselves.
-            own = [d for d in self._left() if self._visits[d].visitor == visitor]
-            if over_share() > held(own) or over_total() > held(self._left()):
+            # Dropping a visit without files makes no room.
+            left = [digest for digest in self._left() if held([digest])]
+            own = [digest for digest in left if self._visits[digest].visitor == visitor]
+            if over_share() > held(own) or over_total() > held(left):
                 words = _("The server holds too many files of other visits. Try again later.")
                 raise NoRoomError(words)
             self._drop_while(over_share, own)
-            self._drop_while(over_total, self._left())
+            self._drop_while(over_total, left)
 
     def _drop_while(self, over: Callable[[], int], digests: Sequence[bytes]) -> None:
         """Drop one visit after the other as long as there are bytes over a limit."""
@@ -198,9 +201,10 @@ class Visits:
             self._drop(digest)
 
     def _left(self) -> list[bytes]:
-        """Return the visits without a page, oldest first."""
-        left = [digest for digest, visit in self._visits.items() if visit.is_parked]
-        return sorted(left, key=lambda digest: self._visits[digest].used)
+        """Return the visits without a page, empty ones first, then the oldest."""
+        left = [visit for visit in self._visits.values() if visit.is_parked]
+        left.sort(key=lambda visit: (not visit.is_empty, visit.used))
+        return [self._digest(visit.key) for visit in left]
 
     def _least_missed(self) -> list[bytes]:
         """Order visits for dropping: empty ones first, then those of the heaviest address.
@@ -228,11 +232,10 @@ class Visits:
             self._drop(digest)
         held = {digest: self._visits[digest].num_bytes for digest in self._left()}
         for digest in self._left():
-            fits = sum(held.values()) <= self._limits.left_visits_bytes
-            if fits and len(held) <= self._limits.left_visits:
-                break
-            del held[digest]
-            self._drop(digest)
+            is_heavy = held[digest] and sum(held.values()) > self._limits.left_visits_bytes
+            if is_heavy or len(held) > self._limits.left_visits:
+                del held[digest]
+                self._drop(digest)
         self._lighten()
         if self._visits and (self._timer is None or not self._timer.is_alive()):
             # Without visitors, nothing else would end the visits of earlier ones.
@@ -268,14 +271,10 @@ class Visits:
         # Before `end`, which also forgets where they are, and the key.
         visit.delete_files()
         self._files.remove(visit.key)
-        self._forget(visit)
-        visit.end("ended")
-
-    def _forget(self, visit: Session) -> None:
-        """Detach a visit from its page, which keeps it if still open."""
-        del self._visits[self._digest(visit.key)]
+        del self._visits[digest]
         for page in [page for page, key in self._pages.items() if key == visit.key]:
             del self._pages[page]
+        visit.end("ended")
 
     def _digest(self, key: str) -> bytes:
         """Return a key's digest for lookup, keyed so that nobody can construct a similar one."""

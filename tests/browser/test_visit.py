@@ -1,5 +1,6 @@
 """A visit outlives its page: reload, crash, a closed browser; and no other visitor finds it."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,21 @@ def test_it_comes_back_when_the_browser_was_closed_or_its_tab_crashed(
     check_all_is_back(again)
     # The crashed tab never said that it goes; here it has not gone at all.
     expect(crashed.locator("#dnd-adapter")).to_be_visible()
+
+
+def test_a_table_of_answers_alone_comes_back_when_its_page_was_closed(visits: Visits) -> None:
+    visit = visits()
+    page = visit.page
+    page.get_by_text("Ask many at once", exact=True).click()
+    page.locator("#dnd-batch-inputs textarea").fill("One\nTwo")
+    page.locator("#dnd-batch-start").click()
+    expect(page.locator("#dnd-batch-file")).to_be_visible()
+    state = page.context.storage_state()
+    page.context.close()
+    time.sleep(1)  # until the server knows
+    again = visits(storage_state=state)
+    expect(again.page.locator("#dnd-batch-table tbody tr")).to_have_count(2)
+    expect(again.page.locator("#dnd-batch-file")).to_be_visible()
 
 
 def test_the_newest_tab_takes_the_visit_over_and_the_one_before_says_so(

@@ -752,7 +752,7 @@ def test_an_address_keeps_so_many_pages_connected() -> None:
 @pytest.mark.slow
 def test_nothing_grows_over_300_visits() -> None:
     """Each visit had cost 1 MB that was never given back."""
-    server = ServerLimits(sessions=20, closed_seconds=1)
+    server = ServerLimits(sessions=20, left_visits=20, closed_seconds=1)
     process = psutil.Process()
     with (
         serving(handle_of(), server=server) as url,

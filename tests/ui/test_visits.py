@@ -392,11 +392,41 @@ def test_files_on_disk_are_bounded_for_an_address_and_in_all(
     assert may_write(visits, 3, "flood")
 
 
-def test_an_empty_visit_is_forgotten_with_its_page(visits: Visits) -> None:
+def test_an_empty_visit_is_kept_as_well_but_goes_first(files: SessionFiles, clock: Clock) -> None:
+    visits = Visits(files, ServerLimits(left_visits=2), clock)
+    worked, empty = begun(visits, files, "a"), visits.open("", "b", Session())[0]
+    for page in "ab":
+        clock.now += 1
+        visits.leave(page)
+    # A page whose connection had broken may be worked on.
+    clock.now += 1
+    empty.instruction, empty.used = "Be brief.", clock.now
+    assert visits.open(empty.key, "c", Session())[0].instruction == "Be brief."
+    for page in "de":
+        visits.open("", page, Session())
+        clock.now += 1
+        visits.leave(page)
+    assert worked.over == ""
+    assert len(visits._visits) == 3
+
+
+def test_a_visit_that_only_answered_a_table_is_not_empty() -> None:
+    assert Session().is_empty
+    assert not Session(batch=Batch(inputs=("one",))).is_empty
+    assert not Session(settings={"settings_system": "Be brief."}).is_empty
+
+
+def test_a_visit_without_a_page_leaves_no_files_behind(
+    files: SessionFiles, clock: Clock, visits: Visits
+) -> None:
     visit, _ = visits.open("", "a", Session())
+    folder = files.folder("a")
+    (folder / "conversation.md").write_text("What?")
     visits.leave("a")
-    _, outcome = visits.open(visit.key, "b", Session())
-    assert outcome == "lost"
+    clock.now += 101
+    visits.open("", "b", Session())
+    assert visit.over == "ended"
+    assert not folder.exists()
 
 
 def test_all_of_a_visit_is_drawn_again(
