@@ -15,9 +15,11 @@ from gradio.components import Component
 from ui.engine_calls import LANES
 from ui.handlers import Handlers
 from ui.panel import SlotError
+from ui.server.visitors import sender_of
 from ui.shared import Updates
 from ui.state import Session
 from ui.text import _, speaking
+from ui.visits import Visits
 
 _QUIET: Mapping[str, Any] = {
     # Gradio would dim all outputs while an event runs.
@@ -35,6 +37,8 @@ Event = Callable[..., Any] | Sequence[Callable[..., Any]]
 """What starts a handler, such as `button.click` or `work.then`, or any of several."""
 _Handler = Callable[..., Any]
 _Inputs = Component | Sequence[Component]
+_SENT = "_sent"
+"""Parameter for the request that `by_slot` adds to those of a handler."""
 
 
 class UnlistedSlotError(SlotError):
@@ -102,7 +106,7 @@ class Page:
             how = {"trigger_mode": "always_last", **how}
         start = functools.partial(gr.on, event) if isinstance(event, Sequence) else event
         return start(
-            fn=by_slot(handler, chosen),
+            fn=by_slot(handler, chosen, self.on.app.visits),
             # Handlers run in the visit's language, so the visit is an input of every event.
             inputs=[self.session, *taken],
             outputs=list(chosen.values()),
@@ -110,11 +114,14 @@ class Page:
         )
 
 
-def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable[..., Any]:
+def by_slot(
+    handler: Callable[..., Any], slots: Mapping[str, Block], visits: Visits
+) -> Callable[..., Any]:
     """Adapt a handler that returns slot -> value to Gradio's list of outputs.
 
-    The function takes the visit as its first argument and runs the handler in its language. Other
-    slots keep their values. It raises `UnlistedSlotError` if the handler updates an unlisted one.
+    The function takes the visit and the request before the handler's own arguments, counts the
+    visit among `visits` and runs the handler in its language. Other slots keep their values. It
+    raises `UnlistedSlotError` if the handler updates an unlisted one.
     """
     names = tuple(slots)
 
@@ -131,12 +138,18 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
     # Gradio inspects the signature, to pass the request.
     function = handler.func if isinstance(handler, functools.partial) else handler
     signature = inspect.signature(handler)
-    visit = inspect.Parameter("visit", inspect.Parameter.POSITIONAL_ONLY)
-    signature = signature.replace(parameters=[visit, *signature.parameters.values()])
+    first = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in ("visit", _SENT)
+    ]
+    signature = signature.replace(parameters=[*first, *signature.parameters.values()])
 
-    def stream(visit: Session, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def may_go_on(visit: Session, sent: gr.Request, args: Sequence[Any]) -> bool:
+        visits.admit(visit, sent.session_hash or "", sender_of(sent))
+        return _may_go_on(visit, args)
+
+    def stream(visit: Session, sent: gr.Request, *args: Any, **kwargs: Any) -> Iterator[Any]:
         silent = True
-        if not _may_go_on(visit, args):
+        if not may_go_on(visit, sent, args):
             yield spread({})
             return
         # A closed page closes this stream, which must end the handler's work at once.
@@ -153,8 +166,8 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
         if silent:
             yield spread({})  # Gradio clears every output of a generator that yields nothing
 
-    def call(visit: Session, *args: Any, **kwargs: Any) -> Any:
-        if not _may_go_on(visit, args):
+    def call(visit: Session, sent: gr.Request, *args: Any, **kwargs: Any) -> Any:
+        if not may_go_on(visit, sent, args):
             return spread({})
         with speaking(visit.language):
             return spread(handler(*args, **kwargs))
@@ -162,6 +175,7 @@ def by_slot(handler: Callable[..., Any], slots: Mapping[str, Block]) -> Callable
     adapted: Any = stream if inspect.isgeneratorfunction(function) else call
     functools.update_wrapper(adapted, function)
     adapted.__signature__ = signature
+    adapted.__annotations__ = {**adapted.__annotations__, _SENT: gr.Request}
     adapted.slots = names
     return adapted  # type: ignore[no-any-return]  # `Any`, since functions take any attribute
 

@@ -58,6 +58,9 @@ class Visits:
         The browser's key may be empty; `page` is Gradio's hash of the page's session.
         """
         with self._lock:
+            # Before the sweep, or a reload would count as one visit more.
+            if fresh.key != key:
+                self._visits.pop(self._digest(fresh.key), None)
             # First, so that an expired visit cannot be restored.
             self._sweep()
             found = self._visits.get(self._digest(key))
@@ -70,7 +73,7 @@ class Visits:
             ):
                 # The page may ask again for the visit that it shows already, whose files must stay.
                 if fresh is not found:
-                    fresh.delete_files()
+                    self._close(fresh, "moved")
                 if found.is_parked:
                     closed = self._newest_page(found.key)
                 fresh, outcome = found.hand_over(), "back"
@@ -82,6 +85,21 @@ class Visits:
             if closed != page:
                 self._pages.pop(closed, None)
             return fresh, outcome
+
+    def admit(self, session: Session, page: str, visitor: str) -> None:
+        """Count a visit whose page has not opened it yet, and which another client may never open.
+
+        Otherwise no limit per address would apply to it, and nothing would end it.
+        """
+        digest = self._digest(session.key)
+        # Without the lock, because every event asks. Without a page, nothing of it is kept.
+        if not page or session.over or digest in self._visits:
+            return
+        with self._lock:
+            self._sweep()
+            session.limits, session.visitor = self._limits, visitor
+            self._visits[digest] = session
+            self._pages[page] = session.key
 
     def leave(self, page: str) -> None:
         """Keep the visit of a closed page, so that it can be restored.
@@ -266,15 +284,18 @@ class Visits:
         visit = self._visits.get(digest)
         if visit is None:
             return
+        del self._visits[digest]
+        for page in [page for page, key in self._pages.items() if key == visit.key]:
+            del self._pages[page]
+        self._close(visit, "ended")
+
+    def _close(self, visit: Session, how: Literal["moved", "ended"]) -> None:
         # Work for it would go on, and write files that nobody removes.
         visit.interrupt()
         # Before `end`, which also forgets where they are, and the key.
         visit.delete_files()
         self._files.remove(visit.key)
-        del self._visits[digest]
-        for page in [page for page, key in self._pages.items() if key == visit.key]:
-            del self._pages[page]
-        visit.end("ended")
+        visit.end(how)
 
     def _digest(self, key: str) -> bytes:
         """Return a key's digest for lookup, keyed so that nobody can construct a similar one."""

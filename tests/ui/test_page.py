@@ -128,7 +128,7 @@ def test_a_stream_without_a_step_leaves_the_page_as_it_is() -> None:
     assert len(streams) == 4
     for stream in streams:
         visit = Session()  # nothing was ordered
-        assert list(present(stream.fn)(visit, visit, gr.Request())) == [
+        assert list(present(stream.fn)(visit, gr.Request(), visit, gr.Request())) == [
             [gr.skip()] * len(stream.outputs)
         ]
 
@@ -140,7 +140,7 @@ def test_a_handler_that_updates_a_slot_its_event_does_not_list_raises(
     demo = build_ui(handle_of(), PromptLimits())
     (event,) = (fn for fn in demo.fns.values() if fn.name == "open_too_much")
     with pytest.raises(UnlistedSlotError, match="`open_too_much` updates take_box, which"):
-        present(event.fn)(Session())
+        present(event.fn)(Session(), gr.Request())
 
 
 def open_too_much(self: TeachEvents) -> Updates:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import gradio as gr
 import pytest
+from fastapi import Request
 
 from dnd_engine.errors import NoRoomError
 from dnd_engine.library import Library
@@ -206,7 +207,7 @@ def test_the_newest_page_takes_a_visit_over(visits: Visits, files: SessionFiles)
 
 
 def test_a_page_that_lost_its_visit_changes_nothing_any_more(
-    visits: Visits, files: SessionFiles
+    visits: Visits, files: SessionFiles, request_of: RequestOf
 ) -> None:
     old = begun(visits, files, "old")
     called: list[Any] = []
@@ -216,17 +217,18 @@ def test_a_page_that_lost_its_visit_changes_nothing_any_more(
         called.append(what)
         return {}
 
-    order = by_slot(lambda session: note(session), slots)
-    tick = by_slot(lambda: note(), slots)
-    order(old, old)
+    order = by_slot(lambda session: note(session), slots, visits)
+    tick = by_slot(lambda: note(), slots, visits)
+    request = request_of("old")
+    order(old, request, old)
     visits.open(old.key, "new", Session())
-    order(old, old)
-    tick(old)
+    order(old, request, old)
+    tick(old, request)
     assert called == [old, "tick"]
     new, _ = visits.open("", "other", Session())
     visits.end("other")
     with pytest.raises(gr.Error, match="has ended"):
-        order(new, new)
+        order(new, request_of("other"), new)
 
 
 def test_a_visit_ends_with_its_files_a_while_after_its_last_use(
@@ -370,6 +372,52 @@ def test_one_address_cannot_take_the_room_of_the_others(files: SessionFiles, clo
         begun(visits, files, page, "flood")
     assert mine.over == "", "though it was unused for longest"
     assert flood[0].over == "ended"
+
+
+def test_a_client_that_never_opens_its_visits_has_the_share_of_one_address(
+    files: SessionFiles, clock: Clock
+) -> None:
+    visits = Visits(files, ServerLimits(readings_per_visitor_bytes=6, visit_seconds=100), clock)
+
+    def read(session: Session, request: gr.Request) -> Updates:
+        visits.check_reading(session, request.session_hash or "", 3)
+        session.folder = files.folder(request.session_hash or "")
+        (session.folder / "prompts-0.txt").write_text("one")
+        return {}
+
+    def event(page: str, address: str) -> Session:
+        sender = Request({"type": "http", "headers": [], "client": (address, 0)})
+        request, session = gr.Request(sender, session_hash=page), Session()
+        by_slot(read, {"box": gr.Textbox()}, visits)(session, request, session, request)
+        return session
+
+    flood = [event(page, "192.0.2.1") for page in "ab"]
+    with pytest.raises(NoRoomError, match="files of other visits"):
+        event("c", "192.0.2.1")
+    event("d", "192.0.2.2")
+    folder = files.folder("a")
+    clock.now += 101
+    visits.leave("d")
+    assert [visit.over for visit in flood] == ["ended", "ended"]
+    assert not folder.exists()
+
+
+def test_events_before_a_page_opens_its_visit_leave_nothing_behind(
+    files: SessionFiles, clock: Clock
+) -> None:
+    visits = Visits(files, ServerLimits(sessions=1, left_visits=1), clock)
+    mine, other = (begun(visits, files, page) for page in "ab")
+    clock.now += 1
+    early = Session()
+    visits.admit(early, "c", "")
+    folder = files.folder("c")
+    found, outcome = visits.open(mine.key, "c", early)
+    assert (outcome, early.over, folder.exists()) == ("back", "moved", False)
+    # Still under way when the page had opened its visit.
+    visits.admit(early, "c", "")
+    assert (files.folder("c") / "prompts-0.txt").is_file()
+    assert (found.over, other.over) == ("", "")
+    assert len(visits._visits) == 2
 
 
 def test_files_on_disk_are_bounded_for_an_address_and_in_all(

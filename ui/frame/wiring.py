@@ -141,7 +141,7 @@ def wire_language(
             return {name: say_again(block, redrawn.get(name)) for name, block in slots.items()}
 
     spoken = frame.keys.speak(
-        by_slot(speak, slots),
+        by_slot(speak, slots, page.on.app.visits),
         [
             *(page.session, page.session, workbench.prompts.canvas, library.kept),
             *(workbench.take.export_format, report.report_group, report.report_metric),
