@@ -81,7 +81,7 @@ def measure(
     begun = on.measure.begin_measure(session, options.get("limit", 20), options.get("seen", False))
     return [
         begun,
-        *on.measure.measure(session, request),
+        *on.measure.measure(session),
         on.measure.show_measured(session, request),
     ]
 
@@ -92,7 +92,7 @@ def train(
     begun = on.measure.begin_training(session, steps, warm)
     return [
         begun,
-        *on.measure.measure(session, request),
+        *on.measure.measure(session),
         on.measure.show_measured(session, request),
     ]
 
@@ -221,7 +221,7 @@ def test_columns_are_chosen_and_make_other_rows(
     assert [column["role"] for column in columns] == ["text", "", "label"]
     assert {p.label for p in present(session.labelled).prompts} == {"yes", "no"}
     on.measure.begin_measure(session, 20, False)
-    list(on.measure.measure(session, page))
+    list(on.measure.measure(session))
     on.measure.show_measured(session, page)
     other = on.measure.choose_columns(session, Chosen(label="region"), page)
     assert {p.label for p in present(session.labelled).prompts} == {"south"}
@@ -405,7 +405,7 @@ def test_stop_acts_at_once_and_keeps_what_was_found(
 ) -> None:
     on.measure.read_labelled(session, rows(), gr.Request())
     on.measure.begin_measure(session, 20, False)
-    steps = on.measure.measure(session, request_of("s"))
+    steps = on.measure.measure(session)
     with engine.pace.held("measure"):
         until_told(steps, "16 of 20")
         stopped = on.measure.stop_measure(session, request_of("s"))
@@ -417,7 +417,7 @@ def test_stop_acts_at_once_and_keeps_what_was_found(
     assert stopped["measure_keep_row"].visible is True
     measure(on, session, rows(), request_of("s"))
     on.measure.begin_training(session, 20, False)
-    steps = on.measure.measure(session, request_of("s"))
+    steps = on.measure.measure(session)
     with engine.pace.held("train"):
         while "loss" not in next(steps)["measure_stages"]:
             pass
@@ -434,7 +434,7 @@ def test_one_that_waits_in_the_queue_never_starts_once_stopped(
     on.measure.read_labelled(session, rows(), gr.Request())
     on.measure.begin_measure(session, 20, False)
     on.measure.stop_measure(session, request_of("s"))
-    assert list(on.measure.measure(session, request_of("s"))) == []
+    assert list(on.measure.measure(session)) == []
     assert engine.closed_measurements == 0
 
 
@@ -593,7 +593,11 @@ def test_a_trained_lora_stays_with_the_visit_when_a_new_run_takes_its_place(
     assert [one.key for one in session.shelf][1:] == [first.sha256, second.sha256]
     assert present(session.made).key == session.shelf[0].key
     kept = session.shelf[1]
+    assert kept.archive is None, "a full disk would lose it"
+    on.adapter.choose(session, kept.key)
+    on.adapter.prepare_download(session, request_of("s"))
     assert kept.archive is not None
+    on.adapter.choose(session, made.key)
     assert kept.scores["rows.jsonl"].brief[0] == ("bare", 0.8, 0.1)
     assert isinstance(kept.original, FakeAdapter)
     for number in range(30):  # the one in the bar never loses its place

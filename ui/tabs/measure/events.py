@@ -142,7 +142,7 @@ class MeasureEvents:
         )
         return self._begin_measuring(session, run)
 
-    def measure(self, session: Session, request: gr.Request) -> Iterator[Updates]:
+    def measure(self, session: Session) -> Iterator[Updates]:
         """Carry out the request step by step, drawing results and storing scores."""
         run = session.measuring
         if run is None or run.stages.ended:
@@ -162,7 +162,7 @@ class MeasureEvents:
                         session.found = Found(run.made, run.adapter, run.file, step.measured)
                         # At the first result, which comes with a new LoRA in place of these.
                         if before is not None and not run.scored:
-                            updates.update(self._shelve_trained(session, before, request))
+                            updates.update(self._shelve_trained(session, before))
                         updates.update(self._drawn(session))
                     run.scored |= step.stage == "score"
                 yield {"measure_stages": run.stages.html(), **updates}
@@ -223,8 +223,12 @@ class MeasureEvents:
         made = _made_of(found, row)
         # If it was taken before, keep its strength and results.
         made = next((one for one in session.shelf if one.key == made.key), made)
-        if failed := self._check(session, made, request):
-            yield {"measure_take_told": failed}
+        try:
+            for _step in self._adapter.verify(session, made, request):
+                pass
+        except DndError as error:
+            words = self._app.error_words(session, error, "take_trained")
+            yield {"measure_take_told": faults(_("Not taken to the Workbench."), words)}
             return
         session.take(made)
         yield {
@@ -236,16 +240,6 @@ class MeasureEvents:
     def take_broke(self) -> Updates:
         """Return the message for an unexpected error."""
         return {"measure_take_told": faults(_("Not taken to the Workbench."), broke())}
-
-    def _check(self, session: Session, made: Made, request: gr.Request) -> str:
-        """Verify the zip of a trained LoRA; return what is wrong with it, empty if nothing is."""
-        try:
-            for _step in self._adapter.verify(session, made, request):
-                pass
-        except DndError as error:
-            words = self._app.error_words(session, error, "take_trained")
-            return faults(_("Not taken to the Workbench."), words)
-        return ""
 
     def _dropped(self, upload: Path, session: Session, page: str) -> CardReading:
         """Read an upload from a copy of the visit's own, since Gradio deletes uploads by age."""
@@ -339,8 +333,11 @@ class MeasureEvents:
         words = _("Stopped before anything was scored, so there is no new result.")
         run.stages.finish(how, words if how == "stopped" and not run.scored else "")
 
-    def _shelve_trained(self, session: Session, before: Found, request: gr.Request) -> Updates:
-        """Move LoRAs that a new run replaces to the visit's adapters."""
+    def _shelve_trained(self, session: Session, before: Found) -> Updates:
+        """Move LoRAs that a new run replaces to the visit's adapters.
+
+        Their zips are written and verified when they are chosen: a full disk must lose none.
+        """
         assert session.found is not None
         now, names = session.found.measured.trained, []
         for row in TRAINED:
@@ -348,10 +345,7 @@ class MeasureEvents:
             kept = {one.sha256 for one in now.values()} | {one.key for one in session.shelf}
             if lora is None or lora.sha256 in kept:
                 continue
-            made = _made_of(before, row)
-            if failed := self._check(session, made, request):
-                return {"measure_take_told": failed}
-            session.shelve(made)
+            session.shelve(_made_of(before, row))
             names.append(f"<b>{esc(lora.name)}</b> <code>{esc(lora.sha256[:8])}</code>")
         if not names:
             return {}
