@@ -197,6 +197,8 @@ class Proposed:
     answers: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     """Name of the bucket of each prompt."""
+    key: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Stays the same with more prompts: what a page sends may be answers to other prompts."""
 
     def is_for(self, made: Made) -> bool:
         """Return whether the answers are to prompts of an adapter, or of one it was made from.

@@ -17,6 +17,7 @@ from tests.ui.fake_engine import FakeEngine, handle_of
 from ui.owner import Owner
 from ui.shared import Updates
 from ui.state import Session
+from ui.tabs.workbench.teach.answers import TypedAnswers
 from ui.tabs.workbench.teach.events import TeachEvents
 
 pytestmark = pytest.mark.browser
@@ -255,9 +256,9 @@ def spy_on_kept_answers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]
     keep = TeachEvents.keep_answers
 
     @functools.wraps(keep)
-    def spied(self: TeachEvents, session: Session, answers: tuple[str, ...]) -> Updates:
-        updates = keep(self, session, answers)
-        kept.append(answers)
+    def spied(self: TeachEvents, session: Session, typed: TypedAnswers) -> Updates:
+        updates = keep(self, session, typed)
+        kept.append(typed.answers)
         return updates
 
     monkeypatch.setattr(TeachEvents, "keep_answers", spied)

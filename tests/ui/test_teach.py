@@ -35,7 +35,7 @@ from ui.shared import App, Updates
 from ui.state import Made, Session
 from ui.tabs.workbench.adapter.learnt import LearntPart, learnt
 from ui.tabs.workbench.adapter.view import adapter_html
-from ui.tabs.workbench.teach.answers import NUM_ROWS, AnswerFields, AnswersData
+from ui.tabs.workbench.teach.answers import NUM_ROWS, AnswerFields, AnswersData, TypedAnswers
 from ui.tabs.workbench.teach.events import rows
 from ui.tabs.workbench.teach.view import PROPOSED_TOGETHER, Door, Place, TeachPanel
 
@@ -61,7 +61,13 @@ def begin(
 ) -> Updates:
     """Press Start; a base is a model on this computer."""
     place: Place = "server" if base is None else "local"
-    return on.teach.begin(session, door, labels, place, *server, base or "", answers, request)
+    sent = (*server, base or "", typed(session, *answers))
+    return on.teach.begin(session, door, labels, place, *sent, request)
+
+
+def typed(session: Session, *answers: str) -> TypedAnswers:
+    """What a page sends that shows the proposed answers of the visit."""
+    return TypedAnswers("" if session.proposed is None else session.proposed.key, answers)
 
 
 def refine(
@@ -366,7 +372,7 @@ def test_answers_are_proposed_corrected_and_learnt(
     assert "8 answers or more are needed, got 7" in told
     assert session.run is not None
     assert session.run.kind == "synthesis"
-    on.teach.keep_answers(session, ("maybe",) * NUM_ROWS)
+    on.teach.keep_answers(session, typed(session, *["maybe"] * NUM_ROWS))
     assert rows(session)["teach_answers"].rows[8].answer == "maybe", "a visit brings them back"
     assert on.adapter.show(session)["teach_box"].visible is True
     *_, found = on.teach.propose(session)
@@ -406,7 +412,7 @@ def test_more_prompts_are_proposed_equally_many_of_each_bucket(
     assert Counter(session.proposed.names) == {"Few": 3, "Bins": 13}
     first = found["teach_answers"].rows[0]
     assert (first.prompt, first.about) == ("few 0", "Few")
-    on.teach.keep_answers(session, ("corrected",))  # of a page that shows one so far
+    on.teach.keep_answers(session, typed(session, "corrected"))  # of a page that shows one so far
     found = list(on.teach.propose(session))[-1]
     assert found["teach_told"] == ""
     assert found["teach_answers"].rows[0].answer == "corrected"
@@ -424,7 +430,7 @@ def test_corrections_hold_for_the_same_prompts_of_the_next_adapter(
     session, file = Session(), {"a.jsonl": prompts(9)}
     make(on, session, arrange(A=file), request_of("s"))
     list(on.teach.propose(session))
-    on.teach.keep_answers(session, ("no", ""))
+    on.teach.keep_answers(session, typed(session, "no", ""))
     make(on, session, arrange(A=file, B={"b.jsonl": prompts(9, "other")}), request_of("s"))
     *_, found = on.teach.propose(session)
     answers = {row.prompt: row.answer for row in found["teach_answers"].rows}
@@ -439,11 +445,28 @@ def test_corrections_hold_for_the_same_prompts_of_the_next_adapter(
     assert [answers[f"good {n}"] for n in range(3)] == ["no", "", "yes."]
 
 
+def test_answers_to_prompts_of_another_adapter_are_not_learnt(
+    on: Handlers, arrange: Arrange, request_of: RequestOf
+) -> None:
+    session, request = Session(), request_of("s")
+    make(on, session, arrange(A={"a.jsonl": prompts(9)}), request)
+    list(on.teach.propose(session))
+    shown = typed(session, *["no"] * 9)
+    make(on, session, arrange(B={"b.jsonl": prompts(9, "other")}), request)
+    *_, found = on.teach.propose(session)
+    on.teach.keep_answers(session, shown)  # the page has not drawn the others yet
+    told = on.teach.begin(session, "mine", False, "server", "", "", "", "", shown, request)
+    assert "The answers have just changed" in told["teach_told"]
+    assert rows(session)["teach_answers"].rows == found["teach_answers"].rows
+    assert "stages" in begin(on, session, request, "mine", "no")
+
+
 def test_answers_of_a_program_are_limited_as_those_of_the_page() -> None:
     fields = AnswerFields()
-    assert fields.preprocess(None) == ()
-    sent = AnswersData.model_validate({"rows": [{"prompt": "No", "answer": "yes"}, {"answer": ""}]})
-    assert fields.preprocess(sent) == ("yes", "")
+    assert fields.preprocess(None) == TypedAnswers()
+    rows = [{"prompt": "No", "answer": "yes"}, {"answer": ""}]
+    sent = AnswersData.model_validate({"rows": rows, "proposal": "a"})
+    assert fields.preprocess(sent) == TypedAnswers("a", ("yes", ""))
     with pytest.raises(gr.Error, match="at most 2000 characters, got 2001"):
         fields.preprocess(AnswersData.model_validate({"rows": [{"answer": "a" * 2001}]}))
     with pytest.raises(ValueError, match="at most 64 items"):

@@ -4,6 +4,7 @@ One component for all of them. A page opens slower with each component and each 
 """
 
 import secrets
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -28,10 +29,22 @@ class AnswerRow(GradioModel):
     answer: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TypedAnswers:
+    """What a page sends."""
+
+    proposal: str = ""
+    """`Proposed.key` of the prompts that it shows."""
+    answers: tuple[str, ...] = ()
+    """In the order of the prompts."""
+
+
 class AnswersData(GradioModel):
     """The value of the component, both ways."""
 
     rows: list[AnswerRow] = Field(default_factory=list, max_length=NUM_ROWS)
+    proposal: str = ""
+    """See `TypedAnswers`."""
     nonce: str = ""
     """Differs when the server sends the same answers again: the page draws each value once."""
 
@@ -52,21 +65,22 @@ class AnswerFields(gr.HTML):
             **kwargs,
         )
 
-    def preprocess(self, payload: AnswersData | None) -> tuple[str, ...]:  # type: ignore[override]  # HTML has texts
-        """Return the answers alone: the server knows the prompts.
+    def preprocess(self, payload: AnswersData | None) -> TypedAnswers:  # type: ignore[override]  # HTML has texts
+        """Return the answers without the prompts, which the server knows.
 
         Raises:
             gr.Error: If one is too long.
         """
-        answers = () if payload is None else tuple(row.answer for row in payload.rows)
-        for answer in answers:
-            check_length(answer, FIXED.max_taught_chars)
-        return answers
+        if payload is None:
+            return TypedAnswers()
+        for row in payload.rows:
+            check_length(row.answer, FIXED.max_taught_chars)
+        return TypedAnswers(payload.proposal, tuple(row.answer for row in payload.rows))
 
     def postprocess(self, value: AnswersData | None) -> AnswersData:  # type: ignore[override]  # HTML has texts
         """Return the value, or no rows, with a nonce of its own."""
-        rows = [] if value is None else value.rows
-        return AnswersData(rows=rows, nonce=secrets.token_hex(8))
+        value = AnswersData() if value is None else value
+        return AnswersData(rows=value.rows, proposal=value.proposal, nonce=secrets.token_hex(8))
 
     def example_payload(self) -> dict[str, Any]:
         """Return no rows."""

@@ -21,7 +21,7 @@ from ui.stages import Stages
 from ui.state import Made, Proposed, Run, Session
 from ui.tabs.workbench.adapter.events import AdapterEvents, answers_asked
 from ui.tabs.workbench.runs.events import RunEvents, shown_stages
-from ui.tabs.workbench.teach.answers import NUM_ROWS, AnswerRow, AnswersData
+from ui.tabs.workbench.teach.answers import NUM_ROWS, AnswerRow, AnswersData, TypedAnswers
 from ui.tabs.workbench.teach.view import PROPOSED_TOGETHER, Door, Place
 from ui.text import _, note_words, number, size
 
@@ -156,11 +156,16 @@ class TeachEvents:
         """Restore the button after an unexpected error."""
         return {**_proposable(), "teach_told": faults(_("No answers."), broke())}
 
-    def keep_answers(self, session: Session, answers: tuple[str, ...]) -> Updates:
-        """Store the typed answers, so that the visit can be restored."""
-        # A page that has not drawn the latest prompts yet sends fewer.
-        if (proposed := session.proposed) is not None:
-            kept = (*answers, *proposed.answers[len(answers) :])[: len(proposed.prompts)]
+    def keep_answers(self, session: Session, typed: TypedAnswers) -> Updates:
+        """Store the typed answers, so that the visit can be restored.
+
+        A page that shows the prompts of another adapter still changes nothing.
+        """
+        proposed = session.proposed
+        if proposed is not None and typed.proposal == proposed.key:
+            # A page that has not drawn the latest prompts yet sends fewer.
+            kept = (*typed.answers, *proposed.answers[len(typed.answers) :])
+            kept = kept[: len(proposed.prompts)]
             rows = zip(proposed.prompts, proposed.answers, kept, strict=True)
             session.corrected |= {prompt: now for prompt, before, now in rows if now != before}
             for prompt in [*session.corrected][:-_MOST_CORRECTED]:
@@ -178,7 +183,7 @@ class TeachEvents:
         model: str,
         key: str,
         base: str,
-        answers: tuple[str, ...],
+        typed: TypedAnswers,
         request: gr.Request,
     ) -> Updates:
         """Accept a request for the adapter in the bar, or show what is missing.
@@ -200,8 +205,8 @@ class TeachEvents:
             elif door == "mine" and labels:
                 learns = "labels"
             elif door == "mine":
-                self.keep_answers(session, answers)
-                learns = _corrected(session)
+                self.keep_answers(session, typed)
+                learns = _corrected(session, typed.proposal)
         except DndError as error:
             return {**cleared, "teach_told": faults(_("Not started."), note_words(str(error)))}
         keys = ("ask", "refine", "check") if _must_ask(learns) else ("refine", "check")
@@ -336,7 +341,7 @@ def rows(session: Session) -> Updates:
         fields.append(row)
     return {
         "teach_rows": gr.Column(visible=bool(parts)),
-        "teach_answers": AnswersData(rows=fields),
+        "teach_answers": AnswersData(rows=fields, proposal=proposed.key),
     }
 
 
@@ -358,15 +363,17 @@ def _proposable() -> Updates:
     return {"teach_propose": gr.Button(interactive=True)}
 
 
-def _corrected(session: Session) -> dict[str, str]:
-    """Return the answers to train on.
+def _corrected(session: Session, proposal: str) -> dict[str, str]:
+    """Return the answers to train on; `proposal` is the one that the page showed.
 
     Raises:
-        DndError: If there are too few.
+        DndError: If there are too few, or the page showed others.
     """
     proposed, made = session.proposed, session.made
     if proposed is None or made is None or not proposed.is_for(made):
         raise DndError(_("Press Propose answers first, and correct them."))
+    if proposal != proposed.key:
+        raise DndError(_("The answers have just changed. Check them, and press Start again."))
     pairs = zip(proposed.prompts, proposed.answers, strict=True)
     # An emptied answer is left out, as the page promises.
     found = {prompt: answer for prompt, answer in pairs if answer.strip()}
