@@ -14,6 +14,7 @@ from gradio.components import Component
 
 from ui.engine_calls import LANES
 from ui.handlers import Handlers
+from ui.language import language_of
 from ui.panel import SlotError
 from ui.server.visitors import sender_of
 from ui.shared import Updates
@@ -119,9 +120,9 @@ def by_slot(
 ) -> Callable[..., Any]:
     """Adapt a handler that returns slot -> value to Gradio's list of outputs.
 
-    The function takes the visit and the request before the handler's own arguments, counts the
-    visit among `visits` and runs the handler in its language. Other slots keep their values. It
-    raises `UnlistedSlotError` if the handler updates an unlisted one.
+    The function takes the visit and the request before the handler's own arguments, gives the
+    handler the visit of the page, which `visits` know, and runs it in its language. Other slots
+    keep their values. It raises `UnlistedSlotError` if the handler updates an unlisted one.
     """
     names = tuple(slots)
 
@@ -143,13 +144,14 @@ def by_slot(
     ]
     signature = signature.replace(parameters=[*first, *signature.parameters.values()])
 
-    def may_go_on(visit: Session, sent: gr.Request, args: Sequence[Any]) -> bool:
-        visits.admit(visit, sent.session_hash or "", sender_of(sent))
-        return _may_go_on(visit, args)
+    def shown(given: Session, sent: gr.Request, args: Sequence[Any]) -> tuple[Session, list[Any]]:
+        visit = visits.of_page(given, sent.session_hash or "", sender_of(sent))
+        return visit, [visit if arg is given else arg for arg in args]
 
-    def stream(visit: Session, sent: gr.Request, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def stream(given: Session, sent: gr.Request, *taken: Any, **kwargs: Any) -> Iterator[Any]:
         silent = True
-        if not may_go_on(visit, sent, args):
+        visit, args = shown(given, sent, taken)
+        if not _may_go_on(visit, sent, args):
             yield spread({})
             return
         # A closed page closes this stream, which must end the handler's work at once.
@@ -166,8 +168,9 @@ def by_slot(
         if silent:
             yield spread({})  # Gradio clears every output of a generator that yields nothing
 
-    def call(visit: Session, sent: gr.Request, *args: Any, **kwargs: Any) -> Any:
-        if not may_go_on(visit, sent, args):
+    def call(given: Session, sent: gr.Request, *taken: Any, **kwargs: Any) -> Any:
+        visit, args = shown(given, sent, taken)
+        if not _may_go_on(visit, sent, args):
             return spread({})
         with speaking(visit.language):
             return spread(handler(*args, **kwargs))
@@ -180,7 +183,7 @@ def by_slot(
     return adapted  # type: ignore[no-any-return]  # `Any`, since functions take any attribute
 
 
-def _may_go_on(visit: Session, args: Sequence[Any]) -> bool:
+def _may_go_on(visit: Session, sent: gr.Request, args: Sequence[Any]) -> bool:
     """Return whether a page may still change its visit; handlers without one may always run.
 
     Raises:
@@ -192,6 +195,8 @@ def _may_go_on(visit: Session, args: Sequence[Any]) -> bool:
     if not visit.over or not any(arg is visit for arg in args):
         return True
     if visit.over == "ended":
-        with speaking(visit.language):
+        assert sent.request is not None, "an event without a request"
+        # What is left of the visit has forgotten its own.
+        with speaking(language_of(sent.request)):
             raise gr.Error(_("This visit has ended. Reload the page to begin a new one."))
     return False

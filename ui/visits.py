@@ -45,7 +45,9 @@ class Visits:
         self._secret = secrets.token_bytes(16)
         self._visits: dict[bytes, Session] = {}
         self._pages: dict[str, str] = {}
-        """Key of the visit that each page shows, or showed until it was closed."""
+        """Key of the visit that each page shows, or showed until it was closed.
+
+        Also of ended visits: a page may have slept for days, and must be told."""
         files.resolve_with(self._visit_of)
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -86,20 +88,30 @@ class Visits:
                 self._pages.pop(closed, None)
             return fresh, outcome
 
-    def admit(self, session: Session, page: str, visitor: str) -> None:
-        """Count a visit whose page has not opened it yet, and which another client may never open.
+    def of_page(self, session: Session, page: str, visitor: str) -> Session:
+        """Return the visit that a page shows; `session` is the one that Gradio gives its events.
 
-        Otherwise no limit per address would apply to it, and nothing would end it.
+        Gradio gives a blank one to a page whose state it has dropped, and until a page has opened
+        its visit. Some clients never open one: theirs is counted here, because otherwise no limit
+        per address would apply to it, and nothing would end it.
         """
-        digest = self._digest(session.key)
         # Without the lock, because every event asks. Without a page, nothing of it is kept.
-        if not page or session.over or digest in self._visits:
-            return
+        if not page or session.over or self._pages.get(page) == session.key:
+            return session
         with self._lock:
             self._sweep()
-            session.limits, session.visitor = self._limits, visitor
-            self._visits[digest] = session
-            self._pages[page] = session.key
+            key = self._pages.get(page)
+            if key is None:
+                session.limits, session.visitor = self._limits, visitor
+                self._visits[self._digest(session.key)] = session
+                self._pages[page] = session.key
+                return session
+            found = self._visits.get(self._digest(key))
+            if found is None:
+                session.end("ended")
+            elif self._newest_page(key) != page:
+                session.end("moved")
+            return session if found is None or session.over else found
 
     def leave(self, page: str) -> None:
         """Keep the visit of a closed page, so that it can be restored.
@@ -113,8 +125,8 @@ class Visits:
             if visit is not None and self._newest_page(key) == page:
                 visit.left = self._clock()
                 visit.memory = None  # recomputed when needed
-            else:
-                self._pages.pop(page, None)
+            elif visit is not None:
+                del self._pages[page]
             self._sweep()
 
     def _visit_of(self, page: str) -> str:
@@ -255,6 +267,9 @@ class Visits:
                 del held[digest]
                 self._drop(digest)
         self._lighten()
+        ended = [page for page, key in self._pages.items() if self._digest(key) not in self._visits]
+        for page in ended[: max(0, len(ended) - most)]:
+            del self._pages[page]
         if self._visits and (self._timer is None or not self._timer.is_alive()):
             # Without visitors, nothing else would end the visits of earlier ones.
             self._timer = threading.Timer(_SWEEP_SECONDS, self._sweep_again)
@@ -285,8 +300,6 @@ class Visits:
         if visit is None:
             return
         del self._visits[digest]
-        for page in [page for page, key in self._pages.items() if key == visit.key]:
-            del self._pages[page]
         self._close(visit, "ended")
 
     def _close(self, visit: Session, how: Literal["moved", "ended"]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import APIResponse, Page, Route, expect
 
-from tests.browser.conftest import AT_REST, PHONE, Visit, Visits
+from dnd_engine.limits import ServerLimits
+from tests.browser.conftest import AT_REST, PHONE, Serve, Visit, Visits
 from tests.conftest import Write
 from tests.serving import free_port, serving
 from tests.ui.fake_engine import FakeEngine, handle_of
@@ -231,6 +232,22 @@ def test_the_newest_tab_takes_the_visit_over_and_the_one_before_says_so(
     expect(first.locator("#dnd-adapter")).to_contain_text("from 1 file")
     visit.forgive_what_broke_off()
     expect(second.page.get_by_role("dialog", name="Open in another tab")).to_be_visible()
+
+
+def test_a_page_goes_on_when_others_have_taken_its_place_on_the_server(
+    visits: Visits, serve: Serve, write: Write
+) -> None:
+    url = serve(handle_of(FakeEngine()), server=ServerLimits(sessions=1))
+    visit = visits(url)
+    visit.drop([write("a.txt", LINES)], "SQL")
+    visit.ready("a.txt")
+    visits(url)
+    visit.synthesize()
+    expect(visit.page.locator("#dnd-adapter")).to_contain_text("from 1 file")
+    visit.ask("What is a lease?")
+    visit.idle()
+    visit.reload()
+    expect(visit.page.locator("#dnd-pane-right .dnd-answer")).to_be_visible()
 
 
 def test_a_page_says_of_its_calls_that_they_are_its_own(visit: Visit, write: Write) -> None:

@@ -1,7 +1,7 @@
 """Visits that outlive their page: found by their key alone, taken over, expired, bounded."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,13 @@ def made_of(num_bytes: int, name: str) -> Made:
     """An adapter of some size, as a visit holds it."""
     adapter = FakeAdapter(name=name, sha256=name, num_prompts=1, num_bytes=num_bytes)
     return Made(original=adapter, adapter=adapter, made_from="", buckets=())
+
+
+def sent_by(page: str, address: str = "", language: str = "en") -> gr.Request:
+    """A request with an address and a language, which fixtures have none of."""
+    headers = [(b"accept-language", language.encode())]
+    sender = {"type": "http", "headers": headers, "query_string": b"", "client": (address, 0)}
+    return gr.Request(Request(sender), session_hash=page)
 
 
 @pytest.fixture
@@ -228,7 +235,7 @@ def test_a_page_that_lost_its_visit_changes_nothing_any_more(
     new, _ = visits.open("", "other", Session())
     visits.end("other")
     with pytest.raises(gr.Error, match="has ended"):
-        order(new, request_of("other"), new)
+        order(new, sent_by("other"), new)
 
 
 def test_a_visit_ends_with_its_files_a_while_after_its_last_use(
@@ -386,8 +393,7 @@ def test_a_client_that_never_opens_its_visits_has_the_share_of_one_address(
         return {}
 
     def event(page: str, address: str) -> Session:
-        sender = Request({"type": "http", "headers": [], "client": (address, 0)})
-        request, session = gr.Request(sender, session_hash=page), Session()
+        request, session = sent_by(page, address), Session()
         by_slot(read, {"box": gr.Textbox()}, visits)(session, request, session, request)
         return session
 
@@ -409,15 +415,57 @@ def test_events_before_a_page_opens_its_visit_leave_nothing_behind(
     mine, other = (begun(visits, files, page) for page in "ab")
     clock.now += 1
     early = Session()
-    visits.admit(early, "c", "")
+    visits.of_page(early, "c", "")
     folder = files.folder("c")
     found, outcome = visits.open(mine.key, "c", early)
     assert (outcome, early.over, folder.exists()) == ("back", "moved", False)
     # Still under way when the page had opened its visit.
-    visits.admit(early, "c", "")
+    visits.of_page(early, "c", "")
     assert (files.folder("c") / "prompts-0.txt").is_file()
     assert (found.over, other.over) == ("", "")
     assert len(visits._visits) == 2
+
+
+def test_a_page_keeps_its_visit_when_the_server_has_dropped_its_state(
+    visits: Visits, files: SessionFiles, clock: Clock
+) -> None:
+    mine = begun(visits, files, "a")
+    slots, given = {"box": gr.Textbox()}, list[Session]()
+
+    def note(session: Session) -> Updates:
+        given.append(session)
+        return {}
+
+    def step(session: Session) -> Iterator[Updates]:
+        yield note(session)
+
+    def event(page: str) -> None:
+        blank = Session()
+        by_slot(note, slots, visits)(blank, sent_by(page), blank)
+        blank = Session()
+        list(by_slot(step, slots, visits)(blank, sent_by(page), blank))
+
+    event("a")
+    newer, _outcome = visits.open(mine.key, "b", Session())
+    event("a")  # a newer page has it
+    event("b")
+    assert all(one is two for one, two in zip(given, [mine, mine, newer, newer], strict=True))
+    clock.now += visits._limits.visit_seconds + 1
+    visits.open("", "other", Session())
+    for page in "ab":
+        visits.leave(page)
+        with pytest.raises(gr.Error, match="Dieser Besuch ist beendet"):
+            by_slot(note, slots, visits)(blank := Session(), sent_by(page, language="de"), blank)
+    assert len(visits._visits) == 1
+
+
+def test_pages_of_ended_visits_are_forgotten_at_last(files: SessionFiles) -> None:
+    visits = Visits(files, ServerLimits(sessions=1, left_visits=1), Clock())
+    for number in range(9):
+        visits.open("", f"{number}", Session())
+        visits.end(f"{number}")
+    visits.leave("other")
+    assert list(visits._pages) == ["7", "8"]
 
 
 def test_files_on_disk_are_bounded_for_an_address_and_in_all(
