@@ -663,8 +663,7 @@ def demo() -> gr.Blocks:
 def test_pages_are_few_and_those_in_use_stay(demo: gr.Blocks) -> None:
     pages = Pages(demo, ServerLimits(sessions=4), Clock())
     pages.attended.take("visitor")
-    pages["visitor"], pages["closed"], pages["old"]
-    pages["closed"].is_closed = True
+    pages["visitor"], pages["closed"]
     for number in range(20):  # a flood of sessions without a browser
         pages[f"flood-{number}"]
         assert len(pages.session_data) <= 4
@@ -686,6 +685,7 @@ def test_a_page_goes_soon_after_its_tab_and_leaves_its_visit(
     folder.mkdir()
     pages["a"][state._id] = Session(folder=folder)
     pages["a"].is_closed = True
+    pages["a"]  # by an event of the page's end
     pages["b"]
     pages.delete_all_expired_state()
     assert "a" in pages
@@ -695,13 +695,36 @@ def test_a_page_goes_soon_after_its_tab_and_leaves_its_visit(
     assert folder.exists()  # `ui.visits` keeps it, and says how long
     assert "b" in pages
     pages["b"].is_closed = True
-    pages["b"]  # it came back
+    pages.attended.take("b")  # it had only lost its connection
     clock.now += 61
     pages.delete_all_expired_state()
     assert "b" in pages
     clock.now += 600
     pages.delete_all_expired_state()
     assert not pages.session_data
+
+
+@pytest.mark.slow
+def test_a_page_that_ends_its_connection_goes_also_on_the_server() -> None:
+    server = ServerLimits(closed_seconds=1)
+    options = serve.launch_options(PromptLimits(), server=server, metrics=True)
+    with (
+        serving(handle_of(), server=server, app_kwargs=options["app_kwargs"]) as url,
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        events = client.get("/config").json()["dependencies"]
+        opened = next(e for e in events if "load" in [target[1] for target in e["targets"]])
+        nothing = [None, *[""] * (len(opened["inputs"]) - 1)]
+        body = {"data": nothing, "fn_index": opened["id"], "session_hash": "a"}
+
+        def pages() -> str:
+            lines = client.get("/metrics").text.splitlines()
+            return next(line for line in lines if line.startswith("dnd_pages ")).split()[1]
+
+        with client.stream("GET", "/gradio_api/heartbeat/a"):
+            assert client.post("/gradio_api/run/predict", json=body).status_code == 200
+            assert pages() == "1"
+        until(lambda: pages() == "0")
 
 
 def test_visits_that_never_close_their_page_are_bounded_and_those_with_work_stay(
@@ -719,7 +742,7 @@ def test_a_page_neither_makes_nor_holds_a_copy_of_the_whole_configuration(
     demo: gr.Blocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gr.Textbox, "get_config", None)
-    page = Page(demo, Clock())
+    page = Page(demo)
     textbox = next(b for b in demo.blocks.values() if isinstance(b, gr.Textbox))
     page[textbox._id] = gr.Textbox("new", render=False)
     page._update_config(textbox._id)

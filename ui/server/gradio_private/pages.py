@@ -17,25 +17,16 @@ from ui.server.visitors import MAX_ID_CHARS, unfit_id
 class Page(SessionState):
     """The server's state of one open page."""
 
-    def __init__(self, blocks: gr.Blocks, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self.used = clock()
-        self.closed: float | None = None
+    used: float
+    """Time of its last request."""
+
+    def __init__(self, blocks: gr.Blocks) -> None:
         # Gradio copies the configuration of every component, .7 MB per visitor, and that of one
         # again whenever it changes. The copies are for links that restore a page, and the gate
         # closes those. So the first are of no component here, and the others are empty.
         none = SimpleNamespace(default_config=blocks.default_config, blocks={})
         super().__init__(none)  # type: ignore[arg-type]
         self.blocks_config.config_for_block = lambda *_: {}  # type: ignore[method-assign]
-
-    @property
-    def is_closed(self) -> bool:
-        """Return whether its tab was closed and has sent nothing since."""
-        return self.closed is not None and self.used <= self.closed
-
-    @is_closed.setter
-    def is_closed(self, closed: bool) -> None:  # set by Gradio
-        self.closed = self._clock() if closed else None
 
 
 class Pages(StateHolder):
@@ -64,9 +55,8 @@ class Pages(StateHolder):
                 raise HTTPException(HTTPStatus.BAD_REQUEST, unfit_id())
             while len(self.session_data) >= self._limits.sessions:
                 self._drop(min(self.session_data, key=self._missed))
-            page = self.session_data[session_id] = Page(self.blocks, self._clock)
+            page = self.session_data[session_id] = Page(self.blocks)
         assert isinstance(page, Page)
-        # A request after the tab was closed means that it was not, so this also revives the page.
         page.used = self._clock()
         return page
 
@@ -80,15 +70,17 @@ class Pages(StateHolder):
         # A copy, because `_drop` removes entries.
         for session_id, page in list(self.session_data.items()):
             assert isinstance(page, Page)
-            closed = page.is_closed and now - page.used > self._limits.closed_seconds
-            if closed or now - page.used > self._limits.session_seconds:
+            # Gradio sets `is_closed` when a connection ends; a page that lost it makes another.
+            closed = page.is_closed and session_id not in self.attended.amounts
+            most = self._limits.closed_seconds if closed else self._limits.session_seconds
+            if now - page.used > most:
                 self._drop(session_id)
 
     def _missed(self, session_id: str) -> tuple[bool, float]:
         """Sort key of dropping pages: disconnected ones first, then the least recently used."""
         page = self.session_data[session_id]
         assert isinstance(page, Page)
-        return session_id in self.attended.amounts and not page.is_closed, page.used
+        return session_id in self.attended.amounts, page.used
 
     def _drop(self, session_id: str) -> None:
         self.delete_state(session_id)  # also removes its files
