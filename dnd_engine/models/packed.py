@@ -252,15 +252,16 @@ def _joined(
     # Stacked in A and block-diagonal in B: one product serves all merged layers, and no layer gets
     # another's adapter.
     down = torch.cat([down for down, _ in given], dim=2)
-    up = torch.zeros(len(down), sum(sizes), down.shape[2], dtype=torch.float32)
+    # Stored as B^T: products of few tokens with it take about three quarters of the time.
+    up = torch.zeros(len(down), down.shape[2], sum(sizes), dtype=torch.float32)
     row = column = 0
     for pair, size in zip(factors, sizes, strict=True):
         if pair is not None:
             r = pair[1].shape[1]
-            up[:, row : row + size, column : column + r] = pair[1].mT
+            up[:, column : column + r, row : row + size] = pair[1]
             column += r
         row += size
-    return down.mT.float().contiguous().squeeze(0), up.squeeze(0)
+    return down.mT.float().contiguous().squeeze(0), up.mT.squeeze(0)
 
 
 @cache
