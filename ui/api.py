@@ -201,7 +201,11 @@ class Endpoints:
         # It alone gives access, and so must not be guessed.
         key = secrets.token_hex(16)
         # In a folder by id and not by session, so that it is removed with the adapter.
-        archive = self._calls.save(adapter, self._files.archive(adapter, key))
+        try:
+            archive = self._calls.save(adapter, self._files.archive(adapter, key))
+        except BaseException:
+            self._files.remove(key)
+            raise
         who = sender_of(request)
         kept = Kept(adapter, counting, found, archive, _session(request), who, key)
         self._shelf.add(kept)

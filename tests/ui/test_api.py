@@ -343,13 +343,14 @@ def test_an_id_is_forgotten_when_it_was_not_used_for_an_hour(
     assert not list((tmp_path / "cache").glob("*/*.zip"))
 
 
-def test_an_adapter_that_cannot_be_verified_gets_no_id(
-    endpoints: Endpoints, request_of: Requests
+def test_an_adapter_that_cannot_be_verified_gets_no_id_and_no_folder(
+    endpoints: Endpoints, request_of: Requests, tmp_path: Path
 ) -> None:
     one = request_of("one")
     with pytest.raises(gr.Error, match="Verify failed"):
         make(endpoints, one, strength=2.0)
     assert endpoints.list_adapters(one) == []
+    assert not list((tmp_path / "cache").glob("*"))
 
 
 @pytest.mark.parametrize(
