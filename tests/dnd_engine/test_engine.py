@@ -934,6 +934,7 @@ def test_a_teacher_is_half_its_own_and_half_what_all_share(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("answers_end")
 def test_a_trained_teacher_answers_in_place_of_the_generators_adapters(
     quiet_engine: Engine, tmp_path: Path
 ) -> None:
@@ -1015,11 +1016,10 @@ def test_one_lora_for_all_tasks_is_its_own_teacher(
     assert further.info.teacher_sha256 not in ("", further.info.generator_sha256)
 
 
+@pytest.mark.usefixtures("answers_end")
 def test_a_trained_teacher_also_answers_what_teach_asks(
-    quiet_engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quiet_engine: Engine, tmp_path: Path
 ) -> None:
-    # Of random weights, few answers end with the one token that should.
-    monkeypatch.setattr("dnd_engine.scoring.answers.end_tokens", lambda _: set(range(2, 260, 5)))
     taught, letters = tmp_path / "taught", bucket("letters", LETTERS * 2)
     save_teacher(quiet_engine.generator, taught, random_tokens(seed=3, size=0.3), {})
     engine = Engine.load(replace(quiet_engine.config, generator=taught))

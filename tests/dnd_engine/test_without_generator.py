@@ -212,6 +212,7 @@ def test_a_control_that_some_prompts_lack_is_left_out(alone: Engine, others: lis
     assert not proof.depends
 
 
+@pytest.mark.usefixtures("answers_end")
 @pytest.mark.slow
 def test_a_recipe_of_imprint_alone_is_carried_out_beside_a_generator_too(
     alone: Engine, tiny_folder: Path, tmp_path: Path
