@@ -50,6 +50,12 @@ class Visits:
         Also of ended visits: a page may have slept for days, and must be told."""
         files.resolve_with(self._visit_of)
         self._lock = threading.Lock()
+        self.drawing = threading.Lock()
+        """Held from reading what a page shows to noting what is drawn instead.
+
+        Two events of a visit may draw at the same time. If the later one missed what the earlier
+        one drew, the page would end with the words of one choice beside the button of another.
+        """
         self._timer: threading.Timer | None = None
 
     def open(

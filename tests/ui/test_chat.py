@@ -33,6 +33,7 @@ from ui.shared import App, Updates
 from ui.state import Answer, AskMode, Session, Turn, Vote
 from ui.tabs.workbench.compare.differences import marked
 from ui.tabs.workbench.compare.transcript import write_transcript
+from ui.tabs.workbench.compare.view import head_html
 from ui.tabs.workbench.compare.votes_view import votes_html, win_rate
 from ui.text import speaking
 
@@ -264,6 +265,30 @@ def test_with_two_adapters_the_mode_names_the_one_that_reads_the_instruction(
     updates = on.compare.stand_beside(session, "")
     assert ("Tell only the base model", "told") in updates["mode"].choices
     assert updates["told_with"].label == "Instruction for the base model"
+
+
+def test_a_choice_made_while_the_words_above_are_drawn_has_the_last_word(
+    on: Handlers, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or they say that both read what you write, beside a button that says otherwise."""
+    session = Session()
+    make(session, "one")
+    choice = threading.Thread()
+
+    def slowly(session: Session, mode: AskMode) -> str:
+        nonlocal choice
+        if not choice.ident:
+            choice = threading.Thread(target=on.compare.choose_mode, args=(session, "bare"))
+            choice.start()
+            choice.join(0.3)
+        return head_html(session, mode)
+
+    monkeypatch.setattr("ui.tabs.workbench.compare.events.head_html", slowly)
+    session.mode = "told"
+    on.compare.compared(session)
+    choice.join()
+    shown = present(session.compared_as)
+    assert (shown.mode, shown.head) == ("bare", head_html(session, "bare"))
 
 
 def test_what_arrives_late_takes_back_no_choice_made_meanwhile(

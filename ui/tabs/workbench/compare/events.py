@@ -152,6 +152,10 @@ class CompareEvents:
 
     def compared(self, session: Session) -> Updates:
         """Draw what the adapter in the bar is compared with."""
+        with self._app.visits.drawing:
+            return self._draw_compared(session)
+
+    def _draw_compared(self, session: Session) -> Updates:
         made, mode = session.made, self._mode_of(session)
         listed = instructions_of(made.buckets) if made is not None else []
         instructions = [instruction for _bucket, instruction in listed]
@@ -193,10 +197,11 @@ class CompareEvents:
         return head_html(session, self._mode_of(session))
 
     def _drawn_head(self, session: Session) -> str:
-        head = self._head(session)
-        if session.compared_as is not None:
-            session.compared_as = replace(session.compared_as, head=head)
-        return head
+        with self._app.visits.drawing:
+            head = self._head(session)
+            if session.compared_as is not None:
+                session.compared_as = replace(session.compared_as, head=head)
+            return head
 
     def _instruction_of(self, session: Session, question: str) -> str:
         """Return the instruction of a suggested question; may be empty."""
